@@ -1,0 +1,73 @@
+//! A pointer to a backend is a backend.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
+use crate::credentials::RegistryCredentials;
+use crate::error::Result;
+use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+
+macro_rules! forward {
+    ($pointer:ident) => {
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<B: RegistryBackend + ?Sized> RegistryBackend for $pointer<B> {
+            fn host(&self) -> RegistryHost {
+                (**self).host()
+            }
+
+            fn stage(&self) -> Stage {
+                (**self).stage()
+            }
+
+            fn list_repositories(
+                &self,
+                organizations: &Organizations,
+            ) -> BoxStream<'static, Result<Repository>> {
+                (**self).list_repositories(organizations)
+            }
+
+            async fn create_repository(
+                &self,
+                path: &RepositoryPath,
+                options: &CreateOptions,
+            ) -> Result<Repository> {
+                (**self).create_repository(path, options).await
+            }
+
+            async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
+                (**self).describe_repository(path).await
+            }
+
+            async fn delete_repository(
+                &self,
+                path: &RepositoryPath,
+                options: &DeleteOptions,
+            ) -> Result<()> {
+                (**self).delete_repository(path, options).await
+            }
+
+            fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
+                (**self).list_images(path)
+            }
+
+            async fn delete_image(
+                &self,
+                path: &RepositoryPath,
+                reference: &Reference,
+            ) -> Result<()> {
+                (**self).delete_image(path, reference).await
+            }
+
+            async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+                (**self).credentials(scope).await
+            }
+        }
+    };
+}
+
+forward!(Arc);
+forward!(Box);

@@ -1,0 +1,1 @@
+//! Repositories in a folder, and the registry that serves them.

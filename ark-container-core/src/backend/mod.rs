@@ -1,0 +1,131 @@
+//! [`RegistryBackend`]: the contract that every kind of registry keeps.
+
+mod extension;
+mod forward;
+#[cfg(feature = "local")]
+pub mod local;
+mod types;
+
+use std::fmt::{Debug, Display};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use crate::credentials::RegistryCredentials;
+use crate::error::Result;
+use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+
+pub use extension::RegistryBackendExt;
+pub use types::{CreateOptions, DeleteOptions, Image, Platform, Repository, TagMutability};
+
+/// The repositories of one registry: listed, created, described, deleted, and opened for clients.
+///
+/// The trait is object-safe, and no method has a default body, so that a wrapper which forgets one
+/// does not compile. What can be built from these methods is in [`RegistryBackendExt`]. Listings are
+/// streams which own what they need: they live on when the backend is dropped, and dropping one early
+/// costs nothing more. `Display` says where the registry is, such as `local:/srv/registry`.
+///
+/// Every path that a backend is given must be of its own [`stage`](Self::stage); for another it
+/// answers [`Error::InvalidInput`](crate::Error::InvalidInput). Every method may fail with
+/// [`Error::Unauthenticated`](crate::Error::Unauthenticated),
+/// [`Error::PermissionDenied`](crate::Error::PermissionDenied),
+/// [`Error::Temporary`](crate::Error::Temporary) and [`Error::Failed`](crate::Error::Failed), where the
+/// backend itself authenticates, decides, or depends on something that fails; further variants are
+/// named at each method.
+///
+/// ```
+/// use ark_container_core::RegistryBackend;
+/// use ark_container_core::model::{Organizations, RepositoryPath};
+/// use futures_util::TryStreamExt;
+///
+/// async fn names(backend: &dyn RegistryBackend) -> ark_container_core::Result<Vec<RepositoryPath>> {
+///     let repositories = backend.list_repositories(&Organizations::All);
+///     repositories.map_ok(|repository| repository.url.path().clone()).try_collect().await
+/// }
+/// ```
+#[async_trait]
+pub trait RegistryBackend: Debug + Display + Send + Sync + 'static {
+    /// The host that clients push to and pull from.
+    fn host(&self) -> RegistryHost;
+
+    /// The first part of every repository's path here.
+    fn stage(&self) -> Stage;
+
+    /// The repositories of `organizations`.
+    ///
+    /// # Behavior
+    /// - Each repository that exists throughout the listing comes exactly once; one that is created or
+    ///   deleted meanwhile may or may not come. After an error the stream ends.
+    /// - An organization without repositories adds nothing; it is no error.
+    /// - The order is the backend's. `local` gives organizations, then names, in the order of their bytes.
+    /// - Memory is bounded by a page, not by the registry.
+    fn list_repositories(
+        &self,
+        organizations: &Organizations,
+    ) -> BoxStream<'static, Result<Repository>>;
+
+    /// Creates a repository; one that exists with the same settings is returned as it is.
+    ///
+    /// # Behavior
+    /// - Idempotent: the same request again succeeds with the same answer.
+    /// - When it returns, the repository can be described, listed and pushed to by every process.
+    /// - Two at once with the same settings both succeed.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`](crate::Error::Conflict) if it exists with another tag mutability, or
+    /// without a resource tag that was asked for.
+    async fn create_repository(
+        &self,
+        path: &RepositoryPath,
+        options: &CreateOptions,
+    ) -> Result<Repository>;
+
+    /// One repository, with its resource tags.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound) if there is none.
+    async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository>;
+
+    /// Deletes a repository, and its images where [`DeleteOptions::force`] says so.
+    ///
+    /// # Behavior
+    /// - Whole or not at all: a repository is never left with some of its images.
+    /// - Repositories whose names continue this one's (`a/b` for `a`) are untouched.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound) if there is none;
+    /// [`Error::Conflict`](crate::Error::Conflict) if it has images and `force` is off.
+    async fn delete_repository(&self, path: &RepositoryPath, options: &DeleteOptions)
+    -> Result<()>;
+
+    /// The images of a repository, tagged or not, one per manifest.
+    ///
+    /// # Behavior
+    /// - Each image that exists throughout the listing comes exactly once, with all its tags.
+    /// - The order is the backend's. `local` gives the newest first.
+    ///
+    /// # Errors
+    /// The stream's first item is [`Error::NotFound`](crate::Error::NotFound) if the repository does
+    /// not exist. After an error the stream ends.
+    fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>>;
+
+    /// Deletes an image by digest, with all its tags; or a tag, and the image with its last tag.
+    ///
+    /// # Behavior
+    /// - An image that an index still refers to keeps its manifest when it loses its last tag.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist;
+    /// [`Error::Conflict`](crate::Error::Conflict) if it is named by digest and an index refers to it.
+    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()>;
+
+    /// Credentials that open the registry to `scope` and nothing else, where the backend can narrow.
+    ///
+    /// # Behavior
+    /// - Rights are not existence: a scope may name a repository that is yet to be created.
+    /// - [`RegistryCredentials::scope`] says how far the answer really reaches.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the scope names no organization.
+    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials>;
+}

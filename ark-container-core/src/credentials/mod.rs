@@ -1,0 +1,78 @@
+//! [`RegistryCredentials`]: what a client shows to a registry, and how far it reaches.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::model::{RegistryHost, Scope};
+
+/// The user name that registries of this project and AWS ECR expect.
+///
+/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>
+pub const USERNAME: &str = "AWS";
+
+/// A password: it cannot be printed by accident, and its memory is wiped when it is dropped.
+#[derive(Clone)]
+pub struct Password(SecretString);
+
+impl Password {
+    /// Takes a password into custody.
+    pub fn new(password: String) -> Self {
+        Self(password.into())
+    }
+
+    /// The password itself, for the one place that must show it.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// A login to a registry, narrowed to a scope.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RegistryCredentials {
+    /// The registry that takes them.
+    pub host: RegistryHost,
+    /// The user name for HTTP Basic authentication.
+    pub username: String,
+    /// The password that goes with it.
+    pub password: Password,
+    /// When the registry stops taking them.
+    pub expires_at: SystemTime,
+    /// What they reach.
+    pub scope: Scope,
+}
+
+impl RegistryCredentials {
+    /// Credentials for the user [`USERNAME`].
+    pub fn new(
+        host: RegistryHost,
+        password: Password,
+        expires_at: SystemTime,
+        scope: Scope,
+    ) -> Self {
+        Self { host, username: USERNAME.to_owned(), password, expires_at, scope }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Access, OrganizationId, Stage};
+
+    #[test]
+    fn debug_shows_no_password() {
+        let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Pull);
+        let host = "localhost:1".parse().unwrap();
+        let password = Password::new("hunter2".to_owned());
+        let credentials = RegistryCredentials::new(host, password, SystemTime::UNIX_EPOCH, scope);
+        assert!(!format!("{credentials:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,152 @@
+//! [`Digest`]: what a blob or manifest is called by its content.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::parse::{ParseError, serde_as_text};
+
+const WHAT: &str = "digest";
+
+/// The hash functions that the OCI image specification registers and this project verifies.
+///
+/// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md#registered-algorithms>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// SHA-256: 64 hexadecimal digits.
+    Sha256,
+    /// SHA-512: 128 hexadecimal digits.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name as it is written before the colon.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    const fn hex_len(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+}
+
+/// A content digest, `sha256:<64 hex>` or `sha512:<128 hex>`, lower case.
+///
+/// ```
+/// use ark_container_core::model::{Algorithm, Digest};
+///
+/// let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse()?;
+/// assert_eq!(digest.algorithm(), Algorithm::Sha256);
+/// assert!("sha256:short".parse::<Digest>().is_err());
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest {
+    algorithm: Algorithm,
+    hex: Box<str>,
+}
+
+impl Digest {
+    /// The digest with these raw bytes, as a hash function returns them; `None` if their number is
+    /// not the algorithm's.
+    pub fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Option<Self> {
+        use std::fmt::Write as _;
+
+        let mut hex = String::with_capacity(algorithm.hex_len());
+        for byte in bytes {
+            write!(hex, "{byte:02x}").ok()?;
+        }
+        (hex.len() == algorithm.hex_len()).then(|| Self { algorithm, hex: hex.into() })
+    }
+
+    /// The hash function.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// What stands behind the colon.
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        let Some((name, hex)) = input.split_once(':') else {
+            return Err(ParseError::new(WHAT, input, "expected sha256:<hex> or sha512:<hex>"));
+        };
+        let algorithm = match name {
+            "sha256" => Algorithm::Sha256,
+            "sha512" => Algorithm::Sha512,
+            _ => {
+                let problem = "the algorithm is neither sha256 nor sha512";
+                return Err(ParseError::new(WHAT, input, problem));
+            }
+        };
+        let foreign = hex.char_indices().find(|(_, c)| !matches!(c, '0'..='9' | 'a'..='f'));
+        if let Some((offset, character)) = foreign {
+            let problem =
+                format!("expected a lower-case hexadecimal digit but found {character:?}");
+            return Err(ParseError::at(WHAT, input, name.len() + 1 + offset, problem));
+        }
+        if hex.len() != algorithm.hex_len() {
+            let problem = format!("{} hexadecimal digits, not {}", hex.len(), algorithm.hex_len());
+            return Err(ParseError::new(WHAT, input, problem));
+        }
+        Ok(Self { algorithm, hex: hex.into() })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.as_str(), self.hex)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+serde_as_text!(Digest);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn errors_point_at_the_fault() {
+        let error = |text: &str| text.parse::<Digest>().unwrap_err().to_string();
+        assert!(error("abc").ends_with("expected sha256:<hex> or sha512:<hex>"));
+        assert!(error("md5:00").ends_with("neither sha256 nor sha512"));
+        assert!(error("sha256:0A").ends_with("but found 'A' at character 9"));
+        assert!(error("sha512:00").ends_with("2 hexadecimal digits, not 128"));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_and_printing_are_inverse(bytes in proptest::collection::vec(any::<u8>(), 64)) {
+            for (algorithm, length) in [(Algorithm::Sha256, 32), (Algorithm::Sha512, 64)] {
+                let digest = Digest::from_bytes(algorithm, &bytes[..length]).unwrap();
+                prop_assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,80}") {
+            if let Ok(digest) = text.parse::<Digest>() {
+                prop_assert_eq!(digest.to_string(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! [`RegistryLocation`]: where the repositories are.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::Stage;
+use super::parse::{ParseError, serde_as_text};
+
+/// A registry's host, with its port where it is not the scheme's own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegistryHost(Box<str>);
+
+impl RegistryHost {
+    /// The host as text, such as `127.0.0.1:5050`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<SocketAddr> for RegistryHost {
+    fn from(address: SocketAddr) -> Self {
+        Self(address.to_string().into())
+    }
+}
+
+impl FromStr for RegistryHost {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        const WHAT: &str = "registry host";
+        let (name, port) = match input.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+            _ => (input, None),
+        };
+        // What stands between the brackets of an IPv6 address is the standard library's to judge.
+        let ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if let Some(address) = ipv6 {
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(ParseError::new(WHAT, input, "there is no IPv6 address in brackets"));
+            }
+        } else if name.is_empty() {
+            return Err(ParseError::new(WHAT, input, "it is empty"));
+        } else {
+            let foreign = name
+                .char_indices()
+                .find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-')));
+            if let Some((offset, character)) = foreign {
+                let problem = format!("{character:?} is not allowed");
+                return Err(ParseError::at(WHAT, input, offset, problem));
+            }
+        }
+        let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+        if port.is_some_and(|port| !digits(port) || port.parse::<u16>().is_err()) {
+            let problem = "the port is not a number from 0 to 65535";
+            return Err(ParseError::at(WHAT, input, name.len() + 1, problem));
+        }
+        Ok(Self(input.into()))
+    }
+}
+
+impl fmt::Display for RegistryHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where the repositories are: AWS ECR, or a folder of this machine.
+///
+/// ```
+/// use ark_container_core::model::RegistryLocation;
+///
+/// let local: RegistryLocation = "local:".parse()?;
+/// assert_eq!(local, RegistryLocation::Local { directory: None });
+/// let ecr: RegistryLocation =
+///     "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod".parse()?;
+/// assert!(matches!(ecr, RegistryLocation::Ecr { .. }));
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RegistryLocation {
+    /// `ecr://<host>/<stage>`; the stage is `prod` where it is left out.
+    Ecr {
+        /// The account's registry.
+        host: RegistryHost,
+        /// The first part of every repository's path.
+        stage: Stage,
+    },
+    /// `local:[<directory>]`; without a directory, the user's own.
+    Local {
+        /// The folder of the repositories; `None` for `$XDG_DATA_HOME/ark/registry`.
+        directory: Option<PathBuf>,
+    },
+}
+
+impl FromStr for RegistryLocation {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        if let Some(rest) = input.strip_prefix("ecr://") {
+            let (host, stage) = match rest.split_once('/') {
+                Some((host, stage)) => (host, stage.parse()?),
+                None => (rest, Stage::default()),
+            };
+            Ok(Self::Ecr { host: host.parse()?, stage })
+        } else if let Some(directory) = input.strip_prefix("local:") {
+            let directory = (!directory.is_empty()).then(|| PathBuf::from(directory));
+            Ok(Self::Local { directory })
+        } else {
+            let problem = "expected ecr://<host>/<stage> or local:[<directory>]";
+            Err(ParseError::new("registry location", input, problem))
+        }
+    }
+}
+
+impl fmt::Display for RegistryLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ecr { host, stage } => write!(f, "ecr://{host}/{stage}"),
+            Self::Local { directory: None } => f.write_str("local:"),
+            Self::Local { directory: Some(directory) } => {
+                write!(f, "local:{}", directory.display())
+            }
+        }
+    }
+}
+
+serde_as_text!(RegistryHost, RegistryLocation);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_or_addresses_with_or_without_port() {
+        for good in ["localhost", "127.0.0.1:5050", "[::1]", "[::1]:5050", "a-b.example:1"] {
+            assert_eq!(good.parse::<RegistryHost>().unwrap().as_str(), good);
+        }
+        for bad in ["", ":1", "a b", "a:x", "a:70000", "a:+1", "[::1", "[x]:1", "a/b", "u@h"] {
+            assert!(bad.parse::<RegistryHost>().is_err(), "{bad}");
+        }
+        let error = "ex_ample".parse::<RegistryHost>().unwrap_err();
+        assert_eq!(error.position(), Some(3));
+    }
+
+    #[test]
+    fn the_stage_of_ecr_is_prod_unless_told() {
+        let location: RegistryLocation = "ecr://h.example".parse().unwrap();
+        assert_eq!(location.to_string(), "ecr://h.example/prod");
+        assert!("ecr://h.example/a/b".parse::<RegistryLocation>().is_err());
+        assert!("https://h.example".parse::<RegistryLocation>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_and_printing_are_inverse(
+            host in "([a-z0-9]{1,8}\\.){0,3}[a-z]{1,5}(:[1-9][0-9]{0,3})?",
+            stage in "[a-z0-9]{1,8}",
+            directory in "\\PC{0,40}",
+        ) {
+            for text in [format!("ecr://{host}/{stage}"), format!("local:{directory}")] {
+                let location: RegistryLocation = text.parse().unwrap();
+                prop_assert_eq!(location.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,60}") {
+            let _ = text.parse::<RegistryHost>();
+            let _ = text.parse::<RegistryLocation>();
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! What a repository is called: [`RepositoryName`], [`RepositoryPath`], [`RepositoryUrl`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::parse::{ParseError, serde_as_text};
+use super::{OrganizationId, Reference, RegistryHost};
+
+/// The longest repository path that ECR takes.
+///
+/// Source: `RepositoryName` in the ECR service model, 2 to 256 characters.
+const MAX_PATH_LEN: usize = 256;
+
+/// Checks one or more components against ECR's pattern,
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/…)*`, and points at the first character that breaks it.
+fn check_components(what: &'static str, input: &str) -> Result<(), ParseError> {
+    if input.is_empty() {
+        return Err(ParseError::new(what, input, "it is empty"));
+    }
+    let mut offset = 0;
+    for component in input.split('/') {
+        check_component(what, input, offset, component)?;
+        offset += component.len() + 1;
+    }
+    Ok(())
+}
+
+fn check_component(
+    what: &'static str,
+    input: &str,
+    start: usize,
+    component: &str,
+) -> Result<(), ParseError> {
+    if component.is_empty() {
+        // The slash that has nothing beside it: the last one where the name ends with it.
+        let offset = start.min(input.len().saturating_sub(1));
+        return Err(ParseError::at(what, input, offset, "a part is empty, beside the slash"));
+    }
+    let mut separator = String::new();
+    for (offset, character) in component.char_indices() {
+        match character {
+            'a'..='z' | '0'..='9' => separator.clear(),
+            '.' | '_' | '-' => {
+                separator.push(character);
+                let first = offset + 1 == separator.len();
+                let allowed = matches!(separator.as_str(), "." | "_" | "__")
+                    || separator.bytes().all(|byte| byte == b'-');
+                if first || !allowed {
+                    let problem = if first {
+                        format!("a part may not start with {character:?},")
+                    } else {
+                        format!("{separator:?} may not separate words,")
+                    };
+                    return Err(ParseError::at(what, input, start + offset, problem));
+                }
+            }
+            'A'..='Z' => {
+                let problem = format!("upper case {character:?} is not allowed");
+                return Err(ParseError::at(what, input, start + offset, problem));
+            }
+            _ => {
+                let problem = format!("{character:?} is not allowed");
+                return Err(ParseError::at(what, input, start + offset, problem));
+            }
+        }
+    }
+    match separator.chars().next() {
+        Some(character) => {
+            let offset = start + component.len() - separator.len();
+            let problem = format!("a part may not end with {character:?},");
+            Err(ParseError::at(what, input, offset, problem))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The first part of a repository's path; `prod` by default.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stage(Box<str>);
+
+impl Stage {
+    /// The stage as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self("prod".into())
+    }
+}
+
+impl FromStr for Stage {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        const WHAT: &str = "stage";
+        check_components(WHAT, input)?;
+        if let Some(offset) = input.find('/') {
+            return Err(ParseError::at(WHAT, input, offset, "a stage has no '/',"));
+        }
+        // Leaves room for the organization and a name of at least one character.
+        let longest = MAX_PATH_LEN - OrganizationId::PRINTED_LEN - 3;
+        if input.len() > longest {
+            let problem = format!("{} characters, of at most {longest}", input.len());
+            return Err(ParseError::new(WHAT, input, problem));
+        }
+        Ok(Self(input.into()))
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the user calls a repository, such as `catalog/extract-video`: ECR's pattern.
+///
+/// ```
+/// use ark_container_core::model::RepositoryName;
+///
+/// let name: RepositoryName = "catalog/extract-video".parse()?;
+/// let error = "catalog/Extract".parse::<RepositoryName>().unwrap_err();
+/// assert_eq!(error.position(), Some(9));
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryName(Box<str>);
+
+impl RepositoryName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RepositoryName {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        const WHAT: &str = "repository name";
+        check_components(WHAT, input)?;
+        // What remains beside the shortest stage; the exact limit is the path's.
+        let longest = MAX_PATH_LEN - OrganizationId::PRINTED_LEN - 3;
+        if input.len() > longest {
+            let problem = format!("{} characters, of at most {longest}", input.len());
+            return Err(ParseError::new(WHAT, input, problem));
+        }
+        Ok(Self(input.into()))
+    }
+}
+
+impl fmt::Display for RepositoryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a repository is in its registry: `<stage>/<organization>/<name>`, at most 256 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryPath {
+    stage: Stage,
+    organization: OrganizationId,
+    name: RepositoryName,
+}
+
+impl RepositoryPath {
+    /// The path of an organization's repository.
+    ///
+    /// # Errors
+    /// If the whole is longer than ECR's 256 characters.
+    pub fn new(
+        stage: Stage,
+        organization: OrganizationId,
+        name: RepositoryName,
+    ) -> Result<Self, ParseError> {
+        let path = Self { stage, organization, name };
+        let length = path.stage.0.len() + OrganizationId::PRINTED_LEN + path.name.0.len() + 2;
+        if length > MAX_PATH_LEN {
+            let problem = format!("{length} characters, of at most {MAX_PATH_LEN}");
+            return Err(ParseError::new("repository path", &path.to_string(), problem));
+        }
+        Ok(path)
+    }
+
+    /// The stage.
+    pub fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// The organization that owns the repository.
+    pub fn organization(&self) -> OrganizationId {
+        self.organization
+    }
+
+    /// The name within the organization.
+    pub fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+}
+
+impl FromStr for RepositoryPath {
+    type Err = ParseError;
+
+    /// Only the canonical spelling of the organization is a path: ECR takes no other.
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        const WHAT: &str = "repository path";
+        let mut parts = input.splitn(3, '/');
+        let (Some(stage), Some(guid), Some(name)) = (parts.next(), parts.next(), parts.next())
+        else {
+            let problem = "expected <stage>/<organization>/<name>";
+            return Err(ParseError::new(WHAT, input, problem));
+        };
+        let organization: OrganizationId = guid.parse()?;
+        if organization.to_string() != guid {
+            let problem = format!("the organization must be written {organization}");
+            return Err(ParseError::new(WHAT, input, problem));
+        }
+        Self::new(stage.parse()?, organization, name.parse()?)
+    }
+}
+
+impl fmt::Display for RepositoryPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.stage, self.organization, self.name)
+    }
+}
+
+/// What one tags and pushes to: `<registry host>/<repository path>`.
+///
+/// ```
+/// use ark_container_core::model::{OrganizationId, RepositoryUrl};
+///
+/// let url: RepositoryUrl = "095412845506.dkr.ecr.us-east-1.amazonaws.com/prod/\
+///     2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video".parse()?;
+/// assert_eq!(url.path().organization(), OrganizationId::TBD);
+/// assert_eq!(url.path().name().as_str(), "catalog/extract-video");
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryUrl {
+    host: RegistryHost,
+    path: RepositoryPath,
+}
+
+impl RepositoryUrl {
+    /// The URL of a repository at a registry.
+    pub fn new(host: RegistryHost, path: RepositoryPath) -> Self {
+        Self { host, path }
+    }
+
+    /// The registry's host, and port where it has one.
+    pub fn host(&self) -> &RegistryHost {
+        &self.host
+    }
+
+    /// The repository's path.
+    pub fn path(&self) -> &RepositoryPath {
+        &self.path
+    }
+
+    /// The URL of one image of this repository.
+    pub fn image(&self, reference: impl Into<Reference>) -> ImageUrl {
+        ImageUrl { repository: self.clone(), reference: reference.into() }
+    }
+}
+
+impl FromStr for RepositoryUrl {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        match input.split_once('/') {
+            Some((host, path)) => Ok(Self { host: host.parse()?, path: path.parse()? }),
+            None => {
+                let problem = "expected <registry host>/<stage>/<organization>/<name>";
+                Err(ParseError::new("repository URL", input, problem))
+            }
+        }
+    }
+}
+
+impl fmt::Display for RepositoryUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.path)
+    }
+}
+
+/// A repository's URL with a tag or digest: what one pulls.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageUrl {
+    repository: RepositoryUrl,
+    reference: Reference,
+}
+
+impl ImageUrl {
+    /// The repository.
+    pub fn repository(&self) -> &RepositoryUrl {
+        &self.repository
+    }
+
+    /// Which image of it.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+}
+
+impl FromStr for ImageUrl {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        // A colon before the last slash is the host's port; a digest has a colon of its own.
+        let last_slash = input.rfind('/').unwrap_or(0);
+        let split =
+            input.find('@').or_else(|| input[last_slash..].find(':').map(|i| last_slash + i));
+        let Some(split) = split else {
+            let problem = "expected <repository URL>:<tag> or <repository URL>@<digest>";
+            return Err(ParseError::new("image URL", input, problem));
+        };
+        let (repository, reference) = (&input[..split], &input[split + 1..]);
+        let reference = match &input[split..=split] {
+            "@" => Reference::Digest(reference.parse()?),
+            _ => Reference::Tag(reference.parse()?),
+        };
+        Ok(Self { repository: repository.parse()?, reference })
+    }
+}
+
+impl fmt::Display for ImageUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.repository, self.reference.separator(), self.reference)
+    }
+}
+
+serde_as_text!(Stage, RepositoryName, RepositoryPath, RepositoryUrl, ImageUrl);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn component() -> impl Strategy<Value = String> {
+        "[a-z0-9]{1,6}((\\.|_|__|-{1,3})[a-z0-9]{1,6}){0,2}"
+    }
+
+    fn components() -> impl Strategy<Value = String> {
+        proptest::collection::vec(component(), 1..4).prop_map(|parts| parts.join("/"))
+    }
+
+    fn name(text: &str) -> Result<RepositoryName, String> {
+        text.parse().map_err(|error: ParseError| error.to_string())
+    }
+
+    #[test]
+    fn names_follow_the_pattern_of_ecr() {
+        for good in ["a", "0", "a/b", "a.b_c__d-e---f", "catalog/extract-video"] {
+            assert_eq!(name(good).unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn errors_point_at_the_offending_character() {
+        let error = |text: &str| name(text).unwrap_err();
+        assert!(error("").ends_with("it is empty"));
+        assert!(error("a/B").ends_with("upper case 'B' is not allowed at character 3"));
+        assert!(error("a b").ends_with("' ' is not allowed at character 2"));
+        assert!(error("é").ends_with("'é' is not allowed at character 1"));
+        assert!(error("/a").ends_with("beside the slash at character 1"));
+        assert!(error("a//b").ends_with("beside the slash at character 3"));
+        assert!(error("a/").ends_with("beside the slash at character 2"));
+        assert!(error("../a").ends_with("may not start with '.', at character 1"));
+        assert!(error("a..b").ends_with("\"..\" may not separate words, at character 3"));
+        assert!(error("a___b").ends_with("\"___\" may not separate words, at character 4"));
+        assert!(error("a-_b").ends_with("\"-_\" may not separate words, at character 3"));
+        assert!(error("ab/cd-/e").ends_with("may not end with '-', at character 6"));
+        assert!(error("a\0b").ends_with("'\\0' is not allowed at character 2"));
+        let long = error(&"x".repeat(10_000));
+        assert!(long.ends_with("10000 characters, of at most 217") && long.len() < 250, "{long}");
+    }
+
+    #[test]
+    fn paths_are_at_most_256_characters() {
+        let path = |length| {
+            let name = "n".repeat(length).parse().unwrap();
+            RepositoryPath::new(Stage::default(), OrganizationId::TBD, name)
+        };
+        assert_eq!(path(214).unwrap().to_string().len(), 256);
+        assert!(path(215).unwrap_err().to_string().ends_with("257 characters, of at most 256"));
+    }
+
+    #[test]
+    fn paths_take_only_the_canonical_organization() {
+        for spelling in [
+            "prod/2EA25035-6aa4-42fb-9955-92288ea1b972/a",
+            "prod/{2ea25035-6aa4-42fb-9955-92288ea1b972}/a",
+            "prod/ 2ea25035-6aa4-42fb-9955-92288ea1b972/a",
+            "prod/2ea25035-6aa4-42fb-9955-92288ea1b972x/a",
+            "djt-mapping-pipeline-ecr",
+        ] {
+            assert!(spelling.parse::<RepositoryPath>().is_err(), "{spelling}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn urls_parse_and_print_inversely(
+            host in "([a-z0-9]{1,8}\\.){0,3}[a-z]{1,5}(:[1-9][0-9]{0,3})?",
+            stage in component(),
+            bits: u128,
+            name in components(),
+            tag in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,30}",
+            hex in "[0-9a-f]{64}",
+        ) {
+            let organization = OrganizationId::from_u128(bits);
+            let text = format!("{host}/{stage}/{organization}/{name}");
+            let url: RepositoryUrl = text.parse().unwrap();
+            prop_assert_eq!(url.to_string(), text.clone());
+            prop_assert_eq!(url.path().name().as_str(), name);
+            for text in [format!("{text}:{tag}"), format!("{text}@sha256:{hex}")] {
+                let image: ImageUrl = text.parse().unwrap();
+                prop_assert_eq!(image.to_string(), text);
+                prop_assert_eq!(image.repository(), &url);
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "(\\PC|[a-z/:@._-]){0,60}") {
+            if let Ok(name) = text.parse::<RepositoryName>() {
+                prop_assert_eq!(name.to_string(), text.clone());
+            }
+            if let Ok(url) = text.parse::<ImageUrl>() {
+                prop_assert_eq!(url.to_string(), text);
+            }
+        }
+    }
+}

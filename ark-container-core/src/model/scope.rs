@@ -1,0 +1,146 @@
+//! [`Scope`]: what credentials reach.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{OrganizationId, RepositoryPath, Stage};
+
+/// How far credentials go in the repositories that they reach. Each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Access {
+    /// Read images.
+    Pull,
+    /// Read and upload images.
+    Push,
+    /// Read, upload and delete images: for administrators.
+    Delete,
+}
+
+impl Access {
+    /// The words of the distribution project's token scope: `pull`, `pull,push`, `pull,push,delete`.
+    ///
+    /// Source: <https://distribution.github.io/distribution/spec/auth/scope/>
+    pub const fn actions(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "pull,push",
+            Self::Delete => "pull,push,delete",
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.actions())
+    }
+}
+
+/// The repositories that a [`Scope`] covers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ScopeTarget {
+    /// One repository, whether or not it exists yet.
+    Repository(RepositoryPath),
+    /// Every repository, present and future, of these organizations in one stage.
+    Organizations(Stage, BTreeSet<OrganizationId>),
+}
+
+/// What credentials reach: one repository or organizations, and how far.
+///
+/// ```
+/// use ark_container_core::model::{Access, RepositoryPath, Scope};
+///
+/// let path: RepositoryPath = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo".parse()?;
+/// let scope = Scope::repository(path.clone(), Access::Push);
+/// assert!(scope.covers(&path, Access::Pull));
+/// assert!(!scope.covers(&path, Access::Delete));
+/// assert_eq!(scope.to_string(), format!("repository:{path}:pull,push"));
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    target: ScopeTarget,
+    access: Access,
+}
+
+impl Scope {
+    /// A scope over one repository.
+    pub fn repository(path: RepositoryPath, access: Access) -> Self {
+        Self { target: ScopeTarget::Repository(path), access }
+    }
+
+    /// A scope over all repositories of organizations in a stage.
+    pub fn organizations(
+        stage: Stage,
+        organizations: impl IntoIterator<Item = OrganizationId>,
+        access: Access,
+    ) -> Self {
+        let organizations = organizations.into_iter().collect();
+        Self { target: ScopeTarget::Organizations(stage, organizations), access }
+    }
+
+    /// The repositories that it covers.
+    pub fn target(&self) -> &ScopeTarget {
+        &self.target
+    }
+
+    /// How far it goes in them.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// The organizations that it touches.
+    pub fn organization_ids(&self) -> BTreeSet<OrganizationId> {
+        match &self.target {
+            ScopeTarget::Repository(path) => BTreeSet::from([path.organization()]),
+            ScopeTarget::Organizations(_, organizations) => organizations.clone(),
+        }
+    }
+
+    /// Whether it allows `access` to `path`.
+    pub fn covers(&self, path: &RepositoryPath, access: Access) -> bool {
+        let within = match &self.target {
+            ScopeTarget::Repository(own) => own == path,
+            ScopeTarget::Organizations(stage, organizations) => {
+                stage == path.stage() && organizations.contains(&path.organization())
+            }
+        };
+        within && access <= self.access
+    }
+}
+
+/// As in the distribution project's token scopes, one `repository:<path>:<actions>` per target,
+/// separated by spaces, with `*` for every name of an organization.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            ScopeTarget::Repository(path) => write!(f, "repository:{path}:{}", self.access),
+            ScopeTarget::Organizations(stage, organizations) => {
+                for (index, organization) in organizations.iter().enumerate() {
+                    let space = if index > 0 { " " } else { "" };
+                    write!(f, "{space}repository:{stage}/{organization}/*:{}", self.access)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn organizations_cover_their_own_stage_and_repositories_only() {
+        let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Pull);
+        let path = |text: &str| text.parse::<RepositoryPath>().unwrap();
+        let own = path("prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a");
+        assert!(scope.covers(&own, Access::Pull));
+        assert!(!scope.covers(&own, Access::Push));
+        assert!(!scope.covers(&path("dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a"), Access::Pull));
+        assert!(!scope.covers(&path("prod/77777777-7777-4777-7777-777777777777/a"), Access::Pull));
+        assert_eq!(
+            scope.to_string(),
+            "repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/*:pull"
+        );
+    }
+}
