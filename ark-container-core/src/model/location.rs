@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Stage;
 use super::parse::{ParseError, serde_as_text};
+use super::{EcrHost, Stage};
 
 /// A registry's host, with its port where it is not the scheme's own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,7 +83,7 @@ pub enum RegistryLocation {
     /// `ecr://<host>/<stage>`; the stage is `prod` where it is left out.
     Ecr {
         /// The account's registry.
-        host: RegistryHost,
+        host: EcrHost,
         /// The first part of every repository's path.
         stage: Stage,
     },
@@ -148,20 +148,26 @@ mod tests {
 
     #[test]
     fn the_stage_of_ecr_is_prod_unless_told() {
-        let location: RegistryLocation = "ecr://h.example".parse().unwrap();
-        assert_eq!(location.to_string(), "ecr://h.example/prod");
-        assert!("ecr://h.example/a/b".parse::<RegistryLocation>().is_err());
+        let host = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com";
+        let location: RegistryLocation = host.parse().unwrap();
+        assert_eq!(location.to_string(), format!("{host}/prod"));
+        assert!(format!("{host}/a/b").parse::<RegistryLocation>().is_err());
+        assert!("ecr://h.example".parse::<RegistryLocation>().is_err());
         assert!("https://h.example".parse::<RegistryLocation>().is_err());
     }
 
     proptest! {
         #[test]
         fn parsing_and_printing_are_inverse(
-            host in "([a-z0-9]{1,8}\\.){0,3}[a-z]{1,5}(:[1-9][0-9]{0,3})?",
+            account in "[0-9]{12}",
+            region in "(us|eu|ap)-[a-z]{1,8}-[1-9]",
             stage in "[a-z0-9]{1,8}",
             directory in "\\PC{0,40}",
         ) {
-            for text in [format!("ecr://{host}/{stage}"), format!("local:{directory}")] {
+            for text in [
+                format!("ecr://{account}.dkr.ecr.{region}.amazonaws.com/{stage}"),
+                format!("local:{directory}"),
+            ] {
                 let location: RegistryLocation = text.parse().unwrap();
                 prop_assert_eq!(location.to_string(), text);
             }

@@ -1,0 +1,85 @@
+//! [`Digester`]: computes a [`Digest`] over content that comes in pieces.
+
+use std::fmt;
+#[cfg(feature = "local")]
+use std::io::{self, Read};
+
+use aws_lc_rs::digest::{Context, SHA256, SHA512};
+
+use crate::model::{Algorithm, Digest};
+
+/// A hash in the making.
+#[derive(Clone)]
+pub(crate) struct Digester {
+    algorithm: Algorithm,
+    context: Context,
+}
+
+impl Digester {
+    /// A hash of nothing yet.
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        let context = Context::new(match algorithm {
+            Algorithm::Sha256 => &SHA256,
+            Algorithm::Sha512 => &SHA512,
+        });
+        Self { algorithm, context }
+    }
+
+    /// The digest of content that is at hand as a whole.
+    pub(crate) fn digest(algorithm: Algorithm, content: &[u8]) -> Digest {
+        let mut digester = Self::new(algorithm);
+        digester.update(content);
+        digester.finish()
+    }
+
+    /// The digest of everything that `source` has to give.
+    #[cfg(feature = "local")]
+    pub(crate) fn digest_of_stream(
+        algorithm: Algorithm,
+        mut source: impl Read,
+    ) -> io::Result<Digest> {
+        // Small enough to stay in the processor's cache between reading and hashing.
+        let mut buffer = vec![0; 128 * 1024];
+        let mut digester = Self::new(algorithm);
+        loop {
+            match source.read(&mut buffer)? {
+                0 => return Ok(digester.finish()),
+                read => digester.update(&buffer[..read]),
+            }
+        }
+    }
+
+    /// Takes the next piece.
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.context.update(piece);
+    }
+
+    /// The digest of all that was taken.
+    pub(crate) fn finish(self) -> Digest {
+        let hash = self.context.finish();
+        match Digest::from_bytes(self.algorithm, hash.as_ref()) {
+            Some(digest) => digest,
+            None => unreachable!("the hash function and the digest are of one algorithm"),
+        }
+    }
+}
+
+impl fmt::Debug for Digester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digester({})", self.algorithm.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Source: the SHA-2 test vectors of FIPS 180-2, appendices B.1 and C.1.
+    #[test]
+    fn known_content_has_its_known_digest() {
+        let sha256 = Digester::digest(Algorithm::Sha256, b"abc").to_string();
+        assert!(sha256.starts_with("sha256:ba7816bf8f01cfea"));
+        let sha512 = Digester::digest(Algorithm::Sha512, b"abc").to_string();
+        assert!(sha512.starts_with("sha512:ddaf35a193617aba"));
+    }
+}

@@ -1,0 +1,302 @@
+//! [`EcrHost`]: the host of an AWS account's registry, and what it says of the account.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::parse::{ParseError, serde_as_text};
+use super::{RegistryHost, RepositoryPath};
+
+const WHAT: &str = "ECR host";
+const FORM: &str = "<account>.dkr.ecr.<region>.amazonaws.com";
+const ACCOUNT_LEN: usize = 12;
+
+/// A part of AWS with accounts, regions and host names of its own.
+struct Partition {
+    id: &'static str,
+    /// What its regions start with; nothing for the partition of all others.
+    regions: &'static str,
+    suffix: &'static str,
+    /// What hosts that also answer over IPv6 end with, where there are any.
+    dual_stack_suffix: Option<&'static str>,
+}
+
+/// The partitions; the one that takes every region is the last.
+///
+/// Source: <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>, and for the
+/// hosts of registries
+/// <https://github.com/awslabs/amazon-ecr-credential-helper/blob/main/ecr-login/api/client.go>.
+const PARTITIONS: [Partition; 8] = [
+    Partition {
+        id: "aws-cn",
+        regions: "cn-",
+        suffix: "amazonaws.com.cn",
+        dual_stack_suffix: Some("on.amazonwebservices.com.cn"),
+    },
+    Partition {
+        id: "aws-us-gov",
+        regions: "us-gov-",
+        suffix: "amazonaws.com",
+        dual_stack_suffix: Some("on.aws"),
+    },
+    Partition {
+        id: "aws-eusc",
+        regions: "eusc-",
+        suffix: "amazonaws.eu",
+        dual_stack_suffix: Some("on.amazonwebservices.eu"),
+    },
+    Partition { id: "aws-iso", regions: "us-iso-", suffix: "c2s.ic.gov", dual_stack_suffix: None },
+    Partition {
+        id: "aws-iso-b",
+        regions: "us-isob-",
+        suffix: "sc2s.sgov.gov",
+        dual_stack_suffix: None,
+    },
+    Partition {
+        id: "aws-iso-e",
+        regions: "eu-isoe-",
+        suffix: "cloud.adc-e.uk",
+        dual_stack_suffix: None,
+    },
+    Partition {
+        id: "aws-iso-f",
+        regions: "us-isof-",
+        suffix: "csp.hci.ic.gov",
+        dual_stack_suffix: None,
+    },
+    Partition {
+        id: "aws",
+        regions: "",
+        suffix: "amazonaws.com",
+        dual_stack_suffix: Some("on.aws"),
+    },
+];
+
+/// The host of an account's registry in one region of AWS.
+///
+/// ```
+/// use ark_container_core::model::EcrHost;
+///
+/// let host: EcrHost = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse()?;
+/// assert_eq!((host.account(), host.region()), ("095412845506", "us-east-1"));
+/// assert_eq!(host.partition(), "aws");
+///
+/// let host: EcrHost = "095412845506.dkr-ecr-fips.us-gov-west-1.on.aws".parse()?;
+/// assert!(host.is_fips() && host.is_dual_stack());
+///
+/// let error = "95412845506.dkr.ecr.us-east-1.amazonaws.com".parse::<EcrHost>().unwrap_err();
+/// assert!(error.to_string().contains("an account has 12 digits"));
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EcrHost {
+    host: RegistryHost,
+    region: Box<str>,
+    partition: &'static str,
+    fips: bool,
+    dual_stack: bool,
+}
+
+impl EcrHost {
+    /// The host as text.
+    pub fn as_str(&self) -> &str {
+        self.host.as_str()
+    }
+
+    /// The same as a registry's host.
+    pub fn registry_host(&self) -> &RegistryHost {
+        &self.host
+    }
+
+    /// The account that owns the registry, 12 digits.
+    pub fn account(&self) -> &str {
+        &self.as_str()[..ACCOUNT_LEN]
+    }
+
+    /// The region, such as `us-east-1`.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The partition as ARNs have it: `aws`, `aws-cn`, `aws-us-gov`, `aws-eusc`, `aws-iso…`.
+    pub fn partition(&self) -> &'static str {
+        self.partition
+    }
+
+    /// Whether it is an endpoint whose cryptography is validated (FIPS 140).
+    pub fn is_fips(&self) -> bool {
+        self.fips
+    }
+
+    /// Whether it answers over IPv6 too.
+    pub fn is_dual_stack(&self) -> bool {
+        self.dual_stack
+    }
+
+    /// The ARN of a repository here.
+    ///
+    /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
+    pub fn repository_arn(&self, path: &RepositoryPath) -> String {
+        self.repository_arn_like(path)
+    }
+
+    /// The ARN of the repositories whose paths are like `pattern`, as policies have it.
+    pub fn repository_arn_like(&self, pattern: impl fmt::Display) -> String {
+        let (account, region) = (self.account(), &self.region);
+        format!("arn:{}:ecr:{region}:{account}:repository/{pattern}", self.partition)
+    }
+}
+
+impl FromStr for EcrHost {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        let error =
+            |offset: usize, problem: String| Err(ParseError::at(WHAT, input, offset, problem));
+        let digits = input.bytes().take_while(u8::is_ascii_digit).count();
+        let Some((account, rest)) = input.split_once('.') else {
+            return Err(ParseError::new(WHAT, input, format!("expected {FORM}")));
+        };
+        if digits != ACCOUNT_LEN || account.len() != ACCOUNT_LEN {
+            let offset = digits.min(ACCOUNT_LEN);
+            return error(offset, format!("an account has {ACCOUNT_LEN} digits ({FORM}), wrong"));
+        }
+        let (fips, dual_stack, rest) = if let Some(rest) = rest.strip_prefix("dkr.ecr.") {
+            (false, false, rest)
+        } else if let Some(rest) = rest.strip_prefix("dkr.ecr-fips.") {
+            (true, false, rest)
+        } else if let Some(rest) = rest.strip_prefix("dkr-ecr.") {
+            (false, true, rest)
+        } else if let Some(rest) = rest.strip_prefix("dkr-ecr-fips.") {
+            (true, true, rest)
+        } else {
+            let forms = "dkr.ecr., dkr.ecr-fips., dkr-ecr. or dkr-ecr-fips.";
+            return error(ACCOUNT_LEN + 1, format!("expected {forms} after the account,"));
+        };
+        let region_at = input.len() - rest.len();
+        let (region, suffix) = rest.split_once('.').unwrap_or((rest, ""));
+        let foreign = region.find(|c: char| !matches!(c, 'a'..='z' | '0'..='9' | '-'));
+        if let Some(offset) = foreign {
+            return error(region_at + offset, "a region is such as us-east-1: wrong".to_owned());
+        }
+        if !region.contains('-') || region.starts_with('-') || region.ends_with('-') {
+            return error(region_at, format!("{region:?} is no region, such as us-east-1,"));
+        }
+        let suffix_at = (region_at + region.len() + 1).min(input.len());
+        let mut partitions = PARTITIONS.iter();
+        let Some(partition) = partitions.find(|partition| region.starts_with(partition.regions))
+        else {
+            return error(region_at, format!("{region:?} is in no known partition"));
+        };
+        let expected = match (dual_stack, partition.dual_stack_suffix) {
+            (false, _) => partition.suffix,
+            (true, Some(suffix)) => suffix,
+            (true, None) => {
+                let problem = format!("{region} has no dual-stack hosts (dkr-ecr):");
+                return error(ACCOUNT_LEN + 1, problem);
+            }
+        };
+        if suffix != expected {
+            return error(suffix_at, format!("a host in {region} ends with {expected}: wrong"));
+        }
+        let host = input.parse()?;
+        Ok(Self { host, region: region.into(), partition: partition.id, fips, dual_stack })
+    }
+}
+
+impl fmt::Display for EcrHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.host.fmt(f)
+    }
+}
+
+serde_as_text!(EcrHost);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn error(input: &str) -> String {
+        input.parse::<EcrHost>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_form_tells_its_region_and_partition() {
+        for (rest, region, partition, fips, dual_stack) in [
+            ("dkr.ecr.us-east-1.amazonaws.com", "us-east-1", "aws", false, false),
+            ("dkr.ecr-fips.us-east-2.amazonaws.com", "us-east-2", "aws", true, false),
+            ("dkr-ecr.eu-west-1.on.aws", "eu-west-1", "aws", false, true),
+            ("dkr-ecr-fips.us-west-2.on.aws", "us-west-2", "aws", true, true),
+            ("dkr.ecr.cn-north-1.amazonaws.com.cn", "cn-north-1", "aws-cn", false, false),
+            ("dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", "cn-north-1", "aws-cn", false, true),
+            (
+                "dkr.ecr-fips.us-gov-west-1.amazonaws.com",
+                "us-gov-west-1",
+                "aws-us-gov",
+                true,
+                false,
+            ),
+            ("dkr.ecr.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1", "aws-eusc", false, false),
+            ("dkr.ecr.us-iso-east-1.c2s.ic.gov", "us-iso-east-1", "aws-iso", false, false),
+            ("dkr.ecr.us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1", "aws-iso-b", false, false),
+            ("dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", "eu-isoe-west-1", "aws-iso-e", false, false),
+            (
+                "dkr.ecr.us-isof-south-1.csp.hci.ic.gov",
+                "us-isof-south-1",
+                "aws-iso-f",
+                false,
+                false,
+            ),
+        ] {
+            let text = format!("095412845506.{rest}");
+            let host: EcrHost = text.parse().unwrap();
+            assert_eq!(host.to_string(), text);
+            assert_eq!(host.account(), "095412845506");
+            assert_eq!((host.region(), host.partition()), (region, partition), "{text}");
+            assert_eq!((host.is_fips(), host.is_dual_stack()), (fips, dual_stack), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_point_at_what_is_wrong() {
+        assert!(error("").ends_with("expected <account>.dkr.ecr.<region>.amazonaws.com"));
+        assert!(error("h.example").contains("an account has 12 digits"));
+        assert!(
+            error("0954128455067.dkr.ecr.us-east-1.amazonaws.com").ends_with("at character 13")
+        );
+        assert!(
+            error("095412845506.ecr.us-east-1.amazonaws.com")
+                .ends_with("after the account, at character 14")
+        );
+        assert!(error("095412845506.dkr.ecr.us-East-1.amazonaws.com").ends_with("at character 25"));
+        assert!(error("095412845506.dkr.ecr.useast1.amazonaws.com").ends_with("at character 22"));
+        assert!(
+            error("095412845506.dkr.ecr.us-east-1.amazonaws.com.cn")
+                .ends_with("ends with amazonaws.com: wrong at character 32")
+        );
+        assert!(error("095412845506.dkr.ecr.us-east-1").ends_with("at character 31"));
+        assert!(error("095412845506.dkr-ecr.us-iso-east-1.on.aws").contains("no dual-stack hosts"));
+        assert!(error("095412845506.dkr.ecr.us-east-1.amazonaws.com:443").contains("ends with"));
+    }
+
+    #[test]
+    fn arns_are_of_the_partition() {
+        let host: EcrHost = "095412845506.dkr.ecr.cn-north-1.amazonaws.com.cn".parse().unwrap();
+        let path = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a".parse().unwrap();
+        assert_eq!(
+            host.repository_arn(&path),
+            "arn:aws-cn:ecr:cn-north-1:095412845506:repository/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a"
+        );
+        assert!(host.repository_arn_like("prod/*").ends_with(":repository/prod/*"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "(095412845506)?(\\.dkr[.-]ecr)?\\PC{0,40}") {
+            if let Ok(host) = text.parse::<EcrHost>() {
+                prop_assert_eq!(host.to_string(), text);
+            }
+        }
+    }
+}
