@@ -1,5 +1,8 @@
 //! [`RegistryCredentials`]: what a client shows to a registry, and how far it reaches.
 
+#[cfg(feature = "ecr")]
+pub mod cache;
+
 use std::fmt;
 use std::time::SystemTime;
 
@@ -34,7 +37,17 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A login to a registry, narrowed to a scope.
+/// What keeps a client within the scope of its credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Narrowing {
+    /// The registry refuses everything beyond the scope.
+    Scoped,
+    /// Nothing: the credentials open whatever the caller can reach. The scope is what was asked for.
+    Caller,
+}
+
+/// A login to a registry.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RegistryCredentials {
@@ -46,19 +59,27 @@ pub struct RegistryCredentials {
     pub password: Password,
     /// When the registry stops taking them.
     pub expires_at: SystemTime,
-    /// What they reach.
+    /// What they are for.
     pub scope: Scope,
+    /// Whether the registry holds them to the scope.
+    pub narrowing: Narrowing,
 }
 
 impl RegistryCredentials {
-    /// Credentials for the user [`USERNAME`].
+    /// Credentials for the user [`USERNAME`], which the registry holds to the scope.
     pub fn new(
         host: RegistryHost,
         password: Password,
         expires_at: SystemTime,
         scope: Scope,
     ) -> Self {
-        Self { host, username: USERNAME.to_owned(), password, expires_at, scope }
+        let username = USERNAME.to_owned();
+        Self { host, username, password, expires_at, scope, narrowing: Narrowing::Scoped }
+    }
+
+    /// These credentials with another narrowing.
+    pub fn with_narrowing(self, narrowing: Narrowing) -> Self {
+        Self { narrowing, ..self }
     }
 }
 

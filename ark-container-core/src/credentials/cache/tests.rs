@@ -1,0 +1,347 @@
+//! The cache against a counting fetcher, damaged files, and other processes.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use tempfile::TempDir;
+
+use super::*;
+use crate::credentials::{Narrowing, Password};
+use crate::model::{Access, OrganizationId, Scope, Stage};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+
+fn key_of(identity: &str) -> CacheKey {
+    let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Push);
+    CacheKey::new(HOST.parse().unwrap(), identity, Some("role".to_owned()), scope)
+}
+
+/// A source of credentials that counts how often it is asked, and gives another password each time.
+struct Source {
+    asked: AtomicUsize,
+    life: Duration,
+}
+
+impl Source {
+    fn new(life: Duration) -> Self {
+        Self { asked: AtomicUsize::new(0), life }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    async fn fetch(&self) -> Result<RegistryCredentials> {
+        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        tokio::task::yield_now().await;
+        Ok(login(&format!("\"password\\ {number}"), SystemTime::now() + self.life))
+    }
+}
+
+fn login(password: &str, expires_at: SystemTime) -> RegistryCredentials {
+    let password = Password::new(password.to_owned());
+    let scope = key_of("a").scope().clone();
+    RegistryCredentials::new(HOST.parse().unwrap(), password, expires_at, scope)
+        .with_narrowing(Narrowing::Caller)
+}
+
+/// A folder to come, and the caches of different processes in it.
+struct Disk(TempDir);
+
+impl Disk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.path().join("cache/credentials")
+    }
+
+    /// A cache with nothing in memory.
+    fn cache(&self) -> CredentialsCache {
+        CredentialsCache::open(self.folder())
+    }
+
+    fn file(&self, key: &CacheKey) -> PathBuf {
+        self.folder().join(format!("{}.json", key.file_stem()))
+    }
+
+    fn names(&self, part: &str) -> Vec<String> {
+        let names = fs::read_dir(self.folder()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains(part)).collect()
+    }
+}
+
+async fn password(cache: &CredentialsCache, key: &CacheKey, source: &Source) -> String {
+    let credentials = cache.get_or_fetch(key, || source.fetch()).await.unwrap();
+    credentials.password.expose().to_owned()
+}
+
+#[tokio::test]
+async fn a_login_is_remembered_in_memory_and_on_disk_as_it_was() {
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    let cache = disk.cache();
+    let first = cache.get_or_fetch(&key, || source.fetch()).await.unwrap();
+    assert_eq!(password(&cache, &key, &source).await, first.password.expose());
+    let again = disk.cache().get_or_fetch(&key, || source.fetch()).await.unwrap();
+    assert_eq!(source.asked(), 1);
+    assert_eq!(again.password.expose(), first.password.expose());
+    assert_eq!((&again.host, &again.username), (&first.host, &first.username));
+    assert_eq!((&again.scope, again.narrowing), (&first.scope, first.narrowing));
+    let off = first.expires_at.duration_since(again.expires_at).unwrap();
+    assert!(off < Duration::from_secs(1), "{off:?}");
+}
+
+#[tokio::test]
+async fn files_are_closed_to_others() {
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    password(&disk.cache(), &key, &source).await;
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!(mode(disk.folder()), 0o700);
+    for name in disk.names("") {
+        assert_eq!(mode(disk.folder().join(&name)), 0o600, "{name}");
+    }
+    assert_eq!(disk.names(".new-"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn another_identity_gets_a_login_of_its_own() {
+    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let one = password(&disk.cache(), &key_of("a"), &source).await;
+    let other = password(&disk.cache(), &key_of("b"), &source).await;
+    assert_ne!(one, other);
+    assert_eq!(password(&disk.cache(), &key_of("a"), &source).await, one);
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_anothers_is_set_aside() {
+    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let theirs = password(&disk.cache(), &key_of("a"), &source).await;
+    fs::copy(disk.file(&key_of("a")), disk.file(&key_of("b"))).unwrap();
+    assert_ne!(password(&disk.cache(), &key_of("b"), &source).await, theirs);
+    assert_eq!(disk.names(".refused-").len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_file_of_ours_is_set_aside_and_not_deleted() {
+    type Damage = fn(&PathBuf);
+    let damages: [(&str, Damage); 5] = [
+        ("readable", |file| fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap()),
+        ("cut off", |file| {
+            let content = fs::read(file).unwrap();
+            fs::write(file, &content[..content.len() / 2]).unwrap();
+        }),
+        ("empty", |file| fs::write(file, "").unwrap()),
+        ("a link", |file| {
+            let target = file.with_extension("target");
+            fs::rename(file, &target).unwrap();
+            symlink(target, file).unwrap();
+        }),
+        ("a folder", |file| {
+            fs::remove_file(file).unwrap();
+            fs::create_dir(file).unwrap();
+        }),
+    ];
+    for (what, damage) in damages {
+        let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+        password(&disk.cache(), &key, &source).await;
+        damage(&disk.file(&key));
+        let second = password(&disk.cache(), &key, &source).await;
+        assert_eq!(source.asked(), 2, "{what}");
+        assert_eq!(disk.names(".refused-").len(), 1, "{what}");
+        assert_eq!(password(&disk.cache(), &key, &source).await, second, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_others_can_write_to_is_left_alone() {
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    password(&disk.cache(), &key, &source).await;
+    let before = fs::read(disk.file(&key)).unwrap();
+    fs::set_permissions(disk.folder(), Permissions::from_mode(0o777)).unwrap();
+    password(&disk.cache(), &key, &source).await;
+    assert_eq!(source.asked(), 2);
+    assert_eq!(fs::read(disk.file(&key)).unwrap(), before);
+}
+
+#[tokio::test]
+async fn without_a_folder_there_are_logins_all_the_same() {
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    fs::write(disk.0.path().join("cache"), "in the way").unwrap();
+    let cache = disk.cache();
+    password(&cache, &key, &source).await;
+    password(&cache, &key, &source).await;
+    assert_eq!(source.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_login_that_has_expired_when_it_comes_is_used_once() {
+    let (disk, key) = (Disk::new(), key_of("a"));
+    let cache = disk.cache();
+    // Source: the year that moto answers with.
+    let in_2015 = SystemTime::UNIX_EPOCH + Duration::from_secs(1_438_387_200);
+    for number in 1..=2 {
+        let text = number.to_string();
+        let fetch = || async { Ok(login(&text, in_2015)) };
+        let credentials = cache.get_or_fetch(&key, fetch).await.unwrap();
+        assert_eq!(credentials.password.expose(), text);
+    }
+    assert!(!disk.file(&key).exists());
+}
+
+#[tokio::test]
+async fn a_login_at_hand_stands_in_while_fetching_fails_for_now() {
+    let (disk, key) = (Disk::new(), key_of("a"));
+    let old = Login {
+        credentials: login("old", SystemTime::now() + HOUR / 60),
+        obtained_at: SystemTime::now() - HOUR,
+    };
+    disk.cache().write(&key, &old).await;
+    let fails = |error: fn() -> Error| {
+        let cache = disk.cache();
+        let key = key.clone();
+        async move { cache.get_or_fetch(&key, || async { Err(error()) }).await }
+    };
+    let kept = fails(|| Error::temporary("busy", "throttled")).await.unwrap();
+    assert_eq!(kept.password.expose(), "old");
+    let error = fails(|| Error::invalid("no")).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+    let source = Source::new(HOUR);
+    assert_ne!(password(&disk.cache(), &key, &source).await, "old");
+}
+
+#[test]
+fn a_login_is_fresh_until_a_share_of_its_life_is_left() {
+    let obtained_at = SystemTime::now();
+    let login = Login { credentials: login("p", obtained_at + HOUR), obtained_at };
+    let minutes = |minutes: u64| obtained_at + Duration::from_secs(60 * minutes);
+    assert!(login.is_fresh(minutes(0), 0.2) && login.is_fresh(minutes(47), 0.2));
+    assert!(!login.is_fresh(minutes(49), 0.2) && login.is_fresh(minutes(49), 0.1));
+    assert!(login.is_valid(minutes(59)) && !login.is_valid(minutes(60)));
+    // A clock that was set back would make it live longer.
+    assert!(!login.is_valid(obtained_at - HOUR));
+    for _ in 0..100 {
+        assert!((0.1..=0.2).contains(&share_that_must_be_left()));
+    }
+}
+
+#[tokio::test]
+async fn of_all_that_ask_at_once_one_fetches() {
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    let shared = disk.cache();
+    let caches: Vec<_> =
+        (0..20).map(|n| if n % 2 == 0 { shared.clone() } else { disk.cache() }).collect();
+    let asked = caches.iter().map(|cache| password(cache, &key, &source));
+    let passwords = join_all(asked).await;
+    assert_eq!(source.asked(), 1);
+    assert!(passwords.iter().all(|password| *password == passwords[0]));
+}
+
+#[tokio::test]
+async fn whoever_is_dropped_while_it_fetches_holds_nobody_up() {
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    let cache = disk.cache();
+    let never = cache.get_or_fetch(&key, std::future::pending);
+    assert!(tokio::time::timeout(Duration::from_millis(100), never).await.is_err());
+    password(&cache, &key, &source).await;
+    assert_eq!((source.asked(), disk.names(".new-").len()), (1, 0));
+}
+
+#[tokio::test]
+async fn clearing_forgets_one_registry_or_all() {
+    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let cache = disk.cache();
+    let other_host: RegistryHost = "h.example".parse().unwrap();
+    let other = CacheKey::new(other_host.clone(), "a", None, key_of("a").scope().clone());
+    for key in [&key_of("a"), &other] {
+        password(&cache, key, &source).await;
+    }
+    assert_eq!(cache.clear(Some(&other_host)).await.unwrap(), 1);
+    password(&cache, &key_of("a"), &source).await;
+    assert_eq!(source.asked(), 2);
+    password(&cache, &other, &source).await;
+    assert_eq!(source.asked(), 3);
+    assert_eq!(cache.clear(None).await.unwrap(), 2);
+    assert_eq!(disk.names(".json").len(), 0);
+    password(&cache, &key_of("a"), &source).await;
+    assert_eq!(source.asked(), 4);
+    let nothing = CredentialsCache::open(disk.0.path().join("nothing"));
+    assert_eq!(nothing.clear(None).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn whose_a_key_is_is_asked_once() {
+    let disk = Disk::new();
+    let owner = disk.cache().owner_of_key("ASIA1", || async { Ok("arn:alice".to_owned()) }).await;
+    assert_eq!(owner.unwrap(), "arn:alice");
+    let again = disk.cache().owner_of_key("ASIA1", || async { unreachable!() }).await;
+    assert_eq!(again.unwrap(), "arn:alice");
+    let other = disk.cache().owner_of_key("ASIA2", || async { Ok("arn:bob".to_owned()) }).await;
+    assert_eq!(other.unwrap(), "arn:bob");
+}
+
+#[tokio::test]
+async fn what_is_too_old_to_be_of_use_is_swept() {
+    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    password(&disk.cache(), &key_of("a"), &source).await;
+    let left = disk.folder().join(".new-0");
+    fs::write(&left, "").unwrap();
+    let long_ago = SystemTime::now() - 25 * HOUR;
+    for path in [&left, &disk.file(&key_of("a"))] {
+        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    password(&disk.cache(), &key_of("b"), &source).await;
+    assert!(!left.exists() && !disk.file(&key_of("a")).exists());
+    assert!(disk.file(&key_of("b")).exists());
+}
+
+/// Says to a copy of this test's program that it is one of many, and where.
+const ROLE: &str = "ARK_TEST_CACHE_FOLDER";
+
+/// Started on its own it has nothing to do: it is what the test below starts many times.
+#[tokio::test]
+async fn one_process_of_many() {
+    let Some(folder) = std::env::var_os(ROLE).map(PathBuf::from) else { return };
+    let cache = CredentialsCache::open(folder.join("cache"));
+    let fetch = || async {
+        // Every call leaves a file of its own.
+        fs::write(folder.join(format!("call-{}", std::process::id())), "").unwrap();
+        sleep(Duration::from_millis(50)).await;
+        Ok(login(&format!("of {}", std::process::id()), SystemTime::now() + HOUR))
+    };
+    let credentials = cache.get_or_fetch(&key_of("a"), fetch).await.unwrap();
+    let said = folder.join(format!("said-{}", std::process::id()));
+    fs::write(said, credentials.password.expose()).unwrap();
+}
+
+#[test]
+fn of_twenty_processes_that_ask_at_once_one_fetches() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let program = std::env::current_exe().unwrap();
+        let test = "credentials::cache::tests::one_process_of_many";
+        let mut command = Command::new(program);
+        command.args([test, "--exact", "--quiet"]).env(ROLE, folder.path());
+        command.stdout(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let processes: Vec<_> = (0..20).map(|_| start()).collect();
+    for mut process in processes {
+        assert!(process.wait().unwrap().success());
+    }
+    let starting_with = |prefix: &str| -> Vec<PathBuf> {
+        let paths = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let named =
+            |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(prefix);
+        paths.filter(named).collect()
+    };
+    assert_eq!(starting_with("call-").len(), 1);
+    let said: Vec<_> = starting_with("said-").iter().map(|path| fs::read(path).unwrap()).collect();
+    assert_eq!(said.len(), 20);
+    assert!(said.iter().all(|password| *password == said[0]));
+}
