@@ -1,5 +1,7 @@
 //! [`RegistryBackend`]: the contract that every kind of registry keeps.
 
+#[cfg(feature = "ecr")]
+pub mod ecr;
 mod extension;
 mod forward;
 #[cfg(feature = "local")]
@@ -15,8 +17,9 @@ use crate::credentials::RegistryCredentials;
 use crate::error::Result;
 use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
+pub use crate::model::Platform;
 pub use extension::RegistryBackendExt;
-pub use types::{CreateOptions, DeleteOptions, Image, Platform, Repository, TagMutability};
+pub use types::{CreateOptions, DeleteOptions, Encryption, Image, Repository, TagMutability};
 
 /// The repositories of one registry: listed, created, described, deleted, and opened for clients.
 ///
@@ -70,10 +73,14 @@ pub trait RegistryBackend: Debug + Display + Send + Sync + 'static {
     /// - Idempotent: the same request again succeeds with the same answer.
     /// - When it returns, the repository can be described, listed and pushed to by every process.
     /// - Two at once with the same settings both succeed.
+    /// - The backend may add resource tags of its own, whose keys start with `ark:`.
     ///
     /// # Errors
-    /// [`Error::Conflict`](crate::Error::Conflict) if it exists with another tag mutability, or
-    /// without a resource tag that was asked for.
+    /// [`Error::Conflict`](crate::Error::Conflict) if it exists with another tag mutability or other
+    /// exceptions to it, without a resource tag that was asked for, or with another encryption or
+    /// lifecycle policy than was asked for;
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the registry does not have what is asked
+    /// for, such as encryption.
     async fn create_repository(
         &self,
         path: &RepositoryPath,
@@ -123,7 +130,7 @@ pub trait RegistryBackend: Debug + Display + Send + Sync + 'static {
     ///
     /// # Behavior
     /// - Rights are not existence: a scope may name a repository that is yet to be created.
-    /// - [`RegistryCredentials::scope`] says how far the answer really reaches.
+    /// - [`RegistryCredentials::narrowing`] says whether the registry holds the answer to the scope.
     ///
     /// # Errors
     /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the scope names no organization.
