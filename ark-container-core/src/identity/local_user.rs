@@ -1,0 +1,77 @@
+//! The local user: who asks where nobody has to log in.
+
+use crate::error::{Error, Result};
+use crate::identity::{Principal, PrincipalKind, PrincipalName};
+use crate::model::Organizations;
+
+/// Who asks on this machine: `chosen` where it is given, else the operating system's user.
+///
+/// The operating system is asked for the user of this process, not for `USER` or `LOGNAME`, which
+/// anyone can set. `chosen` is text such as `user:alice`, `robot:nightly` or `ingest-job:42`, for a
+/// registry of this machine: it is taken at its word.
+///
+/// ```
+/// use ark_container_core::identity::{PrincipalKind, local_user};
+///
+/// let robot = local_user(Some("robot:nightly"))?;
+/// assert_eq!((robot.kind(), robot.id()), (PrincipalKind::Robot, "nightly"));
+/// # Ok::<(), ark_container_core::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Parse`] if `chosen` is no principal; [`Error::Unauthenticated`] if the operating system
+/// has no name for the user, as in a container that runs under a bare number.
+pub fn local_user(chosen: Option<&str>) -> Result<PrincipalName> {
+    if let Some(chosen) = chosen {
+        return Ok(chosen.parse()?);
+    }
+    let user = whoami::username().map_err(|error| Error::Unauthenticated {
+        message: "the operating system has no name for this user; say who asks".to_owned(),
+        source: Some(error.into()),
+    })?;
+    Ok(PrincipalName::new(PrincipalKind::User, &user)?)
+}
+
+/// The principal of a single-user registry, one without a memberships file.
+///
+/// It is a member of every organization. A user administers them all too; robots and ingest jobs
+/// do not, so that what they may do stays the same once there are memberships.
+///
+/// ```
+/// use ark_container_core::identity::single_user;
+/// use ark_container_core::model::OrganizationId;
+///
+/// let alice = single_user("user:alice".parse()?);
+/// assert!(alice.administers(OrganizationId::TBD));
+/// let nightly = single_user("robot:nightly".parse()?);
+/// assert!(nightly.is_member_of(OrganizationId::TBD));
+/// assert!(!nightly.administers(OrganizationId::TBD));
+/// # Ok::<(), ark_container_core::Error>(())
+/// ```
+pub fn single_user(name: PrincipalName) -> Principal {
+    let administers = match name.kind() {
+        PrincipalKind::User => Organizations::All,
+        PrincipalKind::Robot | PrincipalKind::IngestJob => Organizations::none(),
+    };
+    Principal::new(name, Organizations::All, administers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operating_system_names_a_user() {
+        let name = local_user(None).unwrap();
+        assert_eq!(name.kind(), PrincipalKind::User);
+        assert_eq!(name.id(), whoami::username().unwrap());
+    }
+
+    #[test]
+    fn a_chosen_principal_must_be_one() {
+        assert_eq!(local_user(Some("ingest-job:42")).unwrap().to_string(), "ingest-job:42");
+        for bad in ["", "alice", "user:", "admin:alice", "user:a\nb"] {
+            assert!(matches!(local_user(Some(bad)), Err(Error::Parse(_))), "{bad:?}");
+        }
+    }
+}
