@@ -1,1 +1,15 @@
 //! Repositories in a folder, and the registry that serves them.
+
+mod address;
+mod backend;
+mod random;
+mod registry;
+mod store;
+mod token;
+
+pub use backend::LocalBackend;
+pub use registry::Registry;
+#[cfg(all(feature = "testing", feature = "ecr"))]
+pub(crate) use registry::{Authorize, EcrHabits, Permit};
+#[cfg(all(feature = "testing", feature = "ecr"))]
+pub(crate) use token::TokenError;

@@ -1,0 +1,148 @@
+//! Where a registry's folder is served: what one process announces and the others read.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use super::store::Store;
+use crate::error::{Error, ResourceKind, Result};
+use crate::model::RegistryHost;
+
+/// Where a registry is served unless told otherwise.
+pub(crate) const DEFAULT_ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5050);
+
+/// The address of the process that serves the folder.
+const ADDRESS: &str = "address";
+/// Locked for as long as a process serves the folder; the lock ends with it, however it ends.
+const SERVE_LOCK: &str = "serve.lock";
+/// Locked for a moment by whoever looks at the other two, so that nobody takes a look for a server.
+const ADDRESS_LOCK: &str = "address.lock";
+
+/// Holds the announcement for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Announcement {
+    address: PathBuf,
+    _serving: File,
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        // An address that stays is not believed, once the lock is free.
+        if let Err(error) = fs::remove_file(&self.address) {
+            tracing::debug!(path = %self.address.display(), %error, "the address stays");
+        }
+    }
+}
+
+/// Says that this process serves the folder at `address`, until the announcement is dropped.
+///
+/// # Errors
+/// [`Error::Conflict`] with the address of the process that serves it already.
+pub(crate) fn announce(store: &Store, address: SocketAddr) -> Result<Announcement> {
+    let root = store.root();
+    let looking = store.open_lock(ADDRESS_LOCK)?;
+    let serving = store.open_lock(SERVE_LOCK)?;
+    looking.lock().map_err(failed(root))?;
+    match serving.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let problem = match read_address(store)? {
+                Some(other) => format!("is served already, at {other}"),
+                None => "is served already".to_owned(),
+            };
+            return Err(Error::conflict(ResourceKind::File, root.display(), problem));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(root)(error)),
+    }
+    let file = root.join(ADDRESS);
+    store.publish(&file, address.to_string().as_bytes())?;
+    Ok(Announcement { address: file, _serving: serving })
+}
+
+/// Where the folder is served now; the [default](DEFAULT_ADDRESS) where it is not.
+pub(crate) fn current(store: &Store) -> RegistryHost {
+    served(store).unwrap_or_else(|| DEFAULT_ADDRESS.into())
+}
+
+/// Where the folder is served now, if it is.
+pub(crate) fn served(store: &Store) -> Option<RegistryHost> {
+    served_at(store).unwrap_or_else(|error| {
+        tracing::debug!(%error, "the address of the registry is unknown");
+        None
+    })
+}
+
+fn served_at(store: &Store) -> Result<Option<RegistryHost>> {
+    // Most folders are not served, and then there is nothing to lock.
+    if read_address(store)?.is_none() {
+        return Ok(None);
+    }
+    let root = store.root();
+    let looking = store.open_lock(ADDRESS_LOCK)?;
+    let serving = store.open_lock(SERVE_LOCK)?;
+    looking.lock_shared().map_err(failed(root))?;
+    match serving.try_lock_shared() {
+        Ok(()) => Ok(None),
+        // Read again: another process may have begun to serve.
+        Err(TryLockError::WouldBlock) => read_address(store),
+        Err(TryLockError::Error(error)) => Err(failed(root)(error)),
+    }
+}
+
+fn read_address(store: &Store) -> Result<Option<RegistryHost>> {
+    let address = store.read(ADDRESS)?;
+    Ok(address.and_then(|address| String::from_utf8_lossy(&address).parse().ok()))
+}
+
+fn failed(root: &Path) -> impl FnOnce(io::Error) -> Error {
+    let message = format!("cannot find out who serves {}", root.display());
+    move |error| Error::failed(message, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    #[test]
+    fn an_address_holds_while_its_process_serves() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path().to_path_buf()).unwrap();
+        assert_eq!(current(&store).as_str(), "127.0.0.1:5050");
+        let announcement = announce(&store, address(1234)).unwrap();
+        assert_eq!(current(&store).as_str(), "127.0.0.1:1234");
+        let error = announce(&store, address(2)).unwrap_err();
+        assert!(matches!(error, Error::Conflict { .. }));
+        assert!(error.to_string().ends_with("is served already, at 127.0.0.1:1234"), "{error}");
+        drop(announcement);
+        assert_eq!(current(&store).as_str(), "127.0.0.1:5050");
+    }
+
+    #[test]
+    fn the_address_of_a_killed_process_is_not_believed() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path().to_path_buf()).unwrap();
+        store.publish(&root.path().join(ADDRESS), b"127.0.0.1:1234").unwrap();
+        assert_eq!(current(&store).as_str(), "127.0.0.1:5050");
+        let _announcement = announce(&store, address(3)).unwrap();
+        assert_eq!(current(&store).as_str(), "127.0.0.1:3");
+    }
+
+    #[test]
+    fn looking_is_never_taken_for_serving() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path().to_path_buf()).unwrap();
+        store.publish(&root.path().join(ADDRESS), b"127.0.0.1:1234").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..500).for_each(|_| drop(current(&store))));
+            for port in 1..200 {
+                drop(announce(&store, address(port)).unwrap());
+            }
+        });
+    }
+}
