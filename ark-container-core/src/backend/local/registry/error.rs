@@ -1,0 +1,293 @@
+//! [`ApiError`]: what the registry answers when it does not do what it was asked.
+
+use std::io;
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::body::{self, Body};
+use crate::backend::local::store::PutManifestError;
+use crate::error::{Error, ResourceKind};
+use crate::model::RepositoryPath;
+
+/// The codes of the OCI distribution specification, and below them those that clients know from the
+/// distribution project where the specification has none.
+///
+/// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes>,
+/// <https://github.com/distribution/distribution/blob/v3.0.0/registry/api/errcode/register.go>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    BlobUnknown,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    SizeInvalid,
+    Unauthorized,
+    /// The password was good once.
+    Expired,
+    Denied,
+    Unsupported,
+    PaginationNumberInvalid,
+    RangeInvalid,
+    TagInvalid,
+    /// The tag stands for another image and does not move.
+    TagImmutable,
+    Unavailable,
+    Unknown,
+}
+
+impl Code {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
+            Self::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
+            Self::DigestInvalid => "DIGEST_INVALID",
+            Self::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
+            Self::ManifestInvalid => "MANIFEST_INVALID",
+            Self::ManifestUnknown => "MANIFEST_UNKNOWN",
+            Self::NameInvalid => "NAME_INVALID",
+            Self::NameUnknown => "NAME_UNKNOWN",
+            Self::SizeInvalid => "SIZE_INVALID",
+            Self::Unauthorized | Self::Expired => "UNAUTHORIZED",
+            Self::Denied => "DENIED",
+            Self::Unsupported => "UNSUPPORTED",
+            Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
+            Self::RangeInvalid => "RANGE_INVALID",
+            Self::TagInvalid | Self::TagImmutable => "TAG_INVALID",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// A refusal or failure, ready to be sent: status, code, message, and headers that go with it.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: Code,
+    message: String,
+    detail: Option<Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), detail: None, headers: Vec::new() }
+    }
+
+    /// The request can never succeed as it is.
+    pub(super) fn bad_request(code: Code, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    #[cfg(any(test, all(feature = "testing", feature = "ecr")))]
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+
+    #[cfg(any(test, all(feature = "testing", feature = "ecr")))]
+    pub(super) fn with_message(self, message: String) -> Self {
+        Self { message, ..self }
+    }
+
+    pub(super) fn with_detail(mut self, detail: Value) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+
+    /// Adds a header; a value that no header can have is left out.
+    pub(super) fn with_header(
+        mut self,
+        name: HeaderName,
+        value: impl TryInto<HeaderValue>,
+    ) -> Self {
+        self.headers.extend(value.try_into().ok().map(|value| (name, value)));
+        self
+    }
+
+    /// A failure that is not the client's: the log has the cause, the answer does not, since it
+    /// names files of this machine.
+    pub(super) fn internal(cause: impl Into<crate::BoxError>) -> Self {
+        let cause: crate::BoxError = cause.into();
+        tracing::error!(cause = %chain(cause.as_ref()), "the registry failed");
+        if is_storage_full(cause.as_ref()) {
+            let message = "the registry's disk is full";
+            return Self::new(StatusCode::INSUFFICIENT_STORAGE, Code::Unknown, message);
+        }
+        let message = "the registry failed; its log says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut error = json!({ "code": self.code.as_str(), "message": self.message });
+        if let Some(detail) = self.detail {
+            error["detail"] = detail;
+        }
+        let mut response = body::json(self.status, &json!({ "errors": [error] }));
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+/// What the store answers, in the words of the protocol.
+///
+/// The only input that the store itself finds invalid here is content that does not have the digest
+/// it was sent as: everything else was parsed before.
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Parse(_) | Error::InvalidInput { .. } => {
+                Self::bad_request(Code::DigestInvalid, message)
+            }
+            Error::Unauthenticated { .. } => {
+                Self::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message)
+            }
+            Error::PermissionDenied { .. } => {
+                Self::new(StatusCode::FORBIDDEN, Code::Denied, message)
+            }
+            Error::NotFound { kind: ResourceKind::Repository, name } => unknown_repository(&name),
+            Error::NotFound { kind: ResourceKind::Image, .. } => {
+                Self::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, message)
+            }
+            Error::NotFound { kind: ResourceKind::Blob, .. } => {
+                Self::new(StatusCode::NOT_FOUND, Code::BlobUnknown, message)
+            }
+            Error::NotFound { kind: ResourceKind::Upload, .. } => {
+                Self::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, message)
+            }
+            Error::Conflict { kind: ResourceKind::Upload, .. } => {
+                Self::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, message)
+            }
+            Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, Code::Denied, message),
+            Error::Temporary { .. } => {
+                tracing::warn!(cause = %chain(&error), "the registry cannot answer for now");
+                let message = "the registry cannot answer for now; try again";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
+                    .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            }
+            error @ (Error::NotFound { .. } | Error::Failed { .. }) => Self::internal(error),
+        }
+    }
+}
+
+/// An immutable tag that holds another image is a 400 with `TAG_INVALID`, as on ECR: docker and
+/// podman print its message and do not try again.
+impl From<PutManifestError> for ApiError {
+    fn from(error: PutManifestError) -> Self {
+        let message = error.to_string();
+        match error {
+            PutManifestError::Invalid(_) => Self::bad_request(Code::ManifestInvalid, message),
+            PutManifestError::WrongDigest { .. } => Self::bad_request(Code::DigestInvalid, message),
+            PutManifestError::Missing(digest) => {
+                Self::bad_request(Code::ManifestBlobUnknown, message)
+                    .with_detail(json!({ "digest": digest }))
+            }
+            PutManifestError::Other(Error::Conflict { kind: ResourceKind::Image, .. }) => {
+                Self::bad_request(Code::TagImmutable, message)
+            }
+            PutManifestError::Other(error) => error.into(),
+        }
+    }
+}
+
+fn unknown_repository(name: &str) -> ApiError {
+    let command = match name.parse::<RepositoryPath>() {
+        Ok(path) => format!(
+            "; create it first: ark-catalog-container-tool --create-repository {} --organization {}",
+            path.name(),
+            path.organization()
+        ),
+        Err(_) => String::new(),
+    };
+    let message = format!("repository {name} does not exist{command}");
+    ApiError::new(StatusCode::NOT_FOUND, Code::NameUnknown, message)
+}
+
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn is_storage_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| full(e.kind()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn sent(error: ApiError) -> (StatusCode, Value) {
+        let response = error.into_response();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_without_its_paths() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let (status, body) = sent(Error::failed("cannot write /secret/place", full).into()).await;
+        assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
+        assert_eq!(body["errors"][0]["message"], "the registry's disk is full");
+    }
+
+    #[tokio::test]
+    async fn internal_failures_name_no_files() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let (status, body) = sent(Error::failed("cannot read /secret/place", denied).into()).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!body.to_string().contains("secret"), "{body}");
+        let missing = Error::not_found(ResourceKind::File, "/secret/place");
+        assert!(!sent(missing.into()).await.1.to_string().contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_repository_comes_with_the_command_that_creates_it() {
+        let path = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo";
+        let (status, body) = sent(Error::not_found(ResourceKind::Repository, path).into()).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert_eq!(body["errors"][0]["code"], "NAME_UNKNOWN");
+        let message = body["errors"][0]["message"].as_str().unwrap();
+        assert!(
+            message.ends_with(
+                "ark-catalog-container-tool --create-repository test/repo \
+                 --organization 2ea25035-6aa4-42fb-9955-92288ea1b972"
+            ),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn temporary_trouble_asks_to_try_again() {
+        let busy = io::Error::from(io::ErrorKind::ResourceBusy);
+        let response = ApiError::from(Error::temporary("busy", busy)).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[tokio::test]
+    async fn an_immutable_tag_is_final() {
+        let conflict = Error::conflict(ResourceKind::Image, "a:1", "is immutable");
+        let (status, body) = sent(PutManifestError::Other(conflict).into()).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert_eq!(body["errors"][0]["code"], "TAG_INVALID");
+        assert_eq!(body["errors"][0]["message"], "image a:1 is immutable");
+    }
+}

@@ -1,0 +1,76 @@
+//! [`Habits`]: where registries differ within the specification, and beside it.
+
+use std::fmt;
+
+use hyper::{Method, Response, StatusCode};
+
+use super::body::Body;
+use super::error::ApiError;
+use super::route::{Resource, Target};
+use crate::backend::local::store::UploadId;
+use crate::model::Access;
+
+/// How a registry behaves where another may behave otherwise. What is not overridden is what this
+/// project's own registry does.
+pub(crate) trait Habits: fmt::Debug + Send + Sync {
+    /// The answer to a request that was refused or has failed.
+    fn refuse(&self, error: ApiError, _target: &Target) -> Response<Body> {
+        error.into_response()
+    }
+
+    /// The access that `method` needs; `None` where it does nothing.
+    fn access(&self, resource: &Resource, method: &Method) -> Option<Access> {
+        resource.access(method)
+    }
+
+    /// Whether a blob of one repository may be mounted in another.
+    fn mounts(&self) -> bool {
+        true
+    }
+
+    /// Looks at the next part of an upload before it is stored.
+    fn take_part(&self, _part: &Part) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// The status of a part that was stored and is not the last.
+    fn part_stored(&self) -> StatusCode {
+        StatusCode::ACCEPTED
+    }
+
+    /// Of `size` bytes that are stored, how many the client is told of after a part.
+    fn told_after_part(&self, _id: &UploadId, size: u64) -> u64 {
+        size
+    }
+
+    /// The same when the client asks.
+    fn told_when_asked(&self, size: u64) -> Result<u64, ApiError> {
+        Ok(size)
+    }
+
+    /// Looks at a manifest before it is stored.
+    fn take_manifest(&self, _bytes: &[u8]) -> Result<(), ApiError> {
+        Ok(())
+    }
+}
+
+/// A part of an upload that arrives, as its request announces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Of which upload.
+    pub(crate) id: UploadId,
+    /// How many bytes of the upload are stored already.
+    pub(crate) stored: u64,
+    /// Where the client says that it starts; `None` if it does not say.
+    pub(crate) start: Option<u64>,
+    /// Whether no byte comes.
+    pub(crate) is_empty: bool,
+    /// Whether the upload ends with it.
+    pub(crate) is_last: bool,
+}
+
+/// The habits of the local registry.
+#[derive(Debug)]
+pub(super) struct LocalHabits;
+
+impl Habits for LocalHabits {}

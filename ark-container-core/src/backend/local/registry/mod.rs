@@ -1,0 +1,199 @@
+//! [`Registry`]: the repositories of a folder, served over the OCI distribution API.
+
+mod access;
+mod auth;
+mod blobs;
+mod body;
+mod connection;
+#[cfg(any(test, all(feature = "testing", feature = "ecr")))]
+mod ecr_habits;
+mod error;
+mod habits;
+mod manifests;
+mod range;
+mod receive;
+mod record;
+mod referrers;
+mod route;
+mod service;
+mod tags;
+mod uploads;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::access::Authorize;
+#[cfg(all(feature = "testing", feature = "ecr"))]
+pub(crate) use self::access::Permit;
+#[cfg(all(feature = "testing", feature = "ecr"))]
+pub(crate) use self::ecr_habits::EcrHabits;
+use self::habits::{Habits, LocalHabits};
+use self::service::Service;
+use super::LocalBackend;
+use super::address::{self, Announcement};
+use super::store::Store;
+use super::token::Signer;
+use crate::error::{Error, Result};
+
+/// How long running requests may go on after the registry was told to stop: less than the 10 seconds
+/// after which docker and others kill.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// An upload that nobody has written to for this long is abandoned.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// A registry that docker, podman, skopeo and the like push to and pull from.
+///
+/// It serves the repositories of a [`LocalBackend`] over the whole OCI distribution specification
+/// v1.1, to clients that show a password of [`RegistryBackend::credentials`]. Any number of registries
+/// and other processes may use the same folder at once.
+///
+/// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md>
+///
+/// ```
+/// use ark_container_core::backend::local::{LocalBackend, Registry};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let backend = LocalBackend::open(Some(folder))?;
+/// let registry = Registry::bind(backend, "127.0.0.1:0".parse()?)?;
+/// println!("serving on {}", registry.local_addr());
+///
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let serving = tokio::spawn(registry.serve(async { drop(stopped.await) }));
+/// drop(stop);
+/// serving.await??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// [`RegistryBackend::credentials`]: crate::RegistryBackend::credentials
+#[derive(Debug)]
+pub struct Registry {
+    listener: TcpListener,
+    address: SocketAddr,
+    store: Store,
+    authorizer: Arc<dyn Authorize>,
+    habits: Arc<dyn Habits>,
+    announcement: Option<Announcement>,
+}
+
+impl Registry {
+    /// Takes the address; port 0 takes one that is free. Clients may connect from now on, and are
+    /// answered once [`serve`](Self::serve) runs.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if something listens there already, the address is not one of this machine, or
+    /// the folder's key cannot be used.
+    pub fn bind(backend: LocalBackend, address: SocketAddr) -> Result<Self> {
+        let store = backend.store().clone();
+        let signer = Signer::open(store.root())?;
+        Self::bind_as(store, address, Arc::new(signer), Arc::new(LocalHabits))
+    }
+
+    /// The same with other passwords and habits than the local registry's: for one that stands in
+    /// for another service.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if something listens there already, or the address is not of this machine.
+    pub(crate) fn bind_as(
+        store: Store,
+        address: SocketAddr,
+        authorizer: Arc<dyn Authorize>,
+        habits: Arc<dyn Habits>,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, error))?;
+        let address = listener.local_addr().map_err(|error| cannot_listen(address, error))?;
+        Ok(Self { listener, address, store, authorizer, habits, announcement: None })
+    }
+
+    /// Makes its address the host of every URL of the folder's repositories while it runs: for one
+    /// that serves for long, and not for one that a single push brings along.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if another registry that is announced serves the folder already.
+    pub fn announced(mut self) -> Result<Self> {
+        self.announcement = Some(address::announce(&self.store, self.address)?);
+        Ok(self)
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` is done.
+    ///
+    /// It then takes no more connections, lets running requests finish for up to 8 seconds, and cuts
+    /// those that remain. What has arrived of an upload by then is stored, and the upload can go on at
+    /// the next registry over the folder. Dropping the future cuts everything at once.
+    ///
+    /// One that is [announced](Self::announced) meanwhile removes uploads that nobody has written to for
+    /// a day, at the start and every hour.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the runtime cannot take the listening socket. What goes wrong with a
+    /// request is its client's to know, and in the log.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
+        let failed = |error| Error::failed(format!("cannot serve on {}", self.address), error);
+        self.listener.set_nonblocking(true).map_err(failed)?;
+        let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
+        let cut = CancellationToken::new();
+        let stopping = cut.child_token();
+        let _cut_when_dropped = cut.clone().drop_guard();
+        let tasks = TaskTracker::new();
+        // One that a single push brings along has no time for it: a sweep looks at every repository.
+        if self.announcement.is_some() {
+            let sweeping = sweep_hourly(self.store.clone());
+            tasks.spawn(stopping.clone().run_until_cancelled_owned(sweeping));
+        }
+        let service =
+            Arc::new(Service::new(self.store, self.authorizer, self.habits, tasks.clone()));
+        tracing::info!(address = %self.address, "serving");
+
+        let accepting = connection::accept_all(listener, service, &tasks, &stopping, &cut);
+        let stop = async {
+            shutdown.await;
+            stopping.cancel();
+        };
+        join(accepting, stop).await;
+        tasks.close();
+        if timeout(GRACE, tasks.wait()).await.is_err() {
+            tracing::warn!("running requests are cut");
+            cut.cancel();
+            tasks.wait().await;
+        }
+        drop(self.announcement);
+        Ok(())
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
+    Error::failed(format!("cannot listen on {address}"), error)
+}
+
+async fn sweep_hourly(store: Store) {
+    let mut hours = interval(SWEEP_EVERY);
+    hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        hours.tick().await;
+        let store = store.clone();
+        match tokio::task::spawn_blocking(move || store.sweep(ABANDONED_AFTER)).await {
+            Ok(Ok(swept)) => {
+                tracing::debug!(uploads = swept.uploads, leftovers = swept.leftovers, "swept");
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "cannot sweep abandoned uploads"),
+            Err(error) => tracing::warn!(%error, "cannot sweep abandoned uploads"),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! [`Target`]: what a request's path names.
+
+use std::borrow::Cow;
+
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::model::{Access, ParseError, RepositoryPath};
+
+/// What a request is about.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// `/v2/`: is there a registry, and do the credentials open it.
+    Base,
+    /// Something in a repository.
+    InRepository {
+        /// Which repository; a name that cannot be one is the client's to correct.
+        path: Result<RepositoryPath, ParseError>,
+        /// What in it.
+        resource: Resource,
+    },
+    /// Nothing that this registry has.
+    Unknown,
+}
+
+/// Something in a repository. Digests, references and identifiers are as the client wrote them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resource {
+    Blob(String),
+    Uploads,
+    Upload(String),
+    Manifest(String),
+    Tags,
+    Referrers(String),
+}
+
+impl Target {
+    /// What the path of a URL names.
+    ///
+    /// Names nest, and their parts may be called `blobs` or `tags` too, so that a path is read from
+    /// its right end. A slash that is percent-encoded would be a part of a name and is nothing that a
+    /// name can have.
+    pub(super) fn parse(path: &str) -> Self {
+        let Some(rest) = path.strip_prefix("/v2") else { return Self::Unknown };
+        if rest.is_empty() || rest == "/" {
+            return Self::Base;
+        }
+        let Some(rest) = rest.strip_prefix('/') else { return Self::Unknown };
+        let parts: Option<Vec<Cow<'_, str>>> =
+            rest.split('/').map(|part| percent_decode_str(part).decode_utf8().ok()).collect();
+        let Some(parts) = parts else { return Self::Unknown };
+        let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
+        let (name, resource) = match parts.as_slice() {
+            [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
+                (name, Resource::Uploads)
+            }
+            [name @ .., "blobs", "uploads", id] => (name, Resource::Upload((*id).to_owned())),
+            [name @ .., "blobs", digest] => (name, Resource::Blob((*digest).to_owned())),
+            [name @ .., "manifests", reference] => {
+                (name, Resource::Manifest((*reference).to_owned()))
+            }
+            [name @ .., "tags", "list"] => (name, Resource::Tags),
+            [name @ .., "referrers", digest] => (name, Resource::Referrers((*digest).to_owned())),
+            _ => return Self::Unknown,
+        };
+        Self::InRepository { path: repository_path(name), resource }
+    }
+
+    /// What the log calls it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Unknown => "unknown",
+            Self::InRepository { resource, .. } => match resource {
+                Resource::Blob(_) => "blob",
+                Resource::Uploads => "uploads",
+                Resource::Upload(_) => "upload",
+                Resource::Manifest(_) => "manifest",
+                Resource::Tags => "tags",
+                Resource::Referrers(_) => "referrers",
+            },
+        }
+    }
+}
+
+/// An encoded slash is shown as it was sent: decoded, the error would not show what is wrong.
+fn repository_path(parts: &[&str]) -> Result<RepositoryPath, ParseError> {
+    let parts: Vec<Cow<'_, str>> = parts
+        .iter()
+        .map(|part| match part.contains('/') {
+            true => Cow::Owned(part.replace('/', "%2F")),
+            false => Cow::Borrowed(*part),
+        })
+        .collect();
+    parts.join("/").parse()
+}
+
+impl Resource {
+    /// The access that `method` needs here; `None` where it does nothing.
+    ///
+    /// Whoever may upload may also give an upload up.
+    pub(super) fn access(&self, method: &Method) -> Option<Access> {
+        let reads = method == Method::GET || method == Method::HEAD;
+        let deletes = method == Method::DELETE;
+        match self {
+            Self::Uploads => (method == Method::POST).then_some(Access::Push),
+            Self::Upload(_) if method == Method::GET => Some(Access::Pull),
+            Self::Upload(_) => {
+                let writes = method == Method::PATCH || method == Method::PUT;
+                (writes || deletes).then_some(Access::Push)
+            }
+            Self::Manifest(_) if method == Method::PUT => Some(Access::Push),
+            Self::Blob(_) | Self::Manifest(_) if deletes => Some(Access::Delete),
+            _ => reads.then_some(Access::Pull),
+        }
+    }
+
+    /// The methods that do something here, for the `Allow` header.
+    pub(super) fn methods(&self) -> &'static str {
+        match self {
+            Self::Blob(_) => "GET, HEAD, DELETE",
+            Self::Uploads => "POST",
+            Self::Upload(_) => "GET, PATCH, PUT, DELETE",
+            Self::Manifest(_) => "GET, HEAD, PUT, DELETE",
+            Self::Tags | Self::Referrers(_) => "GET, HEAD",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OWNER: &str = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972";
+
+    fn found(path: &str) -> Option<(Option<String>, Resource)> {
+        match Target::parse(path) {
+            Target::InRepository { path, resource } => {
+                Some((path.ok().map(|path| path.name().to_string()), resource))
+            }
+            Target::Base | Target::Unknown => None,
+        }
+    }
+
+    #[test]
+    fn every_endpoint_of_the_specification_is_known() {
+        for (end, resource) in [
+            ("blobs/sha256:0", Resource::Blob("sha256:0".to_owned())),
+            ("blobs/sha256%3A0", Resource::Blob("sha256:0".to_owned())),
+            ("blobs/uploads/", Resource::Uploads),
+            ("blobs/uploads", Resource::Uploads),
+            ("blobs/uploads/0a", Resource::Upload("0a".to_owned())),
+            ("manifests/v1", Resource::Manifest("v1".to_owned())),
+            ("manifests/sha256:0", Resource::Manifest("sha256:0".to_owned())),
+            ("tags/list", Resource::Tags),
+            ("referrers/sha256:0", Resource::Referrers("sha256:0".to_owned())),
+        ] {
+            let path = format!("/v2/{OWNER}/a/b/{end}");
+            assert_eq!(found(&path), Some((Some("a/b".to_owned()), resource)), "{path}");
+        }
+        for base in ["/v2", "/v2/"] {
+            assert!(matches!(Target::parse(base), Target::Base));
+        }
+    }
+
+    #[test]
+    fn names_may_be_words_of_the_protocol() {
+        for name in ["blobs", "blobs/uploads", "manifests/latest", "tags/list", "a/referrers/b"] {
+            for end in ["blobs/x", "blobs/uploads/", "blobs/uploads/x", "manifests/x", "tags/list"]
+            {
+                let (parsed, _) = found(&format!("/v2/{OWNER}/{name}/{end}")).unwrap();
+                assert_eq!(parsed.as_deref(), Some(name), "{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_is_told_as_such() {
+        for name in [
+            "a",
+            "prod/a",
+            OWNER,
+            &format!("{OWNER}/A"),
+            &format!("{OWNER}/a/../b"),
+            &format!("{OWNER}/%2e%2e/b"),
+            &format!("{OWNER}/a%2Fb"),
+            &format!("{OWNER}%2Fa"),
+            &format!("{OWNER}/a%00b"),
+            &format!("{OWNER}//a"),
+            &format!("{OWNER}/a%20"),
+            "prod/2EA25035-6aa4-42fb-9955-92288ea1b972/a",
+            &format!("{OWNER}/{}", "a".repeat(300)),
+        ] {
+            assert_eq!(
+                found(&format!("/v2/{name}/tags/list")),
+                Some((None, Resource::Tags)),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_rest_is_unknown() {
+        for path in
+            ["", "/", "/v1/", "/v22/", "/v2/_catalog", "/v2/a", "/v2/a/tags", "/v2/%ff/tags/list"]
+        {
+            assert!(matches!(Target::parse(path), Target::Unknown), "{path}");
+        }
+    }
+
+    #[test]
+    fn each_method_needs_the_access_that_it_uses() {
+        let access = |resource: &Resource| {
+            [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::PUT, Method::DELETE]
+                .map(|method| resource.access(&method))
+        };
+        let (pull, push, delete) = (Some(Access::Pull), Some(Access::Push), Some(Access::Delete));
+        let id = String::new;
+        assert_eq!(access(&Resource::Blob(id())), [pull, pull, None, None, None, delete]);
+        assert_eq!(access(&Resource::Manifest(id())), [pull, pull, None, None, push, delete]);
+        assert_eq!(access(&Resource::Uploads), [None, None, push, None, None, None]);
+        assert_eq!(access(&Resource::Upload(id())), [pull, None, None, push, push, push]);
+        assert_eq!(access(&Resource::Tags), [pull, pull, None, None, None, None]);
+        assert_eq!(access(&Resource::Referrers(id())), [pull, pull, None, None, None, None]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_panics_or_escapes(path in "/v2/([a-z%./0-9-]{0,12}/){0,6}(tags/list|blobs/x)") {
+            if let Target::InRepository { path: Ok(path), .. } = Target::parse(&path) {
+                prop_assert!(!path.to_string().split('/').any(|part| part.starts_with('.')));
+            }
+        }
+    }
+}
