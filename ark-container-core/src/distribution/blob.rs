@@ -1,0 +1,63 @@
+//! Blobs: whether they are there, and what is in them.
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use reqwest::{Method, Response, StatusCode};
+use tokio_util::bytes::Bytes;
+
+use super::client::{Client, next_piece};
+use super::error::Subject;
+use crate::digester::Digester;
+use crate::error::{Error, Result};
+use crate::model::Digest;
+
+/// The content of a blob in pieces. It ends well only if it was what its digest says.
+pub type BlobStream = BoxStream<'static, Result<Bytes>>;
+
+impl Client {
+    /// Whether the repository has a blob.
+    ///
+    /// # Behavior
+    /// - A repository that does not exist has none: this answer cannot tell the two apart.
+    pub async fn blob_exists(&self, digest: &Digest) -> Result<bool> {
+        let request = self.request(Method::HEAD, self.url(&format!("blobs/{digest}"))?);
+        let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
+        let response = self.send(request, Subject::Blob(digest.clone()), &expected).await?;
+        Ok(response.status() == StatusCode::OK)
+    }
+
+    /// The content of a blob, wherever the registry redirects to for it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the repository or the blob does not exist. The stream ends with
+    /// [`Error::Failed`] if the content is not what the digest says.
+    pub async fn fetch_blob(&self, digest: &Digest) -> Result<BlobStream> {
+        let request = self.request(Method::GET, self.url(&format!("blobs/{digest}"))?);
+        let expected = [StatusCode::OK];
+        let response = self.send(request, Subject::Blob(digest.clone()), &expected).await?;
+        let digester = Digester::new(digest.algorithm());
+        let fetching = Fetching { response, digester, expected: digest.clone() };
+        Ok(stream::try_unfold(fetching, Fetching::step).boxed())
+    }
+}
+
+struct Fetching {
+    response: Response,
+    digester: Digester,
+    expected: Digest,
+}
+
+impl Fetching {
+    async fn step(mut self) -> Result<Option<(Bytes, Self)>> {
+        if let Some(piece) = next_piece(&mut self.response).await? {
+            self.digester.update(&piece);
+            return Ok(Some((piece, self)));
+        }
+        let Self { digester, expected, .. } = self;
+        let found = digester.finish();
+        if found == expected {
+            return Ok(None);
+        }
+        let message = format!("the registry sent {found} for blob {expected}");
+        Err(Error::Failed { message, source: None })
+    }
+}

@@ -1,0 +1,239 @@
+//! [`DistributionError`]: what a registry answered, and what the caller does next about it.
+
+use std::fmt;
+
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+
+use crate::error::{Error, ResourceKind};
+use crate::model::{Access, Digest, Reference, RepositoryUrl};
+
+/// What is shown of a text that a registry chose; the rest says nothing more.
+const SHOWN_CHARS: usize = 400;
+
+/// Why a tag of a repository with immutable tags does not move.
+const IMMUTABLE: &str = "the tags of this repository stay where they were first put";
+
+/// One of the messages in a registry's answer.
+///
+/// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes>
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegistryMessage {
+    /// The code, such as `NAME_UNKNOWN`; registries have codes of their own besides the specified.
+    pub code: String,
+    /// What the registry says of it, for people; may be empty.
+    pub message: String,
+}
+
+impl fmt::Display for RegistryMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message.as_str() {
+            "" => f.write_str(&self.code),
+            message => write!(f, "{}: {message}", self.code),
+        }
+    }
+}
+
+/// An answer that was not the expected one: the `source` of the [`Error`] that it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DistributionError {
+    method: Method,
+    url: String,
+    status: StatusCode,
+    messages: Vec<RegistryMessage>,
+    excerpt: String,
+}
+
+impl DistributionError {
+    pub(super) fn new(method: Method, url: &Url, status: StatusCode, body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Body {
+            errors: Vec<Entry>,
+        }
+        #[derive(Deserialize)]
+        struct Entry {
+            code: String,
+            #[serde(default)]
+            message: Option<String>,
+        }
+        let mut messages = Vec::new();
+        let mut excerpt = String::new();
+        match serde_json::from_slice::<Body>(body) {
+            Ok(body) => messages.extend(body.errors.into_iter().map(|entry| RegistryMessage {
+                code: printable(&entry.code),
+                message: printable(&entry.message.unwrap_or_default()),
+            })),
+            Err(_) => excerpt = printable(&String::from_utf8_lossy(body)),
+        }
+        Self { method, url: redacted(url), status, messages, excerpt }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// What was asked, without query and credentials.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What the registry says, where it says it in the specified form.
+    pub fn messages(&self) -> &[RegistryMessage] {
+        &self.messages
+    }
+
+    /// Whether one of the messages has this code.
+    pub fn has_code(&self, code: &str) -> bool {
+        self.messages.iter().any(|message| message.code == code)
+    }
+
+    /// The registry's own words, or the status where it has none.
+    fn words(&self) -> String {
+        if !self.messages.is_empty() {
+            let messages: Vec<_> = self.messages.iter().map(ToString::to_string).collect();
+            messages.join("; ")
+        } else if !self.excerpt.is_empty() {
+            self.excerpt.clone()
+        } else {
+            self.status.to_string()
+        }
+    }
+
+    fn says(&self, text: &str) -> bool {
+        self.messages.iter().any(|message| message.message.to_ascii_lowercase().contains(text))
+    }
+
+    /// The error for a caller who asked for `subject`.
+    pub(super) fn into_error(self, context: &Context<'_>) -> Error {
+        let repository = context.repository;
+        // ECR answers 403 to credentials that have expired.
+        let expired = self.status == StatusCode::FORBIDDEN && self.says("token has expired");
+        // ECR answers 400 where a tag may not be moved, others 409.
+        let immutable = self.says("immutable");
+        let in_the_way = self.status == StatusCode::CONFLICT || immutable;
+        // Then it is not the manifest that is missing but something that it names.
+        let putting_manifest =
+            self.method == Method::PUT && matches!(context.subject, Subject::Image(_));
+        if self.status == StatusCode::UNAUTHORIZED || expired {
+            let message = format!("{} refuses the credentials", repository.host());
+            Error::Unauthenticated { message, source: Some(self.into()) }
+        } else if in_the_way {
+            let (kind, name) = context.subject.named(repository);
+            // Registries say so in many words, and name the image again.
+            let why = if immutable { IMMUTABLE.to_owned() } else { self.words() };
+            Error::conflict(kind, name, format!("cannot be changed: {why}"))
+        } else if self.status == StatusCode::FORBIDDEN {
+            let action = match context.access {
+                Access::Pull => "pull from",
+                Access::Push | Access::Delete => "push to",
+            };
+            Error::PermissionDenied {
+                principal: format!("the login as {}", context.username),
+                action: action.to_owned(),
+                resource: format!("{repository} ({})", self.words()),
+            }
+        } else if self.has_code("NAME_UNKNOWN") {
+            Error::not_found(ResourceKind::Repository, repository)
+        } else if self.status == StatusCode::NOT_FOUND && !putting_manifest {
+            let (kind, name) = context.subject.named(repository);
+            Error::not_found(kind, name)
+        } else if self.is_temporary() {
+            Error::temporary(format!("{} failed for now", context.subject.attempt()), self)
+        } else {
+            let message = format!("{} was refused", context.subject.attempt());
+            Error::failed(message, self)
+        }
+    }
+
+    fn is_temporary(&self) -> bool {
+        let status = self.status;
+        status == StatusCode::REQUEST_TIMEOUT
+            || status == StatusCode::TOO_MANY_REQUESTS
+            || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+    }
+}
+
+impl fmt::Display for DistributionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.method, self.url, self.status)?;
+        match self.words() {
+            words if words != self.status.to_string() => write!(f, ": {words}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for DistributionError {}
+
+/// What a request was for, for the words of its errors.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) repository: &'a RepositoryUrl,
+    pub(super) username: &'a str,
+    pub(super) access: Access,
+    pub(super) subject: Subject,
+}
+
+/// What a request was about.
+#[derive(Debug, Clone)]
+pub(super) enum Subject {
+    Repository,
+    Blob(Digest),
+    Upload,
+    Image(Reference),
+}
+
+impl Subject {
+    /// What is missing or in the way when the registry says no more than that.
+    fn named(&self, repository: &RepositoryUrl) -> (ResourceKind, String) {
+        match self {
+            Self::Repository => (ResourceKind::Repository, repository.to_string()),
+            Self::Blob(digest) => (ResourceKind::Blob, format!("{digest} in {repository}")),
+            Self::Upload => (ResourceKind::Upload, format!("to {repository}")),
+            Self::Image(reference) => {
+                (ResourceKind::Image, repository.image(reference.clone()).to_string())
+            }
+        }
+    }
+
+    /// The request, as the start of a sentence.
+    pub(super) fn attempt(&self) -> String {
+        match self {
+            Self::Repository => "the request to the repository".to_owned(),
+            Self::Blob(digest) => format!("the request for blob {digest}"),
+            Self::Upload => "the upload of a blob".to_owned(),
+            Self::Image(reference) => format!("the request for manifest {reference}"),
+        }
+    }
+}
+
+/// A URL as it may be shown: upload sessions carry their state, and storage its keys, in the query.
+pub(super) fn redacted(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // Neither fails for a URL that has a host, and one without has nothing to hide.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+/// A text from outside, fit for one line of a terminal.
+fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    for word in words.filter(|word| !word.is_empty()) {
+        if !shown.is_empty() {
+            shown.push(' ');
+        }
+        shown.push_str(word);
+        if let Some((cut, _)) = shown.char_indices().nth(SHOWN_CHARS) {
+            shown.truncate(cut);
+            shown.push('…');
+            break;
+        }
+    }
+    shown
+}

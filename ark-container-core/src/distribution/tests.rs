@@ -1,0 +1,390 @@
+//! The client against prepared answers.
+
+use std::error::Error as _;
+use std::io;
+
+use futures_util::TryStreamExt;
+
+use super::{Client, DistributionError, Manifest, Mount};
+use crate::credentials::{Password, RegistryCredentials};
+use crate::error::{Error, ResourceKind};
+use crate::model::media_type;
+use crate::model::{Access, Algorithm, Digest, Reference, Scope};
+use crate::testing::scripted::{Scripted, answer, refusal};
+
+fn digest() -> Digest {
+    crate::digester::Digester::digest(Algorithm::Sha256, b"content")
+}
+
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// The error of asking for the manifest at `v1`, with one prepared answer.
+async fn refused(answer: String) -> Error {
+    let registry = Scripted::new([answer]);
+    let tag: Reference = "v1".parse().unwrap();
+    registry.client().fetch_manifest(&tag).await.unwrap_err()
+}
+
+/// The error of putting a manifest at `v1`, with one prepared answer.
+async fn put_refused(answer: String) -> Error {
+    let registry = Scripted::new([answer]);
+    let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
+    registry.client().put_manifest(&"v1".parse().unwrap(), &manifest).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_refusal_becomes_the_variant_that_says_what_to_do_next() {
+    let error = refused(refusal("401 Unauthorized", "UNAUTHORIZED", "who are you?")).await;
+    assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
+    assert!(chain(&error).contains("UNAUTHORIZED: who are you?"));
+
+    let expired = "Your authorization token has expired. Reauthenticate and try again.";
+    let error = refused(refusal("403 Forbidden", "DENIED", expired)).await;
+    assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
+
+    let error = refused(refusal("403 Forbidden", "DENIED", "not yours")).await;
+    assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.starts_with("the login as AWS may not pull from 127.0.0.1:"), "{text}");
+    assert!(text.ends_with("/test/repo (DENIED: not yours)"), "{text}");
+
+    let error = refused(refusal("404 Not Found", "NAME_UNKNOWN", "")).await;
+    assert!(matches!(error, Error::NotFound { kind: ResourceKind::Repository, .. }), "{error:?}");
+    let error = refused(refusal("404 Not Found", "MANIFEST_UNKNOWN", "")).await;
+    assert!(matches!(error, Error::NotFound { kind: ResourceKind::Image, .. }), "{error:?}");
+
+    for status in ["408 T", "429 Too Many Requests", "500 E", "502 E", "503 E", "504 E"] {
+        assert!(refused(answer(status, &[], "")).await.is_temporary(), "{status}");
+    }
+    for status in ["400 Bad Request", "405 Method Not Allowed", "501 E", "202 Accepted"] {
+        let error = refused(answer(status, &[], "")).await;
+        assert!(matches!(error, Error::Failed { .. }), "{status}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_may_not_be_moved_is_a_conflict() {
+    let ecr = "The image tag 'v1' already exists and cannot be overwritten because the repository \
+               is immutable.";
+    let answers =
+        [refusal("400 Bad Request", "TAG_INVALID", ecr), refusal("409 Conflict", "DENIED", "no")];
+    for answer in answers {
+        let error = put_refused(answer).await;
+        assert!(matches!(error, Error::Conflict { kind: ResourceKind::Image, .. }), "{error:?}");
+        assert!(error.to_string().contains("/test/repo:v1 cannot be changed: "), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_whose_blobs_are_missing_is_not_itself_missing() {
+    let error = put_refused(refusal("404 Not Found", "MANIFEST_BLOB_UNKNOWN", "no layer")).await;
+    assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+    assert!(chain(&error).ends_with("MANIFEST_BLOB_UNKNOWN: no layer"), "{}", chain(&error));
+    let error = put_refused(refusal("404 Not Found", "NAME_UNKNOWN", "")).await;
+    assert!(matches!(error, Error::NotFound { kind: ResourceKind::Repository, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_json_is_shown_shortly_and_on_one_line() {
+    let page = format!("<html>\r\n\x1b[31mbad\tgateway{}</html>", " x".repeat(100_000));
+    let error = refused(answer("400 Bad Request", &[], &page)).await;
+    let text = chain(&error);
+    assert!(text.contains("400 Bad Request: <html> [31mbad gateway x x"), "{text}");
+    assert!(text.len() < 800 && !text.contains(['\n', '\x1b']), "{text}");
+}
+
+#[tokio::test]
+async fn a_source_tells_status_url_and_codes() {
+    let error = refused(refusal("400 Bad Request", "MANIFEST_INVALID", "odd")).await;
+    let cause = error.source().unwrap().downcast_ref::<DistributionError>().unwrap();
+    assert_eq!(cause.status(), 400);
+    assert!(cause.has_code("MANIFEST_INVALID") && !cause.has_code("odd"));
+    assert!(cause.url().ends_with("/test/repo/manifests/v1"), "{}", cause.url());
+    assert_eq!(cause.messages()[0].message, "odd");
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_be_reached_is_temporary() {
+    let closed = Scripted::new(Vec::<String>::new());
+    let endpoint = closed.host().clone();
+    closed.requests();
+    let registry = Scripted::new(Vec::<String>::new());
+    let credentials = credentials_for(registry.host().as_str());
+    let client = Client::with_endpoint(registry.url(), credentials, &endpoint).unwrap();
+    let error = client.blob_exists(&digest()).await.unwrap_err();
+    assert!(error.is_temporary() && error.to_string().ends_with("no connection"), "{error}");
+    let broken = Scripted::new(["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"]);
+    let error = broken.client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap_err();
+    assert!(error.is_temporary(), "{error:?}");
+}
+
+fn credentials_for(host: &str) -> RegistryCredentials {
+    let path = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo".parse().unwrap();
+    let password = Password::new("hunter2".to_owned());
+    let scope = Scope::repository(path, Access::Push);
+    let expiry = std::time::SystemTime::UNIX_EPOCH;
+    RegistryCredentials::new(host.parse().unwrap(), password, expiry, scope)
+}
+
+#[test]
+fn only_loopback_hosts_are_spoken_to_in_plain_http() {
+    let scheme = |host: &str| {
+        let url = format!("{host}/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo");
+        let client = Client::new(url.parse().unwrap(), credentials_for(host)).unwrap();
+        client.url("manifests/v1").unwrap().scheme().to_owned()
+    };
+    for host in ["127.0.0.1:5050", "127.9.9.9", "[::1]:5050", "localhost", "localhost:1"] {
+        assert_eq!(scheme(host), "http", "{host}");
+    }
+    for host in ["10.0.0.1:5000", "registry.example", "localhost.example", "128.0.0.1"] {
+        assert_eq!(scheme(host), "https", "{host}");
+    }
+}
+
+/// The first byte of TLS is the type of its first record: a handshake.
+///
+/// Source: <https://www.rfc-editor.org/rfc/rfc8446#section-5.1>
+const HANDSHAKE: u8 = 22;
+
+#[tokio::test]
+async fn other_hosts_are_spoken_to_in_tls_and_shown_nothing_before_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // To the rule it is no loopback address, but it leads there.
+    let host = format!("[::ffff:127.0.0.1]:{}", address.port());
+    let url = format!("{host}/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo");
+    let client = Client::new(url.parse().unwrap(), credentials_for(&host)).unwrap();
+    let digest = digest();
+    let (seen, answer) = tokio::join!(
+        async {
+            use tokio::io::AsyncReadExt;
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.read_u8().await.unwrap()
+        },
+        client.blob_exists(&digest)
+    );
+    assert_eq!(seen, HANDSHAKE);
+    let error = answer.unwrap_err();
+    assert!(error.to_string().starts_with("HEAD https://[::ffff:7f00:1]:"), "{error}");
+}
+
+#[test]
+fn credentials_of_another_registry_are_not_taken() {
+    let registry = Scripted::new(Vec::<String>::new());
+    let error = Client::new(registry.url(), credentials_for("h.example")).unwrap_err();
+    assert!(error.to_string().starts_with("the credentials are for h.example, not"), "{error}");
+}
+
+#[tokio::test]
+async fn the_password_goes_to_the_registry_unasked_and_into_no_text() {
+    let registry = Scripted::new([refusal("401 Unauthorized", "UNAUTHORIZED", "no")]);
+    let client = registry.client();
+    let error = client.start_upload().await.unwrap_err();
+    let encoded = "QVdTOmh1bnRlcjI=";
+    for text in [format!("{client:?}"), format!("{error:?}"), chain(&error)] {
+        assert!(!text.contains("hunter2") && !text.contains(encoded), "{text}");
+    }
+    let requests = registry.requests();
+    assert_eq!(requests[0].header("authorization"), Some("Basic QVdTOmh1bnRlcjI="));
+    assert!(!requests[0].line.contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_takes_no_password_along() {
+    let storage = Scripted::new([answer("200 OK", &[], "content")]);
+    let target = format!("Location: http://{}/bucket/key?signature=s", storage.host());
+    let registry = Scripted::new([answer("307 Temporary Redirect", &[&target], "")]);
+    let content: Vec<_> =
+        registry.client().fetch_blob(&digest()).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(content.concat(), b"content");
+    assert!(registry.requests()[0].header("authorization").is_some());
+    assert_eq!(storage.requests()[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn redirects_in_a_circle_end() {
+    let circle = answer("307 Temporary Redirect", &["Location: /again"], "");
+    let registry = Scripted::new(vec![circle; 6]);
+    let error = registry.client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+    assert!(chain(&error).contains("again and again"), "{}", chain(&error));
+    assert_eq!(registry.requests().len(), 6);
+}
+
+#[tokio::test]
+async fn a_blob_that_is_not_what_its_digest_says_ends_in_an_error() {
+    let registry = Scripted::new([answer("200 OK", &[], "cuntent")]);
+    let stream = registry.client().fetch_blob(&digest()).await.unwrap();
+    let error = stream.try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(error.to_string().ends_with(&format!("for blob {}", digest())), "{error}");
+}
+
+#[tokio::test]
+async fn an_upload_goes_where_the_registry_says_with_its_query_kept() {
+    let relative = "Location: /v2/x/uploads/1?_state=a%3D%3D";
+    let absolute = "Location: http://{host}/v2/x/uploads/1?_state=a%3D%3D";
+    for location in [relative, absolute] {
+        let registry = Scripted::new([
+            answer("202 Accepted", &[location], ""),
+            answer("201 Created", &[], ""),
+        ]);
+        let client = registry.client();
+        let upload = client.start_upload().await.unwrap();
+        client.upload_blob(&upload, &digest(), 7, &b"content and more"[..]).await.unwrap();
+        let requests = registry.requests();
+        assert!(requests[0].line.starts_with("POST /v2/prod/"), "{}", requests[0].line);
+        assert!(requests[0].line.contains("/test/repo/blobs/uploads/ "), "{}", requests[0].line);
+        let expected = digest().to_string().replace(':', "%3A");
+        let line = format!("PUT /v2/x/uploads/1?_state=a%3D%3D&digest={expected} HTTP/1.1");
+        assert_eq!(requests[1].line, line);
+        assert_eq!(requests[1].header("content-length"), Some("7"));
+        assert_eq!(requests[1].header("transfer-encoding"), None);
+        assert!(requests[1].header("authorization").is_some());
+        assert_eq!(requests[1].body, b"content");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_blob_is_uploaded_too() {
+    let created = [answer("202 Accepted", &["Location: /u"], ""), answer("201 Created", &[], "")];
+    let registry = Scripted::new(created);
+    let client = registry.client();
+    let upload = client.start_upload().await.unwrap();
+    let empty = crate::digester::Digester::digest(Algorithm::Sha256, b"");
+    client.upload_blob(&upload, &empty, 0, tokio::io::empty()).await.unwrap();
+    let requests = registry.requests();
+    assert_eq!(requests[1].header("content-length"), Some("0"));
+    assert_eq!(requests[1].header("transfer-encoding"), None);
+}
+
+#[tokio::test]
+async fn an_upload_to_another_host_takes_no_password_along() {
+    let storage = Scripted::new([answer("201 Created", &[], "")]);
+    let location = format!("Location: http://{}/u", storage.host());
+    let registry = Scripted::new([answer("202 Accepted", &[&location], "")]);
+    let client = registry.client();
+    let upload = client.start_upload().await.unwrap();
+    client.upload_blob(&upload, &digest(), 7, &b"content"[..]).await.unwrap();
+    assert_eq!(storage.requests()[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn content_that_ends_early_or_fails_is_not_the_registrys_fault() {
+    let failing = tokio_util::io::StreamReader::new(futures_util::stream::iter([
+        Ok(&b"con"[..]),
+        Err(io::Error::other("disk on fire")),
+    ]));
+    let readers: [(Box<dyn tokio::io::AsyncRead + Send + Unpin>, &str); 2] =
+        [(Box::new(&b"con"[..]), "it ends 4 bytes too early"), (Box::new(failing), "disk on fire")];
+    for (reader, cause) in readers {
+        let registry = Scripted::new([
+            answer("202 Accepted", &["Location: /u"], ""),
+            answer("400 Bad Request", &[], ""),
+        ]);
+        let client = registry.client();
+        let upload = client.start_upload().await.unwrap();
+        let error = client.upload_blob(&upload, &digest(), 7, reader).await.unwrap_err();
+        assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+        assert!(chain(&error).ends_with(cause), "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_the_place_of_the_upload_fails() {
+    let registry = Scripted::new([answer("202 Accepted", &[], "")]);
+    let error = registry.client().start_upload().await.unwrap_err();
+    assert!(error.to_string().ends_with("does not say where to upload"), "{error}");
+}
+
+#[tokio::test]
+async fn a_mount_that_is_not_done_keeps_the_session() {
+    let from = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/other".parse().unwrap();
+    let registry = Scripted::new([
+        answer("201 Created", &["Location: /b"], ""),
+        answer("202 Accepted", &["Location: /u"], ""),
+        answer("204 No Content", &["Range: 0-99"], ""),
+    ]);
+    let client = registry.client();
+    assert!(matches!(client.mount_blob(&digest(), &from).await.unwrap(), Mount::Mounted));
+    let Mount::Upload(upload) = client.mount_blob(&digest(), &from).await.unwrap() else {
+        panic!("the blob is not mounted")
+    };
+    assert_eq!(client.upload_status(&upload).await.unwrap(), 100);
+    let requests = registry.requests();
+    let query = format!("?mount={}&from=", digest().to_string().replace(':', "%3A"));
+    assert!(requests[0].line.contains(&query), "{}", requests[0].line);
+    assert_eq!(requests[2].line, "GET /u HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_registry_that_tells_no_digest_is_asked_for_the_manifest() {
+    let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json; charset=utf-8";
+    let registry = Scripted::new([answer("200 OK", &[], ""), answer("200 OK", &[kind], "{}")]);
+    let found = registry.client().manifest(&"v1".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(found.digest, crate::digester::Digester::digest(Algorithm::Sha256, b"{}"));
+    assert_eq!((found.size, found.media_type.as_str()), (2, media_type::OCI_MANIFEST));
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_not_what_was_promised_is_refused() {
+    let registry = Scripted::new([answer("200 OK", &[], "{}")]);
+    let error = registry.client().fetch_manifest(&digest().into()).await.unwrap_err();
+    assert!(error.to_string().starts_with("the registry sent sha256:44136fa3"), "{error}");
+    let other = format!("Docker-Content-Digest: {}", digest());
+    let error = put_refused(answer("201 Created", &[&other], "")).await;
+    assert!(error.to_string().starts_with("the registry stored sha256:"), "{error}");
+}
+
+#[tokio::test]
+async fn tags_come_page_by_page() {
+    let registry = Scripted::new([
+        answer("200 OK", &["Link: </next?last=b>; rel=\"next\""], r#"{"tags":["a","b"]}"#),
+        answer("200 OK", &[], r#"{"tags":["c","-"]}"#),
+    ]);
+    let tags: Vec<_> = registry.client().tags().try_collect().await.unwrap();
+    let tags: Vec<_> = tags.iter().map(|tag| tag.as_str()).collect();
+    assert_eq!(tags, ["a", "b", "c"]);
+    let requests = registry.requests();
+    assert!(requests[0].line.contains("/test/repo/tags/list?n=1000 "), "{}", requests[0].line);
+    assert_eq!(requests[1].line, "GET /next?last=b HTTP/1.1");
+
+    let none = Scripted::new([answer("200 OK", &[], r#"{"tags":null}"#)]);
+    assert!(none.client().tags().try_collect::<Vec<_>>().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn pages_in_a_circle_end_in_an_error() {
+    let page = answer("200 OK", &["Link: </next>; rel=next"], r#"{"tags":["a"]}"#);
+    let registry = Scripted::new(vec![page; 2]);
+    let error = registry.client().tags().try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(error.to_string().ends_with("go round in a circle"), "{error}");
+    assert_eq!(registry.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn referrers_are_filtered_and_found_by_tag_on_old_registries() {
+    let entry = |kind: &str| {
+        format!(r#"{{"mediaType":"m","size":1,"digest":"{}","artifactType":"{kind}"}}"#, digest())
+    };
+    let index = format!(r#"{{"manifests":[{},{}]}}"#, entry("sbom"), entry("signature"));
+    let new = Scripted::new([answer("200 OK", &[], &index)]);
+    let found = new.client().referrers(&digest(), Some("sbom")).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(new.requests()[0].line.contains("?artifactType=sbom "));
+
+    let old = Scripted::new([answer("404 Not Found", &[], ""), answer("200 OK", &[], &index)]);
+    assert_eq!(old.client().referrers(&digest(), None).await.unwrap().len(), 2);
+    let tag = digest().to_string().replace(':', "-");
+    assert!(old.requests()[1].line.contains(&format!("/manifests/{tag} ")));
+
+    let bare = Scripted::new(vec![answer("404 Not Found", &[], ""); 2]);
+    assert!(bare.client().referrers(&digest(), None).await.unwrap().is_empty());
+}
