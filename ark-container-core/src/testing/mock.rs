@@ -1,0 +1,69 @@
+//! [`MockRegistryBackend`]: a backend that answers as a test tells it.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use mockall::mock;
+
+use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
+use crate::credentials::RegistryCredentials;
+use crate::error::Result;
+use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+
+mock! {
+    /// A [`RegistryBackend`] that answers as a test tells it, and panics at every call that the test
+    /// did not expect.
+    ///
+    /// ```
+    /// use ark_container_core::backend::Repository;
+    /// use ark_container_core::testing::MockRegistryBackend;
+    /// use ark_container_core::{RegistryBackend, RegistryBackendExt};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let url: ark_container_core::model::RepositoryUrl =
+    ///     "localhost:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo".parse()?;
+    /// let path = url.path().clone();
+    /// let mut backend = MockRegistryBackend::new();
+    /// backend
+    ///     .expect_describe_repository()
+    ///     .once()
+    ///     .returning(move |_| Ok(Repository::new(url.clone())));
+    /// assert!(backend.repository_exists(&path).await?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[derive(Debug)]
+    pub RegistryBackend {}
+
+    #[async_trait]
+    impl RegistryBackend for RegistryBackend {
+        fn host(&self) -> RegistryHost;
+        fn stage(&self) -> Stage;
+        fn list_repositories(
+            &self,
+            organizations: &Organizations,
+        ) -> BoxStream<'static, Result<Repository>>;
+        async fn create_repository(
+            &self,
+            path: &RepositoryPath,
+            options: &CreateOptions,
+        ) -> Result<Repository>;
+        async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository>;
+        async fn delete_repository(
+            &self,
+            path: &RepositoryPath,
+            options: &DeleteOptions,
+        ) -> Result<()>;
+        fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>>;
+        async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()>;
+        async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials>;
+    }
+}
+
+impl fmt::Display for MockRegistryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("mock")
+    }
+}
