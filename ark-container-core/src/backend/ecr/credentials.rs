@@ -1,0 +1,255 @@
+//! Registry credentials from AWS: narrowed under a role, or as far as the caller reaches.
+//!
+//! AWS's authorization token opens what its IAM principal may use. With a role, the principal is a
+//! session whose policy allows the scope and nothing else. That the registry holds tokens to the session
+//! policy follows from AWS's documentation; no test without AWS can show it.
+//!
+//! Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
+
+use std::time::SystemTime;
+
+use aws_sdk_ecr::config::{Credentials, ProvideCredentials};
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenError;
+use aws_sdk_ecr::types::AuthorizationData;
+use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::zeroize::Zeroizing;
+
+use super::backend::EcrBackend;
+use super::selector::{Selector, Surroundings, long_lived_key};
+use super::session_name::session_name;
+use super::session_policy::{session_policy, too_long};
+use crate::credentials::cache::CacheKey;
+use crate::credentials::{Narrowing, Password, RegistryCredentials, USERNAME};
+use crate::error::{Error, Result};
+use crate::model::{EcrHost, RegistryHost, Scope};
+
+/// What a role allows at most, in seconds: as long as the registry's tokens are good.
+///
+/// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+const LONGEST_SESSION: i32 = 12 * 60 * 60;
+
+/// What every role allows, also where another role assumes it.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_manage-assume.html>
+const SURE_SESSION: i32 = 60 * 60;
+
+/// What is being done, for errors.
+const LOGGING_IN: &str = "get a login for";
+
+impl EcrBackend {
+    /// Credentials for a scope of this backend's stage: remembered ones, or new ones from AWS.
+    pub(super) async fn registry_credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+        let config = self.config();
+        if config.require_scoped && config.role_arn.is_none() {
+            return Err(Error::invalid(format!(
+                "credentials that reach {scope} only need an IAM role to be narrowed under; set \
+                 role_arn for {self}, or allow wider ones with require_scoped = false"
+            )));
+        }
+        let selector = self.selector().await;
+        if *selector != self.read_selector().await {
+            tracing::warn!("the AWS configuration has changed: a login is neither used nor kept");
+            return self.fetch_credentials(scope).await;
+        }
+        let registry = config.host.registry_host().clone();
+        let identity = self.identity(selector).await?;
+        let key = CacheKey::new(registry, identity, config.role_arn.clone(), scope.clone());
+        self.cache().get_or_fetch(&key, || self.fetch_credentials(scope)).await
+    }
+
+    /// Whose AWS credentials this process would get now.
+    pub(super) async fn read_selector(&self) -> Selector {
+        let config = self.config();
+        if config.sdk_config.is_some() {
+            return Selector::Unknown;
+        }
+        let profile = config.profile.clone();
+        let selector =
+            on_blocking_thread(move |surroundings| surroundings.selector(profile.as_deref()));
+        selector.await.unwrap_or(Selector::Unknown)
+    }
+
+    /// What tells this caller's logins from another's: who calls which AWS, and for whom.
+    async fn identity(&self, selector: &Selector) -> Result<String> {
+        let config = self.config();
+        let caller = match selector {
+            Selector::Fixed(text) => text.clone(),
+            Selector::TemporaryKey(id) => {
+                let ask = || async { self.owner_of(self.aws_credentials().await?).await };
+                self.cache().owner_of_key(id, ask).await?
+            }
+            Selector::Unknown => {
+                let credentials = self.aws_credentials().await?;
+                let id = credentials.access_key_id().to_owned();
+                match credentials.session_token() {
+                    Some(_) => {
+                        self.cache().owner_of_key(&id, || self.owner_of(credentials)).await?
+                    }
+                    None => long_lived_key(&id),
+                }
+            }
+        };
+        let profile = config.profile.clone();
+        let endpoints =
+            on_blocking_thread(move |surroundings| surroundings.endpoints(profile.as_deref()));
+        let mut endpoints = endpoints.await?;
+        let given = config.sdk_config.as_ref().and_then(|given| given.endpoint_url());
+        endpoints.extend(config.endpoint_url.as_deref().or(given).map(str::to_owned));
+        // Under a role, the session is named after the principal, and AWS's log by the session.
+        let session = config.role_arn.as_ref().map(|_| session_name(config.principal.as_deref()));
+        Ok(format!("{caller}; endpoints {endpoints:?}; session {session:?}"))
+    }
+
+    /// The ARN of whoever has these AWS credentials.
+    async fn owner_of(&self, credentials: Credentials) -> Result<String> {
+        let config = aws_sdk_sts::config::Builder::from(self.sdk_config().await);
+        let config = config.credentials_provider(credentials).build();
+        let identity = aws_sdk_sts::Client::from_conf(config).get_caller_identity().send().await;
+        let identity = identity.map_err(|error| self.call(LOGGING_IN).error(error))?;
+        identity.arn.ok_or_else(|| no_sense("it does not say who calls"))
+    }
+
+    async fn aws_credentials(&self) -> Result<Credentials> {
+        let Some(provider) = self.sdk_config().await.credentials_provider() else {
+            let message = format!("there is no source of AWS credentials for {self}");
+            return Err(Error::Unauthenticated { message, source: None });
+        };
+        provider.provide_credentials().await.map_err(|error| {
+            let error = SdkError::<GetAuthorizationTokenError, _>::construction_failure(error);
+            self.call(LOGGING_IN).error(error)
+        })
+    }
+
+    async fn fetch_credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+        let (aws, narrowing) = match &self.config().role_arn {
+            Some(role) => (self.assume_role(role, scope).await?, Narrowing::Scoped),
+            None => (self.aws_credentials().await?, Narrowing::Caller),
+        };
+        let aws_expiry = aws.expiry();
+        let config = aws_sdk_ecr::config::Builder::from(self.sdk_config().await);
+        let client = aws_sdk_ecr::Client::from_conf(config.credentials_provider(aws).build());
+        let answer = match client.get_authorization_token().send().await {
+            Ok(answer) => answer,
+            // A role may be of another account than whoever assumes it.
+            Err(error) if narrowing == Narrowing::Scoped => {
+                return Err(self.call(LOGGING_IN).error(error));
+            }
+            Err(error) => return Err(self.call(LOGGING_IN).failed(error).await),
+        };
+        let data = answer.authorization_data.and_then(|data| data.into_iter().next());
+        let login = Login::read(&data.ok_or_else(|| no_sense("it has no token"))?)?;
+        let host = match login.endpoint.as_str().parse::<EcrHost>() {
+            Ok(endpoint) => {
+                self.check_registry(Some(endpoint.account())).await?;
+                // By its own name, the registry is also reached over FIPS or IPv6 where that was asked.
+                self.config().host.registry_host().clone()
+            }
+            // An emulator's endpoint does not tell whose it is.
+            Err(_) => {
+                if narrowing == Narrowing::Caller {
+                    self.check_caller().await?;
+                }
+                login.endpoint
+            }
+        };
+        let expires_at = aws_expiry.map_or(login.expires_at, |end| end.min(login.expires_at));
+        let credentials = RegistryCredentials::new(host, login.password, expires_at, scope.clone());
+        Ok(credentials.with_narrowing(narrowing))
+    }
+
+    /// A session under `role` which may do what `scope` says.
+    async fn assume_role(&self, role: &str, scope: &Scope) -> Result<Credentials> {
+        let policy = session_policy(self.ecr_host(), scope)?;
+        let session = session_name(self.config().principal.as_deref());
+        let client = self.sts().await;
+        let assume = |seconds| {
+            let request = client.assume_role().role_arn(role).role_session_name(&session);
+            request.policy(&policy).duration_seconds(seconds).send()
+        };
+        let mut answer = assume(LONGEST_SESSION).await;
+        if answer.as_ref().is_err_and(is_about_duration) {
+            tracing::debug!(role, "the role gives no session of 12 hours; 1 hour it is");
+            answer = assume(SURE_SESSION).await;
+        }
+        match answer {
+            Ok(answer) => session_credentials(answer),
+            Err(error) if error.code() == Some("PackedPolicyTooLarge") => {
+                let said = error.message().unwrap_or_default();
+                Err(too_long(&format!("AWS finds too long when packed ({said})"), scope))
+            }
+            Err(error) => {
+                let doing = format!("assume the role {role} for a login to");
+                Err(self.call(&doing).error(error))
+            }
+        }
+    }
+}
+
+/// Looks around on a thread that may block.
+async fn on_blocking_thread<T: Send + 'static>(
+    look: impl FnOnce(Surroundings<fn(&str) -> Option<String>>) -> T + Send + 'static,
+) -> Result<T> {
+    let looking = tokio::task::spawn_blocking(|| look(Surroundings::of_this_process()));
+    looking.await.map_err(|error| Error::failed("the AWS configuration cannot be read", error))
+}
+
+/// Whether STS would give a shorter session: the role's own limit is exceeded, or that of a role
+/// which is assumed by another.
+fn is_about_duration(error: &impl ProvideErrorMetadata) -> bool {
+    let message = error.message().unwrap_or_default();
+    error.code() == Some("ValidationError") && message.contains("DurationSeconds")
+}
+
+fn session_credentials(answer: AssumeRoleOutput) -> Result<Credentials> {
+    let session = answer.credentials.ok_or_else(|| no_sense("it has no credentials"))?;
+    let expires_at = SystemTime::try_from(session.expiration)
+        .map_err(|error| Error::failed("the expiry of the AWS session makes no sense", error))?;
+    Ok(Credentials::new(
+        session.access_key_id,
+        session.secret_access_key,
+        Some(session.session_token),
+        Some(expires_at),
+        "ark-container",
+    ))
+}
+
+/// What AWS's answer says.
+struct Login {
+    endpoint: RegistryHost,
+    password: Password,
+    expires_at: SystemTime,
+}
+
+impl Login {
+    fn read(data: &AuthorizationData) -> Result<Self> {
+        let endpoint = data.proxy_endpoint().ok_or_else(|| no_sense("it names no registry"))?;
+        let host = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+        let endpoint = host.trim_end_matches('/').parse()?;
+        let token = data.authorization_token().unwrap_or_default();
+        let decoded = STANDARD.decode(token).map(Zeroizing::new);
+        let decoded = decoded.map_err(|error| {
+            // Where it goes wrong is no secret; the error has a character at most.
+            Error::failed("the login that AWS answers with is not in base64", error)
+        })?;
+        let text = std::str::from_utf8(&decoded).ok();
+        let password = text
+            .and_then(|text| text.strip_prefix(USERNAME)?.strip_prefix(':'))
+            .filter(|password| !password.is_empty())
+            .ok_or_else(|| no_sense("its token is not of the form AWS:<password>"))?;
+        let expires_at = data.expires_at().ok_or_else(|| no_sense("it does not say until when"))?;
+        let expires_at = SystemTime::try_from(*expires_at)
+            .map_err(|error| Error::failed("the expiry of the login makes no sense", error))?;
+        Ok(Self { endpoint, password: Password::new(password.to_owned()), expires_at })
+    }
+}
+
+fn no_sense(problem: &str) -> Error {
+    let message = format!("the login that AWS answers with makes no sense: {problem}");
+    Error::Failed { message, source: None }
+}
+
+#[cfg(test)]
+mod tests;

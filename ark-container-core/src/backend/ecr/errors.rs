@@ -1,0 +1,263 @@
+//! What failed in a call of AWS, as an [`Error`] that says what the caller does next.
+
+use std::fmt;
+
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::operation::RequestId as _;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use super::backend::EcrBackend;
+use super::quota::QUOTA_REACHED;
+use super::refusal::AwsRefusal;
+use super::unreached;
+use crate::error::{Error, ResourceKind};
+use crate::model::RepositoryPath;
+
+/// What AWS says when a repository is not there.
+pub(super) const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFoundException";
+
+/// A call of AWS, as errors tell of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    backend: &'a EcrBackend,
+    /// What is being done, such as `list the repositories of`.
+    doing: &'a str,
+    path: Option<&'a RepositoryPath>,
+}
+
+impl EcrBackend {
+    /// A call about the registry.
+    pub(crate) fn call<'a>(&'a self, doing: &'a str) -> Call<'a> {
+        Call { backend: self, doing, path: None }
+    }
+
+    /// A call about one repository.
+    pub(crate) fn call_on<'a>(&'a self, doing: &'a str, path: &'a RepositoryPath) -> Call<'a> {
+        Call { backend: self, doing, path: Some(path) }
+    }
+}
+
+impl fmt::Display for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path {
+            Some(path) => write!(f, "{} {path} in {}", self.doing, self.backend),
+            None => write!(f, "{} {}", self.doing, self.backend),
+        }
+    }
+}
+
+/// What a code of AWS's errors means for the caller.
+///
+/// Source: the errors of each operation in the service models, and
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/CommonErrors.html>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Denied,
+    Expired,
+    Clock,
+    WrongKeys,
+    NoRepository,
+    Invalid,
+    Quota,
+    Kms,
+    Temporary,
+    Other,
+}
+
+impl Meaning {
+    fn of(code: &str, message: &str, status: u16) -> Self {
+        // A signature is refused with one code for wrong keys and for a wrong clock.
+        let skewed = ["Signature expired", "Signature not yet current", "in the future"];
+        match code {
+            "RequestTimeTooSkewed" | "RequestExpired" | "RequestInTheFuture" => Self::Clock,
+            "InvalidSignatureException" | "SignatureDoesNotMatch"
+                if skewed.iter().any(|text| message.contains(text)) =>
+            {
+                Self::Clock
+            }
+            "AccessDenied"
+            | "AccessDeniedException"
+            | "UnauthorizedOperation"
+            | "NotAuthorized"
+            | "BlockedByOrganizationPolicyException" => Self::Denied,
+            "ExpiredToken" | "ExpiredTokenException" => Self::Expired,
+            "AuthFailure"
+            | "IncompleteSignature"
+            | "IncompleteSignatureException"
+            | "InvalidAccessKeyId"
+            | "InvalidClientTokenId"
+            | "InvalidIdentityToken"
+            | "InvalidSignatureException"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "OptInRequired"
+            | "SignatureDoesNotMatch"
+            | "UnrecognizedClientException" => Self::WrongKeys,
+            REPOSITORY_NOT_FOUND => Self::NoRepository,
+            "InvalidParameterException"
+            | "InvalidTagParameterException"
+            | "TooManyTagsException"
+            | "ValidationError"
+            | "ValidationException" => Self::Invalid,
+            QUOTA_REACHED => Self::Quota,
+            "KmsException" => Self::Kms,
+            "PriorRequestNotComplete"
+            | "RequestLimitExceeded"
+            | "RequestTimeout"
+            | "RequestTimeoutException"
+            | "ServerException"
+            | "SlowDown"
+            | "Throttling"
+            | "ThrottledException"
+            | "ThrottlingException"
+            | "TooManyRequestsException" => Self::Temporary,
+            _ if status >= 500 || status == 429 => Self::Temporary,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Call<'_> {
+    /// The error for a call that failed.
+    pub(crate) fn error<E>(self, error: SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let request = match error.request_id() {
+            Some(id) => format!(" (AWS request {id})"),
+            None => String::new(),
+        };
+        match &error {
+            SdkError::ServiceError(service) => {
+                let meta = service.err().meta();
+                let status = service.raw().status().as_u16();
+                let Some(code) = meta.code() else {
+                    return self.unclear(status, &request, error);
+                };
+                let message = meta.message().unwrap_or_default().trim();
+                let date = service.raw().headers().get("date").unwrap_or("unknown");
+                let said = match message {
+                    "" => format!("{code}, HTTP {status}{request}"),
+                    message => format!("{code}: {message}{request}"),
+                };
+                let meaning = Meaning::of(code, message, status);
+                self.refused(meaning, code, message, said, date, &request)
+            }
+            SdkError::ResponseError(response) => {
+                let status = response.raw().status().as_u16();
+                self.unclear(status, &request, error)
+            }
+            _ => unreached::error(self.backend, self, error),
+        }
+    }
+
+    /// The error for an answer that is not of AWS's form, such as a proxy's page or half an answer.
+    fn unclear<E>(self, status: u16, request: &str, error: SdkError<E, HttpResponse>) -> Error
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let message =
+            format!("cannot {self}: the answer, HTTP {status}, is not as AWS answers{request}");
+        let source = error.into_source().ok();
+        match status {
+            200..300 | 429 | 500.. => Error::Temporary { message, source },
+            _ => Error::Failed { message, source },
+        }
+    }
+
+    /// The same, once it is known that it is not for the caller's account being another one.
+    pub(crate) async fn failed<E>(self, error: SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let error = self.error(error);
+        if matches!(error, Error::NotFound { .. } | Error::PermissionDenied { .. })
+            && let Err(mismatch) = self.backend.check_caller().await
+        {
+            return mismatch;
+        }
+        error
+    }
+
+    fn refused(
+        self,
+        meaning: Meaning,
+        code: &str,
+        message: &str,
+        said: String,
+        date: &str,
+        request: &str,
+    ) -> Error {
+        let refusal = |said| Some(AwsRefusal::new(code, said).into());
+        match meaning {
+            Meaning::Denied => self.denied(message, request),
+            Meaning::Expired => Error::Unauthenticated {
+                message: format!(
+                    "cannot {self}: the AWS session has expired; {}",
+                    self.backend.config().renewal()
+                ),
+                source: refusal(said),
+            },
+            Meaning::Clock => Error::Unauthenticated {
+                message: format!("cannot {self}: this machine's clock is wrong, AWS's says {date}"),
+                source: refusal(said),
+            },
+            Meaning::WrongKeys => Error::Unauthenticated {
+                message: format!(
+                    "cannot {self}: AWS does not take the credentials of {}",
+                    self.backend.config().credentials_source()
+                ),
+                source: refusal(said),
+            },
+            Meaning::NoRepository => match self.path {
+                Some(path) => Error::not_found(ResourceKind::Repository, path),
+                None => Error::Failed { message: format!("cannot {self}"), source: refusal(said) },
+            },
+            Meaning::Invalid => Error::invalid(format!("cannot {self}: {said}")),
+            Meaning::Quota => Error::Failed {
+                message: format!("cannot {self}: a quota of the account is reached"),
+                source: refusal(said),
+            },
+            Meaning::Kms => Error::Failed {
+                message: format!("cannot {self}: AWS KMS cannot use the key"),
+                source: refusal(said),
+            },
+            Meaning::Temporary => {
+                Error::Temporary { message: format!("cannot {self}"), source: refusal(said) }
+            }
+            Meaning::Other => {
+                Error::Failed { message: format!("cannot {self}"), source: refusal(said) }
+            }
+        }
+    }
+
+    /// Which action on which resource, as AWS words it:
+    /// `User: <arn> is not authorized to perform: <action> on resource: <arn> because …`.
+    fn denied(self, message: &str, request: &str) -> Error {
+        let words = message.strip_prefix("User: ").and_then(|rest| {
+            let (principal, rest) = rest.split_once(" is not authorized to perform: ")?;
+            let (action, rest) = rest.split_once(" on resource: ").unwrap_or((rest, "*"));
+            let (resource, reason) = match rest.split_once(" because ") {
+                Some((resource, reason)) => (resource, format!(", because {reason}")),
+                None => (rest, String::new()),
+            };
+            Some((principal, action, format!("{resource}{reason}{request}")))
+        });
+        let (principal, action, resource) = words.unwrap_or_else(|| {
+            let said = if message.is_empty() { "AWS denies it" } else { message };
+            let resource = match self.path {
+                Some(path) => format!("{path} in {}: {said}{request}", self.backend),
+                None => format!("{}: {said}{request}", self.backend),
+            };
+            ("the AWS caller", self.doing, resource)
+        });
+        Error::PermissionDenied {
+            principal: principal.to_owned(),
+            action: action.to_owned(),
+            resource,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,27 @@
+//! Repositories in AWS ECR.
+
+mod account;
+mod backend;
+mod builder;
+mod clients;
+mod connector;
+mod create;
+mod credentials;
+mod describe;
+mod errors;
+mod images;
+mod index;
+mod list;
+mod quota;
+mod refusal;
+#[cfg(test)]
+mod scripted;
+mod selector;
+mod session_name;
+mod session_policy;
+mod unreached;
+
+pub use account::Caller;
+pub use backend::EcrBackend;
+pub use builder::EcrBackendBuilder;
+pub use refusal::AwsRefusal;

@@ -1,0 +1,265 @@
+//! [`SessionPolicy`]: what AWS may allow to a session, for a scope.
+//!
+//! A session may do what its role allows *and* its policy allows, so the policy narrows any role. It
+//! names each organization of the scope. AWS takes 2,048 characters, which is 18 organizations in a
+//! region such as `us-east-1`; a scope with more of them is refused with the reason. Session tags
+//! would not carry more: the role's own policy would need a statement for each of a fixed number of
+//! tags, and could not be told from one that lacks them.
+//!
+//! Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::model::{Access, EcrHost, Scope, ScopeTarget};
+
+/// What STS takes of a session policy, in characters.
+///
+/// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+const MAX_LEN: usize = 2048;
+
+/// The version of the policy language.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_version.html>
+const LANGUAGE: &str = "2012-10-17";
+
+/// It cannot be narrowed to a repository; what its token opens is.
+///
+/// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
+const LOGIN: &str = "ecr:GetAuthorizationToken";
+
+/// What each level of access adds to those before it.
+///
+/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>
+const ACTIONS: [(Access, &[&str]); 3] = [
+    (
+        Access::Pull,
+        &["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
+    ),
+    (
+        Access::Push,
+        &[
+            "ecr:InitiateLayerUpload",
+            "ecr:UploadLayerPart",
+            "ecr:CompleteLayerUpload",
+            "ecr:PutImage",
+        ],
+    ),
+    (Access::Delete, &["ecr:BatchDeleteImage"]),
+];
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Policy {
+    version: &'static str,
+    statement: [Statement; 2],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    effect: &'static str,
+    action: Vec<&'static str>,
+    resource: Vec<String>,
+}
+
+impl Statement {
+    fn allow(action: Vec<&'static str>, resource: Vec<String>) -> Self {
+        Self { effect: "Allow", action, resource }
+    }
+}
+
+/// The session policy that allows what `scope` says in the registry of `host`, and nothing else.
+///
+/// # Errors
+/// [`Error::InvalidInput`] if the scope names no organization, or more than fit.
+pub(super) fn session_policy(host: &EcrHost, scope: &Scope) -> Result<String> {
+    let policy = policy(host, scope)?;
+    if policy.len() <= MAX_LEN {
+        return Ok(policy);
+    }
+    Err(too_long(&format!("takes {} characters of {MAX_LEN}", policy.len()), scope))
+}
+
+/// The error of a scope whose policy is too long, by our count or by AWS's own.
+pub(super) fn too_long(how_long: &str, scope: &Scope) -> Error {
+    let organizations = scope.organization_ids().len();
+    Error::invalid(format!(
+        "credentials for {organizations} organizations need a session policy that {how_long}; \
+         ask for fewer organizations at a time, or for one repository"
+    ))
+}
+
+fn policy(host: &EcrHost, scope: &Scope) -> Result<String> {
+    let levels = ACTIONS.iter().filter(|(level, _)| *level <= scope.access());
+    let actions = levels.flat_map(|(_, actions)| *actions).copied().collect();
+    let resources: Vec<String> = match scope.target() {
+        ScopeTarget::Repository(path) => vec![host.repository_arn(path)],
+        ScopeTarget::Organizations(stage, organizations) => organizations
+            .iter()
+            .map(|organization| host.repository_arn_like(format_args!("{stage}/{organization}/*")))
+            .collect(),
+    };
+    if resources.is_empty() {
+        return Err(Error::invalid("credentials need at least one organization to reach"));
+    }
+    let login = Statement::allow(vec![LOGIN], vec!["*".to_owned()]);
+    let policy =
+        Policy { version: LANGUAGE, statement: [login, Statement::allow(actions, resources)] };
+    serde_json::to_string(&policy)
+        .map_err(|error| Error::failed("the session policy could not be written", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::model::{OrganizationId, RepositoryPath, Stage};
+
+    const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+
+    fn host() -> EcrHost {
+        HOST.parse().unwrap()
+    }
+
+    fn organizations(count: u128) -> impl Iterator<Item = OrganizationId> {
+        (0..count).map(|bits| OrganizationId::from_u128(bits << 64 | bits))
+    }
+
+    /// IAM's decision on one policy, with the language's `*` and `?`.
+    ///
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
+    fn allows(policy: &Value, action: &str, resource: &str) -> bool {
+        let texts = |value: &Value| -> Vec<String> {
+            let values = value.as_array().unwrap();
+            values.iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+        };
+        policy["Statement"].as_array().unwrap().iter().any(|statement| {
+            assert_eq!(statement["Effect"], "Allow");
+            texts(&statement["Action"]).iter().any(|pattern| matches(pattern, action))
+                && texts(&statement["Resource"]).iter().any(|pattern| matches(pattern, resource))
+        })
+    }
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        match pattern.chars().next() {
+            None => text.is_empty(),
+            Some('*') => (0..=text.len()).any(|skip| matches(&pattern[1..], &text[skip..])),
+            Some('?') => !text.is_empty() && matches(&pattern[1..], &text[1..]),
+            Some(own) => text.starts_with(own) && matches(&pattern[1..], &text[1..]),
+        }
+    }
+
+    #[test]
+    fn a_policy_is_as_short_as_it_can_be() {
+        let path = format!("prod/{}/a", OrganizationId::TBD).parse().unwrap();
+        let policy = session_policy(&host(), &Scope::repository(path, Access::Pull)).unwrap();
+        assert_eq!(
+            policy,
+            "{\"Version\":\"2012-10-17\",\"Statement\":[\
+             {\"Effect\":\"Allow\",\"Action\":[\"ecr:GetAuthorizationToken\"],\"Resource\":[\"*\"]},\
+             {\"Effect\":\"Allow\",\"Action\":[\"ecr:BatchCheckLayerAvailability\",\
+             \"ecr:GetDownloadUrlForLayer\",\"ecr:BatchGetImage\"],\
+             \"Resource\":[\"arn:aws:ecr:us-east-1:095412845506:repository/\
+             prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a\"]}]}"
+        );
+    }
+
+    #[test]
+    fn eighteen_organizations_fit_and_more_are_refused_with_the_reason() {
+        for access in [Access::Pull, Access::Push] {
+            let scope = Scope::organizations(Stage::default(), organizations(18), access);
+            assert!(session_policy(&host(), &scope).is_ok(), "{access}");
+        }
+        let scope = Scope::organizations(Stage::default(), organizations(19), Access::Push);
+        let error = session_policy(&host(), &scope).unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+        let error = error.to_string();
+        assert!(error.starts_with("credentials for 19 organizations need a"), "{error}");
+        assert!(error.contains("of 2048; ask for fewer organizations"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_path_fits_in_every_partition() {
+        let name = "a".repeat(256 - "prod//".len() - OrganizationId::PRINTED_LEN);
+        let path: RepositoryPath = format!("prod/{}/{name}", OrganizationId::TBD).parse().unwrap();
+        for host in [HOST, "095412845506.dkr.ecr.us-gov-west-1.amazonaws.com"] {
+            let scope = Scope::repository(path.clone(), Access::Delete);
+            assert!(session_policy(&host.parse().unwrap(), &scope).is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_scope_of_nobody_has_no_policy() {
+        let scope = Scope::organizations(Stage::default(), [], Access::Pull);
+        let error = session_policy(&host(), &scope).unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+    }
+
+    fn access() -> impl Strategy<Value = Access> {
+        prop::sample::select(vec![Access::Pull, Access::Push, Access::Delete])
+    }
+
+    /// Few enough to meet again, with stages and names that continue one another.
+    fn path() -> impl Strategy<Value = RepositoryPath> {
+        ("prod|prod2|dev", 0u128..4, "a(/b|b|-b)?").prop_map(|(stage, bits, name)| {
+            let organization = OrganizationId::from_u128(bits);
+            format!("{stage}/{organization}/{name}").parse().unwrap()
+        })
+    }
+
+    fn scope() -> impl Strategy<Value = Scope> {
+        let organizations = prop::collection::btree_set(0u128..4, 1..4);
+        let wide = ("prod|dev", organizations, access()).prop_map(|(stage, bits, access)| {
+            let ids: BTreeSet<_> = bits.into_iter().map(OrganizationId::from_u128).collect();
+            Scope::organizations(stage.parse().unwrap(), ids, access)
+        });
+        prop_oneof![
+            (path(), access()).prop_map(|(path, access)| Scope::repository(path, access)),
+            wide
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_policy_allows_what_the_scope_covers_and_nothing_else(
+            scope in scope(),
+            path in path(),
+            level in 0usize..3,
+        ) {
+            let text = session_policy(&host(), &scope).unwrap();
+            let policy: Value = serde_json::from_str(&text).unwrap();
+            let (needed, actions) = ACTIONS[level];
+            for action in actions {
+                let own = host().repository_arn(&path);
+                prop_assert_eq!(allows(&policy, action, &own), scope.covers(&path, needed));
+                for elsewhere in [
+                    "095412845507.dkr.ecr.us-east-1.amazonaws.com",
+                    "095412845506.dkr.ecr.us-east-2.amazonaws.com",
+                    "095412845506.dkr.ecr.cn-north-1.amazonaws.com.cn",
+                ] {
+                    let foreign = elsewhere.parse::<EcrHost>().unwrap().repository_arn(&path);
+                    prop_assert!(!allows(&policy, action, &foreign));
+                }
+            }
+            for forbidden in ["ecr:DeleteRepository", "ecr:SetRepositoryPolicy", "sts:AssumeRole"] {
+                prop_assert!(!allows(&policy, forbidden, &host().repository_arn(&path)));
+            }
+            prop_assert!(allows(&policy, LOGIN, "*"));
+        }
+
+        #[test]
+        fn a_policy_that_fits_is_within_the_limit(count in 1u128..40, access in access()) {
+            let scope = Scope::organizations(Stage::default(), organizations(count), access);
+            if let Ok(policy) = session_policy(&host(), &scope) {
+                prop_assert!(policy.chars().count() <= MAX_LEN);
+            } else {
+                prop_assert!(count > 17, "{} organizations fit", count);
+            }
+        }
+    }
+}
