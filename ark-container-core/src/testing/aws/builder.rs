@@ -1,0 +1,152 @@
+//! [`FakeAwsBuilder`]: what an AWS for tests begins with.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::accounts::Accounts;
+use super::clock::Clock;
+use super::faults::Faults;
+use super::identities::{Role, User, WebIdentity};
+use super::record::Record;
+use super::registries::{ListedRepository, Registries};
+use super::registry::{Logins, Opened};
+use super::world::World;
+use super::{FakeAws, server};
+use crate::backend::local::{EcrHabits, LocalBackend, Registry};
+use crate::error::{Error, Result};
+use crate::model::{EcrHost, RegistryHost};
+
+/// The account of the documentation's examples.
+const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+
+/// The most that a session policy and session tags together may take when they are packed, of which
+/// AWS tells that there is such a limit.
+///
+/// Source: `PackedPolicyTooLargeException` of
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+const PACKED_LIMIT: usize = 2_048;
+
+/// What an AWS for tests begins with; see [`FakeAws::builder`].
+#[derive(Debug)]
+#[must_use = "nothing is started before `start`"]
+pub struct FakeAwsBuilder {
+    store: LocalBackend,
+    host: Option<EcrHost>,
+    users: Vec<User>,
+    roles: Vec<Role>,
+    tokens: Vec<WebIdentity>,
+    listed: Vec<ListedRepository>,
+    packed_limit: usize,
+    seed: u64,
+}
+
+impl FakeAwsBuilder {
+    pub(super) fn new(store: LocalBackend) -> Self {
+        Self {
+            store,
+            host: None,
+            users: Vec::new(),
+            roles: Vec::new(),
+            tokens: Vec::new(),
+            listed: Vec::new(),
+            packed_limit: PACKED_LIMIT,
+            seed: 0,
+        }
+    }
+
+    /// The account and region that own the registry, by the host that it would have at AWS; unless
+    /// told, `095412845506` in `us-east-1`.
+    pub fn host(mut self, host: EcrHost) -> Self {
+        self.host = Some(host);
+        self
+    }
+
+    /// One more user.
+    pub fn user(mut self, user: User) -> Self {
+        self.users.push(user);
+        self
+    }
+
+    /// One more role.
+    pub fn role(mut self, role: Role) -> Self {
+        self.roles.push(role);
+        self
+    }
+
+    /// One more token of an OpenID provider.
+    pub fn web_identity(mut self, token: WebIdentity) -> Self {
+        self.tokens.push(token);
+        self
+    }
+
+    /// More repositories that are only listed.
+    pub fn list(mut self, repositories: impl IntoIterator<Item = ListedRepository>) -> Self {
+        self.listed.extend(repositories);
+        self
+    }
+
+    /// The most that session policies and session tags may take when they are packed: 2,048 bytes
+    /// unless told. AWS does not say how it packs; here a policy counts without its white space, and a
+    /// tag by its key and value.
+    pub fn packed_limit(mut self, packed_limit: usize) -> Self {
+        self.packed_limit = packed_limit;
+        self
+    }
+
+    /// What the choice of requests follows from that a fault with a probability meets; 0 unless told.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Starts it on free ports of the loopback interface.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if a policy is none that the fake can judge by; [`Error::Failed`] if the
+    /// store cannot be read or no port can be taken.
+    pub async fn start(self) -> Result<FakeAws> {
+        let host = match self.host {
+            Some(host) => host,
+            None => HOST.parse()?,
+        };
+        let accounts = Accounts::new(&host, self.users, self.roles, self.tokens)?;
+        let registries = Registries::open(self.store, host.account(), self.listed).await?;
+        let registries = Arc::new(registries);
+        let logins = Arc::new(Logins::default());
+        let clock = Arc::new(Clock::default());
+
+        let opened = Opened::new(&host, logins.clone(), registries.clone(), clock.clone());
+        let habits = Arc::new(EcrHabits::new(host.account()));
+        let any_port = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+        let store = registries.store.store().clone();
+        let registry = Registry::bind_as(store, any_port, Arc::new(opened), habits.clone())?;
+        let listening = |error| Error::failed("the fake of AWS cannot listen", error);
+        let listener = TcpListener::bind(any_port).await.map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+
+        let world = Arc::new(World {
+            registry_host: RegistryHost::from(registry.local_addr()),
+            host,
+            clock,
+            accounts,
+            registries,
+            logins,
+            faults: Faults::new(self.seed),
+            record: Record::default(),
+            packed_limit: self.packed_limit,
+            stale_index: Default::default(),
+            requests: Default::default(),
+        });
+        let stop = CancellationToken::new();
+        // Dropping the registry's future cuts its connections.
+        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            if let Err(error) = registry.serve(std::future::pending()).await {
+                tracing::warn!(%error, "the registry of the fake of AWS ended");
+            }
+        }));
+        tokio::spawn(server::serve(listener, world.clone(), stop.clone()));
+        Ok(FakeAws { world, address, habits, _stop: stop.drop_guard() })
+    }
+}

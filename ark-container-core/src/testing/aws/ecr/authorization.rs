@@ -1,0 +1,39 @@
+//! `GetAuthorizationToken`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::credentials::USERNAME;
+use crate::testing::aws::clock::epoch_seconds;
+use crate::testing::aws::error::ApiError;
+use crate::testing::aws::exchange::{Exchange, Tags};
+use crate::testing::aws::secret;
+
+/// As long as those of AWS, whose length has broken clients.
+const PASSWORD_BYTES: usize = 1_400;
+
+/// Source: `GetAuthorizationTokenRequest` in the service model. What `registryIds` asks for is what
+/// everybody gets: the token opens whatever its principal may reach.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    #[serde(default, rename = "registryIds")]
+    _registry_ids: Vec<String>,
+}
+
+/// Answers `{ authorizationData: [{ authorizationToken, expiresAt, proxyEndpoint }] }`.
+pub(super) fn get_token(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    let _: Request = exchange.request()?;
+    exchange.authorize("ecr:GetAuthorizationToken", "*", &Tags::default())?;
+    let password =
+        secret::<PASSWORD_BYTES>().map_err(|error| ApiError::internal(exchange.service, error))?;
+    let token = STANDARD.encode(format!("{USERNAME}:{password}"));
+    let expires_at = exchange.world.logins.add(password, exchange.caller()?, exchange.now());
+    Ok(json!({ "authorizationData": [{
+        "authorizationToken": token,
+        "expiresAt": epoch_seconds(expires_at),
+        "proxyEndpoint": format!("http://{}", exchange.world.registry_host),
+    }] }))
+}

@@ -1,0 +1,279 @@
+//! `DescribeImages`, `ListImages`, `BatchGetImage`, `BatchDeleteImage`.
+
+use std::collections::BTreeMap;
+
+use futures_util::TryStreamExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::image_ids::{Failure, ImageId, check_count, find};
+use super::{allowed, invalid, missing, paging, registry_id};
+use crate::backend::{Image, RegistryBackend};
+use crate::error::Error;
+use crate::model::{Reference, RepositoryPath};
+use crate::testing::aws::clock::epoch_seconds;
+use crate::testing::aws::error::ApiError;
+use crate::testing::aws::exchange::Exchange;
+use crate::testing::aws::registries::behind;
+
+/// Source: `DescribeImagesRequest` in the service model; required: `repositoryName`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DescribeRequest {
+    registry_id: Option<String>,
+    repository_name: String,
+    image_ids: Option<Vec<ImageId>>,
+    next_token: Option<String>,
+    max_results: Option<i64>,
+    filter: Option<Filter>,
+}
+
+/// Source: `DescribeImagesFilter` in the service model; the fake has no archived images.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Filter {
+    tag_status: Option<TagStatus>,
+}
+
+/// Source: `TagStatus` in the service model.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum TagStatus {
+    Tagged,
+    Untagged,
+    Any,
+}
+
+impl Filter {
+    fn takes(filter: Option<&Self>, tagged: bool) -> bool {
+        match filter.and_then(|filter| filter.tag_status).unwrap_or(TagStatus::Any) {
+            TagStatus::Tagged => tagged,
+            TagStatus::Untagged => !tagged,
+            TagStatus::Any => true,
+        }
+    }
+}
+
+/// Answers `{ imageDetails, nextToken }`.
+pub(super) async fn describe(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    let request: DescribeRequest = exchange.request()?;
+    let Contents { account, name, images, .. } =
+        contents(exchange, request.registry_id, request.repository_name).await?;
+    let detail = |image: &Image| detail(&account, &name, image);
+    let Some(ids) = request.image_ids else {
+        let paging = paging(request.max_results, request.next_token)?;
+        let by_digest: BTreeMap<String, &Image> = images
+            .iter()
+            .filter(|image| Filter::takes(request.filter.as_ref(), !image.tags.is_empty()))
+            .map(|image| (image.digest.to_string(), image))
+            .collect();
+        let behind = behind(&by_digest, paging.after());
+        let (page, next) = paging.page(exchange, behind, |_, image| detail(image));
+        return Ok(with_next(json!({ "imageDetails": page }), next));
+    };
+    // Source: `maxResults` in the service model.
+    if request.max_results.is_some() || request.next_token.is_some() {
+        return Err(invalid("maxResults and nextToken cannot be used with imageIds"));
+    }
+    check_count(&ids)?;
+    let mut details = Vec::with_capacity(ids.len());
+    for id in &ids {
+        let image = find(&images, id).map_err(|_| {
+            let id = json!(id);
+            let message = format!(
+                "The image with imageId {id} does not exist within the repository with name \
+                 '{name}' in the registry with id '{account}'"
+            );
+            ApiError::new("ImageNotFoundException", message)
+        })?;
+        details.push(detail(image));
+    }
+    Ok(json!({ "imageDetails": details }))
+}
+
+/// Source: `ImageDetail` in the service model. The members of scans, archives and pulls are absent, as
+/// for an image that was never scanned, archived or pulled.
+fn detail(account: &str, name: &str, image: &Image) -> Value {
+    let mut detail = json!({
+        "registryId": account,
+        "repositoryName": name,
+        "imageDigest": image.digest.to_string(),
+        "imageSizeInBytes": image.size,
+        "imagePushedAt": epoch_seconds(image.pushed_at),
+        "imageManifestMediaType": image.media_type,
+        "imageStatus": "ACTIVE",
+    });
+    if !image.tags.is_empty() {
+        detail["imageTags"] = image.tags.iter().map(|tag| tag.as_str()).collect();
+    }
+    detail
+}
+
+/// Source: `ListImagesRequest` in the service model; required: `repositoryName`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ListRequest {
+    registry_id: Option<String>,
+    repository_name: String,
+    next_token: Option<String>,
+    max_results: Option<i64>,
+    filter: Option<Filter>,
+}
+
+/// Answers `{ imageIds, nextToken }`: one for each tag, and one for an image without any.
+pub(super) async fn list(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    let request: ListRequest = exchange.request()?;
+    let Contents { images, .. } =
+        contents(exchange, request.registry_id, request.repository_name).await?;
+    let paging = paging(request.max_results, request.next_token)?;
+    let ids = images.iter().flat_map(ids_of);
+    let ids = ids.filter(|id| Filter::takes(request.filter.as_ref(), id.image_tag.is_some()));
+    let by_text: BTreeMap<String, ImageId> = ids.map(|id| (json!(id).to_string(), id)).collect();
+    let behind = behind(&by_text, paging.after());
+    let (page, next) = paging.page(exchange, behind, |_, id| json!(id));
+    Ok(with_next(json!({ "imageIds": page }), next))
+}
+
+/// Every name of an image.
+fn ids_of(image: &Image) -> Vec<ImageId> {
+    let digest = Some(image.digest.to_string());
+    if image.tags.is_empty() {
+        return vec![ImageId { image_digest: digest, image_tag: None }];
+    }
+    let with_tag = |tag| ImageId { image_digest: digest.clone(), image_tag: Some(tag) };
+    image.tags.iter().map(|tag| with_tag(tag.to_string())).collect()
+}
+
+/// Source: `BatchGetImageRequest` in the service model; required: `repositoryName`, `imageIds`. An image
+/// is given as it was pushed, whatever `acceptedMediaTypes` says.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GetRequest {
+    registry_id: Option<String>,
+    repository_name: String,
+    image_ids: Vec<ImageId>,
+    #[serde(default, rename = "acceptedMediaTypes")]
+    _accepted_media_types: Vec<String>,
+}
+
+/// Answers `{ images: [{ registryId, repositoryName, imageId, imageManifest,
+/// imageManifestMediaType }], failures }`.
+pub(super) async fn get(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    let request: GetRequest = exchange.request()?;
+    let Contents { account, name, images, path } =
+        contents(exchange, request.registry_id, request.repository_name).await?;
+    check_count(&request.image_ids)?;
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    for id in &request.image_ids {
+        let image = find(&images, id).map(|image| (image, path.clone()));
+        let (image, path) = match image {
+            Ok((image, Some(path))) => (image, path),
+            // Only a repository with a path has images.
+            Ok((_, None)) => continue,
+            Err(failure) => {
+                failures.push(failure.of(id));
+                continue;
+            }
+        };
+        let store = exchange.world.registries.store.clone();
+        let reference = Reference::Digest(image.digest.clone());
+        let read = move || store.store().manifest(&path, &reference);
+        let internal = |error: &dyn std::fmt::Display| ApiError::internal(exchange.service, error);
+        let read = tokio::task::spawn_blocking(read).await.map_err(|error| internal(&error))?;
+        let manifest = read.map_err(|error| internal(&error))?;
+        let image_id = ImageId {
+            image_digest: Some(image.digest.to_string()),
+            image_tag: id.image_tag.clone(),
+        };
+        found.push(json!({
+            "registryId": account,
+            "repositoryName": name,
+            "imageId": image_id,
+            "imageManifest": String::from_utf8_lossy(&manifest.bytes),
+            "imageManifestMediaType": manifest.media_type,
+        }));
+    }
+    Ok(json!({ "images": found, "failures": failures }))
+}
+
+/// Source: `BatchDeleteImageRequest` in the service model; required: `repositoryName`, `imageIds`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DeleteRequest {
+    registry_id: Option<String>,
+    repository_name: String,
+    image_ids: Vec<ImageId>,
+}
+
+/// Answers `{ imageIds, failures }`: an image by a tag loses that tag, and is deleted with its last.
+pub(super) async fn delete(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    let request: DeleteRequest = exchange.request()?;
+    let Contents { images, path, .. } =
+        contents(exchange, request.registry_id, request.repository_name).await?;
+    check_count(&request.image_ids)?;
+    let (mut deleted, mut failures) = (Vec::new(), Vec::new());
+    for id in &request.image_ids {
+        let (image, path) = match (find(&images, id), &path) {
+            (Ok(image), Some(path)) => (image, path),
+            (Ok(_), None) => continue,
+            (Err(failure), _) => {
+                failures.push(failure.of(id));
+                continue;
+            }
+        };
+        let tag = id.image_tag.as_ref().and_then(|tag| tag.parse().ok());
+        let reference = tag.map_or(Reference::Digest(image.digest.clone()), Reference::Tag);
+        let names = match &id.image_tag {
+            Some(_) => vec![ImageId { image_digest: Some(image.digest.to_string()), ..id.clone() }],
+            None => ids_of(image),
+        };
+        match exchange.world.registries.store.delete_image(path, &reference).await {
+            Ok(()) => deleted.extend(names),
+            // Named twice in one request.
+            Err(Error::NotFound { .. }) => {
+                failures.push(Failure::new("ImageNotFound", "Requested image not found").of(id));
+            }
+            Err(Error::Conflict { problem, .. }) => {
+                let reason = format!("Requested image referenced by manifest list: it {problem}");
+                failures.push(Failure::new("ImageReferencedByManifestList", reason).of(id));
+            }
+            Err(error) => return Err(ApiError::internal(exchange.service, error)),
+        }
+    }
+    Ok(json!({ "imageIds": deleted, "failures": failures }))
+}
+
+/// A repository that the caller may look into.
+struct Contents {
+    account: String,
+    name: String,
+    path: Option<RepositoryPath>,
+    images: Vec<Image>,
+}
+
+async fn contents(
+    exchange: &mut Exchange<'_>,
+    registry_id_asked: Option<String>,
+    name: String,
+) -> Result<Contents, ApiError> {
+    let account = registry_id(exchange, registry_id_asked)?;
+    let path = allowed(exchange, &account, &name, None)?.path;
+    let images = match &path {
+        None => Vec::new(),
+        Some(path) => {
+            let images = exchange.world.registries.store.list_images(path).try_collect().await;
+            images.map_err(|error| match error {
+                Error::NotFound { .. } => missing(&account, &name),
+                error => ApiError::internal(exchange.service, error),
+            })?
+        }
+    };
+    Ok(Contents { account, name, path, images })
+}
+
+fn with_next(mut answer: Value, next: Option<String>) -> Value {
+    if let Some(next) = next {
+        answer["nextToken"] = next.into();
+    }
+    answer
+}

@@ -1,0 +1,203 @@
+//! Amazon ECR, as its service model of 2015-09-21 has it.
+//!
+//! Source: <https://github.com/boto/botocore/blob/develop/botocore/data/ecr/2015-09-21/service-2.json.gz>,
+//! and for the words of errors, what the AWS command line was reported to print.
+
+mod authorization;
+mod image_ids;
+mod images;
+mod lifecycle;
+mod repositories;
+mod tags;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::error::ApiError;
+use super::exchange::{Exchange, Tags};
+use super::paging::Paging;
+use super::registries::Repository;
+
+/// What a page has unless the request says otherwise, in all listings of ECR.
+const DEFAULT_PAGE: usize = 100;
+
+/// Source: `MaxResults` in the service model: 1 to 1,000.
+const LARGEST_PAGE: usize = 1_000;
+
+/// Source: `RepositoryName` in the service model.
+const NAME_PATTERN: &str =
+    "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(\\/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*";
+
+/// Answers a signed request.
+pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    match exchange.operation.as_str() {
+        "CreateRepository" => repositories::create(exchange).await,
+        "DescribeRepositories" => repositories::describe(exchange),
+        "DeleteRepository" => repositories::delete(exchange).await,
+        "PutLifecyclePolicy" => lifecycle::put(exchange),
+        "GetLifecyclePolicy" => lifecycle::get(exchange),
+        "TagResource" => tags::add(exchange),
+        "ListTagsForResource" => tags::list(exchange),
+        "DescribeImages" => images::describe(exchange).await,
+        "ListImages" => images::list(exchange).await,
+        "BatchGetImage" => images::get(exchange).await,
+        "BatchDeleteImage" => images::delete(exchange).await,
+        "GetAuthorizationToken" => authorization::get_token(exchange),
+        operation => Err(ApiError::new(
+            exchange.service.words().unknown_operation,
+            format!("the fake of AWS has no operation {operation} of ECR"),
+        )),
+    }
+}
+
+/// Source: `InvalidParameterException` in the service model.
+fn invalid(message: impl Into<String>) -> ApiError {
+    ApiError::new("InvalidParameterException", message)
+}
+
+/// What is wrong with a parameter, in ECR's words.
+fn unsatisfied(parameter: &str, constraint: &str) -> ApiError {
+    invalid(format!(
+        "Invalid parameter at '{parameter}' failed to satisfy constraint: '{constraint}'"
+    ))
+}
+
+/// Checks a name against `RepositoryName` of the service model: 2 to 256 characters of its pattern.
+fn check_name(name: &str) -> Result<(), ApiError> {
+    if name.len() < 2 {
+        return Err(unsatisfied(
+            "repositoryName",
+            "Member must have length greater than or equal to 2",
+        ));
+    }
+    if name.len() > 256 {
+        return Err(unsatisfied(
+            "repositoryName",
+            "Member must have length less than or equal to 256",
+        ));
+    }
+    match name.split('/').all(is_component) {
+        true => Ok(()),
+        false => {
+            let constraint = format!("must satisfy regular expression '{NAME_PATTERN}'");
+            Err(unsatisfied("repositoryName", &constraint))
+        }
+    }
+}
+
+fn is_component(component: &str) -> bool {
+    let is_word = |c: char| matches!(c, 'a'..='z' | '0'..='9');
+    let is_separator = |text: &str| {
+        matches!(text, "." | "_" | "__") || (!text.is_empty() && text.bytes().all(|b| b == b'-'))
+    };
+    let separators = component.split(is_word).filter(|separator| !separator.is_empty());
+    component.starts_with(is_word) && component.ends_with(is_word) && { separators }
+        .all(is_separator)
+}
+
+/// The account whose registry a request is about: the caller's own.
+///
+/// For another account that one would need a repository policy, which the fake has not.
+fn registry_id(exchange: &Exchange<'_>, asked: Option<String>) -> Result<String, ApiError> {
+    let caller = exchange.caller()?;
+    match asked {
+        Some(asked) if asked != caller.account => Err(exchange.access_denied(format!(
+            "User: {} is not authorized to perform: {} on resource: {} because no resource-based \
+             policy allows the {} action",
+            caller.arn,
+            exchange.action(),
+            arn(exchange, &asked, "*"),
+            exchange.action()
+        ))),
+        _ => Ok(caller.account.clone()),
+    }
+}
+
+/// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
+fn arn(exchange: &Exchange<'_>, account: &str, name: &str) -> String {
+    let host = &exchange.world.host;
+    format!("arn:{}:ecr:{}:{account}:repository/{name}", host.partition(), host.region())
+}
+
+/// The account and the name in a repository's ARN.
+fn parse_arn(exchange: &Exchange<'_>, text: &str) -> Result<(String, String), ApiError> {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let host = &exchange.world.host;
+    match parts[..] {
+        ["arn", partition, "ecr", region, account, resource]
+            if partition == host.partition() && region == host.region() =>
+        {
+            let name = resource.strip_prefix("repository/");
+            let name = name.ok_or_else(|| unsatisfied("resourceArn", "Invalid ARN"))?;
+            Ok((registry_id(exchange, Some(account.to_owned()))?, name.to_owned()))
+        }
+        _ => Err(unsatisfied("resourceArn", "Invalid ARN")),
+    }
+}
+
+/// Checks that the caller may do what the operation does with a repository that exists, and answers it.
+///
+/// Whether it exists is told to those only who may ask.
+fn allowed(
+    exchange: &mut Exchange<'_>,
+    account: &str,
+    name: &str,
+    request_tags: Option<&BTreeMap<String, String>>,
+) -> Result<Repository, ApiError> {
+    let repository =
+        exchange.world.registries.with(account, |repositories| repositories.get(name).cloned());
+    let resource = repository.as_ref().map(|repository| &repository.tags);
+    let tags = Tags { request: request_tags, resource };
+    let (action, resource) = (exchange.action(), arn(exchange, account, name));
+    exchange.authorize(&action, &resource, &tags)?;
+    repository.ok_or_else(|| missing(account, name))
+}
+
+/// Source: `RepositoryNotFoundException` in the service model.
+fn missing(account: &str, name: &str) -> ApiError {
+    ApiError::new(
+        "RepositoryNotFoundException",
+        format!(
+            "The repository with name '{name}' does not exist in the registry with id '{account}'"
+        ),
+    )
+}
+
+/// Checks `maxResults` and `nextToken`.
+fn paging(max_results: Option<i64>, next_token: Option<String>) -> Result<Paging, ApiError> {
+    let size = match max_results {
+        None => DEFAULT_PAGE,
+        Some(asked) => match usize::try_from(asked) {
+            Ok(size @ 1..=LARGEST_PAGE) => size,
+            Ok(0) | Err(_) => {
+                let least = "Member must have value greater than or equal to 1";
+                return Err(unsatisfied("maxResults", least));
+            }
+            Ok(_) => {
+                let most = "Member must have value less than or equal to 1000";
+                return Err(unsatisfied("maxResults", most));
+            }
+        },
+    };
+    Paging::new(size, next_token).ok_or_else(|| unsatisfied("nextToken", "Invalid token"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_service_model() {
+        for good in ["ab", "a/b", "a.b_c__d--e", "0/1", "prod/2ea25035-6aa4-42fb/x"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        let long = "a".repeat(257);
+        for bad in
+            ["", "a", "A1", "a/", "/a", "a//b", "a..b", "a___b", "-a", "a-", "a b", "é1", &long]
+        {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+        assert!(check_name(&long[1..]).is_ok());
+    }
+}

@@ -1,0 +1,205 @@
+//! [`Fault`]: what goes wrong at AWS, on demand.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What goes wrong with a request.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Kind {
+    Throttle,
+    ServerError,
+    Error { code: String, message: String },
+    Cut,
+    LostAnswer,
+    Slow(Duration),
+    ExpiredToken,
+    ShortPage(usize),
+    RepeatedToken,
+}
+
+/// Something that goes wrong at AWS: with every request, until it is told otherwise.
+///
+/// ```
+/// use ark_container_core::testing::aws::Fault;
+///
+/// let third_page_is_refused = Fault::throttle().on("ecr:DescribeRepositories").after(2).times(1);
+/// # drop(third_page_is_refused);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Fault {
+    kind: Kind,
+    action: Option<String>,
+    skipped: u32,
+    remaining: Option<u32>,
+    probability: f64,
+}
+
+impl Fault {
+    fn new(kind: Kind) -> Self {
+        Self { kind, action: None, skipped: 0, remaining: None, probability: 1.0 }
+    }
+
+    /// Too many requests: answered with the service's throttling error.
+    pub fn throttle() -> Self {
+        Self::new(Kind::Throttle)
+    }
+
+    /// The service fails: status 500.
+    pub fn server_error() -> Self {
+        Self::new(Kind::ServerError)
+    }
+
+    /// An error with this code and status 400, such as `KmsException`.
+    pub fn error(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(Kind::Error { code: code.into(), message: message.into() })
+    }
+
+    /// The connection is closed without an answer, and nothing is done.
+    pub fn cut() -> Self {
+        Self::new(Kind::Cut)
+    }
+
+    /// What was asked for is done, and the connection closed without an answer.
+    pub fn lost_answer() -> Self {
+        Self::new(Kind::LostAnswer)
+    }
+
+    /// The answer comes this much later.
+    pub fn slow(delay: Duration) -> Self {
+        Self::new(Kind::Slow(delay))
+    }
+
+    /// The request's credentials are said to have expired.
+    pub fn expired_token() -> Self {
+        Self::new(Kind::ExpiredToken)
+    }
+
+    /// A page of a listing has at most `size` entries, or none, and is followed by the next.
+    pub fn short_page(size: usize) -> Self {
+        Self::new(Kind::ShortPage(size))
+    }
+
+    /// A page of a listing names itself as the next one.
+    pub fn repeated_token() -> Self {
+        Self::new(Kind::RepeatedToken)
+    }
+
+    /// Only requests for this action, such as `ecr:CreateRepository`.
+    pub fn on(mut self, action: impl Into<String>) -> Self {
+        self.action = Some(action.into());
+        self
+    }
+
+    /// Not the first `count` requests.
+    pub fn after(mut self, count: u32) -> Self {
+        self.skipped = count;
+        self
+    }
+
+    /// Only `count` requests.
+    pub fn times(mut self, count: u32) -> Self {
+        self.remaining = Some(count);
+        self
+    }
+
+    /// Only some requests: each with this probability, from 0 to 1. Which ones follows from the fake's
+    /// [seed](super::FakeAwsBuilder::seed).
+    pub fn with_probability(mut self, probability: f64) -> Self {
+        self.probability = probability;
+        self
+    }
+}
+
+/// The faults that are on.
+#[derive(Debug)]
+pub(super) struct Faults(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    faults: Vec<Fault>,
+    random: u64,
+}
+
+impl Faults {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Mutex::new(State { faults: Vec::new(), random: seed }))
+    }
+
+    pub(super) fn add(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    pub(super) fn clear(&self) {
+        self.state().faults.clear();
+    }
+
+    /// What goes wrong with a request for `action`: each fault that meets it is counted.
+    pub(super) fn meeting(&self, action: &str) -> Vec<Kind> {
+        let State { faults, random } = &mut *self.state();
+        let mut met = Vec::new();
+        for fault in faults {
+            let concerned = fault.action.as_ref().is_none_or(|wanted| wanted == action);
+            if !concerned || fault.remaining == Some(0) {
+                continue;
+            }
+            if fault.skipped > 0 {
+                fault.skipped -= 1;
+                continue;
+            }
+            if fault.probability < 1.0 && next_fraction(random) >= fault.probability {
+                continue;
+            }
+            fault.remaining = fault.remaining.map(|remaining| remaining - 1);
+            met.push(fault.kind.clone());
+        }
+        met
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A number from 0 to below 1.
+///
+/// Source: SplitMix64, <https://prng.di.unimi.it/splitmix64.c>
+fn next_fraction(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    (mixed >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_meets_the_requests_that_it_is_for() {
+        let faults = Faults::new(0);
+        faults.add(Fault::throttle().on("ecr:A").after(1).times(2));
+        let met: Vec<usize> = ["ecr:A", "ecr:B", "ecr:A", "ecr:A", "ecr:A"]
+            .map(|action| faults.meeting(action).len())
+            .into();
+        assert_eq!(met, [0, 0, 1, 1, 0]);
+        faults.add(Fault::cut());
+        assert_eq!(faults.meeting("ecr:B"), [Kind::Cut]);
+        faults.clear();
+        assert_eq!(faults.meeting("ecr:B"), []);
+    }
+
+    #[test]
+    fn probability_is_kept_and_repeatable() {
+        let run = |seed| {
+            let faults = Faults::new(seed);
+            faults.add(Fault::throttle().with_probability(0.25));
+            (0..1000).map(|_| faults.meeting("ecr:A").len()).collect::<Vec<_>>()
+        };
+        assert_eq!(run(7), run(7));
+        assert_ne!(run(7), run(8));
+        let met: usize = run(7).iter().sum();
+        assert!((200..300).contains(&met), "{met}");
+    }
+}

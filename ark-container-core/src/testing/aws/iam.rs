@@ -1,0 +1,238 @@
+//! Who may do what: policies applied to a request.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::policy::{Policy, Statement};
+
+/// The condition keys of a request, whose names have no case.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>
+#[derive(Debug, Clone, Default)]
+pub(super) struct Context(BTreeMap<String, String>);
+
+impl Context {
+    pub(super) fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.0.insert(key.to_ascii_lowercase(), value.into());
+        self
+    }
+
+    /// Adds each tag as `<prefix>/<key>`.
+    pub(super) fn with_tags(mut self, prefix: &str, tags: &BTreeMap<String, String>) -> Self {
+        for (key, value) in tags {
+            self = self.with(&format!("{prefix}/{key}"), value);
+        }
+        self
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(&key.to_ascii_lowercase()).map(String::as_str)
+    }
+}
+
+/// Which policies decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PolicyKind {
+    Identity,
+    Session,
+    Trust,
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Identity => "identity-based policy",
+            Self::Session => "session policy",
+            Self::Trust => "resource-based policy",
+        })
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A statement denies it.
+    Explicit(PolicyKind),
+    /// No statement allows it.
+    Implicit(PolicyKind),
+}
+
+/// What a principal may do at most.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
+#[derive(Debug, Clone, Default)]
+pub(super) struct Grants {
+    pub(super) identity: Vec<Policy>,
+    /// `None` for principals whose session was not narrowed.
+    pub(super) session: Option<Policy>,
+}
+
+impl Grants {
+    /// Identity-based and session policies must both allow; one that denies goes before all.
+    pub(super) fn check(
+        &self,
+        action: &str,
+        resource: &str,
+        context: &Context,
+    ) -> Result<(), Refusal> {
+        let applies = |statement: &&Statement| statement.applies(action, resource, context);
+        let kinds = [
+            (PolicyKind::Identity, Some(self.identity.as_slice())),
+            (PolicyKind::Session, self.session.as_ref().map(std::slice::from_ref)),
+        ];
+        let kinds = kinds.into_iter().filter_map(|(kind, policies)| Some((kind, policies?)));
+        let applying: Vec<(PolicyKind, Vec<&Statement>)> = kinds
+            .map(|(kind, policies)| {
+                let statements = policies.iter().flat_map(|policy| &policy.statements);
+                (kind, statements.filter(applies).collect())
+            })
+            .collect();
+        if let Some((kind, _)) = applying.iter().find(|(_, found)| found.iter().any(|s| !s.allows))
+        {
+            return Err(Refusal::Explicit(*kind));
+        }
+        match applying.iter().find(|(_, found)| found.is_empty()) {
+            Some((kind, _)) => Err(Refusal::Implicit(*kind)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The words in which AWS refuses.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>
+pub(super) fn denied_message(
+    principal: &str,
+    action: &str,
+    resource: &str,
+    refusal: Refusal,
+) -> String {
+    let request =
+        format!("User: {principal} is not authorized to perform: {action} on resource: {resource}");
+    match refusal {
+        Refusal::Explicit(kind) => {
+            let article = if kind == PolicyKind::Identity { "an" } else { "a" };
+            format!("{request} with an explicit deny in {article} {kind}")
+        }
+        // STS says no reason where the role's trust policy is the one.
+        Refusal::Implicit(PolicyKind::Trust) => request,
+        Refusal::Implicit(kind) => {
+            format!("{request} because no {kind} allows the {action} action")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PULL: &str = "ecr:BatchGetImage";
+    const OURS: &str = "arn:aws:ecr:us-east-1:095412845506:repository/prod/ours/a";
+    const THEIRS: &str = "arn:aws:ecr:us-east-1:095412845506:repository/prod/theirs/a";
+
+    fn policy(statements: &str) -> Policy {
+        Policy::parse(&format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#)).unwrap()
+    }
+
+    fn grants(identity: &str, session: Option<&str>) -> Grants {
+        Grants { identity: vec![policy(identity)], session: session.map(policy) }
+    }
+
+    const ALL: &str = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
+
+    #[test]
+    fn what_no_policy_allows_is_refused() {
+        let none = grants("", None).check(PULL, OURS, &Context::default());
+        assert_eq!(none, Err(Refusal::Implicit(PolicyKind::Identity)));
+        assert_eq!(grants(ALL, None).check(PULL, OURS, &Context::default()), Ok(()));
+    }
+
+    #[test]
+    fn actions_have_wildcards_and_no_case_and_resources_have_both() {
+        for (action, resource, allowed) in [
+            ("ecr:Batch*", "*", true),
+            ("ECR:batchgetimage", OURS, true),
+            ("ecr:BatchGetImag", "*", false),
+            ("ecr:*", "arn:aws:ecr:*:*:repository/prod/ours/*", true),
+            ("ecr:*", "arn:aws:ecr:*:*:repository/PROD/ours/*", false),
+            ("ecr:*", THEIRS, false),
+        ] {
+            let grants = grants(
+                &format!(r#"{{"Effect":"Allow","Action":["{action}"],"Resource":["{resource}"]}}"#),
+                None,
+            );
+            let checked = grants.check(PULL, OURS, &Context::default());
+            assert_eq!(checked.is_ok(), allowed, "{action} {resource}");
+        }
+    }
+
+    #[test]
+    fn the_opposites_allow_all_but_what_they_name() {
+        let not = |element: &str| {
+            let grants = grants(&format!(r#"{{"Effect":"Allow",{element}}}"#), None);
+            let check =
+                |action, resource| grants.check(action, resource, &Context::default()).is_ok();
+            (check(PULL, OURS), check("ecr:PutImage", OURS), check(PULL, THEIRS))
+        };
+        let action = format!(r#""NotAction":"{PULL}","Resource":"*""#);
+        assert_eq!(not(&action), (false, true, false));
+        let resource = format!(r#""Action":"*","NotResource":"{OURS}""#);
+        assert_eq!(not(&resource), (false, false, true));
+    }
+
+    #[test]
+    fn a_session_policy_only_takes_away() {
+        let ours = format!(r#"{{"Effect":"Allow","Action":"ecr:*","Resource":"{OURS}"}}"#);
+        let narrowed = grants(ALL, Some(&ours));
+        assert_eq!(narrowed.check(PULL, OURS, &Context::default()), Ok(()));
+        let refused = Err(Refusal::Implicit(PolicyKind::Session));
+        assert_eq!(narrowed.check(PULL, THEIRS, &Context::default()), refused);
+        let wider = grants(&ours, Some(ALL)).check(PULL, THEIRS, &Context::default());
+        assert_eq!(wider, Err(Refusal::Implicit(PolicyKind::Identity)));
+    }
+
+    #[test]
+    fn an_explicit_deny_goes_before_every_allow() {
+        let deny = format!(r#"{{"Effect":"Deny","Action":"ecr:*","Resource":"{OURS}"}}"#);
+        let both = format!("{ALL},{deny}");
+        let identity = grants(&both, Some(ALL)).check(PULL, OURS, &Context::default());
+        assert_eq!(identity, Err(Refusal::Explicit(PolicyKind::Identity)));
+        let session = grants(ALL, Some(&both)).check(PULL, OURS, &Context::default());
+        assert_eq!(session, Err(Refusal::Explicit(PolicyKind::Session)));
+    }
+
+    #[test]
+    fn conditions_and_variables_look_at_tags() {
+        let of = |organization: &str| {
+            let tags = [("organization".to_owned(), organization.to_owned())].into();
+            Context::default().with_tags("aws:PrincipalTag", &tags)
+        };
+        let variable = r#"{"Effect":"Allow","Action":"*",
+            "Resource":"arn:aws:ecr:*:*:repository/prod/${aws:PrincipalTag/organization}/*"}"#;
+        let equals = r#"{"Effect":"Allow","Action":"*","Resource":"*",
+            "Condition":{"StringEquals":{"aws:PrincipalTag/organization":["x","ours"]}}}"#;
+        let like = r#"{"Effect":"Allow","Action":"*","Resource":"*",
+            "Condition":{"StringLike":{"AWS:principaltag/organization":"ou*"}}}"#;
+        for statement in [variable, equals, like] {
+            let grants = grants(statement, None);
+            assert!(grants.check(PULL, OURS, &of("ours")).is_ok(), "{statement}");
+            assert!(grants.check(PULL, OURS, &of("theirs")).is_err(), "{statement}");
+            assert!(grants.check(PULL, OURS, &Context::default()).is_err(), "{statement}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_in_the_words_of_aws() {
+        let refused = |refusal| denied_message("arn:u", PULL, "arn:r", refusal);
+        assert_eq!(
+            refused(Refusal::Implicit(PolicyKind::Session)),
+            "User: arn:u is not authorized to perform: ecr:BatchGetImage on resource: arn:r \
+             because no session policy allows the ecr:BatchGetImage action"
+        );
+        assert!(
+            refused(Refusal::Explicit(PolicyKind::Identity))
+                .ends_with("arn:r with an explicit deny in an identity-based policy")
+        );
+        assert!(refused(Refusal::Implicit(PolicyKind::Trust)).ends_with("on resource: arn:r"));
+    }
+}

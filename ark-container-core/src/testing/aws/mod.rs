@@ -1,0 +1,189 @@
+//! [`FakeAws`]: AWS for tests, in this process: ECR, its registry, Resource Groups Tagging, and STS.
+//!
+//! It speaks AWS's protocols on a loopback port, checks signatures, and judges by IAM policies, so
+//! that what is refused at AWS is refused here. What it does not know of AWS, such as a parameter or a
+//! condition, it refuses aloud. Its words and shapes are those of the service models; where AWS
+//! documents nothing, the source of what it does is named in the code.
+//!
+//! ```
+//! use ark_container_core::backend::local::LocalBackend;
+//! use ark_container_core::testing::aws::{FakeAws, User};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! let alice = User::administrator("alice");
+//! let store = LocalBackend::open(Some(folder))?;
+//! let aws = FakeAws::builder(store).user(alice.clone()).start().await?;
+//!
+//! // For the SDK, the AWS command line, and whatever else reads the environment.
+//! let environment = aws.environment(alice.access_key());
+//! assert!(environment.contains(&("AWS_ENDPOINT_URL", aws.endpoint_url())));
+//! # Ok(())
+//! # }
+//! ```
+
+mod accounts;
+mod builder;
+mod clock;
+mod ecr;
+mod error;
+mod exchange;
+mod faults;
+mod iam;
+mod identities;
+mod paging;
+mod pattern;
+mod policy;
+mod record;
+mod registries;
+mod registry;
+mod server;
+mod service;
+mod sigv4;
+mod sts;
+mod tagging;
+mod world;
+mod xml;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio_util::sync::DropGuard;
+
+use crate::backend::local::{EcrHabits, LocalBackend};
+use crate::error::{Error, Result};
+use crate::model::{EcrHost, RegistryHost};
+use world::World;
+
+pub use builder::FakeAwsBuilder;
+pub use faults::Fault;
+pub use identities::{AccessKey, Role, User, WebIdentity};
+pub use record::Call;
+pub use registries::ListedRepository;
+
+/// AWS for tests; it stops when it is dropped. See the [module](self).
+#[derive(Debug)]
+pub struct FakeAws {
+    world: Arc<World>,
+    address: SocketAddr,
+    habits: Arc<EcrHabits>,
+    _stop: DropGuard,
+}
+
+impl FakeAws {
+    /// An AWS whose repositories keep their images in `store`.
+    ///
+    /// It takes in the repositories that are there when it starts. What the store does not keep, such
+    /// as lifecycle policies, is gone when the fake is. The account may have repositories that are not
+    /// of an organization or not of the store's stage too; these take no images.
+    pub fn builder(store: LocalBackend) -> FakeAwsBuilder {
+        FakeAwsBuilder::new(store)
+    }
+
+    /// Where the API of every service is: what goes into `AWS_ENDPOINT_URL`.
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where the registry of the fake's own account is, over plain HTTP.
+    pub fn registry_host(&self) -> RegistryHost {
+        self.world.registry_host.clone()
+    }
+
+    /// The host that the registry would have at AWS, which tells account, region and partition.
+    pub fn host(&self) -> &EcrHost {
+        &self.world.host
+    }
+
+    /// What a process needs in its environment to ask this AWS as the holder of `key`.
+    pub fn environment(&self, key: &AccessKey) -> [(&'static str, String); 6] {
+        [
+            ("AWS_ENDPOINT_URL", self.endpoint_url()),
+            ("AWS_ACCESS_KEY_ID", key.id.clone()),
+            ("AWS_SECRET_ACCESS_KEY", key.secret.clone()),
+            ("AWS_REGION", self.world.host.region().to_owned()),
+            ("AWS_DEFAULT_REGION", self.world.host.region().to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ]
+    }
+
+    /// Every call so far, in the order in which it was answered.
+    pub fn calls(&self) -> Vec<Call> {
+        self.world.record.calls().clone()
+    }
+
+    /// How many calls there were for an action, such as `ecr:DescribeRepositories`.
+    pub fn count(&self, action: &str) -> usize {
+        self.world.record.calls().iter().filter(|call| call.action == action).count()
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget_calls(&self) {
+        self.world.record.calls().clear();
+    }
+
+    /// Lets something go wrong from now on.
+    pub fn inject(&self, fault: Fault) {
+        self.world.faults.add(fault);
+    }
+
+    /// Lets nothing go wrong any more.
+    pub fn clear_faults(&self) {
+        self.world.faults.clear();
+    }
+
+    /// Sets the clock of AWS this many seconds ahead of ours, or behind.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.world.clock.set_ahead(seconds);
+    }
+
+    /// Ends every session of a role now.
+    pub fn expire_sessions(&self) {
+        self.world.accounts.expire_sessions(self.world.clock.now());
+    }
+
+    /// Lets the index of tags know nothing of what is changed from now on, or lets it catch up.
+    pub fn set_index_stale(&self, stale: bool) {
+        self.world.set_index_stale(stale);
+    }
+
+    /// Gives authorization tokens with this `expiresAt` from now on, whenever they really expire.
+    pub fn date_tokens(&self, expires_at: SystemTime) {
+        self.world.logins.date(expires_at);
+    }
+
+    /// Gives authorization tokens that are good for this long from now on; 12 hours unless told.
+    pub fn set_token_lifetime(&self, lifetime: Duration) {
+        self.world.logins.set_lifetime(lifetime);
+    }
+
+    /// Mounts blobs across repositories from now on, or no longer: a setting of the account.
+    ///
+    /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
+    pub fn set_blob_mounting(&self, mounts: bool) {
+        self.habits.set_mounts(mounts);
+    }
+
+    /// Refuses manifests with a subject from now on, or no longer, as was reported of ECR.
+    pub fn set_refuses_subjects(&self, refuses: bool) {
+        self.habits.set_refuses_subjects(refuses);
+    }
+
+    /// Fails the next upload that ends without a byte in its last request, as was reported of ECR.
+    pub fn fail_next_empty_put(&self) {
+        self.habits.fail_next_empty_put();
+    }
+}
+
+/// A text that nobody guesses, of `BYTES` random bytes.
+fn secret<const BYTES: usize>() -> Result<String> {
+    let mut bytes = [0; BYTES];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|error| Error::failed("the operating system gave no random numbers", error))?;
+    Ok(STANDARD.encode(bytes))
+}

@@ -1,0 +1,167 @@
+//! [`Registries`]: the repositories of each account, with all that ECR knows of one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use futures_util::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::local::LocalBackend;
+use crate::backend::{RegistryBackend, Repository as Stored, TagMutability};
+use crate::error::Result;
+use crate::model::{Organizations, RepositoryPath};
+
+/// A repository that a listing shows and that takes no images: any number of them costs little.
+///
+/// Its name need not be that of an organization's repository.
+#[derive(Debug, Clone)]
+pub struct ListedRepository {
+    name: String,
+    tags: BTreeMap<String, String>,
+}
+
+impl ListedRepository {
+    /// A repository with this name and no tags.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), tags: BTreeMap::new() }
+    }
+
+    /// This repository with one more tag.
+    pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.insert(key.into(), value.into());
+        self
+    }
+}
+
+/// Source: `ImageTagMutability` in the service model of ECR.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum Mutability {
+    #[default]
+    Mutable,
+    Immutable,
+    MutableWithExclusion,
+    ImmutableWithExclusion,
+}
+
+/// Source: `ImageTagMutabilityExclusionFilter` in the service model of ECR: required `filterType`
+/// (`WILDCARD`) and `filter` (`^[0-9a-zA-Z._*-]{1,128}$`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ExclusionFilter {
+    pub(super) filter_type: String,
+    pub(super) filter: String,
+}
+
+/// Source: `EncryptionConfiguration` in the service model of ECR: required `encryptionType` (`AES256`,
+/// `KMS`, `KMS_DSSE`), `kmsKey` (1 to 2,048 characters).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Encryption {
+    pub(super) encryption_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kms_key: Option<String>,
+}
+
+impl Default for Encryption {
+    fn default() -> Self {
+        Self { encryption_type: "AES256".to_owned(), kms_key: None }
+    }
+}
+
+/// A repository as ECR has it.
+#[derive(Debug, Clone)]
+pub(super) struct Repository {
+    pub(super) created_at: SystemTime,
+    pub(super) mutability: Mutability,
+    pub(super) exclusion_filters: Vec<ExclusionFilter>,
+    pub(super) scan_on_push: bool,
+    pub(super) encryption: Encryption,
+    pub(super) lifecycle_policy: Option<String>,
+    pub(super) tags: BTreeMap<String, String>,
+    /// Its place in the store; `None` for one that is only listed.
+    pub(super) path: Option<RepositoryPath>,
+}
+
+impl Repository {
+    pub(super) fn new(created_at: SystemTime) -> Self {
+        Self {
+            created_at,
+            mutability: Mutability::default(),
+            exclusion_filters: Vec::new(),
+            scan_on_push: false,
+            encryption: Encryption::default(),
+            lifecycle_policy: None,
+            tags: BTreeMap::new(),
+            path: None,
+        }
+    }
+
+    fn stored(stored: Stored) -> Self {
+        Self {
+            mutability: match stored.tag_mutability {
+                TagMutability::Immutable => Mutability::Immutable,
+                TagMutability::Mutable => Mutability::Mutable,
+            },
+            tags: stored.resource_tags.unwrap_or_default(),
+            path: Some(stored.url.path().clone()),
+            ..Self::new(stored.created_at.unwrap_or(SystemTime::UNIX_EPOCH))
+        }
+    }
+}
+
+/// The repositories of one account, by name.
+pub(super) type Repositories = BTreeMap<String, Repository>;
+
+/// The repositories of every account; those of the fake's own have their images in a store.
+#[derive(Debug)]
+pub(super) struct Registries {
+    pub(super) store: LocalBackend,
+    accounts: Mutex<HashMap<String, Repositories>>,
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Registries {
+    /// Takes in what the store has, and what is only to be listed.
+    pub(super) async fn open(
+        store: LocalBackend,
+        own: &str,
+        listed: Vec<ListedRepository>,
+    ) -> Result<Self> {
+        let now = SystemTime::now();
+        let listed = listed.into_iter().map(|listed| {
+            let repository = Repository { tags: listed.tags, ..Repository::new(now) };
+            (listed.name, repository)
+        });
+        let mut repositories: Repositories = listed.collect();
+        let mut stored = store.list_repositories(&Organizations::All);
+        while let Some(stored) = stored.try_next().await? {
+            repositories.insert(stored.url.path().to_string(), Repository::stored(stored));
+        }
+        let accounts = Mutex::new([(own.to_owned(), repositories)].into());
+        Ok(Self { store, accounts, changing: tokio::sync::Mutex::default() })
+    }
+
+    /// Waits until nobody else creates or deletes: what is checked while the answer is held still
+    /// holds when something is done in the store and then written down.
+    pub(super) async fn change(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
+    /// Looks at the repositories of an account, or writes something down.
+    pub(super) fn with<T>(&self, account: &str, look: impl FnOnce(&mut Repositories) -> T) -> T {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        look(accounts.entry(account.to_owned()).or_default())
+    }
+}
+
+/// The entries of a map behind a key, or all.
+pub(super) fn behind<'a, V>(
+    map: &'a BTreeMap<String, V>,
+    key: Option<&str>,
+) -> impl Iterator<Item = (&'a String, &'a V)> + use<'a, V> {
+    let start = key.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_owned()));
+    map.range((start, Bound::Unbounded))
+}

@@ -1,0 +1,168 @@
+//! `AssumeRole`, `AssumeRoleWithWebIdentity`: who may assume a role.
+
+use std::collections::BTreeMap;
+
+use super::parameters::Parameters;
+use super::session::Session;
+use crate::testing::aws::accounts::{Caller, KnownRole};
+use crate::testing::aws::error::ApiError;
+use crate::testing::aws::exchange::Exchange;
+use crate::testing::aws::iam::{Context, PolicyKind, Refusal, denied_message};
+use crate::testing::aws::policy::{Principals, Statement};
+use crate::testing::aws::xml;
+
+/// Source: `AssumeRoleRequest` in the service model; required: `RoleArn`, `RoleSessionName`. The fake
+/// has no managed session policies, external ids, MFA, source identities or transitive tags.
+pub(super) fn by_caller(exchange: &mut Exchange<'_>) -> Result<String, ApiError> {
+    let caller = exchange.caller()?;
+    let mut parameters = Parameters::parse(exchange.body);
+    let role_arn = parameters.required("RoleArn")?;
+    let tags = parameters.tags()?;
+    let session = Session::parse(&mut parameters, tags)?;
+    parameters.finish()?;
+    exchange.resources.push(role_arn.clone());
+
+    let context = caller.context().with_tags("aws:RequestTag", &session.tags);
+    let tagging = (!session.tags.is_empty()).then_some("sts:TagSession");
+    // What does not exist is refused in the same words as what is not allowed.
+    let role = exchange.world.accounts.role(&role_arn);
+    for action in std::iter::once("sts:AssumeRole").chain(tagging) {
+        let refusal = match role {
+            Some(role) => check(&caller, role, action, &context).err(),
+            None => Some(Refusal::Implicit(PolicyKind::Trust)),
+        };
+        if let Some(refusal) = refusal {
+            let message = denied_message(&caller.arn, action, &role_arn, refusal);
+            return Err(exchange.access_denied(message));
+        }
+    }
+    let role =
+        role.ok_or_else(|| ApiError::internal(exchange.service, "a role that is missing"))?;
+    let chained = caller.role_arn.is_some();
+    let begun = session.begin(exchange, role, chained)?;
+    Ok(xml::nested("AssumeRoleResult", &begun.elements()))
+}
+
+/// Source: `AssumeRoleWithWebIdentityRequest` in the service model; required: `RoleArn`,
+/// `RoleSessionName`, `WebIdentityToken`. Session tags are those of the token.
+pub(super) fn by_token(exchange: &mut Exchange<'_>) -> Result<String, ApiError> {
+    let mut parameters = Parameters::parse(exchange.body);
+    let role_arn = parameters.required("RoleArn")?;
+    let text = parameters.required("WebIdentityToken")?;
+    let accounts = &exchange.world.accounts;
+    let token = accounts.token(&text);
+    let tags = token.map(|token| token.tags.clone()).unwrap_or_default();
+    let session = Session::parse(&mut parameters, tags)?;
+    parameters.finish()?;
+    exchange.resources.push(role_arn.clone());
+
+    let Some(token) = token else {
+        let message = "No OpenIDConnect provider found in your account for the token";
+        return Err(ApiError::new("InvalidIdentityToken", message));
+    };
+    if token.expired {
+        let message = "Token expired: it must be used before its claim exp";
+        return Err(ApiError::new("ExpiredTokenException", message));
+    }
+    let host = &exchange.world.host;
+    let provider =
+        format!("arn:{}:iam::{}:oidc-provider/{}", host.partition(), host.account(), token.issuer);
+    let context = Context::default()
+        .with(&format!("{}:sub", token.issuer), &token.subject)
+        .with(&format!("{}:aud", token.issuer), &token.audience)
+        .with_tags("aws:RequestTag", &session.tags);
+    let names =
+        |principals: &Principals| principals.federated.contains(&provider).then_some(Named::Itself);
+    let tagging = (!session.tags.is_empty()).then_some("sts:TagSession");
+    let actions = std::iter::once("sts:AssumeRoleWithWebIdentity").chain(tagging);
+    let role = accounts.role(&role_arn).filter(|role| {
+        let mut actions = actions.clone();
+        actions.all(|action| trust(role, action, &context, names).is_ok())
+    });
+    let Some(role) = role else {
+        let message = "Not authorized to perform sts:AssumeRoleWithWebIdentity".to_owned();
+        return Err(exchange.access_denied(message));
+    };
+    let begun = session.begin(exchange, role, false)?;
+    let mut elements = begun.elements();
+    elements.extend([
+        xml::text("SubjectFromWebIdentityToken", &token.subject),
+        xml::text("Audience", &token.audience),
+        xml::text("Provider", &provider),
+    ]);
+    Ok(xml::nested("AssumeRoleWithWebIdentityResult", &elements))
+}
+
+/// How a trust policy names a principal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// By its own ARN: that is enough within an account.
+    Itself,
+    /// By its account: the account's own policies must allow it too.
+    Account,
+}
+
+/// Whether a caller may assume a role.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
+fn check(
+    caller: &Caller,
+    role: &KnownRole,
+    action: &str,
+    context: &Context,
+) -> Result<(), Refusal> {
+    let named = trust(role, action, context, |principals| name_of(caller, principals))?;
+    let same_account = role.arn.contains(&format!("::{}:", caller.account));
+    match caller.grants.check(action, &role.arn, context) {
+        // The session policy is the narrower of the two, whatever names the caller.
+        Err(Refusal::Implicit(PolicyKind::Identity)) if named == Named::Itself && same_account => {
+            Ok(())
+        }
+        checked => checked,
+    }
+}
+
+fn name_of(caller: &Caller, principals: &Principals) -> Option<Named> {
+    let own = [Some(caller.arn.as_str()), caller.role_arn.as_deref(), Some("*")];
+    if principals.aws.iter().any(|name| own.contains(&Some(name))) {
+        return Some(Named::Itself);
+    }
+    let is_account = |name: &String| {
+        *name == caller.account || name.ends_with(&format!("::{}:root", caller.account))
+    };
+    principals.aws.iter().any(is_account).then_some(Named::Account)
+}
+
+/// Whether a role's trust policies let somebody do something with it.
+fn trust(
+    role: &KnownRole,
+    action: &str,
+    context: &Context,
+    name: impl Fn(&Principals) -> Option<Named>,
+) -> Result<Named, Refusal> {
+    let statements = role.trust.iter().flat_map(|policy| &policy.statements);
+    let applying: Vec<(&Statement, Named)> = statements
+        .filter(|statement| statement.applies(action, &role.arn, context))
+        .filter_map(|statement| Some((statement, name(&statement.principals)?)))
+        .collect();
+    if applying.iter().any(|(statement, _)| !statement.allows) {
+        return Err(Refusal::Explicit(PolicyKind::Trust));
+    }
+    let named = |wanted| applying.iter().any(|(_, named)| *named == wanted);
+    match (named(Named::Itself), named(Named::Account)) {
+        (true, _) => Ok(Named::Itself),
+        (false, true) => Ok(Named::Account),
+        (false, false) => Err(Refusal::Implicit(PolicyKind::Trust)),
+    }
+}
+
+/// The tags of a role's session: those of the session go before the role's of the same key.
+pub(super) fn principal_tags(
+    role: &KnownRole,
+    session: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut tags = role.tags.clone();
+    tags.retain(|key, _| !session.keys().any(|given| given.eq_ignore_ascii_case(key)));
+    tags.extend(session.clone());
+    tags
+}

@@ -1,0 +1,115 @@
+//! Resource Groups Tagging, as its service model of 2017-01-26 has it: `GetResources`.
+//!
+//! Source: <https://github.com/boto/botocore/blob/develop/botocore/data/resourcegroupstaggingapi/2017-01-26/service-2.json.gz>
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::exchange::{Exchange, Tags};
+use super::paging::Paging;
+use super::registries::behind;
+
+/// Source: `ResourcesPerPage` in the service model's documentation: 100 by default and at most.
+const LARGEST_PAGE: usize = 100;
+
+/// Source: `TagFilterList` in the service model.
+const MOST_FILTERS: usize = 50;
+
+/// Source: `TagValueList` in the service model.
+const MOST_VALUES: usize = 20;
+
+/// Source: `GetResourcesInput` in the service model; nothing is required. What has to do with tag
+/// policies, lists of ARNs, and `TagsPerPage` is not in the fake.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Request {
+    pagination_token: Option<String>,
+    #[serde(default)]
+    tag_filters: Vec<TagFilter>,
+    resources_per_page: Option<i64>,
+    #[serde(default)]
+    resource_type_filters: Vec<String>,
+}
+
+/// Source: `TagFilter` in the service model.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct TagFilter {
+    key: String,
+    #[serde(default)]
+    values: Vec<String>,
+}
+
+impl TagFilter {
+    /// Any of the values, or the key with whatever value where there are none.
+    fn takes(&self, tags: &BTreeMap<String, String>) -> bool {
+        let value = tags.get(&self.key);
+        value.is_some_and(|value| self.values.is_empty() || self.values.contains(value))
+    }
+}
+
+/// Answers a signed request.
+pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    if exchange.operation != "GetResources" {
+        let operation = &exchange.operation;
+        let message = format!("the fake of AWS has no operation {operation} of this service");
+        return Err(ApiError::new(exchange.service.words().unknown_operation, message));
+    }
+    let request: Request = exchange.request()?;
+    exchange.authorize("tag:GetResources", "*", &Tags::default())?;
+    let paging = request.paging()?;
+    let caller = exchange.caller()?;
+    let world = exchange.world;
+    // The index has what was ever tagged.
+    let takes = |tags: &BTreeMap<String, String>| {
+        !tags.is_empty() && request.tag_filters.iter().all(|filter| filter.takes(tags))
+    };
+    let describe = |name: &str, tags: &BTreeMap<String, String>| {
+        let (partition, region) = (world.host.partition(), world.host.region());
+        let tags = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
+        json!({
+            "ResourceARN": format!("arn:{partition}:ecr:{region}:{}:repository/{name}", caller.account),
+            "Tags": tags.collect::<Vec<_>>(),
+        })
+    };
+    let stale = world.stale_index();
+    let (page, next) = match &*stale {
+        _ if !request.takes_repositories() => (Vec::new(), None),
+        Some(index) if caller.account == world.host.account() => {
+            let known = behind(index, paging.after()).filter(|(_, tags)| takes(tags));
+            paging.page(exchange, known, describe)
+        }
+        _ => world.registries.with(&caller.account, |repositories| {
+            let known = behind(repositories, paging.after());
+            let known = known.map(|(name, repository)| (name, &repository.tags));
+            paging.page(exchange, known.filter(|(_, tags)| takes(tags)), describe)
+        }),
+    };
+    // The last page has an empty token.
+    Ok(json!({ "ResourceTagMappingList": page, "PaginationToken": next.unwrap_or_default() }))
+}
+
+impl Request {
+    fn paging(&self) -> Result<Paging, ApiError> {
+        let invalid = |message: &str| ApiError::new("InvalidParameterException", message);
+        let filters = &self.tag_filters;
+        if filters.len() > MOST_FILTERS || filters.iter().any(|f| f.values.len() > MOST_VALUES) {
+            return Err(invalid("A request has at most 50 tag filters of at most 20 values each"));
+        }
+        let size = match self.resources_per_page.map(usize::try_from) {
+            None => LARGEST_PAGE,
+            Some(Ok(size @ 1..=LARGEST_PAGE)) => size,
+            Some(_) => return Err(invalid("ResourcesPerPage must be from 1 to 100")),
+        };
+        let token = self.pagination_token.clone().filter(|token| !token.is_empty());
+        Paging::new(size, token).ok_or_else(|| invalid("Invalid PaginationToken"))
+    }
+
+    fn takes_repositories(&self) -> bool {
+        let filters = &self.resource_type_filters;
+        filters.is_empty() || filters.iter().any(|kind| kind == "ecr" || kind == "ecr:repository")
+    }
+}
