@@ -1,0 +1,169 @@
+//! The command line as clap reads it: the global options, and an operation with its own.
+
+use std::path::PathBuf;
+
+use ark_container_core::model::{ParseError, Reference};
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    create_repository, delete_image, delete_repository, list_images, list_repositories, login,
+    logout, push, serve, whoami,
+};
+use crate::output::Format;
+
+/// What the program is called, and what its hints tell to type.
+pub(crate) const PROGRAM: &str = "ark-catalog-container-tool";
+
+const EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --list-repositories
+  ark-catalog-container-tool --create-repository test/repo --organization GUID
+  ark-catalog-container-tool --login test/repo --organization GUID \\
+      | docker login --username AWS --password-stdin HOST
+  ark-catalog-container-tool --push test/repo:v1 --from oci:DIR --organization GUID
+
+HOST is the part of the repository's URL before the first slash.
+
+Settings, strongest first: option, environment variable, $XDG_CONFIG_HOME/ark/container.toml with
+the keys registry, organization, output and memberships, and for AWS the table [ecr] with the keys
+profile, role_arn and require_scoped [env: AWS_PROFILE, ARK_ROLE_ARN, ARK_REQUIRE_SCOPED].
+
+Exit codes: 0 done, 1 other, 2 usage, 3 not authenticated, 4 not permitted, 5 not found,
+6 conflict, 7 temporary (try again).";
+
+/// Lists, creates, logs in to and uploads to your organizations' container repositories.
+#[derive(Debug, Parser)]
+#[command(
+    name = PROGRAM,
+    version,
+    after_long_help = EXAMPLES,
+    override_usage = "ark-catalog-container-tool <OPERATION> [OPTIONS]",
+    subcommand_value_name = "OPERATION",
+    subcommand_help_heading = "Operations, with or without the two hyphens",
+    disable_help_subcommand = true,
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: GlobalOptions,
+    #[command(subcommand)]
+    pub(crate) operation: Option<Operation>,
+}
+
+/// What every operation takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalOptions {
+    /// Where the repositories are: ecr://HOST/STAGE or local:[DIR] [env: ARK_REGISTRY]
+    ///
+    /// The default is local:, a folder of this machine below $XDG_DATA_HOME.
+    #[arg(long, global = true, value_name = "LOCATION")]
+    pub(crate) registry: Option<String>,
+
+    /// How to print results and errors [env: ARK_OUTPUT] [default: table]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+
+    /// Print results and errors only
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Tell on standard error what is being done
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+
+    /// Who is a member of which organization [env: ARK_MEMBERSHIPS]
+    ///
+    /// The default on local: is the file memberships.toml in the registry's folder, if it exists.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) memberships: Option<PathBuf>,
+
+    /// On ecr:, the profile of the AWS configuration [env: AWS_PROFILE]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+
+    /// On ecr:, the region; it can only agree with the registry's host
+    #[arg(long, global = true, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Operation {
+    #[command(long_flag = "list-repositories")]
+    ListRepositories(list_repositories::Args),
+    #[command(long_flag = "create-repository")]
+    CreateRepository(create_repository::Args),
+    #[command(long_flag = "login")]
+    Login(login::Args),
+    #[command(long_flag = "logout")]
+    Logout(logout::Args),
+    #[command(long_flag = "push")]
+    Push(push::Args),
+    #[command(long_flag = "list-images")]
+    ListImages(list_images::Args),
+    #[command(long_flag = "delete-repository")]
+    DeleteRepository(delete_repository::Args),
+    #[command(long_flag = "delete-image")]
+    DeleteImage(delete_image::Args),
+    #[command(long_flag = "serve")]
+    Serve(serve::Args),
+    #[command(long_flag = "whoami")]
+    Whoami(whoami::Args),
+}
+
+/// The organization that a repository belongs to.
+#[derive(Debug, Args)]
+pub(crate) struct Owner {
+    /// The organization's GUID [env: ARK_ORGANIZATION]
+    #[arg(long, value_name = "GUID")]
+    pub(crate) organization: Option<String>,
+}
+
+/// A repository of an organization.
+#[derive(Debug, Args)]
+pub(crate) struct RepositoryArgs {
+    /// The repository's name, such as catalog/extract-video
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) owner: Owner,
+}
+
+/// The parts of `NAME`, `NAME:TAG` or `NAME@DIGEST`; the name is not checked.
+pub(crate) fn split_image(text: &str) -> Result<(&str, Option<Reference>), ParseError> {
+    let Some(separator) = text.find([':', '@']) else { return Ok((text, None)) };
+    let (name, rest) = (&text[..separator], &text[separator + 1..]);
+    let reference = match text[separator..].starts_with('@') {
+        true => Reference::Digest(rest.parse()?),
+        false => Reference::Tag(rest.parse()?),
+    };
+    Ok((name, Some(reference)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_one_that_clap_accepts() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_image_is_a_name_with_a_tag_or_a_digest() {
+        assert_eq!(split_image("a/b").unwrap(), ("a/b", None));
+        let tag = Reference::Tag("v1".parse().unwrap());
+        assert_eq!(split_image("a/b:v1").unwrap(), ("a/b", Some(tag)));
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let reference = Reference::Digest(digest.parse().unwrap());
+        assert_eq!(split_image(&format!("a@{digest}")).unwrap(), ("a", Some(reference)));
+        let error = |text| split_image(text).unwrap_err().to_string();
+        assert!(error("a:").contains("tag: it is empty"));
+        assert!(error("a:b:c").contains("':' is not allowed at character 2"));
+        assert!(error("a:v1@sha256:0").contains("'@' is not allowed at character 3"));
+        assert!(error("a@v1").contains("digest: expected"));
+    }
+}

@@ -1,0 +1,66 @@
+//! One module for each operation: what it takes, and what it does.
+
+pub(crate) mod create_repository;
+pub(crate) mod delete_image;
+pub(crate) mod delete_repository;
+pub(crate) mod list_images;
+pub(crate) mod list_repositories;
+pub(crate) mod login;
+pub(crate) mod logout;
+pub(crate) mod push;
+pub(crate) mod serve;
+pub(crate) mod whoami;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ark_container_core::backend::{Repository, TagMutability};
+use ark_container_core::model::{OrganizationId, RepositoryName, RepositoryUrl, TagFilter};
+use serde::Serialize;
+
+use crate::args::Operation;
+use crate::connect::Context;
+use crate::failure::Stop;
+use crate::output::rfc3339;
+
+/// Does what was asked.
+pub(crate) async fn run(operation: Operation, context: &Context) -> Result<(), Stop> {
+    match operation {
+        Operation::ListRepositories(args) => list_repositories::run(args, context).await,
+        Operation::CreateRepository(args) => create_repository::run(args, context).await,
+        Operation::Login(args) => login::run(args, context).await,
+        Operation::Logout(args) => logout::run(args, context).await,
+        Operation::Push(args) => push::run(args, context).await,
+        Operation::ListImages(args) => list_images::run(args, context).await,
+        Operation::DeleteRepository(args) => delete_repository::run(args, context).await,
+        Operation::DeleteImage(args) => delete_image::run(args, context).await,
+        Operation::Serve(args) => serve::run(args, context).await,
+        Operation::Whoami(args) => whoami::run(args, context).await,
+    }
+}
+
+/// A repository as programs read it.
+#[derive(Debug, Serialize)]
+struct RepositoryRecord<'a> {
+    organization: OrganizationId,
+    name: &'a RepositoryName,
+    url: &'a RepositoryUrl,
+    created_at: Option<String>,
+    tag_mutability: TagMutability,
+    mutability_exclusions: &'a BTreeSet<TagFilter>,
+    resource_tags: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> From<&'a Repository> for RepositoryRecord<'a> {
+    fn from(repository: &'a Repository) -> Self {
+        let path = repository.url.path();
+        Self {
+            organization: path.organization(),
+            name: path.name(),
+            url: &repository.url,
+            created_at: repository.created_at.map(rfc3339),
+            tag_mutability: repository.tag_mutability,
+            mutability_exclusions: &repository.mutability_exclusions,
+            resource_tags: repository.resource_tags.as_ref(),
+        }
+    }
+}

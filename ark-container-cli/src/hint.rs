@@ -1,0 +1,210 @@
+//! What to type next, for each operation and each way that it can fail.
+
+use ark_container_core::backend::ecr::AwsRefusal;
+use ark_container_core::backend::{Repository, TagMutability};
+use ark_container_core::model::{ParseError, RegistryLocation, RepositoryPath};
+use ark_container_core::{Error, ResourceKind};
+
+use crate::args::PROGRAM;
+use crate::failure::{Failure, Kind};
+use crate::settings::{Origin, Settings};
+
+/// Who one is, and whom to ask.
+pub(crate) const WHOAMI: &str = "an administrator of the organization can do it or add you; \
+    ark-catalog-container-tool --whoami shows who you are and where you belong";
+
+/// Whom to ask where AWS refuses.
+pub(crate) const DENIED_BY_AWS: &str = "whoever administers the AWS account can grant it; \
+    ark-catalog-container-tool --whoami shows who you are there";
+
+/// What can be done about a refusal of AWS that is due to neither the caller nor the request.
+///
+/// Source: the errors of CreateRepository in the service model of ECR, and
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>
+pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
+    match refusal.code() {
+        "LimitExceededException" => Some(
+            "delete what is no longer used, or have the quota raised; the quotas: \
+             aws service-quotas list-service-quotas --service-code ecr",
+        ),
+        "KmsException" => Some(
+            "the key must be enabled, of the registry's region, and one that you may use: \
+             aws kms describe-key --key-id KEY",
+        ),
+        _ => None,
+    }
+}
+
+/// How credentials of AWS are narrowed.
+pub(crate) const TO_NARROW: &str = "to narrow it, set a role that can be assumed: role_arn in the \
+    table [ecr] of the configuration file, or ARK_ROLE_ARN";
+
+/// What a text should have been like, for what people type; `None` where the error says it all.
+pub(crate) fn example_of(error: &ParseError) -> Option<&'static str> {
+    match error.what() {
+        "organization GUID" => Some("your organizations: ark-catalog-container-tool --whoami"),
+        "repository name" => {
+            Some("lower-case words with slashes between, as catalog/extract-video")
+        }
+        "ECR host" => Some("as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod"),
+        "ARN of a role" => Some("as arn:aws:iam::123456789012:role/NAME"),
+        "tag filter" => {
+            Some("as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'")
+        }
+        "tag" => Some("letters, digits, '_', '.' and '-', as v1.2"),
+        "principal" | "principal kind" => Some("as user:alice, robot:nightly or ingest-job:42"),
+        "registry location" | "registry host" | "stage" => {
+            Some("as local:, local:/srv/registry or ecr://HOST/prod")
+        }
+        _ => None,
+    }
+}
+
+/// What `--from` takes.
+const SOURCES: &str = "--from takes oci:DIR[:REF] (a folder in the OCI image layout) or \
+    docker-archive:FILE[:REF] (what docker save writes)";
+
+/// What was being done to a repository.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Attempt<'a> {
+    Create { existing: Option<&'a Repository> },
+    Login,
+    Push { source: &'a str },
+    ListImages,
+    DeleteRepository,
+    DeleteImage,
+}
+
+/// The repository that an operation is about, and how to type it again.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) path: RepositoryPath,
+    registry_option: String,
+}
+
+impl Target {
+    pub(crate) fn new(path: RepositoryPath, settings: &Settings) -> Self {
+        Self { path, registry_option: registry_option(settings) }
+    }
+
+    /// A command about this repository, such as `login`, with all that it takes.
+    pub(crate) fn command(&self, operation: &str) -> String {
+        let (name, organization) = (self.path.name(), self.path.organization());
+        let registry = &self.registry_option;
+        format!("{PROGRAM} --{operation} {name} --organization {organization}{registry}")
+    }
+
+    /// The command that lists the repositories beside this one.
+    fn list_command(&self) -> String {
+        let (organization, registry) = (self.path.organization(), &self.registry_option);
+        format!("{PROGRAM} --list-repositories --organization {organization}{registry}")
+    }
+
+    /// The failure of an attempt, with the command to type next where there is one.
+    pub(crate) fn explain(&self, attempt: Attempt<'_>, error: Error) -> Failure {
+        let help = self.help(attempt, &error);
+        let failure = Failure::from(error);
+        match help {
+            Some(help) => failure.with_help(help),
+            None => failure,
+        }
+    }
+
+    fn help(&self, attempt: Attempt<'_>, error: &Error) -> Option<String> {
+        match (error, attempt) {
+            (
+                Error::NotFound { kind: ResourceKind::Repository, .. },
+                Attempt::Login | Attempt::Push { .. },
+            ) => Some(format!("create it: {}", self.command("create-repository"))),
+            (Error::NotFound { kind: ResourceKind::Repository, .. }, _) => {
+                Some(format!("see what there is: {}", self.list_command()))
+            }
+            (Error::NotFound { kind: ResourceKind::Image, .. }, Attempt::DeleteImage) => {
+                Some(format!("see what there is: {}", self.command("list-images")))
+            }
+            (Error::NotFound { kind: ResourceKind::File, .. }, Attempt::Push { .. }) => {
+                Some(SOURCES.to_owned())
+            }
+            (Error::Conflict { .. }, Attempt::Create { existing: Some(existing) }) => {
+                let create = self.command("create-repository");
+                let options = options_of(existing);
+                Some(format!("its settings stay; to take it as it is: {create}{options}"))
+            }
+            (Error::Conflict { .. }, Attempt::DeleteRepository) => Some(format!(
+                "delete its images too: {} --force",
+                self.command("delete-repository")
+            )),
+            (Error::Conflict { .. }, Attempt::Push { source }) => {
+                let source = quoted(source);
+                let (name, organization) = (self.path.name(), self.path.organization());
+                let registry = &self.registry_option;
+                Some(format!(
+                    "push it under another tag: {PROGRAM} --push {name}:TAG --from {source} \
+                     --organization {organization}{registry}"
+                ))
+            }
+            (Error::Conflict { .. }, Attempt::DeleteImage) => {
+                Some(format!("delete what refers to it first: {}", self.command("list-images")))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The options that create a repository with the tag mutability of this one.
+fn options_of(existing: &Repository) -> String {
+    let mut options = match existing.tag_mutability {
+        TagMutability::Immutable => " --immutable-tags".to_owned(),
+        _ => String::new(),
+    };
+    for filter in &existing.mutability_exclusions {
+        options.push_str(" --except-tags ");
+        options.push_str(&quoted(filter.as_str()));
+    }
+    options
+}
+
+/// A failure with what to do about it where the registry is, if nothing was said on that yet.
+pub(crate) fn at_registry(failure: Failure, settings: &Settings) -> Failure {
+    match (&settings.registry, failure.kind()) {
+        // The error itself names the command that renews a session.
+        (RegistryLocation::Ecr { .. }, Kind::NotAuthenticated) => failure
+            .or_help("for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE"),
+        _ => failure,
+    }
+}
+
+/// The command that serves the registry.
+pub(crate) fn serve_command(settings: &Settings) -> String {
+    format!("{PROGRAM} --serve{}", registry_option(settings))
+}
+
+/// ` --registry LOCATION` where it was typed: settings will be there the next time too.
+fn registry_option(settings: &Settings) -> String {
+    match settings.registry_origin {
+        Origin::Flag(flag) => format!(" {flag} {}", quoted(&settings.registry.to_string())),
+        _ => String::new(),
+    }
+}
+
+/// Text as a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_only_where_a_shell_would_split_them() {
+        assert_eq!(quoted("oci:/a/b-c:v1"), "oci:/a/b-c:v1");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,170 @@
+//! Results on standard output, the rest on standard error.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
+use std::time::SystemTime;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, Stop};
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// For people: a table, a URL, a password
+    #[default]
+    Table,
+    /// For programs: one JSON object on a line for each result
+    Json,
+}
+
+/// Where the program speaks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) format: Format,
+    pub(crate) quiet: bool,
+}
+
+impl Output {
+    /// Prints a result: its line in a table, or as JSON.
+    ///
+    /// # Errors
+    /// [`Stop::ReaderGone`] if nobody reads any more, a failure if standard output cannot be written.
+    pub(crate) fn result(self, line: &str, json: &impl Serialize) -> Result<(), Stop> {
+        match self.format {
+            Format::Table => print(line.as_bytes()),
+            Format::Json => {
+                let json = serde_json::to_vec(json)
+                    .map_err(|error| Failure::io("cannot write a result as JSON", &error.into()))?;
+                print(&json)
+            }
+        }
+    }
+
+    /// Prints the header of a table, where there is one.
+    pub(crate) fn header(self, line: &str) -> Result<(), Stop> {
+        match self.format {
+            Format::Table => print(line.as_bytes()),
+            Format::Json => Ok(()),
+        }
+    }
+
+    /// Tells people what is no result, on standard error.
+    pub(crate) fn note(self, text: &str) {
+        self.tell("note", text);
+    }
+
+    /// Tells people of a danger in what was done as they asked, on standard error.
+    pub(crate) fn warning(self, text: &str) {
+        self.tell("warning", text);
+    }
+
+    fn tell(self, label: &str, text: &str) {
+        if self.quiet {
+            return;
+        }
+        let mut stderr = io::stderr().lock();
+        // What cannot be told is not worth failing for.
+        let _ = match self.format {
+            Format::Table => writeln!(stderr, "{label}: {}", visible(text)),
+            Format::Json => writeln!(stderr, "{}", serde_json::json!({ label: text })),
+        };
+    }
+
+    /// The same, only if a person sits before it.
+    pub(crate) fn note_on_terminal(self, text: &str) {
+        if io::stderr().is_terminal() {
+            self.note(text);
+        }
+    }
+}
+
+/// Writes one line and hands it on at once: a result must not wait for the next.
+fn print(line: &[u8]) -> Result<(), Stop> {
+    let mut stdout = io::stdout().lock();
+    let written =
+        stdout.write_all(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
+    written.map_err(|error| stdout_failure(&error))
+}
+
+/// What an error of standard output means.
+pub(crate) fn stdout_failure(error: &io::Error) -> Stop {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Stop::ReaderGone,
+        _ => Failure::io("cannot write to standard output", error).into(),
+    }
+}
+
+/// Text with its control characters escaped, so that what others wrote cannot steer a terminal.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let steers = |character: char| character.is_control() && character != '\n';
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |character: char| match steers(character) {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    Cow::Owned(text.chars().map(escape).collect())
+}
+
+/// A time as RFC 3339, to the second and in UTC.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let mut text = String::new();
+    // Its printer knows the years 1970 to 9999.
+    let after_epoch = time >= SystemTime::UNIX_EPOCH;
+    if after_epoch && write!(text, "{}", humantime::format_rfc3339_seconds(time)).is_ok() {
+        return text;
+    }
+    let year = if after_epoch { "9999-12-31T23:59:59Z" } else { "1970-01-01T00:00:00Z" };
+    year.to_owned()
+}
+
+/// A size for people, in the decimal units that docker prints.
+pub(crate) fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    // What would be printed as 1000.0 belongs to the next unit.
+    while size >= 999.95 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn sizes_stay_below_a_thousand_of_their_unit() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (2_147_483_648, "2.1 GB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(human_size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn times_beyond_what_rfc_3339_can_say_are_its_ends() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        assert_eq!(rfc3339(epoch + Duration::from_secs(1)), "1970-01-01T00:00:01Z");
+        assert_eq!(rfc3339(epoch - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(epoch + Duration::from_secs(1 << 40)), "9999-12-31T23:59:59Z");
+    }
+}

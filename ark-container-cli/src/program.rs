@@ -1,0 +1,125 @@
+//! One run of the program, from the words that were typed to the exit code.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _, ValueEnum as _};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::args::{Cli, GlobalOptions, Operation, PROGRAM};
+use crate::connect::Context;
+use crate::failure::{Failure, Stop};
+use crate::output::{Format, Output, stdout_failure};
+use crate::settings::Settings;
+use crate::{argv, commands, hint};
+
+/// From where on two words are taken for spellings of one: above what chance gives to `--` words.
+const SIMILAR: f64 = 0.8;
+
+/// Does what was typed, tells what became of it, and returns the exit code.
+pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
+    let mut format = typed_format(&argv);
+    match attempt(argv, &mut format) {
+        // Whoever reads only the first lines has what they wanted: as for ripgrep, that is success.
+        Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,
+        Err(Stop::Failed(failure)) => failure.report(format),
+    }
+}
+
+/// Sets `format` to what the settings say as soon as they are known.
+fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
+    let argv = argv::operation_first(&Cli::command(), argv)?;
+    let Cli { options, operation } = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(answer) if !answer.use_stderr() => {
+            return answer.print().map_err(|error| stdout_failure(&error));
+        }
+        Err(error) => return Err(Failure::from(with_similar_operation(error)).into()),
+    };
+    let Some(operation) = operation else {
+        let help = Cli::command().render_help().to_string();
+        let failure = Failure::usage("no operation is given").with_usage(help);
+        return Err(failure.with_help(format!("all about each: {PROGRAM} --help")).into());
+    };
+    let settings = Settings::resolve(&options, &|name| std::env::var_os(name))?;
+    *format = settings.format;
+    log_to_stderr(&options);
+    let runtime = runtime_for(&operation).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
+    let output = Output { format: *format, quiet: options.quiet };
+    let context = Context { settings, output };
+    runtime.block_on(commands::run(operation, &context)).map_err(|stop| match stop {
+        Stop::Failed(failure) => hint::at_registry(failure, &context.settings).into(),
+        Stop::ReaderGone => Stop::ReaderGone,
+    })
+}
+
+/// Threads where there is work for them: the rest of the operations wait for one answer at a time,
+/// and starting threads would cost more than a login that is found in the cache.
+fn runtime_for(operation: &Operation) -> tokio::runtime::Builder {
+    match operation {
+        Operation::Push(_) | Operation::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    }
+}
+
+/// Adds the operation that was probably meant; clap looks for similar names among the options only.
+fn with_similar_operation(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let similarity = |operation: &String| strsim::jaro(operation, unknown);
+    let to_beat = match error.get(ContextKind::SuggestedArg) {
+        Some(ContextValue::String(option)) => similarity(option).max(SIMILAR),
+        _ => SIMILAR,
+    };
+    let operations = Cli::command();
+    let operations = operations.get_subcommands().filter_map(|operation| operation.get_long_flag());
+    let most_similar = operations
+        .map(|operation| format!("--{operation}"))
+        .filter(|operation| similarity(operation) > to_beat)
+        .max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
+    if let Some(operation) = most_similar {
+        error.insert(ContextKind::SuggestedArg, ContextValue::String(operation));
+    }
+    error
+}
+
+/// The format in which a failure is told before the command line and the settings are understood.
+fn typed_format(argv: &[OsString]) -> Format {
+    let mut words = argv.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+    let mut typed = None;
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--output") {
+            Some("") => typed = words.next().map(str::to_owned),
+            Some(value) => typed = value.strip_prefix('=').map(str::to_owned).or(typed),
+            None => {}
+        }
+    }
+    let text = typed.or_else(|| std::env::var("ARK_OUTPUT").ok()).unwrap_or_default();
+    Format::from_str(&text, false).unwrap_or_default()
+}
+
+/// Sends what the library reports to standard error: warnings, and with `--verbose` all it does.
+///
+/// Other libraries stay silent, so that nothing they know of headers and passwords gets there.
+fn log_to_stderr(options: &GlobalOptions) {
+    let level = match (options.quiet, options.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, false) => LevelFilter::WARN,
+        (false, true) => LevelFilter::DEBUG,
+    };
+    let targets = Targets::new()
+        .with_target("ark_container_core", level)
+        .with_target(ark_container_core::permission::AUDIT_TARGET, level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    // It fails only where another subscriber was installed, and there is none.
+    let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
+}
