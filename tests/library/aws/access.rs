@@ -1,0 +1,192 @@
+//! What policies allow, of the API and of the registry.
+
+use ark_container_core::testing::aws::{Role, User};
+use aws_sdk_ecr::types::Tag as EcrTag;
+use aws_sdk_sts::types::{Credentials, Tag};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::cloud::{Cloud, allow, arn, code, message, ours, policy, theirs};
+use crate::registry::server::{OURS, path, sample};
+
+/// What one may push with.
+fn push_actions() -> Value {
+    json!([
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:BatchGetImage",
+        "ecr:InitiateLayerUpload",
+        "ecr:UploadLayerPart",
+        "ecr:CompleteLayerUpload",
+        "ecr:PutImage",
+    ])
+}
+
+fn pull_actions() -> Value {
+    json!(["ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"])
+}
+
+fn token() -> Value {
+    allow(json!("ecr:GetAuthorizationToken"), "*")
+}
+
+fn trusting(name: &str) -> Value {
+    policy(json!({
+        "Effect": "Allow",
+        "Principal": { "AWS": format!("arn:aws:iam::095412845506:user/{name}") },
+        "Action": ["sts:AssumeRole", "sts:TagSession"],
+    }))
+}
+
+/// A session of the role `push`, narrowed.
+async fn session(cloud: &Cloud, narrowed: Option<Value>, tags: &[(&str, &str)]) -> Credentials {
+    let tag = |(key, value): &(&str, &str)| Tag::builder().key(*key).value(*value).build().unwrap();
+    let assumed = cloud
+        .sts(&cloud.admin)
+        .assume_role()
+        .role_arn("arn:aws:iam::095412845506:role/push")
+        .role_session_name("user-alice")
+        .set_policy(narrowed.map(|narrowed| narrowed.to_string()))
+        .set_tags(Some(tags.iter().map(tag).collect()))
+        .send();
+    assumed.await.unwrap().credentials.unwrap()
+}
+
+#[tokio::test]
+async fn who_has_no_policy_may_do_nothing_but_ask_who_they_are() {
+    let nobody = User::new("nobody");
+    let cloud = Cloud::start_with(|aws| aws.user(nobody.clone())).await;
+    cloud.create_repositories().await;
+    let ecr = cloud.ecr(&nobody);
+    assert_eq!(
+        message(ecr.describe_repositories().repository_names(ours()).send().await),
+        format!(
+            "User: arn:aws:iam::095412845506:user/nobody is not authorized to perform: \
+             ecr:DescribeRepositories on resource: {} because no identity-based policy allows the \
+             ecr:DescribeRepositories action",
+            arn(&ours())
+        )
+    );
+    // The same whether or not it exists.
+    let missing = ecr.describe_repositories().repository_names("other/x").send().await;
+    assert_eq!(code(missing), "AccessDeniedException");
+    assert_eq!(code(ecr.get_authorization_token().send().await), "AccessDeniedException");
+    let asked = cloud.tagging(&nobody).get_resources().send().await;
+    assert_eq!(code(asked), "AccessDeniedException");
+    let identity = cloud.sts(&nobody).get_caller_identity().send().await.unwrap();
+    assert_eq!(identity.arn(), Some("arn:aws:iam::095412845506:user/nobody"));
+}
+
+#[tokio::test]
+async fn a_session_policy_narrows_the_api_and_the_password() {
+    let role = Role::new("push")
+        .with_trust_policy(trusting("admin"))
+        .with_policy(policy(json!([allow(json!("ecr:*"), "*")])));
+    let cloud = Cloud::start_with(|aws| aws.role(role)).await;
+    cloud.create_repositories().await;
+    let narrowed = policy(json!([token(), allow(push_actions(), arn(&ours()))]));
+    let session = session(&cloud, Some(narrowed), &[]).await;
+    assert!(session.access_key_id().starts_with("ASIA"));
+    let identity = cloud.sts_of(&session).get_caller_identity().send().await.unwrap();
+    let expected = "arn:aws:sts::095412845506:assumed-role/push/user-alice";
+    assert_eq!(identity.arn(), Some(expected));
+
+    let ecr = cloud.ecr_of(&session);
+    let listed = ecr.describe_repositories().send().await;
+    assert!(
+        message(listed).ends_with("no session policy allows the ecr:DescribeRepositories action")
+    );
+    let client = cloud.log_in(&ecr).await;
+    client.push_image(&path(OURS, "app"), "v1", &sample(100)).await;
+    for other in [theirs(), format!("prod/{OURS}/app2"), format!("prod/{OURS}/missing")] {
+        let refused = client.get(&format!("/v2/{other}/manifests/v1")).await;
+        refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
+        let refused = client.post(&format!("/v2/{other}/blobs/uploads/")).await;
+        refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
+    }
+}
+
+#[tokio::test]
+async fn who_may_pull_may_not_push() {
+    let robot = User::new("robot")
+        .with_policy(policy(json!([token(), allow(pull_actions(), arn(&ours()))])));
+    let cloud = Cloud::start_with(|aws| aws.user(robot.clone())).await;
+    cloud.create_repositories().await;
+    let app = path(OURS, "app");
+    let admin = cloud.log_in(&cloud.ecr(&cloud.admin)).await;
+    let digest = admin.push_image(&app, "v1", &sample(100)).await;
+    let client = cloud.log_in(&cloud.ecr(&robot)).await;
+    client.get(&format!("/v2/{app}/manifests/{digest}")).await.expect(StatusCode::OK);
+    let refused = client.post(&format!("/v2/{app}/blobs/uploads/")).await;
+    refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
+    let refused = client.delete(&format!("/v2/{app}/manifests/v1")).await;
+    refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
+}
+
+#[tokio::test]
+async fn session_tags_choose_the_organization() {
+    let resource = arn("prod/${aws:PrincipalTag/organization}/*");
+    let role = Role::new("push")
+        .with_trust_policy(trusting("admin"))
+        .with_policy(policy(json!([token(), allow(push_actions(), resource)])));
+    let cloud = Cloud::start_with(|aws| aws.role(role)).await;
+    cloud.create_repositories().await;
+    let organization = OURS.to_string();
+    let tagged = session(&cloud, None, &[("organization", &organization)]).await;
+    let client = cloud.log_in(&cloud.ecr_of(&tagged)).await;
+    client.push_image(&path(OURS, "app"), "v1", &sample(100)).await;
+    let refused = client.get(&format!("/v2/{}/manifests/v1", theirs())).await;
+    refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
+    let untagged = session(&cloud, None, &[]).await;
+    let client = cloud.log_in(&cloud.ecr_of(&untagged)).await;
+    let refused = client.get(&format!("/v2/{}/manifests/v1", ours())).await;
+    refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
+}
+
+#[tokio::test]
+async fn creation_with_tags_needs_leave_to_tag_and_the_right_tag() {
+    let mut create = allow(json!("ecr:CreateRepository"), arn("prod/*"));
+    create["Condition"] = json!({ "StringEquals": { "aws:RequestTag/team": "ours" } });
+    let half = User::new("half").with_policy(policy(json!([create.clone()])));
+    let mut tag = create.clone();
+    tag["Action"] = json!("ecr:TagResource");
+    let whole = User::new("whole").with_policy(policy(json!([create, tag])));
+    let cloud = Cloud::start_with(|aws| aws.user(half.clone()).user(whole.clone())).await;
+    let create = |user: &User, team: &str| {
+        let tag = EcrTag::builder().key("team").value(team).build().unwrap();
+        cloud.ecr(user).create_repository().repository_name(ours()).tags(tag).send()
+    };
+    assert!(message(create(&half, "ours").await).contains("perform: ecr:TagResource on"));
+    assert!(message(create(&whole, "theirs").await).contains("perform: ecr:CreateRepository on"));
+    create(&whole, "ours").await.unwrap();
+}
+
+#[tokio::test]
+async fn resource_tags_decide_who_may_describe() {
+    let mut describe = allow(json!(["ecr:DescribeRepositories", "ecr:ListTagsForResource"]), "*");
+    describe["Condition"] =
+        json!({ "StringEquals": { "ecr:ResourceTag/team": "${aws:PrincipalTag/team}" } });
+    let member = User::new("member").with_tag("team", "a").with_policy(policy(json!([describe])));
+    let cloud = Cloud::start_with(|aws| aws.user(member.clone())).await;
+    let admin = cloud.ecr(&cloud.admin);
+    for (name, team) in [(ours(), "a"), (theirs(), "b")] {
+        let tag = EcrTag::builder().key("team").value(team).build().unwrap();
+        admin.create_repository().repository_name(name).tags(tag).send().await.unwrap();
+    }
+    let describe = |name| cloud.ecr(&member).describe_repositories().repository_names(name).send();
+    describe(ours()).await.unwrap();
+    assert_eq!(code(describe(theirs()).await), "AccessDeniedException");
+}
+
+#[tokio::test]
+async fn calls_are_recorded_with_who_and_what() {
+    let cloud = Cloud::start().await;
+    cloud.create_repositories().await;
+    let calls = cloud.aws.calls();
+    assert_eq!(calls.len(), 2);
+    assert_eq!(calls[0].action, "ecr:CreateRepository");
+    assert_eq!(calls[0].resources, [arn(&ours())]);
+    assert_eq!(calls[0].principal.as_deref(), Some("arn:aws:iam::095412845506:user/admin"));
+    assert_eq!(calls[0].error, None);
+    assert_ne!(calls[0].request_id, calls[1].request_id);
+}

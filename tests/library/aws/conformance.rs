@@ -1,0 +1,130 @@
+//! The conformance suite over the ECR backend.
+//!
+//! Where an emulator differs from AWS, the case that it gets wrong is named with the reason. Such a
+//! case runs too, and must fail: the lists stay true.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ark_container_core::RegistryBackend;
+use ark_container_core::backend::ecr::{EcrBackend, EcrBackendBuilder};
+use ark_container_core::model::{EcrHost, OrganizationId, Stage};
+use ark_container_core::testing::conformance::{self, Case, Conformance, PutImage};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
+
+use super::cloud::Cloud;
+use super::emulator::{Emulator, REGION};
+use super::put_image::ApiImages;
+use crate::conformance::HttpImages;
+
+const ORGANIZATIONS: [OrganizationId; 3] =
+    [OrganizationId::TBD, OrganizationId::from_u128(0x0123), OrganizationId::from_u128(u128::MAX)];
+
+/// A case that an emulator gets wrong, and what it does that AWS does not.
+type Excepted = (&'static str, &'static str);
+
+const MOTO: &[Excepted] = &[
+    ("sizes_are_what_is_stored", "it gives the size of an image's configuration alone"),
+    ("a_tag_moves_with_a_push", "it deletes an image whose only tag moves"),
+    ("an_image_of_an_index_outlives_its_last_tag", "it deletes an image of an index"),
+    ("an_image_of_an_index_is_not_deleted_by_digest", "it deletes an image of an index"),
+    ("credentials_reach_the_scope_for_a_while", "its tokens have expired in 2015"),
+];
+
+const MINISTACK: &[Excepted] = &[
+    ("other_exceptions_to_the_mutability_are_a_conflict", "it drops exclusion filters"),
+    ("an_excepted_tag_moves", "it holds tags of IMMUTABLE_WITH_EXCLUSION to nothing"),
+    ("sizes_are_what_is_stored", "it gives the size of a manifest alone"),
+    ("deleting_a_tag_leaves_the_others", "it deletes an image with any of its tags"),
+    ("an_image_of_an_index_outlives_its_last_tag", "it deletes an image of an index"),
+    ("an_image_of_an_index_is_not_deleted_by_digest", "it deletes an image of an index"),
+];
+
+/// What the AWS SDK needs to ask an emulator.
+fn sdk_config(emulator: &Emulator) -> SdkConfig {
+    let (id, secret) = &emulator.key;
+    let credentials = Credentials::new(id, secret, None, None, "test");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .endpoint_url(emulator.endpoint_url())
+        .region(Region::new(REGION))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build()
+}
+
+/// The backend of an account's registry.
+fn builder(account: &str, config: &SdkConfig) -> EcrBackendBuilder {
+    let host: EcrHost = format!("{account}.dkr.ecr.{REGION}.amazonaws.com").parse().unwrap();
+    EcrBackend::builder(host, Stage::default()).sdk_config(config.clone())
+}
+
+/// Runs every case: those of `excepted` must fail, and the others must not.
+async fn check(
+    backend: impl RegistryBackend + Clone + 'static,
+    images: impl PutImage + 'static,
+    excepted: &[Excepted],
+) {
+    let images = Arc::new(images);
+    let mut differences = Vec::new();
+    for case in conformance::cases() {
+        let reason = excepted.iter().find(|(name, _)| *name == case.name()).map(|(_, why)| why);
+        match (passes(case, backend.clone(), images.clone()).await, reason) {
+            (true, Some(reason)) => {
+                differences.push(format!("{} passes, though {reason}", case.name()));
+            }
+            (false, None) => differences.push(format!("{} fails", case.name())),
+            _ => {}
+        }
+    }
+    assert_eq!(differences, Vec::<String>::new());
+    let known: BTreeSet<&str> = conformance::cases().map(Case::name).collect();
+    assert!(excepted.iter().all(|(name, _)| known.contains(name)), "{excepted:?}");
+}
+
+/// Whether a case passes; what it panics with is on standard error.
+async fn passes(
+    case: &'static Case,
+    backend: impl RegistryBackend + 'static,
+    images: Arc<impl PutImage + 'static>,
+) -> bool {
+    let running = tokio::spawn(async move {
+        case.run(&Conformance::new(&backend, ORGANIZATIONS, &*images)).await;
+    });
+    match running.await {
+        Ok(()) => true,
+        Err(error) => {
+            assert!(error.is_panic());
+            false
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ecr_keeps_the_contract_on_the_fake_of_aws() {
+    let cloud = Cloud::start().await;
+    let config = cloud.config(cloud.admin.access_key(), None);
+    let backend = builder(cloud.aws.host().account(), &config).build();
+    let registry = cloud.aws.registry_host().as_str().parse().unwrap();
+    let images = HttpImages::new(registry, Arc::new(backend.clone()));
+    check(backend, images, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ecr_keeps_the_contract_on_moto() {
+    let moto = Emulator::moto();
+    let config = sdk_config(&moto);
+    let images = ApiImages(aws_sdk_ecr::Client::new(&config));
+    // Its index of resource tags knows no repository.
+    let backend = builder("123456789012", &config).full_scan(true).build();
+    check(backend, images, MOTO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ecr_keeps_the_contract_on_ministack() {
+    let ministack = Emulator::ministack();
+    let config = sdk_config(&ministack);
+    let backend = builder("000000000000", &config).build();
+    let images = HttpImages::new(ministack.address, Arc::new(backend.clone()));
+    check(backend, images, MINISTACK).await;
+}

@@ -1,0 +1,99 @@
+//! What goes wrong on demand.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
+
+use ark_container_core::testing::aws::{Fault, ListedRepository};
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+
+use super::cloud::{Cloud, code, ours};
+
+#[tokio::test]
+async fn refusals_are_in_each_services_words() {
+    let cloud = Cloud::start().await;
+    let (ecr, sts) = (cloud.ecr(&cloud.admin), cloud.sts(&cloud.admin));
+    cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories").times(1));
+    cloud.aws.inject(Fault::throttle().on("sts:GetCallerIdentity").times(1));
+    assert_eq!(code(ecr.describe_repositories().send().await), "ThrottlingException");
+    ecr.describe_repositories().send().await.unwrap();
+    assert_eq!(code(sts.get_caller_identity().send().await), "Throttling");
+    sts.get_caller_identity().send().await.unwrap();
+
+    cloud.aws.inject(Fault::server_error().times(1));
+    let failed = ecr.describe_repositories().send().await.unwrap_err();
+    assert_eq!(failed.raw_response().unwrap().status().as_u16(), 500);
+    assert_eq!(failed.code(), Some("ServerException"));
+    cloud.aws.inject(Fault::expired_token().times(1));
+    assert_eq!(code(ecr.describe_repositories().send().await), "ExpiredTokenException");
+    cloud.aws.inject(Fault::error("KmsException", "no").on("ecr:CreateRepository"));
+    let refused = ecr.create_repository().repository_name(ours()).send().await;
+    assert!(refused.unwrap_err().into_service_error().is_kms_exception());
+    cloud.aws.clear_faults();
+    ecr.create_repository().repository_name(ours()).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cut_connection_does_nothing_and_a_lost_answer_is_done() {
+    let cloud = Cloud::start().await;
+    let ecr = cloud.ecr(&cloud.admin);
+    let create = || ecr.create_repository().repository_name(ours()).send();
+    cloud.aws.inject(Fault::cut().on("ecr:CreateRepository").times(1));
+    assert!(matches!(create().await.unwrap_err(), SdkError::DispatchFailure(_)));
+    cloud.aws.inject(Fault::lost_answer().on("ecr:CreateRepository").times(1));
+    assert!(matches!(create().await.unwrap_err(), SdkError::DispatchFailure(_)));
+    assert_eq!(code(create().await), "RepositoryAlreadyExistsException");
+}
+
+#[tokio::test]
+async fn an_answer_can_be_slow() {
+    let cloud = Cloud::start().await;
+    cloud.aws.inject(Fault::slow(Duration::from_millis(150)));
+    let started = Instant::now();
+    cloud.ecr(&cloud.admin).describe_repositories().send().await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(150));
+}
+
+#[tokio::test]
+async fn short_and_empty_pages_lose_nothing_and_a_repeated_token_is_one() {
+    let names: BTreeSet<String> = (0..40).map(|number| format!("other/{number}")).collect();
+    let listed: Vec<_> = names.iter().map(ListedRepository::new).collect();
+    let cloud = Cloud::start_with(|aws| aws.list(listed).seed(42)).await;
+    let ecr = cloud.ecr(&cloud.admin);
+    cloud.aws.inject(Fault::short_page(0).with_probability(0.3));
+    cloud.aws.inject(Fault::short_page(3));
+    let (mut found, mut token, mut empty) = (Vec::new(), None::<String>, 0);
+    loop {
+        let page = ecr.describe_repositories().set_next_token(token.clone()).send().await.unwrap();
+        assert!(page.next_token.is_none() || page.next_token != token);
+        empty += usize::from(page.repositories().is_empty());
+        found.extend(page.repositories().iter().map(|r| r.repository_name().unwrap().to_owned()));
+        match page.next_token {
+            Some(next) => token = Some(next),
+            None => break,
+        }
+    }
+    assert!(empty > 0);
+    assert_eq!(found.len(), names.len());
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), names);
+
+    cloud.aws.clear_faults();
+    cloud.aws.inject(Fault::repeated_token());
+    let page = |token| ecr.describe_repositories().max_results(10).set_next_token(token).send();
+    let first = page(None).await.unwrap().next_token;
+    let second = page(first.clone()).await.unwrap().next_token;
+    assert!(first.is_some() && first == second);
+}
+
+#[tokio::test]
+async fn tokens_can_be_dated_and_short_lived() {
+    let cloud = Cloud::start().await;
+    let ecr = cloud.ecr(&cloud.admin);
+    cloud.aws.set_token_lifetime(Duration::ZERO);
+    let client = cloud.log_in(&ecr).await;
+    let expired = client.get("/v2/").await.expect(reqwest::StatusCode::FORBIDDEN);
+    assert!(expired.message().contains("Your authorization token has expired"));
+    let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1_420_070_400);
+    cloud.aws.date_tokens(past);
+    let given = ecr.get_authorization_token().send().await.unwrap();
+    assert_eq!(given.authorization_data()[0].expires_at().unwrap().secs(), 1_420_070_400);
+}

@@ -1,0 +1,168 @@
+//! Sessions of roles: who may begin one, and within which limits.
+
+use std::time::Duration;
+
+use ark_container_core::testing::aws::{Role, User, WebIdentity};
+use aws_sdk_sts::operation::assume_role::builders::AssumeRoleFluentBuilder;
+use aws_sdk_sts::types::Tag;
+use serde_json::{Value, json};
+
+use super::cloud::{Cloud, allow, code, message, policy};
+
+const ROLE: &str = "arn:aws:iam::095412845506:role/push";
+
+fn trusting(principal: Value, actions: Value) -> Value {
+    policy(json!({ "Effect": "Allow", "Principal": principal, "Action": actions }))
+}
+
+fn all(name: &str) -> Role {
+    Role::new(name).with_policy(policy(json!([allow(json!("*"), "*")])))
+}
+
+fn assume(sts: &aws_sdk_sts::Client) -> AssumeRoleFluentBuilder {
+    sts.assume_role().role_arn(ROLE).role_session_name("user-alice")
+}
+
+/// A fake whose role `push` trusts the account and may last 12 hours.
+async fn start() -> Cloud {
+    let account = json!({ "AWS": "arn:aws:iam::095412845506:root" });
+    let role = all("push")
+        .with_trust_policy(trusting(account, json!(["sts:AssumeRole", "sts:TagSession"])))
+        .with_max_session(Duration::from_secs(12 * 60 * 60));
+    let pusher = User::new("pusher");
+    Cloud::start_with(|aws| aws.role(role).user(pusher)).await
+}
+
+#[tokio::test]
+async fn a_role_that_trusts_the_account_leaves_it_to_policies() {
+    let cloud = start().await;
+    assume(&cloud.sts(&cloud.admin)).send().await.unwrap();
+    let refused = assume(&cloud.sts(&User::new("pusher"))).send().await;
+    assert_eq!(
+        message(refused),
+        format!(
+            "User: arn:aws:iam::095412845506:user/pusher is not authorized to perform: \
+             sts:AssumeRole on resource: {ROLE} because no identity-based policy allows the \
+             sts:AssumeRole action"
+        )
+    );
+    let missing = cloud.sts(&cloud.admin).assume_role().role_arn(format!("{ROLE}2"));
+    assert_eq!(code(missing.role_session_name("ab").send().await), "AccessDenied");
+}
+
+#[tokio::test]
+async fn tags_need_leave_of_their_own() {
+    let admin = json!({ "AWS": "arn:aws:iam::095412845506:user/admin" });
+    let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
+    let cloud = Cloud::start_with(|aws| aws.role(role)).await;
+    let tag = Tag::builder().key("organization").value("x").build().unwrap();
+    let refused = assume(&cloud.sts(&cloud.admin)).tags(tag).send().await;
+    assert!(message(refused).contains("perform: sts:TagSession on resource: "));
+}
+
+#[tokio::test]
+async fn sessions_last_as_long_as_role_and_chain_allow() {
+    let cloud = start().await;
+    let sts = cloud.sts(&cloud.admin);
+    let duration = |seconds| assume(&sts).duration_seconds(seconds).send();
+    for (seconds, problem) in
+        [(899, "greater than or equal to 900"), (43_201, "less than or equal")]
+    {
+        let refused = duration(seconds).await;
+        let text = message(refused);
+        assert!(text.contains(problem), "{text}");
+    }
+    let long = duration(43_200).await.unwrap().credentials.unwrap();
+    let chained = assume(&cloud.sts_of(&long)).duration_seconds(3_601).send().await;
+    assert!(message(chained).contains("1 hour session limit for roles assumed by role chaining"));
+    assume(&cloud.sts_of(&long)).duration_seconds(3_600).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_role_has_a_longest_session() {
+    let admin = json!({ "AWS": "*" });
+    let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
+    let cloud = Cloud::start_with(|aws| aws.role(role)).await;
+    let refused = assume(&cloud.sts(&cloud.admin)).duration_seconds(3_601).send().await;
+    assert!(message(refused).contains("MaxSessionDuration"));
+}
+
+#[tokio::test]
+async fn policies_and_names_have_bounds() {
+    let cloud = start().await;
+    let sts = cloud.sts(&cloud.admin);
+    let resources: Vec<String> =
+        (0..30).map(|number| format!("{}{number}", "x".repeat(60))).collect();
+    let long = policy(json!([allow(json!("ecr:*"), resources.clone())])).to_string();
+    assert!(long.len() < 2_048);
+    let fits = assume(&sts).policy(&long).send().await.unwrap();
+    #[expect(deprecated, reason = "it is what tells how much is left")]
+    let packed = fits.packed_policy_size().unwrap();
+    assert!((90..=100).contains(&packed), "{packed}");
+    let tag = |key: &str| Tag::builder().key(key).value("v".repeat(200)).build().unwrap();
+    let packed = assume(&sts).policy(&long).tags(tag("a")).send().await;
+    assert_eq!(code(packed), "PackedPolicyTooLarge");
+    let spaces = format!("{long}{}", " ".repeat(2_048));
+    assert_eq!(code(assume(&sts).policy(spaces).send().await), "PackedPolicyTooLarge");
+    assert_eq!(code(assume(&sts).policy("{}").send().await), "MalformedPolicyDocument");
+    let name = sts.assume_role().role_arn(ROLE).role_session_name("user:alice").send().await;
+    assert!(message(name).contains("'roleSessionName'"));
+    let unknown = assume(&sts).external_id("xyz").send().await;
+    assert!(message(unknown).contains("no parameter ExternalId"));
+}
+
+#[tokio::test]
+async fn a_session_ends() {
+    let cloud = start().await;
+    let session = assume(&cloud.sts(&cloud.admin)).send().await.unwrap().credentials.unwrap();
+    let ecr = cloud.ecr_of(&session);
+    let client = cloud.log_in(&ecr).await;
+    client.get("/v2/").await.expect(reqwest::StatusCode::OK);
+    // A password ends no later than the session that it was given to.
+    let given = ecr.get_authorization_token().send().await.unwrap();
+    let expires_at = given.authorization_data()[0].expires_at().unwrap().secs();
+    assert_eq!(expires_at, session.expiration().secs());
+    cloud.aws.expire_sessions();
+    assert_eq!(code(ecr.describe_repositories().send().await), "ExpiredTokenException");
+    assert_eq!(code(cloud.sts_of(&session).get_caller_identity().send().await), "ExpiredToken");
+}
+
+#[tokio::test]
+async fn a_token_of_a_provider_opens_the_role_that_trusts_it() {
+    let provider = "arn:aws:iam::095412845506:oidc-provider/id.example.com";
+    let mut trust = trusting(
+        json!({ "Federated": provider }),
+        json!(["sts:AssumeRoleWithWebIdentity", "sts:TagSession"]),
+    );
+    trust["Statement"]["Condition"] = json!({
+        "StringEquals": { "id.example.com:aud": "ark" },
+        "StringLike": { "id.example.com:sub": "user:*" },
+    });
+    let role = all("push").with_trust_policy(trust);
+    let token = |text: &str, subject: &str, audience: &str| {
+        WebIdentity::new(text, "id.example.com", subject, audience)
+    };
+    let cloud = Cloud::start_with(|aws| {
+        aws.role(role)
+            .web_identity(token("good", "user:alice", "ark").with_tag("organization", "x"))
+            .web_identity(token("robot", "robot:bob", "ark"))
+            .web_identity(token("elsewhere", "user:alice", "other"))
+            .web_identity(token("late", "user:alice", "ark").expired())
+    })
+    .await;
+    // Nobody signs this, so it does not matter who would.
+    let sts = cloud.sts(&User::new("unknown"));
+    let assume = |token: &str| {
+        let request = sts.assume_role_with_web_identity().role_arn(ROLE);
+        request.role_session_name("user-alice").web_identity_token(token).send()
+    };
+    let session = assume("good").await.unwrap();
+    assert_eq!(session.subject_from_web_identity_token(), Some("user:alice"));
+    let credentials = session.credentials.unwrap();
+    cloud.ecr_of(&credentials).describe_repositories().send().await.unwrap();
+    for refused in ["robot", "elsewhere"] {
+        assert_eq!(code(assume(refused).await), "AccessDenied");
+    }
+    assert_eq!(code(assume("late").await), "ExpiredTokenException");
+    assert_eq!(code(assume("unknown").await), "InvalidIdentityToken");
+}

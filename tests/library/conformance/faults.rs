@@ -1,0 +1,102 @@
+//! The suite finds what is wrong: backends with one fault each.
+
+use std::time::{Duration, SystemTime};
+
+use ark_container_core::backend::Repository;
+use ark_container_core::credentials::{Password, RegistryCredentials};
+use ark_container_core::model::{Access, Reference, RepositoryPath, RepositoryUrl, Scope, Stage};
+use ark_container_core::testing::conformance::{self, Conformance, PutImage};
+use ark_container_core::testing::{MockRegistryBackend, SampleImage};
+use ark_container_core::{BoxError, Error};
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+
+use super::ORGANIZATIONS;
+
+/// Takes every image, and keeps none.
+struct Discard;
+
+#[async_trait]
+impl PutImage for Discard {
+    async fn put(
+        &self,
+        _: &RepositoryPath,
+        _: &Reference,
+        _: &SampleImage,
+    ) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+fn url(path: &RepositoryPath) -> RepositoryUrl {
+    RepositoryUrl::new("localhost:1".parse().unwrap(), path.clone())
+}
+
+/// A backend where creating and deleting seem to work.
+fn obliging() -> MockRegistryBackend {
+    let mut backend = MockRegistryBackend::new();
+    backend.expect_host().returning(|| "localhost:1".parse().unwrap());
+    backend.expect_stage().returning(Stage::default);
+    backend.expect_create_repository().returning(|path, _| Ok(Repository::new(url(path))));
+    backend.expect_delete_repository().returning(|_, _| Ok(()));
+    backend
+}
+
+async fn run(case: &str, backend: MockRegistryBackend) {
+    let case = conformance::cases().find(|known| known.name() == case).unwrap();
+    case.run(&Conformance::new(&backend, ORGANIZATIONS, &Discard)).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "list_repositories: each repository comes exactly once")]
+async fn a_listing_without_repositories_is_found() {
+    let mut backend = obliging();
+    backend.expect_list_repositories().returning(|_| stream::empty().boxed());
+    run("each_repository_comes_exactly_once", backend).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "describe_repository: NotFound if there is none: expected \
+                           Error::NotFound { kind: ResourceKind::Repository, .. }, got Ok(())")]
+async fn a_repository_that_should_be_missing_is_found() {
+    let mut backend = obliging();
+    backend.expect_describe_repository().returning(|path| Ok(Repository::new(url(path))));
+    run("a_missing_repository_is_not_found", backend).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "list_images: the only item is NotFound")]
+async fn images_of_nowhere_are_found() {
+    let mut backend = obliging();
+    backend.expect_list_images().returning(|_| stream::empty().boxed());
+    run("images_of_a_missing_repository_are_not_found", backend).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "a repository with more resource tags than asked for is no conflict")]
+async fn a_conflict_too_many_is_found() {
+    let mut backend = obliging();
+    backend.checkpoint();
+    backend.expect_stage().returning(Stage::default);
+    backend.expect_create_repository().returning(|path, options| {
+        match options.resource_tags.len() {
+            2 => Ok(Repository::new(url(path))),
+            _ => Err(Error::invalid("too few")),
+        }
+    });
+    run("a_resource_tag_that_is_missing_is_a_conflict", backend).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "credentials say how far they reach")]
+async fn credentials_that_fall_short_are_found() {
+    let mut backend = obliging();
+    backend.expect_credentials().returning(|_| {
+        let nothing = Scope::organizations(Stage::default(), [], Access::Pull);
+        let later = SystemTime::now() + Duration::from_secs(60);
+        let password = Password::new("password".to_owned());
+        let host = "localhost:1".parse().unwrap();
+        Ok(RegistryCredentials::new(host, password, later, nothing))
+    });
+    run("credentials_reach_a_repository_to_come", backend).await;
+}

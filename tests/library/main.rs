@@ -1,0 +1,14 @@
+//! The library through its public API.
+
+#![expect(clippy::unwrap_used, reason = "the functions that tests share are tests too")]
+
+mod architecture;
+mod aws;
+mod conformance;
+mod live;
+mod oci_spec;
+mod permission;
+mod push;
+#[path = "../python_component.rs"]
+mod python_component;
+mod registry;

@@ -1,0 +1,100 @@
+//! Who may do what: the rules, what they keep from the backend inside, and what they report.
+
+mod audit;
+mod listing;
+mod matrix;
+mod memberships;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ark_container_core::backend::{CreateOptions, DeleteOptions, Repository};
+use ark_container_core::credentials::{Password, RegistryCredentials};
+use ark_container_core::identity::Principal;
+use ark_container_core::model::{
+    Access, OrganizationId, Organizations, Reference, RepositoryPath, RepositoryUrl, Scope,
+};
+use ark_container_core::permission::{Action, Permissioned, StandardPolicy};
+use ark_container_core::testing::MockRegistryBackend;
+use ark_container_core::{RegistryBackend, Result};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+const OTHER: OrganizationId = OrganizationId::from_u128(0x0123);
+
+fn guarded(inner: MockRegistryBackend, principal: Principal) -> Permissioned<MockRegistryBackend> {
+    Permissioned::new(inner, Arc::new(StandardPolicy), principal)
+}
+
+fn path(organization: OrganizationId) -> RepositoryPath {
+    format!("prod/{organization}/catalog/extract-video").parse().unwrap()
+}
+
+fn repository(organization: OrganizationId) -> Repository {
+    Repository::new(RepositoryUrl::new("localhost:1".parse().unwrap(), path(organization)))
+}
+
+/// Does what needs `action`, with a repository of `organization`.
+async fn attempt(
+    backend: &dyn RegistryBackend,
+    action: Action,
+    organization: OrganizationId,
+) -> Result<()> {
+    let path = path(organization);
+    let latest = Reference::Tag("latest".parse().unwrap());
+    let credentials =
+        async |access| backend.credentials(&Scope::repository(path.clone(), access)).await;
+    match action {
+        Action::ListRepositories => {
+            let asked = Organizations::from(organization);
+            backend.list_repositories(&asked).try_collect::<Vec<_>>().await.map(drop)
+        }
+        Action::CreateRepository => {
+            backend.create_repository(&path, &CreateOptions::default()).await.map(drop)
+        }
+        Action::DescribeRepository => backend.describe_repository(&path).await.map(drop),
+        Action::DeleteRepository => {
+            backend.delete_repository(&path, &DeleteOptions::default().with_force(true)).await
+        }
+        Action::ListImages => backend.list_images(&path).try_collect::<Vec<_>>().await.map(drop),
+        Action::DeleteImage => backend.delete_image(&path, &latest).await,
+        Action::Pull => credentials(Access::Pull).await.map(drop),
+        Action::Push => credentials(Access::Push).await.map(drop),
+        _ => panic!("{action} has no row in this test"),
+    }
+}
+
+/// A backend that takes exactly one call, of the method behind `action`.
+fn expecting_one(action: Action, organization: OrganizationId) -> MockRegistryBackend {
+    let mut inner = MockRegistryBackend::new();
+    let found = repository(organization);
+    match action {
+        Action::ListRepositories => {
+            let listed = move |_: &Organizations| stream::iter([Ok(found.clone())]).boxed();
+            inner.expect_list_repositories().once().returning(listed);
+        }
+        Action::CreateRepository => {
+            inner.expect_create_repository().once().returning(move |_, _| Ok(found.clone()));
+        }
+        Action::DescribeRepository => {
+            inner.expect_describe_repository().once().returning(move |_| Ok(found.clone()));
+        }
+        Action::DeleteRepository => {
+            inner.expect_delete_repository().once().returning(|_, _| Ok(()));
+        }
+        Action::ListImages => {
+            inner.expect_list_images().once().returning(|_| stream::empty().boxed());
+        }
+        Action::DeleteImage => {
+            inner.expect_delete_image().once().returning(|_, _| Ok(()));
+        }
+        _ => {
+            inner.expect_credentials().once().returning(|scope| {
+                let password = Password::new("hunter2".to_owned());
+                let host = "localhost:1".parse().unwrap();
+                let expires_at = SystemTime::UNIX_EPOCH;
+                Ok(RegistryCredentials::new(host, password, expires_at, scope.clone()))
+            });
+        }
+    }
+    inner
+}

@@ -1,0 +1,164 @@
+//! Pushes to Debian's `docker-registry`, and what other clients make of them.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use ark_container_core::credentials::{Password, RegistryCredentials};
+use ark_container_core::model::{RegistryHost, RepositoryPath};
+use ark_container_core::push::{ImageSource, Push, Pushed};
+use ark_container_core::testing::{MockRegistryBackend, SampleImage};
+use tempfile::TempDir;
+
+use super::{Sources, damage};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A `docker-registry` of its own on a free port.
+struct DebianRegistry {
+    process: Child,
+    host: RegistryHost,
+    folder: TempDir,
+}
+
+impl DebianRegistry {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Free a moment ago; where another takes it meanwhile, the registry fails to start.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: '{free}'}}\n",
+            folder.path().join("storage").display()
+        );
+        let file = folder.path().join("config.yml");
+        fs::write(&file, config).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while std::net::TcpStream::connect(free).is_err() {
+            assert!(started.elapsed() < DEADLINE, "docker-registry does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { process, host: free.into(), folder }
+    }
+
+    fn path() -> RepositoryPath {
+        "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo".parse().unwrap()
+    }
+
+    async fn push(&self, source: &ImageSource) -> ark_container_core::Result<Pushed> {
+        let host = self.host.clone();
+        let mut backend = MockRegistryBackend::new();
+        backend.expect_credentials().once().returning(move |scope| {
+            let password = Password::new("any".to_owned());
+            let expiry = SystemTime::now() + Duration::from_secs(60);
+            Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone()))
+        });
+        Push::new(&backend, &Self::path()).with_tag("v1".parse()?).run(source).await
+    }
+
+    /// Copies the image at the tag, with everything below it, into a folder as it is.
+    fn copy_with_skopeo(&self) -> PathBuf {
+        let folder = self.folder.path().join("copy");
+        let source = format!("docker://{}/{}:v1", self.host, Self::path());
+        skopeo(&["--src-tls-verify=false", "--all", &source, &format!("dir:{}", folder.display())]);
+        folder
+    }
+}
+
+impl Drop for DebianRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn skopeo(arguments: &[&str]) {
+    let mut copy = Command::new("skopeo");
+    copy.args(["--insecure-policy", "copy", "--quiet"]).args(arguments);
+    let output = copy.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Every part of an image is in a folder that skopeo wrote, byte for byte.
+fn assert_has(folder: &Path, image: &SampleImage) {
+    let content = |name: &str| fs::read(folder.join(name)).unwrap();
+    assert_eq!(content("manifest.json"), image.manifest());
+    for child in image.children() {
+        assert_eq!(content(&format!("{}.manifest.json", child.digest().hex())), child.manifest());
+    }
+    for (digest, blob) in image.children().iter().chain([image]).flat_map(SampleImage::blobs) {
+        assert!(content(digest.hex()) == blob, "{digest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_client_gets_back_what_was_in_the_layout() {
+    let registry = DebianRegistry::start();
+    let sources = Sources::new(SampleImage::for_two_platforms());
+    let pushed = registry.push(&sources.layout()).await.unwrap();
+    assert_eq!(pushed.blobs_sent, 6);
+    let again = registry.push(&sources.layout()).await.unwrap();
+    assert_eq!((again.blobs_sent, again.blobs_skipped), (0, 6));
+    assert_has(&registry.copy_with_skopeo(), &sources.image);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_client_gets_back_what_was_in_the_archive_that_yet_another_wrote() {
+    let registry = DebianRegistry::start();
+    let sources = Sources::new(SampleImage::new("archived"));
+    let layout = format!("oci:{}:sample", sources.path("layout").display());
+    let archive = sources.path("skopeo.tar");
+    skopeo(&[&layout, &format!("docker-archive:{}:team/tool:v1", archive.display())]);
+    // In the archive, skopeo calls it by its full name: docker.io/team/tool:v1.
+    let source = ImageSource::docker_archive(archive).with_reference("team/tool:v1");
+    let pushed = registry.push(&source).await.unwrap();
+    assert_eq!(pushed.image.reference(), &sources.image.digest().into());
+    assert_has(&registry.copy_with_skopeo(), &sources.image);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_layer_is_named_here_too() {
+    let registry = DebianRegistry::start();
+    let sources = Sources::new(SampleImage::new("fragile"));
+    damage(&sources.layer());
+    let error = registry.push(&sources.layout()).await.unwrap_err();
+    let layer = sources.layer().canonicalize().unwrap();
+    let expected = format!("{} is damaged", layer.display());
+    assert!(error.to_string().starts_with(&expected), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_pulls_what_was_pushed_and_saves_an_archive_that_can_be_pushed() {
+    let registry = DebianRegistry::start();
+    let sources = Sources::new(SampleImage::new("travelled"));
+    registry.push(&sources.layout()).await.unwrap();
+    let image = format!("{}/{}:v1", registry.host, DebianRegistry::path());
+    let archive = registry.folder.path().join("podman.tar");
+    podman(registry.folder.path(), &["pull", "--quiet", "--tls-verify=false", &image]);
+    let output = format!("--output={}", archive.display());
+    podman(registry.folder.path(), &["save", "--quiet", &output, &image]);
+
+    let source = ImageSource::docker_archive(archive);
+    let pushed = registry.push(&source.clone().with_reference(image)).await.unwrap();
+    assert!(pushed.blobs_skipped > 0, "the layer is the same");
+    let again = registry.push(&source).await.unwrap();
+    assert_eq!((again.image, again.blobs_sent), (pushed.image, 0));
+}
+
+/// Runs podman with a storage of its own.
+fn podman(folder: &Path, arguments: &[&str]) {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let mut podman = Command::new("podman");
+    podman.args(["--storage-driver=vfs", "--root", &at("root"), "--runroot", &at("run")]);
+    let output = podman.args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,191 @@
+//! Pushes to the registry of this library.
+
+use std::error::Error as _;
+
+use ark_container_core::backend::local::{LocalBackend, Registry};
+use ark_container_core::backend::{CreateOptions, Image, TagMutability};
+use ark_container_core::distribution::Client;
+use ark_container_core::model::{Access, OrganizationId, Reference, RepositoryPath, Scope, Tag};
+use ark_container_core::push::{ImageSource, Push, Pushed};
+use ark_container_core::testing::SampleImage;
+use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, ResourceKind};
+use futures_util::TryStreamExt;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::{Sources, damage};
+use ark_container_core::model::RegistryHost;
+
+/// A registry over a folder of its own, serving on a port of the moment.
+struct Local {
+    backend: LocalBackend,
+    path: RepositoryPath,
+    endpoint: RegistryHost,
+    serving: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl Local {
+    /// Serves, with a repository.
+    async fn with_repository(tag_mutability: TagMutability) -> Self {
+        let local = Self::new();
+        let options = CreateOptions::default().with_tag_mutability(tag_mutability);
+        local.backend.create_repository(&local.path, &options).await.unwrap();
+        local
+    }
+
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = LocalBackend::open(Some(folder.path())).unwrap();
+        let registry = Registry::bind(backend.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
+        let endpoint = registry.local_addr().into();
+        let serving = tokio::spawn(async {
+            registry.serve(std::future::pending()).await.unwrap();
+        });
+        let name = "test/repo".parse().unwrap();
+        let path = backend.repository_path(OrganizationId::TBD, &name).unwrap();
+        Self { backend, path, endpoint, serving, _folder: folder }
+    }
+
+    async fn push(&self, source: &ImageSource, tag: Option<&str>) -> Result<Pushed, Error> {
+        let push = Push::new(&self.backend, &self.path).with_endpoint(self.endpoint.clone());
+        match tag {
+            Some(tag) => push.with_tag(tag.parse().unwrap()).run(source).await,
+            None => push.run(source).await,
+        }
+    }
+
+    async fn images(&self) -> Vec<Image> {
+        self.backend.list_images(&self.path).try_collect().await.unwrap()
+    }
+
+    async fn client(&self) -> Client {
+        let scope = Scope::repository(self.path.clone(), Access::Pull);
+        let credentials = self.backend.credentials(&scope).await.unwrap();
+        let url = self.backend.repository_url(&self.path);
+        Client::with_endpoint(url, credentials, &self.endpoint).unwrap()
+    }
+
+    /// Every byte of an image is in the repository.
+    async fn assert_whole(&self, image: &SampleImage) {
+        let client = self.client().await;
+        for part in image.children().iter().chain([image]) {
+            let manifest = client.fetch_manifest(&part.digest().into()).await.unwrap();
+            assert_eq!(&manifest, part.root());
+            for (digest, content) in part.blobs() {
+                let stream = client.fetch_blob(&digest).await.unwrap();
+                let fetched: Vec<_> = stream.try_collect().await.unwrap();
+                assert!(fetched.concat() == content, "{digest}");
+            }
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn an_index_arrives_whole_and_is_not_sent_twice() {
+    let local = Local::with_repository(TagMutability::Mutable).await;
+    let sources = Sources::new(SampleImage::for_two_platforms());
+    let pushed = local.push(&sources.layout(), Some("v1")).await.unwrap();
+    let digest = sources.image.digest();
+    let url = local.backend.repository_url(&local.path);
+    assert_eq!(pushed.image, url.image(digest.clone()));
+    assert_eq!(pushed.tag, Some("v1".parse().unwrap()));
+    assert_eq!((pushed.blobs_sent, pushed.blobs_skipped), (6, 0));
+    assert!(pushed.bytes_sent > 300_000);
+    local.assert_whole(&sources.image).await;
+    assert_eq!(local.images().await.len(), 3);
+
+    let again = local.push(&sources.layout(), Some("v1")).await.unwrap();
+    assert_eq!((again.blobs_sent, again.bytes_sent, again.blobs_skipped), (0, 0, 6));
+    assert_eq!(again.bytes_skipped, pushed.bytes_sent);
+    let tagged = local.push(&sources.layout(), Some("v2")).await.unwrap();
+    assert_eq!(tagged.blobs_sent, 0);
+    for tag in ["v1", "v2"] {
+        let reference: Reference = tag.parse().unwrap();
+        assert_eq!(local.backend.resolve(&local.path, &reference).await.unwrap(), digest);
+    }
+}
+
+#[tokio::test]
+async fn an_archive_arrives_whole_and_shares_its_layers() {
+    let local = Local::with_repository(TagMutability::Mutable).await;
+    let build = |seed: u64| {
+        let image = SampleImage::builder().with_layer([("etc/same", "same")]);
+        Sources::new(image.with_random_layer(1 << 20).with_seed(seed).build())
+    };
+    let (first, second) = (build(1), build(2));
+    local.push(&first.archive(), Some("v1")).await.unwrap();
+    local.assert_whole(&first.image).await;
+    let pushed = local.push(&second.archive(), Some("v1")).await.unwrap();
+    assert_eq!((pushed.blobs_sent, pushed.blobs_skipped), (2, 1));
+    local.assert_whole(&second.image).await;
+    let tags: Vec<Tag> = local.client().await.tags().try_collect().await.unwrap();
+    assert_eq!(tags, ["v1".parse().unwrap()]);
+    let moved = local.backend.resolve(&local.path, &"v1".parse().unwrap()).await.unwrap();
+    assert_eq!(moved, second.image.digest());
+}
+
+#[tokio::test]
+async fn an_image_without_a_tag_is_there_by_its_digest() {
+    let local = Local::with_repository(TagMutability::Mutable).await;
+    let sources = Sources::new(SampleImage::new("untagged"));
+    let pushed = local.push(&sources.layout(), None).await.unwrap();
+    assert_eq!(pushed.tag, None);
+    let images = local.images().await;
+    assert_eq!(images.len(), 1);
+    assert!(images[0].tags.is_empty() && images[0].digest == sources.image.digest());
+}
+
+#[tokio::test]
+async fn a_missing_repository_is_told_before_anything_is_sent() {
+    let local = Local::new();
+    let sources = Sources::new(SampleImage::new("early"));
+    let error = local.push(&sources.layout(), Some("v1")).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound { kind: ResourceKind::Repository, .. }), "{error:?}");
+    assert!(!local.backend.repository_exists(&local.path).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_immutable_tag_takes_the_same_image_again_and_no_other() {
+    let local = Local::with_repository(TagMutability::Immutable).await;
+    let (first, second) =
+        (Sources::new(SampleImage::new("first")), Sources::new(SampleImage::new("second")));
+    local.push(&first.layout(), Some("v1")).await.unwrap();
+    local.push(&first.archive(), Some("v1")).await.unwrap();
+    let error = local.push(&second.layout(), Some("v1")).await.unwrap_err();
+    assert!(matches!(error, Error::Conflict { kind: ResourceKind::Image, .. }), "{error:?}");
+    let reference: Reference = "v1".parse().unwrap();
+    let unmoved = local.backend.resolve(&local.path, &reference).await.unwrap();
+    assert_eq!(unmoved, first.image.digest());
+}
+
+#[tokio::test]
+async fn a_damaged_layer_is_named_and_gets_no_tag() {
+    let local = Local::with_repository(TagMutability::Mutable).await;
+    let sources = Sources::new(SampleImage::new("fragile"));
+    damage(&sources.layer());
+    let error = local.push(&sources.layout(), Some("v1")).await.unwrap_err();
+    let layer = sources.layer().canonicalize().unwrap();
+    let expected = format!("{} is damaged: it is not sha256:", layer.display());
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    assert!(error.source().is_some());
+    assert!(local.images().await.is_empty());
+
+    damage(&sources.layer());
+    local.push(&sources.layout(), Some("v1")).await.unwrap();
+    local.assert_whole(&sources.image).await;
+}
+
+#[tokio::test]
+async fn a_login_that_only_pulls_does_not_push() {
+    let local = Local::with_repository(TagMutability::Mutable).await;
+    let error = local.client().await.start_upload().await.unwrap_err();
+    assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
+    assert!(error.to_string().contains("may not push to"), "{error}");
+}

@@ -1,0 +1,202 @@
+//! Who gets in, how far, and what those learn who do not.
+
+use std::time::Duration;
+
+use ark_container_core::RegistryBackend;
+use ark_container_core::model::{Access, Scope};
+use reqwest::{Method, StatusCode};
+
+use super::server::{OCI_MANIFEST, OURS, Server, THEIRS, all_of, answer, path, sha256};
+
+const DENIED: (StatusCode, &str) = (StatusCode::FORBIDDEN, "DENIED");
+const UNAUTHORIZED: (StatusCode, &str) = (StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
+
+#[tokio::test]
+async fn the_base_answers_whoever_has_credentials() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    for base in ["/v2/", "/v2"] {
+        let answer = client.get(base).await.expect(StatusCode::OK);
+        assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
+    }
+    client.head("/v2/").await.expect(StatusCode::OK);
+    client.post("/v2/").await.expect_error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
+}
+
+#[tokio::test]
+async fn without_a_password_there_is_a_challenge_and_nothing_else() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    for url in ["/v2/", "/v2/_catalog", "/v2/x/tags/list", &format!("/v2/{app}/tags/list")] {
+        let refused = answer(client.anonymous(Method::GET, url)).await;
+        let refused = refused.expect_error(UNAUTHORIZED.0, UNAUTHORIZED.1);
+        assert!(refused.header("www-authenticate").starts_with("Basic realm="));
+        assert!(refused.message().contains("ark-catalog-container-tool --login"));
+    }
+    let other_user =
+        client.anonymous(Method::GET, "/v2/").basic_auth("root", Some(&client.password));
+    answer(other_user).await.expect_error(UNAUTHORIZED.0, UNAUTHORIZED.1);
+    let bearer = client.anonymous(Method::GET, "/v2/").bearer_auth(&client.password);
+    answer(bearer).await.expect_error(UNAUTHORIZED.0, UNAUTHORIZED.1);
+}
+
+#[tokio::test]
+async fn expired_and_tampered_passwords_say_so() {
+    let server = Server::start().await;
+    let mut client = server.our_client().await;
+    let expired = server.backend.clone().with_token_lifetime(Duration::ZERO);
+    let expired = expired.credentials(&all_of(OURS)).await.unwrap();
+    // A token is good within the second that it ends in.
+    while std::time::SystemTime::now() < expired.expires_at + Duration::from_secs(1) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let good = std::mem::replace(&mut client.password, expired.password.expose().to_owned());
+    let url = format!("/v2/{}/tags/list", path(OURS, "app"));
+    let refused = client.get(&url).await.expect_error(UNAUTHORIZED.0, UNAUTHORIZED.1);
+    let command = format!("ark-catalog-container-tool --login app --organization {OURS}");
+    assert!(refused.message().contains("has expired"), "{}", refused.message());
+    assert!(refused.message().ends_with(&command), "{}", refused.message());
+    let mut tampered = good.into_bytes();
+    let middle = tampered.len() / 2;
+    tampered[middle] = if tampered[middle] == b'x' { b'y' } else { b'x' };
+    for password in [String::from_utf8(tampered).unwrap(), String::new(), "x".repeat(10_000)] {
+        client.password = password;
+        let refused = client.get(&url).await.expect_error(UNAUTHORIZED.0, UNAUTHORIZED.1);
+        assert!(!refused.message().contains("expired"));
+    }
+}
+
+/// Every request that there is, with the access that it needs.
+fn every_request(repository: &str) -> Vec<(Method, String, Access)> {
+    let (digest, id) = (sha256(b"x"), "0".repeat(32));
+    let url = |end: &str| format!("/v2/{repository}/{end}");
+    vec![
+        (Method::GET, url("tags/list"), Access::Pull),
+        (Method::GET, url("manifests/v1"), Access::Pull),
+        (Method::HEAD, url("manifests/v1"), Access::Pull),
+        (Method::GET, url(&format!("blobs/{digest}")), Access::Pull),
+        (Method::HEAD, url(&format!("blobs/{digest}")), Access::Pull),
+        (Method::GET, url(&format!("referrers/{digest}")), Access::Pull),
+        (Method::GET, url(&format!("blobs/uploads/{id}")), Access::Pull),
+        (Method::POST, url("blobs/uploads/"), Access::Push),
+        (Method::POST, url(&format!("blobs/uploads/?digest={digest}")), Access::Push),
+        (Method::PATCH, url(&format!("blobs/uploads/{id}")), Access::Push),
+        (Method::PUT, url(&format!("blobs/uploads/{id}?digest={digest}")), Access::Push),
+        (Method::DELETE, url(&format!("blobs/uploads/{id}")), Access::Push),
+        (Method::PUT, url("manifests/v1"), Access::Push),
+        (Method::DELETE, url("manifests/v1"), Access::Delete),
+        (Method::DELETE, url(&format!("blobs/{digest}")), Access::Delete),
+    ]
+}
+
+#[tokio::test]
+async fn outside_the_scope_every_request_is_denied_alike_whether_or_not_the_repository_exists() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let one = server.client(&Scope::repository(path(OURS, "other"), Access::Delete)).await;
+    for (client, organization) in [(&client, THEIRS), (&one, THEIRS), (&one, OURS)] {
+        let existing = every_request(&path(organization, "app").to_string());
+        let missing = every_request(&path(organization, "abc").to_string());
+        for ((method, existing, _), (_, missing, _)) in existing.into_iter().zip(missing) {
+            let body = b"x".to_vec();
+            let existing =
+                answer(client.request(method.clone(), &existing).body(body.clone())).await;
+            let missing = answer(client.request(method.clone(), &missing).body(body)).await;
+            assert_eq!(existing.status, DENIED.0, "{method}");
+            assert_eq!(missing.status, DENIED.0);
+            let text = String::from_utf8(existing.body).unwrap().replace("app", "abc");
+            assert_eq!(text, String::from_utf8(missing.body).unwrap());
+            let (mut one, mut other) = (existing.headers, missing.headers);
+            one.remove("date");
+            other.remove("date");
+            assert_eq!(one, other);
+            if method != Method::HEAD {
+                assert!(text.contains(DENIED.1));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_request_needs_its_access_and_no_more() {
+    let server = Server::start().await;
+    let app = path(OURS, "app");
+    for access in [Access::Pull, Access::Push, Access::Delete] {
+        let client = server.client(&Scope::repository(app.clone(), access)).await;
+        for (method, url, needed) in every_request(&app.to_string()) {
+            let answered = answer(client.request(method.clone(), &url).body("x")).await;
+            let denied = answered.status == StatusCode::FORBIDDEN;
+            assert_eq!(denied, needed > access, "{method} {url} with {access}: {answered:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_was_not_created_is_told_with_the_command_that_creates_it() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let missing = path(OURS, "test/repo");
+    let command =
+        format!("ark-catalog-container-tool --create-repository test/repo --organization {OURS}");
+    for (method, url, _) in every_request(&missing.to_string()) {
+        let request = client.request(method.clone(), &url).header("content-type", OCI_MANIFEST);
+        let answered = answer(request.body("{\"schemaVersion\":2}")).await;
+        assert_eq!(answered.status, StatusCode::NOT_FOUND, "{method} {url}: {answered:?}");
+        if method != Method::HEAD {
+            let answered = answered.expect_error(StatusCode::NOT_FOUND, "NAME_UNKNOWN");
+            assert!(answered.message().ends_with(&command), "{}", answered.message());
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_that_no_repository_can_have_are_invalid_after_authentication() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    for name in [
+        "app".to_owned(),
+        format!("prod/{OURS}/App"),
+        format!("prod/{OURS}/a%2Fb"),
+        format!("prod/{OURS}/%2e%2e/app"),
+        format!("prod/{OURS}/a%00"),
+        format!("prod/{}/app", OURS.to_string().to_uppercase()),
+        format!("prod/{OURS}/{}", "a".repeat(300)),
+    ] {
+        let url = format!("/v2/{name}/tags/list");
+        client.get(&url).await.expect_error(StatusCode::BAD_REQUEST, "NAME_INVALID");
+    }
+}
+
+#[tokio::test]
+async fn what_the_registry_does_not_have_is_unsupported() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    for url in ["/", "/v2/_catalog", "/v1/search", "/v2/x", "/v3/"] {
+        client.get(url).await.expect_error(StatusCode::NOT_FOUND, "UNSUPPORTED");
+    }
+    let app = path(OURS, "app");
+    for (method, end, allowed) in [
+        (Method::POST, "tags/list", "GET, HEAD"),
+        (Method::PATCH, "manifests/v1", "GET, HEAD, PUT, DELETE"),
+        (Method::PUT, "blobs/uploads/", "POST"),
+        (Method::POST, "blobs/x", "GET, HEAD, DELETE"),
+        (Method::POST, "blobs/uploads/x", "GET, PATCH, PUT, DELETE"),
+    ] {
+        let answered = answer(client.request(method, &format!("/v2/{app}/{end}"))).await;
+        let answered = answered.expect_error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
+        assert_eq!(answered.header("allow"), allowed);
+    }
+}
+
+#[tokio::test]
+async fn organizations_do_not_see_each_others_blobs() {
+    let server = Server::start().await;
+    let (ours, theirs) = (server.our_client().await, server.client(&all_of(THEIRS)).await);
+    let digest = theirs.push_blob(&path(THEIRS, "app"), b"secret").await;
+    let own = format!("/v2/{}/blobs/{digest}", path(OURS, "app"));
+    ours.get(&own).await.expect_error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN");
+    let both = Scope::organizations(Default::default(), [OURS, THEIRS], Access::Push);
+    let both = server.client(&both).await;
+    both.get(&own).await.expect_error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN");
+}

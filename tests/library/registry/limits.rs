@@ -1,0 +1,157 @@
+//! What protects the registry from clients that are slow, endless or wrong.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::server::{OURS, Server, answer, path, read_to_end, sample, sha256};
+
+#[tokio::test]
+async fn endless_headers_are_cut() {
+    let server = Server::start().await;
+    for line in ["x-many: x\r\n".to_owned(), format!("x-long: {}\r\n", "x".repeat(10_000))] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let (mut reader, mut writer) = stream.split();
+        let sending = async {
+            let _ = writer.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n").await;
+            for _ in 0..20_000 {
+                if writer.write_all(line.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let reading = async {
+            let mut start = [0; 32];
+            let _ = reader.read_exact(&mut start).await;
+            String::from_utf8_lossy(&start).into_owned()
+        };
+        let ((), start) = tokio::join!(sending, reading);
+        assert!(start.starts_with("HTTP/1.1 431 "), "{start:?}");
+    }
+    server.our_client().await.get("/v2/").await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_url_has_a_limit() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let fits = format!("/v2/{app}/tags/list?last={}", "x".repeat(8000));
+    client.get(&fits).await.expect(StatusCode::OK);
+    let long = format!("/v2/{app}/tags/list?last={}", "x".repeat(9000));
+    client.get(&long).await.expect_error(StatusCode::URI_TOO_LONG, "UNSUPPORTED");
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_refused() {
+    let server = Server::start().await;
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"\0\0\0\0\r\n\r\n",
+        b"hello\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(garbage).await.unwrap();
+        let reply = read_to_end(&mut stream).await;
+        assert!(reply.starts_with("HTTP/1.1 400 "), "{reply:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_use_is_cut() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET /v2/ HTTP/1.1\r\nhost:").await.unwrap();
+    let mut kept = client.send_part(Method::GET, "/v2/", 0, b"").await;
+    let mut start = [0; 12];
+    kept.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    let started = tokio::time::Instant::now();
+    for mut stream in [silent, slow, kept] {
+        read_to_end(&mut stream).await;
+    }
+    assert!(started.elapsed() >= Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_is_cut_and_can_go_on() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let bytes = sample(500_000);
+    let upload = client.start_upload(&path(OURS, "app")).await;
+    let half = 200_000;
+    let mut stream = client.send_part(Method::PATCH, &upload, bytes.len(), &bytes[..half]).await;
+    client.wait_for_size(&upload, half).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    let reply = read_to_end(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 408 "), "{reply}");
+    let status = client.get(&upload).await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(status.header("range"), format!("0-{}", half - 1));
+    client.chunk(&upload, half, &bytes[half..]).await.expect(StatusCode::ACCEPTED);
+    let finish = format!("{upload}?digest={}", sha256(&bytes));
+    client.put(&finish, "").await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    // More than the operating system's buffers of a connection hold.
+    let digest = client.push_blob(&app, &vec![0; 64 << 20]).await;
+    let mut stream =
+        client.send_part(Method::GET, &format!("/v2/{app}/blobs/{digest}"), 0, b"").await;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    // Once it has been cut, what is sent to it is answered by a reset.
+    let patience = std::time::Instant::now();
+    tokio::time::pause();
+    while stream.write_all(b"x").await.is_ok() {
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(patience.elapsed() < Duration::from_secs(20), "it is not cut");
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_refused_sees_the_answer_even_while_sending() {
+    let server = Server::start().await;
+    let mut client = server.our_client().await;
+    client.password = "wrong".to_owned();
+    let url = format!("/v2/{}/blobs/uploads/", path(OURS, "app"));
+    let refused = answer(client.request(Method::POST, &url).body(sample(4_000_000))).await;
+    refused.expect_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_leave_to_send_is_refused_before() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let url = format!("/v2/{}/blobs/uploads/", path(OURS, "app"));
+    let head = format!(
+        "POST {url} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\nexpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let reply = read_to_end(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 401 "), "{reply}");
+}
+
+#[tokio::test]
+async fn more_clients_than_are_served_at_once_wait_for_their_turn() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        crowd.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let late = tokio::spawn(async move { client.get("/v2/").await });
+    tokio::task::yield_now().await;
+    drop(crowd);
+    late.await.unwrap().expect(StatusCode::OK);
+}
