@@ -1,0 +1,282 @@
+//! [`Rounds`]: several users at work, a kill in the middle, a restart, a look at everything.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use super::disk;
+use super::images::Images;
+use super::model::{Effect, Model};
+use super::operation::{self, End, Operation};
+use super::random::Random;
+use super::visit::Visitor;
+use crate::sandbox::{Sandbox, Server};
+
+/// What may be created; `a`, `a/b` and `a-b` are neighbours on the disk.
+const NAMES: [&str; 6] = ["a", "a-b", "a/b", "a/b/c", "jobs/extract-video", "z"];
+const TAGS: [&str; 3] = ["v1", "v2", "latest"];
+/// How many users work at once.
+const USERS: usize = 6;
+/// Of a hundred processes of the command line, those that are to be killed.
+const KILLED: usize = 90;
+/// How the time for a kill follows the load of the machine: longer when a kill came before the end,
+/// shorter when it came after, so that three in four come before it.
+const LONGER: f64 = 1.02;
+const SHORTER: f64 = 0.94;
+
+/// What happened in all rounds.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) kills: usize,
+    pub(super) acknowledged: usize,
+    /// Operations without an answer, and those of them that had been done all the same.
+    pub(super) cut: usize,
+    pub(super) survived: usize,
+}
+
+/// How long operations take, and so within which time to kill.
+#[derive(Debug)]
+struct Typical {
+    create: Duration,
+    push: Duration,
+}
+
+impl Typical {
+    fn of(&mut self, operation: &Operation) -> &mut Duration {
+        match operation {
+            Operation::Push { .. } | Operation::Upload { .. } => &mut self.push,
+            _ => &mut self.create,
+        }
+    }
+}
+
+pub(super) struct Rounds {
+    pub(super) figures: Figures,
+    // Ends before the folder goes.
+    server: Server,
+    sandbox: Sandbox,
+    random: Random,
+    runtime: Runtime,
+    model: Model,
+    images: Images,
+    typical: Typical,
+}
+
+impl Rounds {
+    /// A registry with a few repositories and images, and the time that these took.
+    pub(super) fn start() -> Self {
+        let sandbox = Sandbox::new();
+        let server = sandbox.serve();
+        let mut random = Random::seeded();
+        let images = Images::new(&mut random);
+        let typical = Typical { create: Duration::ZERO, push: Duration::ZERO };
+        let runtime = Runtime::new().unwrap();
+        let (model, figures) = (Model::default(), Figures::default());
+        let mut rounds = Self { sandbox, figures, server, random, runtime, model, images, typical };
+        let creates = NAMES[..USERS].iter().map(|name| Operation::Create { name: (*name).into() });
+        rounds.typical.create = rounds.measure(creates.collect());
+        let pushes = (0..USERS).map(|n| Operation::Push {
+            name: NAMES[n / TAGS.len()].to_owned(),
+            tag: TAGS[n % TAGS.len()].parse().unwrap(),
+            image: rounds.images.next(&mut rounds.random, &rounds.sandbox),
+        });
+        let pushes = pushes.collect();
+        rounds.typical.push = rounds.measure(pushes);
+        rounds
+    }
+
+    /// How long it takes to do these at once.
+    fn measure(&mut self, operations: Vec<Operation>) -> Duration {
+        let started = Instant::now();
+        self.repeat(operations);
+        started.elapsed()
+    }
+
+    /// What the users are about to do. No two do contrary things to the same tag.
+    fn plan(&mut self) -> Vec<Operation> {
+        let existing = self.model.existing();
+        let missing: Vec<String> = NAMES.map(str::to_owned).into();
+        let missing: Vec<String> =
+            missing.into_iter().filter(|name| !existing.contains(name)).collect();
+        let mut taken = BTreeSet::new();
+        let mut plan = Vec::new();
+        while plan.len() < USERS {
+            let choice = self.random.below(100);
+            let planned = match choice {
+                0..30 => self.random.pick(&missing).map(|name| {
+                    // Two at once may create the same.
+                    Operation::Create { name: name.clone() }
+                }),
+                30..36 if existing.len() > 3 => {
+                    let name = self.random.pick(&existing).cloned();
+                    name.map(|name| Operation::DeleteRepository { name })
+                }
+                36..46 => self.random.pick(&existing).cloned().and_then(|name| {
+                    let tagged = self.model.repositories[&name].tagged();
+                    let (tag, digest) = self.random.pick(&tagged)?.clone();
+                    Some(Operation::DeleteImage { name, tag, digest })
+                }),
+                _ => self.random.pick(&existing).cloned().map(|name| {
+                    let tag = self.random.pick(&TAGS).unwrap().parse().unwrap();
+                    let image = self.images.next(&mut self.random, &self.sandbox);
+                    if choice < 73 {
+                        Operation::Push { name, tag, image }
+                    } else {
+                        Operation::Upload { name, tag, image }
+                    }
+                }),
+            };
+            let free = |operation: &Operation| match operation {
+                Operation::Push { name, tag, .. }
+                | Operation::Upload { name, tag, .. }
+                | Operation::DeleteImage { name, tag, .. } => {
+                    taken.insert((name.clone(), tag.clone()))
+                }
+                _ => true,
+            };
+            plan.extend(planned.filter(free));
+        }
+        plan
+    }
+
+    /// One round: the plan is carried out and cut, the server restarted, and all of it looked at.
+    pub(super) fn round(&mut self) {
+        let plan = self.plan();
+        for effect in plan.iter().flat_map(Operation::effects) {
+            self.model.begin(&effect);
+        }
+        let ends = self.carry_out(&plan);
+        self.server = self.sandbox.serve();
+        let visitor = Visitor::new(&self.sandbox, &self.server);
+        self.runtime.block_on(visitor.check(&self.sandbox, &mut self.model));
+
+        let deleted = |operation: &Operation| {
+            plan.iter().any(|other| {
+                let delete = matches!(other, Operation::DeleteRepository { .. });
+                delete && other.repository() == operation.repository()
+            })
+        };
+        let mut cut = Vec::new();
+        for (operation, end) in plan.iter().zip(ends) {
+            let follow = if end == End::Killed { LONGER } else { SHORTER };
+            let typical = self.typical.of(operation);
+            *typical = typical.mul_f64(follow);
+            match end {
+                End::Done => self.figures.acknowledged += 1,
+                End::Killed => {
+                    self.figures.cut += 1;
+                    self.figures.survived += usize::from(self.was_done(operation));
+                    if !deleted(operation) && !matches!(operation, Operation::DeleteImage { .. }) {
+                        cut.push(operation.clone());
+                    }
+                }
+                End::Failed(_) if deleted(operation) => {}
+                End::Failed(problem) => panic!("{operation:?} failed by itself: {problem}"),
+            }
+        }
+        self.repeat(cut);
+    }
+
+    /// Whether the last effect of an operation has come true.
+    fn was_done(&self, operation: &Operation) -> bool {
+        let contents = &self.model.repositories[operation.repository()];
+        match operation.effects().pop() {
+            Some(Effect::Repository { there, .. }) => contents.there.is(&there),
+            Some(Effect::Image { digest, there, .. }) => {
+                contents.images.get(&digest).is_some_and(|image| image.is(&there))
+            }
+            Some(Effect::Tag { tag, target, .. }) => {
+                contents.tags.get(&tag).is_some_and(|targets| targets.is(&target))
+            }
+            _ => false,
+        }
+    }
+
+    /// Does everything at once; the server and most processes are killed on the way.
+    fn carry_out(&mut self, plan: &[Operation]) -> Vec<End> {
+        let visitor = Arc::new(Visitor::new(&self.sandbox, &self.server));
+        let acknowledged = Mutex::new(Vec::new());
+        let acknowledge = |effects: Vec<Effect>| acknowledged.lock().unwrap().extend(effects);
+        let kills: Vec<Option<Duration>> = plan.iter().map(|one| self.kill_after(one)).collect();
+        let server_lives = self.random.moment(self.typical.push);
+        let (sandbox, runtime, server) = (&self.sandbox, &self.runtime, &mut self.server);
+        let ends: Vec<End> = thread::scope(|scope| {
+            let users: Vec<_> = plan
+                .iter()
+                .zip(&kills)
+                .map(|(operation, kill_after)| {
+                    let (visitor, acknowledge) = (Arc::clone(&visitor), &acknowledge);
+                    scope.spawn(move || match operation {
+                        Operation::Upload { name, .. } => runtime.block_on(async {
+                            let client = visitor.client(name).await;
+                            let Ok(client) = client else { return End::Killed };
+                            let step = |effect| acknowledge(vec![effect]);
+                            match operation::upload(&client, operation, step).await {
+                                Ok(()) => End::Done,
+                                Err(error) if error.is_temporary() => End::Killed,
+                                Err(error) => End::Failed(format!("{error:?}")),
+                            }
+                        }),
+                        _ => {
+                            let end = operation.run(sandbox, *kill_after);
+                            if end == End::Done {
+                                acknowledge(operation.effects());
+                            }
+                            end
+                        }
+                    })
+                })
+                .collect();
+            thread::sleep(server_lives);
+            server.kill();
+            users.into_iter().map(|user| user.join().unwrap()).collect()
+        });
+        for effect in acknowledged.into_inner().unwrap() {
+            self.model.acknowledge(&effect);
+        }
+        let processes = plan.iter().zip(&ends).filter(|(operation, end)| {
+            **end == End::Killed && !matches!(operation, Operation::Upload { .. })
+        });
+        self.figures.kills += 1 + processes.count();
+        ends
+    }
+
+    fn kill_after(&mut self, operation: &Operation) -> Option<Duration> {
+        let within = *self.typical.of(operation);
+        let moment = self.random.moment(within);
+        self.random.percent(KILLED).then_some(moment)
+    }
+
+    /// Does again, at once and undisturbed, what was cut; all of it has to succeed.
+    fn repeat(&mut self, operations: Vec<Operation>) {
+        for effect in operations.iter().flat_map(Operation::effects) {
+            self.model.begin(&effect);
+        }
+        let sandbox = &self.sandbox;
+        thread::scope(|scope| {
+            for operation in &operations {
+                scope.spawn(move || {
+                    let end = operation.run(sandbox, None);
+                    assert!(end == End::Done, "{operation:?}, again: {end:?}");
+                });
+            }
+        });
+        for effect in operations.iter().flat_map(Operation::effects) {
+            self.model.acknowledge(&effect);
+        }
+    }
+
+    /// Looks at everything once more, in the folder too, and at what a sweep leaves of it.
+    pub(super) fn end(mut self) -> Figures {
+        let visitor = Visitor::new(&self.sandbox, &self.server);
+        self.runtime.block_on(visitor.check(&self.sandbox, &mut self.model));
+        self.server.kill();
+        disk::check(&self.sandbox);
+        disk::check_sweep(&self.sandbox);
+        disk::check(&self.sandbox);
+        self.figures
+    }
+}

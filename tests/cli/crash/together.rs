@@ -1,0 +1,74 @@
+//! Many processes at once, none of them killed: nothing is lost, torn, or an error.
+
+use std::sync::Arc;
+use std::thread;
+
+use tokio::runtime::Runtime;
+
+use super::disk;
+use super::images::Images;
+use super::model::Model;
+use super::operation::{self, End, Operation};
+use super::random::Random;
+use super::visit::Visitor;
+use crate::sandbox::Sandbox;
+
+const PROCESSES: usize = 8;
+
+fn create(name: impl Into<String>) -> Operation {
+    Operation::Create { name: name.into() }
+}
+
+/// Runs all operations at once, uploads against the visitor's server.
+fn run_all(sandbox: &Sandbox, visitor: Option<&Visitor>, operations: &[Operation]) {
+    let runtime = Runtime::new().unwrap();
+    let runtime = &runtime;
+    thread::scope(|scope| {
+        for operation in operations {
+            scope.spawn(move || match (operation, visitor) {
+                (Operation::Upload { name, .. }, Some(visitor)) => runtime.block_on(async {
+                    let client = visitor.client(name).await.unwrap();
+                    operation::upload(&client, operation, |_| {}).await.unwrap();
+                }),
+                _ => assert_eq!(operation.run(sandbox, None), End::Done, "{operation:?}"),
+            });
+        }
+    });
+}
+
+#[test]
+fn processes_and_clients_at_once_lose_nothing() {
+    let sandbox = Sandbox::new();
+    let mut random = Random::seeded();
+    let mut images = Images::new(&mut random);
+    let mut model = Model::default();
+
+    // On first use, all of them find no folder.
+    let same = || std::iter::repeat_with(|| create("shared")).take(PROCESSES);
+    let first: Vec<_> = same().collect();
+    run_all(&sandbox, None, &first);
+
+    let server = sandbox.serve();
+    let visitor = Visitor::new(&sandbox, &server);
+    // Of the same names, of different ones, and of ones within each other.
+    let mut second: Vec<_> = same().collect();
+    second.extend((0..PROCESSES).map(|n| create(format!("own/{n}"))));
+    second.extend((0..PROCESSES).map(|n| create(format!("shared/{n}"))));
+    for n in 0..PROCESSES {
+        let image = images.next(&mut random, &sandbox);
+        let tag = |kind: &str| format!("{kind}-{n}").parse().unwrap();
+        let name = || "shared".to_owned();
+        // The same layers twice at once, by both ways.
+        second.push(Operation::Push { name: name(), tag: tag("push"), image: Arc::clone(&image) });
+        second.push(Operation::Upload { name: name(), tag: tag("upload"), image });
+    }
+    run_all(&sandbox, Some(&visitor), &second);
+
+    for effect in first.iter().chain(&second).flat_map(Operation::effects) {
+        model.acknowledge(&effect);
+    }
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(visitor.check(&sandbox, &mut model));
+    disk::check(&sandbox);
+    assert_eq!(disk::leftovers(&sandbox), Vec::<std::path::PathBuf>::new());
+}

@@ -1,0 +1,203 @@
+//! What a user is told when AWS refuses or fails.
+
+use ark_container_core::testing::aws::{AccessKey, Fault, User};
+use insta::assert_snapshot;
+
+use super::{Cloud, alice};
+use crate::sandbox::TBD;
+
+/// What a run is told on behalf of somebody.
+fn told_as(cloud: &Cloud, user: &User, line: &str) -> String {
+    cloud.told(&cloud.sandbox.finish(&mut cloud.command_as(user, line)))
+}
+
+fn told(cloud: &Cloud, line: &str) -> String {
+    told_as(cloud, &alice(), line)
+}
+
+#[test]
+fn an_identity_of_another_account() {
+    let bob = User::administrator("bob").with_account("111122223333");
+    let cloud = Cloud::with(|account| account.user(bob.clone()));
+    let told = |line: &str| told_as(&cloud, &bob, line);
+    assert_snapshot!(told("--list-repositories"), @r"
+    exit 2
+    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
+    ");
+    assert_snapshot!(told(&format!("--create-repository a --organization {TBD}")), @r"
+    exit 2
+    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
+    ");
+    assert_snapshot!(told(&format!("--login a --organization {TBD}")), @r"
+    exit 2
+    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
+    ");
+    assert_snapshot!(told(&format!("--list-images a --organization {TBD}")), @r"
+    exit 2
+    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
+    ");
+}
+
+#[test]
+fn credentials_that_have_expired() {
+    let cloud = Cloud::new();
+    cloud.aws.inject(Fault::expired_token());
+    assert_snapshot!(told(&cloud, "--list-repositories"), @r"
+    exit 3
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the AWS session has expired; get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN): ExpiredTokenException: The security token included in the request is expired (AWS request REQUEST)
+      help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    ");
+    assert_snapshot!(told(&cloud, &format!("--login a --organization {TBD}")), @r"
+    exit 3
+    error: not authenticated: cannot get a login for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the AWS session has expired; get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN): ExpiredTokenException: The security token included in the request is expired (AWS request REQUEST)
+      help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    ");
+}
+
+#[test]
+fn an_access_key_that_is_wrong() {
+    let cloud = Cloud::new();
+    let nobody = User::new("nobody");
+    assert_snapshot!(told_as(&cloud, &nobody, "--list-repositories"), @r"
+    exit 3
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS does not take the credentials of the environment (AWS_ACCESS_KEY_ID): UnrecognizedClientException: The security token included in the request is invalid. (AWS request REQUEST)
+      help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    ");
+    let id = alice().access_key().id.clone();
+    let guess = alice().with_access_key(AccessKey::new(id, "guess"));
+    assert_snapshot!(told_as(&cloud, &guess, "--list-repositories"), @r"
+    exit 3
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS does not take the credentials of the environment (AWS_ACCESS_KEY_ID): InvalidSignatureException: The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details. (AWS request REQUEST)
+      help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    ");
+}
+
+#[test]
+fn an_action_that_is_not_permitted() {
+    let bob = User::new("bob");
+    let cloud = Cloud::with(|account| account.user(bob.clone()));
+    let told = |line: &str| told_as(&cloud, &bob, line);
+    assert_snapshot!(told("--list-repositories"), @r"
+    exit 4
+    error: arn:aws:iam::095412845506:user/bob may not ecr:DescribeRepositories arn:aws:ecr:us-east-1:095412845506:repository/*, because no identity-based policy allows the ecr:DescribeRepositories action (AWS request REQUEST)
+      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+    ");
+    assert_snapshot!(told(&format!("--create-repository a --organization {TBD}")), @r"
+    exit 4
+    error: arn:aws:iam::095412845506:user/bob may not ecr:CreateRepository arn:aws:ecr:us-east-1:095412845506:repository/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a, because no identity-based policy allows the ecr:CreateRepository action (AWS request REQUEST)
+      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+    ");
+    assert_snapshot!(told(&format!("--login a --organization {TBD}")), @r"
+    exit 4
+    error: arn:aws:iam::095412845506:user/bob may not ecr:GetAuthorizationToken *, because no identity-based policy allows the ecr:GetAuthorizationToken action (AWS request REQUEST)
+      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+    ");
+}
+
+#[test]
+fn a_role_that_may_not_be_assumed() {
+    let bob = User::new("bob").with_account("111122223333");
+    let cloud = Cloud::with(|account| account.user(bob.clone()));
+    let login = format!("--login a --organization {TBD}");
+    let mut command = cloud.command_as(&bob, &login);
+    command.env("ARK_ROLE_ARN", "arn:aws:iam::095412845506:role/ark-registry");
+    assert_snapshot!(cloud.told(&cloud.sandbox.finish(&mut command)), @r"
+    exit 4
+    error: arn:aws:iam::111122223333:user/bob may not sts:AssumeRole arn:aws:iam::095412845506:role/ark-registry (AWS request REQUEST)
+      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+    ");
+}
+
+#[test]
+fn repositories_and_images_that_are_missing() {
+    let cloud = Cloud::new();
+    assert_snapshot!(told(&cloud, &format!("--list-images a --organization {TBD}")), @r"
+    exit 5
+    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a does not exist
+      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+    cloud.sandbox.write_image("sample", "hello");
+    let push = format!("--push a:v1 --from oci:sample --organization {TBD}");
+    assert_snapshot!(told(&cloud, &push).replace(&cloud.host(), "HOST"), @r"
+    exit 5
+    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a does not exist
+      help: create it: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+    cloud.create(&["a"]);
+    assert_snapshot!(told(&cloud, &format!("--delete-image a:v1 --organization {TBD}")), @r"
+    exit 5
+    error: image 095412845506.dkr.ecr.us-east-1.amazonaws.com/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1 does not exist
+      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+}
+
+#[test]
+fn a_tag_that_does_not_move() {
+    let cloud = Cloud::new();
+    cloud.printed(&format!("--create-repository a --immutable-tags --organization {TBD}"));
+    for (folder, content) in [("first", "one"), ("second", "two")] {
+        cloud.sandbox.write_image(folder, content);
+    }
+    let push = |folder: &str| format!("--push a:v1 --from oci:{folder} --organization {TBD}");
+    cloud.printed(&push("first"));
+    cloud.printed(&push("first"));
+    assert_snapshot!(told(&cloud, &push("second")).replace(&cloud.host(), "HOST"), @r"
+    exit 6
+    error: image HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1 cannot be changed: the tags of this repository stay where they were first put
+      help: push it under another tag: ark-catalog-container-tool --push a:TAG --from oci:second --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+}
+
+#[test]
+fn aws_that_throttles_longer_than_it_is_asked() {
+    let cloud = Cloud::new();
+    cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories"));
+    let mut list = cloud.command("--list-repositories");
+    let run = cloud.sandbox.finish(list.env("AWS_MAX_ATTEMPTS", "1"));
+    assert_snapshot!(cloud.told(&run), @r"
+    exit 7
+    error: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: ThrottlingException: Rate exceeded (AWS request REQUEST)
+      help: try again in a while
+    ");
+    assert_eq!(cloud.aws.count("ecr:DescribeRepositories"), 1);
+}
+
+#[test]
+fn aws_that_does_what_it_was_told_and_does_not_answer() {
+    let cloud = Cloud::new();
+    cloud.aws.inject(Fault::lost_answer().on("ecr:CreateRepository").times(1));
+    let url = cloud.printed(&format!("--create-repository a --organization {TBD}"));
+    assert_eq!(url.trim_end(), cloud.image("a"));
+}
+
+#[test]
+fn a_lifecycle_policy_that_is_put_by_the_same_command_again() {
+    let cloud = Cloud::new();
+    let policy = r#"{"rules": [{"rulePriority": 1, "selection": {"tagStatus": "untagged",
+        "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14},
+        "action": {"type": "expire"}}]}"#;
+    cloud.sandbox.write("policy.json", policy);
+    let create =
+        format!("--create-repository a --lifecycle-policy policy.json --organization {TBD}");
+    cloud.aws.inject(Fault::error("ServerException", "try later").on("ecr:PutLifecyclePolicy"));
+    assert_snapshot!(told(&cloud, &create).replace(&cloud.host(), "HOST"), @r"
+    exit 7
+    error: the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a exists as asked for, but without its lifecycle policy; the same request again puts it there: cannot put the lifecycle policy on prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: ServerException: try later (AWS request REQUEST)
+      help: try again in a while
+    ");
+    cloud.aws.clear_faults();
+    cloud.printed(&create);
+    cloud.aws.forget_calls();
+    cloud.printed(&create);
+    assert_eq!(cloud.aws.count("ecr:PutLifecyclePolicy"), 0);
+}
+
+#[test]
+fn a_clock_that_is_wrong_by_an_hour() {
+    let cloud = Cloud::new();
+    cloud.aws.set_clock_ahead(3600);
+    cloud.create(&["a"]);
+    // The first answer tells the time, and the second request has it.
+    let errors: Vec<_> = cloud.aws.calls().into_iter().take(2).map(|call| call.error).collect();
+    assert_eq!(errors, [Some("InvalidSignatureException".to_owned()), None]);
+}

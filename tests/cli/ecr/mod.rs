@@ -1,0 +1,145 @@
+//! AWS ECR, played by the project's own fake of AWS in the test's process.
+
+mod agreement;
+mod clients;
+mod denials;
+mod failures;
+mod large;
+mod logins;
+mod refusals;
+
+use std::process::Command;
+use std::time::Duration;
+
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::testing::aws::{FakeAws, FakeAwsBuilder, Role, User};
+use tokio::runtime::Runtime;
+
+use crate::sandbox::{Run, Sandbox, TBD};
+
+/// The role that narrows passwords.
+const ROLE: &str = "ark-registry";
+
+/// AWS, and a home whose registry is the account's.
+struct Cloud {
+    // Dropped in this order: what AWS runs on outlives it, and the home outlives both.
+    aws: FakeAws,
+    _runtime: Runtime,
+    sandbox: Sandbox,
+}
+
+impl Cloud {
+    /// An account with the role [`ROLE`], and an administrator, on whose behalf the program runs.
+    fn new() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    /// The same with more in the account.
+    fn with(more: impl FnOnce(FakeAwsBuilder) -> FakeAwsBuilder) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let sandbox = Sandbox::new();
+        let aws = runtime.block_on(async {
+            let store = LocalBackend::open(Some(&sandbox.path("aws"))).unwrap();
+            let builder = FakeAws::builder(store).user(alice()).role(role());
+            more(builder).start().await.unwrap()
+        });
+        Self { aws, _runtime: runtime, sandbox }
+    }
+
+    /// The host that the repositories' URLs have, which is where the registry listens.
+    fn host(&self) -> String {
+        self.aws.registry_host().to_string()
+    }
+
+    /// What a client calls something of a repository of an organization, such as `a/b:v1`.
+    fn image_of(&self, organization: &str, name: &str) -> String {
+        format!("{}/prod/{organization}/{name}", self.host())
+    }
+
+    fn image(&self, name: &str) -> String {
+        self.image_of(TBD, name)
+    }
+
+    /// The program on behalf of a user.
+    fn command_as(&self, user: &User, line: &str) -> Command {
+        let mut command = self.sandbox.command(line);
+        command
+            .env("ARK_REGISTRY", format!("ecr://{}/prod", self.aws.host()))
+            .envs(self.aws.environment(user.access_key()));
+        command
+    }
+
+    fn command(&self, line: &str) -> Command {
+        self.command_as(&alice(), line)
+    }
+
+    /// The same with the role that narrows.
+    fn narrowed_command(&self, line: &str) -> Command {
+        let mut command = self.command(line);
+        command
+            .env("ARK_ROLE_ARN", format!("arn:aws:iam::{}:role/{ROLE}", self.aws.host().account()));
+        command
+    }
+
+    fn run(&self, line: &str) -> Run {
+        self.sandbox.finish(&mut self.command(line))
+    }
+
+    /// Runs the program, which must succeed, and returns what it printed.
+    fn printed(&self, line: &str) -> String {
+        printed(&self.sandbox, &mut self.command(line))
+    }
+
+    /// Creates repositories of [`TBD`].
+    fn create(&self, names: &[&str]) {
+        for name in names {
+            self.printed(&format!("--create-repository {name} --organization {TBD}"));
+        }
+    }
+
+    /// What a failed run told, without what differs from run to run.
+    fn told(&self, run: &Run) -> String {
+        assert_eq!(run.stdout, "", "{run:?}");
+        let mut text = format!("exit {}\n{}", run.code, run.stderr);
+        text = text.replace(&self.aws.endpoint_url(), "http://AWS");
+        for call in self.aws.calls() {
+            text = text.replace(&call.request_id, "REQUEST");
+        }
+        text
+    }
+}
+
+/// Runs a command, which must succeed, and returns what it printed.
+fn printed(sandbox: &Sandbox, command: &mut Command) -> String {
+    let run = sandbox.finish(command);
+    assert_eq!(run.code, 0, "{run:?}");
+    run.stdout
+}
+
+/// Who may do everything in the account.
+fn alice() -> User {
+    User::administrator("alice")
+}
+
+/// A role that the account's users may assume for as long as a password is good, and that may do
+/// everything with repositories.
+fn role() -> Role {
+    Role::new(ROLE)
+        .with_max_session(Duration::from_secs(12 * 60 * 60))
+        .with_trust_policy(
+            r#"{
+                "Version": "2012-10-17",
+                "Statement": {
+                    "Effect": "Allow",
+                    "Principal": {"AWS": "arn:aws:iam::095412845506:root"},
+                    "Action": ["sts:AssumeRole", "sts:TagSession"]
+                }
+            }"#,
+        )
+        .with_policy(
+            r#"{
+                "Version": "2012-10-17",
+                "Statement": {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}
+            }"#,
+        )
+}

@@ -1,0 +1,18 @@
+//! Every error that a user can make: what they are told, and the exit code.
+
+mod arguments;
+mod conflicts;
+mod ecr;
+mod missing;
+mod permission;
+mod settings;
+mod sources;
+mod system;
+
+use crate::sandbox::Run;
+
+/// What a failed run told: its exit code and standard error, after nothing on standard output.
+fn told(run: &Run) -> String {
+    assert_eq!(run.stdout, "", "{run:?}");
+    format!("exit {}\n{}", run.code, run.stderr)
+}

@@ -1,0 +1,219 @@
+//! What goes wrong with AWS ECR before AWS is reached.
+
+use std::net::TcpListener;
+
+use insta::assert_snapshot;
+
+use super::told;
+use crate::sandbox::{Sandbox, TBD};
+
+const REGISTRY: &str = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod";
+
+/// What a run on the registry is told, with these variables and no others.
+fn with(variables: &[(&str, &str)], line: &str) -> String {
+    in_sandbox(&Sandbox::new(), variables, line)
+}
+
+fn in_sandbox(sandbox: &Sandbox, variables: &[(&str, &str)], line: &str) -> String {
+    let mut command = sandbox.command(&format!("--quiet {line}"));
+    command.env("ARK_REGISTRY", REGISTRY).env("AWS_EC2_METADATA_DISABLED", "true");
+    told(&sandbox.finish(command.envs(variables.iter().copied())))
+}
+
+#[test]
+fn hosts_that_are_no_registry_of_an_account() {
+    let list = |host: &str| with(&[], &format!("--list-repositories --registry ecr://{host}"));
+    assert_snapshot!(list("registry.example/prod"), @r#"
+    exit 2
+    error: --registry: "registry.example" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com), wrong at character 1
+      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+    "#);
+    assert_snapshot!(list("95412845506.dkr.ecr.us-east-1.amazonaws.com/prod"), @r#"
+    exit 2
+    error: --registry: "95412845506.dkr.ecr.us-east-1.amazonaws.com" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com), wrong at character 12
+      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+    "#);
+    assert_snapshot!(list("095412845506.dkr.ecr.cn-north-1.amazonaws.com/prod"), @r#"
+    exit 2
+    error: --registry: "095412845506.dkr.ecr.cn-north-1.amazonaws.com" is not a valid ECR host: a host in cn-north-1 ends with amazonaws.com.cn: wrong at character 33
+      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+    "#);
+}
+
+#[test]
+fn a_region_that_is_not_the_registrys() {
+    assert_snapshot!(with(&[], "--list-repositories --region eu-west-1"), @"
+    exit 2
+    error: --region eu-west-1: the registry 095412845506.dkr.ecr.us-east-1.amazonaws.com is in us-east-1
+      help: leave --region out, or name that region's registry with --registry
+    ");
+}
+
+#[test]
+fn options_for_aws_where_there_is_none() {
+    let local = |option| with(&[], &format!("--list-repositories --registry local: {option}"));
+    assert_snapshot!(local("--region us-east-1"), @"
+    exit 2
+    error: --region: local: is not in AWS
+      help: choose the registry too: --registry ecr://ACCOUNT.dkr.ecr.REGION.amazonaws.com
+    ");
+    assert_snapshot!(local("--profile builds"), @"
+    exit 2
+    error: --profile: local: is not in AWS
+      help: choose the registry too: --registry ecr://ACCOUNT.dkr.ecr.REGION.amazonaws.com
+    ");
+}
+
+#[test]
+fn settings_for_aws() {
+    let sandbox = Sandbox::new();
+    sandbox.write("config/ark/container.toml", "[ecr]\nrole = \"x\"\n");
+    assert_snapshot!(in_sandbox(&sandbox, &[], "--whoami"), @"
+    exit 2
+    error: ~/config/ark/container.toml:2:1: unknown field `role`, expected one of `profile`, `role_arn`, `require_scoped`
+    ");
+    assert_snapshot!(with(&[("ARK_REQUIRE_SCOPED", "yes")], "--whoami"), @r#"
+    exit 2
+    error: ARK_REQUIRE_SCOPED: "yes" is neither true nor false
+    "#);
+}
+
+#[test]
+fn roles_that_are_none() {
+    let login = format!("--login a --organization {TBD}");
+    assert_snapshot!(with(&[("ARK_ROLE_ARN", "ark-registry")], &login), @r#"
+    exit 2
+    error: ARK_ROLE_ARN: "ark-registry" is not a valid ARN of a role: it does not have the form (arn:<partition>:iam::<account>:role/<name>)
+      help: as arn:aws:iam::123456789012:role/NAME
+    "#);
+    let sandbox = Sandbox::new();
+    let role = "[ecr]\nrole_arn = \"arn:aws:iam::095412845506:user/alice\"\n";
+    sandbox.write("config/ark/container.toml", role);
+    assert_snapshot!(in_sandbox(&sandbox, &[], &login), @r#"
+    exit 2
+    error: ~/config/ark/container.toml:2:12: "arn:aws:iam::095412845506:user/alice" is not a valid ARN of a role: it is no role (arn:<partition>:iam::<account>:role/<name>)
+    "#);
+}
+
+#[test]
+fn narrow_passwords_are_required_and_nothing_narrows_them() {
+    let login = format!("--login a --organization {TBD}");
+    assert_snapshot!(with(&[("ARK_REQUIRE_SCOPED", "true")], &login), @"
+    exit 2
+    error: credentials that reach repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:pull,push only need an IAM role to be narrowed under; set role_arn for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod, or allow wider ones with require_scoped = false
+    ");
+}
+
+#[test]
+fn a_principal_that_is_chosen() {
+    assert_snapshot!(with(&[("ARK_PRINCIPAL", "robot:nightly")], "--whoami"), @"
+    exit 2
+    error: ARK_PRINCIPAL: it is for registries of this machine only
+      help: unset ARK_PRINCIPAL; on ecr: AWS knows who asks
+    ");
+}
+
+#[test]
+fn a_registry_that_aws_serves() {
+    assert_snapshot!(with(&[], "--serve"), @"
+    exit 2
+    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is no folder of this machine
+      help: AWS serves it; for a registry on this machine: --registry local:
+    ");
+}
+
+#[test]
+fn no_credentials() {
+    for line in [
+        format!("--login a --organization {TBD}"),
+        "--list-repositories".to_owned(),
+        format!("--create-repository a --organization {TBD}"),
+        "--whoami".to_owned(),
+    ] {
+        assert!(with(&[], &line).starts_with("exit 3\n"), "{line}: {}", with(&[], &line));
+    }
+    assert_snapshot!(with(&[], "--list-repositories"), @r#"
+    exit 3
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: there are no AWS credentials in the environment (AWS_ACCESS_KEY_ID), the profile, a web identity (AWS_WEB_IDENTITY_TOKEN_FILE), the roles of a container and of a machine; for the profile "default", run `aws configure --profile default` or run `aws sso login --profile default`, or choose another profile: no credentials found in chain. Attempted: Environment: the credential provider was not enabled: environment variable not set; Profile: the credential provider was not enabled; WebIdentityToken: the credential provider was not enabled: $AWS_WEB_IDENTITY_TOKEN_FILE was not set; EcsContainer: the credential provider was not enabled: ECS provider not configured; Ec2InstanceMetadata: the credential provider was not enabled: IMDS disabled by AWS_EC2_METADATA_DISABLED env var set to `true`
+      help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    "#);
+}
+
+#[test]
+fn a_profile_that_is_not_there() {
+    assert_snapshot!(with(&[], "--list-repositories --profile builds"), @r#"
+    exit 3
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the profile "builds" of the AWS configuration does not exist or gives no credentials: run `aws configure --profile builds` or run `aws sso login --profile builds`, or choose another profile
+      help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    "#);
+}
+
+#[test]
+fn an_endpoint_where_nobody_listens() {
+    // A port that was free a moment ago.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let endpoint = format!("http://{free}");
+    let variables = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "example"),
+        ("AWS_MAX_ATTEMPTS", "1"),
+    ];
+    let list = with(&variables, "--list-repositories").replace(&free, "127.0.0.1:PORT");
+    assert_snapshot!(list, @"
+    exit 7
+    error: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: its AWS endpoint cannot be reached: io error: client error (Connect): tcp connect error: Connection refused (os error 111)
+      help: try again in a while
+    ");
+    let login = with(&variables, &format!("--login a --organization {TBD}"));
+    assert_snapshot!(login.replace(&free, "127.0.0.1:PORT"), @"
+    exit 7
+    error: cannot get a login for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: its AWS endpoint cannot be reached: io error: client error (Connect): tcp connect error: Connection refused (os error 111)
+      help: try again in a while
+    ");
+}
+
+#[test]
+fn what_only_aws_has() {
+    let create = |option: &str| {
+        let line = "--create-repository a --registry local: --organization";
+        with(&[], &format!("{line} {TBD} {option}"))
+    };
+    assert_snapshot!(create("--encryption kms"), @"
+    exit 2
+    error: a local registry has no encryption
+    ");
+    assert_snapshot!(create("--scan-on-push"), @"
+    exit 2
+    error: a local registry has no scan on push
+    ");
+    let sandbox = Sandbox::new();
+    sandbox.write("policy.json", "{}");
+    let line = format!("--create-repository a --registry local: --organization {TBD}");
+    let line = format!("{line} --lifecycle-policy policy.json");
+    assert_snapshot!(in_sandbox(&sandbox, &[], &line), @"
+    exit 2
+    error: a local registry has no lifecycle policies
+    ");
+}
+
+#[test]
+fn options_of_creation_that_are_wrong() {
+    let create =
+        |option: &str| with(&[], &format!("--create-repository a --organization {TBD} {option}"));
+    assert_snapshot!(create("--encryption rot13"), @"
+    exit 2
+    error: invalid value 'rot13' for '--encryption <HOW>': expected aes256, kms or kms:KEY
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(create("--except-tags a/b"), @r#"
+    exit 2
+    error: --except-tags: "a/b" is not a valid tag filter: '/' is not allowed at character 2
+      help: as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'
+    "#);
+    assert_snapshot!(create("--lifecycle-policy none.json"), @"
+    exit 5
+    error: --lifecycle-policy: file none.json does not exist
+    ");
+}

@@ -1,0 +1,70 @@
+//! What is asked for and does not exist.
+
+use insta::assert_snapshot;
+
+use super::told;
+use crate::sandbox::{Sandbox, TBD};
+
+fn on(sandbox: &Sandbox, line: &str) -> String {
+    told(&sandbox.run(&format!("--quiet {line} --organization {TBD}")))
+}
+
+#[test]
+fn missing_repository() {
+    let sandbox = Sandbox::new();
+    assert_snapshot!(on(&sandbox, "--login test/repo"), @"
+    exit 5
+    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
+      help: create it: ark-catalog-container-tool --create-repository test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+    sandbox.write_image("image", "hello");
+    assert_snapshot!(on(&sandbox, "--push test/repo:v1 --from oci:image"), @"
+    exit 5
+    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
+      help: create it: ark-catalog-container-tool --create-repository test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+    assert_snapshot!(on(&sandbox, "--list-images test/repo"), @"
+    exit 5
+    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
+      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+    assert_snapshot!(on(&sandbox, "--delete-repository test/repo"), @"
+    exit 5
+    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
+      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+    assert_snapshot!(on(&sandbox, "--delete-image test/repo:v1"), @"
+    exit 5
+    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
+      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+}
+
+#[test]
+fn the_next_command_keeps_the_registry_that_was_typed() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command("--quiet --login test/repo --organization");
+    command.args([TBD, "--registry", "local:my folder"]);
+    assert_snapshot!(told(&sandbox.finish(&mut command)), @"
+    exit 5
+    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
+      help: create it: ark-catalog-container-tool --create-repository test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --registry 'local:my folder'
+    ");
+}
+
+#[test]
+fn missing_image() {
+    let sandbox = Sandbox::new();
+    sandbox.printed(&format!("--create-repository test/repo --organization {TBD}"));
+    assert_snapshot!(on(&sandbox, "--delete-image test/repo:v1"), @"
+    exit 5
+    error: image prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo:v1 does not exist
+      help: see what there is: ark-catalog-container-tool --list-images test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+    let digest = format!("sha256:{}", "0".repeat(64));
+    assert_snapshot!(on(&sandbox, &format!("--delete-image test/repo@{digest}")), @"
+    exit 5
+    error: image prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo@sha256:0000000000000000000000000000000000000000000000000000000000000000 does not exist
+      help: see what there is: ark-catalog-container-tool --list-images test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+}

@@ -1,0 +1,97 @@
+//! What one may not do.
+
+use insta::assert_snapshot;
+
+use super::told;
+use crate::sandbox::{OTHER, Sandbox, TBD};
+
+fn by(sandbox: &Sandbox, principal: &str, line: &str) -> String {
+    told(&sandbox.run_as(principal, &format!("--quiet {line}")))
+}
+
+#[test]
+fn creation_by_others() {
+    let sandbox = Sandbox::with_memberships();
+    let create = format!("--create-repository test/repo --organization {TBD}");
+    assert_snapshot!(by(&sandbox, "user:bob", &create), @"
+    exit 4
+    error: user:bob may not create prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+    ");
+    assert_snapshot!(by(&sandbox, "robot:nightly", &create), @"
+    exit 4
+    error: robot:nightly may not create prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+    ");
+    let global =
+        "--create-repository test/repo --organization 77777777-7777-4777-7777-777777777777";
+    assert_snapshot!(by(&sandbox, "user:alice", global), @"
+    exit 4
+    error: user:alice may not create prod/77777777-7777-4777-7777-777777777777/test/repo
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+    ");
+}
+
+#[test]
+fn deletion_by_others_than_administrators() {
+    let sandbox = Sandbox::with_memberships();
+    let create = format!("--create-repository test/repo --organization {TBD}");
+    assert_eq!(sandbox.run_as("user:alice", &create).code, 0);
+    let delete = format!("--delete-repository test/repo --organization {TBD}");
+    assert_snapshot!(by(&sandbox, "user:alice", &delete), @"
+    exit 4
+    error: user:alice may not delete prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+    ");
+    let delete_image = format!("--delete-image test/repo:v1 --organization {TBD}");
+    assert_snapshot!(by(&sandbox, "user:alice", &delete_image), @"
+    exit 4
+    error: user:alice may not delete images of prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+    ");
+    assert_eq!(sandbox.run_as("user:carol", &delete).code, 0);
+}
+
+#[test]
+fn push_and_login_beyond_ones_rights() {
+    let sandbox = Sandbox::with_memberships();
+    let create = format!("--create-repository test/repo --organization {TBD}");
+    assert_eq!(sandbox.run_as("user:alice", &create).code, 0);
+    sandbox.write_image("image", "hello");
+    let push = format!("--push test/repo:v1 --from oci:image --organization {TBD}");
+    assert_snapshot!(by(&sandbox, "robot:nightly", &push), @"
+    exit 4
+    error: robot:nightly may not push to prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+    ");
+    let login = format!("--login test/repo --organization {TBD}");
+    assert_snapshot!(by(&sandbox, "robot:nightly", &format!("{login} --access push")), @"
+    exit 4
+    error: robot:nightly may not push to prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+    ");
+    assert_snapshot!(by(&sandbox, "user:alice", &format!("{login} --access delete")), @"
+    exit 4
+    error: user:alice may not delete images of prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+    ");
+}
+
+#[test]
+fn another_organization_answers_alike_whether_or_not_a_repository_exists() {
+    let sandbox = Sandbox::with_memberships();
+    let create = format!("--create-repository there --organization {OTHER}");
+    assert_eq!(sandbox.run_as("user:bob", &create).code, 0);
+    for line in ["--login", "--list-images", "--create-repository", "--delete-repository"] {
+        let answer = |name: &str| {
+            by(&sandbox, "user:alice", &format!("{line} {name} --organization {OTHER}"))
+        };
+        assert_eq!(answer("there"), answer("absent").replace("absent", "there"), "{line}");
+    }
+    let list = format!("--list-repositories --organization {OTHER}");
+    assert_snapshot!(by(&sandbox, "user:alice", &list), @"
+    exit 4
+    error: user:alice may not list the repositories of organization 11111111-2222-3333-4444-555555555555
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+    ");
+}

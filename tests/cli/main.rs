@@ -1,0 +1,22 @@
+//! The suites that run the command line as its users do: a process, its arguments, its output.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails in a test is to fail it")]
+
+mod clients;
+mod component;
+mod crash;
+mod curl;
+mod document;
+mod ecr;
+mod errors;
+mod isolation;
+mod memory;
+mod output;
+#[path = "../python_component.rs"]
+mod python_component;
+mod quickstart;
+mod resume;
+mod sandbox;
+mod scale;
+mod served;
+mod tools;

@@ -1,0 +1,75 @@
+//! README's first command, and the commands that it tells a newcomer to type next.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::sandbox::{BINARY, Sandbox, TBD};
+
+/// The first command of README.md, in the home of a sandbox.
+fn quickstart(sandbox: &Sandbox) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["run", "--quiet", "--example", "quickstart"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .env_remove("ARK_REGISTRY")
+        .env_remove("ARK_PRINCIPAL")
+        .env("XDG_DATA_HOME", sandbox.path("data"))
+        .stdin(Stdio::null());
+    let run = sandbox.finish(&mut command);
+    assert_eq!(run.code, 0, "{run:?}");
+    run.stdout
+}
+
+/// What it says to type next, without the first, which builds the program.
+fn commands(printed: &str) -> Vec<&str> {
+    let (_, next) = printed.split_once("What to type next:\n").unwrap();
+    let mut lines = next.lines().map(str::trim_start);
+    let build = "cargo build --release -p ark-container-cli && PATH=$PWD/target/release:$PATH";
+    assert_eq!(lines.next(), Some(build));
+    lines.collect()
+}
+
+#[test]
+fn the_quickstart_works_more_than_once() {
+    let sandbox = Sandbox::new();
+    let url = format!("127.0.0.1:5050/prod/{TBD}/quickstart/hello");
+    let (first, second) = (quickstart(&sandbox), quickstart(&sandbox));
+    let pushed = |output: &str| {
+        let line = output.lines().find(|line| line.starts_with("pushed ")).unwrap().to_owned();
+        line.split_once(" (").map(|(image, bytes)| (image.to_owned(), bytes.to_owned())).unwrap()
+    };
+    assert!(pushed(&first).0.contains(&format!("{url}@sha256:")), "{first}");
+    assert_eq!(pushed(&first).0, pushed(&second).0);
+    assert_eq!(pushed(&second).1, "0 bytes)", "it was there already");
+    assert!(commands(&first).contains(&"ark-catalog-container-tool --serve &"), "{first}");
+    assert!(sandbox.printed("--list-repositories").ends_with(&format!("{TBD} {url}\n")));
+}
+
+#[test]
+fn what_the_quickstart_says_to_type_next_works() {
+    let sandbox = Sandbox::new();
+    // It says to serve only where nothing serves yet; here a port of its own is served.
+    let server = sandbox.serve();
+    let printed = quickstart(&sandbox);
+    let host = server.line().trim_end();
+    let folder = Path::new(BINARY).parent().unwrap().to_str().unwrap();
+    let mut outputs = Vec::new();
+    for typed in commands(&printed) {
+        // skopeo stands in for docker, which needs a daemon.
+        let line = typed
+            .replace("docker login", "skopeo login --tls-verify=false")
+            .replace("docker pull ", "skopeo inspect --tls-verify=false docker://");
+        let mut bash = sandbox.shell(&line);
+        let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
+        bash.env("PATH", path).env("REGISTRY_AUTH_FILE", sandbox.path("auth.json"));
+        let run = sandbox.finish(&mut bash);
+        assert_eq!(run.code, 0, "{line}: {run:?}");
+        outputs.push(run.stdout);
+    }
+    let [listed, images, login, pulled] = &outputs[..] else { panic!("{outputs:?}") };
+    assert!(listed.contains(&format!("{host}/prod/{TBD}/quickstart/hello")), "{listed}");
+    assert!(images.contains("v1"), "{images}");
+    assert_eq!(login, "Login Succeeded!\n");
+    let digest = images.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
+    assert!(pulled.contains(digest), "{pulled}");
+}

@@ -1,0 +1,150 @@
+//! Uploads that are cut off half way, by the client's end or the server's, and go on.
+
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ark_container_core::distribution::Manifest;
+
+use crate::curl::{Answer, Curl};
+use crate::sandbox::{Sandbox, TBD};
+use crate::served::Served;
+
+const SIZE: usize = 8_000_000;
+/// The first chunk: it never arrives as a whole.
+const CHUNK: usize = 5_000_000;
+/// Bytes a second: the chunk takes two seconds, and is cut off in the middle.
+const RATE: &str = "2500000";
+
+/// A blob that is uploaded in chunks.
+struct Blob {
+    content: Vec<u8>,
+    digest: String,
+}
+
+impl Blob {
+    fn new() -> Self {
+        let content: Vec<u8> = (0..SIZE as u32 / 4).flat_map(u32::to_le_bytes).collect();
+        let digest = Manifest::new("", content.clone()).digest.to_string();
+        Self { content, digest }
+    }
+
+    /// Starts to send the first chunk, slowly.
+    fn send_slowly(&self, sandbox: &Sandbox, curl: &Curl, location: &str) -> Child {
+        let chunk = sandbox.write("first", &self.content[..CHUNK]);
+        let range = format!("Content-Range: 0-{}", CHUNK - 1);
+        let data = format!("@{}", chunk.display());
+        curl.start(
+            "PATCH",
+            location,
+            &[("header", &range), ("limit-rate", RATE), ("data-binary", &data)],
+        )
+    }
+
+    /// Sends the rest from `start` as the last chunk, with the digest.
+    fn send_rest(&self, sandbox: &Sandbox, curl: &Curl, location: &str, start: usize) -> Answer {
+        let rest = sandbox.write("rest", &self.content[start..]);
+        let range = format!("Content-Range: {start}-{}", SIZE - 1);
+        let data = format!("@{}", rest.display());
+        let end = format!("{location}?digest={}", self.digest);
+        curl.send("PUT", &end, &[("header", &range), ("data-binary", &data)])
+    }
+
+    /// The upload goes on from where the registry says that it is, and ends as the blob.
+    fn goes_on(&self, sandbox: &Sandbox, curl: &Curl, location: &str) {
+        // One who goes on from elsewhere is told where the upload is.
+        let wrong = self.send_rest(sandbox, curl, location, CHUNK);
+        assert_eq!(wrong.status, 416, "{wrong:?}");
+        let status = curl.send("GET", location, &[]);
+        assert_eq!(status.status, 204, "{status:?}");
+        assert_eq!(wrong.header("range"), status.header("range"));
+        let start = stored(&status);
+        assert!(0 < start && start < CHUNK, "{start} of {CHUNK}");
+
+        let done = self.send_rest(sandbox, curl, location, start);
+        assert_eq!(done.status, 201, "{done:?}");
+        assert_eq!(done.header("docker-content-digest"), Some(self.digest.as_str()));
+        let pulled = curl.send("GET", done.header("location").unwrap(), &[]);
+        assert!(pulled.body == self.content, "it is whole");
+        assert_eq!(curl.send("GET", location, &[]).status, 404, "the upload is no more");
+    }
+}
+
+#[test]
+fn a_client_that_is_killed_goes_on() {
+    let served = Served::with_repositories(&["a/b"]);
+    let curl = served.curl("a/b", "push");
+    let blob = Blob::new();
+    let location = start(&curl);
+    let mut client = blob.send_slowly(&served.sandbox, &curl, &location);
+    wait_until_stored(&curl, &location, &mut client);
+    client.kill().unwrap();
+    client.wait().unwrap();
+    blob.goes_on(&served.sandbox, &curl, &location);
+}
+
+#[test]
+fn a_client_goes_on_with_the_server_that_follows_a_killed_one() {
+    let Served { server, sandbox } = Served::with_repositories(&["a/b"]);
+    let login = format!("--login a/b --organization {TBD}");
+    let password = sandbox.printed(&login);
+    let password = Some(password.trim_end());
+    let blob = Blob::new();
+    let curl = Curl::new(server.host(), password);
+    let location = start(&curl);
+    let mut client = blob.send_slowly(&sandbox, &curl, &location);
+    wait_until_stored(&curl, &location, &mut client);
+    assert_eq!(server.end_by("-KILL").0, None);
+    assert!(!client.wait().unwrap().success());
+
+    let server = sandbox.serve();
+    blob.goes_on(&sandbox, &Curl::new(server.host(), password), &location);
+}
+
+#[test]
+fn an_upload_that_runs_when_the_server_is_told_to_end_is_finished_or_goes_on() {
+    for signal in ["-TERM", "-INT"] {
+        let Served { server, sandbox } = Served::with_repositories(&["a/b"]);
+        let password = sandbox.printed(&format!("--login a/b --organization {TBD}"));
+        let password = Some(password.trim_end());
+        let blob = Blob::new();
+        let curl = Curl::new(server.host(), password);
+        let location = start(&curl);
+        let mut client = blob.send_slowly(&sandbox, &curl, &location);
+        wait_until_stored(&curl, &location, &mut client);
+        // The chunk takes a second more, and running requests have eight.
+        assert_eq!(server.end_by(signal), (Some(0), String::new()));
+        assert_eq!(Answer::to(client).status, 202);
+
+        let server = sandbox.serve();
+        let curl = Curl::new(server.host(), password);
+        assert_eq!(stored(&curl.send("GET", &location, &[])), CHUNK);
+        assert_eq!(blob.send_rest(&sandbox, &curl, &location, CHUNK).status, 201);
+        let path = format!("/v2/prod/{TBD}/a/b/blobs/{}", blob.digest);
+        assert!(curl.send("GET", &path, &[]).body == blob.content);
+    }
+}
+
+/// Starts an upload, and returns the path of its URL.
+fn start(curl: &Curl) -> String {
+    let started = curl.send("POST", &format!("/v2/prod/{TBD}/a/b/blobs/uploads/"), &[]);
+    assert_eq!(started.status, 202, "{started:?}");
+    started.header("location").unwrap().to_owned()
+}
+
+/// How many bytes of an upload the registry says that it has.
+fn stored(answer: &Answer) -> usize {
+    let last = answer.header("range").unwrap().strip_prefix("0-").unwrap();
+    last.parse::<usize>().unwrap() + 1
+}
+
+/// Waits until some of the chunk is on the disk, while the client is still sending it.
+fn wait_until_stored(curl: &Curl, location: &str, client: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while stored(&curl.send("GET", location, &[])) < 500_000 {
+        assert!(client.try_wait().unwrap().is_none(), "it is still sending");
+        assert!(Instant::now() < deadline, "nothing is stored");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(client.try_wait().unwrap().is_none(), "it is still sending");
+}

@@ -1,0 +1,216 @@
+//! A home of its own for each test, and the program run in it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use ark_container_core::testing::SampleImage;
+use tempfile::TempDir;
+
+/// The organization of the document.
+pub(crate) const TBD: &str = "2ea25035-6aa4-42fb-9955-92288ea1b972";
+/// An organization that the principals of [`MEMBERSHIPS`] do not belong to.
+pub(crate) const OTHER: &str = "11111111-2222-3333-4444-555555555555";
+
+/// The program.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_ark-catalog-container-tool");
+
+/// A user, an administrator and a robot of [`TBD`]; [`OTHER`] has members of its own.
+pub(crate) const MEMBERSHIPS: &str = r#"
+[[organization]]
+id = "2ea25035-6aa4-42fb-9955-92288ea1b972"
+members = ["user:alice", "robot:nightly"]
+administrators = ["user:carol"]
+
+[[organization]]
+id = "11111111-2222-3333-4444-555555555555"
+members = ["user:bob"]
+"#;
+
+/// A home folder without any setting, and what the program is run with in it.
+pub(crate) struct Sandbox {
+    folder: TempDir,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Sandbox {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A home whose registry has [`MEMBERSHIPS`].
+    pub(crate) fn with_memberships() -> Self {
+        let sandbox = Self::new();
+        sandbox.write("data/ark/registry/memberships.toml", MEMBERSHIPS);
+        sandbox
+    }
+
+    pub(crate) fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    /// Writes a file, with the folders above it.
+    pub(crate) fn write(&self, below: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(below);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// The program with an environment of its own, to be run in the home folder.
+    pub(crate) fn command(&self, line: &str) -> Command {
+        let mut command = self.at_home(BINARY);
+        command.args(line.split_whitespace());
+        command
+    }
+
+    /// A line that bash runs, where the program would be run, until its first failure.
+    pub(crate) fn shell(&self, line: &str) -> Command {
+        let mut command = self.at_home("bash");
+        command.args(["-o", "pipefail", "-c", line]);
+        command
+    }
+
+    fn at_home(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_DATA_HOME", self.path("data"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program; `line` is split at spaces.
+    pub(crate) fn run(&self, line: &str) -> Run {
+        self.finish(&mut self.command(line))
+    }
+
+    /// Runs the program on behalf of a principal.
+    pub(crate) fn run_as(&self, principal: &str, line: &str) -> Run {
+        self.finish(self.command(line).env("ARK_PRINCIPAL", principal))
+    }
+
+    /// Runs the program, which must succeed, and returns what it printed.
+    pub(crate) fn printed(&self, line: &str) -> String {
+        let run = self.run(line);
+        assert_eq!(run.code, 0, "{line}: {run:?}");
+        run.stdout
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn finish(&self, command: &mut Command) -> Run {
+        self.finish_into(command, Stdio::piped())
+    }
+
+    /// Runs a command to its end, its results going to `stdout`.
+    pub(crate) fn finish_into(&self, command: &mut Command, stdout: impl Into<Stdio>) -> Run {
+        let process = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        let output = process.wait_with_output().unwrap();
+        Run {
+            code: output.status.code().expect("it ended by itself, not by a signal"),
+            stdout: self.redacted(&output.stdout),
+            stderr: self.redacted(&output.stderr),
+        }
+    }
+
+    /// Writes an OCI layout with one image, whose only layer holds `content`.
+    pub(crate) fn write_image(&self, below: &str, content: &str) {
+        let image = SampleImage::new(content);
+        image.write_oci_layout(&self.path(below), None).unwrap();
+    }
+
+    /// Creates a repository of [`TBD`] and pushes a small image to it, `NAME:TAG`.
+    pub(crate) fn push(&self, image: &str) -> String {
+        let (name, _) = image.split_once(':').unwrap();
+        self.printed(&format!("--create-repository {name} --organization {TBD}"));
+        self.write_image("pushed", "hello");
+        self.printed(&format!("--push {image} --from oci:pushed --organization {TBD}"))
+    }
+
+    /// What a person at a terminal is told while the results of a run go to a file.
+    ///
+    /// `script` lends the terminal; it is part of util-linux.
+    pub(crate) fn told_at_terminal(&self, line: &str) -> String {
+        let mut script = self.at_home("script");
+        script.args(["-qec", &format!("{BINARY} {line} > results"), "/dev/null"]);
+        let run = self.finish(&mut script);
+        assert_eq!(run.code, 0, "{run:?}");
+        run.stdout.replace("\r\n", "\n")
+    }
+
+    /// Starts `--serve` on a free port and waits until it is ready.
+    pub(crate) fn serve(&self) -> Server {
+        self.serve_with("")
+    }
+
+    /// The same with further options.
+    pub(crate) fn serve_with(&self, options: &str) -> Server {
+        let mut command = self.command(&format!("--serve --listen 127.0.0.1:0 {options}"));
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        Server { process, stdout, line }
+    }
+
+    fn redacted(&self, bytes: &[u8]) -> String {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        text.replace(self.folder.path().to_str().unwrap(), "~")
+    }
+}
+
+/// A process that serves the registry; killed when it is dropped.
+pub(crate) struct Server {
+    process: Child,
+    stdout: BufReader<ChildStdout>,
+    line: String,
+}
+
+impl Server {
+    /// The line that it printed when it was ready.
+    pub(crate) fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// Where it listens: that line is its address and nothing else.
+    pub(crate) fn host(&self) -> &str {
+        self.line.trim_end()
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends a signal, waits for the end, and returns the exit code and what else it printed.
+    pub(crate) fn end_by(mut self, signal: &str) -> (Option<i32>, String) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (self.process.wait().unwrap().code(), rest)
+    }
+
+    /// Ends it as the system does that has no more memory: at once, wherever it is.
+    pub(crate) fn kill(&mut self) {
+        // It fails only where the process has ended, and then there is nothing to do.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
