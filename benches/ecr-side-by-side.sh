@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# The command line next to the AWS command line and a bare aws-sdk-ecr program (benches/bare_ecr.rs), in
+# one run: a listing and a login on moto; then, on this project's own fake of AWS, a login from the
+# cache and listings of an account with 100,000 repositories. Prints medians and CPU time, and fails where a
+# limit is passed.
+#   benches/ecr-side-by-side.sh [RUNS=100]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+runs=${1:-100}
+# Where tests/run installs what is written in Python.
+PATH="$PWD/target/test-components/venv/bin:$PATH"
+
+missing() { echo "missing: $1; $2" >&2; exit 1; }
+command -v hyperfine >/dev/null || missing hyperfine "apt-get install -y hyperfine"
+command -v jq >/dev/null || missing jq "apt-get install -y jq"
+command -v curl >/dev/null || missing curl "apt-get install -y curl"
+[[ -x /usr/bin/time ]] || missing /usr/bin/time "apt-get install -y time"
+command -v moto_server >/dev/null || missing moto_server "pip install -r tests/python-components.txt"
+command -v aws >/dev/null || missing aws "pip install -r tests/python-components.txt"
+
+cargo build --quiet --release -p ark-container-cli
+cargo build --quiet --release -p ark-container-benches --example bare-ecr --example fake-aws
+tool=target/release/ark-catalog-container-tool
+bare=target/release/examples/bare-ecr
+fake=target/release/examples/fake-aws
+
+work=$(mktemp -d)
+pids=()
+trap 'kill "${pids[@]}" ${FAKE_PID:-} 2>/dev/null; wait; rm -rf "$work"' EXIT
+
+# Nothing of this machine's own settings, and keys that no account knows.
+organization=2ea25035-6aa4-42fb-9955-92288ea1b972
+export ARK_REGISTRY=ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod ARK_ORGANIZATION=$organization
+export XDG_CONFIG_HOME="$work/config" XDG_CACHE_HOME="$work/cache"
+export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
+export AWS_ACCESS_KEY_ID=AKIAEXAMPLE AWS_SECRET_ACCESS_KEY=example AWS_PAGER=
+export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
+
+free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
+until_answers() { for _ in $(seq 200); do curl -so /dev/null "$1" && return; sleep 0.05; done; echo "no answer: $1" >&2; exit 1; }
+
+port=$(free_port)
+moto_server -H 127.0.0.1 -p "$port" >"$work/moto.log" 2>&1 & pids+=($!)
+export AWS_ENDPOINT_URL="http://127.0.0.1:$port"
+until_answers "$AWS_ENDPOINT_URL"
+for number in $(seq 10); do "$tool" --create-repository "bench/$number" >/dev/null; done
+
+# measure NAME RUNS COMMAND…: the median of the wall clock and the mean CPU time, in milliseconds.
+measure() {
+  local name=$1 count=$2; shift 2
+  hyperfine -N --style none --warmup 3 --runs "$count" --export-json "$work/result.json" "$*" >/dev/null
+  jq -r '.results[0] | "\(.median * 1000) \((.user + .system) * 1000)"' "$work/result.json" >"$work/$name"
+}
+# side_by_side WHAT OURS BARE AWS
+failed=0
+side_by_side() {
+  measure ours "$runs" "$2"
+  measure bare "$runs" "$3"
+  measure aws 10 "$4"
+  awk -v what="$1" '
+    FILENAME ~ /ours$/ { ours = $1; ours_cpu = $2 }
+    FILENAME ~ /bare$/ { bare = $1; bare_cpu = $2 }
+    FILENAME ~ /aws$/  { aws = $1; aws_cpu = $2 }
+    END {
+      format = "%-18s %10s %10s %10s %12s %12s\n"
+      printf format, what, "ours", "bare SDK", "aws", "ours/bare", "aws/ours"
+      printf "%-18s %7.1f ms %7.1f ms %7.1f ms %12.2f %12.1f\n", "  wall, median", ours, bare, aws, ours/bare, aws/ours
+      printf "%-18s %7.1f ms %7.1f ms %7.1f ms %12.2f %12.1f\n", "  CPU, mean", ours_cpu, bare_cpu, aws_cpu, ours_cpu/bare_cpu, aws_cpu/ours_cpu
+      exit !(ours / bare < 1.2 && aws / ours >= 20)
+    }' "$work/ours" "$work/bare" "$work/aws" || { echo "  over the limit: under 1.2 bare, at least 20 times faster than aws" >&2; failed=1; }
+}
+side_by_side "list-repositories" "$tool --quiet --list-repositories" "$bare list" "aws ecr describe-repositories"
+# moto's passwords expired in 2015, so each login is one that the cache does not have.
+side_by_side "login" "$tool --quiet --login bench/1" "$bare login" "aws ecr get-login-password"
+
+# Our own fake: 100,000 repositories, 100 of them the organization's.
+coproc FAKE { exec "$fake" 100000 100; }
+exec 3<&"${FAKE[0]}" 4>&"${FAKE[1]}"
+while read -r line <&3 && [[ -n "$line" ]]; do export "${line?}"; done
+calls() { local count; echo >&4; read -r count <&3; echo "$count"; }
+"$tool" --quiet --login bench/1 >/dev/null
+measure cached "$runs" "$tool --quiet --login bench/1"
+awk '{ printf "%-30s %6.2f ms wall, median; %.2f ms CPU, mean\n", "cached login", $1, $2; exit !($2 < 5) }' \
+  "$work/cached" || { echo "  over the limit of 5 ms of CPU" >&2; failed=1; }
+
+# listing WHAT CALLS ROWS OPTIONS…: of so many rows no more are read, and so many calls are allowed.
+listing() {
+  local what=$1 most_calls=$2 rows=$3 seconds kibibytes count; shift 3
+  calls >/dev/null
+  /usr/bin/time -f '%e %M' -o "$work/time" "$tool" --quiet --list-repositories "$@" | head -n $((rows + 1)) >"$work/rows"
+  read -r seconds kibibytes <"$work/time"
+  count=$(calls)
+  printf '%-30s %6.2f s %4d MiB %8d rows %4d calls\n' "$what" "$seconds" $((kibibytes / 1024)) $(($(wc -l <"$work/rows") - 1)) "$count"
+  ((kibibytes < 32 * 1024 && count <= most_calls && $(wc -l <"$work/rows") == rows + 1)) ||
+    { echo "  over the limit: 32 MiB, $most_calls calls; or not $rows rows" >&2; failed=1; }
+}
+echo "an account with 100,000 repositories, 100 of them the organization's"
+listing "  by the index" 3 100 --organization $organization
+listing "  by the scan" 100 100 --organization $organization --all-pages
+listing "  all of them" 100 100000
+listing "  the first of all" 2 1
+exit $failed

@@ -1,0 +1,71 @@
+//! A backend that answers at once, so that only what is around it is measured.
+
+use std::fmt;
+
+use ark_container_core::backend::{CreateOptions, DeleteOptions, Image, Repository};
+use ark_container_core::credentials::RegistryCredentials;
+use ark_container_core::model::{
+    Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Stage,
+};
+use ark_container_core::{RegistryBackend, Result};
+use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+/// Has every repository, and no images.
+#[derive(Debug)]
+pub(crate) struct Instant;
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("instant")
+    }
+}
+
+fn described(path: &RepositoryPath) -> Repository {
+    Repository::new(RepositoryUrl::new(Instant.host(), path.clone()))
+}
+
+#[async_trait]
+impl RegistryBackend for Instant {
+    fn host(&self) -> RegistryHost {
+        "registry.example".parse().unwrap()
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::default()
+    }
+
+    fn list_repositories(&self, _: &Organizations) -> BoxStream<'static, Result<Repository>> {
+        stream::empty().boxed()
+    }
+
+    async fn create_repository(
+        &self,
+        path: &RepositoryPath,
+        _: &CreateOptions,
+    ) -> Result<Repository> {
+        Ok(described(path))
+    }
+
+    async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
+        Ok(described(path))
+    }
+
+    async fn delete_repository(&self, _: &RepositoryPath, _: &DeleteOptions) -> Result<()> {
+        Ok(())
+    }
+
+    fn list_images(&self, _: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
+        stream::empty().boxed()
+    }
+
+    async fn delete_image(&self, _: &RepositoryPath, _: &Reference) -> Result<()> {
+        Ok(())
+    }
+
+    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+        let password = ark_container_core::credentials::Password::new(String::new());
+        let now = std::time::SystemTime::now();
+        Ok(RegistryCredentials::new(self.host(), password, now, scope.clone()))
+    }
+}
