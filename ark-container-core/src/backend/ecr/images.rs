@@ -3,10 +3,10 @@
 use std::time::SystemTime;
 
 use aws_sdk_ecr::types::{ImageDetail, ImageFailureCode, ImageIdentifier};
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures_util::stream::BoxStream;
 
 use super::backend::EcrBackend;
-use super::list::Pages;
+use super::pages::{self, Pages};
 use crate::backend::Image;
 use crate::error::{BoxError, Error, ResourceKind, Result};
 use crate::model::{Reference, RepositoryPath, RepositoryUrl};
@@ -18,16 +18,13 @@ const PAGE: i32 = 1000;
 
 /// The images of a repository, page by page.
 pub(super) fn list(backend: EcrBackend, path: RepositoryPath) -> BoxStream<'static, Result<Image>> {
-    let pages = stream::try_unfold(Some(Pages::default()), move |pages| {
+    pages::listing(move |mut pages| {
         let (backend, path) = (backend.clone(), path.clone());
         async move {
-            let Some(mut pages) = pages else { return Ok(None) };
             let images = page(&backend, &path, &mut pages).await?;
-            let more = pages.token().is_some().then_some(pages);
-            Ok::<_, Error>(Some((stream::iter(images.into_iter().map(Ok)), more)))
+            Ok(Some((images, pages)))
         }
-    });
-    pages.try_flatten().boxed()
+    })
 }
 
 async fn page(

@@ -8,7 +8,8 @@ use aws_sdk_resourcegroupstagging::types::TagFilter;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::backend::EcrBackend;
-use super::list::{self, Pages};
+use super::list;
+use super::pages::{self, Pages};
 use crate::backend::Repository;
 use crate::error::{Error, Result};
 use crate::model::{OrganizationId, RepositoryPath};
@@ -71,19 +72,15 @@ impl Listing {
         self: Arc<Self>,
         organization: OrganizationId,
     ) -> BoxStream<'static, Result<Repository>> {
-        let pages = stream::try_unfold(Some(Pages::default()), move |pages| {
+        pages::listing(move |mut pages| {
             let listing = Arc::clone(&self);
             async move {
-                let Some(mut pages) = pages else { return Ok(None) };
                 let Some(paths) = listing.page(organization, &mut pages).await? else {
                     return Ok(None);
                 };
-                let rows = listing.backend.describe_several(paths).await?;
-                let more = pages.token().is_some().then_some(pages);
-                Ok::<_, Error>(Some((stream::iter(rows.into_iter().map(Ok)), more)))
+                Ok(Some((listing.backend.describe_several(paths).await?, pages)))
             }
-        });
-        pages.try_flatten().boxed()
+        })
     }
 
     /// One page of the index; `None` where the scan is to be asked instead.

@@ -12,6 +12,7 @@ mod errors;
 mod images;
 mod index;
 mod list;
+mod pages;
 mod quota;
 mod refusal;
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use futures_util::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
 use super::super::scripted::{ACCOUNT, Answer, Scripted};

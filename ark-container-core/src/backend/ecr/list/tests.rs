@@ -7,6 +7,7 @@ use serde_json::json;
 use super::super::scripted::{Answer, Asked, Scripted, described};
 use super::*;
 use crate::backend::RegistryBackend;
+use crate::error::Error;
 use crate::model::OrganizationId;
 
 const ORGANIZATION: &str = "2ea25035-6aa4-42fb-9955-92288ea1b972";
