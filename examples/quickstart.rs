@@ -26,7 +26,7 @@ const ORGANIZATION: OrganizationId = OrganizationId::TBD;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let local = open()?;
     let guarded = Permissioned::new(local.clone(), Arc::new(StandardPolicy), principal(&local)?);
-    println!("{} uses {guarded}", guarded.principal());
+    println!("{} uses {guarded}", guarded.principal().await?);
 
     let path = guarded.repository_path(ORGANIZATION, &"quickstart/hello".parse()?)?;
     let repository = guarded.create_repository(&path, &CreateOptions::default()).await?;

@@ -94,7 +94,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     }
     let access = match args.access {
         Some(level) => level.into(),
-        None => widest(&connection, &target, context),
+        None => widest(&connection, &target, context).await?,
     };
     let scope = Scope::repository(target.path.clone(), access);
     let credentials = connection.backend.credentials(&scope).await.map_err(explain)?;
@@ -135,12 +135,16 @@ fn is_narrowed(credentials: &RegistryCredentials) -> bool {
 }
 
 /// Push where the principal may, else pull: what most logins are for.
-fn widest(connection: &Connection, target: &Target, context: &Context) -> Access {
-    let principal = connection.backend.principal();
+async fn widest(
+    connection: &Connection,
+    target: &Target,
+    context: &Context,
+) -> ark_container_core::Result<Access> {
+    let principal = connection.backend.principal().await?;
     let organization = target.path.organization();
-    if connection.policy.decide(principal, Action::Push, organization).is_allowed() {
-        return Access::Push;
+    if connection.policy.decide(&principal, Action::Push, organization)?.is_allowed() {
+        return Ok(Access::Push);
     }
     context.output.note(&format!("the password is for pull only: {principal} may not push here"));
-    Access::Pull
+    Ok(Access::Pull)
 }

@@ -73,7 +73,7 @@ enum Wall {
 
 pub(crate) async fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
     let connection = context.connect()?;
-    let principal = connection.backend.principal();
+    let principal = connection.backend.principal().await?;
     let (served_at, aws) = match &connection.place {
         Place::Local(local) => (local.served_at(), None),
         Place::Ecr(ecr) => (None, Some(aws(ecr, context).await?)),
@@ -91,7 +91,7 @@ pub(crate) async fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
     let report = Report {
         principal: principal.to_string(),
         kind: principal.kind().to_string(),
-        organizations: memberships(principal),
+        organizations: memberships(&principal),
         memberships_file: connection.memberships.map(|path| path.display().to_string()),
         registry: connection.backend.to_string(),
         host: connection.backend.host().to_string(),

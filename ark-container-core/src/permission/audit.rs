@@ -18,7 +18,7 @@ pub(super) fn record(
     action: Action,
     organization: &str,
     repository: Option<&RepositoryPath>,
-    decision: Decision,
+    decision: &Decision,
 ) {
     tracing::info!(
         target: AUDIT_TARGET,

@@ -8,4 +8,4 @@ mod policy;
 pub use action::Action;
 pub use audit::AUDIT_TARGET;
 pub use permissioned::Permissioned;
-pub use policy::{Decision, Policy, StandardPolicy};
+pub use policy::{Decision, Policy, PolicyFn, StandardPolicy, policy_fn};

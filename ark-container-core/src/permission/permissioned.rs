@@ -1,5 +1,6 @@
 //! [`Permissioned`]: a backend that asks a policy first.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::{Action, Decision, Policy, audit};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
-use crate::identity::Principal;
+use crate::identity::{IdentitySource, Principal};
 use crate::model::{
     Access, OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, Scope,
     ScopeTarget, Stage,
@@ -43,58 +44,95 @@ use crate::model::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Permissioned<B> {
-    inner: B,
+    inner: Arc<B>,
+    policy: Arc<dyn Policy>,
+    identity: Arc<dyn IdentitySource>,
+}
+
+impl<B: RegistryBackend> Permissioned<B> {
+    /// Guards `inner` for whoever `identity` says is asking: a [`Principal`], or a source of one.
+    pub fn new(inner: B, policy: Arc<dyn Policy>, identity: impl IdentitySource) -> Self {
+        Self { inner: Arc::new(inner), policy, identity: Arc::new(identity) }
+    }
+
+    /// The same backend and policy for another principal, such as the one of a service's request.
+    ///
+    /// It is as cheap as a clone: the backend is shared.
+    pub fn for_principal(&self, principal: impl Into<Arc<Principal>>) -> Self {
+        Self { identity: Arc::new(principal.into()), ..self.clone() }
+    }
+
+    /// Whom it works for now.
+    ///
+    /// # Errors
+    /// Those of the [`IdentitySource`].
+    pub async fn principal(&self) -> Result<Arc<Principal>> {
+        self.identity.principal().await
+    }
+
+    /// Who asks now, and the policy that decides about them.
+    async fn request(&self) -> Result<Request> {
+        Ok(Request { policy: Arc::clone(&self.policy), principal: self.principal().await? })
+    }
+
+    /// What a listing yields once it is known who asks.
+    fn listing<T: Send + 'static>(
+        &self,
+        list: impl FnOnce(Request) -> BoxStream<'static, Result<T>> + Send + 'static,
+    ) -> BoxStream<'static, Result<T>> {
+        let (policy, identity) = (Arc::clone(&self.policy), Arc::clone(&self.identity));
+        let listed = async move {
+            identity.principal().await.map(|principal| list(Request { policy, principal }))
+        };
+        stream::once(listed).try_flatten().boxed()
+    }
+}
+
+impl<B> Clone for Permissioned<B> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            policy: Arc::clone(&self.policy),
+            identity: Arc::clone(&self.identity),
+        }
+    }
+}
+
+/// One call: who makes it, and the policy that decides about it.
+#[derive(Debug)]
+struct Request {
     policy: Arc<dyn Policy>,
     principal: Arc<Principal>,
 }
 
-impl<B: RegistryBackend> Permissioned<B> {
-    /// Guards `inner` for `principal`.
-    pub fn new(inner: B, policy: Arc<dyn Policy>, principal: Principal) -> Self {
-        Self { inner, policy, principal: Arc::new(principal) }
-    }
-
-    /// The same backend and policy for another principal. It costs a clone of the backend, so put an
-    /// `Arc` inside where there are many principals.
-    pub fn for_principal(&self, principal: Principal) -> Self
-    where
-        B: Clone,
-    {
-        Self::new(self.inner.clone(), Arc::clone(&self.policy), principal)
-    }
-
-    /// Whom it works for.
-    pub fn principal(&self) -> &Principal {
-        &self.principal
-    }
-
+impl Request {
     /// Decides about an organization, or about one of its repositories, and reports it.
     fn decide(
         &self,
         action: Action,
         organization: OrganizationId,
         repository: Option<&RepositoryPath>,
-    ) -> Decision {
-        let decision = self.policy.decide(&self.principal, action, organization);
-        audit::record(&self.principal, action, &organization.to_string(), repository, decision);
-        decision
+    ) -> Result<Decision> {
+        let decision = self.policy.decide(&self.principal, action, organization)?;
+        audit::record(&self.principal, action, &organization.to_string(), repository, &decision);
+        Ok(decision)
     }
 
     fn check_repository(&self, action: Action, path: &RepositoryPath) -> Result<()> {
-        let decision = self.decide(action, path.organization(), Some(path));
-        self.enforce(decision, action, path)
+        let decision = self.decide(action, path.organization(), Some(path))?;
+        self.enforce(&decision, action, path)
     }
 
     fn check_organization(&self, action: Action, organization: OrganizationId) -> Result<()> {
-        let decision = self.decide(action, organization, None);
-        self.enforce(decision, action, format_args!("organization {organization}"))
+        let decision = self.decide(action, organization, None)?;
+        self.enforce(&decision, action, format_args!("organization {organization}"))
     }
 
     fn enforce(
         &self,
-        decision: Decision,
+        decision: &Decision,
         action: Action,
         resource: impl fmt::Display,
     ) -> Result<()> {
@@ -120,12 +158,46 @@ impl<B: RegistryBackend> Permissioned<B> {
         let Organizations::Only(mut own) = self.principal.organizations() else {
             // Which organizations there are is known only as their repositories come.
             let decision = Decision::allow("member-of-every-organization");
-            audit::record(&self.principal, action, "*", None, decision);
+            audit::record(&self.principal, action, "*", None, &decision);
             return Ok(Organizations::All);
         };
         own.insert(OrganizationId::GLOBAL);
-        own.retain(|organization| self.decide(action, *organization, None).is_allowed());
-        Ok(Organizations::Only(own))
+        let mut listed = BTreeSet::new();
+        for organization in own {
+            if self.decide(action, organization, None)?.is_allowed() {
+                listed.insert(organization);
+            }
+        }
+        Ok(Organizations::Only(listed))
+    }
+
+    /// Whether a repository that the backend inside listed may be shown.
+    fn shows(&self, repository: &Repository, listed: &Organizations) -> Result<bool> {
+        let organization = repository.url.path().organization();
+        if !listed.contains(organization) {
+            return Ok(false);
+        }
+        let action = Action::ListRepositories;
+        Ok(self.policy.decide(&self.principal, action, organization)?.is_allowed())
+    }
+
+    /// Checks everything that credentials of this scope open.
+    fn check_scope(&self, scope: &Scope) -> Result<()> {
+        // Without an organization there is nothing to decide about, so nothing may be allowed.
+        if scope.organization_ids().is_empty() {
+            return Err(Error::invalid("the scope of the credentials names no organization"));
+        }
+        for action in opened_by(scope.access()) {
+            match scope.target() {
+                ScopeTarget::Repository(path) => self.check_repository(*action, path)?,
+                ScopeTarget::Organizations(_, organizations) => {
+                    for organization in organizations {
+                        self.check_organization(*action, *organization)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -144,20 +216,21 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         &self,
         organizations: &Organizations,
     ) -> BoxStream<'static, Result<Repository>> {
-        let listed = match self.listed(organizations) {
-            Ok(listed) if listed == Organizations::none() => return stream::empty().boxed(),
-            Ok(listed) => listed,
-            Err(denied) => return stream::iter([Err(denied)]).boxed(),
-        };
-        let repositories = self.inner.list_repositories(&listed);
-        let (policy, principal) = (Arc::clone(&self.policy), Arc::clone(&self.principal));
-        let allowed = move |repository: &Repository| {
-            let organization = repository.url.path().organization();
-            let decide = || policy.decide(&principal, Action::ListRepositories, organization);
-            listed.contains(organization) && decide().is_allowed()
-        };
-        // The backend inside is not trusted to have left out what was not asked for.
-        repositories.try_filter(move |repository| std::future::ready(allowed(repository))).boxed()
+        let (inner, asked) = (Arc::clone(&self.inner), organizations.clone());
+        self.listing(move |request| {
+            let listed = match request.listed(&asked) {
+                Ok(listed) if listed == Organizations::none() => return stream::empty().boxed(),
+                Ok(listed) => listed,
+                Err(denied) => return stream::iter([Err(denied)]).boxed(),
+            };
+            let repositories = inner.list_repositories(&listed);
+            // The backend inside is not trusted to have left out what was not asked for.
+            let shown = move |repository: Repository| {
+                let shows = request.shows(&repository, &listed);
+                std::future::ready(shows.map(|shows| shows.then_some(repository)))
+            };
+            repositories.try_filter_map(shown).boxed()
+        })
     }
 
     async fn create_repository(
@@ -165,12 +238,12 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         path: &RepositoryPath,
         options: &CreateOptions,
     ) -> Result<Repository> {
-        self.check_repository(Action::CreateRepository, path)?;
+        self.request().await?.check_repository(Action::CreateRepository, path)?;
         self.inner.create_repository(path, options).await
     }
 
     async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
-        self.check_repository(Action::DescribeRepository, path)?;
+        self.request().await?.check_repository(Action::DescribeRepository, path)?;
         self.inner.describe_repository(path).await
     }
 
@@ -179,37 +252,25 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         path: &RepositoryPath,
         options: &DeleteOptions,
     ) -> Result<()> {
-        self.check_repository(Action::DeleteRepository, path)?;
+        self.request().await?.check_repository(Action::DeleteRepository, path)?;
         self.inner.delete_repository(path, options).await
     }
 
     fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
-        match self.check_repository(Action::ListImages, path) {
-            Ok(()) => self.inner.list_images(path),
+        let (inner, path) = (Arc::clone(&self.inner), path.clone());
+        self.listing(move |request| match request.check_repository(Action::ListImages, &path) {
+            Ok(()) => inner.list_images(&path),
             Err(denied) => stream::iter([Err(denied)]).boxed(),
-        }
+        })
     }
 
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
-        self.check_repository(Action::DeleteImage, path)?;
+        self.request().await?.check_repository(Action::DeleteImage, path)?;
         self.inner.delete_image(path, reference).await
     }
 
     async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
-        // Without an organization there is nothing to decide about, so nothing may be allowed.
-        if scope.organization_ids().is_empty() {
-            return Err(Error::invalid("the scope of the credentials names no organization"));
-        }
-        for action in opened_by(scope.access()) {
-            match scope.target() {
-                ScopeTarget::Repository(path) => self.check_repository(*action, path)?,
-                ScopeTarget::Organizations(_, organizations) => {
-                    for organization in organizations {
-                        self.check_organization(*action, *organization)?;
-                    }
-                }
-            }
-        }
+        self.request().await?.check_scope(scope)?;
         self.inner.credentials(scope).await
     }
 }

@@ -7,7 +7,7 @@ use ark_container_core::identity::{Principal, single_user};
 use ark_container_core::model::{OrganizationId, Organizations};
 use ark_container_core::permission::{Action, Decision, Permissioned, Policy};
 use ark_container_core::testing::MockRegistryBackend;
-use ark_container_core::{Error, RegistryBackend};
+use ark_container_core::{Error, RegistryBackend, Result};
 use futures_util::{StreamExt, stream};
 
 use super::{OTHER, expecting_one, guarded, repository};
@@ -82,11 +82,11 @@ async fn whoever_belongs_to_all_is_shown_all() {
 struct Hiding(OrganizationId);
 
 impl Policy for Hiding {
-    fn decide(&self, _: &Principal, _: Action, organization: OrganizationId) -> Decision {
-        match organization == self.0 {
+    fn decide(&self, _: &Principal, _: Action, organization: OrganizationId) -> Result<Decision> {
+        Ok(match organization == self.0 {
             true => Decision::deny("hidden"),
             false => Decision::allow("shown"),
-        }
+        })
     }
 }
 
@@ -109,7 +109,7 @@ async fn another_principal_is_served_by_the_same_backend() {
     let for_alice = Permissioned::new(inner, Arc::new(Hiding(GLOBAL)), alice());
     let bob = Principal::new("user:bob".parse().unwrap(), OTHER.into(), Organizations::none());
     let for_bob = for_alice.for_principal(bob);
-    assert_eq!(for_bob.principal().to_string(), "user:bob");
-    assert_eq!(for_alice.principal().to_string(), "user:alice");
+    assert_eq!(for_bob.principal().await.unwrap().to_string(), "user:bob");
+    assert_eq!(for_alice.principal().await.unwrap().to_string(), "user:alice");
     assert_eq!(listed(&for_bob, OTHER.into()).await, BTreeSet::from([OTHER]));
 }

@@ -76,7 +76,7 @@ proptest! {
         let memberships = Memberships::parse(&as_toml(&tables), "random.toml").unwrap();
         let principal = memberships.principal(who.parse().unwrap());
         for action in Action::ALL {
-            let decision = StandardPolicy.decide(&principal, action, organization);
+            let decision = StandardPolicy.decide(&principal, action, organization).unwrap();
             let expected = may(&tables, who, action.as_str(), organization);
             prop_assert_eq!(decision.is_allowed(), expected, "{} {}", action, decision.rule());
         }
@@ -96,7 +96,7 @@ proptest! {
             let allowed = Action::ALL
                 .into_iter()
                 .filter(|action| {
-                    StandardPolicy.decide(&stranger, *action, organization).is_allowed()
+                    StandardPolicy.decide(&stranger, *action, organization).unwrap().is_allowed()
                 })
                 .count();
             let expected = if organization == OrganizationId::GLOBAL { 4 } else { 0 };
