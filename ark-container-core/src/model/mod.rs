@@ -1,8 +1,9 @@
-//! The words of the project as types: organization, repository, reference, digest, scope.
+//! The words of the project as types: organization, repository, reference, digest, scope, action.
 //!
 //! Everything here is plain data. Parsing and printing are inverse, and nothing in this module calls
 //! AWS, speaks HTTP or touches files.
 
+mod action;
 mod descriptor;
 mod digest;
 mod ecr_host;
@@ -18,6 +19,8 @@ mod role_arn;
 mod scope;
 mod tag_filter;
 
+pub use action::Action;
+pub(crate) use action::Effect;
 pub use descriptor::Descriptor;
 pub use digest::{Algorithm, Digest};
 pub use ecr_host::EcrHost;
