@@ -38,6 +38,7 @@
 //! | work on one machine, without a cloud account | [`backend::local`] and its registry |
 //! | work in AWS ECR | [`backend::ecr`] |
 //! | know who asks, and whether they may | [`identity`], [`permission`] |
+//! | verify the tokens of an identity provider | `identity::token` |
 //! | upload an image | [`push::Push`] |
 //! | talk to a registry directly | [`distribution::Client`] |
 //! | test what uses this library | [`testing`]: a mock, sample images, the conformance suite |
@@ -48,8 +49,8 @@
 //! # Features
 //!
 //! `ecr` (on): repositories in AWS ECR. `local` (on): repositories in a folder, and the registry that
-//! serves them. `push` (on): image sources and the client of the OCI distribution API. `testing`: for the
-//! tests of programs that use the library.
+//! serves them. `push` (on): image sources and the client of the OCI distribution API. `token` (on, and
+//! part of `ecr`): principals by JSON Web Tokens. `testing`: for the tests of programs that use the library.
 
 pub mod backend;
 pub mod credentials;

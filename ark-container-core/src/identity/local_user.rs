@@ -1,7 +1,13 @@
 //! The local user: who asks where nobody has to log in.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::kept::Kept;
+use super::memberships::MembershipsFile;
+use super::{IdentitySource, Principal, PrincipalKind, PrincipalName};
 use crate::error::{Error, Result};
-use crate::identity::{Principal, PrincipalKind, PrincipalName};
 use crate::model::Organizations;
 
 /// Who asks on this machine: `chosen` where it is given, else the operating system's user.
@@ -26,7 +32,7 @@ pub fn local_user(chosen: Option<&str>) -> Result<PrincipalName> {
         return Ok(chosen.parse()?);
     }
     let user = whoami::username().map_err(|error| Error::Unauthenticated {
-        message: "the operating system has no name for this user; say who asks".to_owned(),
+        message: "the operating system has no name for this user".to_owned(),
         source: Some(error.into()),
     })?;
     Ok(PrincipalName::new(PrincipalKind::User, &user)?)
@@ -56,9 +62,61 @@ pub fn single_user(name: PrincipalName) -> Principal {
     Principal::new(name, Organizations::All, administers)
 }
 
+/// The local user as the source of who asks: in the organizations that a memberships file gives them,
+/// or, without one, as the [single user](single_user).
+///
+/// ```
+/// use ark_container_core::identity::{IdentitySource, LocalUser, MembershipsFile, local_user};
+///
+/// # async fn example() -> ark_container_core::Result<()> {
+/// let memberships = MembershipsFile::open("/etc/ark/memberships.toml")?;
+/// let source = LocalUser::new(local_user(None)?).with_memberships(memberships);
+/// println!("{} asks", source.principal().await?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct LocalUser(Source);
+
+#[derive(Debug)]
+enum Source {
+    Single(Arc<Principal>),
+    Listed { name: PrincipalName, memberships: MembershipsFile, kept: Kept },
+}
+
+impl LocalUser {
+    /// The user called `name`, the single one.
+    pub fn new(name: PrincipalName) -> Self {
+        Self(Source::Single(Arc::new(single_user(name))))
+    }
+
+    /// The same user, in the organizations that the file gives them, also when it changes.
+    pub fn with_memberships(self, memberships: MembershipsFile) -> Self {
+        let name = match self.0 {
+            Source::Single(principal) => principal.name().clone(),
+            Source::Listed { name, .. } => name,
+        };
+        Self(Source::Listed { name, memberships, kept: Kept::default() })
+    }
+}
+
+#[async_trait]
+impl IdentitySource for LocalUser {
+    async fn principal(&self) -> Result<Arc<Principal>> {
+        match &self.0 {
+            Source::Single(principal) => Ok(Arc::clone(principal)),
+            Source::Listed { name, memberships, kept } => kept
+                .principal(memberships.current(), |memberships| {
+                    Ok(memberships.principal(name.clone()))
+                }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::OrganizationId;
 
     #[test]
     fn the_operating_system_names_a_user() {
@@ -73,5 +131,26 @@ mod tests {
         for bad in ["", "alice", "user:", "admin:alice", "user:a\nb"] {
             assert!(matches!(local_user(Some(bad)), Err(Error::Parse(_))), "{bad:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_file_there_is_a_single_user() {
+        let alice: PrincipalName = "user:alice".parse().unwrap();
+        let single = LocalUser::new(alice.clone()).principal().await.unwrap();
+        assert_eq!(*single, single_user(alice));
+    }
+
+    #[tokio::test]
+    async fn a_file_says_where_the_user_belongs() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text =
+            format!("[[organization]]\nid = \"{}\"\nkinds = [\"user\"]", OrganizationId::TBD);
+        std::fs::write(file.path(), text).unwrap();
+        let memberships = MembershipsFile::open(file.path()).unwrap();
+        let source = LocalUser::new("user:alice".parse().unwrap()).with_memberships(memberships);
+        let alice = source.principal().await.unwrap();
+        assert_eq!(alice.organizations(), OrganizationId::TBD.into());
+        assert!(!alice.administers(OrganizationId::TBD));
+        assert!(Arc::ptr_eq(&alice, &source.principal().await.unwrap()));
     }
 }

@@ -1,0 +1,141 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A token with these claims; nobody verifies its signature here.
+fn token(claims: &str) -> String {
+    let [header, claims] = [r#"{"alg":"ES256"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+    format!("{header}.{claims}.c2VjcmV0LXNpZ25hdHVyZQ")
+}
+
+fn good() -> String {
+    token(r#"{"sub":"alice","exp":4000000000}"#)
+}
+
+fn written(content: &str, mode: u32) -> (TempDir, TokenFile) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwt.json");
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    (folder, TokenFile::new(path))
+}
+
+async fn refused(content: &str) -> String {
+    let (_folder, file) = written(content, 0o600);
+    let error = file.read().await.unwrap_err();
+    assert!(matches!(error, Error::Unauthenticated { source: None, .. }), "{error:?}");
+    let message = error.to_string();
+    let path = file.path().display().to_string();
+    assert!(message.contains(&path), "{message}");
+    message.replace(&path, "FILE")
+}
+
+#[tokio::test]
+async fn a_token_may_be_bare_or_in_json() {
+    let token = good();
+    for content in [
+        token.clone(),
+        format!("\n {token}\r\n"),
+        format!("\"{token}\"\n"),
+        format!(r#"{{"jwt": "{token}", "token": "no", "more": [1, {{}}]}}"#),
+        format!(r#"{{"access_token": "opaque", "token": "{token}", "id_token": "no"}}"#),
+        format!(r#"{{"jwt": null, "access_token": "opaque", "id_token": "{token}"}}"#),
+        format!(r#"{{"access_token": "{token}", "expires_in": 3600}}"#),
+    ] {
+        let (_folder, file) = written(&content, 0o600);
+        let read = file.read().await.unwrap();
+        assert_eq!(read.expose(), token, "{content}");
+        let expiry = std::time::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000);
+        assert_eq!(read.expires_at(), expiry);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_refused() {
+    let token = good();
+    let expired = self::token(r#"{"exp":1000}"#);
+    let unborn = self::token(r#"{"exp":4000000000,"nbf":4000000000}"#);
+    for (content, problem) in [
+        ("", "the token in FILE is missing: the file is empty"),
+        (" \n", "the token in FILE is missing: the file is empty"),
+        ("hunter2", "the token in FILE is no signed JSON Web Token"),
+        ("\"hunter2", "the token in FILE is neither bare nor a text in JSON"),
+        (r#"{"jwt": 7}"#, "the token in FILE is neither bare nor a text in JSON"),
+        (
+            "{}",
+            "the token in FILE is missing: the JSON has neither jwt, token, id_token nor access_token",
+        ),
+        (&format!("{token}.{token}"), "the token in FILE is no signed JSON Web Token"),
+        (&token.replace('.', ".\n"), "the token in FILE is no signed JSON Web Token"),
+        (&self::token("[]"), "the token in FILE is no signed JSON Web Token"),
+        (&self::token("{}"), "the token in FILE has no claim \"exp\""),
+        (&expired, "the token in FILE expired at 1970-01-01T00:16:40Z"),
+        (&unborn, "the token in FILE is not good before 2096-10-02T07:06:40Z"),
+        (&"a".repeat(MAX_LEN + 1), "the token in FILE is longer than 65536 bytes"),
+    ] {
+        let refused = refused(content).await;
+        assert_eq!(refused, format!("not authenticated: {problem}"), "{content}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_no_token() {
+    let (_folder, file) = written("", 0o600);
+    fs::write(file.path(), b"\xff\xfe").unwrap();
+    let error = file.read().await.unwrap_err().to_string();
+    assert!(error.ends_with("is no signed JSON Web Token"), "{error}");
+}
+
+#[tokio::test]
+async fn a_pipe_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = TokenFile::new(pipe).read().await.unwrap_err();
+    assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("is in no regular file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_others_can_write_proves_nothing() {
+    for mode in [0o620, 0o602, 0o666] {
+        let (_folder, file) = written(&good(), mode);
+        let error = file.read().await.unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+        let path = file.path().display();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "other users can write to the file {path}, and could put a token of their own in it; \
+                 close it to them: chmod go-w {path}"
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_others_can_read_is_told_once() {
+    let (_folder, file) = written(&good(), 0o644);
+    assert!(!file.warned.load(Ordering::Relaxed));
+    file.read().await.unwrap();
+    assert!(file.warned.load(Ordering::Relaxed));
+    let (_folder, closed) = written(&good(), 0o600);
+    closed.read().await.unwrap();
+    assert!(!closed.warned.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn a_token_is_not_printed() {
+    let (_folder, file) = written(&good(), 0o600);
+    assert_eq!(format!("{:?}", file.read().await.unwrap()), "Token(…)");
+}
+
+#[test]
+fn the_default_is_where_ark_auth_tool_keeps_it() {
+    assert!(TokenFile::default_path().unwrap().ends_with(".cache/tbd/jwt.json"));
+}
