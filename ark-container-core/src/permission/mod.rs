@@ -1,11 +1,19 @@
 //! Whether they may: the wrapper that guards any backend, and the policy that it asks.
 
-mod action;
-mod audit;
+pub mod audit;
+mod decision;
+mod explain;
+mod memberships;
 mod permissioned;
 mod policy;
+mod request;
+mod standard;
 
-pub use action::Action;
-pub use audit::AUDIT_TARGET;
+pub use crate::model::Action;
+pub use audit::{AUDIT_TARGET, AuditFile};
+pub use decision::Decision;
+pub use explain::{Explanation, Wall, explain};
+pub use memberships::MembershipsPolicy;
 pub use permissioned::Permissioned;
-pub use policy::{Decision, Policy, PolicyFn, StandardPolicy, policy_fn};
+pub use policy::{Policy, PolicyFn, policy_fn};
+pub use standard::StandardPolicy;

@@ -1,6 +1,5 @@
 //! [`Permissioned`]: a backend that asks a policy first.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,23 +7,22 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::{Action, Decision, Policy, audit};
+use super::request::Request;
+use super::{Action, AuditFile, Policy};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::identity::{IdentitySource, Principal};
-use crate::model::{
-    Access, OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, Scope,
-    ScopeTarget, Stage,
-};
+use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
 /// A backend that does for one principal what a [`Policy`] allows, and nothing else.
 ///
 /// The policy is asked before the backend inside is touched, so a denial is
-/// [`Error::PermissionDenied`] whether or not the repository exists. Listings show only what may be
-/// listed: a request for an organization that is denied fails, and one for
-/// [`Organizations::All`] is narrowed to those of the principal and the global one.
-/// Each decision is an [audit event](super::AUDIT_TARGET). There is no way to the backend inside.
+/// [`Error::PermissionDenied`](crate::Error::PermissionDenied) whether or not the repository exists.
+/// Listings show only what may be listed: a request for an organization that is denied fails, and
+/// one for [`Organizations::All`] is narrowed to those of the principal and the global one.
+/// What is decided and done is recorded in the [audit](super::audit). There is no way to the backend
+/// inside.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -49,12 +47,21 @@ pub struct Permissioned<B> {
     inner: Arc<B>,
     policy: Arc<dyn Policy>,
     identity: Arc<dyn IdentitySource>,
+    audit_file: Option<AuditFile>,
 }
 
 impl<B: RegistryBackend> Permissioned<B> {
     /// Guards `inner` for whoever `identity` says is asking: a [`Principal`], or a source of one.
     pub fn new(inner: B, policy: Arc<dyn Policy>, identity: impl IdentitySource) -> Self {
-        Self { inner: Arc::new(inner), policy, identity: Arc::new(identity) }
+        let identity = Arc::new(identity);
+        Self { inner: Arc::new(inner), policy, identity, audit_file: None }
+    }
+
+    /// The same, with its [audit](super::audit) kept in a file too.
+    ///
+    /// What cannot be recorded is not done: where the file cannot be written, every call fails.
+    pub fn with_audit(self, file: AuditFile) -> Self {
+        Self { audit_file: Some(file), ..self }
     }
 
     /// The same backend and policy for another principal, such as the one of a service's request.
@@ -72,21 +79,10 @@ impl<B: RegistryBackend> Permissioned<B> {
         self.identity.principal().await
     }
 
-    /// Who asks now, and the policy that decides about them.
+    /// A call by whoever asks now.
     async fn request(&self) -> Result<Request> {
-        Ok(Request { policy: Arc::clone(&self.policy), principal: self.principal().await? })
-    }
-
-    /// What a listing yields once it is known who asks.
-    fn listing<T: Send + 'static>(
-        &self,
-        list: impl FnOnce(Request) -> BoxStream<'static, Result<T>> + Send + 'static,
-    ) -> BoxStream<'static, Result<T>> {
-        let (policy, identity) = (Arc::clone(&self.policy), Arc::clone(&self.identity));
-        let listed = async move {
-            identity.principal().await.map(|principal| list(Request { policy, principal }))
-        };
-        stream::once(listed).try_flatten().boxed()
+        let principal = self.principal().await?;
+        Ok(Request::new(Arc::clone(&self.policy), principal, self.audit_file.as_ref()))
     }
 }
 
@@ -96,108 +92,8 @@ impl<B> Clone for Permissioned<B> {
             inner: Arc::clone(&self.inner),
             policy: Arc::clone(&self.policy),
             identity: Arc::clone(&self.identity),
+            audit_file: self.audit_file.clone(),
         }
-    }
-}
-
-/// One call: who makes it, and the policy that decides about it.
-#[derive(Debug)]
-struct Request {
-    policy: Arc<dyn Policy>,
-    principal: Arc<Principal>,
-}
-
-impl Request {
-    /// Decides about an organization, or about one of its repositories, and reports it.
-    fn decide(
-        &self,
-        action: Action,
-        organization: OrganizationId,
-        repository: Option<&RepositoryPath>,
-    ) -> Result<Decision> {
-        let decision = self.policy.decide(&self.principal, action, organization)?;
-        audit::record(&self.principal, action, &organization.to_string(), repository, &decision);
-        Ok(decision)
-    }
-
-    fn check_repository(&self, action: Action, path: &RepositoryPath) -> Result<()> {
-        let decision = self.decide(action, path.organization(), Some(path))?;
-        self.enforce(&decision, action, path)
-    }
-
-    fn check_organization(&self, action: Action, organization: OrganizationId) -> Result<()> {
-        let decision = self.decide(action, organization, None)?;
-        self.enforce(&decision, action, format_args!("organization {organization}"))
-    }
-
-    fn enforce(
-        &self,
-        decision: &Decision,
-        action: Action,
-        resource: impl fmt::Display,
-    ) -> Result<()> {
-        if decision.is_allowed() {
-            return Ok(());
-        }
-        Err(Error::PermissionDenied {
-            principal: self.principal.to_string(),
-            action: action.phrase().to_owned(),
-            resource: resource.to_string(),
-        })
-    }
-
-    /// The organizations that a listing may ask the backend inside for.
-    fn listed(&self, asked: &Organizations) -> Result<Organizations> {
-        let action = Action::ListRepositories;
-        if let Organizations::Only(asked) = asked {
-            for organization in asked {
-                self.check_organization(action, *organization)?;
-            }
-            return Ok(Organizations::Only(asked.clone()));
-        }
-        let Organizations::Only(mut own) = self.principal.organizations() else {
-            // Which organizations there are is known only as their repositories come.
-            let decision = Decision::allow("member-of-every-organization");
-            audit::record(&self.principal, action, "*", None, &decision);
-            return Ok(Organizations::All);
-        };
-        own.insert(OrganizationId::GLOBAL);
-        let mut listed = BTreeSet::new();
-        for organization in own {
-            if self.decide(action, organization, None)?.is_allowed() {
-                listed.insert(organization);
-            }
-        }
-        Ok(Organizations::Only(listed))
-    }
-
-    /// Whether a repository that the backend inside listed may be shown.
-    fn shows(&self, repository: &Repository, listed: &Organizations) -> Result<bool> {
-        let organization = repository.url.path().organization();
-        if !listed.contains(organization) {
-            return Ok(false);
-        }
-        let action = Action::ListRepositories;
-        Ok(self.policy.decide(&self.principal, action, organization)?.is_allowed())
-    }
-
-    /// Checks everything that credentials of this scope open.
-    fn check_scope(&self, scope: &Scope) -> Result<()> {
-        // Without an organization there is nothing to decide about, so nothing may be allowed.
-        if scope.organization_ids().is_empty() {
-            return Err(Error::invalid("the scope of the credentials names no organization"));
-        }
-        for action in opened_by(scope.access()) {
-            match scope.target() {
-                ScopeTarget::Repository(path) => self.check_repository(*action, path)?,
-                ScopeTarget::Organizations(_, organizations) => {
-                    for organization in organizations {
-                        self.check_organization(*action, *organization)?;
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -216,20 +112,15 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         &self,
         organizations: &Organizations,
     ) -> BoxStream<'static, Result<Repository>> {
-        let (inner, asked) = (Arc::clone(&self.inner), organizations.clone());
-        self.listing(move |request| {
-            let listed = match request.listed(&asked) {
-                Ok(listed) if listed == Organizations::none() => return stream::empty().boxed(),
-                Ok(listed) => listed,
-                Err(denied) => return stream::iter([Err(denied)]).boxed(),
-            };
-            let repositories = inner.list_repositories(&listed);
-            // The backend inside is not trusted to have left out what was not asked for.
-            let shown = move |repository: Repository| {
-                let shows = request.shows(&repository, &listed);
-                std::future::ready(shows.map(|shows| shows.then_some(repository)))
-            };
-            repositories.try_filter_map(shown).boxed()
+        let (this, asked) = (self.clone(), organizations.clone());
+        listing(async move {
+            let request = this.request().await?;
+            let listed = request.listed(&asked).await?;
+            if listed == Organizations::none() {
+                return Ok(stream::empty().boxed());
+            }
+            let rows = this.inner.list_repositories(&listed);
+            Ok(stream::try_unfold(Rows { request, listed, rows }, Rows::next).boxed())
         })
     }
 
@@ -238,12 +129,14 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         path: &RepositoryPath,
         options: &CreateOptions,
     ) -> Result<Repository> {
-        self.request().await?.check_repository(Action::CreateRepository, path)?;
-        self.inner.create_repository(path, options).await
+        let change = self.request().await?.begin_change(Action::CreateRepository, path).await?;
+        let result = self.inner.create_repository(path, options).await;
+        change.finish(&result).await;
+        result
     }
 
     async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
-        self.request().await?.check_repository(Action::DescribeRepository, path)?;
+        self.request().await?.check(Action::DescribeRepository, path).await?;
         self.inner.describe_repository(path).await
     }
 
@@ -252,35 +145,59 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         path: &RepositoryPath,
         options: &DeleteOptions,
     ) -> Result<()> {
-        self.request().await?.check_repository(Action::DeleteRepository, path)?;
-        self.inner.delete_repository(path, options).await
+        let change = self.request().await?.begin_change(Action::DeleteRepository, path).await?;
+        let result = self.inner.delete_repository(path, options).await;
+        change.finish(&result).await;
+        result
     }
 
     fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
-        let (inner, path) = (Arc::clone(&self.inner), path.clone());
-        self.listing(move |request| match request.check_repository(Action::ListImages, &path) {
-            Ok(()) => inner.list_images(&path),
-            Err(denied) => stream::iter([Err(denied)]).boxed(),
+        let (this, path) = (self.clone(), path.clone());
+        listing(async move {
+            this.request().await?.check(Action::ListImages, &path).await?;
+            Ok(this.inner.list_images(&path))
         })
     }
 
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
-        self.request().await?.check_repository(Action::DeleteImage, path)?;
-        self.inner.delete_image(path, reference).await
+        let change = self.request().await?.begin_change(Action::DeleteImage, path).await?;
+        let change = change.of_image(reference);
+        let result = self.inner.delete_image(path, reference).await;
+        change.finish(&result).await;
+        result
     }
 
     async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
-        self.request().await?.check_scope(scope)?;
-        self.inner.credentials(scope).await
+        let request = self.request().await?;
+        request.check_scope(scope).await?;
+        request.hand_out(self.inner.credentials(scope).await?).await
     }
 }
 
-/// The actions that credentials with this access open.
-fn opened_by(access: Access) -> &'static [Action] {
-    match access {
-        Access::Pull => &[Action::Pull],
-        Access::Push => &[Action::Pull, Action::Push],
-        Access::Delete => &[Action::Pull, Action::Push, Action::DeleteImage],
+/// What a listing yields once it is known what may be listed.
+fn listing<T: Send + 'static>(
+    rows: impl Future<Output = Result<BoxStream<'static, Result<T>>>> + Send + 'static,
+) -> BoxStream<'static, Result<T>> {
+    stream::once(rows).try_flatten().boxed()
+}
+
+/// The repositories that the backend inside lists for a request.
+struct Rows {
+    request: Request,
+    listed: Organizations,
+    rows: BoxStream<'static, Result<Repository>>,
+}
+
+impl Rows {
+    /// The next one that may be shown: the backend inside is not trusted to have left out what was
+    /// not asked for.
+    async fn next(mut self) -> Result<Option<(Repository, Self)>> {
+        while let Some(row) = self.rows.try_next().await? {
+            if self.request.shows(&row, &self.listed).await? {
+                return Ok(Some((row, self)));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -1,0 +1,214 @@
+use std::collections::HashSet;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Child, Command};
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// Where a process that a test starts finds its file; such a process is this test binary again.
+const FILE: &str = "ARK_TEST_AUDIT_FILE";
+
+/// What such a process calls itself.
+const WRITER: &str = "ARK_TEST_AUDIT_WRITER";
+
+const LINES: usize = 40;
+
+fn folder() -> (TempDir, AuditFile) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = AuditFile::new(folder.path().join("audit.jsonl"));
+    (folder, file)
+}
+
+fn content(file: &AuditFile) -> String {
+    fs::read_to_string(file.path()).unwrap()
+}
+
+/// The cause in an error's chain, in words.
+fn cause(error: &Error) -> String {
+    std::error::Error::source(error).unwrap().to_string()
+}
+
+/// A line of another length for each writer and number, longer than what a pipe would write at once.
+fn long_line(writer: &str, number: usize) -> String {
+    format!("{writer} {number} {}\n", writer.repeat(1 + number * 97))
+}
+
+/// The same test in another process, behind a shell command that ends in `exec "$0" "$@"`.
+fn again(test: &str, shell: &str, file: &AuditFile, writer: &str) -> Child {
+    let test = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+    Command::new("sh")
+        .args(["-c", shell])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &test, "--nocapture"])
+        .env(FILE, file.path())
+        .env(WRITER, writer)
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn it_is_created_for_its_owner_alone() {
+    let (_folder, file) = folder();
+    file.append("first\n".to_owned()).await.unwrap();
+    file.append("second\n".to_owned()).await.unwrap();
+    assert_eq!(content(&file), "first\nsecond\n");
+    assert_eq!(fs::metadata(file.path()).unwrap().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn many_processes_and_threads_never_tear_a_line() {
+    const TEST: &str = "many_processes_and_threads_never_tear_a_line";
+    if let (Some(path), Ok(writer)) = (std::env::var_os(FILE), std::env::var(WRITER)) {
+        let file = &AuditFile::new(path);
+        return thread::scope(|scope| {
+            for thread in ["a", "b", "c"] {
+                let writer = format!("{writer}{thread}");
+                scope.spawn(move || {
+                    for number in 0..LINES {
+                        file.append_blocking(&long_line(&writer, number)).unwrap();
+                    }
+                });
+            }
+        });
+    }
+    let (folder, file) = folder();
+    let writers = ["1", "2", "3", "4", "5", "6"];
+    let mut children = writers.map(|writer| again(TEST, r#"exec "$0" "$@""#, &file, writer));
+    // All the while the file is moved away, as by a program that rotates files.
+    let mut moved = 0;
+    while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
+        let away = folder.path().join(format!("audit.{moved}"));
+        moved += usize::from(fs::rename(file.path(), away).is_ok());
+        thread::sleep(Duration::from_millis(20));
+    }
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let files = fs::read_dir(folder.path()).unwrap();
+    let text: String =
+        files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let expected: HashSet<String> = writers
+        .iter()
+        .flat_map(|writer| ["a", "b", "c"].map(|thread| format!("{writer}{thread}")))
+        .flat_map(|writer| (0..LINES).map(move |number| long_line(&writer, number)))
+        .collect();
+    assert_eq!(text.lines().count(), expected.len());
+    for line in text.split_inclusive('\n') {
+        assert!(expected.contains(line), "torn: {line}");
+    }
+    assert!(moved > 0);
+}
+
+#[test]
+fn of_a_line_that_does_not_fit_nothing_stays() {
+    const TEST: &str = "of_a_line_that_does_not_fit_nothing_stays";
+    if let Some(path) = std::env::var_os(FILE) {
+        let file = AuditFile::new(path);
+        file.append_blocking("before\n").unwrap();
+        let error = file.append_blocking(&format!("{}\n", "x".repeat(9000))).unwrap_err();
+        assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+        assert_eq!(content(&file), "before\n");
+        return file.append_blocking("after\n").unwrap();
+    }
+    let (_folder, file) = folder();
+    // The system writes as much as the limit leaves room for, as it does on a disk that gets full.
+    let limited = r#"trap "" XFSZ; ulimit -f 4; exec "$0" "$@""#;
+    let status = again(TEST, limited, &file, "").wait().unwrap();
+    assert!(status.success());
+    assert_eq!(content(&file), "before\nafter\n");
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let mut full = OpenOptions::new().read(true).append(true).open("/dev/full").unwrap();
+    assert_eq!(append(&mut full, "line\n").unwrap_err().kind(), ErrorKind::StorageFull);
+}
+
+#[test]
+fn the_remains_of_a_torn_line_are_ended_first() {
+    let (_folder, file) = folder();
+    fs::write(file.path(), "whole\n{\"time\":\"20").unwrap();
+    file.append_blocking("next\n").unwrap();
+    file.append_blocking("last\n").unwrap();
+    assert_eq!(content(&file), "whole\n{\"time\":\"20\nnext\nlast\n");
+}
+
+#[test]
+fn it_may_be_truncated_and_removed() {
+    let (_folder, file) = folder();
+    file.append_blocking("first\n").unwrap();
+    OpenOptions::new().write(true).truncate(true).open(file.path()).unwrap();
+    file.append_blocking("second\n").unwrap();
+    assert_eq!(content(&file), "second\n");
+    fs::remove_file(file.path()).unwrap();
+    file.append_blocking("third\n").unwrap();
+    assert_eq!(content(&file), "third\n");
+}
+
+#[test]
+fn who_waited_for_a_file_that_was_moved_away_writes_to_the_new_one() {
+    let (folder, file) = folder();
+    file.append_blocking("first\n").unwrap();
+    let held = file.open_locked().unwrap();
+    let waiting = thread::spawn({
+        let file = file.clone();
+        move || file.append_blocking("second\n")
+    });
+    let moved = folder.path().join("audit.1");
+    fs::rename(file.path(), &moved).unwrap();
+    assert!(!file.is_still(&held).unwrap());
+    drop(held);
+    waiting.join().unwrap().unwrap();
+    assert_eq!(fs::read_to_string(moved).unwrap(), "first\n");
+    assert_eq!(content(&file), "second\n");
+}
+
+#[test]
+fn what_is_no_file_of_its_own_is_refused() {
+    let (folder, file) = folder();
+    let target = folder.path().join("target");
+    fs::write(&target, "").unwrap();
+    symlink(&target, file.path()).unwrap();
+    let error = file.append_blocking("line\n").unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+    let problem = format!("cannot write to the audit file {}", file.path().display());
+    assert_eq!((error.to_string(), cause(&error)), (problem, "it is a link".to_owned()));
+    assert_eq!(fs::read_to_string(&target).unwrap(), "");
+    // A link to nothing creates nothing.
+    fs::remove_file(&target).unwrap();
+    file.append_blocking("line\n").unwrap_err();
+    assert!(!target.exists());
+
+    let null = AuditFile::new("/dev/null").append_blocking("line\n").unwrap_err();
+    assert_eq!(cause(&null), "it is no file");
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    AuditFile::new(pipe).append_blocking("line\n").unwrap_err();
+    AuditFile::new(folder.path()).append_blocking("line\n").unwrap_err();
+    AuditFile::new(folder.path().join("missing/audit.jsonl")).append_blocking("").unwrap_err();
+}
+
+#[test]
+fn a_file_that_everybody_can_write_to_is_refused() {
+    let (_folder, file) = folder();
+    fs::write(file.path(), "").unwrap();
+    let set = |mode| fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+    set(0o602);
+    let error = file.append_blocking("line\n").unwrap_err();
+    assert!(cause(&error).contains("chmod o-w"), "{error:?}");
+    // Such as one that a program that rotates files has created for a group that reads it.
+    set(0o660);
+    file.append_blocking("line\n").unwrap();
+    assert_eq!(content(&file), "line\n");
+}
+
+#[test]
+fn who_waits_for_the_lock_too_long_is_told_so() {
+    let (_folder, file) = folder();
+    let _held = file.open_locked().unwrap();
+    let error = lock(&file.open().unwrap(), Instant::now()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    let error = file.error(error);
+    assert!(error.is_temporary(), "{error:?}");
+}
