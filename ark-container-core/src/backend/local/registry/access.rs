@@ -18,8 +18,49 @@ pub(crate) trait Authorize: fmt::Debug + Send + Sync {
 /// What a password opens. Nothing of it may depend on whether a repository exists: a client must not
 /// tell one that is missing from one that it may not reach.
 pub(crate) trait Permit: Send + Sync {
-    /// Whether it opens `path` for `access`.
-    fn allows(&self, path: &RepositoryPath, access: Access) -> bool;
+    /// Whether it opens `path` for `operation`.
+    fn allows(&self, path: &RepositoryPath, operation: Operation) -> bool;
+}
+
+/// What a request does in a repository: finer than [`Access`], since other registries tell more apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    ReadManifest,
+    PutManifest,
+    DeleteManifest,
+    CheckBlob,
+    ReadBlob,
+    DeleteBlob,
+    /// Reads a blob so as to have it in another repository too.
+    MountBlob,
+    StartUpload,
+    AskForUpload,
+    SendPart,
+    FinishUpload,
+    GiveUpUpload,
+    ListTags,
+    ListReferrers,
+}
+
+impl Operation {
+    /// The access that it needs. Whoever may upload may also give an upload up.
+    pub(crate) fn access(self) -> Access {
+        match self {
+            Self::ReadManifest
+            | Self::CheckBlob
+            | Self::ReadBlob
+            | Self::MountBlob
+            | Self::AskForUpload
+            | Self::ListTags
+            | Self::ListReferrers => Access::Pull,
+            Self::PutManifest
+            | Self::StartUpload
+            | Self::SendPart
+            | Self::FinishUpload
+            | Self::GiveUpUpload => Access::Push,
+            Self::DeleteManifest | Self::DeleteBlob => Access::Delete,
+        }
+    }
 }
 
 /// The local registry's passwords are tokens that carry their scope.
@@ -30,7 +71,7 @@ impl Authorize for Signer {
 }
 
 impl Permit for Scope {
-    fn allows(&self, path: &RepositoryPath, access: Access) -> bool {
-        self.covers(path, access)
+    fn allows(&self, path: &RepositoryPath, operation: Operation) -> bool {
+        self.covers(path, operation.access())
     }
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, StatusCode};
 
-use super::access::{Authorize, Permit};
+use super::access::{Authorize, Operation, Permit};
 use super::error::{ApiError, Code};
 use super::route::Target;
 use crate::backend::local::token::TokenError;
@@ -43,12 +43,12 @@ pub(super) fn authenticate(
 pub(super) fn authorize(
     permit: &dyn Permit,
     path: &RepositoryPath,
-    access: Access,
+    operation: Operation,
 ) -> Result<(), ApiError> {
-    if permit.allows(path, access) {
+    if permit.allows(path, operation) {
         return Ok(());
     }
-    let verb = match access {
+    let verb = match operation.access() {
         Access::Pull => "pull from",
         Access::Push => "push to",
         Access::Delete => "delete from",

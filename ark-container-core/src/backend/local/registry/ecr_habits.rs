@@ -10,12 +10,12 @@ use hyper::header;
 use hyper::{Method, Response, StatusCode};
 use serde_json::Value;
 
+use super::access::Operation;
 use super::body::{self, Body, WithHeader};
 use super::error::{ApiError, Code};
 use super::habits::{Habits, Part};
 use super::route::{Resource, Target};
 use crate::backend::local::store::UploadId;
-use crate::model::Access;
 
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html>
 const SMALLEST_PART: u64 = 5 * 1024 * 1024;
@@ -127,9 +127,9 @@ impl Habits for EcrHabits {
     /// Images can be deleted over HTTP, blobs and uploads cannot.
     ///
     /// Source: <https://github.com/aws/containers-roadmap/issues/1229>
-    fn access(&self, resource: &Resource, method: &Method) -> Option<Access> {
+    fn operation(&self, resource: &Resource, method: &Method) -> Option<Operation> {
         let deletes = method == Method::DELETE && !matches!(resource, Resource::Manifest(_));
-        resource.access(method).filter(|_| !deletes)
+        resource.operation(method).filter(|_| !deletes)
     }
 
     fn mounts(&self) -> bool {

@@ -4,11 +4,11 @@ use std::fmt;
 
 use hyper::{Method, Response, StatusCode};
 
+use super::access::Operation;
 use super::body::Body;
 use super::error::ApiError;
 use super::route::{Resource, Target};
 use crate::backend::local::store::UploadId;
-use crate::model::Access;
 
 /// How a registry behaves where another may behave otherwise. What is not overridden is what this
 /// project's own registry does.
@@ -18,9 +18,9 @@ pub(crate) trait Habits: fmt::Debug + Send + Sync {
         error.into_response()
     }
 
-    /// The access that `method` needs; `None` where it does nothing.
-    fn access(&self, resource: &Resource, method: &Method) -> Option<Access> {
-        resource.access(method)
+    /// What `method` does; `None` where it does nothing.
+    fn operation(&self, resource: &Resource, method: &Method) -> Option<Operation> {
+        resource.operation(method)
     }
 
     /// Whether a blob of one repository may be mounted in another.

@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::access::Authorize;
 #[cfg(all(feature = "testing", feature = "ecr"))]
-pub(crate) use self::access::Permit;
+pub(crate) use self::access::{Operation, Permit};
 #[cfg(all(feature = "testing", feature = "ecr"))]
 pub(crate) use self::ecr_habits::EcrHabits;
 use self::habits::{Habits, LocalHabits};

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::model::{Access, ParseError, RepositoryPath};
+use super::access::Operation;
+use crate::model::{ParseError, RepositoryPath};
 
 /// What a request is about.
 #[derive(Debug)]
@@ -96,23 +97,24 @@ fn repository_path(parts: &[&str]) -> Result<RepositoryPath, ParseError> {
 }
 
 impl Resource {
-    /// The access that `method` needs here; `None` where it does nothing.
-    ///
-    /// Whoever may upload may also give an upload up.
-    pub(super) fn access(&self, method: &Method) -> Option<Access> {
-        let reads = method == Method::GET || method == Method::HEAD;
-        let deletes = method == Method::DELETE;
-        match self {
-            Self::Uploads => (method == Method::POST).then_some(Access::Push),
-            Self::Upload(_) if method == Method::GET => Some(Access::Pull),
-            Self::Upload(_) => {
-                let writes = method == Method::PATCH || method == Method::PUT;
-                (writes || deletes).then_some(Access::Push)
-            }
-            Self::Manifest(_) if method == Method::PUT => Some(Access::Push),
-            Self::Blob(_) | Self::Manifest(_) if deletes => Some(Access::Delete),
-            _ => reads.then_some(Access::Pull),
-        }
+    /// What `method` does here; `None` where it does nothing.
+    pub(super) fn operation(&self, method: &Method) -> Option<Operation> {
+        Some(match (self, method) {
+            (Self::Manifest(_), &Method::GET | &Method::HEAD) => Operation::ReadManifest,
+            (Self::Manifest(_), &Method::PUT) => Operation::PutManifest,
+            (Self::Manifest(_), &Method::DELETE) => Operation::DeleteManifest,
+            (Self::Blob(_), &Method::HEAD) => Operation::CheckBlob,
+            (Self::Blob(_), &Method::GET) => Operation::ReadBlob,
+            (Self::Blob(_), &Method::DELETE) => Operation::DeleteBlob,
+            (Self::Uploads, &Method::POST) => Operation::StartUpload,
+            (Self::Upload(_), &Method::GET) => Operation::AskForUpload,
+            (Self::Upload(_), &Method::PATCH) => Operation::SendPart,
+            (Self::Upload(_), &Method::PUT) => Operation::FinishUpload,
+            (Self::Upload(_), &Method::DELETE) => Operation::GiveUpUpload,
+            (Self::Tags, &Method::GET | &Method::HEAD) => Operation::ListTags,
+            (Self::Referrers(_), &Method::GET | &Method::HEAD) => Operation::ListReferrers,
+            _ => return None,
+        })
     }
 
     /// The methods that do something here, for the `Allow` header.
@@ -132,6 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::Access;
 
     const OWNER: &str = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972";
 
@@ -211,10 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn each_method_needs_the_access_that_it_uses() {
+    fn each_method_needs_the_access_of_what_it_does() {
         let access = |resource: &Resource| {
             [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::PUT, Method::DELETE]
-                .map(|method| resource.access(&method))
+                .map(|method| resource.operation(&method).map(Operation::access))
         };
         let (pull, push, delete) = (Some(Access::Pull), Some(Access::Push), Some(Access::Delete));
         let id = String::new;

@@ -100,10 +100,10 @@ impl Service {
                 let path = path
                     .as_ref()
                     .map_err(|error| ApiError::bad_request(Code::NameInvalid, error.to_string()))?;
-                let Some(access) = self.habits.access(resource, &parts.method) else {
+                let Some(operation) = self.habits.operation(resource, &parts.method) else {
                     return Err(method_not_allowed(&parts.method, resource.methods()));
                 };
-                auth::authorize(&*permit, path, access)?;
+                auth::authorize(&*permit, path, operation)?;
                 let repository = InRepository {
                     store: self.store.clone(),
                     habits: self.habits.clone(),
@@ -114,7 +114,7 @@ impl Service {
         }
     }
 
-    /// Answers what the password opens; [`Habits::access`] has left only the methods that there are.
+    /// Answers what the password opens; [`Habits::operation`] has left only the methods that there are.
     async fn answer_within(
         &self,
         repository: InRepository,

@@ -9,7 +9,7 @@ use hyper::{Response, StatusCode};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::access::Permit;
+use super::access::{Operation, Permit};
 use super::body::{self, Body, WithHeader};
 use super::error::{ApiError, Code};
 use super::habits::Part;
@@ -18,7 +18,7 @@ use super::receive::{self, Content};
 use super::service::{InRepository, Query, parse_digest};
 use crate::backend::local::store::{Upload, UploadId};
 use crate::error::{Error, ResourceKind};
-use crate::model::{Access, RepositoryPath};
+use crate::model::RepositoryPath;
 
 /// Names the upload apart from its URL.
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -40,9 +40,9 @@ pub(super) async fn start(
         let digest = parse_digest(&digest)?;
         // What the client may not read, or cannot be, is neither looked for nor told apart.
         let from = from.parse::<RepositoryPath>().ok();
-        if let Some(from) =
-            from.filter(|from| repository.habits().mounts() && permit.allows(from, Access::Pull))
-        {
+        if let Some(from) = from.filter(|from| {
+            repository.habits().mounts() && permit.allows(from, Operation::MountBlob)
+        }) {
             let wanted = digest.clone();
             let mounting = repository.run(move |store, to| store.mount_blob(&from, to, &wanted));
             if mounting.await? {

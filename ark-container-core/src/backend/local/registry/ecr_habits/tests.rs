@@ -121,11 +121,11 @@ fn blobs_are_mounted_only_where_the_account_says_so() {
 #[test]
 fn images_can_be_deleted_and_nothing_else() {
     let habits = habits();
-    let access = |resource: Resource| habits.access(&resource, &Method::DELETE);
-    assert_eq!(access(Resource::Manifest("v1".to_owned())), Some(Access::Delete));
-    assert_eq!(access(Resource::Blob("sha256:0".to_owned())), None);
-    assert_eq!(access(Resource::Upload("0".to_owned())), None);
-    assert_eq!(habits.access(&Resource::Tags, &Method::GET), Some(Access::Pull));
+    let deletes = |resource: Resource| habits.operation(&resource, &Method::DELETE);
+    assert_eq!(deletes(Resource::Manifest("v1".to_owned())), Some(Operation::DeleteManifest));
+    assert_eq!(deletes(Resource::Blob("sha256:0".to_owned())), None);
+    assert_eq!(deletes(Resource::Upload("0".to_owned())), None);
+    assert_eq!(habits.operation(&Resource::Tags, &Method::GET), Some(Operation::ListTags));
 }
 
 #[tokio::test]
