@@ -15,7 +15,7 @@ pub struct Caller {
 
 impl EcrBackend {
     /// Who AWS takes the caller for, asked once for all clones (STS GetCallerIdentity, which needs no
-    /// permission).
+    /// permission). By token, it is the session of the access role.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] without AWS credentials or with some that AWS does not take;
@@ -25,7 +25,7 @@ impl EcrBackend {
     }
 
     async fn ask_for_caller(&self) -> Result<Caller> {
-        let identity = self.sts().await.get_caller_identity().send().await;
+        let identity = self.sts().await?.get_caller_identity().send().await;
         let identity = identity.map_err(|error| self.call("ask AWS who calls").error(error))?;
         match (identity.account, identity.arn) {
             (Some(account), Some(arn)) => Ok(Caller { account, arn }),

@@ -12,6 +12,7 @@ use super::account::Caller;
 use super::builder::{EcrBackendBuilder, EcrConfig};
 use super::clients::Clients;
 use super::selector::Selector;
+use super::web_identity::{Rights, Sessions};
 use super::{create, images, index, list};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
@@ -25,6 +26,7 @@ use crate::model::{
 ///
 /// Clones are cheap and share their connections. AWS credentials come from where the AWS command
 /// line takes them: environment, profiles, SSO, web identity, the roles of machines and containers.
+/// Who has a token instead needs none: see [`web_identity`](EcrBackendBuilder::web_identity).
 /// Everything is asked of the account that the credentials are for; where that is not the registry's,
 /// the first call says so with [`Error::InvalidInput`].
 ///
@@ -54,7 +56,8 @@ pub struct EcrBackend(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: EcrConfig,
-    clients: Clients,
+    clients: Arc<Clients>,
+    sessions: Sessions,
     caller: OnceCell<Caller>,
     selector: OnceCell<Selector>,
     cache: CredentialsCache,
@@ -73,7 +76,8 @@ impl EcrBackend {
         };
         Self(Arc::new(Inner {
             config,
-            clients: Clients::default(),
+            clients: Arc::default(),
+            sessions: Sessions::default(),
             caller: OnceCell::new(),
             selector: OnceCell::new(),
             cache,
@@ -90,27 +94,48 @@ impl EcrBackend {
         &self.0.config
     }
 
-    /// How the SDK is configured, with credentials that are fetched when they are needed.
+    /// How the SDK is configured, with credentials that are fetched when they are needed; with none
+    /// where there is a token.
     pub(crate) async fn sdk_config(&self) -> &SdkConfig {
-        self.clients().await.sdk_config(self.config()).await
+        self.without_session().await.sdk_config(self.config()).await
     }
 
-    pub(crate) async fn ecr(&self) -> &aws_sdk_ecr::Client {
-        self.clients().await.ecr(self.config()).await
+    pub(crate) async fn ecr(&self) -> Result<aws_sdk_ecr::Client> {
+        self.ecr_with(Rights::Access).await
     }
 
-    pub(crate) async fn sts(&self) -> &aws_sdk_sts::Client {
-        self.clients().await.sts(self.config()).await
+    /// ECR under the role that has these rights, where there is a token; else as the caller.
+    pub(super) async fn ecr_with(&self, rights: Rights) -> Result<aws_sdk_ecr::Client> {
+        Ok(self.clients(rights).await?.ecr(self.config()).await.clone())
     }
 
-    pub(super) async fn tagging(&self) -> &aws_sdk_resourcegroupstagging::Client {
-        self.clients().await.tagging(self.config()).await
+    pub(crate) async fn sts(&self) -> Result<aws_sdk_sts::Client> {
+        Ok(self.clients(Rights::Access).await?.sts(self.config()).await.clone())
     }
 
-    async fn clients(&self) -> &Clients {
-        // Known before the SDK looks, so that what it finds is that, or has changed since.
-        self.selector().await;
+    pub(super) async fn tagging(&self) -> Result<aws_sdk_resourcegroupstagging::Client> {
+        Ok(self.clients(Rights::Access).await?.tagging(self.config()).await.clone())
+    }
+
+    pub(super) async fn clients(&self, rights: Rights) -> Result<Arc<Clients>> {
+        if let Some(file) = &self.config().web_identity {
+            return self.session(file, rights).await;
+        }
+        self.without_session().await;
+        Ok(Arc::clone(&self.0.clients))
+    }
+
+    /// The clients that have no session of a token's.
+    pub(super) async fn without_session(&self) -> &Clients {
+        if self.config().web_identity.is_none() {
+            // Known before the SDK looks, so that what it finds is that, or has changed since.
+            self.selector().await;
+        }
         &self.0.clients
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     /// Whose AWS credentials this backend had when it was first used.
@@ -185,8 +210,8 @@ impl RegistryBackend for EcrBackend {
     ) -> Result<()> {
         self.check_stage(path.stage())?;
         let deleted = self
-            .ecr()
-            .await
+            .ecr_with(Rights::Administrator)
+            .await?
             .delete_repository()
             .registry_id(self.ecr_host().account())
             .repository_name(path.to_string())

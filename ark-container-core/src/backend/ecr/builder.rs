@@ -7,6 +7,7 @@ use aws_config::SdkConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::backend::EcrBackend;
+use crate::identity::TokenFile;
 use crate::model::{EcrHost, Stage};
 
 /// What an [`EcrBackend`] was told.
@@ -18,11 +19,14 @@ pub(crate) struct EcrConfig {
     pub(crate) endpoint_url: Option<String>,
     pub(crate) http_client: Option<SharedHttpClient>,
     pub(crate) sdk_config: Option<SdkConfig>,
+    pub(crate) web_identity: Option<TokenFile>,
     pub(crate) role_arn: Option<String>,
+    pub(crate) administrator_role_arn: Option<String>,
     pub(crate) require_scoped: bool,
     pub(crate) principal: Option<String>,
     pub(crate) cache_directory: Option<PathBuf>,
     pub(crate) full_scan: bool,
+    pub(crate) repository_policy: Option<String>,
 }
 
 impl EcrConfig {
@@ -35,6 +39,9 @@ impl EcrConfig {
 
     /// Where the credentials in use come from, as far as it can be told without asking for them.
     pub(crate) fn credentials_source(&self) -> String {
+        if let Some(file) = &self.web_identity {
+            return format!("the token in {}", file.path().display());
+        }
         match &self.profile {
             None if self.sdk_config.is_some() => "the program".to_owned(),
             None if keys_in_environment() => "the environment (AWS_ACCESS_KEY_ID)".to_owned(),
@@ -42,8 +49,31 @@ impl EcrConfig {
         }
     }
 
+    /// What AWS is shown.
+    pub(crate) fn proof(&self) -> String {
+        let source = self.credentials_source();
+        if self.web_identity.is_some() { source } else { format!("the credentials of {source}") }
+    }
+
+    /// What has expired where AWS says that something has.
+    pub(crate) fn expired(&self) -> String {
+        match &self.web_identity {
+            Some(_) => format!("{}, or the AWS session for it,", self.credentials_source()),
+            None => "the AWS session".to_owned(),
+        }
+    }
+
+    /// Who calls, as far as it is known before AWS says so.
+    pub(crate) fn caller(&self) -> &str {
+        let by_token = self.principal.as_deref().filter(|_| self.web_identity.is_some());
+        by_token.unwrap_or("the AWS caller")
+    }
+
     /// What gets another session where the one in use has expired.
     pub(crate) fn renewal(&self) -> String {
+        if let Some(file) = &self.web_identity {
+            return format!("put a new token in {}", file.path().display());
+        }
         if self.profile.is_none() && self.sdk_config.is_none() && keys_in_environment() {
             return "get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, \
                     AWS_SESSION_TOKEN)"
@@ -72,11 +102,14 @@ impl EcrBackendBuilder {
             endpoint_url: None,
             http_client: None,
             sdk_config: None,
+            web_identity: None,
             role_arn: None,
+            administrator_role_arn: None,
             require_scoped: false,
             principal: None,
             cache_directory: None,
             full_scan: false,
+            repository_policy: None,
         })
     }
 
@@ -107,9 +140,44 @@ impl EcrBackendBuilder {
         self
     }
 
+    /// Calls AWS as the holder of the token in this file, by STS AssumeRoleWithWebIdentity, and looks for
+    /// no other AWS credentials.
+    ///
+    /// Everything is done under the role of [`role_arn`](Self::role_arn), which must be set; deletions
+    /// and changes in the global organization under that of
+    /// [`administrator_role_arn`](Self::administrator_role_arn). The file is read at each call: with a
+    /// new token comes a new session.
+    ///
+    /// ```
+    /// use ark_container_core::backend::ecr::EcrBackend;
+    /// use ark_container_core::identity::TokenFile;
+    /// use ark_container_core::model::Stage;
+    ///
+    /// let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse()?;
+    /// let backend = EcrBackend::builder(host, Stage::default())
+    ///     .web_identity(TokenFile::new("/run/secrets/jwt"))
+    ///     .role_arn("arn:aws:iam::095412845506:role/ark-access")
+    ///     .principal("robot:build")
+    ///     .build();
+    /// # Ok::<(), ark_container_core::model::ParseError>(())
+    /// ```
+    pub fn web_identity(mut self, file: TokenFile) -> Self {
+        self.0.web_identity = Some(file);
+        self
+    }
+
     /// Takes registry credentials under this IAM role, narrowed to the scope that they are for.
     pub fn role_arn(mut self, role_arn: impl Into<String>) -> Self {
         self.0.role_arn = Some(role_arn.into());
+        self
+    }
+
+    /// Deletes, and changes the global organization, under this IAM role of administrators.
+    ///
+    /// It takes effect together with a token: who calls with other AWS credentials does everything as
+    /// that caller.
+    pub fn administrator_role_arn(mut self, role_arn: impl Into<String>) -> Self {
+        self.0.administrator_role_arn = Some(role_arn.into());
         self
     }
 
@@ -137,6 +205,17 @@ impl EcrBackendBuilder {
     /// the index does not know yet; its cost grows with the account.
     pub fn full_scan(mut self, full_scan: bool) -> Self {
         self.0.full_scan = full_scan;
+        self
+    }
+
+    /// Gives each repository that is created this repository policy, a JSON document.
+    ///
+    /// It is applied like a lifecycle policy: the same creation again finishes one that was interrupted,
+    /// and a repository that has another policy is a conflict.
+    ///
+    /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
+    pub fn repository_policy(mut self, policy: impl Into<String>) -> Self {
+        self.0.repository_policy = Some(policy.into());
         self
     }
 

@@ -8,7 +8,7 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::{RetryConfig, RetryMode};
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig, imds};
-use aws_sdk_ecr::config::SharedCredentialsProvider;
+use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use tokio::sync::OnceCell;
 
 use super::builder::EcrConfig;
@@ -39,6 +39,13 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    /// Those of a session, with all else as `base` has it.
+    pub(super) fn with_credentials(base: &SdkConfig, credentials: Credentials) -> Self {
+        let provider = SharedCredentialsProvider::new(credentials);
+        let config = base.clone().into_builder().credentials_provider(provider).build();
+        Self { sdk_config: OnceCell::new_with(Some(config)), ..Self::default() }
+    }
+
     pub(super) async fn sdk_config(&self, config: &EcrConfig) -> &SdkConfig {
         self.sdk_config.get_or_init(|| sdk_config(config)).await
     }
@@ -83,6 +90,10 @@ async fn sdk_config(config: &EcrConfig) -> SdkConfig {
     builder.set_use_fips(Some(flagged && config.host.is_fips()));
     builder.set_use_dual_stack(Some(flagged && config.host.is_dual_stack()));
     builder.set_endpoint_url(endpoint_url);
+    if config.web_identity.is_some() {
+        // What is called without a session is called without any credentials.
+        builder.set_credentials_provider(None);
+    }
     builder.build()
 }
 
@@ -110,18 +121,23 @@ async fn load(config: &EcrConfig) -> SdkConfig {
         .http_client(http_client)
         .timeout_config(timeouts);
     let credentials = match &config.profile {
+        _ if config.web_identity.is_some() => None,
         // As for the AWS command line, who names a profile does not mean the keys in the environment.
         Some(profile) => {
             loader = loader.profile_name(profile);
             let profile = ProfileFileCredentialsProvider::builder().profile_name(profile);
-            SharedCredentialsProvider::new(profile.configure(&providers).build())
+            Some(SharedCredentialsProvider::new(profile.configure(&providers).build()))
         }
         None => {
             let chain = DefaultCredentialsChain::builder().imds_client(metadata).region(region);
-            SharedCredentialsProvider::new(chain.configure(providers).build().await)
+            Some(SharedCredentialsProvider::new(chain.configure(providers).build().await))
         }
     };
-    let loaded = loader.credentials_provider(credentials).load().await;
+    let loader = match credentials {
+        Some(credentials) => loader.credentials_provider(credentials),
+        None => loader.no_credentials(),
+    };
+    let loaded = loader.load().await;
     let retry = retry(loaded.retry_config());
     let mut builder = loaded.into_builder();
     builder.set_retry_config(Some(retry));

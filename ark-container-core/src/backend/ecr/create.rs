@@ -1,4 +1,6 @@
-//! Creation: one call, a second for a lifecycle policy, and the same command again finishes it.
+//! Creation: one call, another for each policy, and the same command again finishes it.
+
+mod policy;
 
 use std::time::Duration;
 
@@ -8,11 +10,13 @@ use aws_sdk_ecr::types::{
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, Tag,
 };
 use aws_smithy_types::error::operation::BuildError;
+use policy::policies;
 
 use super::backend::EcrBackend;
 use super::describe::{Described, row};
 use super::errors::REPOSITORY_NOT_FOUND;
 use super::index::ORGANIZATION_TAG;
+use super::web_identity::Rights;
 use crate::backend::{CreateOptions, Encryption, Repository, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::RepositoryPath;
@@ -32,11 +36,11 @@ pub(super) async fn create(
     path: &RepositoryPath,
     options: &CreateOptions,
 ) -> Result<Repository> {
-    check(options)?;
+    check(backend, options)?;
     let tags = resource_tags(backend, path, options);
     let request = backend
-        .ecr()
-        .await
+        .ecr_with(Rights::to_create(path))
+        .await?
         .create_repository()
         .registry_id(backend.ecr_host().account())
         .repository_name(path.to_string());
@@ -80,8 +84,8 @@ pub(super) async fn create(
             let mut repository = row(backend, path.clone(), &created)?;
             repository.resource_tags = Some(tags);
             settle(backend, path).await?;
-            if let Some(policy) = &options.lifecycle_policy {
-                put_policy(backend, path, policy).await?;
+            for policy in policies(backend, options) {
+                policy.put(backend, path).await?;
             }
             Ok(repository)
         }
@@ -97,7 +101,7 @@ pub(super) async fn create(
 }
 
 /// Makes sure of what AWS would not say as clearly, or not before the repository exists.
-fn check(options: &CreateOptions) -> Result<()> {
+fn check(backend: &EcrBackend, options: &CreateOptions) -> Result<()> {
     let most = CreateOptions::MAX_MUTABILITY_EXCLUSIONS;
     if options.mutability_exclusions.len() > most {
         return Err(Error::invalid(format!(
@@ -110,15 +114,7 @@ fn check(options: &CreateOptions) -> Result<()> {
             format!("the resource tag {key:?} is set by the registry: {OWN_TAGS} is its own");
         return Err(Error::invalid(message));
     }
-    if let Some(policy) = &options.lifecycle_policy {
-        json(policy)
-            .map_err(|error| Error::invalid(format!("the lifecycle policy is no JSON: {error}")))?;
-    }
-    Ok(())
-}
-
-fn json(text: &str) -> serde_json::Result<serde_json::Value> {
-    serde_json::from_str(text)
+    policies(backend, options).try_for_each(|policy| policy.check())
 }
 
 fn resource_tags(
@@ -149,7 +145,7 @@ fn encryption(encryption: &Encryption) -> Result<EncryptionConfiguration, BuildE
 async fn settle(backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
     let mut wait = FIRST_WAIT;
     for _ in 0..SETTLES {
-        let ecr = backend.ecr().await;
+        let ecr = backend.ecr().await?;
         let seen = ecr.describe_repositories().repository_names(path.to_string()).send().await;
         match seen {
             Err(error) if error.code() == Some(REPOSITORY_NOT_FOUND) => {}
@@ -191,15 +187,8 @@ async fn existing(
     if let Some(problem) = clash(&described, options) {
         return Err(Error::conflict(ResourceKind::Repository, path, problem));
     }
-    if let Some(policy) = &options.lifecycle_policy {
-        match policy_of(backend, path).await? {
-            None => put_policy(backend, path, policy).await?,
-            Some(present) if json(&present).ok() == json(policy).ok() => {}
-            Some(_) => {
-                let problem = "already exists with another lifecycle policy";
-                return Err(Error::conflict(ResourceKind::Repository, path, problem));
-            }
-        }
+    for policy in policies(backend, options) {
+        policy.finish(backend, path).await?;
     }
     Ok(described.repository)
 }
@@ -241,43 +230,6 @@ fn clash(described: &Described, options: &CreateOptions) -> Option<String> {
     let (key, value) =
         asked.find(|(key, value)| present.and_then(|tags| tags.get(*key)) != Some(value))?;
     Some(format!("already exists without the resource tag {key}={value}"))
-}
-
-async fn policy_of(backend: &EcrBackend, path: &RepositoryPath) -> Result<Option<String>> {
-    let ecr = backend.ecr().await;
-    match ecr.get_lifecycle_policy().repository_name(path.to_string()).send().await {
-        Ok(answer) => Ok(answer.lifecycle_policy_text),
-        Err(error) => match error.as_service_error() {
-            Some(e) if e.is_lifecycle_policy_not_found_exception() => Ok(None),
-            _ => Err(backend.call_on("read the lifecycle policy of", path).failed(error).await),
-        },
-    }
-}
-
-async fn put_policy(backend: &EcrBackend, path: &RepositoryPath, policy: &str) -> Result<()> {
-    let put = backend
-        .ecr()
-        .await
-        .put_lifecycle_policy()
-        .registry_id(backend.ecr_host().account())
-        .repository_name(path.to_string())
-        .lifecycle_policy_text(policy)
-        .send()
-        .await;
-    let Err(error) = put else { return Ok(()) };
-    let error = backend.call_on("put the lifecycle policy on", path).failed(error).await;
-    let state = format!(
-        "the repository {path} exists as asked for, but without its lifecycle policy; the same \
-         request again puts it there"
-    );
-    Err(match error {
-        Error::PermissionDenied { principal, action, resource } => {
-            Error::PermissionDenied { principal, action, resource: format!("{resource}; {state}") }
-        }
-        Error::InvalidInput { message } => Error::invalid(format!("{state}: {message}")),
-        Error::Temporary { .. } => Error::temporary(state, error),
-        other => Error::failed(state, other),
-    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use aws_sdk_ecr::config::{Credentials, ProvideCredentials};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenError;
 use aws_sdk_ecr::types::AuthorizationData;
-use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
@@ -49,6 +49,9 @@ impl EcrBackend {
                  role_arn for {self}, or allow wider ones with require_scoped = false"
             )));
         }
+        if let Some(file) = &config.web_identity {
+            return self.credentials_by_token(file, scope).await;
+        }
         let selector = self.selector().await;
         if *selector != self.read_selector().await {
             tracing::warn!("the AWS configuration has changed: a login is neither used nor kept");
@@ -74,7 +77,6 @@ impl EcrBackend {
 
     /// What tells this caller's logins from another's: who calls which AWS, and for whom.
     async fn identity(&self, selector: &Selector) -> Result<String> {
-        let config = self.config();
         let caller = match selector {
             Selector::Fixed(text) => text.clone(),
             Selector::TemporaryKey(id) => {
@@ -92,6 +94,12 @@ impl EcrBackend {
                 }
             }
         };
+        Ok(format!("{caller}; {}", self.surroundings().await?))
+    }
+
+    /// Which AWS is called, and for whom.
+    pub(super) async fn surroundings(&self) -> Result<String> {
+        let config = self.config();
         let profile = config.profile.clone();
         let endpoints =
             on_blocking_thread(move |surroundings| surroundings.endpoints(profile.as_deref()));
@@ -100,7 +108,7 @@ impl EcrBackend {
         endpoints.extend(config.endpoint_url.as_deref().or(given).map(str::to_owned));
         // Under a role, the session is named after the principal, and AWS's log by the session.
         let session = config.role_arn.as_ref().map(|_| session_name(config.principal.as_deref()));
-        Ok(format!("{caller}; endpoints {endpoints:?}; session {session:?}"))
+        Ok(format!("endpoints {endpoints:?}; session {session:?}"))
     }
 
     /// The ARN of whoever has these AWS credentials.
@@ -124,10 +132,27 @@ impl EcrBackend {
     }
 
     async fn fetch_credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
-        let (aws, narrowing) = match &self.config().role_arn {
-            Some(role) => (self.assume_role(role, scope).await?, Narrowing::Scoped),
-            None => (self.aws_credentials().await?, Narrowing::Caller),
-        };
+        match &self.config().role_arn {
+            Some(role) => self.login(self.assume_role(role, scope).await?, scope).await,
+            None => self.login_as(self.aws_credentials().await?, scope, Narrowing::Caller).await,
+        }
+    }
+
+    /// A login under a session that is narrowed to `scope`.
+    pub(super) async fn login(
+        &self,
+        session: Credentials,
+        scope: &Scope,
+    ) -> Result<RegistryCredentials> {
+        self.login_as(session, scope, Narrowing::Scoped).await
+    }
+
+    async fn login_as(
+        &self,
+        aws: Credentials,
+        scope: &Scope,
+        narrowing: Narrowing,
+    ) -> Result<RegistryCredentials> {
         let aws_expiry = aws.expiry();
         let config = aws_sdk_ecr::config::Builder::from(self.sdk_config().await);
         let client = aws_sdk_ecr::Client::from_conf(config.credentials_provider(aws).build());
@@ -164,27 +189,51 @@ impl EcrBackend {
     async fn assume_role(&self, role: &str, scope: &Scope) -> Result<Credentials> {
         let policy = session_policy(self.ecr_host(), scope)?;
         let session = session_name(self.config().principal.as_deref());
-        let client = self.sts().await;
-        let assume = |seconds| {
+        let client = self.sts().await?;
+        let answer = long_or_sure(role, |seconds| {
             let request = client.assume_role().role_arn(role).role_session_name(&session);
             request.policy(&policy).duration_seconds(seconds).send()
-        };
-        let mut answer = assume(LONGEST_SESSION).await;
-        if answer.as_ref().is_err_and(is_about_duration) {
+        });
+        match answer.await {
+            Ok(answer) => session_credentials(answer.credentials),
+            Err(error) => Err(self.role_refused(error, role, scope)),
+        }
+    }
+
+    /// The error for a role that gives no session which is narrowed to `scope`.
+    pub(super) fn role_refused<E>(
+        &self,
+        error: SdkError<E, HttpResponse>,
+        role: &str,
+        scope: &Scope,
+    ) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        if error.code() == Some("PackedPolicyTooLarge") {
+            let said = error.message().unwrap_or_default();
+            return too_long(&format!("AWS finds too long when packed ({said})"), scope);
+        }
+        let doing = format!("assume the role {role} for a login to");
+        self.call(&doing).error(error)
+    }
+}
+
+/// Assumes a role for as long as logins are good, or else for as long as every role allows.
+pub(super) async fn long_or_sure<T, E, F>(
+    role: &str,
+    assume: impl Fn(i32) -> F,
+) -> Result<T, SdkError<E, HttpResponse>>
+where
+    E: ProvideErrorMetadata,
+    F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+{
+    match assume(LONGEST_SESSION).await {
+        Err(error) if is_about_duration(&error) => {
             tracing::debug!(role, "the role gives no session of 12 hours; 1 hour it is");
-            answer = assume(SURE_SESSION).await;
+            assume(SURE_SESSION).await
         }
-        match answer {
-            Ok(answer) => session_credentials(answer),
-            Err(error) if error.code() == Some("PackedPolicyTooLarge") => {
-                let said = error.message().unwrap_or_default();
-                Err(too_long(&format!("AWS finds too long when packed ({said})"), scope))
-            }
-            Err(error) => {
-                let doing = format!("assume the role {role} for a login to");
-                Err(self.call(&doing).error(error))
-            }
-        }
+        answer => answer,
     }
 }
 
@@ -203,8 +252,11 @@ fn is_about_duration(error: &impl ProvideErrorMetadata) -> bool {
     error.code() == Some("ValidationError") && message.contains("DurationSeconds")
 }
 
-fn session_credentials(answer: AssumeRoleOutput) -> Result<Credentials> {
-    let session = answer.credentials.ok_or_else(|| no_sense("it has no credentials"))?;
+/// The credentials that STS answers with.
+pub(super) fn session_credentials(
+    session: Option<aws_sdk_sts::types::Credentials>,
+) -> Result<Credentials> {
+    let session = session.ok_or_else(|| no_sense("it has no credentials"))?;
     let expires_at = SystemTime::try_from(session.expiration)
         .map_err(|error| Error::failed("the expiry of the AWS session makes no sense", error))?;
     Ok(Credentials::new(

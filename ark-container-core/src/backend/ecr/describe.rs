@@ -29,7 +29,7 @@ pub(super) struct Described {
 impl EcrBackend {
     /// A repository with its resource tags.
     pub(super) async fn describe(&self, path: &RepositoryPath) -> Result<Described> {
-        let ecr = self.ecr().await;
+        let ecr = self.ecr().await?;
         let describing = ecr.describe_repositories().repository_names(path.to_string()).send();
         let arn = self.ecr_host().repository_arn(path);
         let tagged = ecr.list_tags_for_resource().resource_arn(arn).send();
@@ -74,7 +74,7 @@ impl EcrBackend {
             paths.chunks(MOST_NAMES).rev().map(<[_]>::to_vec).collect();
         while let Some(mut names) = left.pop() {
             let texts = names.iter().map(ToString::to_string).collect();
-            let ecr = self.ecr().await;
+            let ecr = self.ecr().await?;
             let answer = ecr.describe_repositories().set_repository_names(Some(texts)).send().await;
             let answer = match answer {
                 Ok(answer) => answer,

@@ -86,7 +86,10 @@ impl Meaning {
             | "IncompleteSignatureException"
             | "InvalidAccessKeyId"
             | "InvalidClientTokenId"
+            | "IDPRejectedClaim"
+            | "IDPRejectedClaimException"
             | "InvalidIdentityToken"
+            | "InvalidIdentityTokenException"
             | "InvalidSignatureException"
             | "MissingAuthenticationToken"
             | "MissingAuthenticationTokenException"
@@ -101,7 +104,9 @@ impl Meaning {
             | "ValidationException" => Self::Invalid,
             QUOTA_REACHED => Self::Quota,
             "KmsException" => Self::Kms,
-            "PriorRequestNotComplete"
+            "IDPCommunicationError"
+            | "IDPCommunicationErrorException"
+            | "PriorRequestNotComplete"
             | "RequestLimitExceeded"
             | "RequestTimeout"
             | "RequestTimeoutException"
@@ -193,7 +198,8 @@ impl Call<'_> {
             Meaning::Denied => self.denied(message, request),
             Meaning::Expired => Error::Unauthenticated {
                 message: format!(
-                    "cannot {self}: the AWS session has expired; {}",
+                    "cannot {self}: {} has expired; {}",
+                    self.backend.config().expired(),
                     self.backend.config().renewal()
                 ),
                 source: refusal(said),
@@ -204,8 +210,8 @@ impl Call<'_> {
             },
             Meaning::WrongKeys => Error::Unauthenticated {
                 message: format!(
-                    "cannot {self}: AWS does not take the credentials of {}",
-                    self.backend.config().credentials_source()
+                    "cannot {self}: AWS does not take {}",
+                    self.backend.config().proof()
                 ),
                 source: refusal(said),
             },
@@ -249,7 +255,7 @@ impl Call<'_> {
                 Some(path) => format!("{path} in {}: {said}{request}", self.backend),
                 None => format!("{}: {said}{request}", self.backend),
             };
-            ("the AWS caller", self.doing, resource)
+            (self.backend.config().caller(), self.doing, resource)
         });
         Error::PermissionDenied {
             principal: principal.to_owned(),

@@ -7,6 +7,7 @@ use futures_util::stream::BoxStream;
 
 use super::backend::EcrBackend;
 use super::pages::{self, Pages};
+use super::web_identity::Rights;
 use crate::backend::Image;
 use crate::error::{BoxError, Error, ResourceKind, Result};
 use crate::model::{Reference, RepositoryPath, RepositoryUrl};
@@ -34,7 +35,7 @@ async fn page(
 ) -> Result<Vec<Image>> {
     let answer = backend
         .ecr()
-        .await
+        .await?
         .describe_images()
         .repository_name(path.to_string())
         .max_results(PAGE)
@@ -83,8 +84,8 @@ pub(super) async fn delete(
         Reference::Digest(digest) => ImageIdentifier::builder().image_digest(digest.to_string()),
     };
     let answer = backend
-        .ecr()
-        .await
+        .ecr_with(Rights::Administrator)
+        .await?
         .batch_delete_image()
         .registry_id(backend.ecr_host().account())
         .repository_name(path.to_string())

@@ -99,7 +99,7 @@ impl Listing {
         let answer = self
             .backend
             .tagging()
-            .await
+            .await?
             .get_resources()
             .resource_type_filters("ecr:repository")
             .tag_filters(filter)

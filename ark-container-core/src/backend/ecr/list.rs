@@ -37,7 +37,7 @@ async fn page(
 ) -> Result<Vec<Repository>> {
     let answer = backend
         .ecr()
-        .await
+        .await?
         .describe_repositories()
         .max_results(PAGE)
         .set_next_token(pages.token())

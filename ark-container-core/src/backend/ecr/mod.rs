@@ -9,6 +9,7 @@ mod create;
 mod credentials;
 mod describe;
 mod errors;
+mod iam;
 mod images;
 mod index;
 mod list;
@@ -21,8 +22,10 @@ mod selector;
 mod session_name;
 mod session_policy;
 mod unreached;
+mod web_identity;
 
 pub use account::Caller;
 pub use backend::EcrBackend;
 pub use builder::EcrBackendBuilder;
+pub use iam::{IamDeployment, IamPolicies, PolicyDocument, RolePolicies};
 pub use refusal::AwsRefusal;

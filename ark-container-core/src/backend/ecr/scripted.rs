@@ -13,6 +13,8 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{EcrBackend, EcrBackendBuilder};
@@ -197,4 +199,51 @@ pub(super) fn described(name: &str) -> Value {
         "imageScanningConfiguration": {"scanOnPush": false},
         "encryptionConfiguration": {"encryptionType": "AES256"},
     })
+}
+
+/// AWS's answer with a login for `endpoint`, good until some seconds after the epoch.
+pub(super) fn authorization(endpoint: &str, expires_at: u64, login: &str) -> Answer {
+    let token = STANDARD.encode(login);
+    let data = json!([{
+        "authorizationToken": token, "expiresAt": expires_at, "proxyEndpoint": endpoint,
+    }]);
+    Answer::ok(json!({ "authorizationData": data }))
+}
+
+/// STS's answer with a session whose access key this is; it ends in the year 2100.
+pub(super) fn session(key: &str) -> Answer {
+    assumed("AssumeRole", key, "2100-01-01T00:00:00Z")
+}
+
+/// The same for whoever shows a token, until `end`.
+pub(super) fn session_by_token(key: &str, end: &str) -> Answer {
+    assumed("AssumeRoleWithWebIdentity", key, end)
+}
+
+fn assumed(operation: &str, key: &str, end: &str) -> Answer {
+    let body = format!(
+        "<{operation}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{operation}Result>\
+         <Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
+         <SessionToken>t</SessionToken><Expiration>{end}</Expiration></Credentials>\
+         </{operation}Result></{operation}Response>"
+    );
+    Answer::raw(200, body)
+}
+
+/// As STS words its errors.
+pub(super) fn sts_error(code: &str, message: &str) -> Answer {
+    let body = format!(
+        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error>\
+         <Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
+         <RequestId>7a1b</RequestId></ErrorResponse>"
+    );
+    Answer::raw(400, body)
+}
+
+/// A field of a form, as it is sent.
+pub(super) fn field(asked: &Asked, name: &str) -> String {
+    let body = asked.input.as_str().unwrap();
+    let prefix = format!("{name}=");
+    let value = body.split('&').find_map(|pair| pair.strip_prefix(&prefix)).unwrap();
+    percent_encoding::percent_decode_str(value).decode_utf8().unwrap().into_owned()
 }

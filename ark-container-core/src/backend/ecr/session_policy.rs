@@ -8,8 +8,7 @@
 //!
 //! Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 
-use serde::Serialize;
-
+use super::iam::{PolicyDocument, Statement};
 use crate::error::{Error, Result};
 use crate::model::{Access, EcrHost, Scope, ScopeTarget};
 
@@ -18,15 +17,10 @@ use crate::model::{Access, EcrHost, Scope, ScopeTarget};
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 const MAX_LEN: usize = 2048;
 
-/// The version of the policy language.
-///
-/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_version.html>
-const LANGUAGE: &str = "2012-10-17";
-
 /// It cannot be narrowed to a repository; what its token opens is.
 ///
 /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
-const LOGIN: &str = "ecr:GetAuthorizationToken";
+pub(super) const LOGIN: &str = "ecr:GetAuthorizationToken";
 
 /// What each level of access adds to those before it.
 ///
@@ -48,25 +42,10 @@ const ACTIONS: [(Access, &[&str]); 3] = [
     (Access::Delete, &["ecr:BatchDeleteImage"]),
 ];
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Policy {
-    version: &'static str,
-    statement: [Statement; 2],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Statement {
-    effect: &'static str,
-    action: Vec<&'static str>,
-    resource: Vec<String>,
-}
-
-impl Statement {
-    fn allow(action: Vec<&'static str>, resource: Vec<String>) -> Self {
-        Self { effect: "Allow", action, resource }
-    }
+/// The registry's actions that an access needs, the lesser ones among them.
+pub(super) fn registry_actions(access: Access) -> impl Iterator<Item = &'static str> {
+    let levels = ACTIONS.iter().filter(move |(level, _)| *level <= access);
+    levels.flat_map(|(_, actions)| *actions).copied()
 }
 
 /// The session policy that allows what `scope` says in the registry of `host`, and nothing else.
@@ -91,8 +70,6 @@ pub(super) fn too_long(how_long: &str, scope: &Scope) -> Error {
 }
 
 fn policy(host: &EcrHost, scope: &Scope) -> Result<String> {
-    let levels = ACTIONS.iter().filter(|(level, _)| *level <= scope.access());
-    let actions = levels.flat_map(|(_, actions)| *actions).copied().collect();
     let resources: Vec<String> = match scope.target() {
         ScopeTarget::Repository(path) => vec![host.repository_arn(path)],
         ScopeTarget::Organizations(stage, organizations) => organizations
@@ -103,11 +80,9 @@ fn policy(host: &EcrHost, scope: &Scope) -> Result<String> {
     if resources.is_empty() {
         return Err(Error::invalid("credentials need at least one organization to reach"));
     }
-    let login = Statement::allow(vec![LOGIN], vec!["*".to_owned()]);
-    let policy =
-        Policy { version: LANGUAGE, statement: [login, Statement::allow(actions, resources)] };
-    serde_json::to_string(&policy)
-        .map_err(|error| Error::failed("the session policy could not be written", error))
+    let actions: Vec<&str> = registry_actions(scope.access()).collect();
+    let login = Statement::allow([LOGIN]).on(["*".to_owned()]);
+    Ok(PolicyDocument::new([login, Statement::allow(actions).on(resources)]).to_string())
 }
 
 #[cfg(test)]

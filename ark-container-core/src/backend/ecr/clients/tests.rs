@@ -12,6 +12,7 @@ use super::*;
 use crate::backend::RegistryBackend;
 use crate::backend::ecr::{EcrBackend, EcrBackendBuilder};
 use crate::error::Error;
+use crate::identity::TokenFile;
 use crate::model::{Organizations, Stage};
 
 fn builder(host: &str) -> EcrBackendBuilder {
@@ -115,10 +116,21 @@ async fn the_host_says_region_and_endpoint() {
 }
 
 #[tokio::test]
+async fn with_a_token_there_is_no_other_source_of_credentials() {
+    let file = TokenFile::new("/nowhere/jwt.json");
+    let given = builder(scripted::HOST).sdk_config(keys()).web_identity(file.clone()).build();
+    let loaded = builder(scripted::HOST).profile("builds").web_identity(file).build();
+    for backend in [given, loaded] {
+        let config = backend.sdk_config().await;
+        assert!(config.credentials_provider().is_none(), "{config:?}");
+    }
+}
+
+#[tokio::test]
 async fn clones_share_their_clients() {
     let backend = builder(scripted::HOST).sdk_config(keys()).build();
     let clone = backend.clone();
-    assert!(std::ptr::eq(backend.ecr().await, clone.ecr().await));
+    assert!(std::ptr::eq(backend.sdk_config().await, clone.sdk_config().await));
 }
 
 #[test]

@@ -29,7 +29,11 @@ fn present(repository: Value, policy: Option<&'static str>) -> impl Fn(&Asked) -
             Some(policy) => Answer::ok(json!({"lifecyclePolicyText": policy})),
             None => Answer::error(400, "LifecyclePolicyNotFoundException", "none"),
         },
-        "PutLifecyclePolicy" => Answer::ok(json!({})),
+        "GetRepositoryPolicy" => match policy {
+            Some(policy) => Answer::ok(json!({"policyText": policy})),
+            None => Answer::error(400, "RepositoryPolicyNotFoundException", "none"),
+        },
+        "PutLifecyclePolicy" | "SetRepositoryPolicy" => Answer::ok(json!({})),
         other => panic!("{other}"),
     }
 }
@@ -231,4 +235,53 @@ async fn nothing_is_created_in_another_account() {
     );
     let error = create(&aws, &CreateOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("for the account 111122223333"), "{error}");
+}
+
+/// AWS, for a backend that gives each repository a policy.
+fn guarded(
+    policy: &'static str,
+    answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+) -> Scripted {
+    Scripted::built(|builder| builder.repository_policy(policy), ACCOUNT, answer)
+}
+
+#[tokio::test]
+async fn who_may_use_a_repository_is_said_before_which_images_expire() {
+    let aws = guarded(r#"{"Statement": []}"#, fresh);
+    let options = CreateOptions::default().with_lifecycle_policy(POLICY);
+    create(&aws, &options).await.unwrap();
+    assert_eq!(aws.operations()[2..], ["SetRepositoryPolicy", "PutLifecyclePolicy"]);
+    let asked = &aws.asked()[2].input;
+    assert_eq!(asked["policyText"], r#"{"Statement": []}"#);
+    assert_eq!(asked["registryId"], ACCOUNT);
+    assert_eq!(asked.get("force"), None);
+}
+
+#[tokio::test]
+async fn a_repository_policy_is_finished_and_never_replaced() {
+    let options = CreateOptions::default();
+    let aws = guarded("{}", |asked| match asked.operation.as_str() {
+        "SetRepositoryPolicy" => Answer::error(400, "AccessDeniedException", "no"),
+        _ => fresh(asked),
+    });
+    let error = create(&aws, &options).await.unwrap_err().to_string();
+    assert!(error.contains("without its repository policy; the same request again"), "{error}");
+
+    let aws = guarded("{}", present(whole(), None));
+    create(&aws, &options).await.unwrap();
+    assert_eq!(aws.operations().last().unwrap(), "SetRepositoryPolicy");
+
+    let aws = guarded(r#"{"rules":{"rulePriority":1}}"#, present(whole(), Some(POLICY)));
+    create(&aws, &options).await.unwrap();
+    assert_eq!(aws.operations().last().unwrap(), "GetRepositoryPolicy");
+
+    let aws = guarded("{}", present(whole(), Some(POLICY)));
+    let error = create(&aws, &options).await.unwrap_err();
+    assert!(matches!(error, Error::Conflict { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("with another repository policy"), "{error}");
+
+    let aws = guarded("{", fresh);
+    let error = create(&aws, &options).await.unwrap_err().to_string();
+    assert!(error.contains("the repository policy is no JSON"), "{error}");
+    assert!(aws.asked().is_empty());
 }

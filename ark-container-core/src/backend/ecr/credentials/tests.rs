@@ -5,7 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::super::scripted::{ACCOUNT, Answer, Asked, HOST, Scripted, sdk_config};
+use super::super::scripted::{
+    ACCOUNT, Answer, Asked, HOST, Scripted, authorization, field, sdk_config, session, sts_error,
+};
 use super::*;
 use crate::RegistryBackend;
 use crate::model::{Access, OrganizationId, Stage};
@@ -19,34 +21,6 @@ fn scope() -> Scope {
     Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Push)
 }
 
-/// AWS's answer with a login for `endpoint`, good until some seconds after the epoch.
-fn authorization(endpoint: &str, expires_at: u64, login: &str) -> Answer {
-    let token = STANDARD.encode(login);
-    let data = json!([{
-        "authorizationToken": token, "expiresAt": expires_at, "proxyEndpoint": endpoint,
-    }]);
-    Answer::ok(json!({ "authorizationData": data }))
-}
-
-fn session(key: &str) -> Answer {
-    let body = format!(
-        "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
-         <Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
-         <SessionToken>t</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration></Credentials>\
-         </AssumeRoleResult></AssumeRoleResponse>"
-    );
-    Answer::raw(200, body)
-}
-
-fn sts_error(code: &str, message: &str) -> Answer {
-    let body = format!(
-        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error>\
-         <Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
-         <RequestId>7a1b</RequestId></ErrorResponse>"
-    );
-    Answer::raw(400, body)
-}
-
 /// An AWS that gives every session and login.
 fn generous(asked: &Asked) -> Answer {
     match asked.operation.as_str() {
@@ -56,14 +30,6 @@ fn generous(asked: &Asked) -> Answer {
         }
         other => panic!("{other} is not expected"),
     }
-}
-
-/// A field of a form, as it is sent.
-fn field(asked: &Asked, name: &str) -> String {
-    let body = asked.input.as_str().unwrap();
-    let prefix = format!("{name}=");
-    let value = body.split('&').find_map(|pair| pair.strip_prefix(&prefix)).unwrap();
-    percent_encoding::percent_decode_str(value).decode_utf8().unwrap().into_owned()
 }
 
 /// The error of a login whose answer is this, and a text that it must not have.

@@ -1,0 +1,142 @@
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+
+/// The longest names that a deployment can have, in the partition with the longest of its own.
+fn longest() -> IamDeployment {
+    let host = "095412845506.dkr.ecr-fips.us-gov-west-1.amazonaws.com".parse().unwrap();
+    let stage = "integration-tests-of-a-large-team".parse().unwrap();
+    let provider = "login.a-large-company.example.com/realms/containers";
+    IamDeployment::new(host, stage, provider, "ark-catalog-container-tool")
+        .unwrap()
+        .with_repository_policy()
+}
+
+fn deployment(provider: &str, audience: &str) -> Result<IamDeployment> {
+    let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse().unwrap();
+    IamDeployment::new(host, Stage::default(), provider, audience)
+}
+
+fn usual() -> IamDeployment {
+    deployment("auth.example.com", "ark").unwrap()
+}
+
+fn documents(policies: &IamPolicies) -> Vec<Value> {
+    let IamPolicies { access_role, administrator_role, repository_policy } = policies;
+    let roles = [access_role, administrator_role];
+    let documents = roles.into_iter().flat_map(|role| [&role.trust, &role.permissions]);
+    let documents = documents.chain(repository_policy);
+    documents.map(|document| serde_json::from_str(&document.to_string()).unwrap()).collect()
+}
+
+/// White space does not count.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html>, and for a
+/// repository policy `RepositoryPolicyText` in the service model of ECR.
+#[test]
+fn every_document_is_within_the_limits_of_aws() {
+    for policies in [usual().policies(), longest().policies()] {
+        for role in [&policies.access_role, &policies.administrator_role] {
+            let (trust, permissions) = (role.trust.to_string(), role.permissions.to_string());
+            assert!(trust.len() <= 2_048, "{} of {trust}", trust.len());
+            assert!(permissions.len() <= 10_240, "{} of {permissions}", permissions.len());
+        }
+        let repository = policies.repository_policy.map(|policy| policy.to_string());
+        assert!(repository.is_none_or(|policy| policy.len() <= 10_240));
+    }
+}
+
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_sid.html>
+#[test]
+fn names_of_statements_are_unique_and_alphanumeric() {
+    for document in documents(&longest().policies()) {
+        let mut sids = BTreeSet::new();
+        for statement in document["Statement"].as_array().unwrap() {
+            let sid = statement["Sid"].as_str().unwrap();
+            assert!(sid.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{sid}");
+            assert!(sids.insert(sid), "{sid}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_allowed_everywhere_but_a_login_and_the_index() {
+    for document in documents(&longest().policies()) {
+        for statement in document["Statement"].as_array().unwrap() {
+            let resources = statement["Resource"].as_array().into_iter().flatten();
+            for resource in resources.map(|resource| resource.as_str().unwrap()) {
+                let organization = resource.split("repository/").nth(1);
+                let organization = organization.and_then(|path| path.split('/').nth(1));
+                if organization.is_some_and(|organization| !organization.contains('*')) {
+                    continue;
+                }
+                let actions = statement["Action"].as_array().unwrap();
+                let everywhere = ["ecr:GetAuthorizationToken", "tag:GetResources"];
+                assert!(
+                    actions.iter().all(|action| everywhere.contains(&action.as_str().unwrap()))
+                );
+            }
+            let allows = statement["Effect"] == "Allow";
+            let actions = statement["Action"].to_string();
+            assert!(!allows || !actions.contains('*'), "{actions}");
+        }
+    }
+}
+
+#[test]
+fn a_repository_policy_needs_its_own_permissions_and_nothing_else_differs() {
+    let (without, with) = (usual().policies(), usual().with_repository_policy().policies());
+    assert_eq!(without.repository_policy, None);
+    assert!(with.repository_policy.is_some());
+    assert_eq!(without.access_role.trust, with.access_role.trust);
+    for (without, with) in [
+        (without.access_role, with.access_role),
+        (without.administrator_role, with.administrator_role),
+    ] {
+        let (without, with) = (without.permissions.to_string(), with.permissions.to_string());
+        assert!(!without.contains("RepositoryPolicy"));
+        let added = r#""ecr:GetRepositoryPolicy","ecr:SetRepositoryPolicy","#;
+        assert_eq!(with.replace(added, ""), without);
+    }
+}
+
+#[test]
+fn documents_are_for_the_partition_of_the_registry() {
+    let policies = longest().policies();
+    let text = serde_json::to_string(&policies).unwrap();
+    assert!(text.contains("arn:aws-us-gov:iam::095412845506:oidc-provider/login."));
+    assert!(!text.contains("arn:aws:"));
+}
+
+#[test]
+fn a_provider_is_what_tokens_name() {
+    let written = |provider| deployment(provider, "ark").unwrap().policies();
+    assert_eq!(written("https://auth.example.com"), written("auth.example.com"));
+    for (provider, problem) in [
+        ("", "it has no host"),
+        ("http://auth.example.com", "':' is not allowed"),
+        ("auth.example.com:8443", "':' is not allowed"),
+        ("/realms/ark", "it has no host"),
+        ("auth.example.com/*", "'*' is not allowed"),
+        (&format!("auth.{}.com", "x".repeat(255)), "longer than 255 characters"),
+    ] {
+        let error = deployment(provider, "ark").unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn an_audience_is_a_text_and_no_variable() {
+    assert!(deployment("auth.example.com", "https://ark.example.com/ ö").is_ok());
+    for (audience, problem) in [
+        ("", "it is empty"),
+        ("${aws:username}", "'$' is not allowed"),
+        ("a\nb", "'\\n' is not allowed"),
+        (&"x".repeat(256), "longer than 255 characters"),
+    ] {
+        let error = deployment("auth.example.com", audience).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+}
