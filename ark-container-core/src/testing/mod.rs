@@ -2,7 +2,8 @@
 //!
 //! [`MockRegistryBackend`] stands in for a registry in unit tests. [`conformance`] checks that a
 //! backend keeps the contract of [`RegistryBackend`](crate::RegistryBackend). [`SampleImage`] is a
-//! small image to push. With the features `ecr` and `local`, `aws` has a fake of AWS.
+//! small image to push. With the feature `token`, `TokenIssuer` signs tokens, good ones and forged ones;
+//! with `ecr` and `local`, `aws` has a fake of AWS.
 
 #[cfg(all(feature = "ecr", feature = "local"))]
 pub mod aws;
@@ -12,7 +13,19 @@ mod mock;
 mod sample;
 #[cfg(test)]
 pub(crate) mod scripted;
+#[cfg(feature = "token")]
+mod signing_key;
+#[cfg(feature = "token")]
+mod test_token;
+#[cfg(feature = "token")]
+mod token_issuer;
 
 pub use image::SampleImage;
 pub use mock::MockRegistryBackend;
 pub use sample::SampleImageBuilder;
+#[cfg(feature = "token")]
+pub use signing_key::SigningAlgorithm;
+#[cfg(feature = "token")]
+pub use test_token::TestToken;
+#[cfg(feature = "token")]
+pub use token_issuer::TokenIssuer;

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::iam::{Context, Grants};
-use super::identities::{AccessKey, Role, User, WebIdentity, identifier};
+use super::identities::{AccessKey, Role, User, identifier};
+use super::identity_provider::KnownProvider;
 use super::policy::{Policy, PolicyError};
 use crate::error::{Error, Result};
 use crate::model::EcrHost;
@@ -60,11 +61,11 @@ pub(super) struct KnownRole {
     pub(super) max_session: Duration,
 }
 
-/// Users, roles, tokens of OpenID providers, and every session so far.
+/// Users, roles, OpenID providers, and every session so far.
 #[derive(Debug)]
 pub(super) struct Accounts {
     roles: BTreeMap<String, KnownRole>,
-    tokens: HashMap<String, WebIdentity>,
+    pub(super) providers: Vec<KnownProvider>,
     credentials: Mutex<HashMap<String, Credential>>,
 }
 
@@ -75,7 +76,7 @@ impl Accounts {
         host: &EcrHost,
         users: Vec<User>,
         roles: Vec<Role>,
-        tokens: Vec<WebIdentity>,
+        providers: Vec<KnownProvider>,
     ) -> Result<Self> {
         let mut credentials = HashMap::new();
         for user in users {
@@ -85,16 +86,11 @@ impl Accounts {
         let roles = roles.into_iter().map(|role| known_role(host, role));
         let roles = roles.map(|role| role.map(|role| (role.arn.clone(), role)));
         let roles = roles.collect::<Result<_>>()?;
-        let tokens = tokens.into_iter().map(|token| (token.token.clone(), token)).collect();
-        Ok(Self { roles, tokens, credentials: Mutex::new(credentials) })
+        Ok(Self { roles, providers, credentials: Mutex::new(credentials) })
     }
 
     pub(super) fn role(&self, arn: &str) -> Option<&KnownRole> {
         self.roles.get(arn)
-    }
-
-    pub(super) fn token(&self, text: &str) -> Option<&WebIdentity> {
-        self.tokens.get(text)
     }
 
     pub(super) fn credential(&self, access_key_id: &str) -> Option<Credential> {
@@ -143,7 +139,8 @@ fn known_role(host: &EcrHost, role: Role) -> Result<KnownRole> {
     Ok(KnownRole {
         arn: format!("arn:{}:iam::{}:role/{}", host.partition(), host.account(), role.name),
         id: identifier("AROA", &role.name),
-        trust: parsed(&role.trust, Policy::parse_trust).map_err(|error| of("trust", error))?,
+        trust: parsed(&role.trust, Policy::parse_resource_based)
+            .map_err(|error| of("trust", error))?,
         policies: parsed(&role.policies, Policy::parse).map_err(|error| of("identity", error))?,
         tags: role.tags,
         max_session: role.max_session,

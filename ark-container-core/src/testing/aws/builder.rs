@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::accounts::Accounts;
 use super::clock::Clock;
 use super::faults::Faults;
-use super::identities::{Role, User, WebIdentity};
+use super::identities::{Role, User};
+use super::identity_provider::{IdentityProvider, KnownProvider};
 use super::record::Record;
 use super::registries::{ListedRepository, Registries};
 use super::registry::{Logins, Opened};
@@ -36,7 +37,7 @@ pub struct FakeAwsBuilder {
     host: Option<EcrHost>,
     users: Vec<User>,
     roles: Vec<Role>,
-    tokens: Vec<WebIdentity>,
+    providers: Vec<IdentityProvider>,
     listed: Vec<ListedRepository>,
     packed_limit: usize,
     seed: u64,
@@ -49,7 +50,7 @@ impl FakeAwsBuilder {
             host: None,
             users: Vec::new(),
             roles: Vec::new(),
-            tokens: Vec::new(),
+            providers: Vec::new(),
             listed: Vec::new(),
             packed_limit: PACKED_LIMIT,
             seed: 0,
@@ -75,9 +76,9 @@ impl FakeAwsBuilder {
         self
     }
 
-    /// One more token of an OpenID provider.
-    pub fn web_identity(mut self, token: WebIdentity) -> Self {
-        self.tokens.push(token);
+    /// One more OpenID provider, whose tokens are verified as AWS does.
+    pub fn identity_provider(mut self, provider: IdentityProvider) -> Self {
+        self.providers.push(provider);
         self
     }
 
@@ -104,20 +105,24 @@ impl FakeAwsBuilder {
     /// Starts it on free ports of the loopback interface.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if a policy is none that the fake can judge by; [`Error::Failed`] if the
+    /// [`Error::InvalidInput`] if a policy or a key set is none that the fake can judge by; [`Error::Failed`] if the
     /// store cannot be read or no port can be taken.
     pub async fn start(self) -> Result<FakeAws> {
         let host = match self.host {
             Some(host) => host,
             None => HOST.parse()?,
         };
-        let accounts = Accounts::new(&host, self.users, self.roles, self.tokens)?;
+        let providers: Result<Vec<_>> =
+            self.providers.into_iter().map(KnownProvider::new).collect();
+        let accounts = Accounts::new(&host, self.users, self.roles, providers?)?;
         let registries = Registries::open(self.store, host.account(), self.listed).await?;
         let registries = Arc::new(registries);
         let logins = Arc::new(Logins::default());
         let clock = Arc::new(Clock::default());
 
-        let opened = Opened::new(&host, logins.clone(), registries.clone(), clock.clone());
+        let record = Arc::new(Record::default());
+        let opened =
+            Opened::new(&host, logins.clone(), registries.clone(), clock.clone(), record.clone());
         let habits = Arc::new(EcrHabits::new(host.account()));
         let any_port = (std::net::Ipv4Addr::LOCALHOST, 0).into();
         let store = registries.store.store().clone();
@@ -134,7 +139,7 @@ impl FakeAwsBuilder {
             registries,
             logins,
             faults: Faults::new(self.seed),
-            record: Record::default(),
+            record,
             packed_limit: self.packed_limit,
             stale_index: Default::default(),
             requests: Default::default(),

@@ -1,6 +1,5 @@
 //! [`Exchange`]: one request on its way through the fake.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,9 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::accounts::Caller;
+use super::decision::{self, Circumstances};
 use super::error::ApiError;
 use super::faults::Kind;
-use super::iam::{Context, denied_message};
+use super::iam::denied_message;
 use super::service::Service;
 use super::sigv4::{Signature, SignatureError};
 use super::world::World;
@@ -162,14 +162,13 @@ impl<'a> Exchange<'a> {
         &mut self,
         action: &str,
         resource: &str,
-        tags: &Tags<'_>,
+        circumstances: &Circumstances<'_>,
     ) -> Result<(), ApiError> {
         let caller = self.caller()?;
         if !self.resources.iter().any(|known| known == resource) {
             self.resources.push(resource.to_owned());
         }
-        let context = tags.add_to(caller.context());
-        caller.grants.check(action, resource, &context).map_err(|refusal| {
+        decision::check(&caller, action, resource, circumstances).map_err(|refusal| {
             self.access_denied(denied_message(&caller.arn, action, resource, refusal))
         })
     }
@@ -189,28 +188,5 @@ impl<'a> Exchange<'a> {
 
     pub(super) fn now(&self) -> SystemTime {
         self.world.clock.now()
-    }
-}
-
-/// The tags that policies can look at beside the caller's.
-#[derive(Debug, Default)]
-pub(super) struct Tags<'t> {
-    /// Those of the request, known as `aws:RequestTag/<key>`.
-    pub(super) request: Option<&'t BTreeMap<String, String>>,
-    /// Those of the resource, known as `aws:ResourceTag/<key>` and `ecr:ResourceTag/<key>`.
-    ///
-    /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
-    pub(super) resource: Option<&'t BTreeMap<String, String>>,
-}
-
-impl Tags<'_> {
-    fn add_to(&self, mut context: Context) -> Context {
-        if let Some(tags) = self.request {
-            context = context.with_tags("aws:RequestTag", tags);
-        }
-        if let Some(tags) = self.resource {
-            context = context.with_tags("aws:ResourceTag", tags).with_tags("ecr:ResourceTag", tags);
-        }
-        context
     }
 }

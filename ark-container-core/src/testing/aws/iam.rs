@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::condition::TAG_KEYS;
 use super::policy::{Policy, Statement};
 
 /// The condition keys of a request, whose names have no case.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>
 #[derive(Debug, Clone, Default)]
-pub(super) struct Context(BTreeMap<String, String>);
+pub(super) struct Context(BTreeMap<String, Vec<String>>);
 
 impl Context {
-    pub(super) fn with(mut self, key: &str, value: impl Into<String>) -> Self {
-        self.0.insert(key.to_ascii_lowercase(), value.into());
+    pub(super) fn with(self, key: &str, value: impl Into<String>) -> Self {
+        self.with_values(key, vec![value.into()])
+    }
+
+    pub(super) fn with_values(mut self, key: &str, values: Vec<String>) -> Self {
+        self.0.insert(key.to_ascii_lowercase(), values);
         self
     }
 
@@ -25,8 +30,23 @@ impl Context {
         self
     }
 
+    /// Adds the tags of a request, and their keys.
+    pub(super) fn with_request_tags(self, tags: &BTreeMap<String, String>) -> Self {
+        let keys = tags.keys().cloned().collect();
+        self.with_tags("aws:RequestTag", tags).with_values(TAG_KEYS, keys)
+    }
+
+    /// The values of a key; none if it is not there.
+    pub(super) fn values(&self, key: &str) -> &[String] {
+        self.0.get(&key.to_ascii_lowercase()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The value of a key that has one.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(&key.to_ascii_lowercase()).map(String::as_str)
+        match self.values(key) {
+            [value] => Some(value),
+            _ => None,
+        }
     }
 }
 
@@ -35,7 +55,8 @@ impl Context {
 pub(super) enum PolicyKind {
     Identity,
     Session,
-    Trust,
+    /// A role's trust policy, or a repository's policy.
+    Resource,
 }
 
 impl fmt::Display for PolicyKind {
@@ -43,7 +64,7 @@ impl fmt::Display for PolicyKind {
         f.write_str(match self {
             Self::Identity => "identity-based policy",
             Self::Session => "session policy",
-            Self::Trust => "resource-based policy",
+            Self::Resource => "resource-based policy",
         })
     }
 }
@@ -77,8 +98,8 @@ impl Grants {
     ) -> Result<(), Refusal> {
         let applies = |statement: &&Statement| statement.applies(action, resource, context);
         let kinds = [
-            (PolicyKind::Identity, Some(self.identity.as_slice())),
             (PolicyKind::Session, self.session.as_ref().map(std::slice::from_ref)),
+            (PolicyKind::Identity, Some(self.identity.as_slice())),
         ];
         let kinds = kinds.into_iter().filter_map(|(kind, policies)| Some((kind, policies?)));
         let applying: Vec<(PolicyKind, Vec<&Statement>)> = kinds
@@ -115,7 +136,7 @@ pub(super) fn denied_message(
             format!("{request} with an explicit deny in {article} {kind}")
         }
         // STS says no reason where the role's trust policy is the one.
-        Refusal::Implicit(PolicyKind::Trust) => request,
+        Refusal::Implicit(PolicyKind::Resource) => request,
         Refusal::Implicit(kind) => {
             format!("{request} because no {kind} allows the {action} action")
         }
@@ -233,6 +254,6 @@ mod tests {
             refused(Refusal::Explicit(PolicyKind::Identity))
                 .ends_with("arn:r with an explicit deny in an identity-based policy")
         );
-        assert!(refused(Refusal::Implicit(PolicyKind::Trust)).ends_with("on resource: arn:r"));
+        assert!(refused(Refusal::Implicit(PolicyKind::Resource)).ends_with("on resource: arn:r"));
     }
 }

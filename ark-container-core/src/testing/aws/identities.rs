@@ -1,4 +1,4 @@
-//! Who there is in the fake's accounts: [`User`], [`Role`], [`WebIdentity`].
+//! Who there is in the fake's accounts: [`User`], [`Role`].
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -140,65 +140,6 @@ impl Role {
     pub fn with_max_session(mut self, max_session: Duration) -> Self {
         self.max_session = max_session;
         self
-    }
-}
-
-/// A token of an OpenID provider that `AssumeRoleWithWebIdentity` takes.
-///
-/// The fake knows it by its text and verifies no signature.
-#[derive(Clone)]
-pub struct WebIdentity {
-    pub(super) token: String,
-    pub(super) issuer: String,
-    pub(super) subject: String,
-    pub(super) audience: String,
-    pub(super) tags: BTreeMap<String, String>,
-    pub(super) expired: bool,
-}
-
-impl WebIdentity {
-    /// A token of the provider `issuer`, a host such as `accounts.example.com`.
-    ///
-    /// Trust policies know the provider as
-    /// `"Federated": "arn:aws:iam::<account>:oidc-provider/<issuer>"`, and what the token says as
-    /// `<issuer>:sub` and `<issuer>:aud`.
-    pub fn new(
-        token: impl Into<String>,
-        issuer: impl Into<String>,
-        subject: impl Into<String>,
-        audience: impl Into<String>,
-    ) -> Self {
-        Self {
-            token: token.into(),
-            issuer: issuer.into(),
-            subject: subject.into(),
-            audience: audience.into(),
-            tags: BTreeMap::new(),
-            expired: false,
-        }
-    }
-
-    /// This token with one more session tag, as in the claim `https://aws.amazon.com/tags`.
-    ///
-    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>
-    pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.tags.insert(key.into(), value.into());
-        self
-    }
-
-    /// This token as one that has expired.
-    pub fn expired(mut self) -> Self {
-        self.expired = true;
-        self
-    }
-}
-
-impl fmt::Debug for WebIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebIdentity")
-            .field("issuer", &self.issuer)
-            .field("subject", &self.subject)
-            .finish_non_exhaustive()
     }
 }
 

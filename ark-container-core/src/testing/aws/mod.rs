@@ -27,12 +27,15 @@
 mod accounts;
 mod builder;
 mod clock;
+mod condition;
+mod decision;
 mod ecr;
 mod error;
 mod exchange;
 mod faults;
 mod iam;
 mod identities;
+mod identity_provider;
 mod paging;
 mod pattern;
 mod policy;
@@ -62,7 +65,8 @@ use world::World;
 
 pub use builder::FakeAwsBuilder;
 pub use faults::Fault;
-pub use identities::{AccessKey, Role, User, WebIdentity};
+pub use identities::{AccessKey, Role, User};
+pub use identity_provider::IdentityProvider;
 pub use record::Call;
 pub use registries::ListedRepository;
 

@@ -15,7 +15,8 @@ enum Piece {
     Literal(char),
     Any,
     One,
-    Variable(String),
+    /// A condition key, and what stands for it where it has no value.
+    Variable(String, Option<String>),
 }
 
 impl Pattern {
@@ -30,7 +31,7 @@ impl Pattern {
                     "*" => Piece::Literal('*'),
                     "?" => Piece::Literal('?'),
                     "$" => Piece::Literal('$'),
-                    name => Piece::Variable(name.to_owned()),
+                    name => variable_piece(name),
                 });
                 rest = after;
                 continue;
@@ -57,7 +58,7 @@ impl Pattern {
         let literal = pieces.iter().map(|piece| match piece {
             Piece::Literal(character) => *character,
             Piece::One => '?',
-            Piece::Any | Piece::Variable(_) => '*',
+            Piece::Any | Piece::Variable(..) => '*',
         });
         literal.eq(text.chars())
     }
@@ -66,14 +67,22 @@ impl Pattern {
         let mut pieces = Vec::with_capacity(self.0.len());
         for piece in &self.0 {
             match piece {
-                Piece::Variable(name) => {
-                    pieces.extend(context.get(name)?.chars().map(Piece::Literal));
+                Piece::Variable(name, default) => {
+                    let value = context.get(name).or(default.as_deref())?;
+                    pieces.extend(value.chars().map(Piece::Literal));
                 }
                 piece => pieces.push(piece.clone()),
             }
         }
         Some(pieces)
     }
+}
+
+/// A variable such as `aws:username` or `aws:PrincipalTag/team, 'none'`.
+fn variable_piece(text: &str) -> Piece {
+    let (name, default) = text.split_once(',').unwrap_or((text, ""));
+    let default = default.trim().strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+    Piece::Variable(name.trim().to_owned(), default.map(str::to_owned))
 }
 
 /// Goes through both at once, and back to the last `*` where they part: time grows with the product

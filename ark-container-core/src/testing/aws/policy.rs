@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::condition::Condition;
 use super::iam::Context;
 use super::pattern::Pattern;
 
@@ -15,6 +16,12 @@ const VERSION_WITH_VARIABLES: &str = "2012-10-17";
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct PolicyError(String);
+
+impl PolicyError {
+    pub(super) fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
 
 /// A policy document, with the elements that the fake knows; another is an error, so that no test
 /// passes because something was overlooked.
@@ -34,7 +41,7 @@ pub(super) struct Statement {
     conditions: Vec<Condition>,
 }
 
-/// Who a statement of a trust policy is about.
+/// Who a statement of a resource-based policy is about.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Principals {
     pub(super) aws: Vec<String>,
@@ -45,13 +52,6 @@ pub(super) struct Principals {
 struct Matcher {
     patterns: Vec<Pattern>,
     negated: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Condition {
-    key: String,
-    like: bool,
-    values: Vec<Pattern>,
 }
 
 impl Policy {
@@ -69,15 +69,19 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Reads a role's trust policy.
-    pub(super) fn parse_trust(text: &str) -> Result<Self, PolicyError> {
+    /// Reads a role's trust policy, or a repository's policy.
+    pub(super) fn parse_resource_based(text: &str) -> Result<Self, PolicyError> {
         let policy = Self::read(text)?;
         for statement in &policy.statements {
             if statement.principals.is_empty() {
-                return Err(PolicyError("a statement of a trust policy has no Principal".into()));
+                return Err(PolicyError(
+                    "a statement of a resource-based policy has no Principal".into(),
+                ));
             }
             if statement.resources.is_some() {
-                return Err(PolicyError("a trust policy has no Resource".into()));
+                return Err(PolicyError(
+                    "a policy of a role or a repository has no Resource".into(),
+                ));
             }
         }
         Ok(policy)
@@ -113,16 +117,10 @@ impl Statement {
         })?;
         let mut conditions = Vec::new();
         for (operator, keys) in written.condition {
-            let like = match operator.as_str() {
-                "StringEquals" => false,
-                "StringLike" => true,
-                _ => return Err(PolicyError(format!("the fake has no condition {operator:?}"))),
-            };
-            conditions.extend(keys.into_iter().map(|(key, values)| {
+            for (key, values) in keys {
                 let values = values.into_vec();
-                let values = values.iter().map(|value| Pattern::parse(value, variables));
-                Condition { key, like, values: values.collect() }
-            }));
+                conditions.push(Condition::read(&operator, key, &values, variables)?);
+            }
         }
         Ok(Self {
             allows,
@@ -193,17 +191,6 @@ impl Matcher {
     }
 }
 
-impl Condition {
-    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html>
-    fn holds(&self, context: &Context) -> bool {
-        let Some(actual) = context.get(&self.key) else { return false };
-        self.values.iter().any(|value| match self.like {
-            true => value.matches(actual, context),
-            false => value.equals(actual, context),
-        })
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -271,6 +258,8 @@ mod tests {
         assert!(problem(r#"{"Version":"2020-01-01","Statement":[]}"#).contains("2020-01-01"));
         assert!(problem("{").contains("EOF"));
         let trust = r#"{"Statement":{"Effect":"Allow","Action":"sts:AssumeRole"}}"#;
-        assert!(Policy::parse_trust(trust).unwrap_err().to_string().contains("no Principal"));
+        assert!(
+            Policy::parse_resource_based(trust).unwrap_err().to_string().contains("no Principal")
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One request, in the order in which the answers were given.
+/// One request of the API, or what one of the registry was judged by: an action each.
+///
+/// Calls come in the order in which the answers were given, those of the registry when they were judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
@@ -12,9 +14,11 @@ pub struct Call {
     pub resources: Vec<String>,
     /// The ARN of who signed it, where that is known.
     pub principal: Option<String>,
-    /// The code of the error that it was answered with; `None` if it succeeded.
+    /// The code of the error that it was answered with; `None` if it succeeded, or the registry let it
+    /// through.
     pub error: Option<String>,
-    /// The identifier that the answer had in `x-amzn-RequestId`.
+    /// The identifier that the answer had in `x-amzn-RequestId`; empty for the registry's, which have
+    /// none.
     pub request_id: String,
 }
 

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
+use super::policy::Policy;
 use crate::backend::local::LocalBackend;
 use crate::backend::{RegistryBackend, Repository as Stored, TagMutability};
 use crate::error::Result;
@@ -71,6 +72,13 @@ impl Default for Encryption {
     }
 }
 
+/// The resource-based policy of a repository.
+#[derive(Debug, Clone)]
+pub(super) struct RepositoryPolicy {
+    pub(super) text: String,
+    pub(super) judged: Policy,
+}
+
 /// A repository as ECR has it.
 #[derive(Debug, Clone)]
 pub(super) struct Repository {
@@ -80,6 +88,7 @@ pub(super) struct Repository {
     pub(super) scan_on_push: bool,
     pub(super) encryption: Encryption,
     pub(super) lifecycle_policy: Option<String>,
+    pub(super) policy: Option<RepositoryPolicy>,
     pub(super) tags: BTreeMap<String, String>,
     /// Its place in the store; `None` for one that is only listed.
     pub(super) path: Option<RepositoryPath>,
@@ -94,6 +103,7 @@ impl Repository {
             scan_on_push: false,
             encryption: Encryption::default(),
             lifecycle_policy: None,
+            policy: None,
             tags: BTreeMap::new(),
             path: None,
         }

@@ -1,37 +1,51 @@
 //! What an authorization token opens of the registry: what its principal's policies allow.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::accounts::Caller;
 use super::clock::Clock;
+use super::decision::{self, Circumstances};
+use super::record::{Call, Record};
 use super::registries::Registries;
-use crate::backend::local::{Authorize, Permit, TokenError};
+use crate::backend::local::{Authorize, Operation, Permit, TokenError};
 use crate::credentials::Password;
-use crate::model::{Access, EcrHost, RepositoryPath};
+use crate::model::{EcrHost, RepositoryPath};
 
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// What a pull needs. The registry tells pulls, pushes and deletions apart, and no finer: who may ask
-/// whether a layer is there may read it.
+/// The actions that an operation of the registry's needs.
+///
+/// AWS documents them for pushes and pulls as a whole. Which request needs which follows from the
+/// operations of the API whose names they have; where there is none, a request needs what a pull does.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>, and for pulls
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/security_iam_id-based-policy-examples.html>
-const PULL: &[&str] = &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-
-/// What a push needs.
-const PUSH: &[&str] = &[
-    "ecr:BatchCheckLayerAvailability",
-    "ecr:InitiateLayerUpload",
-    "ecr:UploadLayerPart",
-    "ecr:CompleteLayerUpload",
-    "ecr:PutImage",
-];
-
-const DELETE: &[&str] = &["ecr:BatchDeleteImage"];
+fn actions(operation: Operation) -> &'static [&'static str] {
+    match operation {
+        Operation::ReadManifest => &["ecr:BatchGetImage"],
+        Operation::CheckBlob => &["ecr:BatchCheckLayerAvailability"],
+        // Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
+        Operation::ReadBlob | Operation::MountBlob => &["ecr:GetDownloadUrlForLayer"],
+        Operation::ListTags | Operation::ListReferrers | Operation::AskForUpload => {
+            &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        }
+        // The whole blob may come with it.
+        Operation::StartUpload => {
+            &["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload"]
+        }
+        Operation::SendPart => &["ecr:UploadLayerPart"],
+        // The last part may come with it.
+        Operation::FinishUpload => &["ecr:UploadLayerPart", "ecr:CompleteLayerUpload"],
+        Operation::PutManifest => &["ecr:PutImage"],
+        Operation::DeleteManifest => &["ecr:BatchDeleteImage"],
+        // The registry has no such requests.
+        Operation::DeleteBlob | Operation::GiveUpUpload => &[],
+    }
+}
 
 /// Every authorization token that was given, and how long the next is good for.
 #[derive(Default)]
@@ -92,6 +106,7 @@ struct Judge {
     logins: Arc<Logins>,
     registries: Arc<Registries>,
     clock: Arc<Clock>,
+    record: Arc<Record>,
 }
 
 impl Opened {
@@ -100,8 +115,9 @@ impl Opened {
         logins: Arc<Logins>,
         registries: Arc<Registries>,
         clock: Arc<Clock>,
+        record: Arc<Record>,
     ) -> Self {
-        Self(Arc::new(Judge { host: host.clone(), logins, registries, clock }))
+        Self(Arc::new(Judge { host: host.clone(), logins, registries, clock, record }))
     }
 }
 
@@ -123,26 +139,29 @@ struct Granted {
 }
 
 impl Permit for Granted {
-    fn allows(&self, path: &RepositoryPath, access: Access) -> bool {
-        let actions = match access {
-            Access::Pull => PULL,
-            Access::Push => PUSH,
-            Access::Delete => DELETE,
-        };
-        // A repository of another account needs a policy of its own, and the fake has none.
+    fn allows(&self, path: &RepositoryPath, operation: Operation) -> bool {
+        // What repository policies say of other accounts is not looked at.
         if self.caller.account != self.judge.host.account() {
             return false;
         }
         let resource = self.judge.host.repository_arn(path);
         // One that is missing has no tags, so that policies which ask for some do not allow it.
-        let tags = self.judge.registries.with(self.judge.host.account(), |repositories| {
-            repositories.get(&path.to_string()).map(|repository| repository.tags.clone())
+        let repository = self.judge.registries.with(self.judge.host.account(), |repositories| {
+            repositories.get(&path.to_string()).cloned()
         });
-        let tags: BTreeMap<String, String> = tags.unwrap_or_default();
-        let context = self.caller.context();
-        let context =
-            context.with_tags("aws:ResourceTag", &tags).with_tags("ecr:ResourceTag", &tags);
-        let grants = &self.caller.grants;
-        actions.iter().all(|action| grants.check(action, &resource, &context).is_ok())
+        let circumstances = Circumstances { request_tags: None, repository: repository.as_ref() };
+        let actions = actions(operation);
+        let may = |action: &&str| {
+            let may = decision::check(&self.caller, action, &resource, &circumstances).is_ok();
+            self.judge.record.add(Call {
+                action: (*action).to_owned(),
+                resources: vec![resource.clone()],
+                principal: Some(self.caller.arn.clone()),
+                error: (!may).then(|| "DENIED".to_owned()),
+                request_id: String::new(),
+            });
+            may
+        };
+        !actions.is_empty() && actions.iter().all(may)
     }
 }

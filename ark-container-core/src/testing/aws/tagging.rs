@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::decision::Circumstances;
 use super::error::ApiError;
-use super::exchange::{Exchange, Tags};
+use super::exchange::Exchange;
 use super::paging::Paging;
 use super::registries::behind;
 
@@ -59,7 +60,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
         return Err(ApiError::new(exchange.service.words().unknown_operation, message));
     }
     let request: Request = exchange.request()?;
-    exchange.authorize("tag:GetResources", "*", &Tags::default())?;
+    exchange.authorize("tag:GetResources", "*", &Circumstances::default())?;
     let paging = request.paging()?;
     let caller = exchange.caller()?;
     let world = exchange.world;

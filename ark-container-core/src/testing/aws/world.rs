@@ -25,7 +25,7 @@ pub(super) struct World {
     pub(super) registries: Arc<Registries>,
     pub(super) logins: Arc<Logins>,
     pub(super) faults: Faults,
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     pub(super) packed_limit: usize,
     /// What the index of tags still believes of the fake's own account, while it is stale.
     pub(super) stale_index: Mutex<Option<Index>>,

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::credentials::USERNAME;
 use crate::testing::aws::clock::epoch_seconds;
+use crate::testing::aws::decision::Circumstances;
 use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::{Exchange, Tags};
+use crate::testing::aws::exchange::Exchange;
 use crate::testing::aws::secret;
 
 /// As long as those of AWS, whose length has broken clients.
@@ -26,7 +27,7 @@ struct Request {
 /// Answers `{ authorizationData: [{ authorizationToken, expiresAt, proxyEndpoint }] }`.
 pub(super) fn get_token(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let _: Request = exchange.request()?;
-    exchange.authorize("ecr:GetAuthorizationToken", "*", &Tags::default())?;
+    exchange.authorize("ecr:GetAuthorizationToken", "*", &Circumstances::default())?;
     let password =
         secret::<PASSWORD_BYTES>().map_err(|error| ApiError::internal(exchange.service, error))?;
     let token = STANDARD.encode(format!("{USERNAME}:{password}"));

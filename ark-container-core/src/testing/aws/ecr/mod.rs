@@ -7,6 +7,7 @@ mod authorization;
 mod image_ids;
 mod images;
 mod lifecycle;
+mod policy;
 mod repositories;
 mod tags;
 
@@ -14,8 +15,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::decision::Circumstances;
 use super::error::ApiError;
-use super::exchange::{Exchange, Tags};
+use super::exchange::Exchange;
 use super::paging::Paging;
 use super::registries::Repository;
 
@@ -37,6 +39,8 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
         "DeleteRepository" => repositories::delete(exchange).await,
         "PutLifecyclePolicy" => lifecycle::put(exchange),
         "GetLifecyclePolicy" => lifecycle::get(exchange),
+        "SetRepositoryPolicy" => policy::set(exchange),
+        "GetRepositoryPolicy" => policy::get(exchange),
         "TagResource" => tags::add(exchange),
         "ListTagsForResource" => tags::list(exchange),
         "DescribeImages" => images::describe(exchange).await,
@@ -98,7 +102,7 @@ fn is_component(component: &str) -> bool {
 
 /// The account whose registry a request is about: the caller's own.
 ///
-/// For another account that one would need a repository policy, which the fake has not.
+/// The fake does not look at what repository policies say of other accounts.
 fn registry_id(exchange: &Exchange<'_>, asked: Option<String>) -> Result<String, ApiError> {
     let caller = exchange.caller()?;
     match asked {
@@ -147,10 +151,9 @@ fn allowed(
 ) -> Result<Repository, ApiError> {
     let repository =
         exchange.world.registries.with(account, |repositories| repositories.get(name).cloned());
-    let resource = repository.as_ref().map(|repository| &repository.tags);
-    let tags = Tags { request: request_tags, resource };
+    let circumstances = Circumstances { request_tags, repository: repository.as_ref() };
     let (action, resource) = (exchange.action(), arn(exchange, account, name));
-    exchange.authorize(&action, &resource, &tags)?;
+    exchange.authorize(&action, &resource, &circumstances)?;
     repository.ok_or_else(|| missing(account, name))
 }
 

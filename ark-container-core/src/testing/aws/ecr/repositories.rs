@@ -11,8 +11,9 @@ use crate::backend::{CreateOptions, DeleteOptions, RegistryBackend, TagMutabilit
 use crate::error::Error;
 use crate::model::{RepositoryPath, TagFilter};
 use crate::testing::aws::clock::epoch_seconds;
+use crate::testing::aws::decision::Circumstances;
 use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::{Exchange, Tags};
+use crate::testing::aws::exchange::Exchange;
 use crate::testing::aws::registries::{
     Encryption, ExclusionFilter, Mutability, Repository, behind,
 };
@@ -62,7 +63,7 @@ pub(super) async fn create(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
     let repository = requested(exchange, request, tags)?;
 
     let resource = arn(exchange, &account, &name);
-    let given = Tags { request: Some(&repository.tags), resource: None };
+    let given = Circumstances { request_tags: Some(&repository.tags), repository: None };
     exchange.authorize("ecr:CreateRepository", &resource, &given)?;
     if !repository.tags.is_empty() {
         exchange.authorize("ecr:TagResource", &resource, &given)?;
@@ -183,7 +184,7 @@ pub(super) fn describe(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let Some(names) = request.repository_names else {
         let paging = paging(request.max_results, request.next_token)?;
         let all = arn(exchange, &account, "*");
-        exchange.authorize("ecr:DescribeRepositories", &all, &Tags::default())?;
+        exchange.authorize("ecr:DescribeRepositories", &all, &Circumstances::default())?;
         let (page, next) = exchange.world.registries.with(&account, |repositories| {
             paging.page(exchange, behind(repositories, paging.after()), |name, repository| {
                 described(exchange, &account, name, repository)

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::parameters::Parameters;
+use super::parameters::{Parameters, check_tags};
 use super::session::Session;
 use crate::testing::aws::accounts::{Caller, KnownRole};
+use crate::testing::aws::decision::{self, Named, name_of};
 use crate::testing::aws::error::ApiError;
 use crate::testing::aws::exchange::Exchange;
 use crate::testing::aws::iam::{Context, PolicyKind, Refusal, denied_message};
-use crate::testing::aws::policy::{Principals, Statement};
-use crate::testing::aws::xml;
+use crate::testing::aws::policy::Principals;
+use crate::testing::aws::{identity_provider, xml};
 
 /// Source: `AssumeRoleRequest` in the service model; required: `RoleArn`, `RoleSessionName`. The fake
 /// has no managed session policies, external ids, MFA, source identities or transitive tags.
@@ -22,14 +23,14 @@ pub(super) fn by_caller(exchange: &mut Exchange<'_>) -> Result<String, ApiError>
     parameters.finish()?;
     exchange.resources.push(role_arn.clone());
 
-    let context = caller.context().with_tags("aws:RequestTag", &session.tags);
+    let context = caller.context().with_request_tags(&session.tags);
     let tagging = (!session.tags.is_empty()).then_some("sts:TagSession");
     // What does not exist is refused in the same words as what is not allowed.
     let role = exchange.world.accounts.role(&role_arn);
     for action in std::iter::once("sts:AssumeRole").chain(tagging) {
         let refusal = match role {
             Some(role) => check(&caller, role, action, &context).err(),
-            None => Some(Refusal::Implicit(PolicyKind::Trust)),
+            None => Some(Refusal::Implicit(PolicyKind::Resource)),
         };
         if let Some(refusal) = refusal {
             let message = denied_message(&caller.arn, action, &role_arn, refusal);
@@ -50,27 +51,25 @@ pub(super) fn by_token(exchange: &mut Exchange<'_>) -> Result<String, ApiError> 
     let role_arn = parameters.required("RoleArn")?;
     let text = parameters.required("WebIdentityToken")?;
     let accounts = &exchange.world.accounts;
-    let token = accounts.token(&text);
-    let tags = token.map(|token| token.tags.clone()).unwrap_or_default();
+    let token = identity_provider::verify(&accounts.providers, &text, exchange.now());
+    let tags = token.as_ref().map(|token| token.tags.clone()).unwrap_or_default();
     let session = Session::parse(&mut parameters, tags)?;
     parameters.finish()?;
     exchange.resources.push(role_arn.clone());
+    let token = token?;
+    check_tags(&session.tags)?;
 
-    let Some(token) = token else {
-        let message = "No OpenIDConnect provider found in your account for the token";
-        return Err(ApiError::new("InvalidIdentityToken", message));
-    };
-    if token.expired {
-        let message = "Token expired: it must be used before its claim exp";
-        return Err(ApiError::new("ExpiredTokenException", message));
-    }
     let host = &exchange.world.host;
-    let provider =
-        format!("arn:{}:iam::{}:oidc-provider/{}", host.partition(), host.account(), token.issuer);
+    let provider = format!(
+        "arn:{}:iam::{}:oidc-provider/{}",
+        host.partition(),
+        host.account(),
+        token.provider
+    );
     let context = Context::default()
-        .with(&format!("{}:sub", token.issuer), &token.subject)
-        .with(&format!("{}:aud", token.issuer), &token.audience)
-        .with_tags("aws:RequestTag", &session.tags);
+        .with(&format!("{}:sub", token.provider), &token.subject)
+        .with(&format!("{}:aud", token.provider), &token.audience)
+        .with_request_tags(&session.tags);
     let names =
         |principals: &Principals| principals.federated.contains(&provider).then_some(Named::Itself);
     let tagging = (!session.tags.is_empty()).then_some("sts:TagSession");
@@ -93,15 +92,6 @@ pub(super) fn by_token(exchange: &mut Exchange<'_>) -> Result<String, ApiError> 
     Ok(xml::nested("AssumeRoleWithWebIdentityResult", &elements))
 }
 
-/// How a trust policy names a principal.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Named {
-    /// By its own ARN: that is enough within an account.
-    Itself,
-    /// By its account: the account's own policies must allow it too.
-    Account,
-}
-
 /// Whether a caller may assume a role.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
@@ -113,24 +103,8 @@ fn check(
 ) -> Result<(), Refusal> {
     let named = trust(role, action, context, |principals| name_of(caller, principals))?;
     let same_account = role.arn.contains(&format!("::{}:", caller.account));
-    match caller.grants.check(action, &role.arn, context) {
-        // The session policy is the narrower of the two, whatever names the caller.
-        Err(Refusal::Implicit(PolicyKind::Identity)) if named == Named::Itself && same_account => {
-            Ok(())
-        }
-        checked => checked,
-    }
-}
-
-fn name_of(caller: &Caller, principals: &Principals) -> Option<Named> {
-    let own = [Some(caller.arn.as_str()), caller.role_arn.as_deref(), Some("*")];
-    if principals.aws.iter().any(|name| own.contains(&Some(name))) {
-        return Some(Named::Itself);
-    }
-    let is_account = |name: &String| {
-        *name == caller.account || name.ends_with(&format!("::{}:root", caller.account))
-    };
-    principals.aws.iter().any(is_account).then_some(Named::Account)
+    let allowed_already = named == Named::Itself && same_account;
+    decision::caller_allows(caller, action, &role.arn, context, allowed_already)
 }
 
 /// Whether a role's trust policies let somebody do something with it.
@@ -140,20 +114,8 @@ fn trust(
     context: &Context,
     name: impl Fn(&Principals) -> Option<Named>,
 ) -> Result<Named, Refusal> {
-    let statements = role.trust.iter().flat_map(|policy| &policy.statements);
-    let applying: Vec<(&Statement, Named)> = statements
-        .filter(|statement| statement.applies(action, &role.arn, context))
-        .filter_map(|statement| Some((statement, name(&statement.principals)?)))
-        .collect();
-    if applying.iter().any(|(statement, _)| !statement.allows) {
-        return Err(Refusal::Explicit(PolicyKind::Trust));
-    }
-    let named = |wanted| applying.iter().any(|(_, named)| *named == wanted);
-    match (named(Named::Itself), named(Named::Account)) {
-        (true, _) => Ok(Named::Itself),
-        (false, true) => Ok(Named::Account),
-        (false, false) => Err(Refusal::Implicit(PolicyKind::Trust)),
-    }
+    let named = decision::ask(&role.trust, action, &role.arn, context, name)?;
+    named.ok_or(Refusal::Implicit(PolicyKind::Resource))
 }
 
 /// The tags of a role's session: those of the session go before the role's of the same key.

@@ -50,7 +50,6 @@ impl Parameters {
         for number in 1.. {
             let Some(key) = self.optional(&format!("Tags.member.{number}.Key")) else { break };
             let value = self.required(&format!("Tags.member.{number}.Value"))?;
-            check_tag(number, &key, &value)?;
             let known =
                 tags.keys().any(|known: &String| known.to_lowercase() == key.to_lowercase());
             if known {
@@ -60,10 +59,7 @@ impl Parameters {
             }
             tags.insert(key, value);
         }
-        if tags.len() > MOST_TAGS {
-            let most = "Member must have length less than or equal to 50";
-            return Err(unsatisfied(&format!("[{} tags]", tags.len()), "tags", most));
-        }
+        check_tags(&tags)?;
         Ok(tags)
     }
 
@@ -74,6 +70,18 @@ impl Parameters {
             Some(name) => Err(invalid(format!("the fake of AWS has no parameter {name} here"))),
         }
     }
+}
+
+/// Makes sure that a session can have these tags, wherever they come from.
+pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    for (index, (key, value)) in tags.iter().enumerate() {
+        check_tag(index + 1, key, value)?;
+    }
+    if tags.len() > MOST_TAGS {
+        let most = "Member must have length less than or equal to 50";
+        return Err(unsatisfied(&format!("[{} tags]", tags.len()), "tags", most));
+    }
+    Ok(())
 }
 
 fn check_tag(number: usize, key: &str, value: &str) -> Result<(), ApiError> {
