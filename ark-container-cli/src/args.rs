@@ -6,8 +6,8 @@ use ark_container_core::model::{ParseError, Reference};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    create_repository, delete_image, delete_repository, list_images, list_repositories, login,
-    logout, push, serve, whoami,
+    check_access, create_repository, delete_image, delete_repository, iam_policy, list_images,
+    list_repositories, login, logout, push, serve, whoami,
 };
 use crate::output::Format;
 
@@ -25,8 +25,11 @@ Examples:
 HOST is the part of the repository's URL before the first slash.
 
 Settings, strongest first: option, environment variable, $XDG_CONFIG_HOME/ark/container.toml with
-the keys registry, organization, output and memberships, and for AWS the table [ecr] with the keys
-profile, role_arn and require_scoped [env: AWS_PROFILE, ARK_ROLE_ARN, ARK_REQUIRE_SCOPED].
+the keys registry, organization, output, memberships and audit_file; for tokens the table [identity]
+with the keys token_file, key_set, audience, issuer and claims; and for AWS the table [ecr] with the
+keys profile, role_arn, administrator_role_arn, require_scoped and repository_policy
+[env: ARK_AUDIT_FILE, ARK_JWT_FILE, ARK_KEY_SET, ARK_JWT_AUDIENCE, AWS_PROFILE, ARK_ROLE_ARN,
+ARK_ADMINISTRATOR_ROLE_ARN, ARK_REQUIRE_SCOPED].
 
 Exit codes: 0 done, 1 other, 2 usage, 3 not authenticated, 4 not permitted, 5 not found,
 6 conflict, 7 temporary (try again).";
@@ -50,7 +53,7 @@ pub(crate) struct Cli {
 }
 
 /// What every operation takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalOptions {
     /// Where the repositories are: ecr://HOST/STAGE or local:[DIR] [env: ARK_REGISTRY]
@@ -109,6 +112,10 @@ pub(crate) enum Operation {
     Serve(serve::Args),
     #[command(long_flag = "whoami")]
     Whoami(whoami::Args),
+    #[command(long_flag = "check-access")]
+    CheckAccess(check_access::Args),
+    #[command(long_flag = "iam-policy")]
+    IamPolicy(iam_policy::Args),
 }
 
 /// The organization that a repository belongs to.

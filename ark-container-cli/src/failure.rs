@@ -18,6 +18,8 @@ use crate::output::{Format, visible};
 pub(crate) enum Stop {
     /// Whoever read the results has read enough: no failure, nothing to say.
     ReaderGone,
+    /// The result is that something is not permitted, and it has been told.
+    Denied,
     /// It failed.
     Failed(Failure),
 }
@@ -90,6 +92,12 @@ impl Failure {
     /// The same failure with what to type next, where it has nothing on that yet.
     pub(crate) fn or_help(self, help: &str) -> Self {
         Self { help: self.help.or_else(|| Some(help.to_owned())), ..self }
+    }
+
+    /// The same failure with something more to type next, on a line of its own.
+    pub(crate) fn and_help(self, more: &str) -> Self {
+        let help = self.help.map_or_else(|| more.to_owned(), |help| format!("{help}\n{more}"));
+        Self { help: Some(help), ..self }
     }
 
     /// What kind of failure it is.

@@ -2,10 +2,11 @@
 
 use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::backend::{Repository, TagMutability};
-use ark_container_core::model::{ParseError, RegistryLocation, RepositoryPath};
+use ark_container_core::model::{ParseError, RepositoryPath};
 use ark_container_core::{Error, ResourceKind};
 
 use crate::args::PROGRAM;
+use crate::connect::Identity;
 use crate::failure::{Failure, Kind};
 use crate::settings::{Origin, Settings};
 
@@ -38,6 +39,13 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
 /// How credentials of AWS are narrowed.
 pub(crate) const TO_NARROW: &str = "to narrow it, set a role that can be assumed: role_arn in the \
     table [ecr] of the configuration file, or ARK_ROLE_ARN";
+
+/// What lets a token into AWS.
+pub(crate) const TO_USE_A_TOKEN: &str = "set the role that your tokens open: role_arn in the table \
+    [ecr] of the configuration file, or ARK_ROLE_ARN";
+
+/// How to get a token.
+const TO_GET_A_TOKEN: &str = "run `ark-auth-tool -u <user>`";
 
 /// What a text should have been like, for what people type; `None` where the error says it all.
 pub(crate) fn example_of(error: &ParseError) -> Option<&'static str> {
@@ -164,12 +172,37 @@ fn options_of(existing: &Repository) -> String {
     options
 }
 
-/// A failure with what to do about it where the registry is, if nothing was said on that yet.
-pub(crate) fn at_registry(failure: Failure, settings: &Settings) -> Failure {
-    match (&settings.registry, failure.kind()) {
+/// A failure with what to do about it as whoever asked, where that makes a difference.
+pub(crate) fn for_identity(failure: Failure, identity: &Identity, settings: &Settings) -> Failure {
+    match (identity, failure.kind()) {
+        (Identity::Token { .. }, Kind::NotAuthenticated) => {
+            let named = &settings.identity;
+            failure.with_help(match &named.token_file {
+                None => TO_GET_A_TOKEN.to_owned(),
+                Some(file) => format!(
+                    "put a new token into {}; or, for your own, {TO_GET_A_TOKEN} and name no other \
+                     file ({})",
+                    file.display(),
+                    named.token_file_origin,
+                ),
+            })
+        }
+        (Identity::Token { .. }, Kind::NotPermitted) => failure.and_help(&format!(
+            "a token says what was so when it was issued; for a new one, {TO_GET_A_TOKEN}"
+        )),
         // The error itself names the command that renews a session.
-        (RegistryLocation::Ecr { .. }, Kind::NotAuthenticated) => failure
-            .or_help("for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE"),
+        (Identity::AwsCaller { origin }, Kind::NotAuthenticated) => {
+            let profile = "for the AWS credentials of another profile: --profile NAME, or \
+                           AWS_PROFILE";
+            match (origin, &settings.ecr.role_arn) {
+                (Origin::Default, Some(_)) => failure
+                    .or_help(&format!("without AWS credentials: {TO_GET_A_TOKEN}\n{profile}")),
+                (Origin::Default, None) => failure.or_help(&format!(
+                    "without AWS credentials: {TO_GET_A_TOKEN}, and {TO_USE_A_TOKEN}\n{profile}"
+                )),
+                _ => failure.or_help(profile),
+            }
+        }
         _ => failure,
     }
 }

@@ -82,6 +82,24 @@ impl Output {
     }
 }
 
+/// A report for people: a line for each thing, its label before it.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(String);
+
+impl Lines {
+    /// Adds a line.
+    pub(crate) fn line(&mut self, label: &str, value: &str) {
+        let newline = if self.0.is_empty() { "" } else { "\n" };
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, "{newline}{label:<14} {}", visible(value));
+    }
+
+    /// The report.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Writes one line and hands it on at once: a result must not wait for the next.
 fn print(line: &[u8]) -> Result<(), Stop> {
     let mut stdout = io::stdout().lock();

@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Cli, GlobalOptions, Operation, PROGRAM};
 use crate::connect::Context;
-use crate::failure::{Failure, Stop};
+use crate::failure::{Failure, Kind, Stop};
 use crate::output::{Format, Output, stdout_failure};
 use crate::settings::Settings;
 use crate::{argv, commands, hint};
@@ -26,6 +26,7 @@ pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
     match attempt(argv, &mut format) {
         // Whoever reads only the first lines has what they wanted: as for ripgrep, that is success.
         Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,
+        Err(Stop::Denied) => ExitCode::from(Kind::NotPermitted as u8),
         Err(Stop::Failed(failure)) => failure.report(format),
     }
 }
@@ -53,8 +54,12 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
     let output = Output { format: *format, quiet: options.quiet };
     let context = Context { settings, output };
     runtime.block_on(commands::run(operation, &context)).map_err(|stop| match stop {
-        Stop::Failed(failure) => hint::at_registry(failure, &context.settings).into(),
-        Stop::ReaderGone => Stop::ReaderGone,
+        Stop::Failed(failure) => match context.identity() {
+            Ok(identity) => hint::for_identity(failure, &identity, &context.settings).into(),
+            // That nobody can ask is the failure itself.
+            Err(_) => failure.into(),
+        },
+        other => other,
     })
 }
 

@@ -1,30 +1,33 @@
 //! What the program is to do it with: flag, then environment, then configuration file, then default.
 
 mod ecr;
+mod file;
+mod identity;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use ark_container_core::Error;
 use ark_container_core::model::{OrganizationId, ParseError, RegistryLocation};
 use clap::ValueEnum as _;
-use etcetera::BaseStrategy as _;
-use serde::Deserialize;
 
 use crate::args::{GlobalOptions, PROGRAM};
 use crate::failure::{Failure, Kind};
 use crate::output::Format;
 
 pub(crate) use ecr::EcrSettings;
+use file::File;
+pub(crate) use identity::{
+    Claims, IdentitySettings, KeySetLocation, PRINCIPAL_VARIABLE, Verification,
+};
 
-/// The configuration file below `$XDG_CONFIG_HOME`.
-const FILE: &str = "ark/container.toml";
 const REGISTRY_VARIABLE: &str = "ARK_REGISTRY";
 const ORGANIZATION_VARIABLE: &str = "ARK_ORGANIZATION";
 const OUTPUT_VARIABLE: &str = "ARK_OUTPUT";
 const MEMBERSHIPS_VARIABLE: &str = "ARK_MEMBERSHIPS";
+const AUDIT_FILE_VARIABLE: &str = "ARK_AUDIT_FILE";
 
 /// Where a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,9 @@ pub(crate) struct Settings {
     pub(crate) format: Format,
     /// `None` for the one of the registry's folder, if it has one.
     pub(crate) memberships: Option<PathBuf>,
+    /// Where decisions and changes are recorded, if anywhere.
+    pub(crate) audit_file: Option<PathBuf>,
+    pub(crate) identity: IdentitySettings,
     pub(crate) ecr: EcrSettings,
     organization_variable: Option<String>,
     organization_in_file: Option<OrganizationId>,
@@ -77,7 +83,8 @@ impl Settings {
             None => variable(REGISTRY_VARIABLE, environment)?
                 .map(|text| (text, Origin::Environment(REGISTRY_VARIABLE))),
         };
-        let ecr = EcrSettings::resolve(options, environment, file.ecr)?;
+        let ecr = EcrSettings::resolve(options, environment, file.ecr, &path)?;
+        let identity = IdentitySettings::resolve(environment, file.identity, &path)?;
         let (registry, registry_origin) = match (given, file.registry) {
             (Some((text, origin)), _) => (parsed(&text, &origin)?, origin),
             (None, Some(registry)) => (registry, Origin::File(path)),
@@ -90,7 +97,6 @@ impl Settings {
                 Failure::usage(problem).within(OUTPUT_VARIABLE)
             })
         });
-        let memberships = || environment(MEMBERSHIPS_VARIABLE).filter(|value| !value.is_empty());
         Ok(Self {
             registry,
             registry_origin,
@@ -98,8 +104,10 @@ impl Settings {
             memberships: options
                 .memberships
                 .clone()
-                .or_else(|| memberships().map(PathBuf::from))
+                .or_else(|| path_variable(MEMBERSHIPS_VARIABLE, environment))
                 .or(file.memberships),
+            audit_file: path_variable(AUDIT_FILE_VARIABLE, environment).or(file.audit_file),
+            identity,
             ecr,
             organization_variable: variable(ORGANIZATION_VARIABLE, environment)?,
             organization_in_file: file.organization,
@@ -125,61 +133,6 @@ impl Settings {
     }
 }
 
-/// The configuration file; every key may be left out.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    registry: Option<RegistryLocation>,
-    organization: Option<OrganizationId>,
-    output: Option<Format>,
-    memberships: Option<PathBuf>,
-    #[serde(default)]
-    ecr: ecr::Table,
-}
-
-impl File {
-    fn read(environment: Environment<'_>) -> Result<(Self, PathBuf), Failure> {
-        let Some(path) = File::path(environment) else {
-            return Ok((Self::default(), PathBuf::new()));
-        };
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok((Self::default(), path));
-            }
-            Err(error) => {
-                return Err(Failure::io(format!("cannot read {}", path.display()), &error));
-            }
-        };
-        let file: Self = toml::from_str(&text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let (line, column) = line_and_column(&text, start);
-            let place = format!("{}:{line}:{column}", path.display());
-            Failure::usage(format!("{place}: {}", error.message()))
-        })?;
-        Ok((file.relative_to(&path), path))
-    }
-
-    fn path(environment: Environment<'_>) -> Option<PathBuf> {
-        // By the XDG specification a relative path is to be ignored.
-        let configured = environment("XDG_CONFIG_HOME").map(PathBuf::from);
-        let folder = configured
-            .filter(|path| path.is_absolute())
-            .or_else(|| Some(etcetera::base_strategy::Xdg::new().ok()?.config_dir()));
-        folder.map(|folder| folder.join(FILE))
-    }
-
-    /// Relative paths in the file are relative to the file, not to wherever the program is run.
-    fn relative_to(mut self, path: &Path) -> Self {
-        let folder = path.parent().unwrap_or(path);
-        if let Some(RegistryLocation::Local { directory: Some(directory) }) = &mut self.registry {
-            *directory = folder.join(&*directory);
-        }
-        self.memberships = self.memberships.map(|memberships| folder.join(memberships));
-        self
-    }
-}
-
 /// An environment variable; an empty one is as good as none, since many build systems cannot unset.
 pub(crate) fn variable(
     name: &str,
@@ -192,14 +145,13 @@ pub(crate) fn variable(
     }
 }
 
-fn parsed<T: FromStr<Err = ParseError>>(text: &str, origin: &Origin) -> Result<T, Failure> {
-    text.parse().map_err(|error| Failure::from(Error::Parse(error)).within(origin))
+/// The same for a path, which need not be text.
+fn path_variable(name: &str, environment: Environment<'_>) -> Option<PathBuf> {
+    environment(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+fn parsed<T: FromStr<Err = ParseError>>(text: &str, origin: &Origin) -> Result<T, Failure> {
+    text.parse().map_err(|error| Failure::from(Error::Parse(error)).within(origin))
 }
 
 /// That an operation needs an organization and nothing names one.
@@ -212,19 +164,8 @@ pub(crate) fn missing_organization() -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::file::FILE;
     use super::*;
-
-    fn options() -> GlobalOptions {
-        GlobalOptions {
-            registry: None,
-            output: None,
-            quiet: false,
-            verbose: false,
-            memberships: None,
-            profile: None,
-            region: None,
-        }
-    }
 
     #[test]
     fn the_strongest_origin_wins() {
@@ -240,26 +181,23 @@ mod tests {
                 _ => Some(OsString::new()),
             }
         };
-        let flag = GlobalOptions { registry: Some("local:/flag".to_owned()), ..options() };
+        let flag =
+            GlobalOptions { registry: Some("local:/flag".to_owned()), ..GlobalOptions::default() };
         let registry = |options: &GlobalOptions, with| {
             let settings = Settings::resolve(options, &environment(with)).unwrap();
             (settings.registry.to_string(), settings.registry_origin)
         };
         assert_eq!(registry(&flag, true), ("local:/flag".into(), Origin::Flag("--registry")));
         let environment_wins = ("local:/env".into(), Origin::Environment("ARK_REGISTRY"));
-        assert_eq!(registry(&options(), true), environment_wins);
+        assert_eq!(registry(&GlobalOptions::default(), true), environment_wins);
         let from_file = format!("local:{}", home.path().join("ark/file").display());
-        assert_eq!(registry(&options(), false), (from_file, Origin::File(path.clone())));
-        let settings = Settings::resolve(&options(), &environment(false)).unwrap();
+        assert_eq!(
+            registry(&GlobalOptions::default(), false),
+            (from_file, Origin::File(path.clone()))
+        );
+        let settings = Settings::resolve(&GlobalOptions::default(), &environment(false)).unwrap();
         assert_eq!(settings.memberships, Some(home.path().join("ark/m.toml")));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(registry(&options(), false), ("local:".into(), Origin::Default));
-    }
-
-    #[test]
-    fn positions_count_characters() {
-        assert_eq!(line_and_column("a\né = x", "a\né = ".len()), (2, 5));
-        assert_eq!(line_and_column("", 0), (1, 1));
-        assert_eq!(line_and_column("a", 9), (1, 2));
+        assert_eq!(registry(&GlobalOptions::default(), false), ("local:".into(), Origin::Default));
     }
 }

@@ -79,7 +79,8 @@ impl FromStr for EncryptionArg {
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     let options = options(&args)?;
-    let (connection, target) = context.connect_to(&args.repository.name, &args.repository.owner)?;
+    let (connection, target) =
+        context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let repository = match connection.backend.create_repository(&target.path, &options).await {
         Ok(repository) => repository,
         Err(error @ Error::Conflict { .. }) => {

@@ -34,7 +34,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
             .with_help(format!("to delete the whole repository: {PROGRAM} --delete-repository"))
             .into());
     };
-    let (connection, target) = context.connect_to(name, &args.owner)?;
+    let (connection, target) = context.connect_to(name, &args.owner).await?;
     let deleted = connection.backend.delete_image(&target.path, &reference).await;
     deleted.map_err(|error| target.explain(Attempt::DeleteImage, error))?;
     let url = connection.backend.repository_url(&target.path).image(reference);

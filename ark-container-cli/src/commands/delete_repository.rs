@@ -27,7 +27,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let (connection, target) = context.connect_to(&args.repository.name, &args.repository.owner)?;
+    let (connection, target) =
+        context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let options = DeleteOptions::default().with_force(args.force);
     let deleted = connection.backend.delete_repository(&target.path, &options).await;
     deleted.map_err(|error| target.explain(Attempt::DeleteRepository, error))?;

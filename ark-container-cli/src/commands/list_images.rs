@@ -51,7 +51,8 @@ impl<'a> From<&'a Image> for ImageRecord<'a> {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let (connection, target) = context.connect_to(&args.repository.name, &args.repository.owner)?;
+    let (connection, target) =
+        context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let mut images = connection
         .backend
         .list_images(&target.path)

@@ -36,7 +36,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     };
     let organizations = organizations.map_or(Organizations::All, Organizations::from);
     let listing = if args.all_pages { Listing::AllPages } else { Listing::ByIndex };
-    let connection = context.connect_for(listing)?;
+    let connection = context.connect_for(listing).await?;
     let mut repositories = connection.backend.list_repositories(&organizations);
     // What is refused has no table, so the header waits for the first answer.
     let mut next = repositories.try_next().await?;

@@ -85,7 +85,8 @@ impl<'a> From<&'a RegistryCredentials> for CredentialsRecord<'a> {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let (connection, target) = context.connect_to(&args.repository.name, &args.repository.owner)?;
+    let (connection, target) =
+        context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let explain = |error| target.explain(Attempt::Login, error);
     if let Place::Local(_) = &connection.place {
         // Credentials could be had for a repository that is yet to be created, but docker could not
@@ -142,7 +143,7 @@ async fn widest(
 ) -> ark_container_core::Result<Access> {
     let principal = connection.backend.principal().await?;
     let organization = target.path.organization();
-    if connection.policy.decide(&principal, Action::Push, organization)?.is_allowed() {
+    if connection.guard.policy.decide(&principal, Action::Push, organization)?.is_allowed() {
         return Ok(Access::Push);
     }
     context.output.note(&format!("the password is for pull only: {principal} may not push here"));

@@ -1,8 +1,10 @@
 //! One module for each operation: what it takes, and what it does.
 
+pub(crate) mod check_access;
 pub(crate) mod create_repository;
 pub(crate) mod delete_image;
 pub(crate) mod delete_repository;
+pub(crate) mod iam_policy;
 pub(crate) mod list_images;
 pub(crate) mod list_repositories;
 pub(crate) mod login;
@@ -35,6 +37,8 @@ pub(crate) async fn run(operation: Operation, context: &Context) -> Result<(), S
         Operation::DeleteImage(args) => delete_image::run(args, context).await,
         Operation::Serve(args) => serve::run(args, context).await,
         Operation::Whoami(args) => whoami::run(args, context).await,
+        Operation::CheckAccess(args) => check_access::run(args, context).await,
+        Operation::IamPolicy(args) => iam_policy::run(args, context),
     }
 }
 

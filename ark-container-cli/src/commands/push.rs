@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         }
         None => DEFAULT_TAG.parse().map_err(Error::Parse)?,
     };
-    let (connection, target) = context.connect_to(name, &args.owner)?;
+    let (connection, target) = context.connect_to(name, &args.owner).await?;
     let explain = |error| target.explain(Attempt::Push { source: &args.from }, error);
     let source: ImageSource = args.from.parse().map_err(explain)?;
     let pushed = push(&connection, &target, &source, tag.clone()).await.map_err(explain)?;

@@ -1,5 +1,7 @@
 //! What concerns AWS ECR alone: the profile, the role that narrows credentials, and the region.
 
+use std::path::{Path, PathBuf};
+
 use ark_container_core::model::{RegistryLocation, RoleArn};
 use serde::Deserialize;
 
@@ -11,6 +13,7 @@ use crate::failure::Failure;
 const CREDENTIALS_VARIABLES: [&str; 3] =
     ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
 const ROLE_ARN_VARIABLE: &str = "ARK_ROLE_ARN";
+const ADMINISTRATOR_ROLE_ARN_VARIABLE: &str = "ARK_ADMINISTRATOR_ROLE_ARN";
 const REQUIRE_SCOPED_VARIABLE: &str = "ARK_REQUIRE_SCOPED";
 
 /// How AWS is to be asked.
@@ -18,10 +21,16 @@ const REQUIRE_SCOPED_VARIABLE: &str = "ARK_REQUIRE_SCOPED";
 pub(crate) struct EcrSettings {
     /// The profile of the AWS configuration that was named; `None` for what the AWS SDK takes by itself.
     pub(crate) profile: Option<String>,
+    /// Who chose AWS credentials; the default if nobody did.
+    pub(crate) credentials_origin: Origin,
     /// The role under which credentials are narrowed.
     pub(crate) role_arn: Option<RoleArn>,
+    /// The role under which a token deletes, and changes the global organization.
+    pub(crate) administrator_role_arn: Option<RoleArn>,
     /// Refuse to hand out credentials that are not narrowed.
     pub(crate) require_scoped: bool,
+    /// The file with the policy that each repository gets when it is created.
+    pub(crate) repository_policy: Option<PathBuf>,
 }
 
 /// The table `[ecr]` of the configuration file.
@@ -30,26 +39,41 @@ pub(crate) struct EcrSettings {
 pub(super) struct Table {
     profile: Option<String>,
     role_arn: Option<RoleArn>,
+    administrator_role_arn: Option<RoleArn>,
     require_scoped: Option<bool>,
+    repository_policy: Option<PathBuf>,
+}
+
+impl Table {
+    pub(super) fn relative_to(self, folder: &Path) -> Self {
+        let repository_policy = self.repository_policy.map(|file| folder.join(file));
+        Self { repository_policy, ..self }
+    }
 }
 
 impl EcrSettings {
-    /// Gathers them; `table` is of the configuration file.
+    /// Gathers them; `table` is of the configuration file, which is at `path`.
     pub(super) fn resolve(
         options: &GlobalOptions,
         environment: Environment<'_>,
         table: Table,
+        path: &Path,
     ) -> Result<Self, Failure> {
         let told = |name: &str| environment(name).is_some_and(|value| !value.is_empty());
-        let profile = match &options.profile {
-            Some(profile) => Some(profile.clone()),
-            None if CREDENTIALS_VARIABLES.iter().any(|name| told(name)) => None,
-            None => table.profile,
+        let variable_told = CREDENTIALS_VARIABLES.into_iter().find(|name| told(name));
+        let (profile, credentials_origin) = match (&options.profile, variable_told, table.profile) {
+            (Some(profile), _, _) => (Some(profile.clone()), Origin::Flag("--profile")),
+            (None, Some(name), _) => (None, Origin::Environment(name)),
+            (None, None, Some(profile)) => (Some(profile), Origin::File(path.to_owned())),
+            (None, None, None) => (None, Origin::Default),
         };
-        let role_arn = match variable(ROLE_ARN_VARIABLE, environment)? {
-            Some(text) => Some(parsed(&text, &Origin::Environment(ROLE_ARN_VARIABLE))?),
-            None => table.role_arn,
+        let role = |name, in_file: Option<RoleArn>| match variable(name, environment)? {
+            Some(text) => parsed(&text, &Origin::Environment(name)).map(Some),
+            None => Ok(in_file),
         };
+        let role_arn = role(ROLE_ARN_VARIABLE, table.role_arn)?;
+        let administrator_role_arn =
+            role(ADMINISTRATOR_ROLE_ARN_VARIABLE, table.administrator_role_arn)?;
         let require_scoped = match variable(REQUIRE_SCOPED_VARIABLE, environment)?.as_deref() {
             None => table.require_scoped.unwrap_or_default(),
             Some("true" | "1") => true,
@@ -59,7 +83,14 @@ impl EcrSettings {
                 return Err(Failure::usage(problem).within(REQUIRE_SCOPED_VARIABLE));
             }
         };
-        Ok(Self { profile, role_arn, require_scoped })
+        Ok(Self {
+            profile,
+            credentials_origin,
+            role_arn,
+            administrator_role_arn,
+            require_scoped,
+            repository_policy: table.repository_policy,
+        })
     }
 }
 

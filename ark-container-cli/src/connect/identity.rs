@@ -1,0 +1,192 @@
+//! Which identity counts, and why.
+
+use std::path::{Path, PathBuf};
+
+use ark_container_core::model::RegistryLocation;
+
+use crate::failure::Failure;
+use crate::hint::TO_USE_A_TOKEN;
+use crate::settings::{Origin, PRINCIPAL_VARIABLE, Settings};
+
+/// Who asks, as far as it can be told without asking anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// Whom the token in a file is for.
+    Token { file: PathBuf, origin: Origin },
+    /// Whose AWS credentials are used.
+    AwsCaller { origin: Origin },
+    /// The system's user, or whoever was named instead.
+    LocalUser { named: Option<String>, origin: Origin },
+}
+
+impl Identity {
+    /// Chooses by what was set; `default_token` is where `ark-auth-tool` keeps a token.
+    ///
+    /// On ecr: the AWS credentials that were typed come first, then a token that was named, then AWS
+    /// credentials that were set, then the token of `ark-auth-tool` where it would be of use.
+    ///
+    /// # Errors
+    /// A usage failure if what was set is of no use at this registry.
+    pub(super) fn choose(
+        settings: &Settings,
+        default_token: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        match settings.registry {
+            RegistryLocation::Local { .. } => Self::on_this_machine(settings, default_token),
+            RegistryLocation::Ecr { .. } => Self::in_aws(settings, default_token),
+        }
+    }
+
+    fn on_this_machine(settings: &Settings, default_token: Option<&Path>) -> Result<Self, Failure> {
+        let identity = &settings.identity;
+        if let Some(name) = &identity.principal {
+            // Whoever has keys to check a token with wants nobody to be taken at their word.
+            if let Some(verification) = &identity.verification {
+                let origin = &verification.origin;
+                return Err(Failure::usage(format!("{origin} names keys to check tokens with"))
+                    .within(PRINCIPAL_VARIABLE)
+                    .with_help(format!("unset {PRINCIPAL_VARIABLE}: the token says who asks")));
+            }
+            let origin = Origin::Environment(PRINCIPAL_VARIABLE);
+            return Ok(Self::LocalUser { named: Some(name.clone()), origin });
+        }
+        if let Some(file) = &identity.token_file {
+            let origin = identity.token_file_origin.clone();
+            return Ok(Self::Token { file: file.clone(), origin });
+        }
+        if let Some(verification) = &identity.verification {
+            let file = default_token.ok_or_else(no_home)?.to_owned();
+            return Ok(Self::Token { file, origin: verification.origin.clone() });
+        }
+        Ok(Self::LocalUser { named: None, origin: Origin::Default })
+    }
+
+    fn in_aws(settings: &Settings, default_token: Option<&Path>) -> Result<Self, Failure> {
+        let Settings { identity, ecr, .. } = settings;
+        // Nobody is taken at their word there, and a name that was chosen to have fewer rights must
+        // not be passed over in silence.
+        if identity.principal.is_some() {
+            return Err(Failure::usage("it is for registries of this machine only")
+                .within(PRINCIPAL_VARIABLE)
+                .with_help(format!("unset {PRINCIPAL_VARIABLE}; on ecr: AWS knows who asks")));
+        }
+        let credentials = ecr.credentials_origin.clone();
+        match (&credentials, &identity.token_file, default_token) {
+            (Origin::Flag(_), _, _) => Ok(Self::AwsCaller { origin: credentials }),
+            (_, Some(_), _) if ecr.role_arn.is_none() => {
+                Err(Failure::usage("a token opens AWS under a role only, and no role is set")
+                    .within(&identity.token_file_origin)
+                    .with_help(TO_USE_A_TOKEN))
+            }
+            (_, Some(file), _) => {
+                let origin = identity.token_file_origin.clone();
+                Ok(Self::Token { file: file.clone(), origin })
+            }
+            (Origin::Default, None, Some(file)) if ecr.role_arn.is_some() && file.exists() => {
+                Ok(Self::Token { file: file.to_owned(), origin: Origin::Default })
+            }
+            _ => Ok(Self::AwsCaller { origin: credentials }),
+        }
+    }
+}
+
+/// That there is no home folder in which a token could be.
+fn no_home() -> Failure {
+    Failure::usage("there is no home folder, so no token in it").with_help(
+        "name the token file: ARK_JWT_FILE, or token_file in the table [identity] of the \
+         configuration file",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::args::GlobalOptions;
+
+    const ECR: &str = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod";
+    const ROLE: &str = "arn:aws:iam::095412845506:role/ark";
+
+    /// What is chosen with these variables, where `ark-auth-tool` has left a token.
+    fn chosen(variables: &[(&str, &str)], profile: Option<&str>) -> Result<Identity, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("jwt.json");
+        std::fs::write(&token, "").unwrap();
+        let environment = |name: &str| {
+            let variable = variables.iter().find(|(known, _)| *known == name);
+            let value = variable.map(|(_, value)| OsString::from(value));
+            value.or_else(|| (name == "XDG_CONFIG_HOME").then(|| folder.path().into()))
+        };
+        let options =
+            GlobalOptions { profile: profile.map(str::to_owned), ..GlobalOptions::default() };
+        let settings = Settings::resolve(&options, &environment).unwrap();
+        let chosen = Identity::choose(&settings, Some(&token));
+        chosen.map(|identity| match identity {
+            Identity::Token { file, origin } if file == token => {
+                Identity::Token { file: "default".into(), origin }
+            }
+            other => other,
+        })
+    }
+
+    fn token(file: &str, origin: Origin) -> Identity {
+        Identity::Token { file: file.into(), origin }
+    }
+
+    #[test]
+    fn on_this_machine_a_token_counts_where_one_is_asked_for() {
+        let chosen = |variables: &[_]| chosen(variables, None).unwrap();
+        let nobody = Identity::LocalUser { named: None, origin: Origin::Default };
+        assert_eq!(chosen(&[]), nobody);
+        let file = ("ARK_JWT_FILE", "/t");
+        assert_eq!(chosen(&[file]), token("/t", Origin::Environment("ARK_JWT_FILE")));
+        let keys = [("ARK_KEY_SET", "/k"), ("ARK_JWT_AUDIENCE", "ark")];
+        assert_eq!(chosen(&keys), token("default", Origin::Environment("ARK_KEY_SET")));
+        let named = Identity::LocalUser {
+            named: Some("robot:a".to_owned()),
+            origin: Origin::Environment("ARK_PRINCIPAL"),
+        };
+        assert_eq!(chosen(&[file, ("ARK_PRINCIPAL", "robot:a")]), named);
+    }
+
+    #[test]
+    fn where_there_are_keys_nobody_is_taken_at_their_word() {
+        let keys = [("ARK_KEY_SET", "/k"), ("ARK_JWT_AUDIENCE", "ark")];
+        let named = [keys.as_slice(), &[("ARK_PRINCIPAL", "user:root")]].concat();
+        assert_eq!(
+            chosen(&named, None).unwrap_err().to_string(),
+            "ARK_PRINCIPAL: ARK_KEY_SET names keys to check tokens with"
+        );
+    }
+
+    #[test]
+    fn in_aws_what_was_typed_or_named_counts_before_what_lies_there() {
+        let (registry, role) = (("ARK_REGISTRY", ECR), ("ARK_ROLE_ARN", ROLE));
+        let (file, keys) = (("ARK_JWT_FILE", "/t"), ("AWS_ACCESS_KEY_ID", "AKIA"));
+        let caller = |origin| Identity::AwsCaller { origin };
+        let chosen_by = |variables: &[_]| chosen(variables, None).unwrap();
+        assert_eq!(chosen_by(&[registry]), caller(Origin::Default));
+        assert_eq!(chosen_by(&[registry, role]), token("default", Origin::Default));
+        let by_keys = caller(Origin::Environment("AWS_ACCESS_KEY_ID"));
+        assert_eq!(chosen_by(&[registry, role, keys]), by_keys);
+        let by_file = token("/t", Origin::Environment("ARK_JWT_FILE"));
+        assert_eq!(chosen_by(&[registry, role, keys, file]), by_file);
+        let typed = chosen(&[registry, role, file], Some("admin")).unwrap();
+        assert_eq!(typed, caller(Origin::Flag("--profile")));
+    }
+
+    #[test]
+    fn in_aws_a_token_takes_a_role_and_nobody_is_taken_at_their_word() {
+        let refused =
+            |variable| chosen(&[("ARK_REGISTRY", ECR), variable], None).unwrap_err().to_string();
+        assert_eq!(
+            refused(("ARK_JWT_FILE", "/t")),
+            "ARK_JWT_FILE: a token opens AWS under a role only, and no role is set"
+        );
+        assert_eq!(
+            refused(("ARK_PRINCIPAL", "user:alice")),
+            "ARK_PRINCIPAL: it is for registries of this machine only"
+        );
+    }
+}

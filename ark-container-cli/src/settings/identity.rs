@@ -1,0 +1,161 @@
+//! Which token says who asks, and what it is checked with.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Environment, Origin, path_variable, variable};
+use crate::failure::Failure;
+
+/// Who asks on a registry of this machine.
+pub(crate) const PRINCIPAL_VARIABLE: &str = "ARK_PRINCIPAL";
+const TOKEN_FILE_VARIABLE: &str = "ARK_JWT_FILE";
+const KEY_SET_VARIABLE: &str = "ARK_KEY_SET";
+const AUDIENCE_VARIABLE: &str = "ARK_JWT_AUDIENCE";
+
+/// How it is found out who asks, as far as that is a choice.
+#[derive(Debug)]
+pub(crate) struct IdentitySettings {
+    /// Who was named as whoever asks, as it was typed.
+    pub(crate) principal: Option<String>,
+    /// The token file that was named; `None` for the one that `ark-auth-tool` writes.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Who named the token file.
+    pub(crate) token_file_origin: Origin,
+    /// What a token's signature is checked with, if it is to be checked here.
+    pub(crate) verification: Option<Verification>,
+    /// The names of the claims that were changed.
+    pub(crate) claims: Claims,
+}
+
+/// What makes a token genuine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verification {
+    /// The keys of the identity provider.
+    pub(crate) key_set: KeySetLocation,
+    /// Whom its tokens have to be for.
+    pub(crate) audience: String,
+    /// Who has to have issued them; `None` for whoever has the keys.
+    pub(crate) issuer: Option<String>,
+    /// Who named the key set.
+    pub(crate) origin: Origin,
+}
+
+/// Where the keys of an identity provider are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeySetLocation {
+    File(PathBuf),
+    Url(String),
+}
+
+impl KeySetLocation {
+    fn new(text: String, folder: Option<&Path>) -> Self {
+        match (text.contains("://"), folder) {
+            (true, _) => Self::Url(text),
+            (false, Some(folder)) => Self::File(folder.join(text)),
+            (false, None) => Self::File(text.into()),
+        }
+    }
+}
+
+impl fmt::Display for KeySetLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url(url) => f.write_str(url),
+        }
+    }
+}
+
+/// Which claims of a token say what; `None` for the name that they have by default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Claims {
+    pub(crate) subject: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) organizations: Option<String>,
+    pub(crate) administers: Option<String>,
+}
+
+/// The table `[identity]` of the configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Table {
+    token_file: Option<PathBuf>,
+    key_set: Option<String>,
+    audience: Option<String>,
+    issuer: Option<String>,
+    #[serde(default)]
+    claims: Claims,
+    /// Where relative paths start.
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+impl Table {
+    pub(super) fn relative_to(self, folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), ..self }
+    }
+}
+
+impl IdentitySettings {
+    /// Gathers them; `table` is of the configuration file, which is at `path`.
+    pub(super) fn resolve(
+        environment: Environment<'_>,
+        table: Table,
+        path: &Path,
+    ) -> Result<Self, Failure> {
+        let file = || Origin::File(path.to_owned());
+        let (token_file, token_file_origin) =
+            match (path_variable(TOKEN_FILE_VARIABLE, environment), table.token_file) {
+                (Some(file), _) => (Some(file), Origin::Environment(TOKEN_FILE_VARIABLE)),
+                (None, Some(named)) => (Some(table.folder.join(named)), file()),
+                (None, None) => (None, Origin::Default),
+            };
+        let key_set = match (variable(KEY_SET_VARIABLE, environment)?, table.key_set) {
+            (Some(text), _) => {
+                Some((KeySetLocation::new(text, None), Origin::Environment(KEY_SET_VARIABLE)))
+            }
+            (None, Some(text)) => Some((KeySetLocation::new(text, Some(&table.folder)), file())),
+            (None, None) => None,
+        };
+        let audience = variable(AUDIENCE_VARIABLE, environment)?.or(table.audience);
+        Ok(Self {
+            principal: variable(PRINCIPAL_VARIABLE, environment)?,
+            token_file,
+            token_file_origin,
+            verification: verification(key_set, audience, table.issuer)?,
+            claims: table.claims,
+        })
+    }
+}
+
+/// All that makes a token genuine, or nothing of it: a part alone would look like a check and be none.
+fn verification(
+    key_set: Option<(KeySetLocation, Origin)>,
+    audience: Option<String>,
+    issuer: Option<String>,
+) -> Result<Option<Verification>, Failure> {
+    match (key_set, audience) {
+        (Some((key_set, origin)), Some(audience)) => {
+            Ok(Some(Verification { key_set, audience, issuer, origin }))
+        }
+        (Some((_, origin)), None) => Err(Failure::usage(
+            "a key set without an audience would take tokens that were issued for others",
+        )
+        .within(origin)
+        .with_help(format!(
+            "say whom the tokens are for: audience in the table [identity] of the configuration \
+             file, or {AUDIENCE_VARIABLE}"
+        ))),
+        (None, None) if issuer.is_none() => Ok(None),
+        (None, _) => Err(Failure::usage(
+            "an audience or issuer is given, but no key set: they are checked with the signature",
+        )
+        .with_help(format!(
+            "name the keys of the identity provider: key_set in the table [identity] of the \
+             configuration file, or {KEY_SET_VARIABLE}"
+        ))),
+    }
+}
