@@ -1,0 +1,14 @@
+output "access_role_arn" {
+  description = "For [ecr] role_arn of the configuration file, or ARK_ROLE_ARN."
+  value       = aws_iam_role.access.arn
+}
+
+output "administrator_role_arn" {
+  description = "For [ecr] administrator_role_arn of the configuration file, or ARK_ADMINISTRATOR_ROLE_ARN."
+  value       = aws_iam_role.administrator.arn
+}
+
+output "repository_policy" {
+  description = "For the file that [ecr] repository_policy names; null where repositories get none."
+  value       = var.repository_policy ? templatefile("${path.module}/policies/repository.json.tftpl", {}) : null
+}

@@ -1,0 +1,69 @@
+variable "registry_host" {
+  description = "The host of the registry, which says account and region."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[0-9]{12}\\.dkr[.-]ecr(-fips)?\\.[a-z0-9-]+\\.", var.registry_host))
+    error_message = "A host such as 095412845506.dkr.ecr.us-east-1.amazonaws.com."
+  }
+}
+
+variable "stage" {
+  description = "The first part of the paths of the repositories."
+  type        = string
+  default     = "prod"
+
+  validation {
+    condition     = can(regex("^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*$", var.stage))
+    error_message = "A stage such as prod."
+  }
+}
+
+variable "identity_provider" {
+  description = "Who gives the tokens: their claim iss, without https://."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)+(/[A-Za-z0-9._~/-]*)?$", var.identity_provider))
+    error_message = "A host such as auth.example.com, with a path if the claim has one."
+  }
+}
+
+variable "audience" {
+  description = "Whom the tokens are for: their claim aud."
+  type        = string
+
+  validation {
+    condition     = length(var.audience) > 0 && !can(regex("[$\"\\\\[:cntrl:]]", var.audience))
+    error_message = "A text without quotes, backslashes and dollar signs."
+  }
+}
+
+variable "name" {
+  description = "What the names of the roles begin with."
+  type        = string
+  default     = "ark-container"
+}
+
+variable "create_identity_provider" {
+  description = "Whether the account is to know the identity provider through this module."
+  type        = bool
+  default     = true
+}
+
+variable "repository_policy" {
+  description = "Whether repositories get a policy of their own when they are created: [ecr] repository_policy."
+  type        = bool
+  default     = false
+}
+
+variable "max_session_duration" {
+  description = "The longest session of a role, in seconds; a login lasts no longer."
+  type        = number
+  default     = 43200
+
+  validation {
+    condition     = var.max_session_duration >= 3600 && var.max_session_duration <= 43200
+    error_message = "From 1 to 12 hours."
+  }
+}
