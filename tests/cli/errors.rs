@@ -12,7 +12,7 @@ mod system;
 use crate::sandbox::Run;
 
 /// What a failed run told: its exit code and standard error, after nothing on standard output.
-fn told(run: &Run) -> String {
+pub(crate) fn told(run: &Run) -> String {
     assert_eq!(run.stdout, "", "{run:?}");
     format!("exit {}\n{}", run.code, run.stderr)
 }

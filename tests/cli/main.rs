@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails in a test is to fail it")]
 
+mod access;
+mod attacks;
+mod audit;
+mod check_access;
 mod clients;
 mod component;
 mod crash;
@@ -9,6 +13,8 @@ mod curl;
 mod document;
 mod ecr;
 mod errors;
+mod iam_policy;
+mod identity;
 mod isolation;
 mod memory;
 mod output;

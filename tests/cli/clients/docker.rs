@@ -71,7 +71,7 @@ fn is_pulled_by_skopeo(served: &Served, tools: &Tools<'_>, name: &str, image: &S
 }
 
 /// A docker daemon with a folder of its own; stopped when it is dropped.
-struct Daemon {
+pub(crate) struct Daemon {
     process: Child,
     // The path of a socket has at most 107 bytes, fewer than some sandboxes' have.
     folder: TempDir,
@@ -79,7 +79,7 @@ struct Daemon {
 
 impl Daemon {
     /// Starts a daemon without networks, and waits until it answers.
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("dockerd-").tempdir_in("/tmp").unwrap();
         let path = |below: &str| folder.path().join(below);
         let process = component("dockerd")
@@ -102,7 +102,7 @@ impl Daemon {
         daemon
     }
 
-    fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.folder.path().join("docker.sock").display())
     }
 

@@ -8,7 +8,7 @@ use ark_container_core::distribution::Manifest;
 use ark_container_core::model::Digest;
 use ark_container_core::testing::SampleImage;
 
-mod docker;
+pub(crate) mod docker;
 mod login;
 mod podman;
 mod pushed;

@@ -18,24 +18,24 @@ use tokio::runtime::Runtime;
 use crate::sandbox::{Run, Sandbox, TBD};
 
 /// The role that narrows passwords.
-const ROLE: &str = "ark-registry";
+pub(crate) const ROLE: &str = "ark-registry";
 
 /// AWS, and a home whose registry is the account's.
-struct Cloud {
+pub(crate) struct Cloud {
     // Dropped in this order: what AWS runs on outlives it, and the home outlives both.
-    aws: FakeAws,
+    pub(crate) aws: FakeAws,
     _runtime: Runtime,
-    sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
 }
 
 impl Cloud {
     /// An account with the role [`ROLE`], and an administrator, on whose behalf the program runs.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|builder| builder)
     }
 
     /// The same with more in the account.
-    fn with(more: impl FnOnce(FakeAwsBuilder) -> FakeAwsBuilder) -> Self {
+    pub(crate) fn with(more: impl FnOnce(FakeAwsBuilder) -> FakeAwsBuilder) -> Self {
         let runtime = Runtime::new().unwrap();
         let sandbox = Sandbox::new();
         let aws = runtime.block_on(async {
@@ -47,7 +47,7 @@ impl Cloud {
     }
 
     /// The host that the repositories' URLs have, which is where the registry listens.
-    fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         self.aws.registry_host().to_string()
     }
 
@@ -61,7 +61,7 @@ impl Cloud {
     }
 
     /// The program on behalf of a user.
-    fn command_as(&self, user: &User, line: &str) -> Command {
+    pub(crate) fn command_as(&self, user: &User, line: &str) -> Command {
         let mut command = self.sandbox.command(line);
         command
             .env("ARK_REGISTRY", format!("ecr://{}/prod", self.aws.host()))
@@ -69,12 +69,12 @@ impl Cloud {
         command
     }
 
-    fn command(&self, line: &str) -> Command {
+    pub(crate) fn command(&self, line: &str) -> Command {
         self.command_as(&alice(), line)
     }
 
     /// The same with the role that narrows.
-    fn narrowed_command(&self, line: &str) -> Command {
+    pub(crate) fn narrowed_command(&self, line: &str) -> Command {
         let mut command = self.command(line);
         command
             .env("ARK_ROLE_ARN", format!("arn:aws:iam::{}:role/{ROLE}", self.aws.host().account()));
@@ -100,10 +100,16 @@ impl Cloud {
     /// What a failed run told, without what differs from run to run.
     fn told(&self, run: &Run) -> String {
         assert_eq!(run.stdout, "", "{run:?}");
-        let mut text = format!("exit {}\n{}", run.code, run.stderr);
-        text = text.replace(&self.aws.endpoint_url(), "http://AWS");
-        for call in self.aws.calls() {
-            text = text.replace(&call.request_id, "REQUEST");
+        self.settled(&format!("exit {}\n{}", run.code, run.stderr))
+    }
+
+    /// Text without what differs from run to run.
+    pub(crate) fn settled(&self, text: &str) -> String {
+        let mut text = text.replace(&self.aws.endpoint_url(), "http://AWS");
+        // The registry's calls have no identifier.
+        let ids = self.aws.calls().into_iter().map(|call| call.request_id);
+        for id in ids.filter(|id| !id.is_empty()) {
+            text = text.replace(&id, "REQUEST");
         }
         text
     }
@@ -117,13 +123,13 @@ fn printed(sandbox: &Sandbox, command: &mut Command) -> String {
 }
 
 /// Who may do everything in the account.
-fn alice() -> User {
+pub(crate) fn alice() -> User {
     User::administrator("alice")
 }
 
 /// A role that the account's users may assume for as long as a password is good, and that may do
 /// everything with repositories.
-fn role() -> Role {
+pub(crate) fn role() -> Role {
     Role::new(ROLE)
         .with_max_session(Duration::from_secs(12 * 60 * 60))
         .with_trust_policy(

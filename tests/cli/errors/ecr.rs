@@ -70,7 +70,7 @@ fn settings_for_aws() {
     sandbox.write("config/ark/container.toml", "[ecr]\nrole = \"x\"\n");
     assert_snapshot!(in_sandbox(&sandbox, &[], "--whoami"), @"
     exit 2
-    error: ~/config/ark/container.toml:2:1: unknown field `role`, expected one of `profile`, `role_arn`, `require_scoped`
+    error: ~/config/ark/container.toml:2:1: unknown field `role`, expected one of `profile`, `role_arn`, `administrator_role_arn`, `require_scoped`, `repository_policy`
     ");
     assert_snapshot!(with(&[("ARK_REQUIRE_SCOPED", "yes")], "--whoami"), @r#"
     exit 2
@@ -135,7 +135,8 @@ fn no_credentials() {
     assert_snapshot!(with(&[], "--list-repositories"), @r#"
     exit 3
     error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: there are no AWS credentials in the environment (AWS_ACCESS_KEY_ID), the profile, a web identity (AWS_WEB_IDENTITY_TOKEN_FILE), the roles of a container and of a machine; for the profile "default", run `aws configure --profile default` or run `aws sso login --profile default`, or choose another profile: no credentials found in chain. Attempted: Environment: the credential provider was not enabled: environment variable not set; Profile: the credential provider was not enabled; WebIdentityToken: the credential provider was not enabled: $AWS_WEB_IDENTITY_TOKEN_FILE was not set; EcsContainer: the credential provider was not enabled: ECS provider not configured; Ec2InstanceMetadata: the credential provider was not enabled: IMDS disabled by AWS_EC2_METADATA_DISABLED env var set to `true`
-      help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+      help: without AWS credentials: run `ark-auth-tool -u <user>`, and set the role that your tokens open: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
+            for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     "#);
 }
 

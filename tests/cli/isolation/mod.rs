@@ -2,7 +2,7 @@
 
 mod command_line;
 mod registry;
-mod tokens;
+pub(crate) mod tokens;
 
 use ark_container_core::testing::SampleImage;
 

@@ -10,25 +10,25 @@ use crate::curl::Curl;
 use crate::sandbox::{Sandbox, Server};
 
 /// A registry that is served, and what makes its passwords.
-pub(super) struct Tokens<'a> {
+pub(crate) struct Tokens<'a> {
     sandbox: &'a Sandbox,
     server: Server,
 }
 
 impl<'a> Tokens<'a> {
-    pub(super) fn serve(sandbox: &'a Sandbox) -> Self {
+    pub(crate) fn serve(sandbox: &'a Sandbox) -> Self {
         Self { sandbox, server: sandbox.serve() }
     }
 
     /// One who shows a password that the command line gave to a principal.
-    pub(super) fn logged_in(&self, principal: &str, login: &str) -> Curl {
+    pub(crate) fn logged_in(&self, principal: &str, login: &str) -> Curl {
         let run = self.sandbox.run_as(principal, login);
         assert_eq!(run.code, 0, "{login}: {run:?}");
         self.with(Some(run.stdout.trim_end()))
     }
 
     /// One who may do everything in a whole organization.
-    pub(super) fn organization_wide(&self, organization: &str) -> Curl {
+    pub(crate) fn organization_wide(&self, organization: &str) -> Curl {
         let backend = self.backend();
         let organization: OrganizationId = organization.parse().unwrap();
         let scope = Scope::organizations(backend.stage(), [organization], Access::Delete);
@@ -36,19 +36,19 @@ impl<'a> Tokens<'a> {
     }
 
     /// One whose password was good for everything in a repository, and has expired.
-    pub(super) fn expired(&self, path: &str) -> Curl {
+    pub(crate) fn expired(&self, path: &str) -> Curl {
         let backend = self.backend().with_token_lifetime(Duration::ZERO);
         let scope = Scope::repository(path.parse().unwrap(), Access::Delete);
         self.with(Some(&password(&backend, &scope)))
     }
 
     /// One who shows this password, or none.
-    pub(super) fn with(&self, password: Option<&str>) -> Curl {
+    pub(crate) fn with(&self, password: Option<&str>) -> Curl {
         Curl::new(self.server.host(), password)
     }
 
     /// The password of the server's own making for everything in a repository.
-    pub(super) fn password(&self, path: &str) -> String {
+    pub(crate) fn password(&self, path: &str) -> String {
         let scope = Scope::repository(path.parse().unwrap(), Access::Delete);
         password(&self.backend(), &scope)
     }

@@ -106,14 +106,21 @@ fn whoami() {
     let expected = json!({
         "principal": "user:carol",
         "kind": "user",
+        "identity": {
+            "kind": "local_user",
+            "origin": "ARK_PRINCIPAL",
+            "token_file": null,
+            "key_set": null,
+        },
         "organizations": [{"organization": TBD, "administrator": true}],
         "memberships_file": "~/data/ark/registry/memberships.toml",
+        "audit_file": null,
         "registry": "local:~/data/ark/registry",
         "host": "127.0.0.1:5050",
         "served_at": null,
         "aws": null,
         "credentials_narrowed_to": "repository",
-        "walls": ["memberships", "credentials"],
+        "walls": ["policy", "credentials"],
     });
     assert_eq!(report, expected);
 }

@@ -103,7 +103,11 @@ fn help_and_version_are_results() {
       serve, --serve
               Serve a local registry until interrupted, and print its address when it is ready
       whoami, --whoami
-              Show who you are, your organizations, the registry, and how far passwords reach
+              Show who you are and why, your organizations, the registry, and which walls are up
+      check-access, --check-access
+              Say whether a principal may do something, by which rule, and what would enforce it
+      iam-policy, --iam-policy
+              Print the IAM policies for a registry whose users have tokens and no AWS accounts
 
     Options:
       -h, --help     Print help (see more with '--help')

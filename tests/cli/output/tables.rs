@@ -82,8 +82,10 @@ fn whoami_reports_identity_organizations_and_registry() {
     assert_snapshot!(sandbox.run_as("user:alice", "--whoami").stdout, @"
     Principal      user:alice
     Kind           user
+    Identity       whoever is named (ARK_PRINCIPAL)
     Organizations  * (administrator)
     Memberships    no file: a single user's
+    Audit          no file
     Registry       local:~/data/ark/registry
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
@@ -94,24 +96,28 @@ fn whoami_reports_identity_organizations_and_registry() {
     assert_snapshot!(sandbox.run_as("user:carol", "--whoami").stdout, @"
     Principal      user:carol
     Kind           user
+    Identity       whoever is named (ARK_PRINCIPAL)
     Organizations  2ea25035-6aa4-42fb-9955-92288ea1b972 (administrator)
     Memberships    ~/data/ark/registry/memberships.toml
+    Audit          no file
     Registry       local:~/data/ark/registry
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the memberships file, the scope of credentials
+    Walls          the policy, the scope of credentials
     ");
     assert_snapshot!(sandbox.run_as("robot:other", "--whoami").stdout, @"
     Principal      robot:other
     Kind           robot
+    Identity       whoever is named (ARK_PRINCIPAL)
     Organizations  none
     Memberships    ~/data/ark/registry/memberships.toml
+    Audit          no file
     Registry       local:~/data/ark/registry
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the memberships file, the scope of credentials
+    Walls          the policy, the scope of credentials
     ");
 }
 

@@ -179,6 +179,78 @@ async fn resource_tags_decide_who_may_describe() {
 }
 
 #[tokio::test]
+async fn what_the_policy_of_a_repository_denies_is_denied_to_whoever_may_all_else() {
+    let cloud = Cloud::start().await;
+    cloud.create_repositories().await;
+    let ecr = cloud.ecr(&cloud.admin);
+    let unset = ecr.get_repository_policy().repository_name(ours()).send().await;
+    assert_eq!(code(unset), "RepositoryPolicyNotFoundException");
+    let deny = policy(json!({
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": ["ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"],
+        "Condition": { "StringNotEquals": { "aws:PrincipalTag/team": "${aws:PrincipalTag/x}" } },
+    }));
+    let set =
+        |text: &str| ecr.set_repository_policy().repository_name(ours()).policy_text(text).send();
+    set(&deny.to_string()).await.unwrap();
+    let got = ecr.get_repository_policy().repository_name(ours()).send().await.unwrap();
+    assert_eq!(got.policy_text(), Some(deny.to_string().as_str()));
+    let refused = message(ecr.describe_images().repository_name(ours()).send().await);
+    assert!(refused.ends_with("with an explicit deny in a resource-based policy"), "{refused}");
+    ecr.describe_images().repository_name(theirs()).send().await.unwrap();
+
+    let client = cloud.log_in(&ecr).await;
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let denied = client.get(&format!("/v2/{}/blobs/{digest}", ours())).await;
+    denied.expect_error(StatusCode::FORBIDDEN, "DENIED");
+    let missing = client.get(&format!("/v2/{}/blobs/{digest}", theirs())).await;
+    missing.expect_error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN");
+    for bad in ["{", &policy(json!([allow(json!("ecr:*"), "*")])).to_string()] {
+        assert_eq!(code(set(bad).await), "InvalidParameterException");
+    }
+}
+
+#[tokio::test]
+async fn the_policy_of_a_repository_allows_what_no_other_does() {
+    let reader = User::new("reader").with_policy(policy(json!([token()])));
+    let cloud = Cloud::start_with(|aws| aws.user(reader.clone())).await;
+    cloud.create_repositories().await;
+    let images = |name| cloud.ecr(&reader).describe_images().repository_name(name).send();
+    assert_eq!(code(images(ours()).await), "AccessDeniedException");
+    let principal = json!({ "AWS": "arn:aws:iam::095412845506:user/reader" });
+    let open = policy(json!({
+        "Effect": "Allow", "Principal": principal, "Action": "ecr:DescribeImages",
+    }));
+    let admin = cloud.ecr(&cloud.admin).set_repository_policy().repository_name(ours());
+    admin.policy_text(open.to_string()).send().await.unwrap();
+    images(ours()).await.unwrap();
+    assert_eq!(code(images(theirs()).await), "AccessDeniedException");
+}
+
+#[tokio::test]
+async fn what_the_registry_is_asked_is_recorded_action_by_action() {
+    let cloud = Cloud::start().await;
+    cloud.create_repositories().await;
+    let client = cloud.log_in(&cloud.ecr(&cloud.admin)).await;
+    cloud.aws.forget_calls();
+    let digest = client.push_image(&path(OURS, "app"), "v1", &sample(100)).await;
+    client.get(&format!("/v2/{}/manifests/{digest}", ours())).await.expect(StatusCode::OK);
+    let calls = cloud.aws.calls();
+    let actions: std::collections::BTreeSet<&str> =
+        calls.iter().map(|call| call.action.as_str()).collect();
+    let expected = [
+        "ecr:BatchGetImage",
+        "ecr:CompleteLayerUpload",
+        "ecr:InitiateLayerUpload",
+        "ecr:PutImage",
+        "ecr:UploadLayerPart",
+    ];
+    assert_eq!(Vec::from_iter(actions), expected);
+    assert!(calls.iter().all(|call| call.resources == [arn(&ours())] && call.error.is_none()));
+}
+
+#[tokio::test]
 async fn calls_are_recorded_with_who_and_what() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;

@@ -10,8 +10,7 @@ use ark_container_core::RegistryBackend;
 use ark_container_core::backend::ecr::{EcrBackend, EcrBackendBuilder};
 use ark_container_core::model::{EcrHost, OrganizationId, Stage};
 use ark_container_core::testing::conformance::{self, Case, Conformance, PutImage};
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
+use aws_config::SdkConfig;
 
 use super::cloud::Cloud;
 use super::emulator::{Emulator, REGION};
@@ -40,18 +39,6 @@ const MINISTACK: &[Excepted] = &[
     ("an_image_of_an_index_outlives_its_last_tag", "it deletes an image of an index"),
     ("an_image_of_an_index_is_not_deleted_by_digest", "it deletes an image of an index"),
 ];
-
-/// What the AWS SDK needs to ask an emulator.
-fn sdk_config(emulator: &Emulator) -> SdkConfig {
-    let (id, secret) = &emulator.key;
-    let credentials = Credentials::new(id, secret, None, None, "test");
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .endpoint_url(emulator.endpoint_url())
-        .region(Region::new(REGION))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .build()
-}
 
 /// The backend of an account's registry.
 fn builder(account: &str, config: &SdkConfig) -> EcrBackendBuilder {
@@ -113,7 +100,7 @@ async fn ecr_keeps_the_contract_on_the_fake_of_aws() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ecr_keeps_the_contract_on_moto() {
     let moto = Emulator::moto();
-    let config = sdk_config(&moto);
+    let config = moto.sdk_config();
     let images = ApiImages(aws_sdk_ecr::Client::new(&config));
     // Its index of resource tags knows no repository.
     let backend = builder("123456789012", &config).full_scan(true).build();
@@ -123,7 +110,7 @@ async fn ecr_keeps_the_contract_on_moto() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ecr_keeps_the_contract_on_ministack() {
     let ministack = Emulator::ministack();
-    let config = sdk_config(&ministack);
+    let config = ministack.sdk_config();
     let backend = builder("000000000000", &config).build();
     let images = HttpImages::new(ministack.address, Arc::new(backend.clone()));
     check(backend, images, MINISTACK).await;

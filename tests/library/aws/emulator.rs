@@ -4,6 +4,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -11,14 +13,14 @@ use crate::python_component::python_component;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// The region that both are asked in.
-pub(super) const REGION: &str = "us-east-1";
+pub(crate) const REGION: &str = "us-east-1";
 
 /// An emulator of AWS; ended when it is dropped.
-pub(super) struct Emulator {
+pub(crate) struct Emulator {
     process: Child,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The access key that requests are signed with, and its secret.
-    pub(super) key: (String, String),
+    pub(crate) key: (String, String),
     _home: TempDir,
 }
 
@@ -26,7 +28,7 @@ impl Emulator {
     /// moto, which looks at no signature.
     ///
     /// Source: <https://docs.getmoto.org/en/latest/docs/server_mode.html>
-    pub(super) fn moto() -> Self {
+    pub(crate) fn moto() -> Self {
         let key = ("testing".to_owned(), "testing".to_owned());
         Self::start("moto_server", key, |command, address| {
             command.args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()]);
@@ -35,7 +37,7 @@ impl Emulator {
 
     /// ministack, as it judges signatures and policies, and the key of a user who may do everything:
     /// the keys that it knows by itself are not judged.
-    pub(super) fn ministack() -> Self {
+    pub(crate) fn ministack() -> Self {
         let root = ("test".to_owned(), "test".to_owned());
         let mut emulator = Self::start("ministack", root, |command, address| {
             command
@@ -78,8 +80,20 @@ impl Emulator {
     }
 
     /// What goes into `AWS_ENDPOINT_URL`.
-    pub(super) fn endpoint_url(&self) -> String {
+    pub(crate) fn endpoint_url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// What the AWS SDK needs to ask it.
+    pub(crate) fn sdk_config(&self) -> SdkConfig {
+        let (id, secret) = &self.key;
+        let credentials = Credentials::new(id, secret, None, None, "test");
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .endpoint_url(self.endpoint_url())
+            .region(Region::new(REGION))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .build()
     }
 
     /// Runs the AWS command line, which must succeed, and returns what it printed.

@@ -2,10 +2,11 @@
 //! and on emulators that others wrote.
 
 mod access;
-mod cloud;
+pub(crate) mod cloud;
 mod conformance;
-mod emulator;
+pub(crate) mod emulator;
 mod faults;
+mod iam;
 mod images;
 mod index;
 mod put_image;
@@ -13,3 +14,5 @@ mod registry;
 mod repositories;
 mod sessions;
 mod signatures;
+mod sts_tokens;
+mod web_identity;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ark_container_core::testing::aws::{Role, User, WebIdentity};
+use ark_container_core::testing::aws::{Role, User};
 use aws_sdk_sts::operation::assume_role::builders::AssumeRoleFluentBuilder;
 use aws_sdk_sts::types::Tag;
 use serde_json::{Value, json};
@@ -125,44 +125,4 @@ async fn a_session_ends() {
     cloud.aws.expire_sessions();
     assert_eq!(code(ecr.describe_repositories().send().await), "ExpiredTokenException");
     assert_eq!(code(cloud.sts_of(&session).get_caller_identity().send().await), "ExpiredToken");
-}
-
-#[tokio::test]
-async fn a_token_of_a_provider_opens_the_role_that_trusts_it() {
-    let provider = "arn:aws:iam::095412845506:oidc-provider/id.example.com";
-    let mut trust = trusting(
-        json!({ "Federated": provider }),
-        json!(["sts:AssumeRoleWithWebIdentity", "sts:TagSession"]),
-    );
-    trust["Statement"]["Condition"] = json!({
-        "StringEquals": { "id.example.com:aud": "ark" },
-        "StringLike": { "id.example.com:sub": "user:*" },
-    });
-    let role = all("push").with_trust_policy(trust);
-    let token = |text: &str, subject: &str, audience: &str| {
-        WebIdentity::new(text, "id.example.com", subject, audience)
-    };
-    let cloud = Cloud::start_with(|aws| {
-        aws.role(role)
-            .web_identity(token("good", "user:alice", "ark").with_tag("organization", "x"))
-            .web_identity(token("robot", "robot:bob", "ark"))
-            .web_identity(token("elsewhere", "user:alice", "other"))
-            .web_identity(token("late", "user:alice", "ark").expired())
-    })
-    .await;
-    // Nobody signs this, so it does not matter who would.
-    let sts = cloud.sts(&User::new("unknown"));
-    let assume = |token: &str| {
-        let request = sts.assume_role_with_web_identity().role_arn(ROLE);
-        request.role_session_name("user-alice").web_identity_token(token).send()
-    };
-    let session = assume("good").await.unwrap();
-    assert_eq!(session.subject_from_web_identity_token(), Some("user:alice"));
-    let credentials = session.credentials.unwrap();
-    cloud.ecr_of(&credentials).describe_repositories().send().await.unwrap();
-    for refused in ["robot", "elsewhere"] {
-        assert_eq!(code(assume(refused).await), "AccessDenied");
-    }
-    assert_eq!(code(assume("late").await), "ExpiredTokenException");
-    assert_eq!(code(assume("unknown").await), "InvalidIdentityToken");
 }

@@ -1,69 +1,44 @@
 //! The memberships file and the rules together, against a model that knows neither.
 
-use std::fmt::Write as _;
-
-use ark_container_core::identity::{Memberships, PrincipalKind, PrincipalName};
+use ark_container_core::identity::{Memberships, MembershipsFile, PrincipalKind, PrincipalName};
 use ark_container_core::model::OrganizationId;
-use ark_container_core::permission::{Action, Policy, StandardPolicy};
+use ark_container_core::permission::{Action, MembershipsPolicy, Policy, StandardPolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{select, subsequence};
+use proptest::sample::select;
+use tempfile::NamedTempFile;
 
-const ORGANIZATIONS: [OrganizationId; 3] =
-    [OrganizationId::TBD, OrganizationId::GLOBAL, OrganizationId::from_u128(1)];
-const NAMES: [&str; 6] =
-    ["user:alice", "user:bob", "robot:alice", "robot:nightly", "ingest-job:1", "ingest-job:2"];
-const KINDS: [&str; 3] = ["user", "robot", "ingest-job"];
+use super::model::{NAMES, ORGANIZATIONS, Table, as_toml, may, tables};
 
-/// What one organization's table in the file says.
-#[derive(Debug, Clone)]
-struct Table {
-    id: OrganizationId,
-    kinds: Vec<&'static str>,
-    members: Vec<&'static str>,
-    administrators: Vec<&'static str>,
+/// A memberships file with this text, which only its owner can write.
+pub(super) fn file(text: &str) -> (NamedTempFile, MembershipsFile) {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let memberships = MembershipsFile::open(file.path()).unwrap();
+    (file, memberships)
 }
 
-fn tables() -> impl Strategy<Value = Vec<Table>> {
-    let some = || subsequence(NAMES.to_vec(), 0..=3);
-    let lists = (subsequence(KINDS.to_vec(), 0..=2), some(), some());
-    let listed = subsequence(ORGANIZATIONS.to_vec(), 0..=ORGANIZATIONS.len());
-    (listed, vec(lists, ORGANIZATIONS.len())).prop_map(|(listed, lists)| {
-        let tables = listed.into_iter().zip(lists);
-        tables
-            .map(|(id, (kinds, members, administrators))| Table {
-                id,
-                kinds,
-                members,
-                administrators,
-            })
-            .collect()
-    })
-}
+const CALLERS: [&str; 3] = [
+    "arn:aws:iam::095412845506:user/teams/alice",
+    "arn:aws:sts::095412845506:assumed-role/ark-build/i-0123",
+    "arn:aws:iam::095412845506:root",
+];
 
-fn as_toml(tables: &[Table]) -> String {
-    let mut text = String::new();
-    for Table { id, kinds, members, administrators } in tables {
-        // A list's debug form is TOML too.
-        writeln!(text, "[[organization]]\nid = \"{id}\"\nkinds = {kinds:?}").unwrap();
-        writeln!(text, "members = {members:?}\nadministrators = {administrators:?}").unwrap();
-    }
-    text
-}
-
-/// The rules as sentences of the design, over the words of the file.
-fn may(tables: &[Table], who: &str, action: &str, organization: OrganizationId) -> bool {
-    let kind = who.split(':').next().unwrap();
-    let table = tables.iter().find(|table| table.id == organization);
-    let administers = table.is_some_and(|table| table.administrators.contains(&who));
-    let belongs = administers
-        || table.is_some_and(|table| table.kinds.contains(&kind) || table.members.contains(&who));
-    let reads = ["list-repositories", "describe-repository", "list-images", "pull"];
-    let adds = ["create-repository", "push"];
-    let global = organization == OrganizationId::GLOBAL;
-    administers
-        || reads.contains(&action) && (belongs || global)
-        || adds.contains(&action) && belongs && kind == "user" && !global
+/// Files that are tables of the right names with values that are nearly right.
+fn values() -> impl Strategy<Value = String> {
+    let organization =
+        ("(read|create|push|pull|delete-image|\\PC){0,1}", "(user|robot|ingest-job|x)");
+    let organization = organization.prop_map(|(word, kind)| {
+        let id = OrganizationId::TBD;
+        format!("[[organization]]\nid = '{id}'\n[organization.rules]\n{kind} = [{word:?}]\n")
+    });
+    let arn = "arn:aws:(iam|sts)::095412845506:(user/|role/|assumed-role/|[a-z*?/:]|\\PC){0,6}";
+    let aws = (arn, "(user|robot):(a|\\{|\\}|\\{session\\}|\\PC){0,4}", any::<bool>());
+    let aws = aws.prop_map(|(arn, principal, trust)| {
+        format!("[[aws]]\narn = {arn:?}\nprincipal = {principal:?}\ntrust_session_name = {trust}\n")
+    });
+    (vec(organization, 0..=1), vec(aws, 0..=3))
+        .prop_map(|(organizations, aws)| organizations.concat() + &aws.concat())
 }
 
 proptest! {
@@ -73,10 +48,11 @@ proptest! {
         who in select(NAMES.to_vec()),
         organization in select(ORGANIZATIONS.to_vec()),
     ) {
-        let memberships = Memberships::parse(&as_toml(&tables), "random.toml").unwrap();
-        let principal = memberships.principal(who.parse().unwrap());
+        let (_folder, file) = file(&as_toml(&tables));
+        let principal = file.current().principal(who.parse().unwrap());
+        let policy = MembershipsPolicy::new(file);
         for action in Action::ALL {
-            let decision = StandardPolicy.decide(&principal, action, organization).unwrap();
+            let decision = policy.decide(&principal, action, organization).unwrap();
             let expected = may(&tables, who, action.as_str(), organization);
             prop_assert_eq!(decision.is_allowed(), expected, "{} {}", action, decision.rule());
         }
@@ -87,16 +63,16 @@ proptest! {
         tables in tables(),
         organization in select(ORGANIZATIONS.to_vec()),
     ) {
-        let tables: Vec<Table> =
-            tables.into_iter().map(|table| Table { kinds: Vec::new(), ..table }).collect();
-        let memberships = Memberships::parse(&as_toml(&tables), "random.toml").unwrap();
-        for kind in PrincipalKind::ALL {
+        let tables: Vec<Table> = tables.into_iter().map(Table::without_kinds).collect();
+        let (_folder, file) = file(&as_toml(&tables));
+        let policies: [&dyn Policy; 2] = [&StandardPolicy, &MembershipsPolicy::new(file.clone())];
+        for (kind, policy) in PrincipalKind::ALL.into_iter().flat_map(|kind| policies.map(|policy| (kind, policy))) {
             let stranger = PrincipalName::new(kind, "stranger").unwrap();
-            let stranger = memberships.principal(stranger);
+            let stranger = file.current().principal(stranger);
             let allowed = Action::ALL
                 .into_iter()
                 .filter(|action| {
-                    StandardPolicy.decide(&stranger, *action, organization).unwrap().is_allowed()
+                    policy.decide(&stranger, *action, organization).unwrap().is_allowed()
                 })
                 .count();
             let expected = if organization == OrganizationId::GLOBAL { 4 } else { 0 };
@@ -105,9 +81,23 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in "(\\PC|[\\[\\]={}\"'\n#,]|organization|id|kinds|members){0,40}") {
+    fn no_text_panics(
+        text in "(\\PC|[\\[\\]={}\"'\n#,.]|organization|id|kinds|members|rules|robot|aws|arn|principal){0,40}"
+    ) {
         if let Err(error) = Memberships::parse(&text, "random.toml") {
             prop_assert!(error.to_string().starts_with("random.toml:"));
+        }
+    }
+
+    #[test]
+    fn no_value_panics(text in values(), caller in select(CALLERS.to_vec())) {
+        match Memberships::parse(&text, "random.toml") {
+            Ok(memberships) => {
+                let principal = memberships.aws_principal(caller).unwrap();
+                let is_filled_in = principal.is_none_or(|name| !name.id().contains(['{', '}']));
+                prop_assert!(is_filled_in);
+            }
+            Err(error) => prop_assert!(error.to_string().starts_with("random.toml:"), "{}", error),
         }
     }
 }

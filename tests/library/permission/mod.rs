@@ -1,9 +1,18 @@
 //! Who may do what: the rules, what they keep from the backend inside, and what they report.
 
 mod audit;
+mod audit_file;
+mod cancelled;
+mod explain;
 mod listing;
+mod local;
 mod matrix;
 mod memberships;
+mod memberships_reload;
+mod memberships_schema;
+mod model;
+mod same_answer;
+mod undecided;
 
 use std::sync::Arc;
 use std::time::SystemTime;

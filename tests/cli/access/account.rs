@@ -1,0 +1,238 @@
+//! An account of AWS as it is deployed, and the program in it as everybody of the table.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use ark_container_core::backend::ecr::{IamDeployment, RolePolicies};
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::model::{EcrHost, OrganizationId, Stage};
+use ark_container_core::testing::aws::{FakeAws, IdentityProvider, Role, User};
+use ark_container_core::testing::{TestToken, TokenIssuer};
+use tokio::runtime::Runtime;
+
+use super::people::{FURNISHED, OURS, PEOPLE, Person, THEIRS, Target};
+use crate::curl::Curl;
+use crate::sandbox::Sandbox;
+
+const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+pub(crate) const ISSUER: &str = "https://auth.example.com";
+pub(crate) const AUDIENCE: &str = "ark";
+
+/// The repository of every organization that nobody of the table may delete.
+const SHARED: &str = "app";
+
+/// What stands between the program and a repository, as the table has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walls {
+    /// AWS credentials that may do everything, and a memberships file that says whose they are.
+    Policy,
+    /// AWS credentials with the tags that tokens have, and no memberships file.
+    Aws,
+    /// A token.
+    Both,
+}
+
+impl Walls {
+    const ALL: [Self; 3] = [Self::Policy, Self::Aws, Self::Both];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Policy => "the policy alone",
+            Self::Aws => "AWS alone",
+            Self::Both => "both",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Aws => "aws",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// The repository that a cell is about: one of its own where it may be deleted, else one for all.
+pub(crate) fn name(walls: Walls, person: &Person, target: Target) -> String {
+    match person.principal().administers(target.of(person)) {
+        true => format!("{}-{}", person.id(), walls.word()),
+        false => SHARED.to_owned(),
+    }
+}
+
+/// The account, and a home in which the program runs.
+pub(crate) struct Account {
+    // Dropped in this order: what AWS runs on outlives it, and the home outlives both.
+    pub(crate) aws: FakeAws,
+    _runtime: Runtime,
+    pub(crate) issuer: TokenIssuer,
+    pub(crate) sandbox: Sandbox,
+}
+
+impl Account {
+    /// An account with the repository `app` of both organizations.
+    pub(crate) fn new() -> Self {
+        Self::with([OURS, THEIRS].map(|organization| (organization, SHARED.to_owned())))
+    }
+
+    /// An account with all that the table is about.
+    pub(crate) fn of_the_table() -> Self {
+        let shared = FURNISHED.map(|organization| (organization, SHARED.to_owned()));
+        let of_person = |walls, person: &'static Person| {
+            let named = Target::ALL.map(|target| (target.of(person), name(walls, person, target)));
+            named.into_iter().filter(|(_, name)| name != SHARED)
+        };
+        let deleted = Walls::ALL
+            .into_iter()
+            .flat_map(|walls| PEOPLE.iter().flat_map(move |person| of_person(walls, person)));
+        Self::with(shared.into_iter().chain(deleted))
+    }
+
+    fn with(repositories: impl IntoIterator<Item = (OrganizationId, String)>) -> Self {
+        let sandbox = Sandbox::new();
+        let issuer = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let aws = runtime.block_on(start(&sandbox, &issuer));
+        let account = Self { aws, _runtime: runtime, issuer, sandbox };
+        account.sandbox.write_image("image", "hello");
+        account.sandbox.write("memberships.toml", memberships());
+        for (organization, name) in repositories {
+            account.furnish(organization, &name);
+        }
+        account
+    }
+
+    fn furnish(&self, organization: OrganizationId, name: &str) {
+        for line in [
+            format!("--create-repository {name} --organization {organization}"),
+            format!("--push {name}:v1 --from oci:image --organization {organization}"),
+        ] {
+            let mut command = self.registry(&line);
+            let run = self.sandbox.finish(command.envs(self.aws.environment(root().access_key())));
+            assert_eq!(run.code, 0, "{line}: {run:?}");
+        }
+    }
+
+    /// The program at the account's registry, on behalf of nobody yet.
+    pub(crate) fn registry(&self, line: &str) -> Command {
+        let mut command = self.sandbox.command(line);
+        command.env("ARK_REGISTRY", format!("ecr://{HOST}/prod"));
+        command
+    }
+
+    /// The program on behalf of somebody, behind these walls.
+    pub(crate) fn command(&self, walls: Walls, person: &Person, line: &str) -> Command {
+        let mut command = self.registry(line);
+        let memberships = self.sandbox.path("memberships.toml");
+        match walls {
+            Walls::Policy => {
+                let caller = unbound(person);
+                command.envs(self.aws.environment(caller.access_key()));
+                command.env("ARK_MEMBERSHIPS", memberships);
+            }
+            Walls::Aws => {
+                command.envs(self.aws.environment(tagged(person).access_key()));
+            }
+            Walls::Both => return self.bearer(&self.token_file(&person.token()), line),
+        }
+        command
+    }
+
+    /// The program on behalf of the bearer of a token, which is in a file of the home.
+    pub(crate) fn bearer(&self, token_file: &str, line: &str) -> Command {
+        let mut command = self.registry(line);
+        command
+            .env("ARK_JWT_FILE", self.sandbox.path(token_file))
+            .env("ARK_ROLE_ARN", "arn:aws:iam::095412845506:role/access")
+            .env("ARK_ADMINISTRATOR_ROLE_ARN", "arn:aws:iam::095412845506:role/administrator")
+            .env("AWS_ENDPOINT_URL", self.aws.endpoint_url());
+        command
+    }
+
+    /// Signs a token, and returns the file with it.
+    pub(crate) fn token_file(&self, token: &TestToken) -> String {
+        self.write_token(&self.issuer.token(token).unwrap())
+    }
+
+    /// Writes the text of a token to a file that is named after it.
+    pub(crate) fn write_token(&self, token: &str) -> String {
+        let name: String =
+            token.chars().rev().take(20).filter(char::is_ascii_alphanumeric).collect();
+        let name = format!("token-{name}");
+        let path = self.sandbox.write(&name, token);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        name
+    }
+
+    /// A client of the registry with a password.
+    pub(crate) fn curl(&self, password: &str) -> Curl {
+        Curl::new(&self.aws.registry_host().to_string(), Some(password))
+    }
+}
+
+async fn start(sandbox: &Sandbox, issuer: &TokenIssuer) -> FakeAws {
+    let provider = IdentityProvider::new(ISSUER, issuer.key_set_json()).with_audience(AUDIENCE);
+    let host: EcrHost = HOST.parse().unwrap();
+    let iam = IamDeployment::new(host, Stage::default(), ISSUER, AUDIENCE).unwrap().policies();
+    let store = LocalBackend::open(Some(&sandbox.path("aws"))).unwrap();
+    let mut builder = FakeAws::builder(store)
+        .user(root())
+        .identity_provider(provider)
+        .role(role("access", &iam.access_role))
+        .role(role("administrator", &iam.administrator_role));
+    // carol has two rows in the table.
+    for person in PEOPLE.iter().enumerate().filter(|(row, _)| *row != 3).map(|(_, person)| person) {
+        let tagged = tagged(person)
+            .with_policy(&iam.access_role.permissions)
+            .with_policy(&iam.administrator_role.permissions);
+        builder = builder.user(unbound(person)).user(tagged);
+    }
+    builder.start().await.unwrap()
+}
+
+fn role(name: &str, policies: &RolePolicies) -> Role {
+    Role::new(name)
+        .with_trust_policy(&policies.trust)
+        .with_policy(&policies.permissions)
+        .with_max_session(Duration::from_secs(12 * 60 * 60))
+}
+
+/// Who furnishes the account.
+fn root() -> User {
+    User::administrator("root")
+}
+
+/// Somebody's user of AWS that may do everything.
+fn unbound(person: &Person) -> User {
+    User::administrator(person.id())
+}
+
+/// Somebody's user of AWS that has the tags of their token.
+fn tagged(person: &Person) -> User {
+    let tags = person.session_tags();
+    tags.into_iter().fold(User::new(format!("{}-tagged", person.id())), |user, (key, value)| {
+        user.with_tag(key, value)
+    })
+}
+
+/// Where everybody belongs, and which user of AWS is whose.
+fn memberships() -> String {
+    let mut text = String::new();
+    for organization in FURNISHED {
+        let names = |belongs: &dyn Fn(&Person) -> bool| {
+            let some = PEOPLE.iter().filter(|person| belongs(person));
+            some.map(|person| person.principal().to_string()).collect::<Vec<_>>()
+        };
+        let members = names(&|person| person.principal().is_member_of(organization));
+        let administrators = names(&|person| person.principal().administers(organization));
+        text += &format!("[[organization]]\nid = \"{organization}\"\n");
+        text += &format!("members = {members:?}\nadministrators = {administrators:?}\n");
+    }
+    for person in PEOPLE {
+        let arn = format!("arn:aws:iam::095412845506:user/{}", person.id());
+        text += &format!("[[aws]]\narn = \"{arn}\"\nprincipal = \"{}\"\n", person.principal());
+    }
+    text
+}

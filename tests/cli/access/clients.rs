@@ -1,0 +1,112 @@
+//! docker, podman and skopeo with the passwords that the program prints to the bearer of a token.
+
+use super::people::{OURS, PEOPLE, Person, Target};
+use super::{Account, Walls, account};
+use crate::clients::docker::Daemon;
+use crate::tools::Tools;
+
+/// What somebody asks the program for, and whether it gives them a password for their own repository.
+struct Login {
+    person: &'static Person,
+    access: &'static str,
+}
+
+/// A user and a robot, for pulling and for pushing.
+const LOGINS: [Login; 4] = [
+    Login { person: &PEOPLE[0], access: "pull" },
+    Login { person: &PEOPLE[0], access: "push" },
+    Login { person: &PEOPLE[4], access: "pull" },
+    Login { person: &PEOPLE[4], access: "push" },
+];
+
+/// Logs a tool in with a password for somebody's own repository; `false` if the program gives none.
+fn logged_in(account: &Account, tools: &Tools<'_>, tool: &str, login: &Login) -> bool {
+    let name = account::name(Walls::Both, login.person, Target::Own);
+    let line = format!("--login {name} --access {} --organization {OURS}", login.access);
+    let printer = || account.command(Walls::Both, login.person, &line);
+    if account.sandbox.finish(&mut printer()).code != 0 {
+        return false;
+    }
+    let run = tools.log_in(tool, &account.aws.registry_host().to_string(), printer());
+    assert_eq!(run.code, 0, "{tool}: {run:?}");
+    true
+}
+
+/// What a tool's commands are allowed, in the words of the table: of each target, pull and push.
+fn table(
+    account: &Account,
+    login: &Login,
+    allows: impl Fn(&str, &str) -> bool,
+) -> Vec<(Target, bool, bool)> {
+    let try_target = |target: Target| {
+        let name = account::name(Walls::Both, login.person, target);
+        let organization = target.of(login.person);
+        let image = format!("{}/prod/{organization}/{name}", account.aws.registry_host());
+        (target, allows("pull", &image), allows("push", &image))
+    };
+    Target::ALL.into_iter().map(try_target).collect()
+}
+
+/// The password is for the one repository, so that whatever else the table allows it does not open.
+fn expected(login: &Login) -> Vec<(Target, bool, bool)> {
+    let pushes = login.access == "push";
+    Target::ALL
+        .into_iter()
+        .map(|target| (target, target == Target::Own, target == Target::Own && pushes))
+        .collect()
+}
+
+#[test]
+fn skopeo_and_podman_get_no_further_than_their_password() {
+    let account = Account::of_the_table();
+    for login in &LOGINS {
+        let tools = Tools::new(&account.sandbox, &account.aws.registry_host().to_string());
+        let gets_one = logged_in(&account, &tools, "skopeo", login);
+        assert_eq!(gets_one, login.person.id() == "alice" || login.access == "pull");
+        if !gets_one {
+            continue;
+        }
+        let skopeo = |doing: &str, image: &str| {
+            let line = match doing {
+                "pull" => format!("skopeo inspect --raw docker://{image}:v1"),
+                _ => format!("skopeo copy -q oci:image docker://{image}:skopeo"),
+            };
+            tools.run(&line).code == 0
+        };
+        assert_eq!(table(&account, login, skopeo), expected(login), "skopeo");
+        tools.printed("podman pull -q oci:image");
+        let id = tools.printed("podman images -q");
+        let podman = |doing: &str, image: &str| {
+            let line = match doing {
+                "pull" => format!("podman pull -q {image}:v1"),
+                _ => format!("podman push -q {id} docker://{image}:podman"),
+            };
+            tools.run(&line).code == 0
+        };
+        assert_eq!(table(&account, login, podman), expected(login), "podman");
+        tools.printed("podman rmi -a -f");
+    }
+}
+
+#[test]
+fn docker_gets_no_further_than_its_password() {
+    let account = Account::of_the_table();
+    let daemon = Daemon::start();
+    let tool = format!("docker --host {}", daemon.host());
+    let host = account.aws.registry_host().to_string();
+    let tools = Tools::new(&account.sandbox, &host);
+    for login in LOGINS.iter().take(3) {
+        assert!(logged_in(&account, &tools, &tool, login));
+        // What is pulled, which only the own repository lets it, is what is pushed.
+        let own = format!("{host}/prod/{OURS}/app:v1");
+        tools.printed(&format!("{tool} pull -q {own}"));
+        let docker = |doing: &str, image: &str| {
+            if doing == "pull" {
+                return tools.run(&format!("{tool} pull -q {image}:v1")).code == 0;
+            }
+            tools.printed(&format!("{tool} tag {own} {image}:docker"));
+            tools.run(&format!("{tool} push -q {image}:docker")).code == 0
+        };
+        assert_eq!(table(&account, login, docker), expected(login), "docker");
+    }
+}

@@ -1,0 +1,234 @@
+//! Whether somebody may do something, and why, without doing it.
+
+use ark_container_core::testing::{TestToken, TokenIssuer};
+use insta::assert_snapshot;
+use serde_json::json;
+
+use crate::ecr::Cloud;
+use crate::sandbox::{OTHER, Sandbox, TBD};
+
+/// What is asked about, in the sandbox with the memberships of everybody.
+fn told(sandbox: &Sandbox, line: &str) -> String {
+    let run = sandbox.run_as("user:alice", &format!("--quiet --check-access {line}"));
+    format!("exit {}\n{}{}", run.code, run.stdout, run.stderr)
+}
+
+#[test]
+fn an_answer_says_the_rule_where_it_is_written_and_what_enforces_it() {
+    let sandbox = Sandbox::with_memberships();
+    let path = format!("--repository prod/{TBD}/a");
+    assert_snapshot!(told(&sandbox, &format!("--action push {path}")), @"
+    exit 0
+    Principal      user:alice
+    Action         push
+    Organization   2ea25035-6aa4-42fb-9955-92288ea1b972
+    Repository     prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
+    Decision       allowed
+    Rule           member: members read, and users among them create repositories and push
+    Written in     ~/data/ark/registry/memberships.toml:3
+    Enforced by    the policy, the scope of credentials
+    ");
+    let bob = "--principal user:bob --action push";
+    assert_snapshot!(told(&sandbox, &format!("{bob} {path}")), @"
+    exit 4
+    Principal      user:bob
+    Action         push
+    Organization   2ea25035-6aa4-42fb-9955-92288ea1b972
+    Repository     prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
+    Decision       denied
+    Rule           not-a-member: whoever is no member of an organization may do nothing in it
+    Written in     ~/data/ark/registry/memberships.toml:3
+    Enforced by    the policy, the scope of credentials
+    ");
+    let robot = "--principal robot:nightly --action create-repository";
+    assert_snapshot!(told(&sandbox, &format!("{robot} {path}")), @"
+    exit 4
+    Principal      robot:nightly
+    Action         create-repository
+    Organization   2ea25035-6aa4-42fb-9955-92288ea1b972
+    Repository     prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
+    Decision       denied
+    Rule           robots-read: robots that are members only read
+    Written in     the standard rules
+    Enforced by    the policy
+    ");
+    let global = "--organization 77777777-7777-4777-7777-777777777777";
+    let delete = format!("--principal user:carol --action delete-repository {global}");
+    assert_snapshot!(told(&sandbox, &delete), @"
+    exit 4
+    Principal      user:carol
+    Action         delete-repository
+    Organization   77777777-7777-4777-7777-777777777777
+    Decision       denied
+    Rule           administrators-change-global: only its administrators change the global organization
+    Written in     the standard rules
+    Enforced by    the policy
+    ");
+}
+
+#[test]
+fn a_rule_of_an_organization_is_named_by_its_line() {
+    let sandbox = Sandbox::new();
+    let memberships = format!(
+        "[[organization]]\nid = \"{TBD}\"\nmembers = [\"robot:build\"]\n[organization.rules]\n\
+         robot = [\"read\", \"push\"]\n"
+    );
+    sandbox.write("data/ark/registry/memberships.toml", memberships);
+    let check = |action| {
+        let line = format!("--principal robot:build --action {action} --organization {TBD}");
+        told(&sandbox, &line)
+    };
+    assert_snapshot!(check("push"), @"
+    exit 0
+    Principal      robot:build
+    Action         push
+    Organization   2ea25035-6aa4-42fb-9955-92288ea1b972
+    Decision       allowed
+    Rule           organization-rules: the organization's own rules let members of this kind do it
+    Written in     ~/data/ark/registry/memberships.toml:5
+    Enforced by    the policy, the scope of credentials
+    ");
+    assert_snapshot!(check("create-repository"), @"
+    exit 4
+    Principal      robot:build
+    Action         create-repository
+    Organization   2ea25035-6aa4-42fb-9955-92288ea1b972
+    Decision       denied
+    Rule           organization-rules: the organization's own rules do not let members of this kind do it
+    Written in     ~/data/ark/registry/memberships.toml:5
+    Enforced by    the policy
+    ");
+}
+
+#[test]
+fn nothing_is_told_of_what_exists() {
+    let sandbox = Sandbox::with_memberships();
+    let create = format!("--create-repository a --organization {OTHER}");
+    assert_eq!(sandbox.run_as("user:bob", &create).code, 0);
+    let check = |name| {
+        let line = format!("--action pull --repository {name} --organization {OTHER}");
+        told(&sandbox, &line).replace(&format!("/{name}\n"), "/NAME\n")
+    };
+    assert_eq!(check("a"), check("b"));
+}
+
+#[test]
+fn a_repository_is_named_by_name_path_or_url() {
+    let sandbox = Sandbox::with_memberships();
+    let by_name = told(&sandbox, &format!("--action pull --repository a/b --organization {TBD}"));
+    assert!(by_name.starts_with("exit 0\n"), "{by_name}");
+    for same in [
+        format!("prod/{TBD}/a/b"),
+        format!("127.0.0.1:5050/prod/{TBD}/a/b"),
+        format!("prod/{TBD}/a/b --organization {TBD}"),
+    ] {
+        assert_eq!(told(&sandbox, &format!("--action pull --repository {same}")), by_name);
+    }
+}
+
+#[test]
+fn a_token_answers_for_its_bearer_alone() {
+    let sandbox = Sandbox::new();
+    let token =
+        TestToken::new(&"user:alice".parse().unwrap()).with_organizations([TBD.parse().unwrap()]);
+    let provider = TokenIssuer::new("https://auth.example.com", "ark").unwrap();
+    sandbox.write("token", provider.token(&token).unwrap());
+    let check = |principal: &str| {
+        let line = format!("--quiet --check-access --action push --organization {TBD} {principal}");
+        let mut command = sandbox.command(&line);
+        let run = sandbox.finish(command.env("ARK_JWT_FILE", "token"));
+        (run.code, run.stdout, run.stderr)
+    };
+    assert_eq!(check("").0, 0);
+    assert_eq!(check("--principal user:alice"), check(""));
+    let (code, _, told) = check("--principal user:bob");
+    let (_, told) = told.split_once("error: ").unwrap();
+    assert_snapshot!(told, @"
+    --principal: where user:bob belongs is in their token, and this is user:alice's
+      help: name the file of their token: export ARK_JWT_FILE=FILE
+    ");
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn programs_read_one_object() {
+    let sandbox = Sandbox::with_memberships();
+    let line = format!("--check-access --action delete-image --repository prod/{TBD}/a");
+    let run = sandbox.run_as("user:alice", &format!("{line} --output json --quiet"));
+    let answer: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let expected = json!({
+        "principal": "user:alice",
+        "action": "delete-image",
+        "organization": TBD,
+        "repository": format!("prod/{TBD}/a"),
+        "allowed": false,
+        "rule": "administrators-delete",
+        "reason": "only administrators delete",
+        "origin": null,
+        "walls": ["policy", "credentials"],
+    });
+    assert_eq!(answer, expected);
+    assert_eq!((run.code, run.stderr.as_str()), (4, ""));
+}
+
+#[test]
+fn what_cannot_be_asked_about() {
+    let sandbox = Sandbox::with_memberships();
+    assert_snapshot!(told(&sandbox, "--action fly --repository a"), @"
+    exit 2
+    error: invalid value 'fly' for '--action <ACTION>'
+      [possible values: list-repositories, create-repository, describe-repository, delete-repository, list-images, delete-image, pull, push]
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(told(&sandbox, "--action pull"), @"
+    exit 2
+    error: no organization is given
+      help: give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID
+            ark-catalog-container-tool --whoami shows your organizations
+    ");
+    assert_snapshot!(told(&sandbox, "--action pull --repository a"), @"
+    exit 2
+    error: no organization is given
+      help: give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID
+            ark-catalog-container-tool --whoami shows your organizations
+    ");
+    assert_snapshot!(told(&sandbox, "--action pull --repository a --principal bob"), @r#"
+    exit 2
+    error: --principal: "bob" is not a valid principal: expected <kind>:<id>
+      help: as user:alice, robot:nightly or ingest-job:42
+    "#);
+    let upper = TBD.to_uppercase();
+    assert_snapshot!(told(&sandbox, &format!("--action pull --repository prod/{upper}/a")), @r#"
+    exit 2
+    error: --repository: "prod/2EA25035-6AA4-42FB-9955-92288EA1B972/a" is not a valid repository path: the organization must be written 2ea25035-6aa4-42fb-9955-92288ea1b972
+    "#);
+    let other = format!("prod/{TBD}/a --organization {OTHER}");
+    assert_snapshot!(told(&sandbox, &format!("--action pull --repository {other}")), @"
+    exit 2
+    error: --organization 11111111-2222-3333-4444-555555555555: the repository is the organization 2ea25035-6aa4-42fb-9955-92288ea1b972's
+    ");
+    let url = format!("registry.example/prod/{TBD}/a");
+    assert_snapshot!(told(&sandbox, &format!("--action pull --repository {url}")), @"
+    exit 2
+    error: --repository: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in local:~/data/ark/registry
+      help: choose its registry: --registry LOCATION, or ARK_REGISTRY
+    ");
+    assert_snapshot!(told(&sandbox, &format!("--action pull --repository dev/{TBD}/a")), @"
+    exit 2
+    error: --repository: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in local:~/data/ark/registry
+      help: choose its registry: --registry LOCATION, or ARK_REGISTRY
+    ");
+}
+
+#[test]
+fn where_iam_alone_decides_that_is_said() {
+    let cloud = Cloud::new();
+    let run = cloud
+        .sandbox
+        .finish(&mut cloud.command(&format!("--check-access --action push --organization {TBD}")));
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.stdout.ends_with("Enforced by    IAM\n"), "{run:?}");
+    assert_snapshot!(run.stderr, @"note: there is no memberships file and no token, so that IAM alone decides: it is not asked");
+    assert!(cloud.aws.calls().is_empty(), "nothing is asked");
+}

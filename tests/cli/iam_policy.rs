@@ -1,0 +1,115 @@
+//! `--iam-policy`: what it prints, and what it needs to know.
+
+use ark_container_core::backend::ecr::IamDeployment;
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::ecr::Cloud;
+use crate::errors::told;
+use crate::sandbox::{Sandbox, TBD};
+
+const REGISTRY: &str = "ecr://095412845506.dkr.ecr.eu-west-1.amazonaws.com/dev";
+const SETTINGS: &str = r#"
+registry = "ecr://095412845506.dkr.ecr.eu-west-1.amazonaws.com/dev"
+[identity]
+key_set = "keys.json"
+issuer = "https://auth.example.com"
+audience = "ark"
+"#;
+
+fn deployment() -> IamDeployment {
+    let host = "095412845506.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
+    IamDeployment::new(host, "dev".parse().unwrap(), "auth.example.com", "ark").unwrap()
+}
+
+#[test]
+fn the_policies_of_the_library_are_printed_for_people_and_programs() {
+    let sandbox = Sandbox::new();
+    let line = format!(
+        "--iam-policy --identity-provider auth.example.com --audience ark --registry {REGISTRY}"
+    );
+    let policies = deployment().policies();
+    let pretty = serde_json::to_string_pretty(&policies).unwrap();
+    assert_eq!(sandbox.printed(&line), format!("{pretty}\n"));
+    let compact = serde_json::to_string(&policies).unwrap();
+    assert_eq!(sandbox.printed(&format!("{line} --output json")), format!("{compact}\n"));
+    let printed: Value = serde_json::from_str(&compact).unwrap();
+    assert_eq!(printed["repository_policy"], Value::Null);
+    let with = deployment().with_repository_policy().policies();
+    let with = format!("{}\n", serde_json::to_string_pretty(&with).unwrap());
+    assert_eq!(sandbox.printed(&format!("{line} --repository-policy")), with);
+}
+
+#[test]
+fn what_the_configuration_file_says_of_tokens_is_enough() {
+    let sandbox = Sandbox::new();
+    sandbox.write("config/ark/container.toml", SETTINGS);
+    let policies = deployment().policies();
+    let compact = format!("{}\n", serde_json::to_string(&policies).unwrap());
+    assert_eq!(sandbox.printed("iam-policy --output json"), compact);
+    // A setting that needs permissions asks for them; its file is not looked at.
+    let more = format!("{SETTINGS}[ecr]\nrepository_policy = 'missing.json'\n");
+    sandbox.write("config/ark/container.toml", more);
+    let policies = deployment().with_repository_policy().policies();
+    let compact = format!("{}\n", serde_json::to_string(&policies).unwrap());
+    assert_eq!(sandbox.printed("iam-policy --output json"), compact);
+}
+
+#[test]
+fn repositories_get_the_policy_of_the_configuration_file() {
+    let cloud = Cloud::new();
+    let policy = deployment().with_repository_policy().policies().repository_policy.unwrap();
+    cloud.sandbox.write("config/ark/policy.json", policy.to_string());
+    cloud.sandbox.write("config/ark/container.toml", "ecr.repository_policy = 'policy.json'\n");
+    let create = format!("--create-repository a --organization {TBD}");
+    for (set, read) in [(1, 0), (1, 1)] {
+        let run = cloud.sandbox.finish(&mut cloud.command(&create));
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(cloud.aws.count("ecr:SetRepositoryPolicy"), set);
+        assert_eq!(cloud.aws.count("ecr:GetRepositoryPolicy"), read);
+    }
+    cloud.sandbox.write("config/ark/policy.json", "{}");
+    let run = cloud.sandbox.finish(&mut cloud.command(&create));
+    assert_eq!(run.code, 6, "{run:?}");
+    assert!(run.stderr.contains("already exists with another repository policy"), "{run:?}");
+}
+
+#[test]
+fn a_repository_policy_that_cannot_be_read_is_named() {
+    let sandbox = Sandbox::new();
+    let settings = format!("registry = '{REGISTRY}'\n[ecr]\nrepository_policy = 'missing.json'\n");
+    sandbox.write("config/ark/container.toml", settings);
+    let run = sandbox.finish(sandbox.command("--list-repositories").env("AWS_PROFILE", "none"));
+    assert_snapshot!(told(&run), @"
+    exit 1
+    error: cannot read ~/config/ark/missing.json: No such file or directory (os error 2)
+      help: repository_policy in the table [ecr] names it; one to begin with: ark-catalog-container-tool --iam-policy --repository-policy
+    ");
+}
+
+#[test]
+fn what_is_missing_is_asked_for() {
+    let sandbox = Sandbox::new();
+    let line = format!("--iam-policy --registry {REGISTRY}");
+    assert_snapshot!(told(&sandbox.run(&line)), @"
+    exit 2
+    error: --identity-provider is not given
+      help: whose tokens AWS is to trust: ark-catalog-container-tool --iam-policy --identity-provider HOST
+    ");
+    let line = format!("{line} --identity-provider auth.example.com:8443");
+    assert_snapshot!(told(&sandbox.run(&line)), @"
+    exit 2
+    error: --audience is not given
+      help: whose tokens AWS is to trust: ark-catalog-container-tool --iam-policy --audience AUDIENCE
+    ");
+    assert_snapshot!(told(&sandbox.run(&format!("{line} --audience ark"))), @r#"
+    exit 2
+    error: "auth.example.com:8443" is no identity provider, such as auth.example.com: ':' is not allowed in it
+    "#);
+    let local = "--iam-policy --identity-provider auth.example.com --audience ark";
+    assert_snapshot!(told(&sandbox.run(local)), @"
+    exit 2
+    error: local: is not in AWS
+      help: choose the registry too: --registry ecr://ACCOUNT.dkr.ecr.REGION.amazonaws.com
+    ");
+}

@@ -1,0 +1,132 @@
+//! The actions that the backend and a client of the registry call are those that the policies allow,
+//! no fewer and no more.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ark_container_core::RegistryBackend;
+use ark_container_core::backend::ecr::{EcrBackend, PolicyDocument};
+use ark_container_core::backend::{CreateOptions, DeleteOptions};
+use ark_container_core::identity::Principal;
+use ark_container_core::model::{
+    Access, OrganizationId, Organizations, Reference, RepositoryPath, Scope,
+};
+use ark_container_core::permission::{Permissioned, StandardPolicy};
+use ark_container_core::testing::SampleImage;
+use ark_container_core::testing::aws::Call;
+use ark_container_core::testing::conformance::{self, Conformance, PutImage};
+use futures_util::TryStreamExt;
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use super::deployment::{A, ADMINISTRATOR, B, Deployment, GLOBAL, LIFECYCLE, iam, token};
+use crate::conformance::HttpImages;
+use crate::registry::server::Client;
+
+/// The third organization has no repositories.
+const ORGANIZATIONS: [OrganizationId; 3] = [A, B, OrganizationId::from_u128(0xc)];
+
+/// What is asked for within a call of another name; that both are needed is tested on its own.
+const WITHIN: [(&str, &str); 2] = [
+    ("ecr:CreateRepository", "ecr:TagResource"),
+    ("sts:AssumeRoleWithWebIdentity", "sts:TagSession"),
+];
+
+/// Who one is, AWS tells everybody.
+///
+/// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
+const FREE: &str = "sts:GetCallerIdentity";
+
+/// What a policy allows.
+fn allows(policy: &PolicyDocument) -> BTreeSet<String> {
+    let policy: Value = serde_json::from_str(&policy.to_string()).unwrap();
+    let statements = policy["Statement"].as_array().unwrap().iter();
+    let statements = statements.filter(|statement| statement["Effect"] == "Allow");
+    let actions = statements.flat_map(|statement| statement["Action"].as_array().unwrap());
+    actions.map(|action| action.as_str().unwrap().to_owned()).collect()
+}
+
+/// Whatever is done with one repository and its images.
+async fn visit(deployment: &Deployment, backend: &EcrBackend, path: &RepositoryPath) {
+    let options = CreateOptions::default().with_lifecycle_policy(LIFECYCLE);
+    backend.create_repository(path, &options).await.unwrap();
+    backend.create_repository(path, &options).await.unwrap();
+    let registry = deployment.cloud.aws.registry_host().as_str().parse().unwrap();
+    let image = SampleImage::new("layer");
+    let tag = Reference::Tag("v1".parse().unwrap());
+    let images = HttpImages::new(registry, Arc::new(backend.clone()));
+    images.put(path, &tag, &image).await.unwrap();
+    let scope = Scope::repository(path.clone(), Access::Push);
+    let credentials = backend.credentials(&scope).await.unwrap();
+    let client = Client::new(registry, credentials.password.expose());
+    let (blob, _) = image.blobs().next().unwrap();
+    client.head(&format!("/v2/{path}/blobs/{blob}")).await.expect(StatusCode::OK);
+    client.get(&format!("/v2/{path}/blobs/{blob}")).await.expect(StatusCode::OK);
+    client.get(&format!("/v2/{path}/manifests/v1")).await.expect(StatusCode::OK);
+    backend.list_images(path).try_collect::<Vec<_>>().await.unwrap();
+    backend.describe_repository(path).await.unwrap();
+    backend.delete_image(path, &tag).await.unwrap();
+    backend.delete_repository(path, &DeleteOptions::default().with_force(true)).await.unwrap();
+}
+
+/// Fails for a permission that the code needs and the policies lack, and for one that they have and
+/// nothing needs.
+async fn check(repository_policy: bool) {
+    let iam = if repository_policy { iam().with_repository_policy() } else { iam() };
+    let policies = iam.policies();
+    let deployment = Deployment::start_with(&policies, |aws| aws).await;
+    let administers = [ORGANIZATIONS.as_slice(), &[GLOBAL]].concat();
+    let dora = token("user:dora", &ORGANIZATIONS, &administers);
+    let text = policies.repository_policy.as_ref().map(ToString::to_string);
+    let backend = deployment.backend(&dora, |builder| match text {
+        Some(text) => builder.repository_policy(text),
+        None => builder,
+    });
+    let registry = deployment.cloud.aws.registry_host().as_str().parse().unwrap();
+    let images = HttpImages::new(registry, Arc::new(backend.clone()));
+    // Of all that there is, no role lists more than what is one's own.
+    let principal = Principal::new(
+        "user:dora".parse().unwrap(),
+        Organizations::Only(ORGANIZATIONS.into()),
+        Organizations::Only(administers.iter().copied().collect()),
+    );
+    let guarded = Permissioned::new(backend.clone(), Arc::new(StandardPolicy), principal);
+    conformance::all(&Conformance::new(&guarded, ORGANIZATIONS, &images)).await;
+    for organization in [A, GLOBAL] {
+        visit(&deployment, &backend, &format!("prod/{organization}/app").parse().unwrap()).await;
+    }
+
+    let calls = deployment.cloud.aws.calls();
+    let called = |is_caller: &dyn Fn(Option<&str>) -> bool| -> BTreeSet<String> {
+        let calls = calls.iter().filter(|call| is_caller(call.principal.as_deref()));
+        let actions: BTreeSet<&str> = calls.map(|call| call.action.as_str()).collect();
+        let within = WITHIN.into_iter().filter(|(call, _)| actions.contains(call));
+        let within: Vec<&str> = within.map(|(_, action)| action).collect();
+        let actions = actions.into_iter().filter(|action| *action != FREE).chain(within);
+        actions.map(str::to_owned).collect()
+    };
+    let under = |role: &str| {
+        let session = format!("assumed-role/{role}/");
+        called(&|caller| caller.is_some_and(|caller| caller.contains(&session)))
+    };
+    let by_token = called(&|caller| caller.is_none());
+    assert_eq!(allows(&policies.access_role.permissions), under("access"));
+    assert_eq!(allows(&policies.administrator_role.permissions), under("administrator"));
+    assert_eq!(allows(&policies.access_role.trust), by_token);
+    assert_eq!(allows(&policies.administrator_role.trust), by_token);
+    assert!(calls.iter().any(|call| call.resources == [ADMINISTRATOR]));
+    let denied = calls.iter().filter(|call| {
+        call.error.as_ref().is_some_and(|code| code.contains("Denied") || code == "DENIED")
+    });
+    assert_eq!(denied.collect::<Vec<_>>(), Vec::<&Call>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policies_allow_what_is_called_and_nothing_else() {
+    check(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_policy_takes_two_actions_more() {
+    check(true).await;
+}

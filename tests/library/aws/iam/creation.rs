@@ -1,0 +1,109 @@
+//! What may be created: repositories of one's own organizations that say so.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ark_container_core::model::OrganizationId;
+use ark_container_core::testing::aws::Role;
+use serde_json::Value;
+
+use super::deployment::{
+    A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, allowed, app, iam, tag, token,
+};
+use crate::aws::cloud::arn;
+
+const KEY: &str = "ark:organization";
+
+async fn creates(
+    ecr: &aws_sdk_ecr::Client,
+    organization: OrganizationId,
+    tags: &[(&str, OrganizationId)],
+) -> bool {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("prod/{organization}/app{number}");
+    let tags = tags.iter().map(|(key, value)| tag(key, value)).collect();
+    allowed(&ecr.create_repository().repository_name(&name).set_tags(Some(tags)).send().await)
+}
+
+#[tokio::test]
+async fn what_is_created_is_tagged_with_the_organization_that_it_is_in() {
+    let deployment = Deployment::start().await;
+    let carol = deployment.ecr(ACCESS, &token("user:carol", &[A, B], &[])).await.unwrap();
+    for (organization, tags, expected) in [
+        (A, &[][..], false),
+        (A, &[(KEY, B)], false),
+        (B, &[(KEY, A)], false),
+        (A, &[(KEY, GLOBAL)], false),
+        // In conditions on a tag's value, its key has no case.
+        (A, &[("ARK:Organization", A)], false),
+        (A, &[("team", A)], false),
+        (GLOBAL, &[(KEY, GLOBAL)], false),
+        (OrganizationId::from_u128(3), &[(KEY, OrganizationId::from_u128(3))], false),
+        (A, &[(KEY, A), ("team", B)], true),
+        (B, &[(KEY, B)], true),
+    ] {
+        assert_eq!(creates(&carol, organization, tags).await, expected, "{organization} {tags:?}");
+    }
+}
+
+#[tokio::test]
+async fn users_create_in_their_organizations_and_administrators_in_the_global_one() {
+    let deployment = Deployment::start().await;
+    for (role, name, of, administers, created_in) in [
+        (ACCESS, "robot:build", &[A][..], &[A][..], &[][..]),
+        (ACCESS, "ingest-job:7", &[A], &[A], &[]),
+        (ACCESS, "user:alice", &[A], &[B, GLOBAL], &[A]),
+        (ACCESS, "user:dave", &[GLOBAL], &[], &[]),
+        (ADMINISTRATOR, "user:dora", &[A], &[GLOBAL], &[GLOBAL]),
+        (ADMINISTRATOR, "robot:keeper", &[A], &[B], &[B]),
+    ] {
+        let ecr = deployment.ecr(role, &token(name, of, administers)).await.unwrap();
+        for organization in [A, B, GLOBAL] {
+            let created = creates(&ecr, organization, &[(KEY, organization)]).await;
+            assert_eq!(created, created_in.contains(&organization), "{name} {organization}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_tag_says_afterwards_that_a_repository_is_of_another_organization() {
+    let deployment = Deployment::start().await;
+    deployment.furnish().await;
+    let carol = deployment.ecr(ACCESS, &token("user:carol", &[A, B], &[])).await.unwrap();
+    let retag = |organization, tags: &[(&str, OrganizationId)]| {
+        let tags = tags.iter().map(|(key, value)| tag(key, value)).collect();
+        carol.tag_resource().resource_arn(arn(&app(organization))).set_tags(Some(tags)).send()
+    };
+    for tags in [&[(KEY, B)][..], &[("team", A)], &[("ARK:ORGANIZATION", A)]] {
+        assert!(!allowed(&retag(A, tags).await), "{tags:?}");
+    }
+    assert!(!allowed(&retag(GLOBAL, &[(KEY, A)]).await));
+    assert!(allowed(&retag(A, &[(KEY, A), ("team", B)]).await));
+}
+
+/// These are asked for within a call of another name, so that no record of calls shows them.
+#[tokio::test]
+async fn tags_need_actions_of_their_own() {
+    let whole = iam().policies();
+    let without = |document: &dyn ToString, action: &str| -> String {
+        let mut document: Value = serde_json::from_str(&document.to_string()).unwrap();
+        for statement in document["Statement"].as_array_mut().unwrap() {
+            statement["Action"].as_array_mut().unwrap().retain(|listed| listed != action);
+        }
+        document.to_string()
+    };
+    let role = |name: &str, trust: String, permissions: String| {
+        Role::new(name).with_trust_policy(trust).with_policy(permissions)
+    };
+    let access = &whole.access_role;
+    let untagged =
+        role("untagged", access.trust.to_string(), without(&access.permissions, "ecr:TagResource"));
+    let closed =
+        role("closed", without(&access.trust, "sts:TagSession"), access.permissions.to_string());
+    let deployment = Deployment::start_with(&whole, |aws| aws.role(untagged).role(closed)).await;
+    let alice = token("user:alice", &[A], &[]);
+    let arn = |name: &str| ACCESS.replace("access", name);
+    let untagged = deployment.ecr(&arn("untagged"), &alice).await.unwrap();
+    assert!(!creates(&untagged, A, &[(KEY, A)]).await);
+    assert_eq!(deployment.ecr(&arn("closed"), &alice).await.err().unwrap(), "AccessDenied");
+}

@@ -1,0 +1,261 @@
+//! Where the keys come from, how often, and what happens when they do not come.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use ark_container_core::Error;
+use ark_container_core::identity::{KeySet, TokenVerifier};
+use ark_container_core::testing::TokenIssuer;
+use futures_util::future::join_all;
+
+use super::key_server::KeyServer;
+use super::{AUDIENCE, everything, issuer, pass, replace, user};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn verifier(server: &KeyServer) -> TokenVerifier {
+    TokenVerifier::new(KeySet::url(&server.url).unwrap(), AUDIENCE)
+}
+
+fn token(issuer: &TokenIssuer) -> String {
+    issuer.token(&user("alice")).unwrap()
+}
+
+async fn is_taken(verifier: &TokenVerifier, token: &str) -> bool {
+    match verifier.verify(token).await {
+        Ok(principal) => principal.to_string() == "user:alice",
+        Err(Error::Unauthenticated { .. }) => false,
+        Err(error) => panic!("{}", everything(&error)),
+    }
+}
+
+/// The error of a verification that was none, for want of keys.
+async fn unjudged(verifier: &TokenVerifier, token: &str) -> Error {
+    let error = verifier.verify(token).await.unwrap_err();
+    assert!(matches!(error, Error::Temporary { .. } | Error::Failed { .. }), "{error:?}");
+    error
+}
+
+#[tokio::test]
+async fn a_server_is_asked_once_for_many_tokens() {
+    let issuer = issuer();
+    let server = KeyServer::start(&issuer).await;
+    let verifier = verifier(&server);
+    assert_eq!(server.requests(), 0);
+    let token = token(&issuer);
+    let verdicts = join_all((0..20).map(|_| is_taken(&verifier, &token))).await;
+    assert_eq!(verdicts, [true; 20]);
+    assert!(is_taken(&verifier.clone(), &token).await);
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn unknown_keys_make_the_server_be_asked_once_a_minute() {
+    let issuer = issuer();
+    let server = KeyServer::start(&issuer).await;
+    let verifier = verifier(&server);
+    let known = token(&issuer);
+    assert!(is_taken(&verifier, &known).await);
+    for asked in 2..5 {
+        pass(MINUTE).await;
+        let unknown = (0..20).map(|number| {
+            let token = user("alice").with_header("kid", format!("unknown-{number}"));
+            issuer.token(&token).unwrap()
+        });
+        let verdicts = join_all(unknown.map(async |token| is_taken(&verifier, &token).await)).await;
+        assert_eq!(verdicts, [false; 20]);
+        assert!(is_taken(&verifier, &known).await);
+        assert_eq!(server.requests(), asked);
+    }
+}
+
+#[tokio::test]
+async fn hanging_up_does_not_make_the_server_be_asked_again() {
+    let issuer = issuer();
+    let server = KeyServer::start(&issuer).await;
+    let verifier = verifier(&server);
+    assert!(is_taken(&verifier, &token(&issuer)).await);
+    pass(MINUTE).await;
+    server.hold();
+    let unknown = issuer.token(&user("alice").with_header("kid", "unknown")).unwrap();
+    for _ in 0..3 {
+        let patience = Duration::from_millis(20);
+        assert!(tokio::time::timeout(patience, verifier.verify(&unknown)).await.is_err());
+    }
+    server.let_one_go();
+    assert!(!is_taken(&verifier, &unknown).await);
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_and_a_retired_one_is_forgotten() {
+    let mut issuer = issuer();
+    let server = KeyServer::start(&issuer).await;
+    let verifier = verifier(&server);
+    let old = token(&issuer);
+    assert!(is_taken(&verifier, &old).await);
+
+    issuer.rotate().unwrap();
+    server.publish(&issuer);
+    let new = token(&issuer);
+    pass(MINUTE).await;
+    assert!(is_taken(&verifier, &new).await && is_taken(&verifier, &old).await);
+
+    issuer.retire_former_keys();
+    server.publish(&issuer);
+    pass(15 * MINUTE).await;
+    assert!(!is_taken(&verifier, &old).await);
+    assert!(is_taken(&verifier, &new).await);
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn known_keys_outlive_a_server_by_a_day() {
+    let issuer = issuer();
+    let server = KeyServer::start(&issuer).await;
+    let verifier = verifier(&server);
+    let token = token(&issuer);
+    assert!(is_taken(&verifier, &token).await);
+    for (status, body) in [("503 Down", ""), ("200 OK", "<html>"), ("200 OK", "{\"keys\": []}")] {
+        server.answer("/keys", status, body);
+        pass(15 * MINUTE).await;
+        let before = server.requests();
+        for _ in 0..3 {
+            assert!(is_taken(&verifier, &token).await, "{status}");
+        }
+        assert_eq!(server.requests(), before + 1, "{status}");
+    }
+    server.answer("/keys", "503 Down", "");
+    pass(DAY).await;
+    assert!(unjudged(&verifier, &token).await.is_temporary());
+    server.publish(&issuer);
+    pass(MINUTE).await;
+    assert!(is_taken(&verifier, &token).await);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_slow_server_while_known_keys_will_do() {
+    let issuer = issuer();
+    let server = KeyServer::start(&issuer).await;
+    let verifier = verifier(&server);
+    let token = token(&issuer);
+    assert!(is_taken(&verifier, &token).await);
+    pass(15 * MINUTE).await;
+    server.hold();
+    let first = tokio::spawn({
+        let (verifier, token) = (verifier.clone(), token.clone());
+        async move { is_taken(&verifier, &token).await }
+    });
+    while server.requests() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(is_taken(&verifier, &token).await);
+    assert!(!first.is_finished());
+    server.let_one_go();
+    assert!(first.await.unwrap());
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_at_first_is_asked_at_the_next_token() {
+    let issuer = issuer();
+    let server = KeyServer::start(&issuer).await;
+    server.answer("/keys", "503 Down", "");
+    let (verifier, token) = (verifier(&server), token(&issuer));
+    let error = unjudged(&verifier, &token).await;
+    assert!(error.is_temporary());
+    let url = &server.url;
+    assert_eq!(
+        error.to_string(),
+        format!("the token cannot be verified without the keys of {url}")
+    );
+    assert!(everything(&error).contains(&format!("GET {url}: 503")), "{}", everything(&error));
+    server.publish(&issuer);
+    assert!(is_taken(&verifier, &token).await);
+}
+
+#[tokio::test]
+async fn answers_that_are_no_keys_are_refused() {
+    let issuer = issuer();
+    let server = KeyServer::start(&issuer).await;
+    let token = token(&issuer);
+    let long = issuer.key_set_json() + &" ".repeat(1024 * 1024);
+    for (status, body, problem) in [
+        ("404 Not Found", "", "404"),
+        ("204 No Content", "", "204"),
+        ("200 OK", "", "it is no JSON Web Key Set"),
+        ("200 OK", "{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}]}", "it has no public key"),
+        ("200 OK", &long, "the answer is longer than 1048576 bytes"),
+    ] {
+        server.answer("/keys", status, body);
+        let error = unjudged(&verifier(&server), &token).await;
+        assert!(!error.is_temporary() && everything(&error).contains(problem), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_on_the_same_server_only() {
+    let issuer = issuer();
+    let (server, other) = (KeyServer::start(&issuer).await, KeyServer::start(&issuer).await);
+    let token = token(&issuer);
+
+    server.redirect("/keys", &other.url);
+    let error = unjudged(&verifier(&server), &token).await;
+    assert!(everything(&error).contains("it redirects to another server"), "{error:?}");
+    assert_eq!(other.requests(), 0);
+
+    server.redirect("/keys", "/moved");
+    server.answer("/moved", "200 OK", &issuer.key_set_json());
+    assert!(is_taken(&verifier(&server), &token).await);
+
+    server.redirect("/moved", &other.url);
+    unjudged(&verifier(&server), &token).await;
+    assert_eq!(other.requests(), 0);
+
+    server.redirect("/moved", "/keys");
+    let error = unjudged(&verifier(&server), &token).await;
+    assert!(everything(&error).contains("it redirects again and again"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_changed_file_is_noticed_and_a_bad_one_keeps_the_old_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json");
+    let mut issuer = issuer();
+    replace(&file, &issuer.key_set_json());
+    let verifier = TokenVerifier::new(KeySet::file(&file), AUDIENCE);
+    let old = token(&issuer);
+    assert!(is_taken(&verifier, &old).await);
+
+    replace(&file, "{\"keys\": [");
+    pass(MINUTE).await;
+    assert!(is_taken(&verifier, &old).await);
+
+    fs::remove_file(&file).unwrap();
+    pass(MINUTE).await;
+    assert!(is_taken(&verifier, &old).await);
+
+    issuer.rotate().unwrap();
+    issuer.retire_former_keys();
+    replace(&file, &issuer.key_set_json());
+    pass(Duration::from_secs(1)).await;
+    assert!(is_taken(&verifier, &token(&issuer)).await);
+    assert!(!is_taken(&verifier, &old).await);
+}
+
+#[tokio::test]
+async fn a_file_that_is_missing_or_that_others_can_write_proves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json");
+    let issuer = issuer();
+    let verifier = TokenVerifier::new(KeySet::file(&file), AUDIENCE);
+    let error = unjudged(&verifier, &token(&issuer)).await;
+    assert!(everything(&error).contains("does not exist"), "{error:?}");
+
+    replace(&file, &issuer.key_set_json());
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o664)).unwrap();
+    let error = unjudged(&verifier, &token(&issuer)).await;
+    assert!(everything(&error).contains("chmod go-w"), "{error:?}");
+}
