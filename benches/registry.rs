@@ -4,21 +4,29 @@
 
 mod instant;
 
+use std::cell::Cell;
+use std::hint::black_box;
+use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::CreateOptions;
 use ark_container_core::backend::local::{LocalBackend, Registry};
 use ark_container_core::credentials::USERNAME;
-use ark_container_core::identity::{Memberships, single_user};
+use ark_container_core::identity::{
+    ClaimNames, IdentitySource, LocalUser, MembershipsFile, Principal, PrincipalName, TokenFile,
+    TokenIdentity,
+};
 use ark_container_core::model::{
     Access, OrganizationId, Organizations, RepositoryPath, Scope, Stage,
 };
-use ark_container_core::permission::{Permissioned, StandardPolicy};
-use ark_container_core::testing::SampleImage;
+use ark_container_core::permission::{AuditFile, MembershipsPolicy, Permissioned, StandardPolicy};
+use ark_container_core::testing::{SampleImage, TestToken, TokenIssuer};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use instant::Instant;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -101,7 +109,7 @@ fn blobs(criterion: &mut Criterion) {
         bencher.to_async(&runtime).iter_custom(async |rounds| {
             let mut took = Duration::ZERO;
             for _ in 0..rounds {
-                let start = Instant::now();
+                let start = std::time::Instant::now();
                 served.upload(&digest, content).await;
                 took += start.elapsed();
                 served.delete(&digest).await;
@@ -138,10 +146,10 @@ fn token(criterion: &mut Criterion) {
     group.finish();
 }
 
-async fn create_many(backend: &LocalBackend) {
-    let all = (1..=ORGANIZATIONS).flat_map(|organization| {
-        (0..REPOSITORIES_EACH)
-            .map(move |number| repository(OrganizationId::from_u128(organization), number))
+/// Creates the repositories of these organizations, as many for each.
+async fn create_many(backend: &LocalBackend, organizations: RangeInclusive<u128>, each: u128) {
+    let all = organizations.flat_map(|organization| {
+        (0..each).map(move |number| repository(OrganizationId::from_u128(organization), number))
     });
     let creating = stream::iter(all).map(|path| async move {
         backend.create_repository(&path, &CreateOptions::default()).await.unwrap();
@@ -149,60 +157,153 @@ async fn create_many(backend: &LocalBackend) {
     creating.buffer_unordered(32).collect::<()>().await;
 }
 
-/// All repositories, and those of one organization, which must not cost what the others have.
+async fn count(backend: &dyn RegistryBackend, organizations: &Organizations) -> u128 {
+    let listed = backend.list_repositories(organizations);
+    listed.try_fold(0, async |count, _| Ok(count + 1)).await.unwrap()
+}
+
+/// Everything that a folder has.
 fn listing(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let backend = LocalBackend::open(Some(folder.path())).unwrap();
-    runtime.block_on(create_many(&backend));
+    runtime.block_on(create_many(&backend, 1..=ORGANIZATIONS, REPOSITORIES_EACH));
 
     let mut group = criterion.benchmark_group("list");
-    group.sample_size(20);
-    let cases = [
-        (Organizations::All, ORGANIZATIONS * REPOSITORIES_EACH),
-        (OrganizationId::from_u128(1).into(), REPOSITORIES_EACH),
-    ];
-    for (organizations, expected) in cases {
-        let id = BenchmarkId::from_parameter(expected);
-        group.throughput(Throughput::Elements(expected as u64));
-        group.bench_with_input(id, &organizations, |bencher, organizations| {
+    let expected = ORGANIZATIONS * REPOSITORIES_EACH;
+    group.sample_size(20).throughput(Throughput::Elements(expected as u64));
+    group.bench_function("all", |bencher| {
+        bencher.to_async(&runtime).iter(async || {
+            assert_eq!(count(&backend, &Organizations::All).await, expected);
+        });
+    });
+    group.finish();
+}
+
+/// All that one may see, beside 0, 100 and 1,000 organizations of others: it must take the same.
+fn listing_beside_others(criterion: &mut Criterion) {
+    const EACH_OTHER: u128 = 10;
+    let runtime = Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let backend = LocalBackend::open(Some(folder.path())).unwrap();
+    runtime.block_on(create_many(&backend, 0..=0, REPOSITORIES_EACH));
+    let own = OrganizationId::from_u128(0);
+    let alice = Principal::new(alice(), own.into(), Organizations::none());
+    let guarded = Permissioned::new(backend.clone(), Arc::new(StandardPolicy), alice);
+
+    let mut group = criterion.benchmark_group("list-beside-others");
+    group.throughput(Throughput::Elements(REPOSITORIES_EACH as u64));
+    let mut there = 0;
+    for others in [0, 100, 1000] {
+        runtime.block_on(create_many(&backend, there + 1..=others, EACH_OTHER));
+        there = others;
+        group.bench_function(BenchmarkId::from_parameter(others), |bencher| {
             bencher.to_async(&runtime).iter(async || {
-                let listed = backend.list_repositories(organizations);
-                let count = listed.try_fold(0, async |count, _| Ok(count + 1)).await.unwrap();
-                assert_eq!(count, expected);
+                assert_eq!(count(&guarded, &Organizations::All).await, REPOSITORIES_EACH);
             });
         });
     }
     group.finish();
 }
 
-/// The difference to `bare` is what a decision costs, in a small team and in a large memberships file.
-fn permission(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let path = repository(OrganizationId::from_u128(1), 0);
-    let guarded =
-        |principal| Permissioned::new(instant::Instant, Arc::new(StandardPolicy), principal);
-    let name = || "user:alice".parse().unwrap();
+fn alice() -> PrincipalName {
+    "user:alice".parse().unwrap()
+}
+
+/// A memberships file in which alice is a member of 1,000 organizations, which have rules of their own.
+fn memberships_of_a_thousand(folder: &Path) -> MembershipsFile {
     let entry = |organization: u128| {
         let id = OrganizationId::from_u128(organization);
-        format!("[[organization]]\nid = '{id}'\nmembers = ['user:alice']\n")
+        format!(
+            "[[organization]]\nid = '{id}'\nmembers = ['user:alice']\n\
+             [organization.rules]\nuser = ['read']\n"
+        )
     };
-    let file: String = (1..=1000).map(entry).collect();
-    let member = Memberships::parse(&file, "memberships.toml").unwrap().principal(name());
-    let backends: [(&str, Box<dyn RegistryBackend>); 3] = [
-        ("bare", Box::new(instant::Instant)),
-        ("single-user", Box::new(guarded(single_user(name())))),
-        ("member-of-1000", Box::new(guarded(member))),
+    let path = folder.join("memberships.toml");
+    std::fs::write(&path, (1..=1000).map(entry).collect::<String>()).unwrap();
+    MembershipsFile::open(path).unwrap()
+}
+
+/// Alice by a token of the first of those organizations.
+fn token_of_alice(folder: &Path) -> TokenIdentity {
+    let issuer = TokenIssuer::new("https://auth.example.com", "ark").unwrap();
+    let token = TestToken::new(&alice()).with_organizations([OrganizationId::from_u128(1)]);
+    let path = folder.join("jwt.json");
+    std::fs::write(&path, issuer.token(&token).unwrap()).unwrap();
+    TokenIdentity::unverified(TokenFile::new(path), ClaimNames::default())
+}
+
+/// What the layer adds to a call that takes no time itself: each figure is the difference between
+/// the guarded and the bare backend, called in turns.
+///
+/// `audit-file` is apart from the others: what it adds is the file, opened and locked for each event.
+#[expect(clippy::print_stdout, reason = "criterion has no place for the ratio in its report")]
+fn permission(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = memberships_of_a_thousand(folder.path());
+    let path = repository(OrganizationId::from_u128(1), 0);
+    let standard = |identity| Permissioned::new(Instant, Arc::new(StandardPolicy), identity);
+    let by_file = |identity| {
+        Permissioned::new(Instant, Arc::new(MembershipsPolicy::new(file.clone())), identity)
+    };
+    let member: Arc<dyn IdentitySource> = Arc::new(file.current().principal(alice()));
+    let single: Arc<dyn IdentitySource> = Arc::new(LocalUser::new(alice()));
+    let local: Arc<dyn IdentitySource> =
+        Arc::new(LocalUser::new(alice()).with_memberships(file.clone()));
+    let token: Arc<dyn IdentitySource> = Arc::new(token_of_alice(folder.path()));
+    let audit_file = AuditFile::new(folder.path().join("audit.jsonl"));
+    let backends = [
+        ("single-user", standard(Arc::clone(&single))),
+        ("member-of-1000", standard(member)),
+        ("memberships-file", by_file(local)),
+        ("token", by_file(token)),
+        ("audit-file", standard(single).with_audit(audit_file)),
     ];
 
-    let mut group = criterion.benchmark_group("permission");
-    for (name, backend) in backends {
+    let mut group = criterion.benchmark_group("permission-adds");
+    for (name, guarded) in backends {
+        let added = Added::default();
         group.bench_function(name, |bencher| {
-            bencher.to_async(&runtime).iter(|| backend.describe_repository(&path));
+            bencher.to_async(&runtime).iter_custom(|rounds| added.by(&guarded, &path, rounds));
         });
+        if let Some(ratio) = added.ratio() {
+            println!("permission-adds/{name}: a guarded call takes {ratio:.1} times a bare one");
+        }
     }
     group.finish();
 }
 
-criterion_group!(benches, blobs, token, listing, permission);
+/// How long bare and guarded calls took.
+#[derive(Default)]
+struct Added(Cell<(Duration, Duration)>);
+
+impl Added {
+    async fn by(
+        &self,
+        guarded: &Permissioned<Instant>,
+        path: &RepositoryPath,
+        rounds: u64,
+    ) -> Duration {
+        let timed = async |backend: &dyn RegistryBackend| {
+            let start = std::time::Instant::now();
+            for _ in 0..rounds {
+                black_box(backend.describe_repository(black_box(path)).await.unwrap());
+            }
+            start.elapsed()
+        };
+        let (bare, guarded) = (timed(&Instant).await, timed(guarded).await);
+        let (all_bare, all_guarded) = self.0.get();
+        self.0.set((all_bare + bare, all_guarded + guarded));
+        guarded.saturating_sub(bare)
+    }
+
+    /// `None` if nothing was measured.
+    fn ratio(&self) -> Option<f64> {
+        let (bare, guarded) = self.0.get();
+        (!bare.is_zero()).then(|| guarded.as_secs_f64() / bare.as_secs_f64())
+    }
+}
+
+criterion_group!(benches, blobs, token, listing, listing_beside_others, permission);
 criterion_main!(benches);
