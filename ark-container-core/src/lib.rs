@@ -40,6 +40,7 @@
 //! | know who asks, and whether they may | [`identity`], [`permission`] |
 //! | verify the tokens of an identity provider | `identity::token` |
 //! | upload an image | [`push::Push`] |
+//! | fetch an image, or copy it to another repository | [`pull::Pull`], [`pull::Copy`] |
 //! | talk to a registry directly | [`distribution::Client`] |
 //! | test what uses this library | [`testing`]: a mock, sample images, the conformance suite |
 //! | handle what goes wrong | [`Error`], whose variant says what to do next |
@@ -49,8 +50,9 @@
 //! # Features
 //!
 //! `ecr` (on): repositories in AWS ECR. `local` (on): repositories in a folder, and the registry that
-//! serves them. `push` (on): image sources and the client of the OCI distribution API. `token` (on, and
-//! part of `ecr`): principals by JSON Web Tokens. `testing`: for the tests of programs that use the library.
+//! serves them. `push` (on): pushing, pulling and copying images, and the client of the OCI
+//! distribution API. `token` (on, and part of `ecr`): principals by JSON Web Tokens. `testing`: for the
+//! tests of programs that use the library.
 
 pub mod backend;
 pub mod credentials;
@@ -62,6 +64,12 @@ mod error;
 pub mod identity;
 pub mod model;
 pub mod permission;
+#[cfg(any(feature = "ecr", feature = "push"))]
+mod private_folder;
+#[cfg(feature = "push")]
+pub mod progress;
+#[cfg(feature = "push")]
+pub mod pull;
 #[cfg(feature = "push")]
 pub mod push;
 #[cfg(feature = "testing")]

@@ -4,6 +4,8 @@
 pub mod cache;
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -63,6 +65,8 @@ pub struct RegistryCredentials {
     pub scope: Scope,
     /// Whether the registry holds them to the scope.
     pub narrowing: Narrowing,
+    /// Shared by all clones, so that whoever gave this login learns of it.
+    refused: Arc<AtomicBool>,
 }
 
 impl RegistryCredentials {
@@ -74,7 +78,19 @@ impl RegistryCredentials {
         scope: Scope,
     ) -> Self {
         let username = USERNAME.to_owned();
-        Self { host, username, password, expires_at, scope, narrowing: Narrowing::Scoped }
+        let (narrowing, refused) = (Narrowing::Scoped, Arc::default());
+        Self { host, username, password, expires_at, scope, narrowing, refused }
+    }
+
+    /// Says that the registry refuses this login, though it is not to expire yet: it was withdrawn, or
+    /// died with what it was made from. A cache that gave it, or any clone of it, does not give it again.
+    pub fn mark_refused(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the registry was seen to refuse it.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// These credentials with another narrowing.

@@ -1,8 +1,11 @@
 //! [`Platform`]: what an image runs on.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::parse::ParseError;
 
 /// What an image runs on, in the words of the OCI image specification: `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +19,32 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+impl Platform {
+    /// Whether an image for `found` runs where this platform is asked for; a variant that is not
+    /// asked for may be any.
+    pub fn admits(&self, found: &Self) -> bool {
+        self.os == found.os
+            && self.architecture == found.architecture
+            && (self.variant.is_none() || self.usual_variant() == found.usual_variant())
+    }
+
+    /// Whether both are the same platform, however it is written.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.admits(other) && self.usual_variant() == other.usual_variant()
+    }
+
+    /// The variant, with the one that ARM has when none is written.
+    ///
+    /// Source: <https://github.com/containerd/platforms/blob/v1.0.0/database.go>
+    fn usual_variant(&self) -> Option<&str> {
+        match (self.architecture.as_str(), self.variant.as_deref()) {
+            ("arm64", None) => Some("v8"),
+            ("arm", None) => Some("v7"),
+            (_, variant) => variant,
+        }
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
@@ -23,5 +52,86 @@ impl fmt::Display for Platform {
             Some(variant) => write!(f, "/{variant}"),
             None => Ok(()),
         }
+    }
+}
+
+/// `OS/ARCHITECTURE[/VARIANT]`; the names that the kernel has for processors are taken, too.
+///
+/// ```
+/// use ark_container_core::model::Platform;
+///
+/// let platform: Platform = "linux/aarch64/v8".parse()?;
+/// assert_eq!(platform.to_string(), "linux/arm64/v8");
+/// assert!("arm64".parse::<Platform>().is_err());
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+impl FromStr for Platform {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        let invalid = |problem| ParseError::new("platform", input, problem);
+        let parts: Vec<&str> = input.split('/').collect();
+        let (os, architecture, variant) = match parts.as_slice() {
+            [os, architecture] => (*os, *architecture, None),
+            [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
+            _ => return Err(invalid("it has the form OS/ARCHITECTURE[/VARIANT], as linux/arm64")),
+        };
+        let is_word = |part: &&str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            !part.is_empty() && part.bytes().all(allowed)
+        };
+        if !parts.iter().all(is_word) {
+            return Err(invalid("each of its parts has letters and digits"));
+        }
+        let architecture = match architecture {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        Ok(Self { os: os.to_owned(), architecture: architecture.to_owned(), variant })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn platform(text: &str) -> Platform {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_printed_is_read_back() {
+        for text in ["linux/amd64", "linux/arm/v7", "windows/amd64"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        assert_eq!("linux/x86_64".parse::<Platform>().unwrap().to_string(), "linux/amd64");
+    }
+
+    #[test]
+    fn what_is_no_platform_is_refused() {
+        for text in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b", "linux/amd64/"]
+        {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variant_that_is_not_asked_for_may_be_any() {
+        for (wanted, found, expected) in [
+            ("linux/amd64", "linux/amd64", true),
+            ("linux/amd64", "linux/amd64/v3", true),
+            ("linux/amd64/v3", "linux/amd64", false),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/arm/v7", "linux/arm", true),
+            ("linux/arm/v6", "linux/arm/v7", false),
+            ("linux/amd64", "windows/amd64", false),
+            ("linux/amd64", "linux/arm64", false),
+        ] {
+            assert_eq!(platform(wanted).admits(&platform(found)), expected, "{wanted} {found}");
+        }
+        assert!(platform("linux/arm64").is_same_as(&platform("linux/arm64/v8")));
+        assert!(!platform("linux/arm").is_same_as(&platform("linux/arm/v6")));
     }
 }

@@ -21,6 +21,11 @@ pub(super) struct Login {
 }
 
 impl Login {
+    /// Whether both are one login, read twice perhaps.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.credentials.password.expose() == other.credentials.password.expose()
+    }
+
     /// Whether the registry takes them at `now`.
     pub(super) fn is_valid(&self, now: SystemTime) -> bool {
         // A clock that was set back would prolong them.

@@ -19,7 +19,6 @@
 //! logins work without it, with a warning.
 
 mod entry;
-mod folder;
 mod key;
 #[cfg(test)]
 mod tests;
@@ -39,9 +38,16 @@ use tokio::time::{Instant, sleep};
 use super::RegistryCredentials;
 use crate::error::{Error, Result};
 use crate::model::RegistryHost;
+use crate::private_folder::{Folder, Limits};
 use entry::Login;
-use folder::Folder;
 pub use key::CacheKey;
+
+const LIMITS: Limits = Limits {
+    max_len: 64 * 1024,
+    // No login is good for as long as this: ECR's are for 12 hours.
+    kept_for: Duration::from_secs(24 * 60 * 60),
+    most: usize::MAX,
+};
 
 /// How long one process waits for another to fetch, before it does so too.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -95,7 +101,7 @@ impl CredentialsCache {
     ///
     /// Nothing is read or created before it is needed.
     pub fn open(directory: impl Into<PathBuf>) -> Self {
-        Self { folder: Some(Folder::new(directory.into())), ..Self::in_memory() }
+        Self { folder: Some(Folder::new(directory.into(), LIMITS)), ..Self::in_memory() }
     }
 
     /// The folder that a user's programs share, `$XDG_CACHE_HOME/ark/credentials`; `None` if the user
@@ -113,6 +119,8 @@ impl CredentialsCache {
     /// - Of all that ask for one key at once, in all processes, one fetches; the others wait for it.
     /// - A login that has expired when it comes, by this machine's clock, is answered but not kept.
     /// - Where fetching fails for now and the login at hand is still good, that is the answer.
+    /// - A login that was [marked](RegistryCredentials::mark_refused) as refused is not answered again,
+    ///   and the next one takes its place on disk.
     /// - It may be dropped at any moment: no half file stays, and the next one fetches.
     ///
     /// # Errors
@@ -129,15 +137,19 @@ impl CredentialsCache {
         let slot = self.slot(key);
         let mut held = slot.lock().await;
         let fresh = |login: &&Login| login.is_fresh(SystemTime::now(), share);
+        // The disk may still have it.
+        let refused = held.take_if(|login| login.credentials.is_refused());
+        let other = |login: &Login| refused.as_ref().is_none_or(|refused| !login.is_same(refused));
         if let Some(login) = held.as_ref().filter(fresh) {
             return Ok(login.credentials.clone());
         }
-        if let Some(login) = self.read(key, false).await.filter(|login| fresh(&login)) {
+        let read = self.read(key, false).await.filter(other);
+        if let Some(login) = read.filter(|login| fresh(&login)) {
             return Ok(held.insert(login).credentials.clone());
         }
         let _lock = self.lock(&key.file_stem()).await;
         // Another process may have fetched it meanwhile.
-        if let Some(login) = self.read(key, true).await {
+        if let Some(login) = self.read(key, true).await.filter(other) {
             *held = Some(login);
         }
         if let Some(login) = held.as_ref().filter(fresh) {
@@ -230,7 +242,12 @@ impl CredentialsCache {
         }
         let owner = ask().await?;
         let content = owner.clone().into_bytes();
-        let written = self.on_disk(move |folder| folder.write(&stem, &content)).await;
+        let written = self
+            .on_disk(move |folder| {
+                folder.write(&stem, &content)?;
+                folder.sweep()
+            })
+            .await;
         self.warn_of(written);
         Ok(owner)
     }
@@ -290,7 +307,8 @@ impl CredentialsCache {
         let (key, login) = (key.clone(), login.clone());
         let written = self.on_disk(move |folder| {
             let json = login.to_json(&key).map_err(io::Error::other)?;
-            folder.write(&key.file_stem(), &json)
+            folder.write(&key.file_stem(), &json)?;
+            folder.sweep()
         });
         self.warn_of(written.await);
     }

@@ -345,3 +345,25 @@ fn of_twenty_processes_that_ask_at_once_one_fetches() {
     assert_eq!(said.len(), 20);
     assert!(said.iter().all(|password| *password == said[0]));
 }
+
+#[tokio::test]
+async fn a_login_that_the_registry_refused_is_not_given_again() {
+    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let folder = disk.0.path().join("credentials");
+    let (cache, other) = (CredentialsCache::open(&folder), CredentialsCache::open(&folder));
+    let key = key_of("a");
+    let first = cache.get_or_fetch(&key, || source.fetch()).await.unwrap();
+    first.clone().mark_refused();
+    let second = cache.get_or_fetch(&key, || source.fetch()).await.unwrap();
+    assert_ne!(first.password.expose(), second.password.expose());
+    assert!(first.is_refused() && !second.is_refused());
+    // It has taken the other's place on disk.
+    let third = other.get_or_fetch(&key, || source.fetch()).await.unwrap();
+    assert_eq!(third.password.expose(), second.password.expose());
+    assert_eq!(source.asked(), 2);
+
+    // Where nothing better is to be had, the refused one is not better than nothing.
+    second.mark_refused();
+    let unreachable = || async { Err(Error::temporary("no network", "unplugged")) };
+    cache.get_or_fetch(&key, unreachable).await.unwrap_err();
+}
