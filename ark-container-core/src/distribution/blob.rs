@@ -4,8 +4,10 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use reqwest::{Method, Response, StatusCode};
 use tokio_util::bytes::Bytes;
 
-use super::client::{Client, next_piece};
+use super::body::next_piece;
+use super::client::Client;
 use super::error::Subject;
+use super::request::Request;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::Digest;
@@ -19,7 +21,7 @@ impl Client {
     /// # Behavior
     /// - A repository that does not exist has none: this answer cannot tell the two apart.
     pub async fn blob_exists(&self, digest: &Digest) -> Result<bool> {
-        let request = self.request(Method::HEAD, self.url(&format!("blobs/{digest}"))?);
+        let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}"))?);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
         let response = self.send(request, Subject::Blob(digest.clone()), &expected).await?;
         Ok(response.status() == StatusCode::OK)
@@ -31,7 +33,7 @@ impl Client {
     /// [`Error::NotFound`] if the repository or the blob does not exist. The stream ends with
     /// [`Error::Failed`] if the content is not what the digest says.
     pub async fn fetch_blob(&self, digest: &Digest) -> Result<BlobStream> {
-        let request = self.request(Method::GET, self.url(&format!("blobs/{digest}"))?);
+        let request = Request::new(Method::GET, self.url(&format!("blobs/{digest}"))?);
         let expected = [StatusCode::OK];
         let response = self.send(request, Subject::Blob(digest.clone()), &expected).await?;
         let digester = Digester::new(digest.algorithm());

@@ -1,25 +1,35 @@
 //! [`Client`]: one repository of one registry, and how requests get there and answers come back.
 
 use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
-use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
-use tokio_util::bytes::Bytes;
+use reqwest::{Body, Method, Response, StatusCode, Url, redirect};
+use tokio::time::sleep;
 
-use super::error::{Context, DistributionError, Subject, redacted};
+use super::body::{SHORT_LEN, read_up_to, read_whole};
+use super::challenge::Challenge;
+use super::error::{Context, DistributionError, Subject, broken, redacted, silent};
+use super::login::{Authenticate, Login, Refused, Shown};
+use super::pace::Pace;
+use super::request::Request;
+use super::retry::Retry;
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
-use crate::model::{Access, RegistryHost, RepositoryUrl};
+use crate::model::{Access, EcrHost, RegistryHost, RepositoryUrl};
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection may be silent. There is no limit to a request as a whole.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// How much of a refusal is read.
-const REFUSAL_LEN: usize = 64 * 1024;
 const MAX_REDIRECTS: usize = 5;
+/// How many times one request gets another login: once for a token, and once where that has run out.
+const LOGINS: usize = 2;
+/// How many manifests an account of AWS may put in a second.
+///
+/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
+const ECR_MANIFESTS: usize = 10;
 
 /// A client of one repository.
 ///
@@ -27,7 +37,13 @@ const MAX_REDIRECTS: usize = 5;
 /// with every request to the registry itself, unasked, and to no other host: neither one that it
 /// redirects to nor one that it names as the place of an upload.
 ///
-/// Cloning is cheap, and clones share their connections. Requests need a tokio runtime.
+/// What fails for now is tried again as its [`Retry`] says, and what the registry did before its answer
+/// was lost is found out by asking. Where the registry wants a token, that is fetched from the login
+/// service that it names; where it refuses the credentials, [`Authenticate`] is asked for others.
+///
+/// Connections are kept and used again. They are of HTTP/1.1: in HTTP/2 one connection's window would
+/// hold back uploads that are sent at once. Cloning is cheap, and clones share connections, login and
+/// retries. Requests need a tokio runtime.
 ///
 /// Every method may fail with [`Error::Unauthenticated`] where the registry refuses the credentials,
 /// [`Error::PermissionDenied`] where they do not reach this far, [`Error::NotFound`] where the registry
@@ -54,7 +70,10 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     repository: RepositoryUrl,
-    credentials: RegistryCredentials,
+    login: Arc<Login>,
+    retry: Retry,
+    /// How fast manifests may be put, where the registry is strict about it.
+    pace: Option<Arc<Pace>>,
 }
 
 impl Client {
@@ -85,6 +104,22 @@ impl Client {
                 repository.host()
             )));
         }
+        Self::open(repository, Some(credentials), endpoint)
+    }
+
+    /// A client that shows nothing but what a login service gives to anybody, dialled at `endpoint`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if TLS cannot be set up.
+    pub fn anonymous(repository: RepositoryUrl, endpoint: &RegistryHost) -> Result<Self> {
+        Self::open(repository, None, endpoint)
+    }
+
+    fn open(
+        repository: RepositoryUrl,
+        credentials: Option<RegistryCredentials>,
+        endpoint: &RegistryHost,
+    ) -> Result<Self> {
         let base = base_url(&repository, endpoint)?;
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_PATIENCE)
@@ -97,12 +132,48 @@ impl Client {
         let http = http
             .build()
             .map_err(|error| Error::failed(format!("no HTTP client for {endpoint}"), error))?;
-        Ok(Self { http, base, repository, credentials })
+        let login = Arc::new(Login::new(credentials));
+        let is_ecr = is_ecr(repository.host());
+        let pace = is_ecr.then(|| Arc::new(Pace::new(ECR_MANIFESTS)));
+        Ok(Self { http, base, repository, login, retry: Retry::default(), pace })
+    }
+
+    /// This client, trying again in another way.
+    pub fn with_retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// This client, with somebody to ask for new credentials where its own are refused.
+    pub fn with_authenticate(self, authenticate: Arc<dyn Authenticate>) -> Self {
+        let login = Arc::new(self.login.with(authenticate));
+        Self { login, ..self }
     }
 
     /// The repository.
     pub fn repository(&self) -> &RepositoryUrl {
         &self.repository
+    }
+
+    /// How it tries again, and how often it has.
+    pub fn retry(&self) -> &Retry {
+        &self.retry
+    }
+
+    /// Where the repository is dialled.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Whether the registry is AWS ECR's, wherever it is dialled.
+    pub(crate) fn is_ecr(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// Waits until a manifest may be put.
+    pub(super) async fn manifests_turn(&self) {
+        if let Some(pace) = &self.pace {
+            pace.turn().await;
+        }
     }
 
     /// A URL below the repository's, such as `manifests/v1`.
@@ -117,64 +188,170 @@ impl Client {
         })
     }
 
-    /// A request, with the credentials if it is to the registry itself.
-    pub(super) fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        let own = url.origin() == self.base.origin();
-        let request = self.http.request(method, url);
-        if own {
-            let RegistryCredentials { username, password, .. } = &self.credentials;
-            request.basic_auth(username, Some(password.expose()))
-        } else {
-            request
-        }
-    }
-
-    /// Sends a request and waits for an answer with one of the `expected` statuses.
+    /// Sends a request until it is answered with one of the `expected` statuses, or no further try helps.
+    ///
+    /// What cannot be read of the answer is the caller's loss.
     pub(super) async fn send(
         &self,
-        request: RequestBuilder,
+        request: Request,
         subject: Subject,
         expected: &[StatusCode],
     ) -> Result<Response> {
-        self.send_while(request, subject, expected, sleep(PATIENCE)).await
+        self.retry.run(|| self.ask(&request, &subject, expected)).await
     }
 
-    /// Sends a request and waits for an answer until `patience` ends.
-    pub(super) async fn send_while(
+    /// The same for an answer with content, no longer than `limit`, which is part of each try.
+    pub(super) async fn fetch(
         &self,
-        request: RequestBuilder,
+        request: Request,
+        subject: Subject,
+        limit: usize,
+    ) -> Result<(Response, Vec<u8>)> {
+        let fetching = || async {
+            let mut response = self.ask(&request, &subject, &[StatusCode::OK]).await?;
+            let body = read_whole(&mut response, limit).await?;
+            Ok((response, body))
+        };
+        self.retry.run(fetching).await
+    }
+
+    /// One try, with another login where the registry wants one.
+    pub(super) async fn ask(
+        &self,
+        request: &Request,
+        subject: &Subject,
+        expected: &[StatusCode],
+    ) -> Result<Response> {
+        let mut logins = 0;
+        loop {
+            let body = request.body.clone().into();
+            let attempt = self.attempt(request, body, subject, expected, sleep(PATIENCE)).await;
+            let Failure { error, refused } = match attempt {
+                Ok(response) => return Ok(response),
+                Err(failure) => failure,
+            };
+            let most = |refused: &Refused| if refused.certain { LOGINS } else { 1 };
+            let Some(refused) = refused.filter(|refused| logins < most(refused)) else {
+                return Err(error);
+            };
+            logins += 1;
+            if !self.login.replace(&self.http, &self.base, refused).await? {
+                return Err(error);
+            }
+        }
+    }
+
+    /// One try with content that cannot be sent again, until `patience` ends.
+    ///
+    /// # Errors
+    /// [`Error::Temporary`] also where only the login was refused and there is a new one now.
+    pub(super) async fn send_once(
+        &self,
+        request: Request,
+        body: Body,
         subject: Subject,
         expected: &[StatusCode],
         patience: impl Future<Output = ()>,
     ) -> Result<Response> {
-        let request = request
+        match self.attempt(&request, body, &subject, expected, patience).await {
+            Ok(response) => Ok(response),
+            Err(Failure { error, refused: Some(refused) }) => {
+                match self.login.replace(&self.http, &self.base, refused).await? {
+                    true => Err(Error::temporary("the login had to be replaced", error)),
+                    false => Err(error),
+                }
+            }
+            Err(Failure { error, refused: None }) => Err(error),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        request: &Request,
+        body: Body,
+        subject: &Subject,
+        expected: &[StatusCode],
+        patience: impl Future<Output = ()>,
+    ) -> Result<Response, Failure> {
+        let Request { method, url, headers, .. } = request;
+        let mut builder = self.http.request(method.clone(), url.clone()).body(body);
+        for (name, value) in headers {
+            builder = builder.header(name, value);
+        }
+        let shown = self.login.current(&self.http, &self.base).await?;
+        if url.origin() == self.base.origin() {
+            builder = shown.authorize(builder);
+        }
+        let built = builder
             .build()
             .map_err(|error| Error::failed(subject.attempt(), error.without_url()))?;
-        let (method, url) = (request.method().clone(), request.url().clone());
-        tracing::debug!(%method, url = redacted(&url), "request");
-        let answer = std::pin::pin!(self.http.execute(request));
-        let response = match select(answer, std::pin::pin!(patience)).await {
+        tracing::debug!(%method, url = redacted(url), "request");
+        let answer = pin!(self.http.execute(built));
+        let mut response = match select(answer, pin!(patience)).await {
             Either::Left((Ok(response), _)) => response,
-            Either::Left((Err(error), _)) => return Err(broken(&method, &url, error)),
-            Either::Right(_) => return Err(silent(&method, &url)),
+            Either::Left((Err(error), _)) => return Err(broken(method, url, error).into()),
+            Either::Right(_) => return Err(silent(method, url).into()),
         };
         if expected.contains(&response.status()) {
+            if !matches!(*method, Method::GET) {
+                // A connection whose answer was not read to its end is not used again.
+                let _ = read_up_to(&mut response, SHORT_LEN).await;
+            }
             return Ok(response);
         }
-        let status = response.status();
         // What came before it broke off says more than how it broke off.
-        let (body, _) = read_up_to(response, REFUSAL_LEN).await;
-        let error = DistributionError::new(method.clone(), &url, status, &body);
+        let (body, _) = read_up_to(&mut response, SHORT_LEN).await;
+        Err(self.refused(request, subject, &response, &body, &shown))
+    }
+
+    /// What a refusal means.
+    fn refused(
+        &self,
+        request: &Request,
+        subject: &Subject,
+        response: &Response,
+        body: &[u8],
+        shown: &Shown,
+    ) -> Failure {
+        let Request { method, url, .. } = request;
+        let (status, headers) = (response.status(), response.headers());
+        let error = DistributionError::new(method.clone(), url, status, headers, body);
         tracing::debug!(%error, "refused");
-        let reading = matches!(method, Method::GET | Method::HEAD);
+        // Another host's refusal says nothing about a login that it was not shown.
+        let own = response.url().origin() == self.base.origin();
+        // ECR says in words that a login has expired, and there is no room for words here.
+        let mute = *method == Method::HEAD && status == StatusCode::FORBIDDEN;
+        let certain = error.refuses_login();
+        let refused = (own && (certain || mute)).then(|| Refused {
+            generation: shown.generation(),
+            challenge: Challenge::find(headers),
+            certain,
+        });
+        let reading = matches!(*method, Method::GET | Method::HEAD);
         let context = Context {
             repository: &self.repository,
-            username: &self.credentials.username,
+            username: shown.username(),
             access: if reading { Access::Pull } else { Access::Push },
-            subject,
+            subject: subject.clone(),
         };
-        Err(error.into_error(&context))
+        Failure { error: error.into_error(&context), refused }
     }
+}
+
+/// A try that failed, and the login that it failed for, if it was that.
+struct Failure {
+    error: Error,
+    refused: Option<Refused>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, refused: None }
+    }
+}
+
+fn is_ecr(host: &RegistryHost) -> bool {
+    host.as_str().parse::<EcrHost>().is_ok()
 }
 
 /// The repository's URL in the distribution API, with the scheme that its host calls for.
@@ -203,71 +380,4 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     } else {
         attempt.follow()
     }
-}
-
-/// The error of a request that got no answer.
-fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error {
-    let what = format!("{method} {}", redacted(url));
-    let error = error.without_url();
-    if error.is_redirect() || error.is_builder() {
-        Error::failed(what, error)
-    } else if error.is_connect() {
-        Error::temporary(format!("{what}: no connection"), error)
-    } else {
-        Error::temporary(format!("{what}: the connection broke"), error)
-    }
-}
-
-/// The error of a request that nothing happened on.
-pub(super) fn silent(method: &Method, url: &Url) -> Error {
-    let message = format!("{method} {}: the registry fell silent", redacted(url));
-    Error::Temporary { message, source: None }
-}
-
-/// The next piece of an answer's body; `None` at its end.
-pub(super) async fn next_piece(response: &mut Response) -> Result<Option<Bytes>> {
-    match timeout(PATIENCE, response.chunk()).await {
-        Ok(Ok(piece)) => Ok(piece),
-        Ok(Err(error)) => Err(broken(&Method::GET, response.url(), error)),
-        Err(_) => Err(silent(&Method::GET, response.url())),
-    }
-}
-
-/// The start of a body, and whether that is all of it or why reading ended.
-async fn read_up_to(mut response: Response, limit: usize) -> (Vec<u8>, Result<bool>) {
-    let mut body = Vec::new();
-    loop {
-        match next_piece(&mut response).await {
-            Ok(Some(piece)) => {
-                let room = limit - body.len();
-                body.extend_from_slice(&piece[..piece.len().min(room)]);
-                if piece.len() > room {
-                    return (body, Ok(false));
-                }
-            }
-            Ok(None) => return (body, Ok(true)),
-            Err(error) => return (body, Err(error)),
-        }
-    }
-}
-
-/// A body that must be whole and no longer than `limit`.
-pub(super) async fn read_whole(response: Response, limit: usize) -> Result<Vec<u8>> {
-    let url = redacted(response.url());
-    match read_up_to(response, limit).await {
-        (body, Ok(true)) => Ok(body),
-        (_, Ok(false)) => {
-            let message = format!("GET {url}: the answer is longer than {limit} bytes");
-            Err(Error::Failed { message, source: None })
-        }
-        (_, Err(error)) => Err(error),
-    }
-}
-
-/// A body of JSON.
-pub(super) async fn read_json<T: DeserializeOwned>(response: Response, limit: usize) -> Result<T> {
-    let url = redacted(response.url());
-    let body = read_whole(response, limit).await?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Error::failed(format!("GET {url}: the answer makes no sense"), error))
 }

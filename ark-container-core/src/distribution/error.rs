@@ -1,7 +1,10 @@
 //! [`DistributionError`]: what a registry answered, and what the caller does next about it.
 
-use std::fmt;
+use std::error::Error as _;
+use std::time::{Duration, SystemTime};
+use std::{fmt, io};
 
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
@@ -43,10 +46,17 @@ pub struct DistributionError {
     status: StatusCode,
     messages: Vec<RegistryMessage>,
     excerpt: String,
+    retry_after: Option<Duration>,
 }
 
 impl DistributionError {
-    pub(super) fn new(method: Method, url: &Url, status: StatusCode, body: &[u8]) -> Self {
+    pub(super) fn new(
+        method: Method,
+        url: &Url,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Self {
         #[derive(Deserialize)]
         struct Body {
             errors: Vec<Entry>,
@@ -66,7 +76,13 @@ impl DistributionError {
             })),
             Err(_) => excerpt = printable(&String::from_utf8_lossy(body)),
         }
-        Self { method, url: redacted(url), status, messages, excerpt }
+        let retry_after = retry_after(headers, SystemTime::now());
+        Self { method, url: redacted(url), status, messages, excerpt, retry_after }
+    }
+
+    /// The answer that an error of this library comes from, if it comes from one directly.
+    pub fn of(error: &Error) -> Option<&Self> {
+        error.source()?.downcast_ref()
     }
 
     /// The HTTP status.
@@ -82,6 +98,11 @@ impl DistributionError {
     /// What the registry says, where it says it in the specified form.
     pub fn messages(&self) -> &[RegistryMessage] {
         &self.messages
+    }
+
+    /// How long the registry asks to wait before the same is tried again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Whether one of the messages has this code.
@@ -108,15 +129,13 @@ impl DistributionError {
     /// The error for a caller who asked for `subject`.
     pub(super) fn into_error(self, context: &Context<'_>) -> Error {
         let repository = context.repository;
-        // ECR answers 403 to credentials that have expired.
-        let expired = self.status == StatusCode::FORBIDDEN && self.says("token has expired");
         // ECR answers 400 where a tag may not be moved, others 409.
         let immutable = self.says("immutable");
         let in_the_way = self.status == StatusCode::CONFLICT || immutable;
         // Then it is not the manifest that is missing but something that it names.
         let putting_manifest =
             self.method == Method::PUT && matches!(context.subject, Subject::Image(_));
-        if self.status == StatusCode::UNAUTHORIZED || expired {
+        if self.refuses_login() {
             let message = format!("{} refuses the credentials", repository.host());
             Error::Unauthenticated { message, source: Some(self.into()) }
         } else if in_the_way {
@@ -130,7 +149,10 @@ impl DistributionError {
                 Access::Push | Access::Delete => "push to",
             };
             Error::PermissionDenied {
-                principal: format!("the login as {}", context.username),
+                principal: match context.username {
+                    Some(username) => format!("the login as {username}"),
+                    None => "somebody without a login".to_owned(),
+                },
                 action: action.to_owned(),
                 resource: format!("{repository} ({})", self.words()),
             }
@@ -147,7 +169,25 @@ impl DistributionError {
         }
     }
 
-    fn is_temporary(&self) -> bool {
+    /// Whether it is the login that is refused, and not what was asked for.
+    pub(super) fn refuses_login(&self) -> bool {
+        // ECR answers 403 to credentials that have expired.
+        let expired = self.status == StatusCode::FORBIDDEN && self.says("token has expired");
+        self.status == StatusCode::UNAUTHORIZED || expired
+    }
+
+    /// Where an upload goes on, if the registry says so in the words of AWS ECR: "First byte of the
+    /// layer part is 0 instead of 10485760".
+    pub(crate) fn expected_offset(&self) -> Option<u64> {
+        let mut texts = self.messages.iter().map(|message| message.message.as_str());
+        texts.find_map(|text| {
+            let (_, after) = text.rsplit_once("instead of ")?;
+            let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+            after[..end].parse().ok()
+        })
+    }
+
+    pub(super) fn is_temporary(&self) -> bool {
         let status = self.status;
         status == StatusCode::REQUEST_TIMEOUT
             || status == StatusCode::TOO_MANY_REQUESTS
@@ -171,7 +211,7 @@ impl std::error::Error for DistributionError {}
 #[derive(Debug)]
 pub(super) struct Context<'a> {
     pub(super) repository: &'a RepositoryUrl,
-    pub(super) username: &'a str,
+    pub(super) username: Option<&'a str>,
     pub(super) access: Access,
     pub(super) subject: Subject,
 }
@@ -220,6 +260,54 @@ pub(super) fn redacted(url: &Url) -> String {
     url.to_string()
 }
 
+/// The error of a request that got no answer.
+pub(super) fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error {
+    let what = format!("{method} {}", redacted(url));
+    let error = error.without_url();
+    if error.is_redirect() || error.is_builder() {
+        Error::failed(what, error)
+    } else if error.is_connect() {
+        Error::temporary(format!("{what}: no connection"), error)
+    } else {
+        Error::temporary(format!("{what}: the connection broke"), error)
+    }
+}
+
+/// The error of a request that nothing happened on.
+pub(super) fn silent(method: &Method, url: &Url) -> Error {
+    let message = format!("{method} {}: the registry fell silent", redacted(url));
+    Error::temporary(message, io::Error::from(io::ErrorKind::TimedOut))
+}
+
+/// Whether it was the registry's time that ran out.
+pub(super) fn timed_out(error: &Error) -> bool {
+    error.source().is_some_and(|cause| {
+        let silent = cause.downcast_ref::<io::Error>();
+        silent.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+            || cause.downcast_ref().is_some_and(reqwest::Error::is_timeout)
+    })
+}
+
+/// Whether there was no connection.
+pub(super) fn unreached(error: &Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(reqwest::Error::is_connect)
+}
+
+/// What a registry asks for in seconds or as a date.
+///
+/// Source: <https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3>
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate::parse_http_date(value).ok()?;
+            Some(date.duration_since(now).unwrap_or_default())
+        }
+    }
+}
+
 /// A text from outside, fit for one line of a terminal.
 fn printable(text: &str) -> String {
     let mut shown = String::new();
@@ -236,4 +324,46 @@ fn printable(text: &str) -> String {
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: StatusCode, body: &str) -> DistributionError {
+        let url = "http://h.example/v2/a".parse().unwrap();
+        DistributionError::new(Method::PATCH, &url, status, &HeaderMap::new(), body.as_bytes())
+    }
+
+    #[test]
+    fn a_registry_says_in_two_ways_when_to_come_again() {
+        let now = httpdate::parse_http_date("Tue, 24 Nov 2026 10:00:00 GMT").unwrap();
+        let asked = |value: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+            retry_after(&headers, now)
+        };
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked("Tue, 24 Nov 2026 10:01:30 GMT"), Some(Duration::from_secs(90)));
+        assert_eq!(asked("Tue, 24 Nov 2026 09:00:00 GMT"), Some(Duration::ZERO));
+        for nonsense in ["", "soon", "-1", "1.5"] {
+            assert_eq!(asked(nonsense), None, "{nonsense}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn ecr_says_in_words_where_an_upload_goes_on() {
+        let words = |text: &str| {
+            let body = serde_json::json!({"errors": [{"code": "X", "message": text}]});
+            answer(StatusCode::RANGE_NOT_SATISFIABLE, &body.to_string()).expected_offset()
+        };
+        assert_eq!(
+            words("First byte of the layer part is 0 instead of 10485760"),
+            Some(10_485_760)
+        );
+        assert_eq!(words("First byte of the layer part is 5 instead of 7."), Some(7));
+        for other in ["", "instead of", "instead of that", "the next byte of this upload is 7"] {
+            assert_eq!(words(other), None, "{other}");
+        }
+    }
 }

@@ -5,14 +5,16 @@ use std::collections::{HashSet, VecDeque};
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use reqwest::header::{HeaderMap, LINK};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::client::{Client, read_json};
+use super::body::parse_json;
+use super::client::Client;
 use super::document::Index;
 use super::error::Subject;
 use super::link;
+use super::request::Request;
 use crate::error::{Error, Result};
 use crate::model::Descriptor;
 use crate::model::{Digest, Reference, Tag};
@@ -105,11 +107,11 @@ fn pages<T: DeserializeOwned + Send + 'static>(
             let message = format!("the pages of {} go round in a circle", client.repository());
             return Err(Error::Failed { message, source: None });
         }
-        let request = client.request(Method::GET, url);
-        let response = client.send(request, subject.clone(), &[StatusCode::OK]).await?;
+        let request = Request::new(Method::GET, url);
+        let (response, body) = client.fetch(request, subject.clone(), MAX_PAGE_LEN).await?;
         let next = next_target(response.headers());
         ahead.extend(next.map(|target| client.resolve(response.url(), &target)));
-        let page = read_json(response, MAX_PAGE_LEN).await?;
+        let page = parse_json(&response, &body)?;
         Ok(Some((page, (client, subject, ahead, seen))))
     })
     .boxed()

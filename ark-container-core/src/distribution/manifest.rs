@@ -1,11 +1,13 @@
 //! Manifests: what a tag or digest stands for, and putting them.
 
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
+use tokio::time::sleep;
 
-use super::client::{Client, read_whole};
+use super::client::Client;
 use super::document::Manifest;
 use super::error::Subject;
+use super::request::Request;
 use crate::error::{Error, Result};
 use crate::model::{Algorithm, Descriptor, Digest, Reference, media_type};
 
@@ -47,14 +49,13 @@ impl Client {
     /// comes is larger than [`Manifest::MAX_LEN`] or not what the digest says.
     pub async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
         let request = self.manifest_request(Method::GET, reference)?;
-        let expected = [StatusCode::OK];
-        let response = self.send(request, Subject::Image(reference.clone()), &expected).await?;
+        let subject = Subject::Image(reference.clone());
+        let (response, bytes) = self.fetch(request, subject, Manifest::MAX_LEN).await?;
         let media_type = content_type(&response);
         let promised = match reference {
             Reference::Digest(digest) => Some(digest.clone()),
             Reference::Tag(_) => content_digest(&response),
         };
-        let bytes = read_whole(response, Manifest::MAX_LEN).await?;
         let algorithm = promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let manifest = Manifest::with_algorithm(media_type, bytes, algorithm);
         match promised {
@@ -69,17 +70,46 @@ impl Client {
 
     /// Puts a manifest at a tag or at its own digest.
     ///
+    /// # Behavior
+    /// - That it is there already is success, also where tags may not be moved.
+    /// - AWS ECR takes ten in a second, and is not sent more.
+    ///
     /// # Errors
     /// [`Error::Conflict`] if the tag stands for another image and may not be moved;
     /// [`Error::NotFound`] if the repository does not exist; [`Error::Failed`] if the registry finds
     /// the manifest faulty, lacks what it names, or stores it under another digest.
     pub async fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<()> {
-        let request = self
-            .request(Method::PUT, self.url(&format!("manifests/{reference}"))?)
+        let mut tries = self.retry().tries();
+        loop {
+            let error = match self.try_put(reference, manifest).await {
+                Ok(()) => return Ok(()),
+                // Some refuse to put again what they have: that is no conflict.
+                Err(error @ Error::Conflict { .. }) => {
+                    let there = self.stands_for(reference, manifest).await;
+                    return if there.unwrap_or(false) { Ok(()) } else { Err(error) };
+                }
+                Err(error) => error,
+            };
+            sleep(tries.failed(error)?).await;
+            // The answer may have been lost, and not the manifest.
+            if self.stands_for(reference, manifest).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn stands_for(&self, reference: &Reference, manifest: &Manifest) -> Result<bool> {
+        let there = self.manifest(reference).await?;
+        Ok(there.is_some_and(|there| there.digest == manifest.digest))
+    }
+
+    async fn try_put(&self, reference: &Reference, manifest: &Manifest) -> Result<()> {
+        let request = Request::new(Method::PUT, self.url(&format!("manifests/{reference}"))?)
             .header(CONTENT_TYPE, &manifest.media_type)
             .body(manifest.bytes.clone());
-        let expected = [StatusCode::CREATED];
-        let response = self.send(request, Subject::Image(reference.clone()), &expected).await?;
+        self.manifests_turn().await;
+        let subject = Subject::Image(reference.clone());
+        let response = self.ask(&request, &subject, &[StatusCode::CREATED]).await?;
         match content_digest(&response) {
             // A tag's manifest may be called by the hash function that the registry prefers.
             Some(stored)
@@ -94,7 +124,7 @@ impl Client {
         }
     }
 
-    fn manifest_request(&self, method: Method, reference: &Reference) -> Result<RequestBuilder> {
+    fn manifest_request(&self, method: Method, reference: &Reference) -> Result<Request> {
         const ACCEPTED: [&str; 4] = [
             media_type::OCI_MANIFEST,
             media_type::OCI_INDEX,
@@ -102,7 +132,7 @@ impl Client {
             media_type::DOCKER_MANIFEST_LIST,
         ];
         let url = self.url(&format!("manifests/{reference}"))?;
-        Ok(self.request(method, url).header(ACCEPT, ACCEPTED.join(", ")))
+        Ok(Request::new(method, url).header(ACCEPT, ACCEPTED.join(", ")))
     }
 }
 

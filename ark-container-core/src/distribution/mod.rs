@@ -1,26 +1,42 @@
 //! A client of the OCI distribution API: blobs, manifests and tags of one repository over HTTP.
 //!
-//! It keeps to the [specification] and adapts to what registries really answer. It tries nothing
-//! twice: [`Error::is_temporary`](crate::Error::is_temporary) tells whether trying again makes sense.
+//! It keeps to the [specification] and adapts to what registries really answer. What fails for now is
+//! tried again as [`Retry`] says, but for uploads, whose content only the caller can begin anew.
 //!
 //! [specification]: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
 
 mod blob;
+mod body;
+mod challenge;
+mod chunks;
 mod client;
 mod document;
 mod error;
+mod fetch;
 mod link;
 mod listing;
+mod login;
 mod manifest;
+mod pace;
+mod renewal;
+mod request;
+mod retry;
 mod sending;
 #[cfg(test)]
 #[cfg(feature = "testing")]
 mod tests;
+mod token;
 mod upload;
 
 pub use blob::BlobStream;
+pub use chunks::Chunk;
 pub use client::Client;
 pub use document::Manifest;
 pub(crate) use document::{ImageManifest, Index};
 pub use error::{DistributionError, RegistryMessage};
+pub use fetch::BlobRest;
+pub use login::Authenticate;
+pub(crate) use renewal::Renewals;
+pub use retry::Retry;
+pub(crate) use retry::Tries;
 pub use upload::{Mount, Upload};

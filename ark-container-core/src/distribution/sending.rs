@@ -7,14 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::Stream;
-use tokio::io::{AsyncRead, AsyncReadExt, Take};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::bytes::Bytes;
-use tokio_util::io::ReaderStream;
 
 use super::client::PATIENCE;
 
-const PIECE_LEN: usize = 256 * 1024;
 /// How long a registry may take to verify and store what it has received.
 const STORING_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -24,31 +21,51 @@ pub(super) struct Sending(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    remaining: u64,
+    /// What is yet to come; `None` where only its end will tell.
+    remaining: Option<u64>,
+    has_ended: bool,
     moved_at: Instant,
     failure: Option<io::Error>,
 }
 
 impl Sending {
-    /// A stream of the first `size` bytes of `reader`, and the view on it.
+    /// The pieces of `size` bytes together, as they are sent, and the view on them.
     ///
-    /// A stream that ends early fails rather than end.
-    pub(super) fn start<R>(reader: R, size: u64) -> (Content<R>, Self)
+    /// Content that ends early fails rather than end.
+    pub(super) fn start<S>(pieces: S, size: u64) -> (Content<S>, Self)
     where
-        R: AsyncRead + Send + 'static,
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
-        let state = State { remaining: size, moved_at: Instant::now(), failure: None };
+        Self::start_with(pieces, Some(size))
+    }
+
+    /// The same for pieces of which nobody knows yet how many bytes they are.
+    pub(super) fn start_unsized<S>(pieces: S) -> (Content<S>, Self)
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        Self::start_with(pieces, None)
+    }
+
+    fn start_with<S>(pieces: S, size: Option<u64>) -> (Content<S>, Self)
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let state = State {
+            remaining: size,
+            has_ended: size == Some(0),
+            moved_at: Instant::now(),
+            failure: None,
+        };
         let sending = Self(Arc::new(Mutex::new(state)));
-        let pieces = ReaderStream::with_capacity(reader.take(size), PIECE_LEN);
-        (Content { pieces: Box::pin(pieces), sending: sending.clone() }, sending)
+        (Content { pieces: Box::pin(pieces), sending: sending.clone(), failed: false }, sending)
     }
 
     /// Ends when nothing has moved for too long.
     pub(super) async fn stalled(&self) {
         loop {
             let deadline = self.with(|state| {
-                let sent = state.remaining == 0;
-                state.moved_at + if sent { STORING_PATIENCE } else { PATIENCE }
+                state.moved_at + if state.has_ended { STORING_PATIENCE } else { PATIENCE }
             });
             if deadline <= Instant::now() {
                 return;
@@ -68,46 +85,70 @@ impl Sending {
     }
 }
 
-/// The content of an upload, in pieces.
-pub(super) struct Content<R> {
-    pieces: Pin<Box<ReaderStream<Take<R>>>>,
-    sending: Sending,
+impl State {
+    /// Counts bytes that are on their way.
+    fn take(&mut self, bytes: u64) -> io::Result<()> {
+        let Some(remaining) = self.remaining else { return Ok(()) };
+        let too_many = || io::Error::other("there is more of it than there should be");
+        let remaining = remaining.checked_sub(bytes).ok_or_else(too_many)?;
+        self.remaining = Some(remaining);
+        self.has_ended = remaining == 0;
+        Ok(())
+    }
 }
 
-impl<R: AsyncRead> Stream for Content<R> {
+/// The content of an upload, in pieces.
+pub(super) struct Content<S> {
+    pieces: Pin<Box<S>>,
+    sending: Sending,
+    failed: bool,
+}
+
+impl<S: Stream<Item = io::Result<Bytes>>> Stream for Content<S> {
     type Item = Result<Bytes, &'static str>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
         let read = std::task::ready!(self.pieces.as_mut().poll_next(cx));
-        Poll::Ready(self.sending.with(|state| {
+        let next = self.sending.with(|state| {
             state.moved_at = Instant::now();
             let failure = match read {
-                Some(Ok(piece)) => {
-                    state.remaining = state.remaining.saturating_sub(piece.len() as u64);
-                    return Some(Ok(piece));
-                }
-                None if state.remaining == 0 => return None,
-                None => {
-                    let problem = format!("it ends {} bytes too early", state.remaining);
-                    io::Error::new(io::ErrorKind::UnexpectedEof, problem)
-                }
+                Some(Ok(piece)) => match state.take(piece.len() as u64) {
+                    Ok(()) => return Some(Ok(piece)),
+                    Err(error) => error,
+                },
+                None => match state.remaining {
+                    None | Some(0) => {
+                        state.has_ended = true;
+                        return None;
+                    }
+                    Some(missing) => {
+                        let problem = format!("it ends {missing} bytes too early");
+                        io::Error::new(io::ErrorKind::UnexpectedEof, problem)
+                    }
+                },
                 Some(Err(error)) => error,
             };
             state.failure = Some(failure);
             Some(Err("the content cannot be read"))
-        }))
+        });
+        self.failed = matches!(next, Some(Err(_)));
+        Poll::Ready(next)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::StreamExt;
+    use futures_util::{StreamExt, stream};
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_that_moves_does_not_stall_and_one_that_stands_does() {
-        let (mut content, sending) = Sending::start(tokio::io::repeat(1), 3 * PIECE_LEN as u64);
+        let pieces = stream::iter(["x"; 3].map(|piece| Ok(Bytes::from(piece))));
+        let (mut content, sending) = Sending::start(pieces, 3);
         let started = Instant::now();
         let moving = async {
             for _ in 0..2 {
@@ -119,9 +160,20 @@ mod tests {
         assert_eq!(started.elapsed(), 3 * PATIENCE - Duration::from_secs(2));
     }
 
+    #[tokio::test]
+    async fn content_of_another_size_fails() {
+        for size in [6, 8] {
+            let pieces = stream::iter([Ok(Bytes::from_static(b"content"))]);
+            let (content, sending) = Sending::start(pieces, size);
+            assert!(content.collect::<Vec<_>>().await.pop().unwrap().is_err());
+            assert!(sending.failure().is_some());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_registry_has_time_to_store_what_it_received() {
-        let (content, sending) = Sending::start(&b"content"[..], 7);
+        let (content, sending) =
+            Sending::start(stream::iter([Ok(Bytes::from_static(b"content"))]), 7);
         assert_eq!(content.count().await, 1);
         let started = Instant::now();
         sending.stalled().await;

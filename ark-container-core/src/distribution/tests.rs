@@ -1,11 +1,16 @@
 //! The client against prepared answers.
 
+mod logins;
+mod parts;
+mod retries;
+
 use std::error::Error as _;
 use std::io;
 
-use futures_util::TryStreamExt;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use tokio_util::bytes::Bytes;
 
-use super::{Client, DistributionError, Manifest, Mount};
+use super::{Client, DistributionError, Manifest, Mount, Retry};
 use crate::credentials::{Password, RegistryCredentials};
 use crate::error::{Error, ResourceKind};
 use crate::model::media_type;
@@ -14,6 +19,13 @@ use crate::testing::scripted::{Scripted, answer, refusal};
 
 fn digest() -> Digest {
     crate::digester::Digester::digest(Algorithm::Sha256, b"content")
+}
+
+fn pieces(
+    pieces: &[&'static [u8]],
+) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> + 'static {
+    let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece))).collect();
+    stream::iter(pieces)
 }
 
 fn chain(error: &Error) -> String {
@@ -121,6 +133,8 @@ async fn a_registry_that_cannot_be_reached_is_temporary() {
     let client = Client::with_endpoint(registry.url(), credentials, &endpoint).unwrap();
     let error = client.blob_exists(&digest()).await.unwrap_err();
     assert!(error.is_temporary() && error.to_string().ends_with("no connection"), "{error}");
+    // That may be a wrong name, which should be told soon.
+    assert_eq!(client.retry().retries(), 2);
     let broken = Scripted::new(["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"]);
     let error = broken.client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap_err();
     assert!(error.is_temporary(), "{error:?}");
@@ -162,6 +176,7 @@ async fn other_hosts_are_spoken_to_in_tls_and_shown_nothing_before_it() {
     let host = format!("[::ffff:127.0.0.1]:{}", address.port());
     let url = format!("{host}/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo");
     let client = Client::new(url.parse().unwrap(), credentials_for(&host)).unwrap();
+    let client = client.with_retry(Retry::never());
     let digest = digest();
     let (seen, answer) = tokio::join!(
         async {
@@ -238,7 +253,7 @@ async fn an_upload_goes_where_the_registry_says_with_its_query_kept() {
         ]);
         let client = registry.client();
         let upload = client.start_upload().await.unwrap();
-        client.upload_blob(&upload, &digest(), 7, &b"content and more"[..]).await.unwrap();
+        client.upload_blob(&upload, &digest(), 7, pieces(&[b"con", b"tent"])).await.unwrap();
         let requests = registry.requests();
         assert!(requests[0].line.starts_with("POST /v2/prod/"), "{}", requests[0].line);
         assert!(requests[0].line.contains("/test/repo/blobs/uploads/ "), "{}", requests[0].line);
@@ -259,7 +274,7 @@ async fn an_empty_blob_is_uploaded_too() {
     let client = registry.client();
     let upload = client.start_upload().await.unwrap();
     let empty = crate::digester::Digester::digest(Algorithm::Sha256, b"");
-    client.upload_blob(&upload, &empty, 0, tokio::io::empty()).await.unwrap();
+    client.upload_blob(&upload, &empty, 0, pieces(&[])).await.unwrap();
     let requests = registry.requests();
     assert_eq!(requests[1].header("content-length"), Some("0"));
     assert_eq!(requests[1].header("transfer-encoding"), None);
@@ -272,26 +287,25 @@ async fn an_upload_to_another_host_takes_no_password_along() {
     let registry = Scripted::new([answer("202 Accepted", &[&location], "")]);
     let client = registry.client();
     let upload = client.start_upload().await.unwrap();
-    client.upload_blob(&upload, &digest(), 7, &b"content"[..]).await.unwrap();
+    client.upload_blob(&upload, &digest(), 7, pieces(&[b"content"])).await.unwrap();
     assert_eq!(storage.requests()[0].header("authorization"), None);
 }
 
 #[tokio::test]
 async fn content_that_ends_early_or_fails_is_not_the_registrys_fault() {
-    let failing = tokio_util::io::StreamReader::new(futures_util::stream::iter([
-        Ok(&b"con"[..]),
-        Err(io::Error::other("disk on fire")),
-    ]));
-    let readers: [(Box<dyn tokio::io::AsyncRead + Send + Unpin>, &str); 2] =
-        [(Box::new(&b"con"[..]), "it ends 4 bytes too early"), (Box::new(failing), "disk on fire")];
-    for (reader, cause) in readers {
+    let failing = pieces(&[b"con"]).chain(stream::iter([Err(io::Error::other("disk on fire"))]));
+    for (content, cause) in [
+        (pieces(&[b"con"]).boxed(), "it ends 4 bytes too early"),
+        (failing.boxed(), "disk on fire"),
+        (pieces(&[b"content and more"]).boxed(), "there is more of it than there should be"),
+    ] {
         let registry = Scripted::new([
             answer("202 Accepted", &["Location: /u"], ""),
             answer("400 Bad Request", &[], ""),
         ]);
         let client = registry.client();
         let upload = client.start_upload().await.unwrap();
-        let error = client.upload_blob(&upload, &digest(), 7, reader).await.unwrap_err();
+        let error = client.upload_blob(&upload, &digest(), 7, content).await.unwrap_err();
         assert!(matches!(error, Error::Failed { .. }), "{error:?}");
         assert!(chain(&error).ends_with(cause), "{}", chain(&error));
     }
@@ -317,7 +331,7 @@ async fn a_mount_that_is_not_done_keeps_the_session() {
     let Mount::Upload(upload) = client.mount_blob(&digest(), &from).await.unwrap() else {
         panic!("the blob is not mounted")
     };
-    assert_eq!(client.upload_status(&upload).await.unwrap(), 100);
+    assert_eq!(client.upload_status(&upload).await.unwrap().1, 100);
     let requests = registry.requests();
     let query = format!("?mount={}&from=", digest().to_string().replace(':', "%3A"));
     assert!(requests[0].line.contains(&query), "{}", requests[0].line);

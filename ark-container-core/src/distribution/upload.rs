@@ -1,20 +1,42 @@
 //! Uploading a blob: a session, then one request with the whole content.
 
-use std::fmt;
+use std::{fmt, io};
 
+use futures_util::Stream;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Body, Method, Response, StatusCode, Url};
-use tokio::io::AsyncRead;
+use tokio_util::bytes::Bytes;
 
 use super::client::Client;
 use super::error::{Subject, redacted};
-use super::sending::Sending;
+use super::request::Request;
+use super::sending::{Content, Sending};
 use crate::error::{Error, Result};
 use crate::model::{Digest, RepositoryPath};
 
 /// An upload that a registry has opened: the place to send to.
+#[derive(Clone)]
 pub struct Upload {
     location: Url,
+}
+
+impl Upload {
+    /// An upload that was opened before; `None` if its `location` is no URL.
+    pub(crate) fn at(location: &str) -> Option<Self> {
+        location.parse().ok().map(|location| Self { location })
+    }
+
+    /// Where to send to. It may be a secret: whoever knows it may be able to add to the upload.
+    pub(crate) fn location(&self) -> &Url {
+        &self.location
+    }
+
+    /// Where to send the request that closes it and names the blob.
+    pub(super) fn closing(&self, digest: &Digest) -> Url {
+        let mut url = self.location.clone();
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
+        url
+    }
 }
 
 /// Shows no query, where registries keep the state of the session.
@@ -39,7 +61,7 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`] if the registry has no such repository.
     pub async fn start_upload(&self) -> Result<Upload> {
-        let request = self.request(Method::POST, self.url("blobs/uploads/")?);
+        let request = Request::new(Method::POST, self.url("blobs/uploads/")?);
         let expected = [StatusCode::ACCEPTED];
         let response = self.send(request, Subject::Repository, &expected).await?;
         self.opened(&response)
@@ -54,7 +76,7 @@ impl Client {
         url.query_pairs_mut()
             .append_pair("mount", &digest.to_string())
             .append_pair("from", &from.to_string());
-        let request = self.request(Method::POST, url);
+        let request = Request::new(Method::POST, url);
         let expected = [StatusCode::CREATED, StatusCode::ACCEPTED];
         let response = self.send(request, Subject::Repository, &expected).await?;
         match response.status() {
@@ -63,12 +85,12 @@ impl Client {
         }
     }
 
-    /// Sends a blob's whole content, `size` bytes of `reader`, in one request and closes the upload.
+    /// Sends a blob's whole content, `size` bytes in `pieces`, in one request and closes the upload.
     ///
-    /// The content is read in pieces of 256 KiB, as fast as the registry takes them.
+    /// A piece is asked for when the registry has taken those before it.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the reader fails or ends early, if the registry finds that the content is
+    /// [`Error::Failed`] if the content fails or is of another size, if the registry finds that the content is
     /// not what `digest` says (its source then has the code `DIGEST_INVALID`), or that it is too large;
     /// [`Error::NotFound`] if the registry has forgotten the upload.
     pub async fn upload_blob(
@@ -76,24 +98,33 @@ impl Client {
         upload: &Upload,
         digest: &Digest,
         size: u64,
-        reader: impl AsyncRead + Send + 'static,
+        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<()> {
-        let mut url = upload.location.clone();
-        url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let (stream, sending) = Sending::start(reader, size);
-        let request = self
-            .request(Method::PUT, url)
+        let url = upload.closing(digest);
+        let request = Request::new(Method::PUT, url)
             .header(CONTENT_TYPE, "application/octet-stream")
-            .header(CONTENT_LENGTH, size)
-            .body(Body::wrap_stream(stream));
+            .header(CONTENT_LENGTH, size.to_string());
         let expected = [StatusCode::CREATED];
-        let answer = self.send_while(request, Subject::Upload, &expected, sending.stalled()).await;
+        self.send_content(request, Sending::start(pieces, size), &expected).await.map(drop)
+    }
+
+    /// Sends content, once, and waits as long as it moves.
+    pub(super) async fn send_content<S>(
+        &self,
+        request: Request,
+        (content, sending): (Content<S>, Sending),
+        expected: &[StatusCode],
+    ) -> Result<Response>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        let body = Body::wrap_stream(content);
+        let stalled = sending.stalled();
+        let answer = self.send_once(request, body, Subject::Upload, expected, stalled).await;
         match sending.failure() {
-            // The connection broke because there was nothing to send: that is not the registry's fault.
-            Some(cause) if answer.is_err() => {
-                Err(Error::failed(format!("the content of blob {digest} cannot be read"), cause))
-            }
-            _ => answer.map(drop),
+            // Whatever the registry made of a torso, it is not the blob, and not the registry's fault.
+            Some(cause) => Err(Error::failed("the content of the blob cannot be read", cause)),
+            None => answer,
         }
     }
 
@@ -103,32 +134,44 @@ impl Client {
     /// [`Error::NotFound`] if the registry has forgotten the upload; [`Error::Failed`] from those that
     /// let uploads run out instead, as AWS ECR does.
     pub async fn cancel_upload(&self, upload: &Upload) -> Result<()> {
-        let request = self.request(Method::DELETE, upload.location.clone());
+        let request = Request::new(Method::DELETE, upload.location.clone());
         let expected = [StatusCode::NO_CONTENT];
-        self.send(request, Subject::Upload, &expected).await.map(drop)
+        // Nothing depends on it, so it is not worth another try.
+        self.ask(&request, &Subject::Upload, &expected).await.map(drop)
     }
 
-    /// How many bytes of an upload the registry has.
+    /// Where an upload goes on, and how many bytes of it the registry has.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the registry has forgotten the upload. AWS ECR always answers so.
-    pub async fn upload_status(&self, upload: &Upload) -> Result<u64> {
-        let request = self.request(Method::GET, upload.location.clone());
+    pub async fn upload_status(&self, upload: &Upload) -> Result<(Upload, u64)> {
+        let request = Request::new(Method::GET, upload.location.clone());
         let expected = [StatusCode::NO_CONTENT];
         let response = self.send(request, Subject::Upload, &expected).await?;
         let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
-        received(range).ok_or_else(|| {
-            let url = redacted(response.url());
-            let message = format!("GET {url}: the range {range:?} makes no sense");
-            Error::Failed { message, source: None }
-        })
+        match received(range) {
+            Some(received) => Ok((self.goes_on(&response, upload)?, received)),
+            None => {
+                let url = redacted(response.url());
+                let message = format!("GET {url}: the range {range:?} makes no sense");
+                Err(Error::Failed { message, source: None })
+            }
+        }
     }
 
-    fn opened(&self, response: &Response) -> Result<Upload> {
+    /// Where an upload goes on: where the answer says, or else where it was.
+    pub(super) fn goes_on(&self, response: &Response, upload: &Upload) -> Result<Upload> {
+        match response.headers().contains_key(LOCATION) {
+            true => self.opened(response),
+            false => Ok(upload.clone()),
+        }
+    }
+
+    pub(super) fn opened(&self, response: &Response) -> Result<Upload> {
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let Some(location) = location else {
             let url = redacted(response.url());
-            let message = format!("POST {url}: the answer does not say where to upload");
+            let message = format!("{url}: the answer does not say where to upload");
             return Err(Error::Failed { message, source: None });
         };
         Ok(Upload { location: self.resolve(response.url(), location)? })

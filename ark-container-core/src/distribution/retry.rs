@@ -1,0 +1,270 @@
+//! [`Retry`]: trying again what failed for now.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::error::{DistributionError, timed_out, unreached};
+use crate::error::{Error, Result};
+
+/// How many times one thing is tried again. With the delays below that takes half a minute, which is
+/// what a registry needs to start anew.
+const RETRIES: u32 = 8;
+/// The same where no connection was ever made: a name or port that is wrong should be told soon.
+const UNREACHED_RETRIES: u32 = 2;
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// How many more requests may fail than succeed, of all that share a budget.
+const BUDGET: u32 = 64;
+/// The longest time that a registry may ask to wait. One that asks for more is not waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// How a client tries again what failed for now: after a while that grows each time and differs by
+/// chance, or when the registry says.
+///
+/// Clones share one budget: once many more requests have failed than succeeded, nothing is tried
+/// again, so that a registry in trouble is not asked ever more.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use ark_container_core::distribution::Retry;
+///
+/// let patient = Retry::default().with_retries(20);
+/// let hasty = Retry::default().with_delays(Duration::from_millis(1), Duration::from_millis(20));
+/// assert_eq!((patient.retries(), hasty.retries()), (0, 0));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Retry {
+    most: u32,
+    first: Duration,
+    longest: Duration,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    budget: AtomicU32,
+    retries: AtomicU64,
+    overloads: AtomicU64,
+    reached: AtomicBool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let shared = Shared {
+            budget: AtomicU32::new(BUDGET),
+            retries: AtomicU64::new(0),
+            overloads: AtomicU64::new(0),
+            reached: AtomicBool::new(false),
+        };
+        let shared = Arc::new(shared);
+        Self { most: RETRIES, first: FIRST_DELAY, longest: LONGEST_DELAY, shared }
+    }
+}
+
+impl Retry {
+    /// Tries nothing again.
+    pub fn never() -> Self {
+        Self::default().with_retries(0)
+    }
+
+    /// The same, trying each thing again so many times at most.
+    pub fn with_retries(self, most: u32) -> Self {
+        Self { most, ..self }
+    }
+
+    /// The same, waiting for `first` after a first failure, then twice as long each time, but never
+    /// longer than `longest`. Half of it is left to chance.
+    pub fn with_delays(self, first: Duration, longest: Duration) -> Self {
+        Self { first, longest, ..self }
+    }
+
+    /// How many times something was tried again so far.
+    pub fn retries(&self) -> u64 {
+        self.shared.retries.load(Ordering::Relaxed)
+    }
+
+    /// How many times the registry asked to be spared so far, or did not answer in time.
+    pub(crate) fn overloads(&self) -> u64 {
+        self.shared.overloads.load(Ordering::Relaxed)
+    }
+
+    /// The tries of one thing, which has not failed yet.
+    pub(crate) fn tries(&self) -> Tries<'_> {
+        Tries { retry: self, failures: 0 }
+    }
+
+    /// Does something until it succeeds, or fails in a way that trying again does not help.
+    pub(super) async fn run<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut tries = self.tries();
+        loop {
+            match attempt().await {
+                Ok(done) => {
+                    tries.succeeded();
+                    return Ok(done);
+                }
+                Err(error) => sleep(tries.failed(error)?).await,
+            }
+        }
+    }
+
+    /// The delay after so many failures, of which the last one is counted.
+    fn delay(&self, failures: u32) -> Duration {
+        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let delay = doubled.min(self.longest);
+        delay / 2 + (delay / 2).mul_f64(fraction())
+    }
+}
+
+/// The tries of one thing.
+#[derive(Debug)]
+pub(crate) struct Tries<'a> {
+    retry: &'a Retry,
+    failures: u32,
+}
+
+impl Tries<'_> {
+    /// Something went well: what fails next is another matter.
+    pub(crate) fn succeeded(&mut self) {
+        self.failures = 0;
+        self.retry.shared.reached.store(true, Ordering::Relaxed);
+        let earn = |budget: u32| (budget < BUDGET).then_some(budget + 1);
+        // Nothing is earned where the budget is full.
+        let _ = self.retry.shared.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earn);
+    }
+
+    /// How long to wait before the next try.
+    ///
+    /// # Errors
+    /// The `error` itself where no further try makes sense.
+    pub(crate) fn failed(&mut self, error: Error) -> Result<Duration> {
+        let Retry { most, first, shared, .. } = self.retry;
+        if !error.is_temporary() {
+            return Err(error);
+        }
+        let refusal = DistributionError::of(&error);
+        let spare = refusal.is_some_and(|refusal| matches!(refusal.status(), 429 | 503));
+        if spare || timed_out(&error) {
+            shared.overloads.fetch_add(1, Ordering::Relaxed);
+        }
+        let asked = refusal.and_then(DistributionError::retry_after);
+        let reached = shared.reached.load(Ordering::Relaxed) || !unreached(&error);
+        let most = if reached { *most } else { UNREACHED_RETRIES.min(*most) };
+        if self.failures >= most || asked.is_some_and(|asked| asked > LONGEST_WAIT) {
+            return Err(error);
+        }
+        let spend = |budget: u32| budget.checked_sub(1);
+        if shared.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_err() {
+            return Err(error);
+        }
+        self.failures += 1;
+        shared.retries.fetch_add(1, Ordering::Relaxed);
+        let delay = self.retry.delay(self.failures);
+        // All that were told the same moment would come at once.
+        let delay = asked.map_or(delay, |asked| delay.max(asked + first.mul_f64(fraction())));
+        tracing::debug!(%error, ?delay, failures = self.failures, "tried again after a while");
+        Ok(delay)
+    }
+}
+
+/// A number from 0 to 1, by chance.
+fn fraction() -> f64 {
+    let random = RandomState::new().hash_one(());
+    f64::from((random >> 32) as u32) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderMap, RETRY_AFTER};
+    use reqwest::{Method, StatusCode};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn refused(status: u16, retry_after: Option<&str>) -> Error {
+        let url = "http://h.example/v2/a".parse().unwrap();
+        let status = StatusCode::from_u16(status).unwrap();
+        let headers = retry_after.map(|after| (RETRY_AFTER, after.parse().unwrap()));
+        let headers = HeaderMap::from_iter(headers);
+        let refusal = DistributionError::new(Method::GET, &url, status, &headers, b"");
+        Error::temporary("it failed for now", refusal)
+    }
+
+    /// How long it takes until nothing is tried again any more, and how many tries that were.
+    async fn exhaust(retry: &Retry, retry_after: Option<&str>) -> (Duration, u32) {
+        let (started, mut count) = (Instant::now(), 0);
+        let attempt = || {
+            count += 1;
+            let error = refused(503, retry_after);
+            async { Err::<(), _>(error) }
+        };
+        let error = retry.run(attempt).await.unwrap_err();
+        assert!(error.is_temporary());
+        (started.elapsed(), count)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_delay_is_twice_the_last_one_with_half_of_it_by_chance() {
+        let retry = Retry::default();
+        let (elapsed, count) = exhaust(&retry, None).await;
+        assert_eq!(count, RETRIES + 1);
+        // 0.25, 0.5, 1, 2, 4, 8, 10 and 10 seconds.
+        let most = Duration::from_millis(35_750);
+        assert!(most / 2 <= elapsed && elapsed <= most + Duration::from_millis(10), "{elapsed:?}");
+        let (again, _) = exhaust(&Retry::default(), None).await;
+        assert_ne!(again, elapsed);
+        assert_eq!((retry.retries(), retry.overloads()), (8, 9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_is_not_asked_before_the_time_that_it_says() {
+        let retry = Retry::default().with_retries(2);
+        let (elapsed, count) = exhaust(&retry, Some("30")).await;
+        assert_eq!(count, 3);
+        assert!(elapsed >= Duration::from_secs(60) && elapsed < Duration::from_secs(62));
+        let (elapsed, count) = exhaust(&retry, Some("3600")).await;
+        assert_eq!((elapsed, count), (Duration::ZERO, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_clones_share_a_budget_that_success_fills_again() {
+        let retry = Retry::default().with_retries(u32::MAX);
+        assert_eq!(exhaust(&retry, None).await.1, BUDGET + 1);
+        let clone = retry.clone();
+        assert_eq!(exhaust(&clone, None).await.1, 1);
+        for _ in 0..3 {
+            clone.run(|| async { Ok(()) }).await.unwrap();
+        }
+        assert_eq!(exhaust(&retry, None).await.1, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_temporary_fails_at_once() {
+        let started = Instant::now();
+        let attempt = || async { Err::<(), _>(Error::invalid("nonsense")) };
+        let error = Retry::default().run(attempt).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }));
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        assert_eq!(exhaust(&Retry::never(), None).await.1, 1);
+    }
+
+    #[test]
+    fn silence_counts_as_overload_and_a_broken_connection_does_not() {
+        let url = "http://h.example/".parse().unwrap();
+        let retry = Retry::default();
+        let mut tries = retry.tries();
+        tries.failed(super::super::error::silent(&Method::GET, &url)).unwrap();
+        tries.failed(refused(502, None)).unwrap();
+        assert_eq!((retry.overloads(), retry.retries()), (1, 2));
+        tries.failed(refused(429, None)).unwrap();
+        assert_eq!((retry.overloads(), retry.retries()), (2, 3));
+    }
+}
