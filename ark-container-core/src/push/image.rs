@@ -1,64 +1,167 @@
 //! [`LocalImage`]: all that makes up an image, and where on this machine it is.
 
 use std::collections::HashSet;
-use std::io::{Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
 
-use tokio::io::AsyncRead;
+use futures_util::{Stream, StreamExt, stream};
+use tokio_util::bytes::Bytes;
 
+use super::open_file::{Cursor, OpenFile};
+use super::pieces::{PIECE_LEN, read_ahead};
+use super::platforms::PlatformChoice;
 use super::regular_file;
 use super::source::{self, ImageSource};
-use crate::distribution::Manifest;
+use crate::distribution::{ImageManifest, Manifest};
 use crate::error::{Error, Result};
-use crate::model::Digest;
+use crate::model::{Descriptor, Digest};
 
 /// An image of this machine, looked through and found to fit together.
 ///
-/// Its manifests are in memory. Its blobs are where they were found, and their content has not been
-/// read: whether it is what its digest says is for the registry to verify.
+/// Its manifests are in memory. What it is made of is where it was found, and has not been read:
+/// whether it is what its digest says is told while it is sent.
 #[derive(Debug, Clone)]
-pub struct LocalImage {
-    manifests: Vec<Manifest>,
-    root: Manifest,
-    blobs: Vec<LocalBlob>,
+pub struct LocalImage(Form);
+
+#[derive(Debug, Clone)]
+enum Form {
+    /// Its manifests are written, so every digest is known.
+    Whole {
+        manifests: Vec<Manifest>,
+        root: Manifest,
+        referrers: Vec<Manifest>,
+        blobs: Vec<LocalBlob>,
+    },
+    /// Its manifest is yet to be written, when its layers have been compressed.
+    InParts { config: Descriptor, config_blob: LocalBlob, layers: Vec<Layer> },
+}
+
+/// A layer of an image whose manifest is yet to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layer {
+    /// It is sent as it is, under the digest of its descriptor.
+    Ready(Descriptor, LocalBlob),
+    /// It is a tar that is compressed while it is sent. It is called by its diff ID until then.
+    Tar(LocalBlob),
+}
+
+/// A part of an image that is sent beside its manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// A configuration or layer that is sent as it is.
+    Blob(&'a LocalBlob),
+    /// A layer that is compressed first; its digest is its diff ID.
+    Tar(&'a LocalBlob),
 }
 
 impl LocalImage {
-    /// Looks through a source for the image that it names.
+    /// Looks through a source for the image that it names, which must be for one platform.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such file; [`Error::InvalidInput`] if it has several images and
-    /// none, or another one, is named; [`Error::Failed`] if it is damaged or not what it should be.
+    /// Those of [`open_for`](Self::open_for).
     pub async fn open(source: &ImageSource) -> Result<Self> {
-        let source = source.clone();
-        let opening = tokio::task::spawn_blocking(move || source::open(&source));
-        opening.await.map_err(|error| Error::failed("looking through the image", error))?
+        Self::open_for(source, &PlatformChoice::default()).await
     }
 
-    pub(super) fn new(manifests: Vec<Manifest>, root: Manifest, blobs: Vec<LocalBlob>) -> Self {
-        let mut seen = HashSet::new();
-        let once = blobs.into_iter().filter(|blob| seen.insert(blob.digest.clone())).collect();
-        Self { manifests, root, blobs: once }
+    /// Looks through a source for the image that it names, for the platforms that are chosen.
+    ///
+    /// An archive in a file is read where it is. Standard input, what docker and podman save, and
+    /// what a compressed archive unpacks to are kept in a file without a name in the folder for
+    /// temporary files for as long as the image is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such file, or docker or podman has no such image;
+    /// [`Error::InvalidInput`] if it has several images or platforms and none, or another one, is named,
+    /// or if it is not clear what is meant; [`Error::Failed`] if it is damaged or not what it should be,
+    /// if docker or podman is missing or fails, or if there is no room to keep it.
+    pub async fn open_for(source: &ImageSource, platforms: &PlatformChoice) -> Result<Self> {
+        source::open(source, platforms).await
     }
 
-    /// What the image as a whole is called: the digest of its index, or of its only manifest.
-    pub fn digest(&self) -> &Digest {
-        &self.root.digest
+    pub(super) fn whole(
+        manifests: Vec<Manifest>,
+        root: Manifest,
+        referrers: Vec<Manifest>,
+        blobs: Vec<LocalBlob>,
+    ) -> Self {
+        Self(Form::Whole { manifests, root, referrers, blobs })
     }
 
-    /// The manifest or index that stands for the whole.
-    pub fn root(&self) -> &Manifest {
-        &self.root
+    pub(super) fn in_parts(config: Descriptor, config_blob: LocalBlob, layers: Vec<Layer>) -> Self {
+        Self(Form::InParts { config, config_blob, layers })
+    }
+
+    /// The manifest or index that stands for the whole, where it is written already.
+    pub fn root(&self) -> Option<&Manifest> {
+        match &self.0 {
+            Form::Whole { root, .. } => Some(root),
+            Form::InParts { .. } => None,
+        }
     }
 
     /// The manifests and indexes below the root, each after those that it names.
     pub fn children(&self) -> &[Manifest] {
-        &self.manifests
+        match &self.0 {
+            Form::Whole { manifests, .. } => manifests,
+            Form::InParts { .. } => &[],
+        }
     }
 
-    /// Configurations and layers, each once.
-    pub fn blobs(&self) -> &[LocalBlob] {
-        &self.blobs
+    /// The manifests of the source that say of themselves that they belong to one of these, such as
+    /// signatures, each after the one that it names.
+    pub fn referrers(&self) -> &[Manifest] {
+        match &self.0 {
+            Form::Whole { referrers, .. } => referrers,
+            Form::InParts { .. } => &[],
+        }
+    }
+
+    /// Configurations and layers, of referrers too, each once.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let parts: Vec<Part<'_>> = match &self.0 {
+            Form::Whole { blobs, .. } => blobs.iter().map(Part::Blob).collect(),
+            Form::InParts { config_blob, layers, .. } => {
+                let layers = layers.iter().map(|layer| match layer {
+                    Layer::Ready(_, blob) => Part::Blob(blob),
+                    Layer::Tar(tar) => Part::Tar(tar),
+                });
+                std::iter::once(Part::Blob(config_blob)).chain(layers).collect()
+            }
+        };
+        let mut seen = HashSet::new();
+        parts.into_iter().filter(|part| seen.insert(part.local().digest())).collect()
+    }
+
+    /// The root, with `compressed` telling what each tar layer became; `None` if it lacks one.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the manifest cannot be written.
+    pub fn root_with<'a>(
+        &self,
+        compressed: impl Fn(&Digest) -> Option<&'a Descriptor>,
+    ) -> Result<Option<Manifest>> {
+        let (config, layers) = match &self.0 {
+            Form::Whole { root, .. } => return Ok(Some(root.clone())),
+            Form::InParts { config, layers, .. } => (config, layers),
+        };
+        let layers = layers.iter().map(|layer| match layer {
+            Layer::Ready(descriptor, _) => Some(descriptor.clone()),
+            Layer::Tar(tar) => compressed(tar.digest()).cloned(),
+        });
+        match layers.collect::<Option<Vec<_>>>() {
+            Some(layers) => ImageManifest::new(config.clone(), layers).to_manifest().map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl<'a> Part<'a> {
+    /// Where it is on this machine.
+    pub fn local(self) -> &'a LocalBlob {
+        match self {
+            Self::Blob(blob) | Self::Tar(blob) => blob,
+        }
     }
 }
 
@@ -67,24 +170,33 @@ impl LocalImage {
 pub struct LocalBlob {
     digest: Digest,
     size: u64,
-    file: PathBuf,
-    offset: u64,
-    member: Option<String>,
+    place: Place,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    File(PathBuf),
+    /// In an archive, from `offset` on.
+    Member {
+        archive: OpenFile,
+        offset: u64,
+        name: String,
+    },
 }
 
 impl LocalBlob {
     pub(super) fn file(digest: Digest, size: u64, file: PathBuf) -> Self {
-        Self { digest, size, file, offset: 0, member: None }
+        Self { digest, size, place: Place::File(file) }
     }
 
     pub(super) fn member(
         digest: Digest,
         size: u64,
-        archive: &Path,
+        archive: &OpenFile,
         offset: u64,
-        member: String,
+        name: String,
     ) -> Self {
-        Self { digest, size, file: archive.to_owned(), offset, member: Some(member) }
+        Self { digest, size, place: Place::Member { archive: archive.clone(), offset, name } }
     }
 
     /// What it is called.
@@ -99,24 +211,66 @@ impl LocalBlob {
 
     /// The file that it is in, with its name there if that is an archive.
     pub fn place(&self) -> String {
-        match &self.member {
-            Some(member) => format!("{member} in {}", self.file.display()),
-            None => self.file.display().to_string(),
+        match &self.place {
+            Place::File(path) => path.display().to_string(),
+            Place::Member { archive, name, .. } => format!("{name} in {}", archive.name()),
         }
     }
 
-    /// Its content, from the first byte. More may follow behind its [`size`](Self::size).
+    /// Its content from byte `from` on, in pieces that a thread reads ahead.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be read.
-    pub async fn content(&self) -> Result<impl AsyncRead + Send + 'static> {
-        let (path, offset) = (self.file.clone(), self.offset);
-        let opening = tokio::task::spawn_blocking(move || {
-            let (mut file, _) = regular_file::open(&path)?;
-            file.seek(SeekFrom::Start(offset))
-                .map_err(|error| regular_file::unreadable(&path, error))?;
-            Ok(tokio::fs::File::from_std(file))
-        });
-        opening.await.map_err(|error| Error::failed("opening a blob", error))?
+    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be read; the stream fails
+    /// if the file ends too early.
+    pub async fn pieces(
+        &self,
+        from: u64,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
+        self.range(from..self.size).await
+    }
+
+    /// Some of its content in pieces, as [`pieces`](Self::pieces) gives them.
+    pub(super) async fn range(
+        &self,
+        range: Range<u64>,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
+        self.read(range, PIECE_LEN, |_| {}).await
+    }
+
+    /// The whole content in blocks of one length, at each of which the thread that reads has a `look`.
+    ///
+    /// An empty blob has one empty block. Errors are those of [`pieces`](Self::pieces).
+    pub(super) async fn blocks(
+        &self,
+        length: usize,
+        look: impl FnMut(&[u8]) + Send + 'static,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
+        let empty = (self.size == 0).then(|| Ok(Bytes::new()));
+        Ok(stream::iter(empty).chain(self.read(0..self.size, length, look).await?))
+    }
+
+    async fn read(
+        &self,
+        range: Range<u64>,
+        length: usize,
+        look: impl FnMut(&[u8]) + Send + 'static,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
+        let (file, offset) = self.open().await?;
+        let size = range.end.saturating_sub(range.start);
+        Ok(read_ahead(file, offset + range.start, size, length, look))
+    }
+
+    /// The file that it is in, and where it starts there.
+    async fn open(&self) -> Result<(Cursor, u64)> {
+        match &self.place {
+            Place::File(path) => {
+                let path = path.clone();
+                let opening = tokio::task::spawn_blocking(move || regular_file::open(&path));
+                let opened =
+                    opening.await.map_err(|error| Error::failed("opening a blob", error))?;
+                Ok((opened?.0.into(), 0))
+            }
+            Place::Member { archive, offset, .. } => Ok((archive.at(0), *offset)),
+        }
     }
 }

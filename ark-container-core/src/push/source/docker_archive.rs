@@ -3,20 +3,21 @@
 //! Source: <https://github.com/moby/docker-image-spec/blob/v1.3.1/v1.2.md#combined-image-json--filesystem-changeset-format>
 
 use std::io::Read;
-use std::path::Path;
 
 use serde::Deserialize;
 
 use super::archive::{Archive, Region};
-use super::{choose, damaged, oci_layout};
+use super::oci::{self, Layout};
+use super::{choose, damaged, elsewhere};
 use crate::digester::Digester;
-use crate::distribution::{ImageManifest, Manifest};
+use crate::distribution::Manifest;
 use crate::error::{Error, Result};
-use crate::model::{Algorithm, Digest};
+use crate::model::{Algorithm, Digest, Platform};
 use crate::model::{Descriptor, media_type};
-use crate::push::{LocalBlob, LocalImage, regular_file};
+use crate::push::{Layer, LocalBlob, LocalImage, PlatformChoice};
 
-const LISTING: &str = "manifest.json";
+/// The file that makes an archive one of docker's.
+pub(super) const LISTING: &str = "manifest.json";
 /// Also for the listing, and for the configuration, which the daemon limits in no other way.
 const MAX_JSON_LEN: usize = Manifest::MAX_LEN;
 const PIECE_LEN: usize = 256 * 1024;
@@ -34,6 +35,12 @@ struct Listed {
 
 #[derive(Deserialize)]
 struct Config {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
     rootfs: RootFs,
 }
 
@@ -43,42 +50,59 @@ struct RootFs {
     diff_ids: Option<Vec<Digest>>,
 }
 
-/// The image of the archive at `path` that `reference` names, or its only one.
-pub(super) fn open(path: &Path, reference: Option<&str>) -> Result<LocalImage> {
-    let archive = Archive::open(path)?;
+/// The image of an archive that `reference` names, or its only one.
+///
+/// Since docker 25, there is an OCI layout in it as well. Where docker keeps its images as they came
+/// from a registry, that has their own manifests, and is taken; else it was made up to be saved, with
+/// layers that are not compressed.
+///
+/// Source: <https://docs.docker.com/engine/release-notes/25.0/>
+pub(super) fn open(
+    archive: &Archive,
+    reference: Option<&str>,
+    choice: &PlatformChoice,
+) -> Result<LocalImage> {
     if !archive.has(LISTING) {
-        let hint = match archive.has(oci_layout::MARKER) {
-            true => "it is an OCI archive: unpack it and name the folder, as oci:DIR",
+        let hint = match archive.has(oci::MARKER) {
+            true => "it is an OCI archive: name it as oci-archive:FILE",
             false => "it is no docker archive, for it has no manifest.json",
         };
-        return Err(damaged(path, hint));
+        return Err(damaged(archive.file().name(), hint));
     }
-    let listing: Vec<Listed> = parse(&archive, LISTING, &archive.read(LISTING, MAX_JSON_LEN)?)?;
-    let listed = pick(path, listing, reference)?;
+    if !archive.has(oci::MARKER) {
+        return listed(archive, reference, choice);
+    }
+    match oci::open_compressed(Layout::Archive(archive), reference, choice)? {
+        Some(image) => Ok(image),
+        None => listed(archive, reference, choice),
+    }
+}
+
+/// The image as the listing has it.
+fn listed(
+    archive: &Archive,
+    reference: Option<&str>,
+    choice: &PlatformChoice,
+) -> Result<LocalImage> {
+    let listing: Vec<Listed> = parse(archive, LISTING, &archive.read(LISTING, MAX_JSON_LEN)?)?;
+    let listed = pick(archive.file().name(), listing, reference)?;
     let content = archive.read(&listed.config, MAX_JSON_LEN)?;
-    let config: Config = parse(&archive, &listed.config, &content)?;
+    let config: Config = parse(archive, &listed.config, &content)?;
+    config.check(archive, choice)?;
     let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
     let names = listed.layers.unwrap_or_default();
     if diff_ids.len() != names.len() {
         let (promised, found) = (diff_ids.len(), names.len());
         let problem = format!("its configuration has {promised} layers, its listing {found}");
-        return Err(damaged(path, problem));
+        return Err(damaged(archive.file().name(), problem));
     }
     let digest = Digester::digest(Algorithm::Sha256, &content);
-    let (config, config_blob) = part(&archive, &listed.config, media_type::OCI_CONFIG, digest)?;
-    let layers: Vec<_> = names
-        .iter()
-        .zip(diff_ids)
-        .map(|(name, diff_id)| layer(&archive, name, diff_id))
-        .collect::<Result<_>>()?;
-    let (layers, layer_blobs): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
-    // The manifest that such an archive lacks.
-    let root = ImageManifest::new(config, layers).to_manifest()?;
-    let blobs = std::iter::once(config_blob).chain(layer_blobs);
-    Ok(LocalImage::new(Vec::new(), root, blobs.collect()))
+    let (config, config_blob) = part(archive, &listed.config, media_type::OCI_CONFIG, digest)?;
+    let layers = names.iter().zip(diff_ids).map(|(name, diff_id)| layer(archive, name, diff_id));
+    Ok(LocalImage::in_parts(config, config_blob, layers.collect::<Result<_>>()?))
 }
 
-fn pick(path: &Path, mut images: Vec<Listed>, reference: Option<&str>) -> Result<Listed> {
+fn pick(path: &str, mut images: Vec<Listed>, reference: Option<&str>) -> Result<Listed> {
     let tags = |image: &Listed| image.repo_tags.clone().unwrap_or_default();
     let choices: Vec<String> = images.iter().flat_map(tags).collect();
     if let Some(reference) = reference {
@@ -99,8 +123,24 @@ fn pick(path: &Path, mut images: Vec<Listed>, reference: Option<&str>) -> Result
     }
 }
 
+impl Config {
+    /// Refuses an image for another platform than the one that is asked for.
+    fn check(&self, archive: &Archive, choice: &PlatformChoice) -> Result<()> {
+        let PlatformChoice::One(wanted) = choice else { return Ok(()) };
+        let found = Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+        };
+        match wanted.admits(&found) {
+            true => Ok(()),
+            false => Err(elsewhere(archive.file().name(), wanted, [&found])),
+        }
+    }
+}
+
 /// A name as docker shows it: without the registry that it assumes, with the tag that it assumes.
-fn familiar(name: &str) -> String {
+pub(super) fn familiar(name: &str) -> String {
     let short = name.strip_prefix("docker.io/").unwrap_or(name);
     let short = short.strip_prefix("library/").unwrap_or(short);
     let last = short.rsplit('/').next().unwrap_or(short);
@@ -109,33 +149,39 @@ fn familiar(name: &str) -> String {
 
 fn parse<T: for<'de> Deserialize<'de>>(archive: &Archive, name: &str, json: &[u8]) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| {
-        Error::failed(format!("{name} in {} makes no sense", archive.path().display()), error)
+        Error::failed(format!("{name} in {} makes no sense", archive.file().name()), error)
     })
 }
 
-/// A layer. Where it is a plain tar, it is called by its diff ID, and the registry verifies that.
-fn layer(archive: &Archive, name: &str, diff_id: Digest) -> Result<(Descriptor, LocalBlob)> {
+/// A layer: a plain tar, or one that was compressed by whoever wrote the archive.
+fn layer(archive: &Archive, name: &str, diff_id: Digest) -> Result<Layer> {
     let region = archive.find(name)?;
     let mut magic = Vec::new();
     archive
-        .reader(Region { size: region.size.min(4), ..region })?
+        .reader(Region { size: region.size.min(4), ..region })
         .read_to_end(&mut magic)
-        .map_err(|error| regular_file::unreadable(archive.path(), error))?;
+        .map_err(|error| archive.unreadable(error))?;
     match magic.as_slice() {
         [0x1f, 0x8b, ..] => {
             let digest = hash(archive, region)?;
-            part(archive, name, media_type::OCI_LAYER_GZIP, digest)
+            let (descriptor, blob) = part(archive, name, media_type::OCI_LAYER_GZIP, digest)?;
+            Ok(Layer::Ready(descriptor, blob))
         }
         [0x28, 0xb5, 0x2f, 0xfd] => {
             let digest = hash(archive, region)?;
-            part(archive, name, media_type::OCI_LAYER_ZSTD, digest)
+            let (descriptor, blob) = part(archive, name, media_type::OCI_LAYER_ZSTD, digest)?;
+            Ok(Layer::Ready(descriptor, blob))
         }
-        _ => part(archive, name, media_type::OCI_LAYER, diff_id),
+        _ => {
+            let Region { offset, size } = region;
+            let file = archive.file();
+            Ok(Layer::Tar(LocalBlob::member(diff_id, size, file, offset, name.to_owned())))
+        }
     }
 }
 
 fn hash(archive: &Archive, region: Region) -> Result<Digest> {
-    let mut reader = archive.reader(region)?;
+    let mut reader = archive.reader(region);
     let mut digester = Digester::new(Algorithm::Sha256);
     let mut piece = vec![0; PIECE_LEN];
     loop {
@@ -143,7 +189,7 @@ fn hash(archive: &Archive, region: Region) -> Result<Digest> {
             Ok(0) => return Ok(digester.finish()),
             Ok(read) => digester.update(&piece[..read]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(regular_file::unreadable(archive.path(), error)),
+            Err(error) => return Err(archive.unreadable(error)),
         }
     }
 }
@@ -156,6 +202,6 @@ fn part(
 ) -> Result<(Descriptor, LocalBlob)> {
     let Region { offset, size } = archive.find(name)?;
     let descriptor = Descriptor::new(media_type, digest.clone(), size);
-    let blob = LocalBlob::member(digest, size, archive.path(), offset, name.to_owned());
+    let blob = LocalBlob::member(digest, size, archive.file(), offset, name.to_owned());
     Ok((descriptor, blob))
 }

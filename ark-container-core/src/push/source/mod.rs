@@ -2,26 +2,43 @@
 
 mod archive;
 mod docker_archive;
-mod oci_layout;
+mod engine;
+mod oci;
+mod parse;
+mod spool;
 #[cfg(test)]
 #[cfg(feature = "testing")]
 mod tests;
+mod unprefixed;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use super::LocalImage;
+use self::archive::Archive;
+use self::engine::Engine;
+use self::oci::Layout;
+use super::{LocalImage, PlatformChoice, platforms};
 use crate::error::{Error, ResourceKind, Result};
-
-const OCI_LAYOUT: &str = "oci";
-const DOCKER_ARCHIVE: &str = "docker-archive";
+use crate::model::Platform;
+use crate::push::open_file::OpenFile;
 
 /// Where on this machine an image comes from, and which image of it where it has several.
 ///
-/// Written as skopeo does: `oci:DIR[:REF]` or `docker-archive:FILE[:REF]`. Since paths and references
-/// may have colons too, the longest path that exists is taken for the path. Without a prefix the kind
-/// is told from what is there.
+/// Written as skopeo does:
+///
+/// | source | image |
+/// |---|---|
+/// | `docker-daemon:REF` | of the docker daemon that the `docker` command reaches, by name or ID |
+/// | `podman:REF` | of podman, by name or ID |
+/// | `docker-archive:FILE[:REF]` | in an archive of `docker save` or `podman save` |
+/// | `oci:DIR[:REF]` | in a folder in the OCI image layout |
+/// | `oci-archive:FILE[:REF]` | in an archive of such a folder |
+/// | `-[:REF]` | in an archive of either kind on standard input |
+///
+/// Archives may be compressed with gzip or zstd. Since paths and references may have colons too, the
+/// longest path that exists is taken for the path. Without a prefix the source is told from what is
+/// there: a folder, an archive of either kind, an image of docker or podman. If several are, that is
+/// an error.
 ///
 /// ```
 /// use ark_container_core::push::ImageSource;
@@ -29,19 +46,26 @@ const DOCKER_ARCHIVE: &str = "docker-archive";
 /// let source: ImageSource = "docker-archive:build/image.tar:team/tool:v1".parse()?;
 /// let same = ImageSource::docker_archive("build/image.tar").with_reference("team/tool:v1");
 /// assert_eq!(source, same);
+/// assert_eq!("podman:tool".parse::<ImageSource>()?, ImageSource::podman("tool"));
 /// # Ok::<(), ark_container_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageSource {
     kind: Kind,
-    path: PathBuf,
     reference: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Kind {
-    OciLayout,
-    DockerArchive,
+    OciLayout(PathBuf),
+    OciArchive(PathBuf),
+    DockerArchive(PathBuf),
+    /// Of the two, what it turns out to be.
+    Archive(PathBuf),
+    StandardInput,
+    Engine(Engine),
+    /// What may be a path or the name of an image, or both.
+    Unprefixed(String),
 }
 
 impl ImageSource {
@@ -49,12 +73,34 @@ impl ImageSource {
     ///
     /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
     pub fn oci_layout(path: impl Into<PathBuf>) -> Self {
-        Self { kind: Kind::OciLayout, path: path.into(), reference: None }
+        Kind::OciLayout(path.into()).into()
+    }
+
+    /// An archive of a folder in the OCI image layout, with its only image.
+    pub fn oci_archive(path: impl Into<PathBuf>) -> Self {
+        Kind::OciArchive(path.into()).into()
     }
 
     /// An archive as `docker save` and `podman save` write it, with its only image.
     pub fn docker_archive(path: impl Into<PathBuf>) -> Self {
-        Self { kind: Kind::DockerArchive, path: path.into(), reference: None }
+        Kind::DockerArchive(path.into()).into()
+    }
+
+    /// An image of the docker daemon, by name or ID.
+    ///
+    /// The `docker` command is asked for it, so that `DOCKER_HOST` and contexts count as they do there.
+    pub fn docker_daemon(reference: impl Into<String>) -> Self {
+        Self::from(Kind::Engine(Engine::Docker)).with_reference(reference)
+    }
+
+    /// An image of podman, by name or ID. The `podman` command is asked for it.
+    pub fn podman(reference: impl Into<String>) -> Self {
+        Self::from(Kind::Engine(Engine::Podman)).with_reference(reference)
+    }
+
+    /// An archive on standard input, with its only image. It can be read once.
+    pub fn standard_input() -> Self {
+        Kind::StandardInput.into()
     }
 
     /// This source with the image named: in a layout by its `org.opencontainers.image.ref.name`, in a
@@ -63,9 +109,15 @@ impl ImageSource {
         Self { reference: Some(reference.into()), ..self }
     }
 
-    /// The folder or file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The folder or file, where it is known to be one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::OciLayout(path)
+            | Kind::OciArchive(path)
+            | Kind::DockerArchive(path)
+            | Kind::Archive(path) => Some(path),
+            Kind::StandardInput | Kind::Engine(_) | Kind::Unprefixed(_) => None,
+        }
     }
 
     /// The name of the image in it, where one was given.
@@ -74,91 +126,142 @@ impl ImageSource {
     }
 }
 
-/// Looks at the file system to tell path and reference apart.
-impl FromStr for ImageSource {
-    type Err = Error;
-
-    fn from_str(input: &str) -> Result<Self> {
-        let (kind, rest) = match input.split_once(':') {
-            Some((OCI_LAYOUT, rest)) => (Some(Kind::OciLayout), rest),
-            Some((DOCKER_ARCHIVE, rest)) => (Some(Kind::DockerArchive), rest),
-            _ => (None, input),
-        };
-        let (path, reference) = split_reference(rest);
-        let kind = match kind {
-            Some(_) if path.as_os_str().is_empty() => {
-                return Err(Error::invalid(format!("image source {input:?} names no path")));
-            }
-            Some(kind) => kind,
-            None if path.join(oci_layout::MARKER).is_file() => Kind::OciLayout,
-            None if path.is_file() => Kind::DockerArchive,
-            None => {
-                return Err(Error::invalid(format!(
-                    "{input:?} is no image source: there is neither an OCI layout nor an archive; \
-                     write oci:DIR[:REF] or docker-archive:FILE[:REF]"
-                )));
-            }
-        };
-        Ok(Self { kind, path, reference: reference.map(str::to_owned) })
+impl From<Kind> for ImageSource {
+    fn from(kind: Kind) -> Self {
+        Self { kind, reference: None }
     }
 }
 
-/// The longest path that exists and what follows; else all up to the first colon is the path.
-fn split_reference(text: &str) -> (PathBuf, Option<&str>) {
-    let whole = PathBuf::from(text);
-    if whole.exists() {
-        return (whole, None);
-    }
-    let colons: Vec<usize> = text.match_indices(':').map(|(offset, _)| offset).collect();
-    let existing = colons.iter().rev().find(|offset| Path::new(&text[..**offset]).exists());
-    match existing.or(colons.first()) {
-        Some(offset) => {
-            let reference = Some(&text[offset + 1..]).filter(|reference| !reference.is_empty());
-            (text[..*offset].into(), reference)
+/// What was looked for in a file that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Docker,
+    Oci,
+    Either,
+}
+
+/// Looks through a source.
+pub(super) async fn open(source: &ImageSource, choice: &PlatformChoice) -> Result<LocalImage> {
+    let found;
+    let source = match &source.kind {
+        Kind::Unprefixed(text) => {
+            found = unprefixed::find(text).await?;
+            &found
         }
-        None => (whole, None),
-    }
-}
-
-impl fmt::Display for ImageSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = match self.kind {
-            Kind::OciLayout => OCI_LAYOUT,
-            Kind::DockerArchive => DOCKER_ARCHIVE,
-        };
-        write!(f, "{prefix}:{}", self.path.display())?;
-        match &self.reference {
-            Some(reference) => write!(f, ":{reference}"),
-            None => Ok(()),
+        _ => source,
+    };
+    let reference = source.reference().map(str::to_owned);
+    match &source.kind {
+        Kind::OciLayout(path) => open_layout(canonical(path)?, reference, choice.clone()).await,
+        Kind::OciArchive(path) => open_path(path, Format::Oci, reference, choice).await,
+        Kind::DockerArchive(path) => open_path(path, Format::Docker, reference, choice).await,
+        Kind::Archive(path) => open_path(path, Format::Either, reference, choice).await,
+        Kind::StandardInput => {
+            let file = spool::standard_input().await?;
+            open_archive(file, Format::Either, reference, choice.clone()).await
         }
+        Kind::Engine(engine) => {
+            let file = engine.save(source.reference().unwrap_or_default()).await?;
+            // It was saved by its ID, so it is the only one there.
+            open_archive(file, Format::Docker, None, choice.clone()).await
+        }
+        Kind::Unprefixed(text) => Err(parse::no_source(text)),
     }
 }
 
-/// Looks through a source. This reads files, so it blocks.
-pub(super) fn open(source: &ImageSource) -> Result<LocalImage> {
-    // The path is the user's own word, so links are followed to it; in it they are not.
-    let path = std::fs::canonicalize(&source.path)
-        .map_err(|_| Error::not_found(ResourceKind::File, source.path.display()))?;
-    match source.kind {
-        Kind::OciLayout => oci_layout::open(&path, source.reference()),
-        Kind::DockerArchive => docker_archive::open(&path, source.reference()),
-    }
+async fn open_path(
+    path: &Path,
+    format: Format,
+    reference: Option<String>,
+    choice: &PlatformChoice,
+) -> Result<LocalImage> {
+    let path = canonical(path)?;
+    let file = in_background(move || OpenFile::open(&path)).await?;
+    open_archive(spool::unpacked(file).await?, format, reference, choice.clone()).await
+}
+
+async fn open_layout(
+    path: PathBuf,
+    reference: Option<String>,
+    choice: PlatformChoice,
+) -> Result<LocalImage> {
+    in_background(move || oci::open(Layout::Folder(&path), reference.as_deref(), &choice)).await
+}
+
+async fn open_archive(
+    file: OpenFile,
+    format: Format,
+    reference: Option<String>,
+    choice: PlatformChoice,
+) -> Result<LocalImage> {
+    in_background(move || {
+        let archive = Archive::read_from(file)?;
+        let is_oci = !archive.has(docker_archive::LISTING) && archive.has(oci::MARKER);
+        if format == Format::Oci || (format == Format::Either && is_oci) {
+            oci::open(Layout::Archive(&archive), reference.as_deref(), &choice)
+        } else {
+            docker_archive::open(&archive, reference.as_deref(), &choice)
+        }
+    })
+    .await
+}
+
+/// The path without links: it is the user's own word, so they are followed to it; in it they are not.
+fn canonical(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path).map_err(|_| Error::not_found(ResourceKind::File, path.display()))
+}
+
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let work = tokio::task::spawn_blocking(work);
+    work.await.map_err(|error| Error::failed("looking through the image", error))?
 }
 
 /// The error where a source has several images and it is not clear which one is meant.
-fn choose(path: &Path, reference: Option<&str>, choices: &[String]) -> Error {
+fn choose<S: AsRef<str>>(
+    source: impl fmt::Display,
+    reference: Option<&str>,
+    choices: &[S],
+) -> Error {
     let problem = match reference {
         Some(reference) => format!("has no image {reference}"),
         None => "has several images".to_owned(),
     };
-    let choices = match choices {
+    let choices: Vec<&str> = choices.iter().map(AsRef::as_ref).collect();
+    let choices = match choices.as_slice() {
         [] => "it has none with a name".to_owned(),
         choices => format!("name one of: {}", choices.join(", ")),
     };
-    Error::invalid(format!("{} {problem}; {choices}", path.display()))
+    Error::invalid(format!("{source} {problem}; {choices}"))
+}
+
+/// The error of an image for several platforms of which none is chosen.
+fn several<'a>(
+    source: impl fmt::Display,
+    platforms: impl IntoIterator<Item = &'a Platform>,
+) -> Error {
+    let platforms = platforms::listed(platforms);
+    Error::invalid(format!(
+        "{source} has an image for several platforms; choose one (--platform) or all \
+         (--all-platforms) of: {platforms}"
+    ))
+}
+
+/// The error of an image that is not for the platform that is asked for.
+fn elsewhere<'a>(
+    source: impl fmt::Display,
+    wanted: &Platform,
+    found: impl IntoIterator<Item = &'a Platform>,
+) -> Error {
+    let found = match platforms::listed(found) {
+        found if found.is_empty() => "it does not say what it runs on".to_owned(),
+        found => format!("it has: {found}"),
+    };
+    Error::invalid(format!("{source} has no image for {wanted}; {found}"))
 }
 
 /// The error of a source that is not what it should be.
-fn damaged(path: &Path, problem: impl fmt::Display) -> Error {
-    Error::Failed { message: format!("{}: {problem}", path.display()), source: None }
+fn damaged(source: impl fmt::Display, problem: impl fmt::Display) -> Error {
+    Error::Failed { message: format!("{source}: {problem}"), source: None }
 }

@@ -1,0 +1,153 @@
+//! Reading ahead: a file in pieces, read by a thread of its own while the last piece is on its way.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::mpsc::{Sender, channel};
+
+use futures_util::Stream;
+use futures_util::stream;
+use tokio::sync::mpsc;
+use tokio_util::bytes::Bytes;
+
+/// Large enough that switching threads does not count, small enough to stay in the processor's cache,
+/// and for four of them for each of 16 blobs to be little.
+pub(super) const PIECE_LEN: usize = 128 * 1024;
+/// How many pieces wait at most, beside the one that is being sent and the one that is being read.
+const AHEAD: usize = 2;
+
+/// The bytes of `file` from `offset` on, `size` of them, in pieces of `length`, the last one shorter.
+///
+/// The thread that reads has a `look` at each. It ends with an error if the file does. The thread ends when nobody takes the pieces any more.
+pub(super) fn read_ahead(
+    file: impl Read + Seek + Send + 'static,
+    offset: u64,
+    size: u64,
+    length: usize,
+    mut look: impl FnMut(&[u8]) + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    // What it returns is sent: nothing has to wait for it.
+    drop(tokio::task::spawn_blocking(move || {
+        let read = read_into(file, offset, size, length, |piece| {
+            look(&piece);
+            sender.blocking_send(Ok(piece)).is_ok()
+        });
+        if let Err(error) = read {
+            // Nobody is left to be told where this fails.
+            let _ = sender.blocking_send(Err(error));
+        }
+    }));
+    stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    })
+}
+
+/// Reads until all is read or `take` wants no more.
+fn read_into(
+    mut file: impl Read + Seek,
+    offset: u64,
+    size: u64,
+    length: usize,
+    mut take: impl FnMut(Bytes) -> bool,
+) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
+    let (give_back, given_back) = channel();
+    let mut remaining = size;
+    while remaining > 0 {
+        let length = usize::try_from(remaining).unwrap_or(length).min(length);
+        let mut piece: Vec<u8> = given_back.try_recv().unwrap_or_default();
+        piece.resize(length, 0);
+        let read = fill(&mut file, &mut piece)?;
+        if read < length {
+            let problem = format!("it ends {} bytes too early", remaining - read as u64);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
+        }
+        remaining -= length as u64;
+        let lent = Lent { buffer: piece, give_back: give_back.clone() };
+        if !take(Bytes::from_owner(lent)) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Reads until the buffer is full or the file ends, in as few calls as the file allows.
+fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// A buffer that goes back to the reader when nobody has the piece any more: new memory for each would
+/// cost as much as the reading.
+struct Lent {
+    buffer: Vec<u8>,
+    give_back: Sender<Vec<u8>>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // The reader is gone when all has been read.
+        let _ = self.give_back.send(std::mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::io::Write;
+
+    use futures_util::{StreamExt, TryStreamExt};
+
+    use super::*;
+
+    fn read(content: &[u8], offset: u64, size: u64) -> impl Stream<Item = io::Result<Bytes>> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        read_ahead(file, offset, size, PIECE_LEN, |_| {})
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_file_comes_in_order() {
+        let content: Vec<u8> =
+            (0..u32::try_from(PIECE_LEN).unwrap()).flat_map(u32::to_le_bytes).collect();
+        let (offset, size) = (7, content.len() - 9);
+        let pieces = read(&content, offset, size as u64);
+        let pieces: Vec<Bytes> = pieces.try_collect().await.unwrap();
+        assert!(pieces.len() > 3);
+        assert!(pieces.concat() == content[7..content.len() - 2]);
+    }
+
+    #[tokio::test]
+    async fn buffers_are_used_again() {
+        let content = vec![7; 40 * PIECE_LEN];
+        let pieces = read(&content, 0, content.len() as u64);
+        let places = pieces.map(|piece| piece.unwrap().as_ptr().addr());
+        let places: HashSet<usize> = places.collect().await;
+        assert!(places.len() <= AHEAD + 3, "{places:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_too_early_is_an_error() {
+        let pieces: Vec<_> = read(b"abc", 1, 4).collect().await;
+        let [Err(error)] = pieces.as_slice() else { panic!("{pieces:?}") };
+        assert_eq!(error.to_string(), "it ends 2 bytes too early");
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_of_nothing() {
+        assert_eq!(read(b"", 0, 0).count().await, 0);
+    }
+}

@@ -1,0 +1,249 @@
+//! Sending an image: what the repository lacks, in the order that keeps its tags whole.
+
+mod attempts;
+mod blob;
+mod limit;
+mod mount;
+mod parts;
+mod plan;
+mod queue;
+mod tar;
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use self::plan::Plan;
+use super::compress::Compressor;
+use super::memory::Memory;
+use super::resume::Unfinished;
+use super::{BlobState, Event, LocalBlob, LocalImage, Part, Progress, Pushed};
+use crate::distribution::{Client, Manifest};
+use crate::error::{Error, Result};
+use crate::model::{Descriptor, Digest, ImageUrl, Reference, Tag, media_type};
+
+pub(super) use self::mount::Neighbours;
+
+/// How many manifests of an index are put at once.
+const MANIFESTS_AT_ONCE: usize = 4;
+
+/// A push, once it is known to where.
+pub(super) struct Sender<'a> {
+    pub(super) client: &'a Client,
+    pub(super) tag: Option<&'a Tag>,
+    /// How many large blobs are sent at once; `None` for as many as the link likes.
+    pub(super) concurrency: Option<usize>,
+    pub(super) compressor: Compressor,
+    pub(super) memory: Option<&'a Memory>,
+    /// Where uploads that broke off can go on, if that is kept.
+    pub(super) unfinished: Option<&'a Unfinished>,
+    pub(super) neighbours: Neighbours<'a>,
+    pub(super) progress: &'a dyn Progress,
+}
+
+/// What became of a part of the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outcome {
+    /// What the manifest says of it.
+    descriptor: Descriptor,
+    state: BlobState,
+    /// The bytes that were sent for it.
+    bytes: u64,
+    /// The bytes that an earlier push had sent.
+    resumed: u64,
+    /// The bytes that compressing it spared.
+    saved: u64,
+}
+
+impl Outcome {
+    /// Of a part that need not be sent.
+    fn unsent(descriptor: Descriptor, state: BlobState) -> Self {
+        Self { descriptor, state, bytes: 0, resumed: 0, saved: 0 }
+    }
+
+    /// Of a part that was sent, but for what an earlier push had sent of it.
+    fn sent(descriptor: Descriptor, resumed: u64, saved: u64) -> Self {
+        let bytes = descriptor.size - resumed;
+        Self { descriptor, state: BlobState::Sent, bytes, resumed, saved }
+    }
+}
+
+impl Sender<'_> {
+    /// Sends what the repository lacks.
+    pub(super) async fn send(&self, image: &LocalImage) -> Result<Pushed> {
+        let (started, retried) = (Instant::now(), self.client.retry().retries());
+        let parts = image.parts();
+        for part in &parts {
+            let blob = part.local();
+            let is_tar = matches!(part, Part::Tar(_));
+            self.tell(Event::Found { blob: blob.digest(), size: blob.size(), is_tar });
+        }
+        let known = self.known(&parts).await;
+        let tars: HashMap<&Digest, &Descriptor> = parts
+            .iter()
+            .zip(&known)
+            .filter(|(part, _)| matches!(part, Part::Tar(_)))
+            .filter_map(|(part, known)| Some((part.local().digest(), known.as_ref()?)))
+            .collect();
+        let root = image.root_with(|diff_id| tars.get(diff_id).copied())?;
+        let asked: Vec<&Digest> = known.iter().flatten().map(|known| &known.digest).collect();
+        let (outcomes, root) =
+            match plan::plan(self.client, root.as_ref(), image.referrers(), self.tag, &asked)
+                .await?
+            {
+                Plan::Send(there) => {
+                    let mut there = there.into_iter();
+                    let there: Vec<bool> = known
+                        .iter()
+                        .map(|known| known.is_some() && there.next() == Some(true))
+                        .collect();
+                    let outcomes = self.send_parts(&parts, &known, &there).await?;
+                    let root = self.put_manifests(image, &parts, &outcomes).await?;
+                    (outcomes, root)
+                }
+                plan => {
+                    let root = root.ok_or_else(unwritten)?;
+                    if let (Plan::Tag, Some(tag)) = (plan, self.tag) {
+                        self.put(&tag.clone().into(), &root).await?;
+                    }
+                    (self.all_there(&parts, known), root)
+                }
+            };
+        self.remember(&outcomes).await;
+        let pushed = Pushed::new(
+            self.client.repository().image(root.digest),
+            self.tag.cloned(),
+            &outcomes,
+            self.client.retry().retries() - retried,
+            started.elapsed(),
+        );
+        tracing::info!(image = %pushed.image, sent = pushed.bytes_sent, "pushed");
+        Ok(pushed)
+    }
+
+    /// What the manifest will say of each part, as far as that is known before it is sent.
+    async fn known(&self, parts: &[Part<'_>]) -> Vec<Option<Descriptor>> {
+        let tars = parts.iter().filter(|part| matches!(part, Part::Tar(_)));
+        let diff_ids: Vec<Digest> = tars.map(|tar| tar.local().digest().clone()).collect();
+        let compressed = match self.memory {
+            Some(memory) if !diff_ids.is_empty() => {
+                memory.compressed(self.compressor.compression(), diff_ids).await
+            }
+            _ => Vec::new(),
+        };
+        let mut compressed = compressed.into_iter();
+        let known = parts.iter().map(|part| match part {
+            Part::Tar(_) => compressed.next().flatten(),
+            Part::Blob(blob) => Some(as_it_is(blob)),
+        });
+        known.collect()
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        self.progress.event(&event);
+    }
+
+    /// Remembers where the image's parts are, if that is news.
+    async fn remember(&self, outcomes: &[Outcome]) {
+        let Some(memory) = self.memory else { return };
+        let blobs = outcomes.iter().map(|outcome| &outcome.descriptor.digest);
+        if !self.neighbours.have_all(blobs.clone()) {
+            let repository = self.client.repository();
+            let (host, path) = (repository.host(), repository.path());
+            memory.remember_places(host, path, blobs.cloned().collect()).await;
+        }
+    }
+
+    fn all_there(&self, parts: &[Part<'_>], known: Vec<Option<Descriptor>>) -> Vec<Outcome> {
+        let outcomes = parts.iter().zip(known).filter_map(|(part, descriptor)| {
+            self.tell(Event::Blob { blob: part.local().digest(), state: BlobState::Exists });
+            Some(Outcome::unsent(descriptor?, BlobState::Exists))
+        });
+        outcomes.collect()
+    }
+
+    /// Puts the manifests below the root and what refers to them, then the root: at the tag, where
+    /// there is one. What refers to the root may be there before it.
+    ///
+    /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests-with-subject>
+    async fn put_manifests(
+        &self,
+        image: &LocalImage,
+        parts: &[Part<'_>],
+        outcomes: &[Outcome],
+    ) -> Result<Manifest> {
+        let became: HashMap<&Digest, &Descriptor> = parts
+            .iter()
+            .zip(outcomes)
+            .map(|(part, outcome)| (part.local().digest(), &outcome.descriptor))
+            .collect();
+        let root = image.root_with(|diff_id| became.get(diff_id).copied())?;
+        let root = root.ok_or_else(unwritten)?;
+        // An index names what comes before it, so those wait for the images.
+        let below = image.children().iter().chain(image.referrers());
+        let (indexes, images): (Vec<_>, Vec<_>) =
+            below.partition(|child| media_type::is_index(&child.media_type));
+        let by_digest = |manifest: &Manifest| Reference::Digest(manifest.digest.clone());
+        let images = images.into_iter();
+        let images =
+            images.map(|manifest| async move { self.put(&by_digest(manifest), manifest).await });
+        // A stream that makes the futures as it goes could not be sent to another thread.
+        stream::iter(images.collect::<Vec<_>>())
+            .buffer_unordered(MANIFESTS_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        for index in indexes {
+            self.put(&by_digest(index), index).await?;
+        }
+        let reference = self.tag.map_or_else(|| by_digest(&root), |tag| tag.clone().into());
+        self.put(&reference, &root).await?;
+        Ok(root)
+    }
+
+    async fn put(&self, reference: &Reference, manifest: &Manifest) -> Result<()> {
+        self.client.put_manifest(reference, manifest).await?;
+        self.tell(Event::Manifest { reference });
+        Ok(())
+    }
+}
+
+impl Pushed {
+    fn new(
+        image: ImageUrl,
+        tag: Option<Tag>,
+        outcomes: &[Outcome],
+        retries: u64,
+        duration: Duration,
+    ) -> Self {
+        let of = |state: BlobState| outcomes.iter().filter(move |outcome| outcome.state == state);
+        let sizes = |state| of(state).map(|outcome| outcome.descriptor.size).sum();
+        Self {
+            image,
+            tag,
+            blobs_sent: of(BlobState::Sent).count(),
+            bytes_sent: outcomes.iter().map(|outcome| outcome.bytes).sum(),
+            blobs_skipped: of(BlobState::Exists).count(),
+            bytes_skipped: sizes(BlobState::Exists),
+            blobs_mounted: of(BlobState::Mounted).count(),
+            bytes_mounted: sizes(BlobState::Mounted),
+            bytes_resumed: outcomes.iter().map(|outcome| outcome.resumed).sum(),
+            bytes_saved: outcomes.iter().map(|outcome| outcome.saved).sum(),
+            retries,
+            duration,
+        }
+    }
+}
+
+/// A part that is sent as it is. What a manifest says of it stands in the image already.
+fn as_it_is(blob: &LocalBlob) -> Descriptor {
+    Descriptor::new(media_type::OCI_LAYER, blob.digest().clone(), blob.size())
+}
+
+fn unwritten() -> Error {
+    let message = "the image's manifest lacks a layer".to_owned();
+    Error::Failed { message, source: None }
+}

@@ -1,0 +1,115 @@
+//! Sending blobs against prepared answers.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::queue::Counter;
+use super::*;
+use crate::digester::Digester;
+use crate::model::Algorithm;
+use crate::push::compress::Compression;
+use crate::push::{LocalBlob, Push};
+use crate::testing::MockRegistryBackend;
+use crate::testing::scripted::{Scripted, answer, refusal};
+
+/// Keeps the states that blobs are in.
+#[derive(Default)]
+struct States(Mutex<Vec<BlobState>>);
+
+impl Progress for States {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Blob { state, .. } = event {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(*state);
+        }
+    }
+}
+
+/// Sends one blob of `content`, which calls itself the digest of `claimed`.
+async fn send(registry: &Scripted, content: &[u8], claimed: &[u8]) -> (Result<Outcome>, States) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("layer");
+    std::fs::write(&file, content).unwrap();
+    let digest = Digester::digest(Algorithm::Sha256, claimed);
+    let blob = LocalBlob::file(digest.clone(), content.len() as u64, file);
+    let known = Descriptor::new(media_type::OCI_LAYER, digest, content.len() as u64);
+
+    let (client, states, backend) =
+        (registry.patient_client(), States::default(), MockRegistryBackend::new());
+    let path = registry.url().path().clone();
+    let push = Push::new(&backend, &path);
+    let sender = Sender {
+        client: &client,
+        tag: None,
+        concurrency: None,
+        compressor: Compressor::new(Compression::default()),
+        memory: None,
+        unfinished: None,
+        neighbours: Neighbours::find(&push, client.repository()).await,
+        progress: &states,
+    };
+    let counter = Counter::default();
+    let sent = sender.send_part(Part::Blob(&blob), Some(&known), &counter).await;
+    (sent, states)
+}
+
+fn opened() -> String {
+    answer("202 Accepted", &["Location: /u"], "")
+}
+
+#[tokio::test]
+async fn a_blob_whose_answer_was_lost_is_not_sent_twice() {
+    let there = answer("200 OK", &[], "");
+    let registry = Scripted::new([opened(), String::new(), there]);
+    let (sent, states) = send(&registry, b"content", b"content").await;
+    assert_eq!(sent.unwrap().state, BlobState::Sent);
+    let expected = [BlobState::Sending, BlobState::Retrying, BlobState::Sending];
+    assert_eq!(states.0.into_inner().unwrap(), expected);
+    assert!(registry.requests()[2].line.starts_with("HEAD "));
+}
+
+#[tokio::test]
+async fn a_blob_that_did_not_arrive_is_sent_anew() {
+    let missing = answer("404 Not Found", &[], "");
+    let forgotten = refusal("404 Not Found", "BLOB_UPLOAD_UNKNOWN", "");
+    let busy = answer("503 Service Unavailable", &["Retry-After: 0"], "");
+    for (refused, cancels) in [(String::new(), 0), (forgotten, 0), (busy, 1)] {
+        let mut answers = vec![opened(), refused];
+        answers.extend(vec![answer("204 No Content", &[], ""); cancels]);
+        answers.extend([missing.clone(), opened(), answer("201 Created", &[], "")]);
+        let registry = Scripted::new(answers);
+        send(&registry, b"content", b"content").await.0.unwrap();
+        let requests = registry.requests();
+        assert_eq!(requests.last().unwrap().body, b"content");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_arrived_damaged_is_sent_anew_and_one_that_is_damaged_is_named() {
+    let invalid = refusal("400 Bad Request", "DIGEST_INVALID", "not what it says");
+    let cancelled = answer("204 No Content", &[], "");
+    let registry = Scripted::new([
+        opened(),
+        invalid.clone(),
+        cancelled.clone(),
+        answer("404 Not Found", &[], ""),
+        opened(),
+        answer("201 Created", &[], ""),
+    ]);
+    send(&registry, b"content", b"content").await.0.unwrap();
+
+    let registry = Scripted::new([opened(), invalid, cancelled]);
+    let error = send(&registry, b"content", b"other").await.0.unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+    assert!(error.to_string().contains("/layer is damaged: it is not sha256:"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_refused_for_good_is_sent_once() {
+    let registry = Scripted::new([
+        opened(),
+        refusal("413 Content Too Large", "SIZE_INVALID", "too large"),
+        answer("204 No Content", &[], ""),
+    ]);
+    let error = send(&registry, b"content", b"content").await.0.unwrap_err();
+    assert!(error.to_string().ends_with("/layer cannot be sent"), "{error}");
+    assert_eq!(registry.requests().len(), 3);
+}

@@ -1,0 +1,163 @@
+//! Archives of docker.
+
+use super::*;
+
+#[test]
+fn a_docker_archive_gives_the_same_image_each_time() {
+    let image = sample("x");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.tar");
+    image.write_docker_archive(&file, &["team/tool:v1"]).unwrap();
+    let found = open(&ImageSource::docker_archive(&file)).unwrap();
+    assert_eq!(found.root(), None);
+    let parts = found.parts();
+    let digests: Vec<_> = parts.iter().map(|part| part.local().digest()).collect();
+    assert_eq!(digests.len(), 2);
+    assert!(image.blobs().all(|(digest, _)| digests.contains(&&digest)));
+    // The sample's layers are plain tars, so with those it has the very manifest of the sample.
+    let layers: Vec<_> = image
+        .blobs()
+        .map(|(digest, content)| {
+            Descriptor::new(media_type::OCI_LAYER, digest, content.len() as u64)
+        })
+        .collect();
+    let as_it_is = |digest: &Digest| layers.iter().find(|layer| layer.digest == *digest);
+    let root = found.root_with(as_it_is).unwrap().unwrap();
+    assert_eq!(root, *image.root());
+    // Would it change, all images of users would be sent and stored anew.
+    let known = "sha256:7dfb22fc1956aabcf39750c46860a36064e844fec08847dd79af026aa12b96e5";
+    assert_eq!(root.digest.to_string(), known);
+    assert_eq!(found.root_with(|_| None).unwrap(), None);
+}
+
+#[test]
+fn an_image_of_an_archive_is_chosen_by_its_tag() {
+    let listing = |tags: &[&[&str]]| {
+        let images: Vec<_> = tags
+            .iter()
+            .map(|tags| json!({"Config": "c", "RepoTags": tags, "Layers": []}))
+            .collect();
+        Tar::new()
+            .file("c", br#"{"rootfs":{}}"#)
+            .file("manifest.json", json!(images).to_string().as_bytes())
+            .save()
+    };
+    let (_folder, source) = listing(&[&["h:5000/a:1", "a:latest"], &["b:1"]]);
+    for reference in ["h:5000/a:1", "a", "a:latest", "b:1", "docker.io/library/b:1"] {
+        assert!(open(&source.clone().with_reference(reference)).is_ok(), "{reference}");
+    }
+    let choices = "name one of: h:5000/a:1, a:latest, b:1";
+    assert!(fault(&source).ends_with(&format!("has several images; {choices}")));
+    let other = source.with_reference("b");
+    assert!(fault(&other).ends_with(&format!("has no image b; {choices}")));
+    assert!(fault(&listing(&[]).1).ends_with("its listing names no image"));
+}
+
+#[test]
+fn links_within_an_archive_are_followed() {
+    let (_folder, source) = Tar::new()
+        .file("one/layer.tar", b"layer")
+        .link(tar::EntryType::Symlink, "two/layer.tar", "../one/layer.tar")
+        .link(tar::EntryType::Link, "three/layer.tar", "two/layer.tar")
+        .image(
+            &["one/layer.tar", "./two/layer.tar", "three/layer.tar"],
+            &vec![diff_id(b"layer"); 3],
+        )
+        .save();
+    let image = open(&source).unwrap();
+    let parts = image.parts();
+    assert_eq!(parts.len(), 2);
+    let layer = parts[1].local();
+    assert_eq!((layer.size(), layer.digest().to_string()), (5, diff_id(b"layer")));
+}
+
+#[test]
+fn links_out_of_an_archive_or_in_a_circle_are_refused() {
+    let with_link = |target: &str| {
+        let (folder, source) = Tar::new()
+            .link(tar::EntryType::Symlink, "l/layer.tar", target)
+            .image(&["l/layer.tar"], &[diff_id(b"")])
+            .save();
+        let fault = fault(&source);
+        drop(folder);
+        fault
+    };
+    assert!(with_link("/etc/passwd").ends_with("l/layer.tar is a link out of the archive"));
+    assert!(with_link("../../etc/passwd").ends_with("l/layer.tar is a link out of the archive"));
+    assert!(with_link("layer.tar").ends_with("l/layer.tar is a circle of links"));
+    assert!(with_link("gone").ends_with("it has no member l/layer.tar"));
+    let (_folder, source) = Tar::new().image(&["../../etc/passwd"], &[diff_id(b"")]).save();
+    assert!(fault(&source).ends_with("../../etc/passwd is outside the archive"));
+}
+
+#[test]
+fn a_layer_that_is_compressed_is_called_by_its_own_digest() {
+    for (magic, kind) in [
+        (&b"\x1f\x8b\x08rest"[..], media_type::OCI_LAYER_GZIP),
+        (&b"\x28\xb5\x2f\xfdrest"[..], media_type::OCI_LAYER_ZSTD),
+    ] {
+        let (_folder, source) = Tar::new().file("l", magic).image(&["l"], &[diff_id(b"")]).save();
+        let image = open(&source).unwrap();
+        assert_eq!(image.parts()[1].local().digest().to_string(), diff_id(magic));
+        let root = image.root_with(|_| None).unwrap().unwrap();
+        let manifest = String::from_utf8(root.bytes.to_vec()).unwrap();
+        assert!(manifest.contains(&format!("\"mediaType\":\"{kind}\"")), "{manifest}");
+    }
+}
+
+#[test]
+fn damage_to_an_archive_is_found_and_named_before_anything_is_sent() {
+    let whole = || Tar::new().file("l", &[7; 5000]).image(&["l"], &[diff_id(&[7; 5000])]);
+    let bytes = whole().0.into_inner().unwrap();
+    assert!(fault(&save(&bytes[..3000]).1).ends_with("it ends in the middle of l"));
+    assert!(fault(&save(&bytes[..5632]).1).ends_with("for it has no manifest.json"));
+    assert!(fault(&save(&bytes[..6000]).1).contains("is no whole archive"));
+    assert!(fault(&save(&bytes[1000..]).1).contains("is no whole archive"));
+
+    // A header that promises more than the file has.
+    let mut lying = Tar::new().0;
+    let mut header = tar::Header::new_gnu();
+    header.set_path("l").unwrap();
+    header.set_size(u64::from(u32::MAX));
+    header.set_cksum();
+    lying.append(&header, &b""[..]).unwrap();
+    assert!(fault(&save(&lying.into_inner().unwrap()).1).ends_with("in the middle of l"));
+
+    let counted = Tar::new().file("l", b"").image(&["l"], &[]).save();
+    assert!(fault(&counted.1).ends_with("its configuration has 0 layers, its listing 1"));
+    let large = Tar::new().file("manifest.json", &vec![b' '; 5 << 20]).save();
+    assert!(fault(&large.1).ends_with("manifest.json is larger than 4194304 bytes"));
+    let nonsense = Tar::new().file("manifest.json", b"{").save();
+    assert!(fault(&nonsense.1).contains("manifest.json in "), "{}", fault(&nonsense.1));
+    let folder =
+        Tar::new().link(tar::EntryType::Directory, "l", "x").image(&["l"], &[diff_id(b"")]);
+    assert!(fault(&folder.save().1).ends_with("its member l is a folder"));
+}
+
+#[test]
+fn what_is_no_docker_archive_gets_a_remedy() {
+    assert!(fault(&save(b"\xfd7zXZ\0\0\0\0\0").1).ends_with("first, with unxz"));
+    assert!(fault(&save(b"BZh91AY&SY").1).ends_with("first, with bunzip2"));
+    let oci = Tar::new().file("oci-layout", b"{}").save();
+    assert!(fault(&oci.1).ends_with("name it as oci-archive:FILE"));
+    assert!(fault(&Tar::new().file("a", b"").save().1).contains("it is no docker archive"));
+    let (folder, _) = layout(&sample("x"));
+    let fault = fault(&ImageSource::docker_archive(folder.path()));
+    assert!(fault.ends_with("is a folder, not a file"), "{fault}");
+}
+
+#[test]
+fn an_archive_with_too_much_in_its_headers_is_refused() {
+    // A name of 65 MiB, as a sparse file would promise it for nothing.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.tar");
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_path("././@LongLink").unwrap();
+    header.set_size(1 << 40);
+    header.set_cksum();
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.set_len(1 << 41).unwrap();
+    assert!(fault(&ImageSource::docker_archive(path)).contains("too many headers"));
+}

@@ -1,0 +1,212 @@
+//! Sources good and bad, as files on the disk.
+
+mod docker_archive;
+mod hostile;
+mod layout;
+mod oci_archive;
+mod platforms;
+mod referrers;
+
+use std::error::Error as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use futures_util::TryStreamExt as _;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::ImageSource;
+use crate::digester::Digester;
+use crate::error::{Error, ResourceKind};
+use crate::model::{Algorithm, Descriptor, Digest, media_type};
+use crate::push::{LocalImage, PlatformChoice};
+use crate::testing::SampleImage;
+
+fn sample(content: &str) -> SampleImage {
+    SampleImage::new(content)
+}
+
+fn open(source: &ImageSource) -> Result<LocalImage, Error> {
+    open_for(source, &PlatformChoice::Only)
+}
+
+fn open_for(source: &ImageSource, platforms: &PlatformChoice) -> Result<LocalImage, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(LocalImage::open_for(source, platforms))
+}
+
+/// The whole text of the error of opening a source.
+fn fault(source: &ImageSource) -> String {
+    let error = open(source).unwrap_err();
+    assert!(!matches!(error, Error::Temporary { .. }), "{error:?}");
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+fn layout(image: &SampleImage) -> (TempDir, ImageSource) {
+    let folder = tempfile::tempdir().unwrap();
+    image.write_oci_layout(folder.path(), None).unwrap();
+    let source = ImageSource::oci_layout(folder.path());
+    (folder, source)
+}
+
+fn blob_file(folder: &TempDir, digest: &Digest) -> PathBuf {
+    folder.path().join("blobs/sha256").join(digest.hex())
+}
+
+fn digests(image: &LocalImage) -> Vec<Digest> {
+    image.parts().iter().map(|part| part.local().digest().clone()).collect()
+}
+
+/// Writes a blob into a layout.
+fn write_blob(folder: &TempDir, media_type: &str, content: &[u8]) -> Descriptor {
+    let digest = Digester::digest(Algorithm::Sha256, content);
+    let path = blob_file(folder, &digest);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+    Descriptor::new(media_type, digest, content.len() as u64)
+}
+
+/// An archive with the members given, in order.
+struct Tar(tar::Builder<Vec<u8>>);
+
+impl Tar {
+    fn new() -> Self {
+        Self(tar::Builder::new(Vec::new()))
+    }
+
+    fn file(mut self, name: &str, content: &[u8]) -> Self {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        self.0.append_data(&mut header, name, content).unwrap();
+        self
+    }
+
+    fn link(mut self, kind: tar::EntryType, name: &str, target: &str) -> Self {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_entry_type(kind);
+        self.0.append_link(&mut header, name, target).unwrap();
+        self
+    }
+
+    /// All files of a folder, as `tar -C FOLDER -c .` has them.
+    fn folder(mut self, folder: &Path) -> Self {
+        self.0.append_dir_all(".", folder).unwrap();
+        self
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        self.0.into_inner().unwrap()
+    }
+
+    /// The listing of one image, with a configuration for `diff_ids`.
+    fn image(self, layers: &[&str], diff_ids: &[String]) -> Self {
+        let config = json!({"architecture": "amd64", "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+        let listing = json!([{"Config": "config.json", "RepoTags": ["a:1"], "Layers": layers}]);
+        self.file("config.json", config.to_string().as_bytes())
+            .file("manifest.json", listing.to_string().as_bytes())
+    }
+
+    fn save(self) -> (TempDir, ImageSource) {
+        save(&self.bytes())
+    }
+
+    fn save_oci(self) -> (TempDir, ImageSource) {
+        let (folder, source) = self.save();
+        let path = source.path().unwrap().to_owned();
+        (folder, ImageSource::oci_archive(path))
+    }
+}
+
+fn save(content: &[u8]) -> (TempDir, ImageSource) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image.tar");
+    fs::write(&file, content).unwrap();
+    (folder, ImageSource::docker_archive(file))
+}
+
+fn diff_id(content: &[u8]) -> String {
+    Digester::digest(Algorithm::Sha256, content).to_string()
+}
+
+#[test]
+fn the_longest_path_that_exists_is_the_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(at("a"), "").unwrap();
+    fs::write(at("a:b"), "").unwrap();
+    let parsed = |text: String| text.parse::<ImageSource>().unwrap();
+    for (text, path, reference) in [
+        ("a", "a", None),
+        ("a:", "a", None),
+        ("a:x", "a", Some("x")),
+        ("a:b", "a:b", None),
+        ("a:b:h.example:5000/t/n:v1", "a:b", Some("h.example:5000/t/n:v1")),
+        ("none:h.example:5000/t/n:v1", "none", Some("h.example:5000/t/n:v1")),
+    ] {
+        let source = parsed(format!("docker-archive:{}", at(text)));
+        assert_eq!(source.path(), Some(Path::new(&at(path))), "{text}");
+        assert_eq!(source.reference(), reference, "{text}");
+        assert_eq!(parsed(source.to_string()), source, "{text}");
+    }
+}
+
+#[test]
+fn the_kind_is_told_from_what_is_there() {
+    let (folder, oci) = layout(&sample("x"));
+    let text = folder.path().display().to_string();
+    assert_eq!(text.parse::<ImageSource>().unwrap(), oci);
+    assert_eq!(format!("{text}:v1").parse::<ImageSource>().unwrap(), oci.with_reference("v1"));
+    let (_folder, archive) = Tar::new().image(&[], &[]).save();
+    let path = archive.path().unwrap();
+    let text = path.display().to_string();
+    let told = text.parse::<ImageSource>().unwrap();
+    assert_eq!((told.path(), told.to_string()), (Some(path), text));
+    assert_eq!(digests(&open(&told).unwrap()), digests(&open(&archive).unwrap()));
+}
+
+#[test]
+fn every_kind_of_source_is_printed_as_it_is_written() {
+    for (text, source) in [
+        ("docker-daemon:a:1", ImageSource::docker_daemon("a:1")),
+        ("docker-daemon:sha256:00ff", ImageSource::docker_daemon("sha256:00ff")),
+        ("podman:h.example:5000/a", ImageSource::podman("h.example:5000/a")),
+        ("-", ImageSource::standard_input()),
+        ("-:a:1", ImageSource::standard_input().with_reference("a:1")),
+        ("oci-archive:x.tar:v1", ImageSource::oci_archive("x.tar").with_reference("v1")),
+    ] {
+        let parsed: ImageSource = text.parse().unwrap();
+        assert_eq!(parsed, source, "{text}");
+        assert_eq!(parsed.to_string(), text);
+    }
+}
+
+#[test]
+fn what_a_command_would_take_for_an_option_is_refused() {
+    for text in
+        ["docker-daemon:--output=x", "podman:-q", "podman:", "docker-daemon:a b", "podman:a\n"]
+    {
+        let error = text.parse::<ImageSource>().unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{text} {error:?}");
+    }
+    let built = ImageSource::docker_daemon("--help");
+    assert!(fault(&built).ends_with("names an option, not an image"), "{}", fault(&built));
+}
+
+#[test]
+fn what_is_no_source_gets_the_choices_named() {
+    for text in ["", "./nowhere", "/", "-x", "a b"] {
+        let error = text.parse::<ImageSource>().unwrap_err().to_string();
+        assert!(error.contains("write docker-daemon:REF, podman:REF, "), "{error}");
+    }
+    let error = "oci:".parse::<ImageSource>().unwrap_err().to_string();
+    assert_eq!(error, "image source \"oci:\" names no path");
+    let error = open(&"oci:/nowhere/to/be/found".parse().unwrap()).unwrap_err();
+    assert!(matches!(error, Error::NotFound { kind: ResourceKind::File, .. }), "{error:?}");
+}
