@@ -1,0 +1,292 @@
+//! [`Layout`]: a folder in the OCI image layout that is written to.
+//!
+//! Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::partial::Partial;
+use crate::digester::Digester;
+use crate::error::{Error, Result};
+use crate::model::{Descriptor, Digest, media_type};
+
+const MARKER: &str = "oci-layout";
+const VERSION: &str = "1.0.0";
+const INDEX: &str = "index.json";
+const BLOBS: &str = "blobs";
+/// What is being received. Readers of layouts do not look there.
+const PARTIAL: &str = ".ark-partial";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A folder in the OCI image layout, locked for as long as it is written to.
+#[derive(Debug)]
+pub(super) struct Layout {
+    path: PathBuf,
+    /// Holds the lock.
+    _marker: File,
+}
+
+impl Layout {
+    /// Opens a layout, or makes one of a folder that is empty or not there.
+    ///
+    /// # Errors
+    /// [`Error::Temporary`] if another process writes to it; [`Error::InvalidInput`] if the folder holds
+    /// something else.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let marker = path.join(MARKER);
+        let foreign =
+            || Error::invalid(format!("{} is no OCI layout, and not empty", path.display()));
+        match fs::read_dir(path) {
+            Ok(mut entries) => {
+                if !marker.exists() && entries.next().is_some() {
+                    return Err(foreign());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(foreign()),
+            Err(error) => return Err(cannot("read", path, error)),
+        }
+        fs::create_dir_all(path).map_err(|error| cannot("create", path, error))?;
+        let lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&marker);
+        let mut lock = lock.map_err(|error| cannot("open", &marker, error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another process writes to {}", path.display());
+                return Err(Error::Temporary { message, source: None });
+            }
+            Err(TryLockError::Error(error)) => return Err(cannot("lock", &marker, error)),
+        }
+        mark(&mut lock, &marker)?;
+        Ok(Self { path: path.to_owned(), _marker: lock })
+    }
+
+    /// Whether it has a blob, whole and as its digest says. One that is not is fetched anew.
+    pub(super) fn has(&self, blob: &Descriptor) -> Result<bool> {
+        let path = self.blob(&blob.digest);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(cannot("open", &path, error)),
+        };
+        let length = file.metadata().map_err(|error| cannot("read", &path, error))?.len();
+        if length != blob.size {
+            return Ok(false);
+        }
+        let mut digester = Digester::new(blob.digest.algorithm());
+        read_all(file, |piece| digester.update(piece))
+            .map_err(|error| cannot("read", &path, error))?;
+        Ok(digester.finish() == blob.digest)
+    }
+
+    /// What was received of a blob so far, to go on with.
+    pub(super) fn partial(&self, blob: &Descriptor) -> Result<Partial> {
+        let name = format!("{}-{}", blob.digest.algorithm().as_str(), blob.digest.hex());
+        Partial::open(self.path.join(PARTIAL).join(name), self.blob(&blob.digest), blob)
+    }
+
+    /// Keeps a manifest.
+    pub(super) fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
+        write_whole(&self.blob(digest), content)
+    }
+
+    /// Lists an image, under a name if it has one, in place of what had that name. Until then the
+    /// layout's images are as they were.
+    pub(super) fn list(&self, image: &Descriptor, name: Option<&str>) -> Result<()> {
+        let path = self.path.join(INDEX);
+        let mut index = match fs::read(&path) {
+            Ok(content) => serde_json::from_slice(&content).map_err(|error| {
+                Error::failed(format!("{} makes no sense", path.display()), error)
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
+                "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []
+            }),
+            Err(error) => return Err(cannot("read", &path, error)),
+        };
+        let Some(manifests) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
+            let message = format!("{} lists no manifests", path.display());
+            return Err(Error::Failed { message, source: None });
+        };
+        let digest = image.digest.to_string();
+        manifests.retain(|listed| {
+            let listed_name = listed["annotations"][REF_NAME].as_str();
+            match name {
+                Some(_) => listed_name != name,
+                None => listed_name.is_some() || listed["digest"] != *digest,
+            }
+        });
+        let mut image = image.clone();
+        image.annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
+        let failed = |error| Error::failed(format!("writing {}", path.display()), error);
+        manifests.push(serde_json::to_value(image).map_err(failed)?);
+        write_whole(&path, &serde_json::to_vec(&index).map_err(failed)?)?;
+        // Another image's remains may be there, to be gone on with.
+        let _ = fs::remove_dir(self.path.join(PARTIAL));
+        Ok(())
+    }
+
+    fn blob(&self, digest: &Digest) -> PathBuf {
+        self.path.join(BLOBS).join(digest.algorithm().as_str()).join(digest.hex())
+    }
+}
+
+/// Writes what makes a folder a layout, unless it is there.
+fn mark(marker: &mut File, path: &Path) -> Result<()> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Marker {
+        image_layout_version: String,
+    }
+    let mut content = Vec::new();
+    marker.read_to_end(&mut content).map_err(|error| cannot("read", path, error))?;
+    if content.is_empty() {
+        let content = json!({ "imageLayoutVersion": VERSION }).to_string();
+        let written = marker.write_all(content.as_bytes()).and_then(|()| marker.sync_all());
+        return written.map_err(|error| cannot("write", path, error));
+    }
+    match serde_json::from_slice::<Marker>(&content) {
+        Ok(marker) if marker.image_layout_version == VERSION => Ok(()),
+        Ok(Marker { image_layout_version: version }) => {
+            let problem = format!("{} is of the unknown version {version:?}", path.display());
+            Err(Error::Failed { message: problem, source: None })
+        }
+        Err(error) => Err(Error::failed(format!("{} makes no sense", path.display()), error)),
+    }
+}
+
+/// A file that is there as a whole or not at all, at any loss of power.
+fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let folder = folder_of(path)?;
+    let written = || {
+        let (temporary, mut file) = temporary_beside(folder, path)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_folder(folder)
+    };
+    written().map_err(|error| cannot("write", path, error))
+}
+
+/// A new file beside `path`. Only one process writes here, so what is there is a torso.
+fn temporary_beside(folder: &Path, path: &Path) -> io::Result<(PathBuf, File)> {
+    fs::create_dir_all(folder)?;
+    let mut name = OsString::from(".ark-new-");
+    name.push(path.file_name().unwrap_or_default());
+    let temporary = folder.join(name);
+    let file = File::create(&temporary)?;
+    Ok((temporary, file))
+}
+
+pub(super) fn folder_of(path: &Path) -> Result<&Path> {
+    path.parent().ok_or_else(|| Error::invalid(format!("{} is in no folder", path.display())))
+}
+
+/// Makes what was renamed in a folder last.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Reads a file to its end.
+pub(super) fn read_all(mut file: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    // Small enough to stay in the processor's cache between reading and hashing.
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => take(&buffer[..read]),
+        }
+    }
+}
+
+/// The error of something that could not be done to a file or folder.
+pub(super) fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
+    Error::failed(format!("cannot {verb} {}", path.display()), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Algorithm;
+
+    fn image(content: &str) -> Descriptor {
+        let digest = Digester::digest(Algorithm::Sha256, content.as_bytes());
+        Descriptor::new(media_type::OCI_MANIFEST, digest, content.len() as u64)
+    }
+
+    fn listed(folder: &Path) -> Vec<(String, Option<String>)> {
+        let index: Value = serde_json::from_slice(&fs::read(folder.join(INDEX)).unwrap()).unwrap();
+        let entry = |entry: &Value| {
+            let name = entry["annotations"][REF_NAME].as_str().map(str::to_owned);
+            (entry["digest"].as_str().unwrap().to_owned(), name)
+        };
+        index["manifests"].as_array().unwrap().iter().map(entry).collect()
+    }
+
+    #[test]
+    fn a_name_stands_for_one_image_and_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(folder.path()).unwrap();
+        let (one, other) = (image("one"), image("other"));
+        for (image, name) in [(&one, Some("v1")), (&one, None), (&one, None), (&other, Some("v1"))]
+        {
+            layout.list(image, name).unwrap();
+        }
+        let expected =
+            [(one.digest.to_string(), None), (other.digest.to_string(), Some("v1".to_owned()))];
+        assert_eq!(listed(folder.path()), expected);
+    }
+
+    #[test]
+    fn what_is_unknown_in_the_index_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(folder.path()).unwrap();
+        fs::write(folder.path().join(INDEX), r#"{"manifests":[],"annotations":{"a":"b"}}"#)
+            .unwrap();
+        layout.list(&image("one"), None).unwrap();
+        let index = fs::read_to_string(folder.path().join(INDEX)).unwrap();
+        assert!(index.contains(r#""annotations":{"a":"b"}"#), "{index}");
+    }
+
+    #[test]
+    fn a_folder_with_something_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("letter.txt");
+        fs::write(&file, "dear").unwrap();
+        for path in [folder.path(), &file] {
+            let error = Layout::open(path).unwrap_err();
+            assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        fs::remove_file(&file).unwrap();
+        fs::write(folder.path().join(MARKER), r#"{"imageLayoutVersion":"9"}"#).unwrap();
+        let error = Layout::open(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with(r#"is of the unknown version "9""#), "{error}");
+    }
+
+    #[test]
+    fn two_do_not_write_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Layout::open(folder.path()).unwrap();
+        assert!(Layout::open(folder.path()).unwrap_err().is_temporary());
+        drop(first);
+        Layout::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_blob_that_is_damaged_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::open(folder.path()).unwrap();
+        let blob = image("content");
+        assert!(!layout.has(&blob).unwrap());
+        for (content, expected) in [("content", true), ("contend", false), ("cont", false)] {
+            layout.put(&blob.digest, content.as_bytes()).unwrap();
+            assert_eq!(layout.has(&blob).unwrap(), expected, "{content}");
+        }
+    }
+}

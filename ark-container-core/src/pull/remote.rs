@@ -1,0 +1,193 @@
+//! [`RemoteImage`]: all that makes up an image in a registry.
+
+use std::collections::{HashMap, HashSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::distribution::{Client, ImageManifest, Index, Manifest};
+use crate::error::{Error, Result};
+use crate::model::{Descriptor, Digest, Platform, Reference, media_type};
+
+/// An index of indexes is legal, but nobody builds a tower of them.
+const MAX_DEPTH: usize = 4;
+/// Far more than there are platforms; a bound on what a hostile registry makes us hold.
+const MAX_MANIFESTS: usize = 256;
+/// How many manifests are asked for at once.
+const AT_ONCE: usize = 8;
+
+/// An image in a registry, with its manifests in memory.
+#[derive(Debug)]
+pub(super) struct RemoteImage {
+    /// The manifest or index that stands for the whole.
+    pub(super) root: Manifest,
+    /// The manifests and indexes below it, each after those that it names.
+    pub(super) children: Vec<Manifest>,
+    /// Configurations and layers, each once, the largest first.
+    pub(super) blobs: Vec<Descriptor>,
+}
+
+impl RemoteImage {
+    /// Fetches the manifests of the image that `reference` names, or of that for `platform` in it.
+    pub(super) async fn fetch(
+        client: &Client,
+        reference: &Reference,
+        platform: Option<&Platform>,
+    ) -> Result<Self> {
+        let mut root = client.fetch_manifest(reference).await?;
+        if let Some(platform) = platform {
+            root = for_platform(client, root, platform).await?;
+        }
+        let below = fetch_below(client, &root).await?;
+        let mut walk = Walk { below, seen: HashSet::new(), children: vec![], blobs: vec![] };
+        walk.visit(&root)?;
+        let Walk { children, mut blobs, .. } = walk;
+        blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        Ok(Self { root, children, blobs })
+    }
+
+    /// What an index says of the image.
+    pub(super) fn descriptor(&self) -> Descriptor {
+        let Manifest { media_type, digest, bytes, .. } = &self.root;
+        Descriptor::new(media_type, digest.clone(), bytes.len() as u64)
+    }
+}
+
+/// Fetches what an index names, and the indexes among that, and so on.
+async fn fetch_below(client: &Client, root: &Manifest) -> Result<HashMap<Digest, Manifest>> {
+    let mut found = HashMap::new();
+    let mut level = vec![root.clone()];
+    for depth in 0.. {
+        let mut wanted = Vec::new();
+        for index in level.iter().filter(|manifest| media_type::is_index(&manifest.media_type)) {
+            wanted.extend(parse::<Index>(index)?.manifests);
+        }
+        let mut seen = HashSet::new();
+        wanted.retain(|child| {
+            !found.contains_key(&child.digest) && seen.insert(child.digest.clone())
+        });
+        if wanted.is_empty() {
+            break;
+        }
+        if depth == MAX_DEPTH || found.len() + wanted.len() > MAX_MANIFESTS {
+            return Err(damaged(root, "its indexes name too many others"));
+        }
+        level = stream::iter(wanted)
+            .map(|child| async move {
+                let fetched = client.fetch_manifest(&child.digest.clone().into()).await?;
+                // The index's author knows what it is, whatever the registry calls it.
+                Ok::<_, Error>(Manifest { media_type: child.media_type, ..fetched })
+            })
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        found.extend(level.iter().map(|manifest| (manifest.digest.clone(), manifest.clone())));
+    }
+    Ok(found)
+}
+
+/// The image for a platform: that of an index, or the only one.
+async fn for_platform(client: &Client, root: Manifest, wanted: &Platform) -> Result<Manifest> {
+    if media_type::is_index(&root.media_type) {
+        let images = parse::<Index>(&root)?.manifests;
+        let image = one_of(client, &images, wanted)?;
+        return client.fetch_manifest(&image.digest.clone().into()).await;
+    }
+    let config = parse::<ImageManifest>(&root)?.config;
+    let pieces: Vec<_> = client.fetch_blob(&config.digest).await?.try_collect().await?;
+    let found: Configured = serde_json::from_slice(&pieces.concat()).map_err(|error| {
+        Error::failed(format!("configuration {} makes no sense", config.digest), error)
+    })?;
+    let found = Platform { os: found.os, architecture: found.architecture, variant: found.variant };
+    match wanted.admits(&found) {
+        true => Ok(root),
+        false => Err(no_such_platform(client, wanted, [&found])),
+    }
+}
+
+/// The image for a platform: the one that says so to the letter before another that would do.
+fn one_of<'a>(
+    client: &Client,
+    images: &'a [Descriptor],
+    wanted: &Platform,
+) -> Result<&'a Descriptor> {
+    let platforms = || images.iter().filter_map(|image| Some((image, image.platform.as_ref()?)));
+    let exact = platforms().find(|(_, found)| wanted.is_same_as(found));
+    let mut fitting = platforms().filter(|(_, found)| wanted.admits(found));
+    match (exact, fitting.next(), fitting.next()) {
+        (Some((image, _)), _, _) | (None, Some((image, _)), None) => Ok(image),
+        _ => Err(no_such_platform(client, wanted, platforms().map(|(_, platform)| platform))),
+    }
+}
+
+/// What a configuration says of the platform.
+#[derive(Debug, Deserialize)]
+struct Configured {
+    os: String,
+    architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
+}
+
+fn no_such_platform<'a>(
+    client: &Client,
+    wanted: &Platform,
+    found: impl IntoIterator<Item = &'a Platform>,
+) -> Error {
+    let found: Vec<String> = found.into_iter().map(Platform::to_string).collect();
+    let found = match found.as_slice() {
+        [] => "none".to_owned(),
+        found => found.join(", "),
+    };
+    let repository = client.repository();
+    Error::invalid(format!(
+        "the image in {repository} is not for {wanted}, or for several such; it is for: {found}"
+    ))
+}
+
+fn parse<T: DeserializeOwned>(manifest: &Manifest) -> Result<T> {
+    serde_json::from_slice(&manifest.bytes).map_err(|error| {
+        Error::failed(format!("manifest {} makes no sense", manifest.digest), error)
+    })
+}
+
+fn damaged(manifest: &Manifest, problem: &str) -> Error {
+    let message = format!("manifest {}: {problem}", manifest.digest);
+    Error::Failed { message, source: None }
+}
+
+/// A walk through all that an image names, each once.
+struct Walk {
+    below: HashMap<Digest, Manifest>,
+    seen: HashSet<Digest>,
+    children: Vec<Manifest>,
+    blobs: Vec<Descriptor>,
+}
+
+impl Walk {
+    fn visit(&mut self, manifest: &Manifest) -> Result<()> {
+        if media_type::is_index(&manifest.media_type) {
+            for child in parse::<Index>(manifest)?.manifests {
+                if !self.seen.insert(child.digest.clone()) {
+                    continue;
+                }
+                if let Some(child) = self.below.remove(&child.digest) {
+                    self.visit(&child)?;
+                    self.children.push(child);
+                }
+            }
+        } else if media_type::is_manifest(&manifest.media_type) {
+            let image: ImageManifest = parse(manifest)?;
+            for blob in std::iter::once(image.config).chain(image.layers) {
+                if self.seen.insert(blob.digest.clone()) {
+                    self.blobs.push(blob);
+                }
+            }
+        } else {
+            let problem = format!("{:?} is no type of a manifest", manifest.media_type);
+            return Err(damaged(manifest, &problem));
+        }
+        Ok(())
+    }
+}
