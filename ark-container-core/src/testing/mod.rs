@@ -8,6 +8,8 @@
 #[cfg(all(feature = "ecr", feature = "local"))]
 pub mod aws;
 pub mod conformance;
+#[cfg(feature = "local")]
+mod faulty;
 mod image;
 mod mock;
 mod sample;
@@ -20,6 +22,8 @@ mod test_token;
 #[cfg(feature = "token")]
 mod token_issuer;
 
+#[cfg(feature = "local")]
+pub use faulty::FaultyRegistry;
 pub use image::SampleImage;
 pub use mock::MockRegistryBackend;
 pub use sample::SampleImageBuilder;

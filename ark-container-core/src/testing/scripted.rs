@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::credentials::{Password, RegistryCredentials};
-use crate::distribution::Client;
+use crate::distribution::{Client, Retry};
 use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -55,12 +55,19 @@ impl Scripted {
         RepositoryUrl::new(self.host.clone(), path)
     }
 
+    /// A client that tries nothing again.
     pub(crate) fn client(&self) -> Client {
+        self.patient_client().with_retry(Retry::never())
+    }
+
+    /// A client that tries again at once.
+    pub(crate) fn patient_client(&self) -> Client {
         let scope = Scope::repository(self.url().path().clone(), Access::Push);
         let password = Password::new("hunter2".to_owned());
         let credentials =
             RegistryCredentials::new(self.host.clone(), password, SystemTime::UNIX_EPOCH, scope);
-        Client::new(self.url(), credentials).unwrap()
+        let at_once = Retry::default().with_delays(Duration::ZERO, Duration::ZERO);
+        Client::new(self.url(), credentials).unwrap().with_retry(at_once)
     }
 
     /// What it was asked, once all its answers are given.

@@ -178,6 +178,13 @@ impl FakeAws {
         self.habits.set_refuses_subjects(refuses);
     }
 
+    /// Gives logins for another host from now on, once: for one that stands in front of the registry
+    /// and passes on to it.
+    pub fn put_behind(&self, front: RegistryHost) {
+        // It stays behind what it was put behind first.
+        let _ = self.world.front.set(front);
+    }
+
     /// Fails the next upload that ends without a byte in its last request, as was reported of ECR.
     pub fn fail_next_empty_put(&self) {
         self.habits.fail_next_empty_put();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::accounts::Accounts;
 use super::clock::Clock;
@@ -20,6 +20,8 @@ pub(super) type Index = BTreeMap<String, BTreeMap<String, String>>;
 pub(super) struct World {
     pub(super) host: EcrHost,
     pub(super) registry_host: RegistryHost,
+    /// What stands in front of the registry, where logins are for that.
+    pub(super) front: OnceLock<RegistryHost>,
     pub(super) clock: Arc<Clock>,
     pub(super) accounts: Accounts,
     pub(super) registries: Arc<Registries>,

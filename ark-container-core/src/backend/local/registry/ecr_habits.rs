@@ -169,6 +169,13 @@ impl Habits for EcrHabits {
         Ok(())
     }
 
+    /// A part goes to the API with its first and last byte, so that it is there as a whole or not at all.
+    ///
+    /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
+    fn keeps_cut_parts(&self) -> bool {
+        false
+    }
+
     /// Source: <https://github.com/regclient/regclient/pull/82>
     fn part_stored(&self) -> StatusCode {
         StatusCode::CREATED

@@ -33,6 +33,11 @@ pub(crate) trait Habits: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Whether what has arrived of a part is kept where the client is cut off in the middle of it.
+    fn keeps_cut_parts(&self) -> bool {
+        true
+    }
+
     /// The status of a part that was stored and is not the last.
     fn part_stored(&self) -> StatusCode {
         StatusCode::ACCEPTED
@@ -71,6 +76,6 @@ pub(crate) struct Part {
 
 /// The habits of the local registry.
 #[derive(Debug)]
-pub(super) struct LocalHabits;
+pub(crate) struct LocalHabits;
 
 impl Habits for LocalHabits {}

@@ -1,5 +1,7 @@
 //! What clients send: bodies, received with bounded memory and cut when they stall.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -107,23 +109,38 @@ fn stalled() -> ApiError {
 /// Appends a body to an upload.
 ///
 /// The bytes go to one blocking task that hashes and writes them. It outlives a request that is cut,
-/// so that whatever has arrived is stored and the upload can go on from there.
+/// so that whatever has arrived is stored and the upload can go on from there; or, unless it
+/// `keeps_cut_parts`, goes on from where it was.
 pub(super) async fn append(
     tasks: &TaskTracker,
     upload: Upload,
     content: &mut Content,
+    keeps_cut_parts: bool,
 ) -> Result<Upload, ApiError> {
     if content.is_at_end() {
         return Ok(upload);
     }
     let (queue, frames) = mpsc::channel(QUEUED_FRAMES);
-    let writer = tasks.spawn_blocking(move || write_all(upload, frames));
-    let received = forward(content, queue).await;
+    let is_whole = Arc::new(AtomicBool::new(keeps_cut_parts));
+    let writer = tasks.spawn_blocking({
+        let is_whole = Arc::clone(&is_whole);
+        move || {
+            let before = upload.mark();
+            let mut upload = write_all(upload, frames)?;
+            if !is_whole.load(Ordering::Acquire) {
+                upload.set_back(before)?;
+            }
+            Ok::<_, crate::Error>(upload)
+        }
+    });
+    let received = forward(content, &queue).await;
+    is_whole.fetch_or(received.is_ok(), Ordering::Release);
+    drop(queue);
     let upload = writer.await.map_err(ApiError::internal)??;
     received.map(|()| upload)
 }
 
-async fn forward(content: &mut Content, queue: mpsc::Sender<Bytes>) -> Result<(), ApiError> {
+async fn forward(content: &mut Content, queue: &mpsc::Sender<Bytes>) -> Result<(), ApiError> {
     while let Some(bytes) = content.next().await? {
         // A writer that takes no more has failed, and says itself why.
         if queue.send(bytes).await.is_err() {

@@ -70,7 +70,7 @@ async fn whole(
         store.open_upload(path, &id).map(|upload| (id, upload))
     });
     let (id, upload) = starting.await?;
-    match receive::append(tasks, upload, content).await {
+    match receive::append(tasks, upload, content, true).await {
         Ok(upload) => {
             let wanted = digest.clone();
             repository.run(move |_, _| upload.finish(&wanted)).await?;
@@ -101,8 +101,8 @@ pub(super) async fn append(
 ) -> Result<Response<Body>, ApiError> {
     let id = parse_id(id)?;
     let upload = open(&repository, id, headers, content, false).await?;
-    let upload = receive::append(tasks, upload, content).await?;
     let habits = repository.habits();
+    let upload = receive::append(tasks, upload, content, habits.keeps_cut_parts()).await?;
     let size = habits.told_after_part(&id, upload.size());
     Ok(progress(&repository, &id, size, habits.part_stored()))
 }
@@ -122,7 +122,8 @@ pub(super) async fn finish(
     };
     let digest = parse_digest(&digest)?;
     let upload = open(&repository, parse_id(id)?, headers, content, true).await?;
-    let upload = receive::append(tasks, upload, content).await?;
+    let keeps = repository.habits().keeps_cut_parts();
+    let upload = receive::append(tasks, upload, content, keeps).await?;
     let wanted = digest.clone();
     repository.run(move |_, _| upload.finish(&wanted)).await?;
     Ok(body::created(format!("{}/blobs/{digest}", repository.url()), &digest))

@@ -60,6 +60,13 @@ pub(crate) struct Upload {
     unfinished: Unfinished,
 }
 
+/// A point that an upload can be set back to.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    size: u64,
+    sha256: Option<Digester>,
+}
+
 impl Store {
     /// Starts an upload without bytes.
     ///
@@ -154,6 +161,21 @@ impl Upload {
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
         }
+        Ok(())
+    }
+
+    /// How far the upload is.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { size: self.size, sha256: self.sha256.clone() }
+    }
+
+    /// Drops what was written since `mark`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the file cannot be cut.
+    pub(crate) fn set_back(&mut self, mark: Mark) -> Result<()> {
+        self.file.set_len(mark.size).map_err(cannot("cut", &self.path))?;
+        (self.size, self.sha256) = (mark.size, mark.sha256);
         Ok(())
     }
 

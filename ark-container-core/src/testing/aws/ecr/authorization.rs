@@ -31,10 +31,12 @@ pub(super) fn get_token(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> 
     let password =
         secret::<PASSWORD_BYTES>().map_err(|error| ApiError::internal(exchange.service, error))?;
     let token = STANDARD.encode(format!("{USERNAME}:{password}"));
-    let expires_at = exchange.world.logins.add(password, exchange.caller()?, exchange.now());
+    let world = exchange.world;
+    let expires_at = world.logins.add(password, exchange.caller()?, exchange.now());
+    let endpoint = world.front.get().unwrap_or(&world.registry_host);
     Ok(json!({ "authorizationData": [{
         "authorizationToken": token,
         "expiresAt": epoch_seconds(expires_at),
-        "proxyEndpoint": format!("http://{}", exchange.world.registry_host),
+        "proxyEndpoint": format!("http://{endpoint}"),
     }] }))
 }
