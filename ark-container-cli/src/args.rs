@@ -6,8 +6,8 @@ use ark_container_core::model::{ParseError, Reference};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    check_access, create_repository, delete_image, delete_repository, iam_policy, list_images,
-    list_repositories, login, logout, push, serve, whoami,
+    check_access, copy, create_repository, delete_image, delete_repository, iam_policy,
+    list_images, list_repositories, login, logout, pull, push, serve, whoami,
 };
 use crate::output::Format;
 
@@ -102,6 +102,10 @@ pub(crate) enum Operation {
     Logout(logout::Args),
     #[command(long_flag = "push")]
     Push(push::Args),
+    #[command(long_flag = "pull")]
+    Pull(pull::Args),
+    #[command(long_flag = "copy")]
+    Copy(copy::Args),
     #[command(long_flag = "list-images")]
     ListImages(list_images::Args),
     #[command(long_flag = "delete-repository")]

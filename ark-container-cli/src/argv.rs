@@ -107,8 +107,10 @@ impl Line {
             self.rest.push(word);
             return Ok(());
         }
-        // As for clap, what starts with a hyphen is the next option: the value is missing.
-        match words.next_if(|next| !next.as_encoded_bytes().starts_with(b"-")) {
+        // As for clap, what starts with a hyphen is the next option: the value is missing. A hyphen
+        // alone is a value: it stands for standard input.
+        let is_value = |next: &OsString| next == "-" || !next.as_encoded_bytes().starts_with(b"-");
+        match words.next_if(is_value) {
             Some(value) => self.rest.extend([word, value]),
             None => self.without_value.push(word),
         }
@@ -189,6 +191,7 @@ mod tests {
         assert_eq!(canonical("--from serve --push a"), "push --from serve a");
         assert_eq!(canonical("--registry=login push a"), "push --registry=login a");
         assert_eq!(canonical("--quiet login push"), "login --quiet push");
+        assert_eq!(canonical("--from - --push a --quiet"), "push --from - a --quiet");
     }
 
     #[test]

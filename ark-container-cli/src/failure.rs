@@ -20,6 +20,8 @@ pub(crate) enum Stop {
     ReaderGone,
     /// The result is that something is not permitted, and it has been told.
     Denied,
+    /// It was interrupted from the keyboard, which has been told.
+    Interrupted,
     /// It failed.
     Failed(Failure),
 }

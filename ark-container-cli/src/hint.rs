@@ -69,8 +69,8 @@ pub(crate) fn example_of(error: &ParseError) -> Option<&'static str> {
 }
 
 /// What `--from` takes.
-const SOURCES: &str = "--from takes oci:DIR[:REF] (a folder in the OCI image layout) or \
-    docker-archive:FILE[:REF] (what docker save writes)";
+const SOURCES: &str = "--from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what \
+    docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -";
 
 /// What was being done to a repository.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +78,8 @@ pub(crate) enum Attempt<'a> {
     Create { existing: Option<&'a Repository> },
     Login,
     Push { source: &'a str },
+    Pull,
+    Copy,
     ListImages,
     DeleteRepository,
     DeleteImage,
@@ -122,14 +124,15 @@ impl Target {
         match (error, attempt) {
             (
                 Error::NotFound { kind: ResourceKind::Repository, .. },
-                Attempt::Login | Attempt::Push { .. },
+                Attempt::Login | Attempt::Push { .. } | Attempt::Copy,
             ) => Some(format!("create it: {}", self.command("create-repository"))),
             (Error::NotFound { kind: ResourceKind::Repository, .. }, _) => {
                 Some(format!("see what there is: {}", self.list_command()))
             }
-            (Error::NotFound { kind: ResourceKind::Image, .. }, Attempt::DeleteImage) => {
-                Some(format!("see what there is: {}", self.command("list-images")))
-            }
+            (
+                Error::NotFound { kind: ResourceKind::Image, .. },
+                Attempt::DeleteImage | Attempt::Pull,
+            ) => Some(format!("see what there is: {}", self.command("list-images"))),
             (Error::NotFound { kind: ResourceKind::File, .. }, Attempt::Push { .. }) => {
                 Some(SOURCES.to_owned())
             }
@@ -150,6 +153,9 @@ impl Target {
                     "push it under another tag: {PROGRAM} --push {name}:TAG --from {source} \
                      --organization {organization}{registry}"
                 ))
+            }
+            (Error::Conflict { .. }, Attempt::Copy) => {
+                Some(format!("copy it under another tag: --to {}:TAG", self.path.name()))
             }
             (Error::Conflict { .. }, Attempt::DeleteImage) => {
                 Some(format!("delete what refers to it first: {}", self.command("list-images")))

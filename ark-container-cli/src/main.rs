@@ -13,7 +13,9 @@ mod failure;
 mod hint;
 mod output;
 mod program;
+mod progress;
 mod settings;
+mod transfer;
 
 use std::process::ExitCode;
 

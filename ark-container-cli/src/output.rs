@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,19 @@ impl Output {
     /// Tells people what is no result, on standard error.
     pub(crate) fn note(self, text: &str) {
         self.tell("note", text);
+    }
+
+    /// Tells people how far something is, on standard error.
+    pub(crate) fn progress(self, line: &str) {
+        self.tell("progress", line);
+    }
+
+    /// Tells programs how far something is, on standard error.
+    pub(crate) fn progress_record(self, record: &impl Serialize) {
+        if !self.quiet {
+            // What cannot be told is not worth failing for.
+            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "progress": record }));
+        }
     }
 
     /// Tells people of a danger in what was done as they asked, on standard error.
@@ -157,10 +170,19 @@ pub(crate) fn human_size(bytes: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
+/// A time span for people: seconds, with a tenth below ten, and minutes above sixty.
+pub(crate) fn human_time(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..10 if span.subsec_millis() >= 50 => format!("{:.1} s", span.as_secs_f64()),
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -175,6 +197,22 @@ mod tests {
             (u64::MAX, "18.4 EB"),
         ] {
             assert_eq!(human_size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn spans_are_as_exact_as_people_care_for() {
+        for (millis, text) in [
+            (0, "0 s"),
+            (49, "0 s"),
+            (50, "0.1 s"),
+            (7_000, "7 s"),
+            (7_340, "7.3 s"),
+            (59_999, "59 s"),
+            (61_000, "1 min 1 s"),
+            (3_660_000, "1 h 1 min"),
+        ] {
+            assert_eq!(human_time(Duration::from_millis(millis)), text);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _, ValueEnum as _};
@@ -20,6 +21,11 @@ use crate::{argv, commands, hint};
 /// From where on two words are taken for spellings of one: above what chance gives to `--` words.
 const SIMILAR: f64 = 0.8;
 
+/// What shells expect of a program that SIGINT ended: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+/// How long threads may take to end when all is done.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Does what was typed, tells what became of it, and returns the exit code.
 pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
     let mut format = typed_format(&argv);
@@ -27,6 +33,7 @@ pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
         // Whoever reads only the first lines has what they wanted: as for ripgrep, that is success.
         Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,
         Err(Stop::Denied) => ExitCode::from(Kind::NotPermitted as u8),
+        Err(Stop::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(Stop::Failed(failure)) => failure.report(format),
     }
 }
@@ -53,7 +60,10 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
     let output = Output { format: *format, quiet: options.quiet };
     let context = Context { settings, output };
-    runtime.block_on(commands::run(operation, &context)).map_err(|stop| match stop {
+    let ended = runtime.block_on(commands::run(operation, &context));
+    // What was given up may have threads that still read or compress.
+    runtime.shutdown_timeout(PATIENCE);
+    ended.map_err(|stop| match stop {
         Stop::Failed(failure) => match context.identity() {
             Ok(identity) => hint::for_identity(failure, &identity, &context.settings).into(),
             // That nobody can ask is the failure itself.
@@ -67,7 +77,9 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
 /// and starting threads would cost more than a login that is found in the cache.
 fn runtime_for(operation: &Operation) -> tokio::runtime::Builder {
     match operation {
-        Operation::Push(_) | Operation::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        Operation::Push(_) | Operation::Pull(_) | Operation::Copy(_) | Operation::Serve(_) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
         _ => tokio::runtime::Builder::new_current_thread(),
     }
 }

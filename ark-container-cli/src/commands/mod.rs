@@ -1,6 +1,7 @@
 //! One module for each operation: what it takes, and what it does.
 
 pub(crate) mod check_access;
+pub(crate) mod copy;
 pub(crate) mod create_repository;
 pub(crate) mod delete_image;
 pub(crate) mod delete_repository;
@@ -9,6 +10,7 @@ pub(crate) mod list_images;
 pub(crate) mod list_repositories;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod serve;
 pub(crate) mod whoami;
@@ -32,6 +34,8 @@ pub(crate) async fn run(operation: Operation, context: &Context) -> Result<(), S
         Operation::Login(args) => login::run(args, context).await,
         Operation::Logout(args) => logout::run(args, context).await,
         Operation::Push(args) => push::run(args, context).await,
+        Operation::Pull(args) => pull::run(args, context).await,
+        Operation::Copy(args) => copy::run(args, context).await,
         Operation::ListImages(args) => list_images::run(args, context).await,
         Operation::DeleteRepository(args) => delete_repository::run(args, context).await,
         Operation::DeleteImage(args) => delete_image::run(args, context).await,

@@ -1,0 +1,102 @@
+//! [`Bars`]: a bar for each part and one for all, for people at a terminal.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use ark_container_core::model::Digest;
+use ark_container_core::progress::{BlobState, Event};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::tally::{Part, Tally};
+
+/// Of more parts than these, only those in work have a bar.
+const MOST: usize = 12;
+/// How much of a digest is enough to tell the parts of an image apart.
+const SHOWN: usize = 12;
+const IN_WORK: &str = "{prefix} {msg:<11} [{bar:30}] {decimal_bytes} of {decimal_total_bytes}";
+const AT_REST: &str = "{prefix} {msg:<11} {decimal_total_bytes}";
+const ALL: &str = "{msg}";
+
+/// Draws bars on standard error.
+#[derive(Debug)]
+pub(super) struct Bars {
+    screen: MultiProgress,
+    all: ProgressBar,
+    tally: Tally,
+    bars: HashMap<Digest, ProgressBar>,
+}
+
+impl Bars {
+    /// Bars, where standard error is a terminal that can draw them.
+    pub(super) fn new(now: Instant) -> Option<Self> {
+        let screen = MultiProgress::new();
+        if screen.is_hidden() {
+            return None;
+        }
+        let all = screen.add(ProgressBar::new_spinner().with_style(style(ALL)));
+        Some(Self { screen, all, tally: Tally::new(now), bars: HashMap::new() })
+    }
+
+    pub(super) fn take(&mut self, event: &Event<'_>) {
+        let Some((blob, part)) = self.tally.take(event) else { return };
+        match event {
+            Event::Moved { .. } => {
+                if let Some(bar) = self.bars.get(blob) {
+                    bar.set_position(part.moved);
+                }
+            }
+            _ => self.show(blob, &part),
+        }
+    }
+
+    /// Shows a part in another state.
+    fn show(&mut self, blob: &Digest, part: &Part) {
+        if self.bars.len() >= MOST && !self.bars.contains_key(blob) {
+            return;
+        }
+        if self.is_crowded() && part.is_done() {
+            // Its place is another's.
+            if let Some(bar) = self.bars.remove(blob) {
+                bar.finish_and_clear();
+                self.screen.remove(&bar);
+            }
+            return;
+        }
+        let bar = self.bars.entry(blob.clone()).or_insert_with(|| {
+            let name: String = blob.hex().chars().take(SHOWN).collect();
+            let bar = ProgressBar::new(part.size).with_style(style(AT_REST)).with_prefix(name);
+            self.screen.insert_before(&self.all, bar.with_message(part.word()))
+        });
+        let in_work =
+            !part.is_done() && part.state.is_some_and(|state| state != BlobState::Retrying);
+        bar.set_style(style(if in_work { IN_WORK } else { AT_REST }));
+        bar.set_message(part.word());
+        bar.set_position(part.moved);
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.tally.parts() > MOST
+    }
+
+    /// Shows how far all of it is. To be asked every second or so.
+    pub(super) fn tick(&mut self, now: Instant) {
+        let standing = self.tally.standing(now);
+        self.all.set_message(standing.to_string());
+    }
+
+    /// Leaves the terminal as it was.
+    pub(super) fn clear(self) {
+        // Else each would be drawn once more when it is dropped.
+        for bar in self.bars.values().chain([&self.all]) {
+            bar.finish_and_clear();
+        }
+        // Nothing is to be done about a terminal that has gone.
+        let _ = self.screen.clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // A template that is refused is one of the constants above, so it would be seen at once.
+    let style = ProgressStyle::with_template(template);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
