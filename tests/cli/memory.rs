@@ -75,7 +75,7 @@ fn a_push_sends_a_large_layer_in_little_memory() {
 }
 
 /// Writes an image whose only layer has `size` random bytes, and returns the layer's digest.
-fn write_layout(sandbox: &Sandbox, size: u64) -> String {
+pub(crate) fn write_layout(sandbox: &Sandbox, size: u64) -> String {
     let blobs = sandbox.path("layout/blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let new = sandbox.path("layout/new");

@@ -144,7 +144,7 @@ impl Sandbox {
     pub(crate) fn told_at_terminal(&self, line: &str) -> String {
         let mut script = self.at_home("script");
         script.args(["-qec", &format!("{BINARY} {line} > results"), "/dev/null"]);
-        let run = self.finish(&mut script);
+        let run = self.finish(script.env("TERM", "xterm"));
         assert_eq!(run.code, 0, "{run:?}");
         run.stdout.replace("\r\n", "\n")
     }

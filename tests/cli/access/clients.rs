@@ -2,7 +2,7 @@
 
 use super::people::{OURS, PEOPLE, Person, Target};
 use super::{Account, Walls, account};
-use crate::clients::docker::Daemon;
+use crate::daemon::Daemon;
 use crate::tools::Tools;
 
 /// What somebody asks the program for, and whether it gives them a password for their own repository.

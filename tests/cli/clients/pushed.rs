@@ -12,7 +12,7 @@ fn a_layout_is_pulled_by_skopeo_byte_for_byte_and_by_podman() {
     let tools = served.tools(&["a/b"]);
     let image = SampleImage::for_two_platforms();
     image.write_oci_layout(&served.sandbox.path("sample"), None).unwrap();
-    let push = format!("--push a/b:v1 --from oci:sample --organization {TBD}");
+    let push = format!("--push a/b:v1 --from oci:sample --all-platforms --organization {TBD}");
     let url = served.sandbox.printed(&push);
     assert_eq!(url.trim_end(), served.image(&format!("a/b@{}", image.digest())));
 

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ark_container_core::testing::SampleImage;
 
 use super::disk::{self, REGISTRY};
-use crate::sandbox::{Sandbox, TBD};
+use crate::sandbox::{BINARY, Sandbox, TBD};
 
 /// A small file system in memory; it goes when it is dropped.
 struct SmallDisk(PathBuf);
@@ -96,6 +97,40 @@ fn a_full_disk_refuses_and_loses_nothing() {
     sandbox.printed(&create("b"));
     assert_eq!(tags(&sandbox), ["v1", "v2"]);
     disk::check(&sandbox);
+}
+
+#[test]
+fn what_is_piped_in_or_saved_needs_room_for_a_while() {
+    let sandbox = Sandbox::new();
+    sandbox.printed(&format!("--quiet --create-repository a --organization {TBD}"));
+    let image = SampleImage::builder().with_random_layer(10_000_000).build();
+    let archive = sandbox.path("image.tar");
+    image.write_docker_archive(&archive, &["a:1"]).unwrap();
+    let script = "#!/bin/sh\ncase $1 in image) printf '%064d' 0;; save) cat \"$ARCHIVE\";; esac\n";
+    let docker = sandbox.write("bin/docker", script);
+    fs::set_permissions(docker, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", sandbox.path("bin").display(), std::env::var("PATH").unwrap());
+    let push = |source: &str, folder: &Path| {
+        let pipe = if source == "-" { "cat image.tar |" } else { "" };
+        let push = format!("--push a:v1 --from {source} --organization {TBD}");
+        let line = format!("{pipe} {BINARY} --quiet {push}");
+        let mut push = sandbox.shell(&line);
+        push.env("TMPDIR", folder).env("PATH", &path).env("ARCHIVE", &archive);
+        sandbox.finish(&mut push)
+    };
+    let small = sandbox.path("small");
+    let disk = SmallDisk::mount(&small);
+    for (source, name) in [("-", "standard input"), ("docker-daemon:a:1", "docker-daemon:a:1")] {
+        let run = push(source, &small);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+        let expected =
+            format!("there is no room for {name} in ~/small; make some, or set TMPDIR to");
+        assert!(run.stderr.contains(&expected), "{run:?}");
+        assert_eq!(fs::read_dir(&small).unwrap().count(), 0, "nothing is left");
+        assert_eq!(push(source, &sandbox.path("")).code, 0);
+    }
+    drop(disk);
+    assert_ne!(push("-", &sandbox.path("absent")).code, 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ark_container_core::model::Platform;
 use ark_container_core::testing::SampleImage;
 
-use super::random::Random;
+use crate::random::Random;
 use crate::sandbox::Sandbox;
 
 const SHARED_LAYERS: usize = 4;

@@ -6,7 +6,6 @@ mod full_disk;
 mod images;
 mod model;
 mod operation;
-mod random;
 mod rounds;
 mod together;
 mod visit;

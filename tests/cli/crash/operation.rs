@@ -1,6 +1,5 @@
 //! [`Operation`]: something that a user does, and that a kill may cut at any moment.
 
-use std::io::Cursor;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ark_container_core::distribution::Client;
 use ark_container_core::model::{Digest, Tag};
+use futures_util::stream;
 
 use super::images::Image;
 use super::model::Effect;
@@ -91,7 +91,7 @@ impl Operation {
         let line = match self {
             Self::Create { name } => format!("--create-repository {name}"),
             Self::Push { name, tag, image } | Self::Upload { name, tag, image } => {
-                format!("--push {name}:{tag} --from oci:{}", image.layout)
+                format!("--push {name}:{tag} --all-platforms --from oci:{}", image.layout)
             }
             Self::DeleteImage { name, tag, .. } => format!("--delete-image {name}:{tag}"),
             Self::DeleteRepository { name } => format!("--delete-repository {name} --force"),
@@ -130,7 +130,8 @@ pub(super) async fn upload(
     for part in image.parts() {
         for (digest, content) in part.blobs() {
             if !client.blob_exists(&digest).await? {
-                let (size, content) = (content.len() as u64, Cursor::new(content.to_vec()));
+                let size = content.len() as u64;
+                let content = stream::iter([Ok(content.to_vec().into())]);
                 let upload = client.start_upload().await?;
                 client.upload_blob(&upload, &digest, size, content).await?;
             }

@@ -11,8 +11,8 @@ use super::disk;
 use super::images::Images;
 use super::model::{Effect, Model};
 use super::operation::{self, End, Operation};
-use super::random::Random;
 use super::visit::Visitor;
+use crate::random::Random;
 use crate::sandbox::{Sandbox, Server};
 
 /// What may be created; `a`, `a/b` and `a-b` are neighbours on the disk.

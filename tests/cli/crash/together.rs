@@ -9,8 +9,8 @@ use super::disk;
 use super::images::Images;
 use super::model::Model;
 use super::operation::{self, End, Operation};
-use super::random::Random;
 use super::visit::Visitor;
+use crate::random::Random;
 use crate::sandbox::Sandbox;
 
 const PROCESSES: usize = 8;

@@ -77,7 +77,7 @@ fn the_program_pushes_an_image_that_skopeo_pulls() {
     cloud.create(&[NAME]);
     let image = SampleImage::for_two_platforms();
     image.write_oci_layout(&cloud.sandbox.path("sample"), None).unwrap();
-    let push = format!("--push {NAME}:v1 --from oci:sample --organization {TBD}");
+    let push = format!("--push {NAME}:v1 --from oci:sample --all-platforms --organization {TBD}");
     let url = printed(&cloud.sandbox, &mut cloud.narrowed_command(&push));
     assert_eq!(url.trim_end(), format!("{}@{}", cloud.image(NAME), image.digest()));
     let tools = logged_in(&cloud);

@@ -120,7 +120,7 @@ fn repositories_and_images_that_are_missing() {
     let push = format!("--push a:v1 --from oci:sample --organization {TBD}");
     assert_snapshot!(told(&cloud, &push).replace(&cloud.host(), "HOST"), @r"
     exit 5
-    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a does not exist
+    error: repository HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a does not exist
       help: create it: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     cloud.create(&["a"]);

@@ -35,6 +35,10 @@ fn no_operation() {
               Forget the registry's passwords that are cached on this machine, and print the registry
       push, --push
               Upload an image, and print its URL by digest
+      pull, --pull
+              Fetch an image into a folder in the OCI image layout, and print its URL by digest
+      copy, --copy
+              Copy an image to another repository of the registry, and print its URL there by digest
       list-images, --list-images
               List the images of a repository: tags, digest, size, when pushed, platform
       delete-repository, --delete-repository
@@ -283,7 +287,7 @@ fn bad_tag_or_digest() {
     assert_snapshot!(push(&format!("a@sha256:{}", "0".repeat(64))), @r#"
     exit 2
     error: "a@sha256:0000000000000000000000000000000000000000000000000000000000000000": a push takes a tag
-      help: the digest is the image's own, and printed when it is pushed
+      help: the digest is the image's own, and printed when it is there
     "#);
     let delete = |image: &str| refused(&format!("--delete-image {image} --organization {TBD}"));
     assert_snapshot!(delete("a"), @r#"

@@ -66,7 +66,7 @@ fn an_image_of_an_index() {
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let index = SampleImage::for_two_platforms();
     index.write_oci_layout(&sandbox.path("index"), None).unwrap();
-    sandbox.printed(&format!("--push a:v1 --from oci:index --organization {TBD}"));
+    sandbox.printed(&format!("--push a:v1 --from oci:index --all-platforms --organization {TBD}"));
     let image = index.children()[0].digest().to_string();
     let told = on(&sandbox, &format!("--delete-image a@{image}"));
     let told = told.replace(&image, "sha256:IMAGE");

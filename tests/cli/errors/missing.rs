@@ -20,7 +20,7 @@ fn missing_repository() {
     sandbox.write_image("image", "hello");
     assert_snapshot!(on(&sandbox, "--push test/repo:v1 --from oci:image"), @"
     exit 5
-    error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
+    error: repository 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
       help: create it: ark-catalog-container-tool --create-repository test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_snapshot!(on(&sandbox, "--list-images test/repo"), @"

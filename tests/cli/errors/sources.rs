@@ -7,7 +7,9 @@ use super::told;
 use crate::sandbox::{Sandbox, TBD};
 
 fn push(sandbox: &Sandbox, source: &str) -> String {
-    told(&sandbox.run(&format!("--quiet --push a:v1 --from {source} --organization {TBD}")))
+    let line = format!("--quiet --push a:v1 --from {source} --organization {TBD}");
+    // With neither docker nor podman.
+    told(&sandbox.finish(sandbox.command(&line).env("PATH", "/nowhere")))
 }
 
 fn with_repository() -> Sandbox {
@@ -22,16 +24,16 @@ fn missing_source() {
     assert_snapshot!(push(&sandbox, "oci:absent"), @"
     exit 5
     error: file absent does not exist
-      help: --from takes oci:DIR[:REF] (a folder in the OCI image layout) or docker-archive:FILE[:REF] (what docker save writes)
+      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
     ");
     assert_snapshot!(push(&sandbox, "docker-archive:absent.tar"), @"
     exit 5
     error: file absent.tar does not exist
-      help: --from takes oci:DIR[:REF] (a folder in the OCI image layout) or docker-archive:FILE[:REF] (what docker save writes)
+      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
     ");
     assert_snapshot!(push(&sandbox, "absent"), @r#"
     exit 2
-    error: "absent" is no image source: there is neither an OCI layout nor an archive; write oci:DIR[:REF] or docker-archive:FILE[:REF]
+    error: "absent" is no image source: there is no such file, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
     "#);
     assert_snapshot!(push(&sandbox, "oci:"), @r#"
     exit 2
@@ -67,6 +69,16 @@ fn ambiguous_source() {
         let image = SampleImage::new(name);
         image.write_oci_layout(&sandbox.path("two"), Some(name)).unwrap();
     }
+    let platforms = SampleImage::for_two_platforms();
+    platforms.write_oci_layout(&sandbox.path("platforms"), None).unwrap();
+    assert_snapshot!(push(&sandbox, "platforms"), @"
+    exit 2
+    error: ~/platforms has an image for several platforms; choose one (--platform) or all (--all-platforms) of: linux/amd64, linux/arm64
+    ");
+    assert_snapshot!(push(&sandbox, "oci:platforms --platform linux/s390x"), @"
+    exit 2
+    error: ~/platforms has no image for linux/s390x; it has: linux/amd64, linux/arm64
+    ");
     assert_snapshot!(push(&sandbox, "oci:two"), @"
     exit 2
     error: ~/two has several images; name one of: v1, v2

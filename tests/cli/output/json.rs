@@ -75,8 +75,11 @@ fn pushes() {
     let mut pushed = object(&sandbox, &push);
     assert!(pushed["bytes_skipped"].as_u64().unwrap() > 1000);
     pushed.as_object_mut().unwrap().remove("bytes_skipped");
+    let seconds = pushed.as_object_mut().unwrap().remove("seconds").unwrap();
+    assert!(seconds.as_f64().unwrap() > 0.0);
     let expected = json!({
         "url": url.trim(), "tag": "v2", "blobs_sent": 0, "bytes_sent": 0, "blobs_skipped": 2,
+        "blobs_mounted": 0, "bytes_mounted": 0, "bytes_resumed": 0, "bytes_saved": 0, "retries": 0,
     });
     assert_eq!(pushed, expected);
 }

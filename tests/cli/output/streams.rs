@@ -94,6 +94,10 @@ fn help_and_version_are_results() {
               Forget the registry's passwords that are cached on this machine, and print the registry
       push, --push
               Upload an image, and print its URL by digest
+      pull, --pull
+              Fetch an image into a folder in the OCI image layout, and print its URL by digest
+      copy, --copy
+              Copy an image to another repository of the registry, and print its URL there by digest
       list-images, --list-images
               List the images of a repository: tags, digest, size, when pushed, platform
       delete-repository, --delete-repository

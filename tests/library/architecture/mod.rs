@@ -15,14 +15,29 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("error", &["model"]),
     // The cache names its files by hashes.
-    ("credentials", &["model", "error", "digester"]),
+    ("credentials", &["model", "error", "digester", "private_folder"]),
     ("digester", &["model"]),
+    ("private_folder", &[]),
     ("identity", &["model", "error"]),
     ("backend", &["model", "error", "credentials", "digester", "identity"]),
     ("permission", &["model", "error", "credentials", "identity", "backend"]),
     ("distribution", &["model", "error", "credentials", "digester"]),
-    // A push asks the backend for credentials; nothing of the backend knows of pushing.
-    ("push", &["model", "error", "credentials", "digester", "backend", "distribution"]),
+    // A push or pull asks the backend for credentials; nothing of the backend knows of either.
+    ("progress", &["model"]),
+    (
+        "push",
+        &[
+            "model",
+            "error",
+            "credentials",
+            "digester",
+            "private_folder",
+            "backend",
+            "distribution",
+            "progress",
+        ],
+    ),
+    ("pull", &["model", "error", "digester", "backend", "distribution", "progress"]),
     (
         "testing",
         &[
@@ -43,11 +58,30 @@ const EDGES: &[(&str, &[&str])] = &[
 const OUTSIDE: &[(&str, &[&str])] = &[
     (
         "tokio",
-        &["backend", "credentials", "distribution", "identity", "permission", "push", "testing"],
+        &[
+            "backend",
+            "credentials",
+            "distribution",
+            "identity",
+            "permission",
+            "pull",
+            "push",
+            "testing",
+        ],
     ),
     (
         "std::fs",
-        &["backend", "credentials", "distribution", "identity", "permission", "push", "testing"],
+        &[
+            "backend",
+            "credentials",
+            "distribution",
+            "identity",
+            "permission",
+            "private_folder",
+            "pull",
+            "push",
+            "testing",
+        ],
     ),
     ("std::process", &["backend", "push", "testing"]),
     ("axum", &["backend", "testing"]),

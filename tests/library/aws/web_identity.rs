@@ -253,7 +253,8 @@ async fn what_is_in_the_file_counts_and_not_who_was_there_before() {
     aws.sign_in(&token("user:bob", THEIRS));
     denied(backend.describe_repository(&app).await);
     denied(aws.push(&backend, &app).await);
-    assert_eq!(logins(), before + 1);
+    // A registry has no room for words where it denies a HEAD, so a new login is tried, once.
+    assert_eq!(logins(), before + 2);
 
     // A forgery that says it is alice's meets neither her session nor her login.
     let forger = TokenIssuer::new(aws.issuer.issuer(), "ark").unwrap();
@@ -266,7 +267,7 @@ async fn what_is_in_the_file_counts_and_not_who_was_there_before() {
     aws.sign_in(&alice.with_claim("aud", "somebody else"));
     unauthenticated(list(&backend).await);
     unauthenticated(backend.credentials(&scope).await);
-    assert_eq!(logins(), before + 1);
+    assert_eq!(logins(), before + 2);
 }
 
 /// What the child of the test below asks AWS through.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ark_container_core::credentials::{Password, RegistryCredentials};
 use ark_container_core::model::{RegistryHost, RepositoryPath};
-use ark_container_core::push::{ImageSource, Push, Pushed};
+use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::testing::{MockRegistryBackend, SampleImage};
 use tempfile::TempDir;
 
@@ -55,21 +55,42 @@ impl DebianRegistry {
     }
 
     async fn push(&self, source: &ImageSource) -> ark_container_core::Result<Pushed> {
+        self.push_with(Compression::default(), source).await
+    }
+
+    async fn push_with(
+        &self,
+        compression: Compression,
+        source: &ImageSource,
+    ) -> ark_container_core::Result<Pushed> {
         let host = self.host.clone();
         let mut backend = MockRegistryBackend::new();
-        backend.expect_credentials().once().returning(move |scope| {
+        // Once for the push, once for what may be mounted.
+        backend.expect_credentials().times(1..=2).returning(move |scope| {
             let password = Password::new("any".to_owned());
             let expiry = SystemTime::now() + Duration::from_secs(60);
             Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone()))
         });
-        Push::new(&backend, &Self::path()).with_tag("v1".parse()?).run(source).await
+        let path = Self::path();
+        let push = Push::new(&backend, &path).with_tag("v1".parse()?);
+        let push = push.with_compression(compression).with_platforms(PlatformChoice::All);
+        push.with_memory(self.folder.path().join("memory")).run(source).await
     }
 
     /// Copies the image at the tag, with everything below it, into a folder as it is.
     fn copy_with_skopeo(&self) -> PathBuf {
+        self.copy("--all")
+    }
+
+    /// Copies the image at the tag into a folder, decompressed.
+    fn unpack_with_skopeo(&self) -> PathBuf {
+        self.copy("--dest-decompress")
+    }
+
+    fn copy(&self, how: &str) -> PathBuf {
         let folder = self.folder.path().join("copy");
         let source = format!("docker://{}/{}:v1", self.host, Self::path());
-        skopeo(&["--src-tls-verify=false", "--all", &source, &format!("dir:{}", folder.display())]);
+        skopeo(&["--src-tls-verify=false", how, &source, &format!("dir:{}", folder.display())]);
         folder
     }
 }
@@ -95,6 +116,11 @@ fn assert_has(folder: &Path, image: &SampleImage) {
     for child in image.children() {
         assert_eq!(content(&format!("{}.manifest.json", child.digest().hex())), child.manifest());
     }
+    assert_has_parts(folder, image);
+}
+
+fn assert_has_parts(folder: &Path, image: &SampleImage) {
+    let content = |name: &str| fs::read(folder.join(name)).unwrap();
     for (digest, blob) in image.children().iter().chain([image]).flat_map(SampleImage::blobs) {
         assert!(content(digest.hex()) == blob, "{digest}");
     }
@@ -120,9 +146,24 @@ async fn another_client_gets_back_what_was_in_the_archive_that_yet_another_wrote
     skopeo(&[&layout, &format!("docker-archive:{}:team/tool:v1", archive.display())]);
     // In the archive, skopeo calls it by its full name: docker.io/team/tool:v1.
     let source = ImageSource::docker_archive(archive).with_reference("team/tool:v1");
-    let pushed = registry.push(&source).await.unwrap();
-    assert_eq!(pushed.image.reference(), &sources.image.digest().into());
-    assert_has(&registry.copy_with_skopeo(), &sources.image);
+    registry.push(&source).await.unwrap();
+    assert_has_parts(&registry.unpack_with_skopeo(), &sources.image);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_client_unpacks_what_was_compressed() {
+    let text = "all work and no play\n".repeat(300_000);
+    let image = SampleImage::builder().with_layer([("text", text)]).with_layer([("empty", "")]);
+    let sources = Sources::new(image.with_random_layer(2 << 20).build());
+    for compression in Compression::ALL {
+        let registry = DebianRegistry::start();
+        registry.push_with(compression, &sources.archive()).await.unwrap();
+        let folder = registry.unpack_with_skopeo();
+        assert_has_parts(&folder, &sources.image);
+        let (text, _) = sources.image.blobs().next().unwrap();
+        let listed = Command::new("tar").arg("-tf").arg(folder.join(text.hex())).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&listed.stdout), "text\n");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

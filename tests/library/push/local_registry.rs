@@ -1,33 +1,39 @@
 //! Pushes to the registry of this library.
 
+use std::collections::HashMap;
 use std::error::Error as _;
+use std::io::Read;
 
 use ark_container_core::backend::local::{LocalBackend, Registry};
 use ark_container_core::backend::{CreateOptions, Image, TagMutability};
-use ark_container_core::distribution::Client;
-use ark_container_core::model::{Access, OrganizationId, Reference, RepositoryPath, Scope, Tag};
-use ark_container_core::push::{ImageSource, Push, Pushed};
+use ark_container_core::distribution::{Client, Manifest};
+use ark_container_core::model::{
+    Access, Digest, ImageUrl, OrganizationId, Reference, RegistryHost, RepositoryPath, Scope, Tag,
+    media_type,
+};
+use ark_container_core::push::{ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, ResourceKind};
+use flate2::read::MultiGzDecoder;
 use futures_util::TryStreamExt;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::{Sources, damage};
-use ark_container_core::model::RegistryHost;
 
 /// A registry over a folder of its own, serving on a port of the moment.
-struct Local {
-    backend: LocalBackend,
-    path: RepositoryPath,
-    endpoint: RegistryHost,
+pub(super) struct Local {
+    pub(super) backend: LocalBackend,
+    pub(super) path: RepositoryPath,
+    pub(super) endpoint: RegistryHost,
     serving: JoinHandle<()>,
     _folder: TempDir,
 }
 
 impl Local {
     /// Serves, with a repository.
-    async fn with_repository(tag_mutability: TagMutability) -> Self {
+    pub(super) async fn with_repository(tag_mutability: TagMutability) -> Self {
         let local = Self::new();
         let options = CreateOptions::default().with_tag_mutability(tag_mutability);
         local.backend.create_repository(&local.path, &options).await.unwrap();
@@ -47,19 +53,25 @@ impl Local {
         Self { backend, path, endpoint, serving, _folder: folder }
     }
 
-    async fn push(&self, source: &ImageSource, tag: Option<&str>) -> Result<Pushed, Error> {
-        let push = Push::new(&self.backend, &self.path).with_endpoint(self.endpoint.clone());
+    pub(super) async fn push(
+        &self,
+        source: &ImageSource,
+        tag: Option<&str>,
+    ) -> Result<Pushed, Error> {
+        let push = Push::new(&self.backend, &self.path)
+            .with_endpoint(self.endpoint.clone())
+            .with_platforms(PlatformChoice::All);
         match tag {
             Some(tag) => push.with_tag(tag.parse().unwrap()).run(source).await,
             None => push.run(source).await,
         }
     }
 
-    async fn images(&self) -> Vec<Image> {
+    pub(super) async fn images(&self) -> Vec<Image> {
         self.backend.list_images(&self.path).try_collect().await.unwrap()
     }
 
-    async fn client(&self) -> Client {
+    pub(super) async fn client(&self) -> Client {
         let scope = Scope::repository(self.path.clone(), Access::Pull);
         let credentials = self.backend.credentials(&scope).await.unwrap();
         let url = self.backend.repository_url(&self.path);
@@ -67,7 +79,7 @@ impl Local {
     }
 
     /// Every byte of an image is in the repository.
-    async fn assert_whole(&self, image: &SampleImage) {
+    pub(super) async fn assert_whole(&self, image: &SampleImage) {
         let client = self.client().await;
         for part in image.children().iter().chain([image]) {
             let manifest = client.fetch_manifest(&part.digest().into()).await.unwrap();
@@ -77,6 +89,32 @@ impl Local {
                 let fetched: Vec<_> = stream.try_collect().await.unwrap();
                 assert!(fetched.concat() == content, "{digest}");
             }
+        }
+    }
+}
+
+impl Local {
+    /// The repository has an image of the same configuration, whose layers are the same once they are
+    /// decompressed.
+    pub(super) async fn assert_unpacks(&self, pushed: &ImageUrl, image: &SampleImage) {
+        let client = self.client().await;
+        let fetch = async |digest: &Value| {
+            let digest = digest.as_str().unwrap().parse().unwrap();
+            let stream = client.fetch_blob(&digest).await.unwrap();
+            stream.try_collect::<Vec<_>>().await.unwrap().concat()
+        };
+        let manifest = client.fetch_manifest(pushed.reference()).await.unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest.bytes).unwrap();
+        let own: Value = serde_json::from_slice(image.manifest()).unwrap();
+        assert_eq!(manifest["config"]["digest"], own["config"]["digest"]);
+        let blobs: HashMap<_, _> = image.blobs().collect();
+        let layers = |manifest: &Value| manifest["layers"].as_array().unwrap().clone();
+        assert_eq!(layers(&manifest).len(), layers(&own).len());
+        for (pushed, own) in layers(&manifest).iter().zip(layers(&own)) {
+            let mut content = Vec::new();
+            let compressed = fetch(&pushed["digest"]).await;
+            MultiGzDecoder::new(&compressed[..]).read_to_end(&mut content).unwrap();
+            assert!(content == blobs[&own["digest"].as_str().unwrap().parse().unwrap()]);
         }
     }
 }
@@ -113,22 +151,20 @@ async fn an_index_arrives_whole_and_is_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn an_archive_arrives_whole_and_shares_its_layers() {
+async fn an_archive_arrives_whole_and_moves_the_tag() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let build = |seed: u64| {
         let image = SampleImage::builder().with_layer([("etc/same", "same")]);
         Sources::new(image.with_random_layer(1 << 20).with_seed(seed).build())
     };
-    let (first, second) = (build(1), build(2));
-    local.push(&first.archive(), Some("v1")).await.unwrap();
-    local.assert_whole(&first.image).await;
-    let pushed = local.push(&second.archive(), Some("v1")).await.unwrap();
-    assert_eq!((pushed.blobs_sent, pushed.blobs_skipped), (2, 1));
-    local.assert_whole(&second.image).await;
-    let tags: Vec<Tag> = local.client().await.tags().try_collect().await.unwrap();
-    assert_eq!(tags, ["v1".parse().unwrap()]);
-    let moved = local.backend.resolve(&local.path, &"v1".parse().unwrap()).await.unwrap();
-    assert_eq!(moved, second.image.digest());
+    for sources in [build(1), build(2)] {
+        let pushed = local.push(&sources.archive(), Some("v1")).await.unwrap();
+        local.assert_unpacks(&pushed.image, &sources.image).await;
+        let tags: Vec<Tag> = local.client().await.tags().try_collect().await.unwrap();
+        assert_eq!(tags, ["v1".parse().unwrap()]);
+        let moved = local.backend.resolve(&local.path, &"v1".parse().unwrap()).await.unwrap();
+        assert_eq!(moved, pushed.image.reference().to_string().parse().unwrap());
+    }
 }
 
 #[tokio::test]
@@ -157,7 +193,7 @@ async fn an_immutable_tag_takes_the_same_image_again_and_no_other() {
     let (first, second) =
         (Sources::new(SampleImage::new("first")), Sources::new(SampleImage::new("second")));
     local.push(&first.layout(), Some("v1")).await.unwrap();
-    local.push(&first.archive(), Some("v1")).await.unwrap();
+    local.push(&first.layout(), Some("v1")).await.unwrap();
     let error = local.push(&second.layout(), Some("v1")).await.unwrap_err();
     assert!(matches!(error, Error::Conflict { kind: ResourceKind::Image, .. }), "{error:?}");
     let reference: Reference = "v1".parse().unwrap();
@@ -188,4 +224,53 @@ async fn a_login_that_only_pulls_does_not_push() {
     let error = local.client().await.start_upload().await.unwrap_err();
     assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
     assert!(error.to_string().contains("may not push to"), "{error}");
+}
+
+#[tokio::test]
+async fn what_refers_to_an_image_goes_along_also_when_the_image_is_there() {
+    let local = Local::with_repository(TagMutability::Immutable).await;
+    let sources = Sources::new(SampleImage::new("signed"));
+    local.push(&sources.layout(), Some("v1")).await.unwrap();
+
+    let write = |media_type: &str, content: &str| {
+        let blob = Manifest::new(media_type, content.to_owned());
+        let file = sources.path("layout/blobs/sha256").join(blob.digest.hex());
+        std::fs::write(file, content).unwrap();
+        json!({"mediaType": media_type, "digest": blob.digest, "size": content.len()})
+    };
+    let subject = json!({"mediaType": sources.image.media_type(),
+        "digest": sources.image.digest(), "size": sources.image.manifest().len()});
+    let signature = json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+        "artifactType": "application/vnd.example.signature", "subject": subject,
+        "config": write("application/vnd.oci.empty.v1+json", "{}"),
+        "layers": [write("text/plain", "signature")]});
+    let signature = write(media_type::OCI_MANIFEST, &signature.to_string());
+    let index = sources.path("layout/index.json");
+    let mut top: Value = serde_json::from_slice(&std::fs::read(&index).unwrap()).unwrap();
+    top["manifests"].as_array_mut().unwrap().push(signature.clone());
+    std::fs::write(&index, top.to_string()).unwrap();
+
+    let pushed = local.push(&sources.layout(), Some("v1")).await.unwrap();
+    assert_eq!(pushed.image.reference(), &sources.image.digest().into());
+    assert_eq!((pushed.blobs_sent, pushed.blobs_skipped), (2, 2));
+    let digest: Digest = signature["digest"].as_str().unwrap().parse().unwrap();
+    let client = local.client().await;
+    assert!(client.manifest(&Reference::Digest(digest)).await.unwrap().is_some());
+    let again = local.push(&sources.layout(), Some("v1")).await.unwrap();
+    assert_eq!((again.blobs_sent, again.blobs_skipped), (0, 4));
+}
+
+#[tokio::test]
+async fn one_platform_arrives_without_the_index() {
+    let local = Local::with_repository(TagMutability::Mutable).await;
+    let sources = Sources::new(SampleImage::for_two_platforms());
+    let push = Push::new(&local.backend, &local.path).with_endpoint(local.endpoint.clone());
+    let error = push.run(&sources.layout()).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+    let arm = PlatformChoice::One("linux/arm64".parse().unwrap());
+    let pushed = push.with_platforms(arm).run(&sources.layout()).await.unwrap();
+    let image = &sources.image.children()[1];
+    assert_eq!(pushed.image.reference(), &image.digest().into());
+    local.assert_whole(image).await;
+    assert_eq!(local.images().await.len(), 1);
 }

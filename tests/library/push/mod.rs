@@ -1,7 +1,12 @@
 //! Images pushed to real registries, from layouts and archives.
 
+mod compressed;
 mod debian_registry;
+mod ecr_parts;
+mod faults;
 mod local_registry;
+mod resume;
+mod unsteady;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,12 +8,12 @@ const SEED_VARIABLE: &str = "ARK_TEST_SEED";
 /// The generator SplitMix64: a few lines, and random enough to choose what is killed when.
 ///
 /// Source: <https://prng.di.unimi.it/splitmix64.c>
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// From `ARK_TEST_SEED`, or another seed each time; printed, so that a failure shows it.
     #[expect(clippy::print_stderr, reason = "what a test prints is shown when it fails")]
-    pub(super) fn seeded() -> Self {
+    pub(crate) fn seeded() -> Self {
         let seed = match std::env::var(SEED_VARIABLE) {
             Ok(seed) => seed.parse().unwrap(),
             Err(_) => RandomState::new().hash_one(0),
@@ -31,26 +31,26 @@ impl Random {
     }
 
     /// A number below `end`.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
     /// True that many times in a hundred.
-    pub(super) fn percent(&mut self, share: usize) -> bool {
+    pub(crate) fn percent(&mut self, share: usize) -> bool {
         self.below(100) < share
     }
 
     /// One of them; `None` of none.
-    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         if from.is_empty() { None } else { from.get(self.below(from.len())) }
     }
 
     /// A moment within a time.
-    pub(super) fn moment(&mut self, within: Duration) -> Duration {
+    pub(crate) fn moment(&mut self, within: Duration) -> Duration {
         within.mul_f64(self.next() as f64 / u64::MAX as f64)
     }
 
-    pub(super) fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len + 8);
         while bytes.len() < len {
             bytes.extend(self.next().to_le_bytes());

@@ -1,0 +1,38 @@
+//! Images on their way: pushed, pulled and copied by the program, and what it tells meanwhile.
+
+mod copy;
+mod front;
+mod kill;
+mod progress;
+mod pull;
+mod sources;
+mod untaken;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::sandbox::{Run, Sandbox};
+
+/// The object that a run printed, which must have succeeded.
+fn object(sandbox: &Sandbox, line: &str) -> Value {
+    let printed = sandbox.printed(&format!("{line} --output json"));
+    serde_json::from_str(&printed).unwrap()
+}
+
+/// The events that a run told on standard error.
+fn events(run: &Run) -> Vec<Value> {
+    let lines = run.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|mut line| line.get_mut("progress").map(Value::take)).collect()
+}
+
+/// A manifest of a layout, the one that `index.json` lists at a place.
+fn listed_manifest(layout: &Path, place: usize) -> (Value, Value) {
+    let index: Value =
+        serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let entry = index["manifests"][place].clone();
+    let hex = entry["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    let manifest = fs::read(layout.join("blobs/sha256").join(hex)).unwrap();
+    (entry, serde_json::from_slice(&manifest).unwrap())
+}

@@ -1,0 +1,62 @@
+//! What is told while an image is on its way.
+
+use ark_container_core::testing::SampleImage;
+use serde_json::json;
+
+use super::events;
+use crate::sandbox::{Sandbox, TBD};
+
+/// A home with an image of one large layer and a repository.
+fn sandbox() -> (Sandbox, SampleImage) {
+    let sandbox = Sandbox::new();
+    sandbox.printed(&format!("--create-repository a --organization {TBD}"));
+    let image = SampleImage::builder().with_random_layer(3_000_000).build();
+    image.write_oci_layout(&sandbox.path("image"), None).unwrap();
+    (sandbox, image)
+}
+
+#[test]
+fn programs_are_told_each_step() {
+    let (sandbox, image) = sandbox();
+    let push = format!("--push a:v1 --from oci:image --organization {TBD} --output json");
+    let run = sandbox.run(&push);
+    assert_eq!(run.code, 0, "{run:?}");
+    let told = events(&run);
+    for (digest, content) in image.blobs() {
+        let size = content.len();
+        let about: Vec<_> = told.iter().filter(|event| event["blob"] == json!(digest)).collect();
+        let found = json!({ "event": "found", "blob": digest, "size": size, "compresses": false });
+        assert_eq!(*about[0], found);
+        let sent = json!({ "event": "state", "blob": digest, "state": "sent", "bytes": size });
+        assert_eq!(**about.last().unwrap(), sent);
+    }
+    assert_eq!(told.last().unwrap(), &json!({ "event": "manifest", "reference": "v1" }));
+    let again = events(&sandbox.run(&push));
+    let states: Vec<_> = again.iter().filter_map(|event| event["state"].as_str()).collect();
+    assert_eq!(states, ["exists", "exists"]);
+    assert!(events(&sandbox.run(&format!("{push} --quiet"))).is_empty());
+}
+
+#[test]
+fn people_see_a_bar_for_each_part_and_one_for_all() {
+    let (sandbox, image) = sandbox();
+    let seen =
+        sandbox.told_at_terminal(&format!("--push a:v1 --from oci:image --organization {TBD}"));
+    for (digest, _) in image.blobs() {
+        assert!(seen.contains(&digest.hex()[..12]), "{seen}");
+    }
+    assert!(seen.contains("sending"), "{seen}");
+    // What is left at the end is what was told, with nothing of the bars behind it.
+    let last = seen.trim_end().lines().last().unwrap();
+    assert!(last.contains("note: a:v1: blobs sent: 2 (3.0 MB)"), "{seen}");
+}
+
+#[test]
+fn without_a_terminal_a_short_push_has_no_progress() {
+    let (sandbox, _) = sandbox();
+    let run = sandbox.run(&format!("--push a:v1 --from oci:image --organization {TBD}"));
+    assert!(!run.stderr.contains("progress:") && !run.stderr.contains('\u{1b}'), "{run:?}");
+    let quiet = format!("--push a:v2 --from oci:image --organization {TBD} --quiet");
+    assert_eq!(sandbox.run(&quiet).stderr, "");
+    assert_eq!(sandbox.told_at_terminal(&quiet), "");
+}

@@ -1,0 +1,169 @@
+//! Layers that are compressed on their way: what arrives, and what is not done twice.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use ark_container_core::RegistryBackend;
+use ark_container_core::backend::{CreateOptions, TagMutability};
+use ark_container_core::distribution::Manifest;
+use ark_container_core::model::{Digest, RepositoryPath};
+use ark_container_core::push::{Compression, Push, Pushed};
+use ark_container_core::testing::SampleImage;
+use serde_json::Value;
+
+use super::local_registry::Local;
+use super::{Sources, damage};
+
+/// A registry, and a folder where pushes remember.
+struct Remembering {
+    local: Local,
+    folder: tempfile::TempDir,
+}
+
+impl Remembering {
+    async fn new() -> Self {
+        let local = Local::with_repository(TagMutability::Mutable).await;
+        Self { local, folder: tempfile::tempdir().unwrap() }
+    }
+
+    async fn push_to(&self, path: &RepositoryPath, sources: &Sources) -> Pushed {
+        let push = Push::new(&self.local.backend, path)
+            .with_endpoint(self.local.endpoint.clone())
+            .with_memory(self.folder.path().join("memory"));
+        push.with_tag("v1".parse().unwrap()).run(&sources.archive()).await.unwrap()
+    }
+
+    async fn push(&self, sources: &Sources) -> Pushed {
+        self.push_to(&self.local.path, sources).await
+    }
+
+    /// Another repository of the same organization.
+    async fn other(&self) -> RepositoryPath {
+        let path: RepositoryPath =
+            self.local.path.to_string().replace("test", "other").parse().unwrap();
+        let options = CreateOptions::default();
+        self.local.backend.create_repository(&path, &options).await.unwrap();
+        path
+    }
+}
+
+/// Layers of some size, of which the last depends on the seed.
+fn image(seed: u64) -> Sources {
+    let text = "all work and no play\n".repeat(200_000);
+    let image = SampleImage::builder().with_layer([("text", text)]).with_layer([("empty", "")]);
+    Sources::new(image.with_random_layer(3 << 20).with_seed(seed).build())
+}
+
+fn layers(manifest: &Manifest) -> Vec<(String, Digest)> {
+    let manifest: Value = serde_json::from_slice(&manifest.bytes).unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    layers
+        .map(|layer| (text(&layer["mediaType"]), text(&layer["digest"]).parse().unwrap()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_push_compresses_nothing_and_another_machine_gets_the_same() {
+    let remembering = Remembering::new().await;
+    let sources = image(1);
+    let first = remembering.push(&sources).await;
+    assert_eq!((first.blobs_sent, first.blobs_skipped), (4, 0));
+    assert!(first.bytes_saved > 4_000_000, "{}", first.bytes_saved);
+
+    // What is not read cannot be compressed.
+    damage_layers(&sources);
+    let second = remembering.push(&sources).await;
+    assert_eq!((second.blobs_sent, second.blobs_skipped), (0, 4));
+    assert_eq!((&second.image, second.bytes_saved), (&first.image, 0));
+
+    let elsewhere = Remembering::new().await;
+    let third = elsewhere.push(&image(1)).await;
+    assert_eq!(third.image.reference(), first.image.reference());
+}
+
+/// Changes the content of the archive in the middle of its layers.
+fn damage_layers(sources: &Sources) {
+    damage(&sources.path("image.tar"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rebuild_only_what_changed_is_sent() {
+    let remembering = Remembering::new().await;
+    let first = remembering.push(&image(1)).await;
+    let second = remembering.push(&image(2)).await;
+    // The configuration and the last layer.
+    assert_eq!((second.blobs_sent, second.blobs_skipped), (2, 2));
+    assert_ne!(second.image, first.image);
+    assert!(second.bytes_sent < (3 << 20) + 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_repository_of_the_organization_has_is_mounted() {
+    let remembering = Remembering::new().await;
+    let sources = image(1);
+    let first = remembering.push(&sources).await;
+    damage_layers(&sources);
+    let other = remembering.other().await;
+    let mounted = remembering.push_to(&other, &sources).await;
+    assert_eq!((mounted.blobs_sent, mounted.blobs_mounted), (0, 4));
+    assert_eq!(mounted.bytes_mounted, first.bytes_sent);
+    assert_eq!(mounted.image.reference(), first.image.reference());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_of_what_is_gone_becomes_an_upload() {
+    let remembering = Remembering::new().await;
+    remembering.push(&image(1)).await;
+    let delete = ark_container_core::backend::DeleteOptions::default().with_force(true);
+    remembering.local.backend.delete_repository(&remembering.local.path, &delete).await.unwrap();
+    let other = remembering.other().await;
+    let sent = remembering.push_to(&other, &image(1)).await;
+    assert_eq!((sent.blobs_sent, sent.blobs_mounted), (4, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memory_that_is_corrupt_or_not_ours_is_ignored() {
+    let remembering = Remembering::new().await;
+    let first = remembering.push(&image(1)).await;
+    let memory = remembering.folder.path().join("memory");
+    for folder in ["layers", "places"] {
+        for entry in fs::read_dir(memory.join(folder)).unwrap() {
+            fs::write(entry.unwrap().path(), "nonsense").unwrap();
+        }
+    }
+    let again = remembering.push(&image(1)).await;
+    assert_eq!(again.image, first.image);
+    assert!(again.bytes_saved > 0, "the layers were compressed again");
+
+    fs::set_permissions(memory.join("layers"), Permissions::from_mode(0o777)).unwrap();
+    let again = remembering.push(&image(1)).await;
+    assert_eq!(again.image, first.image);
+    assert!(again.bytes_saved > 0, "the layers were compressed again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_is_not_what_the_configuration_says_is_named_and_nothing_is_published() {
+    let local = Local::with_repository(TagMutability::Mutable).await;
+    let sources = image(1);
+    damage_layers(&sources);
+    let error = local.push(&sources.archive(), Some("v1")).await.unwrap_err();
+    let archive = sources.path("image.tar").canonicalize().unwrap();
+    let expected = format!("in {} is damaged: it is not sha256:", archive.display());
+    assert!(error.to_string().contains(&expected), "{error}");
+    assert!(local.images().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_are_of_the_type_that_was_chosen() {
+    for (compression, end) in [(Compression::Gzip, "tar+gzip"), (Compression::Zstd, "tar+zstd")] {
+        let local = Local::with_repository(TagMutability::Mutable).await;
+        let push = Push::new(&local.backend, &local.path).with_endpoint(local.endpoint.clone());
+        let pushed = push.with_compression(compression).run(&image(1).archive()).await.unwrap();
+        let reference = pushed.image.reference().clone();
+        let manifest = local.client().await.fetch_manifest(&reference).await.unwrap();
+        let layers = layers(&manifest);
+        assert_eq!(layers.len(), 3);
+        assert!(layers.iter().all(|(media_type, _)| media_type.ends_with(end)), "{layers:?}");
+    }
+}

@@ -1,0 +1,47 @@
+//! Layers on their way to AWS ECR, which takes them in parts and is told where each starts.
+
+use std::time::{Duration, SystemTime};
+
+use ark_container_core::credentials::{Password, RegistryCredentials};
+use ark_container_core::model::{RegistryHost, RepositoryPath};
+use ark_container_core::push::{Push, Pushed};
+use ark_container_core::testing::{MockRegistryBackend, SampleImage};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Sources;
+use crate::aws::cloud::{Cloud, ours};
+
+/// Pushes an archive to the fake of ECR under the name that the registry has at AWS, which is what
+/// tells that it is one.
+async fn push(cloud: &Cloud, sources: &Sources) -> ark_container_core::Result<Pushed> {
+    let answer = cloud.ecr(&cloud.admin).get_authorization_token().send().await.unwrap();
+    let token = answer.authorization_data()[0].authorization_token().unwrap();
+    let decoded = String::from_utf8(STANDARD.decode(token).unwrap()).unwrap();
+    let password = decoded.strip_prefix("AWS:").unwrap().to_owned();
+    let host: RegistryHost = cloud.aws.host().to_string().parse()?;
+    let mut backend = MockRegistryBackend::new();
+    backend.expect_credentials().once().returning(move |scope| {
+        let expiry = SystemTime::now() + Duration::from_secs(60);
+        let password = Password::new(password.clone());
+        Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone()))
+    });
+    let path: RepositoryPath = ours().parse()?;
+    let push = Push::new(&backend, &path).with_endpoint(cloud.aws.registry_host());
+    push.with_tag("v1".parse()?).run(&sources.archive()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_goes_in_parts_of_which_the_last_comes_with_the_digest() {
+    let cloud = Cloud::start().await;
+    cloud.create_repositories().await;
+    // An upload that ended without a byte would fail.
+    cloud.aws.fail_next_empty_put();
+    let image = SampleImage::builder().with_random_layer(25 << 20).with_layer([("small", "")]);
+    let pushed = push(&cloud, &Sources::new(image.build())).await.unwrap();
+    assert_eq!(pushed.blobs_sent, 3);
+    let client = cloud.log_in(&cloud.ecr(&cloud.admin)).await;
+    let manifest = client.get(&format!("/v2/{}/manifests/v1", ours())).await;
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest.body).unwrap();
+    assert!(manifest["layers"][0]["size"].as_u64().unwrap() > 25 << 20);
+}

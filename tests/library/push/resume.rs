@@ -1,0 +1,207 @@
+//! Large blobs that break off: they go on where they were, in the same push or the next.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use ark_container_core::RegistryBackend;
+use ark_container_core::backend::CreateOptions;
+use ark_container_core::backend::TagMutability;
+use ark_container_core::backend::ecr::EcrBackend;
+use ark_container_core::distribution::{Client, Retry};
+use ark_container_core::model::{
+    Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Stage,
+};
+use ark_container_core::push::{Push, Pushed};
+use ark_container_core::testing::SampleImage;
+use ark_container_core::{Error, Result};
+use futures_util::TryStreamExt;
+
+use super::Sources;
+use super::local_registry::Local;
+use super::unsteady::Unsteady;
+use crate::aws::cloud::Cloud;
+use crate::registry::server::{OURS, path};
+
+const MIB: u64 = 1024 * 1024;
+const PART: u64 = 16 * MIB;
+/// Heads of requests, and what is not the layer.
+const REST: u64 = MIB;
+
+/// An image with a layer of more than five parts.
+fn large() -> Sources {
+    let image = SampleImage::builder().with_random_layer(usize::try_from(84 * MIB).unwrap());
+    Sources::new(image.build())
+}
+
+/// Where to push, over a link that is cut.
+struct Target<'a> {
+    backend: &'a dyn RegistryBackend,
+    path: &'a RepositoryPath,
+    link: Unsteady,
+    sources: &'a Sources,
+    memory: tempfile::TempDir,
+}
+
+impl<'a> Target<'a> {
+    async fn new(
+        backend: &'a dyn RegistryBackend,
+        path: &'a RepositoryPath,
+        registry: &RegistryHost,
+        sources: &'a Sources,
+    ) -> Self {
+        let (link, memory) = (Unsteady::to(registry).await, tempfile::tempdir().unwrap());
+        Self { backend, path, link, sources, memory }
+    }
+
+    fn uploads(&self) -> std::path::PathBuf {
+        self.memory.path().join("uploads")
+    }
+
+    async fn push(&self) -> Result<Pushed> {
+        let retry = Retry::default().with_delays(Duration::ZERO, Duration::from_millis(1));
+        let push = Push::new(self.backend, self.path).with_tag("v1".parse().unwrap());
+        let push = push.with_endpoint(self.link.host.clone()).with_retry(retry);
+        push.with_memory(self.memory.path()).run(&self.sources.layout()).await
+    }
+
+    /// Begins a push and drops it when `bytes` have come to the registry.
+    async fn push_until(&self, bytes: u64) {
+        tokio::select! {
+            pushed = self.push() => panic!("it should not have ended: {pushed:?}"),
+            () = self.link.wait_for(bytes) => {}
+        }
+    }
+
+    /// Every byte of the image is in the registry.
+    async fn assert_whole(&self) {
+        let scope = Scope::repository(self.path.clone(), Access::Pull);
+        let credentials = self.backend.credentials(&scope).await.unwrap();
+        let url = RepositoryUrl::new(credentials.host.clone(), self.path.clone());
+        let client = Client::with_endpoint(url, credentials, &self.link.host).unwrap();
+        let manifest = client.fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
+        assert_eq!(manifest.digest, self.sources.image.digest());
+        for (digest, content) in self.sources.image.blobs() {
+            let fetched: Vec<_> =
+                client.fetch_blob(&digest).await.unwrap().try_collect().await.unwrap();
+            assert!(fetched.concat() == content, "{digest}");
+        }
+    }
+}
+
+/// A backend for an administrator of the fake, and a repository there.
+async fn repository_at(cloud: &Cloud) -> (EcrBackend, RepositoryPath) {
+    let config = cloud.config(cloud.admin.access_key(), None);
+    let builder = EcrBackend::builder(cloud.aws.host().clone(), Stage::default());
+    let (backend, path) = (builder.sdk_config(config).build(), path(OURS, "app"));
+    backend.create_repository(&path, &CreateOptions::default()).await.unwrap();
+    (backend, path)
+}
+
+/// The bytes of the layer.
+fn layer(sources: &Sources) -> u64 {
+    sources.image.blobs().map(|(_, content)| content.len() as u64).max().unwrap()
+}
+
+fn total(sources: &Sources) -> u64 {
+    sources.image.blobs().map(|(_, content)| content.len() as u64).sum()
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_costs_no_more_than_a_part() {
+    let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
+    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    target.link.cut_after(45 * MIB);
+    let pushed = target.push().await.unwrap();
+    assert!(pushed.retries >= 1, "{pushed:?}");
+    let size = layer(&sources);
+    let passed = target.link.passed();
+    assert!(passed <= size + PART + REST, "{passed}");
+    assert_eq!(files(&target.uploads()), Vec::<std::path::PathBuf>::new());
+    target.assert_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_push_goes_on_where_the_last_one_was_dropped() {
+    let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
+    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    target.push_until(45 * MIB).await;
+    let kept = files(&target.uploads());
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    for file in kept {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    let before = target.link.passed();
+    let pushed = target.push().await.unwrap();
+    let size = layer(&sources);
+    assert!(pushed.bytes_resumed >= 2 * PART, "{pushed:?}");
+    let accounted = pushed.bytes_sent + pushed.bytes_resumed + pushed.bytes_skipped;
+    assert_eq!(accounted, total(&sources), "{pushed:?}");
+    let passed = target.link.passed() - before;
+    assert!(passed <= size - 2 * PART + REST, "{passed}");
+    assert_eq!(files(&target.uploads()), Vec::<std::path::PathBuf>::new());
+    target.assert_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_the_registry_forgot_begins_anew() {
+    let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
+    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    target.push_until(45 * MIB).await;
+    let kept = files(&target.uploads());
+    let kept =
+        kept.iter().find(|file| file.extension().is_some_and(|kind| kind == "json")).unwrap();
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
+    let location = state["location"].as_str().unwrap().to_owned();
+    let (place, _) = location.rsplit_once('/').unwrap();
+    state["location"] = format!("{place}/00000000-0000-4000-8000-000000000000").into();
+    fs::write(kept, serde_json::to_vec(&state).unwrap()).unwrap();
+    let pushed = target.push().await.unwrap();
+    assert_eq!(pushed.bytes_sent + pushed.bytes_skipped, total(&sources), "{pushed:?}");
+    assert_eq!(pushed.bytes_resumed, 0);
+    target.assert_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pushes_of_one_blob_at_once_have_an_upload_each() {
+    let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
+    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    let (one, other) = tokio::join!(target.push(), target.push());
+    assert_eq!(one.unwrap().image, other.unwrap().image);
+    target.assert_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ecr_goes_on_though_it_does_not_tell_where() {
+    let (cloud, sources) = (Cloud::start().await, large());
+    let (backend, path) = repository_at(&cloud).await;
+    let target = Target::new(&backend, &path, &cloud.aws.registry_host(), &sources).await;
+    target.link.cut_after(36 * MIB);
+    let pushed = target.push().await.unwrap();
+    assert!(pushed.retries >= 1, "{pushed:?}");
+    target.assert_whole().await;
+    let again = target.push().await.unwrap();
+    assert_eq!((again.blobs_sent, again.retries), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_runs_out_in_the_middle_is_replaced() {
+    let (cloud, sources) = (Cloud::start().await, Sources::new(SampleImage::new("expiring")));
+    let (backend, path) = repository_at(&cloud).await;
+    let target = Target::new(&backend, &path, &cloud.aws.registry_host(), &sources).await;
+    // To this machine's clock the login is good for a day, to the registry it is not.
+    cloud.aws.set_token_lifetime(Duration::from_secs(300));
+    cloud.aws.date_tokens(std::time::SystemTime::now() + Duration::from_secs(24 * 60 * 60));
+    backend.credentials(&Scope::repository(path.clone(), Access::Push)).await.unwrap();
+    cloud.aws.set_clock_ahead(600);
+    let pushed = target.push().await;
+    let pushed = pushed.map_err(|error: Error| format!("{error:?}")).unwrap();
+    assert_eq!(pushed.blobs_sent, sources.image.blobs().count());
+    assert_eq!(cloud.aws.count("ecr:GetAuthorizationToken"), 2);
+}
