@@ -1,0 +1,73 @@
+# Images for push-side-by-side.sh, which sources this file: layouts and archives with nothing to run.
+
+# described MEDIA_TYPE FILE: its descriptor.
+described() {
+  printf '{"mediaType":"%s","digest":"sha256:%s","size":%d}' \
+    "$1" "$(sha256sum "$2" | cut -d' ' -f1)" "$(stat -c %s "$2")"
+}
+# keep LAYOUT FILE: moves the file to where its digest says.
+keep() { mv "$2" "$1/blobs/sha256/$(sha256sum "$2" | cut -d' ' -f1)"; }
+joined() { local IFS=,; echo "$*"; }
+quoted() { joined "${@/#/\"}" | sed 's/,/",/g; s/$/"/'; }
+# configuration DIFF_ID…
+configuration() {
+  printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[%s]}}' \
+    "$(quoted "$@")"
+}
+
+# layout FOLDER COUNT BYTES [zero]: an image of so many layers, of noise or in one hole. They pass for
+# compressed ones, which no client looks into.
+layout() {
+  local folder=$1 count=$2 bytes=$3 layers=() diff_ids=() layer config manifest
+  mkdir -p "$folder/blobs/sha256"
+  layer="$folder/layer" config="$folder/config" manifest="$folder/manifest"
+  for _ in $(seq "$count"); do
+    case ${4:-} in
+      zero) truncate -s "$bytes" "$layer" ;;
+      *) head -c "$bytes" /dev/urandom >"$layer" ;;
+    esac
+    layers+=("$(described application/vnd.oci.image.layer.v1.tar+gzip "$layer")")
+    diff_ids+=("$(grep -o 'sha256:[0-9a-f]*' <<<"${layers[-1]}")")
+    mv "$layer" "$folder/blobs/sha256/${diff_ids[-1]#sha256:}"
+  done
+  configuration "${diff_ids[@]}" >"$config"
+  printf '{"schemaVersion":2,"mediaType":"%s","config":%s,"layers":[%s]}' \
+    application/vnd.oci.image.manifest.v1+json \
+    "$(described application/vnd.oci.image.config.v1+json "$config")" "$(joined "${layers[@]}")" >"$manifest"
+  printf '{"schemaVersion":2,"manifests":[%s]}' \
+    "$(described application/vnd.oci.image.manifest.v1+json "$manifest")" >"$folder/index.json"
+  echo '{"imageLayoutVersion":"1.0.0"}' >"$folder/oci-layout"
+  keep "$folder" "$config"
+  keep "$folder" "$manifest"
+}
+
+# real_layers FOLDER COUNT MEBIBYTES: tars of this machine's files, the same on every run: LAYER.tar.
+real_layers() {
+  local folder=$1 count=$2 mebibytes=$3 number
+  mkdir -p "$folder"
+  find /usr -xdev -type f -readable -size -64M -printf '%s %P\n' | LC_ALL=C sort -k2 |
+    # Neighbours are alike, so each layer takes every so many-th file.
+    awk -v count="$count" -v limit="$((mebibytes << 20))" -v folder="$folder" '
+      { layer = NR % count; size[layer] += $1 }
+      size[layer] <= limit { sub(/^[0-9]+ /, ""); print > (folder "/" layer ".list") }'
+  for number in $(seq 0 "$((count - 1))"); do
+    tar -C /usr --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$folder/$number.tar" \
+      -T "$folder/$number.list"
+  done
+}
+
+# docker_archive FILE NAME LAYER…: as docker saves an image.
+docker_archive() {
+  local file=$1 name=$2 layer folder layers=() diff_ids=(); shift 2
+  folder=$(mktemp -d -p "$(dirname "$file")")
+  for layer in "$@"; do
+    diff_ids+=("sha256:$(sha256sum "$layer" | cut -d' ' -f1)")
+    layers+=("$(basename "$layer")")
+    ln "$layer" "$folder/"
+  done
+  configuration "${diff_ids[@]}" >"$folder/config.json"
+  printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":[%s]}]' \
+    "$name" "$(quoted "${layers[@]}")" >"$folder/manifest.json"
+  tar -C "$folder" -cf "$file" manifest.json config.json "${layers[@]}"
+  rm -r "$folder"
+}
