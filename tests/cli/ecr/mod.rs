@@ -56,7 +56,7 @@ impl Cloud {
         format!("{}/prod/{organization}/{name}", self.host())
     }
 
-    fn image(&self, name: &str) -> String {
+    pub(crate) fn image(&self, name: &str) -> String {
         self.image_of(TBD, name)
     }
 
@@ -86,12 +86,12 @@ impl Cloud {
     }
 
     /// Runs the program, which must succeed, and returns what it printed.
-    fn printed(&self, line: &str) -> String {
+    pub(crate) fn printed(&self, line: &str) -> String {
         printed(&self.sandbox, &mut self.command(line))
     }
 
     /// Creates repositories of [`TBD`].
-    fn create(&self, names: &[&str]) {
+    pub(crate) fn create(&self, names: &[&str]) {
         for name in names {
             self.printed(&format!("--create-repository {name} --organization {TBD}"));
         }

@@ -1,6 +1,7 @@
 //! Images on their way: pushed, pulled and copied by the program, and what it tells meanwhile.
 
 mod copy;
+mod ecr;
 mod front;
 mod kill;
 mod progress;

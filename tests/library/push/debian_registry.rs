@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use ark_container_core::credentials::{Password, RegistryCredentials};
+use ark_container_core::distribution::Manifest;
 use ark_container_core::model::{RegistryHost, RepositoryPath};
 use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::testing::{MockRegistryBackend, SampleImage};
@@ -202,4 +203,48 @@ fn podman(folder: &Path, arguments: &[&str]) {
     podman.args(["--storage-driver=vfs", "--root", &at("root"), "--runroot", &at("run")]);
     let output = podman.args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// An image that buildah builds, saved in a form that it knows, and its ID.
+fn build(folder: &Path, form: &str) -> String {
+    let context = folder.join("context");
+    fs::create_dir_all(&context).unwrap();
+    fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY data /srv/data\n").unwrap();
+    fs::write(context.join("data"), "all work and no play\n".repeat(50_000)).unwrap();
+    let buildah = |arguments: &[&str]| {
+        let mut buildah = Command::new("buildah");
+        buildah.args(["--storage-driver", "vfs", "--root"]).arg(folder.join("root"));
+        buildah.arg("--runroot").arg(folder.join("run")).args(arguments).current_dir(folder);
+        let output = buildah.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    };
+    let id = buildah(&["bud", "-q", "--isolation", "chroot", "-t", "sample:1", "context"]);
+    let policy = folder.join("policy.json");
+    fs::write(&policy, r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).unwrap();
+    let policy = policy.display().to_string();
+    buildah(&["push", "-q", "--signature-policy", &policy, "sample:1", form]);
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_buildah_built_comes_back_from_every_form_that_it_writes() {
+    for form in ["docker-archive", "oci-archive", "oci"] {
+        let registry = DebianRegistry::start();
+        let folder = tempfile::tempdir().unwrap();
+        let saved = folder.path().join("saved");
+        let source = format!("{form}:{}", saved.display());
+        let id = build(folder.path(), &format!("{source}:sample:1"));
+        let source: ImageSource = source.parse().unwrap();
+        let pushed = registry.push(&source).await.unwrap();
+        assert_eq!(registry.push(&source).await.unwrap().image, pushed.image);
+        let pulled = registry.unpack_with_skopeo();
+        let config = fs::read(pulled.join(id.trim_start_matches("sha256:"))).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        let layers = config["rootfs"]["diff_ids"].as_array().unwrap();
+        assert_eq!(layers.len(), 1);
+        let layer = layers[0].as_str().unwrap();
+        let content = fs::read(pulled.join(layer.trim_start_matches("sha256:"))).unwrap();
+        assert_eq!(Manifest::new("", content).digest.to_string(), layer, "{form}");
+    }
 }
