@@ -1,10 +1,12 @@
 //! [`Unfinished`]: where uploads that broke off can go on, kept on disk for the next push.
 //!
-//! Each upload is a file, named by a hash of the repository's URL and the blob's digest. Its lock is
+//! Each upload is a file, named by a hash of the repository's URL and what the blob is called: by its
+//! digest, or by its diff ID and how it is compressed. Its lock is
 //! held as long as the blob is sent, so that two pushes of the same blob have an upload each. Only the
 //! user can read the files: whoever knows where an upload is could add to it. Nothing depends on
 //! them: what cannot go on is sent from its start.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::digester::Digester;
 use crate::distribution::{Client, Upload};
-use crate::model::{Algorithm, Digest};
+use crate::model::Algorithm;
 use crate::private_folder::{Folder, Limits};
 
 /// Registries keep unfinished uploads for a day at most, some for a week.
@@ -57,7 +59,7 @@ impl Unfinished {
     pub(super) async fn hold(
         &self,
         client: &Client,
-        blob: &Digest,
+        blob: impl fmt::Display,
     ) -> Option<(Held, Option<(Upload, u64)>)> {
         let key = format!("{} {} {blob}", client.base(), client.repository());
         let digest = Digester::digest(Algorithm::Sha256, key.as_bytes());
@@ -127,6 +129,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::model::Digest;
     use crate::testing::scripted::Scripted;
 
     fn blob(content: &[u8]) -> Digest {
@@ -138,21 +141,21 @@ mod tests {
         let (folder, registry) = (tempfile::tempdir().unwrap(), Scripted::new([] as [&str; 0]));
         let client = registry.client();
         let unfinished = || Unfinished::new(folder.path().join("uploads"));
-        let (held, place) = unfinished().hold(&client, &blob(b"a")).await.unwrap();
+        let (held, place) = unfinished().hold(&client, blob(b"a")).await.unwrap();
         assert!(place.is_none());
         let upload = Upload::at("http://127.0.0.1:1/u?_state=x").unwrap();
         held.keep(&upload, 7).await;
         // Another push of the same blob has to do without.
-        assert!(unfinished().hold(&client, &blob(b"a")).await.is_none());
-        let (_, other) = unfinished().hold(&client, &blob(b"b")).await.unwrap();
+        assert!(unfinished().hold(&client, blob(b"a")).await.is_none());
+        let (_, other) = unfinished().hold(&client, blob(b"b")).await.unwrap();
         assert!(other.is_none());
         drop(held);
 
-        let (held, place) = unfinished().hold(&client, &blob(b"a")).await.unwrap();
+        let (held, place) = unfinished().hold(&client, blob(b"a")).await.unwrap();
         let (found, offset) = place.unwrap();
         assert_eq!((found.location(), offset), (upload.location(), 7));
         held.forget().await;
-        let (_, place) = unfinished().hold(&client, &blob(b"a")).await.unwrap();
+        let (_, place) = unfinished().hold(&client, blob(b"a")).await.unwrap();
         assert!(place.is_none());
     }
 
@@ -163,11 +166,11 @@ mod tests {
         let unfinished = Unfinished::new(folder.path().join("uploads"));
         let upload = Upload::at("http://127.0.0.1:1/u").unwrap();
         let keep = async || {
-            let (held, _) = unfinished.hold(&client, &blob(b"a")).await.unwrap();
+            let (held, _) = unfinished.hold(&client, blob(b"a")).await.unwrap();
             held.keep(&upload, 7).await;
             held.folder.file(&held.stem)
         };
-        let place = async || unfinished.hold(&client, &blob(b"a")).await.unwrap().1;
+        let place = async || unfinished.hold(&client, blob(b"a")).await.unwrap().1;
         let file = keep().await;
         assert!(place().await.is_some());
 

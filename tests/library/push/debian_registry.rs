@@ -248,3 +248,13 @@ async fn what_buildah_built_comes_back_from_every_form_that_it_writes() {
         assert_eq!(Manifest::new("", content).digest.to_string(), layer, "{form}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_layer_goes_there_in_parts() {
+    let sources = Sources::new(SampleImage::builder().with_random_layer(84 << 20).build());
+    for source in [sources.layout(), sources.archive()] {
+        let registry = DebianRegistry::start();
+        registry.push(&source).await.unwrap();
+        assert_has_parts(&registry.unpack_with_skopeo(), &sources.image);
+    }
+}

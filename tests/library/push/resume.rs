@@ -9,11 +9,11 @@ use ark_container_core::RegistryBackend;
 use ark_container_core::backend::CreateOptions;
 use ark_container_core::backend::TagMutability;
 use ark_container_core::backend::ecr::EcrBackend;
-use ark_container_core::distribution::{Client, Retry};
+use ark_container_core::distribution::{Client, Manifest, Retry};
 use ark_container_core::model::{
-    Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Stage,
+    Access, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Stage,
 };
-use ark_container_core::push::{Push, Pushed};
+use ark_container_core::push::{ImageSource, Push, Pushed};
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Error, Result};
 use futures_util::TryStreamExt;
@@ -41,6 +41,7 @@ struct Target<'a> {
     path: &'a RepositoryPath,
     link: Unsteady,
     sources: &'a Sources,
+    source: ImageSource,
     memory: tempfile::TempDir,
 }
 
@@ -52,7 +53,12 @@ impl<'a> Target<'a> {
         sources: &'a Sources,
     ) -> Self {
         let (link, memory) = (Unsteady::to(registry).await, tempfile::tempdir().unwrap());
-        Self { backend, path, link, sources, memory }
+        Self { backend, path, link, sources, source: sources.layout(), memory }
+    }
+
+    /// The same, pushing from the archive, whose layer is compressed while it is sent.
+    fn with_archive(self) -> Self {
+        Self { source: self.sources.archive(), ..self }
     }
 
     fn uploads(&self) -> std::path::PathBuf {
@@ -63,7 +69,7 @@ impl<'a> Target<'a> {
         let retry = Retry::default().with_delays(Duration::ZERO, Duration::from_millis(1));
         let push = Push::new(self.backend, self.path).with_tag("v1".parse().unwrap());
         let push = push.with_endpoint(self.link.host.clone()).with_retry(retry);
-        push.with_memory(self.memory.path()).run(&self.sources.layout()).await
+        push.with_memory(self.memory.path()).run(&self.source).await
     }
 
     /// Begins a push and drops it when `bytes` have come to the registry.
@@ -74,12 +80,17 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Every byte of the image is in the registry.
-    async fn assert_whole(&self) {
+    /// A client of the registry, past the link's cuts.
+    async fn client(&self) -> Client {
         let scope = Scope::repository(self.path.clone(), Access::Pull);
         let credentials = self.backend.credentials(&scope).await.unwrap();
         let url = RepositoryUrl::new(credentials.host.clone(), self.path.clone());
-        let client = Client::with_endpoint(url, credentials, &self.link.host).unwrap();
+        Client::with_endpoint(url, credentials, &self.link.host).unwrap()
+    }
+
+    /// Every byte of the image is in the registry.
+    async fn assert_whole(&self) {
+        let client = self.client().await;
         let manifest = client.fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
         assert_eq!(manifest.digest, self.sources.image.digest());
         for (digest, content) in self.sources.image.blobs() {
@@ -204,4 +215,53 @@ async fn a_login_that_runs_out_in_the_middle_is_replaced() {
     let pushed = pushed.map_err(|error: Error| format!("{error:?}")).unwrap();
     assert_eq!(pushed.blobs_sent, sources.image.blobs().count());
     assert_eq!(cloud.aws.count("ecr:GetAuthorizationToken"), 2);
+}
+
+/// The layer that the image at the tag has, fetched whole: a fetch verifies its digest.
+async fn fetched_layer(target: &Target<'_>) -> (Manifest, u64) {
+    let client = target.client().await;
+    let manifest = client.fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&manifest.bytes).unwrap();
+    let digest = json["layers"][0]["digest"].as_str().unwrap().parse().unwrap();
+    let pieces: Vec<_> = client.fetch_blob(&digest).await.unwrap().try_collect().await.unwrap();
+    (manifest, pieces.iter().map(|piece| piece.len() as u64).sum())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_is_compressed_goes_on_too_where_it_was() {
+    let sources = large();
+    let undisturbed = {
+        let local = Local::with_repository(TagMutability::Mutable).await;
+        let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+        target.with_archive().push().await.unwrap()
+    };
+    let local = Local::with_repository(TagMutability::Mutable).await;
+    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    let target = target.with_archive();
+    // Once the push ends, and once the connection alone.
+    target.push_until(45 * MIB).await;
+    target.link.cut_after(target.link.passed() + 15 * MIB);
+    let pushed = target.push().await.unwrap();
+    let (manifest, size) = fetched_layer(&target).await;
+    assert_eq!(undisturbed.image.reference(), &Reference::Digest(manifest.digest));
+    assert!(pushed.bytes_resumed > 30 * MIB, "{pushed:?}");
+    let passed = target.link.passed();
+    assert!(passed <= size + 2 * PART + REST, "{passed} of {size}");
+    assert_eq!(files(&target.uploads()).len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_is_compressed_begins_anew_where_its_upload_was_tampered_with() {
+    let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
+    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    let target = target.with_archive();
+    target.push_until(45 * MIB).await;
+    // Longer than what the layer becomes, and not what it begins with.
+    let repository = local.backend.directory().join(local.path.to_string()).join("_repository");
+    let uploads = files(&repository.join("uploads"));
+    let upload = uploads.iter().max_by_key(|file| file.metadata().unwrap().len()).unwrap();
+    fs::write(upload, vec![7; 100 << 20]).unwrap();
+    let pushed = target.push().await.unwrap();
+    assert_eq!(pushed.bytes_resumed, 0);
+    fetched_layer(&target).await;
 }

@@ -45,9 +45,9 @@ impl Sender<'_> {
                 Ok(Outcome::sent(as_it_is(blob), resumed, 0))
             }
             Part::Tar(_) => {
-                let descriptor = self.send_tar(blob, upload, counter).await?;
+                let (descriptor, resumed) = self.send_tar(blob, upload, counter).await?;
                 let saved = blob.size().saturating_sub(descriptor.size);
-                Ok(Outcome::sent(descriptor, 0, saved))
+                Ok(Outcome::sent(descriptor, resumed, saved))
             }
         }
     }

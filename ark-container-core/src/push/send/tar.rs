@@ -1,18 +1,21 @@
 //! Sending a layer while it is compressed: its digest, and its length, are known when all is sent.
 
+use std::future::ready;
 use std::pin::Pin;
 
-use futures_util::StreamExt;
+use futures_util::future::join;
 use futures_util::stream::{self, Peekable};
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::time::sleep;
 
 use super::Sender;
 use super::attempts::{Attempts, is_lost};
 use super::queue::Counter;
 use crate::distribution::{Chunk, DistributionError, Upload};
-use crate::error::{Error, Result};
+use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
 use crate::push::compress::{Outcome, Pieces};
+use crate::push::resume::Held;
 use crate::push::{BlobState, LocalBlob};
 
 /// What is compressed to less than this is sent in one request, with its digest.
@@ -22,48 +25,115 @@ const ONE_REQUEST_LEN: u64 = 1024 * 1024;
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
 const PART_LEN: u64 = 10 * 1024 * 1024;
 
+/// Layers from this size on go in parts wherever they go, so that what broke off can go on: compressed
+/// anew, since that costs no more than the processor's time, and sent from where it was.
+const IN_PARTS_FROM: u64 = 64 * 1024 * 1024;
+
+/// Where a layer is sent to, and how much of what it becomes is there.
+struct Place {
+    upload: Upload,
+    there: u64,
+    held: Option<Held>,
+}
+
 impl Sender<'_> {
-    /// Compresses a layer into an upload, and tells what it became.
+    /// Compresses a layer into an upload, and tells what it became and how many bytes of that an
+    /// earlier push had sent.
+    ///
+    /// `upload` is one that was just opened for it.
     pub(super) async fn send_tar(
         &self,
         tar: &LocalBlob,
-        mut upload: Upload,
+        upload: Upload,
         counter: &Counter,
-    ) -> Result<Descriptor> {
+    ) -> Result<(Descriptor, u64)> {
         let mut attempts = Attempts::begin(self, tar, counter, BlobState::Compressing);
+        let mut place = self.place(tar, upload).await?;
+        let mut resumed = place.there;
         loop {
-            let error = match self.compress_into(tar, &mut upload, counter).await {
+            let error = match self.compress_into(tar, &mut place, counter).await {
                 Ok(descriptor) => {
                     if let Some(memory) = self.memory {
                         let compression = self.compressor.compression();
                         memory.remember_compressed(compression, tar.digest(), &descriptor).await;
                     }
-                    return Ok(descriptor);
+                    if let Some(held) = place.held {
+                        held.forget().await;
+                    }
+                    return Ok((descriptor, resumed));
                 }
                 Err(Stopped::Damaged(error)) => {
-                    self.give_up(&upload).await;
+                    self.give_up(&place.upload).await;
+                    if let Some(held) = place.held {
+                        held.forget().await;
+                    }
                     return Err(error);
                 }
                 Err(Stopped::By(error)) => error,
             };
+            let is_of_use = error.is_temporary() && place.held.is_some();
             if !error.is_temporary() {
-                self.give_up(&upload).await;
+                self.give_up(&place.upload).await;
             }
             attempts.failed(error, 0).await?;
-            upload = self.client.start_upload().await?;
+            place = match is_of_use {
+                true => self.go_on(place).await?,
+                false => Place { upload: self.client.start_upload().await?, there: 0, ..place },
+            };
+            resumed = resumed.min(place.there);
         }
+    }
+
+    /// Where an earlier push left off, if it did, else the upload that was just opened.
+    async fn place(&self, tar: &LocalBlob, upload: Upload) -> Result<Place> {
+        let kept = match self.unfinished {
+            Some(unfinished) if tar.size() >= IN_PARTS_FROM => {
+                let recipe = self.compressor.compression().recipe();
+                unfinished.hold(self.client, format!("{} {recipe}", tar.digest())).await
+            }
+            _ => None,
+        };
+        match kept {
+            Some((held, Some((kept, there)))) => {
+                // The one that is of no use now may be of use to nobody else.
+                self.give_up(&upload).await;
+                self.go_on(Place { upload: kept, there, held: Some(held) }).await
+            }
+            Some((held, None)) => Ok(Place { upload, there: 0, held: Some(held) }),
+            None => Ok(Place { upload, there: 0, held: None }),
+        }
+    }
+
+    /// Where a layer goes on that broke off: where the registry says that it is, or where we know it was
+    /// if the registry does not tell, as AWS ECR does not; else from the start.
+    async fn go_on(&self, place: Place) -> Result<Place> {
+        let known = match self.client.upload_status(&place.upload).await {
+            Ok(known) => Some(known),
+            Err(Error::NotFound { kind: ResourceKind::Upload, .. }) if self.client.is_ecr() => {
+                Some((place.upload.clone(), place.there))
+            }
+            Err(error @ (Error::Temporary { .. } | Error::Unauthenticated { .. })) => {
+                return Err(error);
+            }
+            Err(_) => None,
+        };
+        let (upload, there) = match known {
+            Some(known) => known,
+            None => (self.client.start_upload().await?, 0),
+        };
+        Ok(Place { upload, there, held: place.held })
     }
 
     async fn compress_into(
         &self,
         tar: &LocalBlob,
-        upload: &mut Upload,
+        place: &mut Place,
         counter: &Counter,
     ) -> Result<Descriptor, Stopped> {
         let count = counter.clone();
         let compressing = self.compressor.compress(tar, move |bytes| count.add(bytes)).await;
         let (pieces, outcome) = compressing.map_err(Stopped::By)?;
-        let sent = self.send_pieces(pieces, &outcome, upload).await;
+        let sent = self.send_pieces(pieces, &outcome, place).await;
         sent.map_err(|error| outcome.fault(tar).map_or(Stopped::By(error), Stopped::Damaged))
     }
 
@@ -71,30 +141,36 @@ impl Sender<'_> {
         &self,
         pieces: Pieces,
         outcome: &Outcome,
-        upload: &mut Upload,
+        place: &mut Place,
     ) -> Result<Descriptor> {
-        let mut pieces = pieces.peekable();
-        let (mut chunk, mut has_more) = fill(Chunk::at(0), &mut pieces, ONE_REQUEST_LEN).await?;
-        if has_more && self.client.is_ecr() {
+        let mut pieces = without(place.there, pieces).peekable();
+        let start = Chunk::at(place.there);
+        let (mut chunk, mut has_more) = fill(start, &mut pieces, ONE_REQUEST_LEN).await?;
+        if has_more && (self.client.is_ecr() || place.held.is_some()) {
+            (chunk, has_more) = fill(chunk, &mut pieces, PART_LEN).await?;
+            // The last one goes with the digest: ECR has failed requests that end an upload with
+            // nothing in them.
             while has_more {
-                (chunk, has_more) = fill(chunk, &mut pieces, PART_LEN).await?;
-                // The last one goes with the digest: ECR has failed requests that end an upload with
-                // nothing in them.
-                if has_more {
-                    *upload = self.append_chunk(upload, &chunk).await?;
-                    chunk = Chunk::at(chunk.end());
+                let next = fill(Chunk::at(chunk.end()), &mut pieces, PART_LEN);
+                // The next part is compressed while this one is on its way.
+                let (added, next) = join(self.append_chunk(&place.upload, &chunk), next).await;
+                (place.upload, place.there) = (added?, chunk.end());
+                if let Some(held) = &place.held {
+                    held.keep(&place.upload, place.there).await;
                 }
+                (chunk, has_more) = next?;
             }
         } else if has_more {
             let start = stream::iter(chunk.pieces().map(Ok));
-            *upload = self.client.append(upload, start.chain(pieces)).await?;
+            place.upload = self.client.append(&place.upload, start.chain(pieces)).await?;
             chunk = Chunk::default();
         }
         let descriptor = outcome.descriptor().ok_or_else(|| {
             let message = "the registry did not wait for the end of the layer".to_owned();
             Error::Failed { message, source: None }
         })?;
-        let finished = self.client.finish_upload(upload, &descriptor.digest, Some(&chunk)).await;
+        let digest = &descriptor.digest;
+        let finished = self.client.finish_upload(&place.upload, digest, Some(&chunk)).await;
         match finished {
             // The answer may have been lost, and not the blob.
             Err(error) if error.is_temporary() || is_lost(&error) => {
@@ -124,6 +200,17 @@ impl Sender<'_> {
             sleep(tries.failed(error)?).await;
         }
     }
+}
+
+/// The pieces without their first `bytes`.
+fn without(mut bytes: u64, pieces: Pieces) -> Pieces {
+    let rest = pieces.try_filter_map(move |mut piece| {
+        let skipped = usize::try_from(bytes).unwrap_or(usize::MAX).min(piece.len());
+        bytes -= skipped as u64;
+        let rest = piece.split_off(skipped);
+        ready(Ok(Some(rest).filter(|rest| !rest.is_empty())))
+    });
+    rest.boxed()
 }
 
 /// Why a layer was not sent.
