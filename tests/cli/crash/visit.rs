@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::distribution::Client;
+use ark_container_core::distribution::{Client, Retry};
 use ark_container_core::model::{
     Access, Digest, OrganizationId, RegistryHost, RepositoryUrl, Scope, Tag,
 };
@@ -36,7 +36,9 @@ impl Visitor {
         let path = self.backend.repository_path(OrganizationId::TBD, &name)?;
         let scope = Scope::repository(path.clone(), Access::Push);
         let credentials = self.backend.credentials(&scope).await?;
-        Client::new(RepositoryUrl::new(self.host.clone(), path), credentials)
+        // A server that was killed does not come back by itself, so nothing is worth waiting for.
+        let client = Client::new(RepositoryUrl::new(self.host.clone(), path), credentials)?;
+        Ok(client.with_retry(Retry::never()))
     }
 
     /// Makes sure that everything acknowledged is there and whole, and that nothing else is visible.
