@@ -140,7 +140,7 @@ part_tls() {
 
 start_docker() {
   docker="docker --host unix://$work/docker.sock"
-  dockerd --iptables=false --ip6tables=false --bridge=none --data-root "$work/docker" \
+  dockerd --iptables=false --ip6tables=false --bridge=none --data-root "$work/docker-data" \
     --exec-root "$work/docker-exec" --pidfile "$work/docker.pid" --host "unix://$work/docker.sock" \
     2>"$work/docker.log" & pids+=($!)
   for _ in $(seq 600); do $docker version >/dev/null 2>&1 && return; sleep 0.05; done
