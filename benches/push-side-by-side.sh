@@ -77,7 +77,7 @@ measure() {
   hyperfine -N --style none --runs "$count" --prepare "$prepare" --export-json "$work/result.json" \
     "/usr/bin/time -a -o $work/memory -f %M $command" >/dev/null
   echo "$(jq -r '.results[0] | "\(.median) \(.user + .system)"' "$work/result.json")" \
-    "$(sort -n "$work/memory" | tail -1)" "$(counts "$sink")" >"$work/$name"
+    "$(sort -n "$work/memory" | tail -1)" "$(counts "$sink")" >"$work/$name.result"
 }
 
 failed=0
@@ -85,7 +85,7 @@ over() { echo "    over the limit: $1" >&2; failed=1; }
 title() { printf '\n%s\n  %-24s %10s %10s %10s %9s %11s\n' "$1" "" wall CPU memory requests sent; }
 # line NAME [WHAT]
 line() {
-  awk -v what="${2:-$1}" '{ printf "  %-24s %8.3f s %8.3f s %6.0f MiB %9d %8.1f MB\n", what, $1, $2, $3 / 1024, $4, $5 / 1e6 }' "$work/$1"
+  awk -v what="${2:-$1}" '{ printf "  %-24s %8.3f s %8.3f s %6.0f MiB %9d %8.1f MB\n", what, $1, $2, $3 / 1024, $4, $5 / 1e6 }' "$work/$1.result"
 }
 # ratio FIELD OURS PEER LIMIT
 wall=1 memory=3 bytes=5
@@ -93,13 +93,13 @@ ratio() {
   awk -v field="$1" -v what="$2 / $3" -v limit="$4" '
     NR == 1 { ours = $field } NR == 2 { peer = $field }
     END { printf "    %-38s %8.3f, at most %s\n", what, ours / peer, limit; exit !(ours / peer <= limit) }' \
-    "$work/$2" "$work/$3" || over "$2 / $3"
+    "$work/$2.result" "$work/$3.result" || over "$2 / $3"
 }
 # at_most FIELD NAME LIMIT UNIT
 at_most() {
   awk -v field="$1" -v what="$2" -v limit="$3" -v unit="$4" '
     { printf "    %-38s %8.3f, at most %s %s\n", what, $field, limit, unit; exit !($field <= limit) }' \
-    "$work/$2" || over "$2"
+    "$work/$2.result" || over "$2"
 }
 
 # uploads URL LAYOUT: one curl that sends the blobs of a layout, one after the other.
