@@ -55,6 +55,8 @@
 //! tests of programs that use the library.
 
 pub mod backend;
+#[cfg(feature = "push")]
+mod connection;
 pub mod credentials;
 #[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
 mod digester;

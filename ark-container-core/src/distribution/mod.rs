@@ -18,6 +18,7 @@ mod listing;
 mod login;
 mod manifest;
 mod pace;
+mod publish;
 mod renewal;
 mod request;
 mod retry;

@@ -9,18 +9,16 @@ use futures_util::future::join;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::remote::RemoteImage;
-use super::{BLOBS_AT_ONCE, Connection, steady};
+use super::{BLOBS_AT_ONCE, steady};
 use crate::backend::RegistryBackend;
-use crate::distribution::{Client, Manifest, Mount, Renewals, Retry, Upload};
+use crate::connection::Connection;
+use crate::distribution::{Client, Mount, Renewals, Retry, Upload};
 use crate::error::{Error, Result};
 use crate::model::{
     Access, Descriptor, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope,
-    ScopeTarget, Tag, media_type,
+    ScopeTarget, Tag,
 };
 use crate::progress::{BlobState, Event, Progress};
-
-/// How many manifests are put at once.
-const MANIFESTS_AT_ONCE: usize = 4;
 
 /// A copy from one repository to another of the same registry, yet to be run.
 ///
@@ -154,7 +152,8 @@ impl<'a> Copy<'a> {
                 .buffer_unordered(self.concurrency)
                 .try_collect()
                 .await?;
-            self.put_manifests(target, &image).await?;
+            let told = |reference: &Reference| self.progress.event(&Event::Manifest { reference });
+            target.publish(&image.children, &image.root, self.tag.as_ref(), &told).await?;
             states
         };
         let of = |state| states.iter().filter(move |(found, _)| *found == state);
@@ -284,30 +283,6 @@ impl<'a> Copy<'a> {
             }
             sent => sent,
         }
-    }
-
-    /// Puts the manifests below the root, then the root: at the tag, where there is one.
-    async fn put_manifests(&self, target: &Client, image: &RemoteImage) -> Result<()> {
-        // An index names what comes before it, so those wait for the images.
-        let (indexes, images): (Vec<_>, Vec<_>) =
-            image.children.iter().partition(|child| media_type::is_index(&child.media_type));
-        stream::iter(images)
-            .map(|manifest| self.put(target, manifest.digest.clone().into(), manifest))
-            .buffer_unordered(MANIFESTS_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        for index in indexes {
-            self.put(target, index.digest.clone().into(), index).await?;
-        }
-        let root = &image.root;
-        let reference = self.tag.clone().map_or_else(|| root.digest.clone().into(), Reference::Tag);
-        self.put(target, reference, root).await
-    }
-
-    async fn put(&self, target: &Client, reference: Reference, manifest: &Manifest) -> Result<()> {
-        target.put_manifest(&reference, manifest).await?;
-        self.progress.event(&Event::Manifest { reference: &reference });
-        Ok(())
     }
 
     fn tell(&self, blob: &Descriptor, state: BlobState) {

@@ -18,11 +18,10 @@ use self::layout::Layout;
 use self::receive::Receiver;
 use self::remote::RemoteImage;
 use crate::backend::RegistryBackend;
+use crate::connection::Connection;
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::{Error, Result};
-use crate::model::{
-    Access, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope,
-};
+use crate::model::{Access, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope};
 use crate::progress::{BlobState, Event, Progress};
 
 pub use copy::{Copied, Copy};
@@ -205,26 +204,6 @@ pub struct Pulled {
     pub bytes_skipped: u64,
     /// How long it took.
     pub duration: Duration,
-}
-
-/// How repositories are reached.
-#[derive(Clone, Copy)]
-struct Connection<'a> {
-    backend: &'a dyn RegistryBackend,
-    endpoint: Option<&'a RegistryHost>,
-    retry: &'a Retry,
-}
-
-impl Connection<'_> {
-    /// A client of a repository, with credentials for `scope`.
-    async fn open(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
-        let credentials = self.backend.credentials(scope).await?;
-        // The credentials say which registry takes them, also where an emulator stands in for it.
-        let host = credentials.host.clone();
-        let url = RepositoryUrl::new(host.clone(), path.clone());
-        let client = Client::with_endpoint(url, credentials, self.endpoint.unwrap_or(&host))?;
-        Ok(client.with_retry(self.retry.clone()))
-    }
 }
 
 /// Does something to the disk where it keeps nobody waiting.

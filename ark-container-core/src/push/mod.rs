@@ -25,9 +25,10 @@ use self::memory::Memory;
 use self::resume::Unfinished;
 use self::send::{Neighbours, Sender};
 use crate::backend::RegistryBackend;
+use crate::connection::Connection;
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::Result;
-use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Tag};
+use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, Scope, Tag};
 
 pub use crate::progress::{BlobState, Event, Progress};
 pub use compress::Compression;
@@ -186,12 +187,9 @@ impl<'a> Push<'a> {
 
     /// A client of the repository, with credentials for `scope`.
     async fn connect(&self, scope: &Scope) -> Result<Client> {
-        let credentials = self.backend.credentials(scope).await?;
-        // The credentials say which registry takes them, also where an emulator stands in for it.
-        let host = credentials.host.clone();
-        let endpoint = self.endpoint.as_ref().unwrap_or(&host);
-        let url = RepositoryUrl::new(host.clone(), self.path.clone());
-        Ok(Client::with_endpoint(url, credentials, endpoint)?.with_retry(self.retry.clone()))
+        let Self { backend, endpoint, retry, .. } = self;
+        let connection = Connection { backend: *backend, endpoint: endpoint.as_ref(), retry };
+        connection.open(self.path, scope).await
     }
 }
 

@@ -24,6 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("distribution", &["model", "error", "credentials", "digester"]),
     // A push or pull asks the backend for credentials; nothing of the backend knows of either.
     ("progress", &["model"]),
+    ("connection", &["model", "error", "backend", "distribution"]),
     (
         "push",
         &[
@@ -34,10 +35,11 @@ const EDGES: &[(&str, &[&str])] = &[
             "private_folder",
             "backend",
             "distribution",
+            "connection",
             "progress",
         ],
     ),
-    ("pull", &["model", "error", "digester", "backend", "distribution", "progress"]),
+    ("pull", &["model", "error", "digester", "backend", "distribution", "connection", "progress"]),
     (
         "testing",
         &[

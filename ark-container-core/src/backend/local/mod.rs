@@ -10,6 +10,6 @@ mod token;
 pub use backend::LocalBackend;
 pub use registry::Registry;
 #[cfg(all(feature = "testing", feature = "ecr"))]
-pub(crate) use registry::{Authorize, EcrHabits, Habits, LocalHabits, Operation, Permit};
+pub(crate) use registry::{Authorize, EcrHabits, Operation, Permit};
 #[cfg(all(feature = "testing", feature = "ecr"))]
 pub(crate) use token::TokenError;

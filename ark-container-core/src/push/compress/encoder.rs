@@ -14,8 +14,8 @@ const VERSION: u32 = 1;
 
 const KIB: usize = 1024;
 
-/// The fastest of libdeflate, at 2% more than what skopeo makes of the same files and a third of its
-/// processor time. Level 2 is 2% smaller than skopeo's, and takes another third longer.
+/// The fastest of libdeflate, at 3% more than what skopeo makes of the same files. A push takes half of
+/// its processor time. Level 2 is 2% smaller than skopeo's, and takes another third longer.
 const GZIP_LEVEL: i32 = 1;
 /// Deflate looks back 32 KiB, so that almost nothing is lost to a new start after this many bytes.
 const GZIP_BLOCK_LEN: usize = 256 * KIB;

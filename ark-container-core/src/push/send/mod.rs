@@ -15,8 +15,6 @@ mod tests;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-
 use self::plan::Plan;
 use super::compress::Compressor;
 use super::memory::Memory;
@@ -27,9 +25,6 @@ use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, ImageUrl, Reference, Tag, media_type};
 
 pub(super) use self::mount::Neighbours;
-
-/// How many manifests of an index are put at once.
-const MANIFESTS_AT_ONCE: usize = 4;
 
 /// A push, once it is known to where.
 pub(super) struct Sender<'a> {
@@ -108,7 +103,9 @@ impl Sender<'_> {
                 plan => {
                     let root = root.ok_or_else(unwritten)?;
                     if let (Plan::Tag, Some(tag)) = (plan, self.tag) {
-                        self.put(&tag.clone().into(), &root).await?;
+                        let reference = tag.clone().into();
+                        self.client.put_manifest(&reference, &root).await?;
+                        self.tell(Event::Manifest { reference: &reference });
                     }
                     (self.all_there(&parts, known), root)
                 }
@@ -183,31 +180,10 @@ impl Sender<'_> {
             .collect();
         let root = image.root_with(|diff_id| became.get(diff_id).copied())?;
         let root = root.ok_or_else(unwritten)?;
-        // An index names what comes before it, so those wait for the images.
         let below = image.children().iter().chain(image.referrers());
-        let (indexes, images): (Vec<_>, Vec<_>) =
-            below.partition(|child| media_type::is_index(&child.media_type));
-        let by_digest = |manifest: &Manifest| Reference::Digest(manifest.digest.clone());
-        let images = images.into_iter();
-        let images =
-            images.map(|manifest| async move { self.put(&by_digest(manifest), manifest).await });
-        // A stream that makes the futures as it goes could not be sent to another thread.
-        stream::iter(images.collect::<Vec<_>>())
-            .buffer_unordered(MANIFESTS_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        for index in indexes {
-            self.put(&by_digest(index), index).await?;
-        }
-        let reference = self.tag.map_or_else(|| by_digest(&root), |tag| tag.clone().into());
-        self.put(&reference, &root).await?;
+        let told = |reference: &Reference| self.tell(Event::Manifest { reference });
+        self.client.publish(below, &root, self.tag, &told).await?;
         Ok(root)
-    }
-
-    async fn put(&self, reference: &Reference, manifest: &Manifest) -> Result<()> {
-        self.client.put_manifest(reference, manifest).await?;
-        self.tell(Event::Manifest { reference });
-        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use super::registries::{ListedRepository, Registries};
 use super::registry::{Logins, Opened};
 use super::world::World;
 use super::{FakeAws, server};
-use crate::backend::local::{EcrHabits, Habits, LocalBackend, LocalHabits, Registry};
+use crate::backend::local::{EcrHabits, LocalBackend, Registry};
 use crate::error::{Error, Result};
 use crate::model::{EcrHost, RegistryHost};
 
@@ -41,7 +41,6 @@ pub struct FakeAwsBuilder {
     listed: Vec<ListedRepository>,
     packed_limit: usize,
     seed: u64,
-    local_habits: bool,
 }
 
 impl FakeAwsBuilder {
@@ -55,7 +54,6 @@ impl FakeAwsBuilder {
             listed: Vec::new(),
             packed_limit: PACKED_LIMIT,
             seed: 0,
-            local_habits: false,
         }
     }
 
@@ -104,13 +102,6 @@ impl FakeAwsBuilder {
         self
     }
 
-    /// A registry that has the habits of this project's own, and none of ECR's: it tells how far an
-    /// upload is, and takes parts of any length.
-    pub fn local_habits(mut self) -> Self {
-        self.local_habits = true;
-        self
-    }
-
     /// Starts it on free ports of the loopback interface.
     ///
     /// # Errors
@@ -135,9 +126,7 @@ impl FakeAwsBuilder {
         let habits = Arc::new(EcrHabits::new(host.account()));
         let any_port = (std::net::Ipv4Addr::LOCALHOST, 0).into();
         let store = registries.store.store().clone();
-        let shown: Arc<dyn Habits> =
-            if self.local_habits { Arc::new(LocalHabits) } else { habits.clone() };
-        let registry = Registry::bind_as(store, any_port, Arc::new(opened), shown)?;
+        let registry = Registry::bind_as(store, any_port, Arc::new(opened), habits.clone())?;
         let listening = |error| Error::failed("the fake of AWS cannot listen", error);
         let listener = TcpListener::bind(any_port).await.map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;

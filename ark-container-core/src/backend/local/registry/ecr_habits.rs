@@ -151,7 +151,8 @@ impl Habits for EcrHabits {
         }
         let too_small = self.parts(|uploads| {
             let parts = uploads.entry(id).or_default();
-            if !is_empty && stored > 0 {
+            // A part that comes again after it was cut off is no further one.
+            if !is_empty && stored > parts.latest {
                 parts.first_end.get_or_insert(stored);
                 parts.too_small |= stored - parts.latest < SMALLEST_PART;
                 parts.latest = stored;

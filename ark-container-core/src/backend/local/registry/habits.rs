@@ -76,6 +76,6 @@ pub(crate) struct Part {
 
 /// The habits of the local registry.
 #[derive(Debug)]
-pub(crate) struct LocalHabits;
+pub(super) struct LocalHabits;
 
 impl Habits for LocalHabits {}

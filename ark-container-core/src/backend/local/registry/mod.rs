@@ -33,7 +33,8 @@ pub(crate) use self::access::Authorize;
 pub(crate) use self::access::{Operation, Permit};
 #[cfg(all(feature = "testing", feature = "ecr"))]
 pub(crate) use self::ecr_habits::EcrHabits;
-pub(crate) use self::habits::{Habits, LocalHabits};
+pub(crate) use self::habits::Habits;
+use self::habits::LocalHabits;
 use self::service::Service;
 use super::LocalBackend;
 use super::address::{self, Announcement};
