@@ -27,7 +27,8 @@ const INTERRUPTED: u8 = 130;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Does what was typed, tells what became of it, and returns the exit code.
-pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
+#[must_use]
+pub fn run(argv: Vec<OsString>) -> ExitCode {
     let mut format = typed_format(&argv);
     match attempt(argv, &mut format) {
         // Whoever reads only the first lines has what they wanted: as for ripgrep, that is success.

@@ -4,12 +4,15 @@ use std::env;
 use std::process::Command;
 
 /// Each tool with the Debian package that brings it.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("buildah", "buildah"),
     ("cat", "coreutils"),
+    ("cmake", "cmake"),
     ("curl", "curl"),
     ("docker", "docker.io"),
     ("dockerd", "docker.io"),
+    ("make", "make"),
+    ("ninja", "ninja-build"),
     ("podman", "podman"),
     ("sha256sum", "coreutils"),
     ("skopeo", "skopeo"),

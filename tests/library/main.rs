@@ -7,9 +7,13 @@ mod architecture;
 mod attacks;
 mod aws;
 mod conformance;
+mod embedding;
+mod examples;
 mod identity;
 mod live;
+mod observability;
 mod oci_spec;
+mod overload;
 mod permission;
 mod push;
 #[path = "../python_component.rs"]

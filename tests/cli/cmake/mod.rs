@@ -1,0 +1,1 @@
+//! The CMake rules of `ark-container-cli/cmake`, with real builders.

@@ -1,0 +1,1 @@
+//! `docker-credential-ark`, alone and as docker, podman, buildah and skopeo run it.

@@ -1,0 +1,1 @@
+//! `examples/extract-video` as its user builds and uploads it.

@@ -1,0 +1,1 @@
+//! The library as a new program would link it.

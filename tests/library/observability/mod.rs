@@ -1,0 +1,1 @@
+//! Spans, counters and durations, as a program sees them.

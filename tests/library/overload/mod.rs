@@ -1,0 +1,1 @@
+//! The registry under more than it can take.
