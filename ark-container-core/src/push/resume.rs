@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,8 @@ pub(super) struct Held {
     folder: Folder,
     stem: String,
     key: String,
-    _lock: File,
+    /// Whatever still writes shares it, so that nobody else begins before that has ended.
+    lock: Arc<File>,
 }
 
 /// The content of a file. The key stands in it, so that the copy of another file is not taken for it.
@@ -69,7 +71,7 @@ impl Unfinished {
             folder.sweep()?;
             let Some(lock) = folder.try_hold(&stem)? else { return Ok(None) };
             let kept = folder.read(&stem);
-            let held = Held { folder, stem, key, _lock: lock };
+            let held = Held { folder, stem, key, lock: Arc::new(lock) };
             let kept = kept.unwrap_or_else(|error| {
                 held.warn(&error);
                 None
@@ -92,8 +94,9 @@ impl Held {
     /// Keeps how far the upload is.
     pub(super) async fn keep(&self, upload: &Upload, offset: u64) {
         let kept = Kept { key: self.key.clone(), location: upload.location().to_string(), offset };
-        let (folder, stem) = (self.folder.clone(), self.stem.clone());
+        let (folder, stem, lock) = (self.folder.clone(), self.stem.clone(), self.lock.clone());
         let keeping = spawn_blocking(move || {
+            let _lock = lock;
             let json = serde_json::to_vec(&kept).map_err(io::Error::other)?;
             folder.write_soon(&stem, &json)
         });

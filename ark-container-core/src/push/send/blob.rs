@@ -29,26 +29,31 @@ impl Sender<'_> {
                 None => {}
             }
         }
-        let upload = match opened {
-            Some(upload) => upload,
-            // A repository that is missing is told here, before anything is read.
-            None => self.client.start_upload().await?,
-        };
         let blob = part.local();
         match part {
             Part::Blob(_) if blob.size() <= ONE_REQUEST_LEN => {
+                let upload = self.open(opened).await?;
                 self.send_whole(blob, upload, counter).await?;
                 Ok(Outcome::sent(as_it_is(blob), 0, 0))
             }
             Part::Blob(_) => {
-                let resumed = self.send_in_parts(blob, upload, counter).await?;
+                let resumed = self.send_in_parts(blob, opened, counter).await?;
                 Ok(Outcome::sent(as_it_is(blob), resumed, 0))
             }
             Part::Tar(_) => {
-                let (descriptor, resumed) = self.send_tar(blob, upload, counter).await?;
+                let (descriptor, resumed) = self.send_tar(blob, opened, counter).await?;
                 let saved = blob.size().saturating_sub(descriptor.size);
                 Ok(Outcome::sent(descriptor, resumed, saved))
             }
+        }
+    }
+
+    /// The upload that a refused mount has `opened`, or a new one. A repository that is missing is told
+    /// here, before anything is read.
+    pub(super) async fn open(&self, opened: Option<Upload>) -> Result<Upload> {
+        match opened {
+            Some(upload) => Ok(upload),
+            None => self.client.start_upload().await,
         }
     }
 
@@ -82,6 +87,13 @@ impl Sender<'_> {
     pub(super) async fn give_up_if_refused(&self, upload: &Upload, error: &Error) {
         if DistributionError::of(error).is_some() {
             self.give_up(upload).await;
+        }
+    }
+
+    /// Lets the registry forget an upload that a refused mount has `opened`, where another goes on.
+    pub(super) async fn spare(&self, opened: Option<Upload>) {
+        if let Some(upload) = opened {
+            self.give_up(&upload).await;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use futures_util::future::join;
 use futures_util::{Stream, StreamExt};
 use tokio_util::bytes::Bytes;
 
@@ -53,14 +54,13 @@ struct InParts<'a> {
 impl Sender<'_> {
     /// Sends a blob in parts, and tells how many bytes of it an earlier push had sent.
     ///
-    /// `upload` is one that was just opened for it.
+    /// `opened` is an upload that was just opened for it, if so.
     pub(super) async fn send_in_parts(
         &self,
         blob: &LocalBlob,
-        upload: Upload,
+        opened: Option<Upload>,
         counter: &Counter,
     ) -> Result<u64> {
-        let mut attempts = Attempts::begin(self, blob, counter, BlobState::Sending);
         let kept = match self.unfinished {
             Some(unfinished) => unfinished.hold(self.client, blob.digest()).await,
             None => None,
@@ -69,12 +69,12 @@ impl Sender<'_> {
         let (mut resumed, mut furthest) = (kept.is_none().then_some(0), 0);
         let place = match kept {
             Some((kept, offset)) => {
-                // The one that is of no use now may be of use to nobody else.
-                self.give_up(&upload).await;
+                self.spare(opened).await;
                 Place::Doubtful(kept, offset)
             }
-            None => Place::At(upload, 0),
+            None => Place::At(self.open(opened).await?, 0),
         };
+        let mut attempts = Attempts::begin(self, blob, counter, BlobState::Sending);
         let mut parts = InParts { sender: self, blob, counter, place, held, beginnings: 0 };
         loop {
             match parts.step().await {
@@ -134,19 +134,23 @@ impl InParts<'_> {
     async fn send(&mut self, upload: &Upload, offset: u64) -> Result<bool> {
         let client = self.sender.client;
         let (digest, size) = (self.blob.digest(), self.blob.size());
+        // Kept while the next part is on its way, so that none waits for the disk.
+        let keeping = async {
+            if let Some(held) = self.held.as_ref().filter(|_| offset > 0) {
+                held.keep(upload, offset).await;
+            }
+        };
         // AWS ECR does not like a last part without a byte.
         if size - offset <= PART_LEN {
             let content = self.read(offset..size).await?;
-            client.finish_with_part(upload, digest, offset..size, content).await?;
-            return Ok(true);
+            let finishing = client.finish_with_part(upload, digest, offset..size, content);
+            return join(finishing, keeping).await.0.map(|()| true);
         }
         let part = offset..offset + PART_LEN;
         let content = self.read(part.clone()).await?;
-        let upload = client.append_part(upload, part.clone(), content).await?;
-        if let Some(held) = &self.held {
-            held.keep(&upload, part.end).await;
-        }
-        self.place = Place::At(upload, part.end);
+        let appending = client.append_part(upload, part.clone(), content);
+        let (upload, ()) = join(appending, keeping).await;
+        self.place = Place::At(upload?, part.end);
         Ok(false)
     }
 

@@ -40,15 +40,15 @@ impl Sender<'_> {
     /// Compresses a layer into an upload, and tells what it became and how many bytes of that an
     /// earlier push had sent.
     ///
-    /// `upload` is one that was just opened for it.
+    /// `opened` is an upload that was just opened for it, if so.
     pub(super) async fn send_tar(
         &self,
         tar: &LocalBlob,
-        upload: Upload,
+        opened: Option<Upload>,
         counter: &Counter,
     ) -> Result<(Descriptor, u64)> {
         let mut attempts = Attempts::begin(self, tar, counter, BlobState::Compressing);
-        let mut place = self.place(tar, upload).await?;
+        let mut place = self.place(tar, opened).await?;
         let mut resumed = place.there;
         loop {
             let error = match self.compress_into(tar, &mut place, counter).await {
@@ -84,8 +84,8 @@ impl Sender<'_> {
         }
     }
 
-    /// Where an earlier push left off, if it did, else the upload that was just opened.
-    async fn place(&self, tar: &LocalBlob, upload: Upload) -> Result<Place> {
+    /// Where an earlier push left off, if it did, else at the start of an upload.
+    async fn place(&self, tar: &LocalBlob, opened: Option<Upload>) -> Result<Place> {
         let kept = match self.unfinished {
             Some(unfinished) if tar.size() >= IN_PARTS_FROM => {
                 let recipe = self.compressor.compression().recipe();
@@ -95,12 +95,13 @@ impl Sender<'_> {
         };
         match kept {
             Some((held, Some((kept, there)))) => {
-                // The one that is of no use now may be of use to nobody else.
-                self.give_up(&upload).await;
+                self.spare(opened).await;
                 self.go_on(Place { upload: kept, there, held: Some(held) }).await
             }
-            Some((held, None)) => Ok(Place { upload, there: 0, held: Some(held) }),
-            None => Ok(Place { upload, there: 0, held: None }),
+            kept => {
+                let held = kept.map(|(held, _)| held);
+                Ok(Place { upload: self.open(opened).await?, there: 0, held })
+            }
         }
     }
 
