@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use reqwest::{Body, Method, Response, StatusCode, Url, redirect};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
 use super::body::{SHORT_LEN, read_up_to, read_whole};
@@ -74,6 +75,8 @@ pub struct Client {
     retry: Retry,
     /// How fast manifests may be put, where the registry is strict about it.
     pace: Option<Arc<Pace>>,
+    /// Held while what refers to a manifest is listed under a tag.
+    listing: Arc<Mutex<()>>,
 }
 
 impl Client {
@@ -135,7 +138,15 @@ impl Client {
         let login = Arc::new(Login::new(credentials));
         let is_ecr = is_ecr(repository.host());
         let pace = is_ecr.then(|| Arc::new(Pace::new(ECR_MANIFESTS)));
-        Ok(Self { http, base, repository, login, retry: Retry::default(), pace })
+        Ok(Self {
+            http,
+            base,
+            repository,
+            login,
+            retry: Retry::default(),
+            pace,
+            listing: Arc::default(),
+        })
     }
 
     /// This client, trying again in another way.
@@ -174,6 +185,11 @@ impl Client {
         if let Some(pace) = &self.pace {
             pace.turn().await;
         }
+    }
+
+    /// Waits until nobody else lists what refers to a manifest.
+    pub(super) async fn listing(&self) -> MutexGuard<'_, ()> {
+        self.listing.lock().await
     }
 
     /// A URL below the repository's, such as `manifests/v1`.

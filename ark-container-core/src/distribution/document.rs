@@ -1,5 +1,7 @@
 //! [`Manifest`]: manifests and indexes as bytes, and as far as it matters for moving images, their JSON.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tokio_util::bytes::Bytes;
 
@@ -96,6 +98,41 @@ impl Index {
     #[cfg(feature = "testing")]
     pub(crate) fn to_manifest(&self) -> Result<Manifest> {
         Ok(Manifest::new(media_type::OCI_INDEX, json(self)?))
+    }
+}
+
+/// What a manifest says that refers to another.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Referring {
+    pub(crate) subject: Descriptor,
+    artifact_type: Option<String>,
+    config: Option<Typed>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// A descriptor, of which only the type matters.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Typed {
+    media_type: String,
+}
+
+impl Referring {
+    /// What a manifest says; `None` if it refers to none.
+    pub(crate) fn of(manifest: &Manifest) -> Option<Self> {
+        serde_json::from_slice(&manifest.bytes).ok()
+    }
+
+    /// What lists of referrers say of the manifest.
+    pub(super) fn describe(self, manifest: &Manifest) -> Descriptor {
+        let Manifest { digest, media_type, bytes } = manifest;
+        let own = self.artifact_type.filter(|own| !own.is_empty());
+        Descriptor {
+            artifact_type: own.or(self.config.map(|config| config.media_type)),
+            annotations: self.annotations.unwrap_or_default(),
+            ..Descriptor::new(media_type, digest.clone(), bytes.len() as u64)
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a repository has: its tags, and the manifests that refer to another.
+//! What a repository has, page by page: its tags.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,13 +11,11 @@ use serde::de::DeserializeOwned;
 
 use super::body::parse_json;
 use super::client::Client;
-use super::document::Index;
 use super::error::Subject;
 use super::link;
 use super::request::Request;
 use crate::error::{Error, Result};
-use crate::model::Descriptor;
-use crate::model::{Digest, Reference, Tag};
+use crate::model::Tag;
 
 /// AWS ECR's largest page.
 const PAGE: &str = "1000";
@@ -47,54 +45,10 @@ impl Client {
         };
         pages.map_ok(tags).try_flatten().boxed()
     }
-
-    /// The manifests whose subject is `digest`: of one artifact type, or all.
-    ///
-    /// # Behavior
-    /// - On a registry without this part of the API, those that clients have listed under a tag
-    ///   that stands for it.
-    /// - What nothing refers to has none, and so has what does not exist.
-    ///
-    /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
-    pub async fn referrers(
-        &self,
-        digest: &Digest,
-        artifact_type: Option<&str>,
-    ) -> Result<Vec<Descriptor>> {
-        let mut url = self.url(&format!("referrers/{digest}"))?;
-        if let Some(artifact_type) = artifact_type {
-            url.query_pairs_mut().append_pair("artifactType", artifact_type);
-        }
-        let subject = Subject::Image(digest.clone().into());
-        let pages = pages::<Index>(self.clone(), subject, Ok(url));
-        let listed = pages.map_ok(|page| stream::iter(page.manifests.into_iter().map(Ok)));
-        let mut referrers: Vec<Descriptor> = match listed.try_flatten().try_collect().await {
-            Err(Error::NotFound { .. }) => self.referrers_by_tag(digest).await?,
-            listed => listed?,
-        };
-        if let Some(artifact_type) = artifact_type {
-            // The specification does not oblige a registry to filter.
-            referrers.retain(|found| found.artifact_type.as_deref() == Some(artifact_type));
-        }
-        Ok(referrers)
-    }
-
-    async fn referrers_by_tag(&self, digest: &Digest) -> Result<Vec<Descriptor>> {
-        // A tag has at most 128 characters, so that of a SHA-512 is cut.
-        let mut tag = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
-        tag.truncate(128);
-        match self.fetch_manifest(&Reference::Tag(tag.parse()?)).await {
-            Ok(index) => serde_json::from_slice::<Index>(&index.bytes)
-                .map(|index| index.manifests)
-                .map_err(|error| Error::failed(format!("tag {tag} stands for no index"), error)),
-            Err(Error::NotFound { .. }) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// The pages of a listing, each once.
-fn pages<T: DeserializeOwned + Send + 'static>(
+pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
     client: Client,
     subject: Subject,
     first: Result<Url>,

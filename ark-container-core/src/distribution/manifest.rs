@@ -5,13 +5,15 @@ use reqwest::{Method, Response, StatusCode};
 use tokio::time::sleep;
 
 use super::client::Client;
-use super::document::Manifest;
+use super::document::{Manifest, Referring};
 use super::error::Subject;
 use super::request::Request;
 use crate::error::{Error, Result};
 use crate::model::{Algorithm, Descriptor, Digest, Reference, media_type};
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// How a registry says that it lists what refers to a manifest.
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 impl Client {
     /// What a tag or digest stands for; `None` if the repository has no such manifest.
@@ -73,27 +75,43 @@ impl Client {
     /// # Behavior
     /// - That it is there already is success, also where tags may not be moved.
     /// - AWS ECR takes ten in a second, and is not sent more.
+    /// - Where the manifest refers to another and the registry does not list such manifests, it is listed
+    ///   under the tag that the specification has for that.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the tag stands for another image and may not be moved;
     /// [`Error::NotFound`] if the repository does not exist; [`Error::Failed`] if the registry finds
     /// the manifest faulty, lacks what it names, or stores it under another digest.
     pub async fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<()> {
+        let is_listed = self.put(reference, manifest).await?;
+        match Referring::of(manifest) {
+            Some(referring) => self.attach(manifest, referring, is_listed).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a manifest, and tells whether the registry lists it with what it refers to; `None` if its
+    /// answer got lost.
+    pub(super) async fn put(
+        &self,
+        reference: &Reference,
+        manifest: &Manifest,
+    ) -> Result<Option<bool>> {
         let mut tries = self.retry().tries();
         loop {
             let error = match self.try_put(reference, manifest).await {
-                Ok(()) => return Ok(()),
+                Ok(is_listed) => return Ok(Some(is_listed)),
                 // Some refuse to put again what they have: that is no conflict.
                 Err(error @ Error::Conflict { .. }) => {
                     let there = self.stands_for(reference, manifest).await;
-                    return if there.unwrap_or(false) { Ok(()) } else { Err(error) };
+                    return if there.unwrap_or(false) { Ok(None) } else { Err(error) };
                 }
                 Err(error) => error,
             };
             sleep(tries.failed(error)?).await;
             // The answer may have been lost, and not the manifest.
             if self.stands_for(reference, manifest).await? {
-                return Ok(());
+                return Ok(None);
             }
         }
     }
@@ -103,7 +121,7 @@ impl Client {
         Ok(there.is_some_and(|there| there.digest == manifest.digest))
     }
 
-    async fn try_put(&self, reference: &Reference, manifest: &Manifest) -> Result<()> {
+    async fn try_put(&self, reference: &Reference, manifest: &Manifest) -> Result<bool> {
         let request = Request::new(Method::PUT, self.url(&format!("manifests/{reference}"))?)
             .header(CONTENT_TYPE, &manifest.media_type)
             .body(manifest.bytes.clone());
@@ -120,7 +138,7 @@ impl Client {
                 let message = format!("the registry stored {stored} for manifest {sent}");
                 Err(Error::Failed { message, source: None })
             }
-            _ => Ok(()),
+            _ => Ok(response.headers().contains_key(OCI_SUBJECT)),
         }
     }
 

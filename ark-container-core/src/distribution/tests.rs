@@ -2,6 +2,7 @@
 
 mod logins;
 mod parts;
+mod referrers;
 mod retries;
 
 use std::error::Error as _;
@@ -381,24 +382,4 @@ async fn pages_in_a_circle_end_in_an_error() {
     let error = registry.client().tags().try_collect::<Vec<_>>().await.unwrap_err();
     assert!(error.to_string().ends_with("go round in a circle"), "{error}");
     assert_eq!(registry.requests().len(), 2);
-}
-
-#[tokio::test]
-async fn referrers_are_filtered_and_found_by_tag_on_old_registries() {
-    let entry = |kind: &str| {
-        format!(r#"{{"mediaType":"m","size":1,"digest":"{}","artifactType":"{kind}"}}"#, digest())
-    };
-    let index = format!(r#"{{"manifests":[{},{}]}}"#, entry("sbom"), entry("signature"));
-    let new = Scripted::new([answer("200 OK", &[], &index)]);
-    let found = new.client().referrers(&digest(), Some("sbom")).await.unwrap();
-    assert_eq!(found.len(), 1);
-    assert!(new.requests()[0].line.contains("?artifactType=sbom "));
-
-    let old = Scripted::new([answer("404 Not Found", &[], ""), answer("200 OK", &[], &index)]);
-    assert_eq!(old.client().referrers(&digest(), None).await.unwrap().len(), 2);
-    let tag = digest().to_string().replace(':', "-");
-    assert!(old.requests()[1].line.contains(&format!("/manifests/{tag} ")));
-
-    let bare = Scripted::new(vec![answer("404 Not Found", &[], ""); 2]);
-    assert!(bare.client().referrers(&digest(), None).await.unwrap().is_empty());
 }

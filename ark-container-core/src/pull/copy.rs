@@ -109,6 +109,7 @@ impl<'a> Copy<'a> {
     ///   goes through this machine, in pieces, and touches no disk.
     /// - The order is that of a push: blobs, manifests by digest, and the tag last.
     /// - Manifests are copied byte by byte, so the image keeps its digest.
+    /// - What refers to the image or to a part of it, such as a signature, goes along, if it may be listed.
     ///
     /// # Errors
     /// [`Error::NotFound`] if a repository or the image does not exist; [`Error::InvalidInput`] if
@@ -136,6 +137,7 @@ impl<'a> Copy<'a> {
     async fn copy(&self, source: &Client, target: &Client, mounts: bool) -> Result<Copied> {
         let started = Instant::now();
         let image = RemoteImage::fetch(source, &self.reference, self.platform.as_ref()).await?;
+        let image = image.with_referrers(source).await?;
         for blob in &image.blobs {
             let event = Event::Found { blob: &blob.digest, size: blob.size, is_tar: false };
             self.progress.event(&event);
@@ -153,7 +155,8 @@ impl<'a> Copy<'a> {
                 .try_collect()
                 .await?;
             let told = |reference: &Reference| self.progress.event(&Event::Manifest { reference });
-            target.publish(&image.children, &image.root, self.tag.as_ref(), &told).await?;
+            let below = image.children.iter().chain(&image.referrers);
+            target.publish(below, &image.root, self.tag.as_ref(), &told).await?;
             states
         };
         let of = |state| states.iter().filter(move |(found, _)| *found == state);
@@ -200,11 +203,13 @@ impl<'a> Copy<'a> {
         Ok((client, own))
     }
 
-    /// Whether the tag stands for the image already; then a registry has all of it.
+    /// Whether the tag stands for the image already, and what refers to it is there; then a registry has
+    /// all of it.
     async fn is_there(&self, target: &Client, image: &RemoteImage) -> Result<bool> {
         let Some(tag) = &self.tag else { return Ok(false) };
         let found = target.manifest(&tag.clone().into()).await?;
-        Ok(found.is_some_and(|found| found.digest == image.root.digest))
+        let is_tagged = found.is_some_and(|found| found.digest == image.root.digest);
+        Ok(is_tagged && target.are_attached(&image.referrers).await?)
     }
 
     /// Sees to it that the target has a blob. Tells what became of it, and its bytes.

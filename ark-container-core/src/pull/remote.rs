@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::distribution::{Client, ImageManifest, Index, Manifest};
+use crate::distribution::{Client, ImageManifest, Index, Manifest, Referring};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Platform, Reference, media_type};
 
@@ -24,7 +24,9 @@ pub(super) struct RemoteImage {
     pub(super) root: Manifest,
     /// The manifests and indexes below it, each after those that it names.
     pub(super) children: Vec<Manifest>,
-    /// Configurations and layers, each once, the largest first.
+    /// What refers to one of these, such as signatures, with what is below it, each after what it names.
+    pub(super) referrers: Vec<Manifest>,
+    /// Configurations and layers, of referrers too, each once, the largest first.
     pub(super) blobs: Vec<Descriptor>,
 }
 
@@ -44,7 +46,35 @@ impl RemoteImage {
         walk.visit(&root)?;
         let Walk { children, mut blobs, .. } = walk;
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-        Ok(Self { root, children, blobs })
+        Ok(Self { root, children, referrers: vec![], blobs })
+    }
+
+    /// The image with what refers to it, or to a part of it, and to that in turn.
+    pub(super) async fn with_referrers(mut self, client: &Client) -> Result<Self> {
+        let own = self.children.iter().chain([&self.root]).map(|manifest| manifest.digest.clone());
+        let mut level: Vec<Digest> = own.collect();
+        let blobs = self.blobs.iter().map(|blob| blob.digest.clone());
+        let mut seen: HashSet<Digest> = level.iter().cloned().chain(blobs).collect();
+        while !level.is_empty() {
+            let listed = level.into_iter().map(|subject| referrers(client, subject));
+            let listed = stream::iter(listed.collect::<Vec<_>>()).buffered(AT_ONCE);
+            let mut found: Vec<Manifest> = listed.try_collect::<Vec<_>>().await?.concat();
+            found.retain(|manifest| seen.insert(manifest.digest.clone()));
+            level = found.iter().map(|manifest| manifest.digest.clone()).collect();
+            for manifest in found {
+                let below = fetch_below(client, &manifest).await?;
+                let mut walk = Walk { below, seen, children: vec![], blobs: vec![] };
+                walk.visit(&manifest)?;
+                self.referrers.extend(walk.children.into_iter().chain([manifest]));
+                self.blobs.extend(walk.blobs);
+                seen = walk.seen;
+            }
+            if self.referrers.len() > MAX_MANIFESTS {
+                return Err(damaged(&self.root, "too many others refer to it"));
+            }
+        }
+        self.blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        Ok(self)
     }
 
     /// What an index says of the image.
@@ -52,6 +82,35 @@ impl RemoteImage {
         let Manifest { media_type, digest, bytes, .. } = &self.root;
         Descriptor::new(media_type, digest.clone(), bytes.len() as u64)
     }
+}
+
+/// Fetches what refers to a manifest.
+async fn referrers(client: &Client, subject: Digest) -> Result<Vec<Manifest>> {
+    let listed = match client.referrers(&subject, None).await {
+        Err(error @ Error::PermissionDenied { .. }) => {
+            tracing::warn!(%error, "what refers to the image cannot be listed, and stays behind");
+            Vec::new()
+        }
+        listed => listed?,
+    };
+    if listed.len() > MAX_MANIFESTS {
+        let message = format!("too many manifests refer to {subject}");
+        return Err(Error::Failed { message, source: None });
+    }
+    let fetched = listed.into_iter().map(|referrer| async move {
+        match client.fetch_manifest(&referrer.digest.into()).await {
+            // The list that clients keep under a tag may name what was deleted.
+            Err(Error::NotFound { .. }) => Ok(None),
+            fetched => fetched.map(Some),
+        }
+    });
+    let fetched = stream::iter(fetched.collect::<Vec<_>>()).buffered(AT_ONCE);
+    let mut found: Vec<Option<Manifest>> = fetched.try_collect().await?;
+    found.retain(|manifest| {
+        let referring = manifest.as_ref().and_then(Referring::of);
+        referring.is_some_and(|referring| referring.subject.digest == subject)
+    });
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Fetches what an index names, and the indexes among that, and so on.

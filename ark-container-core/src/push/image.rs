@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio_util::bytes::Bytes;
 
 use super::open_file::{Cursor, OpenFile};
-use super::pieces::{PIECE_LEN, read_ahead};
+use super::pieces::{PIECE_LEN, SENDING, read_ahead};
 use super::platforms::PlatformChoice;
 use super::regular_file;
 use super::source::{self, ImageSource};
@@ -226,15 +226,18 @@ impl LocalBlob {
         &self,
         from: u64,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
-        self.range(from..self.size).await
+        self.read(from..self.size, PIECE_LEN, None, |_| {}).await
     }
 
-    /// Some of its content in pieces, as [`pieces`](Self::pieces) gives them.
-    pub(super) async fn range(
+    /// Some of its content in pieces that are sent: when a few are on their way, the next one comes as
+    /// another is dropped.
+    ///
+    /// Errors are those of [`pieces`](Self::pieces).
+    pub(super) async fn to_send(
         &self,
         range: Range<u64>,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
-        self.read(range, PIECE_LEN, |_| {}).await
+        self.read(range, PIECE_LEN, Some(SENDING), |_| {}).await
     }
 
     /// The whole content in blocks of one length, at each of which the thread that reads has a `look`.
@@ -246,18 +249,19 @@ impl LocalBlob {
         look: impl FnMut(&[u8]) + Send + 'static,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
         let empty = (self.size == 0).then(|| Ok(Bytes::new()));
-        Ok(stream::iter(empty).chain(self.read(0..self.size, length, look).await?))
+        Ok(stream::iter(empty).chain(self.read(0..self.size, length, None, look).await?))
     }
 
     async fn read(
         &self,
         range: Range<u64>,
         length: usize,
+        most: Option<usize>,
         look: impl FnMut(&[u8]) + Send + 'static,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
         let (file, offset) = self.open().await?;
         let size = range.end.saturating_sub(range.start);
-        Ok(read_ahead(file, offset + range.start, size, length, look))
+        Ok(read_ahead(file, offset + range.start, size, length, most, look))
     }
 
     /// The file that it is in, and where it starts there.

@@ -8,26 +8,32 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 use tokio_util::bytes::Bytes;
 
-/// Large enough that switching threads does not count, small enough to stay in the processor's cache,
-/// and for four of them for each of 16 blobs to be little.
+/// Large enough that switching threads does not count, small enough to stay in the processor's cache.
 pub(super) const PIECE_LEN: usize = 128 * 1024;
-/// How many pieces wait at most, beside the one that is being sent and the one that is being read.
+/// How many pieces wait at most, beside the one that is being taken and the one that is being read.
 const AHEAD: usize = 2;
+/// How many pieces there are at most of a blob that is being sent, so that one that nobody takes for now
+/// does not fill the memory: one that is read, one that waits, and one in the connection's hands, which
+/// would keep as many as it gets.
+pub(super) const SENDING: usize = 3;
 
 /// The bytes of `file` from `offset` on, `size` of them, in pieces of `length`, the last one shorter.
 ///
-/// The thread that reads has a `look` at each. It ends with an error if the file does. The thread ends when nobody takes the pieces any more.
+/// There are `most` pieces at once, if that is told: then the next one comes when another has been
+/// dropped. The thread that reads has a `look` at each, and ends when nobody takes them any more. The
+/// stream ends with an error if the file does.
 pub(super) fn read_ahead(
     file: impl Read + Seek + Send + 'static,
     offset: u64,
     size: u64,
     length: usize,
+    most: Option<usize>,
     mut look: impl FnMut(&[u8]) + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(AHEAD);
     // What it returns is sent: nothing has to wait for it.
     drop(tokio::task::spawn_blocking(move || {
-        let read = read_into(file, offset, size, length, |piece| {
+        let read = read_into(file, offset, size, length, most, |piece| {
             look(&piece);
             sender.blocking_send(Ok(piece)).is_ok()
         });
@@ -47,14 +53,23 @@ fn read_into(
     offset: u64,
     size: u64,
     length: usize,
+    most: Option<usize>,
     mut take: impl FnMut(Bytes) -> bool,
 ) -> io::Result<()> {
     file.seek(SeekFrom::Start(offset))?;
     let (give_back, given_back) = channel();
-    let mut remaining = size;
+    let (mut remaining, mut pieces) = (size, 0);
     while remaining > 0 {
         let length = usize::try_from(remaining).unwrap_or(length).min(length);
-        let mut piece: Vec<u8> = given_back.try_recv().unwrap_or_default();
+        let used = match most {
+            // This end of the channel keeps it open, so a buffer comes for certain.
+            Some(most) if pieces >= most => given_back.recv().ok(),
+            _ => given_back.try_recv().ok(),
+        };
+        let mut piece: Vec<u8> = used.unwrap_or_else(|| {
+            pieces += 1;
+            Vec::with_capacity(length)
+        });
         piece.resize(length, 0);
         let read = fill(&mut file, &mut piece)?;
         if read < length {
@@ -109,14 +124,14 @@ mod tests {
     use std::collections::HashSet;
     use std::io::Write;
 
-    use futures_util::{StreamExt, TryStreamExt};
+    use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
     use super::*;
 
     fn read(content: &[u8], offset: u64, size: u64) -> impl Stream<Item = io::Result<Bytes>> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
-        read_ahead(file, offset, size, PIECE_LEN, |_| {})
+        read_ahead(file, offset, size, PIECE_LEN, None, |_| {})
     }
 
     #[tokio::test]
@@ -137,6 +152,23 @@ mod tests {
         let places = pieces.map(|piece| piece.unwrap().as_ptr().addr());
         let places: HashSet<usize> = places.collect().await;
         assert!(places.len() <= AHEAD + 3, "{places:?}");
+    }
+
+    #[tokio::test]
+    async fn no_more_pieces_come_than_there_may_be_until_one_is_dropped() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 10]).unwrap();
+        let mut pieces = Box::pin(read_ahead(file, 0, 10, 1, Some(3), |_| {}));
+        let mut taken = Vec::new();
+        for _ in 0..3 {
+            taken.push(pieces.next().await.unwrap().unwrap());
+        }
+        assert!(pieces.next().now_or_never().is_none(), "there are three already");
+        taken.pop();
+        taken.push(pieces.next().await.unwrap().unwrap());
+        assert!(pieces.next().now_or_never().is_none());
+        drop(taken);
+        assert_eq!(pieces.count().await, 6);
     }
 
     #[tokio::test]

@@ -3,8 +3,9 @@
 use ark_container_core::testing::SampleImage;
 use serde_json::json;
 
-use super::object;
+use super::{interrupt, object};
 use crate::clients::{assert_same, contents};
+use crate::memory::{MIB, watched, write_layout};
 use crate::sandbox::{OTHER, Sandbox, TBD};
 
 /// A home whose repository `a` has an image of two platforms as `v1`, and an empty repository `b` in
@@ -19,6 +20,17 @@ fn sandbox() -> (Sandbox, SampleImage) {
         sandbox.printed(&format!("--create-repository b --organization {organization}"));
     }
     (sandbox, image)
+}
+
+/// A home whose repository `a` has an image with a layer of so many bytes as `v1`, an empty repository
+/// `b` in another organization, and what copies from the one to the other.
+fn with_large_layer(size: u64) -> (Sandbox, String) {
+    let sandbox = Sandbox::new();
+    write_layout(&sandbox, size);
+    sandbox.printed(&format!("--push a:v1 --from oci:layout --create --organization {TBD}"));
+    sandbox.printed(&format!("--create-repository b --organization {OTHER}"));
+    let copy = format!("--copy a:v1 --to b --organization {TBD} --to-organization {OTHER}");
+    (sandbox, copy)
 }
 
 /// The image in a repository is the one that was pushed, to the last byte.
@@ -91,4 +103,24 @@ fn both_sides_are_checked_against_the_memberships() {
         assert_eq!(run.code, 4, "{run:?}");
         assert!(run.stderr.contains(OTHER), "{run:?}");
     }
+}
+
+#[test]
+fn an_interrupted_copy_leaves_no_tag_and_the_next_one_ends_it() {
+    let (sandbox, copy) = with_large_layer(100 * MIB);
+    interrupt(&sandbox, &copy);
+    let listed = sandbox.printed(&format!("--list-images b --organization {OTHER} --output json"));
+    assert_eq!(listed, "");
+    sandbox.printed(&copy);
+    sandbox.printed(&format!("--pull b:v1 --to oci:pulled --organization {OTHER}"));
+    let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
+    assert_same(&blobs("pulled"), &blobs("layout"));
+}
+
+#[test]
+fn a_copy_holds_little_of_a_large_layer_in_memory() {
+    let (sandbox, copy) = with_large_layer(256 * MIB);
+    let (peak, ended) = watched(sandbox.command(&format!("--quiet {copy}")).spawn().unwrap());
+    assert!(ended, "the copy failed");
+    assert!(0 < peak && peak < 64 * MIB, "{} MiB", peak / MIB);
 }

@@ -1,12 +1,8 @@
 //! The options of a push, and how it is interrupted.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Command, Stdio};
-
 use ark_container_core::testing::SampleImage;
-use serde_json::Value;
 
-use super::{listed_manifest, object};
+use super::{interrupt, listed_manifest, object};
 use crate::sandbox::{Sandbox, TBD};
 
 #[test]
@@ -103,24 +99,10 @@ fn an_interrupted_push_leaves_no_tag_and_the_next_one_ends_it() {
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let image = SampleImage::builder().with_random_layer(100_000_000).build();
     image.write_oci_layout(&sandbox.path("image"), None).unwrap();
-    let push = format!("--push a:v1 --from oci:image --organization {TBD} --output json");
-    let mut command = sandbox.command(&push);
-    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stderr = BufReader::new(process.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("\"moved\"") {
-        line.clear();
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended before it could be stopped");
-    }
-    let id = process.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    let mut rest = String::new();
-    stderr.read_to_string(&mut rest).unwrap();
-    assert_eq!(process.wait().unwrap().code(), Some(130), "{rest}");
-    let last: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
-    assert!(last["note"].as_str().unwrap().starts_with("interrupted: "), "{last}");
+    let push = format!("--push a:v1 --from oci:image --organization {TBD}");
+    interrupt(&sandbox, &push);
     let listed = sandbox.printed(&format!("--list-images a --organization {TBD} --output json"));
     assert_eq!(listed, "");
-    let pushed = object(&sandbox, &push.replace(" --output json", ""));
+    let pushed = object(&sandbox, &push);
     assert!(pushed["url"].as_str().unwrap().ends_with(&image.digest().to_string()));
 }

@@ -5,7 +5,7 @@ use std::fs;
 use ark_container_core::testing::SampleImage;
 use serde_json::json;
 
-use super::{listed_manifest, object};
+use super::{interrupt, listed_manifest, object};
 use crate::clients::{assert_same, contents};
 use crate::sandbox::{OTHER, Sandbox, TBD};
 use crate::tools::Tools;
@@ -112,4 +112,20 @@ fn an_organization_that_one_does_not_belong_to_is_closed() {
     let pull = format!("--pull a:v1 --to oci:pulled --organization {OTHER}");
     let run = sandbox.run_as("user:alice", &pull);
     assert_eq!(run.code, 4, "{run:?}");
+}
+
+#[test]
+fn an_interrupted_pull_lists_nothing_and_the_next_one_goes_on() {
+    let sandbox = Sandbox::new();
+    let image = SampleImage::builder().with_random_layer(100_000_000).build();
+    image.write_oci_layout(&sandbox.path("image"), None).unwrap();
+    sandbox.printed(&format!("--push a:v1 --from oci:image --create --organization {TBD}"));
+    let pull = format!("--pull a:v1 --to oci:pulled --organization {TBD}");
+    interrupt(&sandbox, &pull);
+    assert!(!sandbox.path("pulled/index.json").exists());
+    let pulled = object(&sandbox, &pull);
+    let (fetched, whole) = (&pulled["bytes_fetched"], 100_000_000);
+    assert!(fetched.as_u64().unwrap() < whole, "{fetched}");
+    let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
+    assert_same(&blobs("pulled"), &blobs("image"));
 }

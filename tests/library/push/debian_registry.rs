@@ -7,10 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use ark_container_core::credentials::{Password, RegistryCredentials};
-use ark_container_core::distribution::Manifest;
-use ark_container_core::model::{RegistryHost, RepositoryPath};
+use ark_container_core::distribution::{Client, Manifest};
+use ark_container_core::model::{
+    Descriptor, Digest, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Tag, media_type,
+};
 use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::testing::{MockRegistryBackend, SampleImage};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::{Sources, damage};
@@ -53,6 +56,11 @@ impl DebianRegistry {
 
     fn path() -> RepositoryPath {
         "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo".parse().unwrap()
+    }
+
+    fn client(&self) -> Client {
+        let url = RepositoryUrl::new(self.host.clone(), Self::path());
+        Client::anonymous(url, &self.host).unwrap()
     }
 
     async fn push(&self, source: &ImageSource) -> ark_container_core::Result<Pushed> {
@@ -257,4 +265,63 @@ async fn a_large_layer_goes_there_in_parts() {
         registry.push(&source).await.unwrap();
         assert_has_parts(&registry.unpack_with_skopeo(), &sources.image);
     }
+}
+
+/// Adds to a layout a manifest that refers to its image, and returns its digest.
+fn attach(layout: &Path, image: &SampleImage, kind: &str) -> Digest {
+    let keep = |media_type: &str, content: &str| {
+        let manifest = Manifest::new(media_type, content.to_owned());
+        fs::write(layout.join("blobs/sha256").join(manifest.digest.hex()), content).unwrap();
+        Descriptor::new(media_type, manifest.digest, content.len() as u64)
+    };
+    let empty = keep("application/vnd.oci.empty.v1+json", "{}");
+    let subject = image.root();
+    let subject =
+        Descriptor::new(&subject.media_type, subject.digest.clone(), subject.bytes.len() as u64);
+    let referrer = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": kind,
+        "config": empty, "layers": [keep("text/plain", kind)], "subject": subject
+    });
+    let referrer = keep(media_type::OCI_MANIFEST, &referrer.to_string());
+    let index = layout.join("index.json");
+    let mut top: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    top["manifests"].as_array_mut().unwrap().push(json!(referrer));
+    fs::write(index, top.to_string()).unwrap();
+    referrer.digest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_refers_to_an_image_is_listed_under_its_tag() {
+    let registry = DebianRegistry::start();
+    let sources = Sources::new(SampleImage::new("signed"));
+    let layout = sources.path("layout");
+    let signatures: Vec<Digest> =
+        ["one", "other"].iter().map(|kind| attach(&layout, &sources.image, kind)).collect();
+    registry.push(&sources.layout()).await.unwrap();
+    let client = registry.client();
+    let image = sources.image.digest();
+    let listed = async || {
+        let mut listed = client.referrers(&image, None).await.unwrap();
+        listed.sort_by(|one, other| one.artifact_type.cmp(&other.artifact_type));
+        listed.into_iter().map(|listed| listed.digest).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, signatures);
+    let tag: Tag = format!("sha256-{}", image.hex()).parse().unwrap();
+    let index = client.fetch_manifest(&tag.clone().into()).await.unwrap();
+    assert_eq!(index.media_type, media_type::OCI_INDEX);
+
+    // Another, made later, joins them; what is listed already changes nothing.
+    let third = attach(&layout, &sources.image, "third");
+    registry.push(&sources.layout()).await.unwrap();
+    let mut all = signatures.clone();
+    all.push(third);
+    assert_eq!(listed().await, all);
+    registry.push(&sources.layout()).await.unwrap();
+    assert_eq!(listed().await, all);
+
+    // A push that died between the two requests is repaired by the next.
+    client.put_manifest(&Reference::Tag(tag), &index).await.unwrap();
+    assert_eq!(listed().await, signatures);
+    registry.push(&sources.layout()).await.unwrap();
+    assert_eq!(listed().await, all);
 }

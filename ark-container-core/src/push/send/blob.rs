@@ -75,7 +75,7 @@ impl Sender<'_> {
 
     async fn try_whole(&self, blob: &LocalBlob, upload: &Upload, counter: &Counter) -> Result<()> {
         let count = counter.clone();
-        let content = blob.pieces(0).await?.inspect(move |piece| {
+        let content = blob.to_send(0..blob.size()).await?.inspect(move |piece| {
             if let Ok(piece) = piece {
                 count.add(piece.len() as u64);
             }

@@ -240,7 +240,7 @@ impl InParts<'_> {
         part: Range<u64>,
     ) -> Result<impl Stream<Item = std::io::Result<Bytes>> + Send + 'static> {
         let counter = self.counter.clone();
-        let pieces = self.blob.range(part).await?;
+        let pieces = self.blob.to_send(part).await?;
         Ok(pieces.inspect(move |piece| {
             if let Ok(piece) = piece {
                 counter.add(piece.len() as u64);

@@ -4,7 +4,7 @@ use futures_util::future::{Either, OptionFuture, join3, select};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::distribution::{Client, Manifest};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Digest, Reference, Tag};
 
 /// How many questions are on their way at once. Each takes a connection of its own.
@@ -57,13 +57,7 @@ async fn image(
     let by_digest = Reference::Digest(root.digest.clone());
     let by_tag = tag.map(|tag| Reference::Tag(tag.clone()));
     let tagged = OptionFuture::from(by_tag.as_ref().map(|tag| client.manifest(tag)));
-    let attached = referrers.iter().map(|referrer| async move {
-        let by_digest = Reference::Digest(referrer.digest.clone());
-        Ok(client.manifest(&by_digest).await?.is_some())
-    });
-    let attached = stream::iter(attached.collect::<Vec<_>>())
-        .buffer_unordered(AT_ONCE)
-        .try_fold(true, |all, there| async move { Ok::<_, Error>(all && there) });
+    let attached = client.are_attached(referrers);
     let (tagged, there, attached) = join3(tagged, client.manifest(&by_digest), attached).await;
     if !attached? {
         return Ok(None);

@@ -2,11 +2,9 @@
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
-
 use super::super::damaged;
 use super::layout::{Layout, blob_name};
-use crate::distribution::{ImageManifest, Index, Manifest};
+use crate::distribution::{ImageManifest, Index, Manifest, Referring};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, media_type};
 use crate::push::{LocalBlob, LocalImage};
@@ -17,13 +15,6 @@ pub(super) const MAX_DEPTH: usize = 4;
 pub(super) const MAX_MANIFESTS: usize = 256;
 /// What the manifests of an image may amount to, in bytes: each may have 4 MiB, and has a few kB.
 const MAX_MANIFESTS_LEN: usize = 32 * 1024 * 1024;
-
-/// What a manifest says of its place among others.
-#[derive(Deserialize)]
-struct Referring {
-    #[serde(default)]
-    subject: Option<Descriptor>,
-}
 
 /// A walk through a layout, which takes each of its parts once.
 pub(super) struct Walk<'a> {
@@ -61,8 +52,7 @@ impl<'a> Walk<'a> {
             return None;
         }
         let manifest = self.layout.manifest(descriptor).ok()?;
-        let referring: Referring = serde_json::from_slice(&manifest.bytes).ok()?;
-        Some(referring.subject?.digest)
+        Some(Referring::of(&manifest)?.subject.digest)
     }
 
     /// The image below `root`, with what refers to it among `top`; and whether any of its layers is

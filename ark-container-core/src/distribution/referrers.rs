@@ -1,0 +1,184 @@
+//! Manifests that refer to another: listed by the registry, or under a tag by its clients.
+//!
+//! Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
+
+use futures_util::future::join;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::document::{Index, Manifest, Referring};
+use super::error::Subject;
+use super::listing::pages;
+use crate::error::{Error, Result};
+use crate::model::{Descriptor, Digest, Reference, Tag, media_type};
+
+/// How much of a digest is part of the tag.
+const TAG_DIGITS: usize = 64;
+/// How many referrers are asked about at once.
+const AT_ONCE: usize = 8;
+
+impl Client {
+    /// The manifests whose subject is `digest`: of one artifact type, or all.
+    ///
+    /// # Behavior
+    /// - On a registry without this part of the API, those that clients have listed under a tag
+    ///   that stands for it.
+    /// - What nothing refers to has none, and so has what does not exist.
+    pub async fn referrers(
+        &self,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>> {
+        let mut referrers = match self.referrers_by_api(digest, artifact_type).await? {
+            Some(listed) => listed,
+            None => self.referrers_by_tag(digest).await?,
+        };
+        if let Some(artifact_type) = artifact_type {
+            // The specification does not oblige a registry to filter.
+            referrers.retain(|found| found.artifact_type.as_deref() == Some(artifact_type));
+        }
+        Ok(referrers)
+    }
+
+    /// Whether the repository has all these manifests and lists each with what it refers to, as far as
+    /// that may be asked.
+    pub(crate) async fn are_attached(&self, referrers: &[Manifest]) -> Result<bool> {
+        let attached = referrers.iter().map(|referrer| self.is_attached(referrer));
+        // A stream that makes the futures as it goes could not be sent to another thread.
+        let attached = stream::iter(attached.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        attached.try_fold(true, |all, one| async move { Ok(all && one) }).await
+    }
+
+    async fn is_attached(&self, manifest: &Manifest) -> Result<bool> {
+        let by_digest = Reference::Digest(manifest.digest.clone());
+        let Some(referring) = Referring::of(manifest) else {
+            return Ok(self.manifest(&by_digest).await?.is_some());
+        };
+        let listed = self.referrers(&referring.subject.digest, None);
+        let (there, listed) = join(self.manifest(&by_digest), listed).await;
+        let is_listed = match listed {
+            Err(Error::PermissionDenied { .. }) => true,
+            listed => listed?.iter().any(|listed| listed.digest == manifest.digest),
+        };
+        Ok(is_listed && there?.is_some())
+    }
+
+    /// Sees to it that a manifest is listed that was put and refers to another. `is_listed` is what the
+    /// registry's answer said of that, if it did not get lost.
+    pub(super) async fn attach(
+        &self,
+        manifest: &Manifest,
+        referring: Referring,
+        is_listed: Option<bool>,
+    ) -> Result<()> {
+        let subject = &referring.subject.digest;
+        let is_listed = match is_listed {
+            Some(is_listed) => is_listed,
+            None => self.referrers_by_api(subject, None).await?.is_some(),
+        };
+        match is_listed {
+            true => Ok(()),
+            false => self.list_under_tag(manifest, referring).await,
+        }
+    }
+
+    /// Adds a manifest to the index at the tag that stands for what it refers to.
+    ///
+    /// Only programs that write at the same time can take it off again: registries of this age know no
+    /// conditions for a request.
+    ///
+    /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests-with-subject>
+    async fn list_under_tag(&self, manifest: &Manifest, referring: Referring) -> Result<()> {
+        // Two manifests of this push may refer to the same one.
+        let _turn = self.listing().await;
+        let tag = referrers_tag(&referring.subject.digest)?;
+        let other = |problem: &str| {
+            let message = format!("{} cannot be listed: tag {tag} {problem}", manifest.digest);
+            Error::Failed { message, source: None }
+        };
+        let reference = Reference::Tag(tag.clone());
+        let mut index = match self.fetch_manifest(&reference).await {
+            Ok(index) if index.media_type == media_type::OCI_INDEX => {
+                // What we do not know of it is kept.
+                serde_json::from_slice(&index.bytes).map_err(|error| no_index(&tag, error))?
+            }
+            Ok(_) => return Err(other("stands for something that is no index")),
+            Err(Error::NotFound { .. }) => {
+                json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []})
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(listed) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
+            return Err(other("stands for an index that lists nothing"));
+        };
+        let digest = manifest.digest.to_string();
+        if listed.iter().any(|listed| listed["digest"] == *digest) {
+            return Ok(());
+        }
+        let written = |error| Error::failed(format!("writing the index at {tag}"), error);
+        let descriptor = referring.describe(manifest);
+        listed.push(serde_json::to_value(descriptor).map_err(written)?);
+        let bytes = serde_json::to_vec(&index).map_err(written)?;
+        self.put(&reference, &Manifest::new(media_type::OCI_INDEX, bytes)).await.map(drop)
+    }
+
+    /// `None` if the registry has no such part of the API.
+    async fn referrers_by_api(
+        &self,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        let mut url = self.url(&format!("referrers/{digest}"))?;
+        if let Some(artifact_type) = artifact_type {
+            url.query_pairs_mut().append_pair("artifactType", artifact_type);
+        }
+        let subject = Subject::Image(digest.clone().into());
+        let pages = pages::<Index>(self.clone(), subject, Ok(url));
+        let listed = pages.map_ok(|page| stream::iter(page.manifests.into_iter().map(Ok)));
+        match listed.try_flatten().try_collect().await {
+            Ok(listed) => Ok(Some(listed)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn referrers_by_tag(&self, digest: &Digest) -> Result<Vec<Descriptor>> {
+        let tag = referrers_tag(digest)?;
+        match self.fetch_manifest(&Reference::Tag(tag.clone())).await {
+            Ok(index) => serde_json::from_slice::<Index>(&index.bytes)
+                .map(|index| index.manifests)
+                .map_err(|error| no_index(&tag, error)),
+            Err(Error::NotFound { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The tag of the index where clients list what refers to a manifest.
+///
+/// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
+fn referrers_tag(digest: &Digest) -> Result<Tag> {
+    let digits: String = digest.hex().chars().take(TAG_DIGITS).collect();
+    Ok(format!("{}-{digits}", digest.algorithm().as_str()).parse()?)
+}
+
+fn no_index(tag: &Tag, error: serde_json::Error) -> Error {
+    Error::failed(format!("tag {tag} stands for no index"), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digester::Digester;
+    use crate::model::Algorithm;
+
+    #[test]
+    fn the_tag_of_a_long_digest_is_cut() {
+        for (algorithm, name) in [(Algorithm::Sha256, "sha256"), (Algorithm::Sha512, "sha512")] {
+            let digest = Digester::digest(algorithm, b"content");
+            let tag = referrers_tag(&digest).unwrap().to_string();
+            assert_eq!(tag, format!("{name}-{}", &digest.hex()[..64]));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Manifests that refer to another: they are listed, by the registry or by us.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+#[tokio::test]
+async fn referrers_are_filtered_and_found_by_tag_on_old_registries() {
+    let entry = |kind: &str| {
+        format!(r#"{{"mediaType":"m","size":1,"digest":"{}","artifactType":"{kind}"}}"#, digest())
+    };
+    let index = format!(r#"{{"manifests":[{},{}]}}"#, entry("sbom"), entry("signature"));
+    let new = Scripted::new([answer("200 OK", &[], &index)]);
+    let found = new.client().referrers(&digest(), Some("sbom")).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(new.requests()[0].line.contains("?artifactType=sbom "));
+
+    let old = Scripted::new([answer("404 Not Found", &[], ""), answer("200 OK", &[], &index)]);
+    assert_eq!(old.client().referrers(&digest(), None).await.unwrap().len(), 2);
+    let tag = digest().to_string().replace(':', "-");
+    assert!(old.requests()[1].line.contains(&format!("/manifests/{tag} ")));
+
+    let bare = Scripted::new(vec![answer("404 Not Found", &[], ""); 2]);
+    assert!(bare.client().referrers(&digest(), None).await.unwrap().is_empty());
+}
+
+/// A signature of what has [`digest`].
+fn signature() -> Manifest {
+    let config = json!({"mediaType": "signature", "size": 2, "digest": digest()});
+    let subject = json!({"mediaType": media_type::OCI_MANIFEST, "size": 7, "digest": digest()});
+    let manifest = json!({
+        "schemaVersion": 2, "config": config, "layers": [], "subject": subject,
+        "annotations": {"by": "us"}
+    });
+    Manifest::new(media_type::OCI_MANIFEST, manifest.to_string())
+}
+
+fn listed(signature: &Manifest) -> Value {
+    json!({
+        "mediaType": media_type::OCI_MANIFEST, "digest": signature.digest,
+        "size": signature.bytes.len(), "artifactType": "signature", "annotations": {"by": "us"}
+    })
+}
+
+async fn put(registry: &Scripted) -> crate::Result<()> {
+    let signature = signature();
+    let reference = signature.digest.clone().into();
+    registry.patient_client().put_manifest(&reference, &signature).await
+}
+
+fn created() -> String {
+    answer("201 Created", &[], "")
+}
+
+fn missing() -> String {
+    answer("404 Not Found", &[], "")
+}
+
+fn index(content: &Value) -> String {
+    let media_type = format!("Content-Type: {}", media_type::OCI_INDEX);
+    answer("200 OK", &[&media_type], &content.to_string())
+}
+
+/// The index that was put last, and where.
+fn put_last(registry: Scripted) -> (String, Value) {
+    let requests = registry.requests();
+    let last = requests.last().unwrap();
+    assert_eq!(last.header("content-type"), Some(media_type::OCI_INDEX));
+    (last.line.clone(), serde_json::from_slice(&last.body).unwrap())
+}
+
+#[tokio::test]
+async fn a_registry_that_says_so_lists_by_itself() {
+    let subject = format!("OCI-Subject: {}", digest());
+    let registry = Scripted::new([answer("201 Created", &[&subject], "")]);
+    put(&registry).await.unwrap();
+    assert_eq!(registry.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn where_none_lists_it_is_added_to_the_index_at_the_tag() {
+    let registry = Scripted::new([created(), missing(), created()]);
+    put(&registry).await.unwrap();
+    let (line, written) = put_last(registry);
+    let tag = digest().to_string().replace(':', "-");
+    assert!(line.starts_with("PUT ") && line.contains(&format!("/manifests/{tag} ")), "{line}");
+    assert_eq!(
+        written,
+        json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [listed(&signature())]
+        })
+    );
+
+    let other = json!({"mediaType": "m", "digest": digest(), "size": 1, "data": "Kg=="});
+    let there = json!({"schemaVersion": 2, "manifests": [other], "annotations": {"a": "b"}});
+    let registry = Scripted::new([created(), index(&there), created()]);
+    put(&registry).await.unwrap();
+    let (_, written) = put_last(registry);
+    assert_eq!(written["manifests"], json!([other, listed(&signature())]));
+    assert_eq!(written["annotations"], there["annotations"]);
+}
+
+#[tokio::test]
+async fn what_is_listed_is_not_listed_twice() {
+    let there = json!({"schemaVersion": 2, "manifests": [listed(&signature())]});
+    let registry = Scripted::new([created(), index(&there)]);
+    put(&registry).await.unwrap();
+    assert_eq!(registry.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_tag_that_stands_for_something_else_is_left_alone() {
+    let media_type = format!("Content-Type: {}", media_type::OCI_MANIFEST);
+    for there in [answer("200 OK", &[&media_type], "{}"), index(&json!({"schemaVersion": 2}))] {
+        let registry = Scripted::new([created(), there]);
+        let error = put(&registry).await.unwrap_err().to_string();
+        assert!(error.contains(" cannot be listed: tag sha256-"), "{error}");
+        assert_eq!(registry.requests().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn where_the_answer_got_lost_the_registry_is_asked_whether_it_lists() {
+    let signature = signature();
+    let digest = format!("Docker-Content-Digest: {}", signature.digest);
+    let there = || answer("200 OK", &[&digest], "");
+    let registry = Scripted::new([String::new(), there(), index(&json!({"manifests": []}))]);
+    put(&registry).await.unwrap();
+    assert!(registry.requests()[2].line.contains("/referrers/sha256:"));
+
+    let registry = Scripted::new([String::new(), there(), missing(), missing(), created()]);
+    put(&registry).await.unwrap();
+    assert_eq!(put_last(registry).1["manifests"], json!([listed(&signature)]));
+}
