@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -23,6 +25,8 @@ const SIMILAR: f64 = 0.8;
 
 /// What shells expect of a program that SIGINT ended: 128 and the signal's number.
 const INTERRUPTED: u8 = 130;
+/// How many threads move images at most.
+const TRANSFER_THREADS: usize = 4;
 /// How long threads may take to end when all is done.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -74,12 +78,17 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
     })
 }
 
-/// Threads where there is work for them: the rest of the operations wait for one answer at a time,
-/// and starting threads would cost more than a login that is found in the cache.
+/// Threads where there is work for them. An image on its way keeps a few busy, and each of a large
+/// machine's would have memory of its own. The rest of the operations wait for one answer at a time, and
+/// starting threads would cost more than a login that is found in the cache.
 fn runtime_for(operation: &Operation) -> tokio::runtime::Builder {
     match operation {
-        Operation::Push(_) | Operation::Pull(_) | Operation::Copy(_) | Operation::Serve(_) => {
-            tokio::runtime::Builder::new_multi_thread()
+        Operation::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        Operation::Push(_) | Operation::Pull(_) | Operation::Copy(_) => {
+            let processors = available_parallelism().map_or(1, NonZeroUsize::get);
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(processors.min(TRANSFER_THREADS));
+            builder
         }
         _ => tokio::runtime::Builder::new_current_thread(),
     }

@@ -142,8 +142,14 @@ impl Sandbox {
     ///
     /// `script` lends the terminal; it is part of util-linux.
     pub(crate) fn told_at_terminal(&self, line: &str) -> String {
+        self.told_at_terminal_of(24, line)
+    }
+
+    /// The same at a terminal of so many rows, of 80 columns.
+    pub(crate) fn told_at_terminal_of(&self, rows: usize, line: &str) -> String {
         let mut script = self.at_home("script");
-        script.args(["-qec", &format!("{BINARY} {line} > results"), "/dev/null"]);
+        let command = format!("stty rows {rows} cols 80; {BINARY} {line} > results");
+        script.args(["-qec", &command, "/dev/null"]);
         let run = self.finish(script.env("TERM", "xterm"));
         assert_eq!(run.code, 0, "{run:?}");
         run.stdout.replace("\r\n", "\n")

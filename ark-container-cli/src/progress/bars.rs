@@ -1,4 +1,4 @@
-//! [`Bars`]: a bar for each part and one for all, for people at a terminal.
+//! [`Bars`]: one for all and one for each part, for people at a terminal.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::tally::{Part, Tally};
 
-/// Of more parts than these, only those in work have a bar.
+/// Of more parts than these, only those in work have a bar, and not more of them.
 const MOST: usize = 12;
 /// How much of a digest is enough to tell the parts of an image apart.
 const SHOWN: usize = 12;
@@ -17,7 +17,8 @@ const IN_WORK: &str = "{prefix} {msg:<11} [{bar:30}] {decimal_bytes} of {decimal
 const AT_REST: &str = "{prefix} {msg:<11} {decimal_total_bytes}";
 const ALL: &str = "{msg}";
 
-/// Draws bars on standard error.
+/// Draws bars on standard error, below the line for all of them: what a low terminal has no room for
+/// is left out from below.
 #[derive(Debug)]
 pub(super) struct Bars {
     screen: MultiProgress,
@@ -39,46 +40,41 @@ impl Bars {
 
     pub(super) fn take(&mut self, event: &Event<'_>) {
         let Some((blob, part)) = self.tally.take(event) else { return };
-        match event {
-            Event::Moved { .. } => {
-                if let Some(bar) = self.bars.get(blob) {
-                    bar.set_position(part.moved);
-                }
-            }
+        match (event, self.bars.get(blob)) {
+            (Event::Moved { .. }, Some(bar)) => bar.set_position(part.moved),
             _ => self.show(blob, &part),
+        }
+        if !matches!(event, Event::Moved { .. }) {
+            self.tick(Instant::now());
         }
     }
 
     /// Shows a part in another state.
     fn show(&mut self, blob: &Digest, part: &Part) {
-        if self.bars.len() >= MOST && !self.bars.contains_key(blob) {
-            return;
-        }
-        if self.is_crowded() && part.is_done() {
-            // Its place is another's.
-            if let Some(bar) = self.bars.remove(blob) {
-                bar.finish_and_clear();
-                self.screen.remove(&bar);
+        let in_work = !part.is_done() && part.state.is_some();
+        if self.tally.parts() > MOST {
+            if part.state.is_none() {
+                // One more was found than there is room for: those before it wait too.
+                self.bars.drain().for_each(|(_, bar)| remove(&self.screen, &bar));
+            } else if !in_work && let Some(bar) = self.bars.remove(blob) {
+                remove(&self.screen, &bar);
             }
-            return;
+            if !in_work || self.bars.len() >= MOST && !self.bars.contains_key(blob) {
+                return;
+            }
         }
         let bar = self.bars.entry(blob.clone()).or_insert_with(|| {
             let name: String = blob.hex().chars().take(SHOWN).collect();
             let bar = ProgressBar::new(part.size).with_style(style(AT_REST)).with_prefix(name);
-            self.screen.insert_before(&self.all, bar.with_message(part.word()))
+            self.screen.add(bar.with_message(part.word()))
         });
-        let in_work =
-            !part.is_done() && part.state.is_some_and(|state| state != BlobState::Retrying);
-        bar.set_style(style(if in_work { IN_WORK } else { AT_REST }));
+        let moves = in_work && part.state != Some(BlobState::Retrying);
+        bar.set_style(style(if moves { IN_WORK } else { AT_REST }));
         bar.set_message(part.word());
         bar.set_position(part.moved);
     }
 
-    fn is_crowded(&self) -> bool {
-        self.tally.parts() > MOST
-    }
-
-    /// Shows how far all of it is. To be asked every second or so.
+    /// Shows how far all of it is. To be asked every second or so, and when something is done.
     pub(super) fn tick(&mut self, now: Instant) {
         let standing = self.tally.standing(now);
         self.all.set_message(standing.to_string());
@@ -93,6 +89,12 @@ impl Bars {
         // Nothing is to be done about a terminal that has gone.
         let _ = self.screen.clear();
     }
+}
+
+/// Gives a bar's place to others.
+fn remove(screen: &MultiProgress, bar: &ProgressBar) {
+    bar.finish_and_clear();
+    screen.remove(bar);
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -6,6 +6,7 @@ mod front;
 mod kill;
 mod progress;
 mod pull;
+mod screen;
 mod sources;
 mod untaken;
 

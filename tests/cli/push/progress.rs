@@ -4,6 +4,7 @@ use ark_container_core::testing::SampleImage;
 use serde_json::json;
 
 use super::events;
+use super::screen::Screen;
 use crate::sandbox::{Sandbox, TBD};
 
 /// A home with an image of one large layer and a repository.
@@ -49,6 +50,44 @@ fn people_see_a_bar_for_each_part_and_one_for_all() {
     // What is left at the end is what was told, with nothing of the bars behind it.
     let last = seen.trim_end().lines().last().unwrap();
     assert!(last.contains("note: a:v1: blobs sent: 2 (3.0 MB)"), "{seen}");
+}
+
+#[test]
+fn what_a_terminal_has_no_room_for_is_left_out_and_never_the_line_for_all() {
+    let sandbox = Sandbox::new();
+    sandbox.printed(&format!("--create-repository a --organization {TBD}"));
+    let mut image = SampleImage::builder();
+    for _ in 0..200 {
+        image = image.with_random_layer(2000);
+    }
+    image
+        .with_random_layer(30_000_000)
+        .build()
+        .write_oci_layout(&sandbox.path("image"), None)
+        .unwrap();
+    for (tag, rows, bars) in [("v1", 24, 12), ("v2", 6, 5)] {
+        // What the first push sent is not there for the second.
+        let push = format!("--push a{rows}:{tag} --from oci:image --create --organization {TBD}");
+        let seen = sandbox.told_at_terminal_of(rows, &push);
+        let mut screen = Screen::new(rows);
+        let (mut most, mut in_work) = (0, 0);
+        screen.write(&seen, |screen| {
+            let text = screen.text();
+            let drawn =
+                text.lines().filter(|line| line.contains(" of ") || line.contains("waiting"));
+            let (all, parts): (Vec<_>, Vec<_>) = drawn.partition(|line| line.contains(" blobs, "));
+            assert!(all.len() <= 1, "{text}");
+            assert!(parts.is_empty() || all.len() == 1, "{text}");
+            most = most.max(parts.len());
+            in_work = in_work.max(parts.iter().filter(|part| part.contains("sending")).count());
+        });
+        assert!(0 < in_work && most <= bars, "{most} bars, {in_work} of them sending");
+        assert_eq!(screen.scrolled, 0);
+        // Nothing of it is left.
+        let text = screen.text();
+        let notes = text.lines().all(|line| line.starts_with("note: "));
+        assert!(notes && text.contains("blobs sent: 202"), "{text}");
+    }
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Sender<'_> {
     }
 
     /// Lets the registry forget an upload that a refused mount has `opened`, where another goes on.
-    pub(super) async fn spare(&self, opened: Option<Upload>) {
+    pub(super) async fn give_up_opened(&self, opened: Option<Upload>) {
         if let Some(upload) = opened {
             self.give_up(&upload).await;
         }

@@ -69,7 +69,7 @@ impl Sender<'_> {
         let (mut resumed, mut furthest) = (kept.is_none().then_some(0), 0);
         let place = match kept {
             Some((kept, offset)) => {
-                self.spare(opened).await;
+                self.give_up_opened(opened).await;
                 Place::Doubtful(kept, offset)
             }
             None => Place::At(self.open(opened).await?, 0),

@@ -95,7 +95,7 @@ impl Sender<'_> {
         };
         match kept {
             Some((held, Some((kept, there)))) => {
-                self.spare(opened).await;
+                self.give_up_opened(opened).await;
                 self.go_on(Place { upload: kept, there, held: Some(held) }).await
             }
             kept => {

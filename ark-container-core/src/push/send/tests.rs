@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use super::queue::Counter;
 use super::*;
 use crate::digester::Digester;
+use crate::distribution::Upload;
 use crate::model::Algorithm;
 use crate::push::compress::Compression;
 use crate::push::{LocalBlob, Push};
@@ -29,9 +30,16 @@ async fn send(registry: &Scripted, content: &[u8], claimed: &[u8]) -> (Result<Ou
     let file = folder.path().join("layer");
     std::fs::write(&file, content).unwrap();
     let digest = Digester::digest(Algorithm::Sha256, claimed);
-    let blob = LocalBlob::file(digest.clone(), content.len() as u64, file);
-    let known = Descriptor::new(media_type::OCI_LAYER, digest, content.len() as u64);
+    let blob = LocalBlob::file(digest, content.len() as u64, file);
+    send_blob(registry, &blob, None).await
+}
 
+async fn send_blob(
+    registry: &Scripted,
+    blob: &LocalBlob,
+    unfinished: Option<&Unfinished>,
+) -> (Result<Outcome>, States) {
+    let known = as_it_is(blob);
     let (client, states, backend) =
         (registry.patient_client(), States::default(), MockRegistryBackend::new());
     let path = registry.url().path().clone();
@@ -42,12 +50,12 @@ async fn send(registry: &Scripted, content: &[u8], claimed: &[u8]) -> (Result<Ou
         concurrency: None,
         compressor: Compressor::new(Compression::default()),
         memory: None,
-        unfinished: None,
+        unfinished,
         neighbours: Neighbours::find(&push, client.repository()).await,
         progress: &states,
     };
     let counter = Counter::default();
-    let sent = sender.send_part(Part::Blob(&blob), Some(&known), &counter).await;
+    let sent = sender.send_part(Part::Blob(blob), Some(&known), &counter).await;
     (sent, states)
 }
 
@@ -64,6 +72,30 @@ async fn a_blob_whose_answer_was_lost_is_not_sent_twice() {
     let expected = [BlobState::Sending, BlobState::Retrying, BlobState::Sending];
     assert_eq!(states.0.into_inner().unwrap(), expected);
     assert!(registry.requests()[2].line.starts_with("HEAD "));
+}
+
+#[tokio::test]
+async fn a_blob_that_broke_off_goes_on_without_another_upload() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, size) = (folder.path().join("layer"), 65 * 1024 * 1024);
+    std::fs::File::create(&file).unwrap().set_len(size).unwrap();
+    let digest = Digester::digest(Algorithm::Sha256, b"content");
+    let blob = LocalBlob::file(digest.clone(), size, file);
+    let there = format!("Range: 0-{}", size - 8);
+    let status = answer("204 No Content", &["Location: /u", &there], "");
+    let registry = Scripted::new([status, answer("201 Created", &[], "")]);
+
+    let unfinished = Unfinished::new(folder.path().join("uploads"));
+    let (held, _) = unfinished.hold(&registry.client(), &digest).await.unwrap();
+    let upload = Upload::at(&format!("http://{}/u", registry.host())).unwrap();
+    held.keep(&upload, 16 * 1024 * 1024).await;
+    drop(held);
+    let (sent, _) = send_blob(&registry, &blob, Some(&unfinished)).await;
+    assert_eq!(sent.unwrap().resumed, size - 7);
+    let requests = registry.requests();
+    assert!(requests[0].line.starts_with("GET /u "), "{}", requests[0].line);
+    assert!(requests[1].line.starts_with("PUT /u?digest="), "{}", requests[1].line);
+    assert_eq!(requests[1].body.len(), 7);
 }
 
 #[tokio::test]
