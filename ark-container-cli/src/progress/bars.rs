@@ -42,10 +42,10 @@ impl Bars {
         let Some((blob, part)) = self.tally.take(event) else { return };
         match (event, self.bars.get(blob)) {
             (Event::Moved { .. }, Some(bar)) => bar.set_position(part.moved),
-            _ => self.show(blob, &part),
-        }
-        if !matches!(event, Event::Moved { .. }) {
-            self.tick(Instant::now());
+            _ => {
+                self.tick(Instant::now());
+                self.show(blob, &part);
+            }
         }
     }
 
@@ -74,7 +74,7 @@ impl Bars {
         bar.set_position(part.moved);
     }
 
-    /// Shows how far all of it is. To be asked every second or so, and when something is done.
+    /// Shows how far all of it is. To be asked every second or so, and when a part is in another state.
     pub(super) fn tick(&mut self, now: Instant) {
         let standing = self.tally.standing(now);
         self.all.set_message(standing.to_string());

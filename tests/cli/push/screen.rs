@@ -1,5 +1,8 @@
 //! [`Screen`]: what a person sees at a terminal, from what a program writes to it.
 
+/// The columns of a terminal.
+const WIDTH: usize = 80;
+
 /// A terminal of so many rows, as far as progress bars use one.
 pub(super) struct Screen {
     rows: Vec<String>,
@@ -20,15 +23,12 @@ impl Screen {
         lines.join("\n").trim_end().to_owned()
     }
 
-    /// Writes what came, and has a `look` whenever a line may have been drawn to its end.
+    /// Writes what came, and has a `look` before the cursor goes up to draw anew, and at the end.
     pub(super) fn write(&mut self, output: &str, mut look: impl FnMut(&Self)) {
         let mut rest = output.chars();
         while let Some(next) = rest.next() {
             match next {
-                '\n' => {
-                    self.new_line();
-                    look(self);
-                }
+                '\n' => self.new_line(),
                 '\r' => self.column = 0,
                 '\u{1b}' => {
                     assert_eq!(rest.next(), Some('['), "{output:?}");
@@ -38,6 +38,9 @@ impl Screen {
                         number.extend((!is_end).then_some(*next));
                         is_end
                     });
+                    if end == Some('A') {
+                        look(self);
+                    }
                     self.control(end.unwrap(), &number);
                 }
                 next => self.put(next),
@@ -47,6 +50,9 @@ impl Screen {
     }
 
     fn put(&mut self, character: char) {
+        if self.column == WIDTH {
+            self.new_line();
+        }
         let mut row: Vec<char> = self.rows[self.row].chars().collect();
         row.resize(row.len().max(self.column + 1), ' ');
         row[self.column] = character;
