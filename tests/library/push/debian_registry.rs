@@ -9,11 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use ark_container_core::credentials::{Password, RegistryCredentials};
 use ark_container_core::distribution::{Client, Manifest};
 use ark_container_core::model::{
-    Descriptor, Digest, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Tag, media_type,
+    Digest, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Tag, media_type,
 };
 use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::testing::{MockRegistryBackend, SampleImage};
-use serde_json::json;
 use tempfile::TempDir;
 
 use super::{Sources, damage};
@@ -267,36 +266,12 @@ async fn a_large_layer_goes_there_in_parts() {
     }
 }
 
-/// Adds to a layout a manifest that refers to its image, and returns its digest.
-fn attach(layout: &Path, image: &SampleImage, kind: &str) -> Digest {
-    let keep = |media_type: &str, content: &str| {
-        let manifest = Manifest::new(media_type, content.to_owned());
-        fs::write(layout.join("blobs/sha256").join(manifest.digest.hex()), content).unwrap();
-        Descriptor::new(media_type, manifest.digest, content.len() as u64)
-    };
-    let empty = keep("application/vnd.oci.empty.v1+json", "{}");
-    let subject = image.root();
-    let subject =
-        Descriptor::new(&subject.media_type, subject.digest.clone(), subject.bytes.len() as u64);
-    let referrer = json!({
-        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": kind,
-        "config": empty, "layers": [keep("text/plain", kind)], "subject": subject
-    });
-    let referrer = keep(media_type::OCI_MANIFEST, &referrer.to_string());
-    let index = layout.join("index.json");
-    let mut top: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
-    top["manifests"].as_array_mut().unwrap().push(json!(referrer));
-    fs::write(index, top.to_string()).unwrap();
-    referrer.digest
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_refers_to_an_image_is_listed_under_its_tag() {
     let registry = DebianRegistry::start();
     let sources = Sources::new(SampleImage::new("signed"));
-    let layout = sources.path("layout");
     let signatures: Vec<Digest> =
-        ["one", "other"].iter().map(|kind| attach(&layout, &sources.image, kind)).collect();
+        ["one", "other"].iter().map(|kind| sources.attach(kind)).collect();
     registry.push(&sources.layout()).await.unwrap();
     let client = registry.client();
     let image = sources.image.digest();
@@ -311,7 +286,7 @@ async fn what_refers_to_an_image_is_listed_under_its_tag() {
     assert_eq!(index.media_type, media_type::OCI_INDEX);
 
     // Another, made later, joins them; what is listed already changes nothing.
-    let third = attach(&layout, &sources.image, "third");
+    let third = sources.attach("third");
     registry.push(&sources.layout()).await.unwrap();
     let mut all = signatures.clone();
     all.push(third);

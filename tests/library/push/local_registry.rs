@@ -6,17 +6,16 @@ use std::io::Read;
 
 use ark_container_core::backend::local::{LocalBackend, Registry};
 use ark_container_core::backend::{CreateOptions, Image, TagMutability};
-use ark_container_core::distribution::{Client, Manifest};
+use ark_container_core::distribution::Client;
 use ark_container_core::model::{
-    Access, Digest, ImageUrl, OrganizationId, Reference, RegistryHost, RepositoryPath, Scope, Tag,
-    media_type,
+    Access, ImageUrl, OrganizationId, Reference, RegistryHost, RepositoryPath, Scope, Tag,
 };
 use ark_container_core::push::{ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, ResourceKind};
 use flate2::read::MultiGzDecoder;
 use futures_util::TryStreamExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -72,9 +71,14 @@ impl Local {
     }
 
     pub(super) async fn client(&self) -> Client {
-        let scope = Scope::repository(self.path.clone(), Access::Pull);
+        self.client_of(&self.path).await
+    }
+
+    /// A client of another repository.
+    pub(super) async fn client_of(&self, path: &RepositoryPath) -> Client {
+        let scope = Scope::repository(path.clone(), Access::Pull);
         let credentials = self.backend.credentials(&scope).await.unwrap();
-        let url = self.backend.repository_url(&self.path);
+        let url = self.backend.repository_url(path);
         Client::with_endpoint(url, credentials, &self.endpoint).unwrap()
     }
 
@@ -232,28 +236,10 @@ async fn what_refers_to_an_image_goes_along_also_when_the_image_is_there() {
     let sources = Sources::new(SampleImage::new("signed"));
     local.push(&sources.layout(), Some("v1")).await.unwrap();
 
-    let write = |media_type: &str, content: &str| {
-        let blob = Manifest::new(media_type, content.to_owned());
-        let file = sources.path("layout/blobs/sha256").join(blob.digest.hex());
-        std::fs::write(file, content).unwrap();
-        json!({"mediaType": media_type, "digest": blob.digest, "size": content.len()})
-    };
-    let subject = json!({"mediaType": sources.image.media_type(),
-        "digest": sources.image.digest(), "size": sources.image.manifest().len()});
-    let signature = json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
-        "artifactType": "application/vnd.example.signature", "subject": subject,
-        "config": write("application/vnd.oci.empty.v1+json", "{}"),
-        "layers": [write("text/plain", "signature")]});
-    let signature = write(media_type::OCI_MANIFEST, &signature.to_string());
-    let index = sources.path("layout/index.json");
-    let mut top: Value = serde_json::from_slice(&std::fs::read(&index).unwrap()).unwrap();
-    top["manifests"].as_array_mut().unwrap().push(signature.clone());
-    std::fs::write(&index, top.to_string()).unwrap();
-
+    let digest = sources.attach("signature");
     let pushed = local.push(&sources.layout(), Some("v1")).await.unwrap();
     assert_eq!(pushed.image.reference(), &sources.image.digest().into());
     assert_eq!((pushed.blobs_sent, pushed.blobs_skipped), (2, 2));
-    let digest: Digest = signature["digest"].as_str().unwrap().parse().unwrap();
     let client = local.client().await;
     assert!(client.manifest(&Reference::Digest(digest)).await.unwrap().is_some());
     let again = local.push(&sources.layout(), Some("v1")).await.unwrap();

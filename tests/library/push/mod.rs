@@ -1,6 +1,7 @@
 //! Images pushed to real registries, from layouts and archives.
 
 mod compressed;
+mod copy;
 mod debian_registry;
 mod ecr_parts;
 mod faults;
@@ -11,8 +12,11 @@ mod unsteady;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ark_container_core::distribution::Manifest;
+use ark_container_core::model::{Descriptor, Digest, media_type};
 use ark_container_core::push::ImageSource;
 use ark_container_core::testing::SampleImage;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A folder with a sample image in it, as a layout and as an archive.
@@ -39,6 +43,30 @@ impl Sources {
 
     fn archive(&self) -> ImageSource {
         ImageSource::docker_archive(self.path("image.tar"))
+    }
+
+    /// Adds to the layout a manifest that refers to its image, and returns its digest.
+    fn attach(&self, kind: &str) -> Digest {
+        let keep = |media_type: &str, content: &str| {
+            let blob = Manifest::new(media_type, content.to_owned());
+            let file = self.path("layout/blobs/sha256").join(blob.digest.hex());
+            fs::write(file, content).unwrap();
+            Descriptor::new(media_type, blob.digest, content.len() as u64)
+        };
+        let root = self.image.root();
+        let size = root.bytes.len() as u64;
+        let subject = Descriptor::new(&root.media_type, root.digest.clone(), size);
+        let referrer = json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": kind,
+            "config": keep("application/vnd.oci.empty.v1+json", "{}"),
+            "layers": [keep("text/plain", kind)], "subject": subject
+        });
+        let referrer = keep(media_type::OCI_MANIFEST, &referrer.to_string());
+        let index = self.path("layout/index.json");
+        let mut top: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+        top["manifests"].as_array_mut().unwrap().push(json!(referrer));
+        fs::write(index, top.to_string()).unwrap();
+        referrer.digest
     }
 
     /// The file of one of the layout's layers.
