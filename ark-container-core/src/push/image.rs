@@ -5,11 +5,11 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::Stream;
 use tokio_util::bytes::Bytes;
 
 use super::open_file::{Cursor, OpenFile};
-use super::pieces::{PIECE_LEN, SENDING, read_ahead};
+use super::pieces::{SENDING, read_ahead};
 use super::platforms::PlatformChoice;
 use super::regular_file;
 use super::source::{self, ImageSource};
@@ -226,7 +226,7 @@ impl LocalBlob {
         &self,
         from: u64,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
-        self.read(from..self.size, PIECE_LEN, None, |_| {}).await
+        self.read(from..self.size, None).await
     }
 
     /// Some of its content in pieces that are sent: when a few are on their way, the next one comes as
@@ -237,44 +237,33 @@ impl LocalBlob {
         &self,
         range: Range<u64>,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
-        self.read(range, PIECE_LEN, Some(SENDING), |_| {}).await
+        self.read(range, Some(SENDING)).await
     }
 
-    /// The whole content in blocks of one length, at each of which the thread that reads has a `look`.
-    ///
-    /// An empty blob has one empty block. Errors are those of [`pieces`](Self::pieces).
-    pub(super) async fn blocks(
-        &self,
-        length: usize,
-        look: impl FnMut(&[u8]) + Send + 'static,
-    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
-        let empty = (self.size == 0).then(|| Ok(Bytes::new()));
-        Ok(stream::iter(empty).chain(self.read(0..self.size, length, None, look).await?))
-    }
-
+    /// Some of its content, in at most so many pieces at once.
     async fn read(
         &self,
         range: Range<u64>,
-        length: usize,
         most: Option<usize>,
-        look: impl FnMut(&[u8]) + Send + 'static,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
-        let (file, offset) = self.open().await?;
-        let size = range.end.saturating_sub(range.start);
-        Ok(read_ahead(file, offset + range.start, size, length, most, look))
+        let file = self.open(range.start).await?;
+        Ok(read_ahead(file, range.end.saturating_sub(range.start), most))
     }
 
-    /// The file that it is in, and where it starts there.
-    async fn open(&self) -> Result<(Cursor, u64)> {
+    /// The file that it is in, to be read from its byte `from` on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened.
+    pub(super) async fn open(&self, from: u64) -> Result<Cursor> {
         match &self.place {
             Place::File(path) => {
                 let path = path.clone();
                 let opening = tokio::task::spawn_blocking(move || regular_file::open(&path));
                 let opened =
                     opening.await.map_err(|error| Error::failed("opening a blob", error))?;
-                Ok((opened?.0.into(), 0))
+                Ok(Cursor::new(opened?.0, from))
             }
-            Place::Member { archive, offset, .. } => Ok((archive.at(0), *offset)),
+            Place::Member { archive, offset, .. } => Ok(archive.at(offset + from)),
         }
     }
 }

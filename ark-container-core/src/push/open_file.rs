@@ -64,9 +64,10 @@ pub(super) struct Cursor {
     position: u64,
 }
 
-impl From<File> for Cursor {
-    fn from(file: File) -> Self {
-        Self { file: Arc::new(file), position: 0 }
+impl Cursor {
+    /// A reader from `position` on of a file that nobody else reads.
+    pub(super) fn new(file: File, position: u64) -> Self {
+        Self { file: Arc::new(file), position }
     }
 }
 

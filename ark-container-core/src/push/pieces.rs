@@ -1,6 +1,6 @@
 //! Reading ahead: a file in pieces, read by a thread of its own while the last piece is on its way.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::sync::mpsc::{Sender, channel};
 
 use futures_util::Stream;
@@ -17,26 +17,21 @@ const AHEAD: usize = 2;
 /// would keep as many as it gets.
 pub(super) const SENDING: usize = 3;
 
-/// The bytes of `file` from `offset` on, `size` of them, in pieces of `length`, the last one shorter.
+/// The next `size` bytes of `file` in pieces, the last one shorter.
 ///
 /// There are `most` pieces at once, if that is told: then the next one comes when another has been
-/// dropped. The thread that reads has a `look` at each, and ends when nobody takes them any more. The
-/// stream ends with an error if the file does.
+/// dropped. The stream ends with an error if the file does, and the thread that reads when nobody takes the
+/// pieces any more.
 pub(super) fn read_ahead(
-    file: impl Read + Seek + Send + 'static,
-    offset: u64,
+    file: impl Read + Send + 'static,
     size: u64,
-    length: usize,
     most: Option<usize>,
-    mut look: impl FnMut(&[u8]) + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(AHEAD);
     // What it returns is sent: nothing has to wait for it.
     drop(tokio::task::spawn_blocking(move || {
-        let read = read_into(file, offset, size, length, most, |piece| {
-            look(&piece);
-            sender.blocking_send(Ok(piece)).is_ok()
-        });
+        let read =
+            read_into(file, size, most, |piece| sender.blocking_send(Ok(piece)).is_ok());
         if let Err(error) = read {
             // Nobody is left to be told where this fails.
             let _ = sender.blocking_send(Err(error));
@@ -49,18 +44,15 @@ pub(super) fn read_ahead(
 
 /// Reads until all is read or `take` wants no more.
 fn read_into(
-    mut file: impl Read + Seek,
-    offset: u64,
+    mut file: impl Read,
     size: u64,
-    length: usize,
     most: Option<usize>,
     mut take: impl FnMut(Bytes) -> bool,
 ) -> io::Result<()> {
-    file.seek(SeekFrom::Start(offset))?;
     let (give_back, given_back) = channel();
     let (mut remaining, mut pieces) = (size, 0);
     while remaining > 0 {
-        let length = usize::try_from(remaining).unwrap_or(length).min(length);
+        let length = usize::try_from(remaining).unwrap_or(PIECE_LEN).min(PIECE_LEN);
         let used = match most {
             // This end of the channel keeps it open, so a buffer comes for certain.
             Some(most) if pieces >= most => given_back.recv().ok(),
@@ -71,11 +63,7 @@ fn read_into(
             Vec::with_capacity(length)
         });
         piece.resize(length, 0);
-        let read = fill(&mut file, &mut piece)?;
-        if read < length {
-            let problem = format!("it ends {} bytes too early", remaining - read as u64);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
-        }
+        fill(&mut file, &mut piece, remaining)?;
         remaining -= length as u64;
         let lent = Lent { buffer: piece, give_back: give_back.clone() };
         if !take(Bytes::from_owner(lent)) {
@@ -85,18 +73,21 @@ fn read_into(
     Ok(())
 }
 
-/// Reads until the buffer is full or the file ends, in as few calls as the file allows.
-fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+/// Fills a buffer from a file that has `remaining` bytes to give, in as few calls as it allows.
+pub(super) fn fill(file: &mut impl Read, buffer: &mut [u8], remaining: u64) -> io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
+            Ok(0) => {
+                let problem = format!("it ends {} bytes too early", remaining - filled as u64);
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
+            }
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(filled)
+    Ok(())
 }
 
 /// A buffer that goes back to the reader when nobody has the piece any more: new memory for each would
@@ -122,7 +113,7 @@ impl Drop for Lent {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::io::Write;
+    use std::io::{Seek, SeekFrom, Write};
 
     use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
@@ -131,7 +122,8 @@ mod tests {
     fn read(content: &[u8], offset: u64, size: u64) -> impl Stream<Item = io::Result<Bytes>> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
-        read_ahead(file, offset, size, PIECE_LEN, None, |_| {})
+        file.seek(SeekFrom::Start(offset)).unwrap();
+        read_ahead(file, size, None)
     }
 
     #[tokio::test]
@@ -157,8 +149,9 @@ mod tests {
     #[tokio::test]
     async fn no_more_pieces_come_than_there_may_be_until_one_is_dropped() {
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[7; 10]).unwrap();
-        let mut pieces = Box::pin(read_ahead(file, 0, 10, 1, Some(3), |_| {}));
+        file.write_all(&[7; 10 * PIECE_LEN]).unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        let mut pieces = Box::pin(read_ahead(file, 10 * PIECE_LEN as u64, Some(3)));
         let mut taken = Vec::new();
         for _ in 0..3 {
             taken.push(pieces.next().await.unwrap().unwrap());

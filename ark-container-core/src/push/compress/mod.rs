@@ -9,6 +9,7 @@
 mod encoder;
 mod outcome;
 mod pipeline;
+mod plain;
 #[cfg(test)]
 mod tests;
 

@@ -2,25 +2,28 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 use tokio_util::bytes::Bytes;
 
 use super::Compression;
-use super::encoder::Encoders;
-use super::outcome::{Outcome, Settled, lock};
+use super::encoder::Workers;
+use super::outcome::{Outcome, Settled};
+use super::plain::Plain;
 use crate::digester::Digester;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Algorithm, Descriptor, Digest};
 use crate::push::LocalBlob;
 
-/// How many blocks of one layer are compressed at once at most, which bounds the memory on a machine
-/// with many processors. The thread that reads and hashes gives no more than so many can take.
+/// How many blocks are compressed at once at most, which bounds the memory on a machine with many
+/// processors. Of one layer no more could be read in that time, since a hash has to go in order.
 const MOST_AT_ONCE: usize = 16;
+/// How many parts of compressed layers may be in memory at once, however many layers are sent.
+const PARTS: usize = 8;
 
 /// A layer after compression.
 pub(in crate::push) type Pieces = BoxStream<'static, io::Result<Bytes>>;
@@ -28,9 +31,19 @@ pub(in crate::push) type Pieces = BoxStream<'static, io::Result<Bytes>>;
 /// Compresses layers. However many at once, they take no more processors than there are.
 pub(in crate::push) struct Compressor {
     compression: Compression,
-    encoders: Arc<Encoders>,
-    processors: Arc<Semaphore>,
+    workers: Arc<Workers>,
+    turns: Arc<Semaphore>,
     at_once: usize,
+    parts: Arc<Semaphore>,
+}
+
+/// A block after compression.
+struct Encoded {
+    piece: Bytes,
+    /// Before compression.
+    length: u64,
+    /// After the last block: what the layer's digest is.
+    found: Option<Digest>,
 }
 
 impl Compressor {
@@ -41,17 +54,28 @@ impl Compressor {
     }
 
     pub(super) fn with_threads(compression: Compression, threads: NonZeroUsize) -> Self {
+        // One more, so that no processor waits for the disk.
+        let at_once = threads.get().min(MOST_AT_ONCE) + 1;
         Self {
             compression,
-            encoders: Arc::new(Encoders::new(compression)),
-            processors: Arc::new(Semaphore::new(threads.get())),
-            // One more waits, so that no processor does.
-            at_once: threads.get().min(MOST_AT_ONCE) + 1,
+            workers: Arc::new(Workers::new(compression)),
+            turns: Arc::new(Semaphore::new(at_once)),
+            at_once,
+            parts: Arc::new(Semaphore::new(PARTS)),
         }
     }
 
     pub(in crate::push) fn compression(&self) -> Compression {
         self.compression
+    }
+
+    /// Waits until one more part of a compressed layer may be in memory, for as long as the room is held.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if no room is given any more, which does not happen while this exists.
+    pub(in crate::push) async fn room(&self) -> Result<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.parts).acquire_owned().await;
+        room.map_err(|error| Error::failed("waiting for memory", error))
     }
 
     /// A layer after compression, in pieces, and what is known of it when they have ended.
@@ -66,48 +90,62 @@ impl Compressor {
         tar: &LocalBlob,
         moved: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<(Pieces, Outcome)> {
-        let plain = Arc::new(Mutex::new(Digester::new(tar.digest().algorithm())));
-        // The thread that reads hashes too, since a hash has to go in order.
-        let reading = Arc::clone(&plain);
-        let look = move |block: &[u8]| lock(&reading).update(block);
-        let blocks = tar.blocks(self.compression.block_len(), look).await?;
+        let blocks = self.encode(Plain::open(tar).await?);
         let outcome = Outcome::default();
         let so_far = SoFar {
             layer: Digester::new(Algorithm::Sha256),
             size: 0,
-            plain,
+            found: None,
             diff_id: tar.digest().clone(),
             media_type: self.compression.media_type(),
             outcome: outcome.clone(),
         };
-        let encoded = self.encode(blocks).map(move |encoded| {
-            let (piece, length) = encoded?;
-            moved(length);
-            Ok(piece)
+        let blocks = blocks.inspect(move |block| {
+            if let Ok(block) = block {
+                moved(block.length);
+            }
         });
-        let pieces = stream::try_unfold((encoded.boxed(), so_far), SoFar::step);
+        let pieces = stream::try_unfold((blocks.boxed(), so_far), SoFar::step);
         Ok((pieces.boxed(), outcome))
     }
 
-    /// The blocks after compression, each with its length before.
-    fn encode(
-        &self,
-        blocks: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-    ) -> impl Stream<Item = io::Result<(Bytes, u64)>> + Send + 'static {
-        let (encoders, processors) = (Arc::clone(&self.encoders), Arc::clone(&self.processors));
-        let encode = move |block: io::Result<Bytes>| {
-            let (encoders, processors) = (Arc::clone(&encoders), Arc::clone(&processors));
+    /// The blocks after compression. An empty layer has an empty one.
+    fn encode(&self, plain: Plain) -> impl Stream<Item = io::Result<Encoded>> + Send + 'static {
+        let (compression, at_once) = (self.compression, self.at_once);
+        let (workers, turns) = (Arc::clone(&self.workers), Arc::clone(&self.turns));
+        let begin = move |plain: Option<Plain>| {
+            let (workers, turns) = (Arc::clone(&workers), Arc::clone(&turns));
             async move {
-                let block = block?;
-                let turn = processors.acquire_owned().await.map_err(io::Error::other)?;
-                let encoding = spawn_blocking(move || {
-                    let _turn = turn;
-                    Ok((encoders.encode(&block)?, block.len() as u64))
+                let mut plain = plain?;
+                let (give_back, given_back) = oneshot::channel();
+                let work = move || {
+                    let (mut length, mut found) = (0, None);
+                    let piece = workers.encode(|block| {
+                        plain.read(block, compression.block_len())?;
+                        length = block.len() as u64;
+                        if plain.is_read() {
+                            found = Some(plain.finish());
+                        } else {
+                            // Nobody goes on with a layer that is not wanted any more.
+                            let _ = give_back.send(plain);
+                        }
+                        Ok(())
+                    })?;
+                    Ok(Encoded { piece, length, found })
+                };
+                // A task, so that a turn is taken and ends whether or not somebody waits for the block.
+                let working = tokio::spawn(async move {
+                    let _turn = turns.acquire_owned().await.map_err(io::Error::other)?;
+                    spawn_blocking(work).await.map_err(io::Error::other)?
                 });
-                encoding.await.map_err(io::Error::other)?
+                // The next block is read while this one is compressed. There is none after the last one,
+                // and none after one that cannot be read.
+                Some((working, given_back.await.ok()))
             }
         };
-        blocks.map(encode).buffered(self.at_once)
+        stream::unfold(Some(plain), begin)
+            .map(|working| async { working.await.map_err(io::Error::other)? })
+            .buffered(at_once)
     }
 }
 
@@ -115,22 +153,25 @@ impl Compressor {
 struct SoFar {
     layer: Digester,
     size: u64,
-    plain: Arc<Mutex<Digester>>,
+    found: Option<Digest>,
     diff_id: Digest,
     media_type: &'static str,
     outcome: Outcome,
 }
 
+type Blocks = BoxStream<'static, io::Result<Encoded>>;
+
 impl SoFar {
     /// The next piece. Hashing it takes less than a millisecond.
     async fn step(
-        (mut pieces, mut so_far): (Pieces, Self),
-    ) -> io::Result<Option<(Bytes, (Pieces, Self))>> {
-        match pieces.next().await.transpose()? {
-            Some(piece) => {
+        (mut blocks, mut so_far): (Blocks, Self),
+    ) -> io::Result<Option<(Bytes, (Blocks, Self))>> {
+        match blocks.next().await.transpose()? {
+            Some(Encoded { piece, found, .. }) => {
                 so_far.layer.update(&piece);
                 so_far.size += piece.len() as u64;
-                Ok(Some((piece, (pieces, so_far))))
+                so_far.found = found;
+                Ok(Some((piece, (blocks, so_far))))
             }
             None => so_far.settle().map(|()| None),
         }
@@ -138,7 +179,7 @@ impl SoFar {
 
     /// Tells what the layer became, if it was what it should be.
     fn settle(self) -> io::Result<()> {
-        let found = lock(&self.plain).clone().finish();
+        let found = self.found.ok_or(io::ErrorKind::UnexpectedEof)?;
         if found != self.diff_id {
             self.outcome.set(Settled::Damaged { found });
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged"));

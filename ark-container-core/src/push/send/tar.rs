@@ -6,6 +6,7 @@ use std::pin::Pin;
 use futures_util::future::join;
 use futures_util::stream::{self, Peekable};
 use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
 use super::Sender;
@@ -20,10 +21,10 @@ use crate::push::{BlobState, LocalBlob};
 
 /// What is compressed to less than this is sent in one request, with its digest.
 const ONE_REQUEST_LEN: u64 = 1024 * 1024;
-/// ECR's parts are 5 MiB at least, and 20 MiB at most in its own API.
+/// The least that ECR takes, since each part is in memory until it has been taken.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
-const PART_LEN: u64 = 10 * 1024 * 1024;
+const PART_LEN: u64 = 5 * 1024 * 1024;
 
 /// Layers from this size on go in parts wherever they go, so that what broke off can go on: compressed
 /// anew, since that costs no more than the processor's time, and sent from where it was.
@@ -34,6 +35,13 @@ struct Place {
     upload: Upload,
     there: u64,
     held: Option<Held>,
+}
+
+/// What is sent in one request, and kept until the registry has it.
+struct Part {
+    chunk: Chunk,
+    /// What is small needs none.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Sender<'_> {
@@ -146,32 +154,39 @@ impl Sender<'_> {
     ) -> Result<Descriptor> {
         let mut pieces = without(place.there, pieces).peekable();
         let start = Chunk::at(place.there);
-        let (mut chunk, mut has_more) = fill(start, &mut pieces, ONE_REQUEST_LEN).await?;
+        let (chunk, mut has_more) = fill(start, &mut pieces, ONE_REQUEST_LEN).await?;
+        let mut part = Part { chunk, _room: None };
         if has_more && (self.client.is_ecr() || place.held.is_some()) {
-            (chunk, has_more) = fill(chunk, &mut pieces, PART_LEN).await?;
+            (part, has_more) = self.part(part.chunk, &mut pieces).await?;
             // The last one goes with the digest: ECR has failed requests that end an upload with
             // nothing in them.
             while has_more {
-                let next = fill(Chunk::at(chunk.end()), &mut pieces, PART_LEN);
+                let end = part.chunk.end();
+                let add = async {
+                    let added = self.append_chunk(&place.upload, &part.chunk).await;
+                    // Its room may be what the next one waits for.
+                    drop(part);
+                    added
+                };
                 // The next part is compressed while this one is on its way.
-                let (added, next) = join(self.append_chunk(&place.upload, &chunk), next).await;
-                (place.upload, place.there) = (added?, chunk.end());
+                let (added, next) = join(add, self.part(Chunk::at(end), &mut pieces)).await;
+                (place.upload, place.there) = (added?, end);
                 if let Some(held) = &place.held {
                     held.keep(&place.upload, place.there).await;
                 }
-                (chunk, has_more) = next?;
+                (part, has_more) = next?;
             }
         } else if has_more {
-            let start = stream::iter(chunk.pieces().map(Ok));
+            let start = stream::iter(part.chunk.pieces().map(Ok));
             place.upload = self.client.append(&place.upload, start.chain(pieces)).await?;
-            chunk = Chunk::default();
+            part.chunk = Chunk::default();
         }
         let descriptor = outcome.descriptor().ok_or_else(|| {
             let message = "the registry did not wait for the end of the layer".to_owned();
             Error::Failed { message, source: None }
         })?;
         let digest = &descriptor.digest;
-        let finished = self.client.finish_upload(&place.upload, digest, Some(&chunk)).await;
+        let finished = self.client.finish_upload(&place.upload, digest, Some(&part.chunk)).await;
         match finished {
             // The answer may have been lost, and not the blob.
             Err(error) if error.is_temporary() || is_lost(&error) => {
@@ -182,6 +197,13 @@ impl Sender<'_> {
             }
             finished => finished.map(|()| descriptor),
         }
+    }
+
+    /// Fills a chunk up to a part, when there is room for one.
+    async fn part(&self, chunk: Chunk, pieces: &mut Peekable<Pieces>) -> Result<(Part, bool)> {
+        let room = self.compressor.room().await?;
+        let (chunk, has_more) = fill(chunk, pieces, PART_LEN).await?;
+        Ok((Part { chunk, _room: Some(room) }, has_more))
     }
 
     /// Adds a chunk, as often as it takes: it is in memory still.
