@@ -55,6 +55,7 @@
 //! tests of programs that use the library.
 
 pub mod backend;
+pub mod catalog;
 #[cfg(feature = "push")]
 mod connection;
 pub mod credentials;
@@ -78,4 +79,5 @@ pub mod push;
 pub mod testing;
 
 pub use backend::{RegistryBackend, RegistryBackendExt};
+pub use catalog::Catalog;
 pub use error::{BoxError, Error, ResourceKind, Result};

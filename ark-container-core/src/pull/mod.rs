@@ -5,6 +5,7 @@ mod layout;
 mod partial;
 mod receive;
 mod remote;
+mod resolve;
 mod steady;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::model::{Access, ImageUrl, Platform, Reference, RegistryHost, Reposito
 use crate::progress::{BlobState, Event, Progress};
 
 pub use copy::{Copied, Copy};
+pub use resolve::ResolvedImage;
 
 /// How many blobs are on their way at once unless told.
 const BLOBS_AT_ONCE: usize = 4;
@@ -49,7 +51,7 @@ const BLOBS_AT_ONCE: usize = 4;
 #[derive(Clone)]
 pub struct Pull<'a> {
     backend: &'a dyn RegistryBackend,
-    path: &'a RepositoryPath,
+    path: RepositoryPath,
     reference: Reference,
     name: Option<String>,
     platform: Option<Platform>,
@@ -63,12 +65,12 @@ impl<'a> Pull<'a> {
     /// A pull of the image that `reference` names in the repository at `path`, with all its platforms.
     pub fn new(
         backend: &'a dyn RegistryBackend,
-        path: &'a RepositoryPath,
+        path: &RepositoryPath,
         reference: Reference,
     ) -> Self {
         Self {
             backend,
-            path,
+            path: path.clone(),
             reference,
             name: None,
             platform: None,
@@ -131,7 +133,7 @@ impl<'a> Pull<'a> {
         let folder = directory.to_owned();
         let layout = Arc::new(blocking(move || Layout::open(&folder)).await?);
         let scope = Scope::repository(self.path.clone(), Access::Pull);
-        let client = self.connection().open(self.path, &scope).await?;
+        let client = self.connection().open(&self.path, &scope).await?;
         let (authenticate, renewals) = Renewals::new();
         let client = client.with_authenticate(authenticate);
         renewals.serve(self.fetch(&client, layout), || self.backend.credentials(&scope)).await

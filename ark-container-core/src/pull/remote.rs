@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::distribution::{Client, ImageManifest, Index, Manifest};
@@ -94,12 +93,9 @@ async fn for_platform(client: &Client, root: Manifest, wanted: &Platform) -> Res
         let image = one_of(client, &images, wanted)?;
         return client.fetch_manifest(&image.digest.clone().into()).await;
     }
-    let config = parse::<ImageManifest>(&root)?.config;
-    let pieces: Vec<_> = client.fetch_blob(&config.digest).await?.try_collect().await?;
-    let found: Configured = serde_json::from_slice(&pieces.concat()).map_err(|error| {
-        Error::failed(format!("configuration {} makes no sense", config.digest), error)
-    })?;
-    let found = Platform { os: found.os, architecture: found.architecture, variant: found.variant };
+    let Some(found) = configured(client, &root).await? else {
+        return Err(no_such_platform(client, wanted, []));
+    };
     match wanted.admits(&found) {
         true => Ok(root),
         false => Err(no_such_platform(client, wanted, [&found])),
@@ -121,13 +117,20 @@ fn one_of<'a>(
     }
 }
 
-/// What a configuration says of the platform.
-#[derive(Debug, Deserialize)]
-struct Configured {
-    os: String,
-    architecture: String,
-    #[serde(default)]
-    variant: Option<String>,
+/// What an image runs on, as its index or its configuration says.
+pub(super) async fn platforms(client: &Client, root: &Manifest) -> Result<Vec<Platform>> {
+    if media_type::is_index(&root.media_type) {
+        let images = parse::<Index>(root)?.manifests;
+        return Ok(images.into_iter().filter_map(|image| image.platform).collect());
+    }
+    Ok(configured(client, root).await?.into_iter().collect())
+}
+
+/// What the configuration of an image says of its platform; what is no image's says nothing.
+async fn configured(client: &Client, manifest: &Manifest) -> Result<Option<Platform>> {
+    let config = parse::<ImageManifest>(manifest)?.config;
+    let pieces: Vec<_> = client.fetch_blob(&config.digest).await?.try_collect().await?;
+    Ok(serde_json::from_slice(&pieces.concat()).ok())
 }
 
 fn no_such_platform<'a>(

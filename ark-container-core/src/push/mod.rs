@@ -54,7 +54,7 @@ pub use source::ImageSource;
 #[derive(Clone)]
 pub struct Push<'a> {
     backend: &'a dyn RegistryBackend,
-    path: &'a RepositoryPath,
+    path: RepositoryPath,
     tag: Option<Tag>,
     platforms: PlatformChoice,
     endpoint: Option<RegistryHost>,
@@ -68,10 +68,10 @@ pub struct Push<'a> {
 
 impl<'a> Push<'a> {
     /// A push to the repository at `path`, by digest only.
-    pub fn new(backend: &'a dyn RegistryBackend, path: &'a RepositoryPath) -> Self {
+    pub fn new(backend: &'a dyn RegistryBackend, path: &RepositoryPath) -> Self {
         Self {
             backend,
-            path,
+            path: path.clone(),
             tag: None,
             platforms: PlatformChoice::default(),
             endpoint: None,
@@ -189,7 +189,7 @@ impl<'a> Push<'a> {
     async fn connect(&self, scope: &Scope) -> Result<Client> {
         let Self { backend, endpoint, retry, .. } = self;
         let connection = Connection { backend: *backend, endpoint: endpoint.as_ref(), retry };
-        connection.open(self.path, scope).await
+        connection.open(&self.path, scope).await
     }
 }
 
