@@ -5,119 +5,248 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guard::{Brought, Guard, open_memberships, policy_of};
 use super::opened::{Catalog, Shared};
-use super::place::Place;
+use super::place::{Habits, Place};
+use super::settings::{Given, Origin, Settings, SettingsError};
+use super::source::{named_user, this_user};
 use crate::backend::RegistryBackend;
 use crate::error::Result;
-use crate::identity::{IdentitySource, local_user, single_user};
+use crate::identity::IdentitySource;
 use crate::model::{OrganizationId, RegistryLocation, RoleArn};
 use crate::permission::{AuditFile, Permissioned, Policy, StandardPolicy};
 
 /// What a [`Catalog`] opens, and for whom; see [`Catalog::builder`].
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 #[must_use = "nothing is opened before `connect`"]
 pub struct CatalogBuilder {
-    registry: Option<RegistryLocation>,
-    organization: Option<OrganizationId>,
-    memberships: Option<PathBuf>,
-    audit: Option<PathBuf>,
-    role: Option<RoleArn>,
-    credentials_lifetime: Option<Duration>,
-    outside_repositories: bool,
+    given: Given,
+    told_by: ToldBy,
+    brought: Brought,
+    habits: Habits,
     backend: Option<(Arc<dyn RegistryBackend>, Option<Place>)>,
-    identity: Option<Arc<dyn IdentitySource>>,
-    policy: Option<Arc<dyn Policy>>,
+    outside_repositories: bool,
+}
+
+/// Who says what the program does not.
+#[derive(Debug, Clone, Default)]
+enum ToldBy {
+    /// Nobody: the defaults hold.
+    #[default]
+    Nobody,
+    /// The environment and the configuration file.
+    Environment,
+    /// Settings that were gathered already, and what was given with them.
+    Settings(Box<Settings>),
 }
 
 impl CatalogBuilder {
-    /// Takes what was not said yet from the environment and the configuration file, as the command line
-    /// does.
-    pub fn with_environment(self) -> Result<Self> {
-        Ok(self)
+    /// Takes what the program does not say from the environment and the configuration file, as the
+    /// command line does.
+    pub fn with_environment(self) -> Self {
+        Self { told_by: ToldBy::Environment, ..self }
+    }
+
+    /// Opens what these settings say: for a program that shows them, or has options of its own for
+    /// them. What else the builder was told of registry, organization, files, profile and role does not
+    /// count then.
+    pub fn with_settings(self, settings: Settings) -> Self {
+        Self { told_by: ToldBy::Settings(Box::new(settings)), ..self }
     }
 
     /// Opens this registry; unless told, the user's own on this machine, `local:`.
-    pub fn with_registry(self, registry: RegistryLocation) -> Self {
-        Self { registry: Some(registry), ..self }
+    pub fn with_registry(mut self, registry: RegistryLocation) -> Self {
+        self.given.registry = Some((registry, Origin::Program));
+        self
     }
 
     /// Uses a backend that the program has, instead of opening one.
+    ///
+    /// Unless told who asks, this system's user does, the only one of its registry.
     pub fn with_backend(self, backend: impl RegistryBackend) -> Self {
         let place = Place::of(&backend as &dyn Any);
         Self { backend: Some((Arc::new(backend), place)), ..self }
     }
 
     /// Takes names without an organization for names of this one.
-    pub fn with_organization(self, organization: OrganizationId) -> Self {
-        Self { organization: Some(organization), ..self }
+    pub fn with_organization(mut self, organization: OrganizationId) -> Self {
+        self.given.organization = Some(organization);
+        self
     }
 
     /// Asks this source who asks: a [`Principal`](crate::identity::Principal), or what knows of one.
-    pub fn with_identity_source(self, source: impl IdentitySource) -> Self {
-        Self { identity: Some(Arc::new(source)), ..self }
+    pub fn with_identity_source(mut self, source: impl IdentitySource) -> Self {
+        self.brought.source = Some(Arc::new(source));
+        self
     }
 
-    /// Asks this policy who may do what.
-    pub fn with_policy(self, policy: impl Policy) -> Self {
-        Self { policy: Some(Arc::new(policy)), ..self }
+    /// Asks whom the token in this file is for.
+    pub fn with_token_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.given.token_file = Some(file.into());
+        self
+    }
+
+    /// Asks this policy who may do what, instead of the rules of the memberships file or the standard
+    /// ones.
+    pub fn with_policy(mut self, policy: impl Policy) -> Self {
+        self.brought.policy = Some(Arc::new(policy));
+        self
     }
 
     /// Takes who belongs where, and the rules, from this memberships file.
-    pub fn with_memberships(self, file: impl Into<PathBuf>) -> Self {
-        Self { memberships: Some(file.into()), ..self }
+    pub fn with_memberships(mut self, file: impl Into<PathBuf>) -> Self {
+        self.given.memberships = Some(file.into());
+        self
     }
 
-    /// Records every decision and change in this file.
-    pub fn with_audit(self, file: impl Into<PathBuf>) -> Self {
-        Self { audit: Some(file.into()), ..self }
+    /// Records every decision and change in this file, as [`AuditFile`] says.
+    pub fn with_audit(mut self, file: impl Into<PathBuf>) -> Self {
+        self.given.audit_file = Some(file.into());
+        self
     }
 
-    /// Takes registry credentials of AWS under this role, narrowed to what they are for.
-    pub fn with_role(self, role: RoleArn) -> Self {
-        Self { role: Some(role), ..self }
+    /// Takes AWS credentials from this profile of the AWS configuration files.
+    pub fn with_profile(mut self, profile: impl Into<String>) -> Self {
+        self.given.profile = Some((profile.into(), Origin::Program));
+        self
     }
 
-    /// Asks for credentials that are good for so long, where the registry lets the caller choose.
-    pub fn with_credentials_lifetime(self, lifetime: Duration) -> Self {
-        Self { credentials_lifetime: Some(lifetime), ..self }
+    /// Takes registry credentials of AWS under this role, narrowed to what they are for; whoever asks
+    /// with a token does everything under it.
+    pub fn with_role(mut self, role_arn: RoleArn) -> Self {
+        self.given.role_arn = Some(role_arn);
+        self
     }
 
-    /// Lets [`Catalog::resolve`] look outside of the scheme `<stage>/<organization>/<name>`.
+    /// Asks for credentials that are good for so long, where the registry lets one choose; 12 hours
+    /// unless told.
+    pub fn with_credentials_lifetime(mut self, lifetime: Duration) -> Self {
+        self.habits.credentials_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Lists repositories by reading through all that the registry has, and not by its index; only ECR
+    /// has one.
+    pub fn with_full_scan(mut self, full_scan: bool) -> Self {
+        self.habits.full_scan = full_scan;
+        self
+    }
+
+    /// Lets [`Catalog::resolve`] look outside of the scheme `<stage>/<organization>/<name>` too.
     pub fn with_outside_repositories(self, outside_repositories: bool) -> Self {
         Self { outside_repositories, ..self }
     }
 
-    /// Opens it.
+    /// What will decide, and about whom. Nobody is asked for anything yet: no token or key is read, and
+    /// AWS is not called.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect), with the setting that is at fault.
+    pub fn guard(&self) -> Result<Guard, SettingsError> {
+        Guard::new(&self.settings()?, self.brought.clone(), &self.habits)
+    }
+
+    /// Opens the registry for whoever asks.
+    ///
+    /// On AWS it is found out who that is, since what is done there is done in somebody's name. Nothing
+    /// else is asked of AWS or of a registry yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if a setting does not do, or takes a feature
+    /// of this library that is off; [`Error::Unauthenticated`](crate::Error::Unauthenticated) if nobody
+    /// is known to be asking; [`Error::NotFound`](crate::Error::NotFound) if a file that was chosen does
+    /// not exist; [`Error::Failed`](crate::Error::Failed) if a file or the registry's folder cannot be
+    /// used.
     pub async fn connect(self) -> Result<Catalog> {
-        match self.backend {
-            Some(_) => Ok(self.opened()),
-            None => Err(crate::Error::invalid("no registry is opened yet")),
-        }
+        let settings = self.settings()?;
+        let organization = settings.organization()?;
+        let audit = settings.audit_file.as_ref().map(AuditFile::new);
+        let Self { brought, habits, backend, outside_repositories, .. } = self;
+        let opened = match backend {
+            Some(backend) => Opened::given(backend, &settings, brought)?,
+            None => {
+                let guard = Guard::new(&settings, brought, &habits)?;
+                Opened::guarded(guard, &settings, &habits).await?
+            }
+        };
+        Ok(opened.into_catalog(audit, organization, outside_repositories))
     }
 
     /// A catalog over a backend, for this system's user as the only one.
-    pub(super) fn over(self, backend: impl RegistryBackend) -> Catalog {
-        self.with_backend(backend).opened()
+    pub(super) fn over(backend: impl RegistryBackend) -> Catalog {
+        let place = Place::of(&backend as &dyn Any);
+        let opened = Opened {
+            backend: Arc::new(backend),
+            source: this_user(),
+            policy: Arc::new(StandardPolicy),
+            place,
+            guard: None,
+        };
+        opened.into_catalog(None, None, false)
     }
 
-    fn opened(self) -> Catalog {
-        let _ = (
-            self.registry,
-            self.memberships,
-            self.role,
-            self.credentials_lifetime,
-            self.audit.map(AuditFile::new),
-        );
-        #[allow(clippy::unwrap_used)]
-        let (backend, place) = self.backend.unwrap();
-        #[allow(clippy::unwrap_used)]
-        let identity =
-            self.identity.unwrap_or_else(|| Arc::new(single_user(local_user(None).unwrap())));
-        let policy = self.policy.unwrap_or_else(|| Arc::new(StandardPolicy));
+    fn settings(&self) -> Result<Settings, SettingsError> {
+        match &self.told_by {
+            ToldBy::Nobody => Settings::without_environment(&self.given),
+            ToldBy::Environment => Settings::read(&self.given, &|name| std::env::var_os(name)),
+            ToldBy::Settings(settings) => Ok(settings.as_ref().clone()),
+        }
+    }
+}
+
+/// A backend with what guards it.
+struct Opened {
+    backend: Arc<dyn RegistryBackend>,
+    source: Arc<dyn IdentitySource>,
+    policy: Arc<dyn Policy>,
+    place: Option<Place>,
+    guard: Option<Guard>,
+}
+
+impl Opened {
+    /// A backend that the program has.
+    fn given(
+        (backend, place): (Arc<dyn RegistryBackend>, Option<Place>),
+        settings: &Settings,
+        brought: Brought,
+    ) -> Result<Self, SettingsError> {
+        let memberships = open_memberships(settings, None)?;
+        let policy = brought.policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
+        let source = match (brought.source, memberships) {
+            (Some(source), _) => source,
+            (None, None) => this_user(),
+            (None, memberships) => named_user(None, memberships)?,
+        };
+        Ok(Self { backend, source, policy, place, guard: None })
+    }
+
+    /// The registry that a guard is for, in the name of whoever asks.
+    async fn guarded(guard: Guard, settings: &Settings, habits: &Habits) -> Result<Self> {
+        let place = guard.place_of_whoever_asks(settings, habits).await?;
+        Ok(Self {
+            backend: place.backend(),
+            source: Arc::clone(&guard.source),
+            policy: Arc::clone(&guard.policy),
+            place: Some(place),
+            guard: Some(guard),
+        })
+    }
+
+    fn into_catalog(
+        self,
+        audit: Option<AuditFile>,
+        organization: Option<OrganizationId>,
+        outside_repositories: bool,
+    ) -> Catalog {
+        let Self { backend, source, policy, place, guard } = self;
+        let backend = Permissioned::new(backend, policy, source);
         Catalog {
-            shared: Arc::new(Shared { place, outside_repositories: self.outside_repositories }),
-            backend: Permissioned::new(backend, policy, identity),
-            organization: self.organization,
+            backend: match audit {
+                Some(file) => backend.with_audit(file),
+                None => backend,
+            },
+            shared: Arc::new(Shared { place, guard, outside_repositories }),
+            organization,
         }
     }
 }

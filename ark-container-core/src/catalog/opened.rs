@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::stream::BoxStream;
 
 use super::builder::CatalogBuilder;
+use super::guard::Guard;
 use super::name::{Named, Surroundings};
 use super::place::Place;
 use crate::backend::{CreateOptions, RegistryBackend, Repository};
@@ -31,6 +32,7 @@ pub struct Catalog {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) place: Option<Place>,
+    pub(super) guard: Option<Guard>,
     pub(super) outside_repositories: bool,
 }
 
@@ -40,7 +42,7 @@ impl Catalog {
     /// What is set counts in the same order: the environment (`ARK_REGISTRY`, `ARK_ORGANIZATION`,
     /// `ARK_MEMBERSHIPS`, `ARK_JWT_FILE`, …), then `$XDG_CONFIG_HOME/ark/container.toml`, then defaults.
     pub async fn from_env() -> Result<Self> {
-        Self::builder().with_environment()?.connect().await
+        Self::builder().with_environment().connect().await
     }
 
     /// Says what to open, and for whom, without looking at the environment.
@@ -50,7 +52,7 @@ impl Catalog {
 
     /// A catalog over a backend that the program has, which may do all that the backend lets it.
     pub fn from_backend(backend: impl RegistryBackend) -> Self {
-        CatalogBuilder::default().over(backend)
+        CatalogBuilder::over(backend)
     }
 
     /// The same catalog for another principal, under the same policy.
@@ -118,6 +120,16 @@ impl Catalog {
     /// conveniences.
     pub fn backend(&self) -> &Permissioned<Arc<dyn RegistryBackend>> {
         &self.backend
+    }
+
+    /// Where the repositories are, if this is a kind of registry that the library knows.
+    pub fn place(&self) -> Option<&Place> {
+        self.shared.place.as_ref()
+    }
+
+    /// What decides, where the catalog opened its registry itself.
+    pub fn guard(&self) -> Option<&Guard> {
+        self.shared.guard.as_ref()
     }
 
     pub(super) fn named(&self, text: &str) -> Result<Named> {
