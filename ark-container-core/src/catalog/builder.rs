@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guard::{Brought, Guard, open_memberships, policy_of};
+use super::guard::{Guard, default_memberships, open_memberships, policy_of};
 use super::opened::{Catalog, Shared};
 use super::place::{Habits, Place};
 use super::settings::{Given, Origin, Settings, SettingsError};
@@ -22,9 +22,11 @@ use crate::permission::{AuditFile, Permissioned, Policy, StandardPolicy};
 pub struct CatalogBuilder {
     given: Given,
     told_by: ToldBy,
-    brought: Brought,
+    source: Option<Arc<dyn IdentitySource>>,
+    policy: Option<Arc<dyn Policy>>,
     habits: Habits,
     backend: Option<(Arc<dyn RegistryBackend>, Option<Place>)>,
+    guard: Option<Guard>,
     outside_repositories: bool,
 }
 
@@ -76,7 +78,7 @@ impl CatalogBuilder {
 
     /// Asks this source who asks: a [`Principal`](crate::identity::Principal), or what knows of one.
     pub fn with_identity_source(mut self, source: impl IdentitySource) -> Self {
-        self.brought.source = Some(Arc::new(source));
+        self.source = Some(Arc::new(source));
         self
     }
 
@@ -89,7 +91,7 @@ impl CatalogBuilder {
     /// Asks this policy who may do what, instead of the rules of the memberships file or the standard
     /// ones.
     pub fn with_policy(mut self, policy: impl Policy) -> Self {
-        self.brought.policy = Some(Arc::new(policy));
+        self.policy = Some(Arc::new(policy));
         self
     }
 
@@ -137,13 +139,18 @@ impl CatalogBuilder {
         Self { outside_repositories, ..self }
     }
 
-    /// What will decide, and about whom. Nobody is asked for anything yet: no token or key is read, and
-    /// AWS is not called.
+    /// What will decide, and about whom, by the settings: a backend or identity source of the program's
+    /// own is not in it. Nobody is asked for anything yet: no token or key is read, and AWS is not called.
     ///
     /// # Errors
     /// Those of [`connect`](Self::connect), with the setting that is at fault.
     pub fn guard(&self) -> Result<Guard, SettingsError> {
-        Guard::new(&self.settings()?, self.brought.clone(), &self.habits)
+        Guard::new(&self.settings()?, self.policy.clone(), &self.habits)
+    }
+
+    /// Connects through this guard, for a program that wanted to know it first.
+    pub fn with_guard(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 
     /// Opens the registry for whoever asks.
@@ -161,11 +168,15 @@ impl CatalogBuilder {
         let settings = self.settings()?;
         let organization = settings.organization()?;
         let audit = settings.audit_file.as_ref().map(AuditFile::new);
-        let Self { brought, habits, backend, outside_repositories, .. } = self;
-        let opened = match backend {
-            Some(backend) => Opened::given(backend, &settings, brought)?,
-            None => {
-                let guard = Guard::new(&settings, brought, &habits)?;
+        let Self { source, policy, habits, backend, guard, outside_repositories, .. } = self;
+        let opened = match (backend, source) {
+            (Some(backend), source) => Opened::given(backend, source, policy, &settings)?,
+            (None, Some(source)) => Opened::asking(source, policy, &settings, &habits).await?,
+            (None, None) => {
+                let guard = match guard {
+                    Some(guard) => guard,
+                    None => Guard::new(&settings, policy, &habits)?,
+                };
                 Opened::guarded(guard, &settings, &habits).await?
             }
         };
@@ -180,7 +191,6 @@ impl CatalogBuilder {
             source: this_user(),
             policy: Arc::new(StandardPolicy),
             place,
-            guard: None,
         };
         opened.into_catalog(None, None, false)
     }
@@ -200,24 +210,41 @@ struct Opened {
     source: Arc<dyn IdentitySource>,
     policy: Arc<dyn Policy>,
     place: Option<Place>,
-    guard: Option<Guard>,
 }
 
 impl Opened {
     /// A backend that the program has.
     fn given(
         (backend, place): (Arc<dyn RegistryBackend>, Option<Place>),
+        source: Option<Arc<dyn IdentitySource>>,
+        policy: Option<Arc<dyn Policy>>,
         settings: &Settings,
-        brought: Brought,
     ) -> Result<Self, SettingsError> {
         let memberships = open_memberships(settings, None)?;
-        let policy = brought.policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
-        let source = match (brought.source, memberships) {
+        let policy = policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
+        let source = match (source, memberships) {
             (Some(source), _) => source,
             (None, None) => this_user(),
             (None, memberships) => named_user(None, memberships)?,
         };
-        Ok(Self { backend, source, policy, place, guard: None })
+        Ok(Self { backend, source, policy, place })
+    }
+
+    /// The registry of the settings, for whomever the program's own source names.
+    async fn asking(
+        source: Arc<dyn IdentitySource>,
+        policy: Option<Arc<dyn Policy>>,
+        settings: &Settings,
+        habits: &Habits,
+    ) -> Result<Self> {
+        let principal = match settings.registry {
+            RegistryLocation::Ecr { .. } => Some(source.principal().await?),
+            RegistryLocation::Local { .. } => None,
+        };
+        let place = Place::open(settings, None, principal.as_deref(), habits)?;
+        let memberships = open_memberships(settings, default_memberships(&place))?;
+        let policy = policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
+        Ok(Self { backend: place.backend(), source, policy, place: Some(place) })
     }
 
     /// The registry that a guard is for, in the name of whoever asks.
@@ -228,7 +255,6 @@ impl Opened {
             source: Arc::clone(&guard.source),
             policy: Arc::clone(&guard.policy),
             place: Some(place),
-            guard: Some(guard),
         })
     }
 
@@ -238,14 +264,14 @@ impl Opened {
         organization: Option<OrganizationId>,
         outside_repositories: bool,
     ) -> Catalog {
-        let Self { backend, source, policy, place, guard } = self;
+        let Self { backend, source, policy, place } = self;
         let backend = Permissioned::new(backend, policy, source);
         Catalog {
             backend: match audit {
                 Some(file) => backend.with_audit(file),
                 None => backend,
             },
-            shared: Arc::new(Shared { place, guard, outside_repositories }),
+            shared: Arc::new(Shared { place, outside_repositories }),
             organization,
         }
     }

@@ -33,31 +33,18 @@ pub struct Guard {
     pub(super) has_role: bool,
 }
 
-/// What a program brings along, instead of what the settings say.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Brought {
-    pub(super) source: Option<Arc<dyn IdentitySource>>,
-    pub(super) policy: Option<Arc<dyn Policy>>,
-}
-
 impl Guard {
     /// Gathers what decides. Nobody is asked: no token or key is read, and AWS is not called.
     pub(super) fn new(
         settings: &Settings,
-        brought: Brought,
+        policy: Option<Arc<dyn Policy>>,
         habits: &Habits,
     ) -> Result<Self, SettingsError> {
-        let identity = match brought.source {
-            Some(_) => Identity::Program,
-            None => Identity::choose(settings, default_token_file().as_deref())?,
-        };
-        let place = Place::open(settings, &identity, None, habits)?;
+        let identity = Identity::choose(settings)?;
+        let place = Place::open(settings, identity.token_file(), None, habits)?;
         let memberships = open_memberships(settings, default_memberships(&place))?;
-        let policy = brought.policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
-        let source = match brought.source {
-            Some(source) => source,
-            None => source(&identity, &settings.identity, memberships.clone(), &place)?,
-        };
+        let policy = policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
+        let source = source(&identity, &settings.identity, memberships.clone(), &place)?;
         let has_role = settings.ecr.role_arn.is_some();
         Ok(Self { identity, source, policy, memberships, place, has_role })
     }
@@ -71,7 +58,7 @@ impl Guard {
         match self.is_in_aws() {
             true => {
                 let principal = self.source.principal().await?;
-                Ok(Place::open(settings, &self.identity, Some(&principal), habits)?)
+                Ok(Place::open(settings, self.identity.token_file(), Some(&principal), habits)?)
             }
             false => Ok(self.place.clone()),
         }
@@ -87,8 +74,7 @@ impl Guard {
         match wall {
             // Without either, everybody belongs everywhere.
             Wall::Policy => {
-                self.memberships.is_some()
-                    || matches!(self.identity, Identity::Token { .. } | Identity::Program)
+                self.memberships.is_some() || matches!(self.identity, Identity::Token { .. })
             }
             // A registry of this machine checks the scope of a password at each request.
             Wall::Credentials => !in_aws || self.has_role,
@@ -104,16 +90,8 @@ impl Guard {
     }
 }
 
-/// Where `ark-auth-tool` keeps a token.
-fn default_token_file() -> Option<PathBuf> {
-    #[cfg(feature = "token")]
-    return crate::identity::TokenFile::default_path();
-    #[cfg(not(feature = "token"))]
-    None
-}
-
 /// Where the memberships of a registry are that brings its own.
-fn default_memberships(place: &Place) -> Option<PathBuf> {
+pub(super) fn default_memberships(place: &Place) -> Option<PathBuf> {
     match *place {
         #[cfg(feature = "local")]
         Place::Local(ref local) => Some(local.directory().join(MEMBERSHIPS)),

@@ -31,25 +31,36 @@ pub enum Identity {
         /// Who named them.
         origin: Origin,
     },
-    /// Whomever the program's own source names.
-    Program,
 }
 
 impl Identity {
-    /// Chooses by what was set; `default_token` is where `ark-auth-tool` keeps a token.
+    /// Chooses by what was set, and by where `ark-auth-tool` keeps a token. No token is read.
     ///
     /// On ecr: the AWS credentials that were typed come first, then a token that was named, then AWS
     /// credentials that were set, then the token of `ark-auth-tool` where it would be of use.
     ///
     /// # Errors
     /// [`Error::InvalidInput`](crate::Error::InvalidInput) if what was set is of no use at this registry.
-    pub(super) fn choose(
+    pub fn choose(settings: &Settings) -> Result<Self, SettingsError> {
+        Self::choose_with(settings, default_token_file().as_deref())
+    }
+
+    /// The same; `default_token` is where `ark-auth-tool` keeps a token.
+    fn choose_with(
         settings: &Settings,
         default_token: Option<&Path>,
     ) -> Result<Self, SettingsError> {
         match settings.registry {
             RegistryLocation::Local { .. } => Self::on_this_machine(settings, default_token),
             RegistryLocation::Ecr { .. } => Self::in_aws(settings, default_token),
+        }
+    }
+
+    /// The file of the token, where that says who asks.
+    pub(super) fn token_file(&self) -> Option<&Path> {
+        match self {
+            Self::Token { file, .. } => Some(file),
+            Self::AwsCaller { .. } | Self::LocalUser { .. } => None,
         }
     }
 
@@ -111,6 +122,14 @@ impl Identity {
     }
 }
 
+/// Where `ark-auth-tool` keeps a token.
+fn default_token_file() -> Option<PathBuf> {
+    #[cfg(feature = "token")]
+    return crate::identity::TokenFile::default_path();
+    #[cfg(not(feature = "token"))]
+    None
+}
+
 /// That there is no home folder in which a token could be.
 fn no_home() -> SettingsError {
     SettingsError::invalid("there is no home folder, so no token in it").with_help(
@@ -145,7 +164,7 @@ mod tests {
         let profile = profile.map(|name| (name.to_owned(), Origin::Flag("--profile")));
         let given = Given { profile, ..Given::default() };
         let settings = Settings::read(&given, &environment).unwrap();
-        let chosen = Identity::choose(&settings, Some(&token));
+        let chosen = Identity::choose_with(&settings, Some(&token));
         chosen.map(|identity| match identity {
             Identity::Token { file, origin } if file == token => {
                 Identity::Token { file: "default".into(), origin }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures_util::stream::BoxStream;
 
 use super::builder::CatalogBuilder;
-use super::guard::Guard;
 use super::name::{Named, Surroundings};
 use super::place::Place;
 use crate::backend::{CreateOptions, RegistryBackend, Repository};
@@ -32,7 +31,6 @@ pub struct Catalog {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) place: Option<Place>,
-    pub(super) guard: Option<Guard>,
     pub(super) outside_repositories: bool,
 }
 
@@ -125,11 +123,6 @@ impl Catalog {
     /// Where the repositories are, if this is a kind of registry that the library knows.
     pub fn place(&self) -> Option<&Place> {
         self.shared.place.as_ref()
-    }
-
-    /// What decides, where the catalog opened its registry itself.
-    pub fn guard(&self) -> Option<&Guard> {
-        self.shared.guard.as_ref()
     }
 
     pub(super) fn named(&self, text: &str) -> Result<Named> {

@@ -1,10 +1,10 @@
 //! [`Place`]: where the repositories are, opened.
 
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::identity::Identity;
 use super::settings::{Settings, SettingsError};
 use crate::backend::RegistryBackend;
 #[cfg(feature = "ecr")]
@@ -37,10 +37,10 @@ pub(super) struct Habits {
 }
 
 impl Place {
-    /// Opens what the settings say. A folder is made where there is none; AWS is not called.
+    /// Opens what the settings say, with the token in a file where that says who asks. A folder is made where there is none; AWS is not called.
     pub(super) fn open(
         settings: &Settings,
-        identity: &Identity,
+        token_file: Option<&Path>,
         principal: Option<&Principal>,
         habits: &Habits,
     ) -> Result<Self, SettingsError> {
@@ -56,11 +56,11 @@ impl Place {
             #[cfg(feature = "ecr")]
             RegistryLocation::Ecr { host, stage } => {
                 let ecr = EcrBackend::builder(host.clone(), stage.clone());
-                aws::configured(ecr, &settings.ecr, identity, principal, habits).map(Self::Ecr)
+                aws::configured(ecr, &settings.ecr, token_file, principal, habits).map(Self::Ecr)
             }
             #[cfg(not(all(feature = "local", feature = "ecr")))]
             elsewhere => {
-                let _ = (identity, principal, habits);
+                let _ = (token_file, principal, habits);
                 let feature = match elsewhere {
                     RegistryLocation::Local { .. } => "local",
                     RegistryLocation::Ecr { .. } => "ecr",
@@ -105,8 +105,6 @@ pub(super) fn without_feature(what: impl std::fmt::Display, feature: &str) -> Se
 
 #[cfg(feature = "ecr")]
 mod aws {
-    use std::path::Path;
-
     use super::*;
     use crate::backend::ecr::EcrBackendBuilder;
     use crate::catalog::settings::EcrSettings;
@@ -118,12 +116,12 @@ mod aws {
     pub(super) fn configured(
         ecr: EcrBackendBuilder,
         settings: &EcrSettings,
-        identity: &Identity,
+        token_file: Option<&Path>,
         principal: Option<&Principal>,
         habits: &Habits,
     ) -> Result<EcrBackend, SettingsError> {
         let mut ecr = ecr.require_scoped(settings.require_scoped).full_scan(habits.full_scan);
-        if let Identity::Token { file, .. } = identity {
+        if let Some(file) = token_file {
             ecr = ecr.web_identity(TokenFile::new(file));
         }
         if let Some(profile) = &settings.profile {
