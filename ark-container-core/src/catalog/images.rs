@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::name::Named;
 use super::opened::Catalog;
+#[cfg(feature = "local")]
+use super::place::Place;
 use crate::error::{Error, Result};
 use crate::model::{Platform, Reference, RepositoryPath, Tag};
 use crate::pull::{Pull, Pulled, ResolvedImage};
@@ -12,49 +14,96 @@ use crate::push::{ImageSource, Push, Pushed};
 /// The tag where none is given, as for docker.
 const DEFAULT_TAG: &str = "latest";
 
+/// An image is a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest` where
+/// neither is given. A folder of this machine needs no server: while images move, it is served on a port
+/// of its own.
 impl Catalog {
-    /// Uploads an image, from a source such as `docker-daemon:my-image`, `oci:DIR` or
-    /// `docker-archive:FILE`.
+    /// Uploads an image, and puts its tag on it in the end.
+    ///
+    /// The source is `docker-daemon:REF`, `podman:REF`, `docker-archive:FILE[:REF]`, `oci:DIR[:REF]`,
+    /// `oci-archive:FILE[:REF]` or `-`, as [`ImageSource`] reads it. [`Push::run`] says all that is
+    /// promised, and [`prepare_push`](Self::prepare_push) lets one choose platforms, compression and the
+    /// like.
+    ///
+    /// # Errors
+    /// Those of [`Push::run`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name or the source is
+    /// none.
     pub async fn push(&self, image: &str, source: &str) -> Result<Pushed> {
         let source: ImageSource = source.parse()?;
         self.prepare_push(image)?.run(&source).await
     }
 
     /// A push that is yet to be run, to say how.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is none, has a digest, or lies outside of
+    /// the organizations.
     pub fn prepare_push(&self, image: &str) -> Result<Push<'_>> {
         let (path, reference) = self.image(image)?;
-        let tag = match reference {
-            Reference::Tag(tag) => tag,
-            Reference::Digest(_) => {
-                return Err(Error::invalid(format!(
-                    "{image}: a push takes a tag; the digest is the image's own"
-                )));
-            }
+        let Reference::Tag(tag) = reference else {
+            let problem = "a push takes a tag, and the digest is the image's own";
+            return Err(Error::invalid(format!("{image}: {problem}")));
         };
-        Ok(Push::new(&self.backend, &path).with_tag(tag))
+        let push = Push::new(&self.backend, &path).with_tag(tag);
+        #[cfg(feature = "local")]
+        if let Some(Place::Local(local)) = self.place() {
+            return Ok(push.with_local(local));
+        }
+        Ok(push)
     }
 
-    /// Fetches an image into a folder in the OCI image layout.
+    /// Fetches an image into a folder in the OCI image layout, with all its platforms.
+    ///
+    /// # Errors
+    /// Those of [`Pull::into_layout`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name is none.
     pub async fn pull(&self, image: &str, directory: impl AsRef<Path>) -> Result<Pulled> {
         self.prepare_pull(image)?.into_layout(directory.as_ref()).await
     }
 
     /// A pull that is yet to be run, to say how.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is none, or lies outside of the
+    /// organizations.
     pub fn prepare_pull(&self, image: &str) -> Result<Pull<'_>> {
         let (path, reference) = self.image(image)?;
-        Ok(Pull::new(&self.backend, &path, reference))
+        let pull = Pull::new(&self.backend, &path, reference);
+        #[cfg(feature = "local")]
+        if let Some(Place::Local(local)) = self.place() {
+            return Ok(pull.with_local(local));
+        }
+        Ok(pull)
     }
 
-    /// What an image is now: digest, size, media type and platforms.
+    /// What an image is now: its digest, and its size, media type and platforms.
+    ///
+    /// No layer is fetched. The tag may stand for another image the next moment;
+    /// [`ResolvedImage::url`] goes on to name this one.
+    ///
+    /// # Errors
+    /// Those of [`Pull::resolve`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name is none.
     pub async fn resolve(&self, image: &str) -> Result<ResolvedImage> {
-        let (path, reference) = self.image(image)?;
-        Pull::new(&self.backend, &path, reference).resolve().await
+        self.resolve_with(image, None).await
     }
 
-    /// The same, of the image for one platform.
+    /// The same, of the image for one platform, such as [`Platform::of_this_machine`].
+    ///
+    /// # Errors
+    /// Those of [`resolve`](Self::resolve); [`Error::InvalidInput`] if the image is not for the platform.
     pub async fn resolve_for(&self, image: &str, platform: &Platform) -> Result<ResolvedImage> {
-        let (path, reference) = self.image(image)?;
-        Pull::new(&self.backend, &path, reference).with_platform(platform.clone()).resolve().await
+        self.resolve_with(image, Some(platform)).await
+    }
+
+    async fn resolve_with(
+        &self,
+        image: &str,
+        platform: Option<&Platform>,
+    ) -> Result<ResolvedImage> {
+        let pull = self.prepare_pull(image)?;
+        match platform {
+            Some(platform) => pull.with_platform(platform.clone()).resolve().await,
+            None => pull.resolve().await,
+        }
     }
 
     fn image(&self, text: &str) -> Result<(RepositoryPath, Reference)> {

@@ -19,7 +19,9 @@ use self::layout::Layout;
 use self::receive::Receiver;
 use self::remote::RemoteImage;
 use crate::backend::RegistryBackend;
-use crate::connection::Connection;
+#[cfg(feature = "local")]
+use crate::backend::local::LocalBackend;
+use crate::connection::{Connection, Endpoint};
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::{Error, Result};
 use crate::model::{Access, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope};
@@ -55,7 +57,7 @@ pub struct Pull<'a> {
     reference: Reference,
     name: Option<String>,
     platform: Option<Platform>,
-    endpoint: Option<RegistryHost>,
+    endpoint: Endpoint,
     concurrency: usize,
     retry: Retry,
     progress: &'a dyn Progress,
@@ -74,7 +76,7 @@ impl<'a> Pull<'a> {
             reference,
             name: None,
             platform: None,
-            endpoint: None,
+            endpoint: Endpoint::default(),
             concurrency: BLOBS_AT_ONCE,
             retry: Retry::default(),
             progress: &(),
@@ -95,7 +97,14 @@ impl<'a> Pull<'a> {
     /// This pull, dialled at another host than its credentials name: the registry that a program
     /// serves to itself on a port of the moment.
     pub fn with_endpoint(self, endpoint: RegistryHost) -> Self {
-        Self { endpoint: Some(endpoint), ..self }
+        Self { endpoint: Endpoint::Host(endpoint), ..self }
+    }
+
+    /// This pull, through a registry over a folder of this machine that lives as long as the pull: so no
+    /// server has to run, and one that does is not disturbed.
+    #[cfg(feature = "local")]
+    pub fn with_local(self, local: &LocalBackend) -> Self {
+        Self { endpoint: Endpoint::Folder(local.clone()), ..self }
     }
 
     /// This pull with so many blobs fetched at once, at least one; four unless told.
@@ -130,6 +139,14 @@ impl<'a> Pull<'a> {
     /// registry sends something else than the image's digests say, or the disk fails; and those of
     /// [`Client`] and of the backend's [`credentials`](RegistryBackend::credentials).
     pub async fn into_layout(&self, directory: &Path) -> Result<Pulled> {
+        let dialled = |endpoint| async move {
+            let pull = Self { endpoint, ..self.clone() };
+            pull.receive(directory).await
+        };
+        self.endpoint.reach(dialled).await
+    }
+
+    async fn receive(&self, directory: &Path) -> Result<Pulled> {
         let folder = directory.to_owned();
         let layout = Arc::new(blocking(move || Layout::open(&folder)).await?);
         let scope = Scope::repository(self.path.clone(), Access::Pull);
@@ -177,7 +194,7 @@ impl<'a> Pull<'a> {
 
     fn connection(&self) -> Connection<'_> {
         let Self { backend, endpoint, retry, .. } = self;
-        Connection { backend: *backend, endpoint: endpoint.as_ref(), retry }
+        Connection { backend: *backend, endpoint: endpoint.host(), retry }
     }
 }
 

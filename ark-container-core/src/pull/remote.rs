@@ -121,7 +121,9 @@ fn one_of<'a>(
 pub(super) async fn platforms(client: &Client, root: &Manifest) -> Result<Vec<Platform>> {
     if media_type::is_index(&root.media_type) {
         let images = parse::<Index>(root)?.manifests;
-        return Ok(images.into_iter().filter_map(|image| image.platform).collect());
+        // Builders write `unknown/unknown` for what runs nowhere, such as an attestation.
+        let named = images.into_iter().filter_map(|image| image.platform);
+        return Ok(named.filter(|platform| platform.os != "unknown").collect());
     }
     Ok(configured(client, root).await?.into_iter().collect())
 }

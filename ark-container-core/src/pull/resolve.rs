@@ -28,6 +28,14 @@ impl Pull<'_> {
     /// # Errors
     /// Those of [`into_layout`](Self::into_layout), but for the disk's.
     pub async fn resolve(&self) -> Result<ResolvedImage> {
+        let dialled = |endpoint| async move {
+            let pull = Self { endpoint, ..self.clone() };
+            pull.look_up().await
+        };
+        self.endpoint.reach(dialled).await
+    }
+
+    async fn look_up(&self) -> Result<ResolvedImage> {
         let scope = Scope::repository(self.path.clone(), Access::Pull);
         let client = self.connection().open(&self.path, &scope).await?;
         let (authenticate, renewals) = Renewals::new();
