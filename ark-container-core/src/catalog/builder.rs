@@ -120,8 +120,8 @@ impl CatalogBuilder {
         self
     }
 
-    /// Asks for credentials that are good for so long, where the registry lets one choose; 12 hours
-    /// unless told.
+    /// Asks for credentials that are good for so long, where one can choose: in a folder of this machine,
+    /// and on AWS under a role, from 15 minutes on. 12 hours unless told.
     pub fn with_credentials_lifetime(mut self, lifetime: Duration) -> Self {
         self.habits.credentials_lifetime = Some(lifetime);
         self
@@ -134,7 +134,12 @@ impl CatalogBuilder {
         self
     }
 
-    /// Lets [`Catalog::resolve`] look outside of the scheme `<stage>/<organization>/<name>` too.
+    /// Lets [`Catalog::resolve`] look outside of the scheme `<stage>/<organization>/<name>` too, at older
+    /// repositories of the same account of AWS.
+    ///
+    /// They are of no organization, so that no policy can decide about them, and none is asked: AWS alone
+    /// decides, by the rights of whoever calls it to `ecr:BatchGetImage` and
+    /// `ecr:GetDownloadUrlForLayer`. Nothing can be pushed to them or handed out for them.
     pub fn with_outside_repositories(self, outside_repositories: bool) -> Self {
         Self { outside_repositories, ..self }
     }

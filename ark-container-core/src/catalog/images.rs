@@ -4,10 +4,12 @@ use std::path::Path;
 
 use super::name::Named;
 use super::opened::Catalog;
-#[cfg(feature = "local")]
+#[cfg(feature = "ecr")]
+use super::outside::Outside;
+#[cfg(any(feature = "ecr", feature = "local"))]
 use super::place::Place;
 use crate::error::{Error, Result};
-use crate::model::{Platform, Reference, RepositoryPath, Tag};
+use crate::model::{Platform, Reference, RepositoryName, RepositoryPath};
 use crate::pull::{Pull, Pulled, ResolvedImage};
 use crate::push::{ImageSource, Push, Pushed};
 
@@ -99,6 +101,10 @@ impl Catalog {
         image: &str,
         platform: Option<&Platform>,
     ) -> Result<ResolvedImage> {
+        if let Named::Outside(name, reference) = self.named(image)? {
+            let reference = reference.map_or_else(default_reference, Ok)?;
+            return self.resolve_outside(image, &name, &reference, platform).await;
+        }
         let pull = self.prepare_pull(image)?;
         match platform {
             Some(platform) => pull.with_platform(platform.clone()).resolve().await,
@@ -109,8 +115,34 @@ impl Catalog {
     fn image(&self, text: &str) -> Result<(RepositoryPath, Reference)> {
         match self.named(text)? {
             Named::Inside(path, Some(reference)) => Ok((path, reference)),
-            Named::Inside(path, None) => Ok((path, Reference::Tag(DEFAULT_TAG.parse::<Tag>()?))),
+            Named::Inside(path, None) => Ok((path, default_reference()?)),
             Named::Outside(..) => Err(self.not_outside(text)),
         }
     }
+
+    /// What an image of a repository of no organization is, where AWS has it and the program wants it.
+    async fn resolve_outside(
+        &self,
+        image: &str,
+        name: &RepositoryName,
+        reference: &Reference,
+        platform: Option<&Platform>,
+    ) -> Result<ResolvedImage> {
+        #[cfg(feature = "ecr")]
+        if let Some(Place::Ecr(ecr)) = self.place() {
+            if !self.shared.outside_repositories {
+                return Err(Error::invalid(format!(
+                    "{image} is of no organization, so that AWS alone decides who may read it; a \
+                     program that takes this sets with_outside_repositories(true)"
+                )));
+            }
+            return ResolvedImage::look_up(&Outside { ecr, name }, reference, platform).await;
+        }
+        let _ = (name, reference, platform);
+        Err(self.not_outside(image))
+    }
+}
+
+fn default_reference() -> Result<Reference> {
+    Ok(Reference::Tag(DEFAULT_TAG.parse()?))
 }

@@ -7,6 +7,8 @@ mod identity;
 mod images;
 mod name;
 mod opened;
+#[cfg(all(feature = "ecr", feature = "push"))]
+mod outside;
 mod place;
 pub mod settings;
 mod source;

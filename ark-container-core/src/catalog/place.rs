@@ -133,6 +133,9 @@ mod aws {
         if let Some(role_arn) = &settings.administrator_role_arn {
             ecr = ecr.administrator_role_arn(role_arn.as_str());
         }
+        if let Some(lifetime) = habits.credentials_lifetime {
+            ecr = ecr.credentials_lifetime(lifetime);
+        }
         if let Some(principal) = principal {
             ecr = ecr.principal(principal);
         }

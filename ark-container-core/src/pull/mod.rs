@@ -28,6 +28,8 @@ use crate::model::{Access, ImageUrl, Platform, Reference, RegistryHost, Reposito
 use crate::progress::{BlobState, Event, Progress};
 
 pub use copy::{Copied, Copy};
+#[cfg(feature = "ecr")]
+pub(crate) use remote::ManifestSource;
 pub use resolve::ResolvedImage;
 
 /// How many blobs are on their way at once unless told.

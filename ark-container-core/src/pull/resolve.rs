@@ -1,10 +1,10 @@
 //! [`ResolvedImage`]: what an image is, without fetching it.
 
 use super::Pull;
-use super::remote::{self, RemoteImage};
-use crate::distribution::{Client, Renewals};
+use super::remote::{self, ManifestSource, RemoteImage};
+use crate::distribution::Renewals;
 use crate::error::Result;
-use crate::model::{Access, Digest, Platform, Scope};
+use crate::model::{Access, Digest, Platform, Reference, Scope};
 
 /// What a tag or digest stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,27 @@ pub struct ResolvedImage {
     pub size: u64,
     /// What it runs on; more than one for an index, none where nothing says.
     pub platforms: Vec<Platform>,
+}
+
+impl ResolvedImage {
+    /// Looks at the manifests of the image that `reference` names, or of that for `platform` in it.
+    pub(crate) async fn look_up(
+        source: &impl ManifestSource,
+        reference: &Reference,
+        platform: Option<&Platform>,
+    ) -> Result<Self> {
+        let image = RemoteImage::fetch(source, reference, platform).await?;
+        let platforms = remote::platforms(source, &image.root).await?;
+        let RemoteImage { root, children, blobs } = image;
+        let manifests = children.iter().chain([&root]).map(|manifest| manifest.bytes.len() as u64);
+        Ok(Self {
+            size: manifests.chain(blobs.iter().map(|blob| blob.size)).sum(),
+            url: format!("{}@{}", source.repository(), root.digest),
+            digest: root.digest,
+            media_type: root.media_type,
+            platforms,
+        })
+    }
 }
 
 impl Pull<'_> {
@@ -40,22 +61,7 @@ impl Pull<'_> {
         let client = self.connection().open(&self.path, &scope).await?;
         let (authenticate, renewals) = Renewals::new();
         let client = client.with_authenticate(authenticate);
-        renewals.serve(self.look(&client), || self.backend.credentials(&scope)).await
-    }
-
-    async fn look(&self, client: &Client) -> Result<ResolvedImage> {
-        let image = RemoteImage::fetch(client, &self.reference, self.platform.as_ref()).await?;
-        let platforms = remote::platforms(client, &image.root).await?;
-        let root = image.root;
-        let manifests = image.children.iter().chain([&root]);
-        let size = manifests.map(|manifest| manifest.bytes.len() as u64).sum::<u64>()
-            + image.blobs.iter().map(|blob| blob.size).sum::<u64>();
-        Ok(ResolvedImage {
-            url: client.repository().image(root.digest.clone()).to_string(),
-            digest: root.digest,
-            media_type: root.media_type,
-            size,
-            platforms,
-        })
+        let looking = ResolvedImage::look_up(&client, &self.reference, self.platform.as_ref());
+        renewals.serve(looking, || self.backend.credentials(&scope)).await
     }
 }
