@@ -71,3 +71,56 @@ fn split(text: &str) -> Result<(&str, Option<Reference>), ParseError> {
     };
     Ok((repository, Some(reference)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "127.0.0.1:5050";
+    const TBD: &str = "2ea25035-6aa4-42fb-9955-92288ea1b972";
+
+    fn named(text: &str, organization: Option<OrganizationId>) -> Result<Named> {
+        let (host, stage) = (HOST.parse().unwrap(), Stage::default());
+        Surroundings { host, stage, organization }.named(text)
+    }
+
+    #[test]
+    fn a_repository_is_named_by_name_path_or_url() {
+        let path: RepositoryPath = format!("prod/{TBD}/test/repo").parse().unwrap();
+        for repository in ["test/repo".to_owned(), path.to_string(), format!("{HOST}/{path}")] {
+            for (suffix, reference) in [("", None), (":v1", Some("v1".parse().unwrap()))] {
+                let found = named(&format!("{repository}{suffix}"), Some(OrganizationId::TBD));
+                assert_eq!(found.unwrap(), Named::Inside(path.clone(), reference));
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_its_organization_needs_no_other() {
+        assert!(named(&format!("prod/{TBD}/a"), None).is_ok());
+        let error = named("a", None).unwrap_err().to_string();
+        assert!(error.starts_with("no organization is given for a"), "{error}");
+    }
+
+    #[test]
+    fn a_first_part_like_a_host_is_one() {
+        let outside = |text: &str| match named(text, None) {
+            Ok(Named::Outside(name, _)) => Ok(name.to_string()),
+            other => Err(format!("{other:?}")),
+        };
+        assert_eq!(outside(&format!("{HOST}/older:latest")).as_deref(), Ok("older"));
+        assert_eq!(outside(&format!("{HOST}/dev/{TBD}/a")).unwrap(), format!("dev/{TBD}/a"));
+        for elsewhere in ["docker.io/library/ubuntu", "localhost/a", "localhost:5050/a"] {
+            let error = named(elsewhere, Some(OrganizationId::TBD)).unwrap_err();
+            assert!(error.to_string().contains("is not in the registry 127.0.0.1:5050"), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_stage_is_part_of_a_name() {
+        let text = format!("dev/{TBD}/a");
+        let own = RepositoryPath::new(Stage::default(), OrganizationId::TBD, text.parse().unwrap());
+        let found = named(&text, Some(OrganizationId::TBD)).unwrap();
+        assert_eq!(found, Named::Inside(own.unwrap(), None));
+    }
+}

@@ -116,3 +116,6 @@ fn identifier(reference: &Reference) -> ImageIdentifier {
     }
     .build()
 }
+
+#[cfg(test)]
+mod tests;
