@@ -1,4 +1,8 @@
 //! [`Catalog`]: the one thing that a program opens to work with container repositories.
+//!
+//! [`Catalog::from_env`] reads the [settings] that the command line reads; [`CatalogBuilder`] says what a
+//! program chooses by itself. [`Guard`] is what decides, for a program that wants to tell; [`Place`] is where
+//! the repositories are.
 
 mod builder;
 mod guard;
