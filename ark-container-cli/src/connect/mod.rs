@@ -85,7 +85,8 @@ impl Context {
         Ok(Identity::choose(&self.settings)?)
     }
 
+    /// What is opened. Operations name the organization, and those that take none do not mind it.
     fn builder(&self) -> CatalogBuilder {
-        Catalog::builder().with_settings(self.settings.catalog.clone())
+        Catalog::builder().with_settings(self.settings.catalog.clone().without_organization())
     }
 }

@@ -151,6 +151,11 @@ impl Settings {
         })
     }
 
+    /// These settings, for a program that names the organization each time.
+    pub fn without_organization(self) -> Self {
+        Self { organization: None, organization_variable: None, ..self }
+    }
+
     /// The organization of names that name none, if one is chosen.
     ///
     /// # Errors
