@@ -61,6 +61,10 @@ pub struct Catalog {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) place: Option<Place>,
+    #[cfg_attr(
+        not(all(feature = "ecr", feature = "push")),
+        expect(dead_code, reason = "only AWS has any, and only what moves images looks at them")
+    )]
     pub(super) outside_repositories: bool,
 }
 

@@ -28,6 +28,7 @@ pub enum Place {
 }
 
 /// How a registry is used, where there is a choice that is no setting.
+#[cfg_attr(not(feature = "ecr"), allow(dead_code, reason = "not every registry has the choice"))]
 #[derive(Debug, Clone, Default)]
 pub(super) struct Habits {
     /// How long credentials are good, where that can be chosen.

@@ -2,6 +2,8 @@
 //!
 //! `fresh-crate/` is written from the library's docs alone, and is no part of the workspace.
 
+mod catalog;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
