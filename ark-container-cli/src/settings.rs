@@ -1,70 +1,33 @@
 //! What the program is to do it with: flag, then environment, then configuration file, then default.
 
-mod ecr;
-mod file;
-mod identity;
-
-use std::ffi::OsString;
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::ops::Deref;
 
 use ark_container_core::Error;
-use ark_container_core::model::{OrganizationId, ParseError, RegistryLocation};
+use ark_container_core::catalog::settings::{self as catalog, Environment, Given, SettingsError};
+use ark_container_core::model::{OrganizationId, RegistryLocation};
 use clap::ValueEnum as _;
 
 use crate::args::{GlobalOptions, PROGRAM};
 use crate::failure::{Failure, Kind};
 use crate::output::Format;
 
-pub(crate) use ecr::EcrSettings;
-use file::File;
-pub(crate) use identity::{
-    Claims, IdentitySettings, KeySetLocation, PRINCIPAL_VARIABLE, Verification,
-};
+pub(crate) use ark_container_core::catalog::settings::Origin;
 
-const REGISTRY_VARIABLE: &str = "ARK_REGISTRY";
-const ORGANIZATION_VARIABLE: &str = "ARK_ORGANIZATION";
 const OUTPUT_VARIABLE: &str = "ARK_OUTPUT";
-const MEMBERSHIPS_VARIABLE: &str = "ARK_MEMBERSHIPS";
-const AUDIT_FILE_VARIABLE: &str = "ARK_AUDIT_FILE";
 
-/// Where a setting comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
-    Flag(&'static str),
-    Environment(&'static str),
-    File(PathBuf),
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(name) | Self::Environment(name) => f.write_str(name),
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Default => f.write_str("default"),
-        }
-    }
-}
-
-/// The environment, or what a test puts in its place.
-pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-
-/// The settings of one run.
+/// The settings of one run: those of every program that links the library, and how results are printed.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) registry: RegistryLocation,
-    pub(crate) registry_origin: Origin,
     pub(crate) format: Format,
-    /// `None` for the one of the registry's folder, if it has one.
-    pub(crate) memberships: Option<PathBuf>,
-    /// Where decisions and changes are recorded, if anywhere.
-    pub(crate) audit_file: Option<PathBuf>,
-    pub(crate) identity: IdentitySettings,
-    pub(crate) ecr: EcrSettings,
-    organization_variable: Option<String>,
-    organization_in_file: Option<OrganizationId>,
+    pub(crate) catalog: catalog::Settings,
+}
+
+impl Deref for Settings {
+    type Target = catalog::Settings;
+
+    fn deref(&self) -> &Self::Target {
+        &self.catalog
+    }
 }
 
 impl Settings {
@@ -76,42 +39,15 @@ impl Settings {
         options: &GlobalOptions,
         environment: Environment<'_>,
     ) -> Result<Self, Failure> {
-        let (file, path) = File::read(environment)?;
-        let flag = options.registry.clone().map(|text| (text, Origin::Flag("--registry")));
-        let given = match flag {
-            Some(flag) => Some(flag),
-            None => variable(REGISTRY_VARIABLE, environment)?
-                .map(|text| (text, Origin::Environment(REGISTRY_VARIABLE))),
+        let catalog = catalog::Settings::read(&given(options)?, environment)?;
+        check_options(options, &catalog.registry)?;
+        let format = match (options.output, output_variable(environment), &catalog.output) {
+            (Some(format), _, _) => format,
+            (None, Some(text), _) => output_format(&text, &Origin::Environment(OUTPUT_VARIABLE))?,
+            (None, None, Some((text, origin))) => output_format(text, origin)?,
+            (None, None, None) => Format::default(),
         };
-        let ecr = EcrSettings::resolve(options, environment, file.ecr, &path)?;
-        let identity = IdentitySettings::resolve(environment, file.identity, &path)?;
-        let (registry, registry_origin) = match (given, file.registry) {
-            (Some((text, origin)), _) => (parsed(&text, &origin)?, origin),
-            (None, Some(registry)) => (registry, Origin::File(path)),
-            (None, None) => (RegistryLocation::Local { directory: None }, Origin::Default),
-        };
-        ecr::check_options(options, &registry)?;
-        let output = variable(OUTPUT_VARIABLE, environment)?.map(|text| {
-            Format::from_str(&text, false).map_err(|_| {
-                let problem = format!("{text:?} is neither table nor json");
-                Failure::usage(problem).within(OUTPUT_VARIABLE)
-            })
-        });
-        Ok(Self {
-            registry,
-            registry_origin,
-            format: options.output.or(output.transpose()?).or(file.output).unwrap_or_default(),
-            memberships: options
-                .memberships
-                .clone()
-                .or_else(|| path_variable(MEMBERSHIPS_VARIABLE, environment))
-                .or(file.memberships),
-            audit_file: path_variable(AUDIT_FILE_VARIABLE, environment).or(file.audit_file),
-            identity,
-            ecr,
-            organization_variable: variable(ORGANIZATION_VARIABLE, environment)?,
-            organization_in_file: file.organization,
-        })
+        Ok(Self { format, catalog })
     }
 
     /// The organization that the flag, the environment or the configuration file names.
@@ -122,36 +58,78 @@ impl Settings {
         &self,
         flag: Option<&str>,
     ) -> Result<Option<OrganizationId>, Failure> {
-        let variable = self.organization_variable.as_deref();
-        match (flag, variable) {
-            (Some(text), _) => parsed(text, &Origin::Flag("--organization")).map(Some),
-            (None, Some(text)) => {
-                parsed(text, &Origin::Environment(ORGANIZATION_VARIABLE)).map(Some)
-            }
-            (None, None) => Ok(self.organization_in_file),
+        match flag {
+            Some(text) => text.parse().map(Some).map_err(|error| {
+                Failure::from(Error::Parse(error)).within(Origin::Flag("--organization"))
+            }),
+            None => Ok(self.catalog.organization()?),
         }
     }
 }
 
-/// An environment variable; an empty one is as good as none, since many build systems cannot unset.
-pub(crate) fn variable(
-    name: &str,
-    environment: Environment<'_>,
-) -> Result<Option<String>, Failure> {
-    match environment(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
-        None => Ok(None),
-        Some(Ok(text)) => Ok(Some(text)),
-        Some(Err(_)) => Err(Failure::usage(format!("{name} is not UTF-8"))),
+/// What was typed of it.
+fn given(options: &GlobalOptions) -> Result<Given, Failure> {
+    let mut given = Given::default();
+    if let Some(text) = &options.registry {
+        let origin = Origin::Flag("--registry");
+        let registry: RegistryLocation =
+            text.parse().map_err(|error| Failure::from(Error::Parse(error)).within(&origin))?;
+        given.registry = Some((registry, origin));
+    }
+    given.memberships.clone_from(&options.memberships);
+    given.profile = options.profile.clone().map(|profile| (profile, Origin::Flag("--profile")));
+    Ok(given)
+}
+
+/// Refuses what was typed for AWS where it cannot hold: it would be ignored in silence.
+///
+/// The region is in the registry's host, so an option can only agree with it.
+fn check_options(options: &GlobalOptions, registry: &RegistryLocation) -> Result<(), Failure> {
+    let RegistryLocation::Ecr { host, .. } = registry else {
+        let typed = [("--profile", &options.profile), ("--region", &options.region)];
+        return match typed.into_iter().find(|(_, value)| value.is_some()) {
+            None => Ok(()),
+            Some((option, _)) => {
+                Err(Failure::usage(format!("{option}: {registry} is not in AWS")).with_help(
+                    "choose the registry too: --registry ecr://ACCOUNT.dkr.ecr.REGION.amazonaws.com",
+                ))
+            }
+        };
+    };
+    match &options.region {
+        Some(region) if region != host.region() => Err(Failure::usage(format!(
+            "--region {region}: the registry {host} is in {}",
+            host.region()
+        ))
+        .with_help("leave --region out, or name that region's registry with --registry")),
+        _ => Ok(()),
     }
 }
 
-/// The same for a path, which need not be text.
-fn path_variable(name: &str, environment: Environment<'_>) -> Option<PathBuf> {
-    environment(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+/// What the environment says of the format; an empty variable is as good as none.
+fn output_variable(environment: Environment<'_>) -> Option<String> {
+    let value = environment(OUTPUT_VARIABLE).filter(|value| !value.is_empty());
+    value.map(|value| value.to_string_lossy().into_owned())
 }
 
-fn parsed<T: FromStr<Err = ParseError>>(text: &str, origin: &Origin) -> Result<T, Failure> {
-    text.parse().map_err(|error| Failure::from(Error::Parse(error)).within(origin))
+fn output_format(text: &str, origin: &Origin) -> Result<Format, Failure> {
+    Format::from_str(text, false)
+        .map_err(|_| Failure::usage(format!("{text:?} is neither table nor json")).within(origin))
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        let (place, error, help) = error.into_parts();
+        let failure = Self::from(error);
+        let failure = match place {
+            Some(place) => failure.within(place),
+            None => failure,
+        };
+        match help {
+            Some(help) => failure.with_help(help),
+            None => failure,
+        }
+    }
 }
 
 /// That an operation needs an organization and nothing names one.
@@ -160,44 +138,4 @@ pub(crate) fn missing_organization() -> Failure {
         "give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID\n\
          {PROGRAM} --whoami shows your organizations"
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::file::FILE;
-    use super::*;
-
-    #[test]
-    fn the_strongest_origin_wins() {
-        let home = tempfile::tempdir().unwrap();
-        std::fs::create_dir(home.path().join("ark")).unwrap();
-        let path = home.path().join(FILE);
-        std::fs::write(&path, "registry = 'local:file'\nmemberships = 'm.toml'\n").unwrap();
-        let environment = |with: bool| {
-            let home = home.path().as_os_str().to_owned();
-            move |name: &str| match name {
-                "XDG_CONFIG_HOME" => Some(home.clone()),
-                "ARK_REGISTRY" if with => Some("local:/env".into()),
-                _ => Some(OsString::new()),
-            }
-        };
-        let flag =
-            GlobalOptions { registry: Some("local:/flag".to_owned()), ..GlobalOptions::default() };
-        let registry = |options: &GlobalOptions, with| {
-            let settings = Settings::resolve(options, &environment(with)).unwrap();
-            (settings.registry.to_string(), settings.registry_origin)
-        };
-        assert_eq!(registry(&flag, true), ("local:/flag".into(), Origin::Flag("--registry")));
-        let environment_wins = ("local:/env".into(), Origin::Environment("ARK_REGISTRY"));
-        assert_eq!(registry(&GlobalOptions::default(), true), environment_wins);
-        let from_file = format!("local:{}", home.path().join("ark/file").display());
-        assert_eq!(
-            registry(&GlobalOptions::default(), false),
-            (from_file, Origin::File(path.clone()))
-        );
-        let settings = Settings::resolve(&GlobalOptions::default(), &environment(false)).unwrap();
-        assert_eq!(settings.memberships, Some(home.path().join("ark/m.toml")));
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(registry(&GlobalOptions::default(), false), ("local:".into(), Origin::Default));
-    }
 }

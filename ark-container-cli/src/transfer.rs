@@ -1,13 +1,10 @@
 //! Moving an image: what a push, a pull and a copy have in common on the command line.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ark_container_core::Error;
-use ark_container_core::backend::local::{LocalBackend, Registry};
 use ark_container_core::model::RegistryHost;
 use futures_util::future::{Either, select};
-use tokio::sync::oneshot;
 
 use crate::connect::Place;
 use crate::failure::Stop;
@@ -22,6 +19,12 @@ pub(crate) enum Broken {
     Failed(Error),
 }
 
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// Does the work, which is given where to dial, until it ends or Ctrl-C comes.
 ///
 /// A folder is reached through a registry that lives as long as the work, on a port of its own: so no
@@ -34,36 +37,12 @@ pub(crate) async fn transfer<T>(
     let ended = match place {
         Place::Ecr(_) => until_interrupted(report.watch(work(None))).await,
         Place::Local(local) => {
-            with_registry(local, async |endpoint| {
-                until_interrupted(report.watch(work(Some(endpoint)))).await
-            })
-            .await
+            let interruptible = |endpoint| until_interrupted(report.watch(work(Some(endpoint))));
+            local.serve_while(interruptible).await
         }
     };
     report.finish();
     ended
-}
-
-async fn with_registry<T>(
-    local: &LocalBackend,
-    work: impl AsyncFnOnce(RegistryHost) -> Result<T, Broken>,
-) -> Result<T, Broken> {
-    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let registry = Registry::bind(local.clone(), any_port).map_err(Broken::Failed)?;
-    let endpoint = registry.local_addr().into();
-    let (working, done) = oneshot::channel::<()>();
-    let serve = registry.serve(async move {
-        // The sender is dropped when the work has ended.
-        let _ = done.await;
-    });
-    let work = async {
-        let _working = working;
-        work(endpoint).await
-    };
-    let (served, worked) = tokio::join!(serve, work);
-    let worked = worked?;
-    served.map_err(Broken::Failed)?;
-    Ok(worked)
 }
 
 /// Gives the work up when Ctrl-C comes. It is made to be given up at any moment.

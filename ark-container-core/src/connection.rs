@@ -1,6 +1,8 @@
-//! [`Connection`]: from a backend to a client of one of its repositories.
+//! [`Connection`]: from a backend to a client of one of its repositories, and where it is dialled.
 
 use crate::backend::RegistryBackend;
+#[cfg(feature = "local")]
+use crate::backend::local::LocalBackend;
 use crate::distribution::{Client, Retry};
 use crate::error::Result;
 use crate::model::{RegistryHost, RepositoryPath, RepositoryUrl, Scope};
@@ -23,5 +25,40 @@ impl Connection<'_> {
         let url = RepositoryUrl::new(host.clone(), path.clone());
         let client = Client::with_endpoint(url, credentials, self.endpoint.unwrap_or(&host))?;
         Ok(client.with_retry(self.retry.clone()))
+    }
+}
+
+/// Where a repository is dialled.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Endpoint {
+    /// At the host that the credentials name.
+    #[default]
+    Own,
+    /// At another host.
+    Host(RegistryHost),
+    /// At a registry over this folder, which lives as long as what is done.
+    #[cfg(feature = "local")]
+    Folder(LocalBackend),
+}
+
+impl Endpoint {
+    /// The host to dial, if not the credentials' own.
+    pub(crate) fn host(&self) -> Option<&RegistryHost> {
+        match self {
+            Self::Host(host) => Some(host),
+            _ => None,
+        }
+    }
+
+    /// Does some work with what is dialled, once that is served.
+    pub(crate) async fn reach<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        match self {
+            #[cfg(feature = "local")]
+            Self::Folder(local) => local.serve_while(|host| work(Self::Host(host))).await,
+            endpoint => work(endpoint.clone()).await,
+        }
     }
 }

@@ -5,34 +5,62 @@
 //! asked; [`Permissioned`](permission::Permissioned) guards any backend with the rules of
 //! organizations; [`push`] uploads images.
 //!
+//! A [`Catalog`] is the one thing that a program opens. It works with the registry that the command line
+//! would use here, a folder of this machine where nothing is set, and asks the rules first:
+//!
+//! ```no_run
+//! # async fn example() -> ark_container_core::Result<()> {
+//! let catalog = ark_container_core::Catalog::from_env().await?;
+//! # Ok(())
+//! # }
 //! ```
-//! # #[cfg(feature = "local")]
-//! # fn main() -> ark_container_core::Result<()> {
-//! use ark_container_core::backend::CreateOptions;
-//! use ark_container_core::backend::local::LocalBackend;
-//! use ark_container_core::model::{Access, OrganizationId, Scope};
-//! use ark_container_core::{RegistryBackend, RegistryBackendExt};
 //!
-//! # let folder = tempfile::tempdir().unwrap();
-//! # let folder = folder.path();
-//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-//! # runtime.block_on(async {
-//! let backend = LocalBackend::open(Some(folder))?;
-//! let path = backend.repository_path(OrganizationId::TBD, &"catalog/extract-video".parse()?)?;
-//! let repository = backend.create_repository(&path, &CreateOptions::default()).await?;
-//! println!("push to {}", repository.url);
+//! ```
+//! # #[cfg(all(feature = "local", feature = "push", feature = "testing"))]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use ark_container_core::testing::{SampleImage, TestRegistry};
+//! # let folder = tempfile::tempdir()?;
+//! # SampleImage::new("hello").write_oci_layout(folder.path(), None)?;
+//! # let source = &format!("oci:{}", folder.path().display());
+//! # let registry = TestRegistry::start()?;
+//! # let catalog = registry.catalog();
+//! use ark_container_core::model::{Access, OrganizationId};
+//! use futures_util::TryStreamExt;
 //!
-//! let credentials = backend.credentials(&Scope::repository(path, Access::Push)).await?;
+//! // Create: names are of the organization that was chosen. One that exists is no error.
+//! let ours = catalog.in_organization(OrganizationId::TBD);
+//! let repository = ours.create("catalog/extract-video").await?;
+//!
+//! // List: a stream, never a whole account in memory.
+//! let mut repositories = catalog.list();
+//! while let Some(repository) = repositories.try_next().await? {
+//!     println!("{}", repository.url);
+//! }
+//!
+//! // Push: from docker, podman, an archive or a folder, as `docker-daemon:my-image`.
+//! let pushed = ours.push("catalog/extract-video:v1", source).await?;
+//! println!("{} bytes were sent", pushed.bytes_sent);
+//!
+//! // Resolve: what the tag stands for now, and how to go on naming it.
+//! let image = ours.resolve("catalog/extract-video:v1").await?;
+//! println!("{} is for {:?}, {} bytes", image.url, image.platforms, image.size);
+//!
+//! // Credentials: they reach this repository, for pulling, and nothing else.
+//! let credentials = ours.credentials("catalog/extract-video", Access::Pull).await?;
 //! println!("log in to {} until {:?}", credentials.host, credentials.expires_at);
 //! # Ok(())
-//! # })
 //! # }
-//! # #[cfg(not(feature = "local"))]
+//! # #[cfg(not(all(feature = "local", feature = "push", feature = "testing")))]
 //! # fn main() {}
 //! ```
 //!
+//! The [guide] has a page on concepts, quick start, choosing a backend, permissions, testing your code,
+//! errors and retries, observability, and security.
+//!
 //! | to | look at |
 //! |---|---|
+//! | open a registry, from settings or a builder | [`Catalog`], [`catalog`] |
 //! | name things | [`model`]: organizations, repositories, references, scopes |
 //! | know what a backend promises | [`RegistryBackend`], and [`RegistryBackendExt`] for conveniences |
 //! | work on one machine, without a cloud account | [`backend::local`] and its registry |
@@ -42,7 +70,7 @@
 //! | upload an image | [`push::Push`] |
 //! | fetch an image, or copy it to another repository | [`pull::Pull`], [`pull::Copy`] |
 //! | talk to a registry directly | [`distribution::Client`] |
-//! | test what uses this library | [`testing`]: a mock, sample images, the conformance suite |
+//! | test what uses this library | [`testing`]: a mock, a registry in the test, sample images |
 //! | handle what goes wrong | [`Error`], whose variant says what to do next |
 //!
 //! Nothing here prints. What happens is told in return values, and through [`tracing`].
@@ -55,6 +83,7 @@
 //! tests of programs that use the library.
 
 pub mod backend;
+pub mod catalog;
 #[cfg(feature = "push")]
 mod connection;
 pub mod credentials;
@@ -63,6 +92,8 @@ mod digester;
 #[cfg(feature = "push")]
 pub mod distribution;
 mod error;
+#[cfg(all(feature = "ecr", feature = "local", feature = "push", feature = "testing"))]
+pub mod guide;
 pub mod identity;
 pub mod model;
 pub mod permission;
@@ -78,4 +109,5 @@ pub mod push;
 pub mod testing;
 
 pub use backend::{RegistryBackend, RegistryBackendExt};
+pub use catalog::Catalog;
 pub use error::{BoxError, Error, ResourceKind, Result};

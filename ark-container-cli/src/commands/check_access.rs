@@ -1,7 +1,9 @@
 //! `--check-access`: whether a principal may do something, and why.
 
 use std::fmt;
+use std::sync::Arc;
 
+use ark_container_core::identity::{IdentitySource as _, Principal, PrincipalName, single_user};
 use ark_container_core::model::{OrganizationId, RepositoryName, RepositoryPath, RepositoryUrl};
 use ark_container_core::permission::{Action, Wall, explain};
 use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
@@ -9,7 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde::Serialize;
 
 use crate::args::Owner;
-use crate::connect::{Context, Guard, wall_names};
+use crate::connect::{Context, Guard, Identity, wall_names};
 use crate::failure::{Failure, Stop};
 use crate::output::Lines;
 use crate::settings::missing_organization;
@@ -74,8 +76,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     let guard = context.guard()?;
     let repository = resource.repository(&guard)?;
     let organization = resource.organization();
-    let principal = guard.principal_called(principal).await?;
-    let walls = guard.walls(&context.settings);
+    let principal = principal_called(principal, &guard).await?;
+    let walls = guard.walls();
     let explanation =
         explain(guard.policy.as_ref(), &principal, args.action, organization, &walls)?;
     let record = AccessRecord {
@@ -100,6 +102,28 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         true => Ok(()),
         false => Err(Stop::Denied),
     }
+}
+
+/// The principal called `name`, as far as it is known here where they belong, or whoever asks.
+async fn principal_called(
+    name: Option<PrincipalName>,
+    guard: &Guard,
+) -> Result<Arc<Principal>, Failure> {
+    let Some(name) = name else { return Ok(guard.source.principal().await?) };
+    if let Identity::Token { .. } = guard.identity {
+        let bearer = guard.source.principal().await?;
+        if *bearer.name() == name {
+            return Ok(bearer);
+        }
+        let problem = format!("where {name} belongs is in their token, and this is {bearer}'s");
+        return Err(Failure::usage(problem)
+            .within("--principal")
+            .with_help("name the file of their token: export ARK_JWT_FILE=FILE"));
+    }
+    Ok(Arc::new(match &guard.memberships {
+        Some(file) => file.current().principal(name),
+        None => single_user(name),
+    }))
 }
 
 fn for_people(record: &AccessRecord<'_>, walls: &[Wall]) -> Lines {

@@ -80,7 +80,7 @@ pub(crate) async fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
         Place::Ecr(ecr) => (None, Some(aws(ecr, context).await?)),
     };
     let settings = &context.settings;
-    let walls = connection.guard.walls(settings);
+    let walls = connection.guard.walls();
     let file = connection.guard.memberships.as_ref();
     let memberships_file = file.map(|file| file.path().display().to_string());
     let report = Report {

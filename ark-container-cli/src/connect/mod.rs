@@ -1,16 +1,14 @@
 //! From settings to a backend that is guarded for whoever asks.
 
-mod guard;
-mod identity;
 mod place;
-mod source;
+mod wall;
 
 use std::sync::Arc;
 
-use ark_container_core::identity::IdentitySource as _;
-use ark_container_core::model::{RegistryLocation, RepositoryName};
-use ark_container_core::permission::{AuditFile, Permissioned};
-use ark_container_core::{Error, RegistryBackend, RegistryBackendExt as _};
+use ark_container_core::catalog::CatalogBuilder;
+use ark_container_core::model::RepositoryName;
+use ark_container_core::permission::Permissioned;
+use ark_container_core::{Catalog, Error, RegistryBackend, RegistryBackendExt as _};
 
 use crate::args::Owner;
 use crate::failure::Failure;
@@ -18,9 +16,9 @@ use crate::hint::Target;
 use crate::output::Output;
 use crate::settings::{Settings, missing_organization};
 
-pub(crate) use guard::{Guard, wall_names};
-pub(crate) use identity::Identity;
-pub(crate) use place::{Listing, Place};
+pub(crate) use ark_container_core::catalog::{Guard, Identity, Place};
+pub(crate) use place::Listing;
+pub(crate) use wall::wall_names;
 
 /// What every operation is given beside its own arguments.
 #[derive(Debug)]
@@ -49,22 +47,10 @@ impl Context {
     /// Opens the registry for whoever asks, and says how repositories are to be listed.
     pub(crate) async fn connect_for(&self, listing: Listing) -> Result<Connection, Failure> {
         let guard = self.guard()?;
-        let place = match &self.settings.registry {
-            RegistryLocation::Local { .. } => guard.place.clone(),
-            RegistryLocation::Ecr { host, stage } => {
-                // What is done in AWS is done in somebody's name.
-                let principal = guard.source.principal().await?;
-                let ecr = self.ecr(host, stage, &guard.identity)?.principal(principal);
-                Place::Ecr(ecr.full_scan(listing == Listing::AllPages).build())
-            }
-        };
-        let source = Arc::clone(&guard.source);
-        let backend = Permissioned::new(place.backend(), Arc::clone(&guard.policy), source);
-        let backend = match &self.settings.audit_file {
-            Some(path) => backend.with_audit(AuditFile::new(path)),
-            None => backend,
-        };
-        Ok(Connection { backend, place, guard })
+        let full_scan = listing == Listing::AllPages;
+        let builder = self.builder().with_guard(guard.clone()).with_full_scan(full_scan);
+        let backend = builder.connect().await?.backend().clone();
+        Ok(Connection { backend, place: guard.place.clone(), guard })
     }
 
     /// Opens the registry for an operation on one repository.
@@ -81,5 +67,26 @@ impl Context {
         let connection = self.connect().await?;
         let path = connection.backend.repository_path(organization, &name)?;
         Ok((connection, Target::new(path, &self.settings)))
+    }
+
+    /// Gathers what decides, and opens the registry's folder.
+    ///
+    /// Nobody is asked for anything yet: no token or key is read, and AWS is not called.
+    pub(crate) fn guard(&self) -> Result<Guard, Failure> {
+        let guard = self.builder().guard()?;
+        if let Place::Local(local) = &guard.place {
+            self.note_unchosen(local);
+        }
+        Ok(guard)
+    }
+
+    /// Which identity counts.
+    pub(crate) fn identity(&self) -> Result<Identity, Failure> {
+        Ok(Identity::choose(&self.settings)?)
+    }
+
+    /// What is opened. Operations name the organization, and those that take none do not mind it.
+    fn builder(&self) -> CatalogBuilder {
+        Catalog::builder().with_settings(self.settings.catalog.clone().without_organization())
     }
 }

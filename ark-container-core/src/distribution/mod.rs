@@ -18,6 +18,8 @@ mod listing;
 mod login;
 mod manifest;
 mod pace;
+#[cfg(feature = "ecr")]
+mod presigned;
 mod publish;
 mod referrers;
 mod renewal;
@@ -38,6 +40,8 @@ pub(crate) use document::{ImageManifest, Index, Referring};
 pub use error::{DistributionError, RegistryMessage};
 pub use fetch::BlobRest;
 pub use login::Authenticate;
+#[cfg(feature = "ecr")]
+pub(crate) use presigned::fetch_presigned;
 pub(crate) use renewal::Renewals;
 pub use retry::Retry;
 pub(crate) use retry::Tries;

@@ -20,6 +20,17 @@ pub struct Platform {
 }
 
 impl Platform {
+    /// What programs of this machine run on: the system and the processor that this one is built for.
+    pub fn of_this_machine() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        // Containers are of Linux wherever they run.
+        Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
+    }
+
     /// Whether an image for `found` runs where this platform is asked for; a variant that is not
     /// asked for may be any.
     pub fn admits(&self, found: &Self) -> bool {

@@ -5,6 +5,7 @@ mod layout;
 mod partial;
 mod receive;
 mod remote;
+mod resolve;
 mod steady;
 
 use std::fmt;
@@ -18,13 +19,18 @@ use self::layout::Layout;
 use self::receive::Receiver;
 use self::remote::RemoteImage;
 use crate::backend::RegistryBackend;
-use crate::connection::Connection;
+#[cfg(feature = "local")]
+use crate::backend::local::LocalBackend;
+use crate::connection::{Connection, Endpoint};
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::{Error, Result};
 use crate::model::{Access, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope};
 use crate::progress::{BlobState, Event, Progress};
 
 pub use copy::{Copied, Copy};
+#[cfg(feature = "ecr")]
+pub(crate) use remote::ManifestSource;
+pub use resolve::ResolvedImage;
 
 /// How many blobs are on their way at once unless told.
 const BLOBS_AT_ONCE: usize = 4;
@@ -49,11 +55,11 @@ const BLOBS_AT_ONCE: usize = 4;
 #[derive(Clone)]
 pub struct Pull<'a> {
     backend: &'a dyn RegistryBackend,
-    path: &'a RepositoryPath,
+    path: RepositoryPath,
     reference: Reference,
     name: Option<String>,
     platform: Option<Platform>,
-    endpoint: Option<RegistryHost>,
+    endpoint: Endpoint,
     concurrency: usize,
     retry: Retry,
     progress: &'a dyn Progress,
@@ -63,16 +69,16 @@ impl<'a> Pull<'a> {
     /// A pull of the image that `reference` names in the repository at `path`, with all its platforms.
     pub fn new(
         backend: &'a dyn RegistryBackend,
-        path: &'a RepositoryPath,
+        path: &RepositoryPath,
         reference: Reference,
     ) -> Self {
         Self {
             backend,
-            path,
+            path: path.clone(),
             reference,
             name: None,
             platform: None,
-            endpoint: None,
+            endpoint: Endpoint::default(),
             concurrency: BLOBS_AT_ONCE,
             retry: Retry::default(),
             progress: &(),
@@ -93,7 +99,14 @@ impl<'a> Pull<'a> {
     /// This pull, dialled at another host than its credentials name: the registry that a program
     /// serves to itself on a port of the moment.
     pub fn with_endpoint(self, endpoint: RegistryHost) -> Self {
-        Self { endpoint: Some(endpoint), ..self }
+        Self { endpoint: Endpoint::Host(endpoint), ..self }
+    }
+
+    /// This pull, through a registry over a folder of this machine that lives as long as the pull: so no
+    /// server has to run, and one that does is not disturbed.
+    #[cfg(feature = "local")]
+    pub fn with_local(self, local: &LocalBackend) -> Self {
+        Self { endpoint: Endpoint::Folder(local.clone()), ..self }
     }
 
     /// This pull with so many blobs fetched at once, at least one; four unless told.
@@ -128,10 +141,18 @@ impl<'a> Pull<'a> {
     /// registry sends something else than the image's digests say, or the disk fails; and those of
     /// [`Client`] and of the backend's [`credentials`](RegistryBackend::credentials).
     pub async fn into_layout(&self, directory: &Path) -> Result<Pulled> {
+        let dialled = |endpoint| async move {
+            let pull = Self { endpoint, ..self.clone() };
+            pull.receive(directory).await
+        };
+        self.endpoint.reach(dialled).await
+    }
+
+    async fn receive(&self, directory: &Path) -> Result<Pulled> {
         let folder = directory.to_owned();
         let layout = Arc::new(blocking(move || Layout::open(&folder)).await?);
         let scope = Scope::repository(self.path.clone(), Access::Pull);
-        let client = self.connection().open(self.path, &scope).await?;
+        let client = self.connection().open(&self.path, &scope).await?;
         let (authenticate, renewals) = Renewals::new();
         let client = client.with_authenticate(authenticate);
         renewals.serve(self.fetch(&client, layout), || self.backend.credentials(&scope)).await
@@ -175,7 +196,7 @@ impl<'a> Pull<'a> {
 
     fn connection(&self) -> Connection<'_> {
         let Self { backend, endpoint, retry, .. } = self;
-        Connection { backend: *backend, endpoint: endpoint.as_ref(), retry }
+        Connection { backend: *backend, endpoint: endpoint.host(), retry }
     }
 }
 

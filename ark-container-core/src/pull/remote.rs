@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::distribution::{Client, ImageManifest, Index, Manifest, Referring};
@@ -17,9 +17,38 @@ const MAX_MANIFESTS: usize = 256;
 /// How many manifests are asked for at once.
 const AT_ONCE: usize = 8;
 
+/// Where the manifests of a repository come from.
+#[async_trait]
+pub(crate) trait ManifestSource: Send + Sync {
+    /// What the repository is called.
+    fn repository(&self) -> String;
+
+    /// The manifest that a tag or digest stands for.
+    async fn manifest(&self, reference: &Reference) -> Result<Manifest>;
+
+    /// The content of a configuration.
+    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>>;
+}
+
+#[async_trait]
+impl ManifestSource for Client {
+    fn repository(&self) -> String {
+        Self::repository(self).to_string()
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<Manifest> {
+        self.fetch_manifest(reference).await
+    }
+
+    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
+        let pieces: Vec<_> = self.fetch_blob(&config.digest).await?.try_collect().await?;
+        Ok(pieces.concat())
+    }
+}
+
 /// An image in a registry, with its manifests in memory.
 #[derive(Debug)]
-pub(super) struct RemoteImage {
+pub(crate) struct RemoteImage {
     /// The manifest or index that stands for the whole.
     pub(super) root: Manifest,
     /// The manifests and indexes below it, each after those that it names.
@@ -33,15 +62,15 @@ pub(super) struct RemoteImage {
 impl RemoteImage {
     /// Fetches the manifests of the image that `reference` names, or of that for `platform` in it.
     pub(super) async fn fetch(
-        client: &Client,
+        source: &impl ManifestSource,
         reference: &Reference,
         platform: Option<&Platform>,
     ) -> Result<Self> {
-        let mut root = client.fetch_manifest(reference).await?;
+        let mut root = source.manifest(reference).await?;
         if let Some(platform) = platform {
-            root = for_platform(client, root, platform).await?;
+            root = for_platform(source, root, platform).await?;
         }
-        let below = fetch_below(client, &root).await?;
+        let below = fetch_below(source, &root).await?;
         let mut walk = Walk { below, seen: HashSet::new(), children: vec![], blobs: vec![] };
         walk.visit(&root)?;
         let Walk { children, mut blobs, .. } = walk;
@@ -114,7 +143,10 @@ async fn referrers(client: &Client, subject: Digest) -> Result<Vec<Manifest>> {
 }
 
 /// Fetches what an index names, and the indexes among that, and so on.
-async fn fetch_below(client: &Client, root: &Manifest) -> Result<HashMap<Digest, Manifest>> {
+async fn fetch_below(
+    source: &impl ManifestSource,
+    root: &Manifest,
+) -> Result<HashMap<Digest, Manifest>> {
     let mut found = HashMap::new();
     let mut level = vec![root.clone()];
     for depth in 0.. {
@@ -134,7 +166,7 @@ async fn fetch_below(client: &Client, root: &Manifest) -> Result<HashMap<Digest,
         }
         level = stream::iter(wanted)
             .map(|child| async move {
-                let fetched = client.fetch_manifest(&child.digest.clone().into()).await?;
+                let fetched = source.manifest(&child.digest.clone().into()).await?;
                 // The index's author knows what it is, whatever the registry calls it.
                 Ok::<_, Error>(Manifest { media_type: child.media_type, ..fetched })
             })
@@ -147,27 +179,28 @@ async fn fetch_below(client: &Client, root: &Manifest) -> Result<HashMap<Digest,
 }
 
 /// The image for a platform: that of an index, or the only one.
-async fn for_platform(client: &Client, root: Manifest, wanted: &Platform) -> Result<Manifest> {
+async fn for_platform(
+    source: &impl ManifestSource,
+    root: Manifest,
+    wanted: &Platform,
+) -> Result<Manifest> {
     if media_type::is_index(&root.media_type) {
         let images = parse::<Index>(&root)?.manifests;
-        let image = one_of(client, &images, wanted)?;
-        return client.fetch_manifest(&image.digest.clone().into()).await;
+        let image = one_of(source, &images, wanted)?;
+        return source.manifest(&image.digest.clone().into()).await;
     }
-    let config = parse::<ImageManifest>(&root)?.config;
-    let pieces: Vec<_> = client.fetch_blob(&config.digest).await?.try_collect().await?;
-    let found: Configured = serde_json::from_slice(&pieces.concat()).map_err(|error| {
-        Error::failed(format!("configuration {} makes no sense", config.digest), error)
-    })?;
-    let found = Platform { os: found.os, architecture: found.architecture, variant: found.variant };
+    let Some(found) = configured(source, &root).await? else {
+        return Err(no_such_platform(source, wanted, []));
+    };
     match wanted.admits(&found) {
         true => Ok(root),
-        false => Err(no_such_platform(client, wanted, [&found])),
+        false => Err(no_such_platform(source, wanted, [&found])),
     }
 }
 
 /// The image for a platform: the one that says so to the letter before another that would do.
 fn one_of<'a>(
-    client: &Client,
+    source: &impl ManifestSource,
     images: &'a [Descriptor],
     wanted: &Platform,
 ) -> Result<&'a Descriptor> {
@@ -176,21 +209,32 @@ fn one_of<'a>(
     let mut fitting = platforms().filter(|(_, found)| wanted.admits(found));
     match (exact, fitting.next(), fitting.next()) {
         (Some((image, _)), _, _) | (None, Some((image, _)), None) => Ok(image),
-        _ => Err(no_such_platform(client, wanted, platforms().map(|(_, platform)| platform))),
+        _ => Err(no_such_platform(source, wanted, platforms().map(|(_, platform)| platform))),
     }
 }
 
-/// What a configuration says of the platform.
-#[derive(Debug, Deserialize)]
-struct Configured {
-    os: String,
-    architecture: String,
-    #[serde(default)]
-    variant: Option<String>,
+/// What an image runs on, as its index or its configuration says.
+pub(super) async fn platforms(
+    source: &impl ManifestSource,
+    root: &Manifest,
+) -> Result<Vec<Platform>> {
+    if media_type::is_index(&root.media_type) {
+        let images = parse::<Index>(root)?.manifests;
+        // Builders write `unknown/unknown` for what runs nowhere, such as an attestation.
+        let named = images.into_iter().filter_map(|image| image.platform);
+        return Ok(named.filter(|platform| platform.os != "unknown").collect());
+    }
+    Ok(configured(source, root).await?.into_iter().collect())
+}
+
+/// What the configuration of an image says of its platform; what is no image's says nothing.
+async fn configured(source: &impl ManifestSource, manifest: &Manifest) -> Result<Option<Platform>> {
+    let config = parse::<ImageManifest>(manifest)?.config;
+    Ok(serde_json::from_slice(&source.config(&config).await?).ok())
 }
 
 fn no_such_platform<'a>(
-    client: &Client,
+    source: &impl ManifestSource,
     wanted: &Platform,
     found: impl IntoIterator<Item = &'a Platform>,
 ) -> Error {
@@ -199,7 +243,7 @@ fn no_such_platform<'a>(
         [] => "none".to_owned(),
         found => found.join(", "),
     };
-    let repository = client.repository();
+    let repository = source.repository();
     Error::invalid(format!(
         "the image in {repository} is not for {wanted}, or for several such; it is for: {found}"
     ))

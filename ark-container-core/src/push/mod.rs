@@ -25,7 +25,9 @@ use self::memory::Memory;
 use self::resume::Unfinished;
 use self::send::{Neighbours, Sender};
 use crate::backend::RegistryBackend;
-use crate::connection::Connection;
+#[cfg(feature = "local")]
+use crate::backend::local::LocalBackend;
+use crate::connection::{Connection, Endpoint};
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::Result;
 use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, Scope, Tag};
@@ -54,10 +56,10 @@ pub use source::ImageSource;
 #[derive(Clone)]
 pub struct Push<'a> {
     backend: &'a dyn RegistryBackend,
-    path: &'a RepositoryPath,
+    path: RepositoryPath,
     tag: Option<Tag>,
     platforms: PlatformChoice,
-    endpoint: Option<RegistryHost>,
+    endpoint: Endpoint,
     concurrency: Option<usize>,
     compression: Compression,
     memory: Option<Memory>,
@@ -68,13 +70,13 @@ pub struct Push<'a> {
 
 impl<'a> Push<'a> {
     /// A push to the repository at `path`, by digest only.
-    pub fn new(backend: &'a dyn RegistryBackend, path: &'a RepositoryPath) -> Self {
+    pub fn new(backend: &'a dyn RegistryBackend, path: &RepositoryPath) -> Self {
         Self {
             backend,
-            path,
+            path: path.clone(),
             tag: None,
             platforms: PlatformChoice::default(),
-            endpoint: None,
+            endpoint: Endpoint::default(),
             concurrency: None,
             compression: Compression::default(),
             memory: None,
@@ -98,7 +100,14 @@ impl<'a> Push<'a> {
     /// This push, dialled at another host than its credentials name: the registry that a program
     /// serves to itself on a port of the moment.
     pub fn with_endpoint(self, endpoint: RegistryHost) -> Self {
-        Self { endpoint: Some(endpoint), ..self }
+        Self { endpoint: Endpoint::Host(endpoint), ..self }
+    }
+
+    /// This push, through a registry over a folder of this machine that lives as long as the push: so no
+    /// server has to run, and one that does is not disturbed.
+    #[cfg(feature = "local")]
+    pub fn with_local(self, local: &LocalBackend) -> Self {
+        Self { endpoint: Endpoint::Folder(local.clone()), ..self }
     }
 
     /// This push with so many blobs sent at once, at least one; unless told, as many as the link likes.
@@ -166,6 +175,14 @@ impl<'a> Push<'a> {
     /// faulty file; and those of [`Client`] and of the backend's
     /// [`credentials`](RegistryBackend::credentials).
     pub async fn run(&self, source: &ImageSource) -> Result<Pushed> {
+        let dialled = |endpoint| async move {
+            let push = Self { endpoint, ..self.clone() };
+            push.upload(source).await
+        };
+        self.endpoint.reach(dialled).await
+    }
+
+    async fn upload(&self, source: &ImageSource) -> Result<Pushed> {
         let image = LocalImage::open_for(source, &self.platforms).await?;
         let scope = Scope::repository(self.path.clone(), Access::Push);
         let (authenticate, renewals) = Renewals::new();
@@ -188,8 +205,8 @@ impl<'a> Push<'a> {
     /// A client of the repository, with credentials for `scope`.
     async fn connect(&self, scope: &Scope) -> Result<Client> {
         let Self { backend, endpoint, retry, .. } = self;
-        let connection = Connection { backend: *backend, endpoint: endpoint.as_ref(), retry };
-        connection.open(self.path, scope).await
+        let connection = Connection { backend: *backend, endpoint: endpoint.host(), retry };
+        connection.open(&self.path, scope).await
     }
 }
 

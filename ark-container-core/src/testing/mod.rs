@@ -1,6 +1,7 @@
 //! For tests of programs that use this library (feature `testing`).
 //!
-//! [`MockRegistryBackend`] stands in for a registry in unit tests. [`conformance`] checks that a
+//! [`MockRegistryBackend`] stands in for a registry in unit tests; with the feature `local`,
+//! `TestRegistry` is a real one, in the process of the test. [`conformance`] checks that a
 //! backend keeps the contract of [`RegistryBackend`](crate::RegistryBackend). [`SampleImage`] is a
 //! small image to push. With the feature `token`, `TokenIssuer` signs tokens, good ones and forged ones;
 //! with `ecr` and `local`, `aws` has a fake of AWS.
@@ -12,6 +13,8 @@ pub mod conformance;
 mod faulty;
 mod image;
 mod mock;
+#[cfg(feature = "local")]
+mod registry;
 mod sample;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -26,6 +29,8 @@ mod token_issuer;
 pub use faulty::FaultyRegistry;
 pub use image::SampleImage;
 pub use mock::MockRegistryBackend;
+#[cfg(feature = "local")]
+pub use registry::TestRegistry;
 pub use sample::SampleImageBuilder;
 #[cfg(feature = "token")]
 pub use signing_key::SigningAlgorithm;

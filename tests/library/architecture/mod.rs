@@ -40,6 +40,21 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("pull", &["model", "error", "digester", "backend", "distribution", "connection", "progress"]),
+    // The entry point puts everything together; nothing but tests knows of it.
+    (
+        "catalog",
+        &[
+            "model",
+            "error",
+            "credentials",
+            "identity",
+            "backend",
+            "permission",
+            "distribution",
+            "push",
+            "pull",
+        ],
+    ),
     (
         "testing",
         &[
@@ -52,6 +67,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "permission",
             "distribution",
             "push",
+            "catalog",
         ],
     ),
 ];
@@ -75,6 +91,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
         "std::fs",
         &[
             "backend",
+            "catalog",
             "credentials",
             "distribution",
             "identity",

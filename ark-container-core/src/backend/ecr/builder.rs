@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -23,6 +24,7 @@ pub(crate) struct EcrConfig {
     pub(crate) role_arn: Option<String>,
     pub(crate) administrator_role_arn: Option<String>,
     pub(crate) require_scoped: bool,
+    pub(crate) credentials_lifetime: Option<Duration>,
     pub(crate) principal: Option<String>,
     pub(crate) cache_directory: Option<PathBuf>,
     pub(crate) full_scan: bool,
@@ -106,6 +108,7 @@ impl EcrBackendBuilder {
             role_arn: None,
             administrator_role_arn: None,
             require_scoped: false,
+            credentials_lifetime: None,
             principal: None,
             cache_directory: None,
             full_scan: false,
@@ -184,6 +187,18 @@ impl EcrBackendBuilder {
     /// Refuses to give registry credentials that reach further than the scope asked for.
     pub fn require_scoped(mut self, require_scoped: bool) -> Self {
         self.0.require_scoped = require_scoped;
+        self
+    }
+
+    /// Asks for registry credentials that are good for so long, from 15 minutes to 12 hours; 12 hours
+    /// unless told, or what the role allows.
+    ///
+    /// It takes effect under a [role](Self::role_arn), as the credentials end with their session. Those of
+    /// other callers are AWS's, and good for 12 hours.
+    ///
+    /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+    pub fn credentials_lifetime(mut self, lifetime: Duration) -> Self {
+        self.0.credentials_lifetime = Some(lifetime);
         self
     }
 

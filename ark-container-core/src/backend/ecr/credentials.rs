@@ -108,7 +108,12 @@ impl EcrBackend {
         endpoints.extend(config.endpoint_url.as_deref().or(given).map(str::to_owned));
         // Under a role, the session is named after the principal, and AWS's log by the session.
         let session = config.role_arn.as_ref().map(|_| session_name(config.principal.as_deref()));
-        Ok(format!("endpoints {endpoints:?}; session {session:?}"))
+        let mut surroundings = format!("endpoints {endpoints:?}; session {session:?}");
+        if let Some(lifetime) = config.credentials_lifetime {
+            // Another lifetime makes another login.
+            surroundings.push_str(&format!("; for {} seconds", lifetime.as_secs()));
+        }
+        Ok(surroundings)
     }
 
     /// The ARN of whoever has these AWS credentials.
@@ -190,13 +195,37 @@ impl EcrBackend {
         let policy = session_policy(self.ecr_host(), scope)?;
         let session = session_name(self.config().principal.as_deref());
         let client = self.sts().await?;
-        let answer = long_or_sure(role, |seconds| {
+        let answer = self.long_or_sure(role, |seconds| {
             let request = client.assume_role().role_arn(role).role_session_name(&session);
             request.policy(&policy).duration_seconds(seconds).send()
         });
         match answer.await {
             Ok(answer) => session_credentials(answer.credentials),
             Err(error) => Err(self.role_refused(error, role, scope)),
+        }
+    }
+
+    /// Assumes a role for as long as was chosen; else for as long as logins are good, or as every role
+    /// allows.
+    pub(super) async fn long_or_sure<T, E, F>(
+        &self,
+        role: &str,
+        assume: impl Fn(i32) -> F,
+    ) -> Result<T, SdkError<E, HttpResponse>>
+    where
+        E: ProvideErrorMetadata,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    {
+        if let Some(lifetime) = self.config().credentials_lifetime {
+            // A time out of bounds is AWS's to refuse, which names them.
+            return assume(i32::try_from(lifetime.as_secs()).unwrap_or(i32::MAX)).await;
+        }
+        match assume(LONGEST_SESSION).await {
+            Err(error) if is_about_duration(&error) => {
+                tracing::debug!(role, "the role gives no session of 12 hours; 1 hour it is");
+                assume(SURE_SESSION).await
+            }
+            answer => answer,
         }
     }
 
@@ -216,24 +245,6 @@ impl EcrBackend {
         }
         let doing = format!("assume the role {role} for a login to");
         self.call(&doing).error(error)
-    }
-}
-
-/// Assumes a role for as long as logins are good, or else for as long as every role allows.
-pub(super) async fn long_or_sure<T, E, F>(
-    role: &str,
-    assume: impl Fn(i32) -> F,
-) -> Result<T, SdkError<E, HttpResponse>>
-where
-    E: ProvideErrorMetadata,
-    F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-{
-    match assume(LONGEST_SESSION).await {
-        Err(error) if is_about_duration(&error) => {
-            tracing::debug!(role, "the role gives no session of 12 hours; 1 hour it is");
-            assume(SURE_SESSION).await
-        }
-        answer => answer,
     }
 }
 

@@ -13,6 +13,8 @@ mod iam;
 mod images;
 mod index;
 mod list;
+#[cfg(feature = "push")]
+mod outside;
 mod pages;
 mod quota;
 mod refusal;

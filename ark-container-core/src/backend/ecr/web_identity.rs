@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::backend::EcrBackend;
 use super::clients::Clients;
-use super::credentials::{long_or_sure, session_credentials};
+use super::credentials::session_credentials;
 use super::session_name::session_name;
 use super::session_policy::session_policy;
 use crate::credentials::RegistryCredentials;
@@ -150,7 +150,7 @@ impl EcrBackend {
         let policy = session_policy(self.ecr_host(), scope)?;
         let name = session_name(self.config().principal.as_deref());
         let sts = self.without_session().await.sts(self.config()).await;
-        let answer = long_or_sure(role, |seconds| {
+        let answer = self.long_or_sure(role, |seconds| {
             let request = sts.assume_role_with_web_identity().role_arn(role);
             let request = request.role_session_name(&name).web_identity_token(token.expose());
             request.policy(&policy).duration_seconds(seconds).send()

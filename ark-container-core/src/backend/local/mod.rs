@@ -4,6 +4,7 @@ mod address;
 mod backend;
 mod random;
 mod registry;
+mod serve_while;
 mod store;
 mod token;
 

@@ -28,20 +28,20 @@ impl<'a> Neighbours<'a> {
 
     /// Whether it is remembered of all these blobs that the repository has them.
     pub(super) fn have_all<'b>(&self, blobs: impl Iterator<Item = &'b Digest>) -> bool {
-        self.places.have_all(self.push.path, blobs)
+        self.places.have_all(&self.push.path, blobs)
     }
 
     /// Asks the registry to take a blob over from a neighbour; `None` if none is known to have it, or
     /// it cannot be asked: then the blob has to be sent.
     pub(super) async fn mount(&self, blob: &Digest) -> Option<Mount> {
-        let from = self.places.beside(self.push.path, blob).next()?;
+        let from = self.places.beside(&self.push.path, blob).next()?;
         let client = self.client.get_or_init(|| self.connect()).await.as_ref()?;
         self.or_upload(client.mount_blob(blob, from).await)
     }
 
     /// Credentials that reach one repository reach no neighbour.
     async fn connect(&self) -> Option<Client> {
-        let path = self.push.path;
+        let path = &self.push.path;
         let organization = [path.organization()];
         let scope = Scope::organizations(path.stage().clone(), organization, Access::Push);
         self.or_upload(self.push.connect(&scope).await)

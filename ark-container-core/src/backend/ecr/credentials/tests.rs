@@ -39,6 +39,17 @@ async fn error_for(answer: Answer) -> Error {
 }
 
 #[tokio::test]
+async fn a_login_is_for_as_long_as_was_chosen() {
+    let hour = std::time::Duration::from_secs(3600);
+    let chosen = |builder: crate::backend::ecr::EcrBackendBuilder| {
+        builder.role_arn(ROLE).credentials_lifetime(hour)
+    };
+    let aws = Scripted::built(chosen, ACCOUNT, generous);
+    aws.backend.credentials(&scope()).await.unwrap();
+    assert_eq!(field(&aws.asked()[0], "DurationSeconds"), "3600");
+}
+
+#[tokio::test]
 async fn under_a_role_a_login_is_of_a_session_that_is_narrowed_to_the_scope() {
     let aws = Scripted::built(
         |builder| builder.role_arn(ROLE).principal("user:alice"),

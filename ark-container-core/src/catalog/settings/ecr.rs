@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ark_container_core::model::{RegistryLocation, RoleArn};
 use serde::Deserialize;
 
-use super::{Environment, Origin, parsed, variable};
-use crate::args::GlobalOptions;
-use crate::failure::Failure;
+use super::error::SettingsError;
+use super::{Environment, Given, Origin, parsed, variable};
+use crate::model::RoleArn;
 
 /// Where the environment says whose credentials to take, the SDK knows in what order they count.
 const CREDENTIALS_VARIABLES: [&str; 3] =
@@ -17,20 +16,21 @@ const ADMINISTRATOR_ROLE_ARN_VARIABLE: &str = "ARK_ADMINISTRATOR_ROLE_ARN";
 const REQUIRE_SCOPED_VARIABLE: &str = "ARK_REQUIRE_SCOPED";
 
 /// How AWS is to be asked.
-#[derive(Debug)]
-pub(crate) struct EcrSettings {
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EcrSettings {
     /// The profile of the AWS configuration that was named; `None` for what the AWS SDK takes by itself.
-    pub(crate) profile: Option<String>,
+    pub profile: Option<String>,
     /// Who chose AWS credentials; the default if nobody did.
-    pub(crate) credentials_origin: Origin,
+    pub credentials_origin: Origin,
     /// The role under which credentials are narrowed.
-    pub(crate) role_arn: Option<RoleArn>,
+    pub role_arn: Option<RoleArn>,
     /// The role under which a token deletes, and changes the global organization.
-    pub(crate) administrator_role_arn: Option<RoleArn>,
+    pub administrator_role_arn: Option<RoleArn>,
     /// Refuse to hand out credentials that are not narrowed.
-    pub(crate) require_scoped: bool,
+    pub require_scoped: bool,
     /// The file with the policy that each repository gets when it is created.
-    pub(crate) repository_policy: Option<PathBuf>,
+    pub repository_policy: Option<PathBuf>,
 }
 
 /// The table `[ecr]` of the configuration file.
@@ -54,15 +54,15 @@ impl Table {
 impl EcrSettings {
     /// Gathers them; `table` is of the configuration file, which is at `path`.
     pub(super) fn resolve(
-        options: &GlobalOptions,
+        given: &Given,
         environment: Environment<'_>,
         table: Table,
         path: &Path,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, SettingsError> {
         let told = |name: &str| environment(name).is_some_and(|value| !value.is_empty());
         let variable_told = CREDENTIALS_VARIABLES.into_iter().find(|name| told(name));
-        let (profile, credentials_origin) = match (&options.profile, variable_told, table.profile) {
-            (Some(profile), _, _) => (Some(profile.clone()), Origin::Flag("--profile")),
+        let (profile, credentials_origin) = match (&given.profile, variable_told, table.profile) {
+            (Some((profile, origin)), _, _) => (Some(profile.clone()), origin.clone()),
             (None, Some(name), _) => (None, Origin::Environment(name)),
             (None, None, Some(profile)) => (Some(profile), Origin::File(path.to_owned())),
             (None, None, None) => (None, Origin::Default),
@@ -71,7 +71,10 @@ impl EcrSettings {
             Some(text) => parsed(&text, &Origin::Environment(name)).map(Some),
             None => Ok(in_file),
         };
-        let role_arn = role(ROLE_ARN_VARIABLE, table.role_arn)?;
+        let role_arn = match &given.role_arn {
+            Some(role_arn) => Some(role_arn.clone()),
+            None => role(ROLE_ARN_VARIABLE, table.role_arn)?,
+        };
         let administrator_role_arn =
             role(ADMINISTRATOR_ROLE_ARN_VARIABLE, table.administrator_role_arn)?;
         let require_scoped = match variable(REQUIRE_SCOPED_VARIABLE, environment)?.as_deref() {
@@ -80,7 +83,7 @@ impl EcrSettings {
             Some("false" | "0") => false,
             Some(text) => {
                 let problem = format!("{text:?} is neither true nor false");
-                return Err(Failure::usage(problem).within(REQUIRE_SCOPED_VARIABLE));
+                return Err(SettingsError::invalid(problem).within(REQUIRE_SCOPED_VARIABLE));
             }
         };
         Ok(Self {
@@ -91,33 +94,5 @@ impl EcrSettings {
             require_scoped,
             repository_policy: table.repository_policy,
         })
-    }
-}
-
-/// Refuses what was typed for AWS where it cannot hold: it would be ignored in silence.
-///
-/// The region is in the registry's host, so an option can only agree with it.
-pub(super) fn check_options(
-    options: &GlobalOptions,
-    registry: &RegistryLocation,
-) -> Result<(), Failure> {
-    let RegistryLocation::Ecr { host, .. } = registry else {
-        let typed = [("--profile", &options.profile), ("--region", &options.region)];
-        return match typed.into_iter().find(|(_, value)| value.is_some()) {
-            None => Ok(()),
-            Some((option, _)) => {
-                Err(Failure::usage(format!("{option}: {registry} is not in AWS")).with_help(
-                    "choose the registry too: --registry ecr://ACCOUNT.dkr.ecr.REGION.amazonaws.com",
-                ))
-            }
-        };
-    };
-    match &options.region {
-        Some(region) if region != host.region() => Err(Failure::usage(format!(
-            "--region {region}: the registry {host} is in {}",
-            host.region()
-        ))
-        .with_help("leave --region out, or name that region's registry with --registry")),
-        _ => Ok(()),
     }
 }

@@ -2,50 +2,82 @@
 
 use std::path::{Path, PathBuf};
 
-use ark_container_core::model::RegistryLocation;
+use super::settings::{Origin, PRINCIPAL_VARIABLE, Settings, SettingsError};
+use crate::model::RegistryLocation;
 
-use crate::failure::Failure;
-use crate::hint::TO_USE_A_TOKEN;
-use crate::settings::{Origin, PRINCIPAL_VARIABLE, Settings};
+/// What lets a token into AWS.
+const TO_USE_A_TOKEN: &str = "set the role that your tokens open: role_arn in the table [ecr] of the \
+    configuration file, or ARK_ROLE_ARN";
 
 /// Who asks, as far as it can be told without asking anybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub enum Identity {
     /// Whom the token in a file is for.
-    Token { file: PathBuf, origin: Origin },
+    Token {
+        /// The file.
+        file: PathBuf,
+        /// Who chose it.
+        origin: Origin,
+    },
     /// Whose AWS credentials are used.
-    AwsCaller { origin: Origin },
+    AwsCaller {
+        /// Who chose them.
+        origin: Origin,
+    },
     /// The system's user, or whoever was named instead.
-    LocalUser { named: Option<String>, origin: Origin },
+    LocalUser {
+        /// Who was named, as it was written.
+        named: Option<String>,
+        /// Who named them.
+        origin: Origin,
+    },
 }
 
 impl Identity {
-    /// Chooses by what was set; `default_token` is where `ark-auth-tool` keeps a token.
+    /// Chooses by what was set, and by where `ark-auth-tool` keeps a token. No token is read.
     ///
     /// On ecr: the AWS credentials that were typed come first, then a token that was named, then AWS
     /// credentials that were set, then the token of `ark-auth-tool` where it would be of use.
     ///
     /// # Errors
-    /// A usage failure if what was set is of no use at this registry.
-    pub(super) fn choose(
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if what was set is of no use at this registry.
+    pub fn choose(settings: &Settings) -> Result<Self, SettingsError> {
+        Self::choose_with(settings, default_token_file().as_deref())
+    }
+
+    /// The same; `default_token` is where `ark-auth-tool` keeps a token.
+    fn choose_with(
         settings: &Settings,
         default_token: Option<&Path>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, SettingsError> {
         match settings.registry {
             RegistryLocation::Local { .. } => Self::on_this_machine(settings, default_token),
             RegistryLocation::Ecr { .. } => Self::in_aws(settings, default_token),
         }
     }
 
-    fn on_this_machine(settings: &Settings, default_token: Option<&Path>) -> Result<Self, Failure> {
+    /// The file of the token, where that says who asks.
+    pub(super) fn token_file(&self) -> Option<&Path> {
+        match self {
+            Self::Token { file, .. } => Some(file),
+            Self::AwsCaller { .. } | Self::LocalUser { .. } => None,
+        }
+    }
+
+    fn on_this_machine(
+        settings: &Settings,
+        default_token: Option<&Path>,
+    ) -> Result<Self, SettingsError> {
         let identity = &settings.identity;
         if let Some(name) = &identity.principal {
             // Whoever has keys to check a token with wants nobody to be taken at their word.
             if let Some(verification) = &identity.verification {
                 let origin = &verification.origin;
-                return Err(Failure::usage(format!("{origin} names keys to check tokens with"))
-                    .within(PRINCIPAL_VARIABLE)
-                    .with_help(format!("unset {PRINCIPAL_VARIABLE}: the token says who asks")));
+                return Err(SettingsError::invalid(format!(
+                    "{origin} names keys to check tokens with"
+                ))
+                .within(PRINCIPAL_VARIABLE)
+                .with_help(format!("unset {PRINCIPAL_VARIABLE}: the token says who asks")));
             }
             let origin = Origin::Environment(PRINCIPAL_VARIABLE);
             return Ok(Self::LocalUser { named: Some(name.clone()), origin });
@@ -61,23 +93,23 @@ impl Identity {
         Ok(Self::LocalUser { named: None, origin: Origin::Default })
     }
 
-    fn in_aws(settings: &Settings, default_token: Option<&Path>) -> Result<Self, Failure> {
+    fn in_aws(settings: &Settings, default_token: Option<&Path>) -> Result<Self, SettingsError> {
         let Settings { identity, ecr, .. } = settings;
         // Nobody is taken at their word there, and a name that was chosen to have fewer rights must
         // not be passed over in silence.
         if identity.principal.is_some() {
-            return Err(Failure::usage("it is for registries of this machine only")
+            return Err(SettingsError::invalid("it is for registries of this machine only")
                 .within(PRINCIPAL_VARIABLE)
                 .with_help(format!("unset {PRINCIPAL_VARIABLE}; on ecr: AWS knows who asks")));
         }
         let credentials = ecr.credentials_origin.clone();
         match (&credentials, &identity.token_file, default_token) {
             (Origin::Flag(_), _, _) => Ok(Self::AwsCaller { origin: credentials }),
-            (_, Some(_), _) if ecr.role_arn.is_none() => {
-                Err(Failure::usage("a token opens AWS under a role only, and no role is set")
-                    .within(&identity.token_file_origin)
-                    .with_help(TO_USE_A_TOKEN))
-            }
+            (_, Some(_), _) if ecr.role_arn.is_none() => Err(SettingsError::invalid(
+                "a token opens AWS under a role only, and no role is set",
+            )
+            .within(&identity.token_file_origin)
+            .with_help(TO_USE_A_TOKEN)),
             (_, Some(file), _) => {
                 let origin = identity.token_file_origin.clone();
                 Ok(Self::Token { file: file.clone(), origin })
@@ -90,9 +122,17 @@ impl Identity {
     }
 }
 
+/// Where `ark-auth-tool` keeps a token.
+fn default_token_file() -> Option<PathBuf> {
+    #[cfg(feature = "token")]
+    return crate::identity::TokenFile::default_path();
+    #[cfg(not(feature = "token"))]
+    None
+}
+
 /// That there is no home folder in which a token could be.
-fn no_home() -> Failure {
-    Failure::usage("there is no home folder, so no token in it").with_help(
+fn no_home() -> SettingsError {
+    SettingsError::invalid("there is no home folder, so no token in it").with_help(
         "name the token file: ARK_JWT_FILE, or token_file in the table [identity] of the \
          configuration file",
     )
@@ -102,14 +142,17 @@ fn no_home() -> Failure {
 mod tests {
     use std::ffi::OsString;
 
+    use super::super::settings::Given;
     use super::*;
-    use crate::args::GlobalOptions;
 
     const ECR: &str = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod";
     const ROLE: &str = "arn:aws:iam::095412845506:role/ark";
 
     /// What is chosen with these variables, where `ark-auth-tool` has left a token.
-    fn chosen(variables: &[(&str, &str)], profile: Option<&str>) -> Result<Identity, Failure> {
+    fn chosen(
+        variables: &[(&str, &str)],
+        profile: Option<&str>,
+    ) -> Result<Identity, SettingsError> {
         let folder = tempfile::tempdir().unwrap();
         let token = folder.path().join("jwt.json");
         std::fs::write(&token, "").unwrap();
@@ -118,10 +161,10 @@ mod tests {
             let value = variable.map(|(_, value)| OsString::from(value));
             value.or_else(|| (name == "XDG_CONFIG_HOME").then(|| folder.path().into()))
         };
-        let options =
-            GlobalOptions { profile: profile.map(str::to_owned), ..GlobalOptions::default() };
-        let settings = Settings::resolve(&options, &environment).unwrap();
-        let chosen = Identity::choose(&settings, Some(&token));
+        let profile = profile.map(|name| (name.to_owned(), Origin::Flag("--profile")));
+        let given = Given { profile, ..Given::default() };
+        let settings = Settings::read(&given, &environment).unwrap();
+        let chosen = Identity::choose_with(&settings, Some(&token));
         chosen.map(|identity| match identity {
             Identity::Token { file, origin } if file == token => {
                 Identity::Token { file: "default".into(), origin }
@@ -156,7 +199,8 @@ mod tests {
         let named = [keys.as_slice(), &[("ARK_PRINCIPAL", "user:root")]].concat();
         assert_eq!(
             chosen(&named, None).unwrap_err().to_string(),
-            "ARK_PRINCIPAL: ARK_KEY_SET names keys to check tokens with"
+            "ARK_PRINCIPAL: ARK_KEY_SET names keys to check tokens with; unset ARK_PRINCIPAL: the token \
+             says who asks"
         );
     }
 
@@ -182,11 +226,14 @@ mod tests {
             |variable| chosen(&[("ARK_REGISTRY", ECR), variable], None).unwrap_err().to_string();
         assert_eq!(
             refused(("ARK_JWT_FILE", "/t")),
-            "ARK_JWT_FILE: a token opens AWS under a role only, and no role is set"
+            format!(
+                "ARK_JWT_FILE: a token opens AWS under a role only, and no role is set; {TO_USE_A_TOKEN}"
+            )
         );
         assert_eq!(
             refused(("ARK_PRINCIPAL", "user:alice")),
-            "ARK_PRINCIPAL: it is for registries of this machine only"
+            "ARK_PRINCIPAL: it is for registries of this machine only; unset ARK_PRINCIPAL; on ecr: AWS \
+             knows who asks"
         );
     }
 }

@@ -5,47 +5,51 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Environment, Origin, path_variable, variable};
-use crate::failure::Failure;
+use super::error::SettingsError;
+use super::{Environment, Given, Origin, path_variable, variable};
 
 /// Who asks on a registry of this machine.
-pub(crate) const PRINCIPAL_VARIABLE: &str = "ARK_PRINCIPAL";
+pub const PRINCIPAL_VARIABLE: &str = "ARK_PRINCIPAL";
 const TOKEN_FILE_VARIABLE: &str = "ARK_JWT_FILE";
 const KEY_SET_VARIABLE: &str = "ARK_KEY_SET";
 const AUDIENCE_VARIABLE: &str = "ARK_JWT_AUDIENCE";
 
 /// How it is found out who asks, as far as that is a choice.
-#[derive(Debug)]
-pub(crate) struct IdentitySettings {
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct IdentitySettings {
     /// Who was named as whoever asks, as it was typed.
-    pub(crate) principal: Option<String>,
+    pub principal: Option<String>,
     /// The token file that was named; `None` for the one that `ark-auth-tool` writes.
-    pub(crate) token_file: Option<PathBuf>,
+    pub token_file: Option<PathBuf>,
     /// Who named the token file.
-    pub(crate) token_file_origin: Origin,
+    pub token_file_origin: Origin,
     /// What a token's signature is checked with, if it is to be checked here.
-    pub(crate) verification: Option<Verification>,
+    pub verification: Option<Verification>,
     /// The names of the claims that were changed.
-    pub(crate) claims: Claims,
+    pub claims: Claims,
 }
 
 /// What makes a token genuine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Verification {
+#[non_exhaustive]
+pub struct Verification {
     /// The keys of the identity provider.
-    pub(crate) key_set: KeySetLocation,
+    pub key_set: KeySetLocation,
     /// Whom its tokens have to be for.
-    pub(crate) audience: String,
+    pub audience: String,
     /// Who has to have issued them; `None` for whoever has the keys.
-    pub(crate) issuer: Option<String>,
+    pub issuer: Option<String>,
     /// Who named the key set.
-    pub(crate) origin: Origin,
+    pub origin: Origin,
 }
 
 /// Where the keys of an identity provider are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum KeySetLocation {
+pub enum KeySetLocation {
+    /// In a file of this machine.
     File(PathBuf),
+    /// At a server.
     Url(String),
 }
 
@@ -69,13 +73,18 @@ impl fmt::Display for KeySetLocation {
 }
 
 /// Which claims of a token say what; `None` for the name that they have by default.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Claims {
-    pub(crate) subject: Option<String>,
-    pub(crate) kind: Option<String>,
-    pub(crate) organizations: Option<String>,
-    pub(crate) administers: Option<String>,
+#[non_exhaustive]
+pub struct Claims {
+    /// Who it is for.
+    pub subject: Option<String>,
+    /// What kind of principal that is.
+    pub kind: Option<String>,
+    /// Where they belong.
+    pub organizations: Option<String>,
+    /// What they administer.
+    pub administers: Option<String>,
 }
 
 /// The table `[identity]` of the configuration file.
@@ -102,16 +111,20 @@ impl Table {
 impl IdentitySettings {
     /// Gathers them; `table` is of the configuration file, which is at `path`.
     pub(super) fn resolve(
+        given: &Given,
         environment: Environment<'_>,
         table: Table,
         path: &Path,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, SettingsError> {
         let file = || Origin::File(path.to_owned());
         let (token_file, token_file_origin) =
-            match (path_variable(TOKEN_FILE_VARIABLE, environment), table.token_file) {
-                (Some(file), _) => (Some(file), Origin::Environment(TOKEN_FILE_VARIABLE)),
-                (None, Some(named)) => (Some(table.folder.join(named)), file()),
-                (None, None) => (None, Origin::Default),
+            match (&given.token_file, path_variable(TOKEN_FILE_VARIABLE, environment)) {
+                (Some(file), _) => (Some(file.clone()), Origin::Program),
+                (None, Some(file)) => (Some(file), Origin::Environment(TOKEN_FILE_VARIABLE)),
+                (None, None) => match table.token_file {
+                    Some(named) => (Some(table.folder.join(named)), file()),
+                    None => (None, Origin::Default),
+                },
             };
         let key_set = match (variable(KEY_SET_VARIABLE, environment)?, table.key_set) {
             (Some(text), _) => {
@@ -136,12 +149,12 @@ fn verification(
     key_set: Option<(KeySetLocation, Origin)>,
     audience: Option<String>,
     issuer: Option<String>,
-) -> Result<Option<Verification>, Failure> {
+) -> Result<Option<Verification>, SettingsError> {
     match (key_set, audience) {
         (Some((key_set, origin)), Some(audience)) => {
             Ok(Some(Verification { key_set, audience, issuer, origin }))
         }
-        (Some((_, origin)), None) => Err(Failure::usage(
+        (Some((_, origin)), None) => Err(SettingsError::invalid(
             "a key set without an audience would take tokens that were issued for others",
         )
         .within(origin)
@@ -150,7 +163,7 @@ fn verification(
              file, or {AUDIENCE_VARIABLE}"
         ))),
         (None, None) if issuer.is_none() => Ok(None),
-        (None, _) => Err(Failure::usage(
+        (None, _) => Err(SettingsError::invalid(
             "an audience or issuer is given, but no key set: they are checked with the signature",
         )
         .with_help(format!(

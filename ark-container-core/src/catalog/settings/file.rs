@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ark_container_core::model::{OrganizationId, RegistryLocation};
 use etcetera::BaseStrategy as _;
 use serde::Deserialize;
 
+use super::error::SettingsError;
 use super::{Environment, ecr, identity};
-use crate::failure::Failure;
-use crate::output::Format;
+use crate::error::Error;
+use crate::model::{OrganizationId, RegistryLocation};
 
 /// Where it is, below `$XDG_CONFIG_HOME`.
 pub(super) const FILE: &str = "ark/container.toml";
@@ -19,7 +19,7 @@ pub(super) const FILE: &str = "ark/container.toml";
 pub(super) struct File {
     pub(super) registry: Option<RegistryLocation>,
     pub(super) organization: Option<OrganizationId>,
-    pub(super) output: Option<Format>,
+    pub(super) output: Option<String>,
     pub(super) memberships: Option<PathBuf>,
     pub(super) audit_file: Option<PathBuf>,
     #[serde(default)]
@@ -32,8 +32,9 @@ impl File {
     /// Reads it, if there is one, and says where it is or would be.
     ///
     /// # Errors
-    /// A usage failure with line and column if it is not as it should be.
-    pub(super) fn read(environment: Environment<'_>) -> Result<(Self, PathBuf), Failure> {
+    /// [`Error::InvalidInput`] with line and column if it is not as it should be; [`Error::Failed`] if it
+    /// cannot be read.
+    pub(super) fn read(environment: Environment<'_>) -> Result<(Self, PathBuf), SettingsError> {
         let Some(path) = path(environment) else {
             return Ok((Self::default(), PathBuf::new()));
         };
@@ -43,14 +44,14 @@ impl File {
                 return Ok((Self::default(), path));
             }
             Err(error) => {
-                return Err(Failure::io(format!("cannot read {}", path.display()), &error));
+                return Err(Error::failed(format!("cannot read {}", path.display()), error).into());
             }
         };
         let file: Self = toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let (line, column) = line_and_column(&text, start);
             let place = format!("{}:{line}:{column}", path.display());
-            Failure::usage(format!("{place}: {}", error.message()))
+            SettingsError::invalid(error.message()).within(place)
         })?;
         Ok((file.relative_to(&path), path))
     }

@@ -1,0 +1,126 @@
+//! [`Named`]: what people call a repository or an image of it.
+
+use crate::error::{Error, Result};
+use crate::model::{
+    OrganizationId, ParseError, Reference, RegistryHost, RepositoryName, RepositoryPath, Stage,
+};
+
+/// A repository, and an image of it where one is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Named {
+    /// In the scheme `<stage>/<organization>/<name>`.
+    Inside(RepositoryPath, Option<Reference>),
+    /// Elsewhere in the same registry.
+    Outside(RepositoryName, Option<Reference>),
+}
+
+/// Whose names they are.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) host: RegistryHost,
+    pub(super) stage: Stage,
+    pub(super) organization: Option<OrganizationId>,
+}
+
+impl Surroundings {
+    /// What `text` names: `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`.
+    pub(super) fn named(&self, text: &str) -> Result<Named> {
+        let (repository, reference) = split(text)?;
+        // As for docker, a first part with a dot or a colon is a host.
+        let first = repository.split_once('/');
+        if let Some((host, path)) = first.filter(|(first, _)| is_host(first)) {
+            if host != self.host.as_str() {
+                return Err(Error::invalid(format!("{text} is not in the registry {}", self.host)));
+            }
+            return match path.parse::<RepositoryPath>() {
+                Ok(path) if *path.stage() == self.stage => Ok(Named::Inside(path, reference)),
+                _ => Ok(Named::Outside(path.parse()?, reference)),
+            };
+        }
+        if let Ok(path) = repository.parse::<RepositoryPath>()
+            && *path.stage() == self.stage
+        {
+            return Ok(Named::Inside(path, reference));
+        }
+        let name = repository.parse()?;
+        let organization = self.organization.ok_or_else(|| {
+            Error::invalid(format!(
+                "no organization is given for {text}; choose one with in_organization, or set \
+                 ARK_ORGANIZATION"
+            ))
+        })?;
+        Ok(Named::Inside(RepositoryPath::new(self.stage.clone(), organization, name)?, reference))
+    }
+}
+
+fn is_host(part: &str) -> bool {
+    part == "localhost" || part.contains(['.', ':'])
+}
+
+/// A repository as it was written, and the tag or digest behind it.
+fn split(text: &str) -> Result<(&str, Option<Reference>), ParseError> {
+    // A colon before the last slash is the host's port; a digest has a colon of its own.
+    let last_slash = text.rfind('/').unwrap_or(0);
+    let separator =
+        text.find('@').or_else(|| text[last_slash..].find(':').map(|at| last_slash + at));
+    let Some(separator) = separator else { return Ok((text, None)) };
+    let (repository, rest) = (&text[..separator], &text[separator + 1..]);
+    let reference = match text[separator..].starts_with('@') {
+        true => Reference::Digest(rest.parse()?),
+        false => Reference::Tag(rest.parse()?),
+    };
+    Ok((repository, Some(reference)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "127.0.0.1:5050";
+    const TBD: &str = "2ea25035-6aa4-42fb-9955-92288ea1b972";
+
+    fn named(text: &str, organization: Option<OrganizationId>) -> Result<Named> {
+        let (host, stage) = (HOST.parse().unwrap(), Stage::default());
+        Surroundings { host, stage, organization }.named(text)
+    }
+
+    #[test]
+    fn a_repository_is_named_by_name_path_or_url() {
+        let path: RepositoryPath = format!("prod/{TBD}/test/repo").parse().unwrap();
+        for repository in ["test/repo".to_owned(), path.to_string(), format!("{HOST}/{path}")] {
+            for (suffix, reference) in [("", None), (":v1", Some("v1".parse().unwrap()))] {
+                let found = named(&format!("{repository}{suffix}"), Some(OrganizationId::TBD));
+                assert_eq!(found.unwrap(), Named::Inside(path.clone(), reference));
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_its_organization_needs_no_other() {
+        assert!(named(&format!("prod/{TBD}/a"), None).is_ok());
+        let error = named("a", None).unwrap_err().to_string();
+        assert!(error.starts_with("no organization is given for a"), "{error}");
+    }
+
+    #[test]
+    fn a_first_part_like_a_host_is_one() {
+        let outside = |text: &str| match named(text, None) {
+            Ok(Named::Outside(name, _)) => Ok(name.to_string()),
+            other => Err(format!("{other:?}")),
+        };
+        assert_eq!(outside(&format!("{HOST}/older:latest")).as_deref(), Ok("older"));
+        assert_eq!(outside(&format!("{HOST}/dev/{TBD}/a")).unwrap(), format!("dev/{TBD}/a"));
+        for elsewhere in ["docker.io/library/ubuntu", "localhost/a", "localhost:5050/a"] {
+            let error = named(elsewhere, Some(OrganizationId::TBD)).unwrap_err();
+            assert!(error.to_string().contains("is not in the registry 127.0.0.1:5050"), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_stage_is_part_of_a_name() {
+        let text = format!("dev/{TBD}/a");
+        let own = RepositoryPath::new(Stage::default(), OrganizationId::TBD, text.parse().unwrap());
+        let found = named(&text, Some(OrganizationId::TBD)).unwrap();
+        assert_eq!(found, Named::Inside(own.unwrap(), None));
+    }
+}

@@ -1,0 +1,51 @@
+//! Images outside of the scheme `<stage>/<organization>/<name>`: what they are, and no more.
+//!
+//! Older repositories of the same account are of no organization, so that no policy can decide about
+//! them. AWS does, by the caller's own rights.
+
+use async_trait::async_trait;
+
+use crate::backend::ecr::EcrBackend;
+use crate::digester::Digester;
+use crate::distribution::{Manifest, fetch_presigned};
+use crate::error::{Error, Result};
+use crate::model::{Descriptor, Digest, Reference, RepositoryName};
+use crate::pull::ManifestSource;
+
+/// Far more than a configuration has, in bytes.
+const LONGEST_CONFIG: usize = 8 * 1024 * 1024;
+
+/// A repository of no organization.
+pub(super) struct Outside<'a> {
+    pub(super) ecr: &'a EcrBackend,
+    pub(super) name: &'a RepositoryName,
+}
+
+#[async_trait]
+impl ManifestSource for Outside<'_> {
+    fn repository(&self) -> String {
+        format!("{}/{}", self.ecr.ecr_host(), self.name)
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<Manifest> {
+        let (digest, media_type, text) = self.ecr.outside_manifest(self.name, reference).await?;
+        let manifest = Manifest::with_algorithm(media_type, text, digest.algorithm());
+        match manifest.digest == digest {
+            true => Ok(manifest),
+            false => Err(something_else(&digest)),
+        }
+    }
+
+    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
+        let url = self.ecr.outside_blob(self.name, &config.digest).await?;
+        let content = fetch_presigned(&url, LONGEST_CONFIG).await?;
+        match config.digest == Digester::digest(config.digest.algorithm(), &content) {
+            true => Ok(content),
+            false => Err(something_else(&config.digest)),
+        }
+    }
+}
+
+fn something_else(digest: &Digest) -> Error {
+    Error::Failed { message: format!("what came for {digest} is something else"), source: None }
+}

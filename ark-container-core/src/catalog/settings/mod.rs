@@ -1,0 +1,251 @@
+//! What is to be opened, and for whom: the program's choice, then the environment, then the
+//! configuration file, then the default.
+
+mod ecr;
+mod error;
+mod file;
+mod identity;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::model::{OrganizationId, ParseError, RegistryLocation, RoleArn};
+
+pub use ecr::EcrSettings;
+pub use error::SettingsError;
+use file::File;
+pub use identity::{Claims, IdentitySettings, KeySetLocation, PRINCIPAL_VARIABLE, Verification};
+
+const REGISTRY_VARIABLE: &str = "ARK_REGISTRY";
+const ORGANIZATION_VARIABLE: &str = "ARK_ORGANIZATION";
+const MEMBERSHIPS_VARIABLE: &str = "ARK_MEMBERSHIPS";
+const AUDIT_FILE_VARIABLE: &str = "ARK_AUDIT_FILE";
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The program, by itself.
+    Program,
+    /// An option that the program was started with, such as `--registry`.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+    /// The configuration file.
+    File(PathBuf),
+    /// Nobody: it is the default.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program => f.write_str("the program"),
+            Self::Flag(name) | Self::Environment(name) => f.write_str(name),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// The environment, or what stands in for it.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// What the program itself says, which counts before all else.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Given {
+    /// Where the repositories are, and who says so.
+    pub registry: Option<(RegistryLocation, Origin)>,
+    /// The organization of names that name none.
+    pub organization: Option<OrganizationId>,
+    /// The memberships file.
+    pub memberships: Option<PathBuf>,
+    /// The file of the audit.
+    pub audit_file: Option<PathBuf>,
+    /// The file of the token that says who asks.
+    pub token_file: Option<PathBuf>,
+    /// The profile of the AWS configuration, and who says so.
+    pub profile: Option<(String, Origin)>,
+    /// The role under which AWS's credentials are narrowed.
+    pub role_arn: Option<RoleArn>,
+}
+
+/// All that is chosen, by whomever.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where the repositories are.
+    pub registry: RegistryLocation,
+    /// Who chose that.
+    pub registry_origin: Origin,
+    /// How results are printed, as the configuration file says it: for the command line.
+    pub output: Option<(String, Origin)>,
+    /// The memberships file; `None` for the one of the registry's folder, if it has one.
+    pub memberships: Option<PathBuf>,
+    /// Where decisions and changes are recorded, if anywhere.
+    pub audit_file: Option<PathBuf>,
+    /// How it is found out who asks.
+    pub identity: IdentitySettings,
+    /// How AWS is asked.
+    pub ecr: EcrSettings,
+    organization: Option<OrganizationId>,
+    organization_variable: Option<String>,
+}
+
+impl Settings {
+    /// Gathers the settings: what was given, else what `environment` says, else what the file says that
+    /// is found by it, `$XDG_CONFIG_HOME/ark/container.toml`.
+    ///
+    /// # Errors
+    /// One that names the variable or the file if a setting does not do.
+    pub fn read(given: &Given, environment: Environment<'_>) -> Result<Self, SettingsError> {
+        let (file, path) = File::read(environment)?;
+        Self::gather(given, environment, file, path)
+    }
+
+    /// What was given, else the defaults: nothing is looked at.
+    pub(super) fn without_environment(given: &Given) -> Result<Self, SettingsError> {
+        Self::gather(given, &|_| None, File::default(), PathBuf::new())
+    }
+
+    fn gather(
+        given: &Given,
+        environment: Environment<'_>,
+        file: File,
+        path: PathBuf,
+    ) -> Result<Self, SettingsError> {
+        let variable = |name| variable(name, environment);
+        let path_variable = |name| path_variable(name, environment);
+        let chosen = match &given.registry {
+            Some(given) => Some(given.clone()),
+            None => registry_in(variable(REGISTRY_VARIABLE)?)?,
+        };
+        let ecr = EcrSettings::resolve(given, environment, file.ecr, &path)?;
+        let identity = IdentitySettings::resolve(given, environment, file.identity, &path)?;
+        let (registry, registry_origin) = match (chosen, file.registry) {
+            (Some(chosen), _) => chosen,
+            (None, Some(registry)) => (registry, Origin::File(path.clone())),
+            (None, None) => (RegistryLocation::Local { directory: None }, Origin::Default),
+        };
+        let memberships = given.memberships.clone();
+        let audit_file = given.audit_file.clone();
+        Ok(Self {
+            registry,
+            registry_origin,
+            output: file.output.map(|text| (text, Origin::File(path))),
+            memberships: memberships
+                .or_else(|| path_variable(MEMBERSHIPS_VARIABLE))
+                .or(file.memberships),
+            audit_file: audit_file
+                .or_else(|| path_variable(AUDIT_FILE_VARIABLE))
+                .or(file.audit_file),
+            identity,
+            ecr,
+            organization_variable: match given.organization {
+                Some(_) => None,
+                None => variable(ORGANIZATION_VARIABLE)?,
+            },
+            organization: given.organization.or(file.organization),
+        })
+    }
+
+    /// These settings, for a program that names the organization each time.
+    pub fn without_organization(self) -> Self {
+        Self { organization: None, organization_variable: None, ..self }
+    }
+
+    /// The organization of names that name none, if one is chosen.
+    ///
+    /// # Errors
+    /// One that names the variable if what it has is no GUID.
+    pub fn organization(&self) -> Result<Option<OrganizationId>, SettingsError> {
+        match &self.organization_variable {
+            Some(text) => parsed(text, &Origin::Environment(ORGANIZATION_VARIABLE)).map(Some),
+            None => Ok(self.organization),
+        }
+    }
+}
+
+fn registry_in(
+    variable: Option<String>,
+) -> Result<Option<(RegistryLocation, Origin)>, SettingsError> {
+    let origin = Origin::Environment(REGISTRY_VARIABLE);
+    let registry = variable.map(|text| parsed(&text, &origin)).transpose()?;
+    Ok(registry.map(|registry| (registry, origin)))
+}
+
+/// An environment variable; an empty one is as good as none, since many build systems cannot unset.
+fn variable(name: &str, environment: Environment<'_>) -> Result<Option<String>, SettingsError> {
+    match environment(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err(_)) => Err(SettingsError::invalid(format!("{name} is not UTF-8"))),
+    }
+}
+
+/// The same for a path, which need not be text.
+fn path_variable(name: &str, environment: Environment<'_>) -> Option<PathBuf> {
+    environment(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn parsed<T: FromStr<Err = ParseError>>(text: &str, origin: &Origin) -> Result<T, SettingsError> {
+    text.parse().map_err(|error| SettingsError::from(error).within(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file::FILE;
+    use super::*;
+
+    #[test]
+    fn the_strongest_origin_wins() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("ark")).unwrap();
+        let path = home.path().join(FILE);
+        std::fs::write(&path, "registry = 'local:file'\nmemberships = 'm.toml'\n").unwrap();
+        let environment = |with: bool| {
+            let home = home.path().as_os_str().to_owned();
+            move |name: &str| match name {
+                "XDG_CONFIG_HOME" => Some(home.clone()),
+                "ARK_REGISTRY" if with => Some("local:/env".into()),
+                _ => Some(OsString::new()),
+            }
+        };
+        let flag = Origin::Flag("--registry");
+        let typed = Given {
+            registry: Some(("local:/flag".parse().unwrap(), flag.clone())),
+            ..Given::default()
+        };
+        let registry = |given: &Given, with| {
+            let settings = Settings::read(given, &environment(with)).unwrap();
+            (settings.registry.to_string(), settings.registry_origin)
+        };
+        assert_eq!(registry(&typed, true), ("local:/flag".into(), flag));
+        let environment_wins = ("local:/env".into(), Origin::Environment("ARK_REGISTRY"));
+        assert_eq!(registry(&Given::default(), true), environment_wins);
+        let from_file = format!("local:{}", home.path().join("ark/file").display());
+        assert_eq!(registry(&Given::default(), false), (from_file, Origin::File(path.clone())));
+        let settings = Settings::read(&Given::default(), &environment(false)).unwrap();
+        assert_eq!(settings.memberships, Some(home.path().join("ark/m.toml")));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(registry(&Given::default(), false), ("local:".into(), Origin::Default));
+    }
+
+    #[test]
+    fn an_error_is_one_sentence_or_its_parts() {
+        let environment = |name: &str| match name {
+            "XDG_CONFIG_HOME" => Some("/nowhere".into()),
+            "ARK_KEY_SET" => Some("/keys".into()),
+            _ => None,
+        };
+        let refused = || Settings::read(&Given::default(), &environment).unwrap_err();
+        let (place, error, help) = refused().into_parts();
+        assert_eq!(place.as_deref(), Some("ARK_KEY_SET"));
+        let help = help.unwrap();
+        let sentence = crate::Error::from(refused()).to_string();
+        assert_eq!(sentence, format!("ARK_KEY_SET: {error}; {help}"));
+        assert!(help.contains("ARK_JWT_AUDIENCE"), "{help}");
+    }
+}

@@ -1,0 +1,70 @@
+//! [`TestRegistry`]: a registry of a test's own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::backend::local::{LocalBackend, Registry};
+use crate::catalog::Catalog;
+use crate::error::{Error, Result};
+use crate::model::RegistryHost;
+
+/// A registry in a folder of its own, served on a free port of this machine until it is dropped.
+///
+/// It is the real one: what docker or a push sees there is what they see on `local:`. It is empty at
+/// first, and its folder goes with it.
+///
+/// ```
+/// use ark_container_core::model::OrganizationId;
+/// use ark_container_core::testing::TestRegistry;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ark_container_core::Result<()> {
+/// let registry = TestRegistry::start()?;
+/// let catalog = registry.catalog().in_organization(OrganizationId::TBD);
+/// let repository = catalog.create("test/repo").await?;
+/// assert_eq!(repository.url.host(), &registry.host());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TestRegistry {
+    backend: LocalBackend,
+    host: RegistryHost,
+    _stop: DropGuard,
+    _folder: TempDir,
+}
+
+impl TestRegistry {
+    /// Starts it, as a task of the tokio runtime that this is called in.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if there is no room for the folder, or no port.
+    pub fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()
+            .map_err(|error| Error::failed("no folder for a registry of a test", error))?;
+        let backend = LocalBackend::open(Some(folder.path()))?;
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let registry = Registry::bind(backend.clone(), any_port)?.announced()?;
+        let host = registry.local_addr().into();
+        let stop = CancellationToken::new();
+        tokio::spawn(registry.serve(stop.clone().cancelled_owned()));
+        Ok(Self { backend, host, _stop: stop.drop_guard(), _folder: folder })
+    }
+
+    /// A catalog of it, which may do everything.
+    pub fn catalog(&self) -> Catalog {
+        Catalog::from_backend(self.backend.clone())
+    }
+
+    /// The backend, to be guarded in another way.
+    pub fn backend(&self) -> LocalBackend {
+        self.backend.clone()
+    }
+
+    /// Where it listens.
+    pub fn host(&self) -> RegistryHost {
+        self.host.clone()
+    }
+}

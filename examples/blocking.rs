@@ -1,0 +1,24 @@
+//! A program without async: `cargo run --example blocking` lists the repositories that you may see.
+//!
+//! It uses the registry that the command line would use; on a new machine that is your own, `local:`.
+
+#![expect(clippy::print_stdout, reason = "this program talks to a person")]
+
+use ark_container_core::model::RepositoryUrl;
+use ark_container_core::{Catalog, Error, Result};
+use futures_util::TryStreamExt;
+
+fn main() -> Result<()> {
+    // A runtime on this thread, which works while `block_on` waits and at no other time.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::failed("no runtime", error))?;
+    let catalog = runtime.block_on(Catalog::from_env())?;
+    for url in runtime.block_on(urls(&catalog))? {
+        println!("{url}");
+    }
+    Ok(())
+}
+
+async fn urls(catalog: &Catalog) -> Result<Vec<RepositoryUrl>> {
+    catalog.list().map_ok(|repository| repository.url).try_collect().await
+}
