@@ -7,15 +7,20 @@ if(CMAKE_VERSION VERSION_LESS 3.22)
   return()
 endif()
 
-# --cmake-dir puts beside this file which tool printed the folder.
+# What --cmake-dir puts beside this file: the program that printed the folder.
 include("${CMAKE_CURRENT_LIST_DIR}/ArkDockerTool.cmake" OPTIONAL)
+if(NOT ARK_CONTAINER_TOOL AND EXISTS "${_ark_docker_tool}")
+  set(ARK_CONTAINER_TOOL "${_ark_docker_tool}" CACHE FILEPATH "The ark-catalog-container-tool that uploads images" FORCE)
+endif()
+# Or else the one that was installed with this file, then that in PATH. It is a tool of the machine that
+# builds: it does not come from the root folder of a cross build.
 get_filename_component(_ark_docker_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
-# A tool of the machine that builds: never from the root folder of a cross build.
 find_program(
   ARK_CONTAINER_TOOL ark-catalog-container-tool
-  HINTS ${ARK_DOCKER_TOOL_HINT} "${_ark_docker_prefix}/bin"
+  HINTS "${_ark_docker_prefix}/bin"
   DOC "The ark-catalog-container-tool that uploads images"
   NO_CMAKE_FIND_ROOT_PATH)
+unset(_ark_docker_tool)
 unset(_ark_docker_prefix)
 
 if(NOT ARK_CONTAINER_TOOL)

@@ -30,6 +30,7 @@ use crate::distribution::{Client, Renewals, Retry};
 use crate::error::Result;
 use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, Scope, Tag};
 
+pub use crate::connection::LoginScope;
 pub use crate::progress::{BlobState, Event, Progress};
 pub use compress::Compression;
 pub use image::{Layer, LocalBlob, LocalImage, Part};
@@ -58,6 +59,7 @@ pub struct Push<'a> {
     tag: Option<Tag>,
     platforms: PlatformChoice,
     endpoint: Option<RegistryHost>,
+    login_scope: LoginScope,
     concurrency: Option<usize>,
     compression: Compression,
     memory: Option<Memory>,
@@ -75,6 +77,7 @@ impl<'a> Push<'a> {
             tag: None,
             platforms: PlatformChoice::default(),
             endpoint: None,
+            login_scope: LoginScope::default(),
             concurrency: None,
             compression: Compression::default(),
             memory: None,
@@ -99,6 +102,11 @@ impl<'a> Push<'a> {
     /// serves to itself on a port of the moment.
     pub fn with_endpoint(self, endpoint: RegistryHost) -> Self {
         Self { endpoint: Some(endpoint), ..self }
+    }
+
+    /// This push with a login that goes so far; to its repository alone unless told.
+    pub fn with_login_scope(self, login_scope: LoginScope) -> Self {
+        Self { login_scope, ..self }
     }
 
     /// This push with so many blobs sent at once, at least one; unless told, as many as the link likes.
@@ -167,7 +175,7 @@ impl<'a> Push<'a> {
     /// [`credentials`](RegistryBackend::credentials).
     pub async fn run(&self, source: &ImageSource) -> Result<Pushed> {
         let image = LocalImage::open_for(source, &self.platforms).await?;
-        let scope = Scope::repository(self.path.clone(), Access::Push);
+        let scope = self.login_scope.of(self.path, Access::Push);
         let (authenticate, renewals) = Renewals::new();
         let client = self.connect(&scope).await?.with_authenticate(authenticate);
         let neighbours = Neighbours::find(self, client.repository()).await;
