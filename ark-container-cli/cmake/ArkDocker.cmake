@@ -79,6 +79,7 @@ function(ark_add_docker name)
   _ark_docker_append_setting(COMMIT_FILE commit_file)
   _ark_docker_append_setting(CREATE ARG_CREATE)
   _ark_docker_append_setting(RESULTS results)
+  _ark_docker_append_setting(BUILD_FOLDER CMAKE_BINARY_DIR)
   file(GENERATE OUTPUT "${work}/push.cmake" CONTENT "${settings}")
 
   if(NOT TARGET ark-docker-surroundings)
@@ -86,7 +87,7 @@ function(ark_add_docker name)
       ark-docker-surroundings
       COMMAND "${CMAKE_COMMAND}" -D "FOLDER=${surroundings}" -P "${scripts}/ArkDockerSurroundings.cmake"
       BYPRODUCTS "${surroundings}/builder" "${surroundings}/destination"
-      COMMENT ""
+      COMMENT "Looking up where images are built and pushed to"
       VERBATIM)
   endif()
 

@@ -3,9 +3,9 @@
 # These are macros: they read the function's ARG_… and leave their results beside them.
 
 # Ends the configuration. Lines that begin with a space are printed as they are.
-macro(_ark_docker_error text help)
+function(_ark_docker_error text help)
   message(FATAL_ERROR " error: ark_add_docker(${name}): ${text}\n   help: ${help}")
-endmacro()
+endfunction()
 
 macro(_ark_docker_check_arguments)
   if(NOT name MATCHES "^[A-Za-z0-9_.+-]+$")
@@ -44,6 +44,9 @@ macro(_ark_docker_check_arguments)
   if(NOT ARK_DOCKER_BUILDER MATCHES "^(docker|podman|buildah|)$")
     _ark_docker_error("ARK_DOCKER_BUILDER is \"${ARK_DOCKER_BUILDER}\", which is no builder"
                       "docker, podman or buildah, or empty for the first that works: cmake -DARK_DOCKER_BUILDER= .")
+  endif()
+  if(EXISTS "${CMAKE_CURRENT_BINARY_DIR}/${name}-docker" AND NOT IS_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${name}-docker")
+    _ark_docker_error("${CMAKE_CURRENT_BINARY_DIR}/${name}-docker is in the way: it is to be a folder" "remove it, or build in another folder: cmake -B DIR")
   endif()
   if(NOT EXISTS "${ARK_CONTAINER_TOOL}")
     _ark_docker_error("the tool ${ARK_CONTAINER_TOOL} does not exist" "cmake -DARK_CONTAINER_TOOL=FILE .")
@@ -94,7 +97,7 @@ macro(_ark_docker_find_dockerfile)
   if(NOT DEFINED ARG_DOCKERFILE)
     set(ARG_DOCKERFILE Dockerfile)
   endif()
-  _ark_docker_locate("${ARG_DOCKERFILE}")
+  _ark_docker_locate(ARG_DOCKERFILE)
   if(NOT located)
     _ark_docker_error("the Dockerfile ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_DOCKERFILE} does not exist"
                       "create it, or name another: DOCKERFILE FILE")
@@ -125,7 +128,7 @@ macro(_ark_docker_collect_context)
     endif()
   endforeach()
   foreach(file IN LISTS ARG_FILES)
-    _ark_docker_locate("${file}")
+    _ark_docker_locate(file)
     if(NOT located)
       _ark_docker_error("the file ${file} is neither in ${CMAKE_CURRENT_SOURCE_DIR} nor made by a custom command of this folder"
                         "correct its name behind FILES")
@@ -151,13 +154,13 @@ macro(_ark_docker_collect_context)
   endforeach()
 endmacro()
 
-# Sets `located` to where a file is, or will be when it is made, and `located_in` to the folder whose
+# Sets `located` to where the file in `variable` is, or will be when it is made, and `located_in` to the folder whose
 # file it is: the source folder or the one that is built in. Both are empty where there is none.
-macro(_ark_docker_locate file)
+macro(_ark_docker_locate variable)
   set(located)
   set(located_in)
   foreach(folder IN ITEMS "${CMAKE_CURRENT_SOURCE_DIR}" "${CMAKE_CURRENT_BINARY_DIR}")
-    get_filename_component(path "${file}" ABSOLUTE BASE_DIR "${folder}")
+    get_filename_component(path "${${variable}}" ABSOLUTE BASE_DIR "${folder}")
     get_source_file_property(is_generated "${path}" GENERATED)
     if(NOT located AND (EXISTS "${path}" OR is_generated))
       set(located "${path}")
@@ -223,7 +226,7 @@ macro(_ark_docker_describe_commit)
                 -P "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/ArkDockerCommit.cmake"
         COMMAND "${CMAKE_COMMAND}" -E compare_files "${commit_file}" "${commit_file}"
         BYPRODUCTS "${commit_file}"
-        COMMENT ""
+        COMMENT "Looking up the commit"
         VERBATIM)
     endif()
   endif()

@@ -11,8 +11,9 @@ execute_process(
   OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_STRIP_TRAILING_WHITESPACE)
 if(NOT code EQUAL 0)
   file(REMOVE "${FILE}")
-  fail("git cannot describe the commit of ${WORKTREE}: ${problem}"
-       "see to it that this works, or give TAGS to ark_add_docker: git -C ${WORKTREE} describe --tags --always --dirty")
+  tell_failure("git cannot describe the commit to tag images with: ${problem}"
+               "give TAGS to ark_add_docker, or see to it that this works: git -C '${WORKTREE}' describe --tags --always --dirty")
+  return()
 endif()
 string(REGEX REPLACE "[^A-Za-z0-9_.-]" "-" tag "${tag}")
 string(REGEX REPLACE "^[.-]+" "" tag "${tag}")
@@ -21,4 +22,6 @@ string(SUBSTRING "${tag}" 0 128 tag)
 if(tag STREQUAL latest)
   set(tag commit-latest)
 endif()
+get_filename_component(folder "${FILE}" DIRECTORY)
+make_writable_folder("${folder}")
 write_if_different("${FILE}" "${tag}")

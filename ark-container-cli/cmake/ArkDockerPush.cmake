@@ -5,6 +5,8 @@ cmake_minimum_required(VERSION 3.22)
 include("${CMAKE_CURRENT_LIST_DIR}/ArkDockerScript.cmake")
 include("${SETTINGS}")
 
+make_writable_folder("${WORK}")
+make_writable_folder("${RESULTS}")
 file(REMOVE "${WORK}/push.done")
 include("${WORK}/built.cmake")
 
@@ -44,7 +46,8 @@ execute_process(
   COMMAND "${TOOL}" ${push}
   OUTPUT_VARIABLE url RESULT_VARIABLE code OUTPUT_STRIP_TRAILING_WHITESPACE)
 if(NOT code MATCHES "^[0-9]+$")
-  fail("the tool ${TOOL} cannot be run: ${code}" "cmake -DARK_CONTAINER_TOOL=FILE ${CMAKE_BINARY_DIR}")
+  tell_failure("the tool ${TOOL} cannot be run: ${code}" "cmake -DARK_CONTAINER_TOOL=FILE '${BUILD_FOLDER}'")
+  return()
 elseif(NOT code EQUAL 0)
   # The tool has told why.
   return()

@@ -4,6 +4,7 @@
 cmake_minimum_required(VERSION 3.22)
 include("${CMAKE_CURRENT_LIST_DIR}/ArkDockerScript.cmake")
 
+make_writable_folder("${FOLDER}")
 write_if_different("${FOLDER}/builder" "$ENV{ARK_DOCKER_BUILDER}\n")
 
 set(config "$ENV{XDG_CONFIG_HOME}")
