@@ -39,7 +39,7 @@ set(push --push "${REPOSITORY}:${tag}" --from "${source}" --metadata-file "${WOR
 if(CREATE)
   list(APPEND push --create)
 endif()
-if(IS_DIRECTORY "${WORK}/layout" OR source MATCHES "^oci-archive:")
+if(source MATCHES "^oci")
   list(APPEND push --all-platforms)
 endif()
 execute_process(
