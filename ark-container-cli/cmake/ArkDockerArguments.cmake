@@ -62,7 +62,6 @@ macro(_ark_docker_check_repository)
   endforeach()
   set(hex "[0-9A-Fa-f]")
   string(REPEAT "${hex}" 4 four)
-  string(TOLOWER "${ARG_ORGANIZATION}" ARG_ORGANIZATION)
   if(NOT ARG_ORGANIZATION MATCHES "^${four}${four}-${four}-${four}-${four}-${four}${four}${four}$")
     _ark_docker_error("\"${ARG_ORGANIZATION}\" is no organization's GUID: it has 32 hexadecimal digits as 8-4-4-4-12"
                       "your organizations: ${ARK_CONTAINER_TOOL} --whoami")

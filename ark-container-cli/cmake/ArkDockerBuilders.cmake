@@ -54,7 +54,7 @@ function(choose_builder)
   set(builder_help "start docker, or install another builder: apt-get install buildah" PARENT_SCOPE)
   if(chosen)
     set(builder_problem "the builder that ARK_DOCKER_BUILDER chooses does not work: ${problems}" PARENT_SCOPE)
-    set(builder_help "see what it says: ${chosen} info; or choose another: export ARK_DOCKER_BUILDER=podman" PARENT_SCOPE)
+    set(builder_help "see what it says: ${chosen} info; or name another in ARK_DOCKER_BUILDER" PARENT_SCOPE)
   endif()
 endfunction()
 
@@ -90,12 +90,19 @@ function(build_image)
     list(JOIN PLATFORMS "," platforms)
     list(APPEND options --platform "${platforms}")
   endif()
-  set(options "${options};${BUILD_OPTIONS}")
+  if(BUILD_OPTIONS)
+    set(options "${options};${BUILD_OPTIONS}")
+  endif()
   set_local_name()
   list(LENGTH PLATFORMS count)
+  set(caches TRUE FALSE)
+  mistakes_values()
+  if(mistakes)
+    set(caches FALSE)
+  endif()
   # The caches of podman 4.3 and buildah 1.28 hold what is built from scratch for one platform to be good
   # for every other.
-  foreach(with_cache IN ITEMS TRUE FALSE)
+  foreach(with_cache IN LISTS caches)
     if(NOT with_cache)
       list(APPEND options --no-cache)
     endif()
@@ -111,6 +118,23 @@ function(build_image)
   foreach(result IN ITEMS failed source identity)
     set(${result} "${${result}}" PARENT_SCOPE)
   endforeach()
+endfunction()
+
+# Sets `mistakes`: whether the builder's cache may give what was built with other values of BUILD_ARGS.
+# That of podman and buildah looks at them for RUN alone.
+#
+# Source: <https://github.com/containers/buildah/issues/5501>
+function(mistakes_values)
+  set(mistakes FALSE PARENT_SCOPE)
+  if(BUILD_ARGS AND NOT builder STREQUAL docker)
+    file(READ "${DOCKERFILE}" steps)
+    # An instruction goes on behind a backslash at the end of its line.
+    string(REGEX REPLACE "\\\n" " " steps "${steps}")
+    string(TOUPPER "${steps}" steps)
+    if("\n${steps}" MATCHES "\n[ \t]*(ENV|LABEL|CMD|ENTRYPOINT|USER|WORKDIR|EXPOSE|VOLUME|STOPSIGNAL)[ \t][^\n]*[$]")
+      set(mistakes TRUE PARENT_SCOPE)
+    endif()
+  endif()
 endfunction()
 
 # A name that keeps the builder from clearing the image away; each build folder has its own.

@@ -12,15 +12,14 @@ fn twenty_images_are_pushed_with_one_login() {
     let cloud = Cloud::new();
     let lists: String = (0..COUNT)
         .map(|number| {
-            let more = format!(
-                "BUILD_ARGS NUMBER={number} {}",
-                if number == 7 { "TAGS 1 2 3" } else { "" }
-            );
-            image(&format!("image-{number}"), &more)
+            let tags = if number == 7 { "TAGS 1 2 3" } else { "" };
+            image(&format!("image-{number}"), &format!("number-{number} {tags}"))
         })
         .collect();
     let mut project = Project::new(&cloud.sandbox, &lists);
-    project.write("Dockerfile", "FROM scratch\nARG NUMBER\nLABEL number=$NUMBER\nCOPY hello /\n");
+    for number in 0..COUNT {
+        project.write(&format!("number-{number}"), &number.to_string());
+    }
     project.commit("v2");
     for (name, value) in cloud.aws.environment(alice().access_key()) {
         project = project.with(name, &value);

@@ -54,7 +54,11 @@ fn the_program_alone_has_the_module() {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
     let refused = told(&sandbox.run("--cmake-dir"));
     let name = folder.file_name().unwrap().to_str().unwrap();
-    assert_snapshot!(refused.replace(name, "VERSION"), @"");
+    assert_snapshot!(refused.replace(name, "VERSION"), @"
+    exit 1
+    error: cannot write the CMake module to ~/data/ark/cmake/VERSION: other users can write to it
+      help: choose a folder that is yours: export XDG_DATA_HOME=DIR
+    ");
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn only_what_changed_is_built_and_pushed() {
     let sandbox = Sandbox::new();
     let lists = image("a", "kept folder TAGS 1") + &image("b", "TAGS 1 latest");
     let project = Project::new(&sandbox, &lists);
+    project.write("Dockerfile", "FROM scratch\nARG X=0\nLABEL x=$X\nCOPY . /\n");
     project.write("kept", "kept");
     project.write("folder/one", "one");
     project.write("folder/two", "two");
@@ -66,7 +67,9 @@ fn only_what_changed_is_built_and_pushed() {
     change("TAGS 1 latest", "TAGS 2");
     assert_eq!(project.built("ark-docker"), (names(&[]), names(&["b"])));
     change("TAGS 2", "TAGS 2 BUILD_ARGS X=1");
-    assert_eq!(project.built("ark-docker").0, names(&["b"]));
+    assert_eq!(project.built("ark-docker"), (names(&["b"]), names(&["b"])));
+    change("X=1", "X=2");
+    assert_eq!(project.built("ark-docker"), (names(&["b"]), names(&["b"])));
     assert_eq!(project.built("ark-docker"), (names(&[]), names(&[])));
 }
 
