@@ -129,7 +129,7 @@ function(mistakes_values)
   if(BUILD_ARGS AND NOT builder STREQUAL docker)
     file(READ "${DOCKERFILE}" steps)
     # An instruction goes on behind a backslash at the end of its line.
-    string(REGEX REPLACE "\\\n" " " steps "${steps}")
+    string(REPLACE "\\\n" " " steps "${steps}")
     string(TOUPPER "${steps}" steps)
     if("\n${steps}" MATCHES "\n[ \t]*(ENV|LABEL|CMD|ENTRYPOINT|USER|WORKDIR|EXPOSE|VOLUME|STOPSIGNAL)[ \t][^\n]*[$]")
       set(mistakes TRUE PARENT_SCOPE)
