@@ -25,7 +25,13 @@ ark_add_docker(app
   CREATE)
 "#;
 
-fn image_comes_out(generator: &str, options: &[&str], results: &str) {
+/// Builds the project and looks at what comes out; `which` chooses the CMake.
+fn image_comes_out(
+    generator: &str,
+    options: &[&str],
+    results: &str,
+    which: impl FnOnce(Project<'_>) -> Project<'_>,
+) {
     let served = Served::with_repositories(&["catalog/app"]);
     let tools = served.tools(&["catalog/app"]);
     let project = Project::with_languages(&served.sandbox, "C", LISTS);
@@ -39,7 +45,7 @@ fn image_comes_out(generator: &str, options: &[&str], results: &str) {
     fs::set_permissions(project.path("scripts/deep/run.sh"), executable).unwrap();
     project.write("unnamed", "this stays outside");
     project.commit("release/2.0+1");
-    let project = project.configured(generator, options);
+    let project = which(project).configured(generator, options);
 
     assert_eq!(project.built("all"), (vec![], vec![]), "no image is part of all");
     let app = || vec!["app".to_owned()];
@@ -77,17 +83,22 @@ fn image_comes_out(generator: &str, options: &[&str], results: &str) {
 
 #[test]
 fn ninja() {
-    image_comes_out("Ninja", &["-DCMAKE_BUILD_TYPE=Debug"], "build");
+    image_comes_out("Ninja", &["-DCMAKE_BUILD_TYPE=Debug"], "build", |project| project);
 }
 
 #[test]
-fn make() {
-    image_comes_out("Unix Makefiles", &["-DCMAKE_BUILD_TYPE=Debug"], "build");
+fn make_with_the_oldest_cmake() {
+    image_comes_out(
+        "Unix Makefiles",
+        &["-DCMAKE_BUILD_TYPE=Debug"],
+        "build",
+        Project::with_oldest_cmake,
+    );
 }
 
 #[test]
 fn ninja_for_several_configurations() {
-    image_comes_out("Ninja Multi-Config", &[], "build/Debug");
+    image_comes_out("Ninja Multi-Config", &[], "build/Debug", |project| project);
 }
 
 #[test]

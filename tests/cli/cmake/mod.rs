@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::component::component;
+use crate::python_component::python_component;
 use crate::sandbox::{BINARY, Run, Sandbox, TBD};
 use crate::tools::Tools;
 
@@ -22,6 +23,7 @@ use crate::tools::Tools;
 pub(crate) struct Project<'a> {
     sandbox: &'a Sandbox,
     environment: Vec<(String, String)>,
+    cmake: fn() -> Command,
 }
 
 impl<'a> Project<'a> {
@@ -53,6 +55,7 @@ impl<'a> Project<'a> {
                 variable("ARK_DOCKER_BUILDER", "buildah".into()),
                 variable("BUILDAH_ISOLATION", "chroot".into()),
             ],
+            cmake: || component("cmake"),
         };
         let lists = format!(
             "cmake_minimum_required(VERSION 3.22)\n\
@@ -72,6 +75,11 @@ impl<'a> Project<'a> {
         self.environment.retain(|(other, _)| other != name);
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// The same with the oldest CMake that the module is for.
+    fn with_oldest_cmake(self) -> Self {
+        Self { cmake: || python_component("cmake"), ..self }
     }
 
     fn path(&self, below: impl AsRef<Path>) -> PathBuf {
@@ -114,7 +122,7 @@ impl<'a> Project<'a> {
 
     /// Configures the folder `build`.
     fn configure(&self, generator: &str, options: &[&str]) -> Run {
-        let mut cmake = self.command(component("cmake"));
+        let mut cmake = self.command((self.cmake)());
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("cmake");
         cmake
             .args(["-G", generator, "-S", ".", "-B", "build", "-Wdev", "-Werror=dev"])
@@ -133,7 +141,7 @@ impl<'a> Project<'a> {
 
     /// Builds a target in the folder `build`.
     fn build(&self, target: &str, options: &[&str]) -> Run {
-        let mut cmake = self.command(component("cmake"));
+        let mut cmake = self.command((self.cmake)());
         cmake.args(["--build", "build", "--target", target]).args(options);
         let Run { code, stdout, stderr } = self.sandbox.finish(&mut cmake);
         // Ninja tells on its standard output what commands told on either.
