@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use ark_container_core::model::{ParseError, Reference};
-use clap::{Args, Parser, Subcommand};
+use ark_container_core::push::LoginScope;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    check_access, copy, create_repository, delete_image, delete_repository, iam_policy,
+    check_access, cmake_dir, copy, create_repository, delete_image, delete_repository, iam_policy,
     list_images, list_repositories, login, logout, pull, push, serve, whoami,
 };
 use crate::output::Format;
@@ -120,6 +121,8 @@ pub(crate) enum Operation {
     CheckAccess(check_access::Args),
     #[command(long_flag = "iam-policy")]
     IamPolicy(iam_policy::Args),
+    #[command(long_flag = "cmake-dir")]
+    CmakeDir(cmake_dir::Args),
 }
 
 /// The organization that a repository belongs to.
@@ -139,6 +142,32 @@ pub(crate) struct RepositoryArgs {
 
     #[command(flatten)]
     pub(crate) owner: Owner,
+}
+
+/// How far the login goes that an upload is done with.
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// How far the login goes that is asked for: one for an organization serves all that upload to it
+    #[arg(long, value_name = "SCOPE", default_value = "repository")]
+    login_scope: LoginScopeArg,
+}
+
+/// [`LoginScope`] as it is typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LoginScopeArg {
+    /// To this repository alone
+    Repository,
+    /// To every repository of the organization
+    Organization,
+}
+
+impl LoginArgs {
+    pub(crate) fn scope(&self) -> LoginScope {
+        match self.login_scope {
+            LoginScopeArg::Repository => LoginScope::Repository,
+            LoginScopeArg::Organization => LoginScope::Organization,
+        }
+    }
 }
 
 /// The parts of `NAME`, `NAME:TAG` or `NAME@DIGEST`; the name is not checked.

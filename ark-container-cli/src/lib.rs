@@ -19,6 +19,7 @@ mod program;
 mod progress;
 mod settings;
 mod transfer;
+mod whole_file;
 
 pub use credential_helper::run as run_credential_helper;
 pub use program::run as run_tool;

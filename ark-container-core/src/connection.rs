@@ -1,11 +1,36 @@
-//! [`Connection`]: from a backend to a client of one of its repositories, and where it is dialled.
+//! [`Connection`]: from a backend to a client of one of its repositories, where it is dialled, and how far
+//! its login goes.
 
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::LocalBackend;
 use crate::distribution::{Client, Retry};
 use crate::error::Result;
-use crate::model::{RegistryHost, RepositoryPath, RepositoryUrl, Scope};
+use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
+
+/// How far a login goes that is asked for on behalf of one repository.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum LoginScope {
+    /// To that repository, and no further than what is done there takes.
+    #[default]
+    Repository,
+    /// To all repositories of its organization, to pull and to push: one login, where the backend
+    /// keeps logins, for all that a build uploads.
+    Organization,
+}
+
+impl LoginScope {
+    /// What a login is asked for that is to give `access` to the repository at `path`.
+    pub(crate) fn of(self, path: &RepositoryPath, access: Access) -> Scope {
+        match self {
+            Self::Repository => Scope::repository(path.clone(), access),
+            Self::Organization => {
+                let access = access.max(Access::Push);
+                Scope::organizations(path.stage().clone(), [path.organization()], access)
+            }
+        }
+    }
+}
 
 /// How repositories are reached.
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ use ark_container_core::{Error, RegistryBackendExt as _};
 use serde::Serialize;
 
 use super::push::name_and_tag;
-use crate::args::{Owner, split_image};
+use crate::args::{LoginArgs, Owner, split_image};
 use crate::connect::Context;
 use crate::failure::Stop;
 use crate::hint::{Attempt, Target};
@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// Move so many blobs at once; 4 unless told
     #[arg(long, value_name = "N")]
     concurrency: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    login: LoginArgs,
 }
 
 /// What a copy did, as programs read it.
@@ -91,6 +94,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     let report = Report::new(context.output);
     let mut copy = Copy::new(&connection.backend, &source.path, reference, &target.path)
         .with_tag(tag.clone())
+        .with_login_scope(args.login.scope())
         .with_progress(&report);
     if let Some(platform) = args.platform {
         copy = copy.with_platform(platform);

@@ -1,6 +1,8 @@
 //! `--push`: uploads an image, and prints its URL by digest.
 
+use std::io;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use ark_container_core::backend::CreateOptions;
 use ark_container_core::model::{ImageUrl, Platform, Reference, RegistryHost, Tag};
@@ -9,12 +11,13 @@ use ark_container_core::{Error, RegistryBackend as _};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::args::{Owner, split_image};
+use crate::args::{LoginArgs, Owner, split_image};
 use crate::connect::{Connection, Context};
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, Target};
 use crate::progress::Report;
 use crate::transfer::{Summary, transfer};
+use crate::whole_file::write_whole;
 
 /// The tag where none is given, as for docker.
 const DEFAULT_TAG: &str = "latest";
@@ -74,6 +77,13 @@ pub(crate) struct Args {
     /// Send so many blobs at once; as many as the link likes unless told
     #[arg(long, value_name = "N")]
     concurrency: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    login: LoginArgs,
+
+    /// Write the result to a file too, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
 }
 
 /// [`Compression`] as it is typed.
@@ -145,6 +155,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     let pushed =
         pushed.await.map_err(|broken| broken.into_stop(context.output, INTERRUPTED, explain))?;
     let record = PushRecord::new(&pushed, &tag);
+    if let Some(file) = &args.metadata_file {
+        write_record(file, &record)?;
+    }
     context.output.result(&pushed.image.to_string(), &record)?;
     let summary = Summary::default()
         .blobs("blobs sent", pushed.blobs_sent, pushed.bytes_sent)
@@ -187,6 +200,21 @@ async fn create(connection: &Connection, target: &Target, context: &Context) -> 
     Ok(())
 }
 
+/// Writes the result for programs that come later.
+fn write_record(file: &Path, record: &PushRecord<'_>) -> Result<(), Failure> {
+    let written = serde_json::to_vec(record).map_err(io::Error::from).and_then(|mut json| {
+        json.push(b'\n');
+        write_whole(file, &json)
+    });
+    written.map_err(|error| {
+        Failure::io(
+            format!("the image is pushed, but {} cannot be written", file.display()),
+            &error,
+        )
+        .with_help("--metadata-file takes a file in a folder that exists and that you may write to")
+    })
+}
+
 fn push<'a>(
     args: &Args,
     connection: &'a Connection,
@@ -204,6 +232,7 @@ fn push<'a>(
         .with_tag(tag)
         .with_platforms(platforms)
         .with_compression(args.compression.into())
+        .with_login_scope(args.login.scope())
         .with_progress(report);
     if let Some(concurrency) = args.concurrency {
         push = push.with_concurrency(concurrency.get());

@@ -11,12 +11,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::remote::RemoteImage;
 use super::{BLOBS_AT_ONCE, steady};
 use crate::backend::RegistryBackend;
-use crate::connection::Connection;
+use crate::connection::{Connection, LoginScope};
 use crate::distribution::{Client, Mount, Renewals, Retry, Upload};
 use crate::error::{Error, Result};
 use crate::model::{
-    Access, Descriptor, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope,
-    ScopeTarget, Tag,
+    Access, Descriptor, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope, Tag,
 };
 use crate::progress::{BlobState, Event, Progress};
 
@@ -43,6 +42,7 @@ pub struct Copy<'a> {
     tag: Option<Tag>,
     platform: Option<Platform>,
     endpoint: Option<RegistryHost>,
+    login_scope: LoginScope,
     concurrency: usize,
     retry: Retry,
     progress: &'a dyn Progress,
@@ -65,6 +65,7 @@ impl<'a> Copy<'a> {
             tag: None,
             platform: None,
             endpoint: None,
+            login_scope: LoginScope::default(),
             concurrency: BLOBS_AT_ONCE,
             retry: Retry::default(),
             progress: &(),
@@ -85,6 +86,12 @@ impl<'a> Copy<'a> {
     /// serves to itself on a port of the moment.
     pub fn with_endpoint(self, endpoint: RegistryHost) -> Self {
         Self { endpoint: Some(endpoint), ..self }
+    }
+
+    /// This copy with logins that go so far; to its repositories alone unless told, or to both of one
+    /// organization, for what is mounted.
+    pub fn with_login_scope(self, login_scope: LoginScope) -> Self {
+        Self { login_scope, ..self }
     }
 
     /// This copy with so many blobs on their way at once, at least one; four unless told.
@@ -119,7 +126,7 @@ impl<'a> Copy<'a> {
     /// [`credentials`](RegistryBackend::credentials), which are asked for pulling from the one and
     /// pushing to the other repository.
     pub async fn run(&self) -> Result<Copied> {
-        let pulling = Scope::repository(self.from.clone(), Access::Pull);
+        let pulling = self.login_scope.of(self.from, Access::Pull);
         let connection = self.connection();
         let source = connection.open(self.from, &pulling);
         let (source, target) = join(source, self.open_target()).await;
@@ -128,7 +135,7 @@ impl<'a> Copy<'a> {
         let (authenticate_target, target_renewals) = Renewals::new();
         let source = source.with_authenticate(authenticate_source);
         let target = target.with_authenticate(authenticate_target);
-        let mounts = matches!(pushing.target(), ScopeTarget::Organizations(..));
+        let mounts = pushing.covers(self.from, Access::Pull);
         let copying = self.copy(&source, &target, mounts);
         let copying = source_renewals.serve(copying, || self.backend.credentials(&pulling));
         target_renewals.serve(copying, || self.backend.credentials(&pushing)).await
@@ -188,8 +195,7 @@ impl<'a> Copy<'a> {
     async fn open_target(&self) -> Result<(Client, Scope)> {
         let organization = self.to.organization();
         if organization == self.from.organization() && self.to != self.from {
-            let stage = self.to.stage().clone();
-            let both = Scope::organizations(stage, [organization], Access::Push);
+            let both = LoginScope::Organization.of(self.to, Access::Push);
             match self.connection().open(self.to, &both).await {
                 Ok(client) => return Ok((client, both)),
                 Err(error @ (Error::PermissionDenied { .. } | Error::InvalidInput { .. })) => {
@@ -198,7 +204,7 @@ impl<'a> Copy<'a> {
                 Err(error) => return Err(error),
             }
         }
-        let own = Scope::repository(self.to.clone(), Access::Push);
+        let own = self.login_scope.of(self.to, Access::Push);
         let client = self.connection().open(self.to, &own).await?;
         Ok((client, own))
     }

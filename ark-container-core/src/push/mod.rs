@@ -32,6 +32,7 @@ use crate::distribution::{Client, Renewals, Retry};
 use crate::error::Result;
 use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, Scope, Tag};
 
+pub use crate::connection::LoginScope;
 pub use crate::progress::{BlobState, Event, Progress};
 pub use compress::Compression;
 pub use image::{Layer, LocalBlob, LocalImage, Part};
@@ -60,6 +61,7 @@ pub struct Push<'a> {
     tag: Option<Tag>,
     platforms: PlatformChoice,
     endpoint: Endpoint,
+    login_scope: LoginScope,
     concurrency: Option<usize>,
     compression: Compression,
     memory: Option<Memory>,
@@ -77,6 +79,7 @@ impl<'a> Push<'a> {
             tag: None,
             platforms: PlatformChoice::default(),
             endpoint: Endpoint::default(),
+            login_scope: LoginScope::default(),
             concurrency: None,
             compression: Compression::default(),
             memory: None,
@@ -108,6 +111,11 @@ impl<'a> Push<'a> {
     #[cfg(feature = "local")]
     pub fn with_local(self, local: &LocalBackend) -> Self {
         Self { endpoint: Endpoint::Folder(local.clone()), ..self }
+    }
+
+    /// This push with a login that goes so far; to its repository alone unless told.
+    pub fn with_login_scope(self, login_scope: LoginScope) -> Self {
+        Self { login_scope, ..self }
     }
 
     /// This push with so many blobs sent at once, at least one; unless told, as many as the link likes.
@@ -184,7 +192,7 @@ impl<'a> Push<'a> {
 
     async fn upload(&self, source: &ImageSource) -> Result<Pushed> {
         let image = LocalImage::open_for(source, &self.platforms).await?;
-        let scope = Scope::repository(self.path.clone(), Access::Push);
+        let scope = self.login_scope.of(&self.path, Access::Push);
         let (authenticate, renewals) = Renewals::new();
         let client = self.connect(&scope).await?.with_authenticate(authenticate);
         let neighbours = Neighbours::find(self, client.repository()).await;

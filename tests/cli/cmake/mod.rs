@@ -1,1 +1,202 @@
 //! The CMake rules of `ark-container-cli/cmake`, with real builders.
+
+mod builders;
+mod configuring;
+mod failures;
+mod generators;
+mod interrupt;
+mod many;
+mod module;
+mod rebuilding;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::component::component;
+use crate::python_component::python_component;
+use crate::sandbox::{BINARY, Run, Sandbox, TBD};
+use crate::tools::Tools;
+
+/// A CMake project in a work tree of git, in a folder whose name has a space, and its environment.
+pub(crate) struct Project<'a> {
+    sandbox: &'a Sandbox,
+    environment: Vec<(String, String)>,
+    cmake: fn() -> Command,
+}
+
+impl<'a> Project<'a> {
+    /// A project without a compiler, whose CMakeLists.txt goes on with these lines, built by buildah.
+    fn new(sandbox: &'a Sandbox, lists: &str) -> Self {
+        Self::with_languages(sandbox, "NONE", lists)
+    }
+
+    fn with_languages(sandbox: &'a Sandbox, languages: &str, lists: &str) -> Self {
+        let policy = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
+        sandbox.write(".config/containers/policy.json", policy);
+        for folder in ["run", "tmp"] {
+            fs::create_dir_all(sandbox.path(folder)).unwrap();
+        }
+        let storage = format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+            sandbox.path("containers").display(),
+            sandbox.path("run").display(),
+        );
+        let storage = sandbox.write("storage.conf", storage);
+        let variable = |name: &str, value: PathBuf| (name.to_owned(), value.display().to_string());
+        let project = Self {
+            sandbox,
+            environment: vec![
+                variable("PATH", env::var_os("PATH").unwrap().into()),
+                variable("CONTAINERS_STORAGE_CONF", storage),
+                variable("XDG_RUNTIME_DIR", sandbox.path("run")),
+                variable("TMPDIR", sandbox.path("tmp")),
+                variable("ARK_DOCKER_BUILDER", "buildah".into()),
+                variable("BUILDAH_ISOLATION", "chroot".into()),
+            ],
+            cmake: || component("cmake"),
+        };
+        let lists = format!(
+            "cmake_minimum_required(VERSION 3.22)\n\
+             project(sample LANGUAGES {languages})\n\
+             find_package(ArkDocker REQUIRED)\n{lists}"
+        );
+        project.write("CMakeLists.txt", &lists);
+        project.write("Dockerfile", "FROM scratch\nCOPY . /\n");
+        project.write("hello", "hello");
+        project.write(".gitignore", "/build*\n");
+        project.git("init -q");
+        project.commit("v1");
+        project
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with the oldest CMake that the module is for.
+    fn with_oldest_cmake(self) -> Self {
+        Self { cmake: || python_component("cmake"), ..self }
+    }
+
+    fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.sandbox.path("pro ject").join(below)
+    }
+
+    fn write(&self, below: &str, content: &str) {
+        self.sandbox.write(&format!("pro ject/{below}"), content);
+    }
+
+    fn read(&self, below: &str) -> String {
+        fs::read_to_string(self.path(below)).unwrap()
+    }
+
+    /// A command in the project's folder and environment.
+    fn command(&self, mut command: Command) -> Command {
+        command
+            .current_dir(self.path(""))
+            .env_clear()
+            .env("HOME", self.sandbox.path(""))
+            .env("XDG_CONFIG_HOME", self.sandbox.path("config"))
+            .env("XDG_DATA_HOME", self.sandbox.path("data"))
+            .envs(self.environment.iter().cloned());
+        command
+    }
+
+    fn git(&self, line: &str) {
+        let mut git = self.command(component("git"));
+        git.args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(line.split(' '));
+        let run = self.sandbox.finish(&mut git);
+        assert_eq!(run.code, 0, "{line}: {run:?}");
+    }
+
+    /// Commits all there is, under a tag.
+    fn commit(&self, tag: &str) {
+        self.git("add .");
+        self.git("commit -q -m change");
+        self.git(&format!("tag {tag}"));
+    }
+
+    /// Configures the folder `build`.
+    fn configure(&self, generator: &str, options: &[&str]) -> Run {
+        let mut cmake = self.command((self.cmake)());
+        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("cmake");
+        cmake
+            .args(["-G", generator, "-S", ".", "-B", "build", "-Wdev", "-Werror=dev"])
+            .arg(format!("-DArkDocker_DIR={}", module.display()))
+            .arg(format!("-DARK_CONTAINER_TOOL={BINARY}"))
+            .args(options);
+        self.sandbox.finish(&mut cmake)
+    }
+
+    fn configured(self, generator: &str, options: &[&str]) -> Self {
+        let run = self.configure(generator, options);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(run.stderr, "", "{run:?}");
+        self
+    }
+
+    /// Builds a target in the folder `build`.
+    fn build(&self, target: &str, options: &[&str]) -> Run {
+        let mut cmake = self.command((self.cmake)());
+        cmake.args(["--build", "build", "--target", target]).args(options);
+        let Run { code, stdout, stderr } = self.sandbox.finish(&mut cmake);
+        // Ninja tells on its standard output what commands told on either.
+        Run { code, stdout: format!("{stdout}{stderr}"), stderr: String::new() }
+    }
+
+    /// Builds a target, which must succeed, and returns the names of the images that were built and
+    /// pushed for it.
+    fn built(&self, target: &str) -> (Vec<String>, Vec<String>) {
+        let run = self.build(target, &[]);
+        assert_eq!(run.code, 0, "{}", run.stdout);
+        (named(&run, "Building the image "), named(&run, "Pushing the image "))
+    }
+
+    /// The files of an image that skopeo pulls, below the folder that is returned.
+    fn pulled(&self, tools: &Tools<'_>, image: &str) -> PathBuf {
+        for folder in ["pulled", "files"] {
+            let _ = fs::remove_dir_all(self.sandbox.path(folder));
+        }
+        tools.printed(&format!("skopeo copy -q docker://{image} dir:pulled"));
+        let files = self.sandbox.path("files");
+        fs::create_dir(&files).unwrap();
+        let manifest = fs::read(self.sandbox.path("pulled/manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        for layer in manifest["layers"].as_array().unwrap() {
+            let digest = layer["digest"].as_str().unwrap();
+            let layer = self.sandbox.path("pulled").join(&digest["sha256:".len()..]);
+            let mut tar = component("tar");
+            let run = self.sandbox.finish(tar.arg("-xzf").arg(layer).arg("-C").arg(&files));
+            assert_eq!(run.code, 0, "{run:?}");
+        }
+        files
+    }
+
+    /// The images of a repository, as the tool lists them.
+    fn listed(&self, repository: &str) -> Vec<serde_json::Value> {
+        let line = format!("--list-images {repository} --organization {TBD} --output json");
+        let mut tool = self.command(Command::new(BINARY));
+        let run = self.sandbox.finish(tool.args(line.split(' ')));
+        assert_eq!(run.code, 0, "{run:?}");
+        run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// What the lines of a build end with that have these words.
+fn named(run: &Run, words: &str) -> Vec<String> {
+    let after = |line: &str| line.split_once(words).map(|(_, name)| name.to_owned());
+    let mut names: Vec<String> = run.stdout.lines().filter_map(after).collect();
+    names.sort();
+    names
+}
+
+/// A call of the function for an image whose context is the file `hello`, with more arguments.
+fn image(name: &str, more: &str) -> String {
+    format!(
+        "ark_add_docker({name} ORGANIZATION {TBD} REPOSITORY catalog/{name} CREATE FILES hello {more})\n"
+    )
+}

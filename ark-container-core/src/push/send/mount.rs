@@ -4,9 +4,9 @@ use tokio::sync::OnceCell;
 
 use crate::distribution::{Client, Mount};
 use crate::error::Result;
-use crate::model::{Access, Digest, RepositoryUrl, Scope};
-use crate::push::Push;
+use crate::model::{Access, Digest, RepositoryUrl};
 use crate::push::memory::Places;
+use crate::push::{LoginScope, Push};
 
 /// The other repositories of the organization, as far as earlier pushes remember.
 pub(in crate::push) struct Neighbours<'a> {
@@ -41,9 +41,7 @@ impl<'a> Neighbours<'a> {
 
     /// Credentials that reach one repository reach no neighbour.
     async fn connect(&self) -> Option<Client> {
-        let path = &self.push.path;
-        let organization = [path.organization()];
-        let scope = Scope::organizations(path.stage().clone(), organization, Access::Push);
+        let scope = LoginScope::Organization.of(&self.push.path, Access::Push);
         self.or_upload(self.push.connect(&scope).await)
     }
 

@@ -1,0 +1,120 @@
+//! `--cmake-dir`: where CMake finds the module ArkDocker, which is part of this program.
+
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy as _;
+use serde::Serialize;
+
+use crate::connect::Context;
+use crate::failure::{Failure, Kind, Stop};
+use crate::whole_file::write_whole;
+
+const EXAMPLES: &str = "\
+Examples:
+  cmake -B build -DArkDocker_DIR=\"$(ark-catalog-container-tool --cmake-dir)\"
+
+With find_package(ArkDocker REQUIRED) in CMakeLists.txt, ark_add_docker(…) then gives targets that build
+an image and push it with this program.";
+
+/// The module's files. What find_package looks for comes last: where it is, the rest is too.
+const MODULE: [(&str, &str); 11] = [
+    ("ArkDocker.cmake", include_str!("../../cmake/ArkDocker.cmake")),
+    ("ArkDockerArguments.cmake", include_str!("../../cmake/ArkDockerArguments.cmake")),
+    ("ArkDockerBuilders.cmake", include_str!("../../cmake/ArkDockerBuilders.cmake")),
+    ("ArkDockerCommit.cmake", include_str!("../../cmake/ArkDockerCommit.cmake")),
+    ("ArkDockerContext.cmake", include_str!("../../cmake/ArkDockerContext.cmake")),
+    ("ArkDockerImage.cmake", include_str!("../../cmake/ArkDockerImage.cmake")),
+    ("ArkDockerPush.cmake", include_str!("../../cmake/ArkDockerPush.cmake")),
+    ("ArkDockerScript.cmake", include_str!("../../cmake/ArkDockerScript.cmake")),
+    ("ArkDockerSurroundings.cmake", include_str!("../../cmake/ArkDockerSurroundings.cmake")),
+    ("ArkDockerConfigVersion.cmake", include_str!("../../cmake/ArkDockerConfigVersion.cmake")),
+    (CONFIG, include_str!("../../cmake/ArkDockerConfig.cmake")),
+];
+
+/// What find_package looks for.
+const CONFIG: &str = "ArkDockerConfig.cmake";
+
+/// What tells the module which program it came from.
+const TOOL: &str = "ArkDockerTool.cmake";
+
+/// Where packages install modules, below the folder that has `bin`.
+const INSTALLED: [&str; 2] = ["lib/cmake/ArkDocker", "share/cmake/ArkDocker"];
+
+/// Print the folder of the CMake module ArkDocker, for -DArkDocker_DIR
+///
+/// The module is part of this program. It is written below $XDG_DATA_HOME, unless it was installed with
+/// the program. It builds images and pushes them with this program.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Args {}
+
+/// Where the module is, as programs read it.
+#[derive(Debug, Serialize)]
+struct ModuleRecord<'a> {
+    directory: &'a Path,
+}
+
+pub(crate) fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
+    let program = env::current_exe()
+        .map_err(|error| Failure::io("it is unknown which program this is", &error))?;
+    let directory = match installed_beside(&program) {
+        Some(directory) => directory,
+        None => unpacked(&program)?,
+    };
+    let record = ModuleRecord { directory: &directory };
+    context.output.result(&directory.display().to_string(), &record)
+}
+
+/// The module that was installed with the program.
+fn installed_beside(program: &Path) -> Option<PathBuf> {
+    let prefix = program.parent()?.parent()?;
+    let mut folders = INSTALLED.iter().map(|folder| prefix.join(folder));
+    folders.find(|folder| folder.join(CONFIG).is_file())
+}
+
+/// The module in a folder of the user, where it is written unless it is there.
+fn unpacked(program: &Path) -> Result<PathBuf, Failure> {
+    let folders = etcetera::base_strategy::Xdg::new().map_err(|_| {
+        Failure::new(
+            Kind::Other,
+            "there is no folder to write the CMake module to: you have no home",
+        )
+        .with_help("set one: export HOME=DIR")
+    })?;
+    let tool = format!("set(_ark_docker_tool [=====[{}]=====])\n", program.display());
+    let files = || std::iter::once((TOOL, tool.as_str())).chain(MODULE);
+    // Build folders point there, so another module or program is in another folder.
+    let mut hasher = DefaultHasher::new();
+    files().for_each(|file| file.hash(&mut hasher));
+    let name = format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish());
+    let directory = folders.data_dir().join("ark/cmake").join(name);
+    unpack(&directory, files()).map_err(|error| {
+        Failure::io(format!("cannot write the CMake module to {}", directory.display()), &error)
+            .with_help("choose a folder that is yours: export XDG_DATA_HOME=DIR")
+    })?;
+    Ok(directory)
+}
+
+/// Sees to it that these files are in the folder, and that nobody else can change them: CMake runs them.
+fn unpack<'a>(directory: &Path, files: impl Iterator<Item = (&'a str, &'a str)>) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let folder = fs::metadata(directory)?;
+    if folder.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::new(ErrorKind::PermissionDenied, "it is another user's"));
+    } else if folder.mode() & 0o022 != 0 {
+        return Err(io::Error::new(ErrorKind::PermissionDenied, "other users can write to it"));
+    }
+    for (name, content) in files {
+        let path = directory.join(name);
+        // What is right stays as it is: a newer file would have build folders configured again.
+        if !fs::read(&path).is_ok_and(|there| there == content.as_bytes()) {
+            write_whole(&path, content.as_bytes())?;
+        }
+    }
+    Ok(())
+}
