@@ -56,6 +56,8 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 pub(crate) struct Settings {
     pub(crate) registry: RegistryLocation,
     pub(crate) registry_origin: Origin,
+    /// The registries that clients log in to by themselves, besides `registry`.
+    pub(crate) further_registries: Vec<RegistryLocation>,
     pub(crate) format: Format,
     /// `None` for the one of the registry's folder, if it has one.
     pub(crate) memberships: Option<PathBuf>,
@@ -100,6 +102,7 @@ impl Settings {
         Ok(Self {
             registry,
             registry_origin,
+            further_registries: file.registries,
             format: options.output.or(output.transpose()?).or(file.output).unwrap_or_default(),
             memberships: options
                 .memberships
@@ -112,6 +115,16 @@ impl Settings {
             organization_variable: variable(ORGANIZATION_VARIABLE, environment)?,
             organization_in_file: file.organization,
         })
+    }
+
+    /// The same settings for another registry.
+    pub(crate) fn for_registry(self, registry: RegistryLocation) -> Self {
+        Self { registry, ..self }
+    }
+
+    /// The registries that clients log in to by themselves.
+    pub(crate) fn registries(&self) -> impl Iterator<Item = &RegistryLocation> {
+        std::iter::once(&self.registry).chain(&self.further_registries)
     }
 
     /// The organization that the flag, the environment or the configuration file names.

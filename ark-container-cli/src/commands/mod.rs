@@ -1,6 +1,7 @@
 //! One module for each operation: what it takes, and what it does.
 
 pub(crate) mod check_access;
+pub(crate) mod configure_docker;
 pub(crate) mod copy;
 pub(crate) mod create_repository;
 pub(crate) mod delete_image;
@@ -43,6 +44,7 @@ pub(crate) async fn run(operation: Operation, context: &Context) -> Result<(), S
         Operation::Whoami(args) => whoami::run(args, context).await,
         Operation::CheckAccess(args) => check_access::run(args, context).await,
         Operation::IamPolicy(args) => iam_policy::run(args, context),
+        Operation::ConfigureDocker(args) => configure_docker::run(&args, context),
     }
 }
 

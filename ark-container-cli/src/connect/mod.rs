@@ -14,7 +14,7 @@ use ark_container_core::{Error, RegistryBackend, RegistryBackendExt as _};
 
 use crate::args::Owner;
 use crate::failure::Failure;
-use crate::hint::Target;
+use crate::hint::{self, Target};
 use crate::output::Output;
 use crate::settings::{Settings, missing_organization};
 
@@ -27,6 +27,8 @@ pub(crate) use place::{Listing, Place};
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) output: Output,
+    /// How often each call to AWS is tried at most; `None` for as often as it makes sense.
+    pub(crate) max_attempts: Option<u32>,
 }
 
 /// A registry, opened for whoever asks.
@@ -65,6 +67,15 @@ impl Context {
             None => backend,
         };
         Ok(Connection { backend, place, guard })
+    }
+
+    /// A failure, with what to do about it as whoever asked.
+    pub(crate) fn advise(&self, failure: Failure) -> Failure {
+        match self.identity() {
+            Ok(identity) => hint::for_identity(failure, &identity, &self.settings),
+            // That nobody can ask is the failure itself.
+            Err(_) => failure,
+        }
     }
 
     /// Opens the registry for an operation on one repository.

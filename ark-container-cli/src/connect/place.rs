@@ -81,6 +81,9 @@ impl Context {
         if let Identity::Token { file, .. } = identity {
             ecr = ecr.web_identity(TokenFile::new(file));
         }
+        if let Some(attempts) = self.max_attempts {
+            ecr = ecr.max_attempts(attempts);
+        }
         if let Some(profile) = &settings.profile {
             ecr = ecr.profile(profile);
         }
