@@ -6,8 +6,8 @@ use ark_container_core::model::{ParseError, Reference};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    check_access, configure_docker, copy, create_repository, delete_image, delete_repository, iam_policy,
-    list_images, list_repositories, login, logout, pull, push, serve, whoami,
+    check_access, configure_docker, copy, create_repository, delete_image, delete_repository,
+    iam_policy, list_images, list_repositories, login, logout, pull, push, serve, whoami,
 };
 use crate::output::Format;
 

@@ -99,9 +99,10 @@ fn tell(args: &Args, context: &Context, config: &DockerConfig, hosts: &[String])
     let (output, settings) = (&context.output, &context.settings);
     let path = config.path().display();
     if !config.is_changed() {
-        output.note(&format!("{path} was like that"));
+        output.note(&format!("there was nothing to change in {path}"));
     } else if args.undo {
-        output.note(&format!("docker logs in to {} by itself no longer ({path})", hosts.join(", ")));
+        output
+            .note(&format!("docker logs in to {} by itself no longer ({path})", hosts.join(", ")));
     } else {
         output.note(&format!("docker logs in to {} by itself ({path})", hosts.join(", ")));
     }

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use ark_container_core::RegistryBackend as _;
 use ark_container_core::credentials::RegistryCredentials;
-use ark_container_core::model::{
-    Access, OrganizationId, Organizations, RegistryLocation, Scope,
-};
+use ark_container_core::model::{Access, OrganizationId, Organizations, RegistryLocation, Scope};
 use ark_container_core::permission::Action;
 use ark_container_core::{Error, Result};
 

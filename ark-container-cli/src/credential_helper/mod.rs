@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Does the operation that was asked for, and returns the exit code.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
-    let answer = in_time(move || answer(&argv));
+    let answer = in_time(PATIENCE, move || answer(&argv));
     if let Err(refusal) = &answer {
         tracing::warn!(target: log::TARGET, "refused: {refusal}");
     }
@@ -46,6 +46,7 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
 
 /// Works on a thread of its own: where that hangs, its end is not waited for.
 fn in_time(
+    patience: Duration,
     work: impl FnOnce() -> Result<Answer, Refusal> + Send + 'static,
 ) -> Result<Answer, Refusal> {
     let (sender, receiver) = mpsc::channel();
@@ -54,17 +55,17 @@ fn in_time(
         let _ = sender.send(work());
     });
     worker.map_err(|error| Failure::io("cannot start", &error))?;
-    receiver.recv_timeout(PATIENCE).unwrap_or_else(|error| Err(given_up(error).into()))
+    receiver.recv_timeout(patience).unwrap_or_else(|error| Err(given_up(error, patience).into()))
 }
 
-fn given_up(error: RecvTimeoutError) -> Failure {
+fn given_up(error: RecvTimeoutError, patience: Duration) -> Failure {
     match error {
         RecvTimeoutError::Timeout => Failure::new(
             Kind::Temporary,
             format!(
-                "no login within {} seconds: the network, or another process that is logging in, \
-                 takes too long",
-                PATIENCE.as_secs()
+                "no answer within {} seconds: the network, another process that is logging in, or \
+                 whoever is to send input takes too long",
+                patience.as_secs()
             ),
         )
         .with_help(format!("try again; to see what it does: export {}=FILE", log::VARIABLE)),
@@ -78,4 +79,28 @@ fn answer(argv: &[OsString]) -> Result<Answer, Refusal> {
     let request = Request::read(argv)?;
     tracing::info!(target: log::TARGET, "{request}");
     operations::perform(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_hangs_is_given_up_and_what_panics_is_told() {
+        let refused = |work: fn()| {
+            let refusal = in_time(Duration::from_millis(10), move || {
+                work();
+                Ok(Answer::Done)
+            });
+            refusal.unwrap_err().to_string()
+        };
+        insta::assert_snapshot!(refused(|| loop { thread::park() }), @"
+        docker-credential-ark: no answer within 0 seconds: the network, another process that is logging in, or whoever is to send input takes too long
+        help: try again; to see what it does: export ARK_CREDENTIAL_LOG=FILE
+        ");
+        let silent = || std::panic::resume_unwind(Box::new(()));
+        insta::assert_snapshot!(refused(silent), @"
+        docker-credential-ark: it ended without an answer
+        ");
+    }
 }

@@ -49,7 +49,7 @@ fn store(stored: &Stored, settings: Settings) -> Result<Answer, Refusal> {
         return Err(foreign(server).into());
     };
     if username != USERNAME {
-        let message = format!("{registry} has one user, {USERNAME}, and not {username}");
+        let message = format!("{server} has one user, {USERNAME}, and not {username}");
         let help = format!("docker login --username {USERNAME}; no login is needed with {HELPER}");
         return Err(Failure::usage(message).with_help(help).into());
     }
@@ -67,12 +67,10 @@ fn store(stored: &Stored, settings: Settings) -> Result<Answer, Refusal> {
 }
 
 fn foreign(server: &str) -> Failure {
-    Failure::usage(format!("{HELPER} keeps no passwords, and has none for {server}")).with_help(
-        format!(
-            "take {SUFFIX:?} for it out of credHelpers or credsStore in docker's config.json, or add \
-             the registry to container.toml: registries = [\"ecr://HOST/STAGE\"]"
-        ),
-    )
+    Failure::usage(format!("it keeps no passwords, and has none for {server}")).with_help(format!(
+        "for a password of your own, take {SUFFIX:?} out of credHelpers or credsStore in docker's \
+             config.json; where it is a registry of ours, name it in registries of container.toml"
+    ))
 }
 
 /// Forgets what is cached of a registry; one that is none of ours has nothing to forget.

@@ -58,12 +58,7 @@ pub(super) fn entries<'a>(
 }
 
 /// The text with this value for `key` in `section`, both of which may be new.
-pub(super) fn set(
-    text: &str,
-    section: &str,
-    key: &str,
-    value: &str,
-) -> Result<String, EditError> {
+pub(super) fn set(text: &str, section: &str, key: &str, value: &str) -> Result<String, EditError> {
     let document = Object::document(text)?;
     let entry = format!("{}: {value}", quoted(key));
     let Some(at) = document.position(section) else {
@@ -279,7 +274,10 @@ mod tests {
             assert_eq!(without(text), others);
         }
         assert_eq!(without("{\"credHelpers\":{\"a\":\"ark\"},\"z\":1}"), "{\"z\":1}");
-        assert_eq!(without("{\"y\":1,\"credHelpers\":{\"a\":\"ark\"},\"z\":1}"), "{\"y\":1,\"z\":1}");
+        assert_eq!(
+            without("{\"y\":1,\"credHelpers\":{\"a\":\"ark\"},\"z\":1}"),
+            "{\"y\":1,\"z\":1}"
+        );
         assert_eq!(without("{\"z\": 1}"), "{\"z\": 1}");
     }
 

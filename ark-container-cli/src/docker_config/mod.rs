@@ -6,11 +6,12 @@ mod edit;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Kind};
+use crate::hint::quoted;
 
 /// Names the folder.
 pub(crate) const FOLDER_VARIABLE: &str = "DOCKER_CONFIG";
@@ -101,7 +102,8 @@ impl DockerConfig {
     /// A link stays, and what it leads to is replaced, as docker does it.
     pub(crate) fn write(&self) -> Result<(), Failure> {
         let written = end_of_links(&self.path).and_then(|target| replace(&target, &self.text));
-        written.map_err(|error| Failure::io(format!("cannot write {}", self.path.display()), &error))
+        written
+            .map_err(|error| Failure::io(format!("cannot write {}", self.path.display()), &error))
     }
 
     fn change(&mut self, edited: Result<String, edit::EditError>) -> Result<(), Failure> {
@@ -112,9 +114,10 @@ impl DockerConfig {
     }
 
     fn unfit(&self, error: &edit::EditError) -> Failure {
-        let path = self.path.display();
+        let path = self.path.display().to_string();
+        let (from, to) = (quoted(&path), quoted(&format!("{path}.bad")));
         Failure::new(Kind::Other, format!("{path} is not as docker takes it: {error}"))
-            .with_help(format!("correct it, or move it away: mv {path} {path}.bad"))
+            .with_help(format!("correct it, or move it away: mv {from} {to}"))
     }
 }
 

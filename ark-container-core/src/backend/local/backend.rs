@@ -17,8 +17,8 @@ use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repos
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
 use crate::model::{
-    OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, ScopeTarget,
-    Stage,
+    OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope,
+    ScopeTarget, Stage,
 };
 
 /// How long credentials are good for: as long as ECR's.
