@@ -162,7 +162,7 @@ fn log_docker_in(
         .map_err(|error| Failure::io(format!("cannot use the folder {shown}"), &error))?;
     let host = record.host.as_str();
     let mut config = DockerConfig::read(&folder)?;
-    if let Some(helper) = config.helper(host)? {
+    if let Some(helper) = config.helper_before_logins(host)? {
         let path = config.path().display();
         let message = format!("{path} has docker ask docker-credential-{helper} for {host}");
         return Err(Failure::new(Kind::Conflict, message)

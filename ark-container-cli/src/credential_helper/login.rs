@@ -10,7 +10,8 @@ use ark_container_core::{Error, Result};
 
 use crate::args::PROGRAM;
 use crate::connect::{Connection, Context, Place};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
+use crate::hint::serve_command;
 use crate::output::{Format, Output};
 use crate::settings::Settings;
 
@@ -41,6 +42,14 @@ pub(super) fn login(
 
 async fn credentials(context: &Context) -> std::result::Result<RegistryCredentials, Failure> {
     let connection = context.connect().await?;
+    if let Place::Local(local) = &connection.place
+        && local.served_at().is_none()
+    {
+        // Whoever else listens there would get the password.
+        let message = format!("nothing serves {local}");
+        let help = format!("serve it: {}", serve_command(&context.settings));
+        return Err(Failure::new(Kind::Other, message).with_help(help));
+    }
     let scope = scope(&connection, &context.settings).await?;
     let organizations = scope.organization_ids().len();
     if organizations > MOST_ORGANIZATIONS {

@@ -36,6 +36,12 @@ impl From<serde_json::Error> for EditError {
     }
 }
 
+/// The text of a member's value; `None` if there is no such member.
+pub(super) fn member<'a>(text: &'a str, key: &str) -> Result<Option<&'a str>, EditError> {
+    let document = Object::document(text)?;
+    Ok(document.position(key).map(|at| document.members[at].value))
+}
+
 /// The text of an entry's value; `None` if there is no such entry.
 pub(super) fn get<'a>(
     text: &'a str,

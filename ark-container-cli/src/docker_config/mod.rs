@@ -74,6 +74,17 @@ impl DockerConfig {
         Ok(helper.and_then(|helper| serde_json::from_str(helper).ok()))
     }
 
+    /// The credential helper that docker asks instead of looking at the logins in the file, be it a
+    /// registry's own or the one for all.
+    pub(crate) fn helper_before_logins(&self, host: &str) -> Result<Option<String>, Failure> {
+        if let Some(own) = self.helper(host)? {
+            return Ok(Some(own));
+        }
+        let store = edit::member(&self.text, "credsStore").map_err(|e| self.unfit(&e))?;
+        let store = store.and_then(|store| serde_json::from_str::<String>(store).ok());
+        Ok(store.filter(|store| !store.is_empty()))
+    }
+
     /// The registries that have this credential helper.
     pub(crate) fn hosts_of(&self, helper: &str) -> Result<Vec<String>, Failure> {
         let entries = edit::entries(&self.text, "credHelpers").map_err(|e| self.unfit(&e))?;

@@ -1,6 +1,6 @@
 //! Logins to AWS: asked for once, narrowed, forgotten, and what is told where there is none.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use ark_container_core::model::OrganizationId;
@@ -10,7 +10,7 @@ use insta::assert_snapshot;
 
 use super::{folder, helper, helper_at, login, told};
 use crate::clients::{COPY_ALL_AS_IT_IS, assert_same, contents};
-use crate::ecr::{Cloud, ROLE};
+use crate::ecr::{Cloud, ROLE, printed_by_all};
 use crate::identity::in_aws::{self, ACCESS, arn};
 use crate::identity::{alice, provider};
 use crate::sandbox::TBD;
@@ -48,22 +48,7 @@ fn told_at(cloud: &Cloud, command: &mut Command) -> String {
 #[test]
 fn twenty_at_once_ask_for_one_login_and_an_erased_one_is_asked_for_again() {
     let cloud = Cloud::new();
-    let processes: Vec<_> = (0..20)
-        .map(|_| {
-            let mut command = get(&cloud);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        })
-        .collect();
-    let mut answers: Vec<String> = processes
-        .into_iter()
-        .map(|process| {
-            let output = process.wait_with_output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-            String::from_utf8(output.stdout).unwrap()
-        })
-        .collect();
-    answers.dedup();
-    assert_eq!(answers.len(), 1);
+    printed_by_all((0..20).map(|_| get(&cloud)));
     assert_eq!((cloud.aws.count(TOKEN), cloud.aws.count("sts:AssumeRole")), (1, 1));
 
     let (_, _, password) = login(&cloud.sandbox.finish(&mut get(&cloud)));

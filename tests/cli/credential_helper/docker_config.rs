@@ -74,6 +74,9 @@ fn what_docker_keeps_there_stays_and_the_login_is_renewed() {
     error: ~/b/config.json has docker ask docker-credential-ark for 127.0.0.1:5050
       help: name another folder, such as one that is yet to be made
     ");
+    sandbox.write("c/config.json", r#"{"credsStore": "pass"}"#);
+    let told = told(&sandbox.run(&login("a", "c")));
+    assert!(told.contains("has docker ask docker-credential-pass for 127.0.0.1:5050"), "{told}");
 }
 
 #[test]

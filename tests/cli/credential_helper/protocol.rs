@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{HELPER, helper, login, told};
 use crate::sandbox::{Run, Sandbox};
+use crate::served::Served;
 
 const NOT_FOUND: &str = "credentials not found in native keychain\n";
 
@@ -41,19 +42,29 @@ fn a_server_that_is_none_of_ours_is_not_found() {
 
 #[test]
 fn a_registry_is_found_by_every_spelling_of_its_host() {
-    let sandbox = Sandbox::new();
+    let served = Served::with_repositories(&["a"]);
+    let host = served.server.host();
     for server in [
-        "127.0.0.1:5050",
-        "127.0.0.1:5050\n",
-        "http://127.0.0.1:5050",
-        "https://127.0.0.1:5050/",
-        "https://127.0.0.1:5050/v2/",
-        "localhost:5050",
-        "127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo",
+        host.to_owned(),
+        format!("{host}\n"),
+        format!("http://{host}"),
+        format!("https://{host}/"),
+        format!("https://{host}/v2/"),
+        host.replace("127.0.0.1", "localhost"),
+        served.image("a"),
     ] {
-        let (answered, username, _) = login(&run(&sandbox, "get", server));
+        let (answered, username, _) = login(&run(&served.sandbox, "get", &server));
         assert_eq!((answered.as_str(), username.as_str()), (server.trim(), "AWS"));
     }
+}
+
+#[test]
+fn no_password_goes_to_whoever_listens_where_the_registry_would() {
+    let sandbox = Sandbox::new();
+    assert_snapshot!(told(&run(&sandbox, "get", "127.0.0.1:5050")), @"
+    docker-credential-ark: nothing serves local:~/data/ark/registry
+    help: serve it: ark-catalog-container-tool --serve
+    ");
 }
 
 #[test]
@@ -112,12 +123,15 @@ fn the_version_and_the_registries_are_told() {
 
 #[test]
 fn a_login_of_ours_can_be_stored_however_long_it_is() {
-    let sandbox = Sandbox::new();
-    let note = "docker-credential-ark: this password is not kept: clients that ask for one get a \
-                login of your own to 127.0.0.1:5050\n";
-    for secret in [login(&run(&sandbox, "get", "127.0.0.1:5050")).2, "x".repeat(1_000_000)] {
-        let run = run(&sandbox, "store", stored("127.0.0.1:5050", "AWS", &secret));
-        assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, "", note));
+    let served = Served::with_repositories(&[]);
+    let (sandbox, host) = (&served.sandbox, served.server.host());
+    let note = format!(
+        "docker-credential-ark: this password is not kept: clients that ask for one get a login of \
+         your own to {host}\n"
+    );
+    for secret in [login(&run(sandbox, "get", host)).2, "x".repeat(1_000_000)] {
+        let run = run(sandbox, "store", stored(host, "AWS", &secret));
+        assert_eq!((run.code, run.stdout, &run.stderr), (0, String::new(), &note));
     }
 }
 
@@ -156,19 +170,20 @@ fn settings_that_are_wrong_are_told() {
 
 #[test]
 fn a_log_that_was_asked_for_tells_all_but_passwords_to_its_owner_alone() {
-    let sandbox = Sandbox::new();
+    let served = Served::with_repositories(&["a"]);
+    let (sandbox, host) = (&served.sandbox, served.server.host());
     let logged = |operation: &str, input: &str| {
-        let mut command = helper(&sandbox, operation, input);
+        let mut command = helper(sandbox, operation, input);
         sandbox.finish(command.env("ARK_CREDENTIAL_LOG", sandbox.path("log")))
     };
-    let (_, _, password) = login(&logged("get", "127.0.0.1:5050"));
-    logged("store", &stored("127.0.0.1:5050", "AWS", "hunter2"));
+    let (_, _, password) = login(&logged("get", host));
+    logged("store", &stored(host, "AWS", "hunter2"));
     logged("get", "ghcr.io");
     let log = fs::read_to_string(sandbox.path("log")).unwrap();
     for line in [
-        "docker_credential_ark: get 127.0.0.1:5050",
+        &format!("docker_credential_ark: get {host}"),
         " for repository:prod/",
-        "docker_credential_ark: store 127.0.0.1:5050",
+        &format!("docker_credential_ark: store {host}"),
         "refused: credentials not found",
     ] {
         assert!(log.contains(line), "{line}: {log}");
@@ -176,7 +191,7 @@ fn a_log_that_was_asked_for_tells_all_but_passwords_to_its_owner_alone() {
     assert!(!log.contains(&password) && !log.contains("hunter2"), "{log}");
     let mode = fs::metadata(sandbox.path("log")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let mut command = helper(&sandbox, "get", "127.0.0.1:5050");
+    let mut command = helper(sandbox, "get", host);
     let run = sandbox.finish(command.env("ARK_CREDENTIAL_LOG", "no/such/log"));
     assert_eq!(run.code, 0, "{run:?}");
     assert_snapshot!(run.stderr, @"

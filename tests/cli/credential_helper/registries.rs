@@ -6,12 +6,12 @@ use ark_container_core::model::OrganizationId;
 
 use super::{helper, login};
 use crate::curl::Curl;
-use crate::sandbox::{MEMBERSHIPS, OTHER, Sandbox, TBD};
+use crate::sandbox::{MEMBERSHIPS, OTHER, Sandbox, Server, TBD};
 use crate::served::Served;
 
 /// The scope of the login that a principal gets, as the log has it.
-fn scope(sandbox: &Sandbox, principal: &str) -> String {
-    let mut command = helper(sandbox, "get", "127.0.0.1:5050");
+fn scope(sandbox: &Sandbox, server: &Server, principal: &str) -> String {
+    let mut command = helper(sandbox, "get", server.host());
     command.env("ARK_PRINCIPAL", principal).env("ARK_CREDENTIAL_LOG", sandbox.path("log"));
     login(&sandbox.finish(&mut command));
     let log = fs::read_to_string(sandbox.path("log")).unwrap();
@@ -23,12 +23,14 @@ fn users_push_to_their_organizations_and_robots_pull() {
     let sandbox = Sandbox::with_memberships();
     let both = MEMBERSHIPS.replace("user:bob", "user:alice");
     sandbox.write("data/ark/registry/memberships.toml", both);
+    let server = sandbox.serve();
+    let scope = |principal| scope(&sandbox, &server, principal);
     let push = format!("repository:prod/{OTHER}/*:pull,push repository:prod/{TBD}/*:pull,push");
-    assert_eq!(scope(&sandbox, "user:alice"), push);
+    assert_eq!(scope("user:alice"), push);
     let global = format!("repository:prod/{}/*:pull", OrganizationId::GLOBAL);
     let pull = format!("repository:prod/{TBD}/*:pull {global}");
-    assert_eq!(scope(&sandbox, "robot:nightly"), pull);
-    assert_eq!(scope(&sandbox, "user:nobody"), global);
+    assert_eq!(scope("robot:nightly"), pull);
+    assert_eq!(scope("user:nobody"), global);
 }
 
 #[test]
@@ -38,7 +40,7 @@ fn whoever_has_a_registry_alone_reaches_all_that_is_in_it() {
         sandbox.printed(&format!("--create-repository a --organization {organization}"));
     }
     let push = format!("repository:prod/{OTHER}/*:pull,push repository:prod/{TBD}/*:pull,push");
-    assert_eq!(scope(&sandbox, "user:alice"), push);
+    assert_eq!(scope(&sandbox, &sandbox.serve(), "user:alice"), push);
 }
 
 #[test]
