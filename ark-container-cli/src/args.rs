@@ -7,8 +7,9 @@ use ark_container_core::push::LoginScope;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    check_access, cmake_dir, copy, create_repository, delete_image, delete_repository, iam_policy,
-    list_images, list_repositories, login, logout, pull, push, serve, whoami,
+    check_access, cmake_dir, configure_docker, copy, create_repository, delete_image,
+    delete_repository, iam_policy, list_images, list_repositories, login, logout, pull, push, serve,
+    whoami,
 };
 use crate::output::Format;
 
@@ -26,7 +27,7 @@ Examples:
 HOST is the part of the repository's URL before the first slash.
 
 Settings, strongest first: option, environment variable, $XDG_CONFIG_HOME/ark/container.toml with
-the keys registry, organization, output, memberships and audit_file; for tokens the table [identity]
+the keys registry, registries, organization, output, memberships and audit_file; for tokens the table [identity]
 with the keys token_file, key_set, audience, issuer and claims; and for AWS the table [ecr] with the
 keys profile, role_arn, administrator_role_arn, require_scoped and repository_policy
 [env: ARK_AUDIT_FILE, ARK_JWT_FILE, ARK_KEY_SET, ARK_JWT_AUDIENCE, AWS_PROFILE, ARK_ROLE_ARN,
@@ -123,6 +124,8 @@ pub(crate) enum Operation {
     IamPolicy(iam_policy::Args),
     #[command(long_flag = "cmake-dir")]
     CmakeDir(cmake_dir::Args),
+    #[command(long_flag = "configure-docker")]
+    ConfigureDocker(configure_docker::Args),
 }
 
 /// The organization that a repository belongs to.

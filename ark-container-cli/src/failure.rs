@@ -102,6 +102,11 @@ impl Failure {
         Self { help: Some(help), ..self }
     }
 
+    /// What to type next.
+    pub(crate) fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
     /// What kind of failure it is.
     pub(crate) fn kind(&self) -> Kind {
         self.kind

@@ -227,7 +227,7 @@ fn registry_option(settings: &Settings) -> String {
 }
 
 /// Text as a shell takes it for one word.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
         return text.to_owned();

@@ -12,6 +12,7 @@ mod argv;
 mod commands;
 mod connect;
 mod credential_helper;
+mod docker_config;
 mod failure;
 mod hint;
 mod output;

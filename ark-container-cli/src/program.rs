@@ -18,7 +18,7 @@ use crate::connect::Context;
 use crate::failure::{Failure, Kind, Stop};
 use crate::output::{Format, Output, stdout_failure};
 use crate::settings::Settings;
-use crate::{argv, commands, hint};
+use crate::{argv, commands};
 
 /// From where on two words are taken for spellings of one: above what chance gives to `--` words.
 const SIMILAR: f64 = 0.8;
@@ -64,16 +64,12 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
     let runtime = runtime_for(&operation).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
     let output = Output { format: *format, quiet: options.quiet };
-    let context = Context { settings, output };
+    let context = Context { settings, output, max_attempts: None };
     let ended = runtime.block_on(commands::run(operation, &context));
     // What was given up may have threads that still read or compress.
     runtime.shutdown_timeout(PATIENCE);
     ended.map_err(|stop| match stop {
-        Stop::Failed(failure) => match context.identity() {
-            Ok(identity) => hint::for_identity(failure, &identity, &context.settings).into(),
-            // That nobody can ask is the failure itself.
-            Err(_) => failure.into(),
-        },
+        Stop::Failed(failure) => context.advise(failure).into(),
         other => other,
     })
 }

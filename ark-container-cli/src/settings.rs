@@ -50,6 +50,11 @@ impl Settings {
         Ok(Self { format, catalog })
     }
 
+    /// The same settings for another registry.
+    pub(crate) fn for_registry(self, registry: RegistryLocation) -> Self {
+        Self { catalog: self.catalog.for_registry(registry), ..self }
+    }
+
     /// The organization that the flag, the environment or the configuration file names.
     ///
     /// # Errors

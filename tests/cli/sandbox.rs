@@ -79,7 +79,8 @@ impl Sandbox {
         command
     }
 
-    fn at_home(&self, program: &str) -> Command {
+    /// Any program with an environment of its own, to be run in the home folder.
+    pub(crate) fn at_home(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
             .current_dir(self.folder.path())

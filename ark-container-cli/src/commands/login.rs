@@ -1,16 +1,21 @@
 //! `--login`: a password for docker, narrowed to one repository where the registry can narrow.
 
+use std::path::{Path, PathBuf};
+
 use ark_container_core::RegistryBackend as _;
 use ark_container_core::credentials::{Narrowing, RegistryCredentials, USERNAME};
 use ark_container_core::model::{Access, RegistryHost, Scope};
 use ark_container_core::permission::Action;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::args::RepositoryArgs;
 use crate::connect::{Connection, Context, Place};
-use crate::failure::Stop;
-use crate::hint::{Attempt, TO_NARROW, Target, serve_command};
+use crate::docker_config::{DockerConfig, FOLDER_VARIABLE};
+use crate::failure::{Failure, Kind, Stop};
+use crate::hint::{Attempt, TO_NARROW, Target, quoted, serve_command};
 use crate::output::rfc3339;
 
 const EXAMPLES: &str = "\
@@ -19,6 +24,7 @@ Examples:
       | docker login --username AWS --password-stdin HOST
   ark-catalog-container-tool --login test/repo --organization GUID --access pull \\
       | skopeo login --username AWS --password-stdin HOST
+  eval \"$(ark-catalog-container-tool --login test/repo --organization GUID --docker-config DIR)\"
 
 HOST is the part of the repository's URL before the first slash. Without it docker would log in to
 Docker Hub. podman, skopeo and buildah need --tls-verify=false for a registry on this machine.";
@@ -37,6 +43,13 @@ pub(crate) struct Args {
     /// How far the password goes [default: push where you may, else pull]
     #[arg(long, value_name = "ACCESS")]
     access: Option<AccessLevel>,
+
+    /// Log docker in, in a configuration of its own, and print the line that makes docker use it
+    ///
+    /// docker keeps one login for each registry; with a folder for each repository it has as many as
+    /// that. The login is written into DIR/config.json, and no password is printed.
+    #[arg(long, value_name = "DIR")]
+    docker_config: Option<PathBuf>,
 }
 
 /// [`Access`] as it is typed.
@@ -100,7 +113,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     let scope = Scope::repository(target.path.clone(), access);
     let credentials = connection.backend.credentials(&scope).await.map_err(explain)?;
     let record = CredentialsRecord::from(&credentials);
-    context.output.result(record.password, &record)?;
+    match &args.docker_config {
+        Some(folder) => log_docker_in(folder, &record, context)?,
+        None => context.output.result(record.password, &record)?,
+    }
     if !record.narrowed {
         let host = record.host;
         context.output.warning(&format!(
@@ -109,6 +125,70 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
             target.path,
         ));
     }
+    if args.docker_config.is_some() {
+        context.output.note_on_terminal(&format!("valid until {}", record.expires_at));
+    } else {
+        tell_how_to_log_in(&args, &target, &record, context);
+    }
+    if let Place::Local(local) = &connection.place
+        && local.served_at().is_none()
+    {
+        let serve = serve_command(&context.settings);
+        context
+            .output
+            .note_on_terminal(&format!("nothing listens there yet; to serve it: {serve}"));
+    }
+    Ok(())
+}
+
+/// A configuration that docker was logged in by, as programs read it.
+#[derive(Serialize)]
+struct DockerConfigRecord<'a> {
+    host: &'a RegistryHost,
+    docker_config: &'a Path,
+    expires_at: &'a str,
+    scope: &'a str,
+    narrowed: bool,
+}
+
+/// Writes a login into the configuration in `folder`, and prints what makes docker use that.
+fn log_docker_in(
+    folder: &Path,
+    record: &CredentialsRecord<'_>,
+    context: &Context,
+) -> Result<(), Stop> {
+    let shown = folder.display();
+    let folder = std::path::absolute(folder)
+        .map_err(|error| Failure::io(format!("cannot use the folder {shown}"), &error))?;
+    let host = record.host.as_str();
+    let mut config = DockerConfig::read(&folder)?;
+    if let Some(helper) = config.helper_before_logins(host)? {
+        let path = config.path().display();
+        let message = format!("{path} has docker ask docker-credential-{helper} for {host}");
+        return Err(Failure::new(Kind::Conflict, message)
+            .with_help("name another folder, such as one that is yet to be made")
+            .into());
+    }
+    config.set_login(host, &STANDARD.encode(format!("{}:{}", record.username, record.password)))?;
+    config.write()?;
+    let export = format!("export {FOLDER_VARIABLE}={}", quoted(&folder.display().to_string()));
+    let record = DockerConfigRecord {
+        host: record.host,
+        docker_config: &folder,
+        expires_at: &record.expires_at,
+        scope: &record.scope,
+        narrowed: record.narrowed,
+    };
+    context.output.result(&export, &record)
+}
+
+/// Shows whoever sits before it the command that takes the password.
+fn tell_how_to_log_in(
+    args: &Args,
+    target: &Target,
+    record: &CredentialsRecord<'_>,
+    context: &Context,
+) {
     let login = target.command("login");
     let login = match args.access.and_then(|level| level.to_possible_value()) {
         Some(level) => format!("{login} --access {}", level.get_name()),
@@ -119,15 +199,6 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
          --password-stdin {}",
         record.expires_at, record.host,
     ));
-    if let Place::Local(local) = &connection.place
-        && local.served_at().is_none()
-    {
-        let serve = serve_command(&context.settings);
-        context
-            .output
-            .note_on_terminal(&format!("nothing listens there yet; to serve it: {serve}"));
-    }
-    Ok(())
 }
 
 /// Whether the registry holds the credentials to their scope.

@@ -2,6 +2,7 @@
 
 pub(crate) mod check_access;
 pub(crate) mod cmake_dir;
+pub(crate) mod configure_docker;
 pub(crate) mod copy;
 pub(crate) mod create_repository;
 pub(crate) mod delete_image;
@@ -45,6 +46,7 @@ pub(crate) async fn run(operation: Operation, context: &Context) -> Result<(), S
         Operation::CheckAccess(args) => check_access::run(args, context).await,
         Operation::IamPolicy(args) => iam_policy::run(args, context),
         Operation::CmakeDir(args) => cmake_dir::run(args, context),
+        Operation::ConfigureDocker(args) => configure_docker::run(&args, context),
     }
 }
 

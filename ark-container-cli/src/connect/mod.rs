@@ -12,7 +12,7 @@ use ark_container_core::{Catalog, Error, RegistryBackend, RegistryBackendExt as 
 
 use crate::args::Owner;
 use crate::failure::Failure;
-use crate::hint::Target;
+use crate::hint::{self, Target};
 use crate::output::Output;
 use crate::settings::{Settings, missing_organization};
 
@@ -25,6 +25,8 @@ pub(crate) use wall::wall_names;
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) output: Output,
+    /// How often each call to AWS is tried at most; `None` for as often as it makes sense.
+    pub(crate) max_attempts: Option<u32>,
 }
 
 /// A registry, opened for whoever asks.
@@ -51,6 +53,15 @@ impl Context {
         let builder = self.builder().with_guard(guard.clone()).with_full_scan(full_scan);
         let backend = builder.connect().await?.backend().clone();
         Ok(Connection { backend, place: guard.place.clone(), guard })
+    }
+
+    /// A failure, with what to do about it as whoever asked.
+    pub(crate) fn advise(&self, failure: Failure) -> Failure {
+        match self.identity() {
+            Ok(identity) => hint::for_identity(failure, &identity, &self.settings),
+            // That nobody can ask is the failure itself.
+            Err(_) => failure,
+        }
     }
 
     /// Opens the registry for an operation on one repository.
@@ -87,6 +98,11 @@ impl Context {
 
     /// What is opened. Operations name the organization, and those that take none do not mind it.
     fn builder(&self) -> CatalogBuilder {
-        Catalog::builder().with_settings(self.settings.catalog.clone().without_organization())
+        let settings = self.settings.catalog.clone().without_organization();
+        let builder = Catalog::builder().with_settings(settings);
+        match self.max_attempts {
+            Some(attempts) => builder.with_max_attempts(attempts),
+            None => builder,
+        }
     }
 }

@@ -127,6 +127,13 @@ impl CatalogBuilder {
         self
     }
 
+    /// Tries each call to AWS this often at most, the first time included: for who would rather hear soon
+    /// that it does not work.
+    pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
+        self.habits.max_attempts = Some(max_attempts);
+        self
+    }
+
     /// Lists repositories by reading through all that the registry has, and not by its index; only ECR
     /// has one.
     pub fn with_full_scan(mut self, full_scan: bool) -> Self {

@@ -33,6 +33,8 @@ pub enum Place {
 pub(super) struct Habits {
     /// How long credentials are good, where that can be chosen.
     pub(super) credentials_lifetime: Option<Duration>,
+    /// How often each call to AWS is tried at most.
+    pub(super) max_attempts: Option<u32>,
     /// List by reading through all that the registry has.
     pub(super) full_scan: bool,
 }
@@ -136,6 +138,9 @@ mod aws {
         }
         if let Some(lifetime) = habits.credentials_lifetime {
             ecr = ecr.credentials_lifetime(lifetime);
+        }
+        if let Some(attempts) = habits.max_attempts {
+            ecr = ecr.max_attempts(attempts);
         }
         if let Some(principal) = principal {
             ecr = ecr.principal(principal);

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Cloud, printed};
+use super::{Cloud, printed, printed_by_all};
 use crate::sandbox::TBD;
 
 const TOKEN: &str = "ecr:GetAuthorizationToken";
@@ -17,22 +16,7 @@ fn login(name: &str) -> String {
 #[test]
 fn twenty_processes_at_once_ask_for_one_password() {
     let cloud = Cloud::new();
-    let processes: Vec<Child> = (0..20)
-        .map(|_| {
-            let mut command = cloud.narrowed_command(&login("a"));
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-        })
-        .collect();
-    let mut passwords: Vec<String> = processes
-        .into_iter()
-        .map(|process| {
-            let output = process.wait_with_output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        })
-        .collect();
-    passwords.dedup();
-    assert_eq!(passwords.len(), 1);
+    printed_by_all((0..20).map(|_| cloud.narrowed_command(&login("a"))));
     assert_eq!(cloud.aws.count(TOKEN), 1);
     assert_eq!(cloud.aws.count("sts:AssumeRole"), 1);
 }

@@ -8,7 +8,7 @@ mod large;
 mod logins;
 mod refusals;
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ark_container_core::backend::local::LocalBackend;
@@ -113,6 +113,23 @@ impl Cloud {
         }
         text
     }
+}
+
+/// Runs commands at once, which must all succeed and print the same, and returns that.
+pub(crate) fn printed_by_all(commands: impl Iterator<Item = Command>) -> String {
+    let start = |mut command: Command| {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let processes: Vec<Child> = commands.map(start).collect();
+    let finish = |process: Child| {
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut answers: Vec<String> = processes.into_iter().map(finish).collect();
+    answers.dedup();
+    assert_eq!(answers.len(), 1);
+    answers.remove(0)
 }
 
 /// Runs a command, which must succeed, and returns what it printed.

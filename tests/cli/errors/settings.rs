@@ -66,7 +66,7 @@ fn an_empty_variable_is_no_setting() {
 fn bad_configuration_file() {
     assert_snapshot!(with_file("output = \"json\"\nregistri = \"local:\"\n"), @"
     exit 2
-    error: ~/config/ark/container.toml:2:1: unknown field `registri`, expected one of `registry`, `organization`, `output`, `memberships`, `audit_file`, `identity`, `ecr`
+    error: ~/config/ark/container.toml:2:1: unknown field `registri`, expected one of `registry`, `registries`, `organization`, `output`, `memberships`, `audit_file`, `identity`, `ecr`
     ");
     assert_snapshot!(with_file("# é\norganization = \"tbd\"\n"), @r#"
     exit 2

@@ -11,11 +11,11 @@ use super::{DEFAULT_FILE, alice, provider, write_token};
 use crate::ecr::Cloud;
 use crate::sandbox::{OTHER, Run, TBD};
 
-const ACCESS: &str = "ark-access";
+pub(crate) const ACCESS: &str = "ark-access";
 const ADMINISTRATOR: &str = "ark-administrator";
 
 /// AWS that takes the provider's tokens for two roles, under which everything is permitted.
-fn cloud(provider: &TokenIssuer) -> Cloud {
+pub(crate) fn cloud(provider: &TokenIssuer) -> Cloud {
     let known = IdentityProvider::new(provider.issuer(), provider.key_set_json());
     let known = known.with_audience(provider.audience());
     Cloud::with(|account| {
@@ -47,7 +47,7 @@ fn by_token(name: &str) -> Role {
     )
 }
 
-fn arn(role: &str) -> String {
+pub(crate) fn arn(role: &str) -> String {
     format!("arn:aws:iam::095412845506:role/{role}")
 }
 
@@ -78,7 +78,7 @@ fn told(cloud: &Cloud, run: &Run) -> String {
 }
 
 /// Leaves a token where `ark-auth-tool` does.
-fn leave(cloud: &Cloud, provider: &TokenIssuer, token: &TestToken) {
+pub(crate) fn leave(cloud: &Cloud, provider: &TokenIssuer, token: &TestToken) {
     write_token(&cloud.sandbox, DEFAULT_FILE, &provider.token(token).unwrap());
 }
 

@@ -1,7 +1,7 @@
 //! Who asks, by what was set, and what is told where nobody can be asking.
 
 mod aws_callers;
-mod in_aws;
+pub(crate) mod in_aws;
 mod nameless;
 mod tokens;
 
@@ -17,12 +17,12 @@ use crate::sandbox::{Sandbox, TBD};
 const DEFAULT_FILE: &str = ".cache/tbd/jwt.json";
 
 /// The identity provider.
-fn provider() -> TokenIssuer {
+pub(crate) fn provider() -> TokenIssuer {
     TokenIssuer::new("https://auth.example.com", "ark").unwrap()
 }
 
 /// A token of alice, a member of [`TBD`].
-fn alice() -> TestToken {
+pub(crate) fn alice() -> TestToken {
     TestToken::new(&"user:alice".parse().unwrap()).with_organizations([TBD.parse().unwrap()])
 }
 

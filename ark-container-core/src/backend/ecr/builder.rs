@@ -28,6 +28,7 @@ pub(crate) struct EcrConfig {
     pub(crate) principal: Option<String>,
     pub(crate) cache_directory: Option<PathBuf>,
     pub(crate) full_scan: bool,
+    pub(crate) max_attempts: Option<u32>,
     pub(crate) repository_policy: Option<String>,
 }
 
@@ -112,6 +113,7 @@ impl EcrBackendBuilder {
             principal: None,
             cache_directory: None,
             full_scan: false,
+            max_attempts: None,
             repository_policy: None,
         })
     }
@@ -220,6 +222,13 @@ impl EcrBackendBuilder {
     /// the index does not know yet; its cost grows with the account.
     pub fn full_scan(mut self, full_scan: bool) -> Self {
         self.0.full_scan = full_scan;
+        self
+    }
+
+    /// Tries each call to AWS this often at most, the first time included, whatever the environment and
+    /// the AWS configuration say: for who would rather hear soon that it does not work.
+    pub fn max_attempts(mut self, max_attempts: u32) -> Self {
+        self.0.max_attempts = Some(max_attempts);
         self
     }
 

@@ -81,6 +81,7 @@ async fn sdk_config(config: &EcrConfig) -> SdkConfig {
     };
     let endpoint_url = config.endpoint_url.as_deref().or(loaded.endpoint_url()).map(str::to_owned);
     let loaded_client = loaded.http_client();
+    let loaded_retry = loaded.retry_config().cloned();
     let mut builder = loaded.into_builder();
     builder.set_region(Region::new(config.host.region().to_owned()));
     let http_client = config.http_client.clone().or(loaded_client);
@@ -90,6 +91,10 @@ async fn sdk_config(config: &EcrConfig) -> SdkConfig {
     builder.set_use_fips(Some(flagged && config.host.is_fips()));
     builder.set_use_dual_stack(Some(flagged && config.host.is_dual_stack()));
     builder.set_endpoint_url(endpoint_url);
+    if let Some(attempts) = config.max_attempts {
+        let retry = loaded_retry.unwrap_or_else(RetryConfig::standard);
+        builder.set_retry_config(Some(retry.with_max_attempts(attempts)));
+    }
     if config.web_identity.is_some() {
         // What is called without a session is called without any credentials.
         builder.set_credentials_provider(None);

@@ -1,5 +1,6 @@
 //! [`LocalBackend`]: repositories in a folder of this machine.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -16,8 +17,8 @@ use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repos
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
 use crate::model::{
-    Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, ScopeTarget,
-    Stage,
+    OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope,
+    ScopeTarget, Stage,
 };
 
 /// How long credentials are good for: as long as ECR's.
@@ -88,6 +89,15 @@ impl LocalBackend {
     /// The folder of the registry, as an absolute path.
     pub fn directory(&self) -> &Path {
         self.store.root()
+    }
+
+    /// The organizations that have, or had, a repository here.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the folder cannot be read.
+    pub async fn organizations(&self) -> Result<BTreeSet<OrganizationId>> {
+        let stage = self.stage.clone();
+        self.with_store(move |store| store.organizations(&stage)).await
     }
 
     /// Where a process serves the folder now, if one does.

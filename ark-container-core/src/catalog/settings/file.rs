@@ -18,6 +18,8 @@ pub(super) const FILE: &str = "ark/container.toml";
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     pub(super) registry: Option<RegistryLocation>,
+    #[serde(default)]
+    pub(super) registries: Vec<RegistryLocation>,
     pub(super) organization: Option<OrganizationId>,
     pub(super) output: Option<String>,
     pub(super) memberships: Option<PathBuf>,
@@ -59,8 +61,10 @@ impl File {
     /// Relative paths in the file are relative to the file, not to wherever the program is run.
     fn relative_to(mut self, path: &Path) -> Self {
         let folder = path.parent().unwrap_or(path);
-        if let Some(RegistryLocation::Local { directory: Some(directory) }) = &mut self.registry {
-            *directory = folder.join(&*directory);
+        for registry in self.registry.iter_mut().chain(&mut self.registries) {
+            if let RegistryLocation::Local { directory: Some(directory) } = registry {
+                *directory = folder.join(&*directory);
+            }
         }
         self.memberships = self.memberships.map(|memberships| folder.join(memberships));
         self.audit_file = self.audit_file.map(|audit| folder.join(audit));

@@ -80,6 +80,8 @@ pub struct Settings {
     pub registry: RegistryLocation,
     /// Who chose that.
     pub registry_origin: Origin,
+    /// The registries that clients log in to by themselves, besides `registry`.
+    pub further_registries: Vec<RegistryLocation>,
     /// How results are printed, as the configuration file says it: for the command line.
     pub output: Option<(String, Origin)>,
     /// The memberships file; `None` for the one of the registry's folder, if it has one.
@@ -134,6 +136,7 @@ impl Settings {
         Ok(Self {
             registry,
             registry_origin,
+            further_registries: file.registries,
             output: file.output.map(|text| (text, Origin::File(path))),
             memberships: memberships
                 .or_else(|| path_variable(MEMBERSHIPS_VARIABLE))
@@ -149,6 +152,16 @@ impl Settings {
             },
             organization: given.organization.or(file.organization),
         })
+    }
+
+    /// These settings, for another registry.
+    pub fn for_registry(self, registry: RegistryLocation) -> Self {
+        Self { registry, ..self }
+    }
+
+    /// The registries that clients log in to by themselves.
+    pub fn registries(&self) -> impl Iterator<Item = &RegistryLocation> {
+        std::iter::once(&self.registry).chain(&self.further_registries)
     }
 
     /// These settings, for a program that names the organization each time.

@@ -109,6 +109,16 @@ async fn a_damaged_repository_ends_the_listing_with_an_error() {
 }
 
 #[tokio::test]
+async fn organizations_are_those_that_a_repository_was_created_for() {
+    let (backend, folder) = backend();
+    assert_eq!(backend.organizations().await.unwrap(), BTreeSet::new());
+    backend.create_repository(&path(&backend, "a/b"), &CreateOptions::default()).await.unwrap();
+    std::fs::create_dir(folder.path().join("prod/no-organization")).unwrap();
+    let organizations = backend.organizations().await.unwrap();
+    assert_eq!(organizations, BTreeSet::from([OrganizationId::TBD]));
+}
+
+#[tokio::test]
 async fn urls_name_the_address_that_the_folder_is_served_at() {
     let (backend, _folder) = backend();
     let path = path(&backend, "a");

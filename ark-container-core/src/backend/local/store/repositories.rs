@@ -12,7 +12,7 @@ use super::walk::Walk;
 use super::{Store, manifests, rfc3339};
 use crate::backend::{CreateOptions, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Organizations, RepositoryPath, Stage, Tag, TagFilter};
+use crate::model::{OrganizationId, Organizations, RepositoryPath, Stage, Tag, TagFilter};
 
 /// What a repository was created with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +147,11 @@ impl Store {
             tracing::warn!(path = %trash.display(), %error, "a deleted repository stays on the disk");
         }
         Ok(())
+    }
+
+    /// The organizations that have a folder in a stage's.
+    pub(crate) fn organizations(&self, stage: &Stage) -> Result<BTreeSet<OrganizationId>> {
+        Ok(Walk::new(self.root(), stage, &Organizations::All)?.into_organizations())
     }
 
     /// The repositories of organizations in a stage, in the order of organizations, then of names.

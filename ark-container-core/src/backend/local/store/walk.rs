@@ -1,6 +1,6 @@
 //! [`Walk`]: the folders that may be repositories, in the order of their names' bytes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::FileType;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,11 @@ impl Walk {
             VecDeque::new()
         };
         Ok(Self { stage: stage.clone(), folder, organizations: present, current: None })
+    }
+
+    /// Those organizations, as long as the walk has not begun.
+    pub(super) fn into_organizations(self) -> BTreeSet<OrganizationId> {
+        self.organizations.into_iter().collect()
     }
 
     /// The keys of the folders in an organization's, below `prefix`: last first.

@@ -1,0 +1,141 @@
+//! `--configure-docker`: lets docker ask `docker-credential-ark` for logins.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use ark_container_core::RegistryBackend as _;
+use ark_container_core::model::RegistryLocation;
+use serde::Serialize;
+
+use crate::args::PROGRAM;
+use crate::connect::Context;
+use crate::credential_helper::{HELPER, SUFFIX, host_of};
+use crate::docker_config::{self, DockerConfig};
+use crate::failure::{Failure, Kind, Stop};
+use crate::hint::quoted;
+use crate::settings::Origin;
+
+const EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --configure-docker
+  ark-catalog-container-tool --configure-docker --undo
+
+podman, buildah and skopeo read docker's configuration too, after their own.";
+
+/// Let docker log in by itself to your registries, and print their hosts
+///
+/// Writes credHelpers entries into docker's config.json ($DOCKER_CONFIG, or ~/.docker), and leaves all
+/// else in it as it is. docker then runs docker-credential-ark, which has to be on PATH, whenever it
+/// needs a login.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Take the entries out again
+    #[arg(long)]
+    undo: bool,
+}
+
+/// A registry's entry as programs read it.
+#[derive(Debug, Serialize)]
+struct EntryRecord<'a> {
+    host: &'a str,
+    config: &'a Path,
+    configured: bool,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
+    let mut config = DockerConfig::read(&docker_config::user_folder()?)?;
+    let hosts = match args.undo {
+        true => undo(&mut config)?,
+        false => configure(&mut config, context)?,
+    };
+    if config.is_changed() {
+        config.write()?;
+    }
+    for host in &hosts {
+        let record = EntryRecord { host, config: config.path(), configured: !args.undo };
+        context.output.result(host, &record)?;
+    }
+    tell(args, context, &config, &hosts);
+    Ok(())
+}
+
+fn configure(config: &mut DockerConfig, context: &Context) -> Result<Vec<String>, Failure> {
+    let mut hosts = vec![match &context.settings.registry {
+        // It says so where nobody chose it.
+        RegistryLocation::Local { .. } => context.open_local()?.host(),
+        ecr => host_of(ecr)?,
+    }];
+    for registry in &context.settings.further_registries {
+        hosts.push(host_of(registry)?);
+    }
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    for host in &hosts {
+        match config.helper(host)? {
+            None => config.set_helper(host, SUFFIX)?,
+            Some(own) if own == SUFFIX => {}
+            Some(other) => {
+                let path = config.path().display();
+                let message =
+                    format!("{path} names docker-credential-{other} for {host} in credHelpers");
+                return Err(Failure::new(Kind::Conflict, message)
+                    .with_help("take that entry out, and type the same command again"));
+            }
+        }
+    }
+    Ok(hosts)
+}
+
+fn undo(config: &mut DockerConfig) -> Result<Vec<String>, Failure> {
+    let hosts = config.hosts_of(SUFFIX)?;
+    for host in &hosts {
+        config.remove_helper(host)?;
+    }
+    Ok(hosts)
+}
+
+/// Tells what was done, and what is missing for it to work.
+fn tell(args: &Args, context: &Context, config: &DockerConfig, hosts: &[String]) {
+    let (output, settings) = (&context.output, &context.settings);
+    let path = config.path().display();
+    if !config.is_changed() {
+        output.note(&format!("there was nothing to change in {path}"));
+    } else if args.undo {
+        output
+            .note(&format!("docker logs in to {} by itself no longer ({path})", hosts.join(", ")));
+    } else {
+        output.note(&format!("docker logs in to {} by itself ({path})", hosts.join(", ")));
+    }
+    if args.undo {
+        return;
+    }
+    if let Origin::Flag(flag) = settings.registry_origin {
+        output.warning(&format!(
+            "{HELPER} sees no options: instead of {flag}, set registry in the configuration file, or \
+             export ARK_REGISTRY={}",
+            quoted(&settings.registry.to_string())
+        ));
+    }
+    if !is_on_path() {
+        output.warning(&match beside_this_program() {
+            Some(folder) => format!(
+                "{HELPER} is not on PATH, where docker looks for it: export PATH={}:\"$PATH\"",
+                quoted(&folder.display().to_string())
+            ),
+            None => format!(
+                "{HELPER} is not on PATH, where docker looks for it; it is built and installed with \
+                 {PROGRAM}"
+            ),
+        });
+    }
+}
+
+fn is_on_path() -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(HELPER).is_file())
+}
+
+fn beside_this_program() -> Option<PathBuf> {
+    let folder = env::current_exe().ok()?.parent()?.to_path_buf();
+    folder.join(HELPER).is_file().then_some(folder)
+}
