@@ -6,8 +6,8 @@ use ark_container_core::model::{ParseError, Reference};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    check_access, copy, create_repository, delete_image, delete_repository, iam_policy,
-    list_images, list_repositories, login, logout, pull, push, serve, whoami,
+    check_access, completions, copy, create_repository, delete_image, delete_repository,
+    iam_policy, list_images, list_repositories, login, logout, man, pull, push, serve, whoami,
 };
 use crate::output::Format;
 
@@ -49,7 +49,16 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) options: GlobalOptions,
     #[command(subcommand)]
-    pub(crate) operation: Option<Operation>,
+    pub(crate) operation: Option<AnyOperation>,
+}
+
+/// All that can be typed as an operation.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AnyOperation {
+    #[command(flatten)]
+    Registry(Operation),
+    #[command(flatten)]
+    Program(ProgramOperation),
 }
 
 /// What every operation takes.
@@ -89,7 +98,7 @@ pub(crate) struct GlobalOptions {
     pub(crate) region: Option<String>,
 }
 
-/// What to do.
+/// What to do with a registry.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operation {
     #[command(long_flag = "list-repositories")]
@@ -120,6 +129,17 @@ pub(crate) enum Operation {
     CheckAccess(check_access::Args),
     #[command(long_flag = "iam-policy")]
     IamPolicy(iam_policy::Args),
+}
+
+/// What to do with the program itself, for which neither settings nor a registry are needed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProgramOperation {
+    #[command(long_flag = "completions")]
+    Completions(completions::Args),
+    #[command(long_flag = "complete", hide = true)]
+    Complete(completions::CompleteArgs),
+    #[command(long_flag = "man")]
+    Man(man::Args),
 }
 
 /// The organization that a repository belongs to.

@@ -10,6 +10,7 @@
 mod args;
 mod argv;
 mod commands;
+mod completion;
 mod connect;
 mod credential_helper;
 mod failure;

@@ -1,6 +1,7 @@
 //! One module for each operation: what it takes, and what it does.
 
 pub(crate) mod check_access;
+pub(crate) mod completions;
 pub(crate) mod copy;
 pub(crate) mod create_repository;
 pub(crate) mod delete_image;
@@ -10,6 +11,7 @@ pub(crate) mod list_images;
 pub(crate) mod list_repositories;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod man;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod serve;
@@ -21,7 +23,7 @@ use ark_container_core::backend::{Repository, TagMutability};
 use ark_container_core::model::{OrganizationId, RepositoryName, RepositoryUrl, TagFilter};
 use serde::Serialize;
 
-use crate::args::Operation;
+use crate::args::{Operation, ProgramOperation};
 use crate::connect::Context;
 use crate::failure::Stop;
 use crate::output::rfc3339;
@@ -43,6 +45,15 @@ pub(crate) async fn run(operation: Operation, context: &Context) -> Result<(), S
         Operation::Whoami(args) => whoami::run(args, context).await,
         Operation::CheckAccess(args) => check_access::run(args, context).await,
         Operation::IamPolicy(args) => iam_policy::run(args, context),
+    }
+}
+
+/// Does what was asked of the program itself.
+pub(crate) fn run_without_registry(operation: &ProgramOperation) -> Result<(), Stop> {
+    match operation {
+        ProgramOperation::Completions(args) => completions::run(args),
+        ProgramOperation::Complete(args) => completions::complete(args),
+        ProgramOperation::Man(args) => man::run(args),
     }
 }
 
