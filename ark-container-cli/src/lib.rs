@@ -15,6 +15,7 @@ mod connect;
 mod credential_helper;
 mod failure;
 mod hint;
+mod manual;
 mod output;
 mod program;
 mod progress;
