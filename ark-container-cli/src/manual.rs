@@ -50,7 +50,9 @@ fn operation_page(operation: &Command) -> Page {
     let name = operation.get_name();
     // "Usage: PROGRAM {NAME|--NAME} …", as clap writes it.
     let usage = operation.clone().render_usage().to_string();
-    let usage = usage.trim_start_matches("Usage: ").replace(&format!("{{{name}|--{name}}}"), &format!("--{name}"));
+    let usage = usage
+        .trim_start_matches("Usage: ")
+        .replace(&format!("{{{name}|--{name}}}"), &format!("--{name}"));
     let operation = operation.clone().bin_name(PROGRAM).override_usage(usage);
     PageWriter::new(&operation, &page_name(&operation)).finish(&[PROGRAM.to_owned()])
 }
@@ -92,12 +94,15 @@ impl PageWriter {
         let about = about(command);
         let named = command.clone().display_name(name).about(about);
         let man = Man::new(named).title(name).source(format!("{PROGRAM} {VERSION}"));
-        let man = man.manual("Ark containers");
+        // An empty date is still to be written, or what follows would be taken for it.
+        let man = man.manual("Ark containers").date("\"\"");
         let mut text = rendered(|into| man.render_title(into));
         let definitions = Roff::new().render();
         let mut section = |section: String| {
             // Each begins with what a page has to define once.
-            text.push_str(section.strip_prefix(&definitions).unwrap_or(&section));
+            let section = section.strip_prefix(&definitions).unwrap_or(&section);
+            // An empty line between two breaks is no good style: it is one space.
+            text.push_str(&section.replace("\n.br\n\n.br\n", "\n.sp\n"));
         };
         section(rendered(|into| man.render_name_section(into)));
         section(rendered(|into| man.render_synopsis_section(into)));

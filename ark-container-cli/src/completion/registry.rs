@@ -81,10 +81,12 @@ impl Registry {
     ) -> BTreeSet<String> {
         let answer = || {
             let context = self.0.as_ref()?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-            let answer = runtime.block_on(tokio::time::timeout(PATIENCE, async {
-                question(context, context.connect().await.ok()?).await
-            }));
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+            let answer = runtime.block_on(async {
+                let answer = async { question(context, context.connect().await.ok()?).await };
+                tokio::time::timeout(PATIENCE, answer).await
+            });
             // A thread that waits for a disk or a name server is not waited for.
             runtime.shutdown_background();
             answer.ok()?

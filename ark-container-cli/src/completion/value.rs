@@ -106,7 +106,8 @@ fn form(forms: &[Form], bare: Paths, typed: &str) -> Offer {
     if let Some((_, _, paths)) = forms.iter().find(|(prefix, ..)| typed.starts_with(prefix)) {
         return Offer::of_paths(*paths);
     }
-    let prefixes = forms.iter().map(|(prefix, help, _)| ((*prefix).to_owned(), Some((*help).to_owned())));
+    let prefixes =
+        forms.iter().map(|(prefix, help, _)| ((*prefix).to_owned(), Some((*help).to_owned())));
     Offer::of(prefixes, typed).and(Offer::of_paths(bare))
 }
 
