@@ -56,3 +56,54 @@ fn options(line: &Line<'_>, current: &str) -> Offer {
     });
     Offer::of(options, current)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::args::Cli;
+
+    /// The offer for the end of a line, of which only what can be said without a registry is asked.
+    fn offered(line: &str) -> String {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        offer(&Cli::command(), &words).to_string()
+    }
+
+    #[test]
+    fn the_words_before_say_what_the_next_one_is() {
+        for (line, expected) in [
+            // What follows two hyphens is an operand.
+            ("--login -- --acc", "none\n"),
+            // There is no second operand.
+            ("--completions bash f", "none\n"),
+            ("--completions=f", "none\n--completions=fish\tThe friendly interactive shell\n"),
+            // The hyphen stands for standard input, so it is the value.
+            (
+                "--push x --from - --create",
+                "none\n--create\tCreate the repository if it does not exist\n",
+            ),
+            // An option without its value is left as it is typed.
+            (
+                "--push x --from --create",
+                "none\n--create\tCreate the repository if it does not exist\n",
+            ),
+            // An option may come before the operation.
+            ("--access pul", "none\npull\tRead images\n"),
+            ("--unknown=x", "none\n"),
+            (
+                "--complete",
+                "none\n--completions\tPrint the script with which a shell completes \
+                operations, options, repositories and tags\n",
+            ),
+            ("--man ", "folders\n"),
+            ("--create-repository x --lifecycle-policy ", "files\n"),
+            ("--push x --from ./im", "files\n"),
+            ("--pull x --to o", "none\noci:\tA folder in the OCI image layout\n"),
+            ("--registry e", "none\necr://\tThe registry of an AWS account\n"),
+        ] {
+            assert_eq!(offered(line), expected, "{line}");
+        }
+        assert_eq!(offer(&Cli::command(), &[]).to_string(), "none\n");
+    }
+}

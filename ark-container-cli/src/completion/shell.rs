@@ -12,8 +12,7 @@ pub(crate) enum Shell {
     /// The friendly interactive shell
     Fish,
     /// PowerShell, of Microsoft
-    #[value(name = "powershell")]
-    PowerShell,
+    Powershell,
 }
 
 impl Shell {
@@ -23,7 +22,7 @@ impl Shell {
             Self::Bash => include_str!("scripts/ark-catalog-container-tool.bash"),
             Self::Zsh => include_str!("scripts/_ark-catalog-container-tool"),
             Self::Fish => include_str!("scripts/ark-catalog-container-tool.fish"),
-            Self::PowerShell => include_str!("scripts/ark-catalog-container-tool.ps1"),
+            Self::Powershell => include_str!("scripts/ark-catalog-container-tool.ps1"),
         }
     }
 }
