@@ -92,7 +92,7 @@ mod tests {
             ("--access pul", "none\npull\tRead images\n"),
             ("--unknown=x", "none\n"),
             (
-                "--complete",
+                "--complet",
                 "none\n--completions\tPrint the script with which a shell completes \
                 operations, options, repositories and tags\n",
             ),

@@ -53,6 +53,10 @@ fn no_operation() {
               Say whether a principal may do something, by which rule, and what would enforce it
       iam-policy, --iam-policy
               Print the IAM policies for a registry whose users have tokens and no AWS accounts
+      completions, --completions
+              Print the script with which a shell completes operations, options, repositories and tags
+      man, --man
+              Write the manual pages into a folder, and print their files' names
 
     Options:
       -h, --help     Print help (see more with '--help')
