@@ -7,9 +7,9 @@ use ark_container_core::push::LoginScope;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    check_access, cmake_dir, configure_docker, copy, create_repository, delete_image,
-    delete_repository, iam_policy, list_images, list_repositories, login, logout, pull, push, serve,
-    whoami,
+    check_access, cmake_dir, completions, configure_docker, copy, create_repository, delete_image,
+    delete_repository, iam_policy, list_images, list_repositories, login, logout, man, pull, push,
+    serve, whoami,
 };
 use crate::output::Format;
 
@@ -51,7 +51,16 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) options: GlobalOptions,
     #[command(subcommand)]
-    pub(crate) operation: Option<Operation>,
+    pub(crate) operation: Option<AnyOperation>,
+}
+
+/// All that can be typed as an operation.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AnyOperation {
+    #[command(flatten)]
+    Registry(Operation),
+    #[command(flatten)]
+    Program(ProgramOperation),
 }
 
 /// What every operation takes.
@@ -91,7 +100,7 @@ pub(crate) struct GlobalOptions {
     pub(crate) region: Option<String>,
 }
 
-/// What to do.
+/// What to do with a registry.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operation {
     #[command(long_flag = "list-repositories")]
@@ -126,6 +135,17 @@ pub(crate) enum Operation {
     CmakeDir(cmake_dir::Args),
     #[command(long_flag = "configure-docker")]
     ConfigureDocker(configure_docker::Args),
+}
+
+/// What to do with the program itself, for which neither settings nor a registry are needed.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProgramOperation {
+    #[command(long_flag = "completions")]
+    Completions(completions::Args),
+    #[command(long_flag = "complete", hide = true)]
+    Complete(completions::CompleteArgs),
+    #[command(long_flag = "man")]
+    Man(man::Args),
 }
 
 /// The organization that a repository belongs to.

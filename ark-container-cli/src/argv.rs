@@ -13,7 +13,7 @@ use clap::{ArgAction, Command};
 use crate::failure::Failure;
 
 /// Everything behind it is an operand.
-const END_OF_OPTIONS: &str = "--";
+pub(crate) const END_OF_OPTIONS: &str = "--";
 
 /// The words that a command line is made of.
 struct Grammar {

@@ -10,11 +10,13 @@
 mod args;
 mod argv;
 mod commands;
+mod completion;
 mod connect;
 mod credential_helper;
 mod docker_config;
 mod failure;
 mod hint;
+mod manual;
 mod output;
 mod program;
 mod progress;

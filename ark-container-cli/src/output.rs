@@ -121,6 +121,16 @@ fn print(line: &[u8]) -> Result<(), Stop> {
     written.map_err(|error| stdout_failure(&error))
 }
 
+/// Prints text that is the same for people and programs.
+///
+/// # Errors
+/// As [`Output::result`].
+pub(crate) fn print_text(text: &str) -> Result<(), Stop> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| stdout_failure(&error))
+}
+
 /// What an error of standard output means.
 pub(crate) fn stdout_failure(error: &io::Error) -> Stop {
     match error.kind() {

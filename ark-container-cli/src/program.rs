@@ -13,7 +13,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args::{Cli, GlobalOptions, Operation, PROGRAM};
+use crate::args::{AnyOperation, Cli, GlobalOptions, Operation, PROGRAM};
 use crate::connect::Context;
 use crate::failure::{Failure, Kind, Stop};
 use crate::output::{Format, Output, stdout_failure};
@@ -57,6 +57,11 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
         let help = Cli::command().render_help().to_string();
         let failure = Failure::usage("no operation is given").with_usage(help);
         return Err(failure.with_help(format!("all about each: {PROGRAM} --help")).into());
+    };
+    let operation = match operation {
+        AnyOperation::Registry(operation) => operation,
+        // Settings that are wrong are not to be in its way.
+        AnyOperation::Program(operation) => return commands::run_without_registry(&operation),
     };
     let settings = Settings::resolve(&options, &|name| std::env::var_os(name))?;
     *format = settings.format;

@@ -4,20 +4,26 @@ use std::env;
 use std::process::Command;
 
 /// Each tool with the Debian package that brings it.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("buildah", "buildah"),
     ("cat", "coreutils"),
     ("cmake", "cmake"),
     ("curl", "curl"),
     ("docker", "docker.io"),
     ("dockerd", "docker.io"),
+    ("fish", "fish"),
+    ("groff", "groff-base"),
     ("git", "git"),
     ("make", "make"),
+    ("man", "man-db"),
+    ("mandoc", "mandoc"),
     ("ninja", "ninja-build"),
     ("podman", "podman"),
+    ("script", "bsdutils"),
     ("sha256sum", "coreutils"),
     ("skopeo", "skopeo"),
     ("tar", "tar"),
+    ("zsh", "zsh"),
 ];
 
 /// A command that starts the tool. A test whose tool is missing fails: skipped, it would show nothing.

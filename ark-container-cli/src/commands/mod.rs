@@ -2,6 +2,7 @@
 
 pub(crate) mod check_access;
 pub(crate) mod cmake_dir;
+pub(crate) mod completions;
 pub(crate) mod configure_docker;
 pub(crate) mod copy;
 pub(crate) mod create_repository;
@@ -12,6 +13,7 @@ pub(crate) mod list_images;
 pub(crate) mod list_repositories;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod man;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod serve;
@@ -23,7 +25,7 @@ use ark_container_core::backend::{Repository, TagMutability};
 use ark_container_core::model::{OrganizationId, RepositoryName, RepositoryUrl, TagFilter};
 use serde::Serialize;
 
-use crate::args::Operation;
+use crate::args::{Operation, ProgramOperation};
 use crate::connect::Context;
 use crate::failure::Stop;
 use crate::output::rfc3339;
@@ -47,6 +49,15 @@ pub(crate) async fn run(operation: Operation, context: &Context) -> Result<(), S
         Operation::IamPolicy(args) => iam_policy::run(args, context),
         Operation::CmakeDir(args) => cmake_dir::run(args, context),
         Operation::ConfigureDocker(args) => configure_docker::run(&args, context),
+    }
+}
+
+/// Does what was asked of the program itself.
+pub(crate) fn run_without_registry(operation: &ProgramOperation) -> Result<(), Stop> {
+    match operation {
+        ProgramOperation::Completions(args) => completions::run(args),
+        ProgramOperation::Complete(args) => completions::complete(args),
+        ProgramOperation::Man(args) => man::run(args),
     }
 }
 

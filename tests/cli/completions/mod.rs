@@ -1,1 +1,6 @@
-//! What shells complete, and the man pages.
+//! What shells complete, and the manual pages.
+
+mod offers;
+mod pages;
+mod shell;
+mod silence;

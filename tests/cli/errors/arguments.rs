@@ -55,6 +55,10 @@ fn no_operation() {
               Print the IAM policies for a registry whose users have tokens and no AWS accounts
       configure-docker, --configure-docker
               Let docker log in by itself to your registries, and print their hosts
+      completions, --completions
+              Print the script with which a shell completes operations, options, repositories and tags
+      man, --man
+              Write the manual pages into a folder, and print their files' names
 
     Options:
       -h, --help     Print help (see more with '--help')

@@ -114,6 +114,10 @@ fn help_and_version_are_results() {
               Print the IAM policies for a registry whose users have tokens and no AWS accounts
       configure-docker, --configure-docker
               Let docker log in by itself to your registries, and print their hosts
+      completions, --completions
+              Print the script with which a shell completes operations, options, repositories and tags
+      man, --man
+              Write the manual pages into a folder, and print their files' names
 
     Options:
       -h, --help     Print help (see more with '--help')

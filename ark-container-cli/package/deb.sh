@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Makes the Debian package, target/debian/*.deb, and prints its path. It takes cargo-deb:
+#
+#     cargo install --locked cargo-deb@3.8.0
+#
+# A package made on Debian 12 runs there, on later ones, and on Ubuntu 24.04 and later.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+command -v cargo-deb >/dev/null || {
+  echo "deb.sh: cargo-deb is missing; install it: cargo install --locked cargo-deb@3.8.0" >&2
+  exit 1
+}
+target="${CARGO_TARGET_DIR:-target}"
+cargo build --locked --release -p ark-container-cli >&2
+ark-container-cli/package/shell-files.sh "$target/release/ark-catalog-container-tool" target/package
+cargo deb --quiet --no-build --no-strip -p ark-container-cli

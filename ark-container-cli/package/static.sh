@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Builds both programs for release, with nothing to be loaded when they run, and prints their folder.
+#
+# glibc brings along what it takes to resolve names. A target that is named keeps build scripts and
+# procedural macros, which cannot be static, out of it.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+target="$(rustc -vV | sed -n 's/^host: //p')"
+folder="${CARGO_TARGET_DIR:-target}/$target/release"
+RUSTFLAGS="-C target-feature=+crt-static" \
+  cargo build --locked --release -p ark-container-cli --target "$target" >&2
+for program in ark-catalog-container-tool docker-credential-ark; do
+  if readelf --program-headers "$folder/$program" | grep -q INTERP; then
+    echo "static.sh: $program is not static" >&2
+    exit 1
+  fi
+done
+echo "$folder"
