@@ -21,18 +21,17 @@ pub(super) struct Track {
     duration_seconds: Option<f64>,
     /// ISO 639-2, where `und` stands for an undetermined one.
     language: Option<String>,
-    /// In pixels, as it is coded.
+    /// In pixels, as video is coded. A sample of it is a frame.
     width: Option<u16>,
     height: Option<u16>,
-    /// Frames, where it is video.
-    samples: Option<u32>,
-    samples_per_second: Option<f64>,
+    frames: Option<u32>,
+    frames_per_second: Option<f64>,
 }
 
 impl Track {
     /// Leaves what the header of a movie in fragments does not know.
     pub(super) fn forget_what_fragments_add_to(&mut self) {
-        (self.duration_seconds, self.samples, self.samples_per_second) = (None, None, None);
+        (self.duration_seconds, self.frames, self.frames_per_second) = (None, None, None);
     }
 
     fn is_video(&self) -> bool {
@@ -56,12 +55,11 @@ pub(super) fn read<R: Read + Seek>(
     })?;
     // The boxes that these are from may be in any order.
     if !track.is_video() {
-        (track.width, track.height) = (None, None);
+        (track.width, track.height, track.frames) = (None, None, None);
     }
     let duration = track.duration_seconds.filter(|duration| *duration > 0.0);
-    let samples = track.samples.filter(|samples| *samples > 0);
-    track.samples_per_second =
-        samples.zip(duration).map(|(samples, duration)| f64::from(samples) / duration);
+    track.frames_per_second =
+        track.frames.zip(duration).map(|(frames, duration)| f64::from(frames) / duration);
     Ok(track)
 }
 
@@ -139,11 +137,11 @@ fn sample_table<R: Read + Seek>(
     boxes.within(table, |boxes, child| {
         match &child.kind.0 {
             b"stsd" => sample_description(boxes, &child, track)?,
-            // Version and size, and then the number in both.
+            // The sizes of all samples: in both boxes their number comes third.
             b"stsz" | b"stz2" => {
                 let mut fields = boxes.fields(&child)?;
                 fields.skip(8);
-                track.samples = Some(fields.u32()?);
+                track.frames = Some(fields.u32()?);
             }
             _ => {}
         }
