@@ -16,4 +16,5 @@ if [[ ! -e build/build.ninja && ! -e build/Makefile ]]; then
   command -v ninja >/dev/null && generator=Ninja
   cmake -S . -B build -G "$generator" -DArkDocker_DIR="$ArkDocker_DIR"
 fi
+export CTEST_OUTPUT_ON_FAILURE=1
 cmake --build build ${@:+--target "$@"}

@@ -4,13 +4,14 @@ use std::env;
 use std::process::Command;
 
 /// Each tool with the Debian package that brings it.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("buildah", "buildah"),
     ("cat", "coreutils"),
     ("cmake", "cmake"),
     ("curl", "curl"),
     ("docker", "docker.io"),
     ("dockerd", "docker.io"),
+    ("jq", "jq"),
     ("make", "make"),
     ("ninja", "ninja-build"),
     ("podman", "podman"),
