@@ -4,19 +4,21 @@ use std::env;
 use std::process::Command;
 
 /// Each tool with the Debian package that brings it.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("buildah", "buildah"),
     ("cat", "coreutils"),
     ("cmake", "cmake"),
     ("curl", "curl"),
     ("docker", "docker.io"),
     ("dockerd", "docker.io"),
+    ("git", "git"),
     ("jq", "jq"),
     ("make", "make"),
     ("ninja", "ninja-build"),
     ("podman", "podman"),
     ("sha256sum", "coreutils"),
     ("skopeo", "skopeo"),
+    ("tar", "tar"),
 ];
 
 /// A command that starts the tool. A test whose tool is missing fails: skipped, it would show nothing.

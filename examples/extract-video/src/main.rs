@@ -77,3 +77,20 @@ fn written(mut output: impl io::Write, text: &str, code: ExitCode) -> ExitCode {
         Err(_) => ExitCode::FAILURE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_neither_file_nor_folder_is_not_opened() {
+        let told = report(Path::new("/dev/zero"));
+        assert_eq!(told.unwrap_err().to_string(), "it is neither a file nor a folder");
+    }
+
+    #[test]
+    fn a_report_starts_with_its_kind() {
+        let line = serde_json::to_string(&report(Path::new("samples/clip.mp4")).unwrap()).unwrap();
+        assert!(line.starts_with(r#"{"kind":"container","bytes":979,"#), "{line}");
+    }
+}

@@ -20,6 +20,7 @@ impl<'a> Checkout<'a> {
     pub(super) fn new(sandbox: &'a Sandbox) -> Self {
         let checkout = Self { sandbox };
         copy(&original(), &checkout.example(""));
+        component("git");
         for line in ["init -q", "add .", "commit -qm Example"] {
             let mut git = checkout.command("git");
             git.args(["-c", "user.name=Alice", "-c", "user.email=alice@example.com"]);
@@ -57,7 +58,6 @@ impl<'a> Checkout<'a> {
             .env("XDG_DATA_HOME", self.sandbox.path("data"))
             .env("XDG_CONFIG_HOME", self.sandbox.path("config"))
             .env("XDG_RUNTIME_DIR", self.sandbox.path("run"))
-            .env("DOCKER_CONFIG", self.sandbox.path("docker"))
             .env("CARGO_HOME", of_the_user("CARGO_HOME", ".cargo"))
             .env("RUSTUP_HOME", of_the_user("RUSTUP_HOME", ".rustup"))
             // What cargo keeps between runs, so that dependencies are compiled once.

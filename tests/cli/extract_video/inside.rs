@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::video::video;
+use crate::component::component;
 use crate::sandbox::Sandbox;
 use crate::tools::Tools;
 
@@ -32,7 +33,7 @@ impl Inside {
             |path: PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
         let manifest = json(pulled.join("manifest.json"));
         for layer in manifest["layers"].as_array().unwrap() {
-            let mut tar = Command::new("tar");
+            let mut tar = component("tar");
             let tar = tar.arg("-xzf").arg(blob(layer)).arg("-C").arg(&root);
             assert!(tar.status().unwrap().success());
         }
