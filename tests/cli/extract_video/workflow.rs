@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
 use std::{env, fs};
@@ -14,7 +15,7 @@ use super::checkout::original;
 use crate::access::{Account, PEOPLE};
 use crate::component::component;
 use crate::python_component::python_component;
-use crate::sandbox::TBD;
+use crate::sandbox::{Sandbox, TBD};
 
 const FILE: &str = ".github/workflows/push.yml";
 
@@ -71,7 +72,7 @@ fn exchange(listener: &TcpListener, answer: &str) -> String {
     let (mut request, mut length) = (String::new(), 0);
     while !request.ends_with("\r\n\r\n") {
         let start = request.len();
-        reader.read_line(&mut request).unwrap();
+        assert_ne!(reader.read_line(&mut request).unwrap(), 0, "{request}");
         if let Some(value) = request[start..].to_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
         }
@@ -88,18 +89,13 @@ fn exchange(listener: &TcpListener, answer: &str) -> String {
     request
 }
 
-#[test]
-fn its_token_opens_the_repository_at_aws() {
-    let account = Account::new();
-    let alice = account.issuer.token(&PEOPLE[0].token()).unwrap();
-    let issued = format!(r#"{{"access_token": "{alice}", "token_type": "N_A"}}"#);
-    let issuers = Issuers::start(issued);
-    let workflow = workflow();
-    let script = step(&workflow, "Get a token of the organization")["run"].as_str().unwrap();
+/// Runs the step that gets a token, and returns the file that the token is in afterwards.
+fn got_token(sandbox: &Sandbox, workflow: &Value, issuers: &Issuers) -> PathBuf {
+    let script = step(workflow, "Get a token of the organization")["run"].as_str().unwrap();
     for tool in ["curl", "jq"] {
         component(tool);
     }
-    let variables = account.sandbox.path("variables");
+    let variables = sandbox.path("variables");
     let mut shell = Command::new("bash");
     shell
         // As GitHub runs it.
@@ -107,33 +103,43 @@ fn its_token_opens_the_repository_at_aws() {
         .args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script])
         .env_clear()
         .env("PATH", env::var_os("PATH").unwrap())
-        .env("RUNNER_TEMP", account.sandbox.path(""))
+        .env("RUNNER_TEMP", sandbox.path(""))
         .env("GITHUB_ENV", &variables)
         .env("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/github?api-version=2", issuers.address))
         .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "secret")
         .env("TOKEN_EXCHANGE", format!("{}/token", issuers.address));
-    let run = account.sandbox.finish(&mut shell);
+    let run = sandbox.finish(&mut shell);
     assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{run:?}");
+    let variables = fs::read_to_string(variables).unwrap();
+    variables.trim_end().strip_prefix("ARK_JWT_FILE=").unwrap().into()
+}
+
+#[test]
+fn its_token_opens_the_repository_at_aws() {
+    let account = Account::new();
+    let alice = account.issuer.token(&PEOPLE[0].token()).unwrap();
+    let issued = format!(r#"{{"access_token": "{alice}", "token_type": "N_A"}}"#);
+    let issuers = Issuers::start(issued);
+    let workflow = workflow();
+    let token_file = got_token(&account.sandbox, &workflow, &issuers);
     let [github, provider] = &issuers.asked.join().unwrap()[..] else { panic!("two requests") };
     assert!(github.starts_with("GET /github?api-version=2&audience=ark "), "{github}");
     assert!(github.contains("Authorization: bearer secret\r\n"), "{github}");
     assert!(provider.starts_with("POST /token "), "{provider}");
-    assert!(
-        provider.contains("\r\n\r\nsubject_token=of.git.hub&subject_token_type="),
-        "{provider}"
-    );
+    let body = "\r\n\r\nsubject_token=of.git.hub&subject_token_type=";
+    assert!(provider.contains(body), "{provider}");
 
-    let variables = fs::read_to_string(variables).unwrap();
-    let token_file = variables.trim_end().strip_prefix("ARK_JWT_FILE=").unwrap();
-    assert_eq!(fs::metadata(token_file).unwrap().permissions().mode() & 0o77, 0);
-    let mut create = account
-        .bearer("jwt.json", &format!("--create-repository {REPOSITORY} --organization {TBD}"));
-    for (name, value) in workflow["env"].as_object().unwrap() {
-        // The roles of the test's account have names of their own.
-        if name != "ARK_ROLE_ARN" {
-            create.env(name, value.as_str().unwrap());
+    assert_eq!(fs::metadata(&token_file).unwrap().permissions().mode() & 0o77, 0);
+    for operation in ["--create-repository", "--login"] {
+        let line = format!("{operation} {REPOSITORY} --organization {TBD}");
+        let mut tool = account.bearer("jwt.json", &line);
+        for (name, value) in workflow["env"].as_object().unwrap() {
+            // The roles of the test's account have names of their own.
+            if name != "ARK_ROLE_ARN" {
+                tool.env(name, value.as_str().unwrap());
+            }
         }
+        let run = account.sandbox.finish(tool.env("ARK_JWT_FILE", &token_file));
+        assert_eq!(run.code, 0, "{run:?}");
     }
-    let run = account.sandbox.finish(create.env("ARK_JWT_FILE", token_file));
-    assert_eq!(run.code, 0, "{run:?}");
 }

@@ -200,6 +200,15 @@ impl Fields {
         Ok(version)
     }
 
+    /// The version of a header, and behind it the times of the creation and of the last change, which
+    /// nobody asks for.
+    pub(super) fn version_and_times(&mut self) -> Result<u8, Error> {
+        let version = self.version()?;
+        self.wide(version)?;
+        self.wide(version)?;
+        Ok(version)
+    }
+
     /// What letters are left.
     pub(super) fn four_ccs(&mut self) -> impl Iterator<Item = FourCc> {
         std::iter::from_fn(|| self.take().ok().map(FourCc))

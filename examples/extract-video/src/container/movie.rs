@@ -62,9 +62,7 @@ fn header<R: Read + Seek>(
     header: &MediaBox,
 ) -> Result<(u32, Option<u64>), Error> {
     let mut fields = boxes.fields(header)?;
-    let version = fields.version()?;
-    let _created = fields.wide(version)?;
-    let _modified = fields.wide(version)?;
+    let version = fields.version_and_times()?;
     Ok((fields.u32()?, fields.ticks(version)?))
 }
 

@@ -65,9 +65,7 @@ pub(super) fn read<R: Read + Seek>(
 
 fn id<R: Read + Seek>(boxes: &mut Boxes<R>, header: &MediaBox) -> Result<u32, Error> {
     let mut fields = boxes.fields(header)?;
-    let version = fields.version()?;
-    let _created = fields.wide(version)?;
-    let _modified = fields.wide(version)?;
+    fields.version_and_times()?;
     fields.u32()
 }
 
@@ -96,9 +94,7 @@ fn media_header<R: Read + Seek>(
     track: &mut Track,
 ) -> Result<(), Error> {
     let mut fields = boxes.fields(header)?;
-    let version = fields.version()?;
-    let _created = fields.wide(version)?;
-    let _modified = fields.wide(version)?;
+    let version = fields.version_and_times()?;
     let timescale = fields.u32()?;
     let duration = fields.ticks(version)?;
     track.duration_seconds = duration.and_then(|duration| seconds(duration, timescale));
