@@ -14,7 +14,7 @@ if [[ ! -e build/build.ninja && ! -e build/Makefile ]]; then
   ArkDocker_DIR=$(ark-catalog-container-tool --cmake-dir)
   generator=Unix\ Makefiles
   command -v ninja >/dev/null && generator=Ninja
-  cmake -S . -B build -G "$generator" -DArkDocker_DIR="$ArkDocker_DIR"
+  cmake -S . -B build -G "$generator" -DArkDocker_DIR="$ArkDocker_DIR" -DARK_DOCKER_STREAM=ON
 fi
 export CTEST_OUTPUT_ON_FAILURE=1
 cmake --build build ${@:+--target "$@"}
