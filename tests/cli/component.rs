@@ -14,6 +14,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("fish", "fish"),
     ("groff", "groff-base"),
     ("git", "git"),
+    ("jq", "jq"),
     ("make", "make"),
     ("man", "man-db"),
     ("mandoc", "mandoc"),

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# ./make.sh TARGET...: builds targets of CMakeLists.txt in build/, which is set up where it is not yet.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+if ! command -v ark-catalog-container-tool >/dev/null; then
+  # The checkout that this example lies in has it.
+  target=$PWD/../../target
+  cargo build --quiet --locked --release --manifest-path ../../Cargo.toml --target-dir "$target" \
+    -p ark-container-cli
+  export PATH=$target/release:$PATH
+fi
+if [[ ! -e build/build.ninja && ! -e build/Makefile ]]; then
+  ArkDocker_DIR=$(ark-catalog-container-tool --cmake-dir)
+  generator=Unix\ Makefiles
+  command -v ninja >/dev/null && generator=Ninja
+  cmake -S . -B build -G "$generator" -DArkDocker_DIR="$ArkDocker_DIR" -DARK_DOCKER_STREAM=ON
+fi
+export CTEST_OUTPUT_ON_FAILURE=1
+cmake --build build ${@:+--target "$@"}

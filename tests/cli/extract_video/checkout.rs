@@ -1,0 +1,131 @@
+//! A clone of the example, in which its commands are typed.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::component::component;
+use crate::ecr::{Cloud, ROLE, alice};
+use crate::sandbox::{BINARY, Run, Sandbox};
+
+/// The example, committed to a repository of git's, and an environment that has the tool.
+pub(super) struct Checkout<'a> {
+    sandbox: &'a Sandbox,
+}
+
+impl<'a> Checkout<'a> {
+    pub(super) fn new(sandbox: &'a Sandbox) -> Self {
+        let checkout = Self { sandbox };
+        copy(&original(), &checkout.example(""));
+        component("git");
+        for line in ["init -q", "add .", "commit -qm Example"] {
+            let mut git = checkout.command("git");
+            git.args(["-c", "user.name=Alice", "-c", "user.email=alice@example.com"]);
+            checkout.succeeds(git.args(line.split(' ')));
+        }
+        fs::create_dir(sandbox.path("bin")).unwrap();
+        symlink(BINARY, sandbox.path("bin/ark-catalog-container-tool")).unwrap();
+        // The tests' own images, and no new namespaces.
+        sandbox.write(
+            "storage.conf",
+            format!(
+                "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+                sandbox.path("images").display(),
+                sandbox.path("run").display()
+            ),
+        );
+        checkout
+    }
+
+    /// A path below the example's folder.
+    pub(super) fn example(&self, below: &str) -> PathBuf {
+        self.sandbox.path("checkout/examples/extract-video").join(below)
+    }
+
+    /// A command in the example's folder, with a home of its own and the tool in the path.
+    pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut path = vec![self.sandbox.path("bin")];
+        path.extend(env::split_paths(&env::var_os("PATH").unwrap()));
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.example(""))
+            .env_clear()
+            .env("PATH", env::join_paths(path).unwrap())
+            .env("HOME", self.sandbox.path(""))
+            .env("XDG_DATA_HOME", self.sandbox.path("data"))
+            .env("XDG_CONFIG_HOME", self.sandbox.path("config"))
+            .env("XDG_RUNTIME_DIR", self.sandbox.path("run"))
+            .env("CARGO_HOME", of_the_user("CARGO_HOME", ".cargo"))
+            .env("RUSTUP_HOME", of_the_user("RUSTUP_HOME", ".rustup"))
+            // What cargo keeps between runs, so that dependencies are compiled once.
+            .env("CARGO_BUILD_BUILD_DIR", target().join("extract-video"))
+            .env("CONTAINERS_STORAGE_CONF", self.sandbox.path("storage.conf"))
+            .env("BUILDAH_ISOLATION", "chroot")
+            .env("ARK_DOCKER_BUILDER", "buildah")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// `make.sh`, without any setting.
+    pub(super) fn make(&self, target: &str) -> Command {
+        for tool in ["buildah", "cmake"] {
+            component(tool);
+        }
+        let mut command = self.command("./make.sh");
+        command.arg(target);
+        command
+    }
+
+    /// `make.sh` for a registry at AWS: its name is all that has to be told, beside who one is there.
+    pub(super) fn make_for(&self, cloud: &Cloud, target: &str) -> Command {
+        let mut command = self.make(target);
+        let role = format!("arn:aws:iam::{}:role/{ROLE}", cloud.aws.host().account());
+        command
+            .env("ARK_REGISTRY", format!("ecr://{}/prod", cloud.aws.host()))
+            .env("ARK_ROLE_ARN", role)
+            .envs(cloud.aws.environment(alice().access_key()));
+        command
+    }
+
+    /// Runs a command, which must succeed.
+    pub(super) fn succeeds(&self, command: &mut Command) -> Run {
+        let run = self.sandbox.finish(command);
+        assert_eq!(run.code, 0, "{command:?}\n{}\n{}", run.stdout, run.stderr);
+        run
+    }
+}
+
+/// The example in this project.
+pub(super) fn original() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/extract-video")
+}
+
+/// The folder that cargo builds this project in.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
+}
+
+/// Where cargo and rustup are, which a home of one's own does not have.
+fn of_the_user(variable: &str, below_home: &str) -> OsString {
+    let home = || PathBuf::from(env::var_os("HOME").unwrap()).join(below_home).into();
+    env::var_os(variable).unwrap_or_else(home)
+}
+
+/// Copies a folder without what is built in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (source, copied) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_name() == "build" || entry.file_name() == "target" {
+            continue;
+        }
+        match source.is_dir() {
+            true => copy(&source, &copied),
+            false => drop(fs::copy(source, copied).unwrap()),
+        }
+    }
+}
