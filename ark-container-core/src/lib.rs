@@ -63,6 +63,9 @@ mod digester;
 #[cfg(feature = "push")]
 pub mod distribution;
 mod error;
+#[cfg(feature = "_fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod model;
 pub mod permission;

@@ -89,7 +89,7 @@ struct Answer {
 }
 
 /// The service's URL with the question in it: HTTPS, or on this machine as the registry itself is.
-fn service_url(base: &Url, challenge: &Challenge) -> Result<Url> {
+pub(super) fn service_url(base: &Url, challenge: &Challenge) -> Result<Url> {
     let Challenge { realm, service, scope } = challenge;
     let refused = |problem: &str| {
         let host = base.host_str().unwrap_or_default();

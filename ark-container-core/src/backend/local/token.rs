@@ -41,7 +41,7 @@ struct Claims {
 }
 
 #[derive(Serialize, Deserialize)]
-struct AccessClaim {
+pub(super) struct AccessClaim {
     #[serde(rename = "type")]
     kind: String,
     name: String,
@@ -149,7 +149,7 @@ fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn access_claims(scope: &Scope) -> Vec<AccessClaim> {
+pub(super) fn access_claims(scope: &Scope) -> Vec<AccessClaim> {
     let claim = |name: String| AccessClaim {
         kind: "repository".to_owned(),
         name,
@@ -165,7 +165,7 @@ fn access_claims(scope: &Scope) -> Vec<AccessClaim> {
 }
 
 /// The inverse of [`access_claims`]; `None` for what that never makes.
-fn claimed_scope(claims: &[AccessClaim]) -> Option<Scope> {
+pub(super) fn claimed_scope(claims: &[AccessClaim]) -> Option<Scope> {
     let first = claims.first()?;
     let alike = |claim: &AccessClaim| claim.kind == "repository" && claim.actions == first.actions;
     if !claims.iter().all(alike) {
