@@ -87,7 +87,7 @@ macro_rules! replay {
 
 replay! {
     answers: 400;
-    archive: 1500;
+    archive: 800;
     client_headers: 5000;
     location: 5000;
     manifest: 5000;
@@ -95,7 +95,7 @@ replay! {
     organization: 5000;
     platform: 5000;
     reference: 5000;
-    registry: 150;
+    registry: 600;
     repository: 5000;
     scope: 5000;
     server_headers: 5000;

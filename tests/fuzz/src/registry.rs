@@ -34,12 +34,12 @@ pub fn registry(data: &[u8]) {
     let served = Served::start(&backend);
     served.prepare(&backend);
     let theirs = tree.snapshot(THEIRS);
-    let mut client = Client { served: &served, bodies: Vec::new(), location: String::new() };
+    let mut client = Client::of(&served);
     for request in text.split("\n---\n") {
         let changes = client.send(request, &tree);
         tree.holds_only_what_belongs_there();
         if changes {
-            tree.is_whole(OURS, &["app", "other"]);
+            tree.is_whole(OURS, &["app", "other"], &client.deleted);
             assert_eq!(tree.snapshot(THEIRS), theirs, "what is theirs has changed");
         }
     }
@@ -130,9 +130,15 @@ struct Client<'a> {
     served: &'a Served,
     bodies: Vec<Vec<u8>>,
     location: String,
+    /// The targets that it had deleted: what names them goes on doing so.
+    deleted: Vec<String>,
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
+    fn of(served: &'a Served) -> Self {
+        Self { served, bodies: Vec::new(), location: String::new(), deleted: Vec::new() }
+    }
+
     /// Sends one request, and holds the answer to what must be; whether it may have changed something.
     fn send(&mut self, request: &str, tree: &Tree) -> bool {
         let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
@@ -157,6 +163,9 @@ impl Client<'_> {
         let answer = self.served.exchange(&format!("{head}\r\n"), &body);
         let answer = Answer::parse(&answer, method);
         answer.is_sound(tree, &self.served.password);
+        if method == "DELETE" && answer.status == 202 {
+            self.deleted.push(target.replace("%3A", ":").replace("%3a", ":"));
+        }
         if let Some(location) = answer.header("location") {
             self.location = location.to_owned();
         }

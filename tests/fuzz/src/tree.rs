@@ -51,9 +51,14 @@ impl Tree {
         files
     }
 
-    /// Every blob and manifest is what its digest says, what a manifest names is there, and so is what a tag
-    /// stands for.
-    pub(crate) fn is_whole(&self, organization: OrganizationId, repositories: &[&str]) {
+    /// Every blob and manifest is what its digest says, what a manifest names is there unless it was
+    /// `deleted`, and so is what a tag stands for.
+    pub(crate) fn is_whole(
+        &self,
+        organization: OrganizationId,
+        repositories: &[&str],
+        deleted: &[String],
+    ) {
         for name in repositories {
             let folder = self
                 .root
@@ -76,6 +81,7 @@ impl Tree {
                     let is_here = ["blobs", "manifests"]
                         .iter()
                         .any(|kind| folder.join(kind).join(&place).is_file());
+                    let is_here = is_here || deleted.iter().any(|target| target.ends_with(&named));
                     assert!(is_here, "{digest} names {named}, which is missing");
                 }
             }
