@@ -40,6 +40,8 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("pull", &["model", "error", "digester", "backend", "distribution", "connection", "progress"]),
+    // Private parsers, re-exported for the fuzz targets.
+    ("fuzzing", &["backend", "distribution"]),
     (
         "testing",
         &[
