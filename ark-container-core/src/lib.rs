@@ -92,6 +92,9 @@ mod digester;
 #[cfg(feature = "push")]
 pub mod distribution;
 mod error;
+#[cfg(feature = "_fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(all(feature = "ecr", feature = "local", feature = "push", feature = "testing"))]
 pub mod guide;
 pub mod identity;

@@ -297,7 +297,7 @@ pub(super) fn unreached(error: &Error) -> bool {
 /// What a registry asks for in seconds or as a date.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3>
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match value.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),

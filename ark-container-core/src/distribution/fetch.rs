@@ -63,7 +63,7 @@ fn first_byte(response: &Response) -> Result<u64> {
 }
 
 /// The first byte of a range as `bytes 5-9/10`.
-fn start_of(range: &str) -> Option<u64> {
+pub(super) fn start_of(range: &str) -> Option<u64> {
     let (first, _) = range.strip_prefix("bytes ")?.split_once('-')?;
     first.trim().parse().ok()
 }

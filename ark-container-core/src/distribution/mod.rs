@@ -13,6 +13,8 @@ mod client;
 mod document;
 mod error;
 mod fetch;
+#[cfg(feature = "_fuzzing")]
+pub mod fuzzing;
 mod link;
 mod listing;
 mod login;

@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 
 /// How long a token is good where the service does not say.
 const DEFAULT_LIFETIME: u64 = 60;
+/// The most that a service may say; it is no reason to fail that a number fits into no time.
+const LONGEST_LIFETIME: u64 = 24 * 60 * 60;
 /// A token is replaced when so much of its life is left: a request takes time to arrive.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -61,8 +63,7 @@ impl Token {
             let message = format!("GET {}: the answer has no token", redacted(&url));
             return Err(Error::Failed { message, source: None });
         };
-        let lifetime = Duration::from_secs(expires_in.unwrap_or(DEFAULT_LIFETIME));
-        let good_until = asked_at + lifetime.saturating_sub(MARGIN);
+        let good_until = asked_at + lifetime(expires_in).saturating_sub(MARGIN);
         Ok(Self { token: Password::new(token), challenge: challenge.clone(), good_until })
     }
 
@@ -88,8 +89,13 @@ struct Answer {
     expires_in: Option<u64>,
 }
 
+/// How long a token is good by the service's own words.
+fn lifetime(expires_in: Option<u64>) -> Duration {
+    Duration::from_secs(expires_in.unwrap_or(DEFAULT_LIFETIME).min(LONGEST_LIFETIME))
+}
+
 /// The service's URL with the question in it: HTTPS, or on this machine as the registry itself is.
-fn service_url(base: &Url, challenge: &Challenge) -> Result<Url> {
+pub(super) fn service_url(base: &Url, challenge: &Challenge) -> Result<Url> {
     let Challenge { realm, service, scope } = challenge;
     let refused = |problem: &str| {
         let host = base.host_str().unwrap_or_default();
@@ -145,6 +151,13 @@ mod tests {
         let expected = "https://auth.example/token?x=1&service=registry.example\
                         &scope=repository%3Aa%3Apull%2Cpush&scope=repository%3Ab%3Apull";
         assert_eq!(url.unwrap(), expected);
+    }
+
+    #[test]
+    fn no_lifetime_is_too_long_for_a_clock() {
+        assert_eq!(lifetime(None), Duration::from_secs(60));
+        assert_eq!(lifetime(Some(300)), Duration::from_secs(300));
+        assert!(Instant::now().checked_add(lifetime(Some(u64::MAX))).is_some());
     }
 
     #[test]

@@ -180,7 +180,7 @@ impl Client {
 
 /// How many bytes a `Range` of `0-<last>` covers. Before the first byte, some say `0-0`, some `0--1`
 /// and some nothing; that a single byte is there cannot be told from that, and is sent again.
-fn received(range: Option<&str>) -> Option<u64> {
+pub(super) fn received(range: Option<&str>) -> Option<u64> {
     let Some(range) = range else { return Some(0) };
     let last = range.trim_start_matches("bytes=").strip_prefix("0-")?;
     match last {

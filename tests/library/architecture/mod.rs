@@ -55,6 +55,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "pull",
         ],
     ),
+    // Private parsers, re-exported for the fuzz targets.
+    ("fuzzing", &["backend", "distribution"]),
     (
         "testing",
         &[

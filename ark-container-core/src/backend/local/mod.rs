@@ -2,6 +2,8 @@
 
 mod address;
 mod backend;
+#[cfg(feature = "_fuzzing")]
+pub mod fuzzing;
 mod random;
 mod registry;
 mod serve_while;

@@ -60,7 +60,7 @@ pub(super) fn authorize(
 /// The password for HTTP Basic authentication, if the user is the one that registries expect.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc7617#section-2>
-fn password(headers: &HeaderMap) -> Option<Password> {
+pub(super) fn password(headers: &HeaderMap) -> Option<Password> {
     let (scheme, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

@@ -8,6 +8,8 @@ mod connection;
 #[cfg(any(test, all(feature = "testing", feature = "ecr")))]
 mod ecr_habits;
 mod error;
+#[cfg(feature = "_fuzzing")]
+pub(super) mod fuzzing;
 mod habits;
 mod manifests;
 mod range;

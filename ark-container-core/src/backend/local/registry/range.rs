@@ -2,12 +2,17 @@
 
 /// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub enum Wanted {
     /// Everything: also where the header means nothing that this registry serves, such as several
     /// ranges at once.
     Whole,
     /// These bytes, counted from 0, both included.
-    Part { first: u64, last: u64 },
+    Part {
+        /// Where they start.
+        first: u64,
+        /// Where they end.
+        last: u64,
+    },
     /// Bytes that there are not.
     Nothing,
 }

@@ -108,7 +108,11 @@ impl ManifestContent {
         if !media_type::is_manifest(media_type) && !media_type::is_index(media_type) {
             return invalid(format!("{media_type:?} is not the media type of a manifest or index"));
         }
-        let content: Self = match serde_json::from_slice(bytes) {
+        // JSON is UTF-8, also in the fields that are ignored here and that others read.
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return invalid("it is no JSON, for it is not UTF-8".to_owned());
+        };
+        let content: Self = match serde_json::from_str(text) {
             Ok(content) => content,
             Err(error) => return invalid(error.to_string()),
         };

@@ -26,6 +26,8 @@
 
 mod blobs;
 mod durable;
+#[cfg(feature = "_fuzzing")]
+pub(super) mod fuzzing;
 mod images;
 mod layout;
 mod manifest_content;

@@ -151,6 +151,10 @@ fn claims_that_no_signer_makes_are_invalid() {
         json!([claim(PATH, &["pull"]), claim(PATH, &["pull"])]),
         json!([claim(&all("prod", one), &["pull"]), claim(&all("dev", two), &["pull"])]),
         json!([claim(&all("prod", one), &["pull"]), claim(&all("prod", two), &["pull", "push"])]),
+        json!([claim(PATH, &["pull,push"])]),
+        json!([claim(&all("prod", one).replace("2ea2", "2EA2"), &["pull"])]),
+        json!([claim(&all("prod", two), &["pull"]), claim(&all("prod", one), &["pull"])]),
+        json!([claim(&all("prod", one), &["pull"]), claim(&all("prod", one), &["pull"])]),
         json!([{ "type": "registry", "name": PATH, "actions": ["pull"] }]),
     ] {
         let header = Header::new(Algorithm::HS256);

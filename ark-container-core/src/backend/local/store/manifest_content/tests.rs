@@ -61,6 +61,16 @@ fn only_foreign_layers_with_an_address_may_be_elsewhere() {
 }
 
 #[test]
+fn what_is_not_utf_8_is_no_manifest_wherever_it_stands() {
+    let manifest = manifest_of(OCI_MANIFEST, &descriptor(CONFIG, b"{}"), &[]);
+    let ignored = manifest.replace(r#""layers""#, r#""x":"?","layers""#);
+    assert!(ManifestContent::parse(OCI_MANIFEST, ignored.as_bytes()).is_ok());
+    let bytes = ignored.bytes().map(|byte| if byte == b'?' { 0xff } else { byte });
+    let refusal = ManifestContent::parse(OCI_MANIFEST, &bytes.collect::<Vec<_>>()).unwrap_err();
+    assert!(refusal.to_string().contains("it is not UTF-8"), "{refusal}");
+}
+
+#[test]
 fn platforms_that_say_nothing_are_none() {
     let platform = |text: &str| configured_platform(text.as_bytes()).map(|p| p.to_string());
     let full = r#"{"os":"linux","architecture":"arm","variant":"v7","rootfs":{}}"#;

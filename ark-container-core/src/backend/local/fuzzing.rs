@@ -1,0 +1,20 @@
+//! Private parsers of the local registry, for the fuzz targets.
+
+use super::token::{self, AccessClaim};
+use crate::model::Scope;
+
+pub use super::registry::fuzzing::{Range, Route, chunk, password, range, route};
+pub use super::store::fuzzing::{manifest, platform};
+
+/// The scope that the claim `access` of a token says, and that claim as a token of that scope has it.
+pub fn scope(access: &str) -> Option<(Scope, String)> {
+    let claims: Vec<AccessClaim> = serde_json::from_str(access).ok()?;
+    let scope = token::claimed_scope(&claims)?;
+    let written = serde_json::to_string(&token::access_claims(&scope)).ok()?;
+    Some((scope, written))
+}
+
+/// The claim `access` of a token with this scope.
+pub fn access(scope: &Scope) -> Option<String> {
+    serde_json::to_string(&token::access_claims(scope)).ok()
+}

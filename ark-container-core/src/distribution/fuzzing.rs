@@ -1,0 +1,59 @@
+//! Private parsers of the client, for the fuzz targets.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::{Method, StatusCode};
+
+use super::challenge::Challenge;
+use super::error::{self, DistributionError};
+use super::{fetch, link, token, upload};
+
+/// The target of a `Link` header's next page.
+pub fn next_page(header: &str) -> Option<&str> {
+    link::next_target(header)
+}
+
+/// Realm, service and scope that `WWW-Authenticate` headers ask for a token with.
+pub fn challenge(headers: &[&[u8]]) -> Option<(String, Option<String>, Option<String>)> {
+    let values = headers.iter().filter_map(|value| HeaderValue::from_bytes(value).ok());
+    let headers = values.map(|value| (WWW_AUTHENTICATE, value)).collect();
+    let Challenge { realm, service, scope } = Challenge::find(&headers)?;
+    Some((realm, service, scope))
+}
+
+/// Where a client of the registry at `base` asks for the token of a challenge.
+pub fn login_url(
+    base: &str,
+    realm: String,
+    service: Option<String>,
+    scope: Option<String>,
+) -> Option<String> {
+    let base = base.parse().ok()?;
+    token::service_url(&base, &Challenge { realm, service, scope }).map(String::from).ok()
+}
+
+/// What a `Retry-After` header asks for.
+pub fn retry_after(header: &[u8], now: SystemTime) -> Option<Duration> {
+    let value = HeaderValue::from_bytes(header).ok()?;
+    error::retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now)
+}
+
+/// The first byte of the part that an answer's `Content-Range` announces.
+pub fn part_start(header: &str) -> Option<u64> {
+    fetch::start_of(header)
+}
+
+/// How much of an upload a registry has, by its `Range` header.
+pub fn received(header: &str) -> Option<u64> {
+    upload::received(Some(header))
+}
+
+/// What an answer with this body says, and where it says that an upload goes on.
+pub fn refusal(status: u16, body: &[u8]) -> Option<(DistributionError, Option<u64>)> {
+    let url = "http://registry.example/v2/".parse().ok()?;
+    let status = StatusCode::from_u16(status).ok()?;
+    let refusal = DistributionError::new(Method::GET, &url, status, &HeaderMap::new(), body);
+    let offset = refusal.expected_offset();
+    Some((refusal, offset))
+}

@@ -1,0 +1,44 @@
+//! What every parser must keep to, whatever it is given: a function of bytes for each, which panics
+//! where that is broken.
+
+#![expect(clippy::expect_used, reason = "what is broken is told by a panic")]
+
+mod answers;
+mod archive;
+mod documents;
+mod headers;
+mod names;
+mod place;
+mod registry;
+mod token;
+mod tree;
+
+pub use answers::answers;
+pub use archive::archive;
+pub use documents::{manifest, memberships, scope};
+pub use headers::{client_headers, server_headers};
+pub use names::{location, organization, platform, reference, repository, tag_filter};
+pub use registry::registry;
+pub use token::token;
+
+/// A target: what it is called, and the function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 15] = [
+    ("answers", answers),
+    ("archive", archive),
+    ("client_headers", client_headers),
+    ("location", location),
+    ("manifest", manifest),
+    ("memberships", memberships),
+    ("organization", organization),
+    ("platform", platform),
+    ("reference", reference),
+    ("registry", registry),
+    ("repository", repository),
+    ("scope", scope),
+    ("server_headers", server_headers),
+    ("tag_filter", tag_filter),
+    ("token", token),
+];
