@@ -66,7 +66,7 @@ impl<B: RegistryBackend> RegistryBackend for Observed<B> {
             Organizations::Only(some) => format!("{} organizations", some.len()),
         };
         let run = Run::operation(Action::ListRepositories.as_str(), &resource);
-        Rows::new(run, |run| run.span().in_scope(|| self.inner.list_repositories(organizations)))
+        Rows::listed(run, |run| run.span().in_scope(|| self.inner.list_repositories(organizations)))
     }
 
     async fn create_repository(
@@ -91,7 +91,7 @@ impl<B: RegistryBackend> RegistryBackend for Observed<B> {
 
     fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
         let run = on(Action::ListImages, path);
-        Rows::new(run, |run| run.span().in_scope(|| self.inner.list_images(path)))
+        Rows::listed(run, |run| run.span().in_scope(|| self.inner.list_images(path)))
     }
 
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
@@ -122,7 +122,7 @@ struct Rows<T> {
 }
 
 impl<T: Send + 'static> Rows<T> {
-    fn new(
+    fn listed(
         run: Run,
         rows: impl FnOnce(&Run) -> BoxStream<'static, Result<T>>,
     ) -> BoxStream<'static, Result<T>> {

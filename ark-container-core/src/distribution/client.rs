@@ -287,14 +287,14 @@ impl Client {
         let built = builder
             .build()
             .map_err(|error| Error::failed(subject.attempt(), error.without_url()))?;
-        let mut observed = ObservedRequest::start(method, &redacted(url));
+        let mut observed = ObservedRequest::start(method.as_str(), &redacted(url));
         let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
         let mut response = match select(answer, pin!(patience)).await {
             Either::Left((Ok(response), _)) => response,
             Either::Left((Err(error), _)) => return Err(broken(method, url, error).into()),
             Either::Right(_) => return Err(silent(method, url).into()),
         };
-        observed.answered(response.status());
+        observed.answered(response.status().as_u16());
         drop(observed);
         if expected.contains(&response.status()) {
             if !matches!(*method, Method::GET) {

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use metrics::{counter, histogram};
-use reqwest::{Method, StatusCode};
 use tracing::Span;
 
 use super::{REQUEST_SECONDS, REQUESTS};
@@ -11,18 +10,17 @@ use super::{REQUEST_SECONDS, REQUESTS};
 /// A try of a request, which is counted when it is dropped, and the span around it.
 #[derive(Debug)]
 pub(crate) struct ObservedRequest {
-    method: Method,
-    status: Option<StatusCode>,
+    method: String,
+    status: Option<u16>,
     started: Instant,
     span: Span,
 }
 
 impl ObservedRequest {
     /// A try that begins now; `url` is one that may be shown.
-    pub(crate) fn start(method: &Method, url: &str) -> Self {
-        let span =
-            tracing::debug_span!("ark.request", %method, url, status = tracing::field::Empty);
-        Self { method: method.clone(), status: None, started: Instant::now(), span }
+    pub(crate) fn start(method: &str, url: &str) -> Self {
+        let span = tracing::debug_span!("ark.request", method, url, status = tracing::field::Empty);
+        Self { method: method.to_owned(), status: None, started: Instant::now(), span }
     }
 
     /// The span around it.
@@ -31,17 +29,16 @@ impl ObservedRequest {
     }
 
     /// Notes the answer.
-    pub(crate) fn answered(&mut self, status: StatusCode) {
+    pub(crate) fn answered(&mut self, status: u16) {
         self.status = Some(status);
-        self.span.record("status", status.as_u16());
+        self.span.record("status", status);
     }
 }
 
 impl Drop for ObservedRequest {
     fn drop(&mut self) {
-        let status = self.status.as_ref().map_or("none", StatusCode::as_str).to_owned();
-        let method = self.method.to_string();
-        let labels = [("method", method), ("status", status)];
+        let status = self.status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        let labels = [("method", std::mem::take(&mut self.method)), ("status", status)];
         counter!(REQUESTS, &labels).increment(1);
         histogram!(REQUEST_SECONDS, &labels).record(self.started.elapsed().as_secs_f64());
     }
