@@ -9,6 +9,7 @@ use futures_util::future::{Either, select};
 use reqwest::{Body, Method, Response, StatusCode, Url, redirect};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
+use tracing::Instrument;
 
 use super::body::{SHORT_LEN, read_up_to, read_whole};
 use super::challenge::Challenge;
@@ -20,6 +21,7 @@ use super::retry::Retry;
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
 use crate::model::{Access, EcrHost, RegistryHost, RepositoryUrl};
+use crate::observability::ObservedRequest;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection may be silent. There is no limit to a request as a whole.
@@ -301,13 +303,15 @@ impl Client {
         let built = builder
             .build()
             .map_err(|error| Error::failed(subject.attempt(), error.without_url()))?;
-        tracing::debug!(%method, url = redacted(url), "request");
-        let answer = pin!(self.http.execute(built));
+        let mut observed = ObservedRequest::start(method.as_str(), &redacted(url));
+        let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
         let mut response = match select(answer, pin!(patience)).await {
             Either::Left((Ok(response), _)) => response,
             Either::Left((Err(error), _)) => return Err(broken(method, url, error).into()),
             Either::Right(_) => return Err(silent(method, url).into()),
         };
+        observed.answered(response.status().as_u16());
+        drop(observed);
         if expected.contains(&response.status()) {
             if !matches!(*method, Method::GET) {
                 // A connection whose answer was not read to its end is not used again.

@@ -25,6 +25,7 @@ use crate::connection::{Connection, Endpoint};
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::{Error, Result};
 use crate::model::{Access, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope};
+use crate::observability::{Run, count_bytes};
 use crate::progress::{BlobState, Event, Progress};
 
 pub use copy::{Copied, Copy};
@@ -145,7 +146,10 @@ impl<'a> Pull<'a> {
             let pull = Self { endpoint, ..self.clone() };
             pull.receive(directory).await
         };
-        self.endpoint.reach(dialled).await
+        let run = Run::transfer("pull", &self.path);
+        let pulled = run.around(self.endpoint.reach(dialled)).await?;
+        count_bytes("pull", [("fetched", pulled.bytes_fetched), ("skipped", pulled.bytes_skipped)]);
+        Ok(pulled)
     }
 
     async fn receive(&self, directory: &Path) -> Result<Pulled> {

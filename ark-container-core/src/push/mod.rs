@@ -31,6 +31,7 @@ use crate::connection::{Connection, Endpoint};
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::Result;
 use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, Scope, Tag};
+use crate::observability::{Run, count_bytes};
 
 pub use crate::connection::LoginScope;
 pub use crate::progress::{BlobState, Event, Progress};
@@ -187,7 +188,17 @@ impl<'a> Push<'a> {
             let push = Self { endpoint, ..self.clone() };
             push.upload(source).await
         };
-        self.endpoint.reach(dialled).await
+        let run = Run::transfer("push", &self.path);
+        let pushed = run.around(self.endpoint.reach(dialled)).await?;
+        count_bytes(
+            "push",
+            [
+                ("sent", pushed.bytes_sent),
+                ("skipped", pushed.bytes_skipped),
+                ("mounted", pushed.bytes_mounted),
+            ],
+        );
+        Ok(pushed)
     }
 
     async fn upload(&self, source: &ImageSource) -> Result<Pushed> {
