@@ -126,6 +126,20 @@ impl Error {
         matches!(self, Self::Temporary { .. })
     }
 
+    /// What kind of error it is, in one stable word for programs: `invalid_input`, `not_authenticated`,
+    /// `not_permitted`, `not_found`, `conflict`, `temporary` or `other`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Parse(_) | Self::InvalidInput { .. } => "invalid_input",
+            Self::Unauthenticated { .. } => "not_authenticated",
+            Self::PermissionDenied { .. } => "not_permitted",
+            Self::NotFound { .. } => "not_found",
+            Self::Conflict { .. } => "conflict",
+            Self::Temporary { .. } => "temporary",
+            Self::Failed { .. } => "other",
+        }
+    }
+
     /// An [`Error::InvalidInput`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::InvalidInput { message: message.into() }

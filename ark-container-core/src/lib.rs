@@ -43,6 +43,7 @@
 //! | fetch an image, or copy it to another repository | [`pull::Pull`], [`pull::Copy`] |
 //! | talk to a registry directly | [`distribution::Client`] |
 //! | test what uses this library | [`testing`]: a mock, sample images, the conformance suite |
+//! | watch it work, by spans, counters and durations | [`observability`] |
 //! | handle what goes wrong | [`Error`], whose variant says what to do next |
 //!
 //! Nothing here prints. What happens is told in return values, and through [`tracing`].
@@ -66,6 +67,7 @@ pub mod distribution;
 mod error;
 pub mod identity;
 pub mod model;
+pub mod observability;
 pub mod permission;
 #[cfg(any(feature = "ecr", feature = "push"))]
 mod private_folder;

@@ -6,6 +6,7 @@ mod extension;
 mod forward;
 #[cfg(feature = "local")]
 pub mod local;
+mod observed;
 mod types;
 
 use std::fmt::{Debug, Display};
@@ -19,6 +20,7 @@ use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope
 
 pub use crate::model::Platform;
 pub use extension::RegistryBackendExt;
+pub use observed::Observed;
 pub use types::{CreateOptions, DeleteOptions, Encryption, Image, Repository, TagMutability};
 
 /// The repositories of one registry: listed, created, described, deleted, and opened for clients.

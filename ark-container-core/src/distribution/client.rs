@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use reqwest::{Body, Method, Response, StatusCode, Url, redirect};
 use tokio::time::sleep;
+use tracing::Instrument;
 
 use super::body::{SHORT_LEN, read_up_to, read_whole};
 use super::challenge::Challenge;
@@ -19,6 +20,7 @@ use super::retry::Retry;
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
 use crate::model::{Access, EcrHost, RegistryHost, RepositoryUrl};
+use crate::observability::ObservedRequest;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection may be silent. There is no limit to a request as a whole.
@@ -285,13 +287,15 @@ impl Client {
         let built = builder
             .build()
             .map_err(|error| Error::failed(subject.attempt(), error.without_url()))?;
-        tracing::debug!(%method, url = redacted(url), "request");
-        let answer = pin!(self.http.execute(built));
+        let mut observed = ObservedRequest::start(method, &redacted(url));
+        let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
         let mut response = match select(answer, pin!(patience)).await {
             Either::Left((Ok(response), _)) => response,
             Either::Left((Err(error), _)) => return Err(broken(method, url, error).into()),
             Either::Right(_) => return Err(silent(method, url).into()),
         };
+        observed.answered(response.status());
+        drop(observed);
         if expected.contains(&response.status()) {
             if !matches!(*method, Method::GET) {
                 // A connection whose answer was not read to its end is not used again.

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::error::{DistributionError, timed_out, unreached};
 use crate::error::{Error, Result};
+use crate::observability;
 
 /// How many times one thing is tried again. With the delays below that takes half a minute, which is
 /// what a registry needs to start anew.
@@ -167,6 +168,7 @@ impl Tries<'_> {
         }
         self.failures += 1;
         shared.retries.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!(observability::RETRIES).increment(1);
         let delay = self.retry.delay(self.failures);
         // All that were told the same moment would come at once.
         let delay = asked.map_or(delay, |asked| delay.max(asked + first.mul_f64(fraction())));

@@ -18,6 +18,7 @@ use crate::model::{
     Access, Descriptor, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope,
     ScopeTarget, Tag,
 };
+use crate::observability::{Run, count_bytes};
 use crate::progress::{BlobState, Event, Progress};
 
 /// A copy from one repository to another of the same registry, yet to be run.
@@ -118,6 +119,19 @@ impl<'a> Copy<'a> {
     /// [`credentials`](RegistryBackend::credentials), which are asked for pulling from the one and
     /// pushing to the other repository.
     pub async fn run(&self) -> Result<Copied> {
+        let copied = Run::transfer("copy", self.to).around(self.run_once()).await?;
+        count_bytes(
+            "copy",
+            [
+                ("sent", copied.bytes_sent),
+                ("skipped", copied.bytes_skipped),
+                ("mounted", copied.bytes_mounted),
+            ],
+        );
+        Ok(copied)
+    }
+
+    async fn run_once(&self) -> Result<Copied> {
         let pulling = Scope::repository(self.from.clone(), Access::Pull);
         let connection = self.connection();
         let source = connection.open(self.from, &pulling);

@@ -23,6 +23,7 @@ use crate::connection::Connection;
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::{Error, Result};
 use crate::model::{Access, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope};
+use crate::observability::{Run, count_bytes};
 use crate::progress::{BlobState, Event, Progress};
 
 pub use copy::{Copied, Copy};
@@ -130,6 +131,12 @@ impl<'a> Pull<'a> {
     /// registry sends something else than the image's digests say, or the disk fails; and those of
     /// [`Client`] and of the backend's [`credentials`](RegistryBackend::credentials).
     pub async fn into_layout(&self, directory: &Path) -> Result<Pulled> {
+        let pulled = Run::transfer("pull", self.path).around(self.download(directory)).await?;
+        count_bytes("pull", [("fetched", pulled.bytes_fetched), ("skipped", pulled.bytes_skipped)]);
+        Ok(pulled)
+    }
+
+    async fn download(&self, directory: &Path) -> Result<Pulled> {
         let folder = directory.to_owned();
         let layout = Arc::new(blocking(move || Layout::open(&folder)).await?);
         let scope = Scope::repository(self.path.clone(), Access::Pull);

@@ -29,6 +29,7 @@ use crate::connection::Connection;
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::Result;
 use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, Scope, Tag};
+use crate::observability::{Run, count_bytes};
 
 pub use crate::progress::{BlobState, Event, Progress};
 pub use compress::Compression;
@@ -166,6 +167,19 @@ impl<'a> Push<'a> {
     /// faulty file; and those of [`Client`] and of the backend's
     /// [`credentials`](RegistryBackend::credentials).
     pub async fn run(&self, source: &ImageSource) -> Result<Pushed> {
+        let pushed = Run::transfer("push", self.path).around(self.upload(source)).await?;
+        count_bytes(
+            "push",
+            [
+                ("sent", pushed.bytes_sent),
+                ("skipped", pushed.bytes_skipped),
+                ("mounted", pushed.bytes_mounted),
+            ],
+        );
+        Ok(pushed)
+    }
+
+    async fn upload(&self, source: &ImageSource) -> Result<Pushed> {
         let image = LocalImage::open_for(source, &self.platforms).await?;
         let scope = Scope::repository(self.path.clone(), Access::Push);
         let (authenticate, renewals) = Renewals::new();

@@ -15,13 +15,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("error", &["model"]),
     // The cache names its files by hashes.
-    ("credentials", &["model", "error", "digester", "private_folder"]),
+    ("credentials", &["model", "error", "observability", "digester", "private_folder"]),
     ("digester", &["model"]),
     ("private_folder", &[]),
+    ("observability", &["model", "error"]),
     ("identity", &["model", "error"]),
-    ("backend", &["model", "error", "credentials", "digester", "identity"]),
-    ("permission", &["model", "error", "credentials", "identity", "backend"]),
-    ("distribution", &["model", "error", "credentials", "digester"]),
+    ("backend", &["model", "error", "observability", "credentials", "digester", "identity"]),
+    ("permission", &["model", "error", "observability", "credentials", "identity", "backend"]),
+    ("distribution", &["model", "error", "observability", "credentials", "digester"]),
     // A push or pull asks the backend for credentials; nothing of the backend knows of either.
     ("progress", &["model"]),
     ("connection", &["model", "error", "backend", "distribution"]),
@@ -30,6 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "model",
             "error",
+            "observability",
             "credentials",
             "digester",
             "private_folder",
@@ -39,7 +41,19 @@ const EDGES: &[(&str, &[&str])] = &[
             "progress",
         ],
     ),
-    ("pull", &["model", "error", "digester", "backend", "distribution", "connection", "progress"]),
+    (
+        "pull",
+        &[
+            "model",
+            "error",
+            "observability",
+            "digester",
+            "backend",
+            "distribution",
+            "connection",
+            "progress",
+        ],
+    ),
     (
         "testing",
         &[

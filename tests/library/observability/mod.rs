@@ -1,1 +1,4 @@
-//! Spans, counters and durations, as a program sees them.
+//! Spans, counters and durations, as a program sees them that installs a recorder and a subscriber.
+
+mod recorded;
+mod spans;

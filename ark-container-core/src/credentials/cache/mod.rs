@@ -38,6 +38,7 @@ use tokio::time::{Instant, sleep};
 use super::RegistryCredentials;
 use crate::error::{Error, Result};
 use crate::model::RegistryHost;
+use crate::observability::LOGINS;
 use crate::private_folder::{Folder, Limits};
 use entry::Login;
 pub use key::CacheKey;
@@ -141,10 +142,12 @@ impl CredentialsCache {
         let refused = held.take_if(|login| login.credentials.is_refused());
         let other = |login: &Login| refused.as_ref().is_none_or(|refused| !login.is_same(refused));
         if let Some(login) = held.as_ref().filter(fresh) {
+            count_login("memory");
             return Ok(login.credentials.clone());
         }
         let read = self.read(key, false).await.filter(other);
         if let Some(login) = read.filter(|login| fresh(&login)) {
+            count_login("disk");
             return Ok(held.insert(login).credentials.clone());
         }
         let _lock = self.lock(&key.file_stem()).await;
@@ -153,6 +156,7 @@ impl CredentialsCache {
             *held = Some(login);
         }
         if let Some(login) = held.as_ref().filter(fresh) {
+            count_login("disk");
             return Ok(login.credentials.clone());
         }
         match fetch().await {
@@ -168,12 +172,14 @@ impl CredentialsCache {
                          one of the two clocks is wrong"
                     );
                 }
+                count_login("registry");
                 Ok(login.credentials)
             }
             Err(error) if error.is_temporary() => {
                 let good = held.as_ref().filter(|login| login.is_valid(SystemTime::now()));
                 let Some(good) = good else { return Err(error) };
                 tracing::warn!(registry = %key.registry(), %error, "the login at hand is used once more");
+                count_login("memory");
                 Ok(good.credentials.clone())
             }
             Err(error) => Err(error),
@@ -350,6 +356,11 @@ impl CredentialsCache {
             )
             .ok()
     }
+}
+
+/// Counts a login by where it was had.
+fn count_login(source: &'static str) {
+    metrics::counter!(LOGINS, "source" => source).increment(1);
 }
 
 /// The share of a login's life that must be left for it to be used: from 0.1 to 0.2, at random.

@@ -9,6 +9,7 @@ use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
 use crate::identity::Principal;
 use crate::model::{Access, Reference, RepositoryPath, Scope, ScopeTarget};
+use crate::observability::DECISIONS;
 use crate::permission::{Action, Decision};
 
 /// Records what is decided and done in one call; its events have one request id.
@@ -39,6 +40,7 @@ impl CallAudit {
         subject: Subject<'_>,
         decision: &Decision,
     ) -> Result<()> {
+        count_decision(action, if decision.is_allowed() { "allow" } else { "deny" });
         self.record([self.event(action, subject, Details::decision(decision))]).await
     }
 
@@ -52,6 +54,7 @@ impl CallAudit {
         subject: Subject<'_>,
         error: &Error,
     ) -> Result<()> {
+        count_decision(action, "deny");
         self.record([self.event(action, subject, Details::undecided(error))]).await
     }
 
@@ -116,6 +119,10 @@ impl CallAudit {
         }
         Ok(self.file.as_ref().map(|file| (file, lines)))
     }
+}
+
+fn count_decision(action: Action, decision: &'static str) {
+    metrics::counter!(DECISIONS, "action" => action.as_str(), "decision" => decision).increment(1);
 }
 
 /// The action that goes furthest of those that an access opens.

@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::{Method, StatusCode};
+use metrics::{counter, histogram};
 
 use super::body::Body;
+use crate::observability::{SERVED, SERVED_BYTES, SERVED_SECONDS};
 
 /// What the log says of a request: nothing of its headers, and no names. It is written on drop.
 #[derive(Debug)]
@@ -36,6 +38,17 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        let elapsed = self.started.elapsed();
+        let status = self.status.as_ref().map_or("none", StatusCode::as_str).to_owned();
+        let labels = [
+            ("method", method_label(&self.method)),
+            ("kind", self.kind.to_owned()),
+            ("status", status),
+        ];
+        counter!(SERVED, &labels).increment(1);
+        histogram!(SERVED_SECONDS, &labels).record(elapsed.as_secs_f64());
+        counter!(SERVED_BYTES, "direction" => "received").increment(self.received);
+        counter!(SERVED_BYTES, "direction" => "sent").increment(self.sent);
         tracing::info!(
             method = %self.method,
             kind = self.kind,
@@ -43,10 +56,17 @@ impl Drop for Record {
             status = self.status.map_or(0, |status| status.as_u16()),
             received = self.received,
             sent = self.sent,
-            milliseconds = self.started.elapsed().as_millis() as u64,
+            milliseconds = elapsed.as_millis() as u64,
             "request"
         );
     }
+}
+
+/// A method as a label: any word may come as one, and labels are to stay few.
+fn method_label(method: &Method) -> String {
+    let known =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    if known.contains(method) { method.to_string() } else { "other".to_owned() }
 }
 
 /// A response's body that tells the record what has been sent of it.

@@ -1,0 +1,147 @@
+//! [`Observed`]: a backend whose calls are spans, counters and durations.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+
+use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
+use crate::credentials::RegistryCredentials;
+use crate::error::Result;
+use crate::model::{Action, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+use crate::observability::Run;
+
+/// A backend that does what the one inside does, and tells of each call as
+/// [`observability`](crate::observability) says.
+///
+/// Around a [`Permissioned`](crate::permission::Permissioned) it tells what callers experience, denials
+/// among it; inside of one, what the registry does.
+///
+/// ```
+/// # #[cfg(feature = "local")]
+/// # fn main() -> ark_container_core::Result<()> {
+/// use ark_container_core::backend::Observed;
+/// use ark_container_core::backend::local::LocalBackend;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let folder = folder.path();
+/// let backend = Observed::new(LocalBackend::open(Some(folder))?);
+/// println!("calls of {backend} are observed");
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "local"))]
+/// # fn main() {}
+/// ```
+#[derive(Debug, Clone)]
+pub struct Observed<B> {
+    inner: B,
+}
+
+impl<B: RegistryBackend> Observed<B> {
+    /// Observes `inner`.
+    pub fn new(inner: B) -> Self {
+        Self { inner }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<B: RegistryBackend> RegistryBackend for Observed<B> {
+    fn host(&self) -> RegistryHost {
+        self.inner.host()
+    }
+
+    fn stage(&self) -> Stage {
+        self.inner.stage()
+    }
+
+    fn list_repositories(
+        &self,
+        organizations: &Organizations,
+    ) -> BoxStream<'static, Result<Repository>> {
+        let resource = match organizations {
+            Organizations::All => "every organization".to_owned(),
+            Organizations::Only(some) => format!("{} organizations", some.len()),
+        };
+        let run = Run::operation(Action::ListRepositories.as_str(), &resource);
+        Rows::new(run, |run| run.span().in_scope(|| self.inner.list_repositories(organizations)))
+    }
+
+    async fn create_repository(
+        &self,
+        path: &RepositoryPath,
+        options: &CreateOptions,
+    ) -> Result<Repository> {
+        on(Action::CreateRepository, path).around(self.inner.create_repository(path, options)).await
+    }
+
+    async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
+        on(Action::DescribeRepository, path).around(self.inner.describe_repository(path)).await
+    }
+
+    async fn delete_repository(
+        &self,
+        path: &RepositoryPath,
+        options: &DeleteOptions,
+    ) -> Result<()> {
+        on(Action::DeleteRepository, path).around(self.inner.delete_repository(path, options)).await
+    }
+
+    fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
+        let run = on(Action::ListImages, path);
+        Rows::new(run, |run| run.span().in_scope(|| self.inner.list_images(path)))
+    }
+
+    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+        on(Action::DeleteImage, path).around(self.inner.delete_image(path, reference)).await
+    }
+
+    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+        let run = Run::operation("credentials", &scope.to_string());
+        run.around(self.inner.credentials(scope)).await
+    }
+}
+
+fn on(action: Action, path: &RepositoryPath) -> Run {
+    Run::operation(action.as_str(), &path.to_string())
+}
+
+impl<B: fmt::Display> fmt::Display for Observed<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// The rows of a listing, which runs until the last of them.
+struct Rows<T> {
+    // Dropped first, so that what the rows tell when they end is told inside the span.
+    rows: BoxStream<'static, Result<T>>,
+    run: Run,
+}
+
+impl<T: Send + 'static> Rows<T> {
+    fn new(
+        run: Run,
+        rows: impl FnOnce(&Run) -> BoxStream<'static, Result<T>>,
+    ) -> BoxStream<'static, Result<T>> {
+        let rows = rows(&run);
+        Self { rows, run }.boxed()
+    }
+}
+
+impl<T> Stream for Rows<T> {
+    type Item = Result<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { rows, run } = &mut *self;
+        let polled = run.span().in_scope(|| rows.poll_next_unpin(context));
+        match &polled {
+            Poll::Ready(None) => run.ended(Ok(())),
+            Poll::Ready(Some(Err(error))) => run.ended(Err(error)),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+}

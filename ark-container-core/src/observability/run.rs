@@ -1,0 +1,105 @@
+//! [`Run`]: something that takes a while, and how it ended.
+
+use std::time::Instant;
+
+use metrics::{counter, histogram};
+use tracing::{Instrument, Span};
+
+use super::{OPERATION_SECONDS, OPERATIONS};
+#[cfg(feature = "push")]
+use super::{TRANSFER_SECONDS, TRANSFERS};
+use crate::error::{Error, Result};
+
+/// The outcome of what ends before it is done.
+const DROPPED: &str = "dropped";
+const DONE: &str = "done";
+
+/// A run of something, which is counted when it is over or dropped, and the span around it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    measure: Measure,
+    span: Span,
+    started: Instant,
+    outcome: &'static str,
+}
+
+/// What is run.
+#[derive(Debug, Clone, Copy)]
+enum Measure {
+    Operation {
+        action: &'static str,
+    },
+    #[cfg(feature = "push")]
+    Transfer {
+        transfer: &'static str,
+    },
+}
+
+impl Run {
+    /// A call of a backend, in a span of its own.
+    pub(crate) fn operation(action: &'static str, resource: &str) -> Self {
+        let span =
+            tracing::info_span!("ark.operation", action, resource, outcome = tracing::field::Empty);
+        Self::start(Measure::Operation { action }, span)
+    }
+
+    /// A push, pull or copy, in a span of its own.
+    #[cfg(feature = "push")]
+    pub(crate) fn transfer(
+        transfer: &'static str,
+        repository: &crate::model::RepositoryPath,
+    ) -> Self {
+        let span = tracing::info_span!(
+            "ark.transfer",
+            transfer,
+            %repository,
+            outcome = tracing::field::Empty
+        );
+        Self::start(Measure::Transfer { transfer }, span)
+    }
+
+    fn start(measure: Measure, span: Span) -> Self {
+        Self { measure, span, started: Instant::now(), outcome: DROPPED }
+    }
+
+    /// Does it.
+    pub(crate) async fn around<T>(mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let result = work.instrument(self.span.clone()).await;
+        self.ended(result.as_ref().map(|_| ()));
+        result
+    }
+
+    /// The span around it.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Notes how it ended.
+    ///
+    /// The first end counts: what is asked of a listing after its error changes nothing.
+    pub(crate) fn ended(&mut self, result: Result<(), &Error>) {
+        if self.outcome == DROPPED {
+            self.outcome = result.map_or_else(Error::kind, |()| DONE);
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let (outcome, seconds) = (self.outcome, self.started.elapsed().as_secs_f64());
+        self.span.record("outcome", outcome);
+        match self.measure {
+            Measure::Operation { action } => {
+                counter!(OPERATIONS, "action" => action, "outcome" => outcome).increment(1);
+                histogram!(OPERATION_SECONDS, "action" => action, "outcome" => outcome)
+                    .record(seconds);
+            }
+            #[cfg(feature = "push")]
+            Measure::Transfer { transfer } => {
+                counter!(TRANSFERS, "transfer" => transfer, "outcome" => outcome).increment(1);
+                histogram!(TRANSFER_SECONDS, "transfer" => transfer, "outcome" => outcome)
+                    .record(seconds);
+            }
+        }
+    }
+}
