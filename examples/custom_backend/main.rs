@@ -1,0 +1,89 @@
+//! A backend of one's own: what keeps the contract can be guarded, observed and opened as a catalog like
+//! those of the library, and the suite says whether it does: `cargo run --example custom_backend`.
+
+#![expect(clippy::print_stdout, reason = "this program talks to a person")]
+
+mod memory;
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ark_container_core::backend::{Image, TagMutability};
+
+use ark_container_core::identity::single_user;
+use ark_container_core::model::{OrganizationId, Reference, RepositoryPath};
+use ark_container_core::permission::{Permissioned, StandardPolicy};
+use ark_container_core::testing::SampleImage;
+use ark_container_core::testing::conformance::{self, Conformance, PutImage};
+use ark_container_core::{BoxError, Catalog, Error as ArkError, ResourceKind};
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+
+use crate::memory::MemoryBackend;
+
+/// An upload: here it is a note in memory, elsewhere it goes through HTTP.
+#[async_trait]
+impl PutImage for MemoryBackend {
+    async fn put(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+        image: &SampleImage,
+    ) -> Result<(), BoxError> {
+        let digest = image.digest();
+        self.with(path, |kept| {
+            let mut tags = Vec::new();
+            if let Reference::Tag(tag) = reference {
+                let repository = &kept.repository;
+                let excepted = repository.mutability_exclusions.iter().any(|filter| filter.matches(tag));
+                let moves = (repository.tag_mutability == TagMutability::Mutable) != excepted;
+                let elsewhere = |(image, _): &(Image, _)| {
+                    image.digest != digest && image.tags.contains(tag)
+                };
+                if !moves && kept.images.iter().any(elsewhere) {
+                    return Err(ArkError::conflict(ResourceKind::Image, tag, "is immutable"));
+                }
+                kept.images.iter_mut().for_each(|(image, _)| image.tags.retain(|other| other != tag));
+                tags.push(tag.clone());
+            }
+            if let Some((known, _)) = kept.images.iter_mut().find(|(known, _)| known.digest == digest) {
+                known.tags.extend(tags);
+                known.tags.sort();
+                return Ok(());
+            }
+            let now = SystemTime::now();
+            let mut new = Image::new(digest.clone(), image.media_type(), image.size(), now);
+            // An index has the size of its images in it.
+            new.size += image.children().iter().map(SampleImage::size).sum::<u64>();
+            new.platforms = image.platforms().to_vec();
+            new.tags = tags;
+            let parts = image.children().iter().map(SampleImage::digest).collect();
+            kept.images.push((new, parts));
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let backend = MemoryBackend { host: "memory.invalid".parse()?, kept: Arc::default() };
+
+    // Every line of the contract; it panics with the first that is broken.
+    let organizations = [1, 2, 3].map(OrganizationId::from_u128);
+    conformance::all(&Conformance::new(&backend, organizations, &backend)).await;
+    println!("{backend} keeps the contract in {} cases", conformance::cases().count());
+
+    // The rules of organizations hold for it as for any other.
+    let user = single_user("user:alice".parse()?);
+    let guarded = Permissioned::new(backend.clone(), Arc::new(StandardPolicy), user);
+    conformance::all(&Conformance::new(&guarded, organizations, &backend)).await;
+    println!("and with the rules of organizations around it");
+
+    let catalog = Catalog::from_backend(backend).in_organization(OrganizationId::TBD);
+    println!("created {}", catalog.create("test/repo").await?.url);
+    let listed: Vec<_> = catalog.list().try_collect().await?;
+    println!("listed  {} of {}", listed.len(), catalog.principal().await?);
+    Ok(())
+}

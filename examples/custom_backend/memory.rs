@@ -1,0 +1,155 @@
+//! A third kind of registry, in 150 lines: repositories in this process's memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ark_container_core::backend::{CreateOptions, DeleteOptions, Image, Repository};
+use ark_container_core::credentials::{Password, RegistryCredentials};
+use ark_container_core::model::{
+    Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
+};
+use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, ResourceKind, Result};
+use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+/// Repositories and what is known of their images. A clone shares them.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryBackend {
+    pub(crate) host: RegistryHost,
+    pub(crate) kept: Arc<Mutex<BTreeMap<RepositoryPath, Kept>>>,
+}
+
+/// A repository; an image comes with those that it refers to.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) repository: Repository,
+    pub(crate) images: Vec<(Image, Vec<Digest>)>,
+}
+
+impl MemoryBackend {
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<RepositoryPath, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with a repository that exists.
+    pub(crate) fn with<T>(
+        &self,
+        path: &RepositoryPath,
+        work: impl FnOnce(&mut Kept) -> Result<T>,
+    ) -> Result<T> {
+        self.check(path.stage())?;
+        let missing = || Error::not_found(ResourceKind::Repository, path);
+        work(self.kept().get_mut(path).ok_or_else(missing)?)
+    }
+
+    fn check(&self, stage: &Stage) -> Result<()> {
+        let own = *stage == self.stage();
+        own.then_some(()).ok_or_else(|| Error::invalid(format!("{self} has no stage {stage}")))
+    }
+}
+
+#[async_trait]
+impl RegistryBackend for MemoryBackend {
+    fn host(&self) -> RegistryHost {
+        self.host.clone()
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::default()
+    }
+
+    fn list_repositories(&self, of: &Organizations) -> BoxStream<'static, Result<Repository>> {
+        let kept = self.kept();
+        let rows = kept.iter().filter(|(path, _)| of.contains(path.organization()));
+        let rows: Vec<_> = rows.map(|(_, kept)| Ok(kept.repository.clone())).collect();
+        stream::iter(rows).boxed()
+    }
+
+    async fn create_repository(
+        &self,
+        path: &RepositoryPath,
+        options: &CreateOptions,
+    ) -> Result<Repository> {
+        self.check(path.stage())?;
+        let mut asked = Repository::new(self.repository_url(path));
+        asked.created_at = Some(SystemTime::now());
+        asked.tag_mutability = options.tag_mutability;
+        asked.mutability_exclusions = options.mutability_exclusions.clone();
+        asked.resource_tags = Some(options.resource_tags.clone());
+        let mut kept = self.kept();
+        let new = || Kept { repository: asked.clone(), images: Vec::new() };
+        let found = &kept.entry(path.clone()).or_insert_with(new).repository;
+        let has = |(key, value): (&String, &String)| {
+            found.resource_tags.as_ref().and_then(|tags| tags.get(key)) == Some(value)
+        };
+        let same = found.tag_mutability == asked.tag_mutability
+            && found.mutability_exclusions == asked.mutability_exclusions
+            && options.resource_tags.iter().all(has);
+        let clash = || Error::conflict(ResourceKind::Repository, path, "has other settings");
+        same.then(|| found.clone()).ok_or_else(clash)
+    }
+
+    async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
+        self.with(path, |kept| Ok(kept.repository.clone()))
+    }
+
+    async fn delete_repository(&self, path: &RepositoryPath, how: &DeleteOptions) -> Result<()> {
+        self.check(path.stage())?;
+        let mut kept = self.kept();
+        match kept.get(path).map(|kept| kept.images.is_empty() || how.force) {
+            None => Err(Error::not_found(ResourceKind::Repository, path)),
+            Some(false) => Err(Error::conflict(ResourceKind::Repository, path, "has images")),
+            Some(true) => Ok(drop(kept.remove(path))),
+        }
+    }
+
+    fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
+        let rows = self.with(path, |kept| {
+            Ok(kept.images.iter().map(|(image, _)| Ok(image.clone())).collect::<Vec<_>>())
+        });
+        stream::iter(rows.unwrap_or_else(|error| vec![Err(error)])).boxed()
+    }
+
+    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+        self.with(path, |Kept { images, .. }| {
+            let named = |(image, _): &(Image, _)| match reference {
+                Reference::Tag(tag) => image.tags.contains(tag),
+                Reference::Digest(digest) => image.digest == *digest,
+            };
+            let missing = || Error::not_found(ResourceKind::Image, format!("{path}: {reference}"));
+            let at = images.iter().position(named).ok_or_else(missing)?;
+            let digest = images[at].0.digest.clone();
+            let is_part = images.iter().any(|(_, parts)| parts.contains(&digest));
+            if let Reference::Tag(tag) = reference {
+                images[at].0.tags.retain(|other| other != tag);
+            } else if is_part {
+                return Err(Error::conflict(ResourceKind::Image, digest, "is part of an index"));
+            }
+            let is_needed = is_part || !images[at].0.tags.is_empty();
+            if matches!(reference, Reference::Digest(_)) || !is_needed {
+                images.remove(at);
+            }
+            Ok(())
+        })
+    }
+
+    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+        match scope.target() {
+            ScopeTarget::Repository(path) => self.check(path.stage())?,
+            ScopeTarget::Organizations(stage, some) if !some.is_empty() => self.check(stage)?,
+            ScopeTarget::Organizations(..) => return Err(Error::invalid("no organization")),
+        }
+        // Nothing is served, so that there is nothing for a password to open.
+        let password = Password::new("opens nothing".to_owned());
+        let expires_at = SystemTime::now() + Duration::from_secs(3600);
+        Ok(RegistryCredentials::new(self.host.clone(), password, expires_at, scope.clone()))
+    }
+}
+
+impl fmt::Display for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "memory:{}", self.host)
+    }
+}

@@ -1,0 +1,88 @@
+//! How a job that uses the library is tested without a registry, and with one inside the test:
+//! `cargo test -p ark-container-examples --example mocked_tests`.
+
+#![expect(clippy::print_stdout, reason = "this program talks to a person")]
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use ark_container_core::model::RepositoryUrl;
+use ark_container_core::{Catalog, Result};
+
+/// The job under test: its repository exists when this returns, though the registry may be busy at first.
+async fn prepare(catalog: &Catalog, pause: Duration) -> Result<RepositoryUrl> {
+    for _ in 0..2 {
+        match catalog.create("job/output").await {
+            Err(error) if error.is_temporary() => tokio::time::sleep(pause).await,
+            created => return Ok(created?.url),
+        }
+    }
+    Ok(catalog.create("job/output").await?.url)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn StdError>> {
+    let catalog = Catalog::from_env().await?;
+    println!("{}", prepare(&catalog, Duration::from_secs(1)).await?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ark_container_core::Error;
+    use ark_container_core::backend::Repository;
+    use ark_container_core::model::OrganizationId;
+    use ark_container_core::testing::{MockRegistryBackend, SampleImage, TestRegistry};
+    use mockall::Sequence;
+
+    use super::*;
+
+    const HOST: &str = "registry.invalid";
+
+    /// A mock of which calls are expected, and a catalog over it.
+    fn catalog(expect: impl FnOnce(&mut MockRegistryBackend)) -> Catalog {
+        let mut mock = MockRegistryBackend::new();
+        mock.expect_host().returning(|| HOST.parse().unwrap());
+        mock.expect_stage().returning(Default::default);
+        expect(&mut mock);
+        Catalog::from_backend(mock).in_organization(OrganizationId::TBD)
+    }
+
+    #[tokio::test]
+    async fn what_is_temporary_is_tried_again() {
+        let catalog = catalog(|mock| {
+            let mut order = Sequence::new();
+            let busy = |_: &_, _: &_| Err(Error::temporary("busy", "as a test wants it"));
+            mock.expect_create_repository().once().in_sequence(&mut order).returning(busy);
+            mock.expect_create_repository().once().in_sequence(&mut order).returning(|path, _| {
+                Ok(Repository::new(RepositoryUrl::new(HOST.parse().unwrap(), path.clone())))
+            });
+        });
+        let url = prepare(&catalog, Duration::ZERO).await.unwrap();
+        assert_eq!(url.to_string(), format!("{HOST}/prod/{}/job/output", OrganizationId::TBD));
+    }
+
+    #[tokio::test]
+    async fn what_is_final_is_not() {
+        let catalog = catalog(|mock| {
+            let broken = |_: &_, _: &_| Err(Error::failed("broken", "as a test wants it"));
+            mock.expect_create_repository().once().returning(broken);
+        });
+        let error = prepare(&catalog, Duration::ZERO).await.unwrap_err();
+        assert!(matches!(error, Error::Failed { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_is_pushed_is_resolved() {
+        let registry = TestRegistry::start().unwrap();
+        let catalog = registry.catalog().in_organization(OrganizationId::TBD);
+        prepare(&catalog, Duration::ZERO).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let image = SampleImage::new("result");
+        image.write_oci_layout(folder.path(), None).unwrap();
+        let source = format!("oci:{}", folder.path().display());
+        catalog.push("job/output:v1", &source).await.unwrap();
+        let resolved = catalog.resolve("job/output:v1").await.unwrap();
+        assert_eq!(resolved.digest, image.digest());
+    }
+}
