@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# The example catalog_service under load, with the permission layer and without, in one run: requests per
+# second and latencies for listings and logins, of 100 users among 10,000 organizations with 100,000
+# repositories on this project's own fake of AWS, which works on the same processors.
+#   benches/catalog-service.sh [SECONDS=10] [CONNECTIONS=16]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-10} connections=${2:-16}
+
+command -v wrk >/dev/null || { echo "missing: wrk; apt-get install -y wrk" >&2; exit 1; }
+cargo build --quiet --release -p ark-container-benches --example catalog-service
+
+work=$(mktemp -d)
+trap 'exec 3>&- || true; wait; rm -rf "$work"' EXIT
+mkfifo "$work/end"
+
+# Every connection goes through all users, each with a token of its own.
+cat >"$work/load.lua" <<'LUA'
+local users = {}
+for line in io.lines(os.getenv("TOKENS")) do
+  local token, organization, name = line:match("(%S+) (%S+) (%S+)")
+  users[#users + 1] = { token = token, organization = organization, name = name }
+end
+local next_user = 0
+function request()
+  next_user = next_user % #users + 1
+  local user = users[next_user]
+  local headers = { ["Authorization"] = "Bearer " .. user.token }
+  if os.getenv("ASKS") == "list" then
+    return wrk.format("GET", "/repositories?organization=" .. user.organization, headers)
+  end
+  headers["Content-Type"] = "application/json"
+  local body = string.format('{"organization":"%s","name":"%s"}', user.organization, user.name)
+  return wrk.format("POST", "/credentials", headers, body)
+end
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format("RESULT %.0f %.2f %.2f %d\n", summary.requests / summary.duration * 1e6,
+    latency:percentile(50) / 1000, latency:percentile(99) / 1000,
+    errors.status + errors.connect + errors.read + errors.write + errors.timeout))
+end
+LUA
+
+printf '%-12s %-8s %12s %12s %12s %8s\n' asks layer requests/s "median ms" "99th ms" errors
+for layer in bare guarded bare guarded; do
+  rm -f "$work/url"
+  target/release/examples/catalog-service "$layer" "$work/tokens" <"$work/end" >"$work/url" & pid=$!
+  exec 3>"$work/end"
+  until grep -q http "$work/url"; do kill -0 "$pid"; sleep 0.1; done
+  url=$(<"$work/url")
+  export TOKENS=$work/tokens
+  for asks in list credentials; do
+    export ASKS=$asks
+    # Every login is in the cache, and every connection open.
+    wrk -t1 -c"$connections" -d3s -s "$work/load.lua" "$url" >/dev/null
+    result=$(wrk -t1 -c"$connections" -d"${seconds}s" -s "$work/load.lua" "$url" | grep ^RESULT)
+    read -r _ rate median high errors <<<"$result"
+    printf '%-12s %-8s %12s %12s %12s %8s\n' "$asks" "$layer" "$rate" "$median" "$high" "$errors"
+  done
+  rss=$(awk '/VmHWM/ { print int($2 / 1024) }' "/proc/$pid/status")
+  exec 3>&-
+  wait "$pid"
+done
+echo "memory of the service and the fake together, at most: $rss MiB"

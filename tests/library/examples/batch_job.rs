@@ -1,0 +1,73 @@
+use std::path::{Path, PathBuf};
+
+use ark_container_core::model::{OrganizationId, Platform};
+use ark_container_core::testing::{SampleImage, TestRegistry};
+
+use super::{example, failed, succeeded};
+
+/// A registry with `pipeline/map:v1`, for this machine, and `pipeline/other:v1`, for another.
+async fn registry(layouts: &Path) -> TestRegistry {
+    let registry = TestRegistry::start().unwrap();
+    let catalog = registry.catalog().in_organization(OrganizationId::TBD);
+    let own = SampleImage::builder().with_platforms([Platform::of_this_machine()]).build();
+    let other = SampleImage::for_architecture("other", "s390x");
+    for (name, image) in [("pipeline/map", own), ("pipeline/other", other)] {
+        catalog.create(name).await.unwrap();
+        let layout = layouts.join(name.replace('/', "-"));
+        image.write_oci_layout(&layout, None).unwrap();
+        catalog.push(&format!("{name}:v1"), &format!("oci:{}", layout.display())).await.unwrap();
+    }
+    registry
+}
+
+fn write(folder: &Path, configuration: &str) -> PathBuf {
+    let file = folder.join("job.yaml");
+    std::fs::write(&file, configuration).unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_jobs_images_are_pinned_and_nothing_else_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path()).await;
+    let catalog = registry.catalog().in_organization(OrganizationId::TBD);
+    let resolved = catalog.resolve("pipeline/map:v1").await.unwrap();
+    let image = format!("{}/prod/{}/pipeline/map:v1", registry.host(), OrganizationId::TBD);
+    let configuration = |image: &str| {
+        format!(
+            "# Nightly.\nsteps:\n  - name: map\n    container_image: \"{image}\"  # the mapper\n  \
+             - name: again\n    container_image: {image}\nmemory: 4GiB\n"
+        )
+    };
+    let file = write(folder.path(), &configuration(&image));
+    let directory = registry.backend().directory().to_owned();
+    let (pinned, told) = succeeded(example("batch_job", &directory).arg(file));
+    assert_eq!(pinned, configuration(&resolved.url.to_string()));
+    let line = format!("{image} is {} ({} bytes, ", resolved.digest, resolved.size);
+    assert!(told.contains(&line), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_run_here_is_not_pinned() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = registry(folder.path()).await;
+    let directory = registry.backend().directory().to_owned();
+    let tell = |image: &str| {
+        let file = write(folder.path(), &format!("container_image: {image}\n"));
+        failed(example("batch_job", &directory).arg(file))
+    };
+    let own = format!("{}/prod/{}", registry.host(), OrganizationId::TBD);
+    let told = tell(&format!("{own}/pipeline/other:v1"));
+    assert!(told.contains("s390x"), "{told}");
+    let told = tell(&format!("{own}/pipeline/missing:v1"));
+    assert!(told.contains("pipeline/missing") && told.contains("does not exist"), "{told}");
+    let told = tell("\"\"");
+    assert!(!told.contains("panicked"), "{told}");
+
+    std::fs::write(directory.join("memberships.toml"), MEMBERSHIPS).unwrap();
+    let file = write(folder.path(), &format!("container_image: {own}/pipeline/map:v1\n"));
+    let told = failed(example("batch_job", &directory).arg(file).env("ARK_PRINCIPAL", "user:bob"));
+    assert!(told.contains("user:bob may not pull from"), "{told}");
+}
+
+const MEMBERSHIPS: &str = "[[organization]]\nid = \"11111111-2222-3333-4444-555555555555\"\nmembers = [\"user:bob\"]\n";

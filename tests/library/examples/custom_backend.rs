@@ -1,0 +1,19 @@
+use super::{example, succeeded};
+
+#[test]
+fn a_backend_of_ones_own_passes_the_suite() {
+    let folder = tempfile::tempdir().unwrap();
+    let (printed, _) = succeeded(&mut example("custom_backend", folder.path()));
+    let lines: Vec<&str> = printed.lines().collect();
+    let [suite, guarded, created, listed] = lines[..] else { panic!("{printed}") };
+    assert!(suite.starts_with("memory:memory.invalid keeps the contract in "), "{suite}");
+    assert_eq!(guarded, "and with the rules of organizations around it");
+    assert!(created.starts_with("created memory.invalid/prod/") && created.ends_with("/test/repo"));
+    assert!(listed.starts_with("listed  1 of user:"), "{listed}");
+}
+
+#[test]
+fn it_has_no_more_than_150_lines() {
+    let source = include_str!("../../../examples/custom_backend/memory.rs");
+    assert!(source.lines().count() <= 150, "{}", source.lines().count());
+}

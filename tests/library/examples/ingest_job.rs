@@ -1,0 +1,44 @@
+use std::path::Path;
+
+use ark_container_core::model::OrganizationId;
+use ark_container_core::testing::{SampleImage, TestRegistry};
+
+use super::{example, failed, succeeded};
+
+/// A registry with the image `ingest/settings:v1`, which is in `layout` too.
+async fn registry(layout: &Path) -> (TestRegistry, String) {
+    let registry = TestRegistry::start().unwrap();
+    let catalog = registry.catalog().in_organization(OrganizationId::TBD);
+    SampleImage::new("settings").write_oci_layout(layout, None).unwrap();
+    catalog.create("ingest/settings").await.unwrap();
+    let source = format!("oci:{}", layout.display());
+    let pushed = catalog.push("ingest/settings:v1", &source).await.unwrap();
+    (registry, pushed.image.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingest_job_has_its_repository_its_settings_and_a_worker_that_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, image) = registry(&folder.path().join("layout")).await;
+    let directory = registry.backend().directory().to_owned();
+    let settings = folder.path().join("settings");
+    let job = |worker: &[&str]| {
+        let mut command = example("ingest_job", &directory);
+        command.args(["catalog/extract-video", "ingest/settings:v1"]).arg(&settings).args(worker);
+        command
+    };
+    let inspect = ["skopeo", "inspect", "--tls-verify=false"];
+    let (inspected, told) = succeeded(&mut job(&inspect));
+    let digest = image.split_once('@').unwrap().1;
+    assert!(inspected.contains(digest), "{inspected}");
+    assert!(told.contains("/catalog/extract-video is there"), "{told}");
+    assert!(settings.join("index.json").is_file());
+    let (_, told) = succeeded(&mut job(&inspect));
+    assert!(told.contains(" 0 bytes fetched"), "nothing is fetched twice: {told}");
+
+    let layout = format!("oci:{}", folder.path().join("layout").display());
+    let told = failed(&mut job(&["skopeo", "copy", "-q", "--dest-tls-verify=false", &layout]));
+    assert!(told.contains("the worker failed"), "it pulls, and does nothing else: {told}");
+    let told = failed(&mut job(&[]));
+    assert!(told.contains("the WORKER is missing"), "{told}");
+}
