@@ -88,12 +88,9 @@ fn ninja() {
 
 #[test]
 fn make_with_the_oldest_cmake() {
-    image_comes_out(
-        "Unix Makefiles",
-        &["-DCMAKE_BUILD_TYPE=Debug"],
-        "build",
-        Project::with_oldest_cmake,
-    );
+    image_comes_out("Unix Makefiles", &["-DCMAKE_BUILD_TYPE=Debug"], "build", |project| {
+        project.with_oldest_cmake()
+    });
 }
 
 #[test]

@@ -53,6 +53,8 @@ fn no_operation() {
               Say whether a principal may do something, by which rule, and what would enforce it
       iam-policy, --iam-policy
               Print the IAM policies for a registry whose users have tokens and no AWS accounts
+      cmake-dir, --cmake-dir
+              Print the folder of the CMake module ArkDocker, for -DArkDocker_DIR
       configure-docker, --configure-docker
               Let docker log in by itself to your registries, and print their hosts
       completions, --completions
