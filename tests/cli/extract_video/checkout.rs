@@ -93,7 +93,8 @@ impl<'a> Checkout<'a> {
     /// Runs a command, which must succeed.
     pub(super) fn succeeds(&self, command: &mut Command) -> Run {
         let run = self.sandbox.finish(command);
-        assert_eq!(run.code, 0, "{command:?}\n{}\n{}", run.stdout, run.stderr);
+        let program = command.get_program().display();
+        assert_eq!(run.code, 0, "{program}\n{}\n{}", run.stdout, run.stderr);
         run
     }
 }
