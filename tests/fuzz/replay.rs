@@ -87,7 +87,7 @@ macro_rules! replay {
 }
 
 replay! {
-    answers: 200;
+    answers: 120;
     archive: 800;
     client_headers: 5000;
     location: 5000;
