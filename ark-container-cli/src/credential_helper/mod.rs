@@ -87,19 +87,19 @@ mod tests {
 
     #[test]
     fn what_hangs_is_given_up_and_what_panics_is_told() {
-        let refused = |work: fn()| {
-            let refusal = in_time(Duration::from_millis(10), move || {
+        let refused = |patience, work: fn()| {
+            let refusal = in_time(patience, move || {
                 work();
                 Ok(Answer::Done)
             });
             refusal.unwrap_err().to_string()
         };
-        insta::assert_snapshot!(refused(|| loop { thread::park() }), @"
+        insta::assert_snapshot!(refused(Duration::from_millis(1), || loop { thread::park() }), @"
         docker-credential-ark: no answer within 0 seconds: the network, another process that is logging in, or whoever is to send input takes too long
         help: try again; to see what it does: export ARK_CREDENTIAL_LOG=FILE
         ");
         let silent = || std::panic::resume_unwind(Box::new(()));
-        insta::assert_snapshot!(refused(silent), @"
+        insta::assert_snapshot!(refused(Duration::from_secs(60), silent), @"
         docker-credential-ark: it ended without an answer
         ");
     }
