@@ -13,12 +13,14 @@ function(make_writable_folder folder)
   if(NOT IS_DIRECTORY "${folder}")
     execute_process(COMMAND "${CMAKE_COMMAND}" -E make_directory "${folder}" OUTPUT_QUIET ERROR_QUIET)
   endif()
-  file(COPY_FILE "${CMAKE_CURRENT_LIST_FILE}" "${folder}/.written" RESULT result)
+  # Scripts that run at once write to one folder.
+  string(RANDOM LENGTH 12 name)
+  file(COPY_FILE "${CMAKE_CURRENT_LIST_FILE}" "${folder}/.written-${name}" RESULT result)
   if(NOT result EQUAL 0)
     message(FATAL_ERROR " error: nothing can be written to ${folder}: ${result}\n"
                         "   help: build in a folder that is yours: cmake -B DIR")
   endif()
-  file(REMOVE "${folder}/.written")
+  file(REMOVE "${folder}/.written-${name}")
 endfunction()
 
 # Writes a file, if its content differs.

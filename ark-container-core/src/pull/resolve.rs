@@ -31,7 +31,7 @@ impl ResolvedImage {
     ) -> Result<Self> {
         let image = RemoteImage::fetch(source, reference, platform).await?;
         let platforms = remote::platforms(source, &image.root).await?;
-        let RemoteImage { root, children, blobs } = image;
+        let RemoteImage { root, children, blobs, .. } = image;
         let manifests = children.iter().chain([&root]).map(|manifest| manifest.bytes.len() as u64);
         Ok(Self {
             size: manifests.chain(blobs.iter().map(|blob| blob.size)).sum(),

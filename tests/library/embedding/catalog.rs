@@ -41,7 +41,7 @@ async fn an_image_goes_in_and_out_without_a_server() {
     push.run(&source).await.unwrap();
 
     let resolved = catalog.resolve(named).await.unwrap();
-    assert_eq!((&resolved.digest, resolved.platforms.len()), (image.digest(), 2));
+    assert_eq!((&resolved.digest, resolved.platforms.len()), (&image.digest(), 2));
     let arm = catalog.resolve_for(named, &"linux/arm64".parse().unwrap()).await.unwrap();
     assert!(arm.size < resolved.size && arm.digest != resolved.digest, "{arm:?}");
     assert_eq!(arm.platforms.len(), 1);
