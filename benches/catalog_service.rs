@@ -37,7 +37,8 @@ const USERS: u128 = 100;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (Some(layer), Some(tokens)) = (arguments.next(), arguments.next().map(PathBuf::from)) else {
+    let (Some(layer), Some(tokens)) = (arguments.next(), arguments.next().map(PathBuf::from))
+    else {
         return Err("expected guarded or bare, and a file".into());
     };
     let folder = tempfile::tempdir()?;
@@ -96,7 +97,7 @@ fn users(issuer: &TokenIssuer) -> Result<String, Box<dyn Error>> {
 
 fn sdk_config(aws: &FakeAws, user: &User) -> SdkConfig {
     let key = user.access_key();
-    let credentials = Credentials::new(key.id(), key.secret(), None, None, "bench");
+    let credentials = Credentials::new(&key.id, &key.secret, None, None, "bench");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .endpoint_url(aws.endpoint_url())

@@ -58,7 +58,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// The standard rules, but that nothing is deleted through this service.
 fn policy() -> impl Policy {
     policy_fn(|principal, action, organization| match action {
-        Action::DeleteRepository | Action::DeleteImage => Ok(Decision::deny("nothing-is-deleted-here")),
+        Action::DeleteRepository | Action::DeleteImage => {
+            Ok(Decision::deny("nothing-is-deleted-here"))
+        }
         _ => StandardPolicy.decide(principal, action, organization),
     })
 }
@@ -69,7 +71,8 @@ fn options(
 ) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
     let mut options = BTreeMap::new();
     while let Some(name) = arguments.next() {
-        let name = name.strip_prefix("--").ok_or_else(|| format!("{name} is no option"))?.to_owned();
+        let name =
+            name.strip_prefix("--").ok_or_else(|| format!("{name} is no option"))?.to_owned();
         let value = arguments.next().ok_or_else(|| format!("--{name} takes a value"))?;
         options.insert(name, value);
     }

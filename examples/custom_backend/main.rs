@@ -36,18 +36,22 @@ impl PutImage for MemoryBackend {
             let mut tags = Vec::new();
             if let Reference::Tag(tag) = reference {
                 let repository = &kept.repository;
-                let excepted = repository.mutability_exclusions.iter().any(|filter| filter.matches(tag));
+                let excepted =
+                    repository.mutability_exclusions.iter().any(|filter| filter.matches(tag));
                 let moves = (repository.tag_mutability == TagMutability::Mutable) != excepted;
-                let elsewhere = |(image, _): &(Image, _)| {
-                    image.digest != digest && image.tags.contains(tag)
-                };
+                let elsewhere =
+                    |(image, _): &(Image, _)| image.digest != digest && image.tags.contains(tag);
                 if !moves && kept.images.iter().any(elsewhere) {
                     return Err(ArkError::conflict(ResourceKind::Image, tag, "is immutable"));
                 }
-                kept.images.iter_mut().for_each(|(image, _)| image.tags.retain(|other| other != tag));
+                kept.images
+                    .iter_mut()
+                    .for_each(|(image, _)| image.tags.retain(|other| other != tag));
                 tags.push(tag.clone());
             }
-            if let Some((known, _)) = kept.images.iter_mut().find(|(known, _)| known.digest == digest) {
+            if let Some((known, _)) =
+                kept.images.iter_mut().find(|(known, _)| known.digest == digest)
+            {
                 known.tags.extend(tags);
                 known.tags.sort();
                 return Ok(());

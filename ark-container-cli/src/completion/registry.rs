@@ -33,7 +33,7 @@ impl Registry {
         };
         let settings = Settings::resolve(&options, &|name| std::env::var_os(name)).ok();
         let output = Output { format: Format::default(), quiet: true };
-        Self(settings.map(|settings| Context { settings, output }))
+        Self(settings.map(|settings| Context { settings, output, max_attempts: Some(1) }))
     }
 
     /// The organizations of whoever asks: those that are known, where they belong to all.

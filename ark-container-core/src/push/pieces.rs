@@ -30,8 +30,7 @@ pub(super) fn read_ahead(
     let (sender, receiver) = mpsc::channel(AHEAD);
     // What it returns is sent: nothing has to wait for it.
     drop(tokio::task::spawn_blocking(move || {
-        let read =
-            read_into(file, size, most, |piece| sender.blocking_send(Ok(piece)).is_ok());
+        let read = read_into(file, size, most, |piece| sender.blocking_send(Ok(piece)).is_ok());
         if let Err(error) = read {
             // Nobody is left to be told where this fails.
             let _ = sender.blocking_send(Err(error));

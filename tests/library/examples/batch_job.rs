@@ -70,4 +70,5 @@ async fn what_cannot_run_here_is_not_pinned() {
     assert!(told.contains("user:bob may not pull from"), "{told}");
 }
 
-const MEMBERSHIPS: &str = "[[organization]]\nid = \"11111111-2222-3333-4444-555555555555\"\nmembers = [\"user:bob\"]\n";
+const MEMBERSHIPS: &str =
+    "[[organization]]\nid = \"11111111-2222-3333-4444-555555555555\"\nmembers = [\"user:bob\"]\n";

@@ -70,7 +70,9 @@ async fn a_service_does_for_each_user_what_its_policy_allows() {
     let ask = async |token: &str, path: &str, body: Option<Value>| {
         let url = format!("{}{path}", service.url);
         let request = match &body {
-            Some(body) => client.post(url).header("content-type", "application/json").body(body.to_string()),
+            Some(body) => {
+                client.post(url).header("content-type", "application/json").body(body.to_string())
+            }
             None => client.get(url),
         };
         let response = request.bearer_auth(token).send().await.unwrap();

@@ -21,7 +21,9 @@ fn example(name: &str, registry: &Path) -> Command {
         .env("ARK_ORGANIZATION", OrganizationId::TBD.to_string())
         .env("XDG_CONFIG_HOME", registry.join("no-config"))
         .stdin(Stdio::null());
-    for variable in ["ARK_PRINCIPAL", "ARK_JWT_FILE", "ARK_MEMBERSHIPS", "ARK_AUDIT_FILE", "ARK_KEY_SET"] {
+    for variable in
+        ["ARK_PRINCIPAL", "ARK_JWT_FILE", "ARK_MEMBERSHIPS", "ARK_AUDIT_FILE", "ARK_KEY_SET"]
+    {
         command.env_remove(variable);
     }
     command

@@ -11,9 +11,9 @@ use crate::model::ParseError;
 /// one sentence.
 #[derive(Debug)]
 pub struct SettingsError {
-    place: Option<String>,
+    place: Option<Box<str>>,
     error: Error,
-    help: Option<String>,
+    help: Option<Box<str>>,
 }
 
 impl SettingsError {
@@ -24,17 +24,17 @@ impl SettingsError {
 
     /// The same error, where the setting was made.
     pub(in crate::catalog) fn within(self, place: impl fmt::Display) -> Self {
-        Self { place: Some(place.to_string()), ..self }
+        Self { place: Some(place.to_string().into()), ..self }
     }
 
     /// The same error, with what to set instead.
-    pub(in crate::catalog) fn with_help(self, help: impl Into<String>) -> Self {
+    pub(in crate::catalog) fn with_help(self, help: impl Into<Box<str>>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
     /// Where the setting was made, such as `ARK_REGISTRY`; what is wrong; and what to set instead.
     pub fn into_parts(self) -> (Option<String>, Error, Option<String>) {
-        (self.place, self.error, self.help)
+        (self.place.map(String::from), self.error, self.help.map(String::from))
     }
 
     /// Text with where before it, and what to do behind it.

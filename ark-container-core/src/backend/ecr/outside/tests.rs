@@ -1,7 +1,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::scripted::{Answer, Asked, HOST, Scripted};
 use super::*;
@@ -48,8 +48,7 @@ fn answer(asked: &Asked) -> Answer {
     assert_eq!(asked.input["repositoryName"], NAME);
     let id = &asked.input["imageIds"][0];
     let known = ["amd64", "arm64"].map(manifest);
-    let by_digest =
-        known.iter().find(|text| id["imageDigest"] == Value::from(digest(text).to_string()));
+    let by_digest = known.iter().find(|text| id["imageDigest"] == digest(text).to_string());
     match (id["imageTag"].as_str(), by_digest) {
         (Some("latest"), _) => image(media_type::OCI_INDEX, &index()),
         (None, Some(text)) => image(media_type::OCI_MANIFEST, text),
