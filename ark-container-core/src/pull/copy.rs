@@ -170,8 +170,10 @@ impl<'a> Copy<'a> {
             });
             there.collect()
         } else {
-            let states: Vec<(BlobState, u64)> = stream::iter(&image.blobs)
-                .map(|blob| self.copy_blob(source, target, mounts, blob))
+            // As for a pull, so that a copy may change threads.
+            let blobs = image.blobs.iter();
+            let copying = blobs.map(|blob| self.copy_blob(source, target, mounts, blob));
+            let states: Vec<(BlobState, u64)> = stream::iter(copying.collect::<Vec<_>>())
                 .buffer_unordered(self.concurrency)
                 .try_collect()
                 .await?;

@@ -170,11 +170,10 @@ impl<'a> Pull<'a> {
             self.progress.event(&event);
         }
         let receiver = Receiver { client, layout: &layout, progress: self.progress };
-        let states: Vec<(BlobState, u64)> = stream::iter(&image.blobs)
-            .map(|blob| receiver.receive(blob))
-            .buffer_unordered(self.concurrency)
-            .try_collect()
-            .await?;
+        // Made before the stream is: rustc takes a closure in it for one that may not change threads.
+        let receiving: Vec<_> = image.blobs.iter().map(|blob| receiver.receive(blob)).collect();
+        let states: Vec<(BlobState, u64)> =
+            stream::iter(receiving).buffer_unordered(self.concurrency).try_collect().await?;
         let root = image.root.digest.clone();
         let name = self.name.clone();
         blocking(move || {

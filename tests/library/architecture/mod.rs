@@ -54,6 +54,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "progress",
         ],
     ),
+    // Docs alone.
+    ("guide", &[]),
     // The entry point puts everything together; nothing but tests knows of it.
     (
         "catalog",
@@ -61,6 +63,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "model",
             "error",
             "credentials",
+            "digester",
             "identity",
             "backend",
             "permission",
