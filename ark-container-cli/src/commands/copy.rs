@@ -28,7 +28,7 @@ through this machine, and touch no disk. The tag is put last.";
 
 /// Copy an image to another repository of the registry, and print its URL there by digest
 ///
-/// The image keeps its digest. What the other repository has already is not sent again.
+/// The image keeps its digest, and what refers to it, such as a signature, goes along. What the other repository has already is not sent again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {

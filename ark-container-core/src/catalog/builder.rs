@@ -10,7 +10,7 @@ use super::opened::{Catalog, Shared};
 use super::place::{Habits, Place};
 use super::settings::{Given, Origin, Settings, SettingsError};
 use super::source::{named_user, this_user};
-use crate::backend::RegistryBackend;
+use crate::backend::{Observed, RegistryBackend};
 use crate::error::Result;
 use crate::identity::IdentitySource;
 use crate::model::{OrganizationId, RegistryLocation, RoleArn};
@@ -277,6 +277,8 @@ impl Opened {
         outside_repositories: bool,
     ) -> Catalog {
         let Self { backend, source, policy, place } = self;
+        // Inside of the policy: what is told is what the registry does, and decisions are told of beside it.
+        let backend: Arc<dyn RegistryBackend> = Arc::new(Observed::new(backend));
         let backend = Permissioned::new(backend, policy, source);
         Catalog {
             backend: match audit {

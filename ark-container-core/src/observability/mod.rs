@@ -5,6 +5,9 @@
 //! Names, fields and labels are stable: they change as the public interface does. No field and no label
 //! is a secret, and no label is a name that somebody chose, so that their number stays small.
 //!
+//! A [`Catalog`](crate::Catalog) tells of every call that its policy allows. Other backends do when they are
+//! [`Observed`].
+//!
 //! # Spans
 //!
 //! | span | level | fields | around |
