@@ -83,6 +83,11 @@ fn with_images(configuration: &str, pinned: &BTreeMap<&str, String>) -> String {
 
 /// An error with its causes.
 fn told(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }

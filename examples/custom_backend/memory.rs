@@ -101,7 +101,10 @@ impl RegistryBackend for MemoryBackend {
         match kept.get(path).map(|kept| kept.images.is_empty() || how.force) {
             None => Err(Error::not_found(ResourceKind::Repository, path)),
             Some(false) => Err(Error::conflict(ResourceKind::Repository, path, "has images")),
-            Some(true) => Ok(drop(kept.remove(path))),
+            Some(true) => {
+                kept.remove(path);
+                Ok(())
+            }
         }
     }
 
@@ -122,13 +125,12 @@ impl RegistryBackend for MemoryBackend {
             let at = images.iter().position(named).ok_or_else(missing)?;
             let digest = images[at].0.digest.clone();
             let is_part = images.iter().any(|(_, parts)| parts.contains(&digest));
-            if let Reference::Tag(tag) = reference {
-                images[at].0.tags.retain(|other| other != tag);
-            } else if is_part {
-                return Err(Error::conflict(ResourceKind::Image, digest, "is part of an index"));
+            match reference {
+                Reference::Tag(tag) => images[at].0.tags.retain(|other| other != tag),
+                Reference::Digest(_) if !is_part => images[at].0.tags.clear(),
+                _ => return Err(Error::conflict(ResourceKind::Image, digest, "is of an index")),
             }
-            let is_needed = is_part || !images[at].0.tags.is_empty();
-            if matches!(reference, Reference::Digest(_)) || !is_needed {
+            if images[at].0.tags.is_empty() && !is_part {
                 images.remove(at);
             }
             Ok(())
@@ -141,8 +143,7 @@ impl RegistryBackend for MemoryBackend {
             ScopeTarget::Organizations(stage, some) if !some.is_empty() => self.check(stage)?,
             ScopeTarget::Organizations(..) => return Err(Error::invalid("no organization")),
         }
-        // Nothing is served, so that there is nothing for a password to open.
-        let password = Password::new("opens nothing".to_owned());
+        let password = Password::new("opens nothing, since nothing is served".to_owned());
         let expires_at = SystemTime::now() + Duration::from_secs(3600);
         Ok(RegistryCredentials::new(self.host.clone(), password, expires_at, scope.clone()))
     }

@@ -15,5 +15,6 @@ fn a_backend_of_ones_own_passes_the_suite() {
 #[test]
 fn it_has_no_more_than_150_lines() {
     let source = include_str!("../../../examples/custom_backend/memory.rs");
-    assert!(source.lines().count() <= 150, "{}", source.lines().count());
+    let lines = source.lines().filter(|line| !line.is_empty()).count();
+    assert!(lines <= 150, "{lines}");
 }
