@@ -51,8 +51,10 @@ impl Context {
         let guard = self.guard()?;
         let full_scan = listing == Listing::AllPages;
         let builder = self.builder().with_guard(guard.clone()).with_full_scan(full_scan);
-        let backend = builder.connect().await?.backend().clone();
-        Ok(Connection { backend, place: guard.place.clone(), guard })
+        let catalog = builder.connect().await?;
+        // On AWS it is a place where things are done in somebody's name.
+        let place = catalog.place().unwrap_or(&guard.place).clone();
+        Ok(Connection { backend: catalog.backend().clone(), place, guard })
     }
 
     /// A failure, with what to do about it as whoever asked.
