@@ -163,6 +163,12 @@ fn help_and_version_are_results() {
               - push:   Read and upload images
               - delete: Read, upload and delete images
 
+          --docker-config <DIR>
+              Log docker in, in a configuration of its own, and print the line that makes docker use it
+
+              docker keeps one login for each registry; with a folder for each repository it has as many
+              as that. The login is written into DIR/config.json, and no password is printed.
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -201,6 +207,7 @@ fn help_and_version_are_results() {
           | docker login --username AWS --password-stdin HOST
       ark-catalog-container-tool --login test/repo --organization GUID --access pull \
           | skopeo login --username AWS --password-stdin HOST
+      eval "$(ark-catalog-container-tool --login test/repo --organization GUID --docker-config DIR)"
 
     HOST is the part of the repository's URL before the first slash. Without it docker would log in to
     Docker Hub. podman, skopeo and buildah need --tls-verify=false for a registry on this machine.

@@ -80,7 +80,7 @@ fn many_processes_and_threads_never_tear_a_line() {
     while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
         let away = folder.path().join(format!("audit.{moved}"));
         moved += usize::from(fs::rename(file.path(), away).is_ok());
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(1));
     }
     for mut child in children {
         assert!(child.wait().unwrap().success());
