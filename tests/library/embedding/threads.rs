@@ -29,7 +29,6 @@ fn what_a_program_holds_goes_to_every_task() {
     kept_by_each_task::<CatalogBuilder>();
     kept_by_each_task::<Arc<dyn RegistryBackend>>();
     kept_by_each_task::<EcrBackend>();
-    kept_by_each_task::<EcrBackendBuilder>();
     kept_by_each_task::<LocalBackend>();
     kept_by_each_task::<Observed<LocalBackend>>();
     // Its clones share the backend, which itself need not have any.
@@ -47,6 +46,7 @@ fn what_a_program_holds_goes_to_every_task() {
     kept_by_each_task::<Push<'static>>();
     kept_by_each_task::<Pull<'static>>();
     kept_by_each_task::<Copy<'static>>();
+    everywhere::<EcrBackendBuilder>();
     everywhere::<Error>();
 }
 
