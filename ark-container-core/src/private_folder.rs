@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use secrecy::zeroize::Zeroizing;
 
@@ -65,11 +65,6 @@ impl Folder {
         self.put(stem, content, true)
     }
 
-    /// The same without waiting for the disk: the file outlives the program, but perhaps not the machine.
-    pub(crate) fn write_soon(&self, stem: &str, content: &[u8]) -> io::Result<()> {
-        self.put(stem, content, false)
-    }
-
     fn put(&self, stem: &str, content: &[u8], durable: bool) -> io::Result<()> {
         self.create()?;
         let random = RandomState::new().hash_one(stem);
@@ -83,14 +78,6 @@ impl Folder {
         written
     }
 
-    /// Moves a file out of the way, and answers where to.
-    pub(crate) fn set_aside(&self, stem: &str) -> io::Result<PathBuf> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let aside = self.path.join(format!("{stem}.refused-{now}"));
-        fs::rename(self.file(stem), &aside)?;
-        Ok(aside)
-    }
-
     /// Removes a file; whether there was one.
     pub(crate) fn remove(&self, stem: &str) -> io::Result<bool> {
         match fs::remove_file(self.file(stem)) {
@@ -98,12 +85,6 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// The files that are there, as [`read`](Self::read) takes them.
-    pub(crate) fn stems(&self) -> io::Result<Vec<String>> {
-        let names = self.names()?;
-        Ok(names.iter().filter_map(|name| name.strip_suffix(ENDING)).map(str::to_owned).collect())
     }
 
     /// The lock of a file, unless another handle has it.
@@ -117,28 +98,11 @@ impl Folder {
         try_lock_at(&self.path.join(format!(".lock-{digits}")))
     }
 
-    /// The lock of one file alone, unless another handle has it. It goes with [`let_go`](Self::let_go).
-    pub(crate) fn try_hold(&self, stem: &str) -> io::Result<Option<File>> {
-        self.create()?;
-        let path = self.held(stem);
-        loop {
-            let Some(lock) = try_lock_at(&path)? else { return Ok(None) };
-            // Whoever had it may have deleted it meanwhile: then it keeps nobody out.
-            let there = fs::symlink_metadata(&path);
-            if there.is_ok_and(|there| lock.metadata().is_ok_and(|own| own.ino() == there.ino())) {
-                return Ok(Some(lock));
-            }
-        }
-    }
-
-    /// Removes a file, with the lock that is held on it.
-    pub(crate) fn let_go(&self, stem: &str) -> io::Result<()> {
-        self.remove(stem)?;
-        fs::remove_file(self.held(stem))
-    }
-
-    fn held(&self, stem: &str) -> PathBuf {
-        self.path.join(format!("{stem}{LOCK_ENDING}"))
+    /// The files that are there, as [`read`](Self::read) takes them.
+    #[cfg(any(feature = "ecr", test))]
+    pub(crate) fn stems(&self) -> io::Result<Vec<String>> {
+        let names = self.names()?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(ENDING)).map(str::to_owned).collect())
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
@@ -202,6 +166,52 @@ impl Folder {
             let _ = fs::remove_file(path);
         }
         Ok(())
+    }
+}
+
+/// What logins take.
+#[cfg(feature = "ecr")]
+impl Folder {
+    /// Moves a file out of the way, and answers where to.
+    pub(crate) fn set_aside(&self, stem: &str) -> io::Result<PathBuf> {
+        let now =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let aside = self.path.join(format!("{stem}.refused-{now}"));
+        fs::rename(self.file(stem), &aside)?;
+        Ok(aside)
+    }
+}
+
+/// What unfinished uploads and remembered layers take.
+#[cfg(feature = "push")]
+impl Folder {
+    /// Writes a file without waiting for the disk: the file outlives the program, but perhaps not the machine.
+    pub(crate) fn write_soon(&self, stem: &str, content: &[u8]) -> io::Result<()> {
+        self.put(stem, content, false)
+    }
+
+    /// The lock of one file alone, unless another handle has it. It goes with [`let_go`](Self::let_go).
+    pub(crate) fn try_hold(&self, stem: &str) -> io::Result<Option<File>> {
+        self.create()?;
+        let path = self.held(stem);
+        loop {
+            let Some(lock) = try_lock_at(&path)? else { return Ok(None) };
+            // Whoever had it may have deleted it meanwhile: then it keeps nobody out.
+            let there = fs::symlink_metadata(&path);
+            if there.is_ok_and(|there| lock.metadata().is_ok_and(|own| own.ino() == there.ino())) {
+                return Ok(Some(lock));
+            }
+        }
+    }
+
+    /// Removes a file, with the lock that is held on it.
+    pub(crate) fn let_go(&self, stem: &str) -> io::Result<()> {
+        self.remove(stem)?;
+        fs::remove_file(self.held(stem))
+    }
+
+    fn held(&self, stem: &str) -> PathBuf {
+        self.path.join(format!("{stem}{LOCK_ENDING}"))
     }
 }
 

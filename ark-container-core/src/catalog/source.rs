@@ -34,7 +34,9 @@ pub(super) fn source(
             let _ = settings;
             Err(super::place::without_feature("a token", "token").within(origin))
         }
-        _ => named_user(None, memberships),
+        // A caller of AWS, elsewhere than in AWS.
+        #[cfg(any(feature = "local", not(feature = "ecr")))]
+        (Identity::AwsCaller { .. }, _) => named_user(None, memberships),
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! `fresh-crate/` is written from the library's docs alone, and is no part of the workspace.
 
+mod budget;
 mod catalog;
+mod threads;
 
 use std::ffi::OsStr;
 use std::fs;

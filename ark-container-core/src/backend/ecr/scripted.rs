@@ -215,12 +215,8 @@ pub(super) fn session(key: &str) -> Answer {
     assumed("AssumeRole", key, "2100-01-01T00:00:00Z")
 }
 
-/// The same for whoever shows a token, until `end`.
-pub(super) fn session_by_token(key: &str, end: &str) -> Answer {
-    assumed("AssumeRoleWithWebIdentity", key, end)
-}
-
-fn assumed(operation: &str, key: &str, end: &str) -> Answer {
+/// STS's answer to one of its operations that give a session, until `end`.
+pub(super) fn assumed(operation: &str, key: &str, end: &str) -> Answer {
     let body = format!(
         "<{operation}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{operation}Result>\
          <Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\

@@ -187,4 +187,5 @@ fn digest(token: &Token) -> Digest {
 }
 
 #[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

@@ -3,7 +3,7 @@
 use super::token::{self, AccessClaim};
 use crate::model::Scope;
 
-pub use super::registry::fuzzing::{Range, Route, chunk, password, range, route};
+pub use super::registry::fuzzing::{Route, chunk, password, range, route};
 pub use super::store::fuzzing::{manifest, platform};
 
 /// The scope that the claim `access` of a token says, and that claim as a token of that scope has it.

@@ -8,8 +8,7 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 
 use super::super::scripted::{
-    ACCOUNT, Answer, Asked, HOST, Scripted, authorization, described, field, session_by_token,
-    sts_error,
+    ACCOUNT, Answer, Asked, HOST, Scripted, assumed, authorization, described, field, sts_error,
 };
 use super::*;
 use crate::RegistryBackend;
@@ -19,6 +18,10 @@ use crate::testing::{TestToken, TokenIssuer};
 
 const ACCESS: &str = "arn:aws:iam::095412845506:role/access";
 const ADMINISTRATOR: &str = "arn:aws:iam::095412845506:role/administrator";
+
+fn session_by_token(key: &str, end: &str) -> Answer {
+    assumed("AssumeRoleWithWebIdentity", key, end)
+}
 
 /// A file with a token of `alice` that nobody else has.
 struct Holder {

@@ -3,7 +3,7 @@
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 
-pub use super::range::Wanted as Range;
+use super::range::Wanted;
 use super::route::Target;
 use super::{auth, range};
 use crate::model::RepositoryPath;
@@ -33,9 +33,12 @@ pub fn route(path: &str) -> Route {
     }
 }
 
-/// What a `Range` header asks for, of content of `size` bytes.
-pub fn range(header: &str, size: u64) -> Range {
-    range::parse(header, size)
+/// First and last byte that a `Range` header asks for, of content of `size` bytes.
+pub fn range(header: &str, size: u64) -> Option<(u64, u64)> {
+    match range::parse(header, size) {
+        Wanted::Part { first, last } => Some((first, last)),
+        Wanted::Whole | Wanted::Nothing => None,
+    }
 }
 
 /// Start and length of the chunk that a `Content-Range` header announces.

@@ -2,7 +2,7 @@
 
 /// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub(super) enum Wanted {
     /// Everything: also where the header means nothing that this registry serves, such as several
     /// ranges at once.
     Whole,

@@ -1,0 +1,74 @@
+//! What programs hold is for all their threads, and so is the work that they do with it: the compiler
+//! has to agree, and nothing is run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ark_container_core::backend::Observed;
+use ark_container_core::backend::ecr::{EcrBackend, EcrBackendBuilder};
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::catalog::CatalogBuilder;
+use ark_container_core::credentials::RegistryCredentials;
+use ark_container_core::credentials::cache::CredentialsCache;
+use ark_container_core::distribution::Client;
+use ark_container_core::identity::{KeySet, MembershipsFile, Principal, TokenFile, TokenVerifier};
+use ark_container_core::model::{Access, Reference, RepositoryPath};
+use ark_container_core::permission::{AuditFile, Permissioned};
+use ark_container_core::pull::{Copy, Pull};
+use ark_container_core::push::{ImageSource, Push};
+use ark_container_core::testing::MockRegistryBackend;
+use ark_container_core::{Catalog, Error, RegistryBackend};
+
+fn everywhere<T: Send + Sync>() {}
+fn kept_by_each_task<T: Clone + Send + Sync + 'static>() {}
+fn sendable(_: impl Future + Send) {}
+
+#[test]
+fn what_a_program_holds_goes_to_every_task() {
+    kept_by_each_task::<Catalog>();
+    kept_by_each_task::<CatalogBuilder>();
+    kept_by_each_task::<Arc<dyn RegistryBackend>>();
+    kept_by_each_task::<EcrBackend>();
+    kept_by_each_task::<LocalBackend>();
+    kept_by_each_task::<Observed<LocalBackend>>();
+    // Its clones share the backend, which itself need not have any.
+    kept_by_each_task::<Permissioned<MockRegistryBackend>>();
+    kept_by_each_task::<Permissioned<Arc<dyn RegistryBackend>>>();
+    kept_by_each_task::<Client>();
+    kept_by_each_task::<RegistryCredentials>();
+    kept_by_each_task::<CredentialsCache>();
+    kept_by_each_task::<AuditFile>();
+    kept_by_each_task::<MembershipsFile>();
+    kept_by_each_task::<Principal>();
+    kept_by_each_task::<KeySet>();
+    kept_by_each_task::<TokenFile>();
+    kept_by_each_task::<TokenVerifier>();
+    kept_by_each_task::<Push<'static>>();
+    kept_by_each_task::<Pull<'static>>();
+    kept_by_each_task::<Copy<'static>>();
+    everywhere::<EcrBackendBuilder>();
+    everywhere::<Error>();
+}
+
+#[test]
+fn what_a_program_does_changes_threads() {
+    let catalog = Catalog::from_backend(MockRegistryBackend::new());
+    sendable(Catalog::from_env());
+    sendable(Catalog::builder().connect());
+    sendable(catalog.principal());
+    sendable(catalog.create("a"));
+    sendable(catalog.repository("a"));
+    sendable(catalog.credentials("a", Access::Pull));
+    sendable(catalog.push("a:v1", "oci:layout"));
+    sendable(catalog.pull("a:v1", "layout"));
+    sendable(catalog.resolve("a:v1"));
+    sendable(catalog.resolve_for("a:v1", &"linux/arm64".parse().unwrap()));
+
+    let backend: Arc<dyn RegistryBackend> = Arc::new(MockRegistryBackend::new());
+    let path: RepositoryPath = "prod/11111111-2222-3333-4444-555555555555/a".parse().unwrap();
+    let reference: Reference = "v1".parse().unwrap();
+    let source: ImageSource = "oci:layout".parse().unwrap();
+    sendable(Push::new(&*backend, &path).run(&source));
+    sendable(Pull::new(&*backend, &path, reference.clone()).into_layout(Path::new("layout")));
+    sendable(Copy::new(&*backend, &path, reference, &path).run());
+}
