@@ -17,12 +17,14 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut running = Self { process, url: String::new() };
+        let lines = BufReader::new(running.process.stderr.take().unwrap()).lines();
         let mut told = Vec::new();
         for line in lines.map(Result::unwrap) {
             if let Some(address) = line.strip_prefix("listening on ") {
-                return Self { process, url: format!("http://{address}") };
+                running.url = format!("http://{address}");
+                return running;
             }
             told.push(line);
         }
