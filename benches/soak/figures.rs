@@ -143,8 +143,9 @@ impl Samples {
         for (what, of, more) in measures {
             let (before, after) = (mean(2, &of), mean(4, &of));
             println!("{what}: {before:.0} in the second quarter, {after:.0} in the last");
-            // Also where there is no number.
-            if !(after <= before * 1.1 + more) {
+            // It does not fit either where there is no number.
+            let fits = after <= before * 1.1 + more;
+            if !fits {
                 grown.push(what);
             }
         }

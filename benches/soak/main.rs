@@ -53,11 +53,15 @@ async fn main() -> Result<(), Problem> {
     }
     let mut samples = Samples::new(duration);
     let watching = watch(&mut server, &place, &mut samples, started, duration);
-    let users = tokio::select! {
-        watched = watching => { watched?; working.join_all().await.into_iter().collect() }
-        failed = first_failure(&mut working) => Err(failed),
+    let working = async {
+        let mut users: Vec<User> = Vec::new();
+        while let Some(ended) = working.join_next().await {
+            users.push(ended??);
+        }
+        Ok(users)
     };
-    let mut users: Vec<User> = users?;
+    // The first that fails ends it all.
+    let ((), mut users) = tokio::try_join!(watching, working)?;
 
     for user in &mut users {
         user.check_everything().await?;
@@ -72,17 +76,6 @@ async fn main() -> Result<(), Problem> {
     samples.nothing_grows()?;
     println!("nothing grows, and every answer was right");
     Ok(())
-}
-
-/// What stopped the first user that could not go on.
-async fn first_failure(working: &mut JoinSet<Result<User, Problem>>) -> Problem {
-    loop {
-        match working.join_next().await {
-            Some(Ok(Err(problem))) => return problem,
-            Some(Err(panic)) => return panic.into(),
-            Some(Ok(Ok(_))) | None => std::future::pending::<()>().await,
-        }
-    }
 }
 
 /// Kills the server in the first quarter, and measures it until the end.

@@ -1,5 +1,6 @@
 //! What users change: they push, delete, and break off.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use ark_container_core::backend::{CreateOptions, DeleteOptions};
@@ -11,7 +12,7 @@ use futures_util::stream;
 use reqwest::{Method, StatusCode};
 use tokio::time::{sleep, timeout};
 
-use super::{User, below, is_temporary, pick};
+use super::{REPOSITORIES, TAGS, User, below, is_temporary, pick};
 use crate::Problem;
 use crate::contents::{Contents, check_cut};
 
@@ -30,6 +31,25 @@ enum End {
 }
 
 impl User {
+    /// Has every image in every repository: what is there later is no growth. It takes no server, which is
+    /// killed meanwhile.
+    pub(super) async fn begin(&mut self) -> Result<(), Problem> {
+        for name in REPOSITORIES {
+            self.create(name).await?;
+            let path = self.path(name)?;
+            let tag: Tag = TAGS[0].parse()?;
+            let mut contents = Contents::default();
+            for image in &self.images {
+                let backend = &self.place.backend;
+                let push = Push::new(backend, &path).with_local(backend).with_tag(tag.clone());
+                push.run(&ImageSource::oci_layout(&image.layout)).await?;
+                contents = contents.with_image(&tag, &image.sample.digest());
+            }
+            self.repositories.insert(name, Some(contents));
+        }
+        Ok(())
+    }
+
     pub(super) async fn create(&mut self, name: &'static str) -> Result<(), Problem> {
         let started = Instant::now();
         let path = self.path(name)?;
@@ -45,7 +65,11 @@ impl User {
         Ok(())
     }
 
-    pub(super) async fn push(&mut self, name: &'static str, before: Contents) -> Result<(), Problem> {
+    pub(super) async fn push(
+        &mut self,
+        name: &'static str,
+        before: Contents,
+    ) -> Result<(), Problem> {
         let (digest, tag) = self.any()?;
         let started = Instant::now();
         let done = self.send(name, &digest, &tag).await;
@@ -134,7 +158,7 @@ impl User {
         name: &'static str,
         before: Contents,
     ) -> Result<(), Problem> {
-        let tag: Tag = pick(&super::TAGS).parse()?;
+        let tag: Tag = pick(&TAGS).parse()?;
         let expected = match before.tags.contains_key(&tag) {
             true => StatusCode::ACCEPTED,
             false => StatusCode::NOT_FOUND,
@@ -248,8 +272,7 @@ impl User {
         let mut command = self.place.command(line);
         let line = line.to_owned();
         let running = tokio::task::spawn_blocking(move || {
-            let piped = || std::process::Stdio::piped();
-            let mut process = command.stdout(piped()).stderr(piped()).spawn()?;
+            let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
             if let Some(moment) = kill {
                 std::thread::sleep(moment);
                 process.kill()?;

@@ -30,7 +30,9 @@ impl User {
                 match pull.into_layout(folder.path()).await {
                     Err(ark_container_core::Error::NotFound { .. }) => Ok(()),
                     Err(error) => Err(error.into()),
-                    Ok(pulled) => Err(format!("pulled {}, of a tag without image", pulled.image).into()),
+                    Ok(pulled) => {
+                        Err(format!("pulled {}, of a tag without image", pulled.image).into())
+                    }
                 }
             }
         }

@@ -71,6 +71,7 @@ impl User {
 
     /// Works until a moment, or until an answer is wrong.
     pub(crate) async fn work(mut self, until: Instant) -> Result<Self, Problem> {
+        self.begin().await?;
         while Instant::now() < until {
             let name = *pick(&REPOSITORIES);
             let is_rough = self.place.is_rough.load(Ordering::SeqCst);
@@ -162,5 +163,6 @@ impl User {
 /// Whether somebody would try again, as while a server is started anew.
 fn is_temporary(problem: &Problem) -> bool {
     let by_library = problem.downcast_ref::<ark_container_core::Error>();
-    by_library.is_some_and(ark_container_core::Error::is_temporary) || problem.is::<reqwest::Error>()
+    by_library.is_some_and(ark_container_core::Error::is_temporary)
+        || problem.is::<reqwest::Error>()
 }
