@@ -48,7 +48,7 @@ fn below(end: usize) -> usize {
     (RandomState::new().hash_one(()) % end as u64) as usize
 }
 
-fn pick<'a, T>(of: &'a [T]) -> &'a T {
+fn pick<T>(of: &[T]) -> &T {
     &of[below(of.len())]
 }
 
