@@ -23,6 +23,7 @@ mod identity;
 mod isolation;
 mod memory;
 mod output;
+mod overload;
 mod packages;
 mod push;
 #[path = "../python_component.rs"]

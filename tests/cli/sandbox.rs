@@ -163,7 +163,11 @@ impl Sandbox {
 
     /// The same with further options.
     pub(crate) fn serve_with(&self, options: &str) -> Server {
-        let mut command = self.command(&format!("--serve --listen 127.0.0.1:0 {options}"));
+        self.serve_by(self.command(&format!("--serve --listen 127.0.0.1:0 {options}")))
+    }
+
+    /// Starts a command that serves, and waits until it is ready.
+    pub(crate) fn serve_by(&self, mut command: Command) -> Server {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();

@@ -6,6 +6,7 @@ mod access;
 mod architecture;
 mod attacks;
 mod aws;
+mod cancel;
 mod conformance;
 mod embedding;
 mod examples;

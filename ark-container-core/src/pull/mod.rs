@@ -134,6 +134,8 @@ impl<'a> Pull<'a> {
     /// - The image is listed last: until then the layout's images are as they were, however this ends.
     /// - Every blob is verified. What the layout has is not fetched again.
     /// - What was received of a blob is kept if this is cut off, and the next pull goes on from there.
+    /// - It may be dropped at any moment. Until what it had received is on the disk, which takes a moment,
+    ///   it still is a pull that writes to the folder.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository or the image does not exist;

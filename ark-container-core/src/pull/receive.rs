@@ -53,7 +53,12 @@ impl Receiver<'_> {
             self.tell_moved(blob, found as i64);
             let partial = self.fill(partial, blob).await?;
             received += partial.received() - found;
-            match blocking(move || partial.finish()).await? {
+            let layout = Arc::clone(self.layout);
+            let finishing = blocking(move || {
+                let _locked = layout;
+                partial.finish()
+            });
+            match finishing.await? {
                 Received::Whole => return Ok(received),
                 // What an earlier pull left was no beginning of this blob.
                 Received::Damaged(_) if is_continued => {
@@ -75,7 +80,10 @@ impl Receiver<'_> {
         let content = steady::content(client, digest, blob.size, partial.received());
         let mut content = std::pin::pin!(content);
         let (sender, mut receiver) = mpsc::channel::<Bytes>(AHEAD);
+        let layout = Arc::clone(self.layout);
         let writing = blocking(move || {
+            // Where the pull is dropped, the next one must not write beside this.
+            let _locked = layout;
             while let Some(piece) = receiver.blocking_recv() {
                 partial.take(&piece)?;
             }

@@ -1,10 +1,7 @@
 //! A call that is cancelled at any point leaves a record of whatever it may have changed.
 
-use std::future::{Future, poll_fn};
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::backend::{CreateOptions, DeleteOptions};
@@ -15,17 +12,7 @@ use ark_container_core::{RegistryBackend, RegistryBackendExt};
 use tokio::runtime::{Builder, Runtime};
 
 use super::path;
-
-/// Drops a future after so many polls; `None` if it was not done by then.
-async fn within<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
-    let (mut future, mut left) = (pin!(future), polls);
-    let bounded = poll_fn(|context| {
-        let Some(fewer) = left.checked_sub(1) else { return Poll::Ready(None) };
-        left = fewer;
-        future.as_mut().poll(context).map(Some)
-    });
-    bounded.await
-}
+use crate::cancel::within;
 
 /// A runtime that has finished all that it began once it is dropped.
 fn runtime() -> Runtime {

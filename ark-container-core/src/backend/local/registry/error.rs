@@ -116,6 +116,9 @@ impl ApiError {
     /// names files of this machine.
     pub(super) fn internal(cause: impl Into<crate::BoxError>) -> Self {
         let cause: crate::BoxError = cause.into();
+        if is_overload(cause.as_ref()) {
+            return Self::unavailable(cause.as_ref());
+        }
         tracing::error!(cause = %chain(cause.as_ref()), "the registry failed");
         if is_storage_full(cause.as_ref()) {
             let message = "the registry's disk is full";
@@ -123,6 +126,14 @@ impl ApiError {
         }
         let message = "the registry failed; its log says why";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
+    }
+
+    /// It will be better after a while.
+    fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::warn!(cause = %chain(cause), "the registry cannot answer for now");
+        let message = "the registry cannot answer for now; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
@@ -167,12 +178,7 @@ impl From<Error> for ApiError {
                 Self::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, message)
             }
             Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, Code::Denied, message),
-            Error::Temporary { .. } => {
-                tracing::warn!(cause = %chain(&error), "the registry cannot answer for now");
-                let message = "the registry cannot answer for now; try again";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
-                    .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
-            }
+            Error::Temporary { .. } => Self::unavailable(&error),
             error @ (Error::NotFound { .. } | Error::Failed { .. }) => Self::internal(error),
         }
     }
@@ -221,9 +227,21 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+fn io_causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a io::Error> {
+    causes(error).filter_map(|cause| cause.downcast_ref())
+}
+
 fn is_storage_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| full(e.kind()))
+    io_causes(error).any(|cause| full(cause.kind()))
+}
+
+/// Whether the process, or the machine, has all the files open that it may have: others will end.
+fn is_overload(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut codes = io_causes(error).filter_map(io::Error::raw_os_error);
+    codes.any(|code| code == libc::EMFILE || code == libc::ENFILE)
 }
 
 #[cfg(test)]
@@ -280,6 +298,17 @@ mod tests {
         let response = ApiError::from(Error::temporary("busy", busy)).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[tokio::test]
+    async fn without_file_descriptors_it_is_to_be_tried_again() {
+        for code in [libc::EMFILE, libc::ENFILE] {
+            let many = io::Error::from_raw_os_error(code);
+            let (status, body) =
+                sent(Error::failed("cannot open /secret/place", many).into()).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(body["errors"][0]["code"], "UNAVAILABLE");
+        }
     }
 
     #[tokio::test]

@@ -51,6 +51,10 @@ const GRACE: Duration = Duration::from_secs(8);
 /// An upload that nobody has written to for this long is abandoned.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How many connections the operating system holds that are yet to be taken. The standard library has it
+/// hold 128, and whoever comes then is not answered and tries again, ever more rarely.
+const WAITING_CONNECTIONS: i32 = 1024;
+
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// A registry that docker, podman, skopeo and the like push to and pull from.
@@ -116,6 +120,8 @@ impl Registry {
         habits: Arc<dyn Habits>,
     ) -> Result<Self> {
         let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, error))?;
+        rustix::net::listen(&listener, WAITING_CONNECTIONS)
+            .map_err(|error| cannot_listen(address, error.into()))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(address, error))?;
         Ok(Self { listener, address, store, authorizer, habits, announcement: None })
     }

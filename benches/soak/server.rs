@@ -1,0 +1,170 @@
+//! [`Server`]: the program that serves, killed and measured; [`Place`], what users know of it.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::model::RegistryHost;
+
+use crate::Problem;
+use crate::figures::Figures;
+
+/// Ports that the system gives to nobody who does not ask for them: a client that tries to reach a server
+/// which was killed must not be connected with itself.
+const PORTS: std::ops::Range<u16> = 21_000..32_000;
+
+/// Longer than it takes until uploads are swept.
+const LONG_AGO: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where everything happens.
+pub(crate) struct Place {
+    program: PathBuf,
+    home: PathBuf,
+    pub(crate) backend: LocalBackend,
+    pub(crate) host: RegistryHost,
+    port: u16,
+    pub(crate) figures: Figures,
+    /// Whether the server is being killed now and then.
+    pub(crate) is_rough: AtomicBool,
+    kills: AtomicUsize,
+    client_kills: AtomicUsize,
+}
+
+impl Place {
+    pub(crate) fn new(program: PathBuf, home: &Path) -> Result<Self, Problem> {
+        let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let port = PORTS.into_iter().find(is_free).ok_or("no port is free")?;
+        Ok(Self {
+            program: program.canonicalize()?,
+            home: home.to_owned(),
+            backend: LocalBackend::open(Some(&home.join("data/ark/registry")))?,
+            host: format!("127.0.0.1:{port}").parse()?,
+            port,
+            figures: Figures::default(),
+            is_rough: AtomicBool::new(true),
+            kills: AtomicUsize::default(),
+            client_kills: AtomicUsize::default(),
+        })
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.home.join(below)
+    }
+
+    /// The program with a home of its own.
+    pub(crate) fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(line.split_whitespace()).current_dir(&self.home).env_clear();
+        command.env("HOME", &self.home).env("XDG_DATA_HOME", self.home.join("data"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn kills(&self) -> usize {
+        self.kills.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn client_kills(&self) -> usize {
+        self.client_kills.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn count_client_kill(&self) {
+        self.client_kills.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The files of the registry that are to stay, and those that are not: uploads and temporary ones.
+    pub(crate) fn files(&self) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+        let mut folders = vec![self.backend.directory().to_owned()];
+        let (mut kept, mut passing) = (Vec::new(), Vec::new());
+        while let Some(folder) = folders.pop() {
+            // What is listed may be gone when it is looked at.
+            let Ok(entries) = fs::read_dir(folder) else { continue };
+            for entry in entries {
+                let Ok(entry) = entry else { continue };
+                let path = entry.path();
+                let passes = ["/uploads/", "/_tmp/", "/_trash/"]
+                    .iter()
+                    .any(|part| path.to_string_lossy().contains(part));
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(path),
+                    _ if passes => passing.push(path),
+                    _ => kept.push(path),
+                }
+            }
+        }
+        Ok((kept, passing))
+    }
+}
+
+/// A process that serves; killed when it is dropped.
+pub(crate) struct Server {
+    process: Child,
+}
+
+impl Server {
+    pub(crate) fn start(place: &Place) -> Result<Self, Problem> {
+        let line = format!("--serve --listen 127.0.0.1:{}", place.port);
+        let log = File::options().create(true).append(true).open(place.path("server.log"))?;
+        let mut process =
+            place.command(&line).stdout(Stdio::piped()).stderr(Stdio::from(log)).spawn()?;
+        let stdout = process.stdout.take().ok_or("no output")?;
+        let mut printed = String::new();
+        BufReader::new(stdout).read_line(&mut printed)?;
+        if printed.trim_end() != place.host.to_string() {
+            let log = fs::read_to_string(place.path("server.log"))?;
+            return Err(format!("the server printed {printed:?}, and to its log: {log}").into());
+        }
+        Ok(Self { process })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn kill_and_restart(&mut self, place: &Place) -> Result<(), Problem> {
+        self.process.kill()?;
+        self.process.wait()?;
+        place.kills.fetch_add(1, Ordering::SeqCst);
+        *self = Self::start(place)?;
+        Ok(())
+    }
+
+    /// Ends the server as a person would, and makes sure that one which starts two days later removes what
+    /// clients left behind; how many files that were.
+    pub(crate) async fn ends_and_sweeps(&mut self, place: &Place) -> Result<usize, Problem> {
+        let ended = Command::new("kill").arg(self.id().to_string()).status()?;
+        if !ended.success() || self.process.wait()?.code() != Some(0) {
+            return Err("the server did not end well".into());
+        }
+        let (_, passing) = place.files()?;
+        for path in &passing {
+            File::options().write(true).open(path)?.set_modified(SystemTime::now() - LONG_AGO)?;
+        }
+        *self = Self::start(place)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (_, left) = place.files()?;
+            if left.is_empty() {
+                return Ok(passing.len());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("not swept: {left:?}").into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It fails only where the process has ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

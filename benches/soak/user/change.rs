@@ -1,0 +1,296 @@
+//! What users change: they push, delete, and break off.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use ark_container_core::backend::{CreateOptions, DeleteOptions};
+use ark_container_core::model::{Digest, Reference, Tag};
+use ark_container_core::push::{ImageSource, Push};
+use ark_container_core::{RegistryBackend, RegistryBackendExt};
+use futures_util::TryStreamExt;
+use futures_util::stream;
+use reqwest::{Method, StatusCode};
+use tokio::time::{sleep, timeout};
+
+use super::{REPOSITORIES, TAGS, User, below, is_temporary, pick};
+use crate::Problem;
+use crate::contents::{Contents, check_cut};
+
+/// Longer than a server works on a request whose client is gone.
+const AFTERWARDS: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// About as long as a push takes, so that some are cut and some are not.
+const MOMENT_MS: usize = 60;
+
+/// How a change ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Done,
+    /// Nobody knows how far it went.
+    Cut,
+}
+
+impl User {
+    /// Has every image in every repository: what is there later is no growth. It takes no server, which is
+    /// killed meanwhile.
+    pub(super) async fn begin(&mut self) -> Result<(), Problem> {
+        for name in REPOSITORIES {
+            self.create(name).await?;
+            let path = self.path(name)?;
+            let tag: Tag = TAGS[0].parse()?;
+            let mut contents = Contents::default();
+            for image in &self.images {
+                let backend = &self.place.backend;
+                let push = Push::new(backend, &path).with_local(backend).with_tag(tag.clone());
+                push.run(&ImageSource::oci_layout(&image.layout)).await?;
+                contents = contents.with_image(&tag, &image.sample.digest());
+            }
+            self.repositories.insert(name, Some(contents));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn create(&mut self, name: &'static str) -> Result<(), Problem> {
+        let started = Instant::now();
+        let path = self.path(name)?;
+        if below(4) == 0 {
+            let line = format!("--quiet --create-repository {name} --organization");
+            self.run(&format!("{line} {}", self.organization), None).await?;
+            self.record("create, typed", started);
+        } else {
+            self.place.backend.create_repository(&path, &CreateOptions::default()).await?;
+            self.record("create", started);
+        }
+        self.repositories.insert(name, Some(Contents::default()));
+        Ok(())
+    }
+
+    pub(super) async fn push(
+        &mut self,
+        name: &'static str,
+        before: Contents,
+    ) -> Result<(), Problem> {
+        let (digest, tag) = self.any()?;
+        let started = Instant::now();
+        let done = self.send(name, &digest, &tag).await;
+        if done.is_ok() {
+            self.record("push", started);
+        }
+        let after = before.with_image(&tag, &digest);
+        self.settle(name, Some(before), Some(after), done).await
+    }
+
+    /// A client whose connections go in the middle of it.
+    pub(super) async fn push_and_vanish(
+        &mut self,
+        name: &'static str,
+        before: Contents,
+    ) -> Result<(), Problem> {
+        let (digest, tag) = self.any()?;
+        let moment = Duration::from_millis(below(MOMENT_MS) as u64);
+        let after = before.with_image(&tag, &digest);
+        match timeout(moment, self.send(name, &digest, &tag)).await {
+            Ok(done) => self.settle(name, Some(before), Some(after), done).await,
+            Err(_) => self.look_after_cut(name, Some(before), Some(after)).await,
+        }
+    }
+
+    async fn send(&self, name: &str, digest: &Digest, tag: &Tag) -> Result<(), Problem> {
+        let path = self.path(name)?;
+        let source = ImageSource::oci_layout(&self.image(digest)?.layout);
+        let push = Push::new(&self.place.backend, &path).with_endpoint(self.place.host.clone());
+        let pushed = push.with_tag(tag.clone()).run(&source).await?;
+        match pushed.image.reference() {
+            Reference::Digest(pushed) if pushed == digest => Ok(()),
+            other => Err(format!("pushed {digest}, and it became {other}").into()),
+        }
+    }
+
+    /// The program at work in the folder beside the server, and more often than not killed.
+    pub(super) async fn push_by_program(
+        &mut self,
+        name: &'static str,
+        before: Contents,
+    ) -> Result<(), Problem> {
+        let (digest, tag) = self.any()?;
+        let layout = self.image(&digest)?.layout.display().to_string();
+        let line = format!("--quiet --push {name}:{tag} --from oci:{layout} --organization");
+        let kill = (below(3) > 0).then(|| Duration::from_millis(below(2 * MOMENT_MS) as u64));
+        let started = Instant::now();
+        let end = self.run(&format!("{line} {}", self.organization), kill).await?;
+        let after = before.with_image(&tag, &digest);
+        match end {
+            End::Done => {
+                self.record("push, typed", started);
+                self.repositories.insert(name, Some(after));
+                Ok(())
+            }
+            End::Cut => {
+                self.place.count_client_kill();
+                self.look_after_cut(name, Some(before), Some(after)).await
+            }
+        }
+    }
+
+    /// A client that announces more than it sends, and goes.
+    pub(super) async fn half_an_upload(&mut self, name: &'static str) -> Result<(), Problem> {
+        let started = Instant::now();
+        let request = self.request(Method::POST, name, "blobs/uploads/").await?;
+        let answer = request.send().await?;
+        expect(&answer, StatusCode::ACCEPTED)?;
+        let location = answer.headers()["location"].to_str()?;
+        let id = location.rsplit('/').next().unwrap_or_default().to_owned();
+        let url = format!("blobs/uploads/{id}");
+        let some = stream::iter([Ok(vec![7; 10_000]), Err(std::io::Error::other("gone"))]);
+        let request = self.request(Method::PATCH, name, &url).await?;
+        let broken = request.body(reqwest::Body::wrap_stream(some)).send().await;
+        if broken.is_ok() {
+            return Err("a broken request was answered".into());
+        }
+        let status = self.request(Method::GET, name, &url).await?.send().await?;
+        expect(&status, StatusCode::NO_CONTENT)?;
+        self.record("half an upload", started);
+        Ok(())
+    }
+
+    pub(super) async fn delete_tag(
+        &mut self,
+        name: &'static str,
+        before: Contents,
+    ) -> Result<(), Problem> {
+        let tag: Tag = pick(&TAGS).parse()?;
+        let expected = match before.tags.contains_key(&tag) {
+            true => StatusCode::ACCEPTED,
+            false => StatusCode::NOT_FOUND,
+        };
+        let after = before.without_tag(&tag);
+        let done = self.delete("delete a tag", name, &format!("manifests/{tag}"), expected).await;
+        self.settle(name, Some(before), Some(after), done).await
+    }
+
+    pub(super) async fn delete_image(
+        &mut self,
+        name: &'static str,
+        before: Contents,
+    ) -> Result<(), Problem> {
+        let (digest, _) = self.any()?;
+        let expected = match before.images.contains(&digest) {
+            true => StatusCode::ACCEPTED,
+            false => StatusCode::NOT_FOUND,
+        };
+        let after = before.without_image(&digest);
+        let url = format!("manifests/{digest}");
+        let done = self.delete("delete an image", name, &url, expected).await;
+        self.settle(name, Some(before), Some(after), done).await
+    }
+
+    async fn delete(
+        &self,
+        operation: &'static str,
+        name: &str,
+        url: &str,
+        expected: StatusCode,
+    ) -> Result<(), Problem> {
+        let started = Instant::now();
+        let answer = self.request(Method::DELETE, name, url).await?.send().await?;
+        expect(&answer, expected)?;
+        self.record(operation, started);
+        Ok(())
+    }
+
+    pub(super) async fn delete_repository(&mut self, name: &'static str) -> Result<(), Problem> {
+        let started = Instant::now();
+        let options = DeleteOptions::default().with_force(true);
+        self.place.backend.delete_repository(&self.path(name)?, &options).await?;
+        self.repositories.insert(name, None);
+        self.record("delete all", started);
+        Ok(())
+    }
+
+    /// Keeps in mind what was done, or what is found where that is not known.
+    async fn settle(
+        &mut self,
+        name: &'static str,
+        before: Option<Contents>,
+        after: Option<Contents>,
+        done: Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let Err(problem) = done else {
+            self.repositories.insert(name, after);
+            return Ok(());
+        };
+        if is_temporary(&problem) {
+            self.look_after_cut(name, before, after).await?;
+        }
+        Err(problem)
+    }
+
+    async fn look_after_cut(
+        &mut self,
+        name: &'static str,
+        before: Option<Contents>,
+        after: Option<Contents>,
+    ) -> Result<(), Problem> {
+        sleep(AFTERWARDS).await;
+        let found = self.found(name).await?;
+        check_cut(&before, &after, &found)?;
+        self.repositories.insert(name, found);
+        Ok(())
+    }
+
+    /// What there is in the folder.
+    pub(super) async fn found(&self, name: &str) -> Result<Option<Contents>, Problem> {
+        let (path, backend) = (self.path(name)?, &self.place.backend);
+        if !backend.repository_exists(&path).await? {
+            return Ok(None);
+        }
+        let mut found = Contents::default();
+        let images: Vec<_> = backend.list_images(&path).try_collect().await?;
+        for image in images {
+            let digest = image.digest;
+            found.tags.extend(image.tags.into_iter().map(|tag| (tag, digest.clone())));
+            found.images.insert(digest);
+        }
+        Ok(Some(found))
+    }
+
+    /// Waits for the server that takes the place of one that was killed.
+    pub(super) async fn server_is_back(&self) -> Result<(), Problem> {
+        let url = format!("http://{}/v2/", self.place.host);
+        let deadline = Instant::now() + PATIENCE;
+        while self.http.get(&url).send().await.is_err() {
+            if Instant::now() > deadline {
+                return Err("the server does not come back".into());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Runs the program, which has to succeed unless it is killed.
+    async fn run(&self, line: &str, kill: Option<Duration>) -> Result<End, Problem> {
+        let mut command = self.place.command(line);
+        let line = line.to_owned();
+        let running = tokio::task::spawn_blocking(move || {
+            let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+            if let Some(moment) = kill {
+                std::thread::sleep(moment);
+                process.kill()?;
+            }
+            process.wait_with_output()
+        });
+        let output = running.await??;
+        match output.status.code() {
+            Some(0) => Ok(End::Done),
+            None if kill.is_some() => Ok(End::Cut),
+            _ => Err(format!("{line}: {output:?}").into()),
+        }
+    }
+}
+
+pub(super) fn expect(answer: &reqwest::Response, status: StatusCode) -> Result<(), Problem> {
+    if answer.status() == status {
+        return Ok(());
+    }
+    Err(format!("{} answered {}, not {status}", answer.url(), answer.status()).into())
+}

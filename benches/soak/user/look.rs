@@ -1,0 +1,146 @@
+//! What users look at, and compare with what they did.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Instant;
+
+use ark_container_core::RegistryBackend;
+use ark_container_core::model::{Digest, Organizations, Reference, Tag};
+use ark_container_core::pull::Pull;
+use futures_util::TryStreamExt;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use super::change::expect;
+use super::{STRANGER, TAGS, User, pick};
+use crate::Problem;
+use crate::contents::Contents;
+
+impl User {
+    /// Fetches what a tag stands for, where it stands for something.
+    pub(super) async fn pull(&self, name: &str, contents: &Contents) -> Result<(), Problem> {
+        let tag: Tag = pick(&TAGS).parse()?;
+        match contents.tags.get(&tag) {
+            Some(digest) => self.pull_image(name, tag.into(), digest).await,
+            None => {
+                let path = self.path(name)?;
+                let pull = Pull::new(&self.place.backend, &path, tag.into());
+                let folder = tempfile::tempdir()?;
+                let pull = pull.with_endpoint(self.place.host.clone());
+                match pull.into_layout(folder.path()).await {
+                    Err(ark_container_core::Error::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(error.into()),
+                    Ok(pulled) => {
+                        Err(format!("pulled {}, of a tag without image", pulled.image).into())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fetches an image, and compares each of its bytes with those that were pushed.
+    pub(super) async fn pull_image(
+        &self,
+        name: &str,
+        reference: Reference,
+        digest: &Digest,
+    ) -> Result<(), Problem> {
+        let path = self.path(name)?;
+        let folder = tempfile::tempdir()?;
+        let started = Instant::now();
+        let pull = Pull::new(&self.place.backend, &path, reference);
+        pull.with_endpoint(self.place.host.clone()).into_layout(folder.path()).await?;
+        self.record("pull", started);
+        let sample = &self.image(digest)?.sample;
+        let manifest = (sample.digest(), sample.manifest());
+        for (blob, content) in sample.blobs().chain([manifest]) {
+            let pulled = fs::read(folder.path().join("blobs/sha256").join(blob.hex()))?;
+            if pulled != content {
+                return Err(format!("{blob} of {digest} has other bytes than were pushed").into());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn list_tags(&self, name: &str, contents: &Contents) -> Result<(), Problem> {
+        let started = Instant::now();
+        let answer = self.request(Method::GET, name, "tags/list").await?.send().await?;
+        expect(&answer, StatusCode::OK)?;
+        let listed = answer.bytes().await?;
+        self.record("list tags", started);
+        check_tags(&listed, contents)
+    }
+
+    pub(super) async fn list_images(&self, name: &str, contents: &Contents) -> Result<(), Problem> {
+        let started = Instant::now();
+        let found = self.found(name).await?.unwrap_or_default();
+        self.record("list images", started);
+        if found == *contents {
+            return Ok(());
+        }
+        Err(format!("listed {found:?}, and not {contents:?}").into())
+    }
+
+    pub(super) async fn list_repositories(&self) -> Result<(), Problem> {
+        let started = Instant::now();
+        let listed = self.place.backend.list_repositories(&Organizations::from(self.organization));
+        let listed: Vec<_> = listed.try_collect().await?;
+        self.record("list all", started);
+        let listed: BTreeSet<_> =
+            listed.iter().map(|repository| repository.url.path().name().to_string()).collect();
+        let expected = self.repositories.iter().filter(|(_, contents)| contents.is_some());
+        let expected: BTreeSet<_> = expected.map(|(name, _)| (*name).to_owned()).collect();
+        if listed == expected {
+            return Ok(());
+        }
+        Err(format!("listed {listed:?}, and not {expected:?}").into())
+    }
+
+    /// Asks the program for a password, and uses it where it is good and where it is not.
+    pub(super) async fn log_in(&self, name: &str, contents: &Contents) -> Result<(), Problem> {
+        let started = Instant::now();
+        let line = format!("--quiet --login {name} --organization {}", self.organization);
+        let mut command = self.place.command(&line);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        if !output.status.success() {
+            return Err(format!("{line}: {output:?}").into());
+        }
+        self.record("login, typed", started);
+        let password = String::from_utf8(output.stdout)?;
+        let get = |path: String| {
+            let url = format!("http://{}/v2/{path}/tags/list", self.place.host);
+            self.http.get(url).basic_auth("AWS", Some(password.trim_end())).send()
+        };
+        let own = get(self.path(name)?.to_string()).await?;
+        expect(&own, StatusCode::OK)?;
+        check_tags(&own.bytes().await?, contents)?;
+        expect(&get(format!("prod/{STRANGER}/{name}")).await?, StatusCode::FORBIDDEN)
+    }
+
+    pub(super) async fn ask_for_what_is_not_there(&self, name: &str) -> Result<(), Problem> {
+        let nothing = "0".repeat(64);
+        for url in [
+            format!("blobs/sha256:{nothing}"),
+            format!("manifests/sha256:{nothing}"),
+            "manifests/missing".to_owned(),
+            format!("blobs/uploads/{}", &nothing[..32]),
+        ] {
+            let started = Instant::now();
+            let answer = self.request(Method::GET, name, &url).await?.send().await?;
+            expect(&answer, StatusCode::NOT_FOUND)?;
+            self.record("look in vain", started);
+        }
+        Ok(())
+    }
+}
+
+fn check_tags(listed: &[u8], contents: &Contents) -> Result<(), Problem> {
+    let listed: Value = serde_json::from_slice(listed)?;
+    let listed: Vec<&str> =
+        listed["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let expected: Vec<&str> = contents.tags.keys().map(Tag::as_str).collect();
+    if listed == expected {
+        return Ok(());
+    }
+    Err(format!("listed the tags {listed:?}, and not {expected:?}").into())
+}
