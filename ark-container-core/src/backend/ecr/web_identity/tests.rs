@@ -103,7 +103,7 @@ fn path(organization: OrganizationId) -> RepositoryPath {
     format!("prod/{organization}/a").parse().unwrap()
 }
 
-fn assumed(aws: &Scripted) -> Vec<String> {
+fn assumed_roles(aws: &Scripted) -> Vec<String> {
     let asked = aws.asked().into_iter();
     let sessions = asked.filter(|asked| asked.operation == "AssumeRoleWithWebIdentity");
     sessions.map(|asked| field(&asked, "RoleArn")).collect()
@@ -135,7 +135,7 @@ async fn a_new_token_and_a_session_that_ends_soon_ask_for_another_session() {
     list(&aws).await.unwrap();
     holder.renew("second");
     list(&aws).await.unwrap();
-    assert_eq!(assumed(&aws).len(), 2);
+    assert_eq!(assumed_roles(&aws).len(), 2);
 
     let soon = humantime::format_rfc3339_seconds(SystemTime::now() + MARGIN / 2).to_string();
     let aws = holder.backend(false, move |asked| match asked.operation.as_str() {
@@ -144,7 +144,7 @@ async fn a_new_token_and_a_session_that_ends_soon_ask_for_another_session() {
     });
     list(&aws).await.unwrap();
     list(&aws).await.unwrap();
-    assert_eq!(assumed(&aws).len(), 2);
+    assert_eq!(assumed_roles(&aws).len(), 2);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn what_is_for_administrators_is_done_under_their_role() {
 
     let aws = holder.backend(true, generous);
     aws.backend.create_repository(&ours, &CreateOptions::default()).await.unwrap();
-    assert_eq!(assumed(&aws), [ACCESS]);
+    assert_eq!(assumed_roles(&aws), [ACCESS]);
 }
 
 #[tokio::test]
