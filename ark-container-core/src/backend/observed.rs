@@ -99,13 +99,13 @@ impl<B: RegistryBackend> RegistryBackend for Observed<B> {
     }
 
     async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
-        let run = Run::operation("credentials", &scope.to_string());
+        let run = Run::operation("credentials", scope);
         run.around(self.inner.credentials(scope)).await
     }
 }
 
 fn on(action: Action, path: &RepositoryPath) -> Run {
-    Run::operation(action.as_str(), &path.to_string())
+    Run::operation(action.as_str(), path)
 }
 
 impl<B: fmt::Display> fmt::Display for Observed<B> {

@@ -303,7 +303,8 @@ impl Client {
         let built = builder
             .build()
             .map_err(|error| Error::failed(subject.attempt(), error.without_url()))?;
-        let mut observed = ObservedRequest::start(method.as_str(), &redacted(url));
+        tracing::debug!(%method, url = redacted(url), "request");
+        let mut observed = ObservedRequest::start(method.as_str(), || redacted(url));
         let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
         let mut response = match select(answer, pin!(patience)).await {
             Either::Left((Ok(response), _)) => response,

@@ -17,9 +17,14 @@ pub(crate) struct ObservedRequest {
 }
 
 impl ObservedRequest {
-    /// A try that begins now; `url` is one that may be shown.
-    pub(crate) fn start(method: &str, url: &str) -> Self {
-        let span = tracing::debug_span!("ark.request", method, url, status = tracing::field::Empty);
+    /// A try that begins now; `url`, which is asked for where somebody listens, is one that may be shown.
+    pub(crate) fn start(method: &str, url: impl FnOnce() -> String) -> Self {
+        let span = tracing::debug_span!(
+            "ark.request",
+            method,
+            url = url(),
+            status = tracing::field::Empty
+        );
         Self { method: method.to_owned(), status: None, started: Instant::now(), span }
     }
 

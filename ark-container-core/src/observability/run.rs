@@ -1,5 +1,6 @@
 //! [`Run`]: something that takes a while, and how it ended.
 
+use std::fmt::Display;
 use std::time::Instant;
 
 use metrics::{counter, histogram};
@@ -37,9 +38,8 @@ enum Measure {
 
 impl Run {
     /// A call of a backend, in a span of its own.
-    pub(crate) fn operation(action: &'static str, resource: &str) -> Self {
-        let span =
-            tracing::info_span!("ark.operation", action, resource, outcome = tracing::field::Empty);
+    pub(crate) fn operation(action: &'static str, resource: impl Display) -> Self {
+        let span = tracing::info_span!("ark.operation", action, %resource, outcome = tracing::field::Empty);
         Self::start(Measure::Operation { action }, span)
     }
 
