@@ -8,6 +8,7 @@ use futures_util::stream::BoxStream;
 use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
 use crate::error::Result;
+use crate::identity::Principal;
 use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
 macro_rules! forward {
@@ -21,6 +22,10 @@ macro_rules! forward {
 
             fn stage(&self) -> Stage {
                 (**self).stage()
+            }
+
+            fn acting_as(&self, principal: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
+                (**self).acting_as(principal)
             }
 
             fn list_repositories(

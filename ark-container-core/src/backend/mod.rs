@@ -4,22 +4,27 @@
 pub mod ecr;
 mod extension;
 mod forward;
+mod layer;
 #[cfg(feature = "local")]
 pub mod local;
 mod observed;
 mod types;
 
+use std::any::Any;
 use std::fmt::{Debug, Display};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use crate::credentials::RegistryCredentials;
 use crate::error::Result;
+use crate::identity::Principal;
 use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
 pub use crate::model::Platform;
 pub use extension::RegistryBackendExt;
+pub use layer::{BackendLayer, Layered};
 pub use observed::Observed;
 pub use types::{CreateOptions, DeleteOptions, Encryption, Image, Repository, TagMutability};
 
@@ -49,12 +54,24 @@ pub use types::{CreateOptions, DeleteOptions, Encryption, Image, Repository, Tag
 /// }
 /// ```
 #[async_trait]
-pub trait RegistryBackend: Debug + Display + Send + Sync + 'static {
+pub trait RegistryBackend: Any + Debug + Display + Send + Sync {
     /// The host that clients push to and pull from.
     fn host(&self) -> RegistryHost;
 
     /// The first part of every repository's path here.
     fn stage(&self) -> Stage;
+
+    /// Returns this backend with `principal` as the caller that its registry records, or `None` if the
+    /// registry keeps no record of its callers.
+    ///
+    /// # Behavior
+    /// - The returned backend shares everything with this one but what belongs to a caller: AWS ECR names
+    ///   the principal in resource tags, in sessions and in the cache of logins.
+    /// - The call decides nothing: [`Permissioned`](crate::permission::Permissioned) authorizes the
+    ///   principal first, then makes each call through the returned backend.
+    /// - A wrapper returns itself around what the backend inside returns. A wrapper that authorizes by
+    ///   itself returns `None`, since its callers are not the ones of its backend.
+    fn acting_as(&self, principal: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>>;
 
     /// The repositories of `organizations`.
     ///

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -10,6 +11,7 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
 use crate::error::Result;
+use crate::identity::Principal;
 use crate::model::{Action, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 use crate::observability::Run;
 
@@ -55,6 +57,11 @@ impl<B: RegistryBackend> RegistryBackend for Observed<B> {
 
     fn stage(&self) -> Stage {
         self.inner.stage()
+    }
+
+    fn acting_as(&self, principal: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
+        let inner = self.inner.acting_as(principal)?;
+        Some(Arc::new(Observed::new(inner)))
     }
 
     fn list_repositories(

@@ -79,6 +79,11 @@ impl<B: RegistryBackend> Permissioned<B> {
         self.identity.principal().await
     }
 
+    /// The backend inside, with `principal` as the caller that its registry records.
+    fn inner_for(&self, principal: &Arc<Principal>) -> Arc<dyn RegistryBackend> {
+        self.inner.acting_as(principal).unwrap_or_else(|| Arc::clone(&self.inner) as _)
+    }
+
     /// A call by whoever asks now.
     async fn request(&self) -> Result<Request> {
         let principal = self.principal().await?;
@@ -108,6 +113,12 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         self.inner.stage()
     }
 
+    /// Returns `None`: this backend goes on to authorize its own callers, whatever the wrapper around it
+    /// has authorized.
+    fn acting_as(&self, _: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
+        None
+    }
+
     fn list_repositories(
         &self,
         organizations: &Organizations,
@@ -119,7 +130,7 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
             if listed == Organizations::none() {
                 return Ok(stream::empty().boxed());
             }
-            let rows = this.inner.list_repositories(&listed);
+            let rows = this.inner_for(request.principal()).list_repositories(&listed);
             Ok(stream::try_unfold(Rows { request, listed, rows }, Rows::next).boxed())
         })
     }
@@ -129,15 +140,17 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         path: &RepositoryPath,
         options: &CreateOptions,
     ) -> Result<Repository> {
-        let change = self.request().await?.begin_change(Action::CreateRepository, path).await?;
-        let result = self.inner.create_repository(path, options).await;
+        let request = self.request().await?;
+        let change = request.begin_change(Action::CreateRepository, path).await?;
+        let result = self.inner_for(request.principal()).create_repository(path, options).await;
         change.finish(&result).await;
         result
     }
 
     async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
-        self.request().await?.check(Action::DescribeRepository, path).await?;
-        self.inner.describe_repository(path).await
+        let request = self.request().await?;
+        request.check(Action::DescribeRepository, path).await?;
+        self.inner_for(request.principal()).describe_repository(path).await
     }
 
     async fn delete_repository(
@@ -145,8 +158,9 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         path: &RepositoryPath,
         options: &DeleteOptions,
     ) -> Result<()> {
-        let change = self.request().await?.begin_change(Action::DeleteRepository, path).await?;
-        let result = self.inner.delete_repository(path, options).await;
+        let request = self.request().await?;
+        let change = request.begin_change(Action::DeleteRepository, path).await?;
+        let result = self.inner_for(request.principal()).delete_repository(path, options).await;
         change.finish(&result).await;
         result
     }
@@ -154,15 +168,16 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
     fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
         let (this, path) = (self.clone(), path.clone());
         listing(async move {
-            this.request().await?.check(Action::ListImages, &path).await?;
-            Ok(this.inner.list_images(&path))
+            let request = this.request().await?;
+            request.check(Action::ListImages, &path).await?;
+            Ok(this.inner_for(request.principal()).list_images(&path))
         })
     }
 
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
-        let change = self.request().await?.begin_change(Action::DeleteImage, path).await?;
-        let change = change.of_image(reference);
-        let result = self.inner.delete_image(path, reference).await;
+        let request = self.request().await?;
+        let change = request.begin_change(Action::DeleteImage, path).await?.of_image(reference);
+        let result = self.inner_for(request.principal()).delete_image(path, reference).await;
         change.finish(&result).await;
         result
     }
@@ -170,7 +185,8 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
     async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
         let request = self.request().await?;
         request.check_scope(scope).await?;
-        request.hand_out(self.inner.credentials(scope).await?).await
+        let inner = self.inner_for(request.principal());
+        request.hand_out(inner.credentials(scope).await?).await
     }
 }
 

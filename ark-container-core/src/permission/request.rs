@@ -66,6 +66,11 @@ impl Request {
         Self { policy, principal, audit }
     }
 
+    /// The caller.
+    pub(super) fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
+
     /// Denies unless the policy allows `action` on one repository.
     pub(super) async fn check(&self, action: Action, path: &RepositoryPath) -> Result<()> {
         self.require(action, Resource::Repository(path)).await

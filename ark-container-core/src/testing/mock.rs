@@ -1,6 +1,7 @@
 //! [`MockRegistryBackend`]: a backend that answers as a test tells it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -9,6 +10,7 @@ use mockall::mock;
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
 use crate::error::Result;
+use crate::identity::Principal;
 use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
 mock! {
@@ -35,30 +37,83 @@ mock! {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[derive(Debug)]
-    pub RegistryBackend {}
-
-    #[async_trait]
-    impl RegistryBackend for RegistryBackend {
-        fn host(&self) -> RegistryHost;
-        fn stage(&self) -> Stage;
-        fn list_repositories(
+    pub RegistryBackend {
+        pub fn host(&self) -> RegistryHost;
+        pub fn stage(&self) -> Stage;
+        pub fn list_repositories(
             &self,
             organizations: &Organizations,
         ) -> BoxStream<'static, Result<Repository>>;
-        async fn create_repository(
+        pub async fn create_repository(
             &self,
             path: &RepositoryPath,
             options: &CreateOptions,
         ) -> Result<Repository>;
-        async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository>;
-        async fn delete_repository(
+        pub async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository>;
+        pub async fn delete_repository(
             &self,
             path: &RepositoryPath,
             options: &DeleteOptions,
         ) -> Result<()>;
-        fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>>;
-        async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()>;
-        async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials>;
+        pub fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>>;
+        pub async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()>;
+        pub async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials>;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl RegistryBackend for MockRegistryBackend {
+    /// Returns `None`, without an expectation: a mock has no record of callers.
+    fn acting_as(&self, _: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
+        None
+    }
+
+    fn host(&self) -> RegistryHost {
+        MockRegistryBackend::host(self)
+    }
+
+    fn stage(&self) -> Stage {
+        MockRegistryBackend::stage(self)
+    }
+
+    fn list_repositories(
+        &self,
+        organizations: &Organizations,
+    ) -> BoxStream<'static, Result<Repository>> {
+        MockRegistryBackend::list_repositories(self, organizations)
+    }
+
+    async fn create_repository(
+        &self,
+        path: &RepositoryPath,
+        options: &CreateOptions,
+    ) -> Result<Repository> {
+        MockRegistryBackend::create_repository(self, path, options).await
+    }
+
+    async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
+        MockRegistryBackend::describe_repository(self, path).await
+    }
+
+    async fn delete_repository(
+        &self,
+        path: &RepositoryPath,
+        options: &DeleteOptions,
+    ) -> Result<()> {
+        MockRegistryBackend::delete_repository(self, path, options).await
+    }
+
+    fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
+        MockRegistryBackend::list_images(self, path)
+    }
+
+    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+        MockRegistryBackend::delete_image(self, path, reference).await
+    }
+
+    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+        MockRegistryBackend::credentials(self, scope).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use super::token::Signer;
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
+use crate::identity::Principal;
 use crate::model::{
     OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope,
     ScopeTarget, Stage,
@@ -155,6 +157,11 @@ impl RegistryBackend for LocalBackend {
 
     fn stage(&self) -> Stage {
         self.stage.clone()
+    }
+
+    /// Returns `None`: a folder has no record of callers.
+    fn acting_as(&self, _: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
+        None
     }
 
     fn list_repositories(
