@@ -12,12 +12,14 @@ use super::account::Caller;
 use super::builder::{EcrBackendBuilder, EcrConfig};
 use super::clients::Clients;
 use super::selector::Selector;
+use super::session_name::session_name;
 use super::web_identity::{Rights, Sessions};
 use super::{create, images, index, list};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
 use crate::credentials::cache::CredentialsCache;
 use crate::error::{Error, ResourceKind, Result};
+use crate::identity::Principal;
 use crate::model::{
     EcrHost, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
 };
@@ -33,6 +35,7 @@ use crate::model::{
 /// Beyond the contract:
 /// - What it creates has the resource tags `ark:organization` and, where the principal is known,
 ///   `ark:created-by`.
+/// - A handle acts for one principal or for none, see [`acting_as`](Self::acting_as).
 /// - A listing of particular organizations asks the index of resource tags (AWS Resource Groups
 ///   Tagging), whose cost grows with the organizations and not with the account. The index may be some
 ///   seconds or minutes behind; a repository without the tag `ark:organization`, such as one that was
@@ -51,14 +54,20 @@ use crate::model::{
 /// # Ok::<(), ark_container_core::model::ParseError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct EcrBackend(Arc<Inner>);
+pub struct EcrBackend {
+    shared: Arc<Shared>,
+    /// The name of the principal that this handle acts for.
+    principal: Option<Arc<str>>,
+    /// The AWS caller, which by token differs between principals.
+    caller: Arc<OnceCell<Caller>>,
+}
 
+/// State of all handles of one backend, whichever principal they act for.
 #[derive(Debug)]
-struct Inner {
+struct Shared {
     config: EcrConfig,
     clients: Arc<Clients>,
     sessions: Sessions,
-    caller: OnceCell<Caller>,
     selector: OnceCell<Selector>,
     cache: CredentialsCache,
 }
@@ -69,29 +78,59 @@ impl EcrBackend {
         EcrBackendBuilder::new(host, stage)
     }
 
-    pub(super) fn new(config: EcrConfig) -> Self {
+    pub(super) fn new(config: EcrConfig, principal: Option<Arc<str>>) -> Self {
         let cache = match &config.cache_directory {
             Some(directory) => CredentialsCache::open(directory),
             None => CredentialsCache::in_memory(),
         };
-        Self(Arc::new(Inner {
+        let shared = Shared {
             config,
             clients: Arc::default(),
             sessions: Sessions::default(),
-            caller: OnceCell::new(),
             selector: OnceCell::new(),
             cache,
-        }))
+        };
+        Self { shared: Arc::new(shared), principal, caller: Arc::default() }
+    }
+
+    /// Returns a handle of the same backend that acts for `principal`.
+    ///
+    /// STS sessions, the resource tag `ark:created-by`, errors and registry credentials of the handle
+    /// name this principal instead of the one that the builder set. Two principals share neither STS
+    /// sessions nor cached registry credentials. They share connections, AWS credentials and roles:
+    /// AWS permits what the roles permit, so the program decides what a principal may do.
+    #[must_use = "the handle acts for the principal, not the backend that it comes from"]
+    pub fn acting_as(&self, principal: &Arc<Principal>) -> Self {
+        let name = principal.name().to_string();
+        if self.principal() == Some(name.as_str()) {
+            return self.clone();
+        }
+        // Without a token, AWS sees the same caller whoever the principal is.
+        let caller = match self.config().web_identity {
+            Some(_) => Arc::default(),
+            None => Arc::clone(&self.caller),
+        };
+        Self { shared: Arc::clone(&self.shared), principal: Some(name.into()), caller }
+    }
+
+    /// The name of the principal that this handle acts for, such as `user:alice`.
+    pub(super) fn principal(&self) -> Option<&str> {
+        self.principal.as_deref()
+    }
+
+    /// The name of the STS sessions of this handle.
+    pub(super) fn session_name(&self) -> String {
+        session_name(self.principal())
     }
 
     /// The host of the registry, and what it says of the account.
     pub fn ecr_host(&self) -> &EcrHost {
-        &self.0.config.host
+        &self.shared.config.host
     }
 
     /// What the backend was told.
     pub(crate) fn config(&self) -> &EcrConfig {
-        &self.0.config
+        &self.shared.config
     }
 
     /// How the SDK is configured, with credentials that are fetched when they are needed; with none
@@ -122,7 +161,7 @@ impl EcrBackend {
             return self.session(file, rights).await;
         }
         self.without_session().await;
-        Ok(Arc::clone(&self.0.clients))
+        Ok(Arc::clone(&self.shared.clients))
     }
 
     /// The clients that have no session of a token's.
@@ -131,24 +170,24 @@ impl EcrBackend {
             // Known before the SDK looks, so that what it finds is that, or has changed since.
             self.selector().await;
         }
-        &self.0.clients
+        &self.shared.clients
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
-        &self.0.sessions
+        &self.shared.sessions
     }
 
     /// Whose AWS credentials this backend had when it was first used.
     pub(super) async fn selector(&self) -> &Selector {
-        self.0.selector.get_or_init(|| self.read_selector()).await
+        self.shared.selector.get_or_init(|| self.read_selector()).await
     }
 
     pub(super) fn cache(&self) -> &CredentialsCache {
-        &self.0.cache
+        &self.shared.cache
     }
 
     pub(super) fn caller_cell(&self) -> &OnceCell<Caller> {
-        &self.0.caller
+        &self.caller
     }
 
     pub(super) fn check_stage(&self, stage: &Stage) -> Result<()> {
@@ -161,7 +200,7 @@ impl EcrBackend {
 
 impl fmt::Display for EcrBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ecr://{}/{}", self.0.config.host, self.0.config.stage)
+        write!(f, "ecr://{}/{}", self.config().host, self.config().stage)
     }
 }
 

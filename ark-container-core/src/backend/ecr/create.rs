@@ -124,8 +124,8 @@ fn resource_tags(
 ) -> std::collections::BTreeMap<String, String> {
     let mut tags = options.resource_tags.clone();
     tags.insert(ORGANIZATION_TAG.to_owned(), path.organization().to_string());
-    if let Some(principal) = &backend.config().principal {
-        tags.insert(CREATED_BY_TAG.to_owned(), principal.clone());
+    if let Some(principal) = backend.principal() {
+        tags.insert(CREATED_BY_TAG.to_owned(), principal.to_owned());
     }
     tags
 }

@@ -19,7 +19,6 @@ use secrecy::zeroize::Zeroizing;
 
 use super::backend::EcrBackend;
 use super::selector::{Selector, Surroundings, long_lived_key};
-use super::session_name::session_name;
 use super::session_policy::{session_policy, too_long};
 use crate::credentials::cache::CacheKey;
 use crate::credentials::{Narrowing, Password, RegistryCredentials, USERNAME};
@@ -106,9 +105,7 @@ impl EcrBackend {
         let mut endpoints = endpoints.await?;
         let given = config.sdk_config.as_ref().and_then(|given| given.endpoint_url());
         endpoints.extend(config.endpoint_url.as_deref().or(given).map(str::to_owned));
-        // Under a role, the session is named after the principal, and AWS's log by the session.
-        let session = config.role_arn.as_ref().map(|_| session_name(config.principal.as_deref()));
-        let mut surroundings = format!("endpoints {endpoints:?}; session {session:?}");
+        let mut surroundings = format!("endpoints {endpoints:?}; principal {:?}", self.principal());
         if let Some(lifetime) = config.credentials_lifetime {
             // Another lifetime makes another login.
             surroundings.push_str(&format!("; for {} seconds", lifetime.as_secs()));
@@ -193,7 +190,7 @@ impl EcrBackend {
     /// A session under `role` which may do what `scope` says.
     async fn assume_role(&self, role: &str, scope: &Scope) -> Result<Credentials> {
         let policy = session_policy(self.ecr_host(), scope)?;
-        let session = session_name(self.config().principal.as_deref());
+        let session = self.session_name();
         let client = self.sts().await?;
         let answer = self.long_or_sure(role, |seconds| {
             let request = client.assume_role().role_arn(role).role_session_name(&session);

@@ -255,7 +255,7 @@ impl Call<'_> {
                 Some(path) => format!("{path} in {}: {said}{request}", self.backend),
                 None => format!("{}: {said}{request}", self.backend),
             };
-            (self.backend.config().caller(), self.doing, resource)
+            (self.backend.principal().unwrap_or("the AWS caller"), self.doing, resource)
         });
         Error::PermissionDenied {
             principal: principal.to_owned(),
