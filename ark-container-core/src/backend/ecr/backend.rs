@@ -16,8 +16,8 @@ use super::session_name::session_name;
 use super::web_identity::{Rights, Sessions};
 use super::{create, images, index, list};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
 use crate::credentials::cache::CredentialsCache;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, ResourceKind, Result};
 use crate::identity::Principal;
 use crate::model::{
@@ -290,6 +290,6 @@ impl RegistryBackend for EcrBackend {
                 }
             }
         }
-        self.registry_credentials(scope).await
+        self.registry_credentials(scope, &CredentialsOptions::default()).await
     }
 }

@@ -189,11 +189,12 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// Asks for registry credentials that are good for so long, from 15 minutes to 12 hours; 12 hours
-    /// unless told, or what the role allows.
+    /// Sets the lifetime of registry credentials, from 15 minutes to 12 hours. The default is 12 hours, or
+    /// 1 hour where the role does not allow 12.
     ///
-    /// It takes effect under a [role](Self::role_arn), as the credentials end with their session. Those of
-    /// other callers are AWS's, and good for 12 hours.
+    /// A lifetime needs a [role](Self::role_arn) whose sessions may last as long: AWS gives credentials
+    /// without a role for 12 hours, so asking for them fails with `Error::InvalidInput`. Returned
+    /// credentials have at most 5 minutes less than the lifetime left.
     ///
     /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
     pub fn credentials_lifetime(mut self, lifetime: Duration) -> Self {

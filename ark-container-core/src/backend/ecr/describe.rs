@@ -107,16 +107,15 @@ pub(super) fn row(
     path: RepositoryPath,
     repository: &aws_sdk_ecr::types::Repository,
 ) -> Result<Repository> {
-    let unclear = |error| {
-        Error::failed(format!("what AWS says of {path} in {backend} makes no sense"), error)
-    };
-    let url = match repository.repository_uri() {
-        Some(url) => url.parse().map_err(unclear)?,
-        None => RepositoryUrl::new(backend.ecr_host().registry_host().clone(), path.clone()),
-    };
+    let unclear =
+        |error| Error::failed(format!("AWS describes {path} in {backend} invalidly"), error);
     let filters = repository.image_tag_mutability_exclusion_filters();
     let filters: Result<BTreeSet<TagFilter>, _> =
         filters.iter().map(|filter| filter.filter().parse()).collect();
+    let filters = filters.map_err(unclear)?;
+    // AWS answers with its default host name, also where the configured one is for FIPS or IPv6. The
+    // backend accepts URLs of the configured host only, so these are the ones that it returns.
+    let url = RepositoryUrl::new(backend.ecr_host().registry_host().clone(), path);
     Ok(Repository {
         created_at: repository.created_at().and_then(|at| SystemTime::try_from(*at).ok()),
         tag_mutability: match repository.image_tag_mutability() {
@@ -125,7 +124,7 @@ pub(super) fn row(
             }
             _ => TagMutability::Mutable,
         },
-        mutability_exclusions: filters.map_err(unclear)?,
+        mutability_exclusions: filters,
         ..Repository::new(url)
     })
 }

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::backend::EcrBackend;
 use super::clients::Clients;
-use super::credentials::session_credentials;
+use super::credentials::{Validity, assume_for, session_credentials};
 use super::session_policy::session_policy;
 use crate::credentials::RegistryCredentials;
 use crate::credentials::cache::CacheKey;
@@ -147,17 +147,18 @@ impl EcrBackend {
         &self,
         file: &TokenFile,
         scope: &Scope,
+        validity: Validity,
     ) -> Result<RegistryCredentials> {
         let role = self.role(Rights::to_log_in(scope))?;
         let token = file.read().await?;
-        let identity = format!("token {}; {}", digest(&token), self.surroundings().await?);
+        let identity = format!("token {}; {}", digest(&token), self.context_key(validity).await?);
         let registry = self.ecr_host().registry_host().clone();
         let key = CacheKey::new(registry, identity, Some(role.to_owned()), scope.clone());
         let fetch = || async {
-            let session = self.assume_by_token(&token, role, scope).await?;
+            let session = self.assume_by_token(&token, role, scope, validity).await?;
             self.login(session, scope).await
         };
-        self.cache().get_or_fetch(&key, fetch).await
+        self.cache().get_or_fetch_lasting(&key, validity.min_remaining, fetch).await
     }
 
     /// A session under `role` which may do what `scope` says.
@@ -166,11 +167,12 @@ impl EcrBackend {
         token: &Token,
         role: &str,
         scope: &Scope,
+        validity: Validity,
     ) -> Result<Credentials> {
         let policy = session_policy(self.ecr_host(), scope)?;
         let name = self.session_name();
         let sts = self.without_session().await.sts(self.config()).await;
-        let answer = self.long_or_sure(role, |seconds| {
+        let answer = assume_for(validity, role, |seconds| {
             let request = sts.assume_role_with_web_identity().role_arn(role);
             let request = request.role_session_name(&name).web_identity_token(token.expose());
             request.policy(&policy).duration_seconds(seconds).send()

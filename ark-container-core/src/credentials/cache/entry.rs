@@ -32,6 +32,12 @@ impl Login {
         self.obtained_at <= now + CLOCK_TOLERANCE && now < self.credentials.expires_at
     }
 
+    /// Whether the registry takes them at `now` and for at least `min_remaining` after it.
+    pub(super) fn is_valid_for(&self, min_remaining: Duration, now: SystemTime) -> bool {
+        let remaining = self.credentials.expires_at.duration_since(now).unwrap_or_default();
+        self.is_valid(now) && min_remaining <= remaining
+    }
+
     /// Whether more than `share` of their life is left at `now`.
     pub(super) fn is_fresh(&self, now: SystemTime, share: f64) -> bool {
         let life = self.credentials.expires_at.duration_since(self.obtained_at).unwrap_or_default();

@@ -134,10 +134,28 @@ impl CredentialsCache {
     where
         F: Future<Output = Result<RegistryCredentials>> + Send,
     {
+        self.get_or_fetch_lasting(key, Duration::ZERO, fetch).await
+    }
+
+    /// Like [`get_or_fetch`](Self::get_or_fetch), but never answers a cached login that has less than
+    /// `min_remaining` left. A fetched login is answered whatever it has left.
+    ///
+    /// # Errors
+    /// Those of `fetch`.
+    pub(crate) async fn get_or_fetch_lasting<F>(
+        &self,
+        key: &CacheKey,
+        min_remaining: Duration,
+        fetch: impl FnOnce() -> F + Send,
+    ) -> Result<RegistryCredentials>
+    where
+        F: Future<Output = Result<RegistryCredentials>> + Send,
+    {
         let share = share_that_must_be_left();
         let slot = self.slot(key);
         let mut held = slot.lock().await;
-        let fresh = |login: &&Login| login.is_fresh(SystemTime::now(), share);
+        let lasting = |login: &&Login| login.is_valid_for(min_remaining, SystemTime::now());
+        let fresh = |login: &&Login| login.is_fresh(SystemTime::now(), share) && lasting(login);
         // The disk may still have it.
         let refused = held.take_if(|login| login.credentials.is_refused());
         let other = |login: &Login| refused.as_ref().is_none_or(|refused| !login.is_same(refused));
@@ -176,7 +194,7 @@ impl CredentialsCache {
                 Ok(login.credentials)
             }
             Err(error) if error.is_temporary() => {
-                let good = held.as_ref().filter(|login| login.is_valid(SystemTime::now()));
+                let good = held.as_ref().filter(lasting);
                 let Some(good) = good else { return Err(error) };
                 tracing::warn!(registry = %key.registry(), %error, "the login at hand is used once more");
                 count_login("memory");
