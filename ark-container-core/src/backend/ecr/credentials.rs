@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 
 use super::backend::EcrBackend;
-use super::selector::{Selector, Surroundings, long_lived_key};
+use super::selector::{AwsEnvironment, Selector, long_lived_key};
 use super::session_policy::{session_policy, too_long};
 use crate::credentials::cache::CacheKey;
 use crate::credentials::{CredentialsOptions, Narrowing, Password, RegistryCredentials, USERNAME};
@@ -142,7 +142,7 @@ impl EcrBackend {
         }
         let profile = config.profile.clone();
         let selector =
-            on_blocking_thread(move |surroundings| surroundings.selector(profile.as_deref()));
+            on_blocking_thread(move |environment| environment.selector(profile.as_deref()));
         selector.await.unwrap_or(Selector::Unknown)
     }
 
@@ -174,7 +174,7 @@ impl EcrBackend {
         let config = self.config();
         let profile = config.profile.clone();
         let endpoints =
-            on_blocking_thread(move |surroundings| surroundings.endpoints(profile.as_deref()));
+            on_blocking_thread(move |environment| environment.endpoints(profile.as_deref()));
         let mut endpoints = endpoints.await?;
         let given = config.sdk_config.as_ref().and_then(|given| given.endpoint_url());
         endpoints.extend(config.endpoint_url.as_deref().or(given).map(str::to_owned));
@@ -324,12 +324,12 @@ where
     }
 }
 
-/// Looks around on a thread that may block.
+/// Reads the AWS environment on a thread that may block.
 async fn on_blocking_thread<T: Send + 'static>(
-    look: impl FnOnce(Surroundings<fn(&str) -> Option<String>>) -> T + Send + 'static,
+    read: impl FnOnce(AwsEnvironment<fn(&str) -> Option<String>>) -> T + Send + 'static,
 ) -> Result<T> {
-    let looking = tokio::task::spawn_blocking(|| look(Surroundings::of_this_process()));
-    looking.await.map_err(|error| Error::failed("the AWS configuration cannot be read", error))
+    let reading = tokio::task::spawn_blocking(|| read(AwsEnvironment::of_this_process()));
+    reading.await.map_err(|error| Error::failed("the AWS configuration cannot be read", error))
 }
 
 /// Whether STS would give a shorter session: the role's own limit is exceeded, or that of a role

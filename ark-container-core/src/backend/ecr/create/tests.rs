@@ -297,3 +297,12 @@ async fn creator_tag_names_acting_principal() {
     let own = create(&aws, &CreateOptions::default()).await.unwrap();
     assert_eq!(own.resource_tags.unwrap()[CREATED_BY_TAG], "robot:service");
 }
+
+#[test]
+fn lists_have_no_order_and_one_value_needs_none() {
+    let written = r#"{"Statement":[{"Action":["b","a"],"Effect":"Deny"}]}"#;
+    assert!(same_policy(written, r#"{ "Statement": {"Effect":"Deny","Action":["a","b"]} }"#));
+    assert!(!same_policy(written, r#"{"Statement":[{"Action":["a"],"Effect":"Deny"}]}"#));
+    assert!(!same_policy(written, "{"));
+    assert!(!same_policy("{", "{"));
+}
