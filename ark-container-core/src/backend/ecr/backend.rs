@@ -11,9 +11,9 @@ use tokio::sync::OnceCell;
 use super::builder::{EcrBackendBuilder, EcrConfig};
 use super::clients::Clients;
 use super::selector::Selector;
-use super::session_name::session_name;
+use super::sts_session::session_name;
 use super::web_identity::{Rights, Sessions};
-use super::{create, images, index, list};
+use super::{create, images, repositories, tag_index};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::cache::CredentialsCache;
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
@@ -291,9 +291,9 @@ impl RegistryBackend for EcrBackend {
         match organizations {
             Organizations::Only(some) if some.is_empty() => stream::empty().boxed(),
             Organizations::Only(some) if !self.config().full_scan => {
-                index::list(self.clone(), some.clone())
+                tag_index::list(self.clone(), some.clone())
             }
-            organizations => list::scan(self.clone(), organizations.clone()),
+            organizations => repositories::scan(self.clone(), organizations.clone()),
         }
     }
 

@@ -13,9 +13,9 @@ use aws_smithy_types::error::operation::BuildError;
 use serde_json::Value;
 
 use super::backend::EcrBackend;
-use super::describe::{Described, row};
 use super::errors::REPOSITORY_NOT_FOUND;
-use super::index::ORGANIZATION_TAG;
+use super::repositories::{Described, repository_from};
+use super::tag_index::ORGANIZATION_TAG;
 use super::web_identity::Rights;
 use crate::backend::{CreateOptions, Encryption, Repository, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
@@ -81,7 +81,7 @@ pub(super) async fn create(
                 source: None,
             })?;
             backend.check_registry(created.registry_id()).await?;
-            let mut repository = row(backend, path.clone(), &created)?;
+            let mut repository = repository_from(backend, path.clone(), &created)?;
             repository.resource_tags = Some(tags);
             settle(backend, path).await?;
             for policy in policies(backend, options) {

@@ -19,7 +19,7 @@ use secrecy::zeroize::Zeroizing;
 
 use super::backend::EcrBackend;
 use super::selector::{AwsEnvironment, Selector, long_lived_key};
-use super::session_policy::{session_policy, too_long};
+use super::sts_session::{session_policy, too_long};
 use crate::credentials::cache::CacheKey;
 use crate::credentials::{CredentialsOptions, Narrowing, Password, RegistryCredentials, USERNAME};
 use crate::error::{Error, Result};

@@ -13,8 +13,8 @@ use document::Principal;
 pub(super) use document::Statement;
 use serde::Serialize;
 
-use super::index::ORGANIZATION_TAG;
-use super::session_policy::{LOGIN, registry_actions};
+use super::sts_session::{LOGIN, registry_actions};
+use super::tag_index::ORGANIZATION_TAG;
 use crate::error::{Error, Result};
 use crate::model::{Access, EcrHost, OrganizationId, Stage};
 

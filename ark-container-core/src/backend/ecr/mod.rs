@@ -5,20 +5,17 @@ mod builder;
 mod clients;
 mod create;
 mod credentials;
-mod describe;
 mod errors;
 mod iam;
 mod images;
-mod index;
-mod list;
 #[cfg(feature = "push")]
 mod outside;
-mod pages;
+mod repositories;
 #[cfg(test)]
 mod scripted;
 mod selector;
-mod session_name;
-mod session_policy;
+mod sts_session;
+mod tag_index;
 mod web_identity;
 
 pub use backend::{Caller, EcrBackend};

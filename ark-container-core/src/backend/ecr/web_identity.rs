@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use super::backend::EcrBackend;
 use super::clients::Clients;
 use super::credentials::{Validity, assume_for, session_credentials};
-use super::session_policy::session_policy;
+use super::sts_session::session_policy;
 use crate::credentials::RegistryCredentials;
 use crate::credentials::cache::CacheKey;
 use crate::digester::Digester;
@@ -25,7 +25,7 @@ use crate::identity::{Token, TokenFile};
 use crate::model::{Access, Algorithm, Digest, OrganizationId, RepositoryPath, Scope, ScopeTarget};
 
 /// How long before its end a session is not used any more.
-const MARGIN: Duration = Duration::from_secs(60);
+const SESSION_EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
 /// By which role something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,7 +99,7 @@ impl Session {
     }
 
     fn is_valid(&self) -> bool {
-        SystemTime::now() + MARGIN < self.expires_at
+        SystemTime::now() + SESSION_EXPIRY_MARGIN < self.expires_at
     }
 }
 

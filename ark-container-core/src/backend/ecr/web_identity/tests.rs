@@ -138,7 +138,8 @@ async fn a_new_token_and_a_session_that_ends_soon_ask_for_another_session() {
     list(&aws).await.unwrap();
     assert_eq!(assumed_roles(&aws).len(), 2);
 
-    let soon = humantime::format_rfc3339_seconds(SystemTime::now() + MARGIN / 2).to_string();
+    let soon = humantime::format_rfc3339_seconds(SystemTime::now() + SESSION_EXPIRY_MARGIN / 2)
+        .to_string();
     let aws = holder.backend(false, move |asked| match asked.operation.as_str() {
         "AssumeRoleWithWebIdentity" => session_by_token("access", &soon),
         _ => generous(asked),
