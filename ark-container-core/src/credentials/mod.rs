@@ -6,7 +6,7 @@ pub mod cache;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -47,6 +47,55 @@ pub enum Narrowing {
     Scoped,
     /// Nothing: the credentials open whatever the caller can reach. The scope is what was asked for.
     Caller,
+}
+
+/// What registry credentials are asked for, beside their scope.
+///
+/// The default takes the lifetime that the backend chooses, and cached credentials until shortly before
+/// they expire.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use ark_container_core::credentials::CredentialsOptions;
+///
+/// let options = CredentialsOptions::default()
+///     .with_lifetime(Duration::from_secs(3600))
+///     .with_min_remaining(Duration::from_secs(1800))
+///     .with_require_scoped(true);
+/// # assert!(options.require_scoped);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CredentialsOptions {
+    /// The lifetime of new credentials. A backend that cannot keep it returns an error.
+    pub lifetime: Option<Duration>,
+    /// The minimum time until the returned credentials expire, whether they are new or cached.
+    ///
+    /// Without it, credentials with a lifetime have almost all of that lifetime left.
+    pub min_remaining: Option<Duration>,
+    /// Whether the registry must restrict the credentials to their scope.
+    pub require_scoped: bool,
+}
+
+impl CredentialsOptions {
+    /// Sets the [lifetime](Self::lifetime) of new credentials.
+    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// Sets the [minimum time](Self::min_remaining) until the returned credentials expire.
+    pub fn with_min_remaining(mut self, min_remaining: Duration) -> Self {
+        self.min_remaining = Some(min_remaining);
+        self
+    }
+
+    /// Sets whether the registry [must restrict](Self::require_scoped) the credentials to their scope.
+    pub fn with_require_scoped(mut self, require_scoped: bool) -> Self {
+        self.require_scoped = require_scoped;
+        self
+    }
 }
 
 /// A login to a registry.

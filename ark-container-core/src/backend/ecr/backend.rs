@@ -8,16 +8,17 @@ use aws_config::SdkConfig;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::OnceCell;
 
-use super::account::Caller;
 use super::builder::{EcrBackendBuilder, EcrConfig};
 use super::clients::Clients;
 use super::selector::Selector;
+use super::sts_session::session_name;
 use super::web_identity::{Rights, Sessions};
-use super::{create, images, index, list};
+use super::{create, images, repositories, tag_index};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
 use crate::credentials::cache::CredentialsCache;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, ResourceKind, Result};
+use crate::identity::Principal;
 use crate::model::{
     EcrHost, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
 };
@@ -33,6 +34,7 @@ use crate::model::{
 /// Beyond the contract:
 /// - What it creates has the resource tags `ark:organization` and, where the principal is known,
 ///   `ark:created-by`.
+/// - A handle acts for one principal or for none, see [`acting_as`](Self::acting_as).
 /// - A listing of particular organizations asks the index of resource tags (AWS Resource Groups
 ///   Tagging), whose cost grows with the organizations and not with the account. The index may be some
 ///   seconds or minutes behind; a repository without the tag `ark:organization`, such as one that was
@@ -51,16 +53,32 @@ use crate::model::{
 /// # Ok::<(), ark_container_core::model::ParseError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct EcrBackend(Arc<Inner>);
+pub struct EcrBackend {
+    shared: Arc<Shared>,
+    /// The name of the principal that this handle acts for.
+    principal: Option<Arc<str>>,
+    /// The AWS caller, which by token differs between principals.
+    caller: Arc<OnceCell<Caller>>,
+}
 
+/// State of all handles of one backend, whichever principal they act for.
 #[derive(Debug)]
-struct Inner {
+struct Shared {
     config: EcrConfig,
     clients: Arc<Clients>,
     sessions: Sessions,
-    caller: OnceCell<Caller>,
     selector: OnceCell<Selector>,
     cache: CredentialsCache,
+}
+
+/// Who AWS takes the caller for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Caller {
+    /// The account, 12 digits; it may be another than the registry's.
+    pub account: String,
+    /// The user, role session or federated user, as an ARN.
+    pub arn: String,
 }
 
 impl EcrBackend {
@@ -69,29 +87,59 @@ impl EcrBackend {
         EcrBackendBuilder::new(host, stage)
     }
 
-    pub(super) fn new(config: EcrConfig) -> Self {
+    pub(super) fn new(config: EcrConfig, principal: Option<Arc<str>>) -> Self {
         let cache = match &config.cache_directory {
             Some(directory) => CredentialsCache::open(directory),
             None => CredentialsCache::in_memory(),
         };
-        Self(Arc::new(Inner {
+        let shared = Shared {
             config,
             clients: Arc::default(),
             sessions: Sessions::default(),
-            caller: OnceCell::new(),
             selector: OnceCell::new(),
             cache,
-        }))
+        };
+        Self { shared: Arc::new(shared), principal, caller: Arc::default() }
+    }
+
+    /// Returns a handle of the same backend that acts for `principal`.
+    ///
+    /// STS sessions, the resource tag `ark:created-by`, errors and registry credentials of the handle
+    /// name this principal instead of the one that the builder set. Two principals share neither STS
+    /// sessions nor cached registry credentials. They share connections, AWS credentials and roles:
+    /// AWS permits what the roles permit, so the program decides what a principal may do.
+    #[must_use = "the handle acts for the principal, not the backend that it comes from"]
+    pub fn acting_as(&self, principal: &Arc<Principal>) -> Self {
+        let name = principal.name().to_string();
+        if self.principal() == Some(name.as_str()) {
+            return self.clone();
+        }
+        // Without a token, AWS sees the same caller whoever the principal is.
+        let caller = match self.config().web_identity {
+            Some(_) => Arc::default(),
+            None => Arc::clone(&self.caller),
+        };
+        Self { shared: Arc::clone(&self.shared), principal: Some(name.into()), caller }
+    }
+
+    /// The name of the principal that this handle acts for, such as `user:alice`.
+    pub(super) fn principal(&self) -> Option<&str> {
+        self.principal.as_deref()
+    }
+
+    /// The name of the STS sessions of this handle.
+    pub(super) fn session_name(&self) -> String {
+        session_name(self.principal())
     }
 
     /// The host of the registry, and what it says of the account.
     pub fn ecr_host(&self) -> &EcrHost {
-        &self.0.config.host
+        &self.shared.config.host
     }
 
     /// What the backend was told.
     pub(crate) fn config(&self) -> &EcrConfig {
-        &self.0.config
+        &self.shared.config
     }
 
     /// How the SDK is configured, with credentials that are fetched when they are needed; with none
@@ -122,7 +170,7 @@ impl EcrBackend {
             return self.session(file, rights).await;
         }
         self.without_session().await;
-        Ok(Arc::clone(&self.0.clients))
+        Ok(Arc::clone(&self.shared.clients))
     }
 
     /// The clients that have no session of a token's.
@@ -131,24 +179,20 @@ impl EcrBackend {
             // Known before the SDK looks, so that what it finds is that, or has changed since.
             self.selector().await;
         }
-        &self.0.clients
+        &self.shared.clients
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
-        &self.0.sessions
+        &self.shared.sessions
     }
 
     /// Whose AWS credentials this backend had when it was first used.
     pub(super) async fn selector(&self) -> &Selector {
-        self.0.selector.get_or_init(|| self.read_selector()).await
+        self.shared.selector.get_or_init(|| self.read_selector()).await
     }
 
     pub(super) fn cache(&self) -> &CredentialsCache {
-        &self.0.cache
-    }
-
-    pub(super) fn caller_cell(&self) -> &OnceCell<Caller> {
-        &self.0.caller
+        &self.shared.cache
     }
 
     pub(super) fn check_stage(&self, stage: &Stage) -> Result<()> {
@@ -159,9 +203,73 @@ impl EcrBackend {
     }
 }
 
+impl EcrBackend {
+    /// Who AWS takes the caller for, asked once for all clones (STS GetCallerIdentity, which needs no
+    /// permission). By token, it is the session of the access role.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] without AWS credentials or with some that AWS does not take;
+    /// [`Error::Temporary`] if AWS cannot be reached.
+    pub async fn caller(&self) -> Result<&Caller> {
+        self.caller.get_or_try_init(|| self.ask_for_caller()).await
+    }
+
+    async fn ask_for_caller(&self) -> Result<Caller> {
+        let identity = self.sts().await?.get_caller_identity().send().await;
+        let identity = identity.map_err(|error| self.call("ask AWS who calls").error(error))?;
+        match (identity.account, identity.arn) {
+            (Some(account), Some(arn)) => Ok(Caller { account, arn }),
+            _ => Err(Error::Failed {
+                message: "AWS does not say who calls".to_owned(),
+                source: None,
+            }),
+        }
+    }
+
+    /// Makes sure that an answer came from the registry's account.
+    pub(super) async fn check_registry(&self, registry_id: Option<&str>) -> Result<()> {
+        match registry_id {
+            Some(account) if account != self.ecr_host().account() => {
+                let arn = self.caller().await.map(|caller| caller.arn.as_str()).ok();
+                Err(self.account_mismatch(account, arn))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that the caller's account is the registry's, where no answer told.
+    ///
+    /// Who cannot ask is not in the wrong account for that.
+    pub(super) async fn check_caller(&self) -> Result<()> {
+        match self.caller().await {
+            Ok(caller) if caller.account != self.ecr_host().account() => {
+                Err(self.account_mismatch(&caller.account, Some(&caller.arn)))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "the caller's account is not known");
+                Ok(())
+            }
+        }
+    }
+
+    fn account_mismatch(&self, account: &str, arn: Option<&str>) -> Error {
+        let as_whom = match arn {
+            Some(arn) => format!(" ({arn})"),
+            None => String::new(),
+        };
+        let credentials = self.config().credentials_source();
+        Error::invalid(format!(
+            "{self} is in the AWS account {}, but the credentials of {credentials}{as_whom} are \
+             for the account {account}: choose another profile or registry",
+            self.ecr_host().account(),
+        ))
+    }
+}
+
 impl fmt::Display for EcrBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ecr://{}/{}", self.0.config.host, self.0.config.stage)
+        write!(f, "ecr://{}/{}", self.config().host, self.config().stage)
     }
 }
 
@@ -183,9 +291,9 @@ impl RegistryBackend for EcrBackend {
         match organizations {
             Organizations::Only(some) if some.is_empty() => stream::empty().boxed(),
             Organizations::Only(some) if !self.config().full_scan => {
-                index::list(self.clone(), some.clone())
+                tag_index::list(self.clone(), some.clone())
             }
-            organizations => list::scan(self.clone(), organizations.clone()),
+            organizations => repositories::scan(self.clone(), organizations.clone()),
         }
     }
 
@@ -251,6 +359,6 @@ impl RegistryBackend for EcrBackend {
                 }
             }
         }
-        self.registry_credentials(scope).await
+        self.registry_credentials(scope, &CredentialsOptions::default()).await
     }
 }

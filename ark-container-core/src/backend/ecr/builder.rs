@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -25,7 +26,6 @@ pub(crate) struct EcrConfig {
     pub(crate) administrator_role_arn: Option<String>,
     pub(crate) require_scoped: bool,
     pub(crate) credentials_lifetime: Option<Duration>,
-    pub(crate) principal: Option<String>,
     pub(crate) cache_directory: Option<PathBuf>,
     pub(crate) full_scan: bool,
     pub(crate) max_attempts: Option<u32>,
@@ -66,12 +66,6 @@ impl EcrConfig {
         }
     }
 
-    /// Who calls, as far as it is known before AWS says so.
-    pub(crate) fn caller(&self) -> &str {
-        let by_token = self.principal.as_deref().filter(|_| self.web_identity.is_some());
-        by_token.unwrap_or("the AWS caller")
-    }
-
     /// What gets another session where the one in use has expired.
     pub(crate) fn renewal(&self) -> String {
         if let Some(file) = &self.web_identity {
@@ -94,11 +88,14 @@ fn keys_in_environment() -> bool {
 /// How an account's registry is reached, and as whom; see [`EcrBackend::builder`].
 #[derive(Debug)]
 #[must_use = "nothing is built before `build`"]
-pub struct EcrBackendBuilder(EcrConfig);
+pub struct EcrBackendBuilder {
+    config: EcrConfig,
+    principal: Option<Arc<str>>,
+}
 
 impl EcrBackendBuilder {
     pub(super) fn new(host: EcrHost, stage: Stage) -> Self {
-        Self(EcrConfig {
+        let config = EcrConfig {
             host,
             stage,
             profile: None,
@@ -110,38 +107,38 @@ impl EcrBackendBuilder {
             administrator_role_arn: None,
             require_scoped: false,
             credentials_lifetime: None,
-            principal: None,
             cache_directory: None,
             full_scan: false,
             max_attempts: None,
             repository_policy: None,
-        })
+        };
+        Self { config, principal: None }
     }
 
     /// Takes AWS credentials from this profile of the AWS configuration files, instead of the one
     /// that `AWS_PROFILE` names.
     pub fn profile(mut self, profile: impl Into<String>) -> Self {
-        self.0.profile = Some(profile.into());
+        self.config.profile = Some(profile.into());
         self
     }
 
     /// Calls AWS at this URL, instead of what `AWS_ENDPOINT_URL` and its forms for one service say.
     pub fn endpoint_url(mut self, endpoint_url: impl Into<String>) -> Self {
-        self.0.endpoint_url = Some(endpoint_url.into());
+        self.config.endpoint_url = Some(endpoint_url.into());
         self
     }
 
     /// Calls AWS with this HTTP client; by default one that knows the proxies of the environment and
     /// the system's root certificates.
     pub fn http_client(mut self, http_client: SharedHttpClient) -> Self {
-        self.0.http_client = Some(http_client);
+        self.config.http_client = Some(http_client);
         self
     }
 
     /// Calls AWS as this configuration says: its credentials, retries, timeouts and endpoint, where
     /// the builder does not say otherwise. The region is always the registry's.
     pub fn sdk_config(mut self, sdk_config: SdkConfig) -> Self {
-        self.0.sdk_config = Some(sdk_config);
+        self.config.sdk_config = Some(sdk_config);
         self
     }
 
@@ -167,13 +164,13 @@ impl EcrBackendBuilder {
     /// # Ok::<(), ark_container_core::model::ParseError>(())
     /// ```
     pub fn web_identity(mut self, file: TokenFile) -> Self {
-        self.0.web_identity = Some(file);
+        self.config.web_identity = Some(file);
         self
     }
 
     /// Takes registry credentials under this IAM role, narrowed to the scope that they are for.
     pub fn role_arn(mut self, role_arn: impl Into<String>) -> Self {
-        self.0.role_arn = Some(role_arn.into());
+        self.config.role_arn = Some(role_arn.into());
         self
     }
 
@@ -182,37 +179,40 @@ impl EcrBackendBuilder {
     /// It takes effect together with a token: who calls with other AWS credentials does everything as
     /// that caller.
     pub fn administrator_role_arn(mut self, role_arn: impl Into<String>) -> Self {
-        self.0.administrator_role_arn = Some(role_arn.into());
+        self.config.administrator_role_arn = Some(role_arn.into());
         self
     }
 
     /// Refuses to give registry credentials that reach further than the scope asked for.
     pub fn require_scoped(mut self, require_scoped: bool) -> Self {
-        self.0.require_scoped = require_scoped;
+        self.config.require_scoped = require_scoped;
         self
     }
 
-    /// Asks for registry credentials that are good for so long, from 15 minutes to 12 hours; 12 hours
-    /// unless told, or what the role allows.
+    /// Sets the lifetime of registry credentials, from 15 minutes to 12 hours. The default is 12 hours, or
+    /// 1 hour where the role does not allow 12.
     ///
-    /// It takes effect under a [role](Self::role_arn), as the credentials end with their session. Those of
-    /// other callers are AWS's, and good for 12 hours.
+    /// A lifetime needs a [role](Self::role_arn) whose sessions may last as long: AWS gives credentials
+    /// without a role for 12 hours, so asking for them fails with `Error::InvalidInput`. Returned
+    /// credentials have at most 5 minutes less than the lifetime left.
     ///
     /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
     pub fn credentials_lifetime(mut self, lifetime: Duration) -> Self {
-        self.0.credentials_lifetime = Some(lifetime);
+        self.config.credentials_lifetime = Some(lifetime);
         self
     }
 
-    /// Who asks, such as `user:alice`: names sessions, and the creator of repositories.
+    /// Acts for this principal, such as `user:alice`: names STS sessions and the creator of repositories.
+    ///
+    /// [`EcrBackend::acting_as`] gives handles that act for others.
     pub fn principal(mut self, principal: impl fmt::Display) -> Self {
-        self.0.principal = Some(principal.to_string());
+        self.principal = Some(principal.to_string().into());
         self
     }
 
     /// Keeps registry credentials in this folder, for other processes and later ones.
     pub fn cache_directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.0.cache_directory = Some(directory.into());
+        self.config.cache_directory = Some(directory.into());
         self
     }
 
@@ -221,14 +221,14 @@ impl EcrBackendBuilder {
     /// The scan also finds repositories without the resource tag `ark:organization`, and those that
     /// the index does not know yet; its cost grows with the account.
     pub fn full_scan(mut self, full_scan: bool) -> Self {
-        self.0.full_scan = full_scan;
+        self.config.full_scan = full_scan;
         self
     }
 
     /// Tries each call to AWS this often at most, the first time included, whatever the environment and
     /// the AWS configuration say: for who would rather hear soon that it does not work.
     pub fn max_attempts(mut self, max_attempts: u32) -> Self {
-        self.0.max_attempts = Some(max_attempts);
+        self.config.max_attempts = Some(max_attempts);
         self
     }
 
@@ -239,12 +239,12 @@ impl EcrBackendBuilder {
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
     pub fn repository_policy(mut self, policy: impl Into<String>) -> Self {
-        self.0.repository_policy = Some(policy.into());
+        self.config.repository_policy = Some(policy.into());
         self
     }
 
     /// The backend. Nothing is read or called before it is first used.
     pub fn build(self) -> EcrBackend {
-        EcrBackend::new(self.0)
+        EcrBackend::new(self.config, self.principal)
     }
 }

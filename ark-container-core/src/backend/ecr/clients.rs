@@ -1,4 +1,4 @@
-//! [`Clients`]: the SDK's configuration and clients, each built when it is first needed.
+//! [`Clients`]: the SDK's configuration, HTTP client, retries and service clients.
 
 use std::time::Duration;
 
@@ -8,12 +8,24 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::{RetryConfig, RetryMode};
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig, imds};
+use aws_sdk_ecr::config::interceptors::InterceptorContext;
+use aws_sdk_ecr::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_ecr::error::ProvideErrorMetadata;
+use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder, ConnectorBuilder};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use tokio::sync::OnceCell;
 
 use super::builder::EcrConfig;
-use super::connector;
-use super::quota::QuotaIsFinal;
 
 /// What the SDK tries unless it is told; taken for not told.
 const SDK_ATTEMPTS: u32 = 3;
@@ -85,7 +97,7 @@ async fn sdk_config(config: &EcrConfig) -> SdkConfig {
     let mut builder = loaded.into_builder();
     builder.set_region(Region::new(config.host.region().to_owned()));
     let http_client = config.http_client.clone().or(loaded_client);
-    builder.set_http_client(Some(http_client.unwrap_or_else(connector::http_client)));
+    builder.set_http_client(Some(http_client.unwrap_or_else(default_http_client)));
     // Which host of AWS it is, is no question where a URL says it; the SDK refuses to be asked both.
     let flagged = endpoint_url.is_none();
     builder.set_use_fips(Some(flagged && config.host.is_fips()));
@@ -104,7 +116,7 @@ async fn sdk_config(config: &EcrConfig) -> SdkConfig {
 
 async fn load(config: &EcrConfig) -> SdkConfig {
     let region = Region::new(config.host.region().to_owned());
-    let http_client = config.http_client.clone().unwrap_or_else(connector::http_client);
+    let http_client = config.http_client.clone().unwrap_or_else(default_http_client);
     let providers = ProviderConfig::without_region()
         .with_region(Some(region.clone()))
         .with_http_client(http_client.clone());
@@ -157,6 +169,134 @@ fn retry(loaded: Option<&RetryConfig>) -> RetryConfig {
         told => told,
     };
     loaded.with_retry_mode(RetryMode::Adaptive).with_max_attempts(attempts)
+}
+
+/// AWS's code for a quota of the account that is reached.
+pub(super) const QUOTA_REACHED: &str = "LimitExceededException";
+
+/// Ends the attempts of a creation when the account has as many repositories as it may.
+///
+/// In other services this code means throttling, so that the SDK would try for minutes.
+///
+/// Source: `THROTTLING_ERRORS` of the crate `aws-runtime`, and the errors of CreateRepository in the
+/// service model of ECR.
+#[derive(Debug)]
+struct QuotaIsFinal;
+
+impl ClassifyRetry for QuotaIsFinal {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = match context.output_or_error() {
+            Some(Err(error)) => error.as_operation_error(),
+            _ => None,
+        };
+        let code = error
+            .and_then(|error| error.downcast_ref::<CreateRepositoryError>())
+            .and_then(ProvideErrorMetadata::code);
+        match code {
+            Some(QUOTA_REACHED) => RetryAction::RetryForbidden,
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "quota reached"
+    }
+}
+
+/// What the link-local addresses of metadata services start with.
+///
+/// Source: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>
+const LINK_LOCAL: [&str; 2] = ["http://169.254.", "http://[fd00:ec2::"];
+
+/// Variables that name a proxy for plain HTTP.
+const PLAIN_PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// The HTTP client for everything that the SDK calls.
+///
+/// The SDK's own one reads the system's root certificates before the first request, a quarter of the
+/// cost of a short command, also where all requests are plain HTTP; and it asks a proxy for the
+/// metadata service of the machine.
+fn default_http_client() -> SharedHttpClient {
+    let secure_proxy = |name: &&str| std::env::var(name).is_ok_and(|url| url.starts_with("https:"));
+    // What a proxy is told over TLS needs the roots too.
+    let plain = if PLAIN_PROXIES.iter().any(secure_proxy) { Wires::Secure } else { Wires::Plain };
+    SharedHttpClient::new(LazyClient {
+        direct: client(Wires::Direct),
+        plain: client(plain),
+        secure: client(Wires::Secure),
+    })
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Wires {
+    /// Plain HTTP past every proxy.
+    Direct,
+    /// Plain HTTP.
+    Plain,
+    /// HTTP and HTTPS.
+    Secure,
+}
+
+/// A client that reads what it needs, such as root certificates, when it is first asked to connect.
+fn client(wires: Wires) -> SharedHttpClient {
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut builder = ConnectorBuilder::default();
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        match wires {
+            Wires::Direct => builder.build_http(),
+            Wires::Plain => builder.proxy_config(ProxyConfig::from_env()).build_http(),
+            Wires::Secure => builder
+                .proxy_config(ProxyConfig::from_env())
+                .tls_provider(Provider::rustls(CryptoMode::AwsLc))
+                .build(),
+        }
+    })
+}
+
+/// Chooses among clients by the request's URL.
+///
+/// It does not pass on `validate_base_client_config`, in which the SDK's clients get ready in advance.
+#[derive(Debug, Clone)]
+struct LazyClient {
+    direct: SharedHttpClient,
+    plain: SharedHttpClient,
+    secure: SharedHttpClient,
+}
+
+impl HttpClient for LazyClient {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(LazyConnector {
+            client: self.clone(),
+            settings: settings.clone(),
+            components: components.clone(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct LazyConnector {
+    client: LazyClient,
+    settings: HttpConnectorSettings,
+    components: RuntimeComponents,
+}
+
+impl HttpConnector for LazyConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let url = request.uri();
+        let client = if LINK_LOCAL.iter().any(|prefix| url.starts_with(prefix)) {
+            &self.client.direct
+        } else if url.starts_with("http://") {
+            &self.client.plain
+        } else {
+            &self.client.secure
+        };
+        client.http_connector(&self.settings, &self.components).call(request)
+    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,21 @@
-//! Creation: one call, another for each policy, and the same command again finishes it.
+//! Creation of a repository: one call, another one for each policy. The same request again finishes it.
 
-mod policy;
-
+use std::error::Error as StdError;
 use std::time::Duration;
 
-use aws_sdk_ecr::error::ProvideErrorMetadata as _;
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability,
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, Tag,
 };
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::operation::BuildError;
-use policy::policies;
+use serde_json::Value;
 
 use super::backend::EcrBackend;
-use super::describe::{Described, row};
 use super::errors::REPOSITORY_NOT_FOUND;
-use super::index::ORGANIZATION_TAG;
+use super::repositories::{Described, repository_from};
+use super::tag_index::ORGANIZATION_TAG;
 use super::web_identity::Rights;
 use crate::backend::{CreateOptions, Encryption, Repository, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
@@ -27,8 +27,8 @@ const CREATED_BY_TAG: &str = "ark:created-by";
 const OWN_TAGS: &str = "ark:";
 
 /// How long a reading may miss what was just created, and how long to wait before the first repetition.
-const SETTLES: u32 = 6;
-const FIRST_WAIT: Duration = Duration::from_millis(50);
+const MAX_VISIBILITY_CHECKS: u32 = 6;
+const FIRST_VISIBILITY_WAIT: Duration = Duration::from_millis(50);
 
 /// Creates a repository; one that exists with the same settings is returned as it is.
 pub(super) async fn create(
@@ -81,7 +81,7 @@ pub(super) async fn create(
                 source: None,
             })?;
             backend.check_registry(created.registry_id()).await?;
-            let mut repository = row(backend, path.clone(), &created)?;
+            let mut repository = repository_from(backend, path.clone(), &created)?;
             repository.resource_tags = Some(tags);
             settle(backend, path).await?;
             for policy in policies(backend, options) {
@@ -124,8 +124,8 @@ fn resource_tags(
 ) -> std::collections::BTreeMap<String, String> {
     let mut tags = options.resource_tags.clone();
     tags.insert(ORGANIZATION_TAG.to_owned(), path.organization().to_string());
-    if let Some(principal) = &backend.config().principal {
-        tags.insert(CREATED_BY_TAG.to_owned(), principal.clone());
+    if let Some(principal) = backend.principal() {
+        tags.insert(CREATED_BY_TAG.to_owned(), principal.to_owned());
     }
     tags
 }
@@ -143,8 +143,8 @@ fn encryption(encryption: &Encryption) -> Result<EncryptionConfiguration, BuildE
 
 /// Waits until AWS tells of what it created, a second or two at most.
 async fn settle(backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
-    let mut wait = FIRST_WAIT;
-    for _ in 0..SETTLES {
+    let mut wait = FIRST_VISIBILITY_WAIT;
+    for _ in 0..MAX_VISIBILITY_CHECKS {
         let ecr = backend.ecr().await?;
         let seen = ecr.describe_repositories().repository_names(path.to_string()).send().await;
         match seen {
@@ -172,10 +172,10 @@ async fn existing(
     path: &RepositoryPath,
     options: &CreateOptions,
 ) -> Result<Repository> {
-    let mut wait = FIRST_WAIT;
+    let mut wait = FIRST_VISIBILITY_WAIT;
     let mut described = backend.describe(path).await;
     // Somebody else may have created it a moment ago.
-    for _ in 1..SETTLES {
+    for _ in 1..MAX_VISIBILITY_CHECKS {
         if !matches!(described, Err(Error::NotFound { .. })) {
             break;
         }
@@ -230,6 +230,178 @@ fn clash(described: &Described, options: &CreateOptions) -> Option<String> {
     let (key, value) =
         asked.find(|(key, value)| present.and_then(|tags| tags.get(*key)) != Some(value))?;
     Some(format!("already exists without the resource tag {key}={value}"))
+}
+
+/// Which policy of a repository it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PolicyKind {
+    /// Which images expire.
+    Lifecycle,
+    /// Who may use it, beside what their own policies say.
+    Repository,
+}
+
+impl PolicyKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lifecycle => "lifecycle policy",
+            Self::Repository => "repository policy",
+        }
+    }
+
+    /// What AWS says where there is none.
+    fn missing(self) -> &'static str {
+        match self {
+            Self::Lifecycle => "LifecyclePolicyNotFoundException",
+            Self::Repository => "RepositoryPolicyNotFoundException",
+        }
+    }
+}
+
+/// What an operation of the SDK fails with.
+trait ServiceError: ProvideErrorMetadata + StdError + Send + Sync + 'static {}
+
+impl<E: ProvideErrorMetadata + StdError + Send + Sync + 'static> ServiceError for E {}
+
+/// A policy that a repository is to have.
+#[derive(Debug, Clone, Copy)]
+struct AttachedPolicy<'p> {
+    kind: PolicyKind,
+    text: &'p str,
+}
+
+/// What a repository is to have, in the order in which it gets it: who may use it comes first.
+fn policies<'p>(
+    backend: &'p EcrBackend,
+    options: &'p CreateOptions,
+) -> impl Iterator<Item = AttachedPolicy<'p>> {
+    let repository = backend.config().repository_policy.as_deref();
+    let lifecycle = options.lifecycle_policy.as_deref();
+    let both = [(PolicyKind::Repository, repository), (PolicyKind::Lifecycle, lifecycle)];
+    both.into_iter().filter_map(|(kind, text)| Some(AttachedPolicy { kind, text: text? }))
+}
+
+impl AttachedPolicy<'_> {
+    /// Makes sure of what AWS would not say before the repository exists.
+    fn check(self) -> Result<()> {
+        let name = self.kind.name();
+        let parsed = serde_json::from_str::<Value>(self.text);
+        parsed.map(drop).map_err(|error| Error::invalid(format!("the {name} is no JSON: {error}")))
+    }
+
+    /// Puts it on a repository that was there before and lacks it; another one is a conflict.
+    async fn finish(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
+        match self.present(backend, path).await? {
+            None => self.put(backend, path).await,
+            Some(present) if same_policy(&present, self.text) => Ok(()),
+            Some(_) => {
+                let problem = format!("already exists with another {}", self.kind.name());
+                Err(Error::conflict(ResourceKind::Repository, path, problem))
+            }
+        }
+    }
+
+    /// The text of the one that a repository has.
+    async fn present(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<Option<String>> {
+        let ecr = backend.ecr_with(Rights::to_create(path)).await?;
+        let name = path.to_string();
+        match self.kind {
+            PolicyKind::Lifecycle => {
+                let answer = ecr.get_lifecycle_policy().repository_name(name).send().await;
+                self.read(backend, path, answer.map(|answer| answer.lifecycle_policy_text)).await
+            }
+            PolicyKind::Repository => {
+                let answer = ecr.get_repository_policy().repository_name(name).send().await;
+                self.read(backend, path, answer.map(|answer| answer.policy_text)).await
+            }
+        }
+    }
+
+    async fn read<E: ServiceError>(
+        self,
+        backend: &EcrBackend,
+        path: &RepositoryPath,
+        answer: Result<Option<String>, SdkError<E, HttpResponse>>,
+    ) -> Result<Option<String>> {
+        let doing = format!("read the {} of", self.kind.name());
+        match answer {
+            Ok(text) => Ok(text),
+            Err(error) if error.code() == Some(self.kind.missing()) => Ok(None),
+            Err(error) => Err(backend.call_on(&doing, path).failed(error).await),
+        }
+    }
+
+    /// Puts it on a repository; the error says what state that is in.
+    async fn put(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
+        let ecr = backend.ecr_with(Rights::to_create(path)).await?;
+        let (account, name) = (backend.ecr_host().account(), path.to_string());
+        match self.kind {
+            PolicyKind::Lifecycle => {
+                let request = ecr.put_lifecycle_policy().registry_id(account).repository_name(name);
+                let put = request.lifecycle_policy_text(self.text).send().await;
+                self.done(backend, path, put.map(drop)).await
+            }
+            PolicyKind::Repository => {
+                let request =
+                    ecr.set_repository_policy().registry_id(account).repository_name(name);
+                let put = request.policy_text(self.text).send().await;
+                self.done(backend, path, put.map(drop)).await
+            }
+        }
+    }
+
+    async fn done<E: ServiceError>(
+        self,
+        backend: &EcrBackend,
+        path: &RepositoryPath,
+        answer: Result<(), SdkError<E, HttpResponse>>,
+    ) -> Result<()> {
+        let Err(error) = answer else { return Ok(()) };
+        let name = self.kind.name();
+        let doing = format!("put the {name} on");
+        let error = backend.call_on(&doing, path).failed(error).await;
+        let state = format!(
+            "the repository {path} exists as asked for, but without its {name}; the same request \
+             again puts it there"
+        );
+        Err(match error {
+            Error::PermissionDenied { principal, action, resource } => {
+                let resource = format!("{resource}; {state}");
+                Error::PermissionDenied { principal, action, resource }
+            }
+            Error::InvalidInput { message } => Error::invalid(format!("{state}: {message}")),
+            Error::Temporary { .. } => Error::temporary(state, error),
+            other => Error::failed(state, other),
+        })
+    }
+}
+
+/// Whether two texts are one policy.
+///
+/// AWS may give a policy back with its lists in another order, and one value without its list.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_policies.html> (policy
+/// restructuring)
+fn same_policy(one: &str, other: &str) -> bool {
+    let parsed = |text| serde_json::from_str(text).map(canonical).ok();
+    parsed(one).is_some_and(|one| parsed(other) == Some(one))
+}
+
+fn canonical(value: Value) -> Value {
+    match value {
+        Value::Array(values) => {
+            let mut values: Vec<Value> = values.into_iter().map(canonical).collect();
+            values.sort_by_cached_key(Value::to_string);
+            match values.len() {
+                1 => values.remove(0),
+                _ => Value::Array(values),
+            }
+        }
+        Value::Object(members) => {
+            members.into_iter().map(|(key, value)| (key, canonical(value))).collect()
+        }
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecr::config::{Credentials, ProvideCredentials};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
@@ -18,49 +18,120 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 
 use super::backend::EcrBackend;
-use super::selector::{Selector, Surroundings, long_lived_key};
-use super::session_name::session_name;
-use super::session_policy::{session_policy, too_long};
+use super::selector::{AwsEnvironment, Selector, long_lived_key};
+use super::sts_session::{session_policy, too_long};
 use crate::credentials::cache::CacheKey;
-use crate::credentials::{Narrowing, Password, RegistryCredentials, USERNAME};
+use crate::credentials::{CredentialsOptions, Narrowing, Password, RegistryCredentials, USERNAME};
 use crate::error::{Error, Result};
 use crate::model::{EcrHost, RegistryHost, Scope};
 
 /// What a role allows at most, in seconds: as long as the registry's tokens are good.
 ///
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
-const LONGEST_SESSION: i32 = 12 * 60 * 60;
+const MAX_SESSION_SECONDS: i32 = 12 * 60 * 60;
 
 /// What every role allows, also where another role assumes it.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_manage-assume.html>
-const SURE_SESSION: i32 = 60 * 60;
+const GUARANTEED_SESSION_SECONDS: i32 = 60 * 60;
+
+/// How much shorter than the requested lifetime the rest of a returned login may be, so that a cached
+/// login serves several requests in a row. The shortest session of STS is three times as long.
+const LIFETIME_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+/// How long a login is to be good.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Validity {
+    /// The lifetime that was asked for. STS gives exactly this one or refuses it.
+    pub(super) lifetime: Option<Duration>,
+    /// The minimum time until the login expires.
+    pub(super) min_remaining: Duration,
+}
+
+impl Validity {
+    fn new(lifetime: Option<Duration>, min_remaining: Option<Duration>) -> Result<Self> {
+        let Some(lifetime) = lifetime else {
+            return Ok(Self { lifetime, min_remaining: min_remaining.unwrap_or_default() });
+        };
+        let almost_all = lifetime.saturating_sub(LIFETIME_TOLERANCE);
+        let min_remaining = min_remaining.unwrap_or(almost_all);
+        if min_remaining > lifetime {
+            return Err(Error::invalid(format!(
+                "registry credentials with a lifetime of {lifetime:?} cannot have {min_remaining:?} left"
+            )));
+        }
+        Ok(Self { lifetime: Some(lifetime), min_remaining })
+    }
+
+    fn check(self, credentials: &RegistryCredentials) -> Result<()> {
+        let remaining =
+            credentials.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+        if remaining >= self.min_remaining {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the registry credentials for {} expire in {} s, but at least {} s were asked for: ask \
+             for less, or raise the maximum session duration of the role",
+            credentials.scope,
+            remaining.as_secs(),
+            self.min_remaining.as_secs(),
+        )))
+    }
+}
 
 /// What is being done, for errors.
 const LOGGING_IN: &str = "get a login for";
 
 impl EcrBackend {
-    /// Credentials for a scope of this backend's stage: remembered ones, or new ones from AWS.
-    pub(super) async fn registry_credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+    /// Returns credentials for a scope of this backend's stage, from the cache or from AWS.
+    ///
+    /// The options' lifetime overrides the backend's. A lifetime needs a role, because AWS alone chooses
+    /// the lifetime of a login that has none. Cached credentials are returned only if the same
+    /// lifetime was asked for and enough of it is left.
+    pub(super) async fn registry_credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
         let config = self.config();
-        if config.require_scoped && config.role_arn.is_none() {
+        let lifetime = options.lifetime.or(config.credentials_lifetime);
+        let validity = Validity::new(lifetime, options.min_remaining)?;
+        let has_role = config.role_arn.is_some();
+        if (config.require_scoped || options.require_scoped) && !has_role {
             return Err(Error::invalid(format!(
                 "credentials that reach {scope} only need an IAM role to be narrowed under; set \
                  role_arn for {self}, or allow wider ones with require_scoped = false"
             )));
         }
-        if let Some(file) = &config.web_identity {
-            return self.credentials_by_token(file, scope).await;
+        if lifetime.is_some() && !has_role && config.web_identity.is_none() {
+            return Err(Error::invalid(format!(
+                "AWS chooses the lifetime of registry credentials for {self}, 12 hours, unless they \
+                 come from a role: set role_arn, or ask for no lifetime"
+            )));
         }
+        let credentials = match &config.web_identity {
+            Some(file) => self.credentials_by_token(file, scope, validity).await?,
+            None => self.credentials_of_caller(scope, validity).await?,
+        };
+        validity.check(&credentials)?;
+        Ok(credentials)
+    }
+
+    async fn credentials_of_caller(
+        &self,
+        scope: &Scope,
+        validity: Validity,
+    ) -> Result<RegistryCredentials> {
+        let fetch = || self.fetch_credentials(scope, validity);
         let selector = self.selector().await;
         if *selector != self.read_selector().await {
-            tracing::warn!("the AWS configuration has changed: a login is neither used nor kept");
-            return self.fetch_credentials(scope).await;
+            tracing::warn!("the AWS configuration has changed: the login cache is not used");
+            return fetch().await;
         }
-        let registry = config.host.registry_host().clone();
-        let identity = self.identity(selector).await?;
-        let key = CacheKey::new(registry, identity, config.role_arn.clone(), scope.clone());
-        self.cache().get_or_fetch(&key, || self.fetch_credentials(scope)).await
+        let registry = self.ecr_host().registry_host().clone();
+        let identity = self.identity(selector, validity).await?;
+        let key = CacheKey::new(registry, identity, self.config().role_arn.clone(), scope.clone());
+        self.cache().get_or_fetch_lasting(&key, validity.min_remaining, fetch).await
     }
 
     /// Whose AWS credentials this process would get now.
@@ -71,12 +142,12 @@ impl EcrBackend {
         }
         let profile = config.profile.clone();
         let selector =
-            on_blocking_thread(move |surroundings| surroundings.selector(profile.as_deref()));
+            on_blocking_thread(move |environment| environment.selector(profile.as_deref()));
         selector.await.unwrap_or(Selector::Unknown)
     }
 
     /// What tells this caller's logins from another's: who calls which AWS, and for whom.
-    async fn identity(&self, selector: &Selector) -> Result<String> {
+    async fn identity(&self, selector: &Selector, validity: Validity) -> Result<String> {
         let caller = match selector {
             Selector::Fixed(text) => text.clone(),
             Selector::TemporaryKey(id) => {
@@ -94,26 +165,22 @@ impl EcrBackend {
                 }
             }
         };
-        Ok(format!("{caller}; {}", self.surroundings().await?))
+        Ok(format!("{caller}; {}", self.context_key(validity).await?))
     }
 
-    /// Which AWS is called, and for whom.
-    pub(super) async fn surroundings(&self) -> Result<String> {
+    /// Returns the part of a cache key that is the same for all AWS callers: the endpoints of AWS, the
+    /// principal and the requested lifetime.
+    pub(super) async fn context_key(&self, validity: Validity) -> Result<String> {
         let config = self.config();
         let profile = config.profile.clone();
         let endpoints =
-            on_blocking_thread(move |surroundings| surroundings.endpoints(profile.as_deref()));
+            on_blocking_thread(move |environment| environment.endpoints(profile.as_deref()));
         let mut endpoints = endpoints.await?;
         let given = config.sdk_config.as_ref().and_then(|given| given.endpoint_url());
         endpoints.extend(config.endpoint_url.as_deref().or(given).map(str::to_owned));
-        // Under a role, the session is named after the principal, and AWS's log by the session.
-        let session = config.role_arn.as_ref().map(|_| session_name(config.principal.as_deref()));
-        let mut surroundings = format!("endpoints {endpoints:?}; session {session:?}");
-        if let Some(lifetime) = config.credentials_lifetime {
-            // Another lifetime makes another login.
-            surroundings.push_str(&format!("; for {} seconds", lifetime.as_secs()));
-        }
-        Ok(surroundings)
+        let seconds = validity.lifetime.map(|lifetime| lifetime.as_secs());
+        let principal = self.principal();
+        Ok(format!("endpoints {endpoints:?}; principal {principal:?}; lifetime {seconds:?}"))
     }
 
     /// The ARN of whoever has these AWS credentials.
@@ -136,9 +203,13 @@ impl EcrBackend {
         })
     }
 
-    async fn fetch_credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+    async fn fetch_credentials(
+        &self,
+        scope: &Scope,
+        validity: Validity,
+    ) -> Result<RegistryCredentials> {
         match &self.config().role_arn {
-            Some(role) => self.login(self.assume_role(role, scope).await?, scope).await,
+            Some(role) => self.login(self.assume_role(role, scope, validity).await?, scope).await,
             None => self.login_as(self.aws_credentials().await?, scope, Narrowing::Caller).await,
         }
     }
@@ -191,41 +262,22 @@ impl EcrBackend {
     }
 
     /// A session under `role` which may do what `scope` says.
-    async fn assume_role(&self, role: &str, scope: &Scope) -> Result<Credentials> {
+    async fn assume_role(
+        &self,
+        role: &str,
+        scope: &Scope,
+        validity: Validity,
+    ) -> Result<Credentials> {
         let policy = session_policy(self.ecr_host(), scope)?;
-        let session = session_name(self.config().principal.as_deref());
+        let session = self.session_name();
         let client = self.sts().await?;
-        let answer = self.long_or_sure(role, |seconds| {
+        let answer = assume_for(validity, role, |seconds| {
             let request = client.assume_role().role_arn(role).role_session_name(&session);
             request.policy(&policy).duration_seconds(seconds).send()
         });
         match answer.await {
             Ok(answer) => session_credentials(answer.credentials),
             Err(error) => Err(self.role_refused(error, role, scope)),
-        }
-    }
-
-    /// Assumes a role for as long as was chosen; else for as long as logins are good, or as every role
-    /// allows.
-    pub(super) async fn long_or_sure<T, E, F>(
-        &self,
-        role: &str,
-        assume: impl Fn(i32) -> F,
-    ) -> Result<T, SdkError<E, HttpResponse>>
-    where
-        E: ProvideErrorMetadata,
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    {
-        if let Some(lifetime) = self.config().credentials_lifetime {
-            // A time out of bounds is AWS's to refuse, which names them.
-            return assume(i32::try_from(lifetime.as_secs()).unwrap_or(i32::MAX)).await;
-        }
-        match assume(LONGEST_SESSION).await {
-            Err(error) if is_about_duration(&error) => {
-                tracing::debug!(role, "the role gives no session of 12 hours; 1 hour it is");
-                assume(SURE_SESSION).await
-            }
-            answer => answer,
         }
     }
 
@@ -248,12 +300,36 @@ impl EcrBackend {
     }
 }
 
-/// Looks around on a thread that may block.
+/// Assumes a role by `assume`, a function of the session's duration in seconds: exactly the requested
+/// lifetime; without one, as long as logins are good, or else as long as every role allows.
+pub(super) async fn assume_for<T, E, F>(
+    validity: Validity,
+    role: &str,
+    assume: impl Fn(i32) -> F,
+) -> Result<T, SdkError<E, HttpResponse>>
+where
+    E: ProvideErrorMetadata,
+    F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+{
+    if let Some(lifetime) = validity.lifetime {
+        // STS refuses a duration out of bounds, and names the bounds.
+        return assume(i32::try_from(lifetime.as_secs()).unwrap_or(i32::MAX)).await;
+    }
+    match assume(MAX_SESSION_SECONDS).await {
+        Err(error) if is_about_duration(&error) => {
+            tracing::debug!(role, "the role allows no session of 12 hours; asking for 1 hour");
+            assume(GUARANTEED_SESSION_SECONDS).await
+        }
+        answer => answer,
+    }
+}
+
+/// Reads the AWS environment on a thread that may block.
 async fn on_blocking_thread<T: Send + 'static>(
-    look: impl FnOnce(Surroundings<fn(&str) -> Option<String>>) -> T + Send + 'static,
+    read: impl FnOnce(AwsEnvironment<fn(&str) -> Option<String>>) -> T + Send + 'static,
 ) -> Result<T> {
-    let looking = tokio::task::spawn_blocking(|| look(Surroundings::of_this_process()));
-    looking.await.map_err(|error| Error::failed("the AWS configuration cannot be read", error))
+    let reading = tokio::task::spawn_blocking(|| read(AwsEnvironment::of_this_process()));
+    reading.await.map_err(|error| Error::failed("the AWS configuration cannot be read", error))
 }
 
 /// Whether STS would give a shorter session: the role's own limit is exceeded, or that of a role

@@ -6,20 +6,20 @@ use aws_sdk_ecr::types::{ImageDetail, ImageFailureCode, ImageIdentifier};
 use futures_util::stream::BoxStream;
 
 use super::backend::EcrBackend;
-use super::pages::{self, Pages};
+use super::repositories::{Pages, listing};
 use super::web_identity::Rights;
 use crate::backend::Image;
 use crate::error::{BoxError, Error, ResourceKind, Result};
 use crate::model::{Reference, RepositoryPath, RepositoryUrl};
 
-/// The most that a page has.
+/// Maximum number of images in a page.
 ///
 /// Source: `maxResults` of DescribeImages in the ECR service model.
-const PAGE: i32 = 1000;
+const MAX_IMAGES_PER_PAGE: i32 = 1000;
 
 /// The images of a repository, page by page.
 pub(super) fn list(backend: EcrBackend, path: RepositoryPath) -> BoxStream<'static, Result<Image>> {
-    pages::listing(move |mut pages| {
+    listing(move |mut pages| {
         let (backend, path) = (backend.clone(), path.clone());
         async move {
             let images = page(&backend, &path, &mut pages).await?;
@@ -38,7 +38,7 @@ async fn page(
         .await?
         .describe_images()
         .repository_name(path.to_string())
-        .max_results(PAGE)
+        .max_results(MAX_IMAGES_PER_PAGE)
         .set_next_token(pages.token())
         .send()
         .await;

@@ -18,7 +18,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{EcrBackend, EcrBackendBuilder};
-use crate::model::Stage;
+use crate::identity::Principal;
+use crate::model::{Organizations, Stage};
 
 pub(super) const ACCOUNT: &str = "095412845506";
 pub(super) const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
@@ -88,6 +89,16 @@ impl Scripted {
         caller: &'static str,
         answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        Self::at(HOST, build, caller, answer)
+    }
+
+    /// A backend for another host of the registry.
+    pub(super) fn at(
+        host: &str,
+        build: impl FnOnce(EcrBackendBuilder) -> EcrBackendBuilder,
+        caller: &'static str,
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&asked);
         let answer = move |request: Asked| {
@@ -98,7 +109,7 @@ impl Scripted {
             }
         };
         let client = SharedHttpClient::new(Client(Arc::new(answer)));
-        let builder = EcrBackend::builder(HOST.parse().unwrap(), Stage::default())
+        let builder = EcrBackend::builder(host.parse().unwrap(), Stage::default())
             .sdk_config(sdk_config())
             .http_client(client);
         Self { backend: build(builder).build(), asked }
@@ -242,4 +253,9 @@ pub(super) fn field(asked: &Asked, name: &str) -> String {
     let prefix = format!("{name}=");
     let value = body.split('&').find_map(|pair| pair.strip_prefix(&prefix)).unwrap();
     percent_encoding::percent_decode_str(value).decode_utf8().unwrap().into_owned()
+}
+
+/// A principal who belongs to every organization.
+pub(super) fn principal(name: &str) -> Arc<Principal> {
+    Arc::new(Principal::new(name.parse().unwrap(), Organizations::All, Organizations::All))
 }

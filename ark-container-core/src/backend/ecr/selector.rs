@@ -52,19 +52,19 @@ pub(super) enum Selector {
     Unknown,
 }
 
-/// Where a process looks: variables and files.
-pub(super) struct Surroundings<V> {
+/// The environment variables and AWS files that say who calls AWS, and where.
+pub(super) struct AwsEnvironment<V> {
     variable: V,
 }
 
-impl Surroundings<fn(&str) -> Option<String>> {
+impl AwsEnvironment<fn(&str) -> Option<String>> {
     /// Those of this process.
     pub(super) fn of_this_process() -> Self {
         Self { variable: |name| std::env::var(name).ok() }
     }
 }
 
-impl<V: Fn(&str) -> Option<String>> Surroundings<V> {
+impl<V: Fn(&str) -> Option<String>> AwsEnvironment<V> {
     /// Who calls, with the profile that was asked for, if one was. It reads files.
     pub(super) fn selector(&self, profile: Option<&str>) -> Selector {
         if let Some(profile) = profile {

@@ -5,8 +5,9 @@
 //!
 //! Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecr::config::Credentials;
@@ -14,9 +15,8 @@ use tokio::sync::Mutex;
 
 use super::backend::EcrBackend;
 use super::clients::Clients;
-use super::credentials::session_credentials;
-use super::session_name::session_name;
-use super::session_policy::session_policy;
+use super::credentials::{Validity, assume_for, session_credentials};
+use super::sts_session::session_policy;
 use crate::credentials::RegistryCredentials;
 use crate::credentials::cache::CacheKey;
 use crate::digester::Digester;
@@ -25,10 +25,10 @@ use crate::identity::{Token, TokenFile};
 use crate::model::{Access, Algorithm, Digest, OrganizationId, RepositoryPath, Scope, ScopeTarget};
 
 /// How long before its end a session is not used any more.
-const MARGIN: Duration = Duration::from_secs(60);
+const SESSION_EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
 /// By which role something is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Rights {
     /// The access role, which is for every principal.
     Access,
@@ -59,11 +59,30 @@ impl Rights {
     }
 }
 
-/// What of a token's sessions is kept while the process runs.
+/// STS sessions by role and principal, cached in the memory of the process.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
-    access: Mutex<Option<Session>>,
-    administrator: Mutex<Option<Session>>,
+pub(super) struct Sessions(std::sync::Mutex<HashMap<SessionKey, SessionSlot>>);
+
+/// The role, and the name of the session, which no two principals share.
+type SessionKey = (Rights, String);
+
+/// One session, locked while it is requested.
+type SessionSlot = Arc<Mutex<Option<Session>>>;
+
+impl Sessions {
+    fn slot(&self, key: SessionKey) -> SessionSlot {
+        // The map is whole between any two statements.
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(&key) {
+            return Arc::clone(slot);
+        }
+        // A program that acts for many principals would keep the sessions of all of them.
+        slots.retain(|_, slot| match slot.try_lock() {
+            Ok(session) => session.as_ref().is_some_and(Session::is_valid),
+            Err(_) => true,
+        });
+        Arc::clone(slots.entry(key).or_default())
+    }
 }
 
 /// A session of a role.
@@ -76,7 +95,11 @@ struct Session {
 
 impl Session {
     fn is_good_for(&self, token: &Digest) -> bool {
-        self.token == *token && SystemTime::now() + MARGIN < self.expires_at
+        self.token == *token && self.is_valid()
+    }
+
+    fn is_valid(&self) -> bool {
+        SystemTime::now() + SESSION_EXPIRY_MARGIN < self.expires_at
     }
 }
 
@@ -92,10 +115,7 @@ impl EcrBackend {
         let role = self.role(rights)?;
         let token = file.read().await?;
         let digest = digest(&token);
-        let slot = match rights {
-            Rights::Access => &self.sessions().access,
-            Rights::Administrator => &self.sessions().administrator,
-        };
+        let slot = self.sessions().slot((rights, self.session_name()));
         let mut held = slot.lock().await;
         if let Some(session) = held.as_ref().filter(|session| session.is_good_for(&digest)) {
             return Ok(Arc::clone(&session.clients));
@@ -104,7 +124,7 @@ impl EcrBackend {
         let answer = sts
             .assume_role_with_web_identity()
             .role_arn(role)
-            .role_session_name(session_name(self.config().principal.as_deref()))
+            .role_session_name(self.session_name())
             .web_identity_token(token.expose())
             .send()
             .await;
@@ -127,17 +147,18 @@ impl EcrBackend {
         &self,
         file: &TokenFile,
         scope: &Scope,
+        validity: Validity,
     ) -> Result<RegistryCredentials> {
         let role = self.role(Rights::to_log_in(scope))?;
         let token = file.read().await?;
-        let identity = format!("token {}; {}", digest(&token), self.surroundings().await?);
+        let identity = format!("token {}; {}", digest(&token), self.context_key(validity).await?);
         let registry = self.ecr_host().registry_host().clone();
         let key = CacheKey::new(registry, identity, Some(role.to_owned()), scope.clone());
         let fetch = || async {
-            let session = self.assume_by_token(&token, role, scope).await?;
+            let session = self.assume_by_token(&token, role, scope, validity).await?;
             self.login(session, scope).await
         };
-        self.cache().get_or_fetch(&key, fetch).await
+        self.cache().get_or_fetch_lasting(&key, validity.min_remaining, fetch).await
     }
 
     /// A session under `role` which may do what `scope` says.
@@ -146,11 +167,12 @@ impl EcrBackend {
         token: &Token,
         role: &str,
         scope: &Scope,
+        validity: Validity,
     ) -> Result<Credentials> {
         let policy = session_policy(self.ecr_host(), scope)?;
-        let name = session_name(self.config().principal.as_deref());
+        let name = self.session_name();
         let sts = self.without_session().await.sts(self.config()).await;
-        let answer = self.long_or_sure(role, |seconds| {
+        let answer = assume_for(validity, role, |seconds| {
             let request = sts.assume_role_with_web_identity().role_arn(role);
             let request = request.role_session_name(&name).web_identity_token(token.expose());
             request.policy(&policy).duration_seconds(seconds).send()

@@ -19,7 +19,6 @@
 //! logins work without it, with a warning.
 
 mod entry;
-mod key;
 #[cfg(test)]
 mod tests;
 
@@ -40,8 +39,8 @@ use crate::error::{Error, Result};
 use crate::model::RegistryHost;
 use crate::observability::LOGINS;
 use crate::private_folder::{Folder, Limits};
+pub use entry::CacheKey;
 use entry::Login;
-pub use key::CacheKey;
 
 const LIMITS: Limits = Limits {
     max_len: 64 * 1024,
@@ -51,10 +50,10 @@ const LIMITS: Limits = Limits {
 };
 
 /// How long one process waits for another to fetch, before it does so too.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often it looks whether the other is done.
-const LOCK_PERIOD: Duration = Duration::from_millis(20);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Logins by key. Clones share what they hold.
 ///
@@ -134,10 +133,28 @@ impl CredentialsCache {
     where
         F: Future<Output = Result<RegistryCredentials>> + Send,
     {
+        self.get_or_fetch_lasting(key, Duration::ZERO, fetch).await
+    }
+
+    /// Like [`get_or_fetch`](Self::get_or_fetch), but never answers a cached login that has less than
+    /// `min_remaining` left. A fetched login is answered whatever it has left.
+    ///
+    /// # Errors
+    /// Those of `fetch`.
+    pub(crate) async fn get_or_fetch_lasting<F>(
+        &self,
+        key: &CacheKey,
+        min_remaining: Duration,
+        fetch: impl FnOnce() -> F + Send,
+    ) -> Result<RegistryCredentials>
+    where
+        F: Future<Output = Result<RegistryCredentials>> + Send,
+    {
         let share = share_that_must_be_left();
         let slot = self.slot(key);
         let mut held = slot.lock().await;
-        let fresh = |login: &&Login| login.is_fresh(SystemTime::now(), share);
+        let lasting = |login: &&Login| login.is_valid_for(min_remaining, SystemTime::now());
+        let fresh = |login: &&Login| login.is_fresh(SystemTime::now(), share) && lasting(login);
         // The disk may still have it.
         let refused = held.take_if(|login| login.credentials.is_refused());
         let other = |login: &Login| refused.as_ref().is_none_or(|refused| !login.is_same(refused));
@@ -176,7 +193,7 @@ impl CredentialsCache {
                 Ok(login.credentials)
             }
             Err(error) if error.is_temporary() => {
-                let good = held.as_ref().filter(|login| login.is_valid(SystemTime::now()));
+                let good = held.as_ref().filter(lasting);
                 let Some(good) = good else { return Err(error) };
                 tracing::warn!(registry = %key.registry(), %error, "the login at hand is used once more");
                 count_login("memory");
@@ -238,7 +255,7 @@ impl CredentialsCache {
     where
         F: Future<Output = Result<String>> + Send,
     {
-        let stem = key::hashed("owner", access_key_id);
+        let stem = entry::hashed("owner", access_key_id);
         if let Some(owner) = self.read_owner(&stem).await {
             return Ok(owner);
         }
@@ -328,11 +345,11 @@ impl CredentialsCache {
             let lock = self.on_disk(move |folder| folder.try_lock(&stem)).await;
             match self.warn_of(lock)? {
                 Some(lock) => return Some(lock),
-                None if started.elapsed() > LOCK_PATIENCE => {
+                None if started.elapsed() > LOCK_TIMEOUT => {
                     tracing::warn!("another process takes long to log in; not waiting for it");
                     return None;
                 }
-                None => sleep(LOCK_PERIOD).await,
+                None => sleep(LOCK_POLL_INTERVAL).await,
             }
         }
     }

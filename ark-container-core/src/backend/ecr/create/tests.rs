@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use super::super::scripted::{ACCOUNT, Answer, Asked, Scripted, described};
+use super::super::scripted::{ACCOUNT, Answer, Asked, Scripted, described, principal};
 use super::*;
 use crate::backend::RegistryBackend;
 
@@ -284,4 +284,25 @@ async fn a_repository_policy_is_finished_and_never_replaced() {
     let error = create(&aws, &options).await.unwrap_err().to_string();
     assert!(error.contains("the repository policy is no JSON"), "{error}");
     assert!(aws.asked().is_empty());
+}
+
+#[tokio::test]
+async fn creator_tag_names_acting_principal() {
+    let aws = Scripted::built(|builder| builder.principal("robot:service"), ACCOUNT, fresh);
+    for name in ["user:alice", "user:bob"] {
+        let backend = aws.backend.acting_as(&principal(name));
+        let created = backend.create_repository(&path(), &CreateOptions::default()).await.unwrap();
+        assert_eq!(created.resource_tags.unwrap()[CREATED_BY_TAG], name);
+    }
+    let own = create(&aws, &CreateOptions::default()).await.unwrap();
+    assert_eq!(own.resource_tags.unwrap()[CREATED_BY_TAG], "robot:service");
+}
+
+#[test]
+fn lists_have_no_order_and_one_value_needs_none() {
+    let written = r#"{"Statement":[{"Action":["b","a"],"Effect":"Deny"}]}"#;
+    assert!(same_policy(written, r#"{ "Statement": {"Effect":"Deny","Action":["a","b"]} }"#));
+    assert!(!same_policy(written, r#"{"Statement":[{"Action":["a"],"Effect":"Deny"}]}"#));
+    assert!(!same_policy(written, "{"));
+    assert!(!same_policy("{", "{"));
 }

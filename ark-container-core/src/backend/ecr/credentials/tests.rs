@@ -6,10 +6,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::super::scripted::{
-    ACCOUNT, Answer, Asked, HOST, Scripted, authorization, field, sdk_config, session, sts_error,
+    ACCOUNT, Answer, Asked, HOST, Scripted, assumed, authorization, field, principal, sdk_config,
+    session, sts_error,
 };
 use super::*;
 use crate::RegistryBackend;
+use crate::backend::ecr::EcrBackendBuilder;
 use crate::model::{Access, OrganizationId, Stage};
 
 const ROLE: &str = "arn:aws:iam::095412845506:role/registry";
@@ -39,14 +41,103 @@ async fn error_for(answer: Answer) -> Error {
 }
 
 #[tokio::test]
-async fn a_login_is_for_as_long_as_was_chosen() {
-    let hour = std::time::Duration::from_secs(3600);
-    let chosen = |builder: crate::backend::ecr::EcrBackendBuilder| {
-        builder.role_arn(ROLE).credentials_lifetime(hour)
-    };
-    let aws = Scripted::built(chosen, ACCOUNT, generous);
-    aws.backend.credentials(&scope()).await.unwrap();
+async fn requested_lifetime_is_asked_of_sts() {
+    let hour = CredentialsOptions::default().with_lifetime(Duration::from_secs(HOUR));
+    let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, generous);
+    aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
     assert_eq!(field(&aws.asked()[0], "DurationSeconds"), "3600");
+
+    let two_hours = Duration::from_secs(2 * HOUR);
+    let build = |builder: EcrBackendBuilder| builder.role_arn(ROLE).credentials_lifetime(two_hours);
+    let aws = Scripted::built(build, ACCOUNT, generous);
+    aws.backend.credentials(&scope()).await.unwrap();
+    aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
+    let asked = aws.asked().into_iter().filter(|asked| asked.operation == "AssumeRole");
+    let seconds: Vec<_> = asked.map(|asked| field(&asked, "DurationSeconds")).collect();
+    assert_eq!(seconds, ["7200", "3600"]);
+}
+
+#[tokio::test]
+async fn lifetime_that_sts_refuses_is_an_error() {
+    let message = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.";
+    let refuse = move |_: &Asked| sts_error("ValidationError", message);
+    let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, refuse);
+    let options = CredentialsOptions::default().with_lifetime(Duration::from_secs(6 * HOUR));
+    let error = aws.backend.registry_credentials(&scope(), &options).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+    assert!(error.to_string().contains("MaxSessionDuration"), "{error}");
+    assert_eq!(aws.operations(), ["AssumeRole"]);
+}
+
+#[tokio::test]
+async fn impossible_options_are_refused_before_any_call() {
+    let (hour, day) = (Duration::from_secs(HOUR), Duration::from_secs(24 * HOUR));
+    let default = CredentialsOptions::default;
+    for (options, text) in [
+        (default().with_lifetime(hour), "set role_arn"),
+        (default().with_require_scoped(true), "set role_arn"),
+        (default().with_lifetime(hour).with_min_remaining(day), "cannot have"),
+    ] {
+        let aws = Scripted::new(generous);
+        let error = aws.backend.registry_credentials(&scope(), &options).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+        assert!(error.to_string().contains(text), "{error}");
+        assert_eq!(aws.operations(), Vec::<String>::new());
+    }
+}
+
+/// An AWS whose sessions end after some minutes, whatever was asked for.
+fn ending_after(minutes: u64) -> impl Fn(&Asked) -> Answer {
+    move |asked| match asked.operation.as_str() {
+        "AssumeRole" => {
+            let end = SystemTime::now() + Duration::from_secs(minutes * 60);
+            let end = humantime::format_rfc3339_seconds(end).to_string();
+            assumed("AssumeRole", "ASIASESSION", &end)
+        }
+        _ => generous(asked),
+    }
+}
+
+#[tokio::test]
+async fn cached_login_needs_minimum_time_remaining() {
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let default = CredentialsOptions::default;
+    let hour = default().with_lifetime(minutes(60));
+    for options in [hour.clone(), default().with_min_remaining(minutes(55)), default()] {
+        let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, ending_after(58));
+        for _ in 0..2 {
+            aws.backend.registry_credentials(&scope(), &options).await.unwrap();
+        }
+        assert_eq!(aws.operations().len(), 2, "{options:?}");
+    }
+    // The same login serves who needs little of it, and not who needs more than is left.
+    let ends = std::sync::Arc::new(AtomicUsize::new(30));
+    let end = std::sync::Arc::clone(&ends);
+    let answer =
+        move |asked: &Asked| ending_after(end.load(Ordering::SeqCst).try_into().unwrap())(asked);
+    let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, answer);
+    let little = hour.clone().with_min_remaining(minutes(10));
+    aws.backend.registry_credentials(&scope(), &little).await.unwrap();
+    ends.store(60, Ordering::SeqCst);
+    aws.backend.registry_credentials(&scope(), &little).await.unwrap();
+    assert_eq!(aws.operations().len(), 2);
+    let fresh = aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
+    assert_eq!(aws.operations().len(), 4);
+    assert!(fresh.expires_at > SystemTime::now() + minutes(55));
+}
+
+#[tokio::test]
+async fn login_below_minimum_remaining_time_is_an_error() {
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    for options in [
+        CredentialsOptions::default().with_lifetime(minutes(60)),
+        CredentialsOptions::default().with_min_remaining(minutes(30)),
+    ] {
+        let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, ending_after(20));
+        let error = aws.backend.registry_credentials(&scope(), &options).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+        assert!(error.to_string().contains("were asked for"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -280,4 +371,40 @@ async fn a_temporary_key_is_remembered_as_whose_it_is() {
     assert_eq!(operations("ASIA2", ACCOUNT).await, ["GetCallerIdentity"]);
     assert_eq!(operations("ASIA2", ACCOUNT).await, Vec::<String>::new());
     assert_eq!(operations("ASIA3", "111122223333").await, all);
+}
+
+#[tokio::test]
+async fn principals_share_no_login_and_no_session() {
+    for (role, calls) in [(Some(ROLE), 2), (None, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("credentials");
+        let build = |builder: EcrBackendBuilder| {
+            let builder = builder.cache_directory(directory.clone()).principal("robot:service");
+            role.into_iter().fold(builder, EcrBackendBuilder::role_arn)
+        };
+        let aws = Scripted::built(build, ACCOUNT, generous);
+        for name in ["user:alice", "user:bob", "user:alice", "robot:service"] {
+            let backend = aws.backend.acting_as(&principal(name));
+            backend.credentials(&scope()).await.unwrap();
+        }
+        let asked = aws.asked();
+        assert_eq!(asked.len(), 3 * calls);
+        let sessions = asked.iter().filter(|asked| asked.operation == "AssumeRole");
+        let names: Vec<_> = sessions.map(|asked| field(asked, "RoleSessionName")).collect();
+        let expected = ["user.alice", "user.bob", "robot.service"];
+        assert_eq!(names, if role.is_some() { &expected[..] } else { &[] });
+        let again = Scripted::built(build, ACCOUNT, generous);
+        for name in ["user:alice", "user:bob"] {
+            again.backend.acting_as(&principal(name)).credentials(&scope()).await.unwrap();
+        }
+        assert_eq!(again.operations(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn denied_call_names_acting_principal() {
+    let aws = Scripted::new(|_| Answer::error(400, "AccessDeniedException", "no"));
+    let alice = aws.backend.acting_as(&principal("user:alice"));
+    let error = alice.credentials(&scope()).await.unwrap_err();
+    assert!(error.to_string().starts_with("user:alice may not"), "{error}");
 }

@@ -1,7 +1,7 @@
 use std::error::Error as _;
 
-use super::super::refusal::AwsRefusal;
 use super::super::scripted::{Answer, Scripted};
+use super::AwsRefusal;
 use crate::backend::RegistryBackend;
 use crate::error::Error;
 use crate::model::RepositoryPath;

@@ -28,11 +28,11 @@ impl Home {
     }
 
     fn selector(&self, profile: Option<&str>) -> Selector {
-        self.surroundings().selector(profile)
+        self.environment().selector(profile)
     }
 
-    fn surroundings(&self) -> Surroundings<impl Fn(&str) -> Option<String>> {
-        Surroundings { variable: |name: &str| self.variables.get(name).cloned() }
+    fn environment(&self) -> AwsEnvironment<impl Fn(&str) -> Option<String>> {
+        AwsEnvironment { variable: |name: &str| self.variables.get(name).cloned() }
     }
 
     fn fixed(&self, profile: Option<&str>) -> String {
@@ -133,7 +133,7 @@ fn a_web_identity_counts_where_no_profile_does() {
 
 #[test]
 fn where_aws_is_is_told_by_variables_and_by_the_profile() {
-    let endpoints = |home: &Home, profile| home.surroundings().endpoints(profile);
+    let endpoints = |home: &Home, profile| home.environment().endpoints(profile);
     let config = "[profile a]\nservices = here\nendpoint_url = http://127.0.0.1:1\n\
                   [services here]\necr =\n  endpoint_url = http://127.0.0.1:2\n";
     let home = Home::new(config, "");

@@ -8,7 +8,8 @@ use futures_util::TryStreamExt;
 use serde_json::json;
 
 use super::super::scripted::{
-    ACCOUNT, Answer, Asked, HOST, Scripted, assumed, authorization, described, field, sts_error,
+    ACCOUNT, Answer, Asked, HOST, Scripted, assumed, authorization, described, field, principal,
+    sts_error,
 };
 use super::*;
 use crate::RegistryBackend;
@@ -137,7 +138,8 @@ async fn a_new_token_and_a_session_that_ends_soon_ask_for_another_session() {
     list(&aws).await.unwrap();
     assert_eq!(assumed_roles(&aws).len(), 2);
 
-    let soon = humantime::format_rfc3339_seconds(SystemTime::now() + MARGIN / 2).to_string();
+    let soon = humantime::format_rfc3339_seconds(SystemTime::now() + SESSION_EXPIRY_MARGIN / 2)
+        .to_string();
     let aws = holder.backend(false, move |asked| match asked.operation.as_str() {
         "AssumeRoleWithWebIdentity" => session_by_token("access", &soon),
         _ => generous(asked),
@@ -292,4 +294,22 @@ async fn without_a_token_nothing_is_asked() {
     let scope = Scope::repository(path(OrganizationId::TBD), Access::Pull);
     let error = aws.backend.credentials(&scope).await.unwrap_err();
     assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn principals_share_no_session_by_token() {
+    let holder = Holder::new();
+    let aws = holder.backend(true, generous);
+    let ours = path(OrganizationId::TBD);
+    for name in ["user:alice", "user:bob", "user:alice", "user:bob"] {
+        let backend = aws.backend.acting_as(&principal(name));
+        backend.create_repository(&ours, &CreateOptions::default()).await.unwrap();
+        backend.delete_repository(&ours, &DeleteOptions::default()).await.unwrap();
+        backend.credentials(&Scope::repository(ours.clone(), Access::Pull)).await.unwrap();
+    }
+    let asked = aws.asked().into_iter();
+    let sessions = asked.filter(|asked| asked.operation == "AssumeRoleWithWebIdentity");
+    let names: Vec<_> = sessions.map(|asked| field(&asked, "RoleSessionName")).collect();
+    // The access role, the role of administrators, and the login of each principal.
+    assert_eq!(names, [["user.alice"; 3], ["user.bob"; 3]].concat());
 }

@@ -4,9 +4,9 @@ use futures_util::TryStreamExt;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::scripted::{Answer, Asked, Scripted, described};
+use super::super::scripted::{ACCOUNT, Answer, Asked, Scripted, described};
 use super::*;
-use crate::backend::RegistryBackend;
+use crate::backend::{CreateOptions, RegistryBackend};
 use crate::error::Error;
 use crate::model::OrganizationId;
 
@@ -190,4 +190,28 @@ async fn a_full_scan_asks_no_index() {
     let listed: Vec<_> = aws.backend.list_repositories(&organizations).try_collect().await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(aws.operations(), ["DescribeRepositories"]);
+}
+
+#[tokio::test]
+async fn repository_url_has_configured_host() {
+    for host in [
+        "095412845506.dkr.ecr-fips.us-east-1.amazonaws.com",
+        "095412845506.dkr-ecr.us-east-1.on.aws",
+    ] {
+        let answer = |asked: &Asked| match asked.operation.as_str() {
+            "CreateRepository" => Answer::ok(json!({"repository": described(&name(1))})),
+            "ListTagsForResource" => Answer::ok(json!({"tags": []})),
+            _ => page_of(&[name(1)], None),
+        };
+        let aws = Scripted::at(host, |builder| builder, ACCOUNT, answer);
+        let path = name(1).parse().unwrap();
+        let created = aws.backend.create_repository(&path, &CreateOptions::default()).await;
+        let found = aws.backend.describe_repository(&path).await.unwrap();
+        let listed = aws.backend.list_repositories(&Organizations::All);
+        let listed: Vec<_> = listed.try_collect().await.unwrap();
+        for url in [&created.unwrap().url, &found.url, &listed[0].url] {
+            assert_eq!(url.to_string(), format!("{host}/{path}"));
+            assert_eq!(url.host(), &aws.backend.host());
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The index: repositories by the resource tag of their organization.
+//! The tag index: repositories by the resource tag of their organization.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +8,7 @@ use aws_sdk_resourcegroupstagging::types::TagFilter;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::backend::EcrBackend;
-use super::list;
-use super::pages::{self, Pages};
+use super::repositories::{Pages, listing, scan};
 use crate::backend::Repository;
 use crate::error::{Error, Result};
 use crate::model::{OrganizationId, RepositoryPath};
@@ -17,21 +16,21 @@ use crate::model::{OrganizationId, RepositoryPath};
 /// The resource tag that names the organization of a repository.
 pub(super) const ORGANIZATION_TAG: &str = "ark:organization";
 
-/// The most that a page has.
+/// Maximum number of resources in a page of the tag index.
 ///
 /// Source: `ResourcesPerPage` of GetResources,
 /// <https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html>
-const PAGE: i32 = 100;
+const MAX_RESOURCES_PER_PAGE: i32 = 100;
 
-/// How many organizations are asked about at once.
-const AT_ONCE: usize = 8;
+/// Maximum number of organizations that are looked up at once.
+const MAX_CONCURRENT_ORGANIZATIONS: usize = 8;
 
 /// The repositories of organizations by the index; by the scan where the index cannot be asked.
 pub(super) fn list(
     backend: EcrBackend,
     organizations: BTreeSet<OrganizationId>,
 ) -> BoxStream<'static, Result<Repository>> {
-    let listing = Arc::new(Listing {
+    let listing = Arc::new(TagIndexListing {
         backend,
         any: AtomicBool::new(false),
         unlisted: Mutex::default(),
@@ -41,7 +40,8 @@ pub(super) fn list(
         let listing = Arc::clone(&listing);
         move |organization| listing.clone().organization(organization)
     };
-    let indexed = stream::iter(organizations).map(one).flatten_unordered(AT_ONCE);
+    let indexed =
+        stream::iter(organizations).map(one).flatten_unordered(MAX_CONCURRENT_ORGANIZATIONS);
     let rest = stream::once(listing.rest()).try_flatten();
     // After an error there is nothing more.
     let mut failed = false;
@@ -56,7 +56,7 @@ pub(super) fn list(
 
 /// What a listing of several organizations has found out.
 #[derive(Debug)]
-struct Listing {
+struct TagIndexListing {
     backend: EcrBackend,
     /// Whether the index had anything.
     any: AtomicBool,
@@ -66,13 +66,13 @@ struct Listing {
     unlisted: Mutex<BTreeSet<OrganizationId>>,
 }
 
-impl Listing {
+impl TagIndexListing {
     /// The repositories of one organization, a page of the index at a time.
     fn organization(
         self: Arc<Self>,
         organization: OrganizationId,
     ) -> BoxStream<'static, Result<Repository>> {
-        pages::listing(move |mut pages| {
+        listing(move |mut pages| {
             let listing = Arc::clone(&self);
             async move {
                 let Some(paths) = listing.page(organization, &mut pages).await? else {
@@ -103,7 +103,7 @@ impl Listing {
             .get_resources()
             .resource_type_filters("ecr:repository")
             .tag_filters(filter)
-            .resources_per_page(PAGE)
+            .resources_per_page(MAX_RESOURCES_PER_PAGE)
             .set_pagination_token(pages.token())
             .send()
             .await;
@@ -151,7 +151,7 @@ impl Listing {
         let unlisted =
             std::mem::take(&mut *self.unlisted.lock().unwrap_or_else(PoisonError::into_inner));
         if !unlisted.is_empty() {
-            return Ok(list::scan(self.backend.clone(), unlisted.into_iter().collect()));
+            return Ok(scan(self.backend.clone(), unlisted.into_iter().collect()));
         }
         if !self.any.load(Ordering::Relaxed) {
             self.backend.check_caller().await?;

@@ -1,0 +1,400 @@
+//! The policies that a deployment needs in AWS, for its roles and repositories: [`IamDeployment`].
+//!
+//! A session tag has one value, so a principal of several organizations has a tag for each: `organization`,
+//! `organization2`, up to [`MAX_TAGS_OF_FAMILY`]. A tag that a session lacks is a variable without a
+//! value, and a resource with such a variable is none at all.
+//!
+//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-no-value>
+
+mod document;
+
+pub use document::PolicyDocument;
+use document::Principal;
+pub(super) use document::Statement;
+use serde::Serialize;
+
+use super::sts_session::{LOGIN, registry_actions};
+use super::tag_index::ORGANIZATION_TAG;
+use crate::error::{Error, Result};
+use crate::model::{Access, EcrHost, OrganizationId, Stage};
+
+/// What IAM takes of the address of an identity provider, in characters.
+///
+/// Source: `OpenIDConnectProviderUrlType` of
+/// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateOpenIDConnectProvider.html>
+const MAX_PROVIDER_CHARS: usize = 255;
+
+/// What IAM takes of an audience, in characters.
+///
+/// Source: `clientIDType` of
+/// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateOpenIDConnectProvider.html>
+const MAX_AUDIENCE_CHARS: usize = 255;
+
+/// A registry whose users have tokens of one identity provider, and no accounts in AWS.
+///
+/// A token becomes a session of a role by `AssumeRoleWithWebIdentity`. What it says of its holder in the
+/// claim `https://aws.amazon.com/tags` are the session's tags, and the roles' policies ask for these:
+///
+/// | tag | value |
+/// |---|---|
+/// | `kind` | `user`, `robot` or `ingest-job` |
+/// | `organization`, `organization2`, … `organization10` | the organizations of the principal |
+/// | `administers`, `administers2`, … `administers10` | the organizations that it administers |
+///
+/// Under the *access role*, every kind reads the repositories of its organizations and of the global one,
+/// and users create and push in their own. Under the *administrator's role*, which takes a token with
+/// `administers`, everything can be done in the organizations that are administered, and there alone.
+///
+/// GUIDs are written as [`OrganizationId`](crate::model::OrganizationId) prints them: IAM compares texts,
+/// and to it another spelling is another organization. The names of repositories alone are not kept
+/// apart, since the index of tags knows no narrower resource than the account; the
+/// [permission layer](crate::permission) does not show them. No role lists the account whole, so a
+/// [full scan](super::EcrBackendBuilder::full_scan) needs other credentials.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>
+///
+/// ```
+/// use ark_container_core::backend::ecr::IamDeployment;
+/// use ark_container_core::model::Stage;
+///
+/// let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse()?;
+/// let deployment = IamDeployment::new(host, Stage::default(), "auth.example.com", "ark")?;
+/// let trust = deployment.policies().access_role.trust.to_string();
+/// assert!(trust.contains("arn:aws:iam::095412845506:oidc-provider/auth.example.com"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct IamDeployment {
+    host: EcrHost,
+    stage: Stage,
+    provider: String,
+    audience: String,
+    repository_policy: bool,
+}
+
+/// What a deployment needs; it serializes to one JSON object with the documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct IamPolicies {
+    /// For the role that everybody takes.
+    pub access_role: RolePolicies,
+    /// For the role that deletions and changes of the global organization need.
+    pub administrator_role: RolePolicies,
+    /// For each repository, where repositories get a policy of their own.
+    pub repository_policy: Option<PolicyDocument>,
+}
+
+/// The documents of one role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RolePolicies {
+    /// Who may take the role: its trust policy.
+    pub trust: PolicyDocument,
+    /// What one may do under it: its inline policy.
+    pub permissions: PolicyDocument,
+}
+
+impl IamDeployment {
+    /// The registry of `host`, for tokens that `identity_provider` gives for `audience`.
+    ///
+    /// The provider is written as tokens have it in their claim `iss`, with or without `https://`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if one of the two is none that IAM takes.
+    pub fn new(
+        host: EcrHost,
+        stage: Stage,
+        identity_provider: &str,
+        audience: impl Into<String>,
+    ) -> Result<Self> {
+        let provider = identity_provider.strip_prefix("https://").unwrap_or(identity_provider);
+        let provider = check_provider(provider)?.to_owned();
+        let audience = check_audience(audience.into())?;
+        Ok(Self { host, stage, provider, audience, repository_policy: false })
+    }
+
+    /// The same where repositories get a policy of their own when they are created; see
+    /// [`EcrBackendBuilder::repository_policy`](super::EcrBackendBuilder::repository_policy).
+    ///
+    /// Whoever may create may then also replace the policies of their organization's repositories.
+    pub fn with_repository_policy(mut self) -> Self {
+        self.repository_policy = true;
+        self
+    }
+
+    /// The least that the deployment needs.
+    pub fn policies(&self) -> IamPolicies {
+        IamPolicies {
+            access_role: RolePolicies {
+                trust: access_role_trust(self),
+                permissions: access_role_permissions(self),
+            },
+            administrator_role: RolePolicies {
+                trust: administrator_role_trust(self),
+                permissions: administrator_role_permissions(self),
+            },
+            repository_policy: self.repository_policy.then(repository_policy),
+        }
+    }
+
+    /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html>
+    fn provider_arn(&self) -> String {
+        let (partition, account) = (self.host.partition(), self.host.account());
+        format!("arn:{partition}:iam::{account}:oidc-provider/{}", self.provider)
+    }
+}
+
+/// A host, and a path after it if there is one.
+fn check_provider(provider: &str) -> Result<&str> {
+    let known = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    let problem = match provider.chars().find(|c| !known(*c)) {
+        Some(foreign) => format!("{foreign:?} is not allowed in it"),
+        None if provider.starts_with('/') || !provider.contains('.') => "it has no host".to_owned(),
+        None if provider.len() > MAX_PROVIDER_CHARS => {
+            format!("it is longer than {MAX_PROVIDER_CHARS} characters")
+        }
+        None => return Ok(provider),
+    };
+    Err(Error::invalid(format!(
+        "{provider:?} is no identity provider, such as auth.example.com: {problem}"
+    )))
+}
+
+/// Any text without what the policy language would read as a variable.
+fn check_audience(audience: String) -> Result<String> {
+    let foreign = |c: char| c.is_control() || c == '$';
+    let problem = match audience.chars().find(|c| foreign(*c)) {
+        Some(foreign) => format!("{foreign:?} is not allowed in it"),
+        None if audience.is_empty() => "it is empty".to_owned(),
+        None if audience.len() > MAX_AUDIENCE_CHARS => {
+            format!("it is longer than {MAX_AUDIENCE_CHARS} characters")
+        }
+        None => return Ok(audience),
+    };
+    Err(Error::invalid(format!("{audience:?} is no audience: {problem}")))
+}
+
+/// How many organizations a session can be of, and how many it can administer.
+const MAX_TAGS_OF_FAMILY: usize = 10;
+
+/// The tag that says what kind of principal it is: `user`, `robot` or `ingest-job`.
+const KIND_TAG: &str = "kind";
+
+/// The kinds there are.
+const PRINCIPAL_KINDS: [&str; 3] = ["user", "robot", "ingest-job"];
+
+/// The kind that may change something.
+const USER_KIND: &str = "user";
+
+/// A family of tags, one for each organization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TagFamily {
+    /// The organizations that the principal is a member of.
+    Organization,
+    /// The organizations that the principal administers.
+    Administers,
+}
+
+impl TagFamily {
+    /// The name of its first tag.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Organization => "organization",
+            Self::Administers => "administers",
+        }
+    }
+
+    /// The variables of its tags, in order.
+    fn variables(self) -> impl Iterator<Item = String> {
+        let name = self.name();
+        let first = std::iter::once(String::new());
+        let numbers = first.chain((2..=MAX_TAGS_OF_FAMILY).map(|number| number.to_string()));
+        numbers.map(move |number| format!("${{aws:PrincipalTag/{name}{number}}}"))
+    }
+
+    /// The same with a value that no organization has, where the session has no such tag.
+    ///
+    /// AWS says that a variable without a value may make a whole statement invalid: one that allows
+    /// would then allow nothing, but one that denies would deny nothing.
+    ///
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-default-values>
+    fn variables_or_none(self) -> impl Iterator<Item = String> {
+        self.variables().map(|variable| variable.replace('}', ", '-'}"))
+    }
+
+    /// The ARNs of the repositories of its organizations, a pattern for each.
+    fn repositories(self, host: &EcrHost, stage: &Stage) -> Vec<String> {
+        let of = |variable| host.repository_arn_like(format_args!("{stage}/{variable}/*"));
+        self.variables().map(of).collect()
+    }
+}
+
+/// The second one is needed because the token carries session tags.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_permissions-required>
+const ASSUME_ROLE_ACTIONS: [&str; 2] = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"];
+
+/// Of the access role: every kind of principal.
+fn access_role_trust(deployment: &IamDeployment) -> PolicyDocument {
+    PolicyDocument::new([trust_statement(deployment)])
+}
+
+/// Of the administrator's role: who administers at least one organization.
+fn administrator_role_trust(deployment: &IamDeployment) -> PolicyDocument {
+    let administers = format!("aws:RequestTag/{}", TagFamily::Administers.name());
+    PolicyDocument::new([trust_statement(deployment).when("Null", administers, ["false"])])
+}
+
+/// While a role is assumed, the token's tags are those of the request.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html>, and
+/// for the conditions on tags <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>
+fn trust_statement(deployment: &IamDeployment) -> Statement {
+    let tags = [KIND_TAG, "organization*", "administers*"];
+    Statement::allow(ASSUME_ROLE_ACTIONS)
+        .called("Tokens")
+        .of(Principal::Provider(deployment.provider_arn()))
+        .when("StringEquals", format!("{}:aud", deployment.provider), [&deployment.audience])
+        .when("StringEquals", format!("aws:RequestTag/{KIND_TAG}"), PRINCIPAL_KINDS)
+        .when("ForAllValues:StringLike", "aws:TagKeys", tags)
+}
+
+/// It lists the tagged resources of an account, and knows no narrower resource.
+///
+/// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonresourcegrouptaggingapi.html>
+const TAG_INDEX: &str = "tag:GetResources";
+
+/// What one may look at beside images themselves.
+///
+/// Repositories are described by their names, which the index gives. Without names the account would be
+/// listed whole, and nobody's role allows that.
+const DESCRIBE_ACTIONS: [&str; 3] =
+    ["ecr:DescribeImages", "ecr:DescribeRepositories", "ecr:ListTagsForResource"];
+
+/// Tags that are given with a creation need the second one.
+///
+/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-supported-iam-actions-tagging.html>
+const CREATE_ACTIONS: [&str; 2] = ["ecr:CreateRepository", "ecr:TagResource"];
+
+/// What follows a creation.
+const LIFECYCLE_ACTIONS: [&str; 2] = ["ecr:GetLifecyclePolicy", "ecr:PutLifecyclePolicy"];
+const REPOSITORY_POLICY_ACTIONS: [&str; 2] = ["ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"];
+
+const DELETE_REPOSITORY: &str = "ecr:DeleteRepository";
+
+/// Of the access role: whoever is a member reads, and users also create and push.
+fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
+    let IamDeployment { host, stage, .. } = deployment;
+    let own = TagFamily::Organization.repositories(host, stage);
+    let global = host.repository_arn_like(format_args!("{stage}/{}/*", OrganizationId::GLOBAL));
+    let is_user = |statement: Statement| {
+        statement.when("StringEquals", format!("aws:PrincipalTag/{KIND_TAG}"), [USER_KIND])
+    };
+    let read: Vec<&str> = registry_actions(Access::Pull).chain(DESCRIBE_ACTIONS).collect();
+    let change: Vec<&str> = push(deployment).collect();
+
+    let mut readable = own.clone();
+    readable.push(global.clone());
+    let mut statements = vec![
+        Statement::allow([LOGIN, TAG_INDEX]).called("LogInAndAskTheIndex").on(everything()),
+        Statement::allow(read).called("Read").on(readable),
+        is_user(Statement::allow(change.clone()).called("Push").on(own)),
+    ];
+    statements.extend(creations(deployment, TagFamily::Organization).map(is_user));
+    // Whatever the token says its organizations are.
+    let denied: Vec<&str> = CREATE_ACTIONS.into_iter().chain(change).collect();
+    statements.push(Statement::deny(denied).called("LeaveGlobalToAdministrators").on([global]));
+    PolicyDocument::new(statements)
+}
+
+/// Of the administrator's role: everything with the repositories of what one administers, apart from
+/// looking at them, which is done under the access role.
+fn administrator_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
+    let IamDeployment { host, stage, .. } = deployment;
+    let administered = TagFamily::Administers.repositories(host, stage);
+    let actions: Vec<&str> = registry_actions(Access::Delete)
+        .chain(after_creation(deployment))
+        .chain([DELETE_REPOSITORY])
+        .collect();
+    let mut statements = vec![
+        Statement::allow([LOGIN]).called("LogIn").on(everything()),
+        Statement::allow(actions).called("Administer").on(administered),
+    ];
+    statements.extend(creations(deployment, TagFamily::Administers));
+    PolicyDocument::new(statements)
+}
+
+/// What changes a repository that exists.
+fn changes() -> Vec<&'static str> {
+    let change = registry_actions(Access::Delete).filter(|action| !is_pull(action));
+    change
+        .chain(LIFECYCLE_ACTIONS)
+        .chain(REPOSITORY_POLICY_ACTIONS)
+        .chain([CREATE_ACTIONS[1], DELETE_REPOSITORY])
+        .collect()
+}
+
+/// What a push adds to a pull, and what finishes a creation.
+fn push(deployment: &IamDeployment) -> impl Iterator<Item = &'static str> {
+    let push = registry_actions(Access::Push).filter(|action| !is_pull(action));
+    push.chain(after_creation(deployment))
+}
+
+fn is_pull(action: &str) -> bool {
+    registry_actions(Access::Pull).any(|pull| pull == action)
+}
+
+fn after_creation(deployment: &IamDeployment) -> impl Iterator<Item = &'static str> {
+    let policy = deployment.repository_policy.then_some(REPOSITORY_POLICY_ACTIONS);
+    policy.into_iter().flatten().chain(LIFECYCLE_ACTIONS)
+}
+
+/// Creation, a statement for each organization: what is created there is tagged with that one.
+///
+/// The keys of tags have no case in `aws:RequestTag`, so that `aws:TagKeys` asks for the very key.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_tags.html#access_tags_control-tag-keys>
+fn creations(deployment: &IamDeployment, family: TagFamily) -> impl Iterator<Item = Statement> {
+    let resources = family.repositories(&deployment.host, &deployment.stage);
+    let slots = family.variables().zip(resources).enumerate();
+    slots.map(|(index, (variable, resource))| {
+        Statement::allow(CREATE_ACTIONS)
+            .called(format!("Create{}", index + 1))
+            .on([resource])
+            .when("StringEquals", format!("aws:RequestTag/{ORGANIZATION_TAG}"), [variable])
+            .when("ForAnyValue:StringEquals", "aws:TagKeys", [ORGANIZATION_TAG])
+    })
+}
+
+fn everything() -> [String; 1] {
+    ["*".to_owned()]
+}
+
+/// The policy that fits every repository: it asks for the repository's own tag.
+///
+/// Who lacks a tag has a value in its place that no repository has, and is denied. It speaks only of sessions
+/// with the deployment's tags: the account's own administrators and services have no organization.
+///
+/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
+fn repository_policy() -> PolicyDocument {
+    let resource_tag = || format!("aws:ResourceTag/{ORGANIZATION_TAG}");
+    let global = || OrganizationId::GLOBAL.to_string();
+    let own = TagFamily::Organization.variables_or_none();
+    let own = own.chain(TagFamily::Administers.variables_or_none());
+    let denied = |statement: Statement| {
+        let is_of_deployment = format!("aws:PrincipalTag/{KIND_TAG}");
+        statement.of(Principal::Anyone).when("Null", is_of_deployment, ["false"])
+    };
+    let elsewhere = denied(Statement::deny(["ecr:*"]).called("OtherOrganizations")).when(
+        "StringNotEquals",
+        resource_tag(),
+        own.chain([global()]),
+    );
+    let global_changes = denied(Statement::deny(changes()).called("GlobalIsForAdministrators"))
+        .when("StringEquals", resource_tag(), [global()])
+        .when("StringNotEquals", resource_tag(), TagFamily::Administers.variables_or_none());
+    PolicyDocument::new([elsewhere, global_changes])
+}
+
+#[cfg(test)]
+mod tests;
