@@ -125,10 +125,10 @@ pub(super) async fn append(
     let writer = tasks.spawn_blocking({
         let is_whole = Arc::clone(&is_whole);
         move || {
-            let before = upload.mark();
+            let before = upload.checkpoint();
             let mut upload = write_all(upload, frames)?;
             if !is_whole.load(Ordering::Acquire) {
-                upload.set_back(before)?;
+                upload.roll_back(before)?;
             }
             Ok::<_, crate::Error>(upload)
         }
