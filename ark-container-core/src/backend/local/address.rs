@@ -1,4 +1,4 @@
-//! Where a registry's folder is served: what one process announces and the others read.
+//! The address at which a registry's folder is served: one process announces it, and others read it.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -9,18 +9,18 @@ use super::store::Store;
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::RegistryHost;
 
-/// Where a registry is served unless told otherwise.
+/// The default address of a registry.
 pub(crate) const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5050);
 
-/// The address of the process that serves the folder.
-const ADDRESS: &str = "address";
-/// Locked for as long as a process serves the folder; the lock ends with it, however it ends.
+/// The file with the address of the process that serves the folder.
+const ADDRESS_FILE: &str = "address";
+/// Locked while a process serves the folder. The lock ends with the process, even if it is killed.
 const SERVE_LOCK: &str = "serve.lock";
-/// Locked for a moment by whoever looks at the other two, so that nobody takes a look for a server.
+/// Locked while a process looks at the other two files, so that its look is not taken for a server.
 const ADDRESS_LOCK: &str = "address.lock";
 
-/// Holds the announcement for as long as it lives.
+/// An announced address. Dropping it withdraws the announcement.
 #[derive(Debug)]
 pub(crate) struct Announcement {
     address: PathBuf,
@@ -29,14 +29,14 @@ pub(crate) struct Announcement {
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        // An address that stays is not believed, once the lock is free.
+        // A leftover address is ignored once the lock is free.
         if let Err(error) = fs::remove_file(&self.address) {
             tracing::debug!(path = %self.address.display(), %error, "the address stays");
         }
     }
 }
 
-/// Says that this process serves the folder at `address`, until the announcement is dropped.
+/// Announces that this process serves the folder at `address`.
 ///
 /// # Errors
 /// [`Error::Conflict`] with the address of the process that serves it already.
@@ -56,17 +56,17 @@ pub(crate) fn announce(store: &Store, address: SocketAddr) -> Result<Announcemen
         }
         Err(TryLockError::Error(error)) => return Err(failed(root)(error)),
     }
-    let file = root.join(ADDRESS);
+    let file = root.join(ADDRESS_FILE);
     store.publish(&file, address.to_string().as_bytes())?;
     Ok(Announcement { address: file, _serving: serving })
 }
 
-/// Where the folder is served now; the [default](DEFAULT_ADDRESS) where it is not.
+/// Returns the address at which the folder is served, or the [default](DEFAULT_ADDRESS).
 pub(crate) fn current(store: &Store) -> RegistryHost {
     served(store).unwrap_or_else(|| DEFAULT_ADDRESS.into())
 }
 
-/// Where the folder is served now, if it is.
+/// Returns the address at which the folder is served, if it is.
 pub(crate) fn served(store: &Store) -> Option<RegistryHost> {
     served_at(store).unwrap_or_else(|error| {
         tracing::debug!(%error, "the address of the registry is unknown");
@@ -75,7 +75,7 @@ pub(crate) fn served(store: &Store) -> Option<RegistryHost> {
 }
 
 fn served_at(store: &Store) -> Result<Option<RegistryHost>> {
-    // Most folders are not served, and then there is nothing to lock.
+    // Most folders are not served, so that no lock is needed.
     if read_address(store)?.is_none() {
         return Ok(None);
     }
@@ -92,7 +92,7 @@ fn served_at(store: &Store) -> Result<Option<RegistryHost>> {
 }
 
 fn read_address(store: &Store) -> Result<Option<RegistryHost>> {
-    let address = store.read(ADDRESS)?;
+    let address = store.read(ADDRESS_FILE)?;
     Ok(address.and_then(|address| String::from_utf8_lossy(&address).parse().ok()))
 }
 
@@ -127,7 +127,7 @@ mod tests {
     fn the_address_of_a_killed_process_is_not_believed() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path().to_path_buf()).unwrap();
-        store.publish(&root.path().join(ADDRESS), b"127.0.0.1:1234").unwrap();
+        store.publish(&root.path().join(ADDRESS_FILE), b"127.0.0.1:1234").unwrap();
         assert_eq!(current(&store).as_str(), "127.0.0.1:5050");
         let _announcement = announce(&store, address(3)).unwrap();
         assert_eq!(current(&store).as_str(), "127.0.0.1:3");
@@ -137,7 +137,7 @@ mod tests {
     fn looking_is_never_taken_for_serving() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path().to_path_buf()).unwrap();
-        store.publish(&root.path().join(ADDRESS), b"127.0.0.1:1234").unwrap();
+        store.publish(&root.path().join(ADDRESS_FILE), b"127.0.0.1:1234").unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| (0..500).for_each(|_| drop(current(&store))));
             for port in 1..200 {

@@ -1,4 +1,4 @@
-//! Who may do what: the password of a request, and the scope that it carries.
+//! Authentication and authorization of requests.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use crate::model::{Access, RepositoryPath};
 
 const CHALLENGE: &str = "Basic realm=\"ark container registry\"";
 
-/// What the request's password opens.
+/// Authenticates a request by its password, and returns its permissions.
 pub(super) fn authenticate(
     authorizer: &dyn Authorize,
     headers: &HeaderMap,
@@ -39,7 +39,8 @@ pub(super) fn authenticate(
     })
 }
 
-/// Refuses what the permit does not open, in the same words whether or not the repository exists.
+/// Denies an operation that the permit does not allow. The error does not depend on whether the
+/// repository exists.
 pub(super) fn authorize(
     permit: &dyn Permit,
     path: &RepositoryPath,
@@ -57,7 +58,7 @@ pub(super) fn authorize(
     Err(ApiError::new(StatusCode::FORBIDDEN, Code::Denied, message))
 }
 
-/// The password for HTTP Basic authentication, if the user is the one that registries expect.
+/// Returns the password of HTTP Basic authentication, if the user name is [`USERNAME`].
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc7617#section-2>
 pub(super) fn password(headers: &HeaderMap) -> Option<Password> {

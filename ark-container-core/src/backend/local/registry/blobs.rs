@@ -1,29 +1,37 @@
-//! Blobs: read, whole or in part, and delete.
+//! The endpoints of blobs and uploads.
 //!
-//! Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pulling-blobs>
+//! Sources: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pulling-blobs>,
+//! <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-blobs>
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
 
-use super::body::{self, Body, DOCKER_CONTENT_DIGEST, WithHeader};
+use super::access::{Operation, Permit};
+use super::body::{self, Body, Content, DOCKER_CONTENT_DIGEST, WithHeader, append_to_upload};
 use super::error::{ApiError, Code};
-use super::range::{self, Wanted};
-use super::service::{InRepository, parse_digest};
+use super::habits::Part;
+use super::service::{InRepository, Query, parse_digest};
+use crate::backend::local::store::{Upload, UploadId};
+use crate::error::{Error, ResourceKind};
+use crate::model::RepositoryPath;
 
-/// A chunk that is being read, and the file that comes back with it.
+/// A read of the next chunk, which returns the file too.
 type Reading = JoinHandle<io::Result<(File, Vec<u8>)>>;
 
-/// How much of a file is read at a time; two of these are in memory.
-const READ_SIZE: u64 = 256 * 1024;
+/// The number of bytes that are read of a file at a time. Two chunks are in memory.
+const READ_CHUNK_BYTES: u64 = 256 * 1024;
 
-pub(super) async fn get(
+pub(super) async fn get_blob(
     repository: InRepository,
     digest: &str,
     method: &Method,
@@ -38,12 +46,17 @@ pub(super) async fn get(
         move |store, path| store.open_blob(path, &digest)
     });
     let (mut file, size) = found.await?;
-    // A range means something for GET alone.
-    let wanted = wanted.filter(|_| !head).map_or(Wanted::Whole, |value| range::parse(&value, size));
+    // A `Range` header is defined for GET only.
+    let wanted =
+        wanted.filter(|_| !head).map_or(RequestedRange::Whole, |value| parse_range(&value, size));
     let response = match wanted {
-        Wanted::Whole if head => Response::new(body::empty()).with(header::CONTENT_LENGTH, size),
-        Wanted::Whole => Response::new(stream_body(file, size)).with(header::CONTENT_LENGTH, size),
-        Wanted::Part { first, last } => {
+        RequestedRange::Whole if head => {
+            Response::new(body::empty()).with(header::CONTENT_LENGTH, size)
+        }
+        RequestedRange::Whole => {
+            Response::new(stream_body(file, size)).with(header::CONTENT_LENGTH, size)
+        }
+        RequestedRange::Part { first, last } => {
             let length = last - first + 1;
             file.seek(SeekFrom::Start(first)).map_err(ApiError::internal)?;
             let mut response = Response::new(stream_body(file, length));
@@ -52,7 +65,7 @@ pub(super) async fn get(
                 .with(header::CONTENT_LENGTH, length)
                 .with(header::CONTENT_RANGE, format!("bytes {first}-{last}/{size}"))
         }
-        Wanted::Nothing => {
+        RequestedRange::Unsatisfiable => {
             let message = format!("the blob has {size} bytes, and none in the range asked for");
             let error =
                 ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::RangeInvalid, message);
@@ -65,7 +78,7 @@ pub(super) async fn get(
         .with(DOCKER_CONTENT_DIGEST, digest))
 }
 
-pub(super) async fn delete(
+pub(super) async fn delete_blob(
     repository: InRepository,
     digest: &str,
 ) -> Result<Response<Body>, ApiError> {
@@ -78,8 +91,10 @@ fn stream_body(file: File, length: u64) -> Body {
     StreamBody::new(read_chunks(file, length)).boxed_unsync()
 }
 
-/// The next `length` bytes of a file. Each read is a blocking task of its own, so that a client
-/// which takes its time holds no thread, and runs while the chunk before it is being sent.
+/// Streams the next `length` bytes of a file.
+///
+/// Each read is a blocking task that runs while the chunk before is sent, so that a slow client holds
+/// no thread.
 fn read_chunks(file: File, length: u64) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
     let first = read_ahead(file, length);
     stream::try_unfold(first, async |(reading, left)| {
@@ -90,12 +105,12 @@ fn read_chunks(file: File, length: u64) -> impl Stream<Item = io::Result<Frame<B
     })
 }
 
-/// Begins to read the next chunk of the `left` bytes, if any, and says how many are left after it.
+/// Starts to read the next chunk of the `left` bytes, and returns how many bytes follow it.
 fn read_ahead(file: File, left: u64) -> (Option<Reading>, u64) {
     if left == 0 {
         return (None, 0);
     }
-    let size = left.min(READ_SIZE);
+    let size = left.min(READ_CHUNK_BYTES);
     (Some(tokio::task::spawn_blocking(move || read_chunk(file, size))), left - size)
 }
 
@@ -106,4 +121,325 @@ fn read_chunk(file: File, size: u64) -> io::Result<(File, Vec<u8>)> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok((file, chunk))
+}
+
+/// The header with the id of the upload.
+const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// How long a request waits for the upload to be free: a client may reconnect before the bytes of its
+/// interrupted request are written.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// `POST`: mounts a blob, receives a whole blob, or starts an upload.
+pub(super) async fn start_upload(
+    repository: InRepository,
+    permit: &dyn Permit,
+    query: &Query<'_>,
+    tasks: &TaskTracker,
+    content: &mut Content,
+) -> Result<Response<Body>, ApiError> {
+    if let (Some(digest), Some(from)) = (query.get("mount"), query.get("from")) {
+        let digest = parse_digest(&digest)?;
+        // A source that is invalid or that the client may not read gets the same answer as a missing one.
+        let from = from.parse::<RepositoryPath>().ok();
+        if let Some(from) = from.filter(|from| {
+            repository.habits().mounts() && permit.allows(from, Operation::MountBlob)
+        }) {
+            let wanted = digest.clone();
+            let mounting = repository.run(move |store, to| store.mount_blob(&from, to, &wanted));
+            if mounting.await? {
+                return Ok(body::created(format!("{}/blobs/{digest}", repository.url()), &digest));
+            }
+        }
+    } else if let Some(digest) = query.get("digest") {
+        return upload_whole(repository, &digest, tasks, content).await;
+    }
+    let id = repository.run(|store, path| store.start_upload(path)).await?;
+    Ok(progress(&repository, &id, 0, StatusCode::ACCEPTED))
+}
+
+/// Receives a blob in a single `POST`. The client does not know the id of the upload, so that a failed
+/// upload is cancelled.
+async fn upload_whole(
+    repository: InRepository,
+    digest: &str,
+    tasks: &TaskTracker,
+    content: &mut Content,
+) -> Result<Response<Body>, ApiError> {
+    let digest = parse_digest(digest)?;
+    let starting = repository.run(|store, path| {
+        let id = store.start_upload(path)?;
+        store.open_upload(path, &id).map(|upload| (id, upload))
+    });
+    let (id, upload) = starting.await?;
+    match append_to_upload(tasks, upload, content, true).await {
+        Ok(upload) => {
+            let wanted = digest.clone();
+            repository.run(move |_, _| upload.finish(&wanted)).await?;
+            Ok(body::created(format!("{}/blobs/{digest}", repository.url()), &digest))
+        }
+        Err(error) => {
+            repository.run(move |store, path| store.cancel_upload(path, &id)).await?;
+            Err(error)
+        }
+    }
+}
+
+/// `GET`: returns how many bytes are stored.
+pub(super) async fn upload_status(
+    repository: InRepository,
+    id: &str,
+) -> Result<Response<Body>, ApiError> {
+    let id = parse_id(id)?;
+    let size = repository.run(move |store, path| store.upload_size(path, &id)).await?;
+    let size = repository.habits().told_when_asked(size)?;
+    Ok(progress(&repository, &id, size, StatusCode::NO_CONTENT))
+}
+
+/// `PATCH`: receives the next part.
+pub(super) async fn append_upload(
+    repository: InRepository,
+    id: &str,
+    headers: &HeaderMap,
+    tasks: &TaskTracker,
+    content: &mut Content,
+) -> Result<Response<Body>, ApiError> {
+    let id = parse_id(id)?;
+    let upload = open_upload(&repository, id, headers, content, false).await?;
+    let habits = repository.habits();
+    let upload = append_to_upload(tasks, upload, content, habits.keeps_cut_parts()).await?;
+    let size = habits.told_after_part(&id, upload.size());
+    Ok(progress(&repository, &id, size, habits.part_stored()))
+}
+
+/// `PUT`: receives the last part, which may be empty, and the digest of the blob.
+pub(super) async fn finish_upload(
+    repository: InRepository,
+    id: &str,
+    query: &Query<'_>,
+    headers: &HeaderMap,
+    tasks: &TaskTracker,
+    content: &mut Content,
+) -> Result<Response<Body>, ApiError> {
+    let Some(digest) = query.get("digest") else {
+        let message = "an upload ends with ?digest=<digest of the whole blob>";
+        return Err(ApiError::bad_request(Code::DigestInvalid, message));
+    };
+    let digest = parse_digest(&digest)?;
+    let upload = open_upload(&repository, parse_id(id)?, headers, content, true).await?;
+    let keeps = repository.habits().keeps_cut_parts();
+    let upload = append_to_upload(tasks, upload, content, keeps).await?;
+    let wanted = digest.clone();
+    repository.run(move |_, _| upload.finish(&wanted)).await?;
+    Ok(body::created(format!("{}/blobs/{digest}", repository.url()), &digest))
+}
+
+/// `DELETE`: cancels the upload.
+pub(super) async fn cancel_upload(
+    repository: InRepository,
+    id: &str,
+) -> Result<Response<Body>, ApiError> {
+    let id = parse_id(id)?;
+    repository.run(move |store, path| store.cancel_upload(path, &id)).await?;
+    Ok(body::status(StatusCode::NO_CONTENT))
+}
+
+/// Opens an upload for the part that the headers announce.
+async fn open_upload(
+    repository: &InRepository,
+    id: UploadId,
+    headers: &HeaderMap,
+    content: &Content,
+    is_last: bool,
+) -> Result<Upload, ApiError> {
+    let start = chunk_start(headers, content)?;
+    let upload = open_when_free(repository, id).await?;
+    let (stored, is_empty) = (upload.size(), content.is_at_end());
+    repository.habits().take_part(&Part { id, stored, start, is_empty, is_last })?;
+    match start {
+        Some(start) if start != upload.size() => {
+            let size = upload.size();
+            let message = format!("the next byte of this upload is {size}, and not {start}");
+            Err(out_of_order(repository, &id, size, message))
+        }
+        _ => Ok(upload),
+    }
+}
+
+async fn open_when_free(repository: &InRepository, id: UploadId) -> Result<Upload, ApiError> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        let opening = repository.blocking(move |store, path| store.open_upload(path, &id));
+        match opening.await? {
+            Err(Error::Conflict { kind: ResourceKind::Upload, .. })
+                if Instant::now() < deadline =>
+            {
+                sleep(BUSY_POLL_INTERVAL).await;
+            }
+            opened => return opened.map_err(ApiError::from),
+        }
+    }
+}
+
+/// Returns the first byte in `Content-Range`; `None` without the header, which means at the end.
+fn chunk_start(headers: &HeaderMap, content: &Content) -> Result<Option<u64>, ApiError> {
+    let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(None) };
+    let Some((start, length)) = value.to_str().ok().and_then(parse_chunk) else {
+        let message = "Content-Range must be <first byte>-<last byte>, counted from 0";
+        let status = StatusCode::RANGE_NOT_SATISFIABLE;
+        return Err(ApiError::new(status, Code::BlobUploadInvalid, message));
+    };
+    match content.declared_length() {
+        Some(declared) if declared != length => {
+            let message =
+                format!("Content-Range announces {length} bytes, Content-Length {declared}");
+            Err(ApiError::bad_request(Code::SizeInvalid, message))
+        }
+        _ => Ok(Some(start)),
+    }
+}
+
+fn out_of_order(repository: &InRepository, id: &UploadId, size: u64, message: String) -> ApiError {
+    ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid, message)
+        .with_header(header::LOCATION, location(repository, id))
+        .with_header(header::RANGE, stored_range(size))
+        .with_header(DOCKER_UPLOAD_UUID, id.to_string())
+}
+
+fn progress(
+    repository: &InRepository,
+    id: &UploadId,
+    size: u64,
+    status: StatusCode,
+) -> Response<Body> {
+    body::status(status)
+        .with(header::LOCATION, location(repository, id))
+        .with(header::RANGE, stored_range(size))
+        .with(DOCKER_UPLOAD_UUID, id)
+}
+
+/// Returns the path of an upload's URL. It has no host, so that it is valid behind a proxy.
+fn location(repository: &InRepository, id: &UploadId) -> String {
+    format!("{}/blobs/uploads/{id}", repository.url())
+}
+
+/// Returns the `Range` of the stored bytes. An empty upload has `0-0` too, as in the registry of the
+/// distribution project: the protocol has no other form for it.
+fn stored_range(size: u64) -> String {
+    format!("0-{}", size.saturating_sub(1))
+}
+
+fn parse_id(id: &str) -> Result<UploadId, ApiError> {
+    id.parse().map_err(|_| {
+        let message = format!("there is no upload {id:?}");
+        ApiError::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, message)
+    })
+}
+
+/// The bytes that a `Range` header requests.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RequestedRange {
+    /// The whole content. A range that is not supported, such as several at once, is ignored.
+    Whole,
+    /// These bytes, counted from 0, both included.
+    Part {
+        /// Where they start.
+        first: u64,
+        /// Where they end.
+        last: u64,
+    },
+    /// A range outside of the content.
+    Unsatisfiable,
+}
+
+/// Parses a `Range` header for content of `size` bytes.
+///
+/// Source: <https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2>
+pub(super) fn parse_range(header: &str, size: u64) -> RequestedRange {
+    let Some((first, last)) = header.strip_prefix("bytes=").and_then(|range| range.split_once('-'))
+    else {
+        return RequestedRange::Whole;
+    };
+    let (first, last) = match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => (first, last),
+        (Some(first), None) if last.is_empty() => (first, u64::MAX),
+        (None, Some(suffix)) if first.is_empty() => match suffix {
+            0 => return RequestedRange::Unsatisfiable,
+            suffix => (size.saturating_sub(suffix), u64::MAX),
+        },
+        _ => return RequestedRange::Whole,
+    };
+    if first >= size {
+        return RequestedRange::Unsatisfiable;
+    }
+    RequestedRange::Part { first, last: last.min(size - 1) }
+}
+
+/// Parses the `Content-Range` of a part, `<first>-<last>`, into its start and length.
+///
+/// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-a-blob-in-chunks>
+pub(super) fn parse_chunk(header: &str) -> Option<(u64, u64)> {
+    let (first, last) = header.split_once('-')?;
+    let (first, last) = (number(first)?, number(last)?);
+    Some((first, last.checked_sub(first)?.checked_add(1)?))
+}
+
+/// Parses a number of digits only.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_range_of_bytes_is_served() {
+        let part = |first, last| RequestedRange::Part { first, last };
+        assert_eq!(parse_range("bytes=0-0", 10), part(0, 0));
+        assert_eq!(parse_range("bytes=2-5", 10), part(2, 5));
+        assert_eq!(parse_range("bytes=2-", 10), part(2, 9));
+        assert_eq!(parse_range("bytes=2-99", 10), part(2, 9));
+        assert_eq!(parse_range("bytes=-3", 10), part(7, 9));
+        assert_eq!(parse_range("bytes=-99", 10), part(0, 9));
+        assert_eq!(parse_range(&format!("bytes=0-{}", u64::MAX), 10), part(0, 9));
+    }
+
+    #[test]
+    fn ranges_behind_the_end_are_nothing() {
+        for header in ["bytes=10-", "bytes=10-12", "bytes=-0"] {
+            assert_eq!(parse_range(header, 10), RequestedRange::Unsatisfiable, "{header}");
+        }
+        assert_eq!(parse_range("bytes=0-", 0), RequestedRange::Unsatisfiable);
+        assert_eq!(parse_range("bytes=-1", 0), RequestedRange::Unsatisfiable);
+    }
+
+    #[test]
+    fn what_is_no_single_range_is_ignored() {
+        for header in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=5-2",
+            "bytes=a-b",
+            "bytes=1-2,4-5",
+            "items=0-1",
+            "bytes=+1-2",
+            "bytes=1-99999999999999999999",
+        ] {
+            assert_eq!(parse_range(header, 10), RequestedRange::Whole, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_has_a_start_and_a_length() {
+        assert_eq!(parse_chunk("0-0"), Some((0, 1)));
+        assert_eq!(parse_chunk("10-19"), Some((10, 10)));
+        let whole = format!("0-{}", u64::MAX);
+        for header in ["", "-", "1", "5-4", "a-b", "0-", "-1", "+0-1", "bytes 0-1", &whole] {
+            assert_eq!(parse_chunk(header), None, "{header}");
+        }
+    }
 }

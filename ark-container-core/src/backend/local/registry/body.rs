@@ -1,20 +1,28 @@
-//! What the registry sends: bodies of responses, and the headers that every kind of answer shares.
+//! Bodies: of requests, received with bounded memory, and of responses, with their common headers.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Bytes;
-use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{self, CONNECTION, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
+use super::error::{ApiError, Code};
+use crate::backend::local::store::Upload;
 use crate::model::Digest;
 
-/// A response's body, which may be a stream from the disk.
+/// The body of a response: bytes in memory, or a stream from a file.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// The digest of what is sent or was stored.
+/// The header with the digest of the content that is sent or was stored.
 ///
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pulling-manifests>
 pub(super) const DOCKER_CONTENT_DIGEST: HeaderName =
@@ -28,14 +36,14 @@ pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// An answer without a body.
+/// Returns a response without a body.
 pub(super) fn status(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(empty());
     *response.status_mut() = status;
     response
 }
 
-/// An answer whose body is JSON.
+/// Returns a response with a JSON body.
 pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(full(value.to_string()));
     *response.status_mut() = status;
@@ -44,10 +52,9 @@ pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
     response
 }
 
-/// Sets headers on an answer, each from a number or from text.
+/// Sets headers of a response from numbers or text.
 pub(super) trait WithHeader {
-    /// The answer with one more header; a value that no header can have is left out, which no text
-    /// that the model has parsed is.
+    /// Adds a header. An invalid header value is ignored; no parsed type of the model has one.
     fn with(self, name: HeaderName, value: impl ToString) -> Self;
 }
 
@@ -60,7 +67,162 @@ impl WithHeader for Response<Body> {
     }
 }
 
-/// `201 Created`, with where it is now and by what digest.
+/// Returns `201 Created` with the location and the digest of the new content.
 pub(super) fn created(location: String, digest: &Digest) -> Response<Body> {
     status(StatusCode::CREATED).with(header::LOCATION, location).with(DOCKER_CONTENT_DIGEST, digest)
+}
+
+/// A connection is closed if the client neither sends nor receives for this long.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The number of received frames that wait to be written. A frame is at most as large as the
+/// connection's read buffer.
+const QUEUED_FRAMES: usize = 8;
+
+/// Smaller frames are written together, since each write costs a system call.
+const MIN_WRITE_BYTES: usize = 128 * 1024;
+
+/// The part of a body that is read and discarded after an error.
+const MAX_DISCARDED_BYTES: u64 = 8 * 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The body of a request, and the number of bytes received.
+pub(super) struct Content {
+    incoming: Incoming,
+    received: u64,
+}
+
+impl Content {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        Self { incoming, received: 0 }
+    }
+
+    /// Returns how many bytes were received so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether the whole body was received.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    /// Returns the `Content-Length`, if the client sent one.
+    pub(super) fn declared_length(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    /// Receives the next bytes; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            let frame = match timeout(IDLE_TIMEOUT, self.incoming.frame()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => {
+                    let message = format!("the request's body ended early: {error}");
+                    return Err(ApiError::bad_request(Code::BlobUploadInvalid, message));
+                }
+                Err(_) => return Err(stalled()),
+            };
+            // Trailers are ignored.
+            if let Ok(bytes) = frame.into_data() {
+                self.received += bytes.len() as u64;
+                return Ok(Some(bytes));
+            }
+        }
+    }
+
+    /// Receives the whole body; `None` if it is longer than `limit` bytes.
+    pub(super) async fn collect(&mut self, limit: usize) -> Result<Option<Vec<u8>>, ApiError> {
+        if self.incoming.size_hint().lower() > limit as u64 {
+            return Ok(None);
+        }
+        let mut whole = Vec::new();
+        while let Some(bytes) = self.next().await? {
+            if whole.len() + bytes.len() > limit {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(Some(whole))
+    }
+
+    /// Reads and discards more of the body, so that a client which is still sending receives the error
+    /// response instead of a connection reset.
+    pub(super) async fn discard(&mut self) {
+        let until = self.received.saturating_add(MAX_DISCARDED_BYTES);
+        let reading =
+            async { while self.received < until && matches!(self.next().await, Ok(Some(_))) {} };
+        // The client gets the response whether or not it has sent everything.
+        let _ = timeout(DISCARD_TIMEOUT, reading).await;
+    }
+}
+
+fn stalled() -> ApiError {
+    let message = format!("nothing was received for {} seconds", IDLE_TIMEOUT.as_secs());
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, Code::BlobUploadInvalid, message)
+        .with_header(CONNECTION, HeaderValue::from_static("close"))
+}
+
+/// Appends a body to an upload.
+///
+/// One blocking task hashes and writes the bytes. It outlives an interrupted request, so that the
+/// received bytes are stored and the upload can be resumed there. Without `keeps_cut_parts` an
+/// interrupted part is rolled back instead.
+pub(super) async fn append_to_upload(
+    tasks: &TaskTracker,
+    upload: Upload,
+    content: &mut Content,
+    keeps_cut_parts: bool,
+) -> Result<Upload, ApiError> {
+    if content.is_at_end() {
+        return Ok(upload);
+    }
+    let (queue, frames) = mpsc::channel(QUEUED_FRAMES);
+    let is_whole = Arc::new(AtomicBool::new(keeps_cut_parts));
+    let writer = tasks.spawn_blocking({
+        let is_whole = Arc::clone(&is_whole);
+        move || {
+            let before = upload.checkpoint();
+            let mut upload = write_all(upload, frames)?;
+            if !is_whole.load(Ordering::Acquire) {
+                upload.roll_back(before)?;
+            }
+            Ok::<_, crate::Error>(upload)
+        }
+    });
+    let received = forward(content, &queue).await;
+    is_whole.fetch_or(received.is_ok(), Ordering::Release);
+    drop(queue);
+    let upload = writer.await.map_err(ApiError::internal)??;
+    received.map(|()| upload)
+}
+
+async fn forward(content: &mut Content, queue: &mpsc::Sender<Bytes>) -> Result<(), ApiError> {
+    while let Some(bytes) = content.next().await? {
+        // A closed queue means that the writer has failed; its result has the error.
+        if queue.send(bytes).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn write_all(mut upload: Upload, mut frames: mpsc::Receiver<Bytes>) -> crate::Result<Upload> {
+    let mut gathered = Vec::new();
+    while let Some(frame) = frames.blocking_recv() {
+        if frame.len() >= MIN_WRITE_BYTES {
+            upload.write(&frame)?;
+            continue;
+        }
+        gathered.clear();
+        gathered.extend_from_slice(&frame);
+        while gathered.len() < MIN_WRITE_BYTES
+            && let Ok(frame) = frames.try_recv()
+        {
+            gathered.extend_from_slice(&frame);
+        }
+        upload.write(&gathered)?;
+    }
+    Ok(upload)
 }

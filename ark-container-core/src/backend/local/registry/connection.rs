@@ -1,4 +1,4 @@
-//! Connections: taken, bounded in number, and cut when they stall.
+//! Connections: accepted, limited in number, and closed when they are idle.
 
 use std::io;
 use std::pin::Pin;
@@ -16,28 +16,28 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::receive::STALL;
+use super::body::IDLE_TIMEOUT;
 use super::service::Service;
 
-/// More connections wait in the operating system's queue until others end. Each may hold one thread
-/// that writes, and a runtime has 512 of those.
+/// The maximum number of open connections; more wait in the operating system's queue. Each may hold
+/// one blocking thread, and a runtime has 512.
 const MAX_CONNECTIONS: usize = 256;
 
-/// How long the headers of a request may take, counted from the end of the one before: this also
-/// ends connections that are kept open without use.
-const HEADERS_WITHIN: Duration = Duration::from_secs(60);
+/// The timeout for the headers of a request, counted from the end of the request before. It also
+/// closes idle keep-alive connections.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A token for some hundred organizations fits.
-const MAX_HEADERS_SIZE: usize = 64 * 1024;
+/// The maximum size of all headers. A token for some hundred organizations fits.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// The read buffer of a connection, and with it the largest frame of an upload.
-const BUFFER_SIZE: usize = 256 * 1024;
+/// The size of a connection's read buffer, and so of the largest frame of an upload.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 
-/// How long to wait when the operating system cannot take another connection, as when there are no
-/// more file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The delay before the next connection after `accept` has failed, for example for lack of file
+/// descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Takes connections for `service` until `stopping`; each then ends with its request, or at `cut`.
+/// Accepts connections until `stopping`. Each then ends with its current request, or at `cut`.
 pub(super) async fn accept_all(
     listener: TcpListener,
     service: Arc<Service>,
@@ -57,7 +57,7 @@ pub(super) async fn accept_all(
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
-                sleep(PAUSE).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
@@ -73,14 +73,14 @@ async fn accept(
 }
 
 async fn serve(stream: TcpStream, service: Arc<Service>, stopping: CancellationToken) {
-    // Answers are small and whole; one that comes late because this failed is still right.
+    // A failure only delays responses.
     let _ = stream.set_nodelay(true);
     let stream = TokioIo::new(StallGuard::new(stream));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
-        .max_header_size(MAX_HEADERS_SIZE)
-        .max_buf_size(BUFFER_SIZE)
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_header_size(MAX_HEADER_BYTES)
+        .max_buf_size(READ_BUFFER_BYTES)
         .serve_connection(stream, service_fn(move |request| service.clone().handle(request)));
     let mut connection = std::pin::pin!(connection);
     let ended = match stopping.run_until_cancelled(connection.as_mut()).await {
@@ -95,8 +95,9 @@ async fn serve(stream: TcpStream, service: Arc<Service>, stopping: CancellationT
     }
 }
 
-/// A connection that fails when the client takes nothing for a while. That the client sends nothing
-/// is for those to judge who wait for it.
+/// A connection that fails if the client receives nothing for [`IDLE_TIMEOUT`].
+///
+/// The readers of requests have their own timeouts for a client that sends nothing.
 struct StallGuard {
     stream: TcpStream,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -116,8 +117,9 @@ impl StallGuard {
             self.deadline = None;
             return polled;
         }
-        let deadline =
-            self.deadline.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + STALL)));
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + IDLE_TIMEOUT)));
         ready!(deadline.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -1,4 +1,4 @@
-//! [`ApiError`]: what the registry answers when it does not do what it was asked.
+//! [`ApiError`]: the error responses of the registry.
 
 use std::io;
 
@@ -11,8 +11,8 @@ use crate::backend::local::store::PutManifestError;
 use crate::error::{Error, ResourceKind};
 use crate::model::RepositoryPath;
 
-/// The codes of the OCI distribution specification, and below them those that clients know from the
-/// distribution project where the specification has none.
+/// The error codes of the OCI distribution specification, followed by those of the distribution
+/// project.
 ///
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes>,
 /// <https://github.com/distribution/distribution/blob/v3.0.0/registry/api/errcode/register.go>
@@ -29,14 +29,14 @@ pub(super) enum Code {
     NameUnknown,
     SizeInvalid,
     Unauthorized,
-    /// The password was good once.
+    /// The password has expired.
     Expired,
     Denied,
     Unsupported,
     PaginationNumberInvalid,
     RangeInvalid,
     TagInvalid,
-    /// The tag stands for another image and does not move.
+    /// The tag is immutable and names another image.
     TagImmutable,
     Unavailable,
     Unknown,
@@ -67,7 +67,7 @@ impl Code {
     }
 }
 
-/// A refusal or failure, ready to be sent: status, code, message, and headers that go with it.
+/// An error response: status, code, message and headers.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -82,7 +82,7 @@ impl ApiError {
         Self { status, code, message: message.into(), detail: None, headers: Vec::new() }
     }
 
-    /// The request can never succeed as it is.
+    /// Creates the error of an invalid request.
     pub(super) fn bad_request(code: Code, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
@@ -102,7 +102,7 @@ impl ApiError {
         self
     }
 
-    /// Adds a header; a value that no header can have is left out.
+    /// Adds a header. An invalid header value is ignored.
     pub(super) fn with_header(
         mut self,
         name: HeaderName,
@@ -112,8 +112,8 @@ impl ApiError {
         self
     }
 
-    /// A failure that is not the client's: the log has the cause, the answer does not, since it
-    /// names files of this machine.
+    /// Logs an internal failure and creates its response, which omits the cause because it may name
+    /// files of this machine.
     pub(super) fn internal(cause: impl Into<crate::BoxError>) -> Self {
         let cause: crate::BoxError = cause.into();
         if is_overload(cause.as_ref()) {
@@ -128,7 +128,7 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
     }
 
-    /// It will be better after a while.
+    /// Creates the error of an overloaded registry, which clients may retry.
     fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(cause = %chain(cause), "the registry cannot answer for now");
         let message = "the registry cannot answer for now; try again";
@@ -147,10 +147,10 @@ impl ApiError {
     }
 }
 
-/// What the store answers, in the words of the protocol.
+/// Converts errors of the store.
 ///
-/// The only input that the store itself finds invalid here is content that does not have the digest
-/// it was sent as: everything else was parsed before.
+/// The store rejects input only if the content does not have the announced digest: everything else
+/// was parsed before.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = error.to_string();
@@ -184,8 +184,10 @@ impl From<Error> for ApiError {
     }
 }
 
-/// An immutable tag that holds another image is a 400 with `TAG_INVALID`, as on ECR: docker and
-/// podman print its message and do not try again.
+/// Converts errors of putting a manifest.
+///
+/// An immutable tag that names another image is a 400 with `TAG_INVALID`, as on ECR: docker and podman
+/// print its message and do not retry.
 impl From<PutManifestError> for ApiError {
     fn from(error: PutManifestError) -> Self {
         let message = error.to_string();

@@ -8,18 +8,10 @@ mod connection;
 #[cfg(any(test, all(feature = "testing", feature = "ecr")))]
 mod ecr_habits;
 mod error;
-#[cfg(feature = "_fuzzing")]
-pub(super) mod fuzzing;
 mod habits;
 mod manifests;
-mod range;
-mod receive;
-mod record;
-mod referrers;
 mod route;
 mod service;
-mod tags;
-mod uploads;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -44,18 +36,18 @@ use super::store::Store;
 use super::token::Signer;
 use crate::error::{Error, Result};
 
-/// How long running requests may go on after the registry was told to stop: less than the 10 seconds
-/// after which docker and others kill.
-const GRACE: Duration = Duration::from_secs(8);
+/// The time that running requests have to finish after the registry was stopped. Docker and others kill
+/// a process after 10 seconds.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// An upload that nobody has written to for this long is abandoned.
-const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// An upload without a write for this long is abandoned and removed.
+const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many connections the operating system holds that are yet to be taken. The standard library has it
-/// hold 128, and whoever comes then is not answered and tries again, ever more rarely.
-const WAITING_CONNECTIONS: i32 = 1024;
+/// The number of connections that wait in the operating system until they are accepted. With the 128 of
+/// the standard library, clients run into retries with growing delays.
+const LISTEN_BACKLOG: i32 = 1024;
 
-const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// A registry that docker, podman, skopeo and the like push to and pull from.
 ///
@@ -120,7 +112,7 @@ impl Registry {
         habits: Arc<dyn Habits>,
     ) -> Result<Self> {
         let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, error))?;
-        rustix::net::listen(&listener, WAITING_CONNECTIONS)
+        rustix::net::listen(&listener, LISTEN_BACKLOG)
             .map_err(|error| cannot_listen(address, error.into()))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(address, error))?;
         Ok(Self { listener, address, store, authorizer, habits, announcement: None })
@@ -177,7 +169,7 @@ impl Registry {
         };
         join(accepting, stop).await;
         tasks.close();
-        if timeout(GRACE, tasks.wait()).await.is_err() {
+        if timeout(SHUTDOWN_TIMEOUT, tasks.wait()).await.is_err() {
             tracing::warn!("running requests are cut");
             cut.cancel();
             tasks.wait().await;
@@ -192,17 +184,75 @@ fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
 }
 
 async fn sweep_hourly(store: Store) {
-    let mut hours = interval(SWEEP_EVERY);
+    let mut hours = interval(SWEEP_INTERVAL);
     hours.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         hours.tick().await;
         let store = store.clone();
-        match tokio::task::spawn_blocking(move || store.sweep(ABANDONED_AFTER)).await {
+        match tokio::task::spawn_blocking(move || store.sweep(UPLOAD_IDLE_TIMEOUT)).await {
             Ok(Ok(swept)) => {
                 tracing::debug!(uploads = swept.uploads, leftovers = swept.leftovers, "swept");
             }
             Ok(Err(error)) => tracing::warn!(%error, "cannot sweep abandoned uploads"),
             Err(error) => tracing::warn!(%error, "cannot sweep abandoned uploads"),
         }
+    }
+}
+
+#[cfg(feature = "_fuzzing")]
+pub(super) mod fuzzing {
+    //! Private parsers of the registry, for the fuzz targets.
+
+    use hyper::HeaderMap;
+    use hyper::header::{AUTHORIZATION, HeaderValue};
+
+    use super::auth;
+    use super::blobs::{self, RequestedRange};
+    use super::route::Target;
+    use crate::model::RepositoryPath;
+
+    /// What the path of a URL names.
+    #[derive(Debug, PartialEq, Eq)]
+    pub enum Route {
+        /// The registry itself.
+        Base,
+        /// Nothing.
+        Unknown,
+        /// Something in what cannot be a repository.
+        Nowhere,
+        /// Something in a repository, as `Debug` has it.
+        In(RepositoryPath, String),
+    }
+
+    /// What the path of a URL names.
+    pub fn route(path: &str) -> Route {
+        match Target::parse(path) {
+            Target::Base => Route::Base,
+            Target::Unknown => Route::Unknown,
+            Target::InRepository { path: Err(_), .. } => Route::Nowhere,
+            Target::InRepository { path: Ok(path), resource } => {
+                Route::In(path, format!("{resource:?}"))
+            }
+        }
+    }
+
+    /// First and last byte that a `Range` header asks for, of content of `size` bytes.
+    pub fn range(header: &str, size: u64) -> Option<(u64, u64)> {
+        match blobs::parse_range(header, size) {
+            RequestedRange::Part { first, last } => Some((first, last)),
+            RequestedRange::Whole | RequestedRange::Unsatisfiable => None,
+        }
+    }
+
+    /// Start and length of the chunk that a `Content-Range` header announces.
+    pub fn chunk(header: &str) -> Option<(u64, u64)> {
+        blobs::parse_chunk(header)
+    }
+
+    /// The password in an `Authorization` header.
+    pub fn password(header: &[u8]) -> Option<String> {
+        let value = HeaderValue::from_bytes(header).ok()?;
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        auth::password(&headers).map(|password| password.expose().to_owned())
     }
 }

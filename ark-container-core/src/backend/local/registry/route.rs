@@ -1,4 +1,4 @@
-//! [`Target`]: what a request's path names.
+//! [`Target`]: the endpoint that the path of a request names.
 
 use std::borrow::Cow;
 
@@ -8,23 +8,23 @@ use percent_encoding::percent_decode_str;
 use super::access::Operation;
 use crate::model::{ParseError, RepositoryPath};
 
-/// What a request is about.
+/// The endpoint of a request.
 #[derive(Debug)]
 pub(crate) enum Target {
-    /// `/v2/`: is there a registry, and do the credentials open it.
+    /// `/v2/`: the check of the API version and of credentials.
     Base,
-    /// Something in a repository.
+    /// An endpoint of a repository.
     InRepository {
-        /// Which repository; a name that cannot be one is the client's to correct.
+        /// The repository, or the error of an invalid name.
         path: Result<RepositoryPath, ParseError>,
-        /// What in it.
+        /// The endpoint in the repository.
         resource: Resource,
     },
-    /// Nothing that this registry has.
+    /// An unknown path.
     Unknown,
 }
 
-/// Something in a repository. Digests, references and identifiers are as the client wrote them.
+/// An endpoint of a repository. Digests, references and upload ids are not parsed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Resource {
     Blob(String),
@@ -36,11 +36,10 @@ pub(crate) enum Resource {
 }
 
 impl Target {
-    /// What the path of a URL names.
+    /// Parses the path of a URL.
     ///
-    /// Names nest, and their parts may be called `blobs` or `tags` too, so that a path is read from
-    /// its right end. A slash that is percent-encoded would be a part of a name and is nothing that a
-    /// name can have.
+    /// The path is read from its end, since components of a name may be `blobs` or `tags` too. A
+    /// percent-encoded slash is not a separator and makes a name invalid.
     pub(super) fn parse(path: &str) -> Self {
         let Some(rest) = path.strip_prefix("/v2") else { return Self::Unknown };
         if rest.is_empty() || rest == "/" {
@@ -67,7 +66,7 @@ impl Target {
         Self::InRepository { path: repository_path(name), resource }
     }
 
-    /// What the log calls it.
+    /// Returns the kind of endpoint for logs and metrics.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Base => "base",
@@ -84,7 +83,7 @@ impl Target {
     }
 }
 
-/// An encoded slash is shown as it was sent: decoded, the error would not show what is wrong.
+/// Parses the components of a path. The error shows an encoded slash as it was sent.
 fn repository_path(parts: &[&str]) -> Result<RepositoryPath, ParseError> {
     let parts: Vec<Cow<'_, str>> = parts
         .iter()
@@ -97,7 +96,7 @@ fn repository_path(parts: &[&str]) -> Result<RepositoryPath, ParseError> {
 }
 
 impl Resource {
-    /// What `method` does here; `None` where it does nothing.
+    /// Returns the operation of a method; `None` if it is not supported.
     pub(super) fn operation(&self, method: &Method) -> Option<Operation> {
         Some(match (self, method) {
             (Self::Manifest(_), &Method::GET | &Method::HEAD) => Operation::ReadManifest,
@@ -117,7 +116,7 @@ impl Resource {
         })
     }
 
-    /// The methods that do something here, for the `Allow` header.
+    /// Returns the supported methods, for the `Allow` header.
     pub(super) fn methods(&self) -> &'static str {
         match self {
             Self::Blob(_) => "GET, HEAD, DELETE",

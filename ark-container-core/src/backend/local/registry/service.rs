@@ -1,37 +1,41 @@
-//! [`Service`]: answers one request after the other, each in its repository and within its scope.
+//! [`Service`]: authenticates, authorizes, routes and logs each request.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
+use metrics::{counter, histogram};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::access::{Authorize, Permit};
-use super::body::{self, Body};
+use super::body::{self, Body, Content};
 use super::error::{ApiError, Code};
 use super::habits::Habits;
-use super::receive::Content;
-use super::record::{Record, Recorded};
 use super::route::{Resource, Target};
-use super::{auth, blobs, manifests, referrers, tags, uploads};
+use super::{auth, blobs, manifests};
 use crate::backend::local::store::Store;
-use crate::model::{Digest, RepositoryPath};
+use crate::model::{Digest, ParseError, RepositoryPath};
+use crate::observability::{SERVED, SERVED_BYTES, SERVED_SECONDS};
 
-/// The longest path with query that is read: a name, two digests and another name fit many times.
-const MAX_URI: usize = 8 * 1024;
+/// The maximum length of path and query. Two names and two digests fit many times.
+const MAX_URI_BYTES: usize = 8 * 1024;
 
-/// Old docker clients ask for it before they believe that this is a registry.
+/// Old docker clients need this header to recognize a registry.
 const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
     HeaderValue::from_static("registry/2.0"),
 );
 
-/// What every request needs.
+/// The state that all requests share.
 #[derive(Debug)]
 pub(super) struct Service {
     store: Store,
@@ -41,7 +45,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// A service over `store`, whose writing tasks `tasks` keeps track of.
+    /// Creates a service over `store`. It spawns its writing tasks in `tasks`.
     pub(super) fn new(
         store: Store,
         authorizer: Arc<dyn Authorize>,
@@ -51,19 +55,19 @@ impl Service {
         Self { store, authorizer, habits, tasks }
     }
 
-    /// Answers a request, whatever it is.
+    /// Answers a request and logs it.
     pub(super) async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-    ) -> Result<Response<Recorded>, Infallible> {
+    ) -> Result<Response<RecordedBody>, Infallible> {
         let (parts, incoming) = request.into_parts();
         let target = Target::parse(parts.uri.path());
-        let mut record = Record::start(parts.method.clone(), target.kind());
+        let mut record = RequestRecord::start(parts.method.clone(), target.kind());
         let mut content = Content::new(incoming);
         let mut response = match self.answer(&parts, &target, &mut content).await {
             Ok(response) => response,
             Err(error) => {
-                // A client that waits for leave to send gets the refusal instead.
+                // A client that waits for `100 Continue` has not sent its body.
                 if !parts.headers.contains_key(header::EXPECT) {
                     content.discard().await;
                 }
@@ -72,7 +76,7 @@ impl Service {
         };
         response.headers_mut().extend([API_VERSION]);
         record.answered(response.status(), content.received());
-        Ok(response.map(|body| Recorded::new(body, record)))
+        Ok(response.map(|body| RecordedBody::new(body, record)))
     }
 
     async fn answer(
@@ -82,8 +86,8 @@ impl Service {
         content: &mut Content,
     ) -> Result<Response<Body>, ApiError> {
         let length = parts.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
-        if length > MAX_URI {
-            let message = format!("the URL has {length} characters, of at most {MAX_URI}");
+        if length > MAX_URI_BYTES {
+            let message = format!("the URL has {length} characters, of at most {MAX_URI_BYTES}");
             return Err(ApiError::new(StatusCode::URI_TOO_LONG, Code::Unsupported, message));
         }
         let permit = auth::authenticate(&*self.authorizer, &parts.headers, target)?;
@@ -114,7 +118,7 @@ impl Service {
         }
     }
 
-    /// Answers what the password opens; [`Habits::operation`] has left only the methods that there are.
+    /// Answers an authorized request with a supported method.
     async fn answer_within(
         &self,
         repository: InRepository,
@@ -126,35 +130,41 @@ impl Service {
         let query = Query(parts.uri.query().unwrap_or_default());
         let (method, headers, tasks) = (&parts.method, &parts.headers, &self.tasks);
         match (resource, method) {
-            (Resource::Blob(digest), &Method::DELETE) => blobs::delete(repository, digest).await,
-            (Resource::Blob(digest), _) => blobs::get(repository, digest, method, headers).await,
+            (Resource::Blob(digest), &Method::DELETE) => {
+                blobs::delete_blob(repository, digest).await
+            }
+            (Resource::Blob(digest), _) => {
+                blobs::get_blob(repository, digest, method, headers).await
+            }
             (Resource::Uploads, _) => {
-                uploads::start(repository, permit, &query, tasks, content).await
+                blobs::start_upload(repository, permit, &query, tasks, content).await
             }
             (Resource::Upload(id), &Method::PATCH) => {
-                uploads::append(repository, id, headers, tasks, content).await
+                blobs::append_upload(repository, id, headers, tasks, content).await
             }
             (Resource::Upload(id), &Method::PUT) => {
-                uploads::finish(repository, id, &query, headers, tasks, content).await
+                blobs::finish_upload(repository, id, &query, headers, tasks, content).await
             }
-            (Resource::Upload(id), &Method::DELETE) => uploads::cancel(repository, id).await,
-            (Resource::Upload(id), _) => uploads::status(repository, id).await,
+            (Resource::Upload(id), &Method::DELETE) => blobs::cancel_upload(repository, id).await,
+            (Resource::Upload(id), _) => blobs::upload_status(repository, id).await,
             (Resource::Manifest(reference), &Method::PUT) => {
-                manifests::put(repository, reference, headers, content).await
+                manifests::put_manifest(repository, reference, headers, content).await
             }
             (Resource::Manifest(reference), &Method::DELETE) => {
-                manifests::delete(repository, reference).await
+                manifests::delete_manifest(repository, reference).await
             }
             (Resource::Manifest(reference), _) => {
-                manifests::get(repository, reference, method).await
+                manifests::get_manifest(repository, reference, method).await
             }
-            (Resource::Tags, _) => tags::list(repository, &query).await,
-            (Resource::Referrers(subject), _) => referrers::list(repository, subject, &query).await,
+            (Resource::Tags, _) => manifests::list_tags(repository, &query).await,
+            (Resource::Referrers(subject), _) => {
+                manifests::list_referrers(repository, subject, &query).await
+            }
         }
     }
 }
 
-/// A repository that the request's password opens, whether or not it exists.
+/// The repository of an authorized request, whether or not it exists.
 #[derive(Debug)]
 pub(super) struct InRepository {
     store: Store,
@@ -167,17 +177,17 @@ impl InRepository {
         &self.path
     }
 
-    /// How its registry behaves.
+    /// Returns how the registry behaves.
     pub(super) fn habits(&self) -> &dyn Habits {
         &*self.habits
     }
 
-    /// The path of its URL.
+    /// Returns the path of the repository's URL.
     pub(super) fn url(&self) -> String {
         format!("/v2/{}", self.path)
     }
 
-    /// Does something with the store, which blocks, and answers what went wrong.
+    /// Runs a store operation on a blocking thread and converts its error.
     pub(super) async fn run<T, E>(
         &self,
         work: impl FnOnce(&Store, &RepositoryPath) -> Result<T, E> + Send + 'static,
@@ -189,7 +199,7 @@ impl InRepository {
         self.blocking(work).await?.map_err(Into::into)
     }
 
-    /// Does something with the store, which blocks.
+    /// Runs a store operation on a blocking thread.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store, &RepositoryPath) -> T + Send + 'static,
@@ -200,11 +210,11 @@ impl InRepository {
     }
 }
 
-/// The query of a URL.
+/// The query parameters of a URL.
 pub(super) struct Query<'a>(&'a str);
 
 impl Query<'_> {
-    /// The first value of that name.
+    /// Returns the first value of a parameter.
     pub(super) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         let mut pairs = form_urlencoded::parse(self.0.as_bytes());
         pairs.find_map(|(key, value)| (key == name).then_some(value))
@@ -212,13 +222,110 @@ impl Query<'_> {
 }
 
 pub(super) fn parse_digest(text: &str) -> Result<Digest, ApiError> {
-    text.parse().map_err(|error: crate::model::ParseError| {
-        ApiError::bad_request(Code::DigestInvalid, error.to_string())
-    })
+    text.parse()
+        .map_err(|error: ParseError| ApiError::bad_request(Code::DigestInvalid, error.to_string()))
 }
 
 fn method_not_allowed(method: &Method, allowed: &'static str) -> ApiError {
     let message = format!("{method} does nothing here");
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, message)
         .with_header(header::ALLOW, allowed)
+}
+
+/// The log event and the metrics of a request, which are recorded on drop.
+///
+/// They contain neither headers nor names.
+#[derive(Debug)]
+pub(super) struct RequestRecord {
+    method: Method,
+    kind: &'static str,
+    started: Instant,
+    status: Option<StatusCode>,
+    received: u64,
+    sent: u64,
+}
+
+impl RequestRecord {
+    /// Starts the record of a request.
+    pub(super) fn start(method: Method, kind: &'static str) -> Self {
+        Self { method, kind, started: Instant::now(), status: None, received: 0, sent: 0 }
+    }
+
+    /// Records the status of the response and the number of bytes received until then.
+    pub(super) fn answered(&mut self, status: StatusCode, received: u64) {
+        self.status = Some(status);
+        self.received = received;
+    }
+}
+
+impl Drop for RequestRecord {
+    fn drop(&mut self) {
+        let elapsed = self.started.elapsed();
+        let status = self.status.as_ref().map_or("none", StatusCode::as_str).to_owned();
+        let labels = [
+            ("method", method_label(&self.method)),
+            ("kind", self.kind.to_owned()),
+            ("status", status),
+        ];
+        counter!(SERVED, &labels).increment(1);
+        histogram!(SERVED_SECONDS, &labels).record(elapsed.as_secs_f64());
+        counter!(SERVED_BYTES, "direction" => "received").increment(self.received);
+        counter!(SERVED_BYTES, "direction" => "sent").increment(self.sent);
+        tracing::info!(
+            method = %self.method,
+            kind = self.kind,
+            // 0: the client disconnected before the response.
+            status = self.status.map_or(0, |status| status.as_u16()),
+            received = self.received,
+            sent = self.sent,
+            milliseconds = elapsed.as_millis() as u64,
+            "request"
+        );
+    }
+}
+
+/// Returns the metric label of a method. Unknown methods share one label.
+fn method_label(method: &Method) -> String {
+    let known =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    if known.contains(method) { method.to_string() } else { "other".to_owned() }
+}
+
+/// A response body that counts the bytes sent for its request's record.
+#[derive(Debug)]
+pub(super) struct RecordedBody {
+    body: Body,
+    record: RequestRecord,
+}
+
+impl RecordedBody {
+    pub(super) fn new(body: Body, record: RequestRecord) -> Self {
+        Self { body, record }
+    }
+}
+
+impl HttpBody for RecordedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(bytes) = frame.data_ref()
+        {
+            self.record.sent += bytes.len() as u64;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

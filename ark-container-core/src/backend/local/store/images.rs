@@ -1,25 +1,32 @@
-//! Images: manifests with their tags, listed and deleted as users see them.
+//! Images and their tags, as users list and delete them.
+//!
+//! A tag is a file that holds the digest of its manifest.
 
+use std::collections::BTreeMap;
+
+use super::Store;
+use super::files::{self, cannot, remove_file};
 use super::layout::{Locked, RepositoryFolder};
-use super::manifest_file::ManifestHeader;
-use super::{Store, manifests, tags};
+use super::manifests::{
+    ManifestHeader, image_name, manifest_digests, missing_image, remove_manifest, resolve,
+};
 use crate::backend::Image;
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Digest, Reference, RepositoryPath};
+use crate::model::{Digest, Reference, RepositoryPath, Tag};
 
 impl Store {
-    /// The images of a repository, the newest first.
+    /// Lists the images of a repository, the newest first.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no repository.
     pub(crate) fn images(&self, path: &RepositoryPath) -> Result<Vec<Image>> {
         let folder = self.folder(path)?;
-        let digests = manifests::digests(&folder)?;
-        // After the manifests: every tag of one that is listed is then seen.
-        let mut tags = tags::by_manifest(&folder)?;
+        let digests = manifest_digests(&folder)?;
+        // Tags are read after the manifests, so that no tag of a listed image is missed.
+        let mut tags = tags_by_digest(&folder)?;
         let mut images = Vec::with_capacity(digests.len());
         for digest in digests {
-            // Deleted meanwhile where there is none.
+            // A missing manifest was deleted meanwhile.
             if let Some(header) = ManifestHeader::read(&folder, &digest)? {
                 let tags = tags.remove(&digest).unwrap_or_default();
                 images.push(Image {
@@ -36,24 +43,24 @@ impl Store {
         Ok(images)
     }
 
-    /// Deletes an image by digest, with its tags; or a tag, and the image with its last tag.
+    /// Deletes an image by digest with its tags, or a tag. The last tag deletes its image too.
     ///
     /// # Errors
     /// [`Error::NotFound`] for the repository or the image; [`Error::Conflict`] if it is named by
     /// digest and an index refers to it.
     pub(crate) fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
         let locked = self.lock(path)?;
-        let digest = manifests::resolve(&locked.folder, reference)?;
+        let digest = resolve(&locked.folder, reference)?;
         let index = index_of(&locked.folder, &digest)?;
         match (reference, index) {
-            (Reference::Digest(_), None) => manifests::remove(&locked, &digest),
+            (Reference::Digest(_), None) => remove_manifest(&locked, &digest),
             (Reference::Digest(_), Some(index)) => {
-                let name = manifests::image_name(&locked.folder, reference);
+                let name = image_name(&locked.folder, reference);
                 let problem = format!("is part of the index {index}");
                 Err(Error::conflict(ResourceKind::Image, name, problem))
             }
             (Reference::Tag(tag), index) => {
-                tags::remove(&locked, tag)?;
+                remove_tag(&locked, tag)?;
                 remove_untagged(&locked, &digest, index)
             }
         }
@@ -61,13 +68,13 @@ impl Store {
 }
 
 fn remove_untagged(locked: &Locked, digest: &Digest, index: Option<Digest>) -> Result<()> {
-    let tagged = tags::by_manifest(&locked.folder)?.contains_key(digest);
-    if tagged || index.is_some() { Ok(()) } else { manifests::remove(locked, digest) }
+    let tagged = tags_by_digest(&locked.folder)?.contains_key(digest);
+    if tagged || index.is_some() { Ok(()) } else { remove_manifest(locked, digest) }
 }
 
-/// An index that refers to a manifest.
+/// Returns an index that refers to a manifest, if there is one.
 fn index_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Digest>> {
-    for candidate in manifests::digests(folder)? {
+    for candidate in manifest_digests(folder)? {
         let header = ManifestHeader::read(folder, &candidate)?;
         if header.is_some_and(|header| header.children.contains(digest)) {
             return Ok(Some(candidate));
@@ -76,5 +83,181 @@ fn index_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Digest>
     Ok(None)
 }
 
+impl Store {
+    /// Lists the tags of a repository, sorted by their bytes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no repository.
+    pub(crate) fn tags(&self, path: &RepositoryPath) -> Result<Vec<Tag>> {
+        let folder = self.folder(path)?;
+        let tags = all_tags(&folder)?;
+        folder.confirm()?;
+        Ok(tags)
+    }
+
+    /// Deletes a tag and keeps its image.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the repository or the tag.
+    pub(crate) fn delete_tag(&self, path: &RepositoryPath, tag: &Tag) -> Result<()> {
+        let locked = self.lock(path)?;
+        if remove_tag(&locked, tag)? {
+            Ok(())
+        } else {
+            Err(missing_image(&locked.folder, &Reference::Tag(tag.clone())))
+        }
+    }
+
+    /// Sets a tag to a manifest.
+    pub(super) fn set_tag(&self, locked: &Locked, tag: &Tag, digest: &Digest) -> Result<()> {
+        let path = locked.folder.tag(tag);
+        locked.folder.create_parents(&path)?;
+        self.publish(&path, digest.to_string().as_bytes())
+    }
+}
+
+/// Lists the tags of a repository, sorted by their bytes.
+fn all_tags(folder: &RepositoryFolder) -> Result<Vec<Tag>> {
+    let names = folder.file_names(&folder.tags())?;
+    let mut tags: Vec<Tag> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+    tags.sort_unstable();
+    Ok(tags)
+}
+
+/// Returns the digest of the manifest that a tag names; `None` if there is no such tag.
+pub(super) fn tagged_digest(folder: &RepositoryFolder, tag: &Tag) -> Result<Option<Digest>> {
+    let path = folder.tag(tag);
+    if !folder.is_reachable(&path)? {
+        return Ok(None);
+    }
+    let Some(bytes) = files::read_file(&path).map_err(cannot("read", &path))? else {
+        return Ok(None);
+    };
+    let digest = String::from_utf8_lossy(&bytes).parse();
+    digest.map(Some).map_err(|error| Error::failed(format!("{} is damaged", path.display()), error))
+}
+
+/// Groups the tags by their manifest, sorted by their bytes.
+pub(super) fn tags_by_digest(folder: &RepositoryFolder) -> Result<BTreeMap<Digest, Vec<Tag>>> {
+    let mut tags = BTreeMap::<_, Vec<Tag>>::new();
+    for tag in all_tags(folder)? {
+        if let Some(digest) = tagged_digest(folder, &tag)? {
+            tags.entry(digest).or_default().push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+/// Removes a tag. Returns whether it existed.
+pub(super) fn remove_tag(locked: &Locked, tag: &Tag) -> Result<bool> {
+    let path = locked.folder.tag(tag);
+    if !locked.folder.is_reachable(&path)? {
+        return Ok(false);
+    }
+    remove_file(&path).map_err(cannot("delete", &path))
+}
+
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::super::sample::{INDEX, MANIFEST, Sample, descriptor, index_of};
+    use super::*;
+
+    fn delete(sample: &Sample, path: &RepositoryPath, reference: &str) -> Result<()> {
+        sample.store.delete_image(path, &reference.parse().unwrap())
+    }
+
+    fn digests(sample: &Sample, path: &RepositoryPath) -> Vec<Digest> {
+        sample.store.images(path).unwrap().into_iter().map(|image| image.digest).collect()
+    }
+
+    /// An image and an index of it.
+    fn with_index(sample: &Sample, path: &RepositoryPath) -> (Digest, Digest) {
+        let child = sample.manifest(path, b"layer");
+        let digest = sample.put(path, "child", MANIFEST, &child).unwrap().digest;
+        let descriptor = descriptor(MANIFEST, child.as_bytes());
+        let index = index_of(INDEX, &[descriptor.clone(), descriptor]);
+        (digest, sample.put(path, "index", INDEX, &index).unwrap().digest)
+    }
+
+    #[test]
+    fn images_are_described_and_the_newest_come_first() {
+        let (sample, path) = Sample::with_repository("a");
+        let (child, index) = with_index(&sample, &path);
+        sample.push_image(&path, "also", b"layer");
+        let images = sample.store.images(&path).unwrap();
+        assert_eq!([&images[0].digest, &images[1].digest], [&index, &child]);
+        assert!(images[0].pushed_at >= images[1].pushed_at);
+        let tags = |image: &Image| image.tags.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!([tags(&images[0]), tags(&images[1])], [vec!["index"], vec!["also", "child"]]);
+        let platforms: Vec<_> = images.iter().map(|image| image.platforms[0].to_string()).collect();
+        assert_eq!(platforms, ["linux/arm64/v8"; 2]);
+        let manifest = |digest: &Digest| {
+            sample.store.manifest(&path, &digest.clone().into()).unwrap().bytes.len() as u64
+        };
+        let config = br#"{"os":"linux","architecture":"arm64","variant":"v8"}"#.len() as u64;
+        assert_eq!(images[1].size, manifest(&child) + config + b"layer".len() as u64);
+        assert_eq!(images[0].size, manifest(&index) + images[1].size, "a child counts once");
+    }
+
+    #[test]
+    fn an_index_says_what_its_images_run_on() {
+        let (sample, path) = Sample::with_repository("a");
+        let child = sample.manifest(&path, b"layer");
+        sample.put(&path, "child", MANIFEST, &child).unwrap();
+        let on = |platform: &str| {
+            let descriptor = descriptor(MANIFEST, child.as_bytes());
+            descriptor.replacen('{', &format!(r#"{{"platform":{platform},"#), 1)
+        };
+        let children = [
+            on(r#"{"os":"windows","architecture":"amd64","os.version":"10.0"}"#),
+            on(r#"{"os":"linux","architecture":"amd64"}"#),
+            // Where the index says nothing, the image's own word is taken.
+            on(r#"{"os":"unknown","architecture":"unknown"}"#),
+        ];
+        sample.put(&path, "index", INDEX, &index_of(INDEX, &children)).unwrap();
+        let images = sample.store.images(&path).unwrap();
+        let platforms: Vec<_> = images[0].platforms.iter().map(ToString::to_string).collect();
+        assert_eq!(platforms, ["linux/amd64", "linux/arm64/v8", "windows/amd64"]);
+    }
+
+    #[test]
+    fn the_last_tag_takes_its_image() {
+        let (sample, path) = Sample::with_repository("a");
+        let digest = sample.push_image(&path, "v1", b"layer");
+        sample.push_image(&path, "v2", b"layer");
+        delete(&sample, &path, "v1").unwrap();
+        assert_eq!(digests(&sample, &path), [digest]);
+        delete(&sample, &path, "v2").unwrap();
+        assert!(digests(&sample, &path).is_empty());
+        let again = delete(&sample, &path, "v2").unwrap_err();
+        assert!(matches!(again, Error::NotFound { kind: ResourceKind::Image, .. }));
+    }
+
+    #[test]
+    fn an_image_of_an_index_stays_until_the_index_goes() {
+        let (sample, path) = Sample::with_repository("a");
+        let (child, index) = with_index(&sample, &path);
+        let error = delete(&sample, &path, &child.to_string()).unwrap_err();
+        assert_eq!(error.to_string(), format!("image {path}@{child} is part of the index {index}"));
+        delete(&sample, &path, "child").unwrap();
+        assert_eq!(digests(&sample, &path), [index.clone(), child.clone()]);
+        delete(&sample, &path, &index.to_string()).unwrap();
+        delete(&sample, &path, &child.to_string()).unwrap();
+        assert!(sample.store.tags(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn foreign_files_among_manifests_and_tags_are_passed_over() {
+        let (sample, path) = Sample::with_repository("a");
+        let digest = sample.push_image(&path, "v1", b"layer");
+        let folder = sample.store.folder(&path).unwrap();
+        let manifests = folder.manifests();
+        std::fs::write(manifests.join("sha256/README"), "").unwrap();
+        std::fs::write(folder.tags().join("not a tag"), "").unwrap();
+        std::os::unix::fs::symlink(folder.manifest(&digest), manifests.join("sha512")).unwrap();
+        std::os::unix::fs::symlink(folder.tags().join("v1"), folder.tags().join("link")).unwrap();
+        let images = sample.store.images(&path).unwrap();
+        assert_eq!(images.len(), 1);
+        assert_eq!(images[0].tags.len(), 1);
+    }
+}

@@ -1,29 +1,35 @@
-//! [`RepositoryFolder`]: what is where in a repository's folder.
+//! The paths in a registry's folder: of a repository's files, and of all repositories.
+//!
+//! [`RepositoryFolder`] names the files of one repository, and [`Walk`] finds the repositories.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::durable::{cannot, file_metadata, found, is_folder, require_folder};
-use super::uploads::UploadId;
-use super::{RepositoryRecord, Store, durable};
+use super::blobs::UploadId;
+use super::files::{self, cannot, file_metadata, is_folder, none_if_missing, require_folder};
+use super::{RepositoryRecord, Store};
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Algorithm, Digest, RepositoryPath, Tag};
+use crate::model::{
+    Algorithm, Digest, OrganizationId, Organizations, RepositoryName, RepositoryPath, Stage, Tag,
+};
 
-/// Starts with `_`, as no part of a name can: `a` and `a/b` may both be repositories.
+/// No component of a repository name starts with `_`, so that `a` and `a/b` may both be repositories.
 pub(super) const REPOSITORY: &str = "_repository";
 const LOCK: &str = "_lock";
 pub(super) const RECORD: &str = "repository.json";
 
-/// The folder of one repository, which may be gone at any moment unless it is [locked](Locked).
+/// The folder of one repository. Another process may delete it unless it is [locked](Locked).
 #[derive(Debug, Clone)]
 pub(super) struct RepositoryFolder {
     path: RepositoryPath,
     folder: PathBuf,
 }
 
-/// A repository's folder that no other process or thread changes, but for blobs and uploads that come.
+/// A locked repository: no other process or thread changes its manifests and tags, or deletes it.
+/// Blobs and uploads may still be added.
 #[derive(Debug)]
 pub(super) struct Locked {
     pub(super) folder: RepositoryFolder,
@@ -31,15 +37,15 @@ pub(super) struct Locked {
 }
 
 impl Store {
-    /// Where a repository is or would be.
-    pub(super) fn place_of(&self, path: &RepositoryPath) -> RepositoryFolder {
+    /// Returns the folder of a repository, whether or not it exists.
+    pub(super) fn repository_folder(&self, path: &RepositoryPath) -> RepositoryFolder {
         let folder = self.root().join(path.to_string()).join(REPOSITORY);
         RepositoryFolder { path: path.clone(), folder }
     }
 
-    /// The folder of a repository that exists, reached without following a link.
+    /// Returns the folder of an existing repository, and follows no link on the way.
     pub(super) fn folder(&self, path: &RepositoryPath) -> Result<RepositoryFolder> {
-        let folder = self.place_of(path);
+        let folder = self.repository_folder(path);
         let mut ancestor = self.root().to_path_buf();
         for part in path.to_string().split('/') {
             ancestor.push(part);
@@ -51,18 +57,18 @@ impl Store {
         Ok(folder)
     }
 
-    /// The folder of a repository that exists, once nobody else holds its lock.
+    /// Waits for the lock of an existing repository.
     pub(super) fn lock(&self, path: &RepositoryPath) -> Result<Locked> {
         let folder = self.folder(path)?;
         let lock = folder.lock()?;
-        // It may have been deleted while the lock was another's.
+        // The repository may have been deleted while another process held the lock.
         folder.confirm()?;
         Ok(Locked { folder, _lock: lock })
     }
 
-    /// As [`lock`](Self::lock), whether or not the repository exists.
-    pub(super) fn lock_place(&self, path: &RepositoryPath) -> Result<Locked> {
-        let folder = self.place_of(path);
+    /// Waits for the lock of a repository that need not exist, and creates its parent folders.
+    pub(super) fn lock_or_create(&self, path: &RepositoryPath) -> Result<Locked> {
+        let folder = self.repository_folder(path);
         let mut ancestor = self.root().to_path_buf();
         for part in path.to_string().split('/') {
             ancestor.push(part);
@@ -82,15 +88,15 @@ impl RepositoryFolder {
         &self.folder
     }
 
-    /// What a repository that is not there is called.
+    /// Returns the error of a missing repository.
     pub(super) fn missing(&self) -> Error {
         Error::not_found(ResourceKind::Repository, &self.path)
     }
 
-    /// Makes sure that the repository still exists.
+    /// Fails if the repository no longer exists.
     ///
-    /// Whoever finds something missing asks this first, so that a repository which was deleted
-    /// meanwhile is never taken for an empty one.
+    /// Call it before reporting that something is missing, so that a deleted repository is not taken
+    /// for an empty one.
     pub(super) fn confirm(&self) -> Result<()> {
         let record = self.record();
         let exists = is_folder(&self.folder).map_err(cannot("read", &self.folder))?
@@ -100,23 +106,23 @@ impl RepositoryFolder {
 
     fn lock(&self) -> Result<File> {
         let path = self.folder.with_file_name(LOCK);
-        let lock = durable::open_lock(&path)?;
+        let lock = files::open_lock(&path)?;
         lock.lock().map_err(cannot("lock", &path))?;
         Ok(lock)
     }
 
-    /// The record that makes it a repository.
+    /// The path of the settings. A folder without this file is not a repository.
     pub(super) fn record(&self) -> PathBuf {
         self.folder.join(RECORD)
     }
 
-    /// What the repository was created with; `None` if there is none.
+    /// Reads the settings of the repository; `None` if it does not exist.
     pub(super) fn read_record(&self) -> Result<Option<RepositoryRecord>> {
         if !is_folder(&self.folder).map_err(cannot("read", &self.folder))? {
             return Ok(None);
         }
         let path = self.record();
-        let Some(bytes) = durable::read_file(&path).map_err(cannot("read", &path))? else {
+        let Some(bytes) = files::read_file(&path).map_err(cannot("read", &path))? else {
             return Ok(None);
         };
         let record = serde_json::from_slice(&bytes)
@@ -144,7 +150,7 @@ impl RepositoryFolder {
         self.tags().join(tag.as_str())
     }
 
-    /// The folder of the manifests that name `subject` as theirs.
+    /// The folder with an entry for each manifest that has this subject.
     pub(super) fn referrers(&self, subject: &Digest) -> PathBuf {
         self.by_digest("referrers", subject)
     }
@@ -157,11 +163,11 @@ impl RepositoryFolder {
         self.uploads().join(id.to_string())
     }
 
-    /// Makes the names of all blobs last.
+    /// Syncs the folders of blobs, so that renames of blobs are durable.
     pub(super) fn sync_blobs(&self) -> Result<()> {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let folder = self.folder.join("blobs").join(algorithm.as_str());
-            found(File::open(&folder).and_then(|folder| folder.sync_all()))
+            none_if_missing(File::open(&folder).and_then(|folder| folder.sync_all()))
                 .map_err(cannot("write", &folder))?;
         }
         Ok(())
@@ -174,17 +180,17 @@ impl RepositoryFolder {
         path
     }
 
-    /// The folders between the repository's and `path`, from the outside in.
-    fn between(&self, path: &Path) -> Vec<PathBuf> {
+    /// Lists the folders from the repository's down to the one that holds `path`.
+    fn parent_folders(&self, path: &Path) -> Vec<PathBuf> {
         let inside = path.ancestors().skip(1).take_while(|ancestor| *ancestor != self.folder);
         let mut folders: Vec<_> = inside.map(Path::to_path_buf).collect();
         folders.reverse();
         folders
     }
 
-    /// Whether `path` is reached without following a link.
-    pub(super) fn reaches(&self, path: &Path) -> Result<bool> {
-        for folder in self.between(path) {
+    /// Whether every folder on the way to `path` exists and is not a link.
+    pub(super) fn is_reachable(&self, path: &Path) -> Result<bool> {
+        for folder in self.parent_folders(path) {
             if !is_folder(&folder).map_err(cannot("read", &folder))? {
                 return Ok(false);
             }
@@ -192,20 +198,20 @@ impl RepositoryFolder {
         Ok(true)
     }
 
-    /// Creates what is missing of the folders that `path` is to be in.
+    /// Creates the missing folders on the way to `path`.
     ///
-    /// Never the repository's own: one that was deleted does not come back as a torso.
-    pub(super) fn make_way(&self, path: &Path) -> Result<()> {
-        for folder in self.between(path) {
+    /// It never creates the repository's own folder, so that a deleted repository stays deleted.
+    pub(super) fn create_parents(&self, path: &Path) -> Result<()> {
+        for folder in self.parent_folders(path) {
             require_folder(&folder).map_err(self.cannot("create", &folder))?;
         }
         Ok(())
     }
 
-    /// The error of a change inside the folder, which was there when the change began.
+    /// Returns the error of a change inside the folder, which existed when the change began.
     ///
-    /// Where something is missing, the repository was deleted meanwhile, even if there is one of
-    /// that name again.
+    /// A missing file means that the repository was deleted meanwhile, even if another one has that
+    /// name by now.
     pub(super) fn cannot(
         &self,
         verb: &'static str,
@@ -218,27 +224,218 @@ impl RepositoryFolder {
         }
     }
 
-    /// Opens a file for reading, with what is known of it.
+    /// Opens a file for reading and reads its metadata.
     pub(super) fn open(&self, path: &Path) -> Result<Option<(File, fs::Metadata)>> {
-        if !self.reaches(path)? {
+        if !self.is_reachable(path)? {
             return Ok(None);
         }
-        durable::open_file(path, OpenOptions::new().read(true)).map_err(cannot("read", path))
+        files::open_file(path, OpenOptions::new().read(true)).map_err(cannot("read", path))
     }
 
-    /// What is known of a file.
+    /// Returns the metadata of a file.
     pub(super) fn metadata(&self, path: &Path) -> Result<Option<fs::Metadata>> {
-        if !self.reaches(path)? {
+        if !self.is_reachable(path)? {
             return Ok(None);
         }
         file_metadata(path).map_err(cannot("read", path))
     }
 
-    /// The names of the regular files in a folder; none where there is no such folder.
+    /// Lists the regular files in a folder; a missing folder has none.
     pub(super) fn file_names(&self, folder: &Path) -> Result<Vec<OsString>> {
-        if !self.reaches(&folder.join("_"))? {
+        if !self.is_reachable(&folder.join("_"))? {
             return Ok(Vec::new());
         }
-        durable::names(folder, FileType::is_file)
+        files::entry_names(folder, FileType::is_file)
+    }
+}
+
+/// Iterates over the paths of possible repositories, ordered by organization, then by the bytes of names.
+///
+/// Each folder `a` has two keys: `a` for the repository, and `a/` for the folders inside. Sorted by
+/// their bytes, `a` comes before `a-b`, and `a-b` before `a/b`, the same as whole names. So the walk
+/// holds one sorted listing per level of the tree and nothing else.
+#[derive(Debug)]
+pub(super) struct Walk {
+    stage: Stage,
+    folder: PathBuf,
+    organizations: VecDeque<OrganizationId>,
+    /// The current organization, with the remaining keys of each level in reverse order.
+    current: Option<(OrganizationId, Vec<Vec<String>>)>,
+}
+
+impl Walk {
+    /// Starts a walk through the organizations that have a folder in the stage.
+    pub(super) fn new(root: &Path, stage: &Stage, organizations: &Organizations) -> Result<Self> {
+        let folder = root.join(stage.as_str());
+        let present = if is_folder(&folder).map_err(cannot("read", &folder))? {
+            present_organizations(&folder, organizations)?
+        } else {
+            VecDeque::new()
+        };
+        Ok(Self { stage: stage.clone(), folder, organizations: present, current: None })
+    }
+
+    /// Returns the organizations of a walk that has not begun.
+    pub(super) fn into_organizations(self) -> BTreeSet<OrganizationId> {
+        self.organizations.into_iter().collect()
+    }
+
+    /// Returns the keys of the folders below `prefix` in reverse order.
+    fn level(&self, organization: OrganizationId, prefix: &str) -> Result<Vec<String>> {
+        let folder = self.folder.join(organization.to_string()).join(prefix);
+        let mut keys = Vec::new();
+        for child in folder_names(&folder)? {
+            let name = format!("{prefix}{child}");
+            if name.parse::<RepositoryName>().is_ok() {
+                keys.push(format!("{name}/"));
+                keys.push(name);
+            }
+        }
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(keys)
+    }
+
+    fn step(&mut self) -> Result<Option<RepositoryPath>> {
+        loop {
+            let Some((organization, levels)) = &mut self.current else {
+                let Some(organization) = self.organizations.pop_front() else { return Ok(None) };
+                let level = self.level(organization, "")?;
+                self.current = Some((organization, vec![level]));
+                continue;
+            };
+            let organization = *organization;
+            match levels.last_mut().map(Vec::pop) {
+                None => self.current = None,
+                Some(None) => {
+                    levels.pop();
+                }
+                Some(Some(key)) if key.ends_with('/') => {
+                    let level = self.level(organization, &key)?;
+                    if let Some((_, levels)) = &mut self.current {
+                        levels.push(level);
+                    }
+                }
+                Some(Some(key)) => {
+                    // The whole path may be too long although the name is valid.
+                    let path = key.parse().and_then(|name| {
+                        RepositoryPath::new(self.stage.clone(), organization, name)
+                    });
+                    if let Ok(path) = path {
+                        return Ok(Some(path));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<RepositoryPath>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
+fn present_organizations(
+    stage: &Path,
+    organizations: &Organizations,
+) -> Result<VecDeque<OrganizationId>> {
+    match organizations {
+        Organizations::All => {
+            let names = folder_names(stage)?;
+            let parsed = names.iter().filter_map(|name| {
+                name.parse::<OrganizationId>().ok().filter(|id| id.to_string() == *name)
+            });
+            let mut present: Vec<_> = parsed.collect();
+            present.sort_unstable();
+            Ok(present.into())
+        }
+        Organizations::Only(some) => {
+            let mut present = VecDeque::new();
+            for organization in some {
+                let folder = stage.join(organization.to_string());
+                if is_folder(&folder).map_err(cannot("read", &folder))? {
+                    present.push_back(*organization);
+                }
+            }
+            Ok(present)
+        }
+    }
+}
+
+/// Lists the folders in a folder, without links; a missing folder has none.
+pub(super) fn folder_names(folder: &Path) -> Result<Vec<String>> {
+    let names = files::entry_names(folder, FileType::is_dir)?;
+    Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::super::sample::{Sample, path, path_in};
+    use super::*;
+    use crate::backend::CreateOptions;
+
+    #[test]
+    fn organizations_come_in_order_and_only_those_asked_for() {
+        let sample = Sample::new();
+        let ids = [3u128 << 120, 1, 2].map(OrganizationId::from_u128);
+        for id in ids {
+            for name in ["b", "a"] {
+                let options = CreateOptions::default();
+                sample.store.create_repository(&path_in(id, name), &options).unwrap();
+            }
+        }
+        let listed = |organizations: &Organizations| -> Vec<RepositoryPath> {
+            let listed = sample.store.repositories(&Stage::default(), organizations);
+            listed.map(|listed| listed.unwrap().0).collect()
+        };
+        let both = |id| [path_in(id, "a"), path_in(id, "b")];
+        assert_eq!(
+            listed(&Organizations::All),
+            [both(ids[1]), both(ids[2]), both(ids[0])].concat()
+        );
+        let some = [ids[0], ids[2], OrganizationId::TBD].into_iter().collect();
+        assert_eq!(listed(&some), [both(ids[2]), both(ids[0])].concat());
+        assert!(listed(&Organizations::none()).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_repository_is_passed_over() {
+        let (sample, _) = Sample::with_repository("a");
+        let stage = sample.folder.path().join("prod");
+        let organization = stage.join(OrganizationId::TBD.to_string());
+        let upper = stage.join(OrganizationId::GLOBAL.to_string().replace('7', "A"));
+        for folder in [stage.join("no-guid"), upper, organization.join("Upper/_repository")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(organization.join("file"), "").unwrap();
+        std::fs::create_dir_all(organization.join("empty/folder")).unwrap();
+        // As deep as a path may be, and deeper.
+        std::fs::create_dir_all(organization.join("d/".repeat(150))).unwrap();
+        let listed = sample.store.repositories(&Stage::default(), &Organizations::All);
+        let listed: Vec<_> = listed.map(|listed| listed.unwrap().0).collect();
+        assert_eq!(listed, [path("a")]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn names_come_in_the_order_of_their_bytes(
+            names in proptest::collection::btree_set("[ab](-b|\\.b|_b|0)?(/[ab](-b)?){0,2}", 0..12),
+        ) {
+            let sample = Sample::new();
+            for name in &names {
+                sample.create(name);
+            }
+            let listed = sample.store.repositories(&Stage::default(), &Organizations::All);
+            let listed: Vec<String> = listed.map(|listed| listed.unwrap().0.name().to_string()).collect();
+            let sorted: BTreeSet<String> = names;
+            prop_assert_eq!(listed, Vec::from_iter(sorted));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! [`ManifestContent`]: what a registry needs to know of a manifest's text.
+//! [`ManifestContent`]: the fields of a manifest or index that a registry needs.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use serde::Deserialize;
 use super::manifests::PutManifestError;
 use crate::model::{Digest, Platform, media_type};
 
-/// Configurations that say what the image runs on.
+/// The media types of configurations that name a platform.
 const IMAGE_CONFIGS: [&str; 2] = [media_type::OCI_CONFIG, media_type::DOCKER_CONFIG];
 
-/// Layers that may be somewhere else: their bytes may not be given away by everyone.
+/// The media types of layers that may not be redistributed, and so may be stored elsewhere.
 const FOREIGN_LAYERS: [&str; 2] = [
     "application/vnd.oci.image.layer.nondistributable.v1.",
     "application/vnd.docker.image.rootfs.foreign.",
 ];
 
-/// The text of a manifest or index, OCI's or docker's.
+/// A manifest or index of OCI or docker.
 ///
-/// Unlike [`Descriptor`](crate::model::Descriptor), which is for content that is moved, it takes all
-/// that tools write: fields that say nothing to a registry are ignored, whatever is in them.
+/// It is more lenient than [`Descriptor`](crate::model::Descriptor): fields that a registry does not
+/// need are ignored, whatever their type is.
 ///
 /// Sources: <https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md>,
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-index.md>,
@@ -37,7 +37,7 @@ pub(super) struct ManifestContent {
     annotations: Option<BTreeMap<String, String>>,
 }
 
-/// A descriptor: something that a manifest refers to.
+/// A descriptor in a manifest or index.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Content {
@@ -48,7 +48,7 @@ pub(super) struct Content {
     platform: Option<PlatformFields>,
 }
 
-/// What an image runs on, as far as it is said.
+/// The platform fields of a configuration or descriptor.
 #[derive(Debug, Deserialize)]
 struct PlatformFields {
     #[serde(default)]
@@ -59,8 +59,8 @@ struct PlatformFields {
 }
 
 impl PlatformFields {
-    /// The platform, if there is one: builders write `unknown/unknown` for what runs nowhere, such
-    /// as an attestation.
+    /// Returns the platform. Builders write `unknown/unknown` for an artifact without one, such as an
+    /// attestation.
     fn known(&self) -> Option<Platform> {
         let known = |text: &str| !text.is_empty() && text != "unknown";
         (known(&self.os) && known(&self.architecture)).then(|| Platform {
@@ -80,35 +80,34 @@ impl Content {
         self.platform.as_ref()?.known()
     }
 
-    /// Whether it is a manifest itself, and not a blob that an index has among its manifests, as
-    /// build caches do.
+    /// Whether it is a manifest. The index of a build cache has blobs among its manifests.
     pub(super) fn is_manifest(&self) -> bool {
         media_type::is_manifest(&self.media_type) || media_type::is_index(&self.media_type)
     }
 
-    /// Whether it may be missing, since clients know where else to get it.
-    pub(super) fn is_elsewhere(&self) -> bool {
+    /// Whether the layer may be missing, because it has URLs to download it from.
+    pub(super) fn may_be_missing(&self) -> bool {
         let foreign = FOREIGN_LAYERS.iter().any(|prefix| self.media_type.starts_with(prefix));
         foreign && self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
     }
 }
 
-/// The platform that an image's configuration names, if it does.
+/// Returns the platform in an image's configuration, if it names one.
 pub(super) fn configured_platform(config: &[u8]) -> Option<Platform> {
     serde_json::from_slice::<PlatformFields>(config).ok()?.known()
 }
 
 impl ManifestContent {
-    /// Reads a manifest that came with this media type.
+    /// Parses a manifest that was sent with this media type.
     ///
     /// # Errors
-    /// [`PutManifestError::Invalid`] with what is wrong with it.
+    /// [`PutManifestError::Invalid`] with the reason.
     pub(super) fn parse(media_type: &str, bytes: &[u8]) -> Result<Self, PutManifestError> {
         let invalid = |problem: String| Err(PutManifestError::Invalid(problem));
         if !media_type::is_manifest(media_type) && !media_type::is_index(media_type) {
             return invalid(format!("{media_type:?} is not the media type of a manifest or index"));
         }
-        // JSON is UTF-8, also in the fields that are ignored here and that others read.
+        // JSON is UTF-8, also in the fields that are ignored here.
         let Ok(text) = std::str::from_utf8(bytes) else {
             return invalid("it is no JSON, for it is not UTF-8".to_owned());
         };
@@ -122,7 +121,7 @@ impl ManifestContent {
         if let Some(own) = content.media_type.as_ref().filter(|own| *own != media_type) {
             return invalid(format!("it says that it is {own:?}, and came as {media_type:?}"));
         }
-        // One text that is a manifest to some and an index to others would be two images.
+        // A text that is valid as a manifest and as an index would be two images.
         // Source: https://github.com/opencontainers/image-spec/security/advisories/GHSA-77vh-xpmg-72qh
         let image = content.config.is_some() || content.layers.is_some();
         match (media_type::is_index(media_type), image, &content.manifests) {
@@ -142,12 +141,12 @@ impl ManifestContent {
         self.config.iter().chain(self.layers.iter().flatten())
     }
 
-    /// What an index refers to.
+    /// The manifests of an index.
     pub(super) fn children(&self) -> impl Iterator<Item = &Content> {
         self.manifests.iter().flatten()
     }
 
-    /// The configuration, if it is one that says what the image runs on.
+    /// Returns the digest of the configuration, if its type names a platform.
     pub(super) fn image_config(&self) -> Option<&Digest> {
         let config = self.config.as_ref();
         let config = config.filter(|config| IMAGE_CONFIGS.contains(&config.media_type.as_str()))?;
@@ -158,7 +157,7 @@ impl ManifestContent {
         self.subject.as_ref().map(|subject| &subject.digest)
     }
 
-    /// What listings of referrers say that it is: of a manifest without a type, its configuration's.
+    /// Returns the artifact type in listings of referrers; the default is the type of the configuration.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
     pub(super) fn artifact_type(&self) -> Option<&str> {
@@ -171,5 +170,112 @@ impl ManifestContent {
     }
 }
 
+#[cfg(feature = "_fuzzing")]
+pub(in super::super) mod fuzzing {
+    //! Private parsers of the store, for the fuzz targets.
+
+    use super::{ManifestContent, configured_platform};
+    use crate::model::{Digest, Platform};
+
+    /// The blobs and then the manifests that a manifest of this type names; an error where it is none.
+    pub fn manifest(media_type: &str, bytes: &[u8]) -> Result<(Vec<Digest>, Vec<Digest>), String> {
+        let content =
+            ManifestContent::parse(media_type, bytes).map_err(|error| error.to_string())?;
+        let blobs = content.blobs().map(|blob| blob.digest().clone()).collect();
+        Ok((blobs, content.children().map(|child| child.digest().clone()).collect()))
+    }
+
+    /// The platform that a configuration names.
+    pub fn platform(config: &[u8]) -> Option<Platform> {
+        configured_platform(config)
+    }
+}
+
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::super::sample::{CONFIG, LAYER, descriptor, index_of, manifest_of};
+    use super::*;
+    use crate::model::media_type::{
+        DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST,
+    };
+
+    fn problem(media_type: &str, text: &str) -> String {
+        ManifestContent::parse(media_type, text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn all_four_kinds_are_read() {
+        let config = descriptor(CONFIG, b"{}");
+        for kind in [OCI_MANIFEST, DOCKER_MANIFEST] {
+            let text = manifest_of(kind, &config, &[descriptor(LAYER, b"x")]);
+            let content = ManifestContent::parse(kind, text.as_bytes()).unwrap();
+            assert_eq!((content.blobs().count(), content.children().count()), (2, 0));
+        }
+        for kind in [OCI_INDEX, DOCKER_MANIFEST_LIST] {
+            let text = index_of(kind, &[descriptor(OCI_MANIFEST, b"x")]);
+            let content = ManifestContent::parse(kind, text.as_bytes()).unwrap();
+            assert_eq!((content.blobs().count(), content.children().count()), (0, 1));
+        }
+        // The media type may be left out, and Go writes null for an empty list.
+        let text = format!(r#"{{"schemaVersion":2,"config":{config},"layers":null}}"#);
+        assert!(ManifestContent::parse(OCI_MANIFEST, text.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused_with_the_reason() {
+        let manifest = manifest_of(OCI_MANIFEST, &descriptor(CONFIG, b"{}"), &[]);
+        let index = index_of(OCI_INDEX, &[]);
+        assert!(problem("text/plain", &manifest).contains("\"text/plain\" is not the media type"));
+        assert!(problem(OCI_MANIFEST, "{").contains("EOF"));
+        assert!(problem(DOCKER_MANIFEST, &manifest).contains("and came as"));
+        assert!(problem(OCI_INDEX, r#"{"schemaVersion":2}"#).ends_with("an index needs manifests"));
+        assert!(problem(OCI_MANIFEST, r#"{"schemaVersion":2}"#).ends_with("needs a config"));
+        assert!(problem(OCI_MANIFEST, r#"{"schemaVersion":1}"#).ends_with("is 1, not 2"));
+        let both = manifest.replace(r#""layers""#, r#""manifests":[],"layers""#);
+        assert!(problem(OCI_MANIFEST, &both).ends_with("only an index has manifests"));
+        let both = index.replace(r#""manifests""#, r#""layers":[],"manifests""#);
+        assert!(problem(OCI_INDEX, &both).ends_with("neither config nor layers"));
+        let twice = manifest.replace(r#""layers":[]"#, r#""layers":[],"layers":[]"#);
+        assert!(problem(OCI_MANIFEST, &twice).contains("duplicate field"));
+        let digest = manifest.replace("sha256:", "md5:");
+        assert!(problem(OCI_MANIFEST, &digest).contains("neither sha256 nor sha512"));
+    }
+
+    #[test]
+    fn only_foreign_layers_with_an_address_may_be_elsewhere() {
+        let content = |media_type: &str, urls: &str| -> Content {
+            let text = descriptor(media_type, b"x");
+            serde_json::from_str(&text.replacen('{', &format!("{{\"urls\":{urls},"), 1)).unwrap()
+        };
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        let restricted = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        let urls = r#"["https://example.com/x"]"#;
+        assert!(content(foreign, urls).may_be_missing());
+        assert!(content(restricted, urls).may_be_missing());
+        assert!(!content(foreign, "[]").may_be_missing());
+        assert!(!content(foreign, "null").may_be_missing());
+        assert!(!content(LAYER, urls).may_be_missing());
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_no_manifest_wherever_it_stands() {
+        let manifest = manifest_of(OCI_MANIFEST, &descriptor(CONFIG, b"{}"), &[]);
+        let ignored = manifest.replace(r#""layers""#, r#""x":"?","layers""#);
+        assert!(ManifestContent::parse(OCI_MANIFEST, ignored.as_bytes()).is_ok());
+        let bytes = ignored.bytes().map(|byte| if byte == b'?' { 0xff } else { byte });
+        let refusal = ManifestContent::parse(OCI_MANIFEST, &bytes.collect::<Vec<_>>()).unwrap_err();
+        assert!(refusal.to_string().contains("it is not UTF-8"), "{refusal}");
+    }
+
+    #[test]
+    fn platforms_that_say_nothing_are_none() {
+        let platform = |text: &str| configured_platform(text.as_bytes()).map(|p| p.to_string());
+        let full = r#"{"os":"linux","architecture":"arm","variant":"v7","rootfs":{}}"#;
+        assert_eq!(platform(full).as_deref(), Some("linux/arm/v7"));
+        let empty = r#"{"os":"linux","architecture":"amd64","variant":""}"#;
+        assert_eq!(platform(empty).as_deref(), Some("linux/amd64"));
+        assert_eq!(platform(r#"{"os":"unknown","architecture":"unknown"}"#), None);
+        assert_eq!(platform("{}"), None);
+        assert_eq!(platform("not json"), None);
+    }
+}

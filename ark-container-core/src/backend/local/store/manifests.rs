@@ -1,30 +1,35 @@
-//! Manifests: published once everything that they refer to is there, and then their tag.
+//! Manifests and their referrers.
+//!
+//! A manifest is published once everything that it refers to is in the repository. Its tag follows.
 
-use std::collections::BTreeSet;
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::time::SystemTime;
 
-use super::durable::{cannot, remove_file};
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use super::files::{cannot, remove_file, rfc3339};
+use super::images::{remove_tag, tagged_digest, tags_by_digest};
 use super::layout::{Locked, RepositoryFolder};
 use super::manifest_content::{ManifestContent, configured_platform};
-use super::manifest_file::{self, ManifestHeader};
-use super::{Store, referrers, tags};
 use crate::digester::Digester;
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Algorithm, Digest, Platform, Reference, RepositoryPath};
+use crate::model::{Algorithm, Descriptor, Digest, Platform, Reference, RepositoryPath};
 
-/// What is read of a configuration to find the platform; the ones that builders write are far smaller.
-const MAX_CONFIG_LEN: u64 = 4 * 1024 * 1024;
+/// The number of bytes that are read of a configuration. The ones that builders write are far smaller.
+const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What a manifest became when it was put.
+/// The result of putting a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ManifestPut {
     pub(crate) digest: Digest,
-    /// The manifest that it refers to, whether or not that exists.
+    /// The subject of the manifest, whether or not it exists.
     pub(crate) subject: Option<Digest>,
 }
 
-/// A manifest as it was put.
+/// A stored manifest with its exact bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredManifest {
     pub(crate) digest: Digest,
@@ -32,7 +37,7 @@ pub(crate) struct StoredManifest {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Why a manifest was not taken.
+/// The reason why a manifest was rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PutManifestError {
     /// It is not a manifest of the media type that it came with.
@@ -44,7 +49,7 @@ pub(crate) enum PutManifestError {
     /// A blob or manifest that it refers to is not in the repository.
     #[error("the manifest refers to {0}, which is not in the repository")]
     Missing(Digest),
-    /// What may go wrong elsewhere too: no repository, an immutable tag, a full disk.
+    /// An error that is not about the manifest: no repository, an immutable tag, a full disk.
     #[error(transparent)]
     Other(#[from] Error),
 }
@@ -59,9 +64,9 @@ impl From<PutManifestError> for Error {
 }
 
 impl Store {
-    /// Stores a manifest, and makes its tag stand for it where `reference` is one.
+    /// Stores a manifest, and sets the tag if `reference` is one.
     ///
-    /// One that is there already keeps the time at which it was first put.
+    /// A manifest that exists already keeps the time of its first push.
     ///
     /// # Errors
     /// The variants of [`PutManifestError`]; in the last, [`Error::NotFound`] if there is no
@@ -78,17 +83,17 @@ impl Store {
         let locked = self.lock(path)?;
         let folder = &locked.folder;
         check_tag(folder, reference, &digest)?;
-        let mut header = describe(folder, media_type, &content, bytes.len() as u64)?;
+        let mut header = header_of(folder, media_type, &content, bytes.len() as u64)?;
         let old = ManifestHeader::read(folder, &digest)?;
         header.pushed_at = old.as_ref().map_or(header.pushed_at, |old| old.pushed_at);
         if old.as_ref() != Some(&header) {
-            // Blobs may have been renamed into place by others who have yet to make that last.
+            // Other processes may have renamed blobs that they have not synced yet.
             folder.sync_blobs()?;
             if let Some(subject) = &header.subject {
                 self.add_referrer(&locked, subject, &digest)?;
             }
             let file = folder.manifest(&digest);
-            folder.make_way(&file)?;
+            folder.create_parents(&file)?;
             self.publish(&file, &header.with_manifest(bytes)?)?;
         }
         if let Reference::Tag(tag) = reference {
@@ -97,7 +102,7 @@ impl Store {
         Ok(ManifestPut { digest, subject: header.subject })
     }
 
-    /// A manifest.
+    /// Returns a manifest.
     ///
     /// # Errors
     /// [`Error::NotFound`] for the repository or the image.
@@ -109,10 +114,10 @@ impl Store {
         let folder = self.folder(path)?;
         let mut digest = resolve(&folder, reference)?;
         loop {
-            if let Some((header, bytes)) = manifest_file::read(&folder, &digest)? {
+            if let Some((header, bytes)) = read_manifest(&folder, &digest)? {
                 return Ok(StoredManifest { digest, media_type: header.media_type, bytes });
             }
-            // The tag may have been moved, and then its old image deleted, since it was looked at.
+            // The tag may have moved, and its old image may have been deleted, meanwhile.
             match resolve(&folder, reference)? {
                 moved if moved != digest => digest = moved,
                 _ => return Err(missing_image(&folder, reference)),
@@ -125,11 +130,11 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] for the repository or the image.
     pub(crate) fn delete_manifest(&self, path: &RepositoryPath, digest: &Digest) -> Result<()> {
-        remove(&self.lock(path)?, digest)
+        remove_manifest(&self.lock(path)?, digest)
     }
 }
 
-/// The digest that a manifest is stored under.
+/// Computes the digest that a manifest is stored under.
 fn verified_digest(reference: &Reference, bytes: &[u8]) -> Result<Digest, PutManifestError> {
     match reference {
         Reference::Tag(_) => Ok(Digester::digest(Algorithm::Sha256, bytes)),
@@ -140,13 +145,13 @@ fn verified_digest(reference: &Reference, bytes: &[u8]) -> Result<Digest, PutMan
     }
 }
 
-/// Makes sure that a tag may be set.
+/// Fails if the tag is immutable and names another image.
 fn check_tag(folder: &RepositoryFolder, reference: &Reference, digest: &Digest) -> Result<()> {
     let Reference::Tag(tag) = reference else { return Ok(()) };
     let record = folder.read_record()?.ok_or_else(|| folder.missing())?;
-    let taken = tags::target(folder, tag)?.filter(|target| target != digest);
+    let taken = tagged_digest(folder, tag)?.filter(|target| target != digest);
     match taken {
-        Some(target) if record.fixes(tag) => {
+        Some(target) if record.is_immutable(tag) => {
             let problem = format!("is immutable and holds {target}");
             Err(Error::conflict(ResourceKind::Image, image_name(folder, reference), problem))
         }
@@ -154,8 +159,8 @@ fn check_tag(folder: &RepositoryFolder, reference: &Reference, digest: &Digest) 
     }
 }
 
-/// What is to be known of a manifest, once everything that it needs was found in the repository.
-fn describe(
+/// Builds the header of a manifest after checking that everything it refers to is in the repository.
+fn header_of(
     folder: &RepositoryFolder,
     media_type: &str,
     content: &ManifestContent,
@@ -166,7 +171,7 @@ fn describe(
     for blob in content.blobs().filter(|blob| counted.insert(blob.digest())) {
         match folder.metadata(&folder.blob(blob.digest()))? {
             Some(metadata) => image_size += metadata.len(),
-            None if blob.is_elsewhere() => {}
+            None if blob.may_be_missing() => {}
             None => return Err(PutManifestError::Missing(blob.digest().clone())),
         }
     }
@@ -204,28 +209,28 @@ fn describe(
     })
 }
 
-/// What an image's configuration says that it runs on.
+/// Reads the platform in an image's configuration.
 fn read_platform(folder: &RepositoryFolder, content: &ManifestContent) -> Result<Option<Platform>> {
     let Some(digest) = content.image_config() else { return Ok(None) };
     let path = folder.blob(digest);
     let Some((file, _)) = folder.open(&path)? else { return Ok(None) };
     let mut config = Vec::new();
-    file.take(MAX_CONFIG_LEN).read_to_end(&mut config).map_err(cannot("read", &path))?;
+    file.take(MAX_CONFIG_BYTES).read_to_end(&mut config).map_err(cannot("read", &path))?;
     Ok(configured_platform(&config))
 }
 
-/// The digest of an image, which exists in any case if `reference` is a tag.
+/// Returns the digest of an image. The image of a tag exists; the one of a digest may not.
 pub(super) fn resolve(folder: &RepositoryFolder, reference: &Reference) -> Result<Digest> {
     match reference {
         Reference::Digest(digest) => Ok(digest.clone()),
         Reference::Tag(tag) => {
-            tags::target(folder, tag)?.ok_or_else(|| missing_image(folder, reference))
+            tagged_digest(folder, tag)?.ok_or_else(|| missing_image(folder, reference))
         }
     }
 }
 
-/// The digests of all manifests.
-pub(super) fn digests(folder: &RepositoryFolder) -> Result<Vec<Digest>> {
+/// Lists the digests of all manifests.
+pub(super) fn manifest_digests(folder: &RepositoryFolder) -> Result<Vec<Digest>> {
     let mut digests = Vec::new();
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
         let names = folder.file_names(&folder.manifests().join(algorithm.as_str()))?;
@@ -237,34 +242,166 @@ pub(super) fn digests(folder: &RepositoryFolder) -> Result<Vec<Digest>> {
     Ok(digests)
 }
 
-/// Removes a manifest: its tags first, so that no tag ever stands for nothing.
-pub(super) fn remove(locked: &Locked, digest: &Digest) -> Result<()> {
+/// Removes a manifest, after its tags, so that no tag names a missing manifest.
+pub(super) fn remove_manifest(locked: &Locked, digest: &Digest) -> Result<()> {
     let folder = &locked.folder;
     let Some(header) = ManifestHeader::read(folder, digest)? else {
         return Err(missing_image(folder, &Reference::Digest(digest.clone())));
     };
-    for tag in tags::by_manifest(folder)?.remove(digest).unwrap_or_default() {
-        tags::remove(locked, &tag)?;
+    for tag in tags_by_digest(folder)?.remove(digest).unwrap_or_default() {
+        remove_tag(locked, &tag)?;
     }
     let path = folder.manifest(digest);
     remove_file(&path).map_err(cannot("delete", &path))?;
     match &header.subject {
-        Some(subject) => referrers::remove(locked, subject, digest),
+        Some(subject) => remove_referrer(locked, subject, digest),
         None => Ok(()),
     }
 }
 
-/// What an image is called in an error.
+/// Returns the name of an image in errors.
 pub(super) fn image_name(folder: &RepositoryFolder, reference: &Reference) -> String {
     format!("{}{}{reference}", folder.path(), reference.separator())
 }
 
-/// The error of an image that is not there; that of its repository where that is gone.
+/// Returns the error of a missing image, or of its repository if that was deleted.
 pub(super) fn missing_image(folder: &RepositoryFolder, reference: &Reference) -> Error {
     match folder.confirm() {
         Ok(()) => Error::not_found(ResourceKind::Image, image_name(folder, reference)),
         Err(gone) => gone,
     }
+}
+
+/// The facts about a manifest that listings need: the first line of its file, as JSON.
+///
+/// They are computed when the manifest is put, so that a listing reads neither manifests nor blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ManifestHeader {
+    pub(super) media_type: String,
+    #[serde(with = "rfc3339")]
+    pub(super) pushed_at: SystemTime,
+    /// The size of the manifest in bytes.
+    pub(super) length: u64,
+    /// The size of the whole image in bytes.
+    pub(super) image_size: u64,
+    pub(super) platforms: Vec<Platform>,
+    /// The manifests that an index refers to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) children: Vec<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) subject: Option<Digest>,
+    /// The artifact type in listings of referrers, for a manifest with a subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) artifact_type: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+impl ManifestHeader {
+    /// Reads the header of a manifest; `None` if there is none.
+    pub(super) fn read(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Self>> {
+        Ok(open_manifest(folder, digest)?.map(|(header, _)| header))
+    }
+
+    /// Returns the content of the file: the header and the manifest.
+    pub(super) fn with_manifest(&self, manifest: &[u8]) -> Result<Vec<u8>> {
+        let mut file = serde_json::to_vec(self)
+            .map_err(|error| Error::failed("cannot describe a manifest", error))?;
+        file.push(b'\n');
+        file.extend_from_slice(manifest);
+        Ok(file)
+    }
+}
+
+/// Reads a manifest with its header; `None` if there is none.
+fn read_manifest(
+    folder: &RepositoryFolder,
+    digest: &Digest,
+) -> Result<Option<(ManifestHeader, Vec<u8>)>> {
+    let Some((header, mut rest)) = open_manifest(folder, digest)? else { return Ok(None) };
+    let path = folder.manifest(digest);
+    let mut bytes = Vec::new();
+    rest.read_to_end(&mut bytes).map_err(cannot("read", &path))?;
+    if bytes.len() as u64 != header.length {
+        return Err(damaged(&path, format!("{} bytes, not {}", bytes.len(), header.length)));
+    }
+    Ok(Some((header, bytes)))
+}
+
+/// Reads the header, and returns a reader of the manifest.
+fn open_manifest(
+    folder: &RepositoryFolder,
+    digest: &Digest,
+) -> Result<Option<(ManifestHeader, impl Read + use<>)>> {
+    let path = folder.manifest(digest);
+    let Some((file, _)) = folder.open(&path)? else { return Ok(None) };
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line).map_err(cannot("read", &path))?;
+    let header = serde_json::from_slice(&line).map_err(|error| damaged(&path, error))?;
+    Ok(Some((header, reader)))
+}
+
+fn damaged(path: &Path, cause: impl Into<crate::error::BoxError>) -> Error {
+    Error::failed(format!("{} is damaged", path.display()), cause)
+}
+
+impl Store {
+    /// Lists the manifests that have this subject, sorted by digest.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no repository. A subject need not exist to have referrers.
+    pub(crate) fn referrers(
+        &self,
+        path: &RepositoryPath,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>> {
+        let folder = self.folder(path)?;
+        let mut descriptors = Vec::new();
+        for digest in referrer_digests(&folder, subject)? {
+            let header = ManifestHeader::read(&folder, &digest)?;
+            // An interrupted push may have left an entry for a manifest with another subject.
+            if let Some(header) = header.filter(|header| header.subject.as_ref() == Some(subject)) {
+                descriptors.push(referrer_descriptor(digest, header));
+            }
+        }
+        folder.confirm()?;
+        Ok(descriptors)
+    }
+
+    /// Adds a manifest to the referrers of its subject.
+    ///
+    /// The entry is written before its manifest and removed after it. An entry without a manifest is
+    /// ignored, so that no referrer is ever lost.
+    fn add_referrer(&self, locked: &Locked, subject: &Digest, digest: &Digest) -> Result<()> {
+        let entry = locked.folder.referrers(subject).join(digest.to_string());
+        locked.folder.create_parents(&entry)?;
+        self.publish(&entry, b"")
+    }
+}
+
+/// Removes a manifest from the referrers of its subject.
+fn remove_referrer(locked: &Locked, subject: &Digest, digest: &Digest) -> Result<()> {
+    let entry = locked.folder.referrers(subject).join(digest.to_string());
+    if locked.folder.is_reachable(&entry)? {
+        remove_file(&entry).map_err(cannot("delete", &entry))?;
+    }
+    Ok(())
+}
+
+fn referrer_digests(folder: &RepositoryFolder, subject: &Digest) -> Result<Vec<Digest>> {
+    let names = folder.file_names(&folder.referrers(subject))?;
+    let mut digests: Vec<Digest> =
+        names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+    digests.sort_unstable();
+    Ok(digests)
+}
+
+fn referrer_descriptor(digest: Digest, header: ManifestHeader) -> Descriptor {
+    let mut descriptor = Descriptor::new(header.media_type, digest, header.length);
+    descriptor.artifact_type = header.artifact_type;
+    descriptor.annotations = header.annotations;
+    descriptor
 }
 
 #[cfg(test)]

@@ -2,63 +2,57 @@
 //!
 //! ```text
 //! version                                   the format of the folder
-//! <stage>/<organization>/<name…>/_lock      who changes the repository holds it
+//! <stage>/<organization>/<name…>/_lock      held by the process that changes the repository
 //! <stage>/<organization>/<name…>/_repository/
-//!     repository.json                       makes it a repository
+//!     repository.json                       the settings; without it there is no repository
 //!     blobs/<algorithm>/<hex>
-//!     manifests/<algorithm>/<hex>           a line of JSON on the manifest, and the manifest
-//!     tags/<tag>                            the digest that it stands for
+//!     manifests/<algorithm>/<hex>           one line of JSON about the manifest, then the manifest
+//!     tags/<tag>                            the digest of its manifest
 //!     referrers/<algorithm>/<hex>/<digest>  the manifests that have the first as their subject
 //!     uploads/<id>
-//! _tmp/                                     what is being written
-//! _trash/                                   what is being removed
+//! _tmp/                                     files and folders that are being written
+//! _trash/                                   folders that are being deleted
 //! ```
 //!
-//! Any number of processes may use the folder at once. Whatever becomes visible does so by one
-//! rename, after it was synced, so that a process may be killed at any moment: there is the old or
-//! the new, never half of it. Readers take no lock. Those who change which manifests, tags and
-//! repositories there are hold the repository's lock, so that what they have checked still holds
-//! when they publish.
+//! Any number of processes may use the folder at once. Every change is synced first and then becomes
+//! visible by one rename, so that a process may be killed at any moment: readers see the old state or
+//! the new one. Readers take no lock. A change of manifests, tags or repositories holds the
+//! repository's lock, so that its checks still hold when it is published.
 //!
-//! Blobs are files of their repository; two share one only by a mount, within an organization. Links
-//! in the tree are never followed, so that none leads out of the folder, or from one organization
-//! into another.
+//! Two repositories share the file of a blob only after a mount within an organization. Symbolic links
+//! are never followed, so that none leads out of the folder, or from one organization to another.
 
 mod blobs;
-mod durable;
-#[cfg(feature = "_fuzzing")]
-pub(super) mod fuzzing;
+mod files;
 mod images;
 mod layout;
 mod manifest_content;
-mod manifest_file;
 mod manifests;
-mod referrers;
 mod repositories;
-mod rfc3339;
-mod sweep;
-mod tags;
-mod unfinished;
-mod uploads;
-mod walk;
 
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use super::random::random_bits;
 use crate::error::{Error, Result};
-use durable::{Temporary, cannot};
-use unfinished::Unfinished;
+use crate::model::Organizations;
+use blobs::UploadHashes;
+use files::{Temporary, cannot, is_folder, none_if_missing};
+use layout::{RepositoryFolder, Walk, folder_names};
 
+pub(crate) use blobs::{Upload, UploadId};
+#[cfg(feature = "_fuzzing")]
+pub(super) use manifest_content::fuzzing;
 pub(crate) use manifests::PutManifestError;
 pub(crate) use repositories::RepositoryRecord;
-pub(crate) use uploads::{Upload, UploadId};
 
 /// The format that this program reads and writes.
 const VERSION: &str = "1";
@@ -70,7 +64,7 @@ const TRASH: &str = "_trash";
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     root: Arc<Path>,
-    unfinished: Unfinished,
+    upload_hashes: UploadHashes,
 }
 
 impl Store {
@@ -81,11 +75,11 @@ impl Store {
     pub(crate) fn open(root: PathBuf) -> Result<Self> {
         // The working directory may change; the registry does not.
         let root = std::path::absolute(&root).map_err(cannot("find", &root))?;
-        durable::create_private_folder(&root).map_err(cannot("create", &root))?;
+        files::create_private_folder(&root).map_err(cannot("create", &root))?;
         for folder in [TEMPORARY, TRASH].map(|name| root.join(name)) {
-            durable::require_folder(&folder).map_err(cannot("create", &folder))?;
+            files::require_folder(&folder).map_err(cannot("create", &folder))?;
         }
-        let store = Self { root: root.into(), unfinished: Unfinished::default() };
+        let store = Self { root: root.into(), upload_hashes: UploadHashes::default() };
         store.check_version()?;
         Ok(store)
     }
@@ -111,27 +105,27 @@ impl Store {
         Err(Error::failed(message, problem))
     }
 
-    /// Opens a file in the registry's folder that is there to be locked, creating it if need be.
+    /// Opens a lock file in the registry's folder and creates it if it is missing.
     ///
     /// # Errors
     /// [`Error::Failed`] if that is not possible.
     pub(crate) fn open_lock(&self, name: &str) -> Result<File> {
-        durable::open_lock(&self.root.join(name))
+        files::open_lock(&self.root.join(name))
     }
 
-    /// The whole of a small file in the registry's folder; `None` if there is none.
+    /// Reads a small file in the registry's folder; `None` if there is none.
     ///
     /// # Errors
     /// [`Error::Failed`] if it cannot be read.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.root.join(name);
-        durable::read_file(&path).map_err(cannot("read", &path))
+        files::read_file(&path).map_err(cannot("read", &path))
     }
 
-    /// Writes a file in the registry's folder: the old one is there until the new one is, whole.
+    /// Replaces a file in the registry's folder atomically.
     pub(crate) fn publish(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         Temporary::file(self.temporary_path()?, bytes)
-            .and_then(|file| file.place(path))
+            .and_then(|file| file.publish_as(path))
             .map_err(cannot("write", path))
     }
 
@@ -142,4 +136,87 @@ impl Store {
     fn trash_path(&self) -> Result<PathBuf> {
         Ok(self.root.join(TRASH).join(format!("{:032x}", random_bits()?)))
     }
+}
+
+/// The number of things that a sweep removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SweepResult {
+    /// Abandoned uploads.
+    pub(crate) uploads: usize,
+    /// Deleted repositories and temporary files that a killed process left.
+    pub(crate) leftovers: usize,
+}
+
+impl Store {
+    /// Removes uploads that no process has open and that were last written to `older_than` ago,
+    /// temporary files of that age, and the content of the trash.
+    ///
+    /// # Errors
+    /// [`Error::Failed`](crate::Error::Failed) if the folder cannot be read. A failed
+    /// removal is left to the next sweep.
+    pub(crate) fn sweep(&self, older_than: Duration) -> Result<SweepResult> {
+        let mut swept = SweepResult::default();
+        let before = SystemTime::now().checked_sub(older_than);
+        let Some(before) = before else { return Ok(swept) };
+        for stage in folder_names(self.root())?.iter().filter_map(|name| name.parse().ok()) {
+            for path in Walk::new(self.root(), &stage, &Organizations::All)? {
+                swept.uploads += sweep_uploads(&self.repository_folder(&path?), before)?;
+            }
+        }
+        swept.leftovers += sweep_folder(&self.root().join(TEMPORARY), Some(before))?;
+        // Everything in the trash is deleted; another process may be removing it right now.
+        swept.leftovers += sweep_folder(&self.root().join(TRASH), None)?;
+        Ok(swept)
+    }
+}
+
+fn sweep_uploads(folder: &RepositoryFolder, before: SystemTime) -> Result<usize> {
+    let uploads = folder.uploads();
+    let mut removed = 0;
+    for name in folder.file_names(&uploads)? {
+        let path = uploads.join(name);
+        let opened = files::open_file(&path, OpenOptions::new().write(true))
+            .map_err(cannot("open", &path))?;
+        let Some((file, metadata)) = opened else { continue };
+        let abandoned = |metadata: Metadata| metadata.modified().is_ok_and(|time| time <= before);
+        // The lock is held during the removal, so that nobody opens the upload. Another process may
+        // have written to it before the lock was taken, so its age is checked again.
+        if abandoned(metadata)
+            && file.try_lock().is_ok()
+            && file.metadata().is_ok_and(abandoned)
+            && fs::remove_file(&path).is_ok()
+        {
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+fn sweep_folder(folder: &Path, before: Option<SystemTime>) -> Result<usize> {
+    if !is_folder(folder).map_err(cannot("read", folder))? {
+        return Ok(0);
+    }
+    let Some(entries) = none_if_missing(fs::read_dir(folder)).map_err(cannot("read", folder))?
+    else {
+        return Ok(0);
+    };
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    let names: Vec<OsString> = names.collect::<Result<_, _>>().map_err(cannot("read", folder))?;
+    let mut removed = 0;
+    for path in names.into_iter().map(|name| folder.join(name)) {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        let old = before.is_none_or(|before| metadata.modified().is_ok_and(|time| time <= before));
+        if !old {
+            continue;
+        }
+        let gone =
+            if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        match gone {
+            Ok(()) => removed += 1,
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "a leftover stays for now");
+            }
+        }
+    }
+    Ok(removed)
 }

@@ -1,4 +1,4 @@
-//! Repositories: created and deleted by one rename of their folder, so that there is no between.
+//! Repositories: one rename of the folder creates or deletes a repository, so that both are atomic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,15 +6,15 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::durable::{Temporary, cannot, sync_parent, write_new};
-use super::layout::RECORD;
-use super::walk::Walk;
-use super::{Store, manifests, rfc3339};
+use super::Store;
+use super::files::{Temporary, cannot, rfc3339, sync_parent, write_new};
+use super::layout::{RECORD, Walk};
+use super::manifests::manifest_digests;
 use crate::backend::{CreateOptions, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{OrganizationId, Organizations, RepositoryPath, Stage, Tag, TagFilter};
 
-/// What a repository was created with.
+/// The settings that a repository was created with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RepositoryRecord {
     #[serde(with = "rfc3339")]
@@ -35,14 +35,14 @@ impl RepositoryRecord {
         }
     }
 
-    /// Whether a tag stays where it was first put.
-    pub(crate) fn fixes(&self, tag: &Tag) -> bool {
+    /// Whether a tag may not move to another image.
+    pub(crate) fn is_immutable(&self, tag: &Tag) -> bool {
         let excepted = self.mutability_exclusions.iter().any(|filter| filter.matches(tag));
         excepted != (self.tag_mutability == TagMutability::Immutable)
     }
 
-    /// Why a repository with this record is not what `options` ask for.
-    fn clash(&self, options: &CreateOptions) -> Option<String> {
+    /// Returns how the settings of this record differ from `options`; `None` if they agree.
+    fn conflict_with(&self, options: &CreateOptions) -> Option<String> {
         if self.tag_mutability != options.tag_mutability {
             return Some(format!("already exists with {} tags", self.tag_mutability));
         }
@@ -64,7 +64,7 @@ impl RepositoryRecord {
     }
 }
 
-/// Refuses what a folder does not have, rather than leave it out in silence.
+/// Rejects settings that a local registry does not support.
 fn check(options: &CreateOptions) -> Result<()> {
     let CreateOptions { encryption, scan_on_push, lifecycle_policy, .. } = options;
     let foreign = [
@@ -85,7 +85,7 @@ fn check(options: &CreateOptions) -> Result<()> {
 }
 
 impl Store {
-    /// Creates a repository; one that exists with these settings is returned as it is.
+    /// Creates a repository, or returns the existing one if it has these settings.
     ///
     /// # Errors
     /// [`Error::Conflict`] if it exists with other settings; [`Error::InvalidInput`] for settings that
@@ -96,12 +96,12 @@ impl Store {
         options: &CreateOptions,
     ) -> Result<RepositoryRecord> {
         check(options)?;
-        // Also makes a folder whose path cannot be trusted an error before it is written to.
-        let locked = self.lock_place(path)?;
+        // A link among the parent folders is an error here, before anything is written.
+        let locked = self.lock_or_create(path)?;
         let target = locked.folder.as_path();
         if let Some(record) = locked.folder.read_record()? {
-            return match record.clash(options) {
-                // Whoever created it may have been killed before it was to last.
+            return match record.conflict_with(options) {
+                // The process that created it may have been killed before the sync.
                 None => sync_parent(target).map_err(cannot("create", target)).map(|()| record),
                 Some(problem) => Err(Error::conflict(ResourceKind::Repository, path, problem)),
             };
@@ -115,11 +115,11 @@ impl Store {
         write_new(&file, &json)
             .and_then(|()| sync_parent(&file))
             .map_err(cannot("write", &file))?;
-        fresh.place(target).map_err(cannot("create", target))?;
+        fresh.publish_as(target).map_err(cannot("create", target))?;
         Ok(record)
     }
 
-    /// What a repository was created with.
+    /// Returns the settings that a repository was created with.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none.
@@ -134,7 +134,7 @@ impl Store {
     /// [`Error::NotFound`] if there is none; [`Error::Conflict`] if it has images and `force` is off.
     pub(crate) fn delete_repository(&self, path: &RepositoryPath, force: bool) -> Result<()> {
         let locked = self.lock(path)?;
-        if !force && !manifests::digests(&locked.folder)?.is_empty() {
+        if !force && !manifest_digests(&locked.folder)?.is_empty() {
             return Err(Error::conflict(ResourceKind::Repository, path, "has images"));
         }
         let folder = locked.folder.as_path();
@@ -142,21 +142,21 @@ impl Store {
         fs::rename(folder, &trash)
             .and_then(|()| sync_parent(folder))
             .map_err(cannot("delete", folder))?;
-        // It is gone for everyone; what is left on the disk is a sweep's to remove.
+        // The repository is deleted by now; a sweep removes the rest of the trash.
         if let Err(error) = fs::remove_dir_all(&trash) {
             tracing::warn!(path = %trash.display(), %error, "a deleted repository stays on the disk");
         }
         Ok(())
     }
 
-    /// The organizations that have a folder in a stage's.
+    /// Lists the organizations that have a folder in the stage.
     pub(crate) fn organizations(&self, stage: &Stage) -> Result<BTreeSet<OrganizationId>> {
         Ok(Walk::new(self.root(), stage, &Organizations::All)?.into_organizations())
     }
 
-    /// The repositories of organizations in a stage, in the order of organizations, then of names.
+    /// Lists the repositories of organizations in a stage, ordered by organization, then by name.
     ///
-    /// Reads a folder when it comes to it, and keeps no more than one per level.
+    /// The iterator reads folders lazily and holds the listing of one folder per level.
     pub(crate) fn repositories(
         &self,
         stage: &Stage,
@@ -169,7 +169,7 @@ impl Store {
         };
         let found = walk.into_iter().flatten().filter_map(move |path| {
             let record = path.and_then(|path| {
-                Ok(store.place_of(&path).read_record()?.map(|record| (path, record)))
+                Ok(store.repository_folder(&path).read_record()?.map(|record| (path, record)))
             });
             record.transpose()
         });

@@ -54,7 +54,7 @@ fn exceptions_to_the_mutability_are_kept_and_compared() {
     let record = sample.store.create_repository(&path("a"), &options).unwrap();
     assert_eq!(sample.reopened().repository(&path("a")).unwrap(), record);
     for (tag, fixed) in [("v1", true), ("latest", false)] {
-        assert_eq!(record.fixes(&tag.parse().unwrap()), fixed, "{tag}");
+        assert_eq!(record.is_immutable(&tag.parse().unwrap()), fixed, "{tag}");
     }
     let error = sample.store.create_repository(&path("a"), &CreateOptions::default()).unwrap_err();
     assert!(error.to_string().ends_with("already exists with mutable tags except v*"), "{error}");

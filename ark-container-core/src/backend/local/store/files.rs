@@ -1,4 +1,6 @@
-//! Files that are whole or not there, at any kill -9 or loss of power, and links that are never followed.
+//! Durable files: a file is either complete or absent, after a `kill -9` or a loss of power too.
+//!
+//! No function here follows a symbolic link.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions};
@@ -8,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// The error of something that could not be done to a file or folder.
+/// Returns the error of an operation on a file or folder, such as `cannot read <path>`.
 pub(super) fn cannot(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let message = format!("cannot {verb} {}", path.display());
     move |error| Error::failed(message, error)
 }
 
-/// `None` where there is no such file, or no folder that it could be in.
-pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+/// Turns the error of a missing file or parent folder into `None`.
+pub(super) fn none_if_missing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -25,25 +27,26 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// What is known of a regular file; `None` for a link and for anything else.
+/// Returns the metadata of a regular file; `None` for a link and for anything else.
 pub(super) fn file_metadata(path: &Path) -> io::Result<Option<Metadata>> {
-    Ok(found(fs::symlink_metadata(path))?.filter(Metadata::is_file))
+    Ok(none_if_missing(fs::symlink_metadata(path))?.filter(Metadata::is_file))
 }
 
-/// Whether there is a folder, and not a link to one.
+/// Whether the path is a folder, and not a link to one.
 pub(super) fn is_folder(path: &Path) -> io::Result<bool> {
-    Ok(found(fs::symlink_metadata(path))?.is_some_and(|metadata| metadata.is_dir()))
+    Ok(none_if_missing(fs::symlink_metadata(path))?.is_some_and(|metadata| metadata.is_dir()))
 }
 
-/// The names in a folder of those that are `wanted`, which no link is; none where there is no folder.
-pub(super) fn names(folder: &Path, wanted: fn(&FileType) -> bool) -> Result<Vec<OsString>> {
-    let Some(entries) = found(fs::read_dir(folder)).map_err(cannot("read", folder))? else {
+/// Lists the entries of a folder whose type is `wanted`; a missing folder has none.
+pub(super) fn entry_names(folder: &Path, wanted: fn(&FileType) -> bool) -> Result<Vec<OsString>> {
+    let Some(entries) = none_if_missing(fs::read_dir(folder)).map_err(cannot("read", folder))?
+    else {
         return Ok(Vec::new());
     };
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(cannot("read", folder))?;
-        let kind = found(entry.file_type()).map_err(cannot("read", folder))?;
+        let kind = none_if_missing(entry.file_type()).map_err(cannot("read", folder))?;
         if kind.as_ref().is_some_and(wanted) {
             names.push(entry.file_name());
         }
@@ -51,7 +54,7 @@ pub(super) fn names(folder: &Path, wanted: fn(&FileType) -> bool) -> Result<Vec<
     Ok(names)
 }
 
-/// Opens a regular file, with what is known of it; `None` if there is none, or a link or device.
+/// Opens a regular file and reads its metadata; `None` if it is missing, a link or a device.
 pub(super) fn open_file(
     path: &Path,
     options: &mut OpenOptions,
@@ -60,14 +63,14 @@ pub(super) fn open_file(
     let opened = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let file = match opened {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => None,
-        opened => found(opened)?,
+        opened => none_if_missing(opened)?,
     };
     let Some(file) = file else { return Ok(None) };
     let metadata = file.metadata()?;
     Ok(metadata.is_file().then_some((file, metadata)))
 }
 
-/// The whole of a small file; `None` if there is none.
+/// Reads a small file; `None` if there is none.
 pub(super) fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let Some((mut file, _)) = open_file(path, OpenOptions::new().read(true))? else {
         return Ok(None);
@@ -77,19 +80,19 @@ pub(super) fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Writes a new file and waits until its bytes are on the disk; its name is once the parent is synced.
+/// Writes a new file and syncs its content. Its name is durable once the parent folder is synced.
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Creates a folder that only its owner may enter, and the folders above it; those that are there stay.
+/// Creates a folder that only its owner may enter, and its missing parents; existing folders stay.
 pub(super) fn create_private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Creates a folder and makes it last unless it is there; a link to one is not.
+/// Creates a folder durably unless it exists. A link to a folder is an error.
 pub(super) fn require_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Ok(()) => sync_parent(path),
@@ -101,7 +104,7 @@ pub(super) fn require_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a file that is there to be locked, creating it if need be.
+/// Opens a lock file and creates it if it is missing.
 pub(super) fn open_lock(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
@@ -111,7 +114,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Makes what was renamed, linked or removed beside `path` last.
+/// Syncs the folder that holds `path`, so that a rename, link or removal there is durable.
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
@@ -119,49 +122,71 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a file for good; whether it was there.
+/// Removes a file durably. Returns whether it existed.
 pub(super) fn remove_file(path: &Path) -> io::Result<bool> {
-    let removed = found(fs::remove_file(path))?.is_some();
+    let removed = none_if_missing(fs::remove_file(path))?.is_some();
     if removed {
         sync_parent(path)?;
     }
     Ok(removed)
 }
 
-/// A file or folder under a temporary name, which goes unless it is moved to its place.
+/// A file or folder under a temporary name, which is removed on drop unless it was published.
 #[derive(Debug)]
 pub(super) struct Temporary {
     path: PathBuf,
-    placed: bool,
+    published: bool,
 }
 
 impl Temporary {
-    /// A file that is complete and on the disk.
+    /// Creates a file with this content and syncs it.
     pub(super) fn file(path: PathBuf, bytes: &[u8]) -> io::Result<Self> {
-        let temporary = Self { path, placed: false };
+        let temporary = Self { path, published: false };
         write_new(&temporary.path, bytes)?;
         Ok(temporary)
     }
 
-    /// An empty folder.
+    /// Creates an empty folder.
     pub(super) fn folder(path: PathBuf) -> io::Result<Self> {
         fs::create_dir(&path)?;
-        Ok(Self { path, placed: false })
+        Ok(Self { path, published: false })
     }
 
-    /// Moves it to its place, over a file that is there, and makes it last.
-    pub(super) fn place(mut self, target: &Path) -> io::Result<()> {
+    /// Moves it durably to `target`, and replaces a file that exists there.
+    pub(super) fn publish_as(mut self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
-        self.placed = true;
+        self.published = true;
         sync_parent(target)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.placed && fs::remove_file(&self.path).is_err() {
-            // What stays is swept: it hides nothing and is in nobody's way.
+        if !self.published && fs::remove_file(&self.path).is_err() {
+            // A sweep removes a leftover later; nothing reads it until then.
             let _ = fs::remove_dir_all(&self.path);
         }
+    }
+}
+
+/// Times in the store's files: RFC 3339 in UTC, to the nanosecond.
+pub(super) mod rfc3339 {
+    use std::borrow::Cow;
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        time: &SystemTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_nanos(*time))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SystemTime, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map_err(de::Error::custom)
     }
 }
