@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use std::sync::Arc;
+
 use ark_container_core::backend::{CreateOptions, DeleteOptions, Image, Repository};
 use ark_container_core::credentials::RegistryCredentials;
+use ark_container_core::identity::Principal;
 use ark_container_core::model::{
     Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Stage,
 };
@@ -33,6 +36,10 @@ impl RegistryBackend for Instant {
 
     fn stage(&self) -> Stage {
         Stage::default()
+    }
+
+    fn acting_as(&self, _: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
+        None
     }
 
     fn list_repositories(&self, _: &Organizations) -> BoxStream<'static, Result<Repository>> {

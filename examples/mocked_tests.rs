@@ -45,7 +45,7 @@ mod tests {
         mock.expect_host().returning(|| HOST.parse().unwrap());
         mock.expect_stage().returning(Default::default);
         expect(&mut mock);
-        Catalog::from_backend(mock).in_organization(OrganizationId::TBD)
+        Catalog::from_backend_as_administrator(mock).in_organization(OrganizationId::TBD)
     }
 
     #[tokio::test]

@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // A catalog of another principal is as cheap as a clone, so each request has its own.
     let acting = move |principal| -> Arc<dyn RegistryBackend> {
-        Arc::new(catalog.for_principal(principal).backend().clone())
+        Arc::new(catalog.acting_as(principal).backend().clone())
     };
     let service = Service { verifier, acting: Arc::new(acting), metrics };
     let listener = TcpListener::bind(option("listen")?).await?;

@@ -85,7 +85,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     conformance::all(&Conformance::new(&guarded, organizations, &backend)).await;
     println!("and with the rules of organizations around it");
 
-    let catalog = Catalog::from_backend(backend).in_organization(OrganizationId::TBD);
+    let catalog =
+        Catalog::from_backend_as_administrator(backend).in_organization(OrganizationId::TBD);
     println!("created {}", catalog.create("test/repo").await?.url);
     let listed: Vec<_> = catalog.list().try_collect().await?;
     println!("listed  {} of {}", listed.len(), catalog.principal().await?);

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use ark_container_core::backend::{CreateOptions, DeleteOptions, Image, Repository};
 use ark_container_core::credentials::{Password, RegistryCredentials};
+use ark_container_core::identity::Principal;
 use ark_container_core::model::{
     Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
 };
@@ -58,6 +59,10 @@ impl RegistryBackend for MemoryBackend {
 
     fn stage(&self) -> Stage {
         Stage::default()
+    }
+
+    fn acting_as(&self, _: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
+        None
     }
 
     fn list_repositories(&self, of: &Organizations) -> BoxStream<'static, Result<Repository>> {

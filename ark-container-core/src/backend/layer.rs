@@ -182,6 +182,6 @@ impl<L: BackendLayer> RegistryBackend for Layered<L> {
 
 impl<L> fmt::Display for Layered<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        fmt::Display::fmt(&self.inner, f)
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::guard::{Guard, default_memberships, open_memberships, policy_of};
+use super::identity::Identity;
 use super::opened::{Catalog, Shared};
 use super::place::{Habits, Place};
 use super::settings::{Given, Origin, Settings, SettingsError};
-use super::source::{named_user, this_user};
-use crate::backend::{Observed, RegistryBackend};
-use crate::error::Result;
+use super::source::{source_for_backend, this_user};
+use crate::backend::{BackendLayer, Layered, Observed, RegistryBackend};
+use crate::error::{Error, Result};
 use crate::identity::IdentitySource;
 use crate::model::{OrganizationId, RegistryLocation, RoleArn};
 use crate::permission::{AuditFile, Permissioned, Policy, StandardPolicy};
@@ -28,6 +29,18 @@ pub struct CatalogBuilder {
     backend: Option<(Arc<dyn RegistryBackend>, Option<Place>)>,
     guard: Option<Guard>,
     outside_repositories: bool,
+    layers: Vec<Arc<dyn AddLayer>>,
+}
+
+/// A [`BackendLayer`] that waits for the backend below it.
+trait AddLayer: std::fmt::Debug + Send + Sync {
+    fn add_to(&self, inner: Arc<dyn RegistryBackend>) -> Arc<dyn RegistryBackend>;
+}
+
+impl<L: BackendLayer> AddLayer for Arc<L> {
+    fn add_to(&self, inner: Arc<dyn RegistryBackend>) -> Arc<dyn RegistryBackend> {
+        Arc::new(Layered::new(Arc::clone(self), inner))
+    }
 }
 
 /// Who says what the program does not.
@@ -64,10 +77,28 @@ impl CatalogBuilder {
 
     /// Uses a backend that the program has, instead of opening one.
     ///
-    /// Unless told who asks, this system's user does, the only one of its registry.
+    /// The identity that the program, the environment or the configuration file chose stays in force: a
+    /// token, a named principal or a user of the memberships file. Without such a choice the caller is this
+    /// system's user, who administers every organization of the backend.
+    ///
+    /// [`connect`](Self::connect) fails with [`Error::InvalidInput`](crate::Error::InvalidInput) if the
+    /// identity would be the AWS caller of a memberships file and the backend is not an
+    /// [`EcrBackend`](crate::backend::ecr::EcrBackend), which alone knows that caller. It fails in the same way
+    /// with [`with_credentials_lifetime`](Self::with_credentials_lifetime): the lifetime is a property of the
+    /// backend. To change calls of the registry that the settings name, use
+    /// [`with_layer`](Self::with_layer).
     pub fn with_backend(self, backend: impl RegistryBackend) -> Self {
         let place = Place::of(&backend as &dyn Any);
         Self { backend: Some((Arc::new(backend), place)), ..self }
+    }
+
+    /// Changes some calls of the backend, whichever is opened. The layer that is added last is called first.
+    ///
+    /// Identity, policy, registry location and audit stay as they are: a layer sees the calls that the policy
+    /// has allowed. The program keeps a clone of the `Arc` to read what the layer has recorded.
+    pub fn with_layer(mut self, layer: Arc<impl BackendLayer>) -> Self {
+        self.layers.push(Arc::new(layer));
+        self
     }
 
     /// Takes names without an organization for names of this one.
@@ -180,8 +211,15 @@ impl CatalogBuilder {
         let settings = self.settings()?;
         let organization = settings.organization()?;
         let audit = settings.audit_file.as_ref().map(AuditFile::new);
-        let Self { source, policy, habits, backend, guard, outside_repositories, .. } = self;
-        let opened = match (backend, source) {
+        let Self { source, policy, habits, backend, guard, outside_repositories, layers, .. } =
+            self;
+        if backend.is_some() && habits.credentials_lifetime.is_some() {
+            return Err(Error::invalid(
+                "a credentials lifetime cannot be set for a backend that is open already; set it on the \
+                 backend",
+            ));
+        }
+        let mut opened = match (backend, source) {
             (Some(backend), source) => Opened::given(backend, source, policy, &settings)?,
             (None, Some(source)) => Opened::asking(source, policy, &settings, &habits).await?,
             (None, None) => {
@@ -192,6 +230,9 @@ impl CatalogBuilder {
                 Opened::guarded(guard, &settings, &habits).await?
             }
         };
+        for layer in layers {
+            opened.backend = layer.add_to(opened.backend);
+        }
         Ok(opened.into_catalog(audit, organization, outside_repositories))
     }
 
@@ -234,10 +275,12 @@ impl Opened {
     ) -> Result<Self, SettingsError> {
         let memberships = open_memberships(settings, None)?;
         let policy = policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
-        let source = match (source, memberships) {
-            (Some(source), _) => source,
-            (None, None) => this_user(),
-            (None, memberships) => named_user(None, memberships)?,
+        let source = match source {
+            Some(source) => source,
+            None => {
+                let identity = Identity::choose(settings)?;
+                source_for_backend(&identity, &settings.identity, memberships, place.as_ref())?
+            }
         };
         Ok(Self { backend, source, policy, place })
     }

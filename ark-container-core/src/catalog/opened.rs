@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use super::builder::CatalogBuilder;
 use super::name::{Named, Surroundings};
 use super::place::Place;
-use crate::backend::{CreateOptions, RegistryBackend, Repository};
+use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
 use crate::identity::Principal;
@@ -86,18 +86,21 @@ impl Catalog {
         CatalogBuilder::default()
     }
 
-    /// A catalog over a backend that the program has, such as a mock, with all rights that the backend
-    /// gives: this system's user asks, the only one of its registry.
+    /// Opens a backend that the program has, such as a mock, for this system's user as administrator of
+    /// every organization. No setting of the environment counts.
     ///
-    /// One that guards itself goes on doing so. [`CatalogBuilder::with_backend`] takes a policy and an
-    /// identity too.
-    pub fn from_backend(backend: impl RegistryBackend) -> Self {
+    /// A backend that authorizes by itself goes on doing so. [`CatalogBuilder::with_backend`] takes an
+    /// identity and a policy.
+    pub fn from_backend_as_administrator(backend: impl RegistryBackend) -> Self {
         CatalogBuilder::over(backend)
     }
 
-    /// The same catalog for another principal, under the same policy: for a service that acts for many. It
-    /// is as cheap as a clone.
-    pub fn for_principal(&self, principal: impl Into<Arc<Principal>>) -> Self {
+    /// Returns this catalog with another caller, for a service that acts for many. It is as cheap as a
+    /// clone.
+    ///
+    /// The principal is the caller for everything: policy and audit, and on AWS ECR also resource tags,
+    /// session names and cached logins.
+    pub fn acting_as(&self, principal: impl Into<Arc<Principal>>) -> Self {
         Self { backend: self.backend.for_principal(principal), ..self.clone() }
     }
 
@@ -153,6 +156,31 @@ impl Catalog {
     /// [`Error::NotFound`] if there is none.
     pub async fn repository(&self, name: &str) -> Result<Repository> {
         self.backend.describe_repository(&self.path(name)?).await
+    }
+
+    /// Deletes a repository without images.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it does not exist; [`Error::Conflict`] if it has images.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        self.delete_with(name, &DeleteOptions::default()).await
+    }
+
+    /// Deletes a repository, and its images where [`DeleteOptions::force`] says so.
+    ///
+    /// # Errors
+    /// Those of [`RegistryBackend::delete_repository`].
+    pub async fn delete_with(&self, name: &str, options: &DeleteOptions) -> Result<()> {
+        self.backend.delete_repository(&self.path(name)?, options).await
+    }
+
+    /// Lists the images of a repository. Nothing is requested before the stream is polled.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid. The stream's first item is
+    /// [`Error::NotFound`] if the repository does not exist.
+    pub fn images(&self, name: &str) -> Result<BoxStream<'static, Result<Image>>> {
+        Ok(self.backend.list_images(&self.path(name)?))
     }
 
     /// Credentials that open one repository this far, and nothing else where the backend can narrow.

@@ -84,7 +84,15 @@ impl Place {
     }
 
     /// What a backend that a program opened is, if it is one of these kinds.
+    ///
+    /// A backend behind pointers, such as `Arc<dyn RegistryBackend>`, is what it points to.
     pub(super) fn of(backend: &dyn Any) -> Option<Self> {
+        if let Some(pointer) = backend.downcast_ref::<Arc<dyn RegistryBackend>>() {
+            return Self::of(&**pointer as &dyn Any);
+        }
+        if let Some(pointer) = backend.downcast_ref::<Box<dyn RegistryBackend>>() {
+            return Self::of(&**pointer as &dyn Any);
+        }
         #[cfg(feature = "local")]
         if let Some(local) = backend.downcast_ref::<LocalBackend>() {
             return Some(Self::Local(local.clone()));

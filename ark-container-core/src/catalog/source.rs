@@ -40,6 +40,42 @@ pub(super) fn source(
     }
 }
 
+/// What knows who asks of a backend that the program has opened.
+///
+/// # Errors
+/// [`Error::InvalidInput`] if a memberships file decides about AWS callers and the backend does not say who
+/// its caller is.
+pub(super) fn source_for_backend(
+    identity: &Identity,
+    settings: &IdentitySettings,
+    memberships: Option<MembershipsFile>,
+    place: Option<&Place>,
+) -> Result<Arc<dyn IdentitySource>, SettingsError> {
+    match (identity, place, memberships) {
+        #[cfg(feature = "token")]
+        (Identity::Token { file, .. }, ..) => token::source(file, settings),
+        #[cfg(not(feature = "token"))]
+        (Identity::Token { origin, .. }, ..) => {
+            let _ = settings;
+            Err(super::place::without_feature("a token", "token").within(origin))
+        }
+        (Identity::LocalUser { named: None, .. }, _, None) => Ok(this_user()),
+        (Identity::LocalUser { named, .. }, _, memberships) => {
+            named_user(named.as_deref(), memberships)
+        }
+        #[cfg(feature = "ecr")]
+        (Identity::AwsCaller { .. }, Some(Place::Ecr(ecr)), memberships) => {
+            Ok(aws::source(ecr.clone(), memberships))
+        }
+        // Without memberships AWS alone decides, and the name is for records only.
+        (Identity::AwsCaller { .. }, _, None) => Ok(this_user()),
+        (Identity::AwsCaller { .. }, _, Some(_)) => Err(SettingsError::invalid(
+            "the memberships file decides about AWS callers, and this backend does not say who its caller is",
+        )
+        .with_help("set an identity source, or open the registry from the settings and add a layer")),
+    }
+}
+
 pub(super) fn named_user(
     named: Option<&str>,
     memberships: Option<MembershipsFile>,

@@ -38,25 +38,34 @@ mock! {
     /// ```
     #[derive(Debug)]
     pub RegistryBackend {
+        /// Answers [`RegistryBackend::host`].
         pub fn host(&self) -> RegistryHost;
+        /// Answers [`RegistryBackend::stage`].
         pub fn stage(&self) -> Stage;
+        /// Answers [`RegistryBackend::list_repositories`].
         pub fn list_repositories(
             &self,
             organizations: &Organizations,
         ) -> BoxStream<'static, Result<Repository>>;
+        /// Answers [`RegistryBackend::create_repository`].
         pub async fn create_repository(
             &self,
             path: &RepositoryPath,
             options: &CreateOptions,
         ) -> Result<Repository>;
+        /// Answers [`RegistryBackend::describe_repository`].
         pub async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository>;
+        /// Answers [`RegistryBackend::delete_repository`].
         pub async fn delete_repository(
             &self,
             path: &RepositoryPath,
             options: &DeleteOptions,
         ) -> Result<()>;
+        /// Answers [`RegistryBackend::list_images`].
         pub fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>>;
+        /// Answers [`RegistryBackend::delete_image`].
         pub async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()>;
+        /// Answers [`RegistryBackend::credentials`].
         pub async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials>;
     }
 }

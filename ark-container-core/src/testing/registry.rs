@@ -55,7 +55,7 @@ impl TestRegistry {
 
     /// A catalog of it, which may do everything.
     pub fn catalog(&self) -> Catalog {
-        Catalog::from_backend(self.backend.clone())
+        Catalog::from_backend_as_administrator(self.backend.clone())
     }
 
     /// The backend, to be guarded in another way.

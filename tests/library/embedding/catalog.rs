@@ -1,10 +1,15 @@
 //! A catalog as programs use it, on a folder of this machine that nobody serves.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::backend::{BackendLayer, CreateOptions, RegistryBackend, Repository};
 use ark_container_core::catalog::CatalogBuilder;
 use ark_container_core::identity::single_user;
-use ark_container_core::model::{Access, OrganizationId};
+use ark_container_core::model::{Access, OrganizationId, RepositoryPath};
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Catalog, Error};
 use futures_util::TryStreamExt;
@@ -64,7 +69,7 @@ async fn the_memberships_of_the_folder_hold_for_everybody() {
     let of = |name: &str| single_user(name.parse().unwrap());
     let builder = builder(folder.path()).with_identity_source(of("user:nobody"));
     let catalog = builder.with_audit(&audit).connect().await.unwrap();
-    let robot = catalog.for_principal(of("robot:a"));
+    let robot = catalog.acting_as(of("robot:a"));
     assert!(robot.credentials("a", Access::Pull).await.is_ok());
     let refused = robot.create("a").await.unwrap_err();
     assert!(matches!(refused, Error::PermissionDenied { .. }), "{refused}");
@@ -80,4 +85,89 @@ async fn what_is_of_no_organization_is_not_in_a_folder() {
     let error = catalog.resolve("127.0.0.1:5050/older:latest").await.unwrap_err();
     assert!(error.to_string().contains("is of no organization"), "{error}");
     assert!(catalog.list().try_collect::<Vec<_>>().await.unwrap().is_empty());
+}
+
+/// A backend whose type the catalog does not know.
+fn erased(folder: &Path) -> Arc<dyn RegistryBackend> {
+    Arc::new(LocalBackend::open(Some(folder)).unwrap())
+}
+
+#[tokio::test]
+async fn type_erased_local_backend_needs_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("in");
+    SampleImage::new("hello").write_oci_layout(&layout, None).unwrap();
+    let catalog = Catalog::from_backend_as_administrator(erased(&folder.path().join("registry")));
+    let catalog = catalog.in_organization(OrganizationId::TBD);
+    catalog.create("test/repo").await.unwrap();
+    let source = format!("oci:{}", layout.display());
+    let pushed = catalog.push("test/repo:v1", &source).await.unwrap();
+    let listed: Vec<_> = catalog.images("test/repo").unwrap().try_collect().await.unwrap();
+    assert_eq!(pushed.image.reference().to_string(), listed[0].digest.to_string());
+    let conflict = catalog.delete("test/repo").await.unwrap_err();
+    assert!(matches!(conflict, Error::Conflict { .. }), "{conflict}");
+}
+
+#[tokio::test]
+async fn given_backend_keeps_the_token_of_the_builder() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("jwt.json");
+    std::fs::write(&token, "no token").unwrap();
+    let builder = Catalog::builder().with_backend(erased(&folder.path().join("registry")));
+    let catalog = builder.with_token_file(&token).connect().await.unwrap();
+    let refused = catalog.in_organization(OrganizationId::TBD).create("test/repo").await;
+    let refused = refused.unwrap_err();
+    assert!(!matches!(refused, Error::PermissionDenied { .. }), "{refused}");
+    assert!(refused.to_string().contains("jwt.json"), "{refused}");
+}
+
+#[tokio::test]
+async fn given_backend_keeps_the_memberships_of_the_builder() {
+    let folder = tempfile::tempdir().unwrap();
+    let memberships = folder.path().join("memberships.toml");
+    let text = format!("[[organization]]\nid = \"{}\"\n", OrganizationId::TBD);
+    std::fs::write(&memberships, text).unwrap();
+    let builder = Catalog::builder().with_backend(erased(&folder.path().join("registry")));
+    let catalog = builder.with_memberships(&memberships).connect().await.unwrap();
+    let refused = catalog.in_organization(OrganizationId::TBD).create("test/repo").await;
+    assert!(matches!(refused, Err(Error::PermissionDenied { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn credentials_lifetime_of_given_backend_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Catalog::builder().with_backend(erased(folder.path()));
+    let builder = builder.with_credentials_lifetime(Duration::from_secs(3600));
+    let error = builder.connect().await.unwrap_err();
+    assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
+}
+
+/// Counts the repositories that are created.
+#[derive(Debug, Default)]
+struct CreateCounter(AtomicUsize);
+
+#[async_trait::async_trait]
+impl BackendLayer for CreateCounter {
+    async fn create_repository(
+        &self,
+        inner: &dyn RegistryBackend,
+        path: &RepositoryPath,
+        options: &CreateOptions,
+    ) -> Result<Repository, Error> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        inner.create_repository(path, options).await
+    }
+}
+
+#[tokio::test]
+async fn layer_sees_only_permitted_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let counter = Arc::new(CreateCounter::default());
+    let catalog = builder(folder.path()).with_layer(Arc::clone(&counter)).connect().await.unwrap();
+    catalog.create("test/repo").await.unwrap();
+    let robot = catalog.acting_as(single_user("robot:nightly".parse().unwrap()));
+    robot.create("test/other").await.unwrap_err();
+    assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+    assert!(catalog.place().is_some());
+    assert_eq!(catalog.list().try_collect::<Vec<_>>().await.unwrap().len(), 1);
 }

@@ -52,7 +52,7 @@ fn what_a_program_holds_goes_to_every_task() {
 
 #[test]
 fn what_a_program_does_changes_threads() {
-    let catalog = Catalog::from_backend(MockRegistryBackend::new());
+    let catalog = Catalog::from_backend_as_administrator(MockRegistryBackend::new());
     sendable(Catalog::from_env());
     sendable(Catalog::builder().connect());
     sendable(catalog.principal());

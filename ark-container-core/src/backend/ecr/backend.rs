@@ -284,6 +284,10 @@ impl RegistryBackend for EcrBackend {
         self.config().stage.clone()
     }
 
+    fn acting_as(&self, principal: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
+        Some(Arc::new(EcrBackend::acting_as(self, principal)))
+    }
+
     fn list_repositories(
         &self,
         organizations: &Organizations,

@@ -12,5 +12,5 @@ async fn every_url_is_told() {
         .expect_list_repositories()
         .once()
         .returning(move |_| stream::iter([Ok(Repository::new(url.parse().unwrap()))]).boxed());
-    assert_eq!(urls(&Catalog::from_backend(backend)).await.unwrap(), [url]);
+    assert_eq!(urls(&Catalog::from_backend_as_administrator(backend)).await.unwrap(), [url]);
 }
