@@ -11,7 +11,7 @@ use super::backend::EcrBackend;
 use super::errors::REPOSITORY_NOT_FOUND;
 use crate::backend::{Encryption, Repository, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{RepositoryPath, RepositoryUrl, TagFilter};
+use crate::model::{RepositoryPath, RepositoryUrl, TagPattern};
 
 /// The most repositories that can be described by their names at once.
 ///
@@ -115,7 +115,7 @@ pub(super) fn row(
         None => RepositoryUrl::new(backend.ecr_host().registry_host().clone(), path.clone()),
     };
     let filters = repository.image_tag_mutability_exclusion_filters();
-    let filters: Result<BTreeSet<TagFilter>, _> =
+    let filters: Result<BTreeSet<TagPattern>, _> =
         filters.iter().map(|filter| filter.filter().parse()).collect();
     Ok(Repository {
         created_at: repository.created_at().and_then(|at| SystemTime::try_from(*at).ok()),
