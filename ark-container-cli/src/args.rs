@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use ark_container_core::model::{ParseError, Reference};
 use ark_container_core::push::LoginScope;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -193,17 +192,6 @@ impl LoginArgs {
     }
 }
 
-/// The parts of `NAME`, `NAME:TAG` or `NAME@DIGEST`; the name is not checked.
-pub(crate) fn split_image(text: &str) -> Result<(&str, Option<Reference>), ParseError> {
-    let Some(separator) = text.find([':', '@']) else { return Ok((text, None)) };
-    let (name, rest) = (&text[..separator], &text[separator + 1..]);
-    let reference = match text[separator..].starts_with('@') {
-        true => Reference::Digest(rest.parse()?),
-        false => Reference::Tag(rest.parse()?),
-    };
-    Ok((name, Some(reference)))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -213,20 +201,5 @@ mod tests {
     #[test]
     fn the_definition_is_one_that_clap_accepts() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn an_image_is_a_name_with_a_tag_or_a_digest() {
-        assert_eq!(split_image("a/b").unwrap(), ("a/b", None));
-        let tag = Reference::Tag("v1".parse().unwrap());
-        assert_eq!(split_image("a/b:v1").unwrap(), ("a/b", Some(tag)));
-        let digest = format!("sha256:{}", "0".repeat(64));
-        let reference = Reference::Digest(digest.parse().unwrap());
-        assert_eq!(split_image(&format!("a@{digest}")).unwrap(), ("a", Some(reference)));
-        let error = |text| split_image(text).unwrap_err().to_string();
-        assert!(error("a:").contains("tag: it is empty"));
-        assert!(error("a:b:c").contains("':' is not allowed at character 2"));
-        assert!(error("a:v1@sha256:0").contains("'@' is not allowed at character 3"));
-        assert!(error("a@v1").contains("digest: expected"));
     }
 }

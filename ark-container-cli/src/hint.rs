@@ -56,7 +56,7 @@ pub(crate) fn example_of(error: &ParseError) -> Option<&'static str> {
         }
         "ECR host" => Some("as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod"),
         "ARN of a role" => Some("as arn:aws:iam::123456789012:role/NAME"),
-        "tag filter" => {
+        "tag pattern" => {
             Some("as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'")
         }
         "tag" => Some("letters, digits, '_', '.' and '-', as v1.2"),

@@ -2,13 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use ark_container_core::model::{ImageUrl, Platform, Reference, Tag};
+use ark_container_core::model::{ImageName, ImageUrl, Platform, Reference, Tag};
 use ark_container_core::pull::Copy;
 use ark_container_core::{Error, RegistryBackendExt as _};
 use serde::Serialize;
 
 use super::push::name_and_tag;
-use crate::args::{LoginArgs, Owner, split_image};
+use crate::args::{LoginArgs, Owner};
 use crate::connect::Context;
 use crate::failure::Stop;
 use crate::hint::{Attempt, Target};
@@ -76,7 +76,8 @@ struct CopyRecord<'a> {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let (name, reference) = split_image(&args.image).map_err(Error::Parse)?;
+    let ImageName { repository: name, reference } =
+        ImageName::parse(&args.image).map_err(Error::Parse)?;
     let (to, default_tag) = name_and_tag(&args.to, "a copy")?;
     let reference = reference.unwrap_or(Reference::Tag(default_tag.clone()));
     let tag = match (&reference, args.to.contains(':')) {

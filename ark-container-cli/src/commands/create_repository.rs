@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ark_container_core::backend::{CreateOptions, Encryption, TagMutability};
-use ark_container_core::model::TagFilter;
+use ark_container_core::model::TagPattern;
 use ark_container_core::{Error, RegistryBackend as _, ResourceKind};
 
 use super::RepositoryRecord;
@@ -100,10 +100,10 @@ fn options(args: &Args) -> Result<CreateOptions, Failure> {
         options = options.with_tag_mutability(TagMutability::Immutable);
     }
     for pattern in &args.except_tags {
-        let filter: TagFilter = pattern
+        let pattern: TagPattern = pattern
             .parse()
             .map_err(|error| Failure::from(Error::Parse(error)).within("--except-tags"))?;
-        options = options.with_mutability_exclusion(filter);
+        options = options.with_mutability_exclusion(pattern);
     }
     for tag in &args.resource_tags {
         let (key, value) = match tag.split_once('=') {

@@ -1,8 +1,9 @@
 //! `--delete-image`: for administrators.
 
+use ark_container_core::model::ImageName;
 use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
 
-use crate::args::{Owner, PROGRAM, split_image};
+use crate::args::{Owner, PROGRAM};
 use crate::connect::Context;
 use crate::failure::{Failure, Stop};
 use crate::hint::Attempt;
@@ -28,7 +29,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let (name, reference) = split_image(&args.image).map_err(Error::Parse)?;
+    let ImageName { repository: name, reference } =
+        ImageName::parse(&args.image).map_err(Error::Parse)?;
     let Some(reference) = reference else {
         return Err(Failure::usage(format!("{name:?} names no image: add :TAG or @DIGEST"))
             .with_help(format!("to delete the whole repository: {PROGRAM} --delete-repository"))

@@ -22,7 +22,7 @@ pub(crate) mod whoami;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ark_container_core::backend::{Repository, TagMutability};
-use ark_container_core::model::{OrganizationId, RepositoryName, RepositoryUrl, TagFilter};
+use ark_container_core::model::{OrganizationId, RepositoryName, RepositoryUrl, TagPattern};
 use serde::Serialize;
 
 use crate::args::{Operation, ProgramOperation};
@@ -69,7 +69,7 @@ struct RepositoryRecord<'a> {
     url: &'a RepositoryUrl,
     created_at: Option<String>,
     tag_mutability: TagMutability,
-    mutability_exclusions: &'a BTreeSet<TagFilter>,
+    mutability_exclusions: &'a BTreeSet<TagPattern>,
     resource_tags: Option<&'a BTreeMap<String, String>>,
 }
 

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ark_container_core::Error;
-use ark_container_core::model::{ImageUrl, Platform, Reference};
+use ark_container_core::model::{ImageName, ImageUrl, Platform, Reference};
 use ark_container_core::pull::Pull;
 use serde::Serialize;
 
-use crate::args::{Owner, split_image};
+use crate::args::Owner;
 use crate::connect::Context;
 use crate::failure::Stop;
 use crate::hint::Attempt;
@@ -95,7 +95,8 @@ struct PullRecord<'a> {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let (name, reference) = split_image(&args.image).map_err(Error::Parse)?;
+    let ImageName { repository: name, reference } =
+        ImageName::parse(&args.image).map_err(Error::Parse)?;
     let reference = match reference {
         Some(reference) => reference,
         None => Reference::Tag(DEFAULT_TAG.parse().map_err(Error::Parse)?),

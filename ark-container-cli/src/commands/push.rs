@@ -5,13 +5,13 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use ark_container_core::backend::CreateOptions;
-use ark_container_core::model::{ImageUrl, Platform, Reference, RegistryHost, Tag};
+use ark_container_core::model::{ImageName, ImageUrl, Platform, Reference, RegistryHost, Tag};
 use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::{Error, RegistryBackend as _};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::args::{LoginArgs, Owner, split_image};
+use crate::args::{LoginArgs, Owner};
 use crate::connect::{Connection, Context};
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, Target};
@@ -172,7 +172,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
 
 /// The name and the tag of an image that is yet to be.
 pub(super) fn name_and_tag<'a>(image: &'a str, what: &str) -> Result<(&'a str, Tag), Stop> {
-    let (name, reference) = split_image(image).map_err(Error::Parse)?;
+    let ImageName { repository: name, reference } =
+        ImageName::parse(image).map_err(Error::Parse)?;
     let tag = match reference {
         Some(Reference::Tag(tag)) => tag,
         Some(Reference::Digest(_)) => {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, Platform, RepositoryUrl, Tag, TagFilter};
+use crate::model::{Digest, Platform, RepositoryUrl, Tag, TagPattern};
 
 /// Whether a tag can be moved to another image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub struct Repository {
     /// Whether its tags can be moved.
     pub tag_mutability: TagMutability,
     /// The tags for which it is the other way round.
-    pub mutability_exclusions: BTreeSet<TagFilter>,
+    pub mutability_exclusions: BTreeSet<TagPattern>,
     /// Its resource tags; `None` in a listing whose registry does not carry them.
     pub resource_tags: Option<BTreeMap<String, String>>,
 }
@@ -92,7 +92,7 @@ pub struct CreateOptions {
     /// Whether its tags can be moved.
     pub tag_mutability: TagMutability,
     /// The tags for which it is the other way round; 5 at most.
-    pub mutability_exclusions: BTreeSet<TagFilter>,
+    pub mutability_exclusions: BTreeSet<TagPattern>,
     /// Resource tags to put on it; keys that start with `ark:` are the backend's own.
     pub resource_tags: BTreeMap<String, String>,
     /// With which key its images are encrypted; `None` for the registry's default.
@@ -118,8 +118,8 @@ impl CreateOptions {
     }
 
     /// These options with one more exception to the tag mutability.
-    pub fn with_mutability_exclusion(mut self, filter: TagFilter) -> Self {
-        self.mutability_exclusions.insert(filter);
+    pub fn with_mutability_exclusion(mut self, pattern: TagPattern) -> Self {
+        self.mutability_exclusions.insert(pattern);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::{
-    OrganizationId, ParseError, Reference, RegistryHost, RepositoryName, RepositoryPath, Stage,
+    ImageName, OrganizationId, Reference, RegistryHost, RepositoryName, RepositoryPath, Stage,
 };
 
 /// A repository, and an image of it where one is named.
@@ -25,7 +25,7 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// What `text` names: `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`.
     pub(super) fn named(&self, text: &str) -> Result<Named> {
-        let (repository, reference) = split(text)?;
+        let ImageName { repository, reference } = ImageName::parse(text)?;
         // As for docker, a first part with a dot or a colon is a host.
         let first = repository.split_once('/');
         if let Some((host, path)) = first.filter(|(first, _)| is_host(first)) {
@@ -55,21 +55,6 @@ impl Surroundings {
 
 fn is_host(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':'])
-}
-
-/// A repository as it was written, and the tag or digest behind it.
-fn split(text: &str) -> Result<(&str, Option<Reference>), ParseError> {
-    // A colon before the last slash is the host's port; a digest has a colon of its own.
-    let last_slash = text.rfind('/').unwrap_or(0);
-    let separator =
-        text.find('@').or_else(|| text[last_slash..].find(':').map(|at| last_slash + at));
-    let Some(separator) = separator else { return Ok((text, None)) };
-    let (repository, rest) = (&text[..separator], &text[separator + 1..]);
-    let reference = match text[separator..].starts_with('@') {
-        true => Reference::Digest(rest.parse()?),
-        false => Reference::Tag(rest.parse()?),
-    };
-    Ok((repository, Some(reference)))
 }
 
 #[cfg(test)]

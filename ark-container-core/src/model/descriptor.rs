@@ -1,43 +1,45 @@
-//! [`Descriptor`]: how a manifest or index names what belongs to it.
+//! [`Descriptor`] and [`Digest`]: how manifests refer to content.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Platform};
+use super::Platform;
+use super::parse::{ParseError, serde_as_text};
 
-/// What a manifest says of a piece of content: its type, digest and size.
+/// The reference of a manifest or index to a piece of content: its type, digest and size.
 ///
-/// Every media type is kept as it is written, and fields and annotations are always written in one
-/// order, so that a manifest which is made from it has the same digest each time.
+/// Fields and annotations are serialized in a fixed order, so that equal manifests have equal digests.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Descriptor {
-    /// What kind of content it is.
+    /// The media type, exactly as written.
     pub media_type: String,
-    /// What the content is called.
+    /// The digest of the content.
     pub digest: Digest,
-    /// In bytes.
+    /// The size of the content in bytes.
     pub size: u64,
-    /// What kind of artifact a referrer is.
+    /// The type of the artifact, for a referrer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// Where else the content can be had, for layers that may not be distributed.
+    /// Other URLs of the content, for layers that may not be redistributed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// What its author wants to say of it.
+    /// Annotations of the author.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// What an image in an index runs on.
+    /// The platform of an image in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }
 
 impl Descriptor {
-    /// A descriptor with the three fields that each has.
+    /// Creates a descriptor with the required fields.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.into(),
@@ -47,6 +49,150 @@ impl Descriptor {
             urls: Vec::new(),
             annotations: BTreeMap::new(),
             platform: None,
+        }
+    }
+}
+
+/// The hash functions that the OCI image specification registers and this project verifies.
+///
+/// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md#registered-algorithms>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// SHA-256: 64 hexadecimal digits.
+    Sha256,
+    /// SHA-512: 128 hexadecimal digits.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name as it is written before the colon.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    const fn hex_len(self) -> usize {
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
+    }
+}
+
+/// A content digest, `sha256:<64 hex>` or `sha512:<128 hex>`, lower case.
+///
+/// ```
+/// use ark_container_core::model::{Algorithm, Digest};
+///
+/// let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse()?;
+/// assert_eq!(digest.algorithm(), Algorithm::Sha256);
+/// assert!("sha256:short".parse::<Digest>().is_err());
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest {
+    algorithm: Algorithm,
+    hex: Box<str>,
+}
+
+impl Digest {
+    /// The digest with these raw bytes, as a hash function returns them; `None` if their number is
+    /// not the algorithm's.
+    pub fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Option<Self> {
+        use std::fmt::Write as _;
+
+        let mut hex = String::with_capacity(algorithm.hex_len());
+        for byte in bytes {
+            write!(hex, "{byte:02x}").ok()?;
+        }
+        (hex.len() == algorithm.hex_len()).then(|| Self { algorithm, hex: hex.into() })
+    }
+
+    /// The hash function.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// What stands behind the colon.
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        let Some((name, hex)) = input.split_once(':') else {
+            return Err(ParseError::new("digest", input, "expected sha256:<hex> or sha512:<hex>"));
+        };
+        let algorithm = match name {
+            "sha256" => Algorithm::Sha256,
+            "sha512" => Algorithm::Sha512,
+            _ => {
+                let problem = "the algorithm is neither sha256 nor sha512";
+                return Err(ParseError::new("digest", input, problem));
+            }
+        };
+        let foreign = hex.char_indices().find(|(_, c)| !matches!(c, '0'..='9' | 'a'..='f'));
+        if let Some((offset, character)) = foreign {
+            let problem =
+                format!("expected a lower-case hexadecimal digit but found {character:?}");
+            return Err(ParseError::at("digest", input, name.len() + 1 + offset, problem));
+        }
+        if hex.len() != algorithm.hex_len() {
+            let problem = format!("{} hexadecimal digits, not {}", hex.len(), algorithm.hex_len());
+            return Err(ParseError::new("digest", input, problem));
+        }
+        Ok(Self { algorithm, hex: hex.into() })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.as_str(), self.hex)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+serde_as_text!(Digest);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn errors_point_at_the_fault() {
+        let error = |text: &str| text.parse::<Digest>().unwrap_err().to_string();
+        assert!(error("abc").ends_with("expected sha256:<hex> or sha512:<hex>"));
+        assert!(error("md5:00").ends_with("neither sha256 nor sha512"));
+        assert!(error("sha256:0A").ends_with("but found 'A' at character 9"));
+        assert!(error("sha512:00").ends_with("2 hexadecimal digits, not 128"));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_and_printing_are_inverse(bytes in proptest::collection::vec(any::<u8>(), 64)) {
+            for (algorithm, length) in [(Algorithm::Sha256, 32), (Algorithm::Sha512, 64)] {
+                let digest = Digest::from_bytes(algorithm, &bytes[..length]).unwrap();
+                prop_assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,80}") {
+            if let Ok(digest) = text.parse::<Digest>() {
+                prop_assert_eq!(digest.to_string(), text);
+            }
         }
     }
 }

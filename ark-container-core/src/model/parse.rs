@@ -1,9 +1,9 @@
-//! The error of everything in [`crate::model`] that is parsed, and what its parsers share.
+//! [`ParseError`], and the helpers that the types of the model share.
 
 use std::fmt;
 
-/// What is shown of an input in an error; the rest of a very long one says nothing more.
-const SHOWN_CHARS: usize = 80;
+/// The maximum number of characters of the input in an error.
+const MAX_SHOWN_CHARS: usize = 80;
 
 /// Text that is not what it should be: says of what kind, what is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl ParseError {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: String = self.input.chars().take(SHOWN_CHARS).collect();
+        let shown: String = self.input.chars().take(MAX_SHOWN_CHARS).collect();
         let cut = if shown.len() < self.input.len() { "…" } else { "" };
         write!(f, "{shown:?}{cut} is not a valid {}: {}", self.what, self.problem)?;
         match self.position {
@@ -78,3 +78,34 @@ macro_rules! serde_as_text {
     )+};
 }
 pub(crate) use serde_as_text;
+
+/// Whether a pattern with the wildcards `*`, any characters or none, and `?`, one character, matches `text`.
+///
+/// A wildcard matches only the bytes for which `wildcard_matches` is true. The number of steps is at
+/// most the product of both lengths.
+pub(crate) fn matches_wildcards(
+    pattern: &str,
+    text: &str,
+    wildcard_matches: impl Fn(u8) -> bool,
+) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut at, mut seen) = (0, 0);
+    // After the last `*`, and what it has taken so far: it takes one more where the rest fails.
+    let mut last_star: Option<(usize, usize)> = None;
+    while let Some(&byte) = text.get(seen) {
+        match (pattern.get(at), last_star) {
+            (Some(b'*'), _) => {
+                last_star = Some((at + 1, seen));
+                at += 1;
+            }
+            (Some(b'?'), _) if wildcard_matches(byte) => (at, seen) = (at + 1, seen + 1),
+            (Some(expected), _) if *expected == byte => (at, seen) = (at + 1, seen + 1),
+            (_, Some((after, taken))) if wildcard_matches(text[taken]) => {
+                last_star = Some((after, taken + 1));
+                (at, seen) = (after, taken + 1);
+            }
+            _ => return false,
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}

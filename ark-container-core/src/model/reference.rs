@@ -1,12 +1,11 @@
-//! [`Reference`]: which image of a repository, by tag or by digest.
+//! [`Tag`], [`Reference`] and [`TagPattern`]: which images of a repository.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::Digest;
-use super::parse::{ParseError, serde_as_text};
+use super::parse::{ParseError, matches_wildcards, serde_as_text};
 
-const WHAT: &str = "tag";
 const MAX_TAG_LEN: usize = 128;
 
 /// A tag: up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`.
@@ -27,7 +26,7 @@ impl FromStr for Tag {
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
         if input.is_empty() {
-            return Err(ParseError::new(WHAT, input, "it is empty"));
+            return Err(ParseError::new("tag", input, "it is empty"));
         }
         for (offset, character) in input.char_indices() {
             let word = character.is_ascii_alphanumeric() || character == '_';
@@ -36,12 +35,12 @@ impl FromStr for Tag {
                     '.' | '-' => format!("it may not start with {character:?},"),
                     _ => format!("{character:?} is not allowed"),
                 };
-                return Err(ParseError::at(WHAT, input, offset, problem));
+                return Err(ParseError::at("tag", input, offset, problem));
             }
         }
         if input.len() > MAX_TAG_LEN {
             let problem = format!("{} characters, of at most {MAX_TAG_LEN}", input.len());
-            return Err(ParseError::new(WHAT, input, problem));
+            return Err(ParseError::new("tag", input, problem));
         }
         Ok(Self(input.into()))
     }
@@ -115,6 +114,71 @@ impl From<Digest> for Reference {
 
 serde_as_text!(Tag, Reference);
 
+const MAX_PATTERN_LEN: usize = 128;
+const MAX_WILDCARDS: usize = 2;
+
+/// A pattern of tags, such as `latest` or `dev-*`: the exceptions to the tag mutability of a repository.
+///
+/// A `*` matches any characters or none. A pattern has up to 128 letters, digits, `.`, `_`, `-`, and at
+/// most two `*`.
+///
+/// Source: `ImageTagMutabilityExclusionFilterValue` in the ECR service model, and
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html>
+///
+/// ```
+/// use ark_container_core::model::TagPattern;
+///
+/// let pattern: TagPattern = "dev-*".parse()?;
+/// assert!(pattern.matches(&"dev-1".parse()?) && !pattern.matches(&"v1".parse()?));
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TagPattern(Box<str>);
+
+impl TagPattern {
+    /// The pattern as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the pattern matches `tag`.
+    pub fn matches(&self, tag: &Tag) -> bool {
+        matches_wildcards(&self.0, tag.as_str(), |_| true)
+    }
+}
+
+impl FromStr for TagPattern {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        if input.is_empty() {
+            return Err(ParseError::new("tag pattern", input, "it is empty"));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '*' | '-');
+        if let Some((offset, character)) = input.char_indices().find(|(_, c)| !allowed(*c)) {
+            let problem = format!("{character:?} is not allowed");
+            return Err(ParseError::at("tag pattern", input, offset, problem));
+        }
+        if let Some((offset, _)) = input.match_indices('*').nth(MAX_WILDCARDS) {
+            let problem = format!("more than {MAX_WILDCARDS} '*',");
+            return Err(ParseError::at("tag pattern", input, offset, problem));
+        }
+        if input.len() > MAX_PATTERN_LEN {
+            let problem = format!("{} characters, of at most {MAX_PATTERN_LEN}", input.len());
+            return Err(ParseError::new("tag pattern", input, problem));
+        }
+        Ok(Self(input.into()))
+    }
+}
+
+impl fmt::Display for TagPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+serde_as_text!(TagPattern);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -148,5 +212,31 @@ mod tests {
                 prop_assert_eq!(reference.to_string(), text);
             }
         }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_characters_or_none() {
+        for (pattern, tags, others) in [
+            ("latest", vec!["latest"], vec!["latest1", "Latest", "late"]),
+            ("dev-*", vec!["dev-", "dev-1"], vec!["dev", "a-dev-1"]),
+            ("*-rc", vec!["1-rc", "_-rc"], vec!["1-rc1"]),
+            ("v*.*", vec!["v1.2", "v.", "v1.2.3"], vec!["v1", "1.2"]),
+            ("a*a", vec!["aa", "aba"], vec!["a", "ab"]),
+            ("*a*", vec!["a", "bab"], vec!["b"]),
+        ] {
+            let pattern: TagPattern = pattern.parse().unwrap();
+            let matches = |tag: &str| pattern.matches(&tag.parse().unwrap());
+            assert!(tags.into_iter().all(matches), "{pattern}");
+            assert!(!others.into_iter().any(matches), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn errors_of_patterns_point_at_the_character() {
+        let error = |text: &str| text.parse::<TagPattern>().unwrap_err().to_string();
+        assert!(error("").ends_with("it is empty"));
+        assert!(error("a b").ends_with("' ' is not allowed at character 2"));
+        assert!(error("a*b*c*").ends_with("more than 2 '*', at character 6"));
+        assert!(error(&"a".repeat(129)).ends_with("129 characters, of at most 128"));
     }
 }

@@ -1,4 +1,5 @@
-//! What a repository is called: [`RepositoryName`], [`RepositoryPath`], [`RepositoryUrl`].
+//! Names of repositories and images: [`RepositoryName`], [`RepositoryPath`], [`RepositoryUrl`],
+//! [`ImageName`] and [`ImageUrl`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -287,6 +288,45 @@ impl fmt::Display for RepositoryUrl {
     }
 }
 
+/// A repository in any spelling, with an optional tag or digest: `<repository>[:<tag>|@<digest>]`.
+///
+/// ```
+/// use ark_container_core::model::ImageName;
+///
+/// let image = ImageName::parse("localhost:5050/test/repo:v1")?;
+/// assert_eq!(image.repository, "localhost:5050/test/repo");
+/// assert_eq!(image.reference, Some("v1".parse()?));
+/// assert_eq!(ImageName::parse("localhost:5050/test/repo")?.reference, None);
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageName<'a> {
+    /// The name, path or URL of the repository, which is not checked.
+    pub repository: &'a str,
+    /// The tag or digest.
+    pub reference: Option<Reference>,
+}
+
+impl<'a> ImageName<'a> {
+    /// Splits the text at the first `:` or `@` after the last slash: a colon before that slash belongs
+    /// to the port of a host.
+    ///
+    /// # Errors
+    /// If the tag or digest is invalid.
+    pub fn parse(text: &'a str) -> Result<Self, ParseError> {
+        let last_slash = text.rfind('/').unwrap_or(0);
+        let Some(offset) = text[last_slash..].find([':', '@']) else {
+            return Ok(Self { repository: text, reference: None });
+        };
+        let (repository, rest) = text.split_at(last_slash + offset);
+        let reference = match rest.strip_prefix('@') {
+            Some(digest) => Reference::Digest(digest.parse()?),
+            None => Reference::Tag(rest[1..].parse()?),
+        };
+        Ok(Self { repository, reference: Some(reference) })
+    }
+}
+
 /// A repository's URL with a tag or digest: what one pulls.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageUrl {
@@ -310,18 +350,9 @@ impl FromStr for ImageUrl {
     type Err = ParseError;
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
-        // A colon before the last slash is the host's port; a digest has a colon of its own.
-        let last_slash = input.rfind('/').unwrap_or(0);
-        let split =
-            input.find('@').or_else(|| input[last_slash..].find(':').map(|i| last_slash + i));
-        let Some(split) = split else {
+        let ImageName { repository, reference: Some(reference) } = ImageName::parse(input)? else {
             let problem = "expected <repository URL>:<tag> or <repository URL>@<digest>";
             return Err(ParseError::new("image URL", input, problem));
-        };
-        let (repository, reference) = (&input[..split], &input[split + 1..]);
-        let reference = match &input[split..=split] {
-            "@" => Reference::Digest(reference.parse()?),
-            _ => Reference::Tag(reference.parse()?),
         };
         Ok(Self { repository: repository.parse()?, reference })
     }
@@ -401,6 +432,25 @@ mod tests {
         ] {
             assert!(spelling.parse::<RepositoryPath>().is_err(), "{spelling}");
         }
+    }
+
+    #[test]
+    fn image_names_have_an_optional_tag_or_digest() {
+        fn split(text: &str) -> Result<(&str, Option<Reference>), ParseError> {
+            ImageName::parse(text).map(|image| (image.repository, image.reference))
+        }
+        assert_eq!(split("h:1/a/b").unwrap(), ("h:1/a/b", None));
+        assert_eq!(split("a/b").unwrap(), ("a/b", None));
+        let tag = Reference::Tag("v1".parse().unwrap());
+        assert_eq!(split("a/b:v1").unwrap(), ("a/b", Some(tag)));
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let reference = Reference::Digest(digest.parse().unwrap());
+        assert_eq!(split(&format!("a@{digest}")).unwrap(), ("a", Some(reference)));
+        let error = |text| split(text).unwrap_err().to_string();
+        assert!(error("a:").contains("tag: it is empty"));
+        assert!(error("a:b:c").contains("':' is not allowed at character 2"));
+        assert!(error("a:v1@sha256:0").contains("'@' is not allowed at character 3"));
+        assert!(error("a@v1").contains("digest: expected"));
     }
 
     proptest! {

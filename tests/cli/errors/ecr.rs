@@ -210,7 +210,7 @@ fn options_of_creation_that_are_wrong() {
     ");
     assert_snapshot!(create("--except-tags a/b"), @r#"
     exit 2
-    error: --except-tags: "a/b" is not a valid tag filter: '/' is not allowed at character 2
+    error: --except-tags: "a/b" is not a valid tag pattern: '/' is not allowed at character 2
       help: as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'
     "#);
     assert_snapshot!(create("--lifecycle-policy none.json"), @"

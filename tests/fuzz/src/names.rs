@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ark_container_core::model::{
     Digest, EcrHost, ImageUrl, OrganizationId, ParseError, Platform, Reference, RegistryHost,
     RegistryLocation, RepositoryName, RepositoryPath, RepositoryUrl, RoleArn, Stage, Tag,
-    TagFilter,
+    TagPattern,
 };
 
 /// The longest path of a repository that ECR takes.
@@ -76,7 +76,7 @@ pub fn reference(data: &[u8]) {
 /// A filter, a line break, and a tag: both keep to their patterns, and a match is what it says.
 pub fn tag_filter(data: &[u8]) {
     let Some((filter, tag)) = text(data).and_then(|text| text.split_once('\n')) else { return };
-    let filter = canonical::<TagFilter>(filter);
+    let filter = canonical::<TagPattern>(filter);
     let (Some(filter), Some(tag)) = (filter, canonical::<Tag>(tag)) else { return };
     assert!(filter.as_str().len() <= 128 && filter.as_str().matches('*').count() <= 2);
     assert_eq!(filter.matches(&tag), is_like(filter.as_str().as_bytes(), tag.as_str().as_bytes()));

@@ -12,7 +12,7 @@ use super::backend::EcrBackend;
 use super::errors::REPOSITORY_NOT_FOUND;
 use crate::backend::{Encryption, Repository, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Organizations, RepositoryPath, RepositoryUrl, TagFilter};
+use crate::model::{Organizations, RepositoryPath, RepositoryUrl, TagPattern};
 
 /// Maximum number of repositories in a page of the scan.
 ///
@@ -170,7 +170,7 @@ pub(super) fn repository_from(
     let unclear =
         |error| Error::failed(format!("AWS describes {path} in {backend} invalidly"), error);
     let filters = repository.image_tag_mutability_exclusion_filters();
-    let filters: Result<BTreeSet<TagFilter>, _> =
+    let filters: Result<BTreeSet<TagPattern>, _> =
         filters.iter().map(|filter| filter.filter().parse()).collect();
     let filters = filters.map_err(unclear)?;
     // AWS answers with its default host name, also where the configured one is for FIPS or IPv6. The

@@ -158,12 +158,7 @@ mod tests {
     }
 
     fn matches(pattern: &str, text: &str) -> bool {
-        match pattern.chars().next() {
-            None => text.is_empty(),
-            Some('*') => (0..=text.len()).any(|skip| matches(&pattern[1..], &text[skip..])),
-            Some('?') => !text.is_empty() && matches(&pattern[1..], &text[1..]),
-            Some(own) => text.starts_with(own) && matches(&pattern[1..], &text[1..]),
-        }
+        crate::model::matches_wildcards(pattern, text, |_| true)
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! [`Callers`]: the callers of AWS that an ARN of the memberships file names.
 
-use crate::model::ParseError;
+use crate::model::{ParseError, matches_wildcards};
 
 const WHAT: &str = "ARN of an AWS caller";
 const FORM: &str = "expected arn:<partition>:<service>::<account>:<resource>";
@@ -152,34 +152,13 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn is_wildcard(character: char) -> bool {
-    matches!(character, '*' | '?')
+/// Whether a pattern of names matches `text`. A wildcard matches neither `/` nor `:`.
+fn matches(pattern: &str, text: &str) -> bool {
+    matches_wildcards(pattern, text, |byte| !matches!(byte, b'/' | b':'))
 }
 
-/// Whether `text` is as `pattern` says: `*` is any characters and `?` is one, but neither is `/` or
-/// `:`. Takes at most the product of both lengths in steps.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let may_stand_for = |byte: u8| !matches!(byte, b'/' | b':');
-    let (mut at, mut seen) = (0, 0);
-    // After the last `*`, and what it has taken so far: it takes one more where the rest fails.
-    let mut last_star: Option<(usize, usize)> = None;
-    while let Some(&byte) = text.get(seen) {
-        match (pattern.get(at), last_star) {
-            (Some(b'*'), _) => {
-                last_star = Some((at + 1, seen));
-                at += 1;
-            }
-            (Some(b'?'), _) if may_stand_for(byte) => (at, seen) = (at + 1, seen + 1),
-            (Some(expected), _) if *expected == byte => (at, seen) = (at + 1, seen + 1),
-            (_, Some((after, taken))) if may_stand_for(text[taken]) => {
-                last_star = Some((after, taken + 1));
-                (at, seen) = (after, taken + 1);
-            }
-            _ => return false,
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
+fn is_wildcard(character: char) -> bool {
+    matches!(character, '*' | '?')
 }
 
 #[cfg(test)]

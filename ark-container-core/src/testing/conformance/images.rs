@@ -157,7 +157,7 @@ async fn an_excepted_tag_moves(fixture: &Fixture<'_>) {
     let path = fixture.path("excepted");
     let options = CreateOptions::default()
         .with_tag_mutability(TagMutability::Immutable)
-        .with_mutability_exclusion("dev-*".parse().expect("a tag filter"));
+        .with_mutability_exclusion("dev-*".parse().expect("a tag pattern"));
     let created = fixture.backend().create_repository(&path, &options).await;
     kept(created, "create_repository creates");
     let (first, second) = (SampleImage::new("first"), SampleImage::new("second"));

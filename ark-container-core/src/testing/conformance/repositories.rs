@@ -7,7 +7,7 @@ use super::fixture::{Fixture, kept, tag};
 use super::{assert_fails, named_cases};
 use crate::backend::{CreateOptions, DeleteOptions, TagMutability};
 use crate::error::{Error, ResourceKind};
-use crate::model::{Access, Organizations, Reference, RepositoryPath, Scope, Stage, TagFilter};
+use crate::model::{Access, Organizations, Reference, RepositoryPath, Scope, Stage, TagPattern};
 use crate::testing::SampleImage;
 
 named_cases![
@@ -114,7 +114,7 @@ async fn another_tag_mutability_is_a_conflict(fixture: &Fixture<'_>) {
 async fn other_exceptions_to_the_mutability_are_a_conflict(fixture: &Fixture<'_>) {
     const CONTRACT: &str = "create_repository: Conflict if it exists with other exceptions";
     let backend = fixture.backend();
-    let filter = |text: &str| text.parse::<TagFilter>().expect("a tag filter");
+    let filter = |text: &str| text.parse::<TagPattern>().expect("a tag pattern");
     let options = immutable().with_mutability_exclusion(filter("dev-*"));
     let path = fixture.path("exceptions");
     let created = kept(

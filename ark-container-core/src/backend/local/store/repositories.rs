@@ -12,7 +12,7 @@ use super::layout::{RECORD, Walk};
 use super::manifests::manifest_digests;
 use crate::backend::{CreateOptions, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{OrganizationId, Organizations, RepositoryPath, Stage, Tag, TagFilter};
+use crate::model::{OrganizationId, Organizations, RepositoryPath, Stage, Tag, TagPattern};
 
 /// The settings that a repository was created with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub(crate) struct RepositoryRecord {
     pub(crate) created_at: SystemTime,
     pub(crate) tag_mutability: TagMutability,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(crate) mutability_exclusions: BTreeSet<TagFilter>,
+    pub(crate) mutability_exclusions: BTreeSet<TagPattern>,
     pub(crate) resource_tags: BTreeMap<String, String>,
 }
 

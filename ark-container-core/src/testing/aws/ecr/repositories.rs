@@ -9,7 +9,7 @@ use super::tags::{Tag, checked_tags};
 use super::{allowed, arn, check_name, invalid, missing, paging, registry_id, unsatisfied};
 use crate::backend::{CreateOptions, DeleteOptions, RegistryBackend, TagMutability};
 use crate::error::Error;
-use crate::model::{RepositoryPath, TagFilter};
+use crate::model::{RepositoryPath, TagPattern};
 use crate::testing::aws::clock::epoch_seconds;
 use crate::testing::aws::decision::Circumstances;
 use crate::testing::aws::error::ApiError;
@@ -106,7 +106,7 @@ fn requested(
         return Err(unsatisfied("imageTagMutabilityExclusionFilters", constraint));
     }
     let wrong = |filter: &ExclusionFilter| {
-        filter.filter_type != "WILDCARD" || filter.filter.parse::<TagFilter>().is_err()
+        filter.filter_type != "WILDCARD" || filter.filter.parse::<TagPattern>().is_err()
     };
     if filters.len() > MOST_FILTERS || filters.iter().any(wrong) {
         let constraint = "1 to 5 filters of the pattern '^[0-9a-zA-Z._*-]{1,128}$'";

@@ -49,7 +49,7 @@ fn other_settings_are_a_conflict() {
 #[test]
 fn exceptions_to_the_mutability_are_kept_and_compared() {
     let sample = Sample::new();
-    let filter = |text: &str| text.parse::<TagFilter>().unwrap();
+    let filter = |text: &str| text.parse::<TagPattern>().unwrap();
     let options = CreateOptions::default().with_mutability_exclusion(filter("v*"));
     let record = sample.store.create_repository(&path("a"), &options).unwrap();
     assert_eq!(sample.reopened().repository(&path("a")).unwrap(), record);

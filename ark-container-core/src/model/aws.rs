@@ -1,4 +1,4 @@
-//! [`EcrHost`]: the host of an AWS account's registry, and what it says of the account.
+//! Names in AWS: [`EcrHost`] and [`RoleArn`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 use super::parse::{ParseError, serde_as_text};
 use super::{RegistryHost, RepositoryPath};
 
-const WHAT: &str = "ECR host";
-const FORM: &str = "<account>.dkr.ecr.<region>.amazonaws.com";
+/// The number of digits of an AWS account.
 const ACCOUNT_LEN: usize = 12;
+const HOST_FORM: &str = "<account>.dkr.ecr.<region>.amazonaws.com";
 
 /// A part of AWS with accounts, regions and host names of its own.
 struct Partition {
@@ -150,15 +150,19 @@ impl FromStr for EcrHost {
     type Err = ParseError;
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
-        let error =
-            |offset: usize, problem: String| Err(ParseError::at(WHAT, input, offset, problem));
+        let error = |offset: usize, problem: String| {
+            Err(ParseError::at("ECR host", input, offset, problem))
+        };
         let digits = input.bytes().take_while(u8::is_ascii_digit).count();
         let Some((account, rest)) = input.split_once('.') else {
-            return Err(ParseError::new(WHAT, input, format!("expected {FORM}")));
+            return Err(ParseError::new("ECR host", input, format!("expected {HOST_FORM}")));
         };
         if digits != ACCOUNT_LEN || account.len() != ACCOUNT_LEN {
             let offset = digits.min(ACCOUNT_LEN);
-            return error(offset, format!("an account has {ACCOUNT_LEN} digits ({FORM}), wrong"));
+            return error(
+                offset,
+                format!("an account has {ACCOUNT_LEN} digits ({HOST_FORM}), wrong"),
+            );
         }
         let (fips, dual_stack, rest) = if let Some(rest) = rest.strip_prefix("dkr.ecr.") {
             (false, false, rest)
@@ -211,13 +215,87 @@ impl fmt::Display for EcrHost {
 
 serde_as_text!(EcrHost);
 
+const ROLE_FORM: &str = "arn:<partition>:iam::<account>:role/<name>";
+/// The maximum length of an ARN.
+///
+/// Source: `arnType` in the service model of STS.
+const MAX_ARN_LEN: usize = 2048;
+
+/// The ARN of an IAM role, such as `arn:aws:iam::095412845506:role/builds`.
+///
+/// Whether there is such a role, and who may assume it, only AWS knows.
+///
+/// ```
+/// use ark_container_core::model::RoleArn;
+///
+/// let role: RoleArn = "arn:aws:iam::095412845506:role/teams/builds".parse()?;
+/// assert_eq!(role.as_str(), "arn:aws:iam::095412845506:role/teams/builds");
+/// assert!("arn:aws:iam::095412845506:user/alice".parse::<RoleArn>().is_err());
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoleArn(Box<str>);
+
+impl RoleArn {
+    /// The ARN as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The form is that of IAM's reference; a name is 1 to 64 letters, digits and `+=,.@_-`, and a path before
+/// it has any visible characters.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
+impl FromStr for RoleArn {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        let expected = |problem: &str| {
+            ParseError::new("ARN of a role", input, format!("{problem} ({ROLE_FORM})"))
+        };
+        let parts: Vec<&str> = input.splitn(6, ':').collect();
+        let ["arn", partition, "iam", "", account, resource] = parts[..] else {
+            return Err(expected("it does not have the form"));
+        };
+        if !partition.starts_with("aws") {
+            return Err(expected("a partition is aws, aws-cn, aws-us-gov and the like"));
+        }
+        if account.len() != ACCOUNT_LEN || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(expected("an account has 12 digits"));
+        }
+        let name = resource.strip_prefix("role/").ok_or_else(|| expected("it is no role"))?;
+        let foreign = input.char_indices().find(|(_, c)| !c.is_ascii_graphic());
+        if let Some((offset, character)) = foreign {
+            let problem = format!("{character:?} is not allowed");
+            return Err(ParseError::at("ARN of a role", input, offset, problem));
+        }
+        if name.is_empty() || name.ends_with('/') {
+            return Err(expected("the role has no name"));
+        }
+        if input.len() > MAX_ARN_LEN {
+            let problem = format!("it is longer than {MAX_ARN_LEN} characters");
+            return Err(ParseError::new("ARN of a role", input, problem));
+        }
+        Ok(Self(input.into()))
+    }
+}
+
+impl fmt::Display for RoleArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+serde_as_text!(RoleArn);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn error(input: &str) -> String {
+    fn host_error(input: &str) -> String {
         input.parse::<EcrHost>().unwrap_err().to_string()
     }
 
@@ -260,24 +338,33 @@ mod tests {
 
     #[test]
     fn errors_point_at_what_is_wrong() {
-        assert!(error("").ends_with("expected <account>.dkr.ecr.<region>.amazonaws.com"));
-        assert!(error("h.example").contains("an account has 12 digits"));
+        assert!(host_error("").ends_with("expected <account>.dkr.ecr.<region>.amazonaws.com"));
+        assert!(host_error("h.example").contains("an account has 12 digits"));
         assert!(
-            error("0954128455067.dkr.ecr.us-east-1.amazonaws.com").ends_with("at character 13")
+            host_error("0954128455067.dkr.ecr.us-east-1.amazonaws.com")
+                .ends_with("at character 13")
         );
         assert!(
-            error("095412845506.ecr.us-east-1.amazonaws.com")
+            host_error("095412845506.ecr.us-east-1.amazonaws.com")
                 .ends_with("after the account, at character 14")
         );
-        assert!(error("095412845506.dkr.ecr.us-East-1.amazonaws.com").ends_with("at character 25"));
-        assert!(error("095412845506.dkr.ecr.useast1.amazonaws.com").ends_with("at character 22"));
         assert!(
-            error("095412845506.dkr.ecr.us-east-1.amazonaws.com.cn")
+            host_error("095412845506.dkr.ecr.us-East-1.amazonaws.com").ends_with("at character 25")
+        );
+        assert!(
+            host_error("095412845506.dkr.ecr.useast1.amazonaws.com").ends_with("at character 22")
+        );
+        assert!(
+            host_error("095412845506.dkr.ecr.us-east-1.amazonaws.com.cn")
                 .ends_with("ends with amazonaws.com: wrong at character 32")
         );
-        assert!(error("095412845506.dkr.ecr.us-east-1").ends_with("at character 31"));
-        assert!(error("095412845506.dkr-ecr.us-iso-east-1.on.aws").contains("no dual-stack hosts"));
-        assert!(error("095412845506.dkr.ecr.us-east-1.amazonaws.com:443").contains("ends with"));
+        assert!(host_error("095412845506.dkr.ecr.us-east-1").ends_with("at character 31"));
+        assert!(
+            host_error("095412845506.dkr-ecr.us-iso-east-1.on.aws").contains("no dual-stack hosts")
+        );
+        assert!(
+            host_error("095412845506.dkr.ecr.us-east-1.amazonaws.com:443").contains("ends with")
+        );
     }
 
     #[test]
@@ -293,10 +380,42 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "(095412845506)?(\\.dkr[.-]ecr)?\\PC{0,40}") {
+        fn no_text_of_a_host_panics(text in "(095412845506)?(\\.dkr[.-]ecr)?\\PC{0,40}") {
             if let Ok(host) = text.parse::<EcrHost>() {
                 prop_assert_eq!(host.to_string(), text);
             }
+        }
+    }
+
+    #[test]
+    fn only_roles_of_accounts_are_taken() {
+        let error = |text: &str| text.parse::<RoleArn>().unwrap_err().to_string();
+        assert!(error("builds").contains("does not have the form"));
+        assert!(error("arn:aws:sts::095412845506:assumed-role/builds/x").contains("the form"));
+        assert!(error("arn:aws:iam::095412845506:user/alice").contains("no role"));
+        assert!(error("arn:aws:iam::95412845506:role/builds").contains("12 digits"));
+        assert!(error("arn:moon:iam::095412845506:role/builds").contains("partition"));
+        assert!(error("arn:aws:iam::095412845506:role/").contains("no name"));
+        assert!(error("arn:aws:iam::095412845506:role/teams/").contains("no name"));
+        assert!(error("arn:aws:iam::095412845506:role/a b").contains("at character 33"));
+        let long = format!("arn:aws:iam::095412845506:role/{}", "a".repeat(MAX_ARN_LEN));
+        assert!(error(&long).contains("longer than 2048"));
+    }
+
+    proptest! {
+        #[test]
+        fn roles_parse_and_print_inversely(
+            partition in "aws(-cn|-us-gov|-iso-b)?",
+            account in "[0-9]{12}",
+            name in "([a-z]{1,8}/){0,2}[A-Za-z0-9+=,.@_-]{1,64}",
+        ) {
+            let text = format!("arn:{partition}:iam::{account}:role/{name}");
+            prop_assert_eq!(text.parse::<RoleArn>().unwrap().to_string(), text);
+        }
+
+        #[test]
+        fn no_text_of_a_role_panics(text in "\\PC{0,60}") {
+            let _ = text.parse::<RoleArn>();
         }
     }
 }
