@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 
 use super::access::{Authorize, Permit};
 use super::body::{self, Body};
+use super::dialect::Dialect;
 use super::error::{ApiError, Code};
-use super::habits::Habits;
 use super::receive::Content;
 use super::record::{Record, Recorded};
 use super::route::{Resource, Target};
@@ -36,7 +36,7 @@ const API_VERSION: (HeaderName, HeaderValue) = (
 pub(super) struct Service {
     store: Store,
     authorizer: Arc<dyn Authorize>,
-    habits: Arc<dyn Habits>,
+    dialect: Arc<dyn Dialect>,
     tasks: TaskTracker,
 }
 
@@ -45,10 +45,10 @@ impl Service {
     pub(super) fn new(
         store: Store,
         authorizer: Arc<dyn Authorize>,
-        habits: Arc<dyn Habits>,
+        dialect: Arc<dyn Dialect>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { store, authorizer, habits, tasks }
+        Self { store, authorizer, dialect, tasks }
     }
 
     /// Answers a request, whatever it is.
@@ -67,7 +67,7 @@ impl Service {
                 if !parts.headers.contains_key(header::EXPECT) {
                     content.discard().await;
                 }
-                self.habits.refuse(error, &target)
+                self.dialect.refuse(error, &target)
             }
         };
         response.headers_mut().extend([API_VERSION]);
@@ -100,13 +100,13 @@ impl Service {
                 let path = path
                     .as_ref()
                     .map_err(|error| ApiError::bad_request(Code::NameInvalid, error.to_string()))?;
-                let Some(operation) = self.habits.operation(resource, &parts.method) else {
+                let Some(operation) = self.dialect.operation(resource, &parts.method) else {
                     return Err(method_not_allowed(&parts.method, resource.methods()));
                 };
                 auth::authorize(&*permit, path, operation)?;
                 let repository = InRepository {
                     store: self.store.clone(),
-                    habits: self.habits.clone(),
+                    dialect: self.dialect.clone(),
                     path: path.clone(),
                 };
                 self.answer_within(repository, resource, &*permit, parts, content).await
@@ -114,7 +114,7 @@ impl Service {
         }
     }
 
-    /// Answers what the password opens; [`Habits::operation`] has left only the methods that there are.
+    /// Answers what the password opens; [`Dialect::operation`] has left only the methods that there are.
     async fn answer_within(
         &self,
         repository: InRepository,
@@ -158,7 +158,7 @@ impl Service {
 #[derive(Debug)]
 pub(super) struct InRepository {
     store: Store,
-    habits: Arc<dyn Habits>,
+    dialect: Arc<dyn Dialect>,
     path: RepositoryPath,
 }
 
@@ -168,8 +168,8 @@ impl InRepository {
     }
 
     /// How its registry behaves.
-    pub(super) fn habits(&self) -> &dyn Habits {
-        &*self.habits
+    pub(super) fn dialect(&self) -> &dyn Dialect {
+        &*self.dialect
     }
 
     /// The path of its URL.

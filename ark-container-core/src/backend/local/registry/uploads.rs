@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use super::access::{Operation, Permit};
 use super::body::{self, Body, WithHeader};
+use super::dialect::Part;
 use super::error::{ApiError, Code};
-use super::habits::Part;
 use super::range;
 use super::receive::{self, Content};
 use super::service::{InRepository, Query, parse_digest};
@@ -41,7 +41,7 @@ pub(super) async fn start(
         // What the client may not read, or cannot be, is neither looked for nor told apart.
         let from = from.parse::<RepositoryPath>().ok();
         if let Some(from) = from.filter(|from| {
-            repository.habits().mounts() && permit.allows(from, Operation::MountBlob)
+            repository.dialect().mounts() && permit.allows(from, Operation::MountBlob)
         }) {
             let wanted = digest.clone();
             let mounting = repository.run(move |store, to| store.mount_blob(&from, to, &wanted));
@@ -87,7 +87,7 @@ async fn whole(
 pub(super) async fn status(repository: InRepository, id: &str) -> Result<Response<Body>, ApiError> {
     let id = parse_id(id)?;
     let size = repository.run(move |store, path| store.upload_size(path, &id)).await?;
-    let size = repository.habits().told_when_asked(size)?;
+    let size = repository.dialect().told_when_asked(size)?;
     Ok(progress(&repository, &id, size, StatusCode::NO_CONTENT))
 }
 
@@ -101,10 +101,10 @@ pub(super) async fn append(
 ) -> Result<Response<Body>, ApiError> {
     let id = parse_id(id)?;
     let upload = open(&repository, id, headers, content, false).await?;
-    let habits = repository.habits();
-    let upload = receive::append(tasks, upload, content, habits.keeps_cut_parts()).await?;
-    let size = habits.told_after_part(&id, upload.size());
-    Ok(progress(&repository, &id, size, habits.part_stored()))
+    let dialect = repository.dialect();
+    let upload = receive::append(tasks, upload, content, dialect.keeps_cut_parts()).await?;
+    let size = dialect.told_after_part(&id, upload.size());
+    Ok(progress(&repository, &id, size, dialect.part_stored()))
 }
 
 /// `PUT`: the last chunk, or nothing more, and the digest of it all.
@@ -122,7 +122,7 @@ pub(super) async fn finish(
     };
     let digest = parse_digest(&digest)?;
     let upload = open(&repository, parse_id(id)?, headers, content, true).await?;
-    let keeps = repository.habits().keeps_cut_parts();
+    let keeps = repository.dialect().keeps_cut_parts();
     let upload = receive::append(tasks, upload, content, keeps).await?;
     let wanted = digest.clone();
     repository.run(move |_, _| upload.finish(&wanted)).await?;
@@ -147,7 +147,7 @@ async fn open(
     let start = chunk_start(headers, content)?;
     let upload = open_when_free(repository, id).await?;
     let (stored, is_empty) = (upload.size(), content.is_at_end());
-    repository.habits().take_part(&Part { id, stored, start, is_empty, is_last })?;
+    repository.dialect().take_part(&Part { id, stored, start, is_empty, is_last })?;
     match start {
         Some(start) if start != upload.size() => {
             let size = upload.size();
