@@ -127,7 +127,7 @@ impl Signature {
         // A header that is not signed could have been put there by anybody.
         let unsigned = parts.headers.keys().map(|name| name.as_str()).find(|name| {
             (*name == "host" || name.starts_with("x-amz-"))
-                && !self.signed_headers.iter().any(|signed| signed == name.as_str())
+                && !self.signed_headers.iter().any(|signed| signed == name)
         });
         if let Some(name) = unsigned {
             let problem = format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.");
