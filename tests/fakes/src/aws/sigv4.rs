@@ -61,6 +61,10 @@ impl Signature {
         let [access_key_id, date, region, service, "aws4_request"] = scope[..] else {
             return Err(incomplete("a Credential of 5 parts"));
         };
+        let signature = part("Signature")?;
+        if signature.len() != 64 || !signature.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(incomplete("a Signature in hexadecimal digits"));
+        }
         let time = headers.get("x-amz-date").and_then(|value| value.to_str().ok());
         Ok(Self {
             access_key_id: access_key_id.to_owned(),
@@ -68,7 +72,7 @@ impl Signature {
             region: region.to_owned(),
             service: service.to_owned(),
             signed_headers: part("SignedHeaders")?.split(';').map(str::to_owned).collect(),
-            signature: part("Signature")?.to_owned(),
+            signature: signature.to_owned(),
             time: time.ok_or_else(|| incomplete("existence of 'X-Amz-Date'"))?.to_owned(),
         })
     }
