@@ -9,7 +9,7 @@ use std::io::{self, BufRead as _, Write as _};
 
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::model::OrganizationId;
-use ark_container_core::testing::aws::{FakeAws, ListedRepository, User};
+use ark_container_fakes::aws::{FakeAws, ListedRepository, User};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -3,14 +3,9 @@
 //! [`MockRegistryBackend`] stands in for a registry in unit tests; with the feature `local`,
 //! `TestRegistry` is a real one, in the process of the test. [`conformance`] checks that a
 //! backend keeps the contract of [`RegistryBackend`](crate::RegistryBackend). [`SampleImage`] is a
-//! small image to push. With the feature `token`, `TokenIssuer` signs tokens, good ones and forged ones;
-//! with `ecr` and `local`, `aws` has a fake of AWS.
+//! small image to push. With the feature `token`, `TokenIssuer` signs tokens, good ones and forged ones.
 
-#[cfg(all(feature = "ecr", feature = "local"))]
-pub mod aws;
 pub mod conformance;
-#[cfg(feature = "local")]
-mod faulty;
 mod image;
 mod mock;
 #[cfg(feature = "local")]
@@ -25,8 +20,6 @@ mod test_token;
 #[cfg(feature = "token")]
 mod token_issuer;
 
-#[cfg(feature = "local")]
-pub use faulty::FaultyRegistry;
 pub use image::SampleImage;
 pub use mock::MockRegistryBackend;
 #[cfg(feature = "local")]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use ark_container_core::backend::ecr::{IamDeployment, RolePolicies};
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::model::{EcrHost, OrganizationId, Stage};
-use ark_container_core::testing::aws::{FakeAws, IdentityProvider, Role, User};
 use ark_container_core::testing::{TestToken, TokenIssuer};
+use ark_container_fakes::aws::{FakeAws, IdentityProvider, Role, User};
 use tokio::runtime::Runtime;
 
 use super::people::{FURNISHED, OURS, PEOPLE, Person, THEIRS, Target};

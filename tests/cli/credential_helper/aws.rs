@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use ark_container_core::model::OrganizationId;
 use ark_container_core::testing::TokenIssuer;
-use ark_container_core::testing::aws::Fault;
+use ark_container_fakes::aws::Fault;
 use insta::assert_snapshot;
 
 use super::{folder, helper, helper_at, login, told};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::process::Command;
 
-use ark_container_core::testing::aws::ListedRepository;
+use ark_container_fakes::aws::ListedRepository;
 use serde_json::Value;
 
 use super::{Cloud, alice, printed};

@@ -1,6 +1,6 @@
 //! What a user is told when AWS refuses or fails.
 
-use ark_container_core::testing::aws::{AccessKey, Fault, User};
+use ark_container_fakes::aws::{AccessKey, Fault, User};
 use insta::assert_snapshot;
 
 use super::{Cloud, alice};

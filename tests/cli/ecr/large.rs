@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use ark_container_core::testing::aws::{Fault, ListedRepository};
+use ark_container_fakes::aws::{Fault, ListedRepository};
 
 use super::Cloud;
 use crate::memory::{MIB, watched};

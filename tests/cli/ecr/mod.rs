@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::testing::aws::{FakeAws, FakeAwsBuilder, Role, User};
+use ark_container_fakes::aws::{FakeAws, FakeAwsBuilder, Role, User};
 use tokio::runtime::Runtime;
 
 use crate::sandbox::{Run, Sandbox, TBD};

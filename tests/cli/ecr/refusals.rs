@@ -1,6 +1,6 @@
 //! What a user is told of refusals that are due to neither the caller nor the request.
 
-use ark_container_core::testing::aws::Fault;
+use ark_container_fakes::aws::Fault;
 use insta::assert_snapshot;
 
 use super::Cloud;

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use ark_container_core::testing::aws::User;
+use ark_container_fakes::aws::User;
 use insta::assert_snapshot;
 
 use crate::ecr::{Cloud, alice};

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use ark_container_core::testing::aws::{IdentityProvider, Role};
 use ark_container_core::testing::{TestToken, TokenIssuer};
+use ark_container_fakes::aws::{IdentityProvider, Role};
 use insta::assert_snapshot;
 
 use super::{DEFAULT_FILE, alice, provider, write_token};

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::testing::FaultyRegistry;
-use ark_container_core::testing::aws::{FakeAws, User};
+use ark_container_fakes::FaultyRegistry;
+use ark_container_fakes::aws::{FakeAws, User};
 use tokio::runtime::Runtime;
 
 use crate::memory::{MIB, write_layout};

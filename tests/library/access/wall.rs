@@ -14,9 +14,9 @@ use ark_container_core::backend::ecr::{
 use ark_container_core::identity::TokenFile;
 use ark_container_core::model::{OrganizationId, Reference, RepositoryPath, Stage};
 use ark_container_core::permission::{Permissioned, StandardPolicy};
-use ark_container_core::testing::aws::{FakeAwsBuilder, IdentityProvider, Role};
 use ark_container_core::testing::conformance::PutImage as _;
 use ark_container_core::testing::{SampleImage, TestToken, TokenIssuer};
+use ark_container_fakes::aws::{FakeAwsBuilder, IdentityProvider, Role};
 use tempfile::TempDir;
 
 use super::people::Person;

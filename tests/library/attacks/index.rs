@@ -2,8 +2,8 @@
 //! created, of an organization whose name continues ours, and with our tag.
 
 use ark_container_core::model::{Access, Organizations, Scope, Stage};
-use ark_container_core::testing::aws::{AccessKey, ListedRepository};
 use ark_container_core::{Error, RegistryBackend as _};
+use ark_container_fakes::aws::{AccessKey, ListedRepository};
 use aws_sdk_ecr::types::ImageIdentifier;
 use futures_util::TryStreamExt as _;
 

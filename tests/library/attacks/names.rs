@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ark_container_core::model::{OrganizationId, RepositoryName};
-use ark_container_core::testing::aws::User;
+use ark_container_fakes::aws::User;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;

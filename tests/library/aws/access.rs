@@ -1,6 +1,6 @@
 //! What policies allow, of the API and of the registry.
 
-use ark_container_core::testing::aws::{Role, User};
+use ark_container_fakes::aws::{Role, User};
 use aws_sdk_ecr::types::Tag as EcrTag;
 use aws_sdk_sts::types::{Credentials, Tag};
 use reqwest::StatusCode;

@@ -1,7 +1,7 @@
 //! A fake of AWS with an administrator, and the SDK's clients for it.
 
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::testing::aws::{AccessKey, FakeAws, FakeAwsBuilder, User};
+use ark_container_fakes::aws::{AccessKey, FakeAws, FakeAwsBuilder, User};
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};

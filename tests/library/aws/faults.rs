@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use ark_container_core::testing::aws::{Fault, ListedRepository};
+use ark_container_fakes::aws::{Fault, ListedRepository};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 
 use super::cloud::{Cloud, code, ours};

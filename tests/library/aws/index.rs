@@ -1,6 +1,6 @@
 //! The index of tags: Resource Groups Tagging.
 
-use ark_container_core::testing::aws::{Fault, ListedRepository};
+use ark_container_fakes::aws::{Fault, ListedRepository};
 use aws_sdk_ecr::types::Tag;
 use aws_sdk_resourcegroupstagging::operation::get_resources::builders::GetResourcesFluentBuilder;
 use aws_sdk_resourcegroupstagging::types::TagFilter;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ark_container_core::testing::aws::{ListedRepository, User};
+use ark_container_fakes::aws::{ListedRepository, User};
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageTagMutability, ImageTagMutabilityExclusionFilter,
     ImageTagMutabilityExclusionFilterType, Tag,

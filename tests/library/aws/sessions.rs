@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ark_container_core::testing::aws::{Role, User};
+use ark_container_fakes::aws::{Role, User};
 use aws_sdk_sts::operation::assume_role::builders::AssumeRoleFluentBuilder;
 use aws_sdk_sts::types::Tag;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Signatures: who signed, with what, and when.
 
-use ark_container_core::testing::aws::{AccessKey, User};
+use ark_container_fakes::aws::{AccessKey, User};
 use reqwest::StatusCode;
 
 use super::cloud::{Cloud, code, message};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use ark_container_core::testing::aws::{IdentityProvider, Role, User};
 use ark_container_core::testing::{SigningAlgorithm, TestToken, TokenIssuer};
+use ark_container_fakes::aws::{IdentityProvider, Role, User};
 use aws_sdk_sts::error::SdkError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::{
     AssumeRoleWithWebIdentityError, AssumeRoleWithWebIdentityOutput,

@@ -14,9 +14,9 @@ use ark_container_core::model::{
     Access, OrganizationId, Organizations, Reference, RepositoryPath, Scope, Stage,
 };
 use ark_container_core::push::{ImageSource, Push};
-use ark_container_core::testing::aws::{IdentityProvider, Role};
 use ark_container_core::testing::{SampleImage, TestToken, TokenIssuer};
 use ark_container_core::{Error, RegistryBackend};
+use ark_container_fakes::aws::{IdentityProvider, Role};
 use futures_util::TryStreamExt;
 use reqwest::StatusCode;
 use serde_json::{Value, json};

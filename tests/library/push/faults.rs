@@ -13,8 +13,9 @@ use ark_container_core::model::{
     Access, Digest, OrganizationId, Reference, RegistryHost, RepositoryPath, Scope, Tag,
 };
 use ark_container_core::push::{ImageSource, Push, Pushed};
-use ark_container_core::testing::{FaultyRegistry, SampleImage};
+use ark_container_core::testing::SampleImage;
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt};
+use ark_container_fakes::FaultyRegistry;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use tempfile::TempDir;

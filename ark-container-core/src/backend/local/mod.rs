@@ -12,7 +12,6 @@ mod token;
 
 pub use backend::LocalBackend;
 pub use registry::Registry;
-#[cfg(all(feature = "testing", feature = "ecr"))]
-pub(crate) use registry::{Authorize, EcrHabits, Operation, Permit};
-#[cfg(all(feature = "testing", feature = "ecr"))]
-pub(crate) use token::TokenError;
+#[cfg(feature = "_ecr_emulation")]
+#[doc(hidden)]
+pub use registry::ecr_emulation;

@@ -13,8 +13,8 @@ use ark_container_core::model::{
 };
 use ark_container_core::permission::{Permissioned, StandardPolicy};
 use ark_container_core::testing::SampleImage;
-use ark_container_core::testing::aws::Call;
 use ark_container_core::testing::conformance::{self, Conformance, PutImage};
+use ark_container_fakes::aws::Call;
 use futures_util::TryStreamExt;
 use reqwest::StatusCode;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ark_container_core::model::OrganizationId;
-use ark_container_core::testing::aws::Role;
+use ark_container_fakes::aws::Role;
 use serde_json::Value;
 
 use super::deployment::{

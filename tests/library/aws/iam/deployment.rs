@@ -8,8 +8,8 @@ use ark_container_core::backend::ecr::{
 };
 use ark_container_core::identity::TokenFile;
 use ark_container_core::model::{OrganizationId, Stage};
-use ark_container_core::testing::aws::{FakeAwsBuilder, IdentityProvider, Role, User};
 use ark_container_core::testing::{TestToken, TokenIssuer};
+use ark_container_fakes::aws::{FakeAwsBuilder, IdentityProvider, Role, User};
 use aws_sdk_ecr::error::ProvideErrorMetadata;
 use aws_sdk_ecr::types::{ImageIdentifier, Tag};
 

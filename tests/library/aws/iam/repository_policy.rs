@@ -2,7 +2,7 @@
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::CreateOptions;
-use ark_container_core::testing::aws::Role;
+use ark_container_fakes::aws::Role;
 use serde_json::json;
 
 use super::deployment::{A, ACCESS, B, Deployment, GLOBAL, app, iam, may, token};

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use super::access::{Operation, Permit};
 use super::body::{self, Body, Content, DOCKER_CONTENT_DIGEST, WithHeader, append_to_upload};
+use super::dialect::Part;
 use super::error::{ApiError, Code};
-use super::habits::Part;
 use super::service::{InRepository, Query, parse_digest};
 use crate::backend::local::store::{Upload, UploadId};
 use crate::error::{Error, ResourceKind};
@@ -144,7 +144,7 @@ pub(super) async fn start_upload(
         // A source that is invalid or that the client may not read gets the same answer as a missing one.
         let from = from.parse::<RepositoryPath>().ok();
         if let Some(from) = from.filter(|from| {
-            repository.habits().mounts() && permit.allows(from, Operation::MountBlob)
+            repository.dialect().mounts() && permit.allows(from, Operation::MountBlob)
         }) {
             let wanted = digest.clone();
             let mounting = repository.run(move |store, to| store.mount_blob(&from, to, &wanted));
@@ -193,7 +193,7 @@ pub(super) async fn upload_status(
 ) -> Result<Response<Body>, ApiError> {
     let id = parse_id(id)?;
     let size = repository.run(move |store, path| store.upload_size(path, &id)).await?;
-    let size = repository.habits().told_when_asked(size)?;
+    let size = repository.dialect().told_when_asked(size)?;
     Ok(progress(&repository, &id, size, StatusCode::NO_CONTENT))
 }
 
@@ -207,10 +207,10 @@ pub(super) async fn append_upload(
 ) -> Result<Response<Body>, ApiError> {
     let id = parse_id(id)?;
     let upload = open_upload(&repository, id, headers, content, false).await?;
-    let habits = repository.habits();
-    let upload = append_to_upload(tasks, upload, content, habits.keeps_cut_parts()).await?;
-    let size = habits.told_after_part(&id, upload.size());
-    Ok(progress(&repository, &id, size, habits.part_stored()))
+    let dialect = repository.dialect();
+    let upload = append_to_upload(tasks, upload, content, dialect.keeps_cut_parts()).await?;
+    let size = dialect.told_after_part(&id, upload.size());
+    Ok(progress(&repository, &id, size, dialect.part_stored()))
 }
 
 /// `PUT`: receives the last part, which may be empty, and the digest of the blob.
@@ -228,7 +228,7 @@ pub(super) async fn finish_upload(
     };
     let digest = parse_digest(&digest)?;
     let upload = open_upload(&repository, parse_id(id)?, headers, content, true).await?;
-    let keeps = repository.habits().keeps_cut_parts();
+    let keeps = repository.dialect().keeps_cut_parts();
     let upload = append_to_upload(tasks, upload, content, keeps).await?;
     let wanted = digest.clone();
     repository.run(move |_, _| upload.finish(&wanted)).await?;
@@ -256,7 +256,7 @@ async fn open_upload(
     let start = chunk_start(headers, content)?;
     let upload = open_when_free(repository, id).await?;
     let (stored, is_empty) = (upload.size(), content.is_at_end());
-    repository.habits().take_part(&Part { id, stored, start, is_empty, is_last })?;
+    repository.dialect().take_part(&Part { id, stored, start, is_empty, is_last })?;
     match start {
         Some(start) if start != upload.size() => {
             let size = upload.size();

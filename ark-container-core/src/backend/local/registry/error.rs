@@ -87,12 +87,12 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    #[cfg(any(test, all(feature = "testing", feature = "ecr")))]
+    #[cfg(feature = "_ecr_emulation")]
     pub(super) fn code(&self) -> Code {
         self.code
     }
 
-    #[cfg(any(test, all(feature = "testing", feature = "ecr")))]
+    #[cfg(feature = "_ecr_emulation")]
     pub(super) fn with_message(self, message: String) -> Self {
         Self { message, ..self }
     }

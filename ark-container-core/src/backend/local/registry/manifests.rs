@@ -56,7 +56,7 @@ pub(super) async fn put_manifest(
         let status = StatusCode::PAYLOAD_TOO_LARGE;
         return Err(ApiError::new(status, Code::ManifestInvalid, message));
     };
-    repository.habits().take_manifest(&bytes)?;
+    repository.dialect().take_manifest(&bytes)?;
     let base = repository.url();
     let put = repository
         .run(move |store, path| {

@@ -5,10 +5,10 @@ mod auth;
 mod blobs;
 mod body;
 mod connection;
-#[cfg(any(test, all(feature = "testing", feature = "ecr")))]
-mod ecr_habits;
+mod dialect;
+#[cfg(feature = "_ecr_emulation")]
+pub mod ecr_emulation;
 mod error;
-mod habits;
 mod manifests;
 mod route;
 mod service;
@@ -22,13 +22,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::access::Authorize;
-#[cfg(all(feature = "testing", feature = "ecr"))]
-pub(crate) use self::access::{Operation, Permit};
-#[cfg(all(feature = "testing", feature = "ecr"))]
-pub(crate) use self::ecr_habits::EcrHabits;
-pub(crate) use self::habits::Habits;
-use self::habits::LocalHabits;
+use self::access::Authorize;
+use self::dialect::{Dialect, LocalDialect};
 use self::service::Service;
 use super::LocalBackend;
 use super::address::{self, Announcement};
@@ -83,7 +78,7 @@ pub struct Registry {
     address: SocketAddr,
     store: Store,
     authorizer: Arc<dyn Authorize>,
-    habits: Arc<dyn Habits>,
+    dialect: Arc<dyn Dialect>,
     announcement: Option<Announcement>,
 }
 
@@ -97,25 +92,24 @@ impl Registry {
     pub fn bind(backend: LocalBackend, address: SocketAddr) -> Result<Self> {
         let store = backend.store().clone();
         let signer = Signer::open(store.root())?;
-        Self::bind_as(store, address, Arc::new(signer), Arc::new(LocalHabits))
+        Self::bind_as(store, address, Arc::new(signer), Arc::new(LocalDialect))
     }
 
-    /// The same with other passwords and habits than the local registry's: for one that stands in
-    /// for another service.
+    /// Binds a registry with the passwords and the dialect of another service, which it emulates.
     ///
     /// # Errors
     /// [`Error::Failed`] if something listens there already, or the address is not of this machine.
-    pub(crate) fn bind_as(
+    fn bind_as(
         store: Store,
         address: SocketAddr,
         authorizer: Arc<dyn Authorize>,
-        habits: Arc<dyn Habits>,
+        dialect: Arc<dyn Dialect>,
     ) -> Result<Self> {
         let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, error))?;
         rustix::net::listen(&listener, LISTEN_BACKLOG)
             .map_err(|error| cannot_listen(address, error.into()))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(address, error))?;
-        Ok(Self { listener, address, store, authorizer, habits, announcement: None })
+        Ok(Self { listener, address, store, authorizer, dialect, announcement: None })
     }
 
     /// Makes its address the host of every URL of the folder's repositories while it runs: for one
@@ -159,7 +153,7 @@ impl Registry {
             tasks.spawn(stopping.clone().run_until_cancelled_owned(sweeping));
         }
         let service =
-            Arc::new(Service::new(self.store, self.authorizer, self.habits, tasks.clone()));
+            Arc::new(Service::new(self.store, self.authorizer, self.dialect, tasks.clone()));
         tracing::info!(address = %self.address, "serving");
 
         let accepting = connection::accept_all(listener, service, &tasks, &stopping, &cut);

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use super::access::{Authorize, Permit};
 use super::body::{self, Body, Content};
+use super::dialect::Dialect;
 use super::error::{ApiError, Code};
-use super::habits::Habits;
 use super::route::{Resource, Target};
 use super::{auth, blobs, manifests};
 use crate::backend::local::store::Store;
@@ -40,7 +40,7 @@ const API_VERSION: (HeaderName, HeaderValue) = (
 pub(super) struct Service {
     store: Store,
     authorizer: Arc<dyn Authorize>,
-    habits: Arc<dyn Habits>,
+    dialect: Arc<dyn Dialect>,
     tasks: TaskTracker,
 }
 
@@ -49,10 +49,10 @@ impl Service {
     pub(super) fn new(
         store: Store,
         authorizer: Arc<dyn Authorize>,
-        habits: Arc<dyn Habits>,
+        dialect: Arc<dyn Dialect>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { store, authorizer, habits, tasks }
+        Self { store, authorizer, dialect, tasks }
     }
 
     /// Answers a request and logs it.
@@ -71,7 +71,7 @@ impl Service {
                 if !parts.headers.contains_key(header::EXPECT) {
                     content.discard().await;
                 }
-                self.habits.refuse(error, &target)
+                self.dialect.refuse(error, &target)
             }
         };
         response.headers_mut().extend([API_VERSION]);
@@ -104,13 +104,13 @@ impl Service {
                 let path = path
                     .as_ref()
                     .map_err(|error| ApiError::bad_request(Code::NameInvalid, error.to_string()))?;
-                let Some(operation) = self.habits.operation(resource, &parts.method) else {
+                let Some(operation) = self.dialect.operation(resource, &parts.method) else {
                     return Err(method_not_allowed(&parts.method, resource.methods()));
                 };
                 auth::authorize(&*permit, path, operation)?;
                 let repository = InRepository {
                     store: self.store.clone(),
-                    habits: self.habits.clone(),
+                    dialect: self.dialect.clone(),
                     path: path.clone(),
                 };
                 self.answer_within(repository, resource, &*permit, parts, content).await
@@ -168,7 +168,7 @@ impl Service {
 #[derive(Debug)]
 pub(super) struct InRepository {
     store: Store,
-    habits: Arc<dyn Habits>,
+    dialect: Arc<dyn Dialect>,
     path: RepositoryPath,
 }
 
@@ -178,8 +178,8 @@ impl InRepository {
     }
 
     /// Returns how the registry behaves.
-    pub(super) fn habits(&self) -> &dyn Habits {
-        &*self.habits
+    pub(super) fn dialect(&self) -> &dyn Dialect {
+        &*self.dialect
     }
 
     /// Returns the path of the repository's URL.

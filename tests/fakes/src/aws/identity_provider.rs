@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 
 use super::error::ApiError;
-use crate::error::{Error, Result};
+use ark_container_core::{Error, Result};
 
 /// The algorithms of signatures that STS takes, as far as the fake has them.
 ///

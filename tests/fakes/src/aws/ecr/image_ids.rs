@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{invalid, unsatisfied};
-use crate::backend::Image;
-use crate::testing::aws::error::ApiError;
+use crate::aws::error::ApiError;
+use ark_container_core::backend::Image;
 
 /// Source: `ImageIdentifierList` in the service model: 1 to 100.
 const MOST_IDS: usize = 100;
@@ -58,7 +58,7 @@ pub(super) fn find<'i>(images: &'i [Image], id: &ImageId) -> Result<&'i Image, F
             "Invalid request parameters: both tag and digest cannot be null",
         )),
         (Some(digest), tag) => {
-            if digest.parse::<crate::model::Digest>().is_err() {
+            if digest.parse::<ark_container_core::model::Digest>().is_err() {
                 let reason = format!("Invalid request parameters: image digest '{digest}'");
                 return Err(Failure::new("InvalidImageDigest", reason));
             }

@@ -9,10 +9,10 @@ use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
-use crate::backend::local::LocalBackend;
-use crate::backend::{RegistryBackend, Repository as Stored, TagMutability};
-use crate::error::Result;
-use crate::model::{Organizations, RepositoryPath};
+use ark_container_core::Result;
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::backend::{RegistryBackend, Repository as Stored, TagMutability};
+use ark_container_core::model::{Organizations, RepositoryPath};
 
 /// A repository that a listing shows and that takes no images: any number of them costs little.
 ///
@@ -113,7 +113,8 @@ impl Repository {
         Self {
             mutability: match stored.tag_mutability {
                 TagMutability::Immutable => Mutability::Immutable,
-                TagMutability::Mutable => Mutability::Mutable,
+                // The store has no other setting.
+                _ => Mutability::Mutable,
             },
             tags: stored.resource_tags.unwrap_or_default(),
             path: Some(stored.url.path().clone()),

@@ -8,8 +8,8 @@ use super::iam::{Context, Grants};
 use super::identities::{AccessKey, Role, User, identifier};
 use super::identity_provider::KnownProvider;
 use super::policy::{Policy, PolicyError};
-use crate::error::{Error, Result};
-use crate::model::EcrHost;
+use ark_container_core::model::EcrHost;
+use ark_container_core::{Error, Result};
 
 /// Who signed a request, and what they may do at most.
 #[derive(Debug, Clone)]

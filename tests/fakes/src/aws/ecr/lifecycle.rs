@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{allowed, invalid, missing, registry_id, unsatisfied};
-use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::Exchange;
+use crate::aws::error::ApiError;
+use crate::aws::exchange::Exchange;
 
 /// Source: `LifecyclePolicyText` in the service model: 100 to 30,720 characters.
 const LENGTHS: std::ops::RangeInclusive<usize> = 100..=30_720;

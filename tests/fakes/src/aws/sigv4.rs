@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::hmac::{self, HMAC_SHA256};
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use ark_container_core::BoxError;
+use aws_credential_types::Credentials;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap};
 use hyper::http::request::Parts;
-
-use crate::digester::Digester;
-use crate::model::Algorithm;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -38,7 +39,7 @@ pub(super) struct Signature {
     region: String,
     service: String,
     signed_headers: Vec<String>,
-    signature: Vec<u8>,
+    signature: String,
     time: String,
 }
 
@@ -60,7 +61,10 @@ impl Signature {
         let [access_key_id, date, region, service, "aws4_request"] = scope[..] else {
             return Err(incomplete("a Credential of 5 parts"));
         };
-        let signature = decode_hex(part("Signature")?);
+        let signature = part("Signature")?;
+        if signature.len() != 64 || !signature.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(incomplete("a Signature in hexadecimal digits"));
+        }
         let time = headers.get("x-amz-date").and_then(|value| value.to_str().ok());
         Ok(Self {
             access_key_id: access_key_id.to_owned(),
@@ -68,7 +72,7 @@ impl Signature {
             region: region.to_owned(),
             service: service.to_owned(),
             signed_headers: part("SignedHeaders")?.split(';').map(str::to_owned).collect(),
-            signature: signature.ok_or_else(|| incomplete("a Signature in hexadecimal digits"))?,
+            signature: signature.to_owned(),
             time: time.ok_or_else(|| incomplete("existence of 'X-Amz-Date'"))?.to_owned(),
         })
     }
@@ -119,6 +123,11 @@ impl Signature {
         parts: &Parts,
         body: &[u8],
     ) -> Result<(), SignatureError> {
+        if !parts.headers.contains_key(HOST) {
+            return Err(SignatureError::Incomplete(
+                "The request requires the header 'host'.".into(),
+            ));
+        }
         // A header that is not signed could have been put there by anybody.
         let unsigned = parts.headers.keys().map(|name| name.as_str()).find(|name| {
             (*name == "host" || name.starts_with("x-amz-"))
@@ -128,61 +137,51 @@ impl Signature {
             let problem = format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.");
             return Err(SignatureError::Wrong(problem));
         }
-        let canonical = self.canonical_request(parts, body);
-        let scope = format!("{}/{}/{}/aws4_request", self.date, self.region, self.service);
-        let hash = Digester::digest(Algorithm::Sha256, canonical.as_bytes());
-        let to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{}", self.time, hash.hex());
-        let key = hmac::Key::new(HMAC_SHA256, &self.signing_key(secret));
-        hmac::verify(&key, to_sign.as_bytes(), &self.signature).map_err(|_| {
+        let mismatch = || {
             SignatureError::Wrong(
                 "The request signature we calculated does not match the signature you provided. \
                  Check your AWS Secret Access Key and signing method. Consult the service \
                  documentation for details."
                     .into(),
             )
-        })
+        };
+        let expected = self.expected_signature(secret, parts, body).map_err(|_| mismatch())?;
+        verify_slices_are_equal(expected.as_bytes(), self.signature.as_bytes())
+            .map_err(|_| mismatch())
     }
 
-    fn signing_key(&self, secret: &str) -> Vec<u8> {
-        let mut key = format!("AWS4{secret}").into_bytes();
-        for part in [&self.date, &self.region, &self.service, "aws4_request"] {
-            let of_part = hmac::Key::new(HMAC_SHA256, &key);
-            key = hmac::sign(&of_part, part.as_bytes()).as_ref().to_vec();
+    /// Signs the signed part of the request again.
+    fn expected_signature(
+        &self,
+        secret: &str,
+        parts: &Parts,
+        body: &[u8],
+    ) -> Result<String, BoxError> {
+        let mut headers = Vec::new();
+        for (name, value) in &parts.headers {
+            if self.signed_headers.iter().any(|signed| signed == name.as_str()) {
+                headers.push((name.as_str(), value.to_str()?));
+            }
         }
-        key
+        let mut settings = SigningSettings::default();
+        settings.excluded_headers = None;
+        let identity = Credentials::new(&self.access_key_id, secret, None, None, "fake").into();
+        let parameters = SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name(&self.service)
+            .time(parse_time(&self.time).ok_or("invalid time")?)
+            .settings(settings)
+            .build()?
+            .into();
+        let request = SignableRequest::new(
+            parts.method.as_str(),
+            parts.uri.to_string(),
+            headers.into_iter(),
+            SignableBody::Bytes(body),
+        )?;
+        Ok(sign(request, &parameters)?.into_parts().1)
     }
-
-    fn canonical_request(&self, parts: &Parts, body: &[u8]) -> String {
-        let mut headers = String::new();
-        for name in &self.signed_headers {
-            let values = parts.headers.get_all(name.as_str()).iter();
-            let values: Vec<String> = values
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-                .map(|value| value.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
-                .collect();
-            headers.push_str(&format!("{name}:{}\n", values.join(",")));
-        }
-        let mut query: Vec<&str> = parts.uri.query().unwrap_or_default().split('&').collect();
-        query.sort_unstable();
-        format!(
-            "{}\n{}\n{}\n{headers}\n{}\n{}",
-            parts.method,
-            parts.uri.path(),
-            query.join("&"),
-            self.signed_headers.join(";"),
-            Digester::digest(Algorithm::Sha256, body).hex(),
-        )
-    }
-}
-
-/// `None` if a character is no digit or one is left over.
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
-    let pairs = digits.chunks(2).map(|pair| match pair {
-        [high, low] => u8::try_from(high << 4 | low).ok(),
-        _ => None,
-    });
-    pairs.collect()
 }
 
 /// A time such as `20150830T123600Z`.

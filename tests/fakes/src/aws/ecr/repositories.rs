@@ -7,16 +7,14 @@ use serde_json::{Value, json};
 
 use super::tags::{Tag, checked_tags};
 use super::{allowed, arn, check_name, invalid, missing, paging, registry_id, unsatisfied};
-use crate::backend::{CreateOptions, DeleteOptions, RegistryBackend, TagMutability};
-use crate::error::Error;
-use crate::model::{RepositoryPath, TagPattern};
-use crate::testing::aws::clock::epoch_seconds;
-use crate::testing::aws::decision::Circumstances;
-use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::Exchange;
-use crate::testing::aws::registries::{
-    Encryption, ExclusionFilter, Mutability, Repository, behind,
-};
+use crate::aws::clock::epoch_seconds;
+use crate::aws::decision::Circumstances;
+use crate::aws::error::ApiError;
+use crate::aws::exchange::Exchange;
+use crate::aws::registries::{Encryption, ExclusionFilter, Mutability, Repository, behind};
+use ark_container_core::Error;
+use ark_container_core::backend::{CreateOptions, DeleteOptions, RegistryBackend, TagMutability};
+use ark_container_core::model::{RepositoryPath, TagPattern};
 
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
 const MOST_REPOSITORIES: usize = 100_000;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{invalid, unsatisfied};
-use crate::testing::aws::error::ApiError;
+use crate::aws::error::ApiError;
 
 /// Source: `tagListType` in the service model.
 const MOST_TAGS: usize = 50;

@@ -4,10 +4,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{allowed, missing, registry_id, unsatisfied};
-use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::Exchange;
-use crate::testing::aws::policy::Policy;
-use crate::testing::aws::registries::RepositoryPolicy;
+use crate::aws::error::ApiError;
+use crate::aws::exchange::Exchange;
+use crate::aws::policy::Policy;
+use crate::aws::registries::RepositoryPolicy;
 
 /// Source: `RepositoryPolicyText` in the service model: 0 to 10,240 characters.
 const LONGEST: usize = 10_240;

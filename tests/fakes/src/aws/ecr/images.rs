@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::image_ids::{Failure, ImageId, check_count, find};
 use super::{allowed, invalid, missing, paging, registry_id};
-use crate::backend::{Image, RegistryBackend};
-use crate::error::Error;
-use crate::model::{Reference, RepositoryPath};
-use crate::testing::aws::clock::epoch_seconds;
-use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::Exchange;
-use crate::testing::aws::registries::behind;
+use crate::aws::clock::epoch_seconds;
+use crate::aws::error::ApiError;
+use crate::aws::exchange::Exchange;
+use crate::aws::registries::behind;
+use ark_container_core::Error;
+use ark_container_core::backend::local::ecr_emulation;
+use ark_container_core::backend::{Image, RegistryBackend};
+use ark_container_core::model::{Reference, RepositoryPath};
 
 /// Source: `DescribeImagesRequest` in the service model; required: `repositoryName`.
 #[derive(Deserialize)]
@@ -176,11 +177,11 @@ pub(super) async fn get(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> 
             }
         };
         let store = exchange.world.registries.store.clone();
-        let reference = Reference::Digest(image.digest.clone());
-        let read = move || store.store().manifest(&path, &reference);
+        let digest = image.digest.clone();
+        let read = move || ecr_emulation::read_manifest(&store, &path, &digest);
         let internal = |error: &dyn std::fmt::Display| ApiError::internal(exchange.service, error);
         let read = tokio::task::spawn_blocking(read).await.map_err(|error| internal(&error))?;
-        let manifest = read.map_err(|error| internal(&error))?;
+        let (media_type, manifest) = read.map_err(|error| internal(&error))?;
         let image_id = ImageId {
             image_digest: Some(image.digest.to_string()),
             image_tag: id.image_tag.clone(),
@@ -189,8 +190,8 @@ pub(super) async fn get(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> 
             "registryId": account,
             "repositoryName": name,
             "imageId": image_id,
-            "imageManifest": String::from_utf8_lossy(&manifest.bytes),
-            "imageManifestMediaType": manifest.media_type,
+            "imageManifest": String::from_utf8_lossy(&manifest),
+            "imageManifestMediaType": media_type,
         }));
     }
     Ok(json!({ "images": found, "failures": failures }))

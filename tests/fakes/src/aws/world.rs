@@ -10,7 +10,7 @@ use super::faults::Faults;
 use super::record::Record;
 use super::registries::Registries;
 use super::registry::Logins;
-use crate::model::{EcrHost, RegistryHost};
+use ark_container_core::model::{EcrHost, RegistryHost};
 
 /// The tags of repositories, by name.
 pub(super) type Index = BTreeMap<String, BTreeMap<String, String>>;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{allowed, missing, parse_arn};
-use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::Exchange;
+use crate::aws::error::ApiError;
+use crate::aws::exchange::Exchange;
 
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-using-tags.html>
 const MOST_TAGS: usize = 50;

@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::assume::principal_tags;
 use super::parameters::Parameters;
 use super::{invalid, unsatisfied};
-use crate::testing::aws::accounts::{Caller, Credential, KnownRole};
-use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::Exchange;
-use crate::testing::aws::iam::Grants;
-use crate::testing::aws::identities::{AccessKey, identifier};
-use crate::testing::aws::policy::Policy;
-use crate::testing::aws::{secret, xml};
+use crate::aws::accounts::{Caller, Credential, KnownRole};
+use crate::aws::error::ApiError;
+use crate::aws::exchange::Exchange;
+use crate::aws::iam::Grants;
+use crate::aws::identities::{AccessKey, identifier};
+use crate::aws::policy::Policy;
+use crate::aws::{secret, xml};
 
 /// Source: `roleDurationSecondsType` in the service model.
 const SHORTEST: u64 = 900;

@@ -20,7 +20,7 @@ pub(super) enum Kind {
 /// Something that goes wrong at AWS: with every request, until it is told otherwise.
 ///
 /// ```
-/// use ark_container_core::testing::aws::Fault;
+/// use ark_container_fakes::aws::Fault;
 ///
 /// let third_page_is_refused = Fault::throttle().on("ecr:DescribeRepositories").after(2).times(1);
 /// # drop(third_page_is_refused);

@@ -1,4 +1,4 @@
-//! [`Habits`]: where registries differ within the specification, and beside it.
+//! [`Dialect`]: behaviour in which registries differ, within the specification and beside it.
 
 use std::fmt;
 
@@ -10,9 +10,8 @@ use super::error::ApiError;
 use super::route::{Resource, Target};
 use crate::backend::local::store::UploadId;
 
-/// How a registry behaves where another may behave otherwise. What is not overridden is what this
-/// project's own registry does.
-pub(crate) trait Habits: fmt::Debug + Send + Sync {
+/// Behaviour in which registries differ. The default bodies are the behaviour of the local registry.
+pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     /// The answer to a request that was refused or has failed.
     fn refuse(&self, error: ApiError, _target: &Target) -> Response<Body> {
         error.into_response()
@@ -74,8 +73,8 @@ pub(crate) struct Part {
     pub(crate) is_last: bool,
 }
 
-/// The habits of the local registry.
+/// The dialect of the local registry.
 #[derive(Debug)]
-pub(super) struct LocalHabits;
+pub(super) struct LocalDialect;
 
-impl Habits for LocalHabits {}
+impl Dialect for LocalDialect {}

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::parameters::{Parameters, check_tags};
 use super::session::Session;
-use crate::testing::aws::accounts::{Caller, KnownRole};
-use crate::testing::aws::decision::{self, Named, name_of};
-use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::Exchange;
-use crate::testing::aws::iam::{Context, PolicyKind, Refusal, denied_message};
-use crate::testing::aws::policy::Principals;
-use crate::testing::aws::{identity_provider, xml};
+use crate::aws::accounts::{Caller, KnownRole};
+use crate::aws::decision::{self, Named, name_of};
+use crate::aws::error::ApiError;
+use crate::aws::exchange::Exchange;
+use crate::aws::iam::{Context, PolicyKind, Refusal, denied_message};
+use crate::aws::policy::Principals;
+use crate::aws::{identity_provider, xml};
 
 /// Source: `AssumeRoleRequest` in the service model; required: `RoleArn`, `RoleSessionName`. The fake
 /// has no managed session policies, external ids, MFA, source identities or transitive tags.

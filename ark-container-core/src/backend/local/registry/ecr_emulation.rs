@@ -1,33 +1,149 @@
-//! [`EcrHabits`]: how AWS ECR speaks the distribution API, for tests.
+//! Registry that answers as AWS ECR does (feature `_ecr_emulation`), for the fake of AWS in `tests/fakes`.
 //!
-//! What no documentation of AWS says is from the reports named at each habit.
+//! Behaviour that AWS does not document comes from the reports that are cited next to it.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header;
 use hyper::{Method, Response, StatusCode};
 use serde_json::Value;
 
-use super::access::Operation;
+use super::Registry;
+use super::access::{Authorize, Operation, Permit};
 use super::body::{self, Body, WithHeader};
+use super::dialect::{Dialect, Part};
 use super::error::{ApiError, Code};
-use super::habits::{Habits, Part};
 use super::route::{Resource, Target};
+use crate::backend::local::LocalBackend;
 use crate::backend::local::store::UploadId;
+use crate::backend::local::token::TokenError;
+use crate::credentials::Password;
+use crate::error::Result;
+use crate::model::{Digest, Reference, RepositoryPath};
 
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html>
 const SMALLEST_PART: u64 = 5 * 1024 * 1024;
 
 const CHALLENGE: &str = "Basic realm=\"https://ecr.amazonaws.com/\",service=\"ecr.amazonaws.com\"";
 
+/// Checks the passwords of an emulated ECR registry, and what they allow.
+pub trait EcrAuthorizer: fmt::Debug + Send + Sync + 'static {
+    /// What a password stands for, such as the principal that it was issued to.
+    type Login: Send + Sync;
+
+    /// Returns the login of a password.
+    ///
+    /// # Errors
+    /// [`RejectedPassword`] if the password is unknown or has expired.
+    fn log_in(&self, password: &Password) -> std::result::Result<Self::Login, RejectedPassword>;
+
+    /// Returns whether the login allows an IAM action, such as `ecr:PutImage`, on a repository.
+    fn allows(&self, login: &Self::Login, path: &RepositoryPath, action: &'static str) -> bool;
+}
+
+/// Why an emulated registry rejects a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectedPassword {
+    /// The registry never issued it.
+    Unknown,
+    /// It was valid once.
+    Expired,
+}
+
+/// Binds a registry that serves the repositories of `backend` as ECR does.
+///
+/// # Errors
+/// [`Error::Failed`](crate::Error::Failed) if the address is in use, or not of this machine.
+pub fn bind_registry<A: EcrAuthorizer>(
+    backend: &LocalBackend,
+    address: SocketAddr,
+    authorizer: Arc<A>,
+    dialect: Arc<EcrDialect>,
+) -> Result<Registry> {
+    let authorizer = Arc::new(ByAction(authorizer));
+    Registry::bind_as(backend.store().clone(), address, authorizer, dialect)
+}
+
+/// Reads the media type and the content of a manifest.
+///
+/// # Errors
+/// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist.
+pub fn read_manifest(
+    backend: &LocalBackend,
+    path: &RepositoryPath,
+    digest: &Digest,
+) -> Result<(String, Vec<u8>)> {
+    let manifest = backend.store().manifest(path, &Reference::Digest(digest.clone()))?;
+    Ok((manifest.media_type, manifest.bytes))
+}
+
+/// Authorizes each request by the IAM actions that it needs.
+#[derive(Debug)]
+struct ByAction<A>(Arc<A>);
+
+impl<A: EcrAuthorizer> Authorize for ByAction<A> {
+    fn permit(&self, password: &Password) -> std::result::Result<Box<dyn Permit>, TokenError> {
+        let login = self.0.log_in(password).map_err(|rejected| match rejected {
+            RejectedPassword::Unknown => TokenError::Invalid,
+            RejectedPassword::Expired => TokenError::Expired,
+        })?;
+        Ok(Box::new(EcrPermit { authorizer: self.0.clone(), login }))
+    }
+}
+
+struct EcrPermit<A: EcrAuthorizer> {
+    authorizer: Arc<A>,
+    login: A::Login,
+}
+
+impl<A: EcrAuthorizer> Permit for EcrPermit<A> {
+    fn allows(&self, path: &RepositoryPath, operation: Operation) -> bool {
+        let actions = actions(operation);
+        let allowed = |action: &&'static str| self.authorizer.allows(&self.login, path, action);
+        !actions.is_empty() && actions.iter().all(allowed)
+    }
+}
+
+/// Returns the IAM actions that an operation needs.
+///
+/// AWS documents the actions of a whole push or pull. The actions of one request follow from the API
+/// operations of the same name. A request without such an operation needs the actions of a pull.
+///
+/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>, and for pulls
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/security_iam_id-based-policy-examples.html>
+fn actions(operation: Operation) -> &'static [&'static str] {
+    match operation {
+        Operation::ReadManifest => &["ecr:BatchGetImage"],
+        Operation::CheckBlob => &["ecr:BatchCheckLayerAvailability"],
+        // Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
+        Operation::ReadBlob | Operation::MountBlob => &["ecr:GetDownloadUrlForLayer"],
+        Operation::ListTags | Operation::ListReferrers | Operation::AskForUpload => {
+            &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        }
+        // The whole blob may come with it.
+        Operation::StartUpload => {
+            &["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload"]
+        }
+        Operation::SendPart => &["ecr:UploadLayerPart"],
+        // The last part may come with it.
+        Operation::FinishUpload => &["ecr:UploadLayerPart", "ecr:CompleteLayerUpload"],
+        Operation::PutManifest => &["ecr:PutImage"],
+        Operation::DeleteManifest => &["ecr:BatchDeleteImage"],
+        // The registry has no such requests.
+        Operation::DeleteBlob | Operation::GiveUpUpload => &[],
+    }
+}
+
 /// How the registry of an AWS account behaves.
 ///
 /// An upload's parts may have any length from 5 MiB: the 20 MiB of `UploadLayerPart` are a limit of
 /// the API alone. Source: <https://github.com/jdx/mise/pull/11376>
 #[derive(Debug)]
-pub(crate) struct EcrHabits {
+pub struct EcrDialect {
     account: String,
     mounts: AtomicBool,
     refuses_subjects: AtomicBool,
@@ -46,9 +162,9 @@ struct Parts {
     too_small: bool,
 }
 
-impl EcrHabits {
-    /// The habits of the registry of an account.
-    pub(crate) fn new(account: impl Into<String>) -> Self {
+impl EcrDialect {
+    /// The dialect of the registry of an account.
+    pub fn new(account: impl Into<String>) -> Self {
         Self {
             account: account.into(),
             mounts: AtomicBool::new(false),
@@ -61,17 +177,17 @@ impl EcrHabits {
     /// Mounts blobs from now on, or no longer: a setting of the account, off unless told.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
-    pub(crate) fn set_mounts(&self, mounts: bool) {
+    pub fn set_mounts(&self, mounts: bool) {
         self.mounts.store(mounts, Ordering::Relaxed);
     }
 
     /// Refuses manifests with a subject from now on, or no longer.
-    pub(crate) fn set_refuses_subjects(&self, refuses: bool) {
+    pub fn set_refuses_subjects(&self, refuses: bool) {
         self.refuses_subjects.store(refuses, Ordering::Relaxed);
     }
 
     /// Fails the next upload that ends without a byte in its last request.
-    pub(crate) fn fail_next_empty_put(&self) {
+    pub fn fail_next_empty_put(&self) {
         self.fails_empty_put.store(true, Ordering::Relaxed);
     }
 
@@ -99,7 +215,7 @@ impl EcrHabits {
     }
 }
 
-impl Habits for EcrHabits {
+impl Dialect for EcrDialect {
     /// A password that is none gets a text; one that has expired is denied.
     ///
     /// Source: <https://github.com/mdlavin/copy-docker-image/issues/5>,
@@ -141,7 +257,7 @@ impl Habits for EcrHabits {
     ///
     /// Source: <https://github.com/apple/containerization/issues/790>,
     /// <https://github.com/dotnet/sdk-container-builds/issues/424>
-    fn take_part(&self, part: &Part) -> Result<(), ApiError> {
+    fn take_part(&self, part: &Part) -> std::result::Result<(), ApiError> {
         let Part { id, stored, is_empty, is_last, .. } = *part;
         let start = part.start.unwrap_or(0);
         if !is_empty && start != stored {
@@ -189,14 +305,14 @@ impl Habits for EcrHabits {
         self.parts(|uploads| uploads.get(id).and_then(|parts| parts.first_end)).unwrap_or(size)
     }
 
-    fn told_when_asked(&self, _size: u64) -> Result<u64, ApiError> {
+    fn told_when_asked(&self, _size: u64) -> std::result::Result<u64, ApiError> {
         let message = "The upload could not be found";
         Err(ApiError::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, message))
     }
 
     /// Source: <https://github.com/aws/containers-roadmap/issues/2783>,
     /// <https://github.com/opcr-io/policy/issues/149>
-    fn take_manifest(&self, bytes: &[u8]) -> Result<(), ApiError> {
+    fn take_manifest(&self, bytes: &[u8]) -> std::result::Result<(), ApiError> {
         let has_subject = || {
             let manifest: Option<Value> = serde_json::from_slice(bytes).ok();
             manifest.is_some_and(|manifest| manifest.get("subject").is_some())

@@ -12,12 +12,13 @@ use super::identities::{Role, User};
 use super::identity_provider::{IdentityProvider, KnownProvider};
 use super::record::Record;
 use super::registries::{ListedRepository, Registries};
-use super::registry::{Logins, Opened};
+use super::registry::{Logins, RegistryAuthorizer};
 use super::world::World;
 use super::{FakeAws, server};
-use crate::backend::local::{EcrHabits, LocalBackend, Registry};
-use crate::error::{Error, Result};
-use crate::model::{EcrHost, RegistryHost};
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::backend::local::ecr_emulation::{self, EcrDialect};
+use ark_container_core::model::{EcrHost, RegistryHost};
+use ark_container_core::{Error, Result};
 
 /// The account of the documentation's examples.
 const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
@@ -121,12 +122,21 @@ impl FakeAwsBuilder {
         let clock = Arc::new(Clock::default());
 
         let record = Arc::new(Record::default());
-        let opened =
-            Opened::new(&host, logins.clone(), registries.clone(), clock.clone(), record.clone());
-        let habits = Arc::new(EcrHabits::new(host.account()));
+        let authorizer = RegistryAuthorizer {
+            host: host.clone(),
+            logins: logins.clone(),
+            registries: registries.clone(),
+            clock: clock.clone(),
+            record: record.clone(),
+        };
+        let dialect = Arc::new(EcrDialect::new(host.account()));
         let any_port = (std::net::Ipv4Addr::LOCALHOST, 0).into();
-        let store = registries.store.store().clone();
-        let registry = Registry::bind_as(store, any_port, Arc::new(opened), habits.clone())?;
+        let registry = ecr_emulation::bind_registry(
+            &registries.store,
+            any_port,
+            Arc::new(authorizer),
+            dialect.clone(),
+        )?;
         let listening = |error| Error::failed("the fake of AWS cannot listen", error);
         let listener = TcpListener::bind(any_port).await.map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
@@ -153,6 +163,6 @@ impl FakeAwsBuilder {
             }
         }));
         tokio::spawn(server::serve(listener, world.clone(), stop.clone()));
-        Ok(FakeAws { world, address, habits, _stop: stop.drop_guard() })
+        Ok(FakeAws { world, address, dialect, _stop: stop.drop_guard() })
     }
 }

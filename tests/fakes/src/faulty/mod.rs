@@ -15,8 +15,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::fault::{Fault, Storm};
 use self::wire::Wire;
-use crate::error::{Error, Result};
-use crate::model::RegistryHost;
+use ark_container_core::model::RegistryHost;
+use ark_container_core::{Error, Result};
 
 /// A registry behind a link that goes wrong, by chance and yet repeatably; it stops when it is dropped.
 ///
@@ -27,7 +27,7 @@ use crate::model::RegistryHost;
 ///
 /// ```
 /// use ark_container_core::backend::local::{LocalBackend, Registry};
-/// use ark_container_core::testing::FaultyRegistry;
+/// use ark_container_fakes::FaultyRegistry;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use ark_container_core::backend::local::LocalBackend;
-//! use ark_container_core::testing::aws::{FakeAws, User};
+//! use ark_container_fakes::aws::{FakeAws, User};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,9 +58,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio_util::sync::DropGuard;
 
-use crate::backend::local::{EcrHabits, LocalBackend};
-use crate::error::{Error, Result};
-use crate::model::{EcrHost, RegistryHost};
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::backend::local::ecr_emulation::EcrDialect;
+use ark_container_core::model::{EcrHost, RegistryHost};
+use ark_container_core::{Error, Result};
 use world::World;
 
 pub use builder::FakeAwsBuilder;
@@ -75,7 +76,7 @@ pub use registries::ListedRepository;
 pub struct FakeAws {
     world: Arc<World>,
     address: SocketAddr,
-    habits: Arc<EcrHabits>,
+    dialect: Arc<EcrDialect>,
     _stop: DropGuard,
 }
 
@@ -170,12 +171,12 @@ impl FakeAws {
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
     pub fn set_blob_mounting(&self, mounts: bool) {
-        self.habits.set_mounts(mounts);
+        self.dialect.set_mounts(mounts);
     }
 
     /// Refuses manifests with a subject from now on, or no longer, as was reported of ECR.
     pub fn set_refuses_subjects(&self, refuses: bool) {
-        self.habits.set_refuses_subjects(refuses);
+        self.dialect.set_refuses_subjects(refuses);
     }
 
     /// Gives logins for another host from now on, once: for one that stands in front of the registry
@@ -187,7 +188,7 @@ impl FakeAws {
 
     /// Fails the next upload that ends without a byte in its last request, as was reported of ECR.
     pub fn fail_next_empty_put(&self) {
-        self.habits.fail_next_empty_put();
+        self.dialect.fail_next_empty_put();
     }
 }
 

@@ -5,12 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::credentials::USERNAME;
-use crate::testing::aws::clock::epoch_seconds;
-use crate::testing::aws::decision::Circumstances;
-use crate::testing::aws::error::ApiError;
-use crate::testing::aws::exchange::Exchange;
-use crate::testing::aws::secret;
+use crate::aws::clock::epoch_seconds;
+use crate::aws::decision::Circumstances;
+use crate::aws::error::ApiError;
+use crate::aws::exchange::Exchange;
+use crate::aws::secret;
+use ark_container_core::credentials::USERNAME;
 
 /// As long as those of AWS, whose length has broken clients.
 const PASSWORD_BYTES: usize = 1_400;

@@ -1,0 +1,6 @@
+//! Fakes for the tests, benches and examples of this project: AWS, and a registry behind a faulty link.
+
+pub mod aws;
+mod faulty;
+
+pub use faulty::FaultyRegistry;
