@@ -12,7 +12,7 @@ use super::backend::EcrBackend;
 use super::errors::REPOSITORY_NOT_FOUND;
 use crate::backend::{Encryption, Repository, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Organizations, RepositoryPath, RepositoryUrl, TagPattern};
+use crate::model::{EcrHost, Organizations, RepositoryPath, RepositoryUrl, TagPattern};
 
 /// Maximum number of repositories in a page of the scan.
 ///
@@ -173,9 +173,15 @@ pub(super) fn repository_from(
     let filters: Result<BTreeSet<TagPattern>, _> =
         filters.iter().map(|filter| filter.filter().parse()).collect();
     let filters = filters.map_err(unclear)?;
-    // AWS answers with its default host name, also where the configured one is for FIPS or IPv6. The
-    // backend accepts URLs of the configured host only, so these are the ones that it returns.
-    let url = RepositoryUrl::new(backend.ecr_host().registry_host().clone(), path);
+    // AWS answers with its default host name, also where the configured one is for FIPS or IPv6: the
+    // URL has the configured one. Clients reach an emulator at its own address only, as for logins.
+    let own = RepositoryUrl::new(backend.ecr_host().registry_host().clone(), path.clone());
+    let answered: Option<RepositoryUrl> =
+        repository.repository_uri().map(str::parse).transpose().map_err(unclear)?;
+    let url = match answered {
+        Some(url) if url.host().as_str().parse::<EcrHost>().is_err() => url,
+        _ => own,
+    };
     Ok(Repository {
         created_at: repository.created_at().and_then(|at| SystemTime::try_from(*at).ok()),
         tag_mutability: match repository.image_tag_mutability() {
