@@ -2,7 +2,7 @@
 
 use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
 
-use crate::args::{Owner, PROGRAM, split_image};
+use crate::args::{OrganizationArgs, PROGRAM, split_image};
 use crate::connect::Context;
 use crate::failure::{Failure, Stop};
 use crate::hint::Attempt;
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     image: String,
 
     #[command(flatten)]
-    owner: Owner,
+    owner: OrganizationArgs,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
