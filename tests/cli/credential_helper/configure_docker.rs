@@ -144,7 +144,7 @@ fn what_is_not_dockers_is_refused_and_left_as_it_is() {
     assert_snapshot!(refused(b"{\"auths\": {},}"), @"
     exit 1
     note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
-    error: ~/.docker/config.json is not as docker takes it: it is no JSON: key must be a string at line 1 column 14
+    error: ~/.docker/config.json is not as docker takes it: it is no JSON: trailing comma at line 1 column 14
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     ");
     assert_snapshot!(refused(b"[]"), @"
