@@ -149,7 +149,7 @@ pub(crate) enum ProgramOperation {
 
 /// The organization that a repository belongs to.
 #[derive(Debug, Args)]
-pub(crate) struct Owner {
+pub(crate) struct OrganizationArgs {
     /// The organization's GUID [env: ARK_ORGANIZATION]
     #[arg(long, value_name = "GUID")]
     pub(crate) organization: Option<String>,
@@ -163,7 +163,7 @@ pub(crate) struct RepositoryArgs {
     pub(crate) name: String,
 
     #[command(flatten)]
-    pub(crate) owner: Owner,
+    pub(crate) owner: OrganizationArgs,
 }
 
 /// How far the login goes that an upload is done with.

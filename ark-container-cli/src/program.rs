@@ -27,8 +27,8 @@ const SIMILAR: f64 = 0.8;
 const INTERRUPTED: u8 = 130;
 /// How many threads move images at most.
 const TRANSFER_THREADS: usize = 4;
-/// How long threads may take to end when all is done.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time that threads have to end after the operation.
+const THREAD_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Does what was typed, tells what became of it, and returns the exit code.
 #[must_use]
@@ -72,7 +72,7 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
     let context = Context { settings, output, max_attempts: None };
     let ended = runtime.block_on(commands::run(operation, &context));
     // What was given up may have threads that still read or compress.
-    runtime.shutdown_timeout(PATIENCE);
+    runtime.shutdown_timeout(THREAD_SHUTDOWN_TIMEOUT);
     ended.map_err(|stop| match stop {
         Stop::Failed(failure) => context.advise(failure).into(),
         other => other,

@@ -10,8 +10,8 @@ use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde::Serialize;
 
-use crate::args::Owner;
-use crate::connect::{Context, Guard, Identity, wall_names};
+use crate::args::OrganizationArgs;
+use crate::connect::{Context, Guard, Identity, isolation_layer_names};
 use crate::failure::{Failure, Stop};
 use crate::output::Lines;
 use crate::settings::missing_organization;
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     repository: Option<String>,
 
     #[command(flatten)]
-    owner: Owner,
+    owner: OrganizationArgs,
 }
 
 /// The words of [`Action`].
@@ -140,7 +140,7 @@ fn for_people(record: &AccessRecord<'_>, walls: &[Wall]) -> Lines {
         None => lines.line("Rule", record.rule),
     }
     lines.line("Written in", record.origin.unwrap_or("the standard rules"));
-    lines.line("Enforced by", &wall_names(walls));
+    lines.line("Enforced by", &isolation_layer_names(walls));
     lines
 }
 

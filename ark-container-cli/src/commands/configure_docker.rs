@@ -44,10 +44,10 @@ struct EntryRecord<'a> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
-    let mut config = DockerConfig::read(&docker_config::user_folder()?)?;
-    let hosts = match args.undo {
-        true => undo(&mut config)?,
-        false => configure(&mut config, context)?,
+    let folder = docker_config::user_folder()?;
+    let (config, hosts) = match args.undo {
+        true => undo(&folder)?,
+        false => configure(&folder, context)?,
     };
     if config.is_changed() {
         config.write()?;
@@ -60,7 +60,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
     Ok(())
 }
 
-fn configure(config: &mut DockerConfig, context: &Context) -> Result<Vec<String>, Failure> {
+/// Adds an entry for each registry of the settings.
+fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<String>), Failure> {
     let mut hosts = vec![match &context.settings.registry {
         // It says so where nobody chose it.
         RegistryLocation::Local { .. } => context.open_local()?.host(),
@@ -70,28 +71,28 @@ fn configure(config: &mut DockerConfig, context: &Context) -> Result<Vec<String>
         hosts.push(host_of(registry)?);
     }
     let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    let mut config = DockerConfig::read(folder)?;
     for host in &hosts {
-        match config.helper(host)? {
-            None => config.set_helper(host, SUFFIX)?,
-            Some(own) if own == SUFFIX => {}
-            Some(other) => {
-                let path = config.path().display();
-                let message =
-                    format!("{path} names docker-credential-{other} for {host} in credHelpers");
-                return Err(Failure::new(Kind::Conflict, message)
-                    .with_help("take that entry out, and type the same command again"));
-            }
+        if let Some(other) = config.helper(host).filter(|helper| *helper != SUFFIX) {
+            let path = config.path().display();
+            let message =
+                format!("{path} names docker-credential-{other} for {host} in credHelpers");
+            return Err(Failure::new(Kind::Conflict, message)
+                .with_help("take that entry out, and type the same command again"));
         }
+        config.set_helper(host, SUFFIX);
     }
-    Ok(hosts)
+    Ok((config, hosts))
 }
 
-fn undo(config: &mut DockerConfig) -> Result<Vec<String>, Failure> {
-    let hosts = config.hosts_of(SUFFIX)?;
+/// Removes the entries of every registry that has this program's helper.
+fn undo(folder: &Path) -> Result<(DockerConfig, Vec<String>), Failure> {
+    let mut config = DockerConfig::read(folder)?;
+    let hosts = config.hosts_of(SUFFIX);
     for host in &hosts {
-        config.remove_helper(host)?;
+        config.remove_helper(host);
     }
-    Ok(hosts)
+    Ok((config, hosts))
 }
 
 /// Tells what was done, and what is missing for it to work.

@@ -8,7 +8,7 @@ use ark_container_core::{Error, RegistryBackendExt as _};
 use serde::Serialize;
 
 use super::push::name_and_tag;
-use crate::args::{LoginArgs, Owner};
+use crate::args::{LoginArgs, OrganizationArgs};
 use crate::connect::Context;
 use crate::failure::Stop;
 use crate::hint::{Attempt, Target};
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     to: String,
 
     #[command(flatten)]
-    owner: Owner,
+    owner: OrganizationArgs,
 
     /// The organization of the other repository, if it is another
     #[arg(long, value_name = "GUID")]

@@ -3,7 +3,7 @@
 use ark_container_core::model::ImageName;
 use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
 
-use crate::args::{Owner, PROGRAM};
+use crate::args::{OrganizationArgs, PROGRAM};
 use crate::connect::Context;
 use crate::failure::{Failure, Stop};
 use crate::hint::Attempt;
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     image: String,
 
     #[command(flatten)]
-    owner: Owner,
+    owner: OrganizationArgs,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {

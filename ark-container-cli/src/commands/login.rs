@@ -162,14 +162,14 @@ fn log_docker_in(
         .map_err(|error| Failure::io(format!("cannot use the folder {shown}"), &error))?;
     let host = record.host.as_str();
     let mut config = DockerConfig::read(&folder)?;
-    if let Some(helper) = config.helper_before_logins(host)? {
+    if let Some(helper) = config.helper_before_logins(host) {
         let path = config.path().display();
         let message = format!("{path} has docker ask docker-credential-{helper} for {host}");
         return Err(Failure::new(Kind::Conflict, message)
             .with_help("name another folder, such as one that is yet to be made")
             .into());
     }
-    config.set_login(host, &STANDARD.encode(format!("{}:{}", record.username, record.password)))?;
+    config.set_login(host, &STANDARD.encode(format!("{}:{}", record.username, record.password)));
     config.write()?;
     let export = format!("export {FOLDER_VARIABLE}={}", quoted(&folder.display().to_string()));
     let record = DockerConfigRecord {

@@ -9,7 +9,7 @@ use ark_container_core::model::{ImageName, ImageUrl, Platform, Reference};
 use ark_container_core::pull::Pull;
 use serde::Serialize;
 
-use crate::args::Owner;
+use crate::args::OrganizationArgs;
 use crate::connect::Context;
 use crate::failure::Stop;
 use crate::hint::Attempt;
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     to: Layout,
 
     #[command(flatten)]
-    owner: Owner,
+    owner: OrganizationArgs,
 
     /// Of an image for several platforms, pull the one for this, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH")]

@@ -11,7 +11,7 @@ use ark_container_core::{Error, RegistryBackend as _};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::args::{LoginArgs, Owner};
+use crate::args::{LoginArgs, OrganizationArgs};
 use crate::connect::{Connection, Context};
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, Target};
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     from: String,
 
     #[command(flatten)]
-    owner: Owner,
+    owner: OrganizationArgs,
 
     /// Create the repository if it does not exist
     #[arg(long)]

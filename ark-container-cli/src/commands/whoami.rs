@@ -7,7 +7,7 @@ use ark_container_core::model::{OrganizationId, Organizations, RoleArn};
 use ark_container_core::permission::Wall;
 use serde::Serialize;
 
-use crate::connect::{Connection, Context, Identity, Place, wall_names};
+use crate::connect::{Connection, Context, Identity, Place, isolation_layer_names};
 use crate::failure::Stop;
 use crate::hint::{TO_NARROW, serve_command};
 use crate::output::Lines;
@@ -204,7 +204,7 @@ fn for_people(
         }
     }
     line("Credentials", &credentials(report));
-    line("Walls", &wall_names(walls));
+    line("Walls", &isolation_layer_names(walls));
     lines
 }
 

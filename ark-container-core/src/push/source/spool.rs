@@ -108,18 +108,10 @@ pub(super) async fn standard_input() -> Result<OpenFile> {
     Ok(file)
 }
 
-#[cfg(unix)]
 fn duplicate() -> io::Result<File> {
     use std::os::fd::AsFd as _;
 
     io::stdin().as_fd().try_clone_to_owned().map(File::from)
-}
-
-#[cfg(windows)]
-fn duplicate() -> io::Result<File> {
-    use std::os::windows::io::AsHandle as _;
-
-    io::stdin().as_handle().try_clone_to_owned().map(File::from)
 }
 
 /// The archive itself, or what it unpacks to.

@@ -1,24 +1,20 @@
-//! From settings to a backend that is guarded for whoever asks.
-
-mod place;
-mod wall;
+//! Opens the registry of the settings, guarded for the principal.
 
 use std::sync::Arc;
 
+use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::catalog::CatalogBuilder;
-use ark_container_core::model::RepositoryName;
-use ark_container_core::permission::Permissioned;
+use ark_container_core::model::{RegistryLocation, RepositoryName};
+use ark_container_core::permission::{Permissioned, Wall};
 use ark_container_core::{Catalog, Error, RegistryBackend, RegistryBackendExt as _};
 
-use crate::args::Owner;
+use crate::args::OrganizationArgs;
 use crate::failure::Failure;
 use crate::hint::{self, Target};
 use crate::output::Output;
-use crate::settings::{Settings, missing_organization};
+use crate::settings::{Origin, Settings, missing_organization};
 
 pub(crate) use ark_container_core::catalog::{Guard, Identity, Place};
-pub(crate) use place::Listing;
-pub(crate) use wall::wall_names;
 
 /// What every operation is given beside its own arguments.
 #[derive(Debug)]
@@ -27,6 +23,15 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     /// How often each call to AWS is tried at most; `None` for as often as it makes sense.
     pub(crate) max_attempts: Option<u32>,
+}
+
+/// How repositories are found, where the registry has a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listing {
+    /// By the index of the organization, where there is one.
+    ByIndex,
+    /// By reading all repositories of the registry.
+    AllPages,
 }
 
 /// A registry, opened for whoever asks.
@@ -72,7 +77,7 @@ impl Context {
     pub(crate) async fn connect_to(
         &self,
         name: &str,
-        owner: &Owner,
+        owner: &OrganizationArgs,
     ) -> Result<(Connection, Target), Failure> {
         let name: RepositoryName = name.parse().map_err(Error::Parse)?;
         let organization = self.settings.organization(owner.organization.as_deref())?;
@@ -107,4 +112,36 @@ impl Context {
             None => builder,
         }
     }
+
+    /// Opens the folder of a local registry.
+    pub(crate) fn open_local(&self) -> Result<LocalBackend, Failure> {
+        let RegistryLocation::Local { directory } = &self.settings.registry else {
+            let message = format!("{} is no folder of this machine", self.settings.registry);
+            return Err(Failure::usage(message)
+                .with_help("AWS serves it; for a registry on this machine: --registry local:"));
+        };
+        let local = LocalBackend::open(directory.as_deref())?;
+        self.note_unchosen(&local);
+        Ok(local)
+    }
+
+    /// Prints which registry is used if none was chosen, so that it is not taken for another.
+    fn note_unchosen(&self, local: &LocalBackend) {
+        if self.settings.registry_origin == Origin::Default {
+            self.output.note(&format!(
+                "the registry is {local}, since none was chosen (--registry, ARK_REGISTRY)"
+            ));
+        }
+    }
+}
+
+/// Names isolation layers for people.
+pub(crate) fn isolation_layer_names(layers: &[Wall]) -> String {
+    let name = |layer: &Wall| match layer {
+        Wall::Policy => "the policy",
+        Wall::Credentials => "the scope of credentials",
+        Wall::Iam => "IAM",
+    };
+    let names: Vec<&str> = layers.iter().map(name).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
