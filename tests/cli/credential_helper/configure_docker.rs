@@ -105,7 +105,7 @@ fn every_registry_of_the_settings_gets_an_entry() {
     assert_eq!(run(&sandbox, "--quiet --configure-docker").code, 0);
     assert_eq!(
         run(&sandbox, "--quiet --configure-docker --undo").stdout,
-        "127.0.0.1:5050\n095412845506.dkr.ecr.us-east-1.amazonaws.com\n"
+        "095412845506.dkr.ecr.us-east-1.amazonaws.com\n127.0.0.1:5050\n"
     );
     assert_eq!(parsed(&read(&sandbox)), parsed(others));
 }

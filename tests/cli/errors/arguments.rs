@@ -284,8 +284,8 @@ fn bad_tag_or_digest() {
     let push = |image: &str| refused(&format!("--push {image} --from oci:x --organization {TBD}"));
     assert_snapshot!(push("a:v/1"), @r#"
     exit 2
-    error: "v/1" is not a valid tag: '/' is not allowed at character 2
-      help: letters, digits, '_', '.' and '-', as v1.2
+    error: "a:v/1" is not a valid repository name: ':' is not allowed at character 2
+      help: lower-case words with slashes between, as catalog/extract-video
     "#);
     assert_snapshot!(push("a:"), @r#"
     exit 2
