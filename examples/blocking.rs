@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 fn main() -> Result<()> {
     // A runtime on this thread, which works while `block_on` waits and at no other time.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::failed("no runtime", error))?;
+    let runtime = runtime.map_err(|error| Error::failed("no runtime").with_source(error))?;
     let catalog = runtime.block_on(Catalog::from_env())?;
     for url in runtime.block_on(urls(&catalog))? {
         println!("{url}");

@@ -52,7 +52,8 @@ mod tests {
     async fn what_is_temporary_is_tried_again() {
         let catalog = catalog(|mock| {
             let mut order = Sequence::new();
-            let busy = |_: &_, _: &_| Err(Error::temporary("busy", "as a test wants it"));
+            let busy =
+                |_: &_, _: &_| Err(Error::temporary("busy").with_source("as a test wants it"));
             mock.expect_create_repository().once().in_sequence(&mut order).returning(busy);
             mock.expect_create_repository().once().in_sequence(&mut order).returning(|path, _| {
                 Ok(Repository::new(RepositoryUrl::new(HOST.parse().unwrap(), path.clone())))
@@ -65,7 +66,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_final_is_not() {
         let catalog = catalog(|mock| {
-            let broken = |_: &_, _: &_| Err(Error::failed("broken", "as a test wants it"));
+            let broken =
+                |_: &_, _: &_| Err(Error::failed("broken").with_source("as a test wants it"));
             mock.expect_create_repository().once().returning(broken);
         });
         let error = prepare(&catalog, Duration::ZERO).await.unwrap_err();

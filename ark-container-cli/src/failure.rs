@@ -264,16 +264,17 @@ mod tests {
     #[test]
     fn a_cause_that_was_said_already_is_not_said_again() {
         let inner = io::Error::other("disk is full");
-        let middle = Error::failed("cannot write x: disk is full", inner);
-        let outer = Error::failed("cannot push", middle);
+        let middle = Error::failed("cannot write x: disk is full").with_source(inner);
+        let outer = Error::failed("cannot push").with_source(middle);
         let failure = Failure::from(outer);
         assert_eq!(failure.to_string(), "cannot push: cannot write x: disk is full");
     }
 
     #[test]
     fn a_cause_with_several_lines_is_told_on_one() {
-        let failure =
-            Failure::from(Error::failed("x", io::Error::other("tried:\n  a: no\n  b: no\n")));
+        let failure = Failure::from(
+            Error::failed("x").with_source(io::Error::other("tried:\n  a: no\n  b: no\n")),
+        );
         assert_eq!(failure.to_string(), "x: tried: a: no; b: no");
     }
 
@@ -285,7 +286,7 @@ mod tests {
 
     #[test]
     fn json_says_all_that_people_are_told() {
-        let failure = Failure::from(Error::temporary("slow", io::Error::other("loss")));
+        let failure = Failure::from(Error::temporary("slow").with_source(io::Error::other("loss")));
         let expected = serde_json::json!({
             "kind": "temporary", "message": "slow", "causes": ["loss"],
             "help": "try again in a while", "exit_code": 7,
@@ -297,20 +298,13 @@ mod tests {
     fn each_variant_has_its_documented_exit_code() {
         let kind = ResourceKind::Image;
         for (error, code) in [
-            (Error::failed("x", io::Error::other("y")), 1),
+            (Error::failed("x").with_source(io::Error::other("y")), 1),
             (Error::invalid("x"), 2),
-            (Error::Unauthenticated { message: "x".to_owned(), source: None }, 3),
-            (
-                Error::PermissionDenied {
-                    principal: "p".to_owned(),
-                    action: "push to".to_owned(),
-                    resource: "r".to_owned(),
-                },
-                4,
-            ),
+            (Error::unauthenticated("x"), 3),
+            (Error::permission_denied("p", "push to", "r"), 4),
             (Error::not_found(kind, "x"), 5),
             (Error::conflict(kind, "x", "is there"), 6),
-            (Error::temporary("x", io::Error::other("y")), 7),
+            (Error::temporary("x").with_source(io::Error::other("y")), 7),
         ] {
             assert_eq!(Failure::from(error).kind as u8, code);
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::model::ParseError;
+use crate::permission::Decision;
 
 /// The result of everything in this library that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -38,10 +39,61 @@ impl fmt::Display for ResourceKind {
     }
 }
 
+/// The kind of an [`Error`], for programs that decide or report by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// [`Error::InvalidInput`] and [`Error::Parse`].
+    InvalidInput,
+    /// [`Error::Unauthenticated`].
+    Unauthenticated,
+    /// [`Error::PermissionDenied`].
+    PermissionDenied,
+    /// [`Error::NotFound`].
+    NotFound,
+    /// [`Error::Conflict`].
+    Conflict,
+    /// [`Error::Temporary`].
+    Temporary,
+    /// [`Error::Failed`].
+    Failed,
+}
+
+impl ErrorKind {
+    /// The stable word of this kind in reports: `invalid_input`, `not_authenticated`, `not_permitted`,
+    /// `not_found`, `conflict`, `temporary` or `other`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid_input",
+            Self::Unauthenticated => "not_authenticated",
+            Self::PermissionDenied => "not_permitted",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Temporary => "temporary",
+            Self::Failed => "other",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What can go wrong. The variant says what a caller can do; the text says what happened.
 ///
 /// A cause is in [`source`](std::error::Error::source) and never repeated in the text, so print the
-/// whole chain to say all that is known.
+/// whole chain to say all that is known. Constructors such as [`Error::failed`] make errors, and
+/// [`with_source`](Self::with_source) adds their cause:
+///
+/// ```
+/// use ark_container_core::{Error, ErrorKind};
+///
+/// let cause = std::io::Error::other("disk full");
+/// let error = Error::failed("cannot write the index").with_source(cause);
+/// assert_eq!(error.kind(), ErrorKind::Failed);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -51,13 +103,18 @@ pub enum Error {
 
     /// The request can never succeed as it is, for a reason beyond one text's form.
     #[error("{message}")]
+    #[non_exhaustive]
     InvalidInput {
         /// What is wrong with it.
         message: String,
+        /// Why.
+        #[source]
+        source: Option<BoxError>,
     },
 
-    /// Nobody is known to be asking, or their proof has expired: authenticate again.
+    /// The caller is unknown, or their proof has expired: authenticate again.
     #[error("not authenticated: {message}")]
+    #[non_exhaustive]
     Unauthenticated {
         /// What is missing or was refused.
         message: String,
@@ -70,6 +127,7 @@ pub enum Error {
     ///
     /// The same whether or not what was asked for exists.
     #[error("{principal} may not {action} {resource}")]
+    #[non_exhaustive]
     PermissionDenied {
         /// Who asked.
         principal: String,
@@ -77,19 +135,29 @@ pub enum Error {
         action: String,
         /// What with: a repository's path or an organization.
         resource: String,
+        /// The rule that denied it and its reason; `None` where the registry denied it.
+        decision: Option<Box<Decision>>,
+        /// The registry's own words, where it denied it.
+        #[source]
+        source: Option<BoxError>,
     },
 
     /// What was asked for does not exist: create it first, or correct its name.
     #[error("{kind} {name} does not exist")]
+    #[non_exhaustive]
     NotFound {
         /// What kind of thing.
         kind: ResourceKind,
         /// Which one.
         name: String,
+        /// Why it is taken not to exist, where that is known.
+        #[source]
+        source: Option<BoxError>,
     },
 
     /// Something that exists is in the way, and asking again will not change that.
     #[error("{kind} {name} {problem}")]
+    #[non_exhaustive]
     Conflict {
         /// What kind of thing.
         kind: ResourceKind,
@@ -97,10 +165,14 @@ pub enum Error {
         name: String,
         /// Why it is in the way, such as `already exists with mutable tags`.
         problem: String,
+        /// What reported it, where that is known.
+        #[source]
+        source: Option<BoxError>,
     },
 
     /// It may well succeed when tried again after a while.
     #[error("{message}")]
+    #[non_exhaustive]
     Temporary {
         /// What failed.
         message: String,
@@ -111,6 +183,7 @@ pub enum Error {
 
     /// Anything else: a disk that is full, an answer that makes no sense, a file that is damaged.
     #[error("{message}")]
+    #[non_exhaustive]
     Failed {
         /// What failed.
         message: String,
@@ -126,46 +199,90 @@ impl Error {
         matches!(self, Self::Temporary { .. })
     }
 
-    /// What kind of error it is, in one stable word for programs: `invalid_input`, `not_authenticated`,
-    /// `not_permitted`, `not_found`, `conflict`, `temporary` or `other`.
-    pub fn kind(&self) -> &'static str {
+    /// The kind of this error.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Parse(_) | Self::InvalidInput { .. } => "invalid_input",
-            Self::Unauthenticated { .. } => "not_authenticated",
-            Self::PermissionDenied { .. } => "not_permitted",
-            Self::NotFound { .. } => "not_found",
-            Self::Conflict { .. } => "conflict",
-            Self::Temporary { .. } => "temporary",
-            Self::Failed { .. } => "other",
+            Self::Parse(_) | Self::InvalidInput { .. } => ErrorKind::InvalidInput,
+            Self::Unauthenticated { .. } => ErrorKind::Unauthenticated,
+            Self::PermissionDenied { .. } => ErrorKind::PermissionDenied,
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Temporary { .. } => ErrorKind::Temporary,
+            Self::Failed { .. } => ErrorKind::Failed,
         }
     }
 
-    /// An [`Error::InvalidInput`].
+    /// Creates an [`Error::InvalidInput`].
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self::InvalidInput { message: message.into() }
+        Self::InvalidInput { message: message.into(), source: None }
     }
 
-    /// An [`Error::Failed`] with its cause.
-    pub fn failed(message: impl Into<String>, source: impl Into<BoxError>) -> Self {
-        Self::Failed { message: message.into(), source: Some(source.into()) }
+    /// Creates an [`Error::Unauthenticated`].
+    pub fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::Unauthenticated { message: message.into(), source: None }
     }
 
-    /// An [`Error::Temporary`] with its cause.
-    pub fn temporary(message: impl Into<String>, source: impl Into<BoxError>) -> Self {
-        Self::Temporary { message: message.into(), source: Some(source.into()) }
+    /// Creates an [`Error::PermissionDenied`] of a registry; a policy's has
+    /// [its decision](Self::with_decision) too.
+    pub fn permission_denied(
+        principal: impl fmt::Display,
+        action: impl Into<String>,
+        resource: impl fmt::Display,
+    ) -> Self {
+        Self::PermissionDenied {
+            principal: principal.to_string(),
+            action: action.into(),
+            resource: resource.to_string(),
+            decision: None,
+            source: None,
+        }
     }
 
-    /// An [`Error::NotFound`] for a repository, image, blob, upload or file.
+    /// Creates an [`Error::NotFound`] for a repository, image, blob, upload or file.
     pub fn not_found(kind: ResourceKind, name: impl fmt::Display) -> Self {
-        Self::NotFound { kind, name: name.to_string() }
+        Self::NotFound { kind, name: name.to_string(), source: None }
     }
 
-    /// An [`Error::Conflict`] with a repository, image, blob, upload or file.
+    /// Creates an [`Error::Conflict`] with a repository, image, blob, upload or file.
     pub fn conflict(
         kind: ResourceKind,
         name: impl fmt::Display,
         problem: impl Into<String>,
     ) -> Self {
-        Self::Conflict { kind, name: name.to_string(), problem: problem.into() }
+        Self::Conflict { kind, name: name.to_string(), problem: problem.into(), source: None }
+    }
+
+    /// Creates an [`Error::Temporary`].
+    pub fn temporary(message: impl Into<String>) -> Self {
+        Self::Temporary { message: message.into(), source: None }
+    }
+
+    /// Creates an [`Error::Failed`].
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::Failed { message: message.into(), source: None }
+    }
+
+    /// Returns this error with its cause. An [`Error::Parse`] has none and stays as it is.
+    pub fn with_source(mut self, cause: impl Into<BoxError>) -> Self {
+        match &mut self {
+            Self::Parse(_) => {}
+            Self::InvalidInput { source, .. }
+            | Self::Unauthenticated { source, .. }
+            | Self::PermissionDenied { source, .. }
+            | Self::NotFound { source, .. }
+            | Self::Conflict { source, .. }
+            | Self::Temporary { source, .. }
+            | Self::Failed { source, .. } => *source = Some(cause.into()),
+        }
+        self
+    }
+
+    /// Returns this [`Error::PermissionDenied`] with the decision of the policy that denied it. An
+    /// error of another kind stays as it is.
+    pub fn with_decision(mut self, denial: Decision) -> Self {
+        if let Self::PermissionDenied { decision, .. } = &mut self {
+            *decision = Some(Box::new(denial));
+        }
+        self
     }
 }

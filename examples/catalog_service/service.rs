@@ -161,5 +161,5 @@ impl IntoResponse for Failure {
 
 /// What a caller is told of an error: its causes are the service's own affair.
 fn told(error: &Error) -> Value {
-    json!({ "error": error.kind(), "message": error.to_string() })
+    json!({ "error": error.kind().as_str(), "message": error.to_string() })
 }

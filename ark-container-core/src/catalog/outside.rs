@@ -47,5 +47,5 @@ impl ManifestSource for Outside<'_> {
 }
 
 fn something_else(digest: &Digest) -> Error {
-    Error::Failed { message: format!("what came for {digest} is something else"), source: None }
+    Error::failed(format!("what came for {digest} is something else"))
 }

@@ -165,7 +165,8 @@ mod aws {
     /// What the file of the repository policy says.
     fn repository_policy(file: &Path) -> Result<String, SettingsError> {
         std::fs::read_to_string(file).map_err(|error| {
-            let failed = Error::failed(format!("cannot read {}", file.display()), error);
+            let failed =
+                Error::failed(format!("cannot read {}", file.display())).with_source(error);
             SettingsError::from(failed).with_help(
                 "repository_policy in the table [ecr] names it; one to begin with: \
                  ark-catalog-container-tool --iam-policy --repository-policy",

@@ -60,6 +60,6 @@ impl Fetching {
             return Ok(None);
         }
         let message = format!("the registry sent {found} for blob {expected}");
-        Err(Error::Failed { message, source: None })
+        Err(Error::failed(message))
     }
 }

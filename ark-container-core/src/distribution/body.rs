@@ -46,7 +46,7 @@ pub(super) async fn read_whole(response: &mut Response, limit: usize) -> Result<
         (_, Ok(false)) => {
             let url = redacted(response.url());
             let message = format!("GET {url}: the answer is longer than {limit} bytes");
-            Err(Error::Failed { message, source: None })
+            Err(Error::failed(message))
         }
         (_, Err(error)) => Err(error),
     }
@@ -56,6 +56,6 @@ pub(super) async fn read_whole(response: &mut Response, limit: usize) -> Result<
 pub(super) fn parse_json<T: DeserializeOwned>(response: &Response, body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| {
         let url = redacted(response.url());
-        Error::failed(format!("GET {url}: the answer makes no sense"), error)
+        Error::failed(format!("GET {url}: the answer makes no sense")).with_source(error)
     })
 }

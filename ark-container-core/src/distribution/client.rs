@@ -134,9 +134,9 @@ impl Client {
             // No proxy reaches this machine's own ports.
             http = http.no_proxy();
         }
-        let http = http
-            .build()
-            .map_err(|error| Error::failed(format!("no HTTP client for {endpoint}"), error))?;
+        let http = http.build().map_err(|error| {
+            Error::failed(format!("no HTTP client for {endpoint}")).with_source(error)
+        })?;
         let login = Arc::new(Login::new(credentials));
         let is_ecr = is_ecr(repository.host());
         let pace = is_ecr.then(|| Arc::new(Pace::new(ECR_MANIFESTS)));
@@ -196,13 +196,16 @@ impl Client {
 
     /// A URL below the repository's, such as `manifests/v1`.
     pub(super) fn url(&self, path: &str) -> Result<Url> {
-        self.base.join(path).map_err(|error| Error::failed(format!("no URL from {path}"), error))
+        self.base
+            .join(path)
+            .map_err(|error| Error::failed(format!("no URL from {path}")).with_source(error))
     }
 
     /// A URL that the registry answered with, relative to the one that was asked.
     pub(super) fn resolve(&self, asked: &Url, target: &str) -> Result<Url> {
         asked.join(target).map_err(|error| {
-            Error::failed(format!("{} answers with a location that is none", self.base), error)
+            Error::failed(format!("{} answers with a location that is none", self.base))
+                .with_source(error)
         })
     }
 
@@ -275,7 +278,9 @@ impl Client {
             Ok(response) => Ok(response),
             Err(Failure { error, refused: Some(refused) }) => {
                 match self.login.replace(&self.http, &self.base, refused).await? {
-                    true => Err(Error::temporary("the login had to be replaced", error)),
+                    true => {
+                        Err(Error::temporary("the login had to be replaced").with_source(error))
+                    }
                     false => Err(error),
                 }
             }
@@ -302,7 +307,7 @@ impl Client {
         }
         let built = builder
             .build()
-            .map_err(|error| Error::failed(subject.attempt(), error.without_url()))?;
+            .map_err(|error| Error::failed(subject.attempt()).with_source(error.without_url()))?;
         tracing::debug!(%method, url = redacted(url), "request");
         let mut observed = ObservedRequest::start(method.as_str(), || redacted(url));
         let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
@@ -377,7 +382,7 @@ fn is_ecr(host: &RegistryHost) -> bool {
 
 /// The repository's URL in the distribution API, with the scheme that its host calls for.
 fn base_url(repository: &RepositoryUrl, endpoint: &RegistryHost) -> Result<Url> {
-    let invalid = |error| Error::failed(format!("{endpoint} makes no URL"), error);
+    let invalid = |error| Error::failed(format!("{endpoint} makes no URL")).with_source(error);
     let mut url: Url =
         format!("http://{endpoint}/v2/{}/", repository.path()).parse().map_err(invalid)?;
     if !is_loopback(url.host_str().unwrap_or_default()) {

@@ -137,5 +137,6 @@ impl Referring {
 }
 
 fn json(document: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(document).map_err(|error| Error::failed("writing a manifest", error))
+    serde_json::to_vec(document)
+        .map_err(|error| Error::failed("writing a manifest").with_source(error))
 }

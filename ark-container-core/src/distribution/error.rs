@@ -137,7 +137,7 @@ impl DistributionError {
             self.method == Method::PUT && matches!(context.subject, Subject::Image(_));
         if self.refuses_login() {
             let message = format!("{} refuses the credentials", repository.host());
-            Error::Unauthenticated { message, source: Some(self.into()) }
+            Error::unauthenticated(message).with_source(self)
         } else if in_the_way {
             let (kind, name) = context.subject.named(repository);
             // Registries say so in many words, and name the image again.
@@ -148,24 +148,23 @@ impl DistributionError {
                 Access::Pull => "pull from",
                 Access::Push | Access::Delete => "push to",
             };
-            Error::PermissionDenied {
-                principal: match context.username {
-                    Some(username) => format!("the login as {username}"),
-                    None => "somebody without a login".to_owned(),
-                },
-                action: action.to_owned(),
-                resource: format!("{repository} ({})", self.words()),
-            }
+            let principal = match context.username {
+                Some(username) => format!("the login as {username}"),
+                None => "somebody without a login".to_owned(),
+            };
+            let resource = format!("{repository} ({})", self.words());
+            Error::permission_denied(principal, action, resource)
         } else if self.has_code("NAME_UNKNOWN") {
             Error::not_found(ResourceKind::Repository, repository)
         } else if self.status == StatusCode::NOT_FOUND && !putting_manifest {
             let (kind, name) = context.subject.named(repository);
             Error::not_found(kind, name)
         } else if self.is_temporary() {
-            Error::temporary(format!("{} failed for now", context.subject.attempt()), self)
+            Error::temporary(format!("{} failed for now", context.subject.attempt()))
+                .with_source(self)
         } else {
             let message = format!("{} was refused", context.subject.attempt());
-            Error::failed(message, self)
+            Error::failed(message).with_source(self)
         }
     }
 
@@ -265,18 +264,18 @@ pub(super) fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error
     let what = format!("{method} {}", redacted(url));
     let error = error.without_url();
     if error.is_redirect() || error.is_builder() {
-        Error::failed(what, error)
+        Error::failed(what).with_source(error)
     } else if error.is_connect() {
-        Error::temporary(format!("{what}: no connection"), error)
+        Error::temporary(format!("{what}: no connection")).with_source(error)
     } else {
-        Error::temporary(format!("{what}: the connection broke"), error)
+        Error::temporary(format!("{what}: the connection broke")).with_source(error)
     }
 }
 
 /// The error of a request that nothing happened on.
 pub(super) fn silent(method: &Method, url: &Url) -> Error {
     let message = format!("{method} {}: the registry fell silent", redacted(url));
-    Error::temporary(message, io::Error::from(io::ErrorKind::TimedOut))
+    Error::temporary(message).with_source(io::Error::from(io::ErrorKind::TimedOut))
 }
 
 /// Whether it was the registry's time that ran out.

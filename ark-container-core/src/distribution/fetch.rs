@@ -58,7 +58,7 @@ fn first_byte(response: &Response) -> Result<u64> {
     range.and_then(start_of).ok_or_else(|| {
         let url = redacted(response.url());
         let message = format!("GET {url}: the range {range:?} makes no sense");
-        Error::Failed { message, source: None }
+        Error::failed(message)
     })
 }
 

@@ -59,7 +59,7 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
         let Some(url) = ahead.pop_front().transpose()? else { return Ok(None) };
         if !seen.insert(url.clone()) {
             let message = format!("the pages of {} go round in a circle", client.repository());
-            return Err(Error::Failed { message, source: None });
+            return Err(Error::failed(message));
         }
         let request = Request::new(Method::GET, url);
         let (response, body) = client.fetch(request, subject.clone(), MAX_PAGE_LEN).await?;

@@ -64,7 +64,7 @@ impl Client {
             Some(promised) if promised != manifest.digest => {
                 let found = &manifest.digest;
                 let message = format!("the registry sent {found} for manifest {promised}");
-                Err(Error::Failed { message, source: None })
+                Err(Error::failed(message))
             }
             _ => Ok(manifest),
         }
@@ -136,7 +136,7 @@ impl Client {
             {
                 let sent = &manifest.digest;
                 let message = format!("the registry stored {stored} for manifest {sent}");
-                Err(Error::Failed { message, source: None })
+                Err(Error::failed(message))
             }
             _ => Ok(response.headers().contains_key(OCI_SUBJECT)),
         }

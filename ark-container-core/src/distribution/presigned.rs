@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Temporary`] where it cannot be reached or fails for now; [`Error::Failed`] for other answers.
 pub(crate) async fn fetch_presigned(url: &str, limit: usize) -> Result<Vec<u8>> {
-    let url: Url =
-        url.parse().map_err(|error| Error::failed("the place of a blob is no URL", error))?;
+    let url: Url = url
+        .parse()
+        .map_err(|error| Error::failed("the place of a blob is no URL").with_source(error))?;
     let answer = timeout(PATIENCE, reqwest::get(url.clone())).await;
     let answer = answer.map_err(|_| silent(&Method::GET, &url))?;
     let mut response = answer.map_err(|error| broken(&Method::GET, &url, error))?;
@@ -23,8 +24,8 @@ pub(crate) async fn fetch_presigned(url: &str, limit: usize) -> Result<Vec<u8>> 
         status => {
             let message = format!("GET {}: HTTP {}", redacted(&url), status.as_u16());
             Err(match status.is_server_error() {
-                true => Error::Temporary { message, source: None },
-                false => Error::Failed { message, source: None },
+                true => Error::temporary(message),
+                false => Error::failed(message),
             })
         }
     }

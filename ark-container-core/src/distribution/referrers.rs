@@ -95,7 +95,7 @@ impl Client {
         let tag = referrers_tag(&referring.subject.digest)?;
         let other = |problem: &str| {
             let message = format!("{} cannot be listed: tag {tag} {problem}", manifest.digest);
-            Error::Failed { message, source: None }
+            Error::failed(message)
         };
         let reference = Reference::Tag(tag.clone());
         let mut index = match self.fetch_manifest(&reference).await {
@@ -116,7 +116,8 @@ impl Client {
         if listed.iter().any(|listed| listed["digest"] == *digest) {
             return Ok(());
         }
-        let written = |error| Error::failed(format!("writing the index at {tag}"), error);
+        let written =
+            |error| Error::failed(format!("writing the index at {tag}")).with_source(error);
         let descriptor = referring.describe(manifest);
         listed.push(serde_json::to_value(descriptor).map_err(written)?);
         let bytes = serde_json::to_vec(&index).map_err(written)?;
@@ -164,7 +165,7 @@ fn referrers_tag(digest: &Digest) -> Result<Tag> {
 }
 
 fn no_index(tag: &Tag, error: serde_json::Error) -> Error {
-    Error::failed(format!("tag {tag} stands for no index"), error)
+    Error::failed(format!("tag {tag} stands for no index")).with_source(error)
 }
 
 #[cfg(test)]

@@ -54,10 +54,7 @@ impl Renewals {
 #[async_trait]
 impl Authenticate for Asking {
     async fn renew(&self) -> Result<RegistryCredentials> {
-        let over = || Error::Unauthenticated {
-            message: "nobody is left to ask for new credentials".to_owned(),
-            source: None,
-        };
+        let over = || Error::unauthenticated("nobody is left to ask for new credentials");
         let (answer, granted) = oneshot::channel();
         self.0.send(answer).await.map_err(|_| over())?;
         granted.await.map_err(|_| over())?

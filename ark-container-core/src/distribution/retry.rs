@@ -197,7 +197,7 @@ mod tests {
         let headers = retry_after.map(|after| (RETRY_AFTER, after.parse().unwrap()));
         let headers = HeaderMap::from_iter(headers);
         let refusal = DistributionError::new(Method::GET, &url, status, &headers, b"");
-        Error::temporary("it failed for now", refusal)
+        Error::temporary("it failed for now").with_source(refusal)
     }
 
     /// How long it takes until nothing is tried again any more, and how many tries that were.

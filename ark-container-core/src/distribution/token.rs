@@ -61,7 +61,7 @@ impl Token {
         let Answer { token, access_token, expires_in } = parse_json(&response, &body)?;
         let Some(token) = token.or(access_token).filter(|token| !token.is_empty()) else {
             let message = format!("GET {}: the answer has no token", redacted(&url));
-            return Err(Error::Failed { message, source: None });
+            return Err(Error::failed(message));
         };
         let good_until = asked_at + lifetime(expires_in).saturating_sub(MARGIN);
         Ok(Self { token: Password::new(token), challenge: challenge.clone(), good_until })
@@ -100,7 +100,7 @@ pub(super) fn service_url(base: &Url, challenge: &Challenge) -> Result<Url> {
     let refused = |problem: &str| {
         let host = base.host_str().unwrap_or_default();
         let message = format!("{host} asks to log in at {realm:?}, which is {problem}");
-        Error::Failed { message, source: None }
+        Error::failed(message)
     };
     let mut url = Url::parse(realm).map_err(|_| refused("no URL"))?;
     let at_home = base.scheme() == "http" && url.host() == base.host();
@@ -125,10 +125,10 @@ fn refused(url: &Url, response: &reqwest::Response, body: &[u8]) -> Error {
     let refusal = DistributionError::new(Method::GET, url, status, headers, body);
     let service = redacted(url);
     if refusal.is_temporary() {
-        Error::temporary(format!("no login at {service} for now"), refusal)
+        Error::temporary(format!("no login at {service} for now")).with_source(refusal)
     } else {
         let message = format!("{service} gives no login");
-        Error::Unauthenticated { message, source: Some(refusal.into()) }
+        Error::unauthenticated(message).with_source(refusal)
     }
 }
 

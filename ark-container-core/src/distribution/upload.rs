@@ -123,7 +123,9 @@ impl Client {
         let answer = self.send_once(request, body, Subject::Upload, expected, stalled).await;
         match sending.failure() {
             // Whatever the registry made of a torso, it is not the blob, and not the registry's fault.
-            Some(cause) => Err(Error::failed("the content of the blob cannot be read", cause)),
+            Some(cause) => {
+                Err(Error::failed("the content of the blob cannot be read").with_source(cause))
+            }
             None => answer,
         }
     }
@@ -154,7 +156,7 @@ impl Client {
             None => {
                 let url = redacted(response.url());
                 let message = format!("GET {url}: the range {range:?} makes no sense");
-                Err(Error::Failed { message, source: None })
+                Err(Error::failed(message))
             }
         }
     }
@@ -172,7 +174,7 @@ impl Client {
         let Some(location) = location else {
             let url = redacted(response.url());
             let message = format!("{url}: the answer does not say where to upload");
-            return Err(Error::Failed { message, source: None });
+            return Err(Error::failed(message));
         };
         Ok(Upload { location: self.resolve(response.url(), location)? })
     }

@@ -175,7 +175,7 @@ mod tests {
             let fails = fails.swap(0, Ordering::Relaxed) == 1;
             async move {
                 match fails {
-                    true => Err(Error::Temporary { message: "STS is away".into(), source: None }),
+                    true => Err(Error::temporary("STS is away")),
                     false => Ok("arn:aws:iam::095412845506:user/alice".to_owned()),
                 }
             }

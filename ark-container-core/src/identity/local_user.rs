@@ -31,9 +31,8 @@ pub fn local_user(chosen: Option<&str>) -> Result<PrincipalName> {
     if let Some(chosen) = chosen {
         return Ok(chosen.parse()?);
     }
-    let user = whoami::username().map_err(|error| Error::Unauthenticated {
-        message: "the operating system has no name for this user".to_owned(),
-        source: Some(error.into()),
+    let user = whoami::username().map_err(|error| {
+        Error::unauthenticated("the operating system has no name for this user").with_source(error)
     })?;
     Ok(PrincipalName::new(PrincipalKind::User, &user)?)
 }

@@ -22,7 +22,7 @@ pub(super) fn read(path: &Path, what: &str) -> Result<String> {
     let file = path.display();
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Error::not_found(ResourceKind::File, &file),
-        _ => Error::failed(format!("cannot read the {what} {file}"), error),
+        _ => Error::failed(format!("cannot read the {what} {file}")).with_source(error),
     };
     let named = format!("{what} {file}");
     // Opening a pipe would wait for its other end.
@@ -113,7 +113,7 @@ mod tests {
 
     fn refused(path: &Path) -> String {
         match read(path, "memberships file") {
-            Err(Error::InvalidInput { message }) => message,
+            Err(Error::InvalidInput { message, .. }) => message,
             other => panic!("{other:?}"),
         }
     }

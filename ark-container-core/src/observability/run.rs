@@ -79,7 +79,7 @@ impl Run {
     /// The first end counts: what is asked of a listing after its error changes nothing.
     pub(crate) fn ended(&mut self, result: Result<(), &Error>) {
         if self.outcome == DROPPED {
-            self.outcome = result.map_or_else(Error::kind, |()| DONE);
+            self.outcome = result.map_or_else(|error| error.kind().as_str(), |()| DONE);
         }
     }
 }

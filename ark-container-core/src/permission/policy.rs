@@ -79,5 +79,6 @@ pub(super) fn undecided(
     error: Error,
 ) -> Error {
     let action = action.phrase();
-    Error::failed(format!("cannot decide whether {principal} may {action} {resource}"), error)
+    Error::failed(format!("cannot decide whether {principal} may {action} {resource}"))
+        .with_source(error)
 }

@@ -157,14 +157,12 @@ impl Request {
     }
 
     async fn require(&self, action: Action, resource: Resource<'_>) -> Result<()> {
-        if self.decide(action, resource).await?.is_allowed() {
+        let decision = self.decide(action, resource).await?;
+        if decision.is_allowed() {
             return Ok(());
         }
-        Err(Error::PermissionDenied {
-            principal: self.principal.to_string(),
-            action: action.phrase().to_owned(),
-            resource: resource.to_string(),
-        })
+        let denied = Error::permission_denied(&self.principal, action.phrase(), resource);
+        Err(denied.with_decision(decision))
     }
 
     /// Asks the policy, and records what it answers.

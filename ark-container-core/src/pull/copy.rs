@@ -306,7 +306,7 @@ impl<'a> Copy<'a> {
         match sent {
             Err(error) if source_failed_for_now(&error) => {
                 let message = format!("blob {} cannot be fetched for now", blob.digest);
-                Err(Error::temporary(message, error))
+                Err(Error::temporary(message).with_source(error))
             }
             sent => sent,
         }

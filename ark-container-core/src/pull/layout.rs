@@ -59,7 +59,7 @@ impl Layout {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let message = format!("another process writes to {}", path.display());
-                return Err(Error::Temporary { message, source: None });
+                return Err(Error::temporary(message));
             }
             Err(TryLockError::Error(error)) => return Err(cannot("lock", &marker, error)),
         }
@@ -102,7 +102,7 @@ impl Layout {
         let path = self.path.join(INDEX);
         let mut index = match fs::read(&path) {
             Ok(content) => serde_json::from_slice(&content).map_err(|error| {
-                Error::failed(format!("{} makes no sense", path.display()), error)
+                Error::failed(format!("{} makes no sense", path.display())).with_source(error)
             })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
                 "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []
@@ -111,7 +111,7 @@ impl Layout {
         };
         let Some(manifests) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
             let message = format!("{} lists no manifests", path.display());
-            return Err(Error::Failed { message, source: None });
+            return Err(Error::failed(message));
         };
         let digest = image.digest.to_string();
         manifests.retain(|listed| {
@@ -123,7 +123,8 @@ impl Layout {
         });
         let mut image = image.clone();
         image.annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
-        let failed = |error| Error::failed(format!("writing {}", path.display()), error);
+        let failed =
+            |error| Error::failed(format!("writing {}", path.display())).with_source(error);
         manifests.push(serde_json::to_value(image).map_err(failed)?);
         write_whole(&path, &serde_json::to_vec(&index).map_err(failed)?)?;
         // Another image's remains may be there, to be gone on with.
@@ -154,9 +155,11 @@ fn mark(marker: &mut File, path: &Path) -> Result<()> {
         Ok(marker) if marker.image_layout_version == VERSION => Ok(()),
         Ok(Marker { image_layout_version: version }) => {
             let problem = format!("{} is of the unknown version {version:?}", path.display());
-            Err(Error::Failed { message: problem, source: None })
+            Err(Error::failed(problem))
         }
-        Err(error) => Err(Error::failed(format!("{} makes no sense", path.display()), error)),
+        Err(error) => {
+            Err(Error::failed(format!("{} makes no sense", path.display())).with_source(error))
+        }
     }
 }
 
@@ -206,7 +209,7 @@ pub(super) fn read_all(mut file: impl Read, mut take: impl FnMut(&[u8])) -> io::
 
 /// The error of something that could not be done to a file or folder.
 pub(super) fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
-    Error::failed(format!("cannot {verb} {}", path.display()), error)
+    Error::failed(format!("cannot {verb} {}", path.display())).with_source(error)
 }
 
 #[cfg(test)]

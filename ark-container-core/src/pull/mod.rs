@@ -237,5 +237,5 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::failed("writing the layout", error))?
+    done.map_err(|error| Error::failed("writing the layout").with_source(error))?
 }

@@ -94,7 +94,7 @@ fn create_folders(files: [&PathBuf; 2]) -> io::Result<()> {
 /// The error of a blob that the registry has wrong.
 pub(super) fn damaged(blob: &Descriptor, found: &Digest) -> Error {
     let message = format!("the registry sent {found} for blob {}", blob.digest);
-    Error::Failed { message, source: None }
+    Error::failed(message)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ async fn referrers(client: &Client, subject: Digest) -> Result<Vec<Manifest>> {
     };
     if listed.len() > MAX_MANIFESTS {
         let message = format!("too many manifests refer to {subject}");
-        return Err(Error::Failed { message, source: None });
+        return Err(Error::failed(message));
     }
     let fetched = listed.into_iter().map(|referrer| async move {
         match client.fetch_manifest(&referrer.digest.into()).await {
@@ -251,13 +251,13 @@ fn no_such_platform<'a>(
 
 fn parse<T: DeserializeOwned>(manifest: &Manifest) -> Result<T> {
     serde_json::from_slice(&manifest.bytes).map_err(|error| {
-        Error::failed(format!("manifest {} makes no sense", manifest.digest), error)
+        Error::failed(format!("manifest {} makes no sense", manifest.digest)).with_source(error)
     })
 }
 
 fn damaged(manifest: &Manifest, problem: &str) -> Error {
     let message = format!("manifest {}: {problem}", manifest.digest);
-    Error::Failed { message, source: None }
+    Error::failed(message)
 }
 
 /// A walk through all that an image names, each once.

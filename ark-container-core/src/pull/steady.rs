@@ -82,7 +82,7 @@ impl Content {
     }
 
     fn problem(&self, problem: &str) -> Error {
-        Error::Failed { message: format!("blob {}: {problem}", self.digest), source: None }
+        Error::failed(format!("blob {}: {problem}", self.digest))
     }
 }
 
@@ -91,7 +91,7 @@ impl Running {
     async fn next(&mut self) -> Result<Bytes> {
         let Some(mut piece) = self.pieces.next().await.transpose()? else {
             let message = "the registry broke off in the middle of a blob".to_owned();
-            return Err(Error::Temporary { message, source: None });
+            return Err(Error::temporary(message));
         };
         let skipped = usize::try_from(self.skip).unwrap_or(piece.len()).min(piece.len());
         self.skip -= skipped as u64;

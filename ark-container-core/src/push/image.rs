@@ -259,8 +259,9 @@ impl LocalBlob {
             Place::File(path) => {
                 let path = path.clone();
                 let opening = tokio::task::spawn_blocking(move || regular_file::open(&path));
-                let opened =
-                    opening.await.map_err(|error| Error::failed("opening a blob", error))?;
+                let opened = opening
+                    .await
+                    .map_err(|error| Error::failed("opening a blob").with_source(error))?;
                 Ok(Cursor::new(opened?.0, from))
             }
             Place::Member { archive, offset, .. } => Ok(archive.at(offset + from)),

@@ -18,7 +18,7 @@ pub(super) fn open(path: &Path) -> Result<(File, u64)> {
     let opened = file.metadata().map_err(unreadable)?;
     if !same(&named, &opened) {
         let message = format!("{} was replaced while it was opened", path.display());
-        return Err(Error::Failed { message, source: None });
+        return Err(Error::failed(message));
     }
     Ok((file, opened.len()))
 }
@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
         .map_err(|error| unreadable(path, error))?;
     if content.len() > limit {
         let message = format!("{} is larger than {limit} bytes", path.display());
-        return Err(Error::Failed { message, source: None });
+        return Err(Error::failed(message));
     }
     Ok(content)
 }
@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
 pub(super) fn unreadable(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound => Error::not_found(ResourceKind::File, path.display()),
-        _ => Error::failed(format!("{} cannot be read", path.display()), error),
+        _ => Error::failed(format!("{} cannot be read", path.display())).with_source(error),
     }
 }
 
@@ -69,7 +69,7 @@ fn regular(path: &Path) -> Result<Metadata> {
         "something special"
     };
     let message = format!("{} is {kind}, not a file", path.display());
-    Err(Error::Failed { message, source: None })
+    Err(Error::failed(message))
 }
 
 #[cfg(unix)]

@@ -146,7 +146,9 @@ impl SampleImage {
             index.manifests.push(entry);
             fs::write(path, serde_json::to_vec(&index)?)
         };
-        written().map_err(|error| Error::failed(format!("writing {}", folder.display()), error))
+        written().map_err(|error| {
+            Error::failed(format!("writing {}", folder.display())).with_source(error)
+        })
     }
 
     /// Writes the image as `docker save` did before it knew OCI layouts, with its layers in folders of
@@ -173,7 +175,9 @@ impl SampleImage {
             sample::append(&mut builder, "manifest.json", listing.to_string().as_bytes())?;
             builder.into_inner()?.sync_all()
         };
-        written().map_err(|error| Error::failed(format!("writing {}", file.display()), error))
+        written().map_err(|error| {
+            Error::failed(format!("writing {}", file.display())).with_source(error)
+        })
     }
 
     fn write_contents(&self, folder: &Path) -> io::Result<()> {

@@ -42,8 +42,9 @@ impl TestRegistry {
     /// # Errors
     /// [`Error::Failed`] if there is no room for the folder, or no port.
     pub fn start() -> Result<Self> {
-        let folder = tempfile::tempdir()
-            .map_err(|error| Error::failed("no folder for a registry of a test", error))?;
+        let folder = tempfile::tempdir().map_err(|error| {
+            Error::failed("no folder for a registry of a test").with_source(error)
+        })?;
         let backend = LocalBackend::open(Some(folder.path()))?;
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let registry = Registry::bind(backend.clone(), any_port)?.announced()?;

@@ -54,7 +54,7 @@ impl SigningKey {
             SigningAlgorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048).map(Self::Rs256),
             SigningAlgorithm::EdDsa => Ed25519KeyPair::generate().map(Self::EdDsa),
         };
-        key.map_err(|error| Error::failed("the key could not be made", error))
+        key.map_err(|error| Error::failed("the key could not be made").with_source(error))
     }
 
     pub(super) fn algorithm(&self) -> SigningAlgorithm {
@@ -76,7 +76,7 @@ impl SigningKey {
             }
             Self::EdDsa(key) => Ok(key.sign(message).as_ref().to_vec()),
         };
-        signature.map_err(|error| Error::failed("the token could not be signed", error))
+        signature.map_err(|error| Error::failed("the token could not be signed").with_source(error))
     }
 
     /// The public half as a JSON Web Key called `id`.

@@ -132,9 +132,9 @@ async fn a_change_that_fails_is_recorded_with_its_causes() {
     let recorder = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorder.clone());
     let mut inner = MockRegistryBackend::new();
-    inner
-        .expect_delete_image()
-        .returning(|_, _| Err(Error::failed("cannot delete it", "the disk is worn out")));
+    inner.expect_delete_image().returning(|_, _| {
+        Err(Error::failed("cannot delete it").with_source("the disk is worn out"))
+    });
     attempt(&guarded(inner, administrator()), Action::DeleteImage, OrganizationId::TBD)
         .await
         .unwrap_err();
@@ -201,7 +201,9 @@ async fn a_change_that_is_not_in_the_file_is_an_error_event() {
 async fn what_cannot_be_decided_is_a_denial_that_says_why() {
     let recorder = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorder.clone());
-    let policy = policy_fn(|_, _, _| Err(Error::failed("cannot read the rules", "it is a folder")));
+    let policy = policy_fn(|_, _, _| {
+        Err(Error::failed("cannot read the rules").with_source("it is a folder"))
+    });
     let backend = Permissioned::new(MockRegistryBackend::new(), Arc::new(policy), alice());
     attempt(&backend, Action::Pull, OrganizationId::TBD).await.unwrap_err();
     let path = path(OrganizationId::TBD);

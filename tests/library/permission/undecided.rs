@@ -21,7 +21,8 @@ fn alice() -> Principal {
 }
 
 fn offline() -> Error {
-    Error::temporary("the directory of the company is offline", std::io::Error::other("timeout"))
+    Error::temporary("the directory of the company is offline")
+        .with_source(std::io::Error::other("timeout"))
 }
 
 #[tokio::test]

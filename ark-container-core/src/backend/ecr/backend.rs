@@ -219,10 +219,7 @@ impl EcrBackend {
         let identity = identity.map_err(|error| self.call("ask AWS who calls").error(error))?;
         match (identity.account, identity.arn) {
             (Some(account), Some(arn)) => Ok(Caller { account, arn }),
-            _ => Err(Error::Failed {
-                message: "AWS does not say who calls".to_owned(),
-                source: None,
-            }),
+            _ => Err(Error::failed("AWS does not say who calls")),
         }
     }
 

@@ -44,8 +44,9 @@ pub(super) async fn create(
         .create_repository()
         .registry_id(backend.ecr_host().account())
         .repository_name(path.to_string());
-    let not_built =
-        |error: BuildError| Error::failed(format!("cannot ask for the repository {path}"), error);
+    let not_built = |error: BuildError| {
+        Error::failed(format!("cannot ask for the repository {path}")).with_source(error)
+    };
     let mut aws_tags = Vec::with_capacity(tags.len());
     for (key, value) in &tags {
         aws_tags.push(Tag::builder().key(key).value(value).build().map_err(not_built)?);
@@ -76,9 +77,8 @@ pub(super) async fn create(
         .await;
     match answer {
         Ok(answer) => {
-            let created = answer.repository.ok_or_else(|| Error::Failed {
-                message: format!("AWS does not say what it created for {path}"),
-                source: None,
+            let created = answer.repository.ok_or_else(|| {
+                Error::failed(format!("AWS does not say what it created for {path}"))
             })?;
             backend.check_registry(created.registry_id()).await?;
             let mut repository = repository_from(backend, path.clone(), &created)?;
@@ -160,10 +160,9 @@ async fn settle(backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
         tokio::time::sleep(wait).await;
         wait *= 2;
     }
-    Err(Error::Temporary {
-        message: format!("{path} in {backend} is created, but AWS does not tell of it yet"),
-        source: None,
-    })
+    Err(Error::temporary(format!(
+        "{path} in {backend} is created, but AWS does not tell of it yet"
+    )))
 }
 
 /// A repository that was there before, if it is as asked for.
@@ -365,13 +364,12 @@ impl AttachedPolicy<'_> {
              again puts it there"
         );
         Err(match error {
-            Error::PermissionDenied { principal, action, resource } => {
-                let resource = format!("{resource}; {state}");
-                Error::PermissionDenied { principal, action, resource }
+            Error::PermissionDenied { principal, action, resource, .. } => {
+                Error::permission_denied(principal, action, format!("{resource}; {state}"))
             }
-            Error::InvalidInput { message } => Error::invalid(format!("{state}: {message}")),
-            Error::Temporary { .. } => Error::temporary(state, error),
-            other => Error::failed(state, other),
+            Error::InvalidInput { message, .. } => Error::invalid(format!("{state}: {message}")),
+            Error::Temporary { .. } => Error::temporary(state).with_source(error),
+            other => Error::failed(state).with_source(other),
         })
     }
 }

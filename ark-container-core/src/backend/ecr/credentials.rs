@@ -195,7 +195,7 @@ impl EcrBackend {
     async fn aws_credentials(&self) -> Result<Credentials> {
         let Some(provider) = self.sdk_config().await.credentials_provider() else {
             let message = format!("there is no source of AWS credentials for {self}");
-            return Err(Error::Unauthenticated { message, source: None });
+            return Err(Error::unauthenticated(message));
         };
         provider.provide_credentials().await.map_err(|error| {
             let error = SdkError::<GetAuthorizationTokenError, _>::construction_failure(error);
@@ -329,7 +329,9 @@ async fn on_blocking_thread<T: Send + 'static>(
     read: impl FnOnce(AwsEnvironment<fn(&str) -> Option<String>>) -> T + Send + 'static,
 ) -> Result<T> {
     let reading = tokio::task::spawn_blocking(|| read(AwsEnvironment::of_this_process()));
-    reading.await.map_err(|error| Error::failed("the AWS configuration cannot be read", error))
+    reading
+        .await
+        .map_err(|error| Error::failed("the AWS configuration cannot be read").with_source(error))
 }
 
 /// Whether STS would give a shorter session: the role's own limit is exceeded, or that of a role
@@ -344,8 +346,9 @@ pub(super) fn session_credentials(
     session: Option<aws_sdk_sts::types::Credentials>,
 ) -> Result<Credentials> {
     let session = session.ok_or_else(|| no_sense("it has no credentials"))?;
-    let expires_at = SystemTime::try_from(session.expiration)
-        .map_err(|error| Error::failed("the expiry of the AWS session makes no sense", error))?;
+    let expires_at = SystemTime::try_from(session.expiration).map_err(|error| {
+        Error::failed("the expiry of the AWS session makes no sense").with_source(error)
+    })?;
     Ok(Credentials::new(
         session.access_key_id,
         session.secret_access_key,
@@ -371,7 +374,7 @@ impl Login {
         let decoded = STANDARD.decode(token).map(Zeroizing::new);
         let decoded = decoded.map_err(|error| {
             // Where it goes wrong is no secret; the error has a character at most.
-            Error::failed("the login that AWS answers with is not in base64", error)
+            Error::failed("the login that AWS answers with is not in base64").with_source(error)
         })?;
         let text = std::str::from_utf8(&decoded).ok();
         let password = text
@@ -379,15 +382,16 @@ impl Login {
             .filter(|password| !password.is_empty())
             .ok_or_else(|| no_sense("its token is not of the form AWS:<password>"))?;
         let expires_at = data.expires_at().ok_or_else(|| no_sense("it does not say until when"))?;
-        let expires_at = SystemTime::try_from(*expires_at)
-            .map_err(|error| Error::failed("the expiry of the login makes no sense", error))?;
+        let expires_at = SystemTime::try_from(*expires_at).map_err(|error| {
+            Error::failed("the expiry of the login makes no sense").with_source(error)
+        })?;
         Ok(Self { endpoint, password: Password::new(password.to_owned()), expires_at })
     }
 }
 
 fn no_sense(problem: &str) -> Error {
     let message = format!("the login that AWS answers with makes no sense: {problem}");
-    Error::Failed { message, source: None }
+    Error::failed(message)
 }
 
 #[cfg(test)]

@@ -163,10 +163,13 @@ impl Call<'_> {
     {
         let message =
             format!("cannot {self}: the answer, HTTP {status}, is not as AWS answers{request}");
-        let source = error.into_source().ok();
-        match status {
-            200..300 | 429 | 500.. => Error::Temporary { message, source },
-            _ => Error::Failed { message, source },
+        let unclear = match status {
+            200..300 | 429 | 500.. => Error::temporary(message),
+            _ => Error::failed(message),
+        };
+        match error.into_source() {
+            Ok(source) => unclear.with_source(source),
+            Err(_) => unclear,
         }
     }
 
@@ -193,48 +196,33 @@ impl Call<'_> {
         date: &str,
         request: &str,
     ) -> Error {
-        let refusal = |said| Some(AwsRefusal::new(code, said).into());
-        match meaning {
-            Meaning::Denied => self.denied(message, request),
-            Meaning::Expired => Error::Unauthenticated {
-                message: format!(
-                    "cannot {self}: {} has expired; {}",
-                    self.backend.config().expired(),
-                    self.backend.config().renewal()
-                ),
-                source: refusal(said),
-            },
-            Meaning::Clock => Error::Unauthenticated {
-                message: format!("cannot {self}: this machine's clock is wrong, AWS's says {date}"),
-                source: refusal(said),
-            },
-            Meaning::WrongKeys => Error::Unauthenticated {
-                message: format!(
-                    "cannot {self}: AWS does not take {}",
-                    self.backend.config().proof()
-                ),
-                source: refusal(said),
-            },
+        let error = match meaning {
+            Meaning::Denied => return self.denied(message, request),
+            Meaning::Expired => Error::unauthenticated(format!(
+                "cannot {self}: {} has expired; {}",
+                self.backend.config().expired(),
+                self.backend.config().renewal()
+            )),
+            Meaning::Clock => Error::unauthenticated(format!(
+                "cannot {self}: this machine's clock is wrong, AWS's says {date}"
+            )),
+            Meaning::WrongKeys => Error::unauthenticated(format!(
+                "cannot {self}: AWS does not take {}",
+                self.backend.config().proof()
+            )),
             Meaning::NoRepository => match self.path {
-                Some(path) => Error::not_found(ResourceKind::Repository, path),
-                None => Error::Failed { message: format!("cannot {self}"), source: refusal(said) },
+                Some(path) => return Error::not_found(ResourceKind::Repository, path),
+                None => Error::failed(format!("cannot {self}")),
             },
-            Meaning::Invalid => Error::invalid(format!("cannot {self}: {said}")),
-            Meaning::Quota => Error::Failed {
-                message: format!("cannot {self}: a quota of the account is reached"),
-                source: refusal(said),
-            },
-            Meaning::Kms => Error::Failed {
-                message: format!("cannot {self}: AWS KMS cannot use the key"),
-                source: refusal(said),
-            },
-            Meaning::Temporary => {
-                Error::Temporary { message: format!("cannot {self}"), source: refusal(said) }
+            Meaning::Invalid => return Error::invalid(format!("cannot {self}: {said}")),
+            Meaning::Quota => {
+                Error::failed(format!("cannot {self}: a quota of the account is reached"))
             }
-            Meaning::Other => {
-                Error::Failed { message: format!("cannot {self}"), source: refusal(said) }
-            }
-        }
+            Meaning::Kms => Error::failed(format!("cannot {self}: AWS KMS cannot use the key")),
+            Meaning::Temporary => Error::temporary(format!("cannot {self}")),
+            Meaning::Other => Error::failed(format!("cannot {self}")),
+        };
+        error.with_source(AwsRefusal::new(code, said))
     }
 
     /// Which action on which resource, as AWS words it:
@@ -257,11 +245,7 @@ impl Call<'_> {
             };
             (self.backend.principal().unwrap_or("the AWS caller"), self.doing, resource)
         });
-        Error::PermissionDenied {
-            principal: principal.to_owned(),
-            action: action.to_owned(),
-            resource,
-        }
+        Error::permission_denied(principal, action, resource)
     }
 }
 
@@ -309,14 +293,15 @@ where
     };
     if let Some(credentials) = chain(&*cause).find_map(|e| e.downcast_ref::<CredentialsError>()) {
         let problem = credentials_problem(call.backend, credentials);
-        let source = own_cause(credentials);
-        return match problem {
+        let error = match problem {
             Problem::Unauthenticated(message) => {
-                Error::Unauthenticated { message: format!("cannot {call}: {message}"), source }
+                Error::unauthenticated(format!("cannot {call}: {message}"))
             }
-            Problem::Temporary(message) => {
-                Error::Temporary { message: format!("cannot {call}: {message}"), source }
-            }
+            Problem::Temporary(message) => Error::temporary(format!("cannot {call}: {message}")),
+        };
+        return match own_cause(credentials) {
+            Some(cause) => error.with_source(cause),
+            None => error,
         };
     }
     let told: Vec<String> = chain(&*cause).map(|cause| cause.to_string()).collect();
@@ -326,12 +311,12 @@ where
             "cannot {call}: the TLS connection to AWS is not trusted; behind a proxy that looks \
              into it, name its certificate in SSL_CERT_FILE"
         );
-        return Error::Failed { message, source: Some(cause) };
+        return Error::failed(message).with_source(cause);
     } else if tells(&["proxy", "tunnel"]) {
         let message = format!(
             "cannot {call}: the proxy does not let it through (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)"
         );
-        return Error::Failed { message, source: Some(cause) };
+        return Error::failed(message).with_source(cause);
     } else if tells(&["dns error", "failed to lookup address"]) {
         format!(
             "cannot {call}: the name of its AWS endpoint is not known here: no network, or no such \
@@ -341,11 +326,11 @@ where
         format!("cannot {call}: AWS did not answer in time")
     } else if built {
         let message = format!("cannot {call}: no request could be made of it");
-        return Error::Failed { message, source: Some(cause) };
+        return Error::failed(message).with_source(cause);
     } else {
         format!("cannot {call}: its AWS endpoint cannot be reached")
     };
-    Error::Temporary { message, source: Some(cause) }
+    Error::temporary(message).with_source(cause)
 }
 
 enum Problem {

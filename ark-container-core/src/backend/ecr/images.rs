@@ -53,9 +53,9 @@ async fn page(
 }
 
 fn image(backend: &EcrBackend, path: &RepositoryPath, detail: &ImageDetail) -> Result<Image> {
-    let unclear = |source: BoxError| Error::Failed {
-        message: format!("what AWS says of an image of {path} in {backend} makes no sense"),
-        source: Some(source),
+    let unclear = |source: BoxError| {
+        Error::failed(format!("what AWS says of an image of {path} in {backend} makes no sense"))
+            .with_source(source)
     };
     let digest = detail.image_digest().unwrap_or_default().parse();
     let digest = digest.map_err(|error| unclear(Box::new(error)))?;
@@ -110,7 +110,7 @@ pub(super) async fn delete(
             let code = code.map_or("an unknown failure", ImageFailureCode::as_str);
             let reason = failure.failure_reason().unwrap_or("no reason given");
             let message = format!("cannot delete {image}: {code}: {reason}");
-            Err(Error::Failed { message, source: None })
+            Err(Error::failed(message))
         }
     }
 }

@@ -97,14 +97,14 @@ impl EcrBackend {
                 let code = code.map_or("an unknown failure", ImageFailureCode::as_str);
                 let reason = failure.failure_reason().unwrap_or("no reason given");
                 let message = format!("cannot read the image {image}: {code}: {reason}");
-                Error::Failed { message, source: None }
+                Error::failed(message)
             }
         }
     }
 
     fn no_sense(&self, repository: &RepositoryName) -> Error {
         let message = format!("what AWS says of an image of {repository} in {self} makes no sense");
-        Error::Failed { message, source: None }
+        Error::failed(message)
     }
 }
 

@@ -167,8 +167,9 @@ pub(super) fn repository_from(
     path: RepositoryPath,
     repository: &aws_sdk_ecr::types::Repository,
 ) -> Result<Repository> {
-    let unclear =
-        |error| Error::failed(format!("AWS describes {path} in {backend} invalidly"), error);
+    let unclear = |error| {
+        Error::failed(format!("AWS describes {path} in {backend} invalidly")).with_source(error)
+    };
     let filters = repository.image_tag_mutability_exclusion_filters();
     let filters: Result<BTreeSet<TagPattern>, _> =
         filters.iter().map(|filter| filter.filter().parse()).collect();
@@ -220,10 +221,9 @@ impl Pages {
     pub(super) fn advance(&mut self, token: Option<String>, what: &str) -> Result<bool> {
         self.next = token.filter(|token| !token.is_empty());
         match &self.next {
-            Some(token) if !self.seen.insert(token.clone()) => Err(Error::Failed {
-                message: format!("{what} goes round in circles: AWS gave one page token twice"),
-                source: None,
-            }),
+            Some(token) if !self.seen.insert(token.clone()) => Err(Error::failed(format!(
+                "{what} goes round in circles: AWS gave one page token twice"
+            ))),
             next => Ok(next.is_some()),
         }
     }

@@ -98,7 +98,7 @@ fn read_address(store: &Store) -> Result<Option<RegistryHost>> {
 
 fn failed(root: &Path) -> impl FnOnce(io::Error) -> Error {
     let message = format!("cannot find out who serves {}", root.display());
-    move |error| Error::failed(message, error)
+    move |error| Error::failed(message).with_source(error)
 }
 
 #[cfg(test)]

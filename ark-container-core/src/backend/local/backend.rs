@@ -126,7 +126,9 @@ impl LocalBackend {
     ) -> Result<T> {
         let store = self.store.clone();
         let work = tokio::task::spawn_blocking(move || work(&store));
-        work.await.unwrap_or_else(|error| Err(Error::failed("the local registry failed", error)))
+        work.await.unwrap_or_else(|error| {
+            Err(Error::failed("the local registry failed").with_source(error))
+        })
     }
 
     /// The same for a repository of this backend's stage.
@@ -267,8 +269,9 @@ fn described(host: &RegistryHost, path: RepositoryPath, record: RepositoryRecord
 ///
 /// Source: <https://specifications.freedesktop.org/basedir-spec/latest/>
 fn default_directory() -> Result<PathBuf> {
-    let folders = etcetera::base_strategy::Xdg::new()
-        .map_err(|error| Error::failed("the user has no home for a local registry", error))?;
+    let folders = etcetera::base_strategy::Xdg::new().map_err(|error| {
+        Error::failed("the user has no home for a local registry").with_source(error)
+    })?;
     Ok(folders.data_dir().join("ark/registry"))
 }
 

@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 
 /// Fills `bytes` with what nobody can guess.
 pub(super) fn fill(bytes: &mut [u8]) -> Result<()> {
-    getrandom::fill(bytes)
-        .map_err(|error| Error::failed("the operating system gave no random bytes", error))
+    getrandom::fill(bytes).map_err(|error| {
+        Error::failed("the operating system gave no random bytes").with_source(error)
+    })
 }
 
 /// 128 random bits: names that nobody else chooses or guesses.

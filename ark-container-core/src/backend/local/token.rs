@@ -118,7 +118,7 @@ impl Signer {
         let header = Header::new(Algorithm::HS256);
         jsonwebtoken::encode(&header, &claims, &self.0.encoding)
             .map(Password::new)
-            .map_err(|error| Error::failed("the token could not be signed", error))
+            .map_err(|error| Error::failed("the token could not be signed").with_source(error))
     }
 
     /// The scope that a password carries.
@@ -194,7 +194,8 @@ type Key = Zeroizing<[u8; KEY_LEN]>;
 
 /// The key in the file; `None` if there is no file.
 fn read_key(path: &Path) -> Result<Option<Key>> {
-    let failed = |error| Error::failed(format!("cannot read the key {}", path.display()), error);
+    let failed =
+        |error| Error::failed(format!("cannot read the key {}", path.display())).with_source(error);
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -211,7 +212,7 @@ fn read_key(path: &Path) -> Result<Option<Key>> {
         file.read_exact(key.as_mut()).map_err(failed)?;
         return Ok(Some(key));
     };
-    Err(Error::Failed { message: problem, source: None })
+    Err(Error::failed(problem))
 }
 
 /// Makes a key. Where another process was faster, the key is the other's.
@@ -228,7 +229,10 @@ fn create_key(root: &Path, path: &Path) -> Result<Key> {
             let missing = || Error::not_found(crate::ResourceKind::File, path.display());
             read_key(path)?.ok_or_else(missing)
         }
-        Err(error) => Err(Error::failed(format!("cannot write the key {}", path.display()), error)),
+        Err(error) => {
+            Err(Error::failed(format!("cannot write the key {}", path.display()))
+                .with_source(error))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::ParseError;
 #[derive(Debug)]
 pub struct SettingsError {
     place: Option<Box<str>>,
-    error: Error,
+    error: Box<Error>,
     help: Option<Box<str>>,
 }
 
@@ -34,7 +34,7 @@ impl SettingsError {
 
     /// Where the setting was made, such as `ARK_REGISTRY`; what is wrong; and what to set instead.
     pub fn into_parts(self) -> (Option<String>, Error, Option<String>) {
-        (self.place.map(String::from), self.error, self.help.map(String::from))
+        (self.place.map(String::from), *self.error, self.help.map(String::from))
     }
 
     /// Text with where before it, and what to do behind it.
@@ -47,7 +47,7 @@ impl SettingsError {
 
 impl From<Error> for SettingsError {
     fn from(error: Error) -> Self {
-        Self { place: None, error, help: None }
+        Self { place: None, error: Box::new(error), help: None }
     }
 }
 
@@ -60,10 +60,10 @@ impl From<ParseError> for SettingsError {
 impl From<SettingsError> for Error {
     fn from(settings: SettingsError) -> Self {
         let message = |message: &str| settings.sentence(message);
-        match &settings.error {
+        match &*settings.error {
             Self::Parse(error) => Self::invalid(message(&error.to_string())),
-            Self::InvalidInput { message: problem } => Self::invalid(message(problem)),
-            _ => settings.error,
+            Self::InvalidInput { message: problem, .. } => Self::invalid(message(problem)),
+            _ => *settings.error,
         }
     }
 }

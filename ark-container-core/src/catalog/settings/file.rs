@@ -46,7 +46,9 @@ impl File {
                 return Ok((Self::default(), path));
             }
             Err(error) => {
-                return Err(Error::failed(format!("cannot read {}", path.display()), error).into());
+                return Err(Error::failed(format!("cannot read {}", path.display()))
+                    .with_source(error)
+                    .into());
             }
         };
         let file: Self = toml::from_str(&text).map_err(|error| {

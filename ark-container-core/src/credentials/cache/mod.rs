@@ -236,7 +236,7 @@ impl CredentialsCache {
         match (cleared.await, &self.folder) {
             (Some(Err(error)), Some(folder)) => {
                 let message = format!("cannot clear the cache {}", folder.path().display());
-                Err(Error::failed(message, error))
+                Err(Error::failed(message).with_source(error))
             }
             (cleared, _) => Ok(cleared.and_then(io::Result::ok).unwrap_or_default()),
         }

@@ -208,7 +208,7 @@ async fn a_login_at_hand_stands_in_while_fetching_fails_for_now() {
         let key = key.clone();
         async move { cache.get_or_fetch(&key, || async { Err(error()) }).await }
     };
-    let kept = fails(|| Error::temporary("busy", "throttled")).await.unwrap();
+    let kept = fails(|| Error::temporary("busy").with_source("throttled")).await.unwrap();
     assert_eq!(kept.password.expose(), "old");
     let error = fails(|| Error::invalid("no")).await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
@@ -364,6 +364,6 @@ async fn a_login_that_the_registry_refused_is_not_given_again() {
 
     // Where nothing better is to be had, the refused one is not better than nothing.
     second.mark_refused();
-    let unreachable = || async { Err(Error::temporary("no network", "unplugged")) };
+    let unreachable = || async { Err(Error::temporary("no network").with_source("unplugged")) };
     cache.get_or_fetch(&key, unreachable).await.unwrap_err();
 }

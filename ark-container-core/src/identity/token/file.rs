@@ -75,7 +75,9 @@ impl TokenFile {
     pub(super) async fn read_claims(&self) -> Result<(Token, Claims)> {
         let file = self.clone();
         let reading = tokio::task::spawn_blocking(move || file.read_blocking());
-        reading.await.map_err(|error| Error::failed("the reading of the token ended", error))?
+        reading
+            .await
+            .map_err(|error| Error::failed("the reading of the token ended").with_source(error))?
     }
 
     /// What the file's token is called in errors.
@@ -133,14 +135,16 @@ impl TokenFile {
     }
 
     fn unread(&self, error: io::Error) -> Error {
-        let (message, source) = match error.kind() {
+        match error.kind() {
             io::ErrorKind::NotFound => {
                 let file = self.path.display();
-                (format!("there is no token, as the file {file} does not exist"), None)
+                Error::unauthenticated(format!(
+                    "there is no token, as the file {file} does not exist"
+                ))
             }
-            _ => (format!("cannot read {}", self.described()), Some(error.into())),
-        };
-        Error::Unauthenticated { message, source }
+            _ => Error::unauthenticated(format!("cannot read {}", self.described()))
+                .with_source(error),
+        }
     }
 }
 

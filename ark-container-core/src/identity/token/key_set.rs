@@ -115,9 +115,9 @@ impl Shared {
                 shared.learn(outcome);
             }
         });
-        reading
-            .await
-            .map_err(|error| Refusal::Unjudged(Error::failed("the reading of keys ended", error)))
+        reading.await.map_err(|error| {
+            Refusal::Unjudged(Error::failed("the reading of keys ended").with_source(error))
+        })
     }
 
     fn learn(&self, outcome: Result<Keys>) {
@@ -144,13 +144,11 @@ impl Shared {
         let source = &self.source;
         if let Some(failure) = self.known().failure {
             let message = format!("the token cannot be verified without the keys of {source}");
-            let temporary = failure.is_temporary();
-            let cause = Some(failure.into());
-            return Refusal::Unjudged(if temporary {
-                Error::Temporary { message, source: cause }
-            } else {
-                Error::Failed { message, source: cause }
-            });
+            let error = match failure.is_temporary() {
+                true => Error::temporary(message),
+                false => Error::failed(message),
+            };
+            return Refusal::Unjudged(error.with_source(failure));
         }
         Refusal::token(match id {
             Some(_) => format!("is signed with a key that is not in {source}"),

@@ -56,8 +56,9 @@ impl KeySource {
             // No proxy reaches this machine's own ports.
             http = http.no_proxy();
         }
-        let http =
-            http.build().map_err(|error| Error::failed("no HTTP client for the key set", error))?;
+        let http = http
+            .build()
+            .map_err(|error| Error::failed("no HTTP client for the key set").with_source(error))?;
         Ok(Self::Url { url, http })
     }
 
@@ -80,24 +81,24 @@ impl KeySource {
                 let path = path.clone();
                 let reading = spawn_blocking(move || trusted_file::read(&path, "key set"));
                 let read = reading.await;
-                read.map_err(|error| Error::failed("the reading of keys ended", error))??
-                    .into_bytes()
+                read.map_err(|error| {
+                    Error::failed("the reading of keys ended").with_source(error)
+                })??
+                .into_bytes()
             }
             Self::Url { url, http } => self.fetch(url, http).await?,
         };
-        Keys::parse(&content).map_err(|problem| Error::Failed {
-            message: format!("no keys are read from {self}: {problem}"),
-            source: None,
-        })
+        Keys::parse(&content)
+            .map_err(|problem| Error::failed(format!("no keys are read from {self}: {problem}")))
     }
 
     async fn fetch(&self, url: &Url, http: &Client) -> Result<Vec<u8>> {
         let broken = |error: reqwest::Error| {
             let (what, error) = (format!("GET {self}"), error.without_url());
             if error.is_redirect() {
-                Error::failed(what, error)
+                Error::failed(what).with_source(error)
             } else {
-                Error::temporary(what, error)
+                Error::temporary(what).with_source(error)
             }
         };
         let mut response = http.get(url.clone()).send().await.map_err(broken)?;
@@ -105,9 +106,9 @@ impl KeySource {
         if status != StatusCode::OK {
             let message = format!("GET {self}: {status}");
             return Err(if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-                Error::Temporary { message, source: None }
+                Error::temporary(message)
             } else {
-                Error::Failed { message, source: None }
+                Error::failed(message)
             });
         }
         let mut content = Vec::new();
@@ -115,7 +116,7 @@ impl KeySource {
             content.extend_from_slice(&chunk);
             if content.len() as u64 > MAX_LEN {
                 let message = format!("GET {self}: the answer is longer than {MAX_LEN} bytes");
-                return Err(Error::Failed { message, source: None });
+                return Err(Error::failed(message));
             }
         }
         Ok(content)

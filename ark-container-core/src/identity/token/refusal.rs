@@ -21,9 +21,7 @@ impl Refusal {
     /// The error about `token`, such as `the token in jwt.json`.
     pub(super) fn into_error(self, token: impl Display) -> Error {
         match self {
-            Self::Token(problem) => {
-                Error::Unauthenticated { message: format!("{token} {problem}"), source: None }
-            }
+            Self::Token(problem) => Error::unauthenticated(format!("{token} {problem}")),
             Self::Unjudged(error) => error,
         }
     }

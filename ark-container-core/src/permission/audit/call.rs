@@ -114,7 +114,8 @@ impl CallAudit {
             event.trace();
             if self.file.is_some() {
                 let line = event.line();
-                lines += &line.map_err(|error| Error::failed("cannot write an event", error))?;
+                lines += &line
+                    .map_err(|error| Error::failed("cannot write an event").with_source(error))?;
             }
         }
         Ok(self.file.as_ref().map(|file| (file, lines)))

@@ -106,13 +106,13 @@ impl AuditFile {
 
     fn error(&self, source: io::Error) -> Error {
         match source.kind() {
-            ErrorKind::WouldBlock => Error::temporary(self.problem(), source),
+            ErrorKind::WouldBlock => Error::temporary(self.problem()).with_source(source),
             _ => self.failed(source),
         }
     }
 
     fn failed(&self, source: impl Into<crate::BoxError>) -> Error {
-        Error::failed(self.problem(), source)
+        Error::failed(self.problem()).with_source(source)
     }
 
     fn problem(&self) -> String {

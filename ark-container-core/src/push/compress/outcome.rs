@@ -39,7 +39,7 @@ impl Outcome {
         };
         let (place, diff_id) = (tar.place(), tar.digest());
         let message = format!("{place} is damaged: it is not {diff_id} but {found}");
-        Some(Error::Failed { message, source: None })
+        Some(Error::failed(message))
     }
 }
 

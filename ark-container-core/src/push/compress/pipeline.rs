@@ -75,7 +75,7 @@ impl Compressor {
     /// [`Error::Failed`] if no room is given any more, which does not happen while this exists.
     pub(in crate::push) async fn room(&self) -> Result<OwnedSemaphorePermit> {
         let room = Arc::clone(&self.parts).acquire_owned().await;
-        room.map_err(|error| Error::failed("waiting for memory", error))
+        room.map_err(|error| Error::failed("waiting for memory").with_source(error))
     }
 
     /// A layer after compression, in pieces, and what is known of it when they have ended.

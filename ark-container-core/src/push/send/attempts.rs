@@ -56,7 +56,9 @@ impl<'a> Attempts<'a> {
     async fn judge(&self, error: Error) -> Result<Error> {
         let blob = self.blob;
         if is_lost(&error) {
-            return Ok(Error::temporary("the registry has lost the upload of a blob", error));
+            return Ok(
+                Error::temporary("the registry has lost the upload of a blob").with_source(error)
+            );
         }
         let refusal = DistributionError::of(&error);
         if refusal.is_some_and(|refusal| refusal.has_code("DIGEST_INVALID")) {
@@ -64,14 +66,14 @@ impl<'a> Attempts<'a> {
             // checked while it was read.
             if self.state == BlobState::Compressing || is_whole(blob).await? {
                 let message = format!("{} arrived damaged", blob.digest());
-                return Ok(Error::temporary(message, error));
+                return Ok(Error::temporary(message).with_source(error));
             }
             let message = format!("{} is damaged: it is not {}", blob.place(), blob.digest());
-            return Err(Error::failed(message, error));
+            return Err(Error::failed(message).with_source(error));
         }
         match error {
             Error::Failed { .. } => {
-                Err(Error::failed(format!("{} cannot be sent", blob.place()), error))
+                Err(Error::failed(format!("{} cannot be sent", blob.place())).with_source(error))
             }
             error => Ok(error),
         }
@@ -100,7 +102,8 @@ pub(super) fn is_lost(error: &Error) -> bool {
 async fn is_whole(blob: &LocalBlob) -> Result<bool> {
     let mut digester = Digester::new(blob.digest().algorithm());
     let mut pieces = Box::pin(blob.pieces(0).await?);
-    let unreadable = |error| Error::failed(format!("{} cannot be read", blob.place()), error);
+    let unreadable =
+        |error| Error::failed(format!("{} cannot be read", blob.place())).with_source(error);
     while let Some(piece) = pieces.try_next().await.map_err(unreadable)? {
         digester.update(&piece);
     }

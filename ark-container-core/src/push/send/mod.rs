@@ -221,5 +221,5 @@ fn as_it_is(blob: &LocalBlob) -> Descriptor {
 
 fn unwritten() -> Error {
     let message = "the image's manifest lacks a layer".to_owned();
-    Error::Failed { message, source: None }
+    Error::failed(message)
 }

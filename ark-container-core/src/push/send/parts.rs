@@ -115,7 +115,7 @@ impl InParts<'_> {
                 if self.beginnings > BEGINNINGS {
                     let digest = self.blob.digest();
                     let message = format!("the registry loses the upload of {digest} each time");
-                    return Err(Error::Failed { message, source: None });
+                    return Err(Error::failed(message));
                 }
                 let upload = self.sender.client.start_upload().await?;
                 self.place = Place::At(upload, 0);

@@ -107,10 +107,10 @@ impl Sender<'_> {
             }
             limit.watch(moved, !waiting.is_empty(), Instant::now());
         }
-        outcomes.into_iter().collect::<Option<Vec<_>>>().ok_or_else(|| Error::Failed {
-            message: "a part of the image was neither sent nor found".to_owned(),
-            source: None,
-        })
+        outcomes
+            .into_iter()
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Error::failed("a part of the image was neither sent nor found"))
     }
 
     /// The next part to send, if another may be sent now.

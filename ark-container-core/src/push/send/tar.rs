@@ -183,7 +183,7 @@ impl Sender<'_> {
         }
         let descriptor = outcome.descriptor().ok_or_else(|| {
             let message = "the registry did not wait for the end of the layer".to_owned();
-            Error::Failed { message, source: None }
+            Error::failed(message)
         })?;
         let digest = &descriptor.digest;
         let finished = self.client.finish_upload(&place.upload, digest, Some(&part.chunk)).await;
@@ -249,7 +249,8 @@ async fn fill(
     pieces: &mut Peekable<Pieces>,
     length: u64,
 ) -> Result<(Chunk, bool)> {
-    let unreadable = |error| Error::failed("the content of the blob cannot be read", error);
+    let unreadable =
+        |error| Error::failed("the content of the blob cannot be read").with_source(error);
     while chunk.len() < length {
         match pieces.next().await {
             Some(piece) => chunk.push(piece.map_err(unreadable)?),

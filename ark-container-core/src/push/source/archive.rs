@@ -46,7 +46,7 @@ impl Archive {
     pub(super) fn read_from(file: OpenFile) -> Result<Self> {
         let headers = Headers { file: file.at(0), budget: MAX_HEADERS_LEN };
         let members = index(headers, file.length()).map_err(|error| {
-            Error::failed(format!("{} is no whole archive", file.name()), error)
+            Error::failed(format!("{} is no whole archive", file.name())).with_source(error)
         })?;
         Ok(Self { file, members })
     }
@@ -108,7 +108,7 @@ impl Archive {
 
     /// The error where the operating system does not let the archive be read.
     pub(super) fn unreadable(&self, error: io::Error) -> Error {
-        Error::failed(format!("{} cannot be read", self.file.name()), error)
+        Error::failed(format!("{} cannot be read", self.file.name())).with_source(error)
     }
 }
 

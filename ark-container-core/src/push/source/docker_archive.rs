@@ -149,7 +149,8 @@ pub(super) fn familiar(name: &str) -> String {
 
 fn parse<T: for<'de> Deserialize<'de>>(archive: &Archive, name: &str, json: &[u8]) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| {
-        Error::failed(format!("{name} in {} makes no sense", archive.file().name()), error)
+        Error::failed(format!("{name} in {} makes no sense", archive.file().name()))
+            .with_source(error)
     })
 }
 

@@ -115,16 +115,14 @@ impl Engine {
     fn error(self, reference: &str, refusal: Refusal) -> Error {
         let program = self.program();
         match refusal {
-            Refusal::NotInstalled => Error::Failed {
-                message: format!(
-                    "{program} is not installed, or not on the PATH; on Debian: apt-get install {}",
-                    self.package()
-                ),
-                source: None,
-            },
+            Refusal::NotInstalled => Error::failed(format!(
+                "{program} is not installed, or not on the PATH; on Debian: apt-get install {}",
+                self.package()
+            )),
             Refusal::NoSuchImage => Error::not_found(ResourceKind::Image, self.source(reference)),
             Refusal::Other(words) => {
-                Error::failed(format!("{program} does not give its image {reference}"), words)
+                Error::failed(format!("{program} does not give its image {reference}"))
+                    .with_source(words)
             }
         }
     }

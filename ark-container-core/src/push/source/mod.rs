@@ -215,7 +215,7 @@ async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let work = tokio::task::spawn_blocking(work);
-    work.await.map_err(|error| Error::failed("looking through the image", error))?
+    work.await.map_err(|error| Error::failed("looking through the image").with_source(error))?
 }
 
 /// The error where a source has several images and it is not clear which one is meant.
@@ -263,5 +263,5 @@ fn elsewhere<'a>(
 
 /// The error of a source that is not what it should be.
 fn damaged(source: impl fmt::Display, problem: impl fmt::Display) -> Error {
-    Error::Failed { message: format!("{source}: {problem}"), source: None }
+    Error::failed(format!("{source}: {problem}"))
 }

@@ -60,7 +60,8 @@ pub(super) fn file() -> Result<File> {
 /// The error where there can be no such file.
 pub(super) fn no_file(error: io::Error) -> Error {
     let folder = env::temp_dir();
-    Error::failed(format!("no temporary file can be made in {}", folder.display()), error)
+    Error::failed(format!("no temporary file can be made in {}", folder.display()))
+        .with_source(error)
 }
 
 /// The error of an archive for which there is no room.
@@ -70,7 +71,10 @@ pub(super) fn no_room(name: &str, error: Option<io::Error>) -> Error {
         "there is no room for {name} in {}; make some, or set TMPDIR to a folder that has more",
         folder.display()
     );
-    Error::Failed { message, source: error.map(Into::into) }
+    match error {
+        Some(error) => Error::failed(message).with_source(error),
+        None => Error::failed(message),
+    }
 }
 
 /// Whether nothing more can be written to a file, for its disk is full. What it has is lost.
@@ -92,7 +96,8 @@ pub(super) async fn standard_input() -> Result<OpenFile> {
             "standard input is a terminal: pipe an archive into it, as of docker save",
         ));
     }
-    let unreadable = |error| Error::failed(format!("{STANDARD_INPUT} cannot be read"), error);
+    let unreadable =
+        |error| Error::failed(format!("{STANDARD_INPUT} cannot be read")).with_source(error);
     let mut input = duplicate().map_err(unreadable)?;
     let metadata = input.metadata().map_err(unreadable)?;
     // A file that was redirected can be read where it is.
@@ -134,9 +139,9 @@ async fn keep(packed: impl Read + Send + 'static, name: String) -> Result<OpenFi
         // Nobody is left to be told where this fails.
         let _ = sender.send(kept);
     };
-    let failed = |error: io::Error| Error::failed("starting to read an archive", error);
+    let failed = |error: io::Error| Error::failed("starting to read an archive").with_source(error);
     drop(thread::Builder::new().name("archive".to_owned()).spawn(work).map_err(failed)?);
-    receiver.await.map_err(|error| Error::failed("reading an archive", error))?
+    receiver.await.map_err(|error| Error::failed("reading an archive").with_source(error))?
 }
 
 fn copy(
@@ -148,7 +153,7 @@ fn copy(
     let start = start_of(&mut packed, name)?;
     let came = Rc::new(Cell::new(start.len() as u64));
     let whole = io::Cursor::new(start.clone()).chain(Counted { inner: packed, came: came.clone() });
-    let unreadable = |error| Error::failed(format!("{name} cannot be read"), error);
+    let unreadable = |error| Error::failed(format!("{name} cannot be read")).with_source(error);
     let mut content: Box<dyn Read> = match Packing::of(&start) {
         Packing::None => Box::new(whole),
         Packing::Gzip => Box::new(MultiGzDecoder::new(whole)),
@@ -179,7 +184,7 @@ fn copy(
         }
         kept.write_all(&piece[..read]).map_err(|error| match is_no_room(&error) {
             true => no_room(name, Some(error)),
-            false => Error::failed(format!("{name} cannot be kept for a while"), error),
+            false => Error::failed(format!("{name} cannot be kept for a while")).with_source(error),
         })?;
     }
 }
@@ -189,7 +194,7 @@ fn start_of(packed: &mut impl Read, name: &str) -> Result<Vec<u8>> {
     packed
         .take(Packing::SIGNATURE_LEN)
         .read_to_end(&mut start)
-        .map_err(|error| Error::failed(format!("{name} cannot be read"), error))?;
+        .map_err(|error| Error::failed(format!("{name} cannot be read")).with_source(error))?;
     Ok(start)
 }
 

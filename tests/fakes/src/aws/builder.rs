@@ -137,7 +137,7 @@ impl FakeAwsBuilder {
             Arc::new(authorizer),
             dialect.clone(),
         )?;
-        let listening = |error| Error::failed("the fake of AWS cannot listen", error);
+        let listening = |error| Error::failed("the fake of AWS cannot listen").with_source(error);
         let listener = TcpListener::bind(any_port).await.map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
 

@@ -195,7 +195,8 @@ impl FakeAws {
 /// A text that nobody guesses, of `BYTES` random bytes.
 fn secret<const BYTES: usize>() -> Result<String> {
     let mut bytes = [0; BYTES];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|error| Error::failed("the operating system gave no random numbers", error))?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|error| {
+        Error::failed("the operating system gave no random numbers").with_source(error)
+    })?;
     Ok(STANDARD.encode(bytes))
 }

@@ -66,13 +66,14 @@ impl FaultyRegistry {
     /// # Errors
     /// [`Error::Failed`] if no port can be taken.
     pub async fn start(upstream: RegistryHost) -> Result<Self> {
-        let failed = |error| Error::failed("no port for a faulty registry", error);
+        let failed = |error| Error::failed("no port for a faulty registry").with_source(error);
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
         let host = listener.local_addr().map_err(failed)?.into();
         let client =
             reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.build();
-        let client = client.map_err(|error| Error::failed("no client of a registry", error))?;
+        let client =
+            client.map_err(|error| Error::failed("no client of a registry").with_source(error))?;
         let (storm, received) = (Mutex::default(), AtomicU64::new(0));
         let link = Arc::new(Link { upstream, client, storm, received });
         let stop = CancellationToken::new();

@@ -164,7 +164,9 @@ impl From<Error> for ApiError {
             Error::PermissionDenied { .. } => {
                 Self::new(StatusCode::FORBIDDEN, Code::Denied, message)
             }
-            Error::NotFound { kind: ResourceKind::Repository, name } => unknown_repository(&name),
+            Error::NotFound { kind: ResourceKind::Repository, name, .. } => {
+                unknown_repository(&name)
+            }
             Error::NotFound { kind: ResourceKind::Image, .. } => {
                 Self::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, message)
             }
@@ -263,7 +265,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_told_without_its_paths() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
-        let (status, body) = sent(Error::failed("cannot write /secret/place", full).into()).await;
+        let (status, body) =
+            sent(Error::failed("cannot write /secret/place").with_source(full).into()).await;
         assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
         assert_eq!(body["errors"][0]["message"], "the registry's disk is full");
     }
@@ -271,7 +274,8 @@ mod tests {
     #[tokio::test]
     async fn internal_failures_name_no_files() {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        let (status, body) = sent(Error::failed("cannot read /secret/place", denied).into()).await;
+        let (status, body) =
+            sent(Error::failed("cannot read /secret/place").with_source(denied).into()).await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!body.to_string().contains("secret"), "{body}");
         let missing = Error::not_found(ResourceKind::File, "/secret/place");
@@ -297,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn temporary_trouble_asks_to_try_again() {
         let busy = io::Error::from(io::ErrorKind::ResourceBusy);
-        let response = ApiError::from(Error::temporary("busy", busy)).into_response();
+        let response = ApiError::from(Error::temporary("busy").with_source(busy)).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
     }
@@ -307,7 +311,7 @@ mod tests {
         for code in [libc::EMFILE, libc::ENFILE] {
             let many = io::Error::from_raw_os_error(code);
             let (status, body) =
-                sent(Error::failed("cannot open /secret/place", many).into()).await;
+                sent(Error::failed("cannot open /secret/place").with_source(many).into()).await;
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
             assert_eq!(body["errors"][0]["code"], "UNAVAILABLE");
         }

@@ -140,7 +140,8 @@ impl Registry {
     /// [`Error::Failed`] if the runtime cannot take the listening socket. What goes wrong with a
     /// request is its client's to know, and in the log.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
-        let failed = |error| Error::failed(format!("cannot serve on {}", self.address), error);
+        let failed =
+            |error| Error::failed(format!("cannot serve on {}", self.address)).with_source(error);
         self.listener.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
         let cut = CancellationToken::new();
@@ -174,7 +175,7 @@ impl Registry {
 }
 
 fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
-    Error::failed(format!("cannot listen on {address}"), error)
+    Error::failed(format!("cannot listen on {address}")).with_source(error)
 }
 
 async fn sweep_hourly(store: Store) {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// Returns the error of an operation on a file or folder, such as `cannot read <path>`.
 pub(super) fn cannot(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let message = format!("cannot {verb} {}", path.display());
-    move |error| Error::failed(message, error)
+    move |error| Error::failed(message).with_source(error)
 }
 
 /// Turns the error of a missing file or parent folder into `None`.
@@ -110,7 +110,10 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
     options.write(true).create(true).truncate(false).mode(0o600);
     match open_file(path, &mut options).map_err(cannot("open", path))? {
         Some((file, _)) => Ok(file),
-        None => Err(Error::failed(format!("cannot use {}", path.display()), "it is not a file")),
+        None => {
+            Err(Error::failed(format!("cannot use {}", path.display()))
+                .with_source("it is not a file"))
+        }
     }
 }
 

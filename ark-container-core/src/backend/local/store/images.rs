@@ -134,7 +134,9 @@ pub(super) fn tagged_digest(folder: &RepositoryFolder, tag: &Tag) -> Result<Opti
         return Ok(None);
     };
     let digest = String::from_utf8_lossy(&bytes).parse();
-    digest.map(Some).map_err(|error| Error::failed(format!("{} is damaged", path.display()), error))
+    digest
+        .map(Some)
+        .map_err(|error| Error::failed(format!("{} is damaged", path.display())).with_source(error))
 }
 
 /// Groups the tags by their manifest, sorted by their bytes.

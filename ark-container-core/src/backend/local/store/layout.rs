@@ -125,8 +125,9 @@ impl RepositoryFolder {
         let Some(bytes) = files::read_file(&path).map_err(cannot("read", &path))? else {
             return Ok(None);
         };
-        let record = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::failed(format!("{} is damaged", path.display()), error))?;
+        let record = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::failed(format!("{} is damaged", path.display())).with_source(error)
+        })?;
         Ok(Some(record))
     }
 

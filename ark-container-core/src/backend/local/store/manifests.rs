@@ -306,7 +306,7 @@ impl ManifestHeader {
     /// Returns the content of the file: the header and the manifest.
     pub(super) fn with_manifest(&self, manifest: &[u8]) -> Result<Vec<u8>> {
         let mut file = serde_json::to_vec(self)
-            .map_err(|error| Error::failed("cannot describe a manifest", error))?;
+            .map_err(|error| Error::failed("cannot describe a manifest").with_source(error))?;
         file.push(b'\n');
         file.extend_from_slice(manifest);
         Ok(file)
@@ -343,7 +343,7 @@ fn open_manifest(
 }
 
 fn damaged(path: &Path, cause: impl Into<crate::error::BoxError>) -> Error {
-    Error::failed(format!("{} is damaged", path.display()), cause)
+    Error::failed(format!("{} is damaged", path.display())).with_source(cause)
 }
 
 impl Store {

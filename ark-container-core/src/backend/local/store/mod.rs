@@ -102,7 +102,7 @@ impl Store {
             String::from_utf8_lossy(version.trim_ascii())
         );
         let message = format!("{} names another format of the folder", path.display());
-        Err(Error::failed(message, problem))
+        Err(Error::failed(message).with_source(problem))
     }
 
     /// Opens a lock file in the registry's folder and creates it if it is missing.

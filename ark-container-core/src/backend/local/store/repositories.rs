@@ -107,8 +107,9 @@ impl Store {
             };
         }
         let record = RepositoryRecord::new(options);
-        let json = serde_json::to_vec_pretty(&record)
-            .map_err(|error| Error::failed("cannot write a repository's record", error))?;
+        let json = serde_json::to_vec_pretty(&record).map_err(|error| {
+            Error::failed("cannot write a repository's record").with_source(error)
+        })?;
         let folder = self.temporary_path()?;
         let fresh = Temporary::folder(folder.clone()).map_err(cannot("create", &folder))?;
         let file = folder.join(RECORD);

@@ -32,7 +32,7 @@ fn line(call: u64, by: &str, action: Action, about: Subject<'_>, what: Details<'
 
 fn unreadable() -> Error {
     let cause: BoxError = "Permission denied".into();
-    Error::failed("cannot read memberships.toml", cause)
+    Error::failed("cannot read memberships.toml").with_source(cause)
 }
 
 fn credentials(expires_at: SystemTime) -> RegistryCredentials {

@@ -63,8 +63,9 @@ impl<'a> Layout<'a> {
         name: &str,
         content: &[u8],
     ) -> Result<T> {
-        serde_json::from_slice(content)
-            .map_err(|error| Error::failed(format!("{} makes no sense", self.place(name)), error))
+        serde_json::from_slice(content).map_err(|error| {
+            Error::failed(format!("{} makes no sense", self.place(name))).with_source(error)
+        })
     }
 
     /// A manifest or index, which is what its descriptor says.
