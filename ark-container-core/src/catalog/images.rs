@@ -2,19 +2,16 @@
 
 use std::path::Path;
 
-use super::name::Named;
-use super::opened::Catalog;
+use super::catalog::Catalog;
+use super::name::{Named, default_reference};
 #[cfg(feature = "ecr")]
 use super::outside::Outside;
 #[cfg(any(feature = "ecr", feature = "local"))]
-use super::place::Place;
+use super::registry::OpenRegistry;
 use crate::error::{Error, Result};
-use crate::model::{Platform, Reference, RepositoryName, RepositoryPath};
+use crate::model::{Platform, Reference, RepositoryName};
 use crate::pull::{Pull, Pulled, ResolvedImage};
 use crate::push::{ImageSource, Push, Pushed};
-
-/// The tag where none is given, as for docker.
-const DEFAULT_TAG: &str = "latest";
 
 /// An image is a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest` where
 /// neither is given. A folder of this machine needs no server: while images move, it is served on a port
@@ -48,7 +45,7 @@ impl Catalog {
         };
         let push = Push::new(&self.backend, &path).with_tag(tag);
         #[cfg(feature = "local")]
-        if let Some(Place::Local(local)) = self.place() {
+        if let Some(OpenRegistry::Local(local)) = &self.shared.registry {
             return Ok(push.with_local(local));
         }
         Ok(push)
@@ -71,7 +68,7 @@ impl Catalog {
         let (path, reference) = self.image(image)?;
         let pull = Pull::new(&self.backend, &path, reference);
         #[cfg(feature = "local")]
-        if let Some(Place::Local(local)) = self.place() {
+        if let Some(OpenRegistry::Local(local)) = &self.shared.registry {
             return Ok(pull.with_local(local));
         }
         Ok(pull)
@@ -112,14 +109,6 @@ impl Catalog {
         }
     }
 
-    fn image(&self, text: &str) -> Result<(RepositoryPath, Reference)> {
-        match self.named(text)? {
-            Named::Inside(path, Some(reference)) => Ok((path, reference)),
-            Named::Inside(path, None) => Ok((path, default_reference()?)),
-            Named::Outside(..) => Err(self.not_outside(text)),
-        }
-    }
-
     /// What an image of a repository of no organization is, where AWS has it and the program wants it.
     async fn resolve_outside(
         &self,
@@ -129,7 +118,7 @@ impl Catalog {
         platform: Option<&Platform>,
     ) -> Result<ResolvedImage> {
         #[cfg(feature = "ecr")]
-        if let Some(Place::Ecr(ecr)) = self.place() {
+        if let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry {
             if !self.shared.outside_repositories {
                 return Err(Error::invalid(format!(
                     "{image} is of no organization, so that AWS alone decides who may read it; a \
@@ -141,8 +130,4 @@ impl Catalog {
         let _ = (name, reference, platform);
         Err(self.not_outside(image))
     }
-}
-
-fn default_reference() -> Result<Reference> {
-    Ok(Reference::Tag(DEFAULT_TAG.parse()?))
 }
