@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ark_container_core::identity::{IdentitySource as _, Principal, PrincipalName, single_user};
 use ark_container_core::model::{OrganizationId, RepositoryName, RepositoryPath, RepositoryUrl};
-use ark_container_core::permission::{Action, Wall, explain};
+use ark_container_core::permission::{Action, IsolationLayer, PolicyRequest, explain};
 use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde::Serialize;
@@ -62,8 +62,8 @@ struct AccessRecord<'a> {
     organization: OrganizationId,
     repository: Option<&'a RepositoryPath>,
     allowed: bool,
-    rule: &'static str,
-    reason: Option<&'static str>,
+    rule: &'a str,
+    reason: Option<&'a str>,
     origin: Option<&'a str>,
     walls: Vec<&'static str>,
 }
@@ -77,9 +77,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     let repository = resource.repository(&guard)?;
     let organization = resource.organization();
     let principal = principal_called(principal, &guard).await?;
-    let walls = guard.walls();
-    let explanation =
-        explain(guard.policy.as_ref(), &principal, args.action, organization, &walls)?;
+    let layers = guard.isolation_layers();
+    let request = match &repository {
+        Some(path) => PolicyRequest::for_repository(&principal, args.action, path),
+        None => PolicyRequest::new(&principal, args.action, organization),
+    };
+    let explanation = explain(guard.policy.as_ref(), &request, &layers).await?;
     let record = AccessRecord {
         principal: principal.to_string(),
         action: args.action.as_str(),
@@ -89,11 +92,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         rule: explanation.decision.rule(),
         reason: explanation.decision.reason(),
         origin: explanation.decision.origin(),
-        walls: explanation.walls.iter().copied().map(Wall::as_str).collect(),
+        walls: explanation.isolation_layers.iter().map(|layer| layer.as_str()).collect(),
     };
-    let for_people = for_people(&record, &explanation.walls);
+    let for_people = for_people(&record, &explanation.isolation_layers);
     context.output.result(for_people.text(), &record)?;
-    if record.allowed && !walls.contains(&Wall::Policy) && walls.contains(&Wall::Iam) {
+    let is_active = |layer| layers.contains(&layer);
+    if record.allowed && !is_active(IsolationLayer::Policy) && is_active(IsolationLayer::Iam) {
         context.output.note(
             "there is no memberships file and no token, so that IAM alone decides: it is not asked",
         );
@@ -126,7 +130,7 @@ async fn principal_called(
     }))
 }
 
-fn for_people(record: &AccessRecord<'_>, walls: &[Wall]) -> Lines {
+fn for_people(record: &AccessRecord<'_>, layers: &[IsolationLayer]) -> Lines {
     let mut lines = Lines::default();
     lines.line("Principal", &record.principal);
     lines.line("Action", record.action);
@@ -140,7 +144,7 @@ fn for_people(record: &AccessRecord<'_>, walls: &[Wall]) -> Lines {
         None => lines.line("Rule", record.rule),
     }
     lines.line("Written in", record.origin.unwrap_or("the standard rules"));
-    lines.line("Enforced by", &isolation_layer_names(walls));
+    lines.line("Enforced by", &isolation_layer_names(layers));
     lines
 }
 

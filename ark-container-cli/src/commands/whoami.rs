@@ -4,7 +4,7 @@ use ark_container_core::RegistryBackend as _;
 use ark_container_core::backend::ecr::EcrBackend;
 use ark_container_core::identity::Principal;
 use ark_container_core::model::{OrganizationId, Organizations, RoleArn};
-use ark_container_core::permission::Wall;
+use ark_container_core::permission::IsolationLayer;
 use serde::Serialize;
 
 use crate::connect::{Connection, Context, Identity, Place, isolation_layer_names};
@@ -13,7 +13,7 @@ use crate::hint::{TO_NARROW, serve_command};
 use crate::output::Lines;
 use crate::settings::{Origin, Settings};
 
-/// Show who you are and why, your organizations, the registry, and which walls are up
+/// Show who you are and why, your organizations, the registry, and the active isolation layers
 ///
 /// Every organization shows as '*' where one user owns all, or AWS alone decides. On ecr: AWS is
 /// asked who you are.
@@ -80,7 +80,7 @@ pub(crate) async fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
         Place::Ecr(ecr) => (None, Some(aws(ecr, context).await?)),
     };
     let settings = &context.settings;
-    let walls = connection.guard.walls();
+    let layers = connection.guard.isolation_layers();
     let file = connection.guard.memberships.as_ref();
     let memberships_file = file.map(|file| file.path().display().to_string());
     let report = Report {
@@ -94,13 +94,13 @@ pub(crate) async fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
         host: connection.backend.host().to_string(),
         served_at: served_at.map(|address| address.to_string()),
         aws,
-        credentials_narrowed_to: match walls.contains(&Wall::Credentials) {
+        credentials_narrowed_to: match layers.contains(&IsolationLayer::Credentials) {
             true => Reach::Repository,
             false => Reach::Caller,
         },
-        walls: walls.iter().copied().map(Wall::as_str).collect(),
+        walls: layers.iter().copied().map(IsolationLayer::as_str).collect(),
     };
-    context.output.result(for_people(&report, &connection, &walls, settings).text(), &report)
+    context.output.result(for_people(&report, &connection, &layers, settings).text(), &report)
 }
 
 fn identity(identity: &Identity, settings: &Settings) -> IdentityReport {
@@ -158,7 +158,7 @@ fn memberships(principal: &Principal) -> Vec<Membership> {
 fn for_people(
     report: &Report,
     connection: &Connection,
-    walls: &[Wall],
+    layers: &[IsolationLayer],
     settings: &Settings,
 ) -> Lines {
     let mut lines = Lines::default();
@@ -204,7 +204,7 @@ fn for_people(
         }
     }
     line("Credentials", &credentials(report));
-    line("Walls", &isolation_layer_names(walls));
+    line("Isolation", &isolation_layer_names(layers));
     lines
 }
 

@@ -19,5 +19,5 @@ mod settings;
 pub use builder::CatalogBuilder;
 pub use catalog::{Catalog, CreateIfMissing};
 pub use identity::ChosenIdentity;
-pub use report::{AwsReport, CredentialsReach, IdentityReport, Membership, WhoAmI};
+pub use report::{AwsReport, CredentialsReach, IdentityReport, Membership, Resource, WhoAmI};
 pub use settings::{Origin, Settings};

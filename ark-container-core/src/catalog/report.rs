@@ -13,7 +13,7 @@ use super::settings::Settings;
 use crate::backend::RegistryBackend as _;
 use crate::error::{Error, Result};
 use crate::identity::{Principal, PrincipalKind, PrincipalName, single_user};
-use crate::model::{OrganizationId, Organizations, RegistryHost, RoleArn};
+use crate::model::{OrganizationId, Organizations, RegistryHost, RepositoryPath, RoleArn};
 use crate::permission::{Action, Explanation, IsolationLayer, PolicyRequest, explain};
 
 /// Who asks, why it is they, where they belong, and what they are connected to.
@@ -45,7 +45,7 @@ pub struct WhoAmI {
     /// How far the credentials for one repository reach.
     pub credentials_narrowed_to: CredentialsReach,
     /// What keeps one organization out of another's, in the order in which a request meets it.
-    #[serde(rename = "walls")]
+    #[serde(rename = "walls", serialize_with = "layer_words")]
     pub isolation_layers: Vec<IsolationLayer>,
 }
 
@@ -90,6 +90,10 @@ pub struct Membership {
     pub administrator: bool,
 }
 
+fn layer_words<S: Serializer>(layers: &[IsolationLayer], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(layers.iter().map(|layer| layer.as_str()))
+}
+
 fn organization_or_star<S: Serializer>(
     organization: &Option<OrganizationId>,
     serializer: S,
@@ -127,6 +131,28 @@ pub enum CredentialsReach {
     Repository,
     /// All that the caller's own identity can reach.
     Caller,
+}
+
+/// What an action is about: an organization, as its [`OrganizationId`], or a repository, as its
+/// [`RepositoryPath`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// All repositories of an organization.
+    Organization(OrganizationId),
+    /// One repository, whether or not it exists.
+    Repository(RepositoryPath),
+}
+
+impl From<OrganizationId> for Resource {
+    fn from(organization: OrganizationId) -> Self {
+        Self::Organization(organization)
+    }
+}
+
+impl From<RepositoryPath> for Resource {
+    fn from(path: RepositoryPath) -> Self {
+        Self::Repository(path)
+    }
 }
 
 impl Catalog {
@@ -218,15 +244,15 @@ impl Catalog {
         }
     }
 
-    /// Whether the policy lets the caller do `action` in an organization. Nothing is recorded.
+    /// Whether the policy lets the caller do `action` with a resource. Nothing is recorded.
     ///
     /// # Errors
     /// Those of [`explain`](Self::explain).
-    pub async fn allows(&self, action: Action, organization: OrganizationId) -> Result<bool> {
-        Ok(self.explain(action, organization).await?.decision.is_allowed())
+    pub async fn allows(&self, action: Action, resource: impl Into<Resource>) -> Result<bool> {
+        Ok(self.explain(action, resource).await?.decision.is_allowed())
     }
 
-    /// Explains whether the caller may do `action` in an organization, by which rule, and what enforces it.
+    /// Explains whether the caller may do `action` with a resource, by which rule, and what enforces it.
     /// Nothing is done and nothing is recorded.
     ///
     /// # Errors
@@ -234,10 +260,10 @@ impl Catalog {
     pub async fn explain(
         &self,
         action: Action,
-        organization: OrganizationId,
+        resource: impl Into<Resource>,
     ) -> Result<Explanation> {
         let principal = self.principal().await?;
-        self.explain_of(&principal, action, organization).await
+        self.explain_of(&principal, action, &resource.into()).await
     }
 
     /// The same for another principal, as far as it is known here where they belong.
@@ -249,7 +275,7 @@ impl Catalog {
         &self,
         principal: PrincipalName,
         action: Action,
-        organization: OrganizationId,
+        resource: impl Into<Resource>,
     ) -> Result<Explanation> {
         let principal = match (self.identity.as_ref(), &self.shared.memberships) {
             (ChosenIdentity::Token { .. }, _) => {
@@ -264,16 +290,21 @@ impl Catalog {
             (_, Some(file)) => Arc::new(file.current().principal(principal)),
             (_, None) => Arc::new(single_user(principal)),
         };
-        self.explain_of(&principal, action, organization).await
+        self.explain_of(&principal, action, &resource.into()).await
     }
 
     async fn explain_of(
         &self,
         principal: &Principal,
         action: Action,
-        organization: OrganizationId,
+        resource: &Resource,
     ) -> Result<Explanation> {
-        let request = PolicyRequest::new(principal, action, organization);
+        let request = match resource {
+            Resource::Organization(organization) => {
+                PolicyRequest::new(principal, action, *organization)
+            }
+            Resource::Repository(path) => PolicyRequest::for_repository(principal, action, path),
+        };
         explain(&self.policy, &request, &self.isolation_layers()).await
     }
 
