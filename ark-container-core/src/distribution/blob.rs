@@ -1,11 +1,13 @@
 //! Blobs: whether they are there, and what is in them.
 
+use std::sync::Arc;
+
 use futures_util::stream::{self, BoxStream, StreamExt};
 use reqwest::{Method, Response, StatusCode};
 use tokio_util::bytes::Bytes;
 
 use super::body::next_piece;
-use super::client::Client;
+use super::client::{Client, Server};
 use super::error::Subject;
 use super::request::Request;
 use crate::digester::Digester;
@@ -37,7 +39,8 @@ impl Client {
         let expected = [StatusCode::OK];
         let response = self.send(request, Subject::Blob(digest.clone()), &expected).await?;
         let digester = Digester::new(digest.algorithm());
-        let fetching = Fetching { response, digester, expected: digest.clone() };
+        let (expected, server) = (digest.clone(), self.server());
+        let fetching = Fetching { response, digester, expected, _server: server };
         Ok(stream::try_unfold(fetching, Fetching::step).boxed())
     }
 }
@@ -46,6 +49,7 @@ struct Fetching {
     response: Response,
     digester: Digester,
     expected: Digest,
+    _server: Option<Arc<dyn Server>>,
 }
 
 impl Fetching {
