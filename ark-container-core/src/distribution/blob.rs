@@ -43,6 +43,20 @@ impl Client {
         let fetching = Fetching { response, digester, expected, _server: server };
         Ok(stream::try_unfold(fetching, Fetching::step).boxed())
     }
+
+    /// The whole content of a small blob, such as a configuration.
+    ///
+    /// # Errors
+    /// Those of [`fetch_blob`](Self::fetch_blob), after retries; [`Error::Failed`] if the blob is larger
+    /// than `limit` bytes.
+    pub async fn fetch_blob_bytes(&self, digest: &Digest, limit: usize) -> Result<Bytes> {
+        let request = Request::new(Method::GET, self.url(&format!("blobs/{digest}"))?);
+        let (_, content) = self.fetch(request, Subject::Blob(digest.clone()), limit).await?;
+        match Digester::digest(digest.algorithm(), &content) {
+            found if found == *digest => Ok(content.into()),
+            found => Err(wrong_content(digest, &found)),
+        }
+    }
 }
 
 struct Fetching {
@@ -63,7 +77,10 @@ impl Fetching {
         if found == expected {
             return Ok(None);
         }
-        let message = format!("the registry sent {found} for blob {expected}");
-        Err(Error::failed(message))
+        Err(wrong_content(&expected, &found))
     }
+}
+
+fn wrong_content(expected: &Digest, found: &Digest) -> Error {
+    Error::failed(format!("the registry sent {found} for blob {expected}"))
 }

@@ -2,7 +2,6 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -267,10 +266,10 @@ impl Copy {
         let (moved, mut counts) = tokio::sync::mpsc::unbounded_channel();
         let pieces = steady::content(source.clone(), blob.digest.clone(), blob.size, 0);
         let pieces = pieces.map(move |piece| {
-            let piece = piece.map_err(io::Error::other)?;
+            let piece = piece?;
             // Nobody listens any more where the copy is given up.
             let _ = moved.send(piece.len() as i64);
-            Ok(piece)
+            Ok::<_, Error>(piece)
         });
         let sending = target.upload_blob(upload, &blob.digest, blob.size, pieces);
         let telling = async {
@@ -279,19 +278,14 @@ impl Copy {
             }
         };
         let sent = join(sending, telling).await.0;
-        if sent.as_ref().is_err_and(|error| !error.is_temporary())
+        let is_abandoned = |error: &Error| !error.is_temporary() || is_source_error(error);
+        if sent.as_ref().is_err_and(is_abandoned)
             && let Err(error) = target.cancel_upload(upload).await
         {
             // Some registries know no other way.
             tracing::debug!(%error, "an upload that failed is left to run out");
         }
-        match sent {
-            Err(error) if source_failed_for_now(&error) => {
-                let message = format!("blob {} cannot be fetched for now", blob.digest);
-                Err(Error::temporary(message).with_source(error))
-            }
-            sent => sent,
-        }
+        sent
     }
 
     fn tell(&self, blob: &Descriptor, state: BlobState) {
@@ -299,11 +293,9 @@ impl Copy {
     }
 }
 
-/// Whether it was the content that failed, and for a reason that passes.
-fn source_failed_for_now(error: &Error) -> bool {
-    let content = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    let cause = content.and_then(|error| error.get_ref()?.downcast_ref::<Error>());
-    cause.is_some_and(Error::is_temporary)
+/// Whether it was the content of an upload that failed, and not the target.
+fn is_source_error(error: &Error) -> bool {
+    error.source().is_some_and(|cause| cause.is::<Error>())
 }
 
 impl IntoFuture for Copy {

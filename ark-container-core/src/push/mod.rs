@@ -24,8 +24,8 @@ use etcetera::BaseStrategy;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use self::compress::Compressor;
 use self::cache::PushCache;
+use self::compress::Compressor;
 use self::send::{Neighbours, Sender};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
@@ -167,7 +167,8 @@ impl Push {
 
     async fn run(self) -> Result<Pushed> {
         let connection = self.connection.clone();
-        let upload = connection.serve_while(|connection| Self { connection, ..self.clone() }.upload());
+        let upload =
+            connection.serve_while(|connection| Self { connection, ..self.clone() }.upload());
         let pushed = Run::transfer("push", &self.path).around(upload).await?;
         count_bytes(
             "push",

@@ -153,19 +153,19 @@ async fn pushes_at_once_remember_side_by_side() {
 #[test]
 fn what_is_remembered_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
-    let folder = Folder::new(folder.path().join("locations"), PLACES);
+    let folder = Folder::new(folder.path().join("locations"), LOCATION_LIMITS);
     let blobs = |from: usize| -> Vec<Digest> {
         (from..from + MAX_BLOBS).map(|number| digest(&number.to_string())).collect()
     };
     let path = repository("a");
-    add_places(&folder, "key", &path, blobs(0)).unwrap();
-    add_places(&folder, "key", &path, blobs(10)).unwrap();
+    add_locations(&folder, "key", &path, blobs(0)).unwrap();
+    add_locations(&folder, "key", &path, blobs(10)).unwrap();
     let locations: BlobLocations = read(&folder, "key").unwrap();
     assert_eq!(locations.0.len(), MAX_BLOBS);
     assert!(locations.have_all(&path, blobs(10).iter()));
-    for number in 0..PLACES.most + 3 {
+    for number in 0..LOCATION_LIMITS.most + 3 {
         write(&folder, &number.to_string(), ()).unwrap();
     }
     folder.sweep().unwrap();
-    assert_eq!(folder.stems().unwrap().len(), PLACES.most);
+    assert_eq!(folder.stems().unwrap().len(), LOCATION_LIMITS.most);
 }

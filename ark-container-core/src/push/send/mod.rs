@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use self::plan::Plan;
-use super::compress::Compressor;
 use super::cache::PushCache;
+use super::compress::Compressor;
 use super::{BlobState, Event, LocalBlob, LocalImage, Part, Progress, Pushed};
 use crate::distribution::{Client, Manifest};
 use crate::error::{Error, Result};
