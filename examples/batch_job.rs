@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // It asks the policy, and the registry under the caller's own rights.
         let resolved = catalog.resolve_for(image, &platform).await;
         let resolved = resolved.map_err(|error| format!("{image}: {}", told(&error)))?;
-        eprintln!("{image} is {} ({} bytes, {platform})", resolved.digest, resolved.size);
+        eprintln!("{image} is {} ({} bytes, {platform})", resolved.digest(), resolved.size);
         pinned.insert(image.as_str(), resolved.url.to_string());
     }
     print!("{}", with_images(&configuration, &pinned));

@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let resolved = again(|| catalog.resolve(settings)).await?;
     let pinned = resolved.url.to_string();
     let pulled = again(|| catalog.pull(&pinned, directory)).await?;
-    eprintln!("{} is in {directory}, {} bytes fetched", pulled.image, pulled.bytes_fetched);
+    eprintln!("{} is in {directory}, {} bytes fetched", pulled.url, pulled.bytes_fetched);
 
     let repository_url = pinned.rsplit_once('@').map_or(pinned.as_str(), |(url, _)| url);
     let credentials = again(|| catalog.credentials(repository_url, Access::Pull)).await?;

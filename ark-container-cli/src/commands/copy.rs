@@ -1,6 +1,7 @@
 //! `--copy`: copies an image from one repository to another.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use ark_container_core::model::{ImageName, ImageUrl, Platform, Reference, Tag};
 use ark_container_core::pull::Copy;
@@ -92,11 +93,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     let to = to.parse().map_err(Error::Parse)?;
     let path = connection.backend.repository_path(organization, &to)?;
     let target = Target::new(path, &context.settings);
-    let report = Report::new(context.output);
-    let mut copy = Copy::new(&connection.backend, &source.path, reference, &target.path)
+    let report = Arc::new(Report::new(context.output));
+    let backend = Arc::new(connection.backend.clone());
+    let mut copy = Copy::new(backend, &source.path, reference, &target.path)
         .with_tag(tag.clone())
         .with_login_scope(args.login.scope())
-        .with_progress(&report);
+        .with_progress(report.clone());
     if let Some(platform) = args.platform {
         copy = copy.with_platform(platform);
     }
@@ -104,8 +106,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         copy = copy.with_concurrency(concurrency.get());
     }
     let copied = transfer(&connection.place, &report, async |endpoint| match endpoint {
-        Some(endpoint) => copy.with_endpoint(endpoint).run().await,
-        None => copy.run().await,
+        Some(endpoint) => copy.with_endpoint(endpoint).await,
+        None => copy.await,
     });
     let explain = |error: Error| match is_about(&error, &source) {
         true => source.explain(Attempt::Pull, error).into(),
@@ -114,7 +116,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     let copied =
         copied.await.map_err(|broken| broken.into_stop(context.output, INTERRUPTED, explain))?;
     let record = CopyRecord {
-        url: &copied.image,
+        url: &copied.url,
         tag: &tag,
         blobs_sent: copied.blobs_sent,
         bytes_sent: copied.bytes_sent,
@@ -124,7 +126,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         bytes_mounted: copied.bytes_mounted,
         seconds: copied.duration.as_secs_f64(),
     };
-    context.output.result(&copied.image.to_string(), &record)?;
+    context.output.result(&copied.url.to_string(), &record)?;
     let summary = Summary::default()
         .blobs("blobs sent", copied.blobs_sent, copied.bytes_sent)
         .blobs("there already", copied.blobs_skipped, copied.bytes_skipped)

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ark_container_core::Error;
 use ark_container_core::model::{ImageName, ImageUrl, Platform, Reference};
@@ -106,8 +107,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         Reference::Digest(_) => None,
     });
     let (connection, target) = context.connect_to(name, &args.owner).await?;
-    let report = Report::new(context.output);
-    let mut pull = Pull::new(&connection.backend, &target.path, reference).with_progress(&report);
+    let report = Arc::new(Report::new(context.output));
+    let directory = &args.to.directory;
+    let backend = Arc::new(connection.backend.clone());
+    let mut pull = Pull::new(backend, &target.path, reference, directory);
+    pull = pull.with_progress(report.clone());
     if let Some(platform) = args.platform {
         pull = pull.with_platform(platform);
     }
@@ -117,16 +121,15 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     if let Some(concurrency) = args.concurrency {
         pull = pull.with_concurrency(concurrency.get());
     }
-    let directory = &args.to.directory;
     let pulled = transfer(&connection.place, &report, async |endpoint| match endpoint {
-        Some(endpoint) => pull.with_endpoint(endpoint).into_layout(directory).await,
-        None => pull.into_layout(directory).await,
+        Some(endpoint) => pull.with_endpoint(endpoint).await,
+        None => pull.await,
     });
     let explain = |error| target.explain(Attempt::Pull, error).into();
     let pulled =
         pulled.await.map_err(|broken| broken.into_stop(context.output, INTERRUPTED, explain))?;
     let record = PullRecord {
-        url: &pulled.image,
+        url: &pulled.url,
         directory,
         name: listed_as.as_deref(),
         blobs_fetched: pulled.blobs_fetched,
@@ -135,7 +138,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         bytes_skipped: pulled.bytes_skipped,
         seconds: pulled.duration.as_secs_f64(),
     };
-    context.output.result(&pulled.image.to_string(), &record)?;
+    context.output.result(&pulled.url.to_string(), &record)?;
     let summary = Summary::default()
         .blobs("blobs fetched", pulled.blobs_fetched, pulled.bytes_fetched)
         .blobs("there already", pulled.blobs_skipped, pulled.bytes_skipped)

@@ -3,9 +3,10 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ark_container_core::backend::CreateOptions;
-use ark_container_core::model::{ImageName, ImageUrl, Platform, Reference, RegistryHost, Tag};
+use ark_container_core::model::{ImageName, ImageUrl, Platform, Reference, Tag};
 use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::{Error, RegistryBackend as _};
 use clap::ValueEnum;
@@ -124,7 +125,7 @@ struct PushRecord<'a> {
 impl<'a> PushRecord<'a> {
     fn new(pushed: &'a Pushed, tag: &'a Tag) -> Self {
         Self {
-            url: &pushed.image,
+            url: &pushed.url,
             tag,
             blobs_sent: pushed.blobs_sent,
             bytes_sent: pushed.bytes_sent,
@@ -148,17 +149,19 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     if args.create {
         create(&connection, &target, context).await?;
     }
-    let report = Report::new(context.output);
-    let push = |endpoint| push(&args, &connection, &target, tag.clone(), &report, endpoint);
-    let pushed =
-        transfer(&connection.place, &report, async |endpoint| push(endpoint).run(&source).await);
+    let report = Arc::new(Report::new(context.output));
+    let push = push(&args, &connection, &target, source, tag.clone(), report.clone());
+    let pushed = transfer(&connection.place, &report, async |endpoint| match endpoint {
+        Some(endpoint) => push.with_endpoint(endpoint).await,
+        None => push.await,
+    });
     let pushed =
         pushed.await.map_err(|broken| broken.into_stop(context.output, INTERRUPTED, explain))?;
     let record = PushRecord::new(&pushed, &tag);
     if let Some(file) = &args.metadata_file {
         write_record(file, &record)?;
     }
-    context.output.result(&pushed.image.to_string(), &record)?;
+    context.output.result(&pushed.url.to_string(), &record)?;
     let summary = Summary::default()
         .blobs("blobs sent", pushed.blobs_sent, pushed.bytes_sent)
         .blobs("there already", pushed.blobs_skipped, pushed.bytes_skipped)
@@ -216,20 +219,20 @@ fn write_record(file: &Path, record: &PushRecord<'_>) -> Result<(), Failure> {
     })
 }
 
-fn push<'a>(
+fn push(
     args: &Args,
-    connection: &'a Connection,
-    target: &'a Target,
+    connection: &Connection,
+    target: &Target,
+    source: ImageSource,
     tag: Tag,
-    report: &'a Report,
-    endpoint: Option<RegistryHost>,
-) -> Push<'a> {
+    report: Arc<Report>,
+) -> Push {
     let platforms = match &args.platform {
         Some(platform) => PlatformChoice::One(platform.clone()),
         None if args.all_platforms => PlatformChoice::All,
         None => PlatformChoice::Only,
     };
-    let mut push = Push::new(&connection.backend, &target.path)
+    let mut push = Push::new(Arc::new(connection.backend.clone()), &target.path, source)
         .with_tag(tag)
         .with_platforms(platforms)
         .with_compression(args.compression.into())
@@ -238,11 +241,8 @@ fn push<'a>(
     if let Some(concurrency) = args.concurrency {
         push = push.with_concurrency(concurrency.get());
     }
-    if let Some(directory) = Push::user_memory_directory() {
-        push = push.with_memory(directory);
+    if let Some(directory) = Push::user_cache_directory() {
+        push = push.with_cache_directory(directory);
     }
-    match endpoint {
-        Some(endpoint) => push.with_endpoint(endpoint),
-        None => push,
-    }
+    push
 }
