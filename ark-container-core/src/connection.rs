@@ -173,3 +173,34 @@ macro_rules! connection_options {
 }
 
 pub(crate) use connection_options;
+
+#[cfg(test)]
+#[cfg(all(feature = "local", feature = "testing"))]
+mod tests {
+    use futures_util::TryStreamExt;
+
+    use super::*;
+    use crate::RegistryBackendExt;
+    use crate::backend::CreateOptions;
+    use crate::model::OrganizationId;
+
+    #[tokio::test]
+    async fn client_of_local_folder_serves_it_until_it_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = LocalBackend::open(Some(folder.path())).unwrap();
+        let path = local.repository_path(OrganizationId::TBD, &"a".parse().unwrap()).unwrap();
+        local.create_repository(&path, &CreateOptions::default()).await.unwrap();
+        let connection = Connection::new(Arc::new(local.clone())).with_local(&local);
+        let scope = Scope::repository(path.clone(), Access::Push);
+        let client = connection.client(&path, &scope).await.unwrap();
+        let digest = client.upload_blob_bytes("content").await.unwrap();
+        // What is being fetched keeps the server alive, too.
+        let content = client.fetch_blob(&digest).await.unwrap();
+        let server = client.base().clone();
+        drop(client);
+        let pieces: Vec<_> = content.try_collect().await.unwrap();
+        assert_eq!(pieces.concat(), b"content");
+        tokio::task::yield_now().await;
+        assert!(reqwest::get(server).await.unwrap_err().is_connect());
+    }
+}

@@ -353,3 +353,33 @@ impl Copied {
         &self.digest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copied_is_written_as_the_command_line_prints_it() {
+        let digest = crate::distribution::Manifest::new("", "content").digest;
+        let image = format!("h.example/prod/{}/a@{digest}", crate::model::OrganizationId::TBD);
+        let copied = Copied {
+            url: image.parse().unwrap(),
+            tag: Some("v1".parse().unwrap()),
+            blobs_sent: 1,
+            bytes_sent: 2,
+            blobs_skipped: 3,
+            bytes_skipped: 4,
+            blobs_mounted: 5,
+            bytes_mounted: 6,
+            duration: Duration::from_millis(1500),
+            digest,
+        };
+        let expected = format!(
+            "{{\"url\":\"{image}\",\
+             \"tag\":\"v1\",\"blobs_sent\":1,\"bytes_sent\":2,\"blobs_skipped\":3,\"bytes_skipped\":4,\
+             \"blobs_mounted\":5,\"bytes_mounted\":6,\
+             \"seconds\":1.5}}"
+        );
+        assert_eq!(serde_json::to_string(&copied).unwrap(), expected);
+    }
+}

@@ -242,3 +242,32 @@ async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::failed("writing the layout").with_source(error))?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pulled_is_written_as_the_command_line_prints_it() {
+        let digest = crate::distribution::Manifest::new("", "content").digest;
+        let image = format!("h.example/prod/{}/a@{digest}", crate::model::OrganizationId::TBD);
+        let pulled = Pulled {
+            url: image.parse().unwrap(),
+            directory: "build/image".into(),
+            name: None,
+            blobs_fetched: 1,
+            bytes_fetched: 2,
+            blobs_skipped: 3,
+            bytes_skipped: 4,
+            duration: Duration::from_millis(1500),
+            digest,
+        };
+        let expected = format!(
+            "{{\"url\":\"{image}\",\
+             \"directory\":\"build/image\",\"name\":null,\"blobs_fetched\":1,\"bytes_fetched\":2,\
+             \"blobs_skipped\":3,\"bytes_skipped\":4,\
+             \"seconds\":1.5}}"
+        );
+        assert_eq!(serde_json::to_string(&pulled).unwrap(), expected);
+    }
+}

@@ -260,3 +260,36 @@ impl Pushed {
         &self.digest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pushed_is_written_as_the_command_line_prints_it() {
+        let digest = crate::distribution::Manifest::new("", "content").digest;
+        let image = format!("h.example/prod/{}/a@{digest}", crate::model::OrganizationId::TBD);
+        let pushed = Pushed {
+            url: image.parse().unwrap(),
+            tag: Some("v1".parse().unwrap()),
+            blobs_sent: 1,
+            bytes_sent: 2,
+            blobs_skipped: 3,
+            bytes_skipped: 4,
+            blobs_mounted: 5,
+            bytes_mounted: 6,
+            bytes_resumed: 7,
+            bytes_saved: 8,
+            retries: 9,
+            duration: Duration::from_millis(1500),
+            digest,
+        };
+        let expected = format!(
+            "{{\"url\":\"{image}\",\
+             \"tag\":\"v1\",\"blobs_sent\":1,\"bytes_sent\":2,\"blobs_skipped\":3,\"bytes_skipped\":4,\
+             \"blobs_mounted\":5,\"bytes_mounted\":6,\"bytes_resumed\":7,\"bytes_saved\":8,\"retries\":9,\
+             \"seconds\":1.5}}"
+        );
+        assert_eq!(serde_json::to_string(&pushed).unwrap(), expected);
+    }
+}
