@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What `--login` prints is the password of such credentials.
     let scope = Scope::repository(path, Access::Push);
-    let credentials = guarded.credentials(&scope).await?;
+    let credentials = guarded.credentials(&scope, &Default::default()).await?;
     println!("logged in {} on {}", credentials.scope, credentials.host);
 
     let tag: Tag = "v1".parse()?;

@@ -44,7 +44,7 @@ pub(crate) struct Connection<'a> {
 impl Connection<'_> {
     /// A client of a repository, with credentials for `scope`.
     pub(crate) async fn open(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
-        let credentials = self.backend.credentials(scope).await?;
+        let credentials = self.backend.credentials(scope, &Default::default()).await?;
         // The credentials say which registry takes them, also where an emulator stands in for it.
         let host = credentials.host.clone();
         let url = RepositoryUrl::new(host.clone(), path.clone());

@@ -110,7 +110,7 @@ impl Request {
         &self,
         credentials: RegistryCredentials,
     ) -> Result<RegistryCredentials> {
-        self.audit.credentials(&credentials).await?;
+        self.audit.credentials(&credentials, &Default::default()).await?;
         Ok(credentials)
     }
 

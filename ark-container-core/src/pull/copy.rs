@@ -151,8 +151,11 @@ impl<'a> Copy<'a> {
         let target = target.with_authenticate(authenticate_target);
         let mounts = pushing.covers(self.from, Access::Pull);
         let copying = self.copy(&source, &target, mounts);
-        let copying = source_renewals.serve(copying, || self.backend.credentials(&pulling));
-        target_renewals.serve(copying, || self.backend.credentials(&pushing)).await
+        let copying = source_renewals
+            .serve(copying, || self.backend.credentials(&pulling, &Default::default()));
+        target_renewals
+            .serve(copying, || self.backend.credentials(&pushing, &Default::default()))
+            .await
     }
 
     async fn copy(&self, source: &Client, target: &Client, mounts: bool) -> Result<Copied> {

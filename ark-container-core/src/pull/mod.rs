@@ -161,7 +161,11 @@ impl<'a> Pull<'a> {
         let client = self.connection().open(&self.path, &scope).await?;
         let (authenticate, renewals) = Renewals::new();
         let client = client.with_authenticate(authenticate);
-        renewals.serve(self.fetch(&client, layout), || self.backend.credentials(&scope)).await
+        renewals
+            .serve(self.fetch(&client, layout), || {
+                self.backend.credentials(&scope, &Default::default())
+            })
+            .await
     }
 
     async fn fetch(&self, client: &Client, layout: Arc<Layout>) -> Result<Pulled> {

@@ -62,6 +62,6 @@ impl Pull<'_> {
         let (authenticate, renewals) = Renewals::new();
         let client = client.with_authenticate(authenticate);
         let looking = ResolvedImage::look_up(&client, &self.reference, self.platform.as_ref());
-        renewals.serve(looking, || self.backend.credentials(&scope)).await
+        renewals.serve(looking, || self.backend.credentials(&scope, &Default::default())).await
     }
 }

@@ -218,7 +218,9 @@ impl<'a> Push<'a> {
             progress: self.progress,
         };
         let backend = self.backend;
-        renewals.serve(sender.send(&image), || backend.credentials(&scope)).await
+        renewals
+            .serve(sender.send(&image), || backend.credentials(&scope, &Default::default()))
+            .await
     }
 
     /// A client of the repository, with credentials for `scope`.
