@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::{LocalBackend, Registry};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::distribution::{Authenticate, Client, Retry};
 use crate::error::Result;
 use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
@@ -102,7 +102,7 @@ impl Connection {
     ///
     /// A folder is served for as long as the client or a clone of it exists.
     pub(crate) async fn client(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
-        let credentials = self.backend.credentials(scope).await?;
+        let credentials = self.backend.credentials(scope, &CredentialsOptions::default()).await?;
         // The credentials name the registry that accepts them, also where an emulator stands in for it.
         let host = credentials.host.clone();
         let url = RepositoryUrl::new(host.clone(), path.clone());
@@ -134,7 +134,7 @@ struct BackendLogin {
 #[async_trait]
 impl Authenticate for BackendLogin {
     async fn renew(&self) -> Result<RegistryCredentials> {
-        self.backend.credentials(&self.scope).await
+        self.backend.credentials(&self.scope, &CredentialsOptions::default()).await
     }
 }
 
