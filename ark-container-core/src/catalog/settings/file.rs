@@ -45,9 +45,9 @@ impl File {
                 return Ok((Self::default(), path));
             }
             Err(error) => {
-                return Err(Error::failed(format!("cannot read {}", path.display()))
-                    .with_source(error)
-                    .into());
+                return Err(
+                    Error::failed(format!("cannot read {}", path.display())).with_source(error)
+                );
             }
         };
         let file: Self = toml::from_str(&text).map_err(|error| {

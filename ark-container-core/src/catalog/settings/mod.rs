@@ -288,11 +288,10 @@ mod tests {
             _ => None,
         };
         let refused = || Settings::read(&Given::default(), &environment).unwrap_err();
-        let (place, error, help) = refused().into_parts();
-        assert_eq!(place.as_deref(), Some("ARK_KEY_SET"));
-        let help = help.unwrap();
-        let sentence = crate::Error::from(refused()).to_string();
-        assert_eq!(sentence, format!("ARK_KEY_SET: {error}; {help}"));
+        let Error::Setting(invalid) = refused() else { panic!("{}", refused()) };
+        assert_eq!(invalid.origin(), Some("ARK_KEY_SET"));
+        let (error, help) = (invalid.error(), invalid.help().unwrap());
+        assert_eq!(refused().to_string(), format!("ARK_KEY_SET: {error}; {help}"));
         assert!(help.contains("ARK_JWT_AUDIENCE"), "{help}");
     }
 }
