@@ -225,7 +225,8 @@ pub(super) mod fuzzing {
     }
 }
 
-#[cfg(all(test, feature = "local"))]
+#[cfg(test)]
+#[cfg(feature = "local")]
 mod tests {
     use super::*;
     use crate::model::media_type::{

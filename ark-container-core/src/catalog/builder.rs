@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalog::{Catalog, Shared};
 use super::identity::ChosenIdentity;
 use super::registry::{
     OpenRegistry, RegistryOptions, identity_source, open_memberships, this_user,
 };
 use super::settings::{Given, Origin, Settings};
+use super::{Catalog, Shared};
 use crate::backend::{BackendLayer, Layered, RegistryBackend};
 use crate::error::{Error, Result};
 use crate::identity::{IdentitySource, MembershipsFile};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::catalog::Catalog;
+use super::Catalog;
 use super::name::{Named, default_reference};
 #[cfg(feature = "ecr")]
 use super::outside::Outside;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::catalog::Catalog;
+use super::Catalog;
 use super::identity::ChosenIdentity;
 #[cfg(any(feature = "ecr", feature = "local"))]
 use super::registry::OpenRegistry;

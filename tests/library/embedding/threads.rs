@@ -58,7 +58,7 @@ fn what_a_program_does_changes_threads() {
     sendable(Catalog::builder().connect());
     sendable(catalog.principal());
     sendable(catalog.create("a"));
-    sendable(catalog.repository("a"));
+    sendable(catalog.describe("a"));
     sendable(catalog.credentials("a", Access::Pull));
     sendable(catalog.push("a:v1", "oci:layout"));
     sendable(catalog.pull("a:v1", "layout"));

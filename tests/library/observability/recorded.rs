@@ -1,5 +1,7 @@
 //! Counters and durations, as Prometheus would read them.
 
+use std::sync::Arc;
+
 use ark_container_core::backend::local::{LocalBackend, Registry};
 use ark_container_core::backend::{CreateOptions, Observed};
 use ark_container_core::identity::single_user;
