@@ -110,7 +110,7 @@ impl Request {
         &self,
         credentials: RegistryCredentials,
     ) -> Result<RegistryCredentials> {
-        self.audit.credentials(&credentials, &Default::default()).await?;
+        self.audit.credentials(&credentials).await?;
         Ok(credentials)
     }
 

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::remote::RemoteImage;
 use super::{BLOBS_AT_ONCE, steady};
 use crate::backend::RegistryBackend;
-use crate::connection::{Connection, LoginScope};
+use crate::connection::{Connection, LoginScope, TRANSFER_CREDENTIALS};
 use crate::distribution::{Client, Mount, Renewals, Retry, Upload};
 use crate::error::{Error, Result};
 use crate::model::{
@@ -152,9 +152,9 @@ impl<'a> Copy<'a> {
         let mounts = pushing.covers(self.from, Access::Pull);
         let copying = self.copy(&source, &target, mounts);
         let copying = source_renewals
-            .serve(copying, || self.backend.credentials(&pulling, &Default::default()));
+            .serve(copying, || self.backend.credentials(&pulling, &TRANSFER_CREDENTIALS));
         target_renewals
-            .serve(copying, || self.backend.credentials(&pushing, &Default::default()))
+            .serve(copying, || self.backend.credentials(&pushing, &TRANSFER_CREDENTIALS))
             .await
     }
 

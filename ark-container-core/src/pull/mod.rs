@@ -21,7 +21,7 @@ use self::remote::RemoteImage;
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::LocalBackend;
-use crate::connection::{Connection, Endpoint};
+use crate::connection::{Connection, Endpoint, TRANSFER_CREDENTIALS};
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::{Error, Result};
 use crate::model::{Access, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope};
@@ -163,7 +163,7 @@ impl<'a> Pull<'a> {
         let client = client.with_authenticate(authenticate);
         renewals
             .serve(self.fetch(&client, layout), || {
-                self.backend.credentials(&scope, &Default::default())
+                self.backend.credentials(&scope, &TRANSFER_CREDENTIALS)
             })
             .await
     }

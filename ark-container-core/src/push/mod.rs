@@ -27,7 +27,7 @@ use self::send::{Neighbours, Sender};
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::LocalBackend;
-use crate::connection::{Connection, Endpoint};
+use crate::connection::{Connection, Endpoint, TRANSFER_CREDENTIALS};
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::Result;
 use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, Scope, Tag};
@@ -219,7 +219,7 @@ impl<'a> Push<'a> {
         };
         let backend = self.backend;
         renewals
-            .serve(sender.send(&image), || backend.credentials(&scope, &Default::default()))
+            .serve(sender.send(&image), || backend.credentials(&scope, &TRANSFER_CREDENTIALS))
             .await
     }
 
