@@ -48,5 +48,5 @@ async fn promote(catalog: Catalog, image: String, target: String) -> String {
 
 async fn copy(catalog: &Catalog, image: &str, target: &str) -> ArkResult<String> {
     let copied = catalog.copy(image, target).await?;
-    Ok(copied.image.to_string())
+    Ok(copied.url.to_string())
 }

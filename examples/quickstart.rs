@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     SampleImage::new("Hello!").write_oci_layout(folder.path(), None)?;
     let source = format!("oci:{}", folder.path().display());
     let pushed = catalog.push("quickstart/hello:v1", &source).await?;
-    println!("pushed    {} ({} bytes)\n\nThe repositories:", pushed.image, pushed.bytes_sent);
+    println!("pushed    {} ({} bytes)\n\nThe repositories:", pushed.url, pushed.bytes_sent);
     let mut repositories = catalog.list();
     while let Some(repository) = repositories.try_next().await? {
         println!("  {}", repository.url);

@@ -4,6 +4,7 @@
 #[cfg(feature = "local")]
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 #[cfg(feature = "local")]
@@ -40,6 +41,16 @@ impl LoginScope {
         }
     }
 }
+
+/// Options for the credentials of a transfer.
+///
+/// A transfer renews its credentials when they expire, so that cached ones are good enough however little
+/// of a configured lifetime is left.
+const TRANSFER_CREDENTIALS: CredentialsOptions = CredentialsOptions {
+    lifetime: None,
+    min_remaining: Some(Duration::ZERO),
+    require_scoped: false,
+};
 
 /// A backend, where its registry is dialled, and how requests are retried.
 #[derive(Debug, Clone)]
@@ -102,7 +113,7 @@ impl Connection {
     ///
     /// A folder is served for as long as the client or a clone of it exists.
     pub(crate) async fn client(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
-        let credentials = self.backend.credentials(scope, &CredentialsOptions::default()).await?;
+        let credentials = self.backend.credentials(scope, &TRANSFER_CREDENTIALS).await?;
         // The credentials name the registry that accepts them, also where an emulator stands in for it.
         let host = credentials.host.clone();
         let url = RepositoryUrl::new(host.clone(), path.clone());
@@ -134,7 +145,7 @@ struct BackendLogin {
 #[async_trait]
 impl Authenticate for BackendLogin {
     async fn renew(&self) -> Result<RegistryCredentials> {
-        self.backend.credentials(&self.scope, &CredentialsOptions::default()).await
+        self.backend.credentials(&self.scope, &TRANSFER_CREDENTIALS).await
     }
 }
 

@@ -43,6 +43,11 @@ use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope
 /// ```
 #[async_trait]
 pub trait BackendLayer: Debug + Send + Sync + 'static {
+    /// Is told of each call before it is made, by the name of its method, such as `create_repository`.
+    fn before(&self, call: &'static str) {
+        let _ = call;
+    }
+
     /// Changes [`RegistryBackend::list_repositories`].
     fn list_repositories(
         &self,
@@ -155,6 +160,7 @@ impl<L: BackendLayer> RegistryBackend for Layered<L> {
         &self,
         organizations: &Organizations,
     ) -> BoxStream<'static, Result<Repository>> {
+        self.layer.before("list_repositories");
         self.layer.list_repositories(&*self.inner, organizations)
     }
 
@@ -163,10 +169,12 @@ impl<L: BackendLayer> RegistryBackend for Layered<L> {
         path: &RepositoryPath,
         options: &CreateOptions,
     ) -> Result<Repository> {
+        self.layer.before("create_repository");
         self.layer.create_repository(&*self.inner, path, options).await
     }
 
     async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
+        self.layer.before("describe_repository");
         self.layer.describe_repository(&*self.inner, path).await
     }
 
@@ -175,18 +183,22 @@ impl<L: BackendLayer> RegistryBackend for Layered<L> {
         path: &RepositoryPath,
         options: &DeleteOptions,
     ) -> Result<()> {
+        self.layer.before("delete_repository");
         self.layer.delete_repository(&*self.inner, path, options).await
     }
 
     fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
+        self.layer.before("list_images");
         self.layer.list_images(&*self.inner, path)
     }
 
     async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        self.layer.before("describe_image");
         self.layer.describe_image(&*self.inner, path, reference).await
     }
 
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+        self.layer.before("delete_image");
         self.layer.delete_image(&*self.inner, path, reference).await
     }
 
@@ -195,6 +207,7 @@ impl<L: BackendLayer> RegistryBackend for Layered<L> {
         scope: &Scope,
         options: &CredentialsOptions,
     ) -> Result<RegistryCredentials> {
+        self.layer.before("credentials");
         self.layer.credentials(&*self.inner, scope, options).await
     }
 }

@@ -41,8 +41,8 @@ async fn an_image_goes_in_and_out_without_a_server() {
     let refused = in_a_task(async move { other.push(named, &source).await }).await.unwrap_err();
     assert!(matches!(refused, Error::InvalidInput { .. }), "which platform? {refused}");
     let all = ark_container_core::push::PlatformChoice::All;
-    let source = format!("oci:{}", path("in").display()).parse().unwrap();
-    let push = catalog.prepare_push(named, source).unwrap().with_platforms(all);
+    let source = format!("oci:{}", path("in").display());
+    let push = catalog.prepare_push(named, &source).unwrap().with_platforms(all);
     push.await.unwrap();
 
     let resolved = catalog.resolve(named).await.unwrap();

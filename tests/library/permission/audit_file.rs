@@ -161,7 +161,7 @@ async fn credentials_that_cannot_be_recorded_are_not_handed_out() {
     let mut inner = MockRegistryBackend::new();
     inner.expect_credentials().returning({
         let file = file.clone();
-        move |scope| {
+        move |scope, _| {
             fs::remove_file(file.path()).unwrap();
             fs::create_dir(file.path()).unwrap();
             let password = Password::new("hunter2".to_owned());

@@ -148,6 +148,7 @@ pub(super) async fn delete(
 }
 
 /// Images of the account's other repositories, which belong to no organization.
+#[cfg(feature = "push")]
 impl EcrBackend {
     /// Reads the manifest of an image: its digest, its media type and its text. Only AWS decides whether
     /// the caller may read it.
@@ -204,7 +205,9 @@ impl EcrBackend {
         }
         self.call(&format!("read an image of {repository} in")).error(error)
     }
+}
 
+impl EcrBackend {
     /// The error of an answer about an image that lacks or garbles a member.
     fn invalid_image(&self, repository: impl fmt::Display) -> Error {
         Error::failed(format!("AWS describes an image of {repository} in {self} invalidly"))

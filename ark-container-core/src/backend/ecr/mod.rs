@@ -8,7 +8,6 @@ mod credentials;
 mod errors;
 mod iam;
 mod images;
-#[cfg(feature = "push")]
 mod repositories;
 #[cfg(test)]
 mod scripted;
