@@ -18,7 +18,7 @@ pub enum PrincipalKind {
 
 impl PrincipalKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::User, Self::Robot, Self::IngestJob];
+    pub const ALL: &'static [Self] = &[Self::User, Self::Robot, Self::IngestJob];
 
     /// The word for it in settings and files: `user`, `robot`, `ingest-job`.
     pub const fn as_str(self) -> &'static str {
@@ -40,7 +40,7 @@ impl FromStr for PrincipalKind {
     type Err = ParseError;
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
-        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == input);
+        let known = Self::ALL.iter().copied().find(|kind| kind.as_str() == input);
         known.ok_or_else(|| {
             ParseError::new("principal kind", input, "expected user, robot or ingest-job")
         })

@@ -51,7 +51,7 @@ impl RulesTable {
         organization: OrganizationId,
         text: &Text<'_>,
     ) -> Result<BTreeMap<PrincipalKind, Rule>> {
-        let tables = PrincipalKind::ALL.into_iter().filter_map(|kind| {
+        let tables = PrincipalKind::ALL.iter().copied().filter_map(|kind| {
             let words = match kind {
                 PrincipalKind::User => &self.user,
                 PrincipalKind::Robot => &self.robot,
@@ -93,7 +93,7 @@ fn named(word: &str) -> Option<Vec<Action>> {
     match word {
         "read" => {
             let reads = |action: &Action| action.effect() == Effect::Reads;
-            Some(Action::ALL.into_iter().filter(reads).collect())
+            Some(Action::ALL.iter().copied().filter(reads).collect())
         }
         "create" => Some(vec![Action::CreateRepository]),
         _ => word.parse().ok().map(|action| vec![action]),

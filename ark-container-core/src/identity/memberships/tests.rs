@@ -83,7 +83,7 @@ fn a_rule_is_for_one_kind_in_one_organization() {
     let allowed = |kind| {
         let rule = memberships.rule(OrganizationId::TBD, kind)?;
         let allowed: Vec<Action> =
-            Action::ALL.into_iter().filter(|action| rule.allows(*action)).collect();
+            Action::ALL.iter().copied().filter(|action| rule.allows(*action)).collect();
         Some((allowed, rule.origin().to_string()))
     };
     let robots = vec![
@@ -112,7 +112,9 @@ fn a_rule_names_one_action_or_several() {
         let memberships = Memberships::parse(&with_rules(&format!("user = ['{word}']")), "m.toml");
         let memberships = memberships.unwrap();
         let rule = memberships.rule(OrganizationId::TBD, PrincipalKind::User).unwrap();
-        assert!(Action::ALL.into_iter().all(|action| rule.allows(action) == (action == expected)));
+        assert!(
+            Action::ALL.iter().copied().all(|action| rule.allows(action) == (action == expected))
+        );
     }
 }
 

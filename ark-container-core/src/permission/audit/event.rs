@@ -1,4 +1,4 @@
-//! [`Event`]: one line of the audit.
+//! [`Event`]: one event of the audit, as a line of JSON and for `tracing`.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
@@ -10,7 +10,7 @@ use super::{AUDIT_TARGET, RequestId};
 use crate::credentials::{Narrowing, RegistryCredentials};
 use crate::error::Error;
 use crate::identity::{Principal, PrincipalKind};
-use crate::model::{OrganizationId, Reference, RepositoryPath, Scope};
+use crate::model::{Digest, OrganizationId, Reference, RepositoryPath, Scope};
 use crate::permission::{Action, Decision, PolicyRequest};
 
 /// The rule of a denial because the policy could not decide.
@@ -19,18 +19,18 @@ const UNDECIDED: &str = "error";
 /// The last second that RFC 3339 can write: the end of the year 9999.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
-/// What an event is about.
+/// The object of an event.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::permission) enum Subject<'a> {
-    /// One repository, whether or not it exists.
+pub(in crate::permission) enum AuditedResource<'a> {
+    /// One repository, which may not exist.
     Repository(&'a RepositoryPath),
-    /// An organization's repositories.
+    /// The repositories of one organization.
     Organization(OrganizationId),
     /// The repositories of every organization that exists.
     EveryOrganization,
 }
 
-impl<'a> From<&PolicyRequest<'a>> for Subject<'a> {
+impl<'a> From<&PolicyRequest<'a>> for AuditedResource<'a> {
     fn from(request: &PolicyRequest<'a>) -> Self {
         match request.repository {
             Some(path) => Self::Repository(path),
@@ -39,7 +39,7 @@ impl<'a> From<&PolicyRequest<'a>> for Subject<'a> {
     }
 }
 
-impl<'a> Subject<'a> {
+impl<'a> AuditedResource<'a> {
     fn organization(self) -> OrganizationText {
         OrganizationText(match self {
             Self::Repository(path) => Some(path.organization()),
@@ -69,7 +69,7 @@ impl Display for OrganizationText {
     }
 }
 
-/// One event, as the [documentation](super) has it, field by field.
+/// One event; its fields are those of the [documentation](super).
 #[derive(Debug, Serialize)]
 pub(super) struct Event<'a> {
     #[serde(serialize_with = "text")]
@@ -90,7 +90,18 @@ pub(super) struct Event<'a> {
     details: Details<'a>,
 }
 
-/// What is told of one kind of event alone.
+/// The image that a change is about, as far as it is about one and that is known.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ChangedImage {
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    pub(super) reference: Option<Reference>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    pub(super) digest: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<String>,
+}
+
+/// The fields that only one kind of event has.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Details<'a> {
@@ -103,8 +114,8 @@ pub(super) enum Details<'a> {
         error: Option<Causes<'a>>,
     },
     Change {
-        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
-        reference: Option<&'a Reference>,
+        #[serde(flatten)]
+        image: &'a ChangedImage,
         outcome: &'static str,
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
         error: Option<Causes<'a>>,
@@ -119,7 +130,7 @@ pub(super) enum Details<'a> {
 }
 
 impl<'a> Details<'a> {
-    /// The policy decided.
+    /// Creates the fields of a decision.
     pub(super) fn decision(decision: &'a Decision) -> Self {
         Self::Decision {
             decision: if decision.is_allowed() { "allow" } else { "deny" },
@@ -129,24 +140,24 @@ impl<'a> Details<'a> {
         }
     }
 
-    /// The policy could not decide, which is a denial.
+    /// Creates the fields of a denial because the policy could not decide.
     pub(super) fn undecided(error: &'a Error) -> Self {
         let error = Some(Causes(error));
         Self::Decision { decision: "deny", rule: UNDECIDED, origin: None, error }
     }
 
-    /// A change of a repository, or of the image at `reference` in it, was made or failed.
-    pub(super) fn change(reference: Option<&'a Reference>, failure: Option<&'a Error>) -> Self {
+    /// Creates the fields of a change that was made or failed.
+    pub(super) fn change(image: &'a ChangedImage, failure: Option<&'a Error>) -> Self {
         let outcome = if failure.is_some() { "failed" } else { "done" };
-        Self::Change { reference, outcome, error: failure.map(Causes) }
+        Self::Change { image, outcome, error: failure.map(Causes) }
     }
 
-    /// Nobody waited for what would become of a change.
-    pub(super) fn change_of_unknown_outcome(reference: Option<&'a Reference>) -> Self {
-        Self::Change { reference, outcome: "unknown", error: None }
+    /// Creates the fields of a change whose call was cancelled.
+    pub(super) fn change_of_unknown_outcome(image: &'a ChangedImage) -> Self {
+        Self::Change { image, outcome: "unknown", error: None }
     }
 
-    /// Credentials are handed out; `scope` is what they open in the event's organization.
+    /// Creates the fields of credentials; `scope` is their scope in the event's organization.
     pub(super) fn credentials(credentials: &RegistryCredentials, scope: Scope) -> Self {
         Self::Credentials {
             scope,
@@ -168,13 +179,13 @@ impl<'a> Details<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// What happens at `time`.
+    /// Creates an event.
     pub(super) fn new(
         time: SystemTime,
         request: RequestId,
         principal: &'a Principal,
         action: Action,
-        subject: Subject<'a>,
+        resource: AuditedResource<'a>,
         details: Details<'a>,
     ) -> Self {
         Self {
@@ -183,23 +194,23 @@ impl<'a> Event<'a> {
             request,
             principal,
             kind: principal.kind(),
-            organization: subject.organization(),
-            repository: subject.repository(),
+            organization: resource.organization(),
+            repository: resource.repository(),
             action,
             details,
         }
     }
 
-    /// It as JSON on one line, which ends.
+    /// Returns the event as JSON on one line, with a newline.
     pub(super) fn line(&self) -> serde_json::Result<String> {
         let mut line = serde_json::to_string(self)?;
         line.push('\n');
         Ok(line)
     }
 
-    /// Tells `tracing`, which has a time of its own.
+    /// Reports the event to `tracing`, which has a time of its own.
     pub(super) fn trace(&self) {
-        macro_rules! tell {
+        macro_rules! report {
             ($($field:ident = $value:expr),+) => {
                 tracing::info!(
                     target: AUDIT_TARGET,
@@ -215,18 +226,20 @@ impl<'a> Event<'a> {
             };
         }
         match &self.details {
-            Details::Decision { decision, rule, origin, error } => tell!(
+            Details::Decision { decision, rule, origin, error } => report!(
                 decision = *decision,
                 rule = *rule,
                 origin = *origin,
                 error = error.as_ref().map(tracing::field::display)
             ),
-            Details::Change { reference, outcome, error } => tell!(
-                reference = reference.map(tracing::field::display),
+            Details::Change { image, outcome, error } => report!(
+                reference = image.reference.as_ref().map(tracing::field::display),
+                digest = image.digest.as_ref().map(tracing::field::display),
+                source = image.source.as_deref(),
                 outcome = *outcome,
                 error = error.as_ref().map(tracing::field::display)
             ),
-            Details::Credentials { scope, expires_at, narrowing } => tell!(
+            Details::Credentials { scope, expires_at, narrowing } => report!(
                 scope = tracing::field::display(scope),
                 expires_at = tracing::field::display(expires_at),
                 narrowing = *narrowing
@@ -235,9 +248,9 @@ impl<'a> Event<'a> {
     }
 }
 
-/// RFC 3339 in UTC to the millisecond; a time that it cannot write becomes the nearest that it can.
+/// RFC 3339 in UTC to the millisecond. A time outside of its years 1970 to 9999 becomes the nearest one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Timestamp(SystemTime);
+pub(super) struct Timestamp(pub(super) SystemTime);
 
 impl Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -275,6 +288,3 @@ fn optional_text<T: Display, S: Serializer>(
         None => serializer.serialize_none(),
     }
 }
-
-#[cfg(test)]
-mod tests;

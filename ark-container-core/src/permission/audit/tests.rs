@@ -1,9 +1,16 @@
+use std::collections::HashSet;
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::event::{ChangedImage, Timestamp};
 use super::*;
 use crate::BoxError;
-use crate::credentials::Password;
-use crate::model::{Access, Organizations, Stage};
+use crate::credentials::{Narrowing, Password};
+use crate::model::{OrganizationId, Organizations, Reference, Stage};
 
-const DOCUMENTATION: &str = include_str!("../mod.rs");
+const DOCUMENTATION: &str = include_str!("mod.rs");
+
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// The lines that the documentation shows.
 fn documented() -> Vec<&'static str> {
@@ -24,9 +31,15 @@ fn path() -> RepositoryPath {
     format!("prod/{}/catalog/extract-video", OrganizationId::TBD).parse().unwrap()
 }
 
-fn line(call: u64, by: &str, action: Action, about: Subject<'_>, what: Details<'_>) -> String {
+fn line(
+    call: u64,
+    by: &str,
+    action: Action,
+    about: AuditedResource<'_>,
+    what: Details<'_>,
+) -> String {
     let (at, by) = (time("2026-07-14T09:21:07.312Z"), principal(by));
-    let request = RequestId::fixed(0x5f1c_9a2b_7d3e_4f60, call);
+    let request = RequestId { process: 0x5f1c_9a2b_7d3e_4f60, call };
     Event::new(at, request, &by, action, about, what).line().unwrap()
 }
 
@@ -45,20 +58,28 @@ fn credentials(expires_at: SystemTime) -> RegistryCredentials {
 #[test]
 fn events_are_written_as_documented() {
     let path = path();
-    let about = Subject::Repository(&path);
+    let about = AuditedResource::Repository(&path);
     let member = Decision::allow("member").written_at("memberships.toml:3");
-    let latest = Reference::Tag("latest".parse().unwrap());
+    let tagged = |tag: &str| Some(Reference::Tag(tag.parse().unwrap()));
+    let latest = ChangedImage { reference: tagged("latest"), ..ChangedImage::default() };
+    let stable = ChangedImage {
+        reference: tagged("stable"),
+        digest: Some(DIGEST.parse().unwrap()),
+        source: Some(format!("prod/{}/catalog/candidate:v1", OrganizationId::TBD)),
+    };
+    let none = ChangedImage::default();
     let missing = Error::not_found(crate::ResourceKind::Repository, &path);
     let credentials = credentials(time("2026-07-14T10:21:07Z"));
     let opened = Details::credentials(&credentials, credentials.scope.clone());
     let (create, delete) = (Action::CreateRepository, Action::DeleteImage);
-    let (list, all) = (Action::ListRepositories, Subject::EveryOrganization);
-    let of_tbd = Subject::Organization(OrganizationId::TBD);
+    let (list, all) = (Action::ListRepositories, AuditedResource::EveryOrganization);
+    let of_tbd = AuditedResource::Organization(OrganizationId::TBD);
     let written = [
         line(1, "user:alice", create, about, Details::decision(&member)),
         line(2, "ingest-job:nightly", list, all, Details::undecided(&unreadable())),
-        line(1, "user:alice", create, about, Details::change(None, None)),
-        line(3, "user:alice", delete, about, Details::change(Some(&latest), Some(&missing))),
+        line(1, "user:alice", create, about, Details::change(&none, None)),
+        line(3, "user:alice", delete, about, Details::change(&latest, Some(&missing))),
+        line(5, "user:alice", Action::Push, about, Details::change(&stable, None)),
         line(4, "robot:build", Action::Pull, of_tbd, opened),
     ];
     let written: Vec<&str> = written.iter().map(|line| line.trim_end()).collect();
@@ -76,18 +97,19 @@ fn every_field_is_documented() {
 }
 
 #[test]
-fn whatever_is_in_an_event_it_is_one_line() {
+fn event_with_newlines_is_one_line() {
     let error = Error::invalid("first\nsecond\r\n\u{2028}\u{0}\"");
-    let details = Details::change(None, Some(&error));
+    let image = ChangedImage::default();
+    let details = Details::change(&image, Some(&error));
     let path = path();
-    let line = line(1, "user:alice", Action::Push, Subject::Repository(&path), details);
+    let line = line(1, "user:alice", Action::Push, AuditedResource::Repository(&path), details);
     assert_eq!(line.matches('\n').count(), 1, "{line}");
     let event: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(event["error"], error.to_string());
 }
 
 #[test]
-fn a_time_that_cannot_be_written_becomes_the_nearest() {
+fn timestamp_is_clamped_to_rfc3339_years() {
     let ever = Duration::from_secs(1 << 40);
     for (time, expected) in [
         (UNIX_EPOCH - Duration::from_secs(1), "1970-01-01T00:00:00.000Z"),
@@ -98,11 +120,29 @@ fn a_time_that_cannot_be_written_becomes_the_nearest() {
 }
 
 #[test]
-fn credentials_are_told_without_their_password() {
+fn event_of_credentials_has_no_password() {
     let credentials = credentials(SystemTime::now()).with_narrowing(Narrowing::Caller);
     let details = Details::credentials(&credentials, credentials.scope.clone());
-    let of_tbd = Subject::Organization(OrganizationId::TBD);
+    let of_tbd = AuditedResource::Organization(OrganizationId::TBD);
     let line = line(1, "user:alice", Action::Pull, of_tbd, details);
     assert!(line.contains(r#""narrowing":"caller""#), "{line}");
     assert!(!line.contains("hunter2"), "{line}");
+}
+
+#[test]
+fn request_ids_are_unique_in_a_process() {
+    let threads: Vec<_> = (0..8)
+        .map(|_| thread::spawn(|| (0..500).map(|_| RequestId::next().to_string()).collect()))
+        .collect();
+    let ids: Vec<Vec<String>> = threads.into_iter().map(|ids| ids.join().unwrap()).collect();
+    let distinct: HashSet<&String> = ids.iter().flatten().collect();
+    assert_eq!(distinct.len(), 4000);
+    let prefixes: HashSet<&str> = distinct.iter().map(|id| &id[..17]).collect();
+    assert_eq!(prefixes.len(), 1, "{prefixes:?}");
+}
+
+#[test]
+fn request_id_has_sixteen_digits_of_the_process() {
+    let id = RequestId { process: 0xc0ffee, call: 12 };
+    assert_eq!(id.to_string(), "0000000000c0ffee-12");
 }
