@@ -61,35 +61,35 @@
 //! jq -c 'select(.event == "change" and .action == "delete-repository")' audit.jsonl
 //! ```
 
-mod change;
 mod event;
 mod file;
 
 use std::collections::hash_map::RandomState;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-pub use change::PendingChange;
 pub use file::AuditFile;
 
 pub(super) use self::event::AuditedResource;
-use self::event::{Details, Event};
+use self::event::{Event, Timestamp, error_with_causes};
 use super::{Action, Decision};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{Narrowing, RegistryCredentials};
 use crate::error::{Error, Result};
 use crate::identity::Principal;
-use crate::model::{Access, RepositoryPath, Scope, ScopeTarget};
+use crate::model::{Access, Digest, Reference, RepositoryPath, Scope, ScopeTarget};
 use crate::observability::DECISIONS;
 
 /// The target of every audit event.
 ///
 /// The level is `INFO`, and the fields are those of [the format](self) but for `time`.
 pub const AUDIT_TARGET: &str = "ark::audit";
+
+/// The rule of a denial because the policy could not decide.
+const UNDECIDED: &str = "error";
 
 /// Identifies the calls of this process.
 static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
@@ -147,8 +147,7 @@ impl CallAudit {
         resource: AuditedResource<'_>,
         decision: &Decision,
     ) -> Result<()> {
-        count_decision(action, if decision.is_allowed() { "allow" } else { "deny" });
-        self.record([self.event(action, resource, Details::decision(decision))]).await
+        self.record([self.decision_event(action, resource, decision)]).await
     }
 
     /// Records the denial of what the policy could not decide about, because of `error`.
@@ -158,44 +157,86 @@ impl CallAudit {
         resource: AuditedResource<'_>,
         error: &Error,
     ) -> Result<()> {
-        count_decision(action, "deny");
-        self.record([self.event(action, resource, Details::undecided(error))]).await
+        self.record([self.undecided_event(action, resource, error)]).await
     }
 
     /// Records credentials, once for each organization that they reach, before they are handed out.
     pub(super) async fn credentials(&self, credentials: &RegistryCredentials) -> Result<()> {
-        let access = credentials.scope.access();
-        let event = |resource, scope| {
-            let details = Details::credentials(credentials, scope);
-            self.event(furthest(access), resource, details)
-        };
-        match credentials.scope.target() {
-            ScopeTarget::Repository(path) => {
-                let scope = credentials.scope.clone();
-                self.record([event(AuditedResource::Repository(path), scope)]).await
-            }
-            ScopeTarget::Organizations(stage, organizations) => {
-                let events = organizations.iter().map(|organization| {
-                    let scope = Scope::organizations(stage.clone(), [*organization], access);
-                    event(AuditedResource::Organization(*organization), scope)
-                });
-                self.record(events).await
-            }
-        }
+        self.record(self.credentials_events(credentials)).await
     }
 
     /// Begins the record of a change that is about to be made.
     pub(super) fn begin_change(self, action: Action, path: &RepositoryPath) -> PendingChange {
-        PendingChange::new(self, action, path)
+        PendingChange {
+            call: self,
+            action,
+            path: path.clone(),
+            reference: None,
+            digest: None,
+            source: None,
+            finished: false,
+        }
+    }
+
+    fn decision_event<'a>(
+        &'a self,
+        action: Action,
+        resource: AuditedResource<'a>,
+        decision: &'a Decision,
+    ) -> Event<'a> {
+        Event {
+            decision: Some(if decision.is_allowed() { "allow" } else { "deny" }),
+            rule: Some(decision.rule()),
+            origin: decision.origin(),
+            ..self.event("decision", action, resource)
+        }
+    }
+
+    fn undecided_event<'a>(
+        &'a self,
+        action: Action,
+        resource: AuditedResource<'a>,
+        error: &Error,
+    ) -> Event<'a> {
+        Event {
+            decision: Some("deny"),
+            rule: Some(UNDECIDED),
+            error: Some(error_with_causes(error)),
+            ..self.event("decision", action, resource)
+        }
+    }
+
+    fn credentials_events<'a>(&'a self, credentials: &'a RegistryCredentials) -> Vec<Event<'a>> {
+        let scope = &credentials.scope;
+        let action = furthest(scope.access());
+        let event = |resource, scope: &Scope| Event {
+            scope: Some(scope.to_string()),
+            expires_at: Some(Timestamp(credentials.expires_at)),
+            narrowing: Some(match credentials.narrowing {
+                Narrowing::Scoped => "scoped",
+                Narrowing::Caller => "caller",
+            }),
+            ..self.event("credentials", action, resource)
+        };
+        match scope.target() {
+            ScopeTarget::Repository(path) => vec![event(AuditedResource::Repository(path), scope)],
+            ScopeTarget::Organizations(stage, organizations) => {
+                let events = organizations.iter().map(|organization| {
+                    let one = Scope::organizations(stage.clone(), [*organization], scope.access());
+                    event(AuditedResource::Organization(*organization), &one)
+                });
+                events.collect()
+            }
+        }
     }
 
     fn event<'a>(
         &'a self,
+        kind: &'static str,
         action: Action,
         resource: AuditedResource<'a>,
-        details: Details<'a>,
     ) -> Event<'a> {
-        Event::new(SystemTime::now(), self.request, &self.principal, action, resource, details)
+        Event::new(kind, self.request, &self.principal, action, resource)
     }
 
     async fn record<'a>(&self, events: impl IntoIterator<Item = Event<'a>>) -> Result<()> {
@@ -210,6 +251,11 @@ impl CallAudit {
     ) -> Result<Option<(&AuditFile, String)>> {
         let mut lines = String::new();
         for event in events {
+            if let Some(decision) = event.decision {
+                let action = event.action;
+                metrics::counter!(DECISIONS, "action" => action, "decision" => decision)
+                    .increment(1);
+            }
             event.trace();
             if self.file.is_some() {
                 let line = event.line();
@@ -221,8 +267,96 @@ impl CallAudit {
     }
 }
 
-fn count_decision(action: Action, decision: &'static str) {
-    metrics::counter!(DECISIONS, "action" => action.as_str(), "decision" => decision).increment(1);
+/// The record of a change that is being made; [`finish`](Self::finish) completes it with the result.
+///
+/// A record that is dropped before, as when its call is cancelled, is completed with the outcome `unknown`.
+#[derive(Debug)]
+#[must_use = "a change that is not finished is recorded as one of unknown outcome"]
+pub struct PendingChange {
+    call: CallAudit,
+    action: Action,
+    path: RepositoryPath,
+    reference: Option<Reference>,
+    digest: Option<Digest>,
+    source: Option<String>,
+    finished: bool,
+}
+
+impl PendingChange {
+    /// Sets the tag or digest of the changed image. A digest is also the [digest](Self::set_digest).
+    pub fn set_reference(&mut self, reference: &Reference) {
+        if let Reference::Digest(digest) = reference {
+            self.set_digest(digest);
+        }
+        self.reference = Some(reference.clone());
+    }
+
+    /// Sets the digest of the changed image.
+    pub fn set_digest(&mut self, digest: &Digest) {
+        self.digest = Some(digest.clone());
+    }
+
+    /// Sets the image that was copied, such as `<path>:<tag>`.
+    pub fn set_source(&mut self, source: impl Display) {
+        self.source = Some(source.to_string());
+    }
+
+    /// Records the result of the change.
+    ///
+    /// A denial by the policy is recorded as a decision already, and not as a change. A change cannot be
+    /// undone, so an event of level `ERROR` reports a failure to write to the file.
+    pub async fn finish<T>(mut self, result: &Result<T>) {
+        self.finished = true;
+        if let Err(Error::PermissionDenied { decision: Some(_), .. }) = result {
+            return;
+        }
+        let event = match result {
+            Ok(_) => self.event("done", None),
+            Err(error) => self.event("failed", Some(error_with_causes(error))),
+        };
+        if let Err(error) = self.call.record([event]).await {
+            self.report_unrecorded(&error);
+        }
+    }
+
+    fn event(&self, outcome: &'static str, error: Option<String>) -> Event<'_> {
+        Event {
+            reference: self.reference.as_ref(),
+            digest: self.digest.as_ref(),
+            source: self.source.as_deref(),
+            outcome: Some(outcome),
+            error,
+            ..self.call.event("change", self.action, AuditedResource::Repository(&self.path))
+        }
+    }
+
+    fn report_unrecorded(&self, error: &Error) {
+        tracing::error!(
+            target: AUDIT_TARGET,
+            request = %self.call.request,
+            repository = %self.path,
+            action = self.action.as_str(),
+            error = error as &(dyn std::error::Error + 'static),
+            "a change is not in the audit file"
+        );
+    }
+}
+
+impl Drop for PendingChange {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // No future is left to await the write, and at the end of a program no other thread either.
+        let recorded =
+            self.call.trace([self.event("unknown", None)]).and_then(|written| match written {
+                Some((file, lines)) => file.append_blocking(&lines),
+                None => Ok(()),
+            });
+        if let Err(error) = recorded {
+            self.report_unrecorded(&error);
+        }
+    }
 }
 
 /// Returns the furthest of the actions that an access level allows.

@@ -1,8 +1,7 @@
 use std::collections::HashSet;
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::event::{ChangedImage, Timestamp};
 use super::*;
 use crate::BoxError;
 use crate::credentials::{Narrowing, Password};
@@ -31,16 +30,20 @@ fn path() -> RepositoryPath {
     format!("prod/{}/catalog/extract-video", OrganizationId::TBD).parse().unwrap()
 }
 
-fn line(
-    call: u64,
-    by: &str,
-    action: Action,
-    about: AuditedResource<'_>,
-    what: Details<'_>,
-) -> String {
-    let (at, by) = (time("2026-07-14T09:21:07.312Z"), principal(by));
-    let request = RequestId { process: 0x5f1c_9a2b_7d3e_4f60, call };
-    Event::new(at, request, &by, action, about, what).line().unwrap()
+/// The audit of a call with the documented request id.
+fn call(number: u64, by: &str) -> CallAudit {
+    let request = RequestId { process: 0x5f1c_9a2b_7d3e_4f60, call: number };
+    CallAudit { file: None, request, principal: Arc::new(principal(by)) }
+}
+
+fn change(number: u64, action: Action) -> PendingChange {
+    call(number, "user:alice").begin_change(action, &path())
+}
+
+/// The line of an event at the documented time.
+fn line(event: Event<'_>) -> String {
+    let time = Timestamp(time("2026-07-14T09:21:07.312Z"));
+    Event { time, ..event }.line().unwrap()
 }
 
 fn unreadable() -> Error {
@@ -59,28 +62,28 @@ fn credentials(expires_at: SystemTime) -> RegistryCredentials {
 fn events_are_written_as_documented() {
     let path = path();
     let about = AuditedResource::Repository(&path);
+    let (create, list) = (Action::CreateRepository, Action::ListRepositories);
     let member = Decision::allow("member").written_at("memberships.toml:3");
-    let tagged = |tag: &str| Some(Reference::Tag(tag.parse().unwrap()));
-    let latest = ChangedImage { reference: tagged("latest"), ..ChangedImage::default() };
-    let stable = ChangedImage {
-        reference: tagged("stable"),
-        digest: Some(DIGEST.parse().unwrap()),
-        source: Some(format!("prod/{}/catalog/candidate:v1", OrganizationId::TBD)),
-    };
-    let none = ChangedImage::default();
+    let tag = |tag: &str| Reference::Tag(tag.parse().unwrap());
+    let mut deletion = change(3, Action::DeleteImage);
+    deletion.set_reference(&tag("latest"));
     let missing = Error::not_found(crate::ResourceKind::Repository, &path);
+    let mut push = change(5, Action::Push);
+    push.set_reference(&tag("stable"));
+    push.set_digest(&DIGEST.parse().unwrap());
+    push.set_source(format!("prod/{}/catalog/candidate:v1", OrganizationId::TBD));
     let credentials = credentials(time("2026-07-14T10:21:07Z"));
-    let opened = Details::credentials(&credentials, credentials.scope.clone());
-    let (create, delete) = (Action::CreateRepository, Action::DeleteImage);
-    let (list, all) = (Action::ListRepositories, AuditedResource::EveryOrganization);
-    let of_tbd = AuditedResource::Organization(OrganizationId::TBD);
     let written = [
-        line(1, "user:alice", create, about, Details::decision(&member)),
-        line(2, "ingest-job:nightly", list, all, Details::undecided(&unreadable())),
-        line(1, "user:alice", create, about, Details::change(&none, None)),
-        line(3, "user:alice", delete, about, Details::change(&latest, Some(&missing))),
-        line(5, "user:alice", Action::Push, about, Details::change(&stable, None)),
-        line(4, "robot:build", Action::Pull, of_tbd, opened),
+        line(call(1, "user:alice").decision_event(create, about, &member)),
+        line(call(2, "ingest-job:nightly").undecided_event(
+            list,
+            AuditedResource::EveryOrganization,
+            &unreadable(),
+        )),
+        line(change(1, create).event("done", None)),
+        line(deletion.event("failed", Some(error_with_causes(&missing)))),
+        line(push.event("done", None)),
+        line(call(4, "robot:build").credentials_events(&credentials).remove(0)),
     ];
     let written: Vec<&str> = written.iter().map(|line| line.trim_end()).collect();
     assert_eq!(written, documented());
@@ -99,10 +102,7 @@ fn every_field_is_documented() {
 #[test]
 fn event_with_newlines_is_one_line() {
     let error = Error::invalid("first\nsecond\r\n\u{2028}\u{0}\"");
-    let image = ChangedImage::default();
-    let details = Details::change(&image, Some(&error));
-    let path = path();
-    let line = line(1, "user:alice", Action::Push, AuditedResource::Repository(&path), details);
+    let line = line(change(1, Action::Push).event("failed", Some(error.to_string())));
     assert_eq!(line.matches('\n').count(), 1, "{line}");
     let event: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(event["error"], error.to_string());
@@ -122,9 +122,7 @@ fn timestamp_is_clamped_to_rfc3339_years() {
 #[test]
 fn event_of_credentials_has_no_password() {
     let credentials = credentials(SystemTime::now()).with_narrowing(Narrowing::Caller);
-    let details = Details::credentials(&credentials, credentials.scope.clone());
-    let of_tbd = AuditedResource::Organization(OrganizationId::TBD);
-    let line = line(1, "user:alice", Action::Pull, of_tbd, details);
+    let line = line(call(1, "user:alice").credentials_events(&credentials).remove(0));
     assert!(line.contains(r#""narrowing":"caller""#), "{line}");
     assert!(!line.contains("hunter2"), "{line}");
 }
