@@ -1,9 +1,12 @@
 //! [`Connection`]: from a backend to a client of one of its repositories, where it is dialled, and how far
 //! its login goes.
 
+use std::time::Duration;
+
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::LocalBackend;
+use crate::credentials::CredentialsOptions;
 use crate::distribution::{Client, Retry};
 use crate::error::Result;
 use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
@@ -32,6 +35,16 @@ impl LoginScope {
     }
 }
 
+/// Options for the credentials of a transfer.
+///
+/// A transfer renews its credentials when they expire, so that cached ones are good enough however little
+/// of a configured lifetime is left.
+pub(crate) const TRANSFER_CREDENTIALS: CredentialsOptions = CredentialsOptions {
+    lifetime: None,
+    min_remaining: Some(Duration::ZERO),
+    require_scoped: false,
+};
+
 /// How repositories are reached.
 #[derive(Clone, Copy)]
 pub(crate) struct Connection<'a> {
@@ -44,7 +57,7 @@ pub(crate) struct Connection<'a> {
 impl Connection<'_> {
     /// A client of a repository, with credentials for `scope`.
     pub(crate) async fn open(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
-        let credentials = self.backend.credentials(scope).await?;
+        let credentials = self.backend.credentials(scope, &TRANSFER_CREDENTIALS).await?;
         // The credentials say which registry takes them, also where an emulator stands in for it.
         let host = credentials.host.clone();
         let url = RepositoryUrl::new(host.clone(), path.clone());

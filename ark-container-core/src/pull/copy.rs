@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::remote::RemoteImage;
 use super::{BLOBS_AT_ONCE, steady};
 use crate::backend::RegistryBackend;
-use crate::connection::{Connection, LoginScope};
+use crate::connection::{Connection, LoginScope, TRANSFER_CREDENTIALS};
 use crate::distribution::{Client, Mount, Renewals, Retry, Upload};
 use crate::error::{Error, Result};
 use crate::model::{
@@ -151,8 +151,11 @@ impl<'a> Copy<'a> {
         let target = target.with_authenticate(authenticate_target);
         let mounts = pushing.covers(self.from, Access::Pull);
         let copying = self.copy(&source, &target, mounts);
-        let copying = source_renewals.serve(copying, || self.backend.credentials(&pulling));
-        target_renewals.serve(copying, || self.backend.credentials(&pushing)).await
+        let copying = source_renewals
+            .serve(copying, || self.backend.credentials(&pulling, &TRANSFER_CREDENTIALS));
+        target_renewals
+            .serve(copying, || self.backend.credentials(&pushing, &TRANSFER_CREDENTIALS))
+            .await
     }
 
     async fn copy(&self, source: &Client, target: &Client, mounts: bool) -> Result<Copied> {

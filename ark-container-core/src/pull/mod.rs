@@ -21,7 +21,7 @@ use self::remote::RemoteImage;
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::LocalBackend;
-use crate::connection::{Connection, Endpoint};
+use crate::connection::{Connection, Endpoint, TRANSFER_CREDENTIALS};
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::{Error, Result};
 use crate::model::{Access, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope};
@@ -161,7 +161,11 @@ impl<'a> Pull<'a> {
         let client = self.connection().open(&self.path, &scope).await?;
         let (authenticate, renewals) = Renewals::new();
         let client = client.with_authenticate(authenticate);
-        renewals.serve(self.fetch(&client, layout), || self.backend.credentials(&scope)).await
+        renewals
+            .serve(self.fetch(&client, layout), || {
+                self.backend.credentials(&scope, &TRANSFER_CREDENTIALS)
+            })
+            .await
     }
 
     async fn fetch(&self, client: &Client, layout: Arc<Layout>) -> Result<Pulled> {

@@ -2,6 +2,7 @@
 
 use super::Pull;
 use super::remote::{self, ManifestSource, RemoteImage};
+use crate::connection::TRANSFER_CREDENTIALS;
 use crate::distribution::Renewals;
 use crate::error::Result;
 use crate::model::{Access, Digest, Platform, Reference, Scope};
@@ -62,6 +63,6 @@ impl Pull<'_> {
         let (authenticate, renewals) = Renewals::new();
         let client = client.with_authenticate(authenticate);
         let looking = ResolvedImage::look_up(&client, &self.reference, self.platform.as_ref());
-        renewals.serve(looking, || self.backend.credentials(&scope)).await
+        renewals.serve(looking, || self.backend.credentials(&scope, &TRANSFER_CREDENTIALS)).await
     }
 }

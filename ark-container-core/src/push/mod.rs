@@ -27,7 +27,7 @@ use self::send::{Neighbours, Sender};
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::LocalBackend;
-use crate::connection::{Connection, Endpoint};
+use crate::connection::{Connection, Endpoint, TRANSFER_CREDENTIALS};
 use crate::distribution::{Client, Renewals, Retry};
 use crate::error::Result;
 use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, Scope, Tag};
@@ -218,7 +218,9 @@ impl<'a> Push<'a> {
             progress: self.progress,
         };
         let backend = self.backend;
-        renewals.serve(sender.send(&image), || backend.credentials(&scope)).await
+        renewals
+            .serve(sender.send(&image), || backend.credentials(&scope, &TRANSFER_CREDENTIALS))
+            .await
     }
 
     /// A client of the repository, with credentials for `scope`.

@@ -93,7 +93,7 @@ async fn every_line_is_as_the_schema_says() {
         }
     }
     let both = Scope::organizations(Stage::default(), [tbd, OrganizationId::GLOBAL], Access::Pull);
-    root.credentials(&both).await.unwrap();
+    root.credentials(&both, &Default::default()).await.unwrap();
     let mut push = root.begin_push(&path(tbd)).await.unwrap();
     push.set_digest(&DIGEST.parse().unwrap());
     push.finish(&Ok(())).await;
@@ -170,7 +170,7 @@ async fn credentials_that_cannot_be_recorded_are_not_handed_out() {
     let mut inner = MockRegistryBackend::new();
     inner.expect_credentials().returning({
         let file = file.clone();
-        move |scope| {
+        move |scope, _| {
             fs::remove_file(file.path()).unwrap();
             fs::create_dir(file.path()).unwrap();
             let password = Password::new("hunter2".to_owned());
