@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::model::ParseError;
-use crate::permission::Decision;
+use crate::model::{Decision, ParseError};
 
 /// The result of everything in this library that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

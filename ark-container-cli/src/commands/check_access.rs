@@ -48,8 +48,8 @@ pub(crate) struct Args {
 
 /// The words of [`Action`].
 fn action_parser() -> impl clap::builder::TypedValueParser<Value = Action> {
-    PossibleValuesParser::new(Action::ALL.map(Action::as_str)).try_map(|word| {
-        let known = Action::ALL.into_iter().find(|action| action.as_str() == word);
+    PossibleValuesParser::new(Action::ALL.iter().map(|action| action.as_str())).try_map(|word| {
+        let known = Action::ALL.iter().copied().find(|action| action.as_str() == word);
         known.ok_or("there is no such action")
     })
 }

@@ -1,8 +1,5 @@
-//! Who is asking.
+//! Authentication: who the caller is.
 
-mod aws_caller;
-mod kept;
-mod local_user;
 pub mod memberships;
 mod principal;
 mod source;
@@ -10,10 +7,8 @@ mod source;
 pub mod token;
 mod trusted_file;
 
-pub use aws_caller::AwsCaller;
-pub use local_user::{LocalUser, local_user, single_user};
 pub use memberships::{Memberships, MembershipsFile};
 pub use principal::{Principal, PrincipalKind, PrincipalName};
-pub use source::IdentitySource;
+pub use source::{AwsCaller, IdentitySource, LocalUser, local_user, single_user};
 #[cfg(feature = "token")]
 pub use token::{ClaimNames, KeySet, Token, TokenFile, TokenIdentity, TokenVerifier};

@@ -1,12 +1,13 @@
-//! [`Principal`]: who asks, and which organizations they belong to.
+//! [`Principal`]: a caller, and the organizations that it belongs to.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::model::{OrganizationId, Organizations, ParseError};
 
-/// What kind of thing asks.
+/// The kind of a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum PrincipalKind {
     /// A person.
     User,
@@ -18,9 +19,9 @@ pub enum PrincipalKind {
 
 impl PrincipalKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::User, Self::Robot, Self::IngestJob];
+    pub const ALL: &'static [Self] = &[Self::User, Self::Robot, Self::IngestJob];
 
-    /// The word for it in settings and files: `user`, `robot`, `ingest-job`.
+    /// Returns the word for it in settings and files: `user`, `robot`, `ingest-job`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -40,7 +41,7 @@ impl FromStr for PrincipalKind {
     type Err = ParseError;
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
-        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == input);
+        let known = Self::ALL.iter().copied().find(|kind| kind.as_str() == input);
         known.ok_or_else(|| {
             ParseError::new("principal kind", input, "expected user, robot or ingest-job")
         })
@@ -49,7 +50,7 @@ impl FromStr for PrincipalKind {
 
 crate::model::serde_as_text!(PrincipalKind, PrincipalName);
 
-/// Who asks, without what they belong to: `user:alice`, `robot:nightly`, `ingest-job:42`.
+/// The name of a principal: `user:alice`, `robot:nightly`, `ingest-job:42`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PrincipalName {
     kind: PrincipalKind,
@@ -57,7 +58,7 @@ pub struct PrincipalName {
 }
 
 impl PrincipalName {
-    /// The principal of this kind with this id.
+    /// Creates the name of the principal of this kind with this id.
     ///
     /// # Errors
     /// If the id is empty or has a control character.
@@ -73,12 +74,12 @@ impl PrincipalName {
         Ok(Self { kind, id: id.into() })
     }
 
-    /// What kind of thing it is.
+    /// Returns the kind.
     pub fn kind(&self) -> PrincipalKind {
         self.kind
     }
 
-    /// What it is called among those of its kind.
+    /// Returns the id, which is unique among the principals of the kind.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -101,7 +102,7 @@ impl fmt::Display for PrincipalName {
     }
 }
 
-/// Who asks, the organizations that they are a member of, and those that they administer.
+/// A caller, the organizations that it is a member of, and those that it administers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     name: PrincipalName,
@@ -110,32 +111,32 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// A principal who belongs to `member_of` and administers `administers`.
+    /// Creates a principal who is a member of `member_of` and administers `administers`.
     pub fn new(name: PrincipalName, member_of: Organizations, administers: Organizations) -> Self {
         Self { name, member_of, administers }
     }
 
-    /// Who it is.
+    /// Returns the name.
     pub fn name(&self) -> &PrincipalName {
         &self.name
     }
 
-    /// What kind of thing it is.
+    /// Returns the kind.
     pub fn kind(&self) -> PrincipalKind {
         self.name.kind
     }
 
-    /// Whether it administers `organization`.
+    /// Returns whether it administers `organization`.
     pub fn administers(&self, organization: OrganizationId) -> bool {
         self.administers.contains(organization)
     }
 
-    /// Whether it is a member of `organization`, as its administrators are too.
+    /// Returns whether it is a member of `organization`, as its administrators are too.
     pub fn is_member_of(&self, organization: OrganizationId) -> bool {
         self.member_of.contains(organization) || self.administers(organization)
     }
 
-    /// The organizations that it is a member or administrator of.
+    /// Returns the organizations that it is a member or administrator of.
     pub fn organizations(&self) -> Organizations {
         match (&self.member_of, &self.administers) {
             (Organizations::Only(member), Organizations::Only(administers)) => {

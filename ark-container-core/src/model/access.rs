@@ -1,8 +1,10 @@
-//! The terms of access control: [`Action`], [`Access`] and [`Scope`].
+//! The terms of access control: [`Action`], [`Decision`], [`Access`] and [`Scope`].
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::{OrganizationId, ParseError, RepositoryPath, Stage};
 
@@ -32,7 +34,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: &'static [Self] = &[
         Self::ListRepositories,
         Self::CreateRepository,
         Self::DescribeRepository,
@@ -95,10 +97,10 @@ impl FromStr for Action {
     type Err = ParseError;
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
-        let known = Self::ALL.into_iter().find(|action| action.as_str() == input);
+        let known = Self::ALL.iter().copied().find(|action| action.as_str() == input);
         known.ok_or_else(|| {
-            let words = Self::ALL.map(Self::as_str).join(", ");
-            ParseError::new("action", input, format!("expected one of {words}"))
+            let words: Vec<_> = Self::ALL.iter().map(|action| action.as_str()).collect();
+            ParseError::new("action", input, format!("expected one of {}", words.join(", ")))
         })
     }
 }
@@ -106,6 +108,63 @@ impl FromStr for Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// The answer of a [`Policy`](crate::permission::Policy): allowed or denied, by which rule, why, and where the rule is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    allowed: bool,
+    rule: Cow<'static, str>,
+    reason: Option<Cow<'static, str>>,
+    origin: Option<Arc<str>>,
+}
+
+impl Decision {
+    /// Creates a decision that allows, by `rule`.
+    pub fn allow(rule: impl Into<Cow<'static, str>>) -> Self {
+        Self { allowed: true, rule: rule.into(), reason: None, origin: None }
+    }
+
+    /// Creates a decision that denies, by `rule`.
+    pub fn deny(rule: impl Into<Cow<'static, str>>) -> Self {
+        Self { allowed: false, rule: rule.into(), reason: None, origin: None }
+    }
+
+    /// Creates a decision by a rule of this library.
+    pub(crate) const fn fixed(allowed: bool, rule: &'static str, reason: &'static str) -> Self {
+        let (rule, reason) = (Cow::Borrowed(rule), Some(Cow::Borrowed(reason)));
+        Self { allowed, rule, reason, origin: None }
+    }
+
+    /// Adds the reason: a sentence for people, without its full stop.
+    pub fn because(self, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: Some(reason.into()), ..self }
+    }
+
+    /// Adds the place where the rule is written, such as `memberships.toml:12`.
+    pub fn written_at(self, origin: impl Into<Arc<str>>) -> Self {
+        Self { origin: Some(origin.into()), ..self }
+    }
+
+    /// Returns whether the action is allowed.
+    pub const fn is_allowed(&self) -> bool {
+        self.allowed
+    }
+
+    /// Returns the name of the rule that decided, for the audit: a word or two with hyphens.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// Returns the reason; `None` where the policy gives the name of the rule only.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// Returns where the rule is written; `None` for a rule that is part of the policy's code.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
     }
 }
 
@@ -235,7 +294,7 @@ mod tests {
 
     #[test]
     fn actions_are_parsed_by_their_words() {
-        for action in Action::ALL {
+        for &action in Action::ALL {
             assert_eq!(action.to_string().parse(), Ok(action));
         }
         let error = "Push".parse::<Action>().unwrap_err().to_string();

@@ -15,7 +15,7 @@ mod reference;
 mod repository;
 
 pub(crate) use access::Effect;
-pub use access::{Access, Action, Scope, ScopeTarget};
+pub use access::{Access, Action, Decision, Scope, ScopeTarget};
 pub use aws::{EcrHost, RoleArn};
 pub use descriptor::{Algorithm, Descriptor, Digest};
 pub use location::{RegistryHost, RegistryLocation};

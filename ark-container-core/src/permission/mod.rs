@@ -6,9 +6,9 @@ mod permissioned;
 mod policy;
 mod rules;
 
-pub use crate::model::Action;
+pub use crate::model::{Action, Decision};
 pub use audit::{AUDIT_TARGET, AuditFile};
 pub use explain::{Explanation, IsolationLayer, explain};
 pub use permissioned::Permissioned;
-pub use policy::{Decision, Policy, PolicyFn, PolicyRequest, policy_fn};
+pub use policy::{Policy, PolicyFn, PolicyRequest, policy_fn};
 pub use rules::{MembershipsPolicy, StandardPolicy};

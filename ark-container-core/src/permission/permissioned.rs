@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::audit::{CallAudit, Change, Subject};
+use super::audit::{AuditedResource, CallAudit, PendingChange};
 use super::{Action, AuditFile, Decision, Policy, PolicyRequest};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
@@ -85,6 +85,38 @@ impl<B: RegistryBackend> Permissioned<B> {
     /// Those of the [`IdentitySource`].
     pub async fn principal(&self) -> Result<Arc<Principal>> {
         self.identity.principal().await
+    }
+
+    /// Begins the record of a push to a repository, which a program does in the registry itself, with
+    /// credentials of this backend: what is pushed or copied becomes part of the [audit](super::audit).
+    ///
+    /// One record is for one tag. The permission is checked where the credentials are requested.
+    ///
+    /// ```
+    /// # use ark_container_core::permission::Permissioned;
+    /// # use ark_container_core::model::{Digest, Reference, RepositoryPath};
+    /// # use ark_container_core::{RegistryBackend, Result};
+    /// # async fn push(_: &RepositoryPath, _: &Reference) -> Result<Digest> { unimplemented!() }
+    /// # async fn run<B: RegistryBackend>(
+    /// #     backend: &Permissioned<B>,
+    /// #     path: &RepositoryPath,
+    /// #     reference: &Reference,
+    /// # ) -> Result<()> {
+    /// let mut change = backend.begin_push(path).await?;
+    /// change.set_reference(reference);
+    /// let pushed = push(path, reference).await;
+    /// if let Ok(digest) = &pushed {
+    ///     change.set_digest(digest);
+    /// }
+    /// change.finish(&pushed).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the [`IdentitySource`].
+    pub async fn begin_push(&self, path: &RepositoryPath) -> Result<PendingChange> {
+        Ok(self.begin_call().await?.audit.begin_change(Action::Push, path))
     }
 
     /// Begins a call by the current principal.
@@ -191,7 +223,8 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
 
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
         let call = self.begin_call().await?;
-        let change = call.begin_change(Action::DeleteImage, path).await?.of_image(reference);
+        let mut change = call.begin_change(Action::DeleteImage, path).await?;
+        change.set_reference(reference);
         let result = self.inner_for(&call).delete_image(path, reference).await;
         change.finish(&result).await;
         result
@@ -263,9 +296,9 @@ impl Call {
     }
 
     /// Checks an action that changes something, and begins its record.
-    async fn begin_change(&self, action: Action, path: &RepositoryPath) -> Result<Change> {
+    async fn begin_change(&self, action: Action, path: &RepositoryPath) -> Result<PendingChange> {
         self.check(action, path).await?;
-        Ok(self.audit.change(action, path))
+        Ok(self.audit.clone().begin_change(action, path))
     }
 
     /// Checks every action that credentials of this scope allow.
@@ -305,7 +338,7 @@ impl Call {
         let Organizations::Only(mut own) = self.principal.organizations() else {
             // Which organizations there are is known only as their repositories come.
             let decision = Decision::allow("member-of-every-organization");
-            self.audit.decision(action, Subject::EveryOrganization, &decision).await?;
+            self.audit.decision(action, AuditedResource::EveryOrganization, &decision).await?;
             return Ok(Organizations::All);
         };
         own.insert(OrganizationId::GLOBAL);

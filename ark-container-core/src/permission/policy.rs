@@ -1,12 +1,11 @@
 //! [`Policy`]: who may do what, apart from what enforces it.
 
-use std::borrow::Cow;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Action;
+use super::{Action, Decision};
 use crate::error::{Error, Result};
 use crate::identity::Principal;
 use crate::model::{OrganizationId, RepositoryPath};
@@ -83,63 +82,6 @@ pub trait Policy: Debug + Send + Sync + 'static {
 impl<P: Policy + ?Sized> Policy for Arc<P> {
     async fn decide(&self, request: &PolicyRequest<'_>) -> Result<Decision> {
         (**self).decide(request).await
-    }
-}
-
-/// The answer of a [`Policy`]: allowed or denied, by which rule, why, and where the rule is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    allowed: bool,
-    rule: Cow<'static, str>,
-    reason: Option<Cow<'static, str>>,
-    origin: Option<Arc<str>>,
-}
-
-impl Decision {
-    /// Creates a decision that allows, by `rule`.
-    pub fn allow(rule: impl Into<Cow<'static, str>>) -> Self {
-        Self { allowed: true, rule: rule.into(), reason: None, origin: None }
-    }
-
-    /// Creates a decision that denies, by `rule`.
-    pub fn deny(rule: impl Into<Cow<'static, str>>) -> Self {
-        Self { allowed: false, rule: rule.into(), reason: None, origin: None }
-    }
-
-    /// Creates a decision by a rule of this library.
-    pub(super) const fn fixed(allowed: bool, rule: &'static str, reason: &'static str) -> Self {
-        let (rule, reason) = (Cow::Borrowed(rule), Some(Cow::Borrowed(reason)));
-        Self { allowed, rule, reason, origin: None }
-    }
-
-    /// Adds the reason: a sentence for people, without its full stop.
-    pub fn because(self, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason: Some(reason.into()), ..self }
-    }
-
-    /// Adds the place where the rule is written, such as `memberships.toml:12`.
-    pub fn written_at(self, origin: impl Into<Arc<str>>) -> Self {
-        Self { origin: Some(origin.into()), ..self }
-    }
-
-    /// Returns whether the action is allowed.
-    pub const fn is_allowed(&self) -> bool {
-        self.allowed
-    }
-
-    /// Returns the name of the rule that decided, for the audit: a word or two with hyphens.
-    pub fn rule(&self) -> &str {
-        &self.rule
-    }
-
-    /// Returns the reason; `None` where the policy gives the name of the rule only.
-    pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
-    }
-
-    /// Returns where the rule is written; `None` for a rule that is part of the policy's code.
-    pub fn origin(&self) -> Option<&str> {
-        self.origin.as_deref()
     }
 }
 

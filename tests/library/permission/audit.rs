@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 
 use ark_container_core::identity::{IdentitySource, Principal, single_user};
-use ark_container_core::model::{Access, OrganizationId, Organizations, Scope, Stage};
+use ark_container_core::model::{Access, OrganizationId, Organizations, Reference, Scope, Stage};
 use ark_container_core::permission::{
     AUDIT_TARGET, Action, AuditFile, Permissioned, StandardPolicy, policy_fn,
 };
@@ -17,7 +17,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::{OTHER, attempt, expecting_one, guarded, path};
+use super::{DIGEST, OTHER, attempt, expecting_one, guarded, path};
 
 /// Keeps what is recorded at the audit's target, an event a line.
 #[derive(Clone, Default)]
@@ -159,6 +159,38 @@ async fn a_change_whose_call_is_cancelled_has_an_unknown_outcome() {
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events[1].starts_with("event=change request=1 "), "{events:?}");
     assert!(events[1].ends_with(" action=delete-repository outcome=unknown"), "{events:?}");
+}
+
+#[tokio::test]
+async fn push_is_recorded_with_tag_digest_and_source() {
+    let recorder = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorder.clone());
+    let backend = guarded(MockRegistryBackend::new(), alice());
+    let path = path(OrganizationId::TBD);
+    let about = format!("{} repository={path} action=push", of_alice("change"));
+
+    let mut push = backend.begin_push(&path).await.unwrap();
+    push.set_reference(&Reference::Tag("v1".parse().unwrap()));
+    push.set_source("prod/other:v1");
+    push.set_digest(&DIGEST.parse().unwrap());
+    push.finish(&Ok(())).await;
+    let image = format!("reference=v1 digest={DIGEST} source=prod/other:v1");
+    assert_eq!(recorder.take(), [format!("{about} {image} outcome=done")]);
+
+    let push = backend.begin_push(&path).await.unwrap();
+    push.finish::<()>(&Err(Error::temporary("the registry did not respond"))).await;
+    let failed = format!("{about} outcome=failed error=the registry did not respond");
+    assert_eq!(recorder.take(), [failed]);
+
+    drop(backend.begin_push(&path).await.unwrap());
+    assert_eq!(recorder.take(), [format!("{about} outcome=unknown")]);
+
+    // The denial has been recorded when the credentials were requested.
+    let denied = guarded(MockRegistryBackend::new(), administrator());
+    let denial = attempt(&denied, Action::Push, OTHER).await.unwrap_err();
+    recorder.take();
+    backend.begin_push(&path).await.unwrap().finish::<()>(&Err(denial)).await;
+    assert!(recorder.take().is_empty());
 }
 
 /// Whoever asks for the principal waits for ever.

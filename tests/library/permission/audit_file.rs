@@ -14,7 +14,7 @@ use ark_container_core::{Error, RegistryBackend};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{OTHER, attempt, guarded};
+use super::{DIGEST, OTHER, attempt, guarded, path};
 use crate::python_component::python_component;
 
 const SCHEMA: &str = include_str!("../../../ark-container-core/schemas/audit.schema.json");
@@ -87,18 +87,21 @@ async fn every_line_is_as_the_schema_says() {
     let job = root.for_principal(principal("ingest-job:a b", Organizations::none()));
     let tbd = OrganizationId::TBD;
     for backend in [&robot, &job, &root] {
-        for action in Action::ALL {
+        for &action in Action::ALL {
             let _ = attempt(backend, action, tbd).await;
             let _ = attempt(backend, action, OTHER).await;
         }
     }
     let both = Scope::organizations(Stage::default(), [tbd, OrganizationId::GLOBAL], Access::Pull);
     root.credentials(&both, &Default::default()).await.unwrap();
+    let mut push = root.begin_push(&path(tbd)).await.unwrap();
+    push.set_digest(&DIGEST.parse().unwrap());
+    push.finish(&Ok(())).await;
     let mut events = events(&file);
     let count = |event: &str| events.iter().filter(|e| e["event"] == event).count();
     // Every action, two organizations, three principals; a push pulls too. Then the last login.
     assert_eq!(count("decision"), 8 * 2 * 3 + 3 + 2, "{events:#?}");
-    assert_eq!((count("change"), count("credentials")), (3, 2 + 1 + 1 + 2), "{events:#?}");
+    assert_eq!((count("change"), count("credentials")), (3 + 1, 2 + 1 + 1 + 2), "{events:#?}");
     events.extend(documented());
     assert!(events.iter().any(|event| event["outcome"] == "failed"), "{events:#?}");
     assert_eq!(refused(&events), [] as [usize; 0], "{events:#?}");
@@ -106,7 +109,9 @@ async fn every_line_is_as_the_schema_says() {
 
 #[test]
 fn the_schema_refuses_what_is_not_in_the_format() {
-    let [decision, undecided, done, failed, credentials] = &documented()[..] else { panic!() };
+    let [decision, undecided, done, failed, pushed, credentials] = &documented()[..] else {
+        panic!()
+    };
     let with = |event: &Value, field: &str, value: Value| {
         let mut event = event.clone();
         event[field] = value;
@@ -135,6 +140,10 @@ fn the_schema_refuses_what_is_not_in_the_format() {
         with(done, "error", json!("why")),
         with(done, "organization", json!("*")),
         with(done, "action", json!("pull")),
+        with(done, "reference", json!("latest")),
+        with(done, "digest", json!("sha256:00")),
+        with(failed, "source", json!("prod/other:v1")),
+        with(pushed, "digest", json!("latest")),
         with(credentials, "scope", json!("everything")),
         without(credentials, "expires_at"),
     ];
@@ -147,7 +156,7 @@ async fn a_decision_that_cannot_be_recorded_is_no_permission() {
     std::os::unix::fs::symlink(folder.path().join("elsewhere"), file.path()).unwrap();
     // The backend inside fails the test when it is called.
     let backend = guarded(MockRegistryBackend::new(), administrator()).with_audit(file.clone());
-    for action in Action::ALL {
+    for &action in Action::ALL {
         let error = attempt(&backend, action, OrganizationId::TBD).await.unwrap_err();
         assert!(matches!(error, Error::Failed { .. }), "{action}: {error:?}");
         assert!(error.to_string().contains(file.path().to_str().unwrap()), "{error}");

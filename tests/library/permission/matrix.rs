@@ -47,9 +47,9 @@ struct Cell {
 fn cells() -> Vec<Cell> {
     let mut lines = RULES.lines().filter(|line| !line.is_empty());
     let header: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
-    let actions = header
-        .iter()
-        .map(|word| Action::ALL.into_iter().find(|action| action.to_string() == *word).unwrap());
+    let actions = header.iter().map(|word| {
+        Action::ALL.iter().copied().find(|action| action.to_string() == *word).unwrap()
+    });
     let actions: Vec<Action> = actions.collect();
     assert_eq!(actions, Action::ALL, "the table has a column for every action");
     let mut cells = Vec::new();

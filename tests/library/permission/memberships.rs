@@ -58,7 +58,7 @@ proptest! {
         let (_folder, file) = file(&as_toml(&tables));
         let principal = file.current().principal(who.parse().unwrap());
         let policy = MembershipsPolicy::new(file);
-        for action in Action::ALL {
+        for &action in Action::ALL {
             let decision = decide(&policy, &PolicyRequest::new(&principal, action, organization));
             let expected = may(&tables, who, action.as_str(), organization);
             prop_assert_eq!(decision.is_allowed(), expected, "{} {}", action, decision.rule());
@@ -73,11 +73,10 @@ proptest! {
         let tables: Vec<Table> = tables.into_iter().map(Table::without_kinds).collect();
         let (_folder, file) = file(&as_toml(&tables));
         let policies: [&dyn Policy; 2] = [&StandardPolicy, &MembershipsPolicy::new(file.clone())];
-        for (kind, policy) in PrincipalKind::ALL.into_iter().flat_map(|kind| policies.map(|policy| (kind, policy))) {
+        for (kind, policy) in PrincipalKind::ALL.iter().copied().flat_map(|kind| policies.map(|policy| (kind, policy))) {
             let stranger = PrincipalName::new(kind, "stranger").unwrap();
             let stranger = file.current().principal(stranger);
-            let allowed = Action::ALL
-                .into_iter()
+            let allowed = Action::ALL.iter().copied()
                 .filter(|action| {
                     decide(policy, &PolicyRequest::new(&stranger, *action, organization)).is_allowed()
                 })

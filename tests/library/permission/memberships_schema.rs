@@ -99,7 +99,7 @@ fn samples() -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    let words = Action::ALL.map(Action::as_str).into_iter();
+    let words = Action::ALL.iter().map(|action| action.as_str());
     let words = words.chain(["read", "create", "delete", "Read", ""]);
     fields.extend(words.map(|word| format!("rules = {{ robot = ['{word}'] }}")));
     for principal in PRINCIPALS {

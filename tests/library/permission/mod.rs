@@ -29,6 +29,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 const OTHER: OrganizationId = OrganizationId::from_u128(0x0123);
 
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 fn guarded(inner: MockRegistryBackend, principal: Principal) -> Permissioned<MockRegistryBackend> {
     Permissioned::new(inner, StandardPolicy, principal)
 }

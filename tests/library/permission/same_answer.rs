@@ -49,7 +49,7 @@ async fn traces(exists: bool) -> Vec<Trace> {
         local.create_repository(&path(OTHER), &CreateOptions::default()).await.unwrap();
     }
     let mut traces = Vec::new();
-    for action in Action::ALL {
+    for &action in Action::ALL {
         let file = AuditFile::new(folder.path().join(format!("{action}.jsonl")));
         let (asked, policy) = counting();
         let backend = Permissioned::new(local.clone(), policy, alice()).with_audit(file.clone());

@@ -26,7 +26,7 @@ fn offline() -> Error {
 
 #[tokio::test]
 async fn nothing_is_done_while_the_policy_fails() {
-    for action in Action::ALL {
+    for &action in Action::ALL {
         // A mock without expectations panics at any call.
         let policy = policy_fn(|_| Err(offline()));
         let backend = Permissioned::new(MockRegistryBackend::new(), policy, alice());

@@ -1,4 +1,4 @@
-//! [`MembershipsFile`]: memberships that follow their file.
+//! [`MembershipsFile`]: memberships that follow the changes of their file.
 
 use std::fs;
 use std::iter;
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Memberships;
 use crate::error::{Error, Result};
 
-/// How often the file is looked at, at most.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two checks of the file.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How old a change must be to be told from the next by its time: some file systems count in
-/// seconds.
+/// The age at which a change can be distinguished from the next one by its time: some file systems count
+/// in seconds.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// A memberships file that is read again when it changes. Clones share what was read.
 ///
-/// Once it has been read, there are always memberships: while a changed file is wrong, missing, or one
-/// that [others can change](super#safety), the last good ones stand, and a warning says so once through
-/// [`tracing`]. A file that is replaced by a rename is never seen half written.
+/// Once it has been read, there are always memberships: while a changed file is invalid, missing, or
+/// [can be changed by others](super#safety), the last valid ones apply, and one warning is sent to
+/// [`tracing`]. A file that is replaced by a rename is never read half written.
 ///
 /// ```
 /// use ark_container_core::identity::MembershipsFile;
@@ -44,10 +44,10 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     memberships: Arc<Memberships>,
-    looked: Instant,
+    checked_at: Instant,
     read: Option<Stamp>,
-    /// What was last said about a file that was not taken; `None` once one was.
-    refused: Option<String>,
+    /// Why the file was last rejected; `None` once it was accepted.
+    rejection: Option<String>,
 }
 
 impl MembershipsFile {
@@ -59,88 +59,87 @@ impl MembershipsFile {
         let path = path.into();
         let read = Stamp::of(&path);
         let memberships = Arc::new(Memberships::load(&path)?);
-        let state = State { memberships, looked: Instant::now(), read, refused: None };
+        let state = State { memberships, checked_at: Instant::now(), read, rejection: None };
         Ok(Self(Arc::new(Shared { path, state: Mutex::new(state) })))
     }
 
-    /// Where the file is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// What the file says. A change is seen within a second; as long as there is none, every call
-    /// returns the same [`Arc`].
+    /// Returns the memberships of the file. A change is noticed within a second. As long as there is none,
+    /// every call returns the same [`Arc`].
     ///
-    /// Blocks for as long as it takes to look at the file, at most once a second, and to read it when
-    /// it has changed.
+    /// Blocks while the file is checked, at most once a second, and while it is read when it has changed.
     pub fn current(&self) -> Arc<Memberships> {
-        self.look(LOOK_EVERY)
+        self.checked_within(CHECK_INTERVAL)
     }
 
-    /// What the file says, looked at if that was not done within the time `every`.
-    fn look(&self, every: Duration) -> Arc<Memberships> {
-        // What a thread leaves that panics is whole: each field is set by itself.
+    /// Returns the memberships of the file, checked if the last check is `interval` ago.
+    fn checked_within(&self, interval: Duration) -> Arc<Memberships> {
+        // The state that a thread leaves when it panics is valid: each field is set by itself.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.looked.elapsed() >= every {
-            state.follow(&self.0.path);
-            state.looked = Instant::now();
+        if state.checked_at.elapsed() >= interval {
+            state.check(&self.0.path);
+            state.checked_at = Instant::now();
         }
         Arc::clone(&state.memberships)
     }
 }
 
 impl State {
-    fn follow(&mut self, path: &Path) {
+    fn check(&mut self, path: &Path) {
         let now = Stamp::of(path);
         let is_known = now == self.read && now.as_ref().is_some_and(|stamp| stamp.is_settled);
-        // What was wrong may have been the folder, which has no part in the stamp.
-        if is_known && self.refused.is_none() {
+        // A rejection may be due to the folder, which is not part of the stamp.
+        if is_known && self.rejection.is_none() {
             return;
         }
-        // The stamp is from before the reading: what changes from here on has another.
+        // The stamp is taken before reading, so a change from here on has another one.
         self.read = now;
         match Memberships::load(path) {
-            Ok(memberships) => self.take(path, memberships),
-            Err(error) => self.refuse(path, &error),
+            Ok(memberships) => self.accept(path, memberships),
+            Err(error) => self.reject(path, &error),
         }
     }
 
-    fn take(&mut self, path: &Path, memberships: Memberships) {
+    fn accept(&mut self, path: &Path, memberships: Memberships) {
         let is_changed = memberships != *self.memberships;
-        if self.refused.take().is_some() || is_changed {
-            tracing::info!(file = %path.display(), "the changed memberships are taken");
+        if self.rejection.take().is_some() || is_changed {
+            tracing::info!(file = %path.display(), "the changed memberships apply");
         }
         if is_changed {
             self.memberships = Arc::new(memberships);
         }
     }
 
-    fn refuse(&mut self, path: &Path, error: &Error) {
+    fn reject(&mut self, path: &Path, error: &Error) {
         let causes =
             iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
         let problem = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        if self.refused.as_ref() != Some(&problem) {
+        if self.rejection.as_ref() != Some(&problem) {
             tracing::warn!(
                 file = %path.display(),
                 error = problem,
-                "the changed memberships are not taken; those from before stand"
+                "the changed memberships are rejected; the earlier ones still apply"
             );
-            self.refused = Some(problem);
+            self.rejection = Some(problem);
         }
     }
 }
 
-/// What tells that a file is the same and has the same content, owner and permissions.
+/// Identifies a file and the state of its content, owner and permissions.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     file: (u64, u64),
-    /// Unlike the time of modification, nobody can set it.
+    /// The time of the last change of status. Unlike the time of modification, nobody can set it.
     changed: (i64, i64),
     is_settled: bool,
 }
 
 impl Stamp {
-    /// Of the file at `path`; `None` while there is none.
+    /// Returns the stamp of the file at `path`; `None` if it does not exist.
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         let changed = Duration::from_secs(u64::try_from(metadata.ctime()).unwrap_or_default());
@@ -189,59 +188,59 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_seen_by_every_clone() {
+    fn change_is_visible_to_every_clone() {
         let (_folder, file) = opened(&with_member("user:alice"));
         let clone = file.clone();
-        assert!(is_member(&file.look(NOW), "user:alice"));
+        assert!(is_member(&file.checked_within(NOW), "user:alice"));
         fs::write(file.path(), with_member("user:bobby")).unwrap();
-        assert!(is_member(&file.look(NOW), "user:bobby"));
+        assert!(is_member(&file.checked_within(NOW), "user:bobby"));
         assert!(!is_member(&clone.current(), "user:alice"));
     }
 
     #[test]
-    fn nothing_is_looked_at_twice_in_a_second() {
+    fn file_is_not_checked_twice_in_an_interval() {
         let (_folder, file) = opened(&with_member("user:alice"));
         fs::write(file.path(), with_member("user:bobby")).unwrap();
-        assert!(is_member(&file.look(Duration::from_secs(3600)), "user:alice"));
+        assert!(is_member(&file.checked_within(Duration::from_secs(3600)), "user:alice"));
     }
 
     #[test]
-    fn the_same_content_is_the_same_memberships() {
+    fn same_content_returns_the_same_memberships() {
         let (folder, file) = opened(&with_member("user:alice"));
-        let before = file.look(NOW);
+        let before = file.checked_within(NOW);
         let other = folder.path().join("other");
         create(&other, &with_member("user:alice"));
         fs::rename(other, file.path()).unwrap();
-        assert!(Arc::ptr_eq(&before, &file.look(NOW)));
+        assert!(Arc::ptr_eq(&before, &file.checked_within(NOW)));
     }
 
     #[test]
-    fn a_bad_file_leaves_the_last_good_one_in_place() {
+    fn invalid_file_keeps_the_last_valid_memberships() {
         let (_folder, file) = opened(&with_member("user:alice"));
-        let before = file.look(NOW);
-        let refusal = || file.0.state.lock().unwrap().refused.clone();
+        let before = file.checked_within(NOW);
+        let rejection = || file.0.state.lock().unwrap().rejection.clone();
         fs::write(file.path(), "[[organization]]\nid = 1").unwrap();
-        assert!(Arc::ptr_eq(&before, &file.look(NOW)));
-        let said = refusal().unwrap();
-        assert!(said.starts_with(&format!("{}:2:6: ", file.path().display())), "{said}");
+        assert!(Arc::ptr_eq(&before, &file.checked_within(NOW)));
+        let message = rejection().unwrap();
+        assert!(message.starts_with(&format!("{}:2:6: ", file.path().display())), "{message}");
         fs::remove_file(file.path()).unwrap();
-        assert!(Arc::ptr_eq(&before, &file.look(NOW)));
-        assert!(refusal().unwrap().ends_with("does not exist"));
+        assert!(Arc::ptr_eq(&before, &file.checked_within(NOW)));
+        assert!(rejection().unwrap().ends_with("does not exist"));
         create(file.path(), &with_member("user:bobby"));
-        assert!(is_member(&file.look(NOW), "user:bobby"));
-        assert_eq!(refusal(), None);
+        assert!(is_member(&file.checked_within(NOW), "user:bobby"));
+        assert_eq!(rejection(), None);
     }
 
     #[test]
-    fn a_file_that_others_can_write_is_not_taken_until_it_is_closed() {
+    fn file_writable_by_others_is_rejected() {
         let (folder, file) = opened(&with_member("user:alice"));
         fs::write(file.path(), with_member("user:bobby")).unwrap();
         chmod(file.path(), 0o666);
-        assert!(is_member(&file.look(NOW), "user:alice"));
+        assert!(is_member(&file.checked_within(NOW), "user:alice"));
         chmod(file.path(), 0o644);
         chmod(folder.path(), 0o777);
-        assert!(is_member(&file.look(NOW), "user:alice"));
+        assert!(is_member(&file.checked_within(NOW), "user:alice"));
         chmod(folder.path(), 0o700);
-        assert!(is_member(&file.look(NOW), "user:bobby"));
+        assert!(is_member(&file.checked_within(NOW), "user:bobby"));
     }
 }

@@ -1,6 +1,6 @@
-//! [`Memberships`]: the file that says who belongs to which organization.
+//! [`Memberships`]: the file that lists the members of each organization.
 //!
-//! It is TOML. Whatever may be left out is empty, and an organization that is not in the file has no
+//! It is TOML. A list that is left out is empty, and an organization that is not in the file has no
 //! members. For editors there is a JSON schema, `schemas/memberships.schema.json` of this package.
 //!
 //! # Organizations
@@ -103,14 +103,13 @@
 //! somebody other than this process's user or root, or that their group or others can write. The same
 //! holds of its folder, and of the folder of what it is a link to, unless that is sticky, as `/tmp` is.
 
-mod arn;
 mod aws;
 mod file;
-mod rules;
-mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -118,15 +117,11 @@ use toml::Spanned;
 
 use self::aws::{AwsMapping, AwsTable};
 pub use self::file::MembershipsFile;
-pub use self::rules::Rule;
-use self::rules::RulesTable;
-use self::text::Text;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::identity::{Principal, PrincipalKind, PrincipalName, trusted_file};
-use crate::model::OrganizationId;
+use crate::model::{Action, Effect, OrganizationId, ParseError};
 
-/// Who belongs to which organization, who administers it, and what its rules are. See the
-/// [format](self).
+/// The members, administrators and rules of each organization. See the [format](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memberships {
     rosters: BTreeMap<OrganizationId, Roster>,
@@ -158,10 +153,10 @@ struct OrganizationTable {
     rules: RulesTable,
 }
 
-/// A list of the file, with the place of each text: serde would know only where the list starts.
+/// A list of the file, with the position of each text: serde knows only the position of the list.
 type Texts = Vec<Spanned<String>>;
 
-/// Who belongs to one organization, and its own rules.
+/// The members, administrators and rules of one organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Roster {
     kinds: BTreeSet<PrincipalKind>,
@@ -172,7 +167,7 @@ struct Roster {
 }
 
 impl Memberships {
-    /// Reads memberships from `text`; `file` is what errors call it.
+    /// Parses memberships; `file` is their name in errors.
     ///
     /// # Errors
     /// [`Error::InvalidInput`](crate::Error::InvalidInput) with file, line and column if the text is
@@ -195,7 +190,7 @@ impl Memberships {
         Ok(Self { rosters, aws })
     }
 
-    /// Reads memberships from a file, which nobody else may be able to change. Blocks while it reads.
+    /// Reads memberships from a file that no other user can change. Blocks while it reads.
     ///
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound) if there is no such file,
@@ -206,7 +201,7 @@ impl Memberships {
         Self::parse(&trusted_file::read(path, "memberships file")?, &path.display().to_string())
     }
 
-    /// The principal called `name`, with its organizations.
+    /// Returns the principal with this name and its organizations.
     pub fn principal(&self, name: PrincipalName) -> Principal {
         let organizations = |belongs: fn(&Roster, &PrincipalName) -> bool| {
             let rosters = self.rosters.iter().filter(|(_, roster)| belongs(roster, &name));
@@ -217,8 +212,8 @@ impl Memberships {
         Principal::new(name, member_of, administers)
     }
 
-    /// The principal that the caller of AWS with this ARN is, as GetCallerIdentity names them; `None`
-    /// if the file is silent about them.
+    /// Returns the principal of the AWS caller with this ARN, as GetCallerIdentity gives it; `None` if no
+    /// table of the file matches.
     ///
     /// # Errors
     /// [`Error::Parse`](crate::Error::Parse) if `arn` is no ARN.
@@ -226,18 +221,18 @@ impl Memberships {
         Ok(AwsMapping::principal(&self.aws, arn)?)
     }
 
-    /// What members of this kind may do in `organization`, where its own rules say so.
+    /// Returns the rule of `organization` for members of this kind, if it has one.
     pub fn rule(&self, organization: OrganizationId, kind: PrincipalKind) -> Option<&Rule> {
         self.rosters.get(&organization)?.rules.get(&kind)
     }
 
-    /// Where the members of `organization` are listed, such as `memberships.toml:2`.
+    /// Returns where the members of `organization` are listed, such as `memberships.toml:2`.
     pub fn origin(&self, organization: OrganizationId) -> Option<&Arc<str>> {
         self.rosters.get(&organization).map(|roster| &roster.origin)
     }
 
-    /// Whether the file says of the principal what it says itself: that it belongs to `organization`,
-    /// or administers it, or neither.
+    /// Returns whether the principal's membership and administration of `organization` are those of the
+    /// file.
     pub(crate) fn confirms(&self, principal: &Principal, organization: OrganizationId) -> bool {
         let name = principal.name();
         self.rosters.get(&organization).is_some_and(|roster| {
@@ -265,6 +260,143 @@ impl Roster {
 
     fn has_administrator(&self, name: &PrincipalName) -> bool {
         self.administrators.contains(name)
+    }
+}
+
+/// The words of a rule, for errors.
+const RULE_WORDS: &str = "read, create, push, or an action such as pull or list-images";
+
+/// The actions of one kind of members in one organization, instead of the standard rules.
+///
+/// It applies to members only, and never to deletion: administrators may do everything, and others
+/// nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    actions: BTreeSet<Action>,
+    origin: Arc<str>,
+}
+
+impl Rule {
+    /// Returns whether it lets members of its kind do `action`.
+    pub fn allows(&self, action: Action) -> bool {
+        self.actions.contains(&action)
+    }
+
+    /// Returns where it is written, such as `memberships.toml:12`.
+    pub fn origin(&self) -> &Arc<str> {
+        &self.origin
+    }
+}
+
+/// One `[organization.rules]`.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RulesTable {
+    user: Option<Spanned<Texts>>,
+    robot: Option<Spanned<Texts>>,
+    ingest_job: Option<Spanned<Texts>>,
+}
+
+impl RulesTable {
+    /// Parses the rules of `organization`.
+    fn rules(
+        &self,
+        organization: OrganizationId,
+        text: &Text<'_>,
+    ) -> Result<BTreeMap<PrincipalKind, Rule>> {
+        let tables = PrincipalKind::ALL.iter().copied().filter_map(|kind| {
+            let words = match kind {
+                PrincipalKind::User => &self.user,
+                PrincipalKind::Robot => &self.robot,
+                PrincipalKind::IngestJob => &self.ingest_job,
+            };
+            words.as_ref().map(|words| (kind, words))
+        });
+        tables.map(|(kind, words)| Ok((kind, rule(words, organization, text)?))).collect()
+    }
+}
+
+fn rule(words: &Spanned<Texts>, organization: OrganizationId, text: &Text<'_>) -> Result<Rule> {
+    let start = words.span().start;
+    if organization == OrganizationId::GLOBAL {
+        let problem = "the global organization takes no rules: they would be everybody's";
+        return Err(text.error(start, problem));
+    }
+    let mut actions = BTreeSet::new();
+    for word in words.get_ref() {
+        let start = word.span().start;
+        let named = named(word.get_ref()).ok_or_else(|| {
+            text.error(start, format!("{:?} is not a rule: expected {RULE_WORDS}", word.get_ref()))
+        })?;
+        if named.iter().any(|action| action.effect() == Effect::Removes) {
+            let problem = format!("{:?} stays with administrators", word.get_ref());
+            return Err(text.error(start, problem));
+        }
+        actions.extend(named);
+    }
+    Ok(Rule { actions, origin: text.origin(start) })
+}
+
+/// Returns the actions of a word of the file.
+fn named(word: &str) -> Option<Vec<Action>> {
+    match word {
+        "read" => {
+            let reads = |action: &Action| action.effect() == Effect::Reads;
+            Some(Action::ALL.iter().copied().filter(reads).collect())
+        }
+        "create" => Some(vec![Action::CreateRepository]),
+        _ => word.parse().ok().map(|action| vec![action]),
+    }
+}
+
+/// The text and name of a memberships file, and the offsets of its lines.
+struct Text<'a> {
+    text: &'a str,
+    file: &'a str,
+    lines: Vec<usize>,
+}
+
+impl<'a> Text<'a> {
+    fn new(text: &'a str, file: &'a str) -> Self {
+        let after_newline = text.match_indices('\n').map(|(offset, _)| offset + 1);
+        Self { text, file, lines: std::iter::once(0).chain(after_newline).collect() }
+    }
+
+    fn as_str(&self) -> &'a str {
+        self.text
+    }
+
+    /// Returns an error about the text at byte `offset`.
+    fn error(&self, offset: usize, problem: impl Display) -> Error {
+        let (line, column) = self.line_and_column(offset);
+        Error::invalid(format!("{}:{line}:{column}: {problem}", self.file))
+    }
+
+    /// Returns the position of byte `offset`, such as `memberships.toml:12`.
+    fn origin(&self, offset: usize) -> Arc<str> {
+        format!("{}:{}", self.file, self.line_and_column(offset).0).into()
+    }
+
+    /// Parses a value of the file.
+    fn parse<T: FromStr<Err = ParseError>>(&self, value: &Spanned<String>) -> Result<T> {
+        value.get_ref().parse().map_err(|error| self.error(value.span().start, error))
+    }
+
+    /// Parses the values of a list.
+    fn parse_each<T, C>(&self, values: &[Spanned<String>]) -> Result<C>
+    where
+        T: FromStr<Err = ParseError>,
+        C: FromIterator<T>,
+    {
+        values.iter().map(|value| self.parse(value)).collect()
+    }
+
+    /// Returns line and column, counted from 1, the column in characters.
+    fn line_and_column(&self, offset: usize) -> (usize, usize) {
+        let offset = self.text.floor_char_boundary(offset);
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let before = &self.text[self.lines[line - 1]..offset];
+        (line, before.chars().count() + 1)
     }
 }
 

@@ -1,8 +1,6 @@
-//! What the file may say, and what is said of one that is wrong.
-
 use super::*;
-use crate::error::{Error, ResourceKind};
-use crate::model::{Action, Organizations};
+use crate::error::ResourceKind;
+use crate::model::Organizations;
 
 const TBD: &str = "2ea25035-6aa4-42fb-9955-92288ea1b972";
 
@@ -13,14 +11,14 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn an_empty_file_makes_nobody_a_member() {
+fn empty_file_has_no_members() {
     let nobody = Memberships::parse("", "m.toml").unwrap();
     let alice = nobody.principal("user:alice".parse().unwrap());
     assert_eq!(alice.organizations(), Organizations::none());
 }
 
 #[test]
-fn a_missing_file_is_not_found() {
+fn missing_file_is_not_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memberships.toml");
     let error = Memberships::load(&path).unwrap_err();
@@ -30,7 +28,7 @@ fn a_missing_file_is_not_found() {
 }
 
 #[test]
-fn a_file_is_named_in_its_errors() {
+fn load_errors_name_the_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path();
     std::fs::write(path, "x = 1").unwrap();
@@ -41,7 +39,7 @@ fn a_file_is_named_in_its_errors() {
 }
 
 #[test]
-fn errors_say_line_and_column() {
+fn parse_errors_have_line_and_column() {
     assert_eq!(
         error(&format!("[[organization]]\nid = \"{TBD}\"\nmember = []\n")),
         "m.toml:3:1: unknown field `member`, expected one of `id`, `kinds`, `members`, \
@@ -66,7 +64,7 @@ fn errors_say_line_and_column() {
 }
 
 #[test]
-fn an_organization_comes_once() {
+fn organization_listed_twice_is_rejected() {
     let braces = format!("{{{}}}", TBD.to_uppercase());
     let text = format!("[[organization]]\nid = \"{TBD}\"\n[[organization]]\nid = '{braces}'\n");
     assert_eq!(error(&text), format!("m.toml:4:6: organization {TBD} is listed twice"));
@@ -77,13 +75,13 @@ fn with_rules(rules: &str) -> String {
 }
 
 #[test]
-fn a_rule_is_for_one_kind_in_one_organization() {
+fn rule_applies_to_one_kind_and_organization() {
     let text = with_rules("robot = [\"read\", \"push\"]\ningest-job = []");
     let memberships = Memberships::parse(&text, "m.toml").unwrap();
     let allowed = |kind| {
         let rule = memberships.rule(OrganizationId::TBD, kind)?;
         let allowed: Vec<Action> =
-            Action::ALL.into_iter().filter(|action| rule.allows(*action)).collect();
+            Action::ALL.iter().copied().filter(|action| rule.allows(*action)).collect();
         Some((allowed, rule.origin().to_string()))
     };
     let robots = vec![
@@ -102,7 +100,7 @@ fn a_rule_is_for_one_kind_in_one_organization() {
 }
 
 #[test]
-fn a_rule_names_one_action_or_several() {
+fn rule_word_names_an_action() {
     for (word, expected) in [
         ("create", Action::CreateRepository),
         ("create-repository", Action::CreateRepository),
@@ -112,12 +110,14 @@ fn a_rule_names_one_action_or_several() {
         let memberships = Memberships::parse(&with_rules(&format!("user = ['{word}']")), "m.toml");
         let memberships = memberships.unwrap();
         let rule = memberships.rule(OrganizationId::TBD, PrincipalKind::User).unwrap();
-        assert!(Action::ALL.into_iter().all(|action| rule.allows(action) == (action == expected)));
+        assert!(
+            Action::ALL.iter().copied().all(|action| rule.allows(action) == (action == expected))
+        );
     }
 }
 
 #[test]
-fn rules_have_limits() {
+fn invalid_rules_are_rejected() {
     assert_eq!(
         error(&with_rules("user = [\"read\", \"delete-image\"]")),
         "m.toml:4:17: \"delete-image\" stays with administrators",
@@ -154,7 +154,7 @@ const BUILD: &str = "arn:aws:iam::095412845506:role/ark-build";
 const SESSIONS: &str = "arn:aws:sts::095412845506:assumed-role/ark-build";
 
 #[test]
-fn the_first_mapping_about_a_caller_counts() {
+fn first_matching_aws_table_applies() {
     let first = mapping(&format!("{SESSIONS}/admin-*"), "user:{session}") + TRUSTED;
     let tables = first + &mapping(BUILD, "robot:build") + &mapping(BUILD, "robot:never");
     assert_eq!(mapped(&tables, &format!("{SESSIONS}/x")).unwrap(), "robot:build");
@@ -164,7 +164,7 @@ fn the_first_mapping_about_a_caller_counts() {
 }
 
 #[test]
-fn a_session_stands_anywhere_in_an_id_but_nowhere_else() {
+fn session_placeholder_is_part_of_the_id() {
     let tables = mapping(BUILD, "ingest-job:a-{session}-{session}@x") + TRUSTED;
     assert_eq!(mapped(&tables, &format!("{SESSIONS}/7")).unwrap(), "ingest-job:a-7-7@x");
     assert_eq!(mapped(&tables, &format!("{SESSIONS}/user:x")), None);
@@ -173,7 +173,7 @@ fn a_session_stands_anywhere_in_an_id_but_nowhere_else() {
 }
 
 #[test]
-fn session_names_are_trusted_only_where_the_file_says_so() {
+fn session_name_needs_trust_session_name() {
     let untrusted = "trusts the name of a session, which whoever may assume the role chooses; if that \
                      is meant, add trust_session_name = true";
     assert_eq!(
@@ -188,7 +188,7 @@ fn session_names_are_trusted_only_where_the_file_says_so() {
 }
 
 #[test]
-fn wrong_mappings_say_line_and_column() {
+fn invalid_aws_tables_have_line_and_column() {
     let alice = "arn:aws:iam::095412845506:user/alice";
     assert_eq!(
         error(&(mapping(alice, "user:{session}") + TRUSTED)),
@@ -206,4 +206,13 @@ fn wrong_mappings_say_line_and_column() {
     assert!(error(&mapping(alice, "alice")).starts_with("m.toml:3:13: "));
     assert!(error("[[aws]]\narn = ''").starts_with("m.toml:1:1: missing field `principal`"));
     assert!(error("[[aws]]\nuser = ''").starts_with("m.toml:2:1: unknown field `user`"));
+}
+
+#[test]
+fn positions_count_characters_from_one() {
+    let text = Text::new("é=1\n\nx", "m.toml");
+    let places = [0, 1, 2, 4, 5, 6, 7, 99].map(|offset| text.line_and_column(offset));
+    assert_eq!(places, [(1, 1), (1, 1), (1, 2), (1, 4), (2, 1), (3, 1), (3, 2), (3, 2)]);
+    assert_eq!(&*text.origin(6), "m.toml:3");
+    assert_eq!(Text::new("", "m.toml").line_and_column(0), (1, 1));
 }

@@ -1,17 +1,19 @@
-//! [`ClaimNames`]: which claims of a token name a principal.
+//! [`Claims`] and [`ClaimNames`]: the principal and the lifetime that a token states.
+
+use std::fmt::Display;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use super::lifetime::Lifetime;
-use super::refusal::Refusal;
+use crate::error::Error;
 use crate::identity::{Principal, PrincipalKind, PrincipalName};
 use crate::model::{OrganizationId, Organizations};
 
-/// Which claims of a token name a principal. The defaults are `sub`, `kind`, `organizations` and
+/// The names of the claims that describe a principal. The defaults are `sub`, `kind`, `organizations` and
 /// `administers`.
 ///
-/// The kind is `user`, `robot` or `ingest-job`, and has to be there: what a token does not say, its
-/// bearer may not do. The organizations are arrays of GUIDs; without the claim there are none.
+/// The kind is `user`, `robot` or `ingest-job`, and is required. The organizations are arrays of GUIDs;
+/// without the claim there are none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimNames {
     subject: String,
@@ -32,42 +34,45 @@ impl Default for ClaimNames {
 }
 
 impl ClaimNames {
-    /// The claim that says what the principal is called among those of its kind.
+    /// Sets the claim with the id of the principal.
     #[must_use]
     pub fn with_subject(mut self, claim: impl Into<String>) -> Self {
         self.subject = claim.into();
         self
     }
 
-    /// The claim that says what kind of thing asks.
+    /// Sets the claim with the kind of the principal.
     #[must_use]
     pub fn with_kind(mut self, claim: impl Into<String>) -> Self {
         self.kind = claim.into();
         self
     }
 
-    /// The claim that lists the organizations that the principal is a member of.
+    /// Sets the claim with the organizations that the principal is a member of.
     #[must_use]
     pub fn with_organizations(mut self, claim: impl Into<String>) -> Self {
         self.organizations = claim.into();
         self
     }
 
-    /// The claim that lists the organizations that the principal administers.
+    /// Sets the claim with the organizations that the principal administers.
     #[must_use]
     pub fn with_administers(mut self, claim: impl Into<String>) -> Self {
         self.administers = claim.into();
         self
     }
 
-    /// The principal that the claims name.
-    pub(super) fn principal(&self, claims: &Claims) -> Result<Principal, Refusal> {
+    /// Returns the principal that the claims describe.
+    pub(super) fn principal(&self, claims: &Claims) -> Result<Principal, TokenProblem> {
         let kind: PrincipalKind = claims.text(&self.kind, "kind")?.parse().map_err(|error| {
-            Refusal::token(format!("has a claim \"{}\" that is no kind: {error}", self.kind))
+            TokenProblem::invalid(format!("has a claim \"{}\" that is no kind: {error}", self.kind))
         })?;
         let subject = claims.text(&self.subject, "subject")?;
         let name = PrincipalName::new(kind, subject).map_err(|error| {
-            Refusal::token(format!("has a claim \"{}\" that is no name: {error}", self.subject))
+            TokenProblem::invalid(format!(
+                "has a claim \"{}\" that is no name: {error}",
+                self.subject
+            ))
         })?;
         let member_of = claims.organizations(&self.organizations)?;
         let administers = claims.organizations(&self.administers)?;
@@ -75,49 +80,133 @@ impl ClaimNames {
     }
 }
 
-/// What a token says.
+/// The claims of a token.
 pub(super) struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// What a token says that nobody has verified.
-    pub(super) fn unverified(token: &str) -> Result<Self, Refusal> {
-        // Why it is no token is not told: the cause would quote from it.
+    /// Decodes the claims of a token without verifying its signature.
+    pub(super) fn unverified(token: &str) -> Result<Self, TokenProblem> {
+        // The cause is left out: it would quote from the token.
         let decoded = jsonwebtoken::dangerous::insecure_decode::<Map<String, Value>>(token);
-        let no_token = |_| Refusal::token("is no signed JSON Web Token");
+        let no_token = |_| TokenProblem::invalid("is no signed JSON Web Token");
         Ok(Self(decoded.map_err(no_token)?.claims))
     }
 
-    /// What a token says whose signature was verified.
+    /// Takes the claims of a token whose signature was verified.
     pub(super) fn verified(claims: Map<String, Value>) -> Self {
         Self(claims)
     }
 
-    pub(super) fn lifetime(&self) -> Result<Lifetime, Refusal> {
+    pub(super) fn lifetime(&self) -> Result<Lifetime, TokenProblem> {
         Lifetime::new(self.0.get("nbf"), self.0.get("exp"))
     }
 
-    /// The text of the claim called `name`, which says the principal's `what`.
-    fn text(&self, name: &str, what: &str) -> Result<&str, Refusal> {
+    /// Returns the text of the claim `name`, which is the principal's `what`.
+    fn text(&self, name: &str, what: &str) -> Result<&str, TokenProblem> {
         match self.0.get(name) {
             Some(Value::String(text)) => Ok(text),
-            Some(_) => Err(Refusal::token(format!("has a claim \"{name}\" that is no text"))),
-            None => Err(Refusal::token(format!(
+            Some(_) => {
+                Err(TokenProblem::invalid(format!("has a claim \"{name}\" that is no text")))
+            }
+            None => Err(TokenProblem::invalid(format!(
                 "has no claim \"{name}\"; where another claim says the {what}, name it in the setting \
                  identity.claims.{what}"
             ))),
         }
     }
 
-    /// The organizations that the claim called `name` lists.
-    fn organizations(&self, name: &str) -> Result<Organizations, Refusal> {
-        let refused = |problem: &str| Refusal::token(format!("has a claim \"{name}\" {problem}"));
+    /// Returns the organizations that the claim `name` lists.
+    fn organizations(&self, name: &str) -> Result<Organizations, TokenProblem> {
+        let refused =
+            |problem: &str| TokenProblem::invalid(format!("has a claim \"{name}\" {problem}"));
         let Some(value) = self.0.get(name) else { return Ok(Organizations::none()) };
         let listed = value.as_array().ok_or_else(|| refused("that is no list"))?;
-        let organization = |item: &Value| -> Result<OrganizationId, Refusal> {
+        let organization = |item: &Value| -> Result<OrganizationId, TokenProblem> {
             let text = item.as_str().ok_or_else(|| refused("that lists what is no text"))?;
             text.parse().map_err(|error| refused(&format!("that lists no organization: {error}")))
         };
         listed.iter().map(organization).collect()
+    }
+}
+
+/// The largest difference between the clocks of this machine and the issuer.
+pub(super) const CLOCK_LEEWAY: Duration = Duration::from_secs(30);
+
+/// The first second of the year 10000, which RFC 3339 cannot write, since 1970.
+const MAX_EPOCH_SECONDS: f64 = 253_402_300_800.0;
+
+/// The time in which a token is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lifetime {
+    not_before: Option<SystemTime>,
+    expires_at: SystemTime,
+}
+
+impl Lifetime {
+    /// Parses the claims `nbf` and `exp`. A token without `exp` is invalid.
+    ///
+    /// Source: <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4>
+    pub(super) fn new(
+        not_before: Option<&Value>,
+        expires_at: Option<&Value>,
+    ) -> Result<Self, TokenProblem> {
+        let expires_at = expires_at.ok_or_else(|| TokenProblem::invalid("has no claim \"exp\""))?;
+        Ok(Self {
+            not_before: not_before.map(|value| time(value, "nbf")).transpose()?,
+            expires_at: time(expires_at, "exp")?,
+        })
+    }
+
+    pub(super) fn expires_at(&self) -> SystemTime {
+        self.expires_at
+    }
+
+    /// Fails if the token is not valid at `now`, give or take the leeway.
+    pub(super) fn check(&self, now: SystemTime) -> Result<(), TokenProblem> {
+        let shown = humantime::format_rfc3339_seconds;
+        let later =
+            |a: SystemTime, b: SystemTime| a.duration_since(b).is_ok_and(|by| by > CLOCK_LEEWAY);
+        if later(now, self.expires_at) {
+            return Err(TokenProblem::invalid(format!("expired at {}", shown(self.expires_at))));
+        }
+        match self.not_before {
+            Some(start) if later(start, now) => {
+                Err(TokenProblem::invalid(format!("is not good before {}", shown(start))))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Parses seconds since 1970, which may have a fraction.
+fn time(value: &Value, claim: &str) -> Result<SystemTime, TokenProblem> {
+    let seconds = value.as_f64().filter(|seconds| *seconds < MAX_EPOCH_SECONDS);
+    let since = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    since
+        .and_then(|since| UNIX_EPOCH.checked_add(since))
+        .ok_or_else(|| TokenProblem::invalid(format!("has a claim \"{claim}\" that is no time")))
+}
+
+/// Why a token names no principal.
+#[derive(Debug)]
+pub(super) enum TokenProblem {
+    /// The token is invalid. The text follows `the token`, such as `has expired`.
+    Invalid(String),
+    /// The token could not be verified.
+    Unverified(Error),
+}
+
+impl TokenProblem {
+    pub(super) fn invalid(problem: impl Into<String>) -> Self {
+        Self::Invalid(problem.into())
+    }
+
+    /// Returns the error about `token`, such as `the token in jwt.json`.
+    pub(super) fn into_error(self, token: impl Display) -> Error {
+        match self {
+            Self::Invalid(problem) => Error::unauthenticated(format!("{token} {problem}")),
+            Self::Unverified(error) => error,
+        }
     }
 }
 
@@ -136,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_name_a_principal() {
+    fn claims_describe_a_principal() {
         let braces = format!("{{{}}}", TBD.to_uppercase());
         let claims = json!({"sub": "alice", "kind": "user", "organizations": [braces]});
         let alice = principal(&ClaimNames::default(), claims).unwrap();
@@ -146,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_may_have_other_names() {
+    fn claim_names_are_configurable() {
         let names = ClaimNames::default()
             .with_subject("email")
             .with_kind("https://ark.example/kind")
@@ -165,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_say_what_it_is_is_nobody() {
+    fn kind_and_subject_are_required() {
         let refused = |claims| principal(&ClaimNames::default(), claims).unwrap_err();
         assert_eq!(
             refused(json!({"sub": "alice", "organizations": [TBD]})),
@@ -197,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn organizations_are_guids_one_by_one() {
+    fn organizations_are_lists_of_guids() {
         for (claim, value, problem) in [
             ("organizations", json!("*"), "claim \"organizations\" that is no list"),
             ("organizations", json!(null), "claim \"organizations\" that is no list"),
@@ -210,6 +299,48 @@ mod tests {
             claims[claim] = value;
             let refused = principal(&ClaimNames::default(), claims).unwrap_err();
             assert!(refused.contains(problem), "{refused}");
+        }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn problem(outcome: Result<impl std::fmt::Debug, TokenProblem>) -> String {
+        outcome.unwrap_err().into_error("the token").to_string()
+    }
+
+    #[test]
+    fn lifetime_has_thirty_seconds_leeway() {
+        let lifetime = Lifetime::new(Some(&json!(1000)), Some(&json!(2000.5))).unwrap();
+        for good in [970, 1000, 2000, 2030] {
+            assert!(lifetime.check(at(good)).is_ok(), "{good}");
+        }
+        assert_eq!(
+            problem(lifetime.check(at(969))),
+            "not authenticated: the token is not good before 1970-01-01T00:16:40Z"
+        );
+        assert_eq!(
+            problem(lifetime.check(at(2031))),
+            "not authenticated: the token expired at 1970-01-01T00:33:20Z"
+        );
+    }
+
+    #[test]
+    fn token_without_exp_is_rejected() {
+        assert_eq!(
+            problem(Lifetime::new(None, None)),
+            "not authenticated: the token has no claim \"exp\""
+        );
+    }
+
+    #[test]
+    fn invalid_times_are_rejected() {
+        for bad in [json!("2000"), json!(null), json!(-1), json!(1e300), json!([1]), json!(3e11)] {
+            let exp = problem(Lifetime::new(None, Some(&bad)));
+            assert!(exp.ends_with("the token has a claim \"exp\" that is no time"), "{exp}");
+            let nbf = problem(Lifetime::new(Some(&bad), Some(&json!(1))));
+            assert!(nbf.ends_with("the token has a claim \"nbf\" that is no time"), "{nbf}");
         }
     }
 }

@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
-use super::claims::Claims;
-use super::refusal::Refusal;
-use super::{MAX_LEN, Token};
+use super::claims::{Claims, TokenProblem};
+use super::{MAX_TOKEN_BYTES, Token};
 use crate::error::{Error, Result};
 
 /// The file that holds a token: the bare token, a JSON string, or a JSON object that has it under `jwt`,
@@ -89,7 +88,7 @@ impl TokenFile {
         let content = self.content()?;
         let text = str::from_utf8(&content).unwrap_or("not text");
         let parsed = token_in(text).and_then(Token::parse);
-        parsed.map_err(|refusal| refusal.into_error(self.described()))
+        parsed.map_err(|problem| problem.into_error(self.described()))
     }
 
     /// What is in the file, if nobody else can have written it.
@@ -104,10 +103,10 @@ impl TokenFile {
         let metadata = file.metadata().map_err(unread)?;
         self.check(&metadata)?;
         // Room for all of it, as a vector that grows leaves copies of a secret behind.
-        let mut content = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
-        file.take(MAX_LEN as u64 + 1).read_to_end(&mut content).map_err(unread)?;
-        if content.len() > MAX_LEN {
-            return Err(self.refused(&format!("is longer than {MAX_LEN} bytes")));
+        let mut content = Zeroizing::new(Vec::with_capacity(MAX_TOKEN_BYTES + 1));
+        file.take(MAX_TOKEN_BYTES as u64 + 1).read_to_end(&mut content).map_err(unread)?;
+        if content.len() > MAX_TOKEN_BYTES {
+            return Err(self.refused(&format!("is longer than {MAX_TOKEN_BYTES} bytes")));
         }
         Ok(content)
     }
@@ -131,7 +130,7 @@ impl TokenFile {
     }
 
     fn refused(&self, problem: &str) -> Error {
-        Refusal::token(problem).into_error(self.described())
+        TokenProblem::invalid(problem).into_error(self.described())
     }
 
     fn unread(&self, error: io::Error) -> Error {
@@ -160,9 +159,9 @@ struct Wrapped<'a> {
 }
 
 /// The token in a file's text.
-fn token_in(text: &str) -> Result<&str, Refusal> {
+fn token_in(text: &str) -> Result<&str, TokenProblem> {
     let text = text.trim();
-    let refused = |problem: &str| Refusal::token(problem);
+    let refused = |problem: &str| TokenProblem::invalid(problem);
     if text.is_empty() {
         return Err(refused("is missing: the file is empty"));
     }

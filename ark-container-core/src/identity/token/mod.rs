@@ -1,19 +1,14 @@
-//! Who asks, by a JSON Web Token: a file that holds one, and keys that prove where it is from.
+//! Authentication by JSON Web Tokens: the file of a token, and the keys that verify tokens.
 //!
-//! A program that asks for itself reads its own token with a [`TokenIdentity`]; a service that decides for
-//! others verifies theirs with a [`TokenVerifier`]. Only signatures by asymmetric algorithms count: RS,
-//! PS, ES and EdDSA.
+//! A program that works for its own user reads the token with a [`TokenIdentity`]. A service verifies the
+//! tokens of its callers with a [`TokenVerifier`]. Only signatures by asymmetric algorithms are accepted:
+//! RS, PS, ES and EdDSA.
 //!
 //! Source: <https://www.rfc-editor.org/rfc/rfc7519>, <https://www.rfc-editor.org/rfc/rfc8725>
 
 mod claims;
 mod file;
 mod key_set;
-mod key_source;
-mod keys;
-mod lifetime;
-mod refusal;
-mod source;
 mod verifier;
 
 use std::fmt;
@@ -24,19 +19,16 @@ use secrecy::{ExposeSecret, SecretString};
 pub use claims::ClaimNames;
 pub use file::TokenFile;
 pub use key_set::KeySet;
-pub use source::TokenIdentity;
-pub use verifier::TokenVerifier;
+pub use verifier::{TokenIdentity, TokenVerifier};
 
-use claims::Claims;
-use lifetime::Lifetime;
-use refusal::Refusal;
+use claims::{Claims, Lifetime, TokenProblem};
 
-/// The longest token, in bytes, and the longest file with one: far more than fits into a header of HTTP.
-const MAX_LEN: usize = 64 * 1024;
+/// The longest token, and the longest file with one: more than fits into an HTTP header.
+const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
 /// A JSON Web Token: it cannot be printed by accident, and its memory is wiped when it is dropped.
 ///
-/// Nobody has verified it: whoever is shown it has to.
+/// It has not been verified.
 #[derive(Clone)]
 pub struct Token {
     text: SecretString,
@@ -44,20 +36,20 @@ pub struct Token {
 }
 
 impl Token {
-    /// Takes a token into custody, if it has the form of one and is good by this machine's clock.
-    fn parse(text: &str) -> Result<(Self, Claims), Refusal> {
+    /// Parses a token, and fails if it is not valid now.
+    fn parse(text: &str) -> Result<(Self, Claims), TokenProblem> {
         let claims = Claims::unverified(text)?;
         let lifetime = claims.lifetime()?;
         lifetime.check(SystemTime::now())?;
         Ok((Self { text: text.into(), lifetime }, claims))
     }
 
-    /// The token itself, for the one place that must show it.
+    /// Returns the text of the token, a secret.
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
     }
 
-    /// When it stops being good.
+    /// Returns when it expires.
     pub fn expires_at(&self) -> SystemTime {
         self.lifetime.expires_at()
     }

@@ -1,22 +1,25 @@
-//! [`TokenVerifier`]: who asks, by a token that was verified.
+//! [`TokenVerifier`] and [`TokenIdentity`]: the principal of a token.
 
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
-use super::MAX_LEN;
-use super::claims::{ClaimNames, Claims};
+use super::MAX_TOKEN_BYTES;
+use super::claims::{CLOCK_LEEWAY, ClaimNames, Claims, Lifetime, TokenProblem};
+use super::file::TokenFile;
 use super::key_set::KeySet;
-use super::lifetime::{LEEWAY, Lifetime};
-use super::refusal::Refusal;
 use crate::error::Result;
-use crate::identity::Principal;
+use crate::identity::{IdentitySource, Principal};
 
-/// Who asks, by tokens that it verifies: signature, times, audience, and issuer if it is told one.
-///
-/// This is for services that decide for others.
+/// How long the principal of a token file is cached.
+const PRINCIPAL_LIFETIME: Duration = Duration::from_secs(1);
+
+/// Verifies tokens of others, for services: signature, times, audience, and issuer if one is set.
 ///
 /// ```no_run
 /// use ark_container_core::identity::{KeySet, TokenVerifier};
@@ -25,7 +28,7 @@ use crate::identity::Principal;
 /// let keys = KeySet::url("https://auth.example.com/.well-known/jwks.json")?;
 /// let verifier = TokenVerifier::new(keys, "ark").with_issuer("https://auth.example.com");
 /// let principal = verifier.verify(bearer).await?;
-/// println!("{principal} asks");
+/// println!("working for {principal}");
 /// # Ok(())
 /// # }
 /// ```
@@ -38,69 +41,72 @@ pub struct TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// Takes tokens that are signed with one of `keys` and are for `audience`.
+    /// Accepts tokens that are signed with one of `keys` and are for `audience`.
     pub fn new(keys: KeySet, audience: impl Into<String>) -> Self {
         Self { audience: Some(audience.into()), ..Self::for_any_audience(keys) }
     }
 
-    /// Takes tokens that are signed with one of `keys`, whomever they are for.
+    /// Accepts tokens that are signed with one of `keys`, for any audience.
     ///
-    /// A token that somebody gave to another service opens this one too. It is for identity providers
-    /// that sign for nobody else, and whose tokens do not say for whom they are.
+    /// A token that was issued for another service is accepted too. This is for identity providers that
+    /// serve no other service, and whose tokens have no audience.
     ///
     /// Source: <https://www.rfc-editor.org/rfc/rfc8725#section-3.9>
     pub fn for_any_audience(keys: KeySet) -> Self {
         Self { keys, audience: None, issuer: None, claim_names: ClaimNames::default() }
     }
 
-    /// Takes only tokens that are from `issuer`, as their claim `iss` has it.
+    /// Accepts only tokens whose claim `iss` is `issuer`.
     #[must_use]
     pub fn with_issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// Finds the principal in these claims.
+    /// Sets the claims that describe the principal.
     #[must_use]
     pub fn with_claim_names(mut self, claim_names: ClaimNames) -> Self {
         self.claim_names = claim_names;
         self
     }
 
-    /// Who asks with this token. Clocks may be 30 seconds apart.
+    /// Returns the principal of a token. Clocks may differ by 30 seconds.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`](crate::Error::Unauthenticated) if the token is not genuine, not for this
-    /// audience or from another issuer, not good now, or names no principal. Where the keys cannot be
-    /// read: [`Error::Temporary`](crate::Error::Temporary) if that may pass, else
+    /// audience or from another issuer, not valid now, or names no principal. Where the keys cannot be
+    /// read: [`Error::Temporary`](crate::Error::Temporary) if a retry may succeed, else
     /// [`Error::Failed`](crate::Error::Failed).
     pub async fn verify(&self, token: &str) -> Result<Principal> {
-        let judged = self.judge(token).await;
-        judged.map(|(principal, _)| principal).map_err(|refusal| refusal.into_error("the token"))
+        let verified = self.verify_lifetime(token).await;
+        verified.map(|(principal, _)| principal).map_err(|problem| problem.into_error("the token"))
     }
 
-    /// Who asks with this token, and for how long it says so.
-    pub(super) async fn judge(&self, token: &str) -> Result<(Principal, Lifetime), Refusal> {
-        if token.len() > MAX_LEN {
-            return Err(Refusal::token(format!("is longer than {MAX_LEN} bytes")));
+    /// Returns the principal and the lifetime of a token.
+    pub(super) async fn verify_lifetime(
+        &self,
+        token: &str,
+    ) -> Result<(Principal, Lifetime), TokenProblem> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenProblem::invalid(format!("is longer than {MAX_TOKEN_BYTES} bytes")));
         }
         let header = jsonwebtoken::decode_header(token)
-            .map_err(|_| Refusal::token("is no signed JSON Web Token"))?;
+            .map_err(|_| TokenProblem::invalid("is no signed JSON Web Token"))?;
         let algorithm = header.alg;
         if matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) {
-            // Whoever can verify such a signature can make one; a public key is no secret.
-            return Err(Refusal::token(format!(
+            // Whoever can verify such a signature can make one.
+            return Err(TokenProblem::invalid(format!(
                 "is signed with {algorithm:?}, which is none of RS, PS, ES and EdDSA"
             )));
         }
-        // Nothing that a token can call critical is known here.
+        // No critical extension is supported.
         // Source: https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11
         if header.crit.is_some() {
-            return Err(Refusal::token("asks for an extension that is not known"));
+            return Err(TokenProblem::invalid("asks for an extension that is not known"));
         }
         let key = self.keys.find(header.kid.as_deref(), algorithm).await?;
         if !key.verifies(algorithm) {
-            return Err(Refusal::token(format!(
+            return Err(TokenProblem::invalid(format!(
                 "is signed with {algorithm:?}, which its key is not for"
             )));
         }
@@ -115,16 +121,16 @@ impl TokenVerifier {
         token: &str,
         algorithm: Algorithm,
         key: &DecodingKey,
-    ) -> Result<Claims, Refusal> {
+    ) -> Result<Claims, TokenProblem> {
         let decoded = jsonwebtoken::decode(token, key, &self.validation(algorithm));
         let claims: Map<String, Value> =
-            decoded.map_err(|error| self.refusal(error.kind()))?.claims;
+            decoded.map_err(|error| self.problem(error.kind()))?.claims;
         Ok(Claims::verified(claims))
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
         let mut validation = Validation::new(algorithm);
-        validation.leeway = LEEWAY.as_secs();
+        validation.leeway = CLOCK_LEEWAY.as_secs();
         validation.validate_nbf = true;
         validation.validate_aud = self.audience.is_some();
         let mut required = vec!["exp"];
@@ -140,10 +146,10 @@ impl TokenVerifier {
         validation
     }
 
-    /// What the crate finds wrong, without what it quotes of the token.
-    fn refusal(&self, problem: &ErrorKind) -> Refusal {
+    /// Returns the problem without what the crate quotes of the token.
+    fn problem(&self, kind: &ErrorKind) -> TokenProblem {
         let named = |setting: &Option<String>| setting.clone().unwrap_or_default();
-        Refusal::Token(match problem {
+        TokenProblem::Invalid(match kind {
             ErrorKind::InvalidSignature => "has a signature that is not genuine".to_owned(),
             ErrorKind::ExpiredSignature => "has expired".to_owned(),
             ErrorKind::ImmatureSignature => "is not good yet".to_owned(),
@@ -153,5 +159,99 @@ impl TokenVerifier {
             ErrorKind::InvalidClaimFormat(claim) => format!("has a damaged claim {claim:?}"),
             _ => "is no signed JSON Web Token".to_owned(),
         })
+    }
+}
+
+/// The bearer of the token of this process, as an identity source.
+///
+/// The token is read again after a second, so that a long run notices a renewed one. It is valid for its
+/// own lifetime.
+///
+/// ```
+/// use ark_container_core::identity::{ClaimNames, IdentitySource, TokenFile, TokenIdentity};
+/// use ark_container_core::Error;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let file = TokenFile::new("/nowhere/jwt.json");
+/// let identity = TokenIdentity::unverified(file, ClaimNames::default());
+/// let error = identity.principal().await.unwrap_err();
+/// assert!(matches!(error, Error::Unauthenticated { .. }));
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TokenIdentity {
+    file: TokenFile,
+    verification: Verification,
+    cache: Mutex<Option<CachedPrincipal>>,
+}
+
+/// How the token is verified.
+#[derive(Debug)]
+enum Verification {
+    Verified(TokenVerifier),
+    Unverified(ClaimNames),
+}
+
+/// The principal of the token when it was last read.
+#[derive(Debug, Clone)]
+struct CachedPrincipal {
+    principal: Arc<Principal>,
+    lifetime: Lifetime,
+    read: Instant,
+}
+
+impl TokenIdentity {
+    /// Creates a source that verifies the token in `file`.
+    pub fn verified(file: TokenFile, verifier: TokenVerifier) -> Self {
+        Self { file, verification: Verification::Verified(verifier), cache: Mutex::default() }
+    }
+
+    /// Creates a source that does not verify the signature of the token in `file`, but its times.
+    ///
+    /// This is for a process that works for its own user only, where another isolation layer verifies the
+    /// token, as AWS STS does.
+    pub fn unverified(file: TokenFile, claim_names: ClaimNames) -> Self {
+        Self { file, verification: Verification::Unverified(claim_names), cache: Mutex::default() }
+    }
+
+    /// Returns the file with the token.
+    pub fn token_file(&self) -> &TokenFile {
+        &self.file
+    }
+
+    /// Returns whether the token's signature is verified.
+    pub fn is_verified(&self) -> bool {
+        matches!(self.verification, Verification::Verified(_))
+    }
+
+    fn cached(&self) -> Option<Arc<Principal>> {
+        let cached = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = cached.as_ref().filter(|cached| cached.read.elapsed() < PRINCIPAL_LIFETIME)?;
+        cached.lifetime.check(SystemTime::now()).ok()?;
+        Some(Arc::clone(&cached.principal))
+    }
+}
+
+#[async_trait]
+impl IdentitySource for TokenIdentity {
+    async fn principal(&self) -> Result<Arc<Principal>> {
+        if let Some(principal) = self.cached() {
+            return Ok(principal);
+        }
+        let read = Instant::now();
+        let (token, claims) = self.file.read_claims().await?;
+        let verified = match &self.verification {
+            Verification::Verified(verifier) => verifier.verify_lifetime(token.expose()).await,
+            Verification::Unverified(names) => {
+                names.principal(&claims).and_then(|principal| Ok((principal, claims.lifetime()?)))
+            }
+        };
+        let (principal, lifetime) =
+            verified.map_err(|problem| problem.into_error(self.file.described()))?;
+        let principal = Arc::new(principal);
+        let cached = CachedPrincipal { principal: Arc::clone(&principal), lifetime, read };
+        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
+        Ok(principal)
     }
 }

@@ -1,30 +1,30 @@
-//! What was decided and done: an event for each decision, each change and all credentials handed out.
+//! The audit: an event for each decision, each change and all credentials handed out.
 //!
-//! Every event goes to [`tracing`] with the target [`AUDIT_TARGET`], and where
-//! [`Permissioned::with_audit`](super::Permissioned::with_audit) names an [`AuditFile`] also there,
-//! as one line of JSON. No event has a secret in it. Rows that are left out of a listing are no
-//! events.
+//! Every event goes to [`tracing`] with the target [`AUDIT_TARGET`], and as one line of JSON to the
+//! [`AuditFile`] that [`Permissioned::with_audit`](super::Permissioned::with_audit) names. No event
+//! contains a secret. Repositories that are left out of a listing are no events.
 //!
 //! # Kinds of events
 //!
-//! A `decision` is recorded before anything is done about it. One that cannot be recorded is no
-//! permission: the call fails.
+//! A `decision` is recorded before anything is done about it. If it cannot be recorded, the call fails.
 //!
 //! ```json
 //! {"time":"2026-07-14T09:21:07.312Z","event":"decision","request":"5f1c9a2b7d3e4f60-1","principal":"user:alice","kind":"user","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","repository":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video","action":"create-repository","decision":"allow","rule":"member","origin":"memberships.toml:3"}
 //! {"time":"2026-07-14T09:21:07.312Z","event":"decision","request":"5f1c9a2b7d3e4f60-2","principal":"ingest-job:nightly","kind":"ingest-job","organization":"*","action":"list-repositories","decision":"deny","rule":"error","error":"cannot read memberships.toml: Permission denied"}
 //! ```
 //!
-//! A `change` is recorded when it has been made or has failed. It cannot be undone, so one that the
-//! file does not take is told to `tracing` as an event of level `ERROR`.
+//! A `change` is recorded when it has been made or has failed. It cannot be undone, so a change that the
+//! file does not take is reported to `tracing` as an event of level `ERROR`. An image that is pushed or
+//! copied has an event for each tag that it gets.
 //!
 //! ```json
 //! {"time":"2026-07-14T09:21:07.312Z","event":"change","request":"5f1c9a2b7d3e4f60-1","principal":"user:alice","kind":"user","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","repository":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video","action":"create-repository","outcome":"done"}
 //! {"time":"2026-07-14T09:21:07.312Z","event":"change","request":"5f1c9a2b7d3e4f60-3","principal":"user:alice","kind":"user","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","repository":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video","action":"delete-image","reference":"latest","outcome":"failed","error":"repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video does not exist"}
+//! {"time":"2026-07-14T09:21:07.312Z","event":"change","request":"5f1c9a2b7d3e4f60-5","principal":"user:alice","kind":"user","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","repository":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video","action":"push","reference":"stable","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","source":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/candidate:v1","outcome":"done"}
 //! ```
 //!
-//! `credentials` are recorded before they are handed out, once for each organization that they reach,
-//! and are not handed out if that fails.
+//! `credentials` are recorded before they are handed out, once for each organization that they reach. If
+//! that fails, they are not handed out.
 //!
 //! ```json
 //! {"time":"2026-07-14T09:21:07.312Z","event":"credentials","request":"5f1c9a2b7d3e4f60-4","principal":"robot:build","kind":"robot","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","action":"pull","scope":"repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/*:pull","expires_at":"2026-07-14T10:21:07.000Z","narrowing":"scoped"}
@@ -32,24 +32,26 @@
 //!
 //! # Fields
 //!
-//! | field | of | what it says |
+//! | field | of | content |
 //! |---|---|---|
-//! | `time` | all | when: RFC 3339 in UTC, to the millisecond. Not a field of `tracing`'s events |
+//! | `time` | all | RFC 3339 in UTC, to the millisecond. Not a field of `tracing`'s events |
 //! | `event` | all | `decision`, `change` or `credentials` |
-//! | `request` | all | the call that it belongs to, which tells it apart from every other call of any process |
-//! | `principal` | all | who asked, such as `user:alice` |
-//! | `kind` | all | what they are: `user`, `robot` or `ingest-job` |
-//! | `organization` | all | which organization it is about: a GUID, or `*` in a decision for a listing of all that exist |
-//! | `repository` | all | its path; absent where it is not about one repository |
+//! | `request` | all | the call that the event belongs to; unique among the calls of all processes |
+//! | `principal` | all | the caller, such as `user:alice` |
+//! | `kind` | all | the caller's kind: `user`, `robot` or `ingest-job` |
+//! | `organization` | all | the organization's GUID, or `*` in a decision for a listing of all that exist |
+//! | `repository` | all | the repository's path; absent where the event is not about one repository |
 //! | `action` | all | an [`Action`](super::Action)'s word, such as `create-repository`; of credentials the furthest that they allow |
 //! | `decision` | `decision` | `allow` or `deny` |
 //! | `rule` | `decision` | the policy's [rule](super::Decision::rule); `error` for a denial because the policy could not decide |
-//! | `origin` | `decision` | where the rule is written, such as `memberships.toml:3`; absent for one that the policy has by itself |
-//! | `reference` | `change` | which image was deleted: a tag or a digest; absent for a change of the repository |
+//! | `origin` | `decision` | where the rule is written, such as `memberships.toml:3`; absent for a rule of the policy's code |
+//! | `reference` | `change` | the tag or digest of the image that was deleted or pushed; absent for a change of the repository, and for a push without a tag |
+//! | `digest` | `change` | the digest of the image that was deleted or pushed; absent where it is not known |
+//! | `source` | `change` | the image that was copied; absent where the image was not copied from a repository |
 //! | `outcome` | `change` | `done`, `failed`, or `unknown` when the call was cancelled on the way |
 //! | `error` | `decision`, `change` | why it could not be decided or made, with its causes; otherwise absent |
-//! | `scope` | `credentials` | what they open in this organization, as in a [`Scope`](crate::model::Scope)'s text |
-//! | `expires_at` | `credentials` | until when, written like `time` |
+//! | `scope` | `credentials` | what they give access to in this organization, as in a [`Scope`](crate::model::Scope)'s text |
+//! | `expires_at` | `credentials` | when they expire, written like `time` |
 //! | `narrowing` | `credentials` | `scoped` if the registry refuses everything beyond the scope, `caller` if it does not |
 //!
 //! The format is stable: later versions may add fields, kinds of events and words, and change or
@@ -59,18 +61,312 @@
 //! jq -c 'select(.event == "change" and .action == "delete-repository")' audit.jsonl
 //! ```
 
-mod call;
 mod event;
 mod file;
-mod request_id;
+
+use std::collections::hash_map::RandomState;
+use std::fmt::{self, Display};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use serde::{Serialize, Serializer};
 
 pub use file::AuditFile;
 
-pub(super) use call::{CallAudit, Change};
-pub(super) use event::Subject;
-use request_id::RequestId;
+pub(super) use self::event::AuditedResource;
+use self::event::{Event, Timestamp, error_with_causes};
+use super::{Action, Decision};
+use crate::credentials::{Narrowing, RegistryCredentials};
+use crate::error::{Error, Result};
+use crate::identity::Principal;
+use crate::model::{Access, Digest, Reference, RepositoryPath, Scope, ScopeTarget};
+use crate::observability::DECISIONS;
 
 /// The target of every audit event.
 ///
 /// The level is `INFO`, and the fields are those of [the format](self) but for `time`.
 pub const AUDIT_TARGET: &str = "ark::audit";
+
+/// The rule of a denial because the policy could not decide.
+const UNDECIDED: &str = "error";
+
+/// Identifies the calls of this process.
+static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// Identifies one call: sixteen random digits of the process, and the number of the call. It is no
+/// secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RequestId {
+    process: u64,
+    call: u64,
+}
+
+impl RequestId {
+    /// Creates the identifier of a new call.
+    fn next() -> Self {
+        Self { process: *PROCESS, call: CALLS.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.process, self.call)
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Records the events of one call, which have one request id.
+///
+/// Every method fails with [`Error::Failed`] or [`Error::Temporary`] when an event cannot be written to
+/// the file. Then the call must fail.
+#[derive(Debug, Clone)]
+pub(super) struct CallAudit {
+    file: Option<AuditFile>,
+    request: RequestId,
+    principal: Arc<Principal>,
+}
+
+impl CallAudit {
+    /// Begins the record of a new call, also in `file` if there is one.
+    pub(super) fn begin(file: Option<&AuditFile>, principal: &Arc<Principal>) -> Self {
+        Self { file: file.cloned(), request: RequestId::next(), principal: Arc::clone(principal) }
+    }
+
+    /// Records a decision. Nothing of what was decided about may be done before.
+    pub(super) async fn decision(
+        &self,
+        action: Action,
+        resource: AuditedResource<'_>,
+        decision: &Decision,
+    ) -> Result<()> {
+        self.record([self.decision_event(action, resource, decision)]).await
+    }
+
+    /// Records the denial of what the policy could not decide about, because of `error`.
+    pub(super) async fn undecided(
+        &self,
+        action: Action,
+        resource: AuditedResource<'_>,
+        error: &Error,
+    ) -> Result<()> {
+        self.record([self.undecided_event(action, resource, error)]).await
+    }
+
+    /// Records credentials, once for each organization that they reach, before they are handed out.
+    pub(super) async fn credentials(&self, credentials: &RegistryCredentials) -> Result<()> {
+        self.record(self.credentials_events(credentials)).await
+    }
+
+    /// Begins the record of a change that is about to be made.
+    pub(super) fn begin_change(self, action: Action, path: &RepositoryPath) -> PendingChange {
+        PendingChange {
+            call: self,
+            action,
+            path: path.clone(),
+            reference: None,
+            digest: None,
+            source: None,
+            finished: false,
+        }
+    }
+
+    fn decision_event<'a>(
+        &'a self,
+        action: Action,
+        resource: AuditedResource<'a>,
+        decision: &'a Decision,
+    ) -> Event<'a> {
+        Event {
+            decision: Some(if decision.is_allowed() { "allow" } else { "deny" }),
+            rule: Some(decision.rule()),
+            origin: decision.origin(),
+            ..self.event("decision", action, resource)
+        }
+    }
+
+    fn undecided_event<'a>(
+        &'a self,
+        action: Action,
+        resource: AuditedResource<'a>,
+        error: &Error,
+    ) -> Event<'a> {
+        Event {
+            decision: Some("deny"),
+            rule: Some(UNDECIDED),
+            error: Some(error_with_causes(error)),
+            ..self.event("decision", action, resource)
+        }
+    }
+
+    fn credentials_events<'a>(&'a self, credentials: &'a RegistryCredentials) -> Vec<Event<'a>> {
+        let scope = &credentials.scope;
+        let action = furthest(scope.access());
+        let event = |resource, scope: &Scope| Event {
+            scope: Some(scope.to_string()),
+            expires_at: Some(Timestamp(credentials.expires_at)),
+            narrowing: Some(match credentials.narrowing {
+                Narrowing::Scoped => "scoped",
+                Narrowing::Caller => "caller",
+            }),
+            ..self.event("credentials", action, resource)
+        };
+        match scope.target() {
+            ScopeTarget::Repository(path) => vec![event(AuditedResource::Repository(path), scope)],
+            ScopeTarget::Organizations(stage, organizations) => {
+                let events = organizations.iter().map(|organization| {
+                    let one = Scope::organizations(stage.clone(), [*organization], scope.access());
+                    event(AuditedResource::Organization(*organization), &one)
+                });
+                events.collect()
+            }
+        }
+    }
+
+    fn event<'a>(
+        &'a self,
+        kind: &'static str,
+        action: Action,
+        resource: AuditedResource<'a>,
+    ) -> Event<'a> {
+        Event::new(kind, self.request, &self.principal, action, resource)
+    }
+
+    async fn record<'a>(&self, events: impl IntoIterator<Item = Event<'a>>) -> Result<()> {
+        let Some((file, lines)) = self.trace(events)? else { return Ok(()) };
+        file.append(lines).await
+    }
+
+    /// Reports events to `tracing`; returns the file that they belong in, if there is one, and its lines.
+    fn trace<'a>(
+        &self,
+        events: impl IntoIterator<Item = Event<'a>>,
+    ) -> Result<Option<(&AuditFile, String)>> {
+        let mut lines = String::new();
+        for event in events {
+            if let Some(decision) = event.decision {
+                let action = event.action;
+                metrics::counter!(DECISIONS, "action" => action, "decision" => decision)
+                    .increment(1);
+            }
+            event.trace();
+            if self.file.is_some() {
+                let line = event.line();
+                lines += &line
+                    .map_err(|error| Error::failed("cannot write an event").with_source(error))?;
+            }
+        }
+        Ok(self.file.as_ref().map(|file| (file, lines)))
+    }
+}
+
+/// The record of a change that is being made; [`finish`](Self::finish) completes it with the result.
+///
+/// A record that is dropped before, as when its call is cancelled, is completed with the outcome `unknown`.
+#[derive(Debug)]
+#[must_use = "a change that is not finished is recorded as one of unknown outcome"]
+pub struct PendingChange {
+    call: CallAudit,
+    action: Action,
+    path: RepositoryPath,
+    reference: Option<Reference>,
+    digest: Option<Digest>,
+    source: Option<String>,
+    finished: bool,
+}
+
+impl PendingChange {
+    /// Sets the tag or digest of the changed image. A digest is also the [digest](Self::set_digest).
+    pub fn set_reference(&mut self, reference: &Reference) {
+        if let Reference::Digest(digest) = reference {
+            self.set_digest(digest);
+        }
+        self.reference = Some(reference.clone());
+    }
+
+    /// Sets the digest of the changed image.
+    pub fn set_digest(&mut self, digest: &Digest) {
+        self.digest = Some(digest.clone());
+    }
+
+    /// Sets the image that was copied, such as `<path>:<tag>`.
+    pub fn set_source(&mut self, source: impl Display) {
+        self.source = Some(source.to_string());
+    }
+
+    /// Records the result of the change.
+    ///
+    /// A denial by the policy is recorded as a decision already, and not as a change. A change cannot be
+    /// undone, so an event of level `ERROR` reports a failure to write to the file.
+    pub async fn finish<T>(mut self, result: &Result<T>) {
+        self.finished = true;
+        if let Err(Error::PermissionDenied { decision: Some(_), .. }) = result {
+            return;
+        }
+        let event = match result {
+            Ok(_) => self.event("done", None),
+            Err(error) => self.event("failed", Some(error_with_causes(error))),
+        };
+        if let Err(error) = self.call.record([event]).await {
+            self.report_unrecorded(&error);
+        }
+    }
+
+    fn event(&self, outcome: &'static str, error: Option<String>) -> Event<'_> {
+        Event {
+            reference: self.reference.as_ref(),
+            digest: self.digest.as_ref(),
+            source: self.source.as_deref(),
+            outcome: Some(outcome),
+            error,
+            ..self.call.event("change", self.action, AuditedResource::Repository(&self.path))
+        }
+    }
+
+    fn report_unrecorded(&self, error: &Error) {
+        tracing::error!(
+            target: AUDIT_TARGET,
+            request = %self.call.request,
+            repository = %self.path,
+            action = self.action.as_str(),
+            error = error as &(dyn std::error::Error + 'static),
+            "a change is not in the audit file"
+        );
+    }
+}
+
+impl Drop for PendingChange {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // No future is left to await the write, and at the end of a program no other thread either.
+        let recorded =
+            self.call.trace([self.event("unknown", None)]).and_then(|written| match written {
+                Some((file, lines)) => file.append_blocking(&lines),
+                None => Ok(()),
+            });
+        if let Err(error) = recorded {
+            self.report_unrecorded(&error);
+        }
+    }
+}
+
+/// Returns the furthest of the actions that an access level allows.
+fn furthest(access: Access) -> Action {
+    match access {
+        Access::Pull => Action::Pull,
+        Access::Push => Action::Push,
+        Access::Delete => Action::DeleteImage,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,7 @@ async fn what_is_no_token_is_refused() {
         (&self::token("{}"), "the token in FILE has no claim \"exp\""),
         (&expired, "the token in FILE expired at 1970-01-01T00:16:40Z"),
         (&unborn, "the token in FILE is not good before 2096-10-02T07:06:40Z"),
-        (&"a".repeat(MAX_LEN + 1), "the token in FILE is longer than 65536 bytes"),
+        (&"a".repeat(MAX_TOKEN_BYTES + 1), "the token in FILE is longer than 65536 bytes"),
     ] {
         let refused = refused(content).await;
         assert_eq!(refused, format!("not authenticated: {problem}"), "{content}");
