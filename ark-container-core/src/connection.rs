@@ -1,18 +1,14 @@
 //! [`Connection`]: opens clients of a backend's repositories, with logins that are renewed; and
 //! [`LoginScope`], how far these logins reach.
 
-#[cfg(feature = "local")]
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-#[cfg(feature = "local")]
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
-use crate::backend::local::{LocalBackend, Registry};
+use crate::backend::local::LocalBackend;
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::distribution::{Authenticate, Client, Retry};
 use crate::error::Result;
@@ -122,12 +118,8 @@ impl Connection {
             Endpoint::Host(endpoint) => Client::with_endpoint(url, credentials, endpoint)?,
             #[cfg(feature = "local")]
             Endpoint::Folder(local) => {
-                let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                let registry = Registry::bind(local.clone(), any_port)?;
-                let endpoint = registry.local_addr().into();
-                let server = tokio::spawn(registry.serve(std::future::pending()));
-                let server = Arc::new(AbortOnDropHandle::new(server));
-                Client::with_endpoint(url, credentials, &endpoint)?.with_server(server)
+                let (endpoint, server) = local.serve_until_dropped()?;
+                Client::with_endpoint(url, credentials, &endpoint)?.with_server(Arc::new(server))
             }
         };
         let login = BackendLogin { backend: Arc::clone(&self.backend), scope: scope.clone() };

@@ -10,10 +10,7 @@ use crate::digester::Digester;
 use crate::distribution::{Manifest, fetch_presigned};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Reference, RepositoryName};
-use crate::pull::ManifestSource;
-
-/// Far more than a configuration has, in bytes.
-const LONGEST_CONFIG: usize = 8 * 1024 * 1024;
+use crate::pull::{MAX_CONFIG_BYTES, ManifestSource};
 
 /// A repository of no organization.
 pub(super) struct Outside<'a> {
@@ -38,7 +35,7 @@ impl ManifestSource for Outside<'_> {
 
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
         let url = self.ecr.outside_blob(self.name, &config.digest).await?;
-        let content = fetch_presigned(&url, LONGEST_CONFIG).await?;
+        let content = fetch_presigned(&url, MAX_CONFIG_BYTES).await?;
         match config.digest == Digester::digest(config.digest.algorithm(), &content) {
             true => Ok(content),
             false => Err(something_else(&config.digest)),

@@ -1,5 +1,6 @@
 //! [`Client`]: one repository of one registry, and how requests get there and answers come back.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -7,33 +8,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use reqwest::header::HeaderName;
 use reqwest::{Body, Method, Response, StatusCode, Url, redirect};
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::bytes::Bytes;
 use tracing::Instrument;
 
-use super::body::{SHORT_LEN, read_up_to, read_whole};
-use super::challenge::Challenge;
-use super::error::{Context, DistributionError, Subject, broken, redacted, silent};
+use super::error::{Context, DistributionError, RequestTarget, broken, redacted, silent};
+use super::login::Challenge;
 use super::login::{Authenticate, Login, Refused, Shown};
-use super::pace::Pace;
-use super::request::Request;
+use super::response::{MAX_ERROR_BODY_LEN, read_up_to, read_whole};
 use super::retry::Retry;
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
 use crate::model::{Access, EcrHost, RegistryHost, RepositoryUrl};
 use crate::observability::ObservedRequest;
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be silent. There is no limit to a request as a whole.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
 /// How many times one request gets another login: once for a token, and once where that has run out.
-const LOGINS: usize = 2;
+const MAX_LOGINS: usize = 2;
 /// How many manifests an account of AWS may put in a second.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
-const ECR_MANIFESTS: usize = 10;
+const ECR_MANIFESTS_PER_SECOND: usize = 10;
 
 /// A client of one repository.
 ///
@@ -77,7 +78,7 @@ pub struct Client {
     login: Arc<Login>,
     retry: Retry,
     /// How fast manifests may be put, where the registry is strict about it.
-    pace: Option<Arc<Pace>>,
+    pace: Option<Arc<RateLimit>>,
     /// Held while what refers to a manifest is listed under a tag.
     listing: Arc<Mutex<()>>,
     /// Serves the registry from within this process until the last clone is dropped.
@@ -135,7 +136,7 @@ impl Client {
     ) -> Result<Self> {
         let base = base_url(&repository, endpoint)?;
         let mut http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_PATIENCE)
+            .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::custom(follow))
             .user_agent(concat!("ark-container/", env!("CARGO_PKG_VERSION")));
         if base.scheme() == "http" {
@@ -147,7 +148,7 @@ impl Client {
         })?;
         let login = Arc::new(Login::new(credentials));
         let is_ecr = is_ecr(repository.host());
-        let pace = is_ecr.then(|| Arc::new(Pace::new(ECR_MANIFESTS)));
+        let pace = is_ecr.then(|| Arc::new(RateLimit::new(ECR_MANIFESTS_PER_SECOND)));
         Ok(Self {
             http,
             base,
@@ -235,21 +236,21 @@ impl Client {
     pub(super) async fn send(
         &self,
         request: Request,
-        subject: Subject,
+        target: RequestTarget,
         expected: &[StatusCode],
     ) -> Result<Response> {
-        self.retry.run(|| self.ask(&request, &subject, expected)).await
+        self.retry.run(|| self.ask(&request, &target, expected)).await
     }
 
     /// The same for an answer with content, no longer than `limit`, which is part of each try.
     pub(super) async fn fetch(
         &self,
         request: Request,
-        subject: Subject,
+        target: RequestTarget,
         limit: usize,
     ) -> Result<(Response, Vec<u8>)> {
         let fetching = || async {
-            let mut response = self.ask(&request, &subject, &[StatusCode::OK]).await?;
+            let mut response = self.ask(&request, &target, &[StatusCode::OK]).await?;
             let body = read_whole(&mut response, limit).await?;
             Ok((response, body))
         };
@@ -260,18 +261,19 @@ impl Client {
     pub(super) async fn ask(
         &self,
         request: &Request,
-        subject: &Subject,
+        target: &RequestTarget,
         expected: &[StatusCode],
     ) -> Result<Response> {
         let mut logins = 0;
         loop {
             let body = request.body.clone().into();
-            let attempt = self.attempt(request, body, subject, expected, sleep(PATIENCE)).await;
+            let attempt =
+                self.attempt(request, body, target, expected, sleep(RESPONSE_TIMEOUT)).await;
             let Failure { error, refused } = match attempt {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            let most = |refused: &Refused| if refused.certain { LOGINS } else { 1 };
+            let most = |refused: &Refused| if refused.certain { MAX_LOGINS } else { 1 };
             let Some(refused) = refused.filter(|refused| logins < most(refused)) else {
                 return Err(error);
             };
@@ -290,11 +292,11 @@ impl Client {
         &self,
         request: Request,
         body: Body,
-        subject: Subject,
+        target: RequestTarget,
         expected: &[StatusCode],
         patience: impl Future<Output = ()>,
     ) -> Result<Response> {
-        match self.attempt(&request, body, &subject, expected, patience).await {
+        match self.attempt(&request, body, &target, expected, patience).await {
             Ok(response) => Ok(response),
             Err(Failure { error, refused: Some(refused) }) => {
                 match self.login.replace(&self.http, &self.base, refused).await? {
@@ -312,7 +314,7 @@ impl Client {
         &self,
         request: &Request,
         body: Body,
-        subject: &Subject,
+        target: &RequestTarget,
         expected: &[StatusCode],
         patience: impl Future<Output = ()>,
     ) -> Result<Response, Failure> {
@@ -327,7 +329,7 @@ impl Client {
         }
         let built = builder
             .build()
-            .map_err(|error| Error::failed(subject.attempt()).with_source(error.without_url()))?;
+            .map_err(|error| Error::failed(target.attempt()).with_source(error.without_url()))?;
         tracing::debug!(%method, url = redacted(url), "request");
         let mut observed = ObservedRequest::start(method.as_str(), || redacted(url));
         let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
@@ -341,20 +343,20 @@ impl Client {
         if expected.contains(&response.status()) {
             if !matches!(*method, Method::GET) {
                 // A connection whose answer was not read to its end is not used again.
-                let _ = read_up_to(&mut response, SHORT_LEN).await;
+                let _ = read_up_to(&mut response, MAX_ERROR_BODY_LEN).await;
             }
             return Ok(response);
         }
         // What came before it broke off says more than how it broke off.
-        let (body, _) = read_up_to(&mut response, SHORT_LEN).await;
-        Err(self.refused(request, subject, &response, &body, &shown))
+        let (body, _) = read_up_to(&mut response, MAX_ERROR_BODY_LEN).await;
+        Err(self.refused(request, target, &response, &body, &shown))
     }
 
     /// What a refusal means.
     fn refused(
         &self,
         request: &Request,
-        subject: &Subject,
+        target: &RequestTarget,
         response: &Response,
         body: &[u8],
         shown: &Shown,
@@ -378,7 +380,7 @@ impl Client {
             repository: &self.repository,
             username: shown.username(),
             access: if reading { Access::Pull } else { Access::Push },
-            subject: subject.clone(),
+            target: target.clone(),
         };
         Failure { error: error.into_error(&context), refused }
     }
@@ -425,5 +427,76 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
         attempt.error("it redirects again and again")
     } else {
         attempt.follow()
+    }
+}
+
+/// A request that can be sent again: its content is in memory, or comes beside it.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    pub(super) body: Bytes,
+}
+
+impl Request {
+    pub(super) fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: Vec::new(), body: Bytes::new() }
+    }
+
+    /// This request with one more header.
+    pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// This request with content.
+    pub(super) fn body(self, body: Bytes) -> Self {
+        Self { body, ..self }
+    }
+}
+
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Lets a number of requests through in any second. The first ones do not wait.
+#[derive(Debug)]
+pub(super) struct RateLimit {
+    most: usize,
+    /// When the latest ones were let through.
+    latest: Mutex<VecDeque<Instant>>,
+}
+
+impl RateLimit {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, latest: Mutex::default() }
+    }
+
+    /// Waits for its turn, in the order of coming.
+    pub(super) async fn turn(&self) {
+        let mut latest = self.latest.lock().await;
+        if latest.len() >= self.most
+            && let Some(oldest) = latest.pop_front()
+        {
+            sleep_until(oldest + WINDOW).await;
+        }
+        latest.push_back(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_second_sees_more_than_it_should() {
+        let (pace, started) = (RateLimit::new(10), Instant::now());
+        let mut turns = Vec::new();
+        for _ in 0..25 {
+            pace.turn().await;
+            turns.push(started.elapsed());
+        }
+        assert_eq!(turns[9], Duration::ZERO);
+        assert_eq!((turns[10], turns[19]), (WINDOW, WINDOW));
+        assert_eq!((turns[20], turns[24]), (2 * WINDOW, 2 * WINDOW));
     }
 }

@@ -134,12 +134,12 @@ impl DistributionError {
         let in_the_way = self.status == StatusCode::CONFLICT || immutable;
         // Then it is not the manifest that is missing but something that it names.
         let putting_manifest =
-            self.method == Method::PUT && matches!(context.subject, Subject::Image(_));
+            self.method == Method::PUT && matches!(context.target, RequestTarget::Image(_));
         if self.refuses_login() {
             let message = format!("{} refuses the credentials", repository.host());
             Error::unauthenticated(message).with_source(self)
         } else if in_the_way {
-            let (kind, name) = context.subject.named(repository);
+            let (kind, name) = context.target.named(repository);
             // Registries say so in many words, and name the image again.
             let why = if immutable { IMMUTABLE.to_owned() } else { self.words() };
             Error::conflict(kind, name, format!("cannot be changed: {why}"))
@@ -157,13 +157,13 @@ impl DistributionError {
         } else if self.has_code("NAME_UNKNOWN") {
             Error::not_found(ResourceKind::Repository, repository)
         } else if self.status == StatusCode::NOT_FOUND && !putting_manifest {
-            let (kind, name) = context.subject.named(repository);
+            let (kind, name) = context.target.named(repository);
             Error::not_found(kind, name)
         } else if self.is_temporary() {
-            Error::temporary(format!("{} failed for now", context.subject.attempt()))
+            Error::temporary(format!("{} failed for now", context.target.attempt()))
                 .with_source(self)
         } else {
-            let message = format!("{} was refused", context.subject.attempt());
+            let message = format!("{} was refused", context.target.attempt());
             Error::failed(message).with_source(self)
         }
     }
@@ -212,19 +212,19 @@ pub(super) struct Context<'a> {
     pub(super) repository: &'a RepositoryUrl,
     pub(super) username: Option<&'a str>,
     pub(super) access: Access,
-    pub(super) subject: Subject,
+    pub(super) target: RequestTarget,
 }
 
 /// What a request was about.
 #[derive(Debug, Clone)]
-pub(super) enum Subject {
+pub(super) enum RequestTarget {
     Repository,
     Blob(Digest),
     Upload,
     Image(Reference),
 }
 
-impl Subject {
+impl RequestTarget {
     /// What is missing or in the way when the registry says no more than that.
     fn named(&self, repository: &RepositoryUrl) -> (ResourceKind, String) {
         match self {

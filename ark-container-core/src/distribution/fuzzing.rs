@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 
-use super::challenge::Challenge;
 use super::error::{self, DistributionError};
-use super::{fetch, link, token, upload};
+use super::login::Challenge;
+use super::{blob, login, response, upload};
 
 /// The target of a `Link` header's next page.
 pub fn next_page(header: &str) -> Option<&str> {
-    link::next_target(header)
+    response::parse_next_link(header)
 }
 
 /// Realm, service and scope that `WWW-Authenticate` headers ask for a token with.
@@ -30,7 +30,7 @@ pub fn login_url(
     scope: Option<String>,
 ) -> Option<String> {
     let base = base.parse().ok()?;
-    token::service_url(&base, &Challenge { realm, service, scope }).map(String::from).ok()
+    login::service_url(&base, &Challenge { realm, service, scope }).map(String::from).ok()
 }
 
 /// What a `Retry-After` header asks for.
@@ -41,7 +41,7 @@ pub fn retry_after(header: &[u8], now: SystemTime) -> Option<Duration> {
 
 /// The first byte of the part that an answer's `Content-Range` announces.
 pub fn part_start(header: &str) -> Option<u64> {
-    fetch::start_of(header)
+    blob::start_of(header)
 }
 
 /// How much of an upload a registry has, by its `Range` header.

@@ -1,15 +1,152 @@
-//! Manifests: what a tag or digest stands for, and putting them.
+//! [`Manifest`]: manifests and indexes as bytes and as JSON; fetching and putting them; publishing an image.
 
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use reqwest::{Method, Response, StatusCode};
+use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
+use tokio_util::bytes::Bytes;
 
 use super::client::Client;
-use super::document::{Manifest, Referring};
-use super::error::Subject;
-use super::request::Request;
+use super::client::Request;
+use super::error::RequestTarget;
+use crate::digester::Digester;
 use crate::error::{Error, Result};
-use crate::model::{Algorithm, Descriptor, Digest, Reference, media_type};
+use crate::model::{Algorithm, Descriptor, Digest, Reference, Tag, media_type};
+
+/// A manifest or index: its bytes, which are never changed, with their type and digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// What it is called.
+    pub digest: Digest,
+    /// Its type, in the registry's header or its author's descriptor.
+    pub media_type: String,
+    /// The JSON as it was written.
+    pub bytes: Bytes,
+}
+
+impl Manifest {
+    /// The largest that registries take, in bytes.
+    ///
+    /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests>
+    pub const MAX_LEN: usize = 4 * 1024 * 1024;
+
+    /// A manifest that is called by its SHA-256.
+    pub fn new(media_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        Self::with_algorithm(media_type, bytes, Algorithm::Sha256)
+    }
+
+    /// A manifest that is called by the hash of a given function.
+    pub fn with_algorithm(
+        media_type: impl Into<String>,
+        bytes: impl Into<Bytes>,
+        algorithm: Algorithm,
+    ) -> Self {
+        let bytes = bytes.into();
+        let digest = Digester::digest(algorithm, &bytes);
+        Self { digest, media_type: media_type.into(), bytes }
+    }
+}
+
+/// What a manifest says: one configuration, and layers from the lowest up.
+///
+/// Its fields are written in this order, and must be for ever: the digest of the same image would
+/// change with it.
+///
+/// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md>
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ImageManifest {
+    #[serde(default)]
+    schema_version: u8,
+    #[serde(default)]
+    media_type: String,
+    pub(crate) config: Descriptor,
+    pub(crate) layers: Vec<Descriptor>,
+}
+
+impl ImageManifest {
+    /// An OCI manifest.
+    pub(crate) fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self { schema_version: 2, media_type: media_type::OCI_MANIFEST.to_owned(), config, layers }
+    }
+
+    /// This manifest as it is put.
+    pub(crate) fn to_manifest(&self) -> Result<Manifest> {
+        Ok(Manifest::new(media_type::OCI_MANIFEST, json(self)?))
+    }
+}
+
+/// What an index says: its manifests. The answer to a question for referrers has the same form.
+///
+/// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-index.md>
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Index {
+    #[serde(default)]
+    schema_version: u8,
+    #[serde(default)]
+    media_type: String,
+    #[serde(default)]
+    pub(crate) manifests: Vec<Descriptor>,
+}
+
+impl Index {
+    /// An OCI index.
+    #[cfg(feature = "testing")]
+    pub(crate) fn new(manifests: Vec<Descriptor>) -> Self {
+        Self { schema_version: 2, media_type: media_type::OCI_INDEX.to_owned(), manifests }
+    }
+
+    /// This index as it is put.
+    #[cfg(feature = "testing")]
+    pub(crate) fn to_manifest(&self) -> Result<Manifest> {
+        Ok(Manifest::new(media_type::OCI_INDEX, json(self)?))
+    }
+}
+
+/// What a manifest says that refers to another.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Referring {
+    pub(crate) subject: Descriptor,
+    artifact_type: Option<String>,
+    config: Option<Typed>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// A descriptor, of which only the type matters.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Typed {
+    media_type: String,
+}
+
+impl Referring {
+    /// What a manifest says; `None` if it refers to none.
+    pub(crate) fn of(manifest: &Manifest) -> Option<Self> {
+        serde_json::from_slice(&manifest.bytes).ok()
+    }
+
+    /// What lists of referrers say of the manifest.
+    pub(super) fn describe(self, manifest: &Manifest) -> Descriptor {
+        let Manifest { digest, media_type, bytes } = manifest;
+        let own = self.artifact_type.filter(|own| !own.is_empty());
+        Descriptor {
+            artifact_type: own.or(self.config.map(|config| config.media_type)),
+            annotations: self.annotations.unwrap_or_default(),
+            ..Descriptor::new(media_type, digest.clone(), bytes.len() as u64)
+        }
+    }
+}
+
+fn json(document: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(document)
+        .map_err(|error| Error::failed("writing a manifest").with_source(error))
+}
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// How a registry says that it lists what refers to a manifest.
@@ -23,7 +160,8 @@ impl Client {
     pub async fn manifest(&self, reference: &Reference) -> Result<Option<Descriptor>> {
         let request = self.manifest_request(Method::HEAD, reference)?;
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let response = self.send(request, Subject::Image(reference.clone()), &expected).await?;
+        let response =
+            self.send(request, RequestTarget::Image(reference.clone()), &expected).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -51,8 +189,8 @@ impl Client {
     /// comes is larger than [`Manifest::MAX_LEN`] or not what the digest says.
     pub async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
         let request = self.manifest_request(Method::GET, reference)?;
-        let subject = Subject::Image(reference.clone());
-        let (response, bytes) = self.fetch(request, subject, Manifest::MAX_LEN).await?;
+        let target = RequestTarget::Image(reference.clone());
+        let (response, bytes) = self.fetch(request, target, Manifest::MAX_LEN).await?;
         let media_type = content_type(&response);
         let promised = match reference {
             Reference::Digest(digest) => Some(digest.clone()),
@@ -126,8 +264,8 @@ impl Client {
             .header(CONTENT_TYPE, &manifest.media_type)
             .body(manifest.bytes.clone());
         self.manifests_turn().await;
-        let subject = Subject::Image(reference.clone());
-        let response = self.ask(&request, &subject, &[StatusCode::CREATED]).await?;
+        let target = RequestTarget::Image(reference.clone());
+        let response = self.ask(&request, &target, &[StatusCode::CREATED]).await?;
         match content_digest(&response) {
             // A tag's manifest may be called by the hash function that the registry prefers.
             Some(stored)
@@ -165,4 +303,45 @@ fn content_type(response: &Response) -> String {
 
 fn content_digest(response: &Response) -> Option<Digest> {
     header(response, &CONTENT_DIGEST)?.parse().ok()
+}
+
+/// How many manifests are put at once.
+const CONCURRENT_PUTS: usize = 4;
+
+impl Client {
+    /// Puts the manifests of an image whose blobs are there: those `below` the root, each of which comes
+    /// after those that it names, then the root, at the tag where there is one. What was put is `told`.
+    ///
+    /// # Errors
+    /// Those of [`put_manifest`](Self::put_manifest).
+    pub(crate) async fn publish(
+        &self,
+        below: impl IntoIterator<Item = &Manifest>,
+        root: &Manifest,
+        tag: Option<&Tag>,
+        told: &(dyn Fn(&Reference) + Sync),
+    ) -> Result<()> {
+        // An index names what comes before it, so those wait for the images.
+        let (indexes, images): (Vec<_>, Vec<_>) =
+            below.into_iter().partition(|child| media_type::is_index(&child.media_type));
+        let put = |reference: Reference, manifest| async move {
+            self.put_manifest(&reference, manifest).await?;
+            told(&reference);
+            Ok(())
+        };
+        let images = images.into_iter().map(|manifest| put(by_digest(manifest), manifest));
+        // A stream that makes the futures as it goes could not be sent to another thread.
+        stream::iter(images.collect::<Vec<_>>())
+            .buffer_unordered(CONCURRENT_PUTS)
+            .try_collect::<()>()
+            .await?;
+        for index in indexes {
+            put(by_digest(index), index).await?;
+        }
+        put(tag.map_or_else(|| by_digest(root), |tag| tag.clone().into()), root).await
+    }
+}
+
+fn by_digest(manifest: &Manifest) -> Reference {
+    Reference::Digest(manifest.digest.clone())
 }

@@ -7,16 +7,16 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::document::{Index, Manifest, Referring};
-use super::error::Subject;
-use super::listing::pages;
+use super::error::RequestTarget;
+use super::manifest::{Index, Manifest, Referring};
+use super::response::pages;
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Reference, Tag, media_type};
 
 /// How much of a digest is part of the tag.
 const TAG_DIGITS: usize = 64;
 /// How many referrers are asked about at once.
-const AT_ONCE: usize = 8;
+const CONCURRENT_LOOKUPS: usize = 8;
 
 impl Client {
     /// The manifests whose subject is `digest`: of one artifact type, or all.
@@ -46,7 +46,8 @@ impl Client {
     pub(crate) async fn are_attached(&self, referrers: &[Manifest]) -> Result<bool> {
         let attached = referrers.iter().map(|referrer| self.is_attached(referrer));
         // A stream that makes the futures as it goes could not be sent to another thread.
-        let attached = stream::iter(attached.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        let attached =
+            stream::iter(attached.collect::<Vec<_>>()).buffer_unordered(CONCURRENT_LOOKUPS);
         attached.try_fold(true, |all, one| async move { Ok(all && one) }).await
     }
 
@@ -134,8 +135,8 @@ impl Client {
         if let Some(artifact_type) = artifact_type {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
-        let subject = Subject::Image(digest.clone().into());
-        let pages = pages::<Index>(self.clone(), subject, Ok(url));
+        let target = RequestTarget::Image(digest.clone().into());
+        let pages = pages::<Index>(self.clone(), target, Ok(url));
         let listed = pages.map_ok(|page| stream::iter(page.manifests.into_iter().map(Ok)));
         match listed.try_flatten().try_collect().await {
             Ok(listed) => Ok(Some(listed)),

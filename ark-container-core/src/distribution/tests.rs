@@ -1,9 +1,7 @@
 //! The client against prepared answers.
 
 mod logins;
-mod parts;
 mod referrers;
-mod retries;
 
 use std::error::Error as _;
 use std::io;
@@ -28,6 +26,11 @@ fn pieces(
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> + 'static {
     let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece))).collect();
     stream::iter(pieces)
+}
+
+/// The answer that opens an upload.
+fn opened() -> String {
+    answer("202 Accepted", &["Location: /u"], "")
 }
 
 fn chain(error: &Error) -> String {
@@ -256,38 +259,27 @@ async fn a_blob_that_is_not_what_its_digest_says_ends_in_an_error() {
 async fn an_upload_goes_where_the_registry_says_with_its_query_kept() {
     let relative = "Location: /v2/x/uploads/1?_state=a%3D%3D";
     let absolute = "Location: http://{host}/v2/x/uploads/1?_state=a%3D%3D";
-    for location in [relative, absolute] {
+    let contents: [&[&[u8]]; 2] = [&[b"con", b"tent"], &[]];
+    for (location, content) in [relative, absolute].into_iter().zip(contents) {
         let registry = Scripted::new([
             answer("202 Accepted", &[location], ""),
             answer("201 Created", &[], ""),
         ]);
         let client = registry.client();
         let upload = client.start_upload().await.unwrap();
-        client.upload_blob(&upload, &digest(), 7, pieces(&[b"con", b"tent"])).await.unwrap();
+        let size = content.concat().len();
+        client.upload_blob(&upload, &digest(), size as u64, pieces(content)).await.unwrap();
         let requests = registry.requests();
         assert!(requests[0].line.starts_with("POST /v2/prod/"), "{}", requests[0].line);
         assert!(requests[0].line.contains("/test/repo/blobs/uploads/ "), "{}", requests[0].line);
         let expected = digest().to_string().replace(':', "%3A");
         let line = format!("PUT /v2/x/uploads/1?_state=a%3D%3D&digest={expected} HTTP/1.1");
         assert_eq!(requests[1].line, line);
-        assert_eq!(requests[1].header("content-length"), Some("7"));
+        assert_eq!(requests[1].header("content-length"), Some(size.to_string().as_str()));
         assert_eq!(requests[1].header("transfer-encoding"), None);
         assert!(requests[1].header("authorization").is_some());
-        assert_eq!(requests[1].body, b"content");
+        assert_eq!(requests[1].body, content.concat());
     }
-}
-
-#[tokio::test]
-async fn an_empty_blob_is_uploaded_too() {
-    let created = [answer("202 Accepted", &["Location: /u"], ""), answer("201 Created", &[], "")];
-    let registry = Scripted::new(created);
-    let client = registry.client();
-    let upload = client.start_upload().await.unwrap();
-    let empty = crate::digester::Digester::digest(Algorithm::Sha256, b"");
-    client.upload_blob(&upload, &empty, 0, pieces(&[])).await.unwrap();
-    let requests = registry.requests();
-    assert_eq!(requests[1].header("content-length"), Some("0"));
-    assert_eq!(requests[1].header("transfer-encoding"), None);
 }
 
 #[tokio::test]
@@ -309,10 +301,7 @@ async fn content_that_ends_early_or_fails_is_not_the_registrys_fault() {
         (failing.boxed(), "disk on fire"),
         (pieces(&[b"content and more"]).boxed(), "there is more of it than there should be"),
     ] {
-        let registry = Scripted::new([
-            answer("202 Accepted", &["Location: /u"], ""),
-            answer("400 Bad Request", &[], ""),
-        ]);
+        let registry = Scripted::new([opened(), answer("400 Bad Request", &[], "")]);
         let client = registry.client();
         let upload = client.start_upload().await.unwrap();
         let error = client.upload_blob(&upload, &digest(), 7, content).await.unwrap_err();
@@ -333,7 +322,7 @@ async fn a_mount_that_is_not_done_keeps_the_session() {
     let from = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/other".parse().unwrap();
     let registry = Scripted::new([
         answer("201 Created", &["Location: /b"], ""),
-        answer("202 Accepted", &["Location: /u"], ""),
+        opened(),
         answer("204 No Content", &["Range: 0-99"], ""),
     ]);
     let client = registry.client();
@@ -403,8 +392,7 @@ async fn temporary_error_of_the_content_stays_temporary() {
         (io::Error::other("damaged").into(), false),
     ];
     for (cause, expected) in errors {
-        let registry =
-            Scripted::new([answer("202 Accepted", &["Location: /u"], ""), String::new()]);
+        let registry = Scripted::new([opened(), String::new()]);
         let client = registry.client();
         let upload = client.start_upload().await.unwrap();
         let content = stream::iter([Err::<Bytes, _>(cause)]);
@@ -417,10 +405,9 @@ async fn temporary_error_of_the_content_stays_temporary() {
 #[tokio::test]
 async fn small_blob_is_uploaded_once_and_fetched_whole() {
     let missing = answer("404 Not Found", &[], "");
-    let opened = answer("202 Accepted", &["Location: /u"], "");
     let lost = String::new();
     let there = answer("200 OK", &[], "");
-    let registry = Scripted::new([missing, opened, lost, there]);
+    let registry = Scripted::new([missing, opened(), lost, there]);
     let uploaded = registry.patient_client().upload_blob_bytes("content").await;
     assert_eq!(uploaded.unwrap(), digest());
     assert_eq!(registry.requests()[2].body, b"content");
@@ -439,10 +426,196 @@ async fn small_blob_is_uploaded_once_and_fetched_whole() {
 #[tokio::test]
 async fn fetched_blob_can_be_uploaded_as_it_comes() {
     let source = Scripted::new([answer("200 OK", &[], "content")]);
-    let opened = answer("202 Accepted", &["Location: /u"], "");
-    let target = Scripted::new([opened, answer("201 Created", &[], "")]);
+    let target = Scripted::new([opened(), answer("201 Created", &[], "")]);
     let content = source.client().fetch_blob(&digest()).await.unwrap();
     let upload = target.client().start_upload().await.unwrap();
     target.client().upload_blob(&upload, &digest(), 7, content).await.unwrap();
     assert_eq!(target.requests()[1].body, b"content");
+}
+
+#[tokio::test]
+async fn parts_say_where_they_are_and_follow_the_upload() {
+    let registry = Scripted::new([
+        answer("202 Accepted", &["Location: /u/0"], ""),
+        answer("202 Accepted", &["Location: /u/1?_state=x", "Range: 0-2"], ""),
+        // As AWS ECR answers: with another status, and a range that sticks at the first part.
+        answer("201 Created", &["Range: 0-2"], ""),
+        answer("201 Created", &[], ""),
+    ]);
+    let client = registry.client();
+    let upload = client.start_upload().await.unwrap();
+    let upload = client.append_part(&upload, 0..3, pieces(&[b"con"])).await.unwrap();
+    let upload = client.append_part(&upload, 3..5, pieces(&[b"t", b"e"])).await.unwrap();
+    client.finish_with_part(&upload, &digest(), 5..7, pieces(&[b"nt"])).await.unwrap();
+    let requests = registry.requests();
+    let query = digest().to_string().replace(':', "%3A");
+    for (request, line, range, body) in [
+        (&requests[1], "PATCH /u/0 HTTP/1.1", "0-2", &b"con"[..]),
+        (&requests[2], "PATCH /u/1?_state=x HTTP/1.1", "3-4", b"te"),
+        (&requests[3], &format!("PUT /u/1?_state=x&digest={query} HTTP/1.1"), "5-6", b"nt"),
+    ] {
+        assert_eq!(request.line, line);
+        assert_eq!(request.header("content-range"), Some(range));
+        assert_eq!(request.header("content-length"), Some(body.len().to_string().as_str()));
+        assert_eq!(request.body, body);
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_is_out_of_place_is_told_by_its_status() {
+    let message = "First byte of the layer part is 0 instead of 5";
+    let out_of_place = refusal("416 Range Not Satisfiable", "BLOB_UPLOAD_INVALID", message);
+    let registry = Scripted::new([opened(), out_of_place]);
+    let client = registry.patient_client();
+    let upload = client.start_upload().await.unwrap();
+    let error = client.append_part(&upload, 0..3, pieces(&[b"con"])).await.unwrap_err();
+    let refusal = DistributionError::of(&error).unwrap();
+    assert_eq!((refusal.status(), refusal.expected_offset()), (416, Some(5)));
+    assert_eq!(registry.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn an_upload_tells_how_far_it_is_and_where_it_goes_on() {
+    let registry = Scripted::new([
+        answer("202 Accepted", &["Location: /u/0"], ""),
+        answer("204 No Content", &["Location: /u/1", "Range: 0-4"], ""),
+        answer("404 Not Found", &[], ""),
+    ]);
+    let client = registry.client();
+    let upload = client.start_upload().await.unwrap();
+    let (upload, there) = client.upload_status(&upload).await.unwrap();
+    assert_eq!((upload.location().path(), there), ("/u/1", 5));
+    let error = client.upload_status(&upload).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound { kind: ResourceKind::Upload, .. }), "{error:?}");
+}
+
+const LOST: &str = "";
+/// The answer to a question for a manifest of two bytes.
+fn found(digest: &Digest) -> String {
+    format!("HTTP/1.1 200 OK\r\nDocker-Content-Digest: {digest}\r\nContent-Length: 2\r\n\r\n")
+}
+
+const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc";
+
+#[tokio::test]
+async fn what_fails_for_now_is_asked_again() {
+    let registry = Scripted::new([
+        answer("429 Too Many Requests", &["Retry-After: 0"], ""),
+        answer("408 Request Timeout", &[], ""),
+        answer("502 Bad Gateway", &[], ""),
+        LOST.to_owned(),
+        answer("200 OK", &[], ""),
+    ]);
+    let client = registry.patient_client();
+    assert!(client.blob_exists(&digest()).await.unwrap());
+    assert_eq!((client.retry().retries(), client.retry().overloads()), (4, 1));
+    let lines: Vec<String> = registry.requests().into_iter().map(|asked| asked.line).collect();
+    assert!(lines.len() == 5 && lines.iter().all(|line| *line == lines[0]), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_asked_for_again() {
+    let registry = Scripted::new([CUT.to_owned(), answer("200 OK", &[], "{}")]);
+    let manifest = registry.patient_client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
+    assert_eq!(manifest.bytes, "{}");
+    let page = answer("200 OK", &[], r#"{"tags":["a"]}"#);
+    let registry = Scripted::new([CUT.to_owned(), page]);
+    let tags: Vec<_> = registry.patient_client().tags().try_collect().await.unwrap();
+    assert_eq!(tags.len(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_is_final() {
+    for status in ["400 Bad Request", "403 Forbidden", "404 Not Found", "501 Not Implemented"] {
+        let registry = Scripted::new([answer(status, &[], "")]);
+        let client = registry.patient_client();
+        client.start_upload().await.unwrap_err();
+        assert_eq!(client.retry().retries(), 0, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_whose_answer_was_lost_is_not_put_twice() {
+    let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
+    let there = found(&manifest.digest);
+    let registry = Scripted::new([LOST.to_owned(), there]);
+    registry.patient_client().put_manifest(&"v1".parse().unwrap(), &manifest).await.unwrap();
+    let requests = registry.requests();
+    assert!(requests[0].line.starts_with("PUT ") && requests[1].line.starts_with("HEAD "));
+}
+
+#[tokio::test]
+async fn a_manifest_that_did_not_arrive_is_put_again() {
+    let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
+    let registry = Scripted::new([
+        answer("503 Service Unavailable", &[], ""),
+        answer("404 Not Found", &[], ""),
+        answer("201 Created", &[], ""),
+    ]);
+    registry.patient_client().put_manifest(&"v1".parse().unwrap(), &manifest).await.unwrap();
+    let requests = registry.requests();
+    assert!(requests[2].line.starts_with("PUT "));
+    assert_eq!((&requests[0].body, &requests[2].body), (&b"{}".to_vec(), &b"{}".to_vec()));
+}
+
+#[tokio::test]
+async fn a_tag_that_may_not_be_moved_and_stands_for_the_image_is_no_conflict() {
+    let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
+    let there = found(&manifest.digest);
+    let immutable = refusal("400 Bad Request", "TAG_INVALID", "the repository is immutable");
+    let registry = Scripted::new([immutable.clone(), there]);
+    registry.client().put_manifest(&"v1".parse().unwrap(), &manifest).await.unwrap();
+
+    let registry = Scripted::new([immutable, found(&digest())]);
+    let put = registry.client().put_manifest(&"v1".parse().unwrap(), &manifest).await;
+    assert!(matches!(put, Err(Error::Conflict { .. })), "{put:?}");
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_another() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let url = format!("{host}/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo");
+    let client = Client::new(url.parse().unwrap(), credentials_for(&host)).unwrap();
+    // Answers with content that the client has no use for.
+    let answers = ["200 OK", "202 Accepted", "404 Not Found", "201 Created"];
+    let serving = async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        for status in answers {
+            while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
+                assert_ne!(connection.read_buf(&mut seen).await.unwrap(), 0, "{status}");
+            }
+            let is_head = seen.starts_with(b"HEAD");
+            seen.clear();
+            let head = format!("HTTP/1.1 {status}\r\nLocation: /u\r\nContent-Length: 2\r\n\r\n");
+            let body = if is_head { "" } else { "{}" };
+            connection.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        }
+    };
+    let digest = digest();
+    let asking = async {
+        assert!(client.blob_exists(&digest).await.unwrap());
+        let upload = client.start_upload().await.unwrap();
+        client.fetch_manifest(&"v1".parse().unwrap()).await.unwrap_err();
+        client.finish_with_part(&upload, &digest, 0..0, pieces(&[])).await.unwrap();
+    };
+    tokio::join!(serving, asking);
+}
+
+#[tokio::test]
+async fn manifests_reach_ecr_at_the_pace_that_it_allows() {
+    let registry = Scripted::new(vec![answer("201 Created", &[], ""); 12]);
+    let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+    let url = format!("{host}/{}", registry.url().path()).parse().unwrap();
+    let client = Client::with_endpoint(url, credentials_for(host), registry.host()).unwrap();
+    let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
+    let reference: Reference = manifest.digest.clone().into();
+    let started = std::time::Instant::now();
+    let puts = (0..12).map(|_| client.put_manifest(&reference, &manifest));
+    let puts = futures_util::future::join_all(puts).await;
+    assert!(puts.into_iter().all(|put| put.is_ok()));
+    assert!(started.elapsed() >= std::time::Duration::from_secs(1));
 }

@@ -1,17 +1,20 @@
-//! Uploading a blob: a session, then one request with the whole content.
+//! Uploading a blob: a session, then its content in one request or in parts, and closing the session.
+//!
+//! Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-blobs>
 
+use std::ops::Range;
 use std::{fmt, io};
 
 use futures_util::{Stream, stream};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
 use super::client::Client;
-use super::error::{Subject, redacted};
-use super::request::Request;
-use super::sending::{Content, Sending};
+use super::client::Request;
+use super::error::{RequestTarget, redacted};
+use super::upload_body::{UploadBody, UploadMonitor};
 use crate::digester::Digester;
 use crate::error::{BoxError, Error, Result};
 use crate::model::{Algorithm, Digest, RepositoryPath};
@@ -65,7 +68,7 @@ impl Client {
     pub async fn start_upload(&self) -> Result<Upload> {
         let request = Request::new(Method::POST, self.url("blobs/uploads/")?);
         let expected = [StatusCode::ACCEPTED];
-        let response = self.send(request, Subject::Repository, &expected).await?;
+        let response = self.send(request, RequestTarget::Repository, &expected).await?;
         self.opened(&response)
     }
 
@@ -80,7 +83,7 @@ impl Client {
             .append_pair("from", &from.to_string());
         let request = Request::new(Method::POST, url);
         let expected = [StatusCode::CREATED, StatusCode::ACCEPTED];
-        let response = self.send(request, Subject::Repository, &expected).await?;
+        let response = self.send(request, RequestTarget::Repository, &expected).await?;
         match response.status() {
             StatusCode::CREATED => Ok(Mount::Mounted),
             _ => Ok(Mount::Upload(self.opened(&response)?)),
@@ -108,7 +111,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_LENGTH, size.to_string());
         let expected = [StatusCode::CREATED];
-        self.send_content(request, Sending::start(pieces, size), &expected).await.map(drop)
+        self.send_content(request, UploadMonitor::start(pieces, size), &expected).await.map(drop)
     }
 
     /// Uploads a blob that is in memory, unless the repository has it, and returns its SHA-256 digest.
@@ -135,7 +138,7 @@ impl Client {
     pub(super) async fn send_content<S, E>(
         &self,
         request: Request,
-        (content, sending): (Content<S>, Sending),
+        (content, sending): (UploadBody<S>, UploadMonitor),
         expected: &[StatusCode],
     ) -> Result<Response>
     where
@@ -144,7 +147,7 @@ impl Client {
     {
         let body = Body::wrap_stream(content);
         let stalled = sending.stalled();
-        let answer = self.send_once(request, body, Subject::Upload, expected, stalled).await;
+        let answer = self.send_once(request, body, RequestTarget::Upload, expected, stalled).await;
         match sending.failure() {
             // Whatever the registry made of a torso, it is not the blob, and not the registry's fault.
             Some(cause) => Err(content_error(cause)),
@@ -161,7 +164,7 @@ impl Client {
         let request = Request::new(Method::DELETE, upload.location.clone());
         let expected = [StatusCode::NO_CONTENT];
         // Nothing depends on it, so it is not worth another try.
-        self.ask(&request, &Subject::Upload, &expected).await.map(drop)
+        self.ask(&request, &RequestTarget::Upload, &expected).await.map(drop)
     }
 
     /// Where an upload goes on, and how many bytes of it the registry has.
@@ -171,7 +174,7 @@ impl Client {
     pub async fn upload_status(&self, upload: &Upload) -> Result<(Upload, u64)> {
         let request = Request::new(Method::GET, upload.location.clone());
         let expected = [StatusCode::NO_CONTENT];
-        let response = self.send(request, Subject::Upload, &expected).await?;
+        let response = self.send(request, RequestTarget::Upload, &expected).await?;
         let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
         match received(range) {
             Some(received) => Ok((self.goes_on(&response, upload)?, received)),
@@ -226,6 +229,152 @@ pub(super) fn received(range: Option<&str>) -> Option<u64> {
     match last {
         "0" | "-1" => Some(0),
         _ => last.parse::<u64>().ok()?.checked_add(1),
+    }
+}
+
+/// A part of a blob, in memory, and where in the blob it starts.
+#[derive(Debug, Clone, Default)]
+pub struct Chunk {
+    start: u64,
+    len: u64,
+    pieces: Vec<Bytes>,
+}
+
+impl Chunk {
+    /// A part that starts after `start` bytes, with nothing in it yet.
+    pub fn at(start: u64) -> Self {
+        Self { start, ..Self::default() }
+    }
+
+    /// Adds to its end.
+    pub fn push(&mut self, piece: Bytes) {
+        self.len += piece.len() as u64;
+        self.pieces.push(piece);
+    }
+
+    /// Its bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where the next one starts.
+    pub fn end(&self) -> u64 {
+        self.start + self.len
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.start..self.end()
+    }
+
+    /// What is in it, in the order that it was added.
+    pub fn pieces(&self) -> impl Iterator<Item = Bytes> + Send + 'static {
+        // A piece is shared, not copied.
+        self.pieces.clone().into_iter()
+    }
+
+    fn stream(&self) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+        stream::iter(self.pieces().map(Ok))
+    }
+}
+
+/// What answers a part. ECR says 201, where the specification has 202.
+///
+/// Source: <https://github.com/regclient/regclient/pull/82>
+const TAKEN: [StatusCode; 2] = [StatusCode::ACCEPTED, StatusCode::CREATED];
+
+impl Client {
+    /// Adds to an upload in one request of unknown length, and answers where it goes on.
+    ///
+    /// A piece is asked for when the registry has taken those before it. AWS ECR does not take such
+    /// requests as it takes [parts](Self::append_part): it wants to be told where each one starts.
+    ///
+    /// # Errors
+    /// [`Error::Failed`](crate::Error::Failed) if the content fails;
+    /// [`Error::NotFound`](crate::Error::NotFound) if the registry has forgotten the upload.
+    pub async fn append<E: Into<BoxError>>(
+        &self,
+        upload: &Upload,
+        pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    ) -> Result<Upload> {
+        let request = Request::new(Method::PATCH, upload.location().clone())
+            .header(CONTENT_TYPE, "application/octet-stream");
+        let content = UploadMonitor::start_unsized(pieces);
+        let answer = self.send_content(request, content, &TAKEN).await?;
+        self.goes_on(&answer, upload)
+    }
+
+    /// Adds a part of a blob to an upload, and answers where it goes on. `part` says which bytes it is.
+    ///
+    /// # Errors
+    /// [`Error::Failed`](crate::Error::Failed) if the content fails or is of another length, or if the
+    /// part does not start where the registry has the end: its source then has the status 416;
+    /// [`Error::NotFound`](crate::Error::NotFound) if the registry has forgotten the upload.
+    pub async fn append_part<E: Into<BoxError>>(
+        &self,
+        upload: &Upload,
+        part: Range<u64>,
+        pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    ) -> Result<Upload> {
+        let request = part_request(Method::PATCH, upload.location().clone(), &part);
+        let content = UploadMonitor::start(pieces, part.end - part.start);
+        let answer = self.send_content(request, content, &TAKEN).await?;
+        self.goes_on(&answer, upload)
+    }
+
+    /// Closes an upload with the last part of a blob, which may be empty, and names what was sent.
+    ///
+    /// # Errors
+    /// Those of [`append_part`](Self::append_part); [`Error::Failed`](crate::Error::Failed) too if the
+    /// registry finds that what it has is not what `digest` says: its source then has the code
+    /// `DIGEST_INVALID`.
+    pub async fn finish_with_part<E: Into<BoxError>>(
+        &self,
+        upload: &Upload,
+        digest: &Digest,
+        part: Range<u64>,
+        pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    ) -> Result<()> {
+        let request = part_request(Method::PUT, upload.closing(digest), &part);
+        let content = UploadMonitor::start(pieces, part.end - part.start);
+        self.send_content(request, content, &[StatusCode::CREATED]).await.map(drop)
+    }
+
+    /// [Adds](Self::append_part) a part that is in memory.
+    ///
+    /// # Errors
+    /// Those of [`append_part`](Self::append_part).
+    pub async fn append_chunk(&self, upload: &Upload, chunk: &Chunk) -> Result<Upload> {
+        self.append_part(upload, chunk.range(), chunk.stream()).await
+    }
+
+    /// Closes an upload, with its `last` chunk where there is one, and names what has been sent.
+    ///
+    /// # Errors
+    /// Those of [`finish_with_part`](Self::finish_with_part).
+    pub async fn finish_upload(
+        &self,
+        upload: &Upload,
+        digest: &Digest,
+        last: Option<&Chunk>,
+    ) -> Result<()> {
+        let last = last.cloned().unwrap_or_default();
+        self.finish_with_part(upload, digest, last.range(), last.stream()).await
+    }
+}
+
+/// A request that says which bytes it adds. Where there are none, there is no way to say so.
+fn part_request(method: Method, url: Url, part: &Range<u64>) -> Request {
+    let request = Request::new(method, url)
+        .header(CONTENT_TYPE, "application/octet-stream")
+        .header(CONTENT_LENGTH, (part.end - part.start).to_string());
+    match part.is_empty() {
+        false => request.header(CONTENT_RANGE, format!("{}-{}", part.start, part.end - 1)),
+        true => request,
     }
 }
 

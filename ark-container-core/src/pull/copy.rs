@@ -9,8 +9,9 @@ use futures_util::future::{BoxFuture, join};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::remote::RemoteImage;
-use super::{DEFAULT_CONCURRENCY, steady};
+use super::download::blob_content;
+use super::remote_image::RemoteImage;
+use super::{DEFAULT_CONCURRENCY, tally};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, LoginScope, connection_options};
 use crate::distribution::{Client, Mount, Upload};
@@ -144,10 +145,7 @@ impl Copy {
         let started = Instant::now();
         let image = RemoteImage::fetch(source, &self.reference, self.platform.as_ref()).await?;
         let image = image.with_referrers(source).await?;
-        for blob in &image.blobs {
-            let event = Event::Found { blob: &blob.digest, size: blob.size, is_tar: false };
-            self.progress.event(&event);
-        }
+        image.report_blobs(&*self.progress);
         let states = if self.is_there(target, &image).await? {
             let there = image.blobs.iter().map(|blob| {
                 self.tell(blob, BlobState::Exists);
@@ -167,17 +165,18 @@ impl Copy {
             target.publish(below, &image.root, self.tag.as_ref(), &told).await?;
             states
         };
-        let of = |state| states.iter().filter(move |(found, _)| *found == state);
-        let bytes = |state| of(state).map(|(_, bytes)| bytes).sum();
+        let (blobs_sent, bytes_sent) = tally(&states, BlobState::Sent);
+        let (blobs_skipped, bytes_skipped) = tally(&states, BlobState::Exists);
+        let (blobs_mounted, bytes_mounted) = tally(&states, BlobState::Mounted);
         let copied = Copied {
             url: target.repository().image(image.root.digest.clone()),
             tag: self.tag.clone(),
-            blobs_sent: of(BlobState::Sent).count(),
-            bytes_sent: bytes(BlobState::Sent),
-            blobs_skipped: of(BlobState::Exists).count(),
-            bytes_skipped: bytes(BlobState::Exists),
-            blobs_mounted: of(BlobState::Mounted).count(),
-            bytes_mounted: bytes(BlobState::Mounted),
+            blobs_sent,
+            bytes_sent,
+            blobs_skipped,
+            bytes_skipped,
+            blobs_mounted,
+            bytes_mounted,
             duration: started.elapsed(),
             digest: image.root.digest,
         };
@@ -264,7 +263,7 @@ impl Copy {
         upload: &Upload,
     ) -> Result<()> {
         let (moved, mut counts) = tokio::sync::mpsc::unbounded_channel();
-        let pieces = steady::content(source.clone(), blob.digest.clone(), blob.size, 0);
+        let pieces = blob_content(source.clone(), blob.digest.clone(), blob.size, 0);
         let pieces = pieces.map(move |piece| {
             let piece = piece?;
             // Nobody listens any more where the copy is given up.

@@ -1,12 +1,9 @@
 //! Fetching images from a repository: into a folder of this machine, or into another repository.
 
 mod copy;
+mod download;
 mod layout;
-mod partial;
-mod receive;
-mod remote;
-mod resolve;
-mod steady;
+mod remote_image;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,9 +14,9 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
+use self::download::Receiver;
 use self::layout::Layout;
-use self::receive::Receiver;
-use self::remote::RemoteImage;
+use self::remote_image::RemoteImage;
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
 use crate::distribution::Client;
@@ -30,8 +27,8 @@ use crate::progress::{BlobState, Event, Progress, as_seconds};
 
 pub use copy::{Copied, Copy};
 #[cfg(feature = "ecr")]
-pub(crate) use remote::ManifestSource;
-pub use resolve::{Resolve, ResolvedImage};
+pub(crate) use remote_image::{MAX_CONFIG_BYTES, ManifestSource};
+pub use remote_image::{Resolve, ResolvedImage};
 
 /// The default maximum number of blobs that are transferred at once.
 const DEFAULT_CONCURRENCY: usize = 4;
@@ -146,10 +143,7 @@ impl Pull {
     async fn fetch(&self, client: &Client, layout: Arc<Layout>) -> Result<Pulled> {
         let started = Instant::now();
         let image = RemoteImage::fetch(client, &self.reference, self.platform.as_ref()).await?;
-        for blob in &image.blobs {
-            let event = Event::Found { blob: &blob.digest, size: blob.size, is_tar: false };
-            self.progress.event(&event);
-        }
+        image.report_blobs(&*self.progress);
         let receiver = Receiver { client, layout: &layout, progress: &*self.progress };
         // Made before the stream is: rustc takes a closure in it for one that may not change threads.
         let receiving: Vec<_> = image.blobs.iter().map(|blob| receiver.receive(blob)).collect();
@@ -165,15 +159,16 @@ impl Pull {
         })
         .await?;
         self.progress.event(&Event::Manifest { reference: &self.reference });
-        let of = |state| states.iter().filter(move |(found, _)| *found == state);
+        let (blobs_fetched, bytes_fetched) = tally(&states, BlobState::Fetched);
+        let (blobs_skipped, bytes_skipped) = tally(&states, BlobState::Exists);
         let pulled = Pulled {
             url: client.repository().image(root.clone()),
             directory: self.directory.clone(),
             name: self.name.clone(),
-            blobs_fetched: of(BlobState::Fetched).count(),
-            bytes_fetched: of(BlobState::Fetched).map(|(_, bytes)| bytes).sum(),
-            blobs_skipped: of(BlobState::Exists).count(),
-            bytes_skipped: of(BlobState::Exists).map(|(_, bytes)| bytes).sum(),
+            blobs_fetched,
+            bytes_fetched,
+            blobs_skipped,
+            bytes_skipped,
             duration: started.elapsed(),
             digest: root,
         };
@@ -233,6 +228,12 @@ impl Pulled {
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
+}
+
+/// The number of the blobs in a state, and their bytes together.
+fn tally(blobs: &[(BlobState, u64)], state: BlobState) -> (usize, u64) {
+    let bytes = blobs.iter().filter(|(found, _)| *found == state).map(|(_, bytes)| bytes);
+    (bytes.clone().count(), bytes.sum())
 }
 
 /// Does something to the disk where it keeps nobody waiting.

@@ -123,12 +123,12 @@ async fn a_mount_of_what_is_gone_becomes_an_upload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_memory_that_is_corrupt_or_not_ours_is_ignored() {
+async fn corrupt_or_foreign_cache_is_ignored() {
     let remembering = Remembering::new().await;
     let first = remembering.push(&image(1)).await;
-    let memory = remembering.folder.path().join("memory");
+    let cache = remembering.folder.path().join("cache");
     for folder in ["layers", "places"] {
-        for entry in fs::read_dir(memory.join(folder)).unwrap() {
+        for entry in fs::read_dir(cache.join(folder)).unwrap() {
             fs::write(entry.unwrap().path(), "nonsense").unwrap();
         }
     }
@@ -136,7 +136,7 @@ async fn a_memory_that_is_corrupt_or_not_ours_is_ignored() {
     assert_eq!(again.url, first.url);
     assert!(again.bytes_saved > 0, "the layers were compressed again");
 
-    fs::set_permissions(memory.join("layers"), Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(cache.join("layers"), Permissions::from_mode(0o777)).unwrap();
     let again = remembering.push(&image(1)).await;
     assert_eq!(again.url, first.url);
     assert!(again.bytes_saved > 0, "the layers were compressed again");

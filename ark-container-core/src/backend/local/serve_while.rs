@@ -1,12 +1,14 @@
-//! A registry that lives as long as some work with it.
+//! Registries within the process, which live as long as they are needed.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::future::join;
 use tokio::sync::oneshot;
+#[cfg(feature = "push")]
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{LocalBackend, Registry};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::model::RegistryHost;
 
 impl LocalBackend {
@@ -25,8 +27,7 @@ impl LocalBackend {
         F: Future<Output = Result<T, E>>,
         W: FnOnce(RegistryHost) -> F,
     {
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let registry = Registry::bind(self.clone(), any_port)?;
+        let registry = self.bind_any_port()?;
         let endpoint = registry.local_addr().into();
         let (working, done) = oneshot::channel::<()>();
         let serving = registry.serve(async move {
@@ -41,5 +42,21 @@ impl LocalBackend {
         let worked = worked?;
         served?;
         Ok(worked)
+    }
+
+    /// Serves the folder on a port of its own until the handle that is returned is dropped, which cuts
+    /// everything at once.
+    #[cfg(feature = "push")]
+    pub(crate) fn serve_until_dropped(
+        &self,
+    ) -> Result<(RegistryHost, AbortOnDropHandle<Result<()>>)> {
+        let registry = self.bind_any_port()?;
+        let endpoint = registry.local_addr().into();
+        let serving = tokio::spawn(registry.serve(std::future::pending()));
+        Ok((endpoint, AbortOnDropHandle::new(serving)))
+    }
+
+    fn bind_any_port(&self) -> Result<Registry> {
+        Registry::bind(self.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 }

@@ -213,15 +213,3 @@ async fn a_login_service_that_refuses_is_named() {
     assert!(error.to_string().ends_with("/token gives no login"), "{error}");
     assert!(chain(&error).ends_with("DENIED: who?"), "{}", chain(&error));
 }
-
-#[tokio::test]
-async fn a_redirect_to_another_host_takes_no_password_along() {
-    let storage = Scripted::new([answer("200 OK", &[], "content")]);
-    let location = format!("Location: http://{}/b?key=x", storage.host());
-    let registry = Scripted::new([answer("307 Temporary Redirect", &[&location], "")]);
-    let stream = registry.client().fetch_blob(&digest()).await.unwrap();
-    let content: Vec<_> = stream.try_collect().await.unwrap();
-    assert_eq!(content.concat(), b"content");
-    assert_eq!(storage.requests()[0].header("authorization"), None);
-    assert_eq!(shown(&registry.requests()[0]), basic("hunter2"));
-}

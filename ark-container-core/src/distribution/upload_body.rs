@@ -1,4 +1,4 @@
-//! [`Sending`]: the content of an upload on its way, and whether it still moves.
+//! [`UploadMonitor`]: the content of an upload on its way, and whether it still moves.
 
 use std::io;
 use std::pin::Pin;
@@ -10,15 +10,15 @@ use futures_util::Stream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::bytes::Bytes;
 
-use super::client::PATIENCE;
+use super::client::RESPONSE_TIMEOUT;
 use crate::error::BoxError;
 
 /// How long a registry may take to verify and store what it has received.
-const STORING_PATIENCE: Duration = Duration::from_secs(300);
+const STORE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What is known of an upload while and after it runs.
 #[derive(Debug, Clone)]
-pub(super) struct Sending(Arc<Mutex<State>>);
+pub(super) struct UploadMonitor(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -29,20 +29,20 @@ struct State {
     failure: Option<BoxError>,
 }
 
-impl Sending {
+impl UploadMonitor {
     /// The pieces of `size` bytes together, as they are sent, and the view on them.
     ///
-    /// Content that ends early fails rather than end.
-    pub(super) fn start<S>(pieces: S, size: u64) -> (Content<S>, Self) {
+    /// UploadBody that ends early fails rather than end.
+    pub(super) fn start<S>(pieces: S, size: u64) -> (UploadBody<S>, Self) {
         Self::start_with(pieces, Some(size))
     }
 
     /// The same for pieces of which nobody knows yet how many bytes they are.
-    pub(super) fn start_unsized<S>(pieces: S) -> (Content<S>, Self) {
+    pub(super) fn start_unsized<S>(pieces: S) -> (UploadBody<S>, Self) {
         Self::start_with(pieces, None)
     }
 
-    fn start_with<S>(pieces: S, size: Option<u64>) -> (Content<S>, Self) {
+    fn start_with<S>(pieces: S, size: Option<u64>) -> (UploadBody<S>, Self) {
         let state = State {
             remaining: size,
             has_ended: size == Some(0),
@@ -50,14 +50,14 @@ impl Sending {
             failure: None,
         };
         let sending = Self(Arc::new(Mutex::new(state)));
-        (Content { pieces: Box::pin(pieces), sending: sending.clone(), failed: false }, sending)
+        (UploadBody { pieces: Box::pin(pieces), sending: sending.clone(), failed: false }, sending)
     }
 
     /// Ends when nothing has moved for too long.
     pub(super) async fn stalled(&self) {
         loop {
             let deadline = self.with(|state| {
-                state.moved_at + if state.has_ended { STORING_PATIENCE } else { PATIENCE }
+                state.moved_at + if state.has_ended { STORE_TIMEOUT } else { RESPONSE_TIMEOUT }
             });
             if deadline <= Instant::now() {
                 return;
@@ -90,13 +90,13 @@ impl State {
 }
 
 /// The content of an upload, in pieces.
-pub(super) struct Content<S> {
+pub(super) struct UploadBody<S> {
     pieces: Pin<Box<S>>,
-    sending: Sending,
+    sending: UploadMonitor,
     failed: bool,
 }
 
-impl<S, E> Stream for Content<S>
+impl<S, E> Stream for UploadBody<S>
 where
     S: Stream<Item = Result<Bytes, E>>,
     E: Into<BoxError>,
@@ -144,23 +144,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_upload_that_moves_does_not_stall_and_one_that_stands_does() {
         let pieces = stream::iter(["x"; 3].map(|piece| Ok::<_, io::Error>(Bytes::from(piece))));
-        let (mut content, sending) = Sending::start(pieces, 3);
+        let (mut content, sending) = UploadMonitor::start(pieces, 3);
         let started = Instant::now();
         let moving = async {
             for _ in 0..2 {
-                tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+                tokio::time::sleep(RESPONSE_TIMEOUT - Duration::from_secs(1)).await;
                 content.next().await.unwrap().unwrap();
             }
         };
         let ((), ()) = futures_util::future::join(sending.stalled(), moving).await;
-        assert_eq!(started.elapsed(), 3 * PATIENCE - Duration::from_secs(2));
+        assert_eq!(started.elapsed(), 3 * RESPONSE_TIMEOUT - Duration::from_secs(2));
     }
 
     #[tokio::test]
     async fn content_of_another_size_fails() {
         for size in [6, 8] {
             let pieces = stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"content"))]);
-            let (content, sending) = Sending::start(pieces, size);
+            let (content, sending) = UploadMonitor::start(pieces, size);
             assert!(content.collect::<Vec<_>>().await.pop().unwrap().is_err());
             assert!(sending.failure().is_some());
         }
@@ -168,12 +168,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_registry_has_time_to_store_what_it_received() {
-        let (content, sending) =
-            Sending::start(stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"content"))]), 7);
+        let (content, sending) = UploadMonitor::start(
+            stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"content"))]),
+            7,
+        );
         assert_eq!(content.count().await, 1);
         let started = Instant::now();
         sending.stalled().await;
-        assert_eq!(started.elapsed(), STORING_PATIENCE);
+        assert_eq!(started.elapsed(), STORE_TIMEOUT);
         assert!(sending.failure().is_none());
     }
 }

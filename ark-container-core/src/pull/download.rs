@@ -1,52 +1,163 @@
-//! A blob's content that goes on where it broke off.
+//! Fetching blobs: their content, continued where a connection broke, and its way into a layout.
 
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::bytes::{Buf, Bytes};
 
+use super::blocking;
+use super::layout::{Layout, Partial, Received, damaged};
 use crate::distribution::Client;
 use crate::error::{Error, Result};
-use crate::model::Digest;
+use crate::model::{Descriptor, Digest};
+use crate::progress::{BlobState, Event, Progress};
+
+/// How many pieces wait to be written at most.
+const MAX_QUEUED_PIECES: usize = 4;
+
+pub(super) struct Receiver<'a> {
+    pub(super) client: &'a Client,
+    pub(super) layout: &'a Arc<Layout>,
+    pub(super) progress: &'a dyn Progress,
+}
+
+impl Receiver<'_> {
+    /// Sees to it that the layout has a blob. Tells what became of it, and how many bytes came for it
+    /// or were there.
+    pub(super) async fn receive(&self, blob: &Descriptor) -> Result<(BlobState, u64)> {
+        let (layout, wanted) = (Arc::clone(self.layout), blob.clone());
+        if blocking(move || layout.has(&wanted)).await? {
+            self.tell(blob, BlobState::Exists);
+            return Ok((BlobState::Exists, blob.size));
+        }
+        let received = match self.fetch(blob).await {
+            // Layers that may not be distributed are had from where their author has them.
+            Err(Error::NotFound { .. }) if !blob.urls.is_empty() => {
+                self.tell(blob, BlobState::Exists);
+                return Ok((BlobState::Exists, 0));
+            }
+            received => received?,
+        };
+        self.tell(blob, BlobState::Fetched);
+        Ok((BlobState::Fetched, received))
+    }
+
+    async fn fetch(&self, blob: &Descriptor) -> Result<u64> {
+        let mut received = 0;
+        loop {
+            self.tell(blob, BlobState::Fetching);
+            let partial = self.partial(blob).await?;
+            let (is_continued, found) = (partial.is_continued(), partial.received());
+            self.tell_moved(blob, found as i64);
+            let partial = self.fill(partial, blob).await?;
+            received += partial.received() - found;
+            let layout = Arc::clone(self.layout);
+            let finishing = blocking(move || {
+                let _locked = layout;
+                partial.finish()
+            });
+            match finishing.await? {
+                Received::Whole => return Ok(received),
+                // What an earlier pull left was no beginning of this blob.
+                Received::Damaged(_) if is_continued => {
+                    self.tell_moved(blob, -(blob.size as i64));
+                }
+                Received::Damaged(found) => return Err(damaged(blob, &found)),
+            }
+        }
+    }
+
+    async fn partial(&self, blob: &Descriptor) -> Result<Partial> {
+        let (layout, blob) = (Arc::clone(self.layout), blob.clone());
+        blocking(move || layout.partial(&blob)).await
+    }
+
+    /// Receives what a blob lacks. A thread of its own writes and hashes meanwhile.
+    async fn fill(&self, mut partial: Partial, blob: &Descriptor) -> Result<Partial> {
+        let (client, digest) = (self.client.clone(), blob.digest.clone());
+        let content = blob_content(client, digest, blob.size, partial.received());
+        let mut content = std::pin::pin!(content);
+        let (sender, mut receiver) = mpsc::channel::<Bytes>(MAX_QUEUED_PIECES);
+        let layout = Arc::clone(self.layout);
+        let writing = blocking(move || {
+            // Where the pull is dropped, the next one must not write beside this.
+            let _locked = layout;
+            while let Some(piece) = receiver.blocking_recv() {
+                partial.take(&piece)?;
+            }
+            Ok(partial)
+        });
+        let receiving = async {
+            // What came before the content broke off is written too.
+            let sender = sender;
+            while let Some(piece) = content.try_next().await? {
+                let bytes = piece.len() as i64;
+                if sender.send(piece).await.is_err() {
+                    // The disk failed, which the other end tells.
+                    break;
+                }
+                self.tell_moved(blob, bytes);
+            }
+            Ok(())
+        };
+        let (received, written) = futures_util::future::join(receiving, writing).await;
+        let partial = written?;
+        received.map(|()| partial)
+    }
+
+    fn tell(&self, blob: &Descriptor, state: BlobState) {
+        self.progress.event(&Event::Blob { blob: &blob.digest, state });
+    }
+
+    fn tell_moved(&self, blob: &Descriptor, bytes: i64) {
+        if bytes != 0 {
+            self.progress.event(&Event::Moved { blob: &blob.digest, bytes });
+        }
+    }
+}
 
 /// The bytes of a blob of `size` bytes from byte `from` on.
 ///
 /// Where the connection breaks, the rest is asked for again, so that what was received counts. The
 /// content is not verified.
-pub(super) fn content(
+pub(super) fn blob_content(
     client: Client,
     digest: Digest,
     size: u64,
     from: u64,
 ) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-    let content = Content { client, digest, size, at: from, running: None };
+    let content = BlobContent { client, digest, size, at: from, response: None };
     stream::try_unfold(content, |mut content| async move {
         Ok(content.next().await?.map(|piece| (piece, content)))
     })
 }
 
-struct Content {
+struct BlobContent {
     client: Client,
     digest: Digest,
     size: u64,
     at: u64,
-    running: Option<Running>,
+    response: Option<Response>,
 }
 
 /// An answer that is being received.
-struct Running {
+struct Response {
     pieces: BoxStream<'static, Result<Bytes>>,
     /// What comes before the byte that is wanted, from a registry that does not know ranges.
     skip: u64,
 }
 
-impl Content {
+impl BlobContent {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         // What came counts: how often it broke off before that is forgotten.
         let retry = self.client.retry().clone();
         let mut tries = retry.tries();
         while self.at < self.size {
-            let running = self.running().await?;
-            match running.next().await {
+            let response = self.response().await?;
+            match response.next().await {
                 Ok(piece) if piece.is_empty() => {}
                 Ok(piece) if piece.len() as u64 > self.size - self.at => {
                     return Err(
@@ -58,7 +169,7 @@ impl Content {
                     return Ok(Some(piece));
                 }
                 Err(error) => {
-                    self.running = None;
+                    self.response = None;
                     sleep(tries.failed(error)?).await;
                 }
             }
@@ -67,18 +178,18 @@ impl Content {
     }
 
     /// The answer that is being received, or one to a new request.
-    async fn running(&mut self) -> Result<&mut Running> {
-        let running = match self.running.take() {
-            Some(running) => running,
+    async fn response(&mut self) -> Result<&mut Response> {
+        let response = match self.response.take() {
+            Some(response) => response,
             None => {
                 let rest = self.client.fetch_blob_from(&self.digest, self.at).await?;
                 let Some(skip) = self.at.checked_sub(rest.from) else {
                     return Err(self.problem("the registry left out a part of it"));
                 };
-                Running { pieces: rest.pieces, skip }
+                Response { pieces: rest.pieces, skip }
             }
         };
-        Ok(self.running.insert(running))
+        Ok(self.response.insert(response))
     }
 
     fn problem(&self, problem: &str) -> Error {
@@ -86,7 +197,7 @@ impl Content {
     }
 }
 
-impl Running {
+impl Response {
     /// The next piece, of which nothing may be left after what is skipped.
     async fn next(&mut self) -> Result<Bytes> {
         let Some(mut piece) = self.pieces.next().await.transpose()? else {
@@ -127,7 +238,7 @@ mod tests {
     }
 
     async fn received(registry: &Scripted, from: u64) -> Result<Vec<u8>> {
-        let content = content(registry.patient_client(), digest(), CONTENT.len() as u64, from);
+        let content = blob_content(registry.patient_client(), digest(), CONTENT.len() as u64, from);
         Ok(content.try_collect::<Vec<Bytes>>().await?.concat())
     }
 

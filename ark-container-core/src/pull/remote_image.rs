@@ -1,21 +1,33 @@
-//! [`RemoteImage`]: all that makes up an image in a registry.
+//! [`RemoteImage`]: the manifests of an image in a registry; and [`Resolve`], what an image is without fetching
+//! it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::backend::RegistryBackend;
+use crate::connection::{Connection, connection_options};
 use crate::distribution::{Client, ImageManifest, Index, Manifest, Referring};
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, Platform, Reference, media_type};
+use crate::model::{
+    Access, Descriptor, Digest, Platform, Reference, RepositoryPath, Scope, media_type,
+};
+use crate::progress::{Event, Progress};
 
 /// An index of indexes is legal, but nobody builds a tower of them.
 const MAX_DEPTH: usize = 4;
 /// Far more than there are platforms; a bound on what a hostile registry makes us hold.
 const MAX_MANIFESTS: usize = 256;
 /// How many manifests are asked for at once.
-const AT_ONCE: usize = 8;
+const CONCURRENT_REQUESTS: usize = 8;
+
+/// Far more than a configuration has.
+pub(crate) const MAX_CONFIG_BYTES: usize = 8 * 1024 * 1024;
 
 /// Where the manifests of a repository come from.
 #[async_trait]
@@ -41,8 +53,7 @@ impl ManifestSource for Client {
     }
 
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
-        let pieces: Vec<_> = self.fetch_blob(&config.digest).await?.try_collect().await?;
-        Ok(pieces.concat())
+        Ok(self.fetch_blob_bytes(&config.digest, MAX_CONFIG_BYTES).await?.into())
     }
 }
 
@@ -86,7 +97,7 @@ impl RemoteImage {
         let mut seen: HashSet<Digest> = level.iter().cloned().chain(blobs).collect();
         while !level.is_empty() {
             let listed = level.into_iter().map(|subject| referrers(client, subject));
-            let listed = stream::iter(listed.collect::<Vec<_>>()).buffered(AT_ONCE);
+            let listed = stream::iter(listed.collect::<Vec<_>>()).buffered(CONCURRENT_REQUESTS);
             let mut found: Vec<Manifest> = listed.try_collect::<Vec<_>>().await?.concat();
             found.retain(|manifest| seen.insert(manifest.digest.clone()));
             level = found.iter().map(|manifest| manifest.digest.clone()).collect();
@@ -104,6 +115,13 @@ impl RemoteImage {
         }
         self.blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         Ok(self)
+    }
+
+    /// Reports the blobs of the image, before any is transferred.
+    pub(super) fn report_blobs(&self, progress: &dyn Progress) {
+        for blob in &self.blobs {
+            progress.event(&Event::Found { blob: &blob.digest, size: blob.size, is_tar: false });
+        }
     }
 
     /// What an index says of the image.
@@ -133,7 +151,7 @@ async fn referrers(client: &Client, subject: Digest) -> Result<Vec<Manifest>> {
             fetched => fetched.map(Some),
         }
     });
-    let fetched = stream::iter(fetched.collect::<Vec<_>>()).buffered(AT_ONCE);
+    let fetched = stream::iter(fetched.collect::<Vec<_>>()).buffered(CONCURRENT_REQUESTS);
     let mut found: Vec<Option<Manifest>> = fetched.try_collect().await?;
     found.retain(|manifest| {
         let referring = manifest.as_ref().and_then(Referring::of);
@@ -170,7 +188,7 @@ async fn fetch_below(
                 // The index's author knows what it is, whatever the registry calls it.
                 Ok::<_, Error>(Manifest { media_type: child.media_type, ..fetched })
             })
-            .buffered(AT_ONCE)
+            .buffered(CONCURRENT_REQUESTS)
             .try_collect()
             .await?;
         found.extend(level.iter().map(|manifest| (manifest.digest.clone(), manifest.clone())));
@@ -292,5 +310,98 @@ impl Walk {
             return Err(damaged(manifest, &problem));
         }
         Ok(())
+    }
+}
+
+/// A look at the manifests of one image, without fetching a layer. Awaiting it runs it.
+///
+/// # Errors
+/// Those of [`Pull`](super::Pull), but for the disk's.
+#[derive(Debug, Clone)]
+#[must_use = "an image is resolved when this is awaited"]
+pub struct Resolve {
+    connection: Connection,
+    path: RepositoryPath,
+    reference: Reference,
+    platform: Option<Platform>,
+}
+
+connection_options!(Resolve);
+
+impl Resolve {
+    /// Resolves the image that `reference` names in the repository at `path`, with all its platforms.
+    pub fn new(
+        backend: Arc<dyn RegistryBackend>,
+        path: &RepositoryPath,
+        reference: Reference,
+    ) -> Self {
+        let connection = Connection::new(backend);
+        Self { connection, path: path.clone(), reference, platform: None }
+    }
+
+    /// Resolves the image for one platform in an index.
+    pub fn with_platform(self, platform: Platform) -> Self {
+        Self { platform: Some(platform), ..self }
+    }
+
+    async fn run(self) -> Result<ResolvedImage> {
+        let Self { connection, path, reference, platform } = self;
+        let resolve = async |connection: Connection| {
+            let scope = Scope::repository(path.clone(), Access::Pull);
+            let client = connection.client(&path, &scope).await?;
+            ResolvedImage::look_up(&client, &reference, platform.as_ref()).await
+        };
+        connection.serve_while(resolve).await
+    }
+}
+
+impl IntoFuture for Resolve {
+    type Output = Result<ResolvedImage>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// What a tag or digest stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ResolvedImage {
+    /// The image by digest, `<repository URL>@<digest>`: what one pins. It is no
+    /// [`ImageUrl`](crate::model::ImageUrl) since the repository may belong to no organization.
+    pub url: String,
+    digest: Digest,
+    /// The media type of the manifest or index.
+    pub media_type: String,
+    /// In bytes: manifests, configurations and layers as they are stored, each once.
+    pub size: u64,
+    /// What it runs on; more than one for an index, none where nothing says.
+    pub platforms: Vec<Platform>,
+}
+
+impl ResolvedImage {
+    /// The digest of the image's manifest or index.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Looks at the manifests of the image that `reference` names, or of that for `platform` in it.
+    pub(crate) async fn look_up(
+        source: &impl ManifestSource,
+        reference: &Reference,
+        platform: Option<&Platform>,
+    ) -> Result<Self> {
+        let image = RemoteImage::fetch(source, reference, platform).await?;
+        let platforms = platforms(source, &image.root).await?;
+        let RemoteImage { root, children, blobs, .. } = image;
+        let manifests = children.iter().chain([&root]).map(|manifest| manifest.bytes.len() as u64);
+        Ok(Self {
+            size: manifests.chain(blobs.iter().map(|blob| blob.size)).sum(),
+            url: format!("{}@{}", source.repository(), root.digest),
+            digest: root.digest,
+            media_type: root.media_type,
+            platforms,
+        })
     }
 }
