@@ -8,7 +8,7 @@ use ark_container_core::model::{RegistryLocation, RepositoryName};
 use ark_container_core::permission::{Permissioned, Wall};
 use ark_container_core::{Catalog, Error, RegistryBackend, RegistryBackendExt as _};
 
-use crate::args::OrganizationArgs;
+use crate::arguments::OrganizationArgs;
 use crate::failure::Failure;
 use crate::hint::{self, Target};
 use crate::output::Output;

@@ -5,7 +5,7 @@ use ark_container_core::backend::{Repository, TagMutability};
 use ark_container_core::model::{ParseError, RepositoryPath};
 use ark_container_core::{Error, ResourceKind};
 
-use crate::args::PROGRAM;
+use crate::arguments::PROGRAM;
 use crate::connect::Identity;
 use crate::failure::{Failure, Kind};
 use crate::settings::{Origin, Settings};

@@ -7,8 +7,7 @@
     reason = "docs of arguments are what --help shows, where brackets say that a part is optional"
 )]
 
-mod args;
-mod argv;
+mod arguments;
 mod commands;
 mod completion;
 mod connect;
@@ -16,13 +15,10 @@ mod credential_helper;
 mod docker_config;
 mod failure;
 mod hint;
-mod manual;
 mod output;
 mod program;
 mod progress;
 mod settings;
-mod transfer;
-mod whole_file;
 
 pub use credential_helper::run as run_credential_helper;
 pub use program::run as run_tool;

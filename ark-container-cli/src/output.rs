@@ -2,10 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
+use futures_util::{Stream, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Stop};
@@ -21,7 +26,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Where the program speaks.
+/// Format and amount of what the program prints.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     pub(crate) format: Format,
@@ -29,69 +34,82 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints a result: its line in a table, or as JSON.
+    /// Prints a result: its line for people, or as JSON.
     ///
     /// # Errors
     /// [`Stop::ReaderGone`] if nobody reads any more, a failure if standard output cannot be written.
     pub(crate) fn result(self, line: &str, json: &impl Serialize) -> Result<(), Stop> {
         match self.format {
-            Format::Table => print(line.as_bytes()),
-            Format::Json => {
-                let json = serde_json::to_vec(json)
-                    .map_err(|error| Failure::io("cannot write a result as JSON", &error.into()))?;
-                print(&json)
-            }
+            Format::Table => print_text(&format!("{line}\n")),
+            Format::Json => print_text(&to_json_line(json)?),
         }
     }
 
-    /// Prints the header of a table, where there is one.
-    pub(crate) fn header(self, line: &str) -> Result<(), Stop> {
-        match self.format {
-            Format::Table => print(line.as_bytes()),
-            Format::Json => Ok(()),
+    /// Prints results as they arrive, as the rows of a table or as JSON.
+    ///
+    /// The header waits for the first answer: a listing that is refused has no table.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result), and those of the items.
+    pub(crate) async fn table<T, J: Serialize>(
+        self,
+        header: &str,
+        items: impl Stream<Item = Result<T, Failure>>,
+        to_row: impl Fn(&T) -> String,
+        to_json: impl Fn(T) -> J,
+    ) -> Result<(), Stop> {
+        let mut items = pin!(items);
+        let mut next = items.try_next().await?;
+        if self.format == Format::Table {
+            print_text(&format!("{header}\n"))?;
         }
+        while let Some(item) = next {
+            self.result(&to_row(&item), &to_json(item))?;
+            next = items.try_next().await?;
+        }
+        Ok(())
     }
 
-    /// Tells people what is no result, on standard error.
+    /// Prints a note for people on standard error.
     pub(crate) fn note(self, text: &str) {
-        self.tell("note", text);
+        self.print_labeled("note", text);
     }
 
-    /// Tells people how far something is, on standard error.
-    pub(crate) fn progress(self, line: &str) {
-        self.tell("progress", line);
-    }
-
-    /// Tells programs how far something is, on standard error.
-    pub(crate) fn progress_record(self, record: &impl Serialize) {
-        if !self.quiet {
-            // What cannot be told is not worth failing for.
-            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "progress": record }));
-        }
-    }
-
-    /// Tells people of a danger in what was done as they asked, on standard error.
-    pub(crate) fn warning(self, text: &str) {
-        self.tell("warning", text);
-    }
-
-    fn tell(self, label: &str, text: &str) {
-        if self.quiet {
-            return;
-        }
-        let mut stderr = io::stderr().lock();
-        // What cannot be told is not worth failing for.
-        let _ = match self.format {
-            Format::Table => writeln!(stderr, "{label}: {}", visible(text)),
-            Format::Json => writeln!(stderr, "{}", serde_json::json!({ label: text })),
-        };
-    }
-
-    /// The same, only if a person sits before it.
+    /// Prints a note if standard error is a terminal.
     pub(crate) fn note_on_terminal(self, text: &str) {
         if io::stderr().is_terminal() {
             self.note(text);
         }
+    }
+
+    /// Prints a warning on standard error: what was asked for has a danger.
+    pub(crate) fn warning(self, text: &str) {
+        self.print_labeled("warning", text);
+    }
+
+    /// Prints the progress of a transfer for people on standard error.
+    pub(crate) fn progress(self, line: &str) {
+        self.print_labeled("progress", line);
+    }
+
+    /// Prints the progress of a transfer for programs on standard error.
+    pub(crate) fn progress_record(self, record: &impl Serialize) {
+        if !self.quiet {
+            // A failure to print progress does not fail the transfer.
+            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "progress": record }));
+        }
+    }
+
+    fn print_labeled(self, label: &str, text: &str) {
+        if self.quiet {
+            return;
+        }
+        let mut stderr = io::stderr().lock();
+        // A failure to print a note does not fail the operation.
+        let _ = match self.format {
+            Format::Table => writeln!(stderr, "{label}: {}", visible(text)),
+            Format::Json => writeln!(stderr, "{}", serde_json::json!({ label: text })),
+        };
     }
 }
 
@@ -113,14 +131,6 @@ impl Lines {
     }
 }
 
-/// Writes one line and hands it on at once: a result must not wait for the next.
-fn print(line: &[u8]) -> Result<(), Stop> {
-    let mut stdout = io::stdout().lock();
-    let written =
-        stdout.write_all(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
-    written.map_err(|error| stdout_failure(&error))
-}
-
 /// Prints text that is the same for people and programs.
 ///
 /// # Errors
@@ -131,7 +141,34 @@ pub(crate) fn print_text(text: &str) -> Result<(), Stop> {
     written.map_err(|error| stdout_failure(&error))
 }
 
-/// What an error of standard output means.
+/// Returns a value as JSON on a line of its own.
+///
+/// # Errors
+/// A failure if the value cannot be written as JSON.
+pub(crate) fn to_json_line(value: &impl Serialize) -> Result<String, Failure> {
+    match serde_json::to_string(value) {
+        Ok(json) => Ok(json + "\n"),
+        Err(error) => Err(Failure::io("cannot write a result as JSON", &error.into())),
+    }
+}
+
+/// Replaces a file as a whole, readable for all as far as the umask of the user permits.
+///
+/// # Errors
+/// Those of the file system; the old file stays then.
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let readable = Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Returns why the program stops after an error of standard output.
 pub(crate) fn stdout_failure(error: &io::Error) -> Stop {
     match error.kind() {
         ErrorKind::BrokenPipe => Stop::ReaderGone,
@@ -196,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_stay_below_a_thousand_of_their_unit() {
+    fn sizes_are_below_a_thousand_of_their_unit() {
         for (bytes, text) in [
             (0, "0 B"),
             (999, "999 B"),
@@ -211,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_as_exact_as_people_care_for() {
+    fn time_spans_have_readable_precision() {
         for (millis, text) in [
             (0, "0 s"),
             (49, "0 s"),
@@ -227,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn times_beyond_what_rfc_3339_can_say_are_its_ends() {
+    fn times_outside_rfc_3339_are_clamped() {
         let epoch = SystemTime::UNIX_EPOCH;
         assert_eq!(rfc3339(epoch + Duration::from_secs(1)), "1970-01-01T00:00:01Z");
         assert_eq!(rfc3339(epoch - Duration::from_secs(1)), "1970-01-01T00:00:00Z");

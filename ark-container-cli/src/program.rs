@@ -13,12 +13,12 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args::{AnyOperation, Cli, GlobalOptions, Operation, PROGRAM};
+use crate::arguments::{AnyOperation, Cli, GlobalOptions, Operation, PROGRAM, operation_first};
+use crate::commands;
 use crate::connect::Context;
 use crate::failure::{Failure, Kind, Stop};
 use crate::output::{Format, Output, stdout_failure};
 use crate::settings::Settings;
-use crate::{argv, commands};
 
 /// From where on two words are taken for spellings of one: above what chance gives to `--` words.
 const SIMILAR: f64 = 0.8;
@@ -45,7 +45,7 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
 
 /// Sets `format` to what the settings say as soon as they are known.
 fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
-    let argv = argv::operation_first(&Cli::command(), argv)?;
+    let argv = operation_first(&Cli::command(), argv)?;
     let Cli { options, operation } = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(answer) if !answer.use_stderr() => {

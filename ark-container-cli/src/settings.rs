@@ -7,7 +7,7 @@ use ark_container_core::catalog::settings::{self as catalog, Environment, Given,
 use ark_container_core::model::{OrganizationId, RegistryLocation};
 use clap::ValueEnum as _;
 
-use crate::args::{GlobalOptions, PROGRAM};
+use crate::arguments::{GlobalOptions, PROGRAM};
 use crate::failure::{Failure, Kind};
 use crate::output::Format;
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::connect::Context;
 use crate::failure::{Failure, Kind, Stop};
-use crate::whole_file::write_whole;
+use crate::output::replace_file;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,7 +113,7 @@ fn unpack<'a>(directory: &Path, files: impl Iterator<Item = (&'a str, &'a str)>)
         let path = directory.join(name);
         // What is right stays as it is: a newer file would have build folders configured again.
         if !fs::read(&path).is_ok_and(|there| there == content.as_bytes()) {
-            write_whole(&path, content.as_bytes())?;
+            replace_file(&path, content.as_bytes())?;
         }
     }
     Ok(())

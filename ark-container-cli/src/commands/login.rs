@@ -1,24 +1,25 @@
-//! `--login`: a password for docker, narrowed to one repository where the registry can narrow.
+//! `--login`: a password for docker, narrowed to one repository where the registry can narrow; and
+//! `--logout`, which removes cached passwords.
 
 use std::path::{Path, PathBuf};
 
 use ark_container_core::RegistryBackend as _;
+use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{Narrowing, RegistryCredentials, USERNAME};
-use ark_container_core::model::{Access, RegistryHost, Scope};
+use ark_container_core::model::{Access, RegistryHost, RegistryLocation, Scope};
 use ark_container_core::permission::Action;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::args::RepositoryArgs;
+use crate::arguments::{RepositoryArgs, one_of};
 use crate::connect::{Connection, Context, Place};
 use crate::docker_config::{DockerConfig, FOLDER_VARIABLE};
 use crate::failure::{Failure, Kind, Stop};
 use crate::hint::{Attempt, TO_NARROW, Target, quoted, serve_command};
 use crate::output::rfc3339;
 
-const EXAMPLES: &str = "\
+const LOGIN_EXAMPLES: &str = "\
 Examples:
   ark-catalog-container-tool --login test/repo --organization GUID \\
       | docker login --username AWS --password-stdin HOST
@@ -35,14 +36,14 @@ Docker Hub. podman, skopeo and buildah need --tls-verify=false for a registry on
 /// without one a warning says how far it reaches. It comes from the cache while it is good for a while
 /// longer. On a terminal the docker command that takes it is shown, and until when it is valid.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
-pub(crate) struct Args {
+#[command(after_long_help = LOGIN_EXAMPLES)]
+pub(crate) struct LoginArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
 
     /// How far the password goes [default: push where you may, else pull]
-    #[arg(long, value_name = "ACCESS")]
-    access: Option<AccessLevel>,
+    #[arg(long, value_name = "ACCESS", value_parser = one_of(ACCESS_LEVELS))]
+    access: Option<Access>,
 
     /// Log docker in, in a configuration of its own, and print the line that makes docker use it
     ///
@@ -52,26 +53,11 @@ pub(crate) struct Args {
     docker_config: Option<PathBuf>,
 }
 
-/// [`Access`] as it is typed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum AccessLevel {
-    /// Read images
-    Pull,
-    /// Read and upload images
-    Push,
-    /// Read, upload and delete images
-    Delete,
-}
-
-impl From<AccessLevel> for Access {
-    fn from(level: AccessLevel) -> Self {
-        match level {
-            AccessLevel::Pull => Self::Pull,
-            AccessLevel::Push => Self::Push,
-            AccessLevel::Delete => Self::Delete,
-        }
-    }
-}
+const ACCESS_LEVELS: [(Access, &str, &str); 3] = [
+    (Access::Pull, "pull", "Read images"),
+    (Access::Push, "push", "Read and upload images"),
+    (Access::Delete, "delete", "Read, upload and delete images"),
+];
 
 /// Credentials as programs read them.
 #[derive(Serialize)]
@@ -97,7 +83,7 @@ impl<'a> From<&'a RegistryCredentials> for CredentialsRecord<'a> {
     }
 }
 
-pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
+pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop> {
     let (connection, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let explain = |error| target.explain(Attempt::Login, error);
@@ -107,7 +93,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         connection.backend.describe_repository(&target.path).await.map_err(explain)?;
     }
     let access = match args.access {
-        Some(level) => level.into(),
+        Some(access) => access,
         None => widest(&connection, &target, context).await?,
     };
     let scope = Scope::repository(target.path.clone(), access);
@@ -184,14 +170,15 @@ fn log_docker_in(
 
 /// Shows whoever sits before it the command that takes the password.
 fn tell_how_to_log_in(
-    args: &Args,
+    args: &LoginArgs,
     target: &Target,
     record: &CredentialsRecord<'_>,
     context: &Context,
 ) {
     let login = target.command("login");
-    let login = match args.access.and_then(|level| level.to_possible_value()) {
-        Some(level) => format!("{login} --access {}", level.get_name()),
+    let typed = ACCESS_LEVELS.iter().find(|(access, ..)| Some(*access) == args.access);
+    let login = match typed {
+        Some((_, name, _)) => format!("{login} --access {name}"),
         None => login,
     };
     context.output.note_on_terminal(&format!(
@@ -219,4 +206,46 @@ async fn widest(
     }
     context.output.note(&format!("the password is for pull only: {principal} may not push here"));
     Ok(Access::Pull)
+}
+
+const LOGOUT_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --logout
+  ark-catalog-container-tool --logout --all
+
+Passwords that were handed out stay valid until they expire, and docker keeps its own: docker logout HOST";
+
+/// Forget the registry's passwords that are cached on this machine, and print the registry
+///
+/// A registry in a folder has none: its passwords are made when they are asked for.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = LOGOUT_EXAMPLES)]
+pub(crate) struct LogoutArgs {
+    /// Forget those of every registry, and print '*'
+    #[arg(long)]
+    all: bool,
+}
+
+/// What was forgotten, as programs read it.
+#[derive(Debug, Serialize)]
+struct LogoutRecord<'a> {
+    registry: Option<&'a RegistryLocation>,
+    removed: usize,
+}
+
+pub(crate) async fn logout(args: LogoutArgs, context: &Context) -> Result<(), Stop> {
+    let registry = &context.settings.registry;
+    let directory = CredentialsCache::user_directory();
+    let cache = directory.map_or_else(CredentialsCache::in_memory, CredentialsCache::open);
+    let (registry, removed) = match registry {
+        _ if args.all => (None, cache.clear(None).await?),
+        RegistryLocation::Ecr { host, .. } => {
+            (Some(registry), cache.clear(Some(host.registry_host())).await?)
+        }
+        RegistryLocation::Local { .. } => (Some(registry), 0),
+    };
+    let line = registry.map_or_else(|| "*".to_owned(), ToString::to_string);
+    context.output.result(&line, &LogoutRecord { registry, removed })?;
+    context.output.note(&format!("cached passwords that were removed: {removed}"));
+    Ok(())
 }

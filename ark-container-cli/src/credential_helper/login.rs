@@ -1,38 +1,100 @@
-//! A login that reaches all that whoever asks may reach, as far as one login can.
+//! Which registry a client means, and a login to it for all that the caller may use.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use ark_container_core::RegistryBackend as _;
+use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::credentials::RegistryCredentials;
-use ark_container_core::model::{Access, OrganizationId, Organizations, RegistryLocation, Scope};
+use ark_container_core::model::{
+    Access, OrganizationId, Organizations, RegistryHost, RegistryLocation, Scope,
+};
 use ark_container_core::permission::Action;
-use ark_container_core::{Error, Result};
+use ark_container_core::{Error, RegistryBackend as _};
 
-use crate::args::PROGRAM;
+use crate::arguments::PROGRAM;
 use crate::connect::{Connection, Context, Place};
 use crate::failure::{Failure, Kind};
 use crate::hint::serve_command;
 use crate::output::{Format, Output};
 use crate::settings::Settings;
 
+/// The port that `https:` means where none is named.
+const HTTPS_PORT: &str = ":443";
+
+/// The host that clients push to and pull from.
+pub(crate) fn host_of(location: &RegistryLocation) -> Result<RegistryHost, Failure> {
+    Ok(match location {
+        RegistryLocation::Ecr { host, .. } => host.registry_host().clone(),
+        RegistryLocation::Local { directory } => LocalBackend::open(directory.as_deref())?.host(),
+    })
+}
+
+/// The registry that clients mean by `server`; `None` if it is none of ours.
+pub(super) fn registry_of(
+    server: &str,
+    settings: &Settings,
+) -> Result<Option<RegistryLocation>, Failure> {
+    let Some(asked) = host_in(server) else { return Ok(None) };
+    for location in settings.registries() {
+        let is_meant = match location {
+            RegistryLocation::Ecr { host, .. } => asked == *host.registry_host(),
+            // Nobody else than this machine serves one, so it is looked for there only.
+            RegistryLocation::Local { .. } => {
+                is_loopback(&asked) && is_same_registry(&asked, &host_of(location)?)
+            }
+        };
+        if is_meant {
+            return Ok(Some(location.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// The host in what clients call a server: docker and kaniko send a host, older ones and people a URL,
+/// and containers/image may send a repository's path.
+fn host_in(server: &str) -> Option<RegistryHost> {
+    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next()?.to_ascii_lowercase();
+    authority.strip_suffix(HTTPS_PORT).unwrap_or(&authority).parse().ok()
+}
+
+fn is_loopback(host: &RegistryHost) -> bool {
+    let (name, _) = name_and_port(host);
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// `localhost` may be either of this machine's own addresses.
+fn is_same_registry(asked: &RegistryHost, served: &RegistryHost) -> bool {
+    let ((name, port), (_, served_port)) = (name_and_port(asked), name_and_port(served));
+    asked == served || (name == "localhost" && port == served_port)
+}
+
+fn name_and_port(host: &RegistryHost) -> (&str, Option<&str>) {
+    match host.as_str().rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host.as_str(), None),
+    }
+}
+
 /// How often each call to AWS is tried: who waits for docker would rather know that it does not work.
-const ATTEMPTS: u32 = 2;
+const MAX_ATTEMPTS: u32 = 2;
 
 /// As many organizations as fit into a password which the registry of this machine still reads: it
 /// takes 64 KiB of headers, and each organization adds some 170 bytes.
-const MOST_ORGANIZATIONS: usize = 300;
+const MAX_ORGANIZATIONS: usize = 300;
 
 /// Gets a login to a registry: from the cache, or from whoever gives it.
 pub(super) fn login(
     settings: Settings,
     registry: RegistryLocation,
-) -> std::result::Result<RegistryCredentials, Failure> {
+) -> Result<RegistryCredentials, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
     let context = Context {
         settings: settings.for_registry(registry),
         output: Output { format: Format::Table, quiet: true },
-        max_attempts: Some(ATTEMPTS),
+        max_attempts: Some(MAX_ATTEMPTS),
     };
     let credentials = runtime.block_on(credentials(&context));
     // What was given up may have threads that still wait.
@@ -40,7 +102,7 @@ pub(super) fn login(
     credentials.map_err(|failure| context.advise(failure))
 }
 
-async fn credentials(context: &Context) -> std::result::Result<RegistryCredentials, Failure> {
+async fn credentials(context: &Context) -> Result<RegistryCredentials, Failure> {
     let connection = context.connect().await?;
     if let Place::Local(local) = &connection.place
         && local.served_at().is_none()
@@ -52,7 +114,7 @@ async fn credentials(context: &Context) -> std::result::Result<RegistryCredentia
     }
     let scope = scope(&connection, &context.settings).await?;
     let organizations = scope.organization_ids().len();
-    if organizations > MOST_ORGANIZATIONS {
+    if organizations > MAX_ORGANIZATIONS {
         let message = format!("a login for {organizations} organizations is too long");
         return Err(for_one_repository(Failure::usage(message)));
     }
@@ -72,10 +134,7 @@ fn for_one_repository(failure: Failure) -> Failure {
 
 /// What a login is to reach: a scope has one access, so it is push to the organizations where the
 /// principal may push; if that is nowhere, pull from those where they may pull.
-async fn scope(
-    connection: &Connection,
-    settings: &Settings,
-) -> std::result::Result<Scope, Failure> {
+async fn scope(connection: &Connection, settings: &Settings) -> Result<Scope, Failure> {
     let stage = connection.backend.stage();
     let own = organizations(connection, settings).await?;
     let mut pushed_to = allowed(connection, Action::Push, &own).await?;
@@ -96,7 +155,7 @@ async fn allowed(
     connection: &Connection,
     action: Action,
     organizations: &BTreeSet<OrganizationId>,
-) -> Result<BTreeSet<OrganizationId>> {
+) -> Result<BTreeSet<OrganizationId>, Error> {
     let principal = connection.backend.principal().await?;
     let mut allowed = BTreeSet::new();
     for organization in organizations {
@@ -111,7 +170,7 @@ async fn allowed(
 async fn organizations(
     connection: &Connection,
     settings: &Settings,
-) -> std::result::Result<BTreeSet<OrganizationId>, Failure> {
+) -> Result<BTreeSet<OrganizationId>, Failure> {
     match (connection.backend.principal().await?.organizations(), &connection.place) {
         (Organizations::Only(own), _) => Ok(own),
         (Organizations::All, Place::Local(local)) => Ok(local.organizations().await?),
@@ -127,5 +186,44 @@ async fn organizations(
                  file",
             )),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_is_a_host_a_url_or_a_path() {
+        let ecr = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+        for spelling in [
+            ecr.to_owned(),
+            format!("{ecr}:443"),
+            format!("https://{ecr}"),
+            format!("https://{ecr}/"),
+            format!("https://{ecr}/v2/"),
+            format!("http://{ecr}:443/v1?x#y"),
+            format!("{ecr}/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a/b"),
+            ecr.to_uppercase(),
+        ] {
+            assert_eq!(host_in(&spelling).unwrap().as_str(), ecr, "{spelling}");
+        }
+        assert_eq!(host_in("http://127.0.0.1:5050/").unwrap().as_str(), "127.0.0.1:5050");
+        assert_eq!(host_in("[::1]:5050/a").unwrap().as_str(), "[::1]:5050");
+        for none in ["/", "https://", "user:password@host", "a b", "host:port", "\u{0}"] {
+            assert_eq!(host_in(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn localhost_is_the_same_registry_as_its_address() {
+        let host = |text: &str| text.parse::<RegistryHost>().unwrap();
+        for own in ["localhost", "localhost:1", "127.0.0.1:1", "[::1]", "[::1]:1"] {
+            assert!(is_loopback(&host(own)), "{own}");
+        }
+        assert!(!is_loopback(&host("192.0.2.1:1")) && !is_loopback(&host("localhost.example")));
+        assert!(is_same_registry(&host("localhost:1"), &host("127.0.0.1:1")));
+        assert!(!is_same_registry(&host("localhost:2"), &host("127.0.0.1:1")));
+        assert!(!is_same_registry(&host("127.0.0.2:1"), &host("127.0.0.1:1")));
     }
 }

@@ -1,19 +1,24 @@
 //! The command line as clap reads it: the global options, and an operation with its own.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use ark_container_core::push::LoginScope;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Command, Parser, Subcommand};
 
 use crate::commands::{
-    check_access, cmake_dir, completions, configure_docker, copy, create_repository, delete_image,
-    delete_repository, iam_policy, list_images, list_repositories, login, logout, man, pull, push,
-    serve, whoami,
+    access, cmake_dir, deployment, docker, images, login, manual, repositories, transfers,
 };
+use crate::completion;
+use crate::failure::Failure;
 use crate::output::Format;
 
-/// What the program is called, and what its hints tell to type.
+/// Name of the program, as its hints write it.
 pub(crate) const PROGRAM: &str = "ark-catalog-container-tool";
+
+/// Everything behind it is an operand.
+pub(crate) const END_OF_OPTIONS: &str = "--";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +58,7 @@ pub(crate) struct Cli {
     pub(crate) operation: Option<AnyOperation>,
 }
 
-/// All that can be typed as an operation.
+/// Everything that can be typed as an operation.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AnyOperation {
     #[command(flatten)]
@@ -103,48 +108,48 @@ pub(crate) struct GlobalOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operation {
     #[command(long_flag = "list-repositories")]
-    ListRepositories(list_repositories::Args),
+    ListRepositories(repositories::ListArgs),
     #[command(long_flag = "create-repository")]
-    CreateRepository(create_repository::Args),
+    CreateRepository(repositories::CreateArgs),
     #[command(long_flag = "login")]
-    Login(login::Args),
+    Login(login::LoginArgs),
     #[command(long_flag = "logout")]
-    Logout(logout::Args),
+    Logout(login::LogoutArgs),
     #[command(long_flag = "push")]
-    Push(push::Args),
+    Push(transfers::PushArgs),
     #[command(long_flag = "pull")]
-    Pull(pull::Args),
+    Pull(transfers::PullArgs),
     #[command(long_flag = "copy")]
-    Copy(copy::Args),
+    Copy(transfers::CopyArgs),
     #[command(long_flag = "list-images")]
-    ListImages(list_images::Args),
+    ListImages(images::ListArgs),
     #[command(long_flag = "delete-repository")]
-    DeleteRepository(delete_repository::Args),
+    DeleteRepository(repositories::DeleteArgs),
     #[command(long_flag = "delete-image")]
-    DeleteImage(delete_image::Args),
+    DeleteImage(images::DeleteArgs),
     #[command(long_flag = "serve")]
-    Serve(serve::Args),
+    Serve(deployment::ServeArgs),
     #[command(long_flag = "whoami")]
-    Whoami(whoami::Args),
+    Whoami(access::WhoamiArgs),
     #[command(long_flag = "check-access")]
-    CheckAccess(check_access::Args),
+    CheckAccess(access::CheckAccessArgs),
     #[command(long_flag = "iam-policy")]
-    IamPolicy(iam_policy::Args),
+    IamPolicy(deployment::IamPolicyArgs),
     #[command(long_flag = "cmake-dir")]
     CmakeDir(cmake_dir::Args),
     #[command(long_flag = "configure-docker")]
-    ConfigureDocker(configure_docker::Args),
+    ConfigureDocker(docker::Args),
 }
 
 /// What to do with the program itself, for which neither settings nor a registry are needed.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProgramOperation {
     #[command(long_flag = "completions")]
-    Completions(completions::Args),
+    Completions(completion::ScriptArgs),
     #[command(long_flag = "complete", hide = true)]
-    Complete(completions::CompleteArgs),
+    Complete(completion::CompleteArgs),
     #[command(long_flag = "man")]
-    Man(man::Args),
+    Man(manual::Args),
 }
 
 /// The organization that a repository belongs to.
@@ -168,28 +173,68 @@ pub(crate) struct RepositoryArgs {
 
 /// How far the login goes that an upload is done with.
 #[derive(Debug, Args)]
-pub(crate) struct LoginArgs {
+pub(crate) struct LoginScopeArgs {
     /// How far the login goes that is asked for: one for an organization serves all that upload to it
-    #[arg(long, value_name = "SCOPE", default_value = "repository")]
-    login_scope: LoginScopeArg,
+    #[arg(long, value_name = "SCOPE", default_value = "repository", value_parser = login_scope())]
+    pub(crate) login_scope: LoginScope,
 }
 
-/// [`LoginScope`] as it is typed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LoginScopeArg {
-    /// To this repository alone
-    Repository,
-    /// To every repository of the organization
-    Organization,
+fn login_scope() -> impl TypedValueParser<Value = LoginScope> {
+    one_of([
+        (LoginScope::Repository, "repository", "To this repository alone"),
+        (LoginScope::Organization, "organization", "To every repository of the organization"),
+    ])
 }
 
-impl LoginArgs {
-    pub(crate) fn scope(&self) -> LoginScope {
-        match self.login_scope {
-            LoginScopeArg::Repository => LoginScope::Repository,
-            LoginScopeArg::Organization => LoginScope::Organization,
-        }
+/// Returns a parser of values that are given with their name and help.
+pub(crate) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    values: [(T, &'static str, &'static str); N],
+) -> impl TypedValueParser<Value = T> {
+    let names = values.map(|(_, name, help)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(names).try_map(move |typed| {
+        let value = values.iter().find(|(_, name, _)| *name == typed);
+        value.map(|(value, ..)| *value).ok_or("unknown value")
+    })
+}
+
+/// Returns the command line with the operation first, and the operand of `--operation=OPERAND` last.
+///
+/// clap accepts the options of an operation behind it only, and the documentation writes the operation as
+/// a flag among them. Words before the flag move behind the other options.
+///
+/// # Errors
+/// A usage error if two operations are given as flags.
+pub(crate) fn operation_first(
+    command: &Command,
+    mut argv: Vec<OsString>,
+) -> Result<Vec<OsString>, Failure> {
+    let end = argv.iter().position(|word| word == END_OF_OPTIONS).unwrap_or(argv.len());
+    let flags = argv.iter().enumerate().take(end).skip(1).filter_map(|(index, word)| {
+        let long = word.to_str()?.strip_prefix("--")?;
+        let (name, operand) = match long.split_once('=') {
+            Some((name, operand)) => (name, Some(OsString::from(operand))),
+            None => (long, None),
+        };
+        let operation = command.get_subcommands().find(|operation| operation.get_name() == name)?;
+        Some((index, operation.get_name(), operand))
+    });
+    let mut flags = flags.collect::<Vec<_>>().into_iter();
+    let Some((index, operation, operand)) = flags.next() else { return Ok(argv) };
+    if let Some((_, second, _)) = flags.next() {
+        return Err(match second == operation {
+            true => Failure::usage(format!("--{operation} is given twice")),
+            false => {
+                Failure::usage(format!("two operations at once: --{operation} and --{second}"))
+                    .with_help("give one operation, and the other in a command of its own")
+            }
+        });
     }
+    argv[index] = operation.into();
+    argv[1..end].rotate_left(index - 1);
+    if let Some(operand) = operand {
+        argv.splice(end..argv.len().min(end + 1), [END_OF_OPTIONS.into(), operand]);
+    }
+    Ok(argv)
 }
 
 #[cfg(test)]
@@ -198,8 +243,39 @@ mod tests {
 
     use super::*;
 
+    fn reordered(line: &str) -> String {
+        let argv = std::iter::once("tool").chain(line.split_whitespace()).map(OsString::from);
+        let words = operation_first(&Cli::command(), argv.collect()).unwrap();
+        let words: Vec<&str> = words[1..].iter().map(|word| word.to_str().unwrap()).collect();
+        words.join(" ")
+    }
+
     #[test]
-    fn the_definition_is_one_that_clap_accepts() {
-        Cli::command().debug_assert();
+    fn definition_is_accepted_by_clap() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for operation in command.get_subcommands() {
+            assert_eq!(operation.get_long_flag(), Some(operation.get_name()));
+        }
+    }
+
+    #[test]
+    fn operation_flag_moves_to_the_front() {
+        for (line, expected) in [
+            ("--login a/b --organization G", "login a/b --organization G"),
+            ("--organization G --login a/b", "login a/b --organization G"),
+            ("--organization --login a", "login a --organization"),
+            ("--login=a/b --access pull", "login --access pull -- a/b"),
+            ("--quiet --login=a/b", "login --quiet -- a/b"),
+            ("--login=a/b -- c", "login -- a/b c"),
+            ("--login=--quiet", "login -- --quiet"),
+            ("--login -- --push", "login -- --push"),
+            ("--quiet -- --login a", "--quiet -- --login a"),
+            ("", ""),
+            ("--help", "--help"),
+            ("--lgoin a --quiet", "--lgoin a --quiet"),
+        ] {
+            assert_eq!(reordered(line), expected, "{line}");
+        }
     }
 }

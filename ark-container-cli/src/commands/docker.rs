@@ -7,7 +7,7 @@ use ark_container_core::RegistryBackend as _;
 use ark_container_core::model::RegistryLocation;
 use serde::Serialize;
 
-use crate::args::PROGRAM;
+use crate::arguments::PROGRAM;
 use crate::connect::Context;
 use crate::credential_helper::{HELPER, SUFFIX, host_of};
 use crate::docker_config::{self, DockerConfig};
