@@ -87,7 +87,7 @@ fn two_operations() {
     error: two operations at once: --login and --push
       help: give one operation, and the other in a command of its own
     ");
-    assert_snapshot!(refused("login a --login=b"), @"
+    assert_snapshot!(refused("--login a --login=b"), @"
     exit 2
     error: --login is given twice
     ");
