@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "bare" => Arc::new(move |_| Arc::clone(&backend)),
         _ => {
             let nobody = single_user("robot:nobody".parse()?);
-            let guarded = Permissioned::new(backend, Arc::new(StandardPolicy), nobody);
+            let guarded = Permissioned::new(backend, StandardPolicy, nobody);
             Arc::new(move |principal| Arc::new(guarded.for_principal(principal)))
         }
     };

@@ -189,7 +189,7 @@ fn listing_beside_others(criterion: &mut Criterion) {
     runtime.block_on(create_many(&backend, 0..=0, REPOSITORIES_EACH));
     let own = OrganizationId::from_u128(0);
     let alice = Principal::new(alice(), own.into(), Organizations::none());
-    let guarded = Permissioned::new(backend.clone(), Arc::new(StandardPolicy), alice);
+    let guarded = Permissioned::new(backend.clone(), StandardPolicy, alice);
 
     let mut group = criterion.benchmark_group("list-beside-others");
     group.throughput(Throughput::Elements(REPOSITORIES_EACH as u64));
@@ -243,7 +243,7 @@ fn permission(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let file = memberships_of_a_thousand(folder.path());
     let path = repository(OrganizationId::from_u128(1), 0);
-    let standard = |identity| Permissioned::new(Instant, Arc::new(StandardPolicy), identity);
+    let standard = |identity| Permissioned::new(Instant, StandardPolicy, identity);
     let by_file = |identity| {
         Permissioned::new(Instant, Arc::new(MembershipsPolicy::new(file.clone())), identity)
     };

@@ -6,7 +6,6 @@
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use ark_container_core::backend::CreateOptions;
 use ark_container_core::backend::local::{LocalBackend, Registry};
@@ -25,7 +24,7 @@ const ORGANIZATION: OrganizationId = OrganizationId::TBD;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let local = open()?;
-    let guarded = Permissioned::new(local.clone(), Arc::new(StandardPolicy), principal(&local)?);
+    let guarded = Permissioned::new(local.clone(), StandardPolicy, principal(&local)?);
     println!("{} uses {guarded}", guarded.principal().await?);
 
     let path = guarded.repository_path(ORGANIZATION, &"quickstart/hello".parse()?)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::catalog::CatalogBuilder;
 use ark_container_core::model::{RegistryLocation, RepositoryName};
-use ark_container_core::permission::{Permissioned, Wall};
+use ark_container_core::permission::{IsolationLayer, Permissioned};
 use ark_container_core::{Catalog, Error, RegistryBackend, RegistryBackendExt as _};
 
 use crate::arguments::OrganizationArgs;
@@ -136,11 +136,12 @@ impl Context {
 }
 
 /// Names isolation layers for people.
-pub(crate) fn isolation_layer_names(layers: &[Wall]) -> String {
-    let name = |layer: &Wall| match layer {
-        Wall::Policy => "the policy",
-        Wall::Credentials => "the scope of credentials",
-        Wall::Iam => "IAM",
+pub(crate) fn isolation_layer_names(layers: &[IsolationLayer]) -> String {
+    let name = |layer: &IsolationLayer| match layer {
+        IsolationLayer::Policy => "the policy",
+        IsolationLayer::Credentials => "the scope of credentials",
+        IsolationLayer::Iam => "IAM",
+        other => other.as_str(),
     };
     let names: Vec<&str> = layers.iter().map(name).collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }

@@ -57,11 +57,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// The standard rules, but that nothing is deleted through this service.
 fn policy() -> impl Policy {
-    policy_fn(|principal, action, organization| match action {
+    policy_fn(|request| match request.action {
         Action::DeleteRepository | Action::DeleteImage => {
             Ok(Decision::deny("nothing-is-deleted-here"))
         }
-        _ => StandardPolicy.decide(principal, action, organization),
+        _ => Ok(StandardPolicy.decision(request)),
     })
 }
 

@@ -81,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The rules of organizations hold for it as for any other.
     let user = single_user("user:alice".parse()?);
-    let guarded = Permissioned::new(backend.clone(), Arc::new(StandardPolicy), user);
+    let guarded = Permissioned::new(backend.clone(), StandardPolicy, user);
     conformance::all(&Conformance::new(&guarded, organizations, &backend)).await;
     println!("and with the rules of organizations around it");
 

@@ -8,7 +8,7 @@ use ark_container_core::identity::{IdentitySource as _, Principal, PrincipalName
 use ark_container_core::model::{
     OrganizationId, Organizations, RepositoryName, RepositoryPath, RepositoryUrl, RoleArn,
 };
-use ark_container_core::permission::{Action, Wall, explain};
+use ark_container_core::permission::{Action, IsolationLayer, PolicyRequest, explain};
 use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::hint::{TO_NARROW, serve_command};
 use crate::output::Lines;
 use crate::settings::{Origin, Settings, missing_organization};
 
-/// Show who you are and why, your organizations, the registry, and which walls are up
+/// Show who you are and why, your organizations, the registry, and the active isolation layers
 ///
 /// Every organization shows as '*' where one user owns all, or AWS alone decides. On ecr: AWS is
 /// asked who you are.
@@ -87,7 +87,7 @@ pub(crate) async fn whoami(WhoamiArgs {}: WhoamiArgs, context: &Context) -> Resu
         Place::Ecr(ecr) => (None, Some(aws(ecr, context).await?)),
     };
     let settings = &context.settings;
-    let walls = connection.guard.walls();
+    let layers = connection.guard.isolation_layers();
     let file = connection.guard.memberships.as_ref();
     let memberships_file = file.map(|file| file.path().display().to_string());
     let report = Report {
@@ -101,13 +101,13 @@ pub(crate) async fn whoami(WhoamiArgs {}: WhoamiArgs, context: &Context) -> Resu
         host: connection.backend.host().to_string(),
         served_at: served_at.map(|address| address.to_string()),
         aws,
-        credentials_narrowed_to: match walls.contains(&Wall::Credentials) {
+        credentials_narrowed_to: match layers.contains(&IsolationLayer::Credentials) {
             true => Reach::Repository,
             false => Reach::Caller,
         },
-        walls: walls.iter().copied().map(Wall::as_str).collect(),
+        walls: layers.iter().copied().map(IsolationLayer::as_str).collect(),
     };
-    context.output.result(whoami_lines(&report, &connection, &walls, settings).text(), &report)
+    context.output.result(whoami_lines(&report, &connection, &layers, settings).text(), &report)
 }
 
 fn identity(identity: &Identity, settings: &Settings) -> IdentityReport {
@@ -165,7 +165,7 @@ fn memberships(principal: &Principal) -> Vec<Membership> {
 fn whoami_lines(
     report: &Report,
     connection: &Connection,
-    walls: &[Wall],
+    layers: &[IsolationLayer],
     settings: &Settings,
 ) -> Lines {
     let mut lines = Lines::default();
@@ -211,7 +211,7 @@ fn whoami_lines(
         }
     }
     line("Credentials", &credentials(report));
-    line("Walls", &isolation_layer_names(walls));
+    line("Isolation", &isolation_layer_names(layers));
     lines
 }
 
@@ -304,8 +304,8 @@ struct AccessRecord<'a> {
     organization: OrganizationId,
     repository: Option<&'a RepositoryPath>,
     allowed: bool,
-    rule: &'static str,
-    reason: Option<&'static str>,
+    rule: &'a str,
+    reason: Option<&'a str>,
     origin: Option<&'a str>,
     walls: Vec<&'static str>,
 }
@@ -319,9 +319,12 @@ pub(crate) async fn check_access(args: CheckAccessArgs, context: &Context) -> Re
     let repository = resource.repository(&guard)?;
     let organization = resource.organization();
     let principal = principal_called(principal, &guard).await?;
-    let walls = guard.walls();
-    let explanation =
-        explain(guard.policy.as_ref(), &principal, args.action, organization, &walls)?;
+    let layers = guard.isolation_layers();
+    let request = match &repository {
+        Some(path) => PolicyRequest::for_repository(&principal, args.action, path),
+        None => PolicyRequest::new(&principal, args.action, organization),
+    };
+    let explanation = explain(guard.policy.as_ref(), &request, &layers).await?;
     let record = AccessRecord {
         principal: principal.to_string(),
         action: args.action.as_str(),
@@ -331,11 +334,12 @@ pub(crate) async fn check_access(args: CheckAccessArgs, context: &Context) -> Re
         rule: explanation.decision.rule(),
         reason: explanation.decision.reason(),
         origin: explanation.decision.origin(),
-        walls: explanation.walls.iter().copied().map(Wall::as_str).collect(),
+        walls: explanation.isolation_layers.iter().map(|layer| layer.as_str()).collect(),
     };
-    let lines = check_access_lines(&record, &explanation.walls);
+    let lines = check_access_lines(&record, &explanation.isolation_layers);
     context.output.result(lines.text(), &record)?;
-    if record.allowed && !walls.contains(&Wall::Policy) && walls.contains(&Wall::Iam) {
+    let is_active = |layer| layers.contains(&layer);
+    if record.allowed && !is_active(IsolationLayer::Policy) && is_active(IsolationLayer::Iam) {
         context.output.note(
             "there is no memberships file and no token, so that IAM alone decides: it is not asked",
         );
@@ -368,7 +372,7 @@ async fn principal_called(
     }))
 }
 
-fn check_access_lines(record: &AccessRecord<'_>, walls: &[Wall]) -> Lines {
+fn check_access_lines(record: &AccessRecord<'_>, layers: &[IsolationLayer]) -> Lines {
     let mut lines = Lines::default();
     lines.line("Principal", &record.principal);
     lines.line("Action", record.action);
@@ -382,7 +386,7 @@ fn check_access_lines(record: &AccessRecord<'_>, walls: &[Wall]) -> Lines {
         None => lines.line("Rule", record.rule),
     }
     lines.line("Written in", record.origin.unwrap_or("the standard rules"));
-    lines.line("Enforced by", &isolation_layer_names(walls));
+    lines.line("Enforced by", &isolation_layer_names(layers));
     lines
 }
 

@@ -7,7 +7,7 @@ use ark_container_core::RegistryBackend as _;
 use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{Narrowing, RegistryCredentials, USERNAME};
 use ark_container_core::model::{Access, RegistryHost, RegistryLocation, Scope};
-use ark_container_core::permission::Action;
+use ark_container_core::permission::{Action, PolicyRequest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -200,8 +200,8 @@ async fn widest(
     context: &Context,
 ) -> ark_container_core::Result<Access> {
     let principal = connection.backend.principal().await?;
-    let organization = target.path.organization();
-    if connection.guard.policy.decide(&principal, Action::Push, organization)?.is_allowed() {
+    let request = PolicyRequest::for_repository(&principal, Action::Push, &target.path);
+    if connection.guard.policy.decide(&request).await?.is_allowed() {
         return Ok(Access::Push);
     }
     context.output.note(&format!("the password is for pull only: {principal} may not push here"));

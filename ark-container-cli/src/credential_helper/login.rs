@@ -8,7 +8,7 @@ use ark_container_core::credentials::RegistryCredentials;
 use ark_container_core::model::{
     Access, OrganizationId, Organizations, RegistryHost, RegistryLocation, Scope,
 };
-use ark_container_core::permission::Action;
+use ark_container_core::permission::{Action, PolicyRequest};
 use ark_container_core::{Error, RegistryBackend as _};
 
 use crate::arguments::PROGRAM;
@@ -159,7 +159,8 @@ async fn allowed(
     let principal = connection.backend.principal().await?;
     let mut allowed = BTreeSet::new();
     for organization in organizations {
-        if connection.guard.policy.decide(&principal, action, *organization)?.is_allowed() {
+        let request = PolicyRequest::new(&principal, action, *organization);
+        if connection.guard.policy.decide(&request).await?.is_allowed() {
             allowed.insert(*organization);
         }
     }

@@ -9,7 +9,7 @@ use super::settings::{Settings, SettingsError};
 use super::source::source;
 use crate::error::{Error, Result};
 use crate::identity::{IdentitySource, MembershipsFile};
-use crate::permission::{MembershipsPolicy, Policy, StandardPolicy, Wall};
+use crate::permission::{IsolationLayer, MembershipsPolicy, Policy, StandardPolicy};
 
 /// The memberships file of a local registry, in its folder.
 #[cfg(feature = "local")]
@@ -64,21 +64,21 @@ impl Guard {
         }
     }
 
-    /// The walls that are up, in the order in which a request meets them.
-    pub fn walls(&self) -> Vec<Wall> {
-        Wall::ALL.into_iter().filter(|wall| self.is_up(*wall)).collect()
+    /// Returns the active isolation layers, in the order in which a request passes them.
+    pub fn isolation_layers(&self) -> Vec<IsolationLayer> {
+        IsolationLayer::ALL.iter().copied().filter(|layer| self.is_active(*layer)).collect()
     }
 
-    fn is_up(&self, wall: Wall) -> bool {
+    fn is_active(&self, layer: IsolationLayer) -> bool {
         let in_aws = self.is_in_aws();
-        match wall {
+        match layer {
             // Without either, everybody belongs everywhere.
-            Wall::Policy => {
+            IsolationLayer::Policy => {
                 self.memberships.is_some() || matches!(self.identity, Identity::Token { .. })
             }
             // A registry of this machine checks the scope of a password at each request.
-            Wall::Credentials => !in_aws || self.has_role,
-            Wall::Iam => in_aws,
+            IsolationLayer::Credentials => !in_aws || self.has_role,
+            IsolationLayer::Iam => in_aws,
         }
     }
 

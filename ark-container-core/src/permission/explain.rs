@@ -1,16 +1,16 @@
-//! [`explain`]: why a policy decides as it does, and what else would stand in the way.
+//! [`explain`]: why a policy decides as it does, and which isolation layers enforce it.
 
 use std::fmt;
 
-use super::policy::undecided;
-use super::{Action, Decision, Policy};
+use super::{Action, Decision, Policy, PolicyRequest};
 use crate::error::Result;
-use crate::identity::{Principal, PrincipalName};
-use crate::model::OrganizationId;
+use crate::identity::PrincipalName;
+use crate::model::{OrganizationId, RepositoryPath};
 
-/// What keeps one organization out of another's. Each holds where the others fail.
+/// A layer that keeps organizations apart. Each works where the others fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Wall {
+#[non_exhaustive]
+pub enum IsolationLayer {
     /// The policy, in the process that guards its backend with
     /// [`Permissioned`](super::Permissioned).
     Policy,
@@ -21,11 +21,11 @@ pub enum Wall {
     Iam,
 }
 
-impl Wall {
-    /// Every wall, in the order in which a request meets them.
-    pub const ALL: [Self; 3] = [Self::Policy, Self::Credentials, Self::Iam];
+impl IsolationLayer {
+    /// Every layer, in the order in which a request passes them.
+    pub const ALL: &'static [Self] = &[Self::Policy, Self::Credentials, Self::Iam];
 
-    /// The word for it in reports: `policy`, `credentials`, `iam`.
+    /// Returns the word for it in reports: `policy`, `credentials`, `iam`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Policy => "policy",
@@ -34,10 +34,10 @@ impl Wall {
         }
     }
 
-    /// Whether `action` meets it, where it is up.
+    /// Returns whether this layer checks `action`, where it is active.
     ///
-    /// Credentials open images to clients of the registry, so they are no wall before what a backend
-    /// does with repositories, nor before its listings.
+    /// Credentials give clients of the registry access to images. So they do not check what a backend
+    /// does with repositories, nor its listings.
     pub const fn enforces(self, action: Action) -> bool {
         match self {
             Self::Policy | Self::Iam => true,
@@ -48,64 +48,73 @@ impl Wall {
     }
 }
 
-impl fmt::Display for Wall {
+impl fmt::Display for IsolationLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// A decision, and what there is to say about it.
+/// A decision of a policy, with the request and the layers that enforce it.
 ///
-/// The rule, what it says and where it is written are in the [`Decision`].
+/// The [`Decision`] has the rule, its reason and where it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explanation {
-    /// Who would ask.
+    /// The caller.
     pub principal: PrincipalName,
-    /// What they would ask to do.
+    /// The action.
     pub action: Action,
-    /// In which organization.
+    /// The organization that the action is about.
     pub organization: OrganizationId,
-    /// What the policy decides.
+    /// The repository that the action is about, if it is about one.
+    pub repository: Option<RepositoryPath>,
+    /// The decision of the policy.
     pub decision: Decision,
-    /// The walls which `action` meets, of those that are up.
-    pub walls: Vec<Wall>,
+    /// The active layers that check the action.
+    pub isolation_layers: Vec<IsolationLayer>,
 }
 
-/// Why `principal` may, or may not, do `action` with the repositories of `organization`.
+/// Explains why the policy allows or denies a request.
 ///
-/// Nothing is done, so nothing is audited; no backend is asked, so the answer says nothing about
-/// which repositories exist. `up` are the walls of the deployment that is asked about.
+/// Nothing is done, so nothing is recorded in the audit. No backend is asked, so the answer reveals no
+/// repository. `active_layers` are the isolation layers of the deployment.
 ///
 /// ```
 /// use ark_container_core::identity::single_user;
 /// use ark_container_core::model::OrganizationId;
-/// use ark_container_core::permission::{Action, StandardPolicy, Wall, explain};
+/// use ark_container_core::permission::{
+///     Action, IsolationLayer, PolicyRequest, StandardPolicy, explain,
+/// };
 ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ark_container_core::Result<()> {
 /// let robot = single_user("robot:nightly".parse()?);
-/// let up = [Wall::Policy, Wall::Credentials];
-/// let explanation =
-///     explain(&StandardPolicy, &robot, Action::CreateRepository, OrganizationId::TBD, &up)?;
+/// let request = PolicyRequest::new(&robot, Action::CreateRepository, OrganizationId::TBD);
+/// let layers = [IsolationLayer::Policy, IsolationLayer::Credentials];
+/// let explanation = explain(&StandardPolicy, &request, &layers).await?;
 /// assert!(!explanation.decision.is_allowed());
 /// assert_eq!(explanation.decision.rule(), "robots-read");
 /// assert_eq!(explanation.decision.reason(), Some("robots that are members only read"));
-/// assert_eq!(explanation.walls, [Wall::Policy]);
-/// # Ok::<(), ark_container_core::Error>(())
+/// assert_eq!(explanation.isolation_layers, [IsolationLayer::Policy]);
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// # Errors
 /// [`Error::Failed`](crate::Error::Failed) if the policy cannot decide, which is a denial.
-pub fn explain(
+pub async fn explain(
     policy: &dyn Policy,
-    principal: &Principal,
-    action: Action,
-    organization: OrganizationId,
-    up: &[Wall],
+    request: &PolicyRequest<'_>,
+    active_layers: &[IsolationLayer],
 ) -> Result<Explanation> {
-    let decision = policy.decide(principal, action, organization).map_err(|error| {
-        let resource = format_args!("organization {organization}");
-        undecided(principal, action, resource, error)
-    })?;
-    let walls = up.iter().copied().filter(|wall| wall.enforces(action)).collect();
-    Ok(Explanation { principal: principal.name().clone(), action, organization, decision, walls })
+    let decision = policy.decide(request).await.map_err(|error| request.undecided(error))?;
+    let PolicyRequest { principal, action, organization, repository } = *request;
+    Ok(Explanation {
+        principal: principal.name().clone(),
+        action,
+        organization,
+        repository: repository.cloned(),
+        decision,
+        isolation_layers: active_layers.iter().copied().filter(|l| l.enforces(action)).collect(),
+    })
 }

@@ -1,19 +1,14 @@
-//! Whether they may: the wrapper that guards any backend, and the policy that it asks.
+//! Authorization: the policy, the wrapper that enforces it around any backend, and the audit.
 
 pub mod audit;
-mod decision;
 mod explain;
-mod memberships;
 mod permissioned;
 mod policy;
-mod request;
-mod standard;
+mod rules;
 
 pub use crate::model::Action;
 pub use audit::{AUDIT_TARGET, AuditFile};
-pub use decision::Decision;
-pub use explain::{Explanation, Wall, explain};
-pub use memberships::MembershipsPolicy;
+pub use explain::{Explanation, IsolationLayer, explain};
 pub use permissioned::Permissioned;
-pub use policy::{Policy, PolicyFn, policy_fn};
-pub use standard::StandardPolicy;
+pub use policy::{Decision, Policy, PolicyFn, PolicyRequest, policy_fn};
+pub use rules::{MembershipsPolicy, StandardPolicy};

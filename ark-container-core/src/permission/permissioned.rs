@@ -1,5 +1,6 @@
-//! [`Permissioned`]: a backend that asks a policy first.
+//! [`Permissioned`]: a backend that asks a policy before each call.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,22 +8,24 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::request::Request;
-use super::{Action, AuditFile, Policy};
+use super::audit::{CallAudit, Change, Subject};
+use super::{Action, AuditFile, Decision, Policy, PolicyRequest};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::RegistryCredentials;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::identity::{IdentitySource, Principal};
-use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+use crate::model::{
+    Access, OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, Scope,
+    ScopeTarget, Stage,
+};
 
 /// A backend that does for one principal what a [`Policy`] allows, and nothing else.
 ///
-/// The policy is asked before the backend inside is touched, so a denial is
+/// The policy is asked before the backend inside is called, so a denial is
 /// [`Error::PermissionDenied`](crate::Error::PermissionDenied) whether or not the repository exists.
-/// Listings show only what may be listed: a request for an organization that is denied fails, and
-/// one for [`Organizations::All`] is narrowed to those of the principal and the global one.
-/// What is decided and done is recorded in the [audit](super::audit). There is no way to the backend
-/// inside.
+/// A listing of a denied organization fails. A listing of [`Organizations::All`] is narrowed to the
+/// organizations of the principal and the global one. Repositories that the policy denies are left out.
+/// Decisions and changes are recorded in the [audit](super::audit). The backend inside cannot be taken out.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -36,7 +39,7 @@ use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope
 /// #     path: ark_container_core::model::RepositoryPath,
 /// # ) -> ark_container_core::Result<()> {
 /// let robot = single_user("robot:nightly".parse()?);
-/// let guarded = Permissioned::new(backend, Arc::new(StandardPolicy), robot);
+/// let guarded = Permissioned::new(backend, StandardPolicy, robot);
 /// let denied = guarded.create_repository(&path, &Default::default()).await;
 /// assert!(matches!(denied, Err(Error::PermissionDenied { .. })));
 /// # Ok(())
@@ -51,27 +54,32 @@ pub struct Permissioned<B> {
 }
 
 impl<B: RegistryBackend> Permissioned<B> {
-    /// Guards `inner` for whoever `identity` says is asking: a [`Principal`], or a source of one.
-    pub fn new(inner: B, policy: Arc<dyn Policy>, identity: impl IdentitySource) -> Self {
-        let identity = Arc::new(identity);
-        Self { inner: Arc::new(inner), policy, identity, audit_file: None }
+    /// Guards `inner` for a [`Principal`], or for the principal of another identity source.
+    pub fn new(inner: B, policy: impl Policy, identity: impl IdentitySource) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            policy: Arc::new(policy),
+            identity: Arc::new(identity),
+            audit_file: None,
+        }
     }
 
-    /// The same, with its [audit](super::audit) kept in a file too.
+    /// Writes the [audit](super::audit) to a file too.
     ///
-    /// What cannot be recorded is not done: where the file cannot be written, every call fails.
+    /// A call that cannot be recorded is not made: where the file cannot be written, every call fails.
     pub fn with_audit(self, file: AuditFile) -> Self {
         Self { audit_file: Some(file), ..self }
     }
 
-    /// The same backend and policy for another principal, such as the one of a service's request.
+    /// Returns the same backend and policy for another principal, such as the caller of a service.
     ///
-    /// It is as cheap as a clone: the backend is shared.
+    /// It is as cheap as a clone: the backend is shared. [`RegistryBackend::acting_as`] does something else:
+    /// it passes the principal on to the registry, and authorizes nothing.
     pub fn for_principal(&self, principal: impl Into<Arc<Principal>>) -> Self {
         Self { identity: Arc::new(principal.into()), ..self.clone() }
     }
 
-    /// Whom it works for now.
+    /// Returns the principal that the [`IdentitySource`] gives now.
     ///
     /// # Errors
     /// Those of the [`IdentitySource`].
@@ -79,15 +87,16 @@ impl<B: RegistryBackend> Permissioned<B> {
         self.identity.principal().await
     }
 
-    /// The backend inside, with `principal` as the caller that its registry records.
-    fn inner_for(&self, principal: &Arc<Principal>) -> Arc<dyn RegistryBackend> {
-        self.inner.acting_as(principal).unwrap_or_else(|| Arc::clone(&self.inner) as _)
+    /// Begins a call by the current principal.
+    async fn begin_call(&self) -> Result<Call> {
+        let principal = self.principal().await?;
+        let audit = CallAudit::begin(self.audit_file.as_ref(), &principal);
+        Ok(Call { policy: Arc::clone(&self.policy), principal, audit })
     }
 
-    /// A call by whoever asks now.
-    async fn request(&self) -> Result<Request> {
-        let principal = self.principal().await?;
-        Ok(Request::new(Arc::clone(&self.policy), principal, self.audit_file.as_ref()))
+    /// Returns the backend inside, with the principal of `call` as the caller that its registry records.
+    fn inner_for(&self, call: &Call) -> Arc<dyn RegistryBackend> {
+        self.inner.acting_as(&call.principal).unwrap_or_else(|| Arc::clone(&self.inner) as _)
     }
 }
 
@@ -125,13 +134,13 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
     ) -> BoxStream<'static, Result<Repository>> {
         let (this, asked) = (self.clone(), organizations.clone());
         listing(async move {
-            let request = this.request().await?;
-            let listed = request.listed(&asked).await?;
+            let call = this.begin_call().await?;
+            let listed = call.listable(&asked).await?;
             if listed == Organizations::none() {
                 return Ok(stream::empty().boxed());
             }
-            let rows = this.inner_for(request.principal()).list_repositories(&listed);
-            Ok(stream::try_unfold(Rows { request, listed, rows }, Rows::next).boxed())
+            let rows = this.inner_for(&call).list_repositories(&listed);
+            Ok(stream::try_unfold(Rows { call, listed, rows }, Rows::next).boxed())
         })
     }
 
@@ -140,17 +149,17 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         path: &RepositoryPath,
         options: &CreateOptions,
     ) -> Result<Repository> {
-        let request = self.request().await?;
-        let change = request.begin_change(Action::CreateRepository, path).await?;
-        let result = self.inner_for(request.principal()).create_repository(path, options).await;
+        let call = self.begin_call().await?;
+        let change = call.begin_change(Action::CreateRepository, path).await?;
+        let result = self.inner_for(&call).create_repository(path, options).await;
         change.finish(&result).await;
         result
     }
 
     async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
-        let request = self.request().await?;
-        request.check(Action::DescribeRepository, path).await?;
-        self.inner_for(request.principal()).describe_repository(path).await
+        let call = self.begin_call().await?;
+        call.check(Action::DescribeRepository, path).await?;
+        self.inner_for(&call).describe_repository(path).await
     }
 
     async fn delete_repository(
@@ -158,9 +167,9 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         path: &RepositoryPath,
         options: &DeleteOptions,
     ) -> Result<()> {
-        let request = self.request().await?;
-        let change = request.begin_change(Action::DeleteRepository, path).await?;
-        let result = self.inner_for(request.principal()).delete_repository(path, options).await;
+        let call = self.begin_call().await?;
+        let change = call.begin_change(Action::DeleteRepository, path).await?;
+        let result = self.inner_for(&call).delete_repository(path, options).await;
         change.finish(&result).await;
         result
     }
@@ -168,48 +177,52 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
     fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
         let (this, path) = (self.clone(), path.clone());
         listing(async move {
-            let request = this.request().await?;
-            request.check(Action::ListImages, &path).await?;
-            Ok(this.inner_for(request.principal()).list_images(&path))
+            let call = this.begin_call().await?;
+            call.check(Action::ListImages, &path).await?;
+            Ok(this.inner_for(&call).list_images(&path))
         })
     }
 
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
-        let request = self.request().await?;
-        let change = request.begin_change(Action::DeleteImage, path).await?.of_image(reference);
-        let result = self.inner_for(request.principal()).delete_image(path, reference).await;
+        let call = self.begin_call().await?;
+        let change = call.begin_change(Action::DeleteImage, path).await?.of_image(reference);
+        let result = self.inner_for(&call).delete_image(path, reference).await;
         change.finish(&result).await;
         result
     }
 
     async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
-        let request = self.request().await?;
-        request.check_scope(scope).await?;
-        let inner = self.inner_for(request.principal());
-        request.hand_out(inner.credentials(scope).await?).await
+        let call = self.begin_call().await?;
+        call.check_scope(scope).await?;
+        let inner = self.inner_for(&call);
+        call.hand_out(inner.credentials(scope).await?).await
     }
 }
 
-/// What a listing yields once it is known what may be listed.
+impl<B: fmt::Display> fmt::Display for Permissioned<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// Returns the listing that `rows` gives once the policy has decided.
 fn listing<T: Send + 'static>(
     rows: impl Future<Output = Result<BoxStream<'static, Result<T>>>> + Send + 'static,
 ) -> BoxStream<'static, Result<T>> {
     stream::once(rows).try_flatten().boxed()
 }
 
-/// The repositories that the backend inside lists for a request.
+/// The repositories that the backend inside lists, without those that may not be shown.
 struct Rows {
-    request: Request,
+    call: Call,
     listed: Organizations,
     rows: BoxStream<'static, Result<Repository>>,
 }
 
 impl Rows {
-    /// The next one that may be shown: the backend inside is not trusted to have left out what was
-    /// not asked for.
     async fn next(mut self) -> Result<Option<(Repository, Self)>> {
         while let Some(row) = self.rows.try_next().await? {
-            if self.request.shows(&row, &self.listed).await? {
+            if self.call.shows(&row, &self.listed).await? {
                 return Ok(Some((row, self)));
             }
         }
@@ -217,8 +230,134 @@ impl Rows {
     }
 }
 
-impl<B: fmt::Display> fmt::Display for Permissioned<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+/// One call: its principal, the policy that decides about it, and its part of the audit.
+#[derive(Debug)]
+struct Call {
+    policy: Arc<dyn Policy>,
+    principal: Arc<Principal>,
+    audit: CallAudit,
+}
+
+impl Call {
+    fn on_repository<'a>(&'a self, action: Action, path: &'a RepositoryPath) -> PolicyRequest<'a> {
+        PolicyRequest::for_repository(&self.principal, action, path)
+    }
+
+    fn on_organization(&self, action: Action, organization: OrganizationId) -> PolicyRequest<'_> {
+        PolicyRequest::new(&self.principal, action, organization)
+    }
+
+    /// Fails unless the policy allows `action` on one repository.
+    async fn check(&self, action: Action, path: &RepositoryPath) -> Result<()> {
+        self.require(self.on_repository(action, path)).await
+    }
+
+    /// Checks an action that changes something, and begins its record.
+    async fn begin_change(&self, action: Action, path: &RepositoryPath) -> Result<Change> {
+        self.check(action, path).await?;
+        Ok(self.audit.change(action, path))
+    }
+
+    /// Checks every action that credentials of this scope allow.
+    async fn check_scope(&self, scope: &Scope) -> Result<()> {
+        // Without an organization there is nothing to decide about, so nothing may be allowed.
+        if scope.organization_ids().is_empty() {
+            return Err(Error::invalid("the scope of the credentials names no organization"));
+        }
+        for action in allowed_by(scope.access()) {
+            match scope.target() {
+                ScopeTarget::Repository(path) => self.check(*action, path).await?,
+                ScopeTarget::Organizations(_, organizations) => {
+                    for organization in organizations {
+                        self.require(self.on_organization(*action, *organization)).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records credentials that are about to be handed out.
+    async fn hand_out(&self, credentials: RegistryCredentials) -> Result<RegistryCredentials> {
+        self.audit.credentials(&credentials).await?;
+        Ok(credentials)
+    }
+
+    /// Returns the organizations that the backend inside may be asked to list.
+    async fn listable(&self, asked: &Organizations) -> Result<Organizations> {
+        let action = Action::ListRepositories;
+        if let Organizations::Only(asked) = asked {
+            for organization in asked {
+                self.require(self.on_organization(action, *organization)).await?;
+            }
+            return Ok(Organizations::Only(asked.clone()));
+        }
+        let Organizations::Only(mut own) = self.principal.organizations() else {
+            // Which organizations there are is known only as their repositories come.
+            let decision = Decision::allow("member-of-every-organization");
+            self.audit.decision(action, Subject::EveryOrganization, &decision).await?;
+            return Ok(Organizations::All);
+        };
+        own.insert(OrganizationId::GLOBAL);
+        let mut listed = BTreeSet::new();
+        for organization in own {
+            if self.decide(self.on_organization(action, organization)).await?.is_allowed() {
+                listed.insert(organization);
+            }
+        }
+        Ok(Organizations::Only(listed))
+    }
+
+    /// Returns whether a repository that the backend inside listed may be shown. The backend is not
+    /// trusted to leave out organizations that it was not asked for.
+    async fn shows(&self, repository: &Repository, listed: &Organizations) -> Result<bool> {
+        let path = repository.url.path();
+        if !listed.contains(path.organization()) {
+            return Ok(false);
+        }
+        match self.policy.decide(&self.on_repository(Action::ListRepositories, path)).await {
+            Ok(decision) => Ok(decision.is_allowed()),
+            Err(error) => {
+                let listing = self.on_organization(Action::ListRepositories, path.organization());
+                Err(self.report_undecided(&listing, error).await)
+            }
+        }
+    }
+
+    async fn require(&self, request: PolicyRequest<'_>) -> Result<()> {
+        let decision = self.decide(request).await?;
+        if decision.is_allowed() {
+            return Ok(());
+        }
+        let (phrase, resource) = (request.action.phrase(), request.resource());
+        Err(Error::permission_denied(&self.principal, phrase, resource).with_decision(decision))
+    }
+
+    /// Asks the policy, and records its decision.
+    async fn decide(&self, request: PolicyRequest<'_>) -> Result<Decision> {
+        match self.policy.decide(&request).await {
+            Ok(decision) => {
+                self.audit.decision(request.action, (&request).into(), &decision).await?;
+                Ok(decision)
+            }
+            Err(error) => Err(self.report_undecided(&request, error).await),
+        }
+    }
+
+    /// Records that the policy could not decide, and returns the error of the call.
+    async fn report_undecided(&self, request: &PolicyRequest<'_>, error: Error) -> Error {
+        match self.audit.undecided(request.action, request.into(), &error).await {
+            Ok(()) => request.undecided(error),
+            Err(unrecorded) => unrecorded,
+        }
+    }
+}
+
+/// Returns the actions that credentials with this access level allow.
+fn allowed_by(access: Access) -> &'static [Action] {
+    match access {
+        Access::Pull => &[Action::Pull],
+        Access::Push => &[Action::Pull, Action::Push],
+        Access::Delete => &[Action::Pull, Action::Push, Action::DeleteImage],
     }
 }

@@ -1,44 +1,162 @@
 //! [`Policy`]: who may do what, apart from what enforces it.
 
+use std::borrow::Cow;
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
-use super::{Action, Decision};
+use async_trait::async_trait;
+
+use super::Action;
 use crate::error::{Error, Result};
 use crate::identity::Principal;
-use crate::model::OrganizationId;
+use crate::model::{OrganizationId, RepositoryPath};
 
-/// Who may do what in which organization.
+/// The question that a [`Policy`] answers: may the principal do the action there?
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct PolicyRequest<'a> {
+    /// The caller.
+    pub principal: &'a Principal,
+    /// The action that the caller wants to do.
+    pub action: Action,
+    /// The organization whose repositories the action is about.
+    pub organization: OrganizationId,
+    /// The repository, which may not exist. `None` if the action is about the whole organization:
+    /// a listing, or credentials for an organization.
+    ///
+    /// A listing is decided twice: first for the organization, then for each repository found, which is
+    /// left out where that is denied.
+    pub repository: Option<&'a RepositoryPath>,
+}
+
+impl<'a> PolicyRequest<'a> {
+    /// Creates a request about all repositories of an organization.
+    pub fn new(principal: &'a Principal, action: Action, organization: OrganizationId) -> Self {
+        Self { principal, action, organization, repository: None }
+    }
+
+    /// Creates a request about one repository.
+    pub fn for_repository(
+        principal: &'a Principal,
+        action: Action,
+        repository: &'a RepositoryPath,
+    ) -> Self {
+        let organization = repository.organization();
+        Self { repository: Some(repository), ..Self::new(principal, action, organization) }
+    }
+
+    /// Returns the repository or organization as errors name it.
+    pub(super) fn resource(&self) -> String {
+        match self.repository {
+            Some(repository) => repository.to_string(),
+            None => format!("organization {}", self.organization),
+        }
+    }
+
+    /// Returns the error of a request that the policy could not decide, because of `cause`.
+    pub(super) fn undecided(&self, cause: Error) -> Error {
+        let Self { principal, action, .. } = self;
+        let (phrase, resource) = (action.phrase(), self.resource());
+        Error::failed(format!("cannot decide whether {principal} may {phrase} {resource}"))
+            .with_source(cause)
+    }
+}
+
+/// The rules that say who may do what in which organization.
 ///
-/// A policy decides by organization, never by repository, so that its answer cannot depend on
-/// whether a repository exists. It is asked before anything else happens: it must be quick, and what
-/// it does not know it denies.
+/// A policy is asked before anything else happens, at least once for each call: it must be quick. It denies
+/// what it does not know. A decision about a repository must not depend on whether the repository exists,
+/// because a denial would reveal that.
 ///
-/// [`policy_fn`] makes one of a closure.
+/// [`policy_fn`] makes a policy of a closure.
+#[async_trait]
 pub trait Policy: Debug + Send + Sync + 'static {
-    /// Whether `principal` may do `action` with the repositories of `organization`.
+    /// Decides whether the principal may do the action.
     ///
     /// # Errors
-    /// Whatever keeps it from deciding. That is a denial: nothing is done, and the error is reported.
-    fn decide(
-        &self,
-        principal: &Principal,
-        action: Action,
-        organization: OrganizationId,
-    ) -> Result<Decision>;
+    /// Any failure to decide. The call is not made, and its error is
+    /// [`Error::Failed`](crate::Error::Failed) with this error as its source.
+    async fn decide(&self, request: &PolicyRequest<'_>) -> Result<Decision>;
+}
+
+#[async_trait]
+impl<P: Policy + ?Sized> Policy for Arc<P> {
+    async fn decide(&self, request: &PolicyRequest<'_>) -> Result<Decision> {
+        (**self).decide(request).await
+    }
+}
+
+/// The answer of a [`Policy`]: allowed or denied, by which rule, why, and where the rule is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    allowed: bool,
+    rule: Cow<'static, str>,
+    reason: Option<Cow<'static, str>>,
+    origin: Option<Arc<str>>,
+}
+
+impl Decision {
+    /// Creates a decision that allows, by `rule`.
+    pub fn allow(rule: impl Into<Cow<'static, str>>) -> Self {
+        Self { allowed: true, rule: rule.into(), reason: None, origin: None }
+    }
+
+    /// Creates a decision that denies, by `rule`.
+    pub fn deny(rule: impl Into<Cow<'static, str>>) -> Self {
+        Self { allowed: false, rule: rule.into(), reason: None, origin: None }
+    }
+
+    /// Creates a decision by a rule of this library.
+    pub(super) const fn fixed(allowed: bool, rule: &'static str, reason: &'static str) -> Self {
+        let (rule, reason) = (Cow::Borrowed(rule), Some(Cow::Borrowed(reason)));
+        Self { allowed, rule, reason, origin: None }
+    }
+
+    /// Adds the reason: a sentence for people, without its full stop.
+    pub fn because(self, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: Some(reason.into()), ..self }
+    }
+
+    /// Adds the place where the rule is written, such as `memberships.toml:12`.
+    pub fn written_at(self, origin: impl Into<Arc<str>>) -> Self {
+        Self { origin: Some(origin.into()), ..self }
+    }
+
+    /// Returns whether the action is allowed.
+    pub const fn is_allowed(&self) -> bool {
+        self.allowed
+    }
+
+    /// Returns the name of the rule that decided, for the audit: a word or two with hyphens.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// Returns the reason; `None` where the policy gives the name of the rule only.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// Returns where the rule is written; `None` for a rule that is part of the policy's code.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
 }
 
 /// A policy that is a closure; see [`policy_fn`].
 #[derive(Clone, Copy)]
 pub struct PolicyFn<F>(F);
 
-/// The policy that decides as the closure does.
+/// Creates a policy that decides as the closure does.
+///
+/// A policy that waits for something implements [`Policy`] itself.
 ///
 /// ```
 /// use ark_container_core::permission::{Action, Decision, policy_fn};
 ///
-/// let read_only = policy_fn(|principal, action, organization| {
-///     let reads = matches!(action, Action::ListRepositories | Action::Pull);
-///     Ok(match reads && principal.is_member_of(organization) {
+/// let read_only = policy_fn(|request| {
+///     let reads = matches!(request.action, Action::ListRepositories | Action::Pull);
+///     Ok(match reads && request.principal.is_member_of(request.organization) {
 ///         true => Decision::allow("members-read"),
 ///         false => Decision::deny("read-only"),
 ///     })
@@ -46,7 +164,7 @@ pub struct PolicyFn<F>(F);
 /// ```
 pub fn policy_fn<F>(decide: F) -> PolicyFn<F>
 where
-    F: Fn(&Principal, Action, OrganizationId) -> Result<Decision> + Send + Sync + 'static,
+    F: Fn(&PolicyRequest<'_>) -> Result<Decision> + Send + Sync + 'static,
 {
     PolicyFn(decide)
 }
@@ -57,28 +175,12 @@ impl<F> Debug for PolicyFn<F> {
     }
 }
 
+#[async_trait]
 impl<F> Policy for PolicyFn<F>
 where
-    F: Fn(&Principal, Action, OrganizationId) -> Result<Decision> + Send + Sync + 'static,
+    F: Fn(&PolicyRequest<'_>) -> Result<Decision> + Send + Sync + 'static,
 {
-    fn decide(
-        &self,
-        principal: &Principal,
-        action: Action,
-        organization: OrganizationId,
-    ) -> Result<Decision> {
-        (self.0)(principal, action, organization)
+    async fn decide(&self, request: &PolicyRequest<'_>) -> Result<Decision> {
+        (self.0)(request)
     }
-}
-
-/// The error of whoever asked a policy that could not decide, because of `error`.
-pub(super) fn undecided(
-    principal: &Principal,
-    action: Action,
-    resource: impl fmt::Display,
-    error: Error,
-) -> Error {
-    let action = action.phrase();
-    Error::failed(format!("cannot decide whether {principal} may {action} {resource}"))
-        .with_source(error)
 }

@@ -61,7 +61,7 @@ fn the_file_says_which_principal_a_caller_is() {
     Profile        none chosen
     Role           none
     Credentials    not narrowed: a password reaches all that the identity does; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
-    Walls          the policy, IAM
+    Isolation      the policy, IAM
     ");
     let create = |organization| format!("--create-repository a --organization {organization}");
     assert_snapshot!(told(&cloud, &alice(), &create(TBD)), @"
@@ -105,7 +105,7 @@ fn a_caller_of_whom_the_file_is_silent_belongs_nowhere() {
     Profile        none chosen
     Role           none
     Credentials    not narrowed: a password reaches all that the identity does; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
-    Walls          the policy, IAM
+    Isolation      the policy, IAM
     ");
     let list = format!("--list-repositories --organization {TBD}");
     assert_snapshot!(told(&cloud, &stranger(), &list), @"

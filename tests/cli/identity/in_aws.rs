@@ -122,7 +122,7 @@ fn a_member_with_a_token_needs_no_aws_credentials() {
     Role           arn:aws:iam::095412845506:role/ark-access
     To administer  none
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the policy, the scope of credentials, IAM
+    Isolation      the policy, the scope of credentials, IAM
     ");
 }
 

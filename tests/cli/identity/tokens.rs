@@ -56,7 +56,7 @@ fn a_token_that_was_named_says_who_asks_and_where_they_belong() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the policy, the scope of credentials
+    Isolation      the policy, the scope of credentials
     ");
 }
 
@@ -116,7 +116,7 @@ fn where_there_are_keys_nobody_is_taken_at_their_word() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the policy, the scope of credentials
+    Isolation      the policy, the scope of credentials
     ");
 }
 

@@ -94,7 +94,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the scope of credentials
+    Isolation      the scope of credentials
     ");
     let sandbox = Sandbox::with_memberships();
     assert_snapshot!(sandbox.run_as("user:carol", "--whoami").stdout, @"
@@ -108,7 +108,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the policy, the scope of credentials
+    Isolation      the policy, the scope of credentials
     ");
     assert_snapshot!(sandbox.run_as("robot:other", "--whoami").stdout, @"
     Principal      robot:other
@@ -121,7 +121,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the policy, the scope of credentials
+    Isolation      the policy, the scope of credentials
     ");
 }
 

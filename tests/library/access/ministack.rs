@@ -117,9 +117,8 @@ impl Account {
     }
 
     fn backend(&self, walls: Walls, row: usize) -> Arc<dyn RegistryBackend> {
-        let guarded = |inner| {
-            Arc::new(Permissioned::new(inner, Arc::new(StandardPolicy), PEOPLE[row].principal()))
-        };
+        let guarded =
+            |inner| Arc::new(Permissioned::new(inner, StandardPolicy, PEOPLE[row].principal()));
         match walls {
             Walls::Policy => guarded(self.administrator()),
             Walls::Aws => Arc::new(self.bearer(row)),

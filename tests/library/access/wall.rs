@@ -92,7 +92,7 @@ impl Deployment {
     /// The backend of somebody behind these walls.
     pub(crate) fn backend(&self, walls: Walls, person: &Person) -> Arc<dyn RegistryBackend> {
         let guarded = |inner: EcrBackend| {
-            Arc::new(Permissioned::new(inner, Arc::new(StandardPolicy), person.principal()))
+            Arc::new(Permissioned::new(inner, StandardPolicy, person.principal()))
         };
         match walls {
             Walls::Policy => guarded(self.administrator()),

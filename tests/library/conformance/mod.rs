@@ -53,7 +53,7 @@ async fn local_keeps_the_contract_when_it_is_shared() {
 #[tokio::test(flavor = "multi_thread")]
 async fn local_keeps_the_contract_for_its_single_user() {
     let alice = single_user("user:alice".parse().unwrap());
-    check(|local| Permissioned::new(local, Arc::new(StandardPolicy), alice)).await;
+    check(|local| Permissioned::new(local, StandardPolicy, alice)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn local_keeps_the_contract_for_an_administrator() {
         .map(|id| format!("[[organization]]\nid = \"{id}\"\nadministrators = [\"user:carol\"]\n"));
     let memberships = Memberships::parse(&tables.concat(), "memberships.toml").unwrap();
     let carol = memberships.principal("user:carol".parse().unwrap());
-    check(|local| Permissioned::new(local, Arc::new(StandardPolicy), carol)).await;
+    check(|local| Permissioned::new(local, StandardPolicy, carol)).await;
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! Counters and durations, as Prometheus would read them.
 
-use std::sync::Arc;
-
 use ark_container_core::backend::local::{LocalBackend, Registry};
 use ark_container_core::backend::{CreateOptions, Observed};
 use ark_container_core::identity::single_user;
@@ -46,7 +44,7 @@ fn observed(
 ) -> (LocalBackend, Observed<Permissioned<LocalBackend>>) {
     let local = LocalBackend::open(Some(folder.path())).unwrap();
     let principal = single_user(principal.parse().unwrap());
-    let guarded = Permissioned::new(local.clone(), Arc::new(StandardPolicy), principal);
+    let guarded = Permissioned::new(local.clone(), StandardPolicy, principal);
     (local, Observed::new(guarded))
 }
 

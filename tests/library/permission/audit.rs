@@ -151,8 +151,8 @@ async fn a_change_whose_call_is_cancelled_has_an_unknown_outcome() {
     let recorder = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorder.clone());
     // The backend inside waits for ever, and nothing is done.
-    let stuck = Permissioned::new(MockRegistryBackend::new(), Arc::new(StandardPolicy), Nobody);
-    let backend = Permissioned::new(stuck, Arc::new(StandardPolicy), administrator());
+    let stuck = Permissioned::new(MockRegistryBackend::new(), StandardPolicy, Nobody);
+    let backend = Permissioned::new(stuck, StandardPolicy, administrator());
     let call = attempt(&backend, Action::DeleteRepository, OrganizationId::TBD);
     assert!(call.now_or_never().is_none());
     let events = recorder.take();
@@ -201,10 +201,9 @@ async fn a_change_that_is_not_in_the_file_is_an_error_event() {
 async fn what_cannot_be_decided_is_a_denial_that_says_why() {
     let recorder = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorder.clone());
-    let policy = policy_fn(|_, _, _| {
-        Err(Error::failed("cannot read the rules").with_source("it is a folder"))
-    });
-    let backend = Permissioned::new(MockRegistryBackend::new(), Arc::new(policy), alice());
+    let policy =
+        policy_fn(|_| Err(Error::failed("cannot read the rules").with_source("it is a folder")));
+    let backend = Permissioned::new(MockRegistryBackend::new(), policy, alice());
     attempt(&backend, Action::Pull, OrganizationId::TBD).await.unwrap_err();
     let path = path(OrganizationId::TBD);
     assert_eq!(

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use ark_container_core::backend::local::LocalBackend;
@@ -82,7 +81,7 @@ fn events(file: &AuditFile) -> Vec<Value> {
 async fn every_line_is_as_the_schema_says() {
     let (folder, file) = audit_file();
     let local = LocalBackend::open(Some(folder.path())).unwrap();
-    let backend = Permissioned::new(local, Arc::new(StandardPolicy), administrator());
+    let backend = Permissioned::new(local, StandardPolicy, administrator());
     let root = backend.with_audit(file.clone());
     let robot = root.for_principal(principal("robot:nightly", Organizations::none()));
     let job = root.for_principal(principal("ingest-job:a b", Organizations::none()));

@@ -1,7 +1,6 @@
 //! A call that is cancelled at any point leaves a record of whatever it may have changed.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::backend::{CreateOptions, DeleteOptions};
@@ -44,8 +43,8 @@ fn cancel_everywhere(action: Action) -> Vec<Option<String>> {
             runtime().block_on(local.create_repository(&path, &options)).unwrap();
         }
         let alice = single_user("user:alice".parse().unwrap());
-        let backend = Permissioned::new(local.clone(), Arc::new(StandardPolicy), alice)
-            .with_audit(file.clone());
+        let backend =
+            Permissioned::new(local.clone(), StandardPolicy, alice).with_audit(file.clone());
         let call = async {
             match action {
                 Action::CreateRepository => {

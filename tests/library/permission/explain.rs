@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use ark_container_core::identity::{Principal, single_user};
 use ark_container_core::model::{OrganizationId, Organizations};
 use ark_container_core::permission::{
-    Action, Explanation, MembershipsPolicy, Policy, StandardPolicy, Wall, explain,
+    Action, Decision, Explanation, IsolationLayer, MembershipsPolicy, Policy, PolicyRequest,
+    StandardPolicy, explain,
 };
 
 use super::OTHER;
@@ -31,8 +32,8 @@ id = "77777777-7777-4777-7777-777777777777"
 administrators = ["user:carol"]
 "#;
 
-#[test]
-fn a_decision_says_where_its_rule_is_written() {
+#[tokio::test]
+async fn a_decision_says_where_its_rule_is_written() {
     let (_folder, file) = file(FILE);
     let policy = MembershipsPolicy::new(file.clone());
     // Who, what, where: whether, by which rule, and the line of the file that says so.
@@ -52,7 +53,8 @@ fn a_decision_says_where_its_rule_is_written() {
     ];
     for (who, action, organization, allowed, rule, line) in explained {
         let principal = file.current().principal(who.parse().unwrap());
-        let explanation = explain(&policy, &principal, action, organization, &[]).unwrap();
+        let request = PolicyRequest::new(&principal, action, organization);
+        let explanation = explain(&policy, &request, &[]).await.unwrap();
         let Explanation { decision, .. } = &explanation;
         let context = format!("{who} {action} {organization}: {decision:?}");
         assert_eq!((decision.is_allowed(), decision.rule()), (allowed, rule), "{context}");
@@ -63,48 +65,55 @@ fn a_decision_says_where_its_rule_is_written() {
 }
 
 /// A token's claims make members too: then the file has its rules, and no say in who belongs.
-#[test]
-fn the_file_is_not_the_origin_of_what_a_token_claims() {
+#[tokio::test]
+async fn the_file_is_not_the_origin_of_what_a_token_claims() {
     let (_folder, file) = file(FILE);
     let policy = MembershipsPolicy::new(file);
     let claimed = |name: &str, member_of: OrganizationId, administers: Organizations| {
         Principal::new(name.parse().unwrap(), member_of.into(), administers)
     };
-    let decide = |principal: &Principal, action| policy.decide(principal, action, TBD).unwrap();
+    let decide = async |principal: Principal, action| -> Decision {
+        policy.decide(&PolicyRequest::new(&principal, action, TBD)).await.unwrap()
+    };
 
-    let member = decide(&claimed("robot:token", TBD, Organizations::none()), Action::Push);
+    let member = decide(claimed("robot:token", TBD, Organizations::none()), Action::Push).await;
     assert!(member.is_allowed() && member.origin().is_some(), "{member:?}");
-    let administrator = decide(&claimed("robot:token", TBD, TBD.into()), Action::DeleteImage);
+    let administrator = decide(claimed("robot:token", TBD, TBD.into()), Action::DeleteImage).await;
     assert_eq!((administrator.rule(), administrator.origin()), ("administrator", None));
-    let stranger = decide(&claimed("user:alice", OTHER, Organizations::none()), Action::Pull);
+    let stranger = decide(claimed("user:alice", OTHER, Organizations::none()), Action::Pull).await;
     assert_eq!((stranger.rule(), stranger.origin()), ("not-a-member", None));
 }
 
-#[test]
-fn a_wall_is_named_where_it_is_up_and_stands_in_the_way() {
+#[tokio::test]
+async fn explain_lists_active_layers_that_check_the_action() {
+    use IsolationLayer::{Credentials, Iam, Policy};
     let alice = single_user("user:alice".parse().unwrap());
-    let walls =
-        |action, up: &[Wall]| explain(&StandardPolicy, &alice, action, TBD, up).unwrap().walls;
-    let [policy, credentials, iam] = Wall::ALL;
-    assert_eq!(walls(Action::Push, &Wall::ALL), Wall::ALL);
-    assert_eq!(walls(Action::CreateRepository, &Wall::ALL), [policy, iam]);
-    assert_eq!(walls(Action::ListImages, &[policy, credentials]), [policy]);
-    assert_eq!(walls(Action::Pull, &[credentials]), [credentials]);
-    assert_eq!(walls(Action::ListRepositories, &[]), [] as [Wall; 0]);
+    let cases: &[(Action, &[IsolationLayer], &[IsolationLayer])] = &[
+        (Action::Push, IsolationLayer::ALL, &[Policy, Credentials, Iam]),
+        (Action::CreateRepository, IsolationLayer::ALL, &[Policy, Iam]),
+        (Action::ListImages, &[Policy, Credentials], &[Policy]),
+        (Action::Pull, &[Credentials], &[Credentials]),
+        (Action::ListRepositories, &[], &[]),
+    ];
+    for (action, active, expected) in cases {
+        let request = PolicyRequest::new(&alice, *action, TBD);
+        let explanation = explain(&StandardPolicy, &request, active).await.unwrap();
+        assert_eq!(explanation.isolation_layers, *expected, "{action}");
+    }
 }
 
-#[test]
-fn the_policy_follows_the_file() {
+#[tokio::test]
+async fn the_policy_follows_the_file() {
     let (_folder, file) = file(FILE);
     let robot = file.current().principal("robot:build".parse().unwrap());
     let policy = MembershipsPolicy::new(file.clone());
-    let pushes = || policy.decide(&robot, Action::Push, TBD).unwrap();
-    assert!(pushes().is_allowed());
+    let push = PolicyRequest::new(&robot, Action::Push, TBD);
+    assert!(policy.decide(&push).await.unwrap().is_allowed());
     fs::write(file.path(), FILE.replace(r#"["pull", "push"]"#, r#"["pull"]"#)).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while pushes().is_allowed() {
+    while policy.decide(&push).await.unwrap().is_allowed() {
         assert!(Instant::now() < deadline, "the file is not read again");
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(pushes().rule(), "organization-rules");
+    assert_eq!(policy.decide(&push).await.unwrap().rule(), "organization-rules");
 }

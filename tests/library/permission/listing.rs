@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use ark_container_core::identity::{Principal, single_user};
 use ark_container_core::model::{OrganizationId, Organizations};
-use ark_container_core::permission::{Action, Decision, Permissioned, Policy};
+use ark_container_core::permission::{Action, Decision, Permissioned, Policy, PolicyRequest};
 use ark_container_core::testing::MockRegistryBackend;
 use ark_container_core::{Error, RegistryBackend, Result};
+use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 
 use super::{OTHER, expecting_one, guarded, repository};
@@ -81,9 +82,10 @@ async fn whoever_belongs_to_all_is_shown_all() {
 #[derive(Debug)]
 struct Hiding(OrganizationId);
 
+#[async_trait]
 impl Policy for Hiding {
-    fn decide(&self, _: &Principal, _: Action, organization: OrganizationId) -> Result<Decision> {
-        Ok(match organization == self.0 {
+    async fn decide(&self, request: &PolicyRequest<'_>) -> Result<Decision> {
+        Ok(match request.organization == self.0 {
             true => Decision::deny("hidden"),
             false => Decision::allow("shown"),
         })
@@ -94,19 +96,19 @@ impl Policy for Hiding {
 async fn the_policy_has_the_last_word_on_every_row() {
     let everything = single_user("user:alice".parse().unwrap());
     let inner = telling_too_much(Organizations::All);
-    let backend = Permissioned::new(inner, Arc::new(Hiding(OTHER)), everything);
+    let backend = Permissioned::new(inner, Hiding(OTHER), everything);
     let rows = listed(&backend, Organizations::All).await;
     assert_eq!(rows, BTreeSet::from([TBD, GLOBAL]));
 
     let inner = telling_too_much(TBD.into());
-    let backend = Permissioned::new(inner, Arc::new(Hiding(GLOBAL)), alice());
+    let backend = Permissioned::new(inner, Hiding(GLOBAL), alice());
     assert_eq!(listed(&backend, Organizations::All).await, BTreeSet::from([TBD]));
 }
 
 #[tokio::test]
 async fn another_principal_is_served_by_the_same_backend() {
     let inner: Arc<dyn RegistryBackend> = Arc::new(expecting_one(Action::ListRepositories, OTHER));
-    let for_alice = Permissioned::new(inner, Arc::new(Hiding(GLOBAL)), alice());
+    let for_alice = Permissioned::new(inner, Hiding(GLOBAL), alice());
     let bob = Principal::new("user:bob".parse().unwrap(), OTHER.into(), Organizations::none());
     let for_bob = for_alice.for_principal(bob);
     assert_eq!(for_bob.principal().await.unwrap().to_string(), "user:bob");

@@ -247,7 +247,7 @@ impl Call {
 async fn check(world: &World, tables: &[Table], who: &str, call: &Call) {
     let (_folder, memberships) = file(&as_toml(tables));
     let principal = memberships.current().principal(who.parse().unwrap());
-    let policy = Arc::new(MembershipsPolicy::new(memberships));
+    let policy = MembershipsPolicy::new(memberships);
     let guarded = Permissioned::new(world.local.clone(), policy, principal);
 
     let before = world.everything().await;

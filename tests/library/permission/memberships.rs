@@ -2,7 +2,10 @@
 
 use ark_container_core::identity::{Memberships, MembershipsFile, PrincipalKind, PrincipalName};
 use ark_container_core::model::OrganizationId;
-use ark_container_core::permission::{Action, MembershipsPolicy, Policy, StandardPolicy};
+use ark_container_core::permission::{
+    Action, Decision, MembershipsPolicy, Policy, PolicyRequest, StandardPolicy,
+};
+use futures_util::FutureExt;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -41,6 +44,10 @@ fn values() -> impl Strategy<Value = String> {
         .prop_map(|(organizations, aws)| organizations.concat() + &aws.concat())
 }
 
+fn decide(policy: &dyn Policy, request: &PolicyRequest<'_>) -> Decision {
+    policy.decide(request).now_or_never().expect("it waits for nothing").unwrap()
+}
+
 proptest! {
     #[test]
     fn decisions_agree_with_the_model(
@@ -52,7 +59,7 @@ proptest! {
         let principal = file.current().principal(who.parse().unwrap());
         let policy = MembershipsPolicy::new(file);
         for action in Action::ALL {
-            let decision = policy.decide(&principal, action, organization).unwrap();
+            let decision = decide(&policy, &PolicyRequest::new(&principal, action, organization));
             let expected = may(&tables, who, action.as_str(), organization);
             prop_assert_eq!(decision.is_allowed(), expected, "{} {}", action, decision.rule());
         }
@@ -72,7 +79,7 @@ proptest! {
             let allowed = Action::ALL
                 .into_iter()
                 .filter(|action| {
-                    policy.decide(&stranger, *action, organization).unwrap().is_allowed()
+                    decide(policy, &PolicyRequest::new(&stranger, *action, organization)).is_allowed()
                 })
                 .count();
             let expected = if organization == OrganizationId::GLOBAL { 4 } else { 0 };

@@ -56,7 +56,7 @@ async fn whoever_loses_their_membership_is_soon_denied() {
     let alice = LocalUser::new("user:alice".parse().unwrap()).with_memberships(memberships.clone());
     let inner = expecting_one(Action::Pull, OrganizationId::TBD);
     let policy = MembershipsPolicy::new(memberships);
-    let backend = Permissioned::new(inner, Arc::new(policy), alice);
+    let backend = Permissioned::new(inner, policy, alice);
     attempt(&backend, Action::Pull, OrganizationId::TBD).await.unwrap();
 
     std::fs::write(temporary.path(), members("'user:bob'")).unwrap();

@@ -14,7 +14,6 @@ mod model;
 mod same_answer;
 mod undecided;
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use ark_container_core::backend::{CreateOptions, DeleteOptions, Repository};
@@ -31,7 +30,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 const OTHER: OrganizationId = OrganizationId::from_u128(0x0123);
 
 fn guarded(inner: MockRegistryBackend, principal: Principal) -> Permissioned<MockRegistryBackend> {
-    Permissioned::new(inner, Arc::new(StandardPolicy), principal)
+    Permissioned::new(inner, StandardPolicy, principal)
 }
 
 fn path(organization: OrganizationId) -> RepositoryPath {

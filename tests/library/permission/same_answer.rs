@@ -23,14 +23,14 @@ fn alice() -> Principal {
 }
 
 /// The standard rules, and how often they were asked for.
-fn counting() -> (Arc<AtomicUsize>, Arc<dyn Policy>) {
+fn counting() -> (Arc<AtomicUsize>, impl Policy) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
-    let policy = policy_fn(move |principal, action, organization| {
+    let policy = policy_fn(move |request| {
         counter.fetch_add(1, Ordering::Relaxed);
-        StandardPolicy.decide(principal, action, organization)
+        Ok(StandardPolicy.decision(request))
     });
-    (asked, Arc::new(policy))
+    (asked, policy)
 }
 
 /// What alice gets to see of an attempt, and what it took, with nothing of what she typed.

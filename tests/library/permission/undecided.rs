@@ -1,12 +1,11 @@
 //! A policy that fails denies, and the failure is told.
 
 use std::error::Error as _;
-use std::sync::Arc;
 
 use ark_container_core::identity::{Principal, single_user};
 use ark_container_core::model::{OrganizationId, Organizations};
 use ark_container_core::permission::{
-    Action, Decision, Permissioned, StandardPolicy, explain, policy_fn,
+    Action, Decision, Permissioned, PolicyRequest, StandardPolicy, explain, policy_fn,
 };
 use ark_container_core::testing::MockRegistryBackend;
 use ark_container_core::{Error, RegistryBackend};
@@ -29,7 +28,7 @@ fn offline() -> Error {
 async fn nothing_is_done_while_the_policy_fails() {
     for action in Action::ALL {
         // A mock without expectations panics at any call.
-        let policy = Arc::new(policy_fn(|_, _, _| Err(offline())));
+        let policy = policy_fn(|_| Err(offline()));
         let backend = Permissioned::new(MockRegistryBackend::new(), policy, alice());
         let error = attempt(&backend, action, TBD).await.unwrap_err();
         let resource = match action {
@@ -52,11 +51,11 @@ async fn a_listing_ends_where_the_policy_fails() {
     inner.expect_list_repositories().once().returning(|_| {
         stream::iter([TBD, OTHER, TBD].map(|organization| Ok(repository(organization)))).boxed()
     });
-    let policy = policy_fn(|_, _, organization| match organization == OTHER {
+    let policy = policy_fn(|request| match request.organization == OTHER {
         true => Err(offline()),
         false => Ok(Decision::allow("shown")),
     });
-    let backend = Permissioned::new(inner, Arc::new(policy), alice());
+    let backend = Permissioned::new(inner, policy, alice());
     let rows: Vec<_> = backend.list_repositories(&Organizations::All).collect().await;
     let [Ok(shown), Err(Error::Failed { message, .. })] = rows.as_slice() else {
         panic!("{rows:?}")
@@ -76,15 +75,17 @@ async fn a_listing_ends_where_the_backend_inside_fails() {
     inner.expect_list_repositories().once().returning(|_| {
         stream::iter([Ok(repository(TBD)), Err(offline()), Ok(repository(TBD))]).boxed()
     });
-    let backend = Permissioned::new(inner, Arc::new(StandardPolicy), alice());
+    let backend = Permissioned::new(inner, StandardPolicy, alice());
     let rows: Vec<_> = backend.list_repositories(&TBD.into()).collect().await;
     assert!(matches!(rows.as_slice(), [Ok(_), Err(Error::Temporary { .. })]), "{rows:?}");
 }
 
-#[test]
-fn what_cannot_be_decided_cannot_be_explained() {
-    let policy = policy_fn(|_, _, _| Err(offline()));
-    let error = explain(&policy, &alice(), Action::Push, TBD, &[]).unwrap_err();
+#[tokio::test]
+async fn policy_failure_fails_explain() {
+    let policy = policy_fn(|_| Err(offline()));
+    let alice = alice();
+    let request = PolicyRequest::new(&alice, Action::Push, TBD);
+    let error = explain(&policy, &request, &[]).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("cannot decide whether user:alice may push to organization {TBD}")

@@ -11,7 +11,7 @@ use crate::credentials::{Narrowing, RegistryCredentials};
 use crate::error::Error;
 use crate::identity::{Principal, PrincipalKind};
 use crate::model::{OrganizationId, Reference, RepositoryPath, Scope};
-use crate::permission::{Action, Decision};
+use crate::permission::{Action, Decision, PolicyRequest};
 
 /// The rule of a denial because the policy could not decide.
 const UNDECIDED: &str = "error";
@@ -28,6 +28,15 @@ pub(in crate::permission) enum Subject<'a> {
     Organization(OrganizationId),
     /// The repositories of every organization that exists.
     EveryOrganization,
+}
+
+impl<'a> From<&PolicyRequest<'a>> for Subject<'a> {
+    fn from(request: &PolicyRequest<'a>) -> Self {
+        match request.repository {
+            Some(path) => Self::Repository(path),
+            None => Self::Organization(request.organization),
+        }
+    }
 }
 
 impl<'a> Subject<'a> {

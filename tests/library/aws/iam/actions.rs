@@ -90,7 +90,7 @@ async fn check(repository_policy: bool) {
         Organizations::Only(ORGANIZATIONS.into()),
         Organizations::Only(administers.iter().copied().collect()),
     );
-    let guarded = Permissioned::new(backend.clone(), Arc::new(StandardPolicy), principal);
+    let guarded = Permissioned::new(backend.clone(), StandardPolicy, principal);
     conformance::all(&Conformance::new(&guarded, ORGANIZATIONS, &images)).await;
     for organization in [A, GLOBAL] {
         visit(&deployment, &backend, &format!("prod/{organization}/app").parse().unwrap()).await;

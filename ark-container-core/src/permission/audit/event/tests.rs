@@ -46,7 +46,7 @@ fn credentials(expires_at: SystemTime) -> RegistryCredentials {
 fn events_are_written_as_documented() {
     let path = path();
     let about = Subject::Repository(&path);
-    let member = Decision::allow("member").written_at("memberships.toml:3".into());
+    let member = Decision::allow("member").written_at("memberships.toml:3");
     let latest = Reference::Tag("latest".parse().unwrap());
     let missing = Error::not_found(crate::ResourceKind::Repository, &path);
     let credentials = credentials(time("2026-07-14T10:21:07Z"));
