@@ -19,6 +19,7 @@ use crate::arguments::{Cli, END_OF_OPTIONS, GlobalOptions};
 use crate::connect::{Connection, Context};
 use crate::failure::Stop;
 use crate::output::{Format, Output, print_text};
+use crate::program::block_on;
 use crate::settings::Settings;
 
 /// Maximum time for the registry to answer somebody who pressed a key.
@@ -449,14 +450,8 @@ fn ask_registry(
         let settings = Settings::resolve(&options, &|name| std::env::var_os(name)).ok()?;
         let output = Output { format: Format::default(), quiet: true };
         let context = Context { settings, output, max_attempts: Some(1) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let answer = runtime.block_on(async {
-            let answer = async { question(&context, context.connect().await.ok()?).await };
-            tokio::time::timeout(REGISTRY_TIMEOUT, answer).await
-        });
-        // Threads that wait for a disk or a name server are abandoned.
-        runtime.shutdown_background();
-        answer.ok()?
+        let answer = async { question(&context, context.connect().await.ok()?).await };
+        block_on(async { tokio::time::timeout(REGISTRY_TIMEOUT, answer).await }).ok()?.ok()?
     };
     answer().unwrap_or_default()
 }

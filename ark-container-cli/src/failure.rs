@@ -1,4 +1,4 @@
-//! How the program ends when it does not succeed: exit code, message, causes, what to type next.
+//! [`Failure`]: exit code, message, causes and help of an operation that failed.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,6 +9,7 @@ use ark_container_core::Error;
 use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::identity::PrincipalName;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::hint;
 use crate::output::{Format, visible};
@@ -16,13 +17,12 @@ use crate::output::{Format, visible};
 /// Why an operation stopped early.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// Whoever read the results has read enough: no failure, nothing to say.
+    /// The reader of standard output closed it: no failure.
     ReaderGone,
-    /// The result is that something is not permitted, and it has been told.
+    /// The result, which is printed, is that something is not permitted.
     Denied,
-    /// It was interrupted from the keyboard, which has been told.
+    /// The operation was interrupted from the keyboard, and a note is printed.
     Interrupted,
-    /// It failed.
     Failed(Failure),
 }
 
@@ -32,7 +32,7 @@ impl<F: Into<Failure>> From<F> for Stop {
     }
 }
 
-/// The documented exit codes but 0.
+/// The documented exit codes except 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
@@ -45,23 +45,7 @@ pub(crate) enum Kind {
     Temporary = 7,
 }
 
-/// A failure as programs read it.
-#[derive(Debug, Serialize)]
-struct ErrorRecord<'a> {
-    kind: Kind,
-    message: &'a str,
-    causes: &'a [String],
-    help: Option<&'a str>,
-    exit_code: u8,
-}
-
-/// What tells an error from a note.
-#[derive(Debug, Serialize)]
-struct ErrorLine<'a> {
-    error: ErrorRecord<'a>,
-}
-
-/// What failed, why, and what to do about it.
+/// What failed, why, and the help that is printed with it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -76,65 +60,58 @@ impl Failure {
         Self { kind, message: message.into(), causes: Vec::new(), help: None, usage: None }
     }
 
-    /// The command line or a setting is wrong.
+    /// Creates a failure of the command line or a setting.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
     }
 
-    /// The operating system refused something.
+    /// Creates a failure of the operating system.
     pub(crate) fn io(message: impl Into<String>, error: &io::Error) -> Self {
         Self { causes: vec![error.to_string()], ..Self::new(Kind::Other, message) }
     }
 
-    /// The same failure with what to type next.
+    /// Sets the help.
     pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// The same failure with what to type next, where it has nothing on that yet.
+    /// Sets the help if there is none.
     pub(crate) fn or_help(self, help: &str) -> Self {
         Self { help: self.help.or_else(|| Some(help.to_owned())), ..self }
     }
 
-    /// The same failure with something more to type next, on a line of its own.
+    /// Adds a line to the help.
     pub(crate) fn and_help(self, more: &str) -> Self {
         let help = self.help.map_or_else(|| more.to_owned(), |help| format!("{help}\n{more}"));
         Self { help: Some(help), ..self }
     }
 
-    /// What to type next.
     pub(crate) fn help(&self) -> Option<&str> {
         self.help.as_deref()
     }
 
-    /// What kind of failure it is.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The same failure, with what people are shown of how the program is used.
+    /// Sets the usage of the program, which people are shown below the help.
     pub(crate) fn with_usage(self, usage: impl Into<String>) -> Self {
         Self { usage: Some(usage.into()), ..self }
     }
 
-    /// The same failure, where it happened put before its message.
-    pub(crate) fn within(self, place: impl fmt::Display) -> Self {
-        Self { message: format!("{place}: {}", self.message), ..self }
+    /// Puts the option, variable or file that is wrong before the message.
+    pub(crate) fn within(self, origin: impl fmt::Display) -> Self {
+        Self { message: format!("{origin}: {}", self.message), ..self }
     }
 
-    /// Tells standard error, and returns the exit code.
-    ///
-    /// Standard error that cannot be written to leaves only the exit code to tell.
+    /// Prints the failure on standard error, and returns the exit code.
     pub(crate) fn report(&self, format: Format) -> ExitCode {
-        let mut stderr = io::stderr().lock();
-        let _ = match format {
-            Format::Table => writeln!(stderr, "{}", self.for_people()),
-            Format::Json => {
-                serde_json::to_writer(&mut stderr, &ErrorLine { error: self.as_record() })
-                    .map_err(io::Error::from)
-                    .and_then(|()| writeln!(stderr))
-            }
+        let text = match format {
+            Format::Table => self.for_people(),
+            Format::Json => json!({ "error": self.for_programs() }).to_string(),
         };
+        // If standard error cannot be written, the exit code remains.
+        let _ = writeln!(io::stderr(), "{text}");
         ExitCode::from(self.kind as u8)
     }
 
@@ -151,14 +128,14 @@ impl Failure {
         text
     }
 
-    fn as_record(&self) -> ErrorRecord<'_> {
-        ErrorRecord {
-            kind: self.kind,
-            message: &self.message,
-            causes: &self.causes,
-            help: self.help.as_deref().or(self.usage.as_deref()).map(str::trim),
-            exit_code: self.kind as u8,
-        }
+    fn for_programs(&self) -> serde_json::Value {
+        json!({
+            "kind": self.kind,
+            "message": self.message,
+            "causes": self.causes,
+            "help": self.help.as_deref().or(self.usage.as_deref()).map(str::trim),
+            "exit_code": self.kind as u8,
+        })
     }
 }
 
@@ -199,7 +176,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What clap says: its first paragraph is the message, and the rest is on usage.
+/// The first paragraph of clap's text is the message, and the rest is the usage.
 impl From<clap::Error> for Failure {
     fn from(error: clap::Error) -> Self {
         let text = error.to_string();
@@ -211,7 +188,7 @@ impl From<clap::Error> for Failure {
     }
 }
 
-/// What stands behind an error, without what was said already.
+/// Returns the causes of an error, except those that its text repeats already.
 ///
 /// Errors of other libraries often repeat their cause in their own text.
 fn causes(error: &dyn StdError) -> Vec<String> {
@@ -229,7 +206,7 @@ fn causes(error: &dyn StdError) -> Vec<String> {
     causes
 }
 
-/// Text without its line breaks; lists of other libraries have one item on a line.
+/// Returns text without its line breaks: lists of other libraries have one item on a line.
 fn on_one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.fold(String::new(), |mut joined, line| {
@@ -243,7 +220,7 @@ fn on_one_line(text: &str) -> String {
     })
 }
 
-/// What the operating system said, where an error goes back to it.
+/// Returns the error of the operating system that caused an error.
 pub(crate) fn io_kind(error: &Error) -> Option<io::ErrorKind> {
     let mut next = error.source();
     while let Some(cause) = next {
@@ -262,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_that_was_said_already_is_not_said_again() {
+    fn repeated_cause_is_printed_once() {
         let inner = io::Error::other("disk is full");
         let middle = Error::failed("cannot write x: disk is full").with_source(inner);
         let outer = Error::failed("cannot push").with_source(middle);
@@ -271,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_with_several_lines_is_told_on_one() {
+    fn cause_is_printed_on_one_line() {
         let failure = Failure::from(
             Error::failed("x").with_source(io::Error::other("tried:\n  a: no\n  b: no\n")),
         );
@@ -279,23 +256,23 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_cannot_move_the_cursor() {
+    fn control_characters_are_escaped() {
         let failure = Failure::from(Error::invalid("\u{1b}[2Jgone")).with_help("a\nb");
         assert_eq!(failure.for_people(), "error: \\u{1b}[2Jgone\n  help: a\n        b");
     }
 
     #[test]
-    fn json_says_all_that_people_are_told() {
+    fn json_has_message_causes_and_help() {
         let failure = Failure::from(Error::temporary("slow").with_source(io::Error::other("loss")));
-        let expected = serde_json::json!({
+        let expected = json!({
             "kind": "temporary", "message": "slow", "causes": ["loss"],
             "help": "try again in a while", "exit_code": 7,
         });
-        assert_eq!(serde_json::to_value(failure.as_record()).unwrap(), expected);
+        assert_eq!(failure.for_programs(), expected);
     }
 
     #[test]
-    fn each_variant_has_its_documented_exit_code() {
+    fn errors_have_their_documented_exit_codes() {
         let kind = ResourceKind::Image;
         for (error, code) in [
             (Error::failed("x").with_source(io::Error::other("y")), 1),

@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _, ValueEnum as _};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::{AnyOperation, Cli, GlobalOptions, Operation, PROGRAM, operation_first};
 use crate::commands;
 use crate::connect::Context;
 use crate::failure::{Failure, Kind, Stop};
-use crate::output::{Format, Output, stdout_failure};
+use crate::output::{self, Format, Output, stdout_failure};
 use crate::settings::Settings;
 
 /// From where on two words are taken for spellings of one: above what chance gives to `--` words.
@@ -65,7 +63,7 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
     };
     let settings = Settings::resolve(&options, &|name| std::env::var_os(name))?;
     *format = settings.format;
-    log_to_stderr(&options);
+    output::start_log(log_level(&options), io::stderr);
     let runtime = runtime_for(&operation).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
     let output = Output { format: *format, quiet: options.quiet };
@@ -77,6 +75,16 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
         Stop::Failed(failure) => context.advise(failure).into(),
         other => other,
     })
+}
+
+/// Does work that waits for one thing at a time. Threads that still wait then, as for a disk or a name
+/// server, are abandoned.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 /// Threads where there is work for them. An image on its way keeps a few busy, and each of a large
@@ -135,19 +143,10 @@ fn typed_format(argv: &[OsString]) -> Format {
     Format::from_str(&text, false).unwrap_or_default()
 }
 
-/// Sends what the library reports to standard error: warnings, and with `--verbose` all it does.
-///
-/// Other libraries stay silent, so that nothing they know of headers and passwords gets there.
-fn log_to_stderr(options: &GlobalOptions) {
-    let level = match (options.quiet, options.verbose) {
+fn log_level(options: &GlobalOptions) -> LevelFilter {
+    match (options.quiet, options.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, false) => LevelFilter::WARN,
         (false, true) => LevelFilter::DEBUG,
-    };
-    let targets = Targets::new()
-        .with_target("ark_container_core", level)
-        .with_target(ark_container_core::permission::AUDIT_TARGET, level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
-    // It fails only where another subscriber was installed, and there is none.
-    let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
+    }
 }

@@ -84,22 +84,17 @@ const MAX_ATTEMPTS: u32 = 2;
 /// takes 64 KiB of headers, and each organization adds some 170 bytes.
 const MAX_ORGANIZATIONS: usize = 300;
 
-/// Gets a login to a registry: from the cache, or from whoever gives it.
-pub(super) fn login(
+/// Gets a login to a registry, from the cache or a new one.
+pub(super) async fn login(
     settings: Settings,
     registry: RegistryLocation,
 ) -> Result<RegistryCredentials, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
     let context = Context {
         settings: settings.for_registry(registry),
         output: Output { format: Format::Table, quiet: true },
         max_attempts: Some(MAX_ATTEMPTS),
     };
-    let credentials = runtime.block_on(credentials(&context));
-    // What was given up may have threads that still wait.
-    runtime.shutdown_background();
-    credentials.map_err(|failure| context.advise(failure))
+    credentials(&context).await.map_err(|failure| context.advise(failure))
 }
 
 async fn credentials(context: &Context) -> Result<RegistryCredentials, Failure> {

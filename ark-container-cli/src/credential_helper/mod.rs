@@ -20,14 +20,13 @@ use std::time::Duration;
 
 use ark_container_core::credentials::USERNAME;
 use ark_container_core::credentials::cache::CredentialsCache;
-use ark_container_core::model::{RegistryHost, RegistryLocation};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use ark_container_core::model::RegistryLocation;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::GlobalOptions;
 use crate::failure::{Failure, Kind};
-use crate::output::rfc3339;
+use crate::output::{self, rfc3339};
+use crate::program::block_on;
 use crate::settings::Settings;
 use login::{login, registry_of};
 use protocol::{Answer, Refusal, Request, Stored};
@@ -40,89 +39,113 @@ pub(crate) const HELPER: &str = "docker-credential-ark";
 /// Name of the program in docker's configuration.
 pub(crate) const SUFFIX: &str = "ark";
 
+/// Target of the helper's own lines in the log.
+pub(crate) const LOG_TARGET: &str = "docker_credential_ark";
+
+/// Names the file of the log.
+const LOG_VARIABLE: &str = "ARK_CREDENTIAL_LOG";
+
 /// Maximum time of a run, whatever it waits for: the network, a lock, its input.
 const RUN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Does the operation that was asked for, and returns the exit code.
+/// Runs the operation of the command line, and returns the exit code.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
-    let answer = in_time(RUN_TIMEOUT, move || answer(&argv));
+    let answer = in_time(RUN_TIMEOUT, move || block_on(answer(&argv))?);
     if let Err(refusal) = &answer {
         tracing::warn!(target: LOG_TARGET, "refused: {refusal}");
     }
     protocol::print(&answer)
 }
 
-/// Works on a thread of its own: where that hangs, its end is not waited for.
+/// Works on another thread, which is abandoned at the timeout.
 fn in_time(
     timeout: Duration,
     work: impl FnOnce() -> Result<Answer, Refusal> + Send + 'static,
 ) -> Result<Answer, Refusal> {
     let (sender, receiver) = mpsc::channel();
     let worker = thread::Builder::new().spawn(move || {
-        // Nobody listens any more where it took too long.
+        // Sending fails after the timeout.
         let _ = sender.send(work());
     });
     worker.map_err(|error| Failure::io("cannot start", &error))?;
-    receiver.recv_timeout(timeout).unwrap_or_else(|error| Err(given_up(error, timeout).into()))
+    receiver.recv_timeout(timeout).unwrap_or_else(|error| {
+        let failure = match error {
+            RecvTimeoutError::Timeout => Failure::new(
+                Kind::Temporary,
+                format!(
+                    "no answer within {} seconds: the network, another process that is logging in, \
+                     or whoever is to send input takes too long",
+                    timeout.as_secs()
+                ),
+            )
+            .with_help(format!("try again; to see what it does: export {LOG_VARIABLE}=FILE")),
+            // The thread panicked, which is printed already.
+            RecvTimeoutError::Disconnected => {
+                Failure::new(Kind::Other, "it ended without an answer")
+            }
+        };
+        Err(failure.into())
+    })
 }
 
-fn given_up(error: RecvTimeoutError, timeout: Duration) -> Failure {
-    match error {
-        RecvTimeoutError::Timeout => Failure::new(
-            Kind::Temporary,
-            format!(
-                "no answer within {} seconds: the network, another process that is logging in, or \
-                 whoever is to send input takes too long",
-                timeout.as_secs()
-            ),
-        )
-        .with_help(format!("try again; to see what it does: export {}=FILE", LOG_VARIABLE)),
-        // Where it panicked, the panic has been told.
-        RecvTimeoutError::Disconnected => Failure::new(Kind::Other, "it ended without an answer"),
-    }
-}
-
-/// Does what the client asks for.
-fn answer(argv: &[OsString]) -> Result<Answer, Refusal> {
+async fn answer(argv: &[OsString]) -> Result<Answer, Refusal> {
     start_log();
     let request = Request::read(argv)?;
     tracing::info!(target: LOG_TARGET, "{request}");
-    let settings = || Settings::resolve(&GlobalOptions::default(), &|name| std::env::var_os(name));
+    if let Request::Version = request {
+        return Ok(Answer::Version);
+    }
+    let settings = Settings::resolve(&GlobalOptions::default(), &|name| std::env::var_os(name))?;
     match request {
-        Request::Get { server } => get(server, settings()?),
-        Request::Store(stored) => store(&stored, settings()?),
-        Request::Erase { server } => erase(&server, &settings()?),
-        Request::List => list(&settings()?),
+        Request::Get { server } => {
+            let registry = registry_of(&server, &settings)?.ok_or(Refusal::NotFound)?;
+            let credentials = login(settings, registry).await?;
+            let (expiry, scope) = (rfc3339(credentials.expires_at), &credentials.scope);
+            tracing::info!(target: LOG_TARGET, "a login until {expiry} for {scope}");
+            Ok(Answer::Login { server, credentials })
+        }
+        Request::Store(stored) => store(&stored, settings).await,
+        Request::Erase { server } => {
+            if let Some(RegistryLocation::Ecr { host, .. }) = registry_of(&server, &settings)?
+                && let Some(directory) = CredentialsCache::user_directory()
+            {
+                let cache = CredentialsCache::open(directory);
+                let removed = cache.clear(Some(host.registry_host())).await?;
+                tracing::info!(target: LOG_TARGET, "cached logins that were removed: {removed}");
+            }
+            Ok(Answer::Done)
+        }
+        Request::List => {
+            let hosts = settings.registries().map(|location| Ok((host_of(location)?, USERNAME)));
+            Ok(Answer::Logins(hosts.collect::<Result<_, Failure>>()?))
+        }
         Request::Version => Ok(Answer::Version),
     }
 }
 
-fn get(server: String, settings: Settings) -> Result<Answer, Refusal> {
-    let registry = registry_of(&server, &settings)?.ok_or(Refusal::NotFound)?;
-    let credentials = login(settings, registry)?;
-    tracing::info!(
-        target: LOG_TARGET,
-        "a login until {} for {}", rfc3339(credentials.expires_at), credentials.scope
-    );
-    Ok(Answer::Login { server, credentials })
-}
-
-/// Keeps nothing, since there will be a login whenever one is asked for. So it succeeds where there is
-/// one, and a client that was logged in otherwise can go on.
-fn store(stored: &Stored, settings: Settings) -> Result<Answer, Refusal> {
+/// Checks that there is a login for the client, and stores nothing: `get` creates a login each time. So a
+/// client that is logged in otherwise can continue.
+async fn store(stored: &Stored, settings: Settings) -> Result<Answer, Refusal> {
     let Stored { server, username, secret } = stored;
     let Some(registry) = registry_of(server, &settings)? else {
-        return Err(foreign(server).into());
+        let failure = Failure::usage(format!("it keeps no passwords, and has none for {server}"));
+        return Err(failure
+            .with_help(format!(
+                "for a password of your own, take {SUFFIX:?} out of credHelpers or credsStore in \
+                 docker's config.json; where it is a registry of ours, name it in registries of \
+                 container.toml"
+            ))
+            .into());
     };
     if username != USERNAME {
         let message = format!("{server} has one user, {USERNAME}, and not {username}");
         let help = format!("docker login --username {USERNAME}; no login is needed with {HELPER}");
         return Err(Failure::usage(message).with_help(help).into());
     }
-    let own = login(settings, registry)?;
+    let own = login(settings, registry).await?;
     if own.password.expose() != secret {
-        // What cannot be told is not worth failing for.
+        // A failure to print it does not fail the run.
         let _ = writeln!(
             io::stderr(),
             "{HELPER}: this password is not kept: clients that ask for one get a login of your own \
@@ -133,62 +156,16 @@ fn store(stored: &Stored, settings: Settings) -> Result<Answer, Refusal> {
     Ok(Answer::Done)
 }
 
-fn foreign(server: &str) -> Failure {
-    Failure::usage(format!("it keeps no passwords, and has none for {server}")).with_help(format!(
-        "for a password of your own, take {SUFFIX:?} out of credHelpers or credsStore in docker's \
-             config.json; where it is a registry of ours, name it in registries of container.toml"
-    ))
-}
-
-/// Forgets what is cached of a registry; one that is none of ours has nothing to forget.
-fn erase(server: &str, settings: &Settings) -> Result<Answer, Refusal> {
-    if let Some(RegistryLocation::Ecr { host, .. }) = registry_of(server, settings)?
-        && let Some(directory) = CredentialsCache::user_directory()
-    {
-        let removed = clear(&CredentialsCache::open(directory), host.registry_host())?;
-        tracing::info!(target: LOG_TARGET, "cached logins that were removed: {removed}");
-    }
-    Ok(Answer::Done)
-}
-
-fn clear(cache: &CredentialsCache, host: &RegistryHost) -> Result<usize, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
-    Ok(runtime.block_on(cache.clear(Some(host)))?)
-}
-
-fn list(settings: &Settings) -> Result<Answer, Refusal> {
-    let hosts = settings.registries().map(|location| Ok((host_of(location)?, USERNAME)));
-    Ok(Answer::Logins(hosts.collect::<Result<_, Failure>>()?))
-}
-
-/// Names the file.
-const LOG_VARIABLE: &str = "ARK_CREDENTIAL_LOG";
-
-/// Whose lines the helper's own are.
-const LOG_TARGET: &str = "docker_credential_ark";
-
-/// Begins to append to the file that [`LOG_VARIABLE`] names, if it names one.
-///
-/// Other libraries stay silent, so that nothing they know of headers and passwords gets there. That
-/// there is no record is no reason to give no login.
+/// Starts a log in the file that [`LOG_VARIABLE`] names, if it names one: clients run the helper where nobody
+/// sees its output. A file that cannot be written is no reason to give no login.
 fn start_log() {
     let Some(path) = std::env::var_os(LOG_VARIABLE).filter(|path| !path.is_empty()) else { return };
     let path = Path::new(&path);
     match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
-        Ok(file) => {
-            let targets = Targets::new()
-                .with_target(LOG_TARGET, LevelFilter::DEBUG)
-                .with_target("ark_container_core", LevelFilter::DEBUG)
-                .with_target(ark_container_core::permission::AUDIT_TARGET, LevelFilter::DEBUG);
-            let lines =
-                tracing_subscriber::fmt::layer().with_writer(Mutex::new(file)).with_ansi(false);
-            // It fails only where another subscriber was installed, and there is none.
-            let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
-        }
+        Ok(file) => output::start_log(LevelFilter::DEBUG, Mutex::new(file)),
         Err(error) => {
             let file = path.display();
-            // What cannot be told is not worth failing for.
+            // A failure to print it does not fail the run.
             let _ = writeln!(io::stderr(), "{HELPER}: no log: {LOG_VARIABLE}: {file}: {error}");
         }
     }
