@@ -13,6 +13,7 @@ use std::error::Error;
 use std::fs;
 
 use ark_container_core::Catalog;
+use ark_container_core::distribution::Retry;
 use ark_container_core::model::Platform;
 use serde_json::Value;
 
@@ -30,12 +31,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let catalog = Catalog::builder().with_environment().with_outside_repositories(outside);
     let catalog = catalog.connect().await?;
     let platform = Platform::of_this_machine();
-    let mut pinned = BTreeMap::new();
+    let (retry, mut pinned) = (Retry::default(), BTreeMap::new());
     for image in &images {
         // It asks the policy, and the registry under the caller's own rights.
-        let resolved = catalog.resolve_for(image, &platform).await;
+        let resolved = retry.run(|| catalog.resolve_for(image, &platform)).await;
         let resolved = resolved.map_err(|error| format!("{image}: {}", told(&error)))?;
-        eprintln!("{image} is {} ({} bytes, {platform})", resolved.digest, resolved.size);
+        eprintln!("{image} is {} ({} bytes, {platform})", resolved.digest(), resolved.size);
         pinned.insert(image.as_str(), resolved.url.to_string());
     }
     print!("{}", with_images(&configuration, &pinned));

@@ -14,19 +14,16 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use ark_container_core::Catalog;
 use ark_container_core::credentials::RegistryCredentials;
+use ark_container_core::distribution::Retry;
 use ark_container_core::model::Access;
-use ark_container_core::{Catalog, Result as ArkResult};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 use tokio::process::Command;
-use tokio::time::sleep;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// How often something is tried, and the pause before the second time, which doubles.
-const TRIES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -37,37 +34,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let catalog = Catalog::builder().with_environment().with_credentials_lifetime(HOUR);
     let catalog = catalog.connect().await?;
 
-    let created = again(|| catalog.create(repository)).await?;
+    // A pull retries each request by itself. This is for calls of the backend, and for what outlasts that.
+    let retry = Retry::default();
+    let created = retry.run(|| catalog.create(repository)).await?;
     eprintln!("{} is there", created.url);
 
     // By digest, so that what runs is what was looked at, wherever the tag goes meanwhile.
-    let resolved = again(|| catalog.resolve(settings)).await?;
+    let resolved = retry.run(|| catalog.resolve(settings)).await?;
     let pinned = resolved.url.to_string();
-    let pulled = again(|| catalog.pull(&pinned, directory)).await?;
-    eprintln!("{} is in {directory}, {} bytes fetched", pulled.image, pulled.bytes_fetched);
+    let pulled = retry.run(|| catalog.pull(&pinned, directory)).await?;
+    eprintln!("{} is in {directory}, {} bytes fetched", pulled.url, pulled.bytes_fetched);
 
     let repository_url = pinned.rsplit_once('@').map_or(pinned.as_str(), |(url, _)| url);
-    let credentials = again(|| catalog.credentials(repository_url, Access::Pull)).await?;
+    let credentials = retry.run(|| catalog.credentials(repository_url, Access::Pull)).await?;
     let status = run_worker(worker, &pinned, &credentials).await?;
     match status.success() {
         true => Ok(()),
         false => Err(format!("the worker failed: {status}").into()),
     }
-}
-
-/// Does something again while it fails for reasons that pass. Pulls try each request again by
-/// themselves; this is for calls of the backend, and for what outlasts that.
-async fn again<T, F: Future<Output = ArkResult<T>>>(work: impl Fn() -> F) -> ArkResult<T> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 1..TRIES {
-        match work().await {
-            Err(error) if error.is_temporary() => eprintln!("once more in {pause:?}: {error}"),
-            result => return result,
-        }
-        sleep(pause).await;
-        pause *= 2;
-    }
-    work().await
 }
 
 /// Runs the worker with a login of its own, which goes when it has ended.

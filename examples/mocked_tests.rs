@@ -85,6 +85,6 @@ mod tests {
         let source = format!("oci:{}", folder.path().display());
         catalog.push("job/output:v1", &source).await.unwrap();
         let resolved = catalog.resolve("job/output:v1").await.unwrap();
-        assert_eq!(resolved.digest, image.digest());
+        assert_eq!(resolved.digest(), &image.digest());
     }
 }

@@ -5,13 +5,13 @@
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
 use std::env;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use ark_container_core::backend::CreateOptions;
-use ark_container_core::backend::local::{LocalBackend, Registry};
+use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::identity::{Memberships, Principal, local_user, single_user};
 use ark_container_core::model::{
-    Access, OrganizationId, RegistryHost, RegistryLocation, RepositoryUrl, Scope, Tag,
+    Access, OrganizationId, RegistryLocation, RepositoryUrl, Scope, Tag,
 };
 use ark_container_core::permission::{Permissioned, StandardPolicy};
 use ark_container_core::push::{ImageSource, Push};
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("logged in {} on {}", credentials.scope, credentials.host);
 
     let tag: Tag = "v1".parse()?;
-    push(&local, &guarded, &repository.url, &tag).await?;
+    push(&local, Arc::new(guarded.clone()), &repository.url, &tag).await?;
     list(&guarded, &repository.url).await?;
     print_what_to_type_next(&local, &repository.url, &tag);
     Ok(())
@@ -63,10 +63,10 @@ fn principal(local: &LocalBackend) -> Result<Principal> {
     }
 }
 
-/// Builds an image and uploads it, as docker would, to a registry that is served meanwhile.
+/// Builds an image and uploads it, to a registry that is served meanwhile.
 async fn push(
     local: &LocalBackend,
-    guarded: &dyn RegistryBackend,
+    guarded: Arc<dyn RegistryBackend>,
     repository: &RepositoryUrl,
     tag: &Tag,
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -74,16 +74,11 @@ async fn push(
     let image = SampleImage::builder().with_layer([("hello.txt", "Hello!\n")]).build();
     image.write_oci_layout(folder.path(), None)?;
 
-    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let registry = Registry::bind(local.clone(), any_port)?;
-    let endpoint = RegistryHost::from(registry.local_addr());
-    let serving = tokio::spawn(registry.serve(std::future::pending()));
-
     // The push asks the backend for credentials itself: the policy has its say here too.
-    let push = Push::new(guarded, repository.path()).with_tag(tag.clone()).with_endpoint(endpoint);
-    let pushed = push.run(&ImageSource::oci_layout(folder.path())).await?;
-    serving.abort();
-    println!("pushed    {} ({} bytes)", pushed.image, pushed.bytes_sent);
+    let source = ImageSource::oci_layout(folder.path());
+    let push = Push::new(guarded, repository.path(), source).with_local(local);
+    let pushed = push.with_tag(tag.clone()).await?;
+    println!("pushed    {} ({} bytes)", pushed.url, pushed.bytes_sent);
     Ok(())
 }
 

@@ -36,7 +36,7 @@ const TOTAL_BAR: &str = "{msg}";
 /// Reports the progress of one transfer.
 #[derive(Debug)]
 pub(crate) struct Report {
-    output: Output,
+    pub(crate) output: Output,
     state: Mutex<State>,
 }
 

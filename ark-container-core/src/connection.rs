@@ -1,26 +1,35 @@
-//! [`Connection`]: from a backend to a client of one of its repositories, where it is dialled, and how far
-//! its login goes.
+//! [`Connection`]: opens clients of a backend's repositories, with logins that are renewed; and
+//! [`LoginScope`], how far these logins reach.
+
+#[cfg(feature = "local")]
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+#[cfg(feature = "local")]
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
-use crate::backend::local::LocalBackend;
-use crate::distribution::{Client, Retry};
+use crate::backend::local::{LocalBackend, Registry};
+use crate::credentials::RegistryCredentials;
+use crate::distribution::{Authenticate, Client, Retry};
 use crate::error::Result;
 use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
 
-/// How far a login goes that is asked for on behalf of one repository.
+/// How far a login reaches that is requested for one repository.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum LoginScope {
-    /// To that repository, and no further than what is done there takes.
+    /// The repository alone, with the access level that the operation needs.
     #[default]
     Repository,
-    /// To all repositories of its organization, to pull and to push: one login, where the backend
-    /// keeps logins, for all that a build uploads.
+    /// All repositories of the organization, to pull and to push: one login, where the backend caches
+    /// logins, for all that a build uploads.
     Organization,
 }
 
 impl LoginScope {
-    /// What a login is asked for that is to give `access` to the repository at `path`.
+    /// Returns the scope of a login that grants `access` to the repository at `path`.
     pub(crate) fn of(self, path: &RepositoryPath, access: Access) -> Scope {
         match self {
             Self::Repository => Scope::repository(path.clone(), access),
@@ -32,58 +41,158 @@ impl LoginScope {
     }
 }
 
-/// How repositories are reached.
-#[derive(Clone, Copy)]
-pub(crate) struct Connection<'a> {
-    pub(crate) backend: &'a dyn RegistryBackend,
-    /// Where to dial, if not at the host that the credentials name.
-    pub(crate) endpoint: Option<&'a RegistryHost>,
-    pub(crate) retry: &'a Retry,
+/// A backend, where its registry is dialled, and how requests are retried.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    backend: Arc<dyn RegistryBackend>,
+    endpoint: Endpoint,
+    retry: Retry,
 }
 
-impl Connection<'_> {
-    /// A client of a repository, with credentials for `scope`.
-    pub(crate) async fn open(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
-        let credentials = self.backend.credentials(scope).await?;
-        // The credentials say which registry takes them, also where an emulator stands in for it.
-        let host = credentials.host.clone();
-        let url = RepositoryUrl::new(host.clone(), path.clone());
-        let client = Client::with_endpoint(url, credentials, self.endpoint.unwrap_or(&host))?;
-        Ok(client.with_retry(self.retry.clone()))
-    }
-}
-
-/// Where a repository is dialled.
-#[derive(Debug, Clone, Default)]
-pub(crate) enum Endpoint {
+/// Where a registry is dialled.
+#[derive(Debug, Clone)]
+enum Endpoint {
     /// At the host that the credentials name.
-    #[default]
-    Own,
+    CredentialsHost,
     /// At another host.
     Host(RegistryHost),
-    /// At a registry over this folder, which lives as long as what is done.
+    /// At a registry over this folder, in this process.
     #[cfg(feature = "local")]
     Folder(LocalBackend),
 }
 
-impl Endpoint {
-    /// The host to dial, if not the credentials' own.
-    pub(crate) fn host(&self) -> Option<&RegistryHost> {
-        match self {
-            Self::Host(host) => Some(host),
-            _ => None,
-        }
+impl Connection {
+    /// Returns a connection that dials the host which the backend's credentials name.
+    pub(crate) fn new(backend: Arc<dyn RegistryBackend>) -> Self {
+        Self { backend, endpoint: Endpoint::CredentialsHost, retry: Retry::default() }
     }
 
-    /// Does some work with what is dialled, once that is served.
-    pub(crate) async fn reach<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T>
+    /// Dials another host than the credentials name.
+    pub(crate) fn with_endpoint(self, endpoint: RegistryHost) -> Self {
+        Self { endpoint: Endpoint::Host(endpoint), ..self }
+    }
+
+    /// Serves a folder of this machine within the process instead of dialling a server.
+    #[cfg(feature = "local")]
+    pub(crate) fn with_local(self, local: &LocalBackend) -> Self {
+        Self { endpoint: Endpoint::Folder(local.clone()), ..self }
+    }
+
+    /// Sets how requests are retried.
+    pub(crate) fn with_retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// Does the work with a connection to a server: a folder is served until the work has ended, and
+    /// what has arrived of uploads is stored by then.
+    pub(crate) async fn serve_while<T, F>(self, work: impl FnOnce(Self) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
-        match self {
+        match self.endpoint.clone() {
             #[cfg(feature = "local")]
-            Self::Folder(local) => local.serve_while(|host| work(Self::Host(host))).await,
-            endpoint => work(endpoint.clone()).await,
+            Endpoint::Folder(local) => {
+                local.serve_while(|host| work(self.with_endpoint(host))).await
+            }
+            _ => work(self).await,
         }
+    }
+
+    /// Opens a client of a repository with credentials for `scope`, which it renews by itself.
+    ///
+    /// A folder is served for as long as the client or a clone of it exists.
+    pub(crate) async fn client(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
+        let credentials = self.backend.credentials(scope).await?;
+        // The credentials name the registry that accepts them, also where an emulator stands in for it.
+        let host = credentials.host.clone();
+        let url = RepositoryUrl::new(host.clone(), path.clone());
+        let client = match &self.endpoint {
+            Endpoint::CredentialsHost => Client::new(url, credentials)?,
+            Endpoint::Host(endpoint) => Client::with_endpoint(url, credentials, endpoint)?,
+            #[cfg(feature = "local")]
+            Endpoint::Folder(local) => {
+                let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let registry = Registry::bind(local.clone(), any_port)?;
+                let endpoint = registry.local_addr().into();
+                let server = tokio::spawn(registry.serve(std::future::pending()));
+                let server = Arc::new(AbortOnDropHandle::new(server));
+                Client::with_endpoint(url, credentials, &endpoint)?.with_server(server)
+            }
+        };
+        let login = BackendLogin { backend: Arc::clone(&self.backend), scope: scope.clone() };
+        Ok(client.with_retry(self.retry.clone()).with_authenticate(Arc::new(login)))
+    }
+}
+
+/// Renews a client's credentials by asking the backend that gave the first ones.
+#[derive(Debug)]
+struct BackendLogin {
+    backend: Arc<dyn RegistryBackend>,
+    scope: Scope,
+}
+
+#[async_trait]
+impl Authenticate for BackendLogin {
+    async fn renew(&self) -> Result<RegistryCredentials> {
+        self.backend.credentials(&self.scope).await
+    }
+}
+
+/// Adds the options that every transfer has to a builder with a field `connection`.
+macro_rules! connection_options {
+    ($builder:ident) => {
+        impl $builder {
+            /// Dials another host than the credentials name: a tunnel, or a registry that the program
+            /// serves to itself on a port of its own.
+            pub fn with_endpoint(self, endpoint: $crate::model::RegistryHost) -> Self {
+                Self { connection: self.connection.with_endpoint(endpoint), ..self }
+            }
+
+            /// Serves a folder of this machine for as long as this takes: no server has to run, and one
+            /// that runs is not disturbed.
+            #[cfg(feature = "local")]
+            pub fn with_local(self, local: &$crate::backend::local::LocalBackend) -> Self {
+                Self { connection: self.connection.with_local(local), ..self }
+            }
+
+            /// Sets how temporary errors are retried. Clones of a [`Retry`](crate::distribution::Retry)
+            /// share their budget.
+            pub fn with_retry(self, retry: $crate::distribution::Retry) -> Self {
+                Self { connection: self.connection.with_retry(retry), ..self }
+            }
+        }
+    };
+}
+
+pub(crate) use connection_options;
+
+#[cfg(test)]
+#[cfg(all(feature = "local", feature = "testing"))]
+mod tests {
+    use futures_util::TryStreamExt;
+
+    use super::*;
+    use crate::RegistryBackendExt;
+    use crate::backend::CreateOptions;
+    use crate::model::OrganizationId;
+
+    #[tokio::test]
+    async fn client_of_local_folder_serves_it_until_it_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = LocalBackend::open(Some(folder.path())).unwrap();
+        let path = local.repository_path(OrganizationId::TBD, &"a".parse().unwrap()).unwrap();
+        local.create_repository(&path, &CreateOptions::default()).await.unwrap();
+        let connection = Connection::new(Arc::new(local.clone())).with_local(&local);
+        let scope = Scope::repository(path.clone(), Access::Push);
+        let client = connection.client(&path, &scope).await.unwrap();
+        let digest = client.upload_blob_bytes("content").await.unwrap();
+        // What is being fetched keeps the server alive, too.
+        let content = client.fetch_blob(&digest).await.unwrap();
+        let server = client.base().clone();
+        drop(client);
+        let pieces: Vec<_> = content.try_collect().await.unwrap();
+        assert_eq!(pieces.concat(), b"content");
+        tokio::task::yield_now().await;
+        assert!(reqwest::get(server).await.unwrap_err().is_connect());
     }
 }

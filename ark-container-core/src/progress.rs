@@ -1,5 +1,9 @@
 //! [`Progress`]: what a push, pull or copy tells while it runs.
 
+use std::time::Duration;
+
+use serde::Serializer;
+
 use crate::model::{Digest, Reference};
 
 /// Is told what a push, pull or copy does, while it does it.
@@ -69,4 +73,12 @@ pub enum BlobState {
     Sent,
     /// All of it is on this machine now.
     Fetched,
+}
+
+/// Writes a duration as seconds, with their fraction.
+pub(crate) fn as_seconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -3,28 +3,30 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ark_container_core::backend::CreateOptions;
-use ark_container_core::model::{ImageName, ImageUrl, Platform, Reference, RegistryHost, Tag};
+use ark_container_core::model::{ImageName, Platform, Reference, Tag};
 use ark_container_core::pull::{Copy, Pull};
-use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push, Pushed};
+use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push};
 use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
-use serde::Serialize;
 
 use crate::arguments::{LoginScopeArgs, OrganizationArgs, one_of};
 use crate::connect::{Connection, Context, Place};
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, Target};
-use crate::output::{Output, human_size, human_time, replace_file, to_json_line};
+use crate::output::{human_size, human_time, replace_file, to_json_line};
 use crate::progress::Report;
 
-/// The tag where none is given, as for docker.
+/// Tag of an image that is named without one, as for docker.
 const DEFAULT_TAG: &str = "latest";
+
 const PUSH_INTERRUPTED: &str =
     "the repository's tags are as they were, and the same command goes on";
+const PULL_INTERRUPTED: &str = "the folder's images are as they were, and the same command goes on";
 
 const PUSH_EXAMPLES: &str = "\
 Examples:
@@ -100,107 +102,93 @@ fn compression() -> impl TypedValueParser<Value = Compression> {
     ])
 }
 
-/// What a push did, as programs read it.
-#[derive(Debug, Serialize)]
-struct PushRecord<'a> {
-    url: &'a ImageUrl,
-    tag: &'a Tag,
-    blobs_sent: usize,
-    bytes_sent: u64,
-    blobs_skipped: usize,
-    bytes_skipped: u64,
-    blobs_mounted: usize,
-    bytes_mounted: u64,
-    bytes_resumed: u64,
-    bytes_saved: u64,
-    retries: u64,
-    seconds: f64,
-}
-
-impl<'a> PushRecord<'a> {
-    fn new(pushed: &'a Pushed, tag: &'a Tag) -> Self {
-        Self {
-            url: &pushed.image,
-            tag,
-            blobs_sent: pushed.blobs_sent,
-            bytes_sent: pushed.bytes_sent,
-            blobs_skipped: pushed.blobs_skipped,
-            bytes_skipped: pushed.bytes_skipped,
-            blobs_mounted: pushed.blobs_mounted,
-            bytes_mounted: pushed.bytes_mounted,
-            bytes_resumed: pushed.bytes_resumed,
-            bytes_saved: pushed.bytes_saved,
-            retries: pushed.retries,
-            seconds: pushed.duration.as_secs_f64(),
-        }
-    }
-}
-
 pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> {
     let (name, tag) = name_and_tag(&args.image, "a push")?;
     let (connection, target) = context.connect_to(name, &args.owner).await?;
-    let explain = |error| Stop::from(target.explain(Attempt::Push { source: &args.from }, error));
+    let explain = |error| target.explain(Attempt::Push { source: &args.from }, error);
     let source: ImageSource = args.from.parse().map_err(explain)?;
     if args.create {
-        create(&connection, &target, context).await?;
+        create_missing(&connection, &target, context).await?;
     }
-    let report = Report::new(context.output);
-    let push = |endpoint| configured(&args, &connection, &target, tag.clone(), &report, endpoint);
-    let pushed =
-        transfer(&connection.place, &report, async |endpoint| push(endpoint).run(&source).await);
-    let pushed = pushed
-        .await
-        .map_err(|broken| broken.into_stop(context.output, PUSH_INTERRUPTED, explain))?;
-    let record = PushRecord::new(&pushed, &tag);
+    let platforms = match args.platform {
+        Some(platform) => PlatformChoice::One(platform),
+        None if args.all_platforms => PlatformChoice::All,
+        None => PlatformChoice::Only,
+    };
+    let report = Arc::new(Report::new(context.output));
+    let mut push = Push::new(Arc::new(connection.backend.clone()), &target.path, source)
+        .with_tag(tag.clone())
+        .with_platforms(platforms)
+        .with_compression(args.compression)
+        .with_login_scope(args.login.login_scope)
+        .with_progress(report.clone());
+    if let Some(concurrency) = args.concurrency {
+        push = push.with_concurrency(concurrency.get());
+    }
+    if let Some(directory) = Push::user_cache_directory() {
+        push = push.with_cache_directory(directory);
+    }
+    if let Place::Local(local) = &connection.place {
+        push = push.with_local(local);
+    }
+    let pushed = transfer(push.into_future(), &report, PUSH_INTERRUPTED).await?.map_err(explain)?;
     if let Some(file) = &args.metadata_file {
-        write_record(file, &record)?;
+        write_metadata(file, &to_json_line(&pushed)?)?;
     }
-    context.output.result(&pushed.image.to_string(), &record)?;
-    let summary = Summary::default()
-        .blobs("blobs sent", pushed.blobs_sent, pushed.bytes_sent)
-        .blobs("there already", pushed.blobs_skipped, pushed.bytes_skipped)
-        .some_blobs("mounted", pushed.blobs_mounted, pushed.bytes_mounted)
-        .bytes("gone on after", pushed.bytes_resumed)
-        .bytes("saved by compression", pushed.bytes_saved)
-        .within(pushed.duration);
-    context.output.note(&format!("{name}:{tag}: {summary}"));
+    context.output.result(&pushed.url.to_string(), &pushed)?;
+    let mut counts = vec![
+        blobs("blobs sent", pushed.blobs_sent, pushed.bytes_sent),
+        blobs("there already", pushed.blobs_skipped, pushed.bytes_skipped),
+    ];
+    if pushed.blobs_mounted > 0 {
+        counts.push(blobs("mounted", pushed.blobs_mounted, pushed.bytes_mounted));
+    }
+    if pushed.bytes_resumed > 0 {
+        counts.push(format!("gone on after: {}", human_size(pushed.bytes_resumed)));
+    }
+    if pushed.bytes_saved > 0 {
+        counts.push(format!("saved by compression: {}", human_size(pushed.bytes_saved)));
+    }
+    context.output.note(&summary(&format!("{name}:{tag}"), &counts, pushed.duration));
     Ok(())
 }
 
-/// The name and the tag of an image that is yet to be.
-pub(super) fn name_and_tag<'a>(image: &'a str, what: &str) -> Result<(&'a str, Tag), Stop> {
+/// Returns the name and the tag of an image that a transfer creates.
+fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Tag), Failure> {
     let ImageName { repository: name, reference } =
         ImageName::parse(image).map_err(Error::Parse)?;
-    let tag = match reference {
-        Some(Reference::Tag(tag)) => tag,
+    match reference {
+        Some(Reference::Tag(tag)) => Ok((name, tag)),
         Some(Reference::Digest(_)) => {
-            return Err(Failure::usage(format!("{image:?}: {what} takes a tag"))
-                .with_help("the digest is the image's own, and printed when it is there")
-                .into());
+            Err(Failure::usage(format!("{image:?}: {transfer} takes a tag"))
+                .with_help("the digest is the image's own, and printed when it is there"))
         }
-        None => DEFAULT_TAG.parse().map_err(Error::Parse)?,
-    };
-    Ok((name, tag))
+        None => Ok((name, DEFAULT_TAG.parse().map_err(Error::Parse)?)),
+    }
 }
 
-/// Sees to it that the repository exists.
-async fn create(connection: &Connection, target: &Target, context: &Context) -> Result<(), Stop> {
+/// Creates the repository if it is missing.
+async fn create_missing(
+    connection: &Connection,
+    target: &Target,
+    context: &Context,
+) -> Result<(), Failure> {
     let explain = |error| target.explain(Attempt::Create { existing: None }, error);
     match connection.backend.describe_repository(&target.path).await {
-        Ok(_) => return Ok(()),
-        Err(Error::NotFound { .. }) => {}
-        Err(error) => return Err(explain(error).into()),
+        Err(Error::NotFound { .. }) => {
+            let options = CreateOptions::default();
+            let created = connection.backend.create_repository(&target.path, &options).await;
+            let repository = created.map_err(explain)?;
+            context.output.note(&format!("created {}", repository.url));
+            Ok(())
+        }
+        described => described.map(drop).map_err(explain),
     }
-    let options = CreateOptions::default();
-    let created = connection.backend.create_repository(&target.path, &options).await;
-    let repository = created.map_err(explain)?;
-    context.output.note(&format!("created {}", repository.url));
-    Ok(())
 }
 
-/// Writes the result for programs that come later.
-fn write_record(file: &Path, record: &PushRecord<'_>) -> Result<(), Failure> {
-    replace_file(file, to_json_line(record)?.as_bytes()).map_err(|error| {
+/// Writes the result of a push for other programs.
+fn write_metadata(file: &Path, json: &str) -> Result<(), Failure> {
+    replace_file(file, json.as_bytes()).map_err(|error| {
         Failure::io(
             format!("the image is pushed, but {} cannot be written", file.display()),
             &error,
@@ -208,39 +196,6 @@ fn write_record(file: &Path, record: &PushRecord<'_>) -> Result<(), Failure> {
         .with_help("--metadata-file takes a file in a folder that exists and that you may write to")
     })
 }
-
-fn configured<'a>(
-    args: &PushArgs,
-    connection: &'a Connection,
-    target: &'a Target,
-    tag: Tag,
-    report: &'a Report,
-    endpoint: Option<RegistryHost>,
-) -> Push<'a> {
-    let platforms = match &args.platform {
-        Some(platform) => PlatformChoice::One(platform.clone()),
-        None if args.all_platforms => PlatformChoice::All,
-        None => PlatformChoice::Only,
-    };
-    let mut push = Push::new(&connection.backend, &target.path)
-        .with_tag(tag)
-        .with_platforms(platforms)
-        .with_compression(args.compression)
-        .with_login_scope(args.login.login_scope)
-        .with_progress(report);
-    if let Some(concurrency) = args.concurrency {
-        push = push.with_concurrency(concurrency.get());
-    }
-    if let Some(directory) = Push::user_memory_directory() {
-        push = push.with_memory(directory);
-    }
-    match endpoint {
-        Some(endpoint) => push.with_endpoint(endpoint),
-        None => push,
-    }
-}
-
-const PULL_INTERRUPTED: &str = "the folder's images are as they were, and the same command goes on";
 
 const PULL_EXAMPLES: &str = "\
 Examples:
@@ -303,19 +258,6 @@ impl FromStr for Layout {
     }
 }
 
-/// What a pull did, as programs read it.
-#[derive(Debug, Serialize)]
-struct PullRecord<'a> {
-    url: &'a ImageUrl,
-    directory: &'a PathBuf,
-    name: Option<&'a str>,
-    blobs_fetched: usize,
-    bytes_fetched: u64,
-    blobs_skipped: usize,
-    bytes_skipped: u64,
-    seconds: f64,
-}
-
 pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> {
     let ImageName { repository: name, reference } =
         ImageName::parse(&args.image).map_err(Error::Parse)?;
@@ -323,47 +265,35 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
         Some(reference) => reference,
         None => Reference::Tag(DEFAULT_TAG.parse().map_err(Error::Parse)?),
     };
-    let listed_as = args.to.name.clone().or_else(|| match &reference {
+    let name_in_layout = args.to.name.or_else(|| match &reference {
         Reference::Tag(tag) => Some(tag.to_string()),
         Reference::Digest(_) => None,
     });
     let (connection, target) = context.connect_to(name, &args.owner).await?;
-    let report = Report::new(context.output);
-    let mut pull = Pull::new(&connection.backend, &target.path, reference).with_progress(&report);
+    let report = Arc::new(Report::new(context.output));
+    let backend = Arc::new(connection.backend.clone());
+    let mut pull = Pull::new(backend, &target.path, reference, args.to.directory)
+        .with_progress(report.clone());
     if let Some(platform) = args.platform {
         pull = pull.with_platform(platform);
     }
-    if let Some(name) = &listed_as {
+    if let Some(name) = name_in_layout {
         pull = pull.with_name(name);
     }
     if let Some(concurrency) = args.concurrency {
         pull = pull.with_concurrency(concurrency.get());
     }
-    let directory = &args.to.directory;
-    let pulled = transfer(&connection.place, &report, async |endpoint| match endpoint {
-        Some(endpoint) => pull.with_endpoint(endpoint).into_layout(directory).await,
-        None => pull.into_layout(directory).await,
-    });
-    let explain = |error| target.explain(Attempt::Pull, error).into();
-    let pulled = pulled
-        .await
-        .map_err(|broken| broken.into_stop(context.output, PULL_INTERRUPTED, explain))?;
-    let record = PullRecord {
-        url: &pulled.image,
-        directory,
-        name: listed_as.as_deref(),
-        blobs_fetched: pulled.blobs_fetched,
-        bytes_fetched: pulled.bytes_fetched,
-        blobs_skipped: pulled.blobs_skipped,
-        bytes_skipped: pulled.bytes_skipped,
-        seconds: pulled.duration.as_secs_f64(),
-    };
-    context.output.result(&pulled.image.to_string(), &record)?;
-    let summary = Summary::default()
-        .blobs("blobs fetched", pulled.blobs_fetched, pulled.bytes_fetched)
-        .blobs("there already", pulled.blobs_skipped, pulled.bytes_skipped)
-        .within(pulled.duration);
-    context.output.note(&format!("{}: {summary}", args.image));
+    if let Place::Local(local) = &connection.place {
+        pull = pull.with_local(local);
+    }
+    let pulled = transfer(pull.into_future(), &report, PULL_INTERRUPTED).await?;
+    let pulled = pulled.map_err(|error| target.explain(Attempt::Pull, error))?;
+    context.output.result(&pulled.url.to_string(), &pulled)?;
+    let counts = [
+        blobs("blobs fetched", pulled.blobs_fetched, pulled.bytes_fetched),
+        blobs("there already", pulled.blobs_skipped, pulled.bytes_skipped),
+    ];
+    context.output.note(&summary(&args.image, &counts, pulled.duration));
     Ok(())
 }
 
@@ -411,20 +341,6 @@ pub(crate) struct CopyArgs {
     login: LoginScopeArgs,
 }
 
-/// What a copy did, as programs read it.
-#[derive(Debug, Serialize)]
-struct CopyRecord<'a> {
-    url: &'a ImageUrl,
-    tag: &'a Tag,
-    blobs_sent: usize,
-    bytes_sent: u64,
-    blobs_skipped: usize,
-    bytes_skipped: u64,
-    blobs_mounted: usize,
-    bytes_mounted: u64,
-    seconds: f64,
-}
-
 pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> {
     let ImageName { repository: name, reference } =
         ImageName::parse(&args.image).map_err(Error::Parse)?;
@@ -442,46 +358,35 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
     let to = to.parse().map_err(Error::Parse)?;
     let path = connection.backend.repository_path(organization, &to)?;
     let target = Target::new(path, &context.settings);
-    let report = Report::new(context.output);
-    let mut copy = Copy::new(&connection.backend, &source.path, reference, &target.path)
+    let report = Arc::new(Report::new(context.output));
+    let backend = Arc::new(connection.backend.clone());
+    let mut copy = Copy::new(backend, &source.path, reference, &target.path)
         .with_tag(tag.clone())
         .with_login_scope(args.login.login_scope)
-        .with_progress(&report);
+        .with_progress(report.clone());
     if let Some(platform) = args.platform {
         copy = copy.with_platform(platform);
     }
     if let Some(concurrency) = args.concurrency {
         copy = copy.with_concurrency(concurrency.get());
     }
-    let copied = transfer(&connection.place, &report, async |endpoint| match endpoint {
-        Some(endpoint) => copy.with_endpoint(endpoint).run().await,
-        None => copy.run().await,
-    });
-    let explain = |error: Error| match is_about(&error, &source) {
-        true => source.explain(Attempt::Pull, error).into(),
-        false => target.explain(Attempt::Copy, error).into(),
-    };
-    let copied = copied
-        .await
-        .map_err(|broken| broken.into_stop(context.output, PUSH_INTERRUPTED, explain))?;
-    let record = CopyRecord {
-        url: &copied.image,
-        tag: &tag,
-        blobs_sent: copied.blobs_sent,
-        bytes_sent: copied.bytes_sent,
-        blobs_skipped: copied.blobs_skipped,
-        bytes_skipped: copied.bytes_skipped,
-        blobs_mounted: copied.blobs_mounted,
-        bytes_mounted: copied.bytes_mounted,
-        seconds: copied.duration.as_secs_f64(),
-    };
-    context.output.result(&copied.image.to_string(), &record)?;
-    let summary = Summary::default()
-        .blobs("blobs sent", copied.blobs_sent, copied.bytes_sent)
-        .blobs("there already", copied.blobs_skipped, copied.bytes_skipped)
-        .some_blobs("mounted", copied.blobs_mounted, copied.bytes_mounted)
-        .within(copied.duration);
-    context.output.note(&format!("{to}:{tag}: {summary}"));
+    if let Place::Local(local) = &connection.place {
+        copy = copy.with_local(local);
+    }
+    let copied = transfer(copy.into_future(), &report, PUSH_INTERRUPTED).await?;
+    let copied = copied.map_err(|error| match is_about(&error, &source) {
+        true => source.explain(Attempt::Pull, error),
+        false => target.explain(Attempt::Copy, error),
+    })?;
+    context.output.result(&copied.url.to_string(), &copied)?;
+    let mut counts = vec![
+        blobs("blobs sent", copied.blobs_sent, copied.bytes_sent),
+        blobs("there already", copied.blobs_skipped, copied.bytes_skipped),
+    ];
+    if copied.blobs_mounted > 0 {
+        counts.push(blobs("mounted", copied.blobs_mounted, copied.bytes_mounted));
+    }
+    context.output.note(&summary(&format!("{to}:{tag}"), &counts, copied.duration));
     Ok(())
 }
 
@@ -495,97 +400,34 @@ fn is_about(error: &Error, repository: &Target) -> bool {
     matches!(error, Error::NotFound { name, .. } if is_path(name))
 }
 
-/// Why a transfer did not come to its end.
-#[derive(Debug)]
-pub(crate) enum Broken {
-    /// By Ctrl-C.
-    Interrupted,
-    Failed(Error),
-}
-
-impl From<Error> for Broken {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// Does the work, which is given where to dial, until it ends or Ctrl-C comes.
-///
-/// A folder is reached through a registry that lives as long as the work, on a port of its own: so no
-/// server has to run, and the one that does is not disturbed.
-pub(crate) async fn transfer<T>(
-    place: &Place,
+/// Runs a transfer until it ends, or until Ctrl-C drops it.
+async fn transfer<T>(
+    work: impl Future<Output = Result<T, Error>>,
     report: &Report,
-    work: impl AsyncFnOnce(Option<RegistryHost>) -> Result<T, Error>,
-) -> Result<T, Broken> {
-    let ended = match place {
-        Place::Ecr(_) => until_interrupted(report.watch(work(None))).await,
-        Place::Local(local) => {
-            let interruptible = |endpoint| until_interrupted(report.watch(work(Some(endpoint))));
-            local.serve_while(interruptible).await
-        }
+    interruption: &str,
+) -> Result<Result<T, Error>, Stop> {
+    let work = std::pin::pin!(report.watch(work));
+    let ended = match select(work, std::pin::pin!(tokio::signal::ctrl_c())).await {
+        Either::Left((done, _)) => Ok(done),
+        Either::Right((Ok(()), _)) => Err(Stop::Interrupted),
+        // Signals that cannot be received end the program as they always do.
+        Either::Right((Err(_), work)) => Ok(work.await),
     };
     report.finish();
+    if ended.is_err() {
+        report.output.note(&format!("interrupted: {interruption}"));
+    }
     ended
 }
 
-/// Gives the work up when Ctrl-C comes. It is made to be given up at any moment.
-async fn until_interrupted<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Broken> {
-    let interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    match select(std::pin::pin!(work), interrupted).await {
-        Either::Left((done, _)) => done.map_err(Broken::Failed),
-        Either::Right((Ok(()), _)) => Err(Broken::Interrupted),
-        // Where signals cannot be waited for, they end the program as they always do.
-        Either::Right((Err(_), work)) => work.await.map_err(Broken::Failed),
-    }
+/// Returns the number of blobs and their bytes, for people.
+fn blobs(label: &str, count: usize, bytes: u64) -> String {
+    format!("{label}: {count} ({})", human_size(bytes))
 }
 
-impl Broken {
-    /// How the program stops, with what is said of an interruption and of an error.
-    pub(crate) fn into_stop(
-        self,
-        output: Output,
-        interruption: &str,
-        explain: impl FnOnce(Error) -> Stop,
-    ) -> Stop {
-        match self {
-            Self::Failed(error) => explain(error),
-            Self::Interrupted => {
-                output.note(&format!("interrupted: {interruption}"));
-                Stop::Interrupted
-            }
-        }
-    }
-}
-
-/// What became of an image's blobs, as people are told.
-#[derive(Debug, Default)]
-pub(crate) struct Summary(Vec<String>);
-
-impl Summary {
-    /// Blobs that were moved or not, as `sent`, with their bytes.
-    pub(crate) fn blobs(mut self, what: &str, count: usize, bytes: u64) -> Self {
-        self.0.push(format!("{what}: {count} ({})", human_size(bytes)));
-        self
-    }
-
-    /// The same, where there are any.
-    pub(crate) fn some_blobs(self, what: &str, count: usize, bytes: u64) -> Self {
-        if count == 0 { self } else { self.blobs(what, count, bytes) }
-    }
-
-    /// Bytes that need not be sent, where there are any.
-    pub(crate) fn bytes(mut self, what: &str, bytes: u64) -> Self {
-        if bytes > 0 {
-            self.0.push(format!("{what}: {}", human_size(bytes)));
-        }
-        self
-    }
-
-    /// All of it on one line, with how long it took.
-    pub(crate) fn within(self, duration: Duration) -> String {
-        format!("{}; {}", self.0.join("; "), human_time(duration))
-    }
+/// Returns what a transfer did, for people.
+fn summary(image: &str, counts: &[String], duration: Duration) -> String {
+    format!("{image}: {}; {}", counts.join("; "), human_time(duration))
 }
 
 #[cfg(test)]
@@ -598,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_a_folder_with_a_name_for_the_image() {
+    fn pull_target_is_a_folder_and_an_image_name() {
         assert_eq!(layout("oci:a/b"), Ok(("a/b".to_owned(), None)));
         assert_eq!(layout("oci:a/b:v1"), Ok(("a/b".to_owned(), Some("v1".to_owned()))));
         assert_eq!(layout("oci:a:x/y:v1"), Ok(("a".to_owned(), Some("x/y:v1".to_owned()))));
@@ -608,19 +450,11 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_exists_may_have_colons() {
+    fn existing_folder_may_have_colons() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a:b");
         std::fs::create_dir(&path).unwrap();
         let path = path.display().to_string();
         assert_eq!(layout(&format!("oci:{path}")), Ok((path, None)));
-    }
-
-    #[test]
-    fn a_summary_leaves_out_what_there_is_none_of() {
-        let summary = Summary::default().blobs("sent", 2, 1500).some_blobs("mounted", 0, 0);
-        let summary = summary.bytes("saved", 0).bytes("resumed", 10);
-        let line = summary.within(Duration::from_millis(1200));
-        assert_eq!(line, "sent: 2 (1.5 kB); resumed: 10 B; 1.2 s");
     }
 }

@@ -1,6 +1,7 @@
 //! What a catalog does with images.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::name::Named;
 use super::opened::Catalog;
@@ -10,7 +11,7 @@ use super::outside::Outside;
 use super::place::Place;
 use crate::error::{Error, Result};
 use crate::model::{Platform, Reference, RepositoryName, RepositoryPath};
-use crate::pull::{Pull, Pulled, ResolvedImage};
+use crate::pull::{Pull, Pulled, Resolve, ResolvedImage};
 use crate::push::{ImageSource, Push, Pushed};
 
 /// The tag where none is given, as for docker.
@@ -23,16 +24,15 @@ impl Catalog {
     /// Uploads an image, and puts its tag on it in the end.
     ///
     /// The source is `docker-daemon:REF`, `podman:REF`, `docker-archive:FILE[:REF]`, `oci:DIR[:REF]`,
-    /// `oci-archive:FILE[:REF]` or `-`, as [`ImageSource`] reads it. [`Push::run`] says all that is
+    /// `oci-archive:FILE[:REF]` or `-`, as [`ImageSource`] reads it. [`Push`] says all that is
     /// promised, and [`prepare_push`](Self::prepare_push) lets one choose platforms, compression and the
     /// like.
     ///
     /// # Errors
-    /// Those of [`Push::run`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name or the source is
+    /// Those of [`Push`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name or the source is
     /// none.
     pub async fn push(&self, image: &str, source: &str) -> Result<Pushed> {
-        let source: ImageSource = source.parse()?;
-        self.prepare_push(image)?.run(&source).await
+        self.prepare_push(image, source.parse()?)?.await
     }
 
     /// A push that is yet to be run, to say how.
@@ -40,13 +40,13 @@ impl Catalog {
     /// # Errors
     /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is none, has a digest, or lies outside of
     /// the organizations.
-    pub fn prepare_push(&self, image: &str) -> Result<Push<'_>> {
+    pub fn prepare_push(&self, image: &str, source: ImageSource) -> Result<Push> {
         let (path, reference) = self.image(image)?;
         let Reference::Tag(tag) = reference else {
             let problem = "a push takes a tag, and the digest is the image's own";
             return Err(Error::invalid(format!("{image}: {problem}")));
         };
-        let push = Push::new(&self.backend, &path).with_tag(tag);
+        let push = Push::new(Arc::new(self.backend.clone()), &path, source).with_tag(tag);
         #[cfg(feature = "local")]
         if let Some(Place::Local(local)) = self.place() {
             return Ok(push.with_local(local));
@@ -57,9 +57,9 @@ impl Catalog {
     /// Fetches an image into a folder in the OCI image layout, with all its platforms.
     ///
     /// # Errors
-    /// Those of [`Pull::into_layout`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name is none.
-    pub async fn pull(&self, image: &str, directory: impl AsRef<Path>) -> Result<Pulled> {
-        self.prepare_pull(image)?.into_layout(directory.as_ref()).await
+    /// Those of [`Pull`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name is none.
+    pub async fn pull(&self, image: &str, directory: impl Into<PathBuf>) -> Result<Pulled> {
+        self.prepare_pull(image, directory)?.await
     }
 
     /// A pull that is yet to be run, to say how.
@@ -67,9 +67,9 @@ impl Catalog {
     /// # Errors
     /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is none, or lies outside of the
     /// organizations.
-    pub fn prepare_pull(&self, image: &str) -> Result<Pull<'_>> {
+    pub fn prepare_pull(&self, image: &str, directory: impl Into<PathBuf>) -> Result<Pull> {
         let (path, reference) = self.image(image)?;
-        let pull = Pull::new(&self.backend, &path, reference);
+        let pull = Pull::new(Arc::new(self.backend.clone()), &path, reference, directory);
         #[cfg(feature = "local")]
         if let Some(Place::Local(local)) = self.place() {
             return Ok(pull.with_local(local));
@@ -83,7 +83,7 @@ impl Catalog {
     /// [`ResolvedImage::url`] goes on to name this one.
     ///
     /// # Errors
-    /// Those of [`Pull::resolve`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name is none.
+    /// Those of [`Resolve`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name is none.
     pub async fn resolve(&self, image: &str) -> Result<ResolvedImage> {
         self.resolve_with(image, None).await
     }
@@ -105,11 +105,16 @@ impl Catalog {
             let reference = reference.map_or_else(default_reference, Ok)?;
             return self.resolve_outside(image, &name, &reference, platform).await;
         }
-        let pull = self.prepare_pull(image)?;
-        match platform {
-            Some(platform) => pull.with_platform(platform.clone()).resolve().await,
-            None => pull.resolve().await,
+        let (path, reference) = self.image(image)?;
+        let mut resolve = Resolve::new(Arc::new(self.backend.clone()), &path, reference);
+        if let Some(platform) = platform {
+            resolve = resolve.with_platform(platform.clone());
         }
+        #[cfg(feature = "local")]
+        if let Some(Place::Local(local)) = self.place() {
+            resolve = resolve.with_local(local);
+        }
+        resolve.await
     }
 
     fn image(&self, text: &str) -> Result<(RepositoryPath, Reference)> {

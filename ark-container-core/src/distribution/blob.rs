@@ -1,11 +1,13 @@
 //! Blobs: whether they are there, and what is in them.
 
+use std::sync::Arc;
+
 use futures_util::stream::{self, BoxStream, StreamExt};
 use reqwest::{Method, Response, StatusCode};
 use tokio_util::bytes::Bytes;
 
 use super::body::next_piece;
-use super::client::Client;
+use super::client::{Client, Server};
 use super::error::Subject;
 use super::request::Request;
 use crate::digester::Digester;
@@ -37,8 +39,23 @@ impl Client {
         let expected = [StatusCode::OK];
         let response = self.send(request, Subject::Blob(digest.clone()), &expected).await?;
         let digester = Digester::new(digest.algorithm());
-        let fetching = Fetching { response, digester, expected: digest.clone() };
+        let (expected, server) = (digest.clone(), self.server());
+        let fetching = Fetching { response, digester, expected, _server: server };
         Ok(stream::try_unfold(fetching, Fetching::step).boxed())
+    }
+
+    /// The whole content of a small blob, such as a configuration.
+    ///
+    /// # Errors
+    /// Those of [`fetch_blob`](Self::fetch_blob), after retries; [`Error::Failed`] if the blob is larger
+    /// than `limit` bytes.
+    pub async fn fetch_blob_bytes(&self, digest: &Digest, limit: usize) -> Result<Bytes> {
+        let request = Request::new(Method::GET, self.url(&format!("blobs/{digest}"))?);
+        let (_, content) = self.fetch(request, Subject::Blob(digest.clone()), limit).await?;
+        match Digester::digest(digest.algorithm(), &content) {
+            found if found == *digest => Ok(content.into()),
+            found => Err(wrong_content(digest, &found)),
+        }
     }
 }
 
@@ -46,6 +63,7 @@ struct Fetching {
     response: Response,
     digester: Digester,
     expected: Digest,
+    _server: Option<Arc<dyn Server>>,
 }
 
 impl Fetching {
@@ -59,7 +77,10 @@ impl Fetching {
         if found == expected {
             return Ok(None);
         }
-        let message = format!("the registry sent {found} for blob {expected}");
-        Err(Error::failed(message))
+        Err(wrong_content(&expected, &found))
     }
+}
+
+fn wrong_content(expected: &Digest, found: &Digest) -> Error {
+    Error::failed(format!("the registry sent {found} for blob {expected}"))
 }

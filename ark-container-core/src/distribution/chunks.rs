@@ -3,7 +3,6 @@
 //!
 //! Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-a-blob-in-chunks>
 
-use std::io;
 use std::ops::Range;
 
 use futures_util::{Stream, stream};
@@ -15,7 +14,7 @@ use super::client::Client;
 use super::request::Request;
 use super::sending::Sending;
 use super::upload::Upload;
-use crate::error::Result;
+use crate::error::{BoxError, Result};
 use crate::model::Digest;
 
 /// A part of a blob, in memory, and where in the blob it starts.
@@ -63,7 +62,7 @@ impl Chunk {
         self.pieces.clone().into_iter()
     }
 
-    fn stream(&self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    fn stream(&self) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
         stream::iter(self.pieces().map(Ok))
     }
 }
@@ -82,10 +81,10 @@ impl Client {
     /// # Errors
     /// [`Error::Failed`](crate::Error::Failed) if the content fails;
     /// [`Error::NotFound`](crate::Error::NotFound) if the registry has forgotten the upload.
-    pub async fn append(
+    pub async fn append<E: Into<BoxError>>(
         &self,
         upload: &Upload,
-        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     ) -> Result<Upload> {
         let request = Request::new(Method::PATCH, upload.location().clone())
             .header(CONTENT_TYPE, "application/octet-stream");
@@ -100,11 +99,11 @@ impl Client {
     /// [`Error::Failed`](crate::Error::Failed) if the content fails or is of another length, or if the
     /// part does not start where the registry has the end: its source then has the status 416;
     /// [`Error::NotFound`](crate::Error::NotFound) if the registry has forgotten the upload.
-    pub async fn append_part(
+    pub async fn append_part<E: Into<BoxError>>(
         &self,
         upload: &Upload,
         part: Range<u64>,
-        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     ) -> Result<Upload> {
         let request = part_request(Method::PATCH, upload.location().clone(), &part);
         let content = Sending::start(pieces, part.end - part.start);
@@ -118,12 +117,12 @@ impl Client {
     /// Those of [`append_part`](Self::append_part); [`Error::Failed`](crate::Error::Failed) too if the
     /// registry finds that what it has is not what `digest` says: its source then has the code
     /// `DIGEST_INVALID`.
-    pub async fn finish_with_part(
+    pub async fn finish_with_part<E: Into<BoxError>>(
         &self,
         upload: &Upload,
         digest: &Digest,
         part: Range<u64>,
-        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     ) -> Result<()> {
         let request = part_request(Method::PUT, upload.closing(digest), &part);
         let content = Sending::start(pieces, part.end - part.start);

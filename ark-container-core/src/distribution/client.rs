@@ -1,5 +1,6 @@
 //! [`Client`]: one repository of one registry, and how requests get there and answers come back.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -79,7 +80,14 @@ pub struct Client {
     pace: Option<Arc<Pace>>,
     /// Held while what refers to a manifest is listed under a tag.
     listing: Arc<Mutex<()>>,
+    /// Serves the registry from within this process until the last clone is dropped.
+    server: Option<Arc<dyn Server>>,
 }
+
+/// A server within this process that runs until it is dropped.
+pub(crate) trait Server: fmt::Debug + Send + Sync {}
+
+impl<T: fmt::Debug + Send + Sync> Server for T {}
 
 impl Client {
     /// A client of the repository at `repository`, dialled by the host in its URL.
@@ -148,6 +156,7 @@ impl Client {
             retry: Retry::default(),
             pace,
             listing: Arc::default(),
+            server: None,
         })
     }
 
@@ -160,6 +169,17 @@ impl Client {
     pub fn with_authenticate(self, authenticate: Arc<dyn Authenticate>) -> Self {
         let login = Arc::new(self.login.with(authenticate));
         Self { login, ..self }
+    }
+
+    /// This client, which keeps the server of its registry alive.
+    #[cfg(feature = "local")]
+    pub(crate) fn with_server(self, server: Arc<dyn Server>) -> Self {
+        Self { server: Some(server), ..self }
+    }
+
+    /// The server that content which is being fetched depends on, if it is within this process.
+    pub(super) fn server(&self) -> Option<Arc<dyn Server>> {
+        self.server.clone()
     }
 
     /// The repository.

@@ -287,8 +287,8 @@ pub(super) fn timed_out(error: &Error) -> bool {
     })
 }
 
-/// Whether there was no connection.
-pub(super) fn unreached(error: &Error) -> bool {
+/// Whether no connection could be made.
+pub(super) fn is_unreachable(error: &Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref());
     cause.is_some_and(reqwest::Error::is_connect)
 }

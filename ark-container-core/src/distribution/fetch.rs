@@ -46,8 +46,8 @@ impl Client {
             StatusCode::PARTIAL_CONTENT => first_byte(&response)?,
             _ => 0,
         };
-        let pieces = stream::try_unfold(response, |mut response| async move {
-            Ok(next_piece(&mut response).await?.map(|piece| (piece, response)))
+        let pieces = stream::try_unfold((response, self.server()), |mut state| async move {
+            Ok(next_piece(&mut state.0).await?.map(|piece| (piece, state)))
         });
         Ok(BlobRest { from, pieces: pieces.boxed() })
     }

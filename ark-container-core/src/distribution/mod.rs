@@ -24,7 +24,6 @@ mod pace;
 mod presigned;
 mod publish;
 mod referrers;
-mod renewal;
 mod request;
 mod retry;
 mod sending;
@@ -44,7 +43,6 @@ pub use fetch::BlobRest;
 pub use login::Authenticate;
 #[cfg(feature = "ecr")]
 pub(crate) use presigned::fetch_presigned;
-pub(crate) use renewal::Renewals;
 pub use retry::Retry;
 pub(crate) use retry::Tries;
 pub use upload::{Mount, Upload};

@@ -8,42 +8,58 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::error::{DistributionError, timed_out, unreached};
+use super::error::{DistributionError, is_unreachable, timed_out};
 use crate::error::{Error, Result};
 use crate::observability;
 
-/// How many times one thing is tried again. With the delays below that takes half a minute, which is
-/// what a registry needs to start anew.
-const RETRIES: u32 = 8;
-/// The same where no connection was ever made: a name or port that is wrong should be told soon.
-const UNREACHED_RETRIES: u32 = 2;
+/// The retries of one operation. With the delays below that takes half a minute, which a registry needs to
+/// restart.
+const DEFAULT_RETRIES: u32 = 8;
 const FIRST_DELAY: Duration = Duration::from_millis(250);
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
+const MAX_DELAY: Duration = Duration::from_secs(10);
+/// The delays of one operation together where no connection was ever made.
+const MAX_UNREACHABLE_DELAY: Duration = Duration::from_secs(5);
 /// How many more requests may fail than succeed, of all that share a budget.
 const BUDGET: u32 = 64;
-/// The longest time that a registry may ask to wait. One that asks for more is not waited for.
-const LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// The longest `Retry-After` of a registry that is waited for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
-/// How a client tries again what failed for now: after a while that grows each time and differs by
-/// chance, or when the registry says.
+/// How temporary errors are retried: with exponential backoff, or when the registry says.
 ///
-/// Clones share one budget: once many more requests have failed than succeeded, nothing is tried
-/// again, so that a registry in trouble is not asked ever more.
+/// # Behavior
+/// - An operation is retried up to 8 times, after 0.25 s, which doubles each time, up to 10 s. Half of
+///   each delay is random.
+/// - A `Retry-After` of a registry is obeyed, up to 120 s. An operation is not retried for a longer one.
+/// - Until there was a first connection, the delays of an operation take 5 s together at most: a host or
+///   port that is wrong, and refuses all connections, fails within 5 s.
+/// - Clones share one budget: when 64 more requests have failed than succeeded, nothing is retried, so
+///   that retries do not add to the load of a registry in trouble.
 ///
 /// ```
 /// use std::time::Duration;
 ///
+/// use ark_container_core::Error;
 /// use ark_container_core::distribution::Retry;
 ///
-/// let patient = Retry::default().with_retries(20);
-/// let hasty = Retry::default().with_delays(Duration::from_millis(1), Duration::from_millis(20));
-/// assert_eq!((patient.retries(), hasty.retries()), (0, 0));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ark_container_core::Result<()> {
+/// let retry = Retry::default().with_retries(20).with_delays(Duration::ZERO, Duration::ZERO);
+/// let mut tries = 0;
+/// let answer = retry.run(|| {
+///     tries += 1;
+///     let answer = if tries < 3 { Err(Error::temporary("the service restarts")) } else { Ok(42) };
+///     async { answer }
+/// });
+/// assert_eq!(answer.await?, 42);
+/// assert_eq!(retry.retries(), 2);
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Retry {
-    most: u32,
-    first: Duration,
-    longest: Duration,
+    max_retries: u32,
+    first_delay: Duration,
+    max_delay: Duration,
     shared: Arc<Shared>,
 }
 
@@ -64,28 +80,33 @@ impl Default for Retry {
             reached: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
-        Self { most: RETRIES, first: FIRST_DELAY, longest: LONGEST_DELAY, shared }
+        Self {
+            max_retries: DEFAULT_RETRIES,
+            first_delay: FIRST_DELAY,
+            max_delay: MAX_DELAY,
+            shared,
+        }
     }
 }
 
 impl Retry {
-    /// Tries nothing again.
+    /// Retries nothing.
     pub fn never() -> Self {
         Self::default().with_retries(0)
     }
 
-    /// The same, trying each thing again so many times at most.
-    pub fn with_retries(self, most: u32) -> Self {
-        Self { most, ..self }
+    /// Sets the maximum number of retries of one operation. The default is 8.
+    pub fn with_retries(self, max_retries: u32) -> Self {
+        Self { max_retries, ..self }
     }
 
-    /// The same, waiting for `first` after a first failure, then twice as long each time, but never
-    /// longer than `longest`. Half of it is left to chance.
-    pub fn with_delays(self, first: Duration, longest: Duration) -> Self {
-        Self { first, longest, ..self }
+    /// Sets the first delay, which doubles with each failure, and the longest one. Half of each delay is
+    /// random. The defaults are 0.25 s and 10 s.
+    pub fn with_delays(self, first_delay: Duration, max_delay: Duration) -> Self {
+        Self { first_delay, max_delay, ..self }
     }
 
-    /// How many times something was tried again so far.
+    /// The number of retries so far.
     pub fn retries(&self) -> u64 {
         self.shared.retries.load(Ordering::Relaxed)
     }
@@ -97,11 +118,15 @@ impl Retry {
 
     /// The tries of one thing, which has not failed yet.
     pub(crate) fn tries(&self) -> Tries<'_> {
-        Tries { retry: self, failures: 0 }
+        Tries { retry: self, failures: 0, waited: Duration::ZERO }
     }
 
-    /// Does something until it succeeds, or fails in a way that trying again does not help.
-    pub(super) async fn run<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>
+    /// Runs an operation until it succeeds, fails with an error that is not
+    /// [temporary](Error::is_temporary), or may not be retried any more.
+    ///
+    /// # Errors
+    /// The last error of the operation.
+    pub async fn run<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -119,8 +144,8 @@ impl Retry {
 
     /// The delay after so many failures, of which the last one is counted.
     fn delay(&self, failures: u32) -> Duration {
-        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        let delay = doubled.min(self.longest);
+        let doubled = self.first_delay.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let delay = doubled.min(self.max_delay);
         delay / 2 + (delay / 2).mul_f64(fraction())
     }
 }
@@ -130,12 +155,14 @@ impl Retry {
 pub(crate) struct Tries<'a> {
     retry: &'a Retry,
     failures: u32,
+    /// The delays since something went well.
+    waited: Duration,
 }
 
 impl Tries<'_> {
     /// Something went well: what fails next is another matter.
     pub(crate) fn succeeded(&mut self) {
-        self.failures = 0;
+        (self.failures, self.waited) = (0, Duration::ZERO);
         self.retry.shared.reached.store(true, Ordering::Relaxed);
         let earn = |budget: u32| (budget < BUDGET).then_some(budget + 1);
         // Nothing is earned where the budget is full.
@@ -147,7 +174,7 @@ impl Tries<'_> {
     /// # Errors
     /// The `error` itself where no further try makes sense.
     pub(crate) fn failed(&mut self, error: Error) -> Result<Duration> {
-        let Retry { most, first, shared, .. } = self.retry;
+        let Retry { max_retries, first_delay, shared, .. } = self.retry;
         if !error.is_temporary() {
             return Err(error);
         }
@@ -157,9 +184,14 @@ impl Tries<'_> {
             shared.overloads.fetch_add(1, Ordering::Relaxed);
         }
         let asked = refusal.and_then(DistributionError::retry_after);
-        let reached = shared.reached.load(Ordering::Relaxed) || !unreached(&error);
-        let most = if reached { *most } else { UNREACHED_RETRIES.min(*most) };
-        if self.failures >= most || asked.is_some_and(|asked| asked > LONGEST_WAIT) {
+        if self.failures >= *max_retries || asked.is_some_and(|asked| asked > MAX_RETRY_AFTER) {
+            return Err(error);
+        }
+        let delay = self.retry.delay(self.failures + 1);
+        // All that were told the same moment would come at once.
+        let delay = asked.map_or(delay, |asked| delay.max(asked + first_delay.mul_f64(fraction())));
+        let was_reached = shared.reached.load(Ordering::Relaxed) || !is_unreachable(&error);
+        if !was_reached && self.waited + delay > MAX_UNREACHABLE_DELAY {
             return Err(error);
         }
         let spend = |budget: u32| budget.checked_sub(1);
@@ -167,12 +199,10 @@ impl Tries<'_> {
             return Err(error);
         }
         self.failures += 1;
+        self.waited += delay;
         shared.retries.fetch_add(1, Ordering::Relaxed);
         metrics::counter!(observability::RETRIES).increment(1);
-        let delay = self.retry.delay(self.failures);
-        // All that were told the same moment would come at once.
-        let delay = asked.map_or(delay, |asked| delay.max(asked + first.mul_f64(fraction())));
-        tracing::debug!(%error, ?delay, failures = self.failures, "tried again after a while");
+        tracing::debug!(%error, ?delay, failures = self.failures, "a temporary error is retried");
         Ok(delay)
     }
 }
@@ -217,7 +247,7 @@ mod tests {
     async fn each_delay_is_twice_the_last_one_with_half_of_it_by_chance() {
         let retry = Retry::default();
         let (elapsed, count) = exhaust(&retry, None).await;
-        assert_eq!(count, RETRIES + 1);
+        assert_eq!(count, DEFAULT_RETRIES + 1);
         // 0.25, 0.5, 1, 2, 4, 8, 10 and 10 seconds.
         let most = Duration::from_millis(35_750);
         assert!(most / 2 <= elapsed && elapsed <= most + Duration::from_millis(10), "{elapsed:?}");

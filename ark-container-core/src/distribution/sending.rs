@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::bytes::Bytes;
 
 use super::client::PATIENCE;
+use crate::error::BoxError;
 
 /// How long a registry may take to verify and store what it has received.
 const STORING_PATIENCE: Duration = Duration::from_secs(300);
@@ -25,32 +26,23 @@ struct State {
     remaining: Option<u64>,
     has_ended: bool,
     moved_at: Instant,
-    failure: Option<io::Error>,
+    failure: Option<BoxError>,
 }
 
 impl Sending {
     /// The pieces of `size` bytes together, as they are sent, and the view on them.
     ///
     /// Content that ends early fails rather than end.
-    pub(super) fn start<S>(pieces: S, size: u64) -> (Content<S>, Self)
-    where
-        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
-    {
+    pub(super) fn start<S>(pieces: S, size: u64) -> (Content<S>, Self) {
         Self::start_with(pieces, Some(size))
     }
 
     /// The same for pieces of which nobody knows yet how many bytes they are.
-    pub(super) fn start_unsized<S>(pieces: S) -> (Content<S>, Self)
-    where
-        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
-    {
+    pub(super) fn start_unsized<S>(pieces: S) -> (Content<S>, Self) {
         Self::start_with(pieces, None)
     }
 
-    fn start_with<S>(pieces: S, size: Option<u64>) -> (Content<S>, Self)
-    where
-        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
-    {
+    fn start_with<S>(pieces: S, size: Option<u64>) -> (Content<S>, Self) {
         let state = State {
             remaining: size,
             has_ended: size == Some(0),
@@ -75,7 +67,7 @@ impl Sending {
     }
 
     /// Why the content could not be read to its end, if so.
-    pub(super) fn failure(&self) -> Option<io::Error> {
+    pub(super) fn failure(&self) -> Option<BoxError> {
         self.with(|state| state.failure.take())
     }
 
@@ -104,7 +96,11 @@ pub(super) struct Content<S> {
     failed: bool,
 }
 
-impl<S: Stream<Item = io::Result<Bytes>>> Stream for Content<S> {
+impl<S, E> Stream for Content<S>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+    E: Into<BoxError>,
+{
     type Item = Result<Bytes, &'static str>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -114,10 +110,10 @@ impl<S: Stream<Item = io::Result<Bytes>>> Stream for Content<S> {
         let read = std::task::ready!(self.pieces.as_mut().poll_next(cx));
         let next = self.sending.with(|state| {
             state.moved_at = Instant::now();
-            let failure = match read {
+            let failure: BoxError = match read {
                 Some(Ok(piece)) => match state.take(piece.len() as u64) {
                     Ok(()) => return Some(Ok(piece)),
-                    Err(error) => error,
+                    Err(error) => error.into(),
                 },
                 None => match state.remaining {
                     None | Some(0) => {
@@ -126,10 +122,10 @@ impl<S: Stream<Item = io::Result<Bytes>>> Stream for Content<S> {
                     }
                     Some(missing) => {
                         let problem = format!("it ends {missing} bytes too early");
-                        io::Error::new(io::ErrorKind::UnexpectedEof, problem)
+                        io::Error::new(io::ErrorKind::UnexpectedEof, problem).into()
                     }
                 },
-                Some(Err(error)) => error,
+                Some(Err(error)) => error.into(),
             };
             state.failure = Some(failure);
             Some(Err("the content cannot be read"))
@@ -147,7 +143,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_that_moves_does_not_stall_and_one_that_stands_does() {
-        let pieces = stream::iter(["x"; 3].map(|piece| Ok(Bytes::from(piece))));
+        let pieces = stream::iter(["x"; 3].map(|piece| Ok::<_, io::Error>(Bytes::from(piece))));
         let (mut content, sending) = Sending::start(pieces, 3);
         let started = Instant::now();
         let moving = async {
@@ -163,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn content_of_another_size_fails() {
         for size in [6, 8] {
-            let pieces = stream::iter([Ok(Bytes::from_static(b"content"))]);
+            let pieces = stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"content"))]);
             let (content, sending) = Sending::start(pieces, size);
             assert!(content.collect::<Vec<_>>().await.pop().unwrap().is_err());
             assert!(sending.failure().is_some());
@@ -173,7 +169,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_registry_has_time_to_store_what_it_received() {
         let (content, sending) =
-            Sending::start(stream::iter([Ok(Bytes::from_static(b"content"))]), 7);
+            Sending::start(stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"content"))]), 7);
         assert_eq!(content.count().await, 1);
         let started = Instant::now();
         sending.stalled().await;

@@ -7,13 +7,14 @@ mod retries;
 
 use std::error::Error as _;
 use std::io;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tokio_util::bytes::Bytes;
 
 use super::{Client, DistributionError, Manifest, Mount, Retry};
 use crate::credentials::{Password, RegistryCredentials};
-use crate::error::{Error, ResourceKind};
+use crate::error::{BoxError, Error, ResourceKind};
 use crate::model::media_type;
 use crate::model::{Access, Algorithm, Digest, Reference, Scope};
 use crate::testing::scripted::{Scripted, answer, refusal};
@@ -132,10 +133,18 @@ async fn a_registry_that_cannot_be_reached_is_temporary() {
     let registry = Scripted::new(Vec::<String>::new());
     let credentials = credentials_for(registry.host().as_str());
     let client = Client::with_endpoint(registry.url(), credentials, &endpoint).unwrap();
-    let error = client.blob_exists(&digest()).await.unwrap_err();
+    let client = client.with_retry(Retry::never());
+    let refused = async || client.blob_exists(&digest()).await.unwrap_err();
+    let error = refused().await;
     assert!(error.is_temporary() && error.to_string().ends_with("no connection"), "{error}");
-    // That may be a wrong name, which should be told soon.
-    assert_eq!(client.retry().retries(), 2);
+    // A host or port that is wrong is reported within 5 s.
+    let retry = Retry::default();
+    let (mut tries, mut delays) = (retry.tries(), Vec::new());
+    while let Ok(delay) = tries.failed(refused().await) {
+        delays.push(delay);
+    }
+    assert!(delays.len() >= 3, "{delays:?}");
+    assert!(delays.iter().sum::<Duration>() <= Duration::from_secs(5), "{delays:?}");
     let broken = Scripted::new(["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"]);
     let error = broken.client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap_err();
     assert!(error.is_temporary(), "{error:?}");
@@ -382,4 +391,58 @@ async fn pages_in_a_circle_end_in_an_error() {
     let error = registry.client().tags().try_collect::<Vec<_>>().await.unwrap_err();
     assert!(error.to_string().ends_with("go round in a circle"), "{error}");
     assert_eq!(registry.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn temporary_error_of_the_content_stays_temporary() {
+    let temporary = || Error::temporary("the other registry restarts");
+    let errors: [(BoxError, bool); 4] = [
+        (temporary().into(), true),
+        (io::Error::other(temporary()).into(), true),
+        (Error::failed("damaged").into(), false),
+        (io::Error::other("damaged").into(), false),
+    ];
+    for (cause, expected) in errors {
+        let registry =
+            Scripted::new([answer("202 Accepted", &["Location: /u"], ""), String::new()]);
+        let client = registry.client();
+        let upload = client.start_upload().await.unwrap();
+        let content = stream::iter([Err::<Bytes, _>(cause)]);
+        let error = client.upload_blob(&upload, &digest(), 7, content).await.unwrap_err();
+        assert_eq!(error.is_temporary(), expected, "{error:?}");
+        assert_eq!(error.to_string(), "the content of the blob cannot be read");
+    }
+}
+
+#[tokio::test]
+async fn small_blob_is_uploaded_once_and_fetched_whole() {
+    let missing = answer("404 Not Found", &[], "");
+    let opened = answer("202 Accepted", &["Location: /u"], "");
+    let lost = String::new();
+    let there = answer("200 OK", &[], "");
+    let registry = Scripted::new([missing, opened, lost, there]);
+    let uploaded = registry.patient_client().upload_blob_bytes("content").await;
+    assert_eq!(uploaded.unwrap(), digest());
+    assert_eq!(registry.requests()[2].body, b"content");
+
+    let fetch = async |content: &str, limit| {
+        let registry = Scripted::new([answer("200 OK", &[], content)]);
+        registry.client().fetch_blob_bytes(&digest(), limit).await
+    };
+    assert_eq!(fetch("content", 7).await.unwrap(), "content");
+    for (content, limit) in [("content", 6), ("contend", 7)] {
+        let error = fetch(content, limit).await.unwrap_err();
+        assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn fetched_blob_can_be_uploaded_as_it_comes() {
+    let source = Scripted::new([answer("200 OK", &[], "content")]);
+    let opened = answer("202 Accepted", &["Location: /u"], "");
+    let target = Scripted::new([opened, answer("201 Created", &[], "")]);
+    let content = source.client().fetch_blob(&digest()).await.unwrap();
+    let upload = target.client().start_upload().await.unwrap();
+    target.client().upload_blob(&upload, &digest(), 7, content).await.unwrap();
+    assert_eq!(target.requests()[1].body, b"content");
 }

@@ -2,17 +2,19 @@
 
 use std::{fmt, io};
 
-use futures_util::Stream;
+use futures_util::{Stream, stream};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
 use reqwest::{Body, Method, Response, StatusCode, Url};
+use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
 use super::client::Client;
 use super::error::{Subject, redacted};
 use super::request::Request;
 use super::sending::{Content, Sending};
-use crate::error::{Error, Result};
-use crate::model::{Digest, RepositoryPath};
+use crate::digester::Digester;
+use crate::error::{BoxError, Error, Result};
+use crate::model::{Algorithm, Digest, RepositoryPath};
 
 /// An upload that a registry has opened: the place to send to.
 #[derive(Clone)]
@@ -92,13 +94,14 @@ impl Client {
     /// # Errors
     /// [`Error::Failed`] if the content fails or is of another size, if the registry finds that the content is
     /// not what `digest` says (its source then has the code `DIGEST_INVALID`), or that it is too large;
-    /// [`Error::NotFound`] if the registry has forgotten the upload.
-    pub async fn upload_blob(
+    /// [`Error::Temporary`] if the content fails with a temporary [`Error`]; [`Error::NotFound`] if the
+    /// registry has forgotten the upload.
+    pub async fn upload_blob<E: Into<BoxError>>(
         &self,
         upload: &Upload,
         digest: &Digest,
         size: u64,
-        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     ) -> Result<()> {
         let url = upload.closing(digest);
         let request = Request::new(Method::PUT, url)
@@ -108,24 +111,43 @@ impl Client {
         self.send_content(request, Sending::start(pieces, size), &expected).await.map(drop)
     }
 
+    /// Uploads a blob that is in memory, unless the repository has it, and returns its SHA-256 digest.
+    ///
+    /// # Errors
+    /// Those of [`upload_blob`](Self::upload_blob) and [`start_upload`](Self::start_upload), after retries.
+    pub async fn upload_blob_bytes(&self, content: impl Into<Bytes>) -> Result<Digest> {
+        let content = content.into();
+        let digest = Digester::digest(Algorithm::Sha256, &content);
+        let mut tries = self.retry().tries();
+        // An earlier try may have stored the blob, and its answer may have been lost.
+        while !self.blob_exists(&digest).await? {
+            let upload = self.start_upload().await?;
+            let pieces = stream::iter([Ok::<_, Error>(content.clone())]);
+            match self.upload_blob(&upload, &digest, content.len() as u64, pieces).await {
+                Ok(()) => break,
+                Err(error) => sleep(tries.failed(error)?).await,
+            }
+        }
+        Ok(digest)
+    }
+
     /// Sends content, once, and waits as long as it moves.
-    pub(super) async fn send_content<S>(
+    pub(super) async fn send_content<S, E>(
         &self,
         request: Request,
         (content, sending): (Content<S>, Sending),
         expected: &[StatusCode],
     ) -> Result<Response>
     where
-        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        E: Into<BoxError>,
     {
         let body = Body::wrap_stream(content);
         let stalled = sending.stalled();
         let answer = self.send_once(request, body, Subject::Upload, expected, stalled).await;
         match sending.failure() {
             // Whatever the registry made of a torso, it is not the blob, and not the registry's fault.
-            Some(cause) => {
-                Err(Error::failed("the content of the blob cannot be read").with_source(cause))
-            }
+            Some(cause) => Err(content_error(cause)),
             None => answer,
         }
     }
@@ -178,6 +200,22 @@ impl Client {
         };
         Ok(Upload { location: self.resolve(response.url(), location)? })
     }
+}
+
+/// The error of an upload whose content fails, which is temporary if the cause is: the content may be
+/// fetched from another registry.
+fn content_error(cause: BoxError) -> Error {
+    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let cause_error = match inner {
+        Some(inner) => inner.downcast_ref::<Error>(),
+        None => cause.downcast_ref(),
+    };
+    let message = "the content of the blob cannot be read";
+    let error = match cause_error.is_some_and(Error::is_temporary) {
+        true => Error::temporary(message),
+        false => Error::failed(message),
+    };
+    error.with_source(cause)
 }
 
 /// How many bytes a `Range` of `0-<last>` covers. Before the first byte, some say `0-0`, some `0--1`

@@ -2,132 +2,124 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join;
+use futures_util::future::{BoxFuture, join};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
 
 use super::remote::RemoteImage;
-use super::{BLOBS_AT_ONCE, steady};
+use super::{DEFAULT_CONCURRENCY, steady};
 use crate::backend::RegistryBackend;
-use crate::connection::{Connection, LoginScope};
-use crate::distribution::{Client, Mount, Renewals, Retry, Upload};
+use crate::connection::{Connection, LoginScope, connection_options};
+use crate::distribution::{Client, Mount, Upload};
 use crate::error::{Error, Result};
 use crate::model::{
-    Access, Descriptor, ImageUrl, Platform, Reference, RegistryHost, RepositoryPath, Scope, Tag,
+    Access, Descriptor, Digest, ImageUrl, Platform, Reference, RepositoryPath, Scope, Tag,
 };
 use crate::observability::{Run, count_bytes};
-use crate::progress::{BlobState, Event, Progress};
+use crate::progress::{BlobState, Event, Progress, as_seconds};
 
-/// A copy from one repository to another of the same registry, yet to be run.
+/// A copy of one image to another repository of the same registry. Awaiting it runs it.
 ///
 /// ```no_run
+/// use std::sync::Arc;
+///
 /// use ark_container_core::RegistryBackend;
 /// use ark_container_core::model::RepositoryPath;
 /// use ark_container_core::pull::Copy;
 ///
-/// # async fn example(backend: &dyn RegistryBackend, from: &RepositoryPath, to: &RepositoryPath)
+/// # async fn example(backend: Arc<dyn RegistryBackend>, from: RepositoryPath, to: RepositoryPath)
 /// # -> ark_container_core::Result<()> {
-/// let copied = Copy::new(backend, from, "v1".parse()?, to).with_tag("stable".parse()?).run().await?;
+/// let copied = Copy::new(backend, &from, "v1".parse()?, &to).with_tag("stable".parse()?).await?;
 /// println!("{} blobs were mounted", copied.blobs_mounted);
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Behavior
+/// - Within an organization the registry is asked to mount each blob. A blob that it does not mount goes
+///   through this machine in pieces, and touches no disk.
+/// - The order is that of a push: blobs, manifests by digest, and the tag last.
+/// - Manifests are copied byte by byte, so the image keeps its digest.
+/// - What refers to the image or to a part of it, such as a signature, goes along, if it may be listed.
+///
+/// # Errors
+/// [`Error::NotFound`] if a repository or the image does not exist; [`Error::InvalidInput`] if the image is
+/// not for the platform; [`Error::Conflict`] if the tag stands for another image and may not be moved;
+/// [`Error::Failed`] if the registry has something else than the image's digests say; and those of
+/// [`Client`] and of the backend's [`credentials`](RegistryBackend::credentials), which are requested to
+/// pull from the one and to push to the other repository.
 #[derive(Clone)]
-pub struct Copy<'a> {
-    backend: &'a dyn RegistryBackend,
-    from: &'a RepositoryPath,
+#[must_use = "a copy runs when it is awaited"]
+pub struct Copy {
+    connection: Connection,
+    from: RepositoryPath,
     reference: Reference,
-    to: &'a RepositoryPath,
+    to: RepositoryPath,
     tag: Option<Tag>,
     platform: Option<Platform>,
-    endpoint: Option<RegistryHost>,
     login_scope: LoginScope,
     concurrency: usize,
-    retry: Retry,
-    progress: &'a dyn Progress,
+    progress: Arc<dyn Progress>,
 }
 
-impl<'a> Copy<'a> {
+connection_options!(Copy);
+
+impl Copy {
     /// A copy of the image that `reference` names in the repository `from` to the repository `to`, with
     /// all its platforms, and by digest only.
     pub fn new(
-        backend: &'a dyn RegistryBackend,
-        from: &'a RepositoryPath,
+        backend: Arc<dyn RegistryBackend>,
+        from: &RepositoryPath,
         reference: Reference,
-        to: &'a RepositoryPath,
+        to: &RepositoryPath,
     ) -> Self {
         Self {
-            backend,
-            from,
+            connection: Connection::new(backend),
+            from: from.clone(),
             reference,
-            to,
+            to: to.clone(),
             tag: None,
             platform: None,
-            endpoint: None,
             login_scope: LoginScope::default(),
-            concurrency: BLOBS_AT_ONCE,
-            retry: Retry::default(),
-            progress: &(),
+            concurrency: DEFAULT_CONCURRENCY,
+            progress: Arc::new(()),
         }
     }
 
-    /// This copy with a tag that stands for the image in the end.
+    /// Puts a tag on the image in the end.
     pub fn with_tag(self, tag: Tag) -> Self {
         Self { tag: Some(tag), ..self }
     }
 
-    /// This copy of the image for one platform only, without the index around it.
+    /// Copies the image for one platform only, without the index around it.
     pub fn with_platform(self, platform: Platform) -> Self {
         Self { platform: Some(platform), ..self }
     }
 
-    /// This copy, dialled at another host than its credentials name: the registry that a program
-    /// serves to itself on a port of the moment.
-    pub fn with_endpoint(self, endpoint: RegistryHost) -> Self {
-        Self { endpoint: Some(endpoint), ..self }
-    }
-
-    /// This copy with logins that go so far; to its repositories alone unless told, or to both of one
-    /// organization, for what is mounted.
+    /// Sets how far the logins reach. By default each is for its repository alone, or for the organization
+    /// that owns both, so that blobs can be mounted.
     pub fn with_login_scope(self, login_scope: LoginScope) -> Self {
         Self { login_scope, ..self }
     }
 
-    /// This copy with so many blobs on their way at once, at least one; four unless told.
+    /// Sets the maximum number of concurrent blob copies, at least one. The default is 4.
     pub fn with_concurrency(self, concurrency: usize) -> Self {
         Self { concurrency: concurrency.max(1), ..self }
     }
 
-    /// This copy, trying again in another way what fails for now.
-    pub fn with_retry(self, retry: Retry) -> Self {
-        Self { retry, ..self }
-    }
-
-    /// This copy, telling what it does while it does it.
-    pub fn with_progress(self, progress: &'a dyn Progress) -> Self {
+    /// Reports what the copy does while it runs.
+    pub fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
         Self { progress, ..self }
     }
 
-    /// Copies what the other repository lacks of the image.
-    ///
-    /// # Behavior
-    /// - Within an organization the registry is asked to take each blob over by itself. What it does not
-    ///   goes through this machine, in pieces, and touches no disk.
-    /// - The order is that of a push: blobs, manifests by digest, and the tag last.
-    /// - Manifests are copied byte by byte, so the image keeps its digest.
-    /// - What refers to the image or to a part of it, such as a signature, goes along, if it may be listed.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if a repository or the image does not exist; [`Error::InvalidInput`] if
-    /// the image is not for the platform; [`Error::Conflict`] if the tag stands for another image and
-    /// may not be moved; [`Error::Failed`] if the registry has something else than the image's digests
-    /// say; and those of [`Client`] and of the backend's
-    /// [`credentials`](RegistryBackend::credentials), which are asked for pulling from the one and
-    /// pushing to the other repository.
-    pub async fn run(&self) -> Result<Copied> {
-        let copied = Run::transfer("copy", self.to).around(self.run_once()).await?;
+    async fn run(self) -> Result<Copied> {
+        let connection = self.connection.clone();
+        let transfer =
+            connection.serve_while(|connection| Self { connection, ..self.clone() }.transfer());
+        let copied = Run::transfer("copy", &self.to).around(transfer).await?;
         count_bytes(
             "copy",
             [
@@ -139,20 +131,13 @@ impl<'a> Copy<'a> {
         Ok(copied)
     }
 
-    async fn run_once(&self) -> Result<Copied> {
-        let pulling = self.login_scope.of(self.from, Access::Pull);
-        let connection = self.connection();
-        let source = connection.open(self.from, &pulling);
+    async fn transfer(self) -> Result<Copied> {
+        let pulling = self.login_scope.of(&self.from, Access::Pull);
+        let source = self.connection.client(&self.from, &pulling);
         let (source, target) = join(source, self.open_target()).await;
         let (source, (target, pushing)) = (source?, target?);
-        let (authenticate_source, source_renewals) = Renewals::new();
-        let (authenticate_target, target_renewals) = Renewals::new();
-        let source = source.with_authenticate(authenticate_source);
-        let target = target.with_authenticate(authenticate_target);
-        let mounts = pushing.covers(self.from, Access::Pull);
-        let copying = self.copy(&source, &target, mounts);
-        let copying = source_renewals.serve(copying, || self.backend.credentials(&pulling));
-        target_renewals.serve(copying, || self.backend.credentials(&pushing)).await
+        let mounts = pushing.covers(&self.from, Access::Pull);
+        self.copy(&source, &target, mounts).await
     }
 
     async fn copy(&self, source: &Client, target: &Client, mounts: bool) -> Result<Copied> {
@@ -185,7 +170,7 @@ impl<'a> Copy<'a> {
         let of = |state| states.iter().filter(move |(found, _)| *found == state);
         let bytes = |state| of(state).map(|(_, bytes)| bytes).sum();
         let copied = Copied {
-            image: target.repository().image(image.root.digest),
+            url: target.repository().image(image.root.digest.clone()),
             tag: self.tag.clone(),
             blobs_sent: of(BlobState::Sent).count(),
             bytes_sent: bytes(BlobState::Sent),
@@ -194,14 +179,10 @@ impl<'a> Copy<'a> {
             blobs_mounted: of(BlobState::Mounted).count(),
             bytes_mounted: bytes(BlobState::Mounted),
             duration: started.elapsed(),
+            digest: image.root.digest,
         };
-        tracing::info!(image = %copied.image, sent = copied.bytes_sent, "copied");
+        tracing::info!(image = %copied.url, sent = copied.bytes_sent, "copied");
         Ok(copied)
-    }
-
-    fn connection(&self) -> Connection<'_> {
-        let Self { backend, endpoint, retry, .. } = self;
-        Connection { backend: *backend, endpoint: endpoint.as_ref(), retry }
     }
 
     /// A client of the repository that is copied to, and the scope of its credentials.
@@ -211,8 +192,8 @@ impl<'a> Copy<'a> {
     async fn open_target(&self) -> Result<(Client, Scope)> {
         let organization = self.to.organization();
         if organization == self.from.organization() && self.to != self.from {
-            let both = LoginScope::Organization.of(self.to, Access::Push);
-            match self.connection().open(self.to, &both).await {
+            let both = LoginScope::Organization.of(&self.to, Access::Push);
+            match self.connection.client(&self.to, &both).await {
                 Ok(client) => return Ok((client, both)),
                 Err(error @ (Error::PermissionDenied { .. } | Error::InvalidInput { .. })) => {
                     tracing::debug!(%error, "nothing can be mounted");
@@ -220,8 +201,8 @@ impl<'a> Copy<'a> {
                 Err(error) => return Err(error),
             }
         }
-        let own = self.login_scope.of(self.to, Access::Push);
-        let client = self.connection().open(self.to, &own).await?;
+        let own = self.login_scope.of(&self.to, Access::Push);
+        let client = self.connection.client(&self.to, &own).await?;
         Ok((client, own))
     }
 
@@ -262,7 +243,7 @@ impl<'a> Copy<'a> {
             return Ok(BlobState::Exists);
         }
         let upload = if mounts {
-            match target.mount_blob(&blob.digest, self.from).await? {
+            match target.mount_blob(&blob.digest, &self.from).await? {
                 Mount::Mounted => return Ok(BlobState::Mounted),
                 Mount::Upload(upload) => upload,
             }
@@ -285,10 +266,10 @@ impl<'a> Copy<'a> {
         let (moved, mut counts) = tokio::sync::mpsc::unbounded_channel();
         let pieces = steady::content(source.clone(), blob.digest.clone(), blob.size, 0);
         let pieces = pieces.map(move |piece| {
-            let piece = piece.map_err(io::Error::other)?;
+            let piece = piece?;
             // Nobody listens any more where the copy is given up.
             let _ = moved.send(piece.len() as i64);
-            Ok(piece)
+            Ok::<_, Error>(piece)
         });
         let sending = target.upload_blob(upload, &blob.digest, blob.size, pieces);
         let telling = async {
@@ -297,19 +278,14 @@ impl<'a> Copy<'a> {
             }
         };
         let sent = join(sending, telling).await.0;
-        if sent.as_ref().is_err_and(|error| !error.is_temporary())
+        let is_abandoned = |error: &Error| !error.is_temporary() || is_source_error(error);
+        if sent.as_ref().is_err_and(is_abandoned)
             && let Err(error) = target.cancel_upload(upload).await
         {
             // Some registries know no other way.
             tracing::debug!(%error, "an upload that failed is left to run out");
         }
-        match sent {
-            Err(error) if source_failed_for_now(&error) => {
-                let message = format!("blob {} cannot be fetched for now", blob.digest);
-                Err(Error::temporary(message).with_source(error))
-            }
-            sent => sent,
-        }
+        sent
     }
 
     fn tell(&self, blob: &Descriptor, state: BlobState) {
@@ -317,14 +293,21 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// Whether it was the content that failed, and for a reason that passes.
-fn source_failed_for_now(error: &Error) -> bool {
-    let content = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    let cause = content.and_then(|error| error.get_ref()?.downcast_ref::<Error>());
-    cause.is_some_and(Error::is_temporary)
+/// Whether it was the content of an upload that failed, and not the target.
+fn is_source_error(error: &Error) -> bool {
+    error.source().is_some_and(|cause| cause.is::<Error>())
 }
 
-impl fmt::Debug for Copy<'_> {
+impl IntoFuture for Copy {
+    type Output = Result<Copied>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Copy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Copy")
             .field("from", &self.from)
@@ -336,11 +319,13 @@ impl fmt::Debug for Copy<'_> {
 }
 
 /// What a copy did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Its JSON is what the command line prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Copied {
     /// The copy by digest.
-    pub image: ImageUrl,
+    pub url: ImageUrl,
     /// The tag that stands for it now, if one was asked for.
     pub tag: Option<Tag>,
     /// The blobs that went through this machine.
@@ -355,6 +340,46 @@ pub struct Copied {
     pub blobs_mounted: usize,
     /// Their bytes.
     pub bytes_mounted: u64,
-    /// How long it took.
+    /// How long it took; in JSON, its `seconds`.
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub duration: Duration,
+    #[serde(skip)]
+    digest: Digest,
+}
+
+impl Copied {
+    /// The digest of the image's manifest or index.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copied_is_written_as_the_command_line_prints_it() {
+        let digest = crate::distribution::Manifest::new("", "content").digest;
+        let image = format!("h.example/prod/{}/a@{digest}", crate::model::OrganizationId::TBD);
+        let copied = Copied {
+            url: image.parse().unwrap(),
+            tag: Some("v1".parse().unwrap()),
+            blobs_sent: 1,
+            bytes_sent: 2,
+            blobs_skipped: 3,
+            bytes_skipped: 4,
+            blobs_mounted: 5,
+            bytes_mounted: 6,
+            duration: Duration::from_millis(1500),
+            digest,
+        };
+        let expected = format!(
+            "{{\"url\":\"{image}\",\
+             \"tag\":\"v1\",\"blobs_sent\":1,\"bytes_sent\":2,\"blobs_skipped\":3,\"bytes_skipped\":4,\
+             \"blobs_mounted\":5,\"bytes_mounted\":6,\
+             \"seconds\":1.5}}"
+        );
+        assert_eq!(serde_json::to_string(&copied).unwrap(), expected);
+    }
 }

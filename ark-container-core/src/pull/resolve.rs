@@ -1,20 +1,76 @@
-//! [`ResolvedImage`]: what an image is, without fetching it.
+//! [`Resolve`]: what an image is, without fetching it.
 
-use super::Pull;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
 use super::remote::{self, ManifestSource, RemoteImage};
-use crate::distribution::Renewals;
+use crate::backend::RegistryBackend;
+use crate::connection::{Connection, connection_options};
 use crate::error::Result;
-use crate::model::{Access, Digest, Platform, Reference, Scope};
+use crate::model::{Access, Digest, Platform, Reference, RepositoryPath, Scope};
+
+/// A look at the manifests of one image, without fetching a layer. Awaiting it runs it.
+///
+/// # Errors
+/// Those of [`Pull`](super::Pull), but for the disk's.
+#[derive(Debug, Clone)]
+#[must_use = "an image is resolved when this is awaited"]
+pub struct Resolve {
+    connection: Connection,
+    path: RepositoryPath,
+    reference: Reference,
+    platform: Option<Platform>,
+}
+
+connection_options!(Resolve);
+
+impl Resolve {
+    /// Resolves the image that `reference` names in the repository at `path`, with all its platforms.
+    pub fn new(
+        backend: Arc<dyn RegistryBackend>,
+        path: &RepositoryPath,
+        reference: Reference,
+    ) -> Self {
+        let connection = Connection::new(backend);
+        Self { connection, path: path.clone(), reference, platform: None }
+    }
+
+    /// Resolves the image for one platform in an index.
+    pub fn with_platform(self, platform: Platform) -> Self {
+        Self { platform: Some(platform), ..self }
+    }
+
+    async fn run(self) -> Result<ResolvedImage> {
+        let Self { connection, path, reference, platform } = self;
+        let resolve = async |connection: Connection| {
+            let scope = Scope::repository(path.clone(), Access::Pull);
+            let client = connection.client(&path, &scope).await?;
+            ResolvedImage::look_up(&client, &reference, platform.as_ref()).await
+        };
+        connection.serve_while(resolve).await
+    }
+}
+
+impl IntoFuture for Resolve {
+    type Output = Result<ResolvedImage>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
 
 /// What a tag or digest stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ResolvedImage {
-    /// The image by digest, `<repository URL>@<digest>`: what one pins.
+    /// The image by digest, `<repository URL>@<digest>`: what one pins. It is no
+    /// [`ImageUrl`](crate::model::ImageUrl) since the repository may belong to no organization.
     pub url: String,
-    /// The digest of its manifest or index.
-    pub digest: Digest,
-    /// The media type of that.
+    digest: Digest,
+    /// The media type of the manifest or index.
     pub media_type: String,
     /// In bytes: manifests, configurations and layers as they are stored, each once.
     pub size: u64,
@@ -23,6 +79,11 @@ pub struct ResolvedImage {
 }
 
 impl ResolvedImage {
+    /// The digest of the image's manifest or index.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
     /// Looks at the manifests of the image that `reference` names, or of that for `platform` in it.
     pub(crate) async fn look_up(
         source: &impl ManifestSource,
@@ -40,28 +101,5 @@ impl ResolvedImage {
             media_type: root.media_type,
             platforms,
         })
-    }
-}
-
-impl Pull<'_> {
-    /// What the image is, by its manifests. Nothing is written, and no layer fetched.
-    ///
-    /// # Errors
-    /// Those of [`into_layout`](Self::into_layout), but for the disk's.
-    pub async fn resolve(&self) -> Result<ResolvedImage> {
-        let dialled = |endpoint| async move {
-            let pull = Self { endpoint, ..self.clone() };
-            pull.look_up().await
-        };
-        self.endpoint.reach(dialled).await
-    }
-
-    async fn look_up(&self) -> Result<ResolvedImage> {
-        let scope = Scope::repository(self.path.clone(), Access::Pull);
-        let client = self.connection().open(&self.path, &scope).await?;
-        let (authenticate, renewals) = Renewals::new();
-        let client = client.with_authenticate(authenticate);
-        let looking = ResolvedImage::look_up(&client, &self.reference, self.platform.as_ref());
-        renewals.serve(looking, || self.backend.credentials(&scope)).await
     }
 }

@@ -3,35 +3,36 @@
 //! The order is the safety: blobs, then manifests by digest, then the tag. A push that dies at any
 //! point leaves no tag that stands for something incomplete.
 
+mod cache;
 mod compress;
 mod image;
-mod memory;
 mod open_file;
+mod pending_uploads;
 mod pieces;
 mod platforms;
 mod regular_file;
-mod resume;
+
 mod send;
 mod source;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcetera::BaseStrategy;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
 
+use self::cache::PushCache;
 use self::compress::Compressor;
-use self::memory::Memory;
-use self::resume::Unfinished;
 use self::send::{Neighbours, Sender};
 use crate::backend::RegistryBackend;
-#[cfg(feature = "local")]
-use crate::backend::local::LocalBackend;
-use crate::connection::{Connection, Endpoint};
-use crate::distribution::{Client, Renewals, Retry};
+use crate::connection::{Connection, connection_options};
 use crate::error::Result;
-use crate::model::{Access, ImageUrl, RegistryHost, RepositoryPath, Scope, Tag};
+use crate::model::{Access, Digest, ImageUrl, RepositoryPath, Tag};
 use crate::observability::{Run, count_bytes};
+use crate::progress::as_seconds;
 
 pub use crate::connection::LoginScope;
 pub use crate::progress::{BlobState, Event, Progress};
@@ -40,156 +41,135 @@ pub use image::{Layer, LocalBlob, LocalImage, Part};
 pub use platforms::PlatformChoice;
 pub use source::ImageSource;
 
-/// A push to one repository, yet to be run.
+/// A push of one image to one repository. Awaiting it runs it.
 ///
 /// ```no_run
+/// use std::sync::Arc;
+///
 /// use ark_container_core::RegistryBackend;
 /// use ark_container_core::model::RepositoryPath;
 /// use ark_container_core::push::Push;
 ///
-/// # async fn example(backend: &dyn RegistryBackend, path: &RepositoryPath)
+/// # async fn example(backend: Arc<dyn RegistryBackend>, path: RepositoryPath)
 /// # -> ark_container_core::Result<()> {
 /// let source = "oci:build/image".parse()?;
-/// let pushed = Push::new(backend, path).with_tag("v1".parse()?).run(&source).await?;
-/// assert!(pushed.image.to_string().contains("@sha256:"));
+/// let pushed = Push::new(backend, &path, source).with_tag("v1".parse()?).await?;
+/// println!("pushed {}", pushed.url);
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Behavior
+/// - Nothing is sent before the whole source has been looked at and found to fit together.
+/// - What the repository has is not sent again; if the tag stands for this image already, nothing is.
+/// - The tag comes last. Until then the repository's tags are as they were, however this ends.
+/// - What refers to the image in its source, such as a signature, goes along.
+/// - The same image gives the same digest each time, on every machine.
+/// - Temporary errors are retried, and a login that the registry refuses meanwhile is replaced.
+/// - It may be dropped at any moment. With a [cache](Self::with_cache_directory) the next push resumes in
+///   the middle of large blobs, where the registry supports that.
+///
+/// # Errors
+/// [`Error::InvalidInput`](crate::Error::InvalidInput) if it is not clear which image of the source is
+/// meant, or which of its platforms; [`Error::NotFound`](crate::Error::NotFound) if the source or the
+/// repository does not exist; [`Error::Conflict`](crate::Error::Conflict) if the tag stands for another
+/// image and may not be moved; [`Error::Failed`](crate::Error::Failed) if the source is damaged, with the
+/// name of the faulty file; and those of [`Client`](crate::distribution::Client) and of the backend's
+/// [`credentials`](RegistryBackend::credentials).
 #[derive(Clone)]
-pub struct Push<'a> {
-    backend: &'a dyn RegistryBackend,
+#[must_use = "a push runs when it is awaited"]
+pub struct Push {
+    connection: Connection,
     path: RepositoryPath,
+    source: ImageSource,
     tag: Option<Tag>,
     platforms: PlatformChoice,
-    endpoint: Endpoint,
     login_scope: LoginScope,
     concurrency: Option<usize>,
     compression: Compression,
-    memory: Option<Memory>,
-    unfinished: Option<Unfinished>,
-    retry: Retry,
-    progress: &'a dyn Progress,
+    cache: Option<PushCache>,
+    progress: Arc<dyn Progress>,
 }
 
-impl<'a> Push<'a> {
-    /// A push to the repository at `path`, by digest only.
-    pub fn new(backend: &'a dyn RegistryBackend, path: &RepositoryPath) -> Self {
+connection_options!(Push);
+
+impl Push {
+    /// A push of the image in `source` to the repository at `path`, by digest only.
+    pub fn new(
+        backend: Arc<dyn RegistryBackend>,
+        path: &RepositoryPath,
+        source: ImageSource,
+    ) -> Self {
         Self {
-            backend,
+            connection: Connection::new(backend),
             path: path.clone(),
+            source,
             tag: None,
             platforms: PlatformChoice::default(),
-            endpoint: Endpoint::default(),
             login_scope: LoginScope::default(),
             concurrency: None,
             compression: Compression::default(),
-            memory: None,
-            unfinished: None,
-            retry: Retry::default(),
-            progress: &(),
+            cache: None,
+            progress: Arc::new(()),
         }
     }
 
-    /// This push with a tag that stands for the image in the end.
+    /// Puts a tag on the image in the end.
     pub fn with_tag(self, tag: Tag) -> Self {
         Self { tag: Some(tag), ..self }
     }
 
-    /// This push with the platforms that are meant where an index has several; unless told, there may
-    /// be only one.
+    /// Chooses platforms where an index has several. By default there may be only one.
     pub fn with_platforms(self, platforms: PlatformChoice) -> Self {
         Self { platforms, ..self }
     }
 
-    /// This push, dialled at another host than its credentials name: the registry that a program
-    /// serves to itself on a port of the moment.
-    pub fn with_endpoint(self, endpoint: RegistryHost) -> Self {
-        Self { endpoint: Endpoint::Host(endpoint), ..self }
-    }
-
-    /// This push, through a registry over a folder of this machine that lives as long as the push: so no
-    /// server has to run, and one that does is not disturbed.
-    #[cfg(feature = "local")]
-    pub fn with_local(self, local: &LocalBackend) -> Self {
-        Self { endpoint: Endpoint::Folder(local.clone()), ..self }
-    }
-
-    /// This push with a login that goes so far; to its repository alone unless told.
+    /// Sets how far the login reaches. By default it is for the repository alone.
     pub fn with_login_scope(self, login_scope: LoginScope) -> Self {
         Self { login_scope, ..self }
     }
 
-    /// This push with so many blobs sent at once, at least one; unless told, as many as the link likes.
+    /// Sets the maximum number of concurrent blob uploads, at least one. The default adapts to the link.
     pub fn with_concurrency(self, concurrency: usize) -> Self {
         Self { concurrency: Some(concurrency.max(1)), ..self }
     }
 
-    /// This push with the layers that are not compressed yet compressed so; with gzip unless told.
+    /// Sets how layers are compressed that are not compressed yet. The default is gzip.
     pub fn with_compression(self, compression: Compression) -> Self {
         Self { compression, ..self }
     }
 
-    /// This push with a folder that is its own, where it remembers for the next ones what layers became
-    /// when they were compressed, where blobs were sent to, and how far uploads are that may break off.
-    /// Unless told it remembers nothing.
+    /// Sets the directory of the push cache: digests of compressed layers, locations of blobs and
+    /// interrupted uploads. By default nothing is cached.
     ///
     /// # Behavior
-    /// - It is created when there is something to remember, for its owner only. What is kept there is
-    ///   bounded, and goes when it has not been of use for long.
+    /// - The directory is created when there is something to cache, for its owner only. Its size is
+    ///   bounded, and entries that were not used for long are removed.
     /// - Pushes may share it, at once and from several processes.
-    /// - Where it cannot be used, or what is there makes no sense, the push does without.
-    pub fn with_memory(self, directory: impl Into<PathBuf>) -> Self {
-        let directory = directory.into();
-        let unfinished = Some(Unfinished::new(directory.join("uploads")));
-        Self { memory: Some(Memory::new(directory)), unfinished, ..self }
+    /// - Where it cannot be used, or an entry is invalid, the push does without.
+    pub fn with_cache_directory(self, directory: impl Into<PathBuf>) -> Self {
+        Self { cache: Some(PushCache::new(directory.into())), ..self }
     }
 
-    /// This push, trying again in another way what fails for now. What it shares with other pushes is
-    /// their budget.
-    pub fn with_retry(self, retry: Retry) -> Self {
-        Self { retry, ..self }
-    }
-
-    /// The folder that a user's programs share, `$XDG_CACHE_HOME/ark/push`; `None` if the user has no
-    /// home.
+    /// Returns the cache directory that a user's programs share, `$XDG_CACHE_HOME/ark/push`, or `None`
+    /// if the user has no home.
     ///
     /// Source: <https://specifications.freedesktop.org/basedir-spec/latest/>
-    pub fn user_memory_directory() -> Option<PathBuf> {
+    pub fn user_cache_directory() -> Option<PathBuf> {
         let folders = etcetera::base_strategy::Xdg::new().ok()?;
         Some(folders.cache_dir().join("ark/push"))
     }
 
-    /// This push, telling what it does while it does it.
-    pub fn with_progress(self, progress: &'a dyn Progress) -> Self {
+    /// Reports what the push does while it runs.
+    pub fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
         Self { progress, ..self }
     }
 
-    /// Uploads what the repository lacks of an image.
-    ///
-    /// # Behavior
-    /// - Nothing is sent before the whole source has been looked at and found to fit together.
-    /// - What the repository has is not sent again; if the tag stands for this image already, nothing is.
-    /// - The tag comes last. Until then the repository's tags are as they were, however this ends.
-    /// - What refers to the image in its source, such as a signature, goes along.
-    /// - The same image gives the same digest each time, on every machine.
-    /// - What fails for now is tried again, and a login that the registry refuses meanwhile is replaced.
-    /// - It may be dropped at any moment. With a [memory](Self::with_memory) the next push goes on in the
-    ///   middle of large blobs, where the registry lets it.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if it is not clear which image of the
-    /// source is meant, or which of its platforms; [`Error::NotFound`](crate::Error::NotFound) if the source or the repository does
-    /// not exist; [`Error::Conflict`](crate::Error::Conflict) if the tag stands for another image and may
-    /// not be moved; [`Error::Failed`](crate::Error::Failed) if the source is damaged, with the name of the
-    /// faulty file; and those of [`Client`] and of the backend's
-    /// [`credentials`](RegistryBackend::credentials).
-    pub async fn run(&self, source: &ImageSource) -> Result<Pushed> {
-        let dialled = |endpoint| async move {
-            let push = Self { endpoint, ..self.clone() };
-            push.upload(source).await
-        };
-        let run = Run::transfer("push", &self.path);
-        let pushed = run.around(self.endpoint.reach(dialled)).await?;
+    async fn run(self) -> Result<Pushed> {
+        let connection = self.connection.clone();
+        let upload =
+            connection.serve_while(|connection| Self { connection, ..self.clone() }.upload());
+        let pushed = Run::transfer("push", &self.path).around(upload).await?;
         count_bytes(
             "push",
             [
@@ -201,49 +181,51 @@ impl<'a> Push<'a> {
         Ok(pushed)
     }
 
-    async fn upload(&self, source: &ImageSource) -> Result<Pushed> {
-        let image = LocalImage::open_for(source, &self.platforms).await?;
+    async fn upload(self) -> Result<Pushed> {
+        let image = LocalImage::open_for(&self.source, &self.platforms).await?;
         let scope = self.login_scope.of(&self.path, Access::Push);
-        let (authenticate, renewals) = Renewals::new();
-        let client = self.connect(&scope).await?.with_authenticate(authenticate);
-        let neighbours = Neighbours::find(self, client.repository()).await;
+        let client = self.connection.client(&self.path, &scope).await?;
+        let neighbours = Neighbours::find(&self, client.repository()).await;
         let sender = Sender {
             client: &client,
             tag: self.tag.as_ref(),
             concurrency: self.concurrency,
             compressor: Compressor::new(self.compression),
-            memory: self.memory.as_ref(),
-            unfinished: self.unfinished.as_ref(),
+            cache: self.cache.as_ref(),
             neighbours,
-            progress: self.progress,
+            progress: &*self.progress,
         };
-        let backend = self.backend;
-        renewals.serve(sender.send(&image), || backend.credentials(&scope)).await
-    }
-
-    /// A client of the repository, with credentials for `scope`.
-    async fn connect(&self, scope: &Scope) -> Result<Client> {
-        let Self { backend, endpoint, retry, .. } = self;
-        let connection = Connection { backend: *backend, endpoint: endpoint.host(), retry };
-        connection.open(&self.path, scope).await
+        sender.send(&image).await
     }
 }
 
-impl fmt::Debug for Push<'_> {
+impl IntoFuture for Push {
+    type Output = Result<Pushed>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Push {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Push")
             .field("path", &self.path)
+            .field("source", &self.source)
             .field("tag", &self.tag)
             .finish_non_exhaustive()
     }
 }
 
 /// What a push did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Its JSON is what the command line prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Pushed {
     /// The image by digest.
-    pub image: ImageUrl,
+    pub url: ImageUrl,
     /// The tag that stands for it now, if one was asked for.
     pub tag: Option<Tag>,
     /// The blobs that were sent.
@@ -265,6 +247,49 @@ pub struct Pushed {
     pub bytes_saved: u64,
     /// How many times something was tried again.
     pub retries: u64,
-    /// How long it took.
+    /// How long it took; in JSON, its `seconds`.
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub duration: Duration,
+    #[serde(skip)]
+    digest: Digest,
+}
+
+impl Pushed {
+    /// The digest of the image's manifest or index.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pushed_is_written_as_the_command_line_prints_it() {
+        let digest = crate::distribution::Manifest::new("", "content").digest;
+        let image = format!("h.example/prod/{}/a@{digest}", crate::model::OrganizationId::TBD);
+        let pushed = Pushed {
+            url: image.parse().unwrap(),
+            tag: Some("v1".parse().unwrap()),
+            blobs_sent: 1,
+            bytes_sent: 2,
+            blobs_skipped: 3,
+            bytes_skipped: 4,
+            blobs_mounted: 5,
+            bytes_mounted: 6,
+            bytes_resumed: 7,
+            bytes_saved: 8,
+            retries: 9,
+            duration: Duration::from_millis(1500),
+            digest,
+        };
+        let expected = format!(
+            "{{\"url\":\"{image}\",\
+             \"tag\":\"v1\",\"blobs_sent\":1,\"bytes_sent\":2,\"blobs_skipped\":3,\"bytes_skipped\":4,\
+             \"blobs_mounted\":5,\"bytes_mounted\":6,\"bytes_resumed\":7,\"bytes_saved\":8,\"retries\":9,\
+             \"seconds\":1.5}}"
+        );
+        assert_eq!(serde_json::to_string(&pushed).unwrap(), expected);
+    }
 }

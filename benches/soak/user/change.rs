@@ -1,10 +1,11 @@
 //! What users change: they push, delete, and break off.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ark_container_core::backend::{CreateOptions, DeleteOptions};
-use ark_container_core::model::{Digest, Reference, Tag};
+use ark_container_core::model::{Digest, Tag};
 use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::{RegistryBackend, RegistryBackendExt};
 use futures_util::TryStreamExt;
@@ -41,8 +42,9 @@ impl User {
             let mut contents = Contents::default();
             for image in &self.images {
                 let backend = &self.place.backend;
-                let push = Push::new(backend, &path).with_local(backend).with_tag(tag.clone());
-                push.run(&ImageSource::oci_layout(&image.layout)).await?;
+                let source = ImageSource::oci_layout(&image.layout);
+                let push = Push::new(Arc::new(backend.clone()), &path, source);
+                push.with_local(backend).with_tag(tag.clone()).await?;
                 contents = contents.with_image(&tag, &image.sample.digest());
             }
             self.repositories.insert(name, Some(contents));
@@ -98,10 +100,10 @@ impl User {
     async fn send(&self, name: &str, digest: &Digest, tag: &Tag) -> Result<(), Problem> {
         let path = self.path(name)?;
         let source = ImageSource::oci_layout(&self.image(digest)?.layout);
-        let push = Push::new(&self.place.backend, &path).with_endpoint(self.place.host.clone());
-        let pushed = push.with_tag(tag.clone()).run(&source).await?;
-        match pushed.image.reference() {
-            Reference::Digest(pushed) if pushed == digest => Ok(()),
+        let push = Push::new(Arc::new(self.place.backend.clone()), &path, source);
+        let push = push.with_endpoint(self.place.host.clone()).with_tag(tag.clone());
+        match push.await?.digest() {
+            pushed if pushed == digest => Ok(()),
             other => Err(format!("pushed {digest}, and it became {other}").into()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ark_container_core::RegistryBackend;
@@ -24,14 +25,14 @@ impl User {
             Some(digest) => self.pull_image(name, tag.into(), digest).await,
             None => {
                 let path = self.path(name)?;
-                let pull = Pull::new(&self.place.backend, &path, tag.into());
                 let folder = tempfile::tempdir()?;
-                let pull = pull.with_endpoint(self.place.host.clone());
-                match pull.into_layout(folder.path()).await {
+                let backend = Arc::new(self.place.backend.clone());
+                let pull = Pull::new(backend, &path, tag.into(), folder.path());
+                match pull.with_endpoint(self.place.host.clone()).await {
                     Err(ark_container_core::Error::NotFound { .. }) => Ok(()),
                     Err(error) => Err(error.into()),
                     Ok(pulled) => {
-                        Err(format!("pulled {}, of a tag without image", pulled.image).into())
+                        Err(format!("pulled {}, of a tag without image", pulled.url).into())
                     }
                 }
             }
@@ -48,8 +49,9 @@ impl User {
         let path = self.path(name)?;
         let folder = tempfile::tempdir()?;
         let started = Instant::now();
-        let pull = Pull::new(&self.place.backend, &path, reference);
-        pull.with_endpoint(self.place.host.clone()).into_layout(folder.path()).await?;
+        let backend = Arc::new(self.place.backend.clone());
+        let pull = Pull::new(backend, &path, reference, folder.path());
+        pull.with_endpoint(self.place.host.clone()).await?;
         self.record("pull", started);
         let sample = &self.image(digest)?.sample;
         let manifest = (sample.digest(), sample.manifest());

@@ -1,5 +1,6 @@
 //! [`Operation`]: something that a user does, and that a kill may cut at any moment.
 
+use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -131,7 +132,7 @@ pub(super) async fn upload(
         for (digest, content) in part.blobs() {
             if !client.blob_exists(&digest).await? {
                 let size = content.len() as u64;
-                let content = stream::iter([Ok(content.to_vec().into())]);
+                let content = stream::iter([Ok::<_, io::Error>(content.to_vec().into())]);
                 let upload = client.start_upload().await?;
                 client.upload_blob(&upload, &digest, size, content).await?;
             }

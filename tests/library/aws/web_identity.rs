@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ark_container_core::backend::ecr::{EcrBackend, EcrBackendBuilder};
@@ -78,8 +79,9 @@ impl Deployment {
         if !layout.exists() {
             SampleImage::builder().build().write_oci_layout(&layout, None).unwrap();
         }
-        let push = Push::new(backend, path).with_tag("v1".parse().unwrap());
-        push.run(&ImageSource::oci_layout(layout)).await.map(drop)
+        let source = ImageSource::oci_layout(layout);
+        let push = Push::new(Arc::new(backend.clone()), path, source);
+        push.with_tag("v1".parse().unwrap()).await.map(drop)
     }
 }
 

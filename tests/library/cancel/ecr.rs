@@ -1,6 +1,7 @@
 //! On ECR, as the fake of AWS has it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::ecr::EcrBackend;
@@ -22,7 +23,7 @@ fn backend(cloud: &Cloud, folder: &Path) -> EcrBackend {
 async fn at_ecr_a_push_is_dropped_anywhere() {
     let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
     let backend = backend(&cloud, folder.path());
-    let place = Place::new(&backend, cloud.aws.registry_host(), folder.path());
+    let place = Place::new(Arc::new(backend), cloud.aws.registry_host(), folder.path());
     let cut = place.cut_pushes().await;
     assert!(cut > 10, "{cut}");
 }
@@ -31,7 +32,7 @@ async fn at_ecr_a_push_is_dropped_anywhere() {
 async fn at_ecr_a_copy_is_dropped_anywhere() {
     let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
     let backend = backend(&cloud, folder.path());
-    let place = Place::new(&backend, cloud.aws.registry_host(), folder.path());
+    let place = Place::new(Arc::new(backend), cloud.aws.registry_host(), folder.path());
     let cut = place.cut_copies().await;
     assert!(cut > 10, "{cut}");
 }
@@ -40,7 +41,7 @@ async fn at_ecr_a_copy_is_dropped_anywhere() {
 async fn at_ecr_a_pull_is_dropped_anywhere() {
     let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
     let backend = backend(&cloud, folder.path());
-    let place = Place::new(&backend, cloud.aws.registry_host(), folder.path());
+    let place = Place::new(Arc::new(backend), cloud.aws.registry_host(), folder.path());
     let cut = place.cut_pulls().await;
     assert!(cut > 10, "{cut}");
 }
@@ -49,7 +50,7 @@ async fn at_ecr_a_pull_is_dropped_anywhere() {
 async fn at_ecr_a_creation_is_dropped_anywhere() {
     let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
     let backend = backend(&cloud, folder.path());
-    let place = Place::new(&backend, cloud.aws.registry_host(), folder.path());
+    let place = Place::new(Arc::new(backend), cloud.aws.registry_host(), folder.path());
     let cut = place.cut_creations().await;
     assert!(cut > 1, "{cut}");
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ark_container_core::backend::local::LocalBackend;
@@ -32,7 +33,8 @@ async fn assert_nothing_temporary(backend: &LocalBackend) {
 async fn a_push_is_dropped_anywhere() {
     let registry = TestRegistry::start().unwrap();
     let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
-    let cut = Place::new(&backend, registry.host(), folder.path()).cut_pushes().await;
+    let cut =
+        Place::new(Arc::new(registry.backend()), registry.host(), folder.path()).cut_pushes().await;
     assert!(cut > 10, "{cut}");
     assert_nothing_temporary(&backend).await;
 }
@@ -41,7 +43,8 @@ async fn a_push_is_dropped_anywhere() {
 async fn a_pull_is_dropped_anywhere() {
     let registry = TestRegistry::start().unwrap();
     let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
-    let cut = Place::new(&backend, registry.host(), folder.path()).cut_pulls().await;
+    let cut =
+        Place::new(Arc::new(registry.backend()), registry.host(), folder.path()).cut_pulls().await;
     assert!(cut > 10, "{cut}");
     assert_nothing_temporary(&backend).await;
 }
@@ -50,7 +53,8 @@ async fn a_pull_is_dropped_anywhere() {
 async fn a_copy_is_dropped_anywhere() {
     let registry = TestRegistry::start().unwrap();
     let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
-    let cut = Place::new(&backend, registry.host(), folder.path()).cut_copies().await;
+    let cut =
+        Place::new(Arc::new(registry.backend()), registry.host(), folder.path()).cut_copies().await;
     assert!(cut > 10, "{cut}");
     assert_nothing_temporary(&backend).await;
 }
@@ -59,7 +63,9 @@ async fn a_copy_is_dropped_anywhere() {
 async fn a_creation_is_dropped_anywhere() {
     let registry = TestRegistry::start().unwrap();
     let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
-    let cut = Place::new(&backend, registry.host(), folder.path()).cut_creations().await;
+    let cut = Place::new(Arc::new(registry.backend()), registry.host(), folder.path())
+        .cut_creations()
+        .await;
     assert!(cut > 0, "{cut}");
     assert_nothing_temporary(&backend).await;
 }

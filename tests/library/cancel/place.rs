@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ark_container_core::backend::CreateOptions;
-use ark_container_core::model::{OrganizationId, Reference, RegistryHost, RepositoryPath};
-use ark_container_core::pull::Pull;
+use ark_container_core::model::{OrganizationId, RegistryHost, RepositoryPath};
+use ark_container_core::pull::{Copy, Pull};
 use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt};
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A backend whose registry is served, and an image that is to be moved.
 pub(super) struct Place<'a> {
-    pub(super) backend: &'a dyn RegistryBackend,
+    pub(super) backend: Arc<dyn RegistryBackend>,
     pub(super) endpoint: RegistryHost,
     pub(super) folder: &'a Path,
     pub(super) image: SampleImage,
@@ -28,7 +29,7 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     pub(super) fn new(
-        backend: &'a dyn RegistryBackend,
+        backend: Arc<dyn RegistryBackend>,
         endpoint: RegistryHost,
         folder: &'a Path,
     ) -> Self {
@@ -38,8 +39,9 @@ impl<'a> Place<'a> {
         Self { backend, endpoint, folder, image }
     }
 
-    fn source(&self) -> ImageSource {
-        ImageSource::oci_layout(self.folder.join("image"))
+    fn pull(&self, path: &RepositoryPath, layout: &Path) -> Pull {
+        let pull = Pull::new(self.backend.clone(), path, tag().into(), layout);
+        pull.with_endpoint(self.endpoint.clone())
     }
 
     pub(super) fn repository(&self, name: &str) -> RepositoryPath {
@@ -52,26 +54,24 @@ impl<'a> Place<'a> {
         path
     }
 
-    fn push<'b>(&'b self, path: &RepositoryPath) -> Push<'b> {
-        Push::new(self.backend, path)
+    fn push(&self, path: &RepositoryPath) -> Push {
+        Push::new(self.backend.clone(), path, ImageSource::oci_layout(self.folder.join("image")))
             .with_endpoint(self.endpoint.clone())
-            .with_memory(self.folder.join("memory"))
+            .with_cache_directory(self.folder.join("cache"))
             .with_tag(tag())
     }
 
     pub(super) async fn pushed(&self, path: &RepositoryPath) {
-        let pushed = self.push(path).run(&self.source()).await.unwrap();
-        assert_eq!(pushed.image.reference(), &Reference::Digest(self.image.digest()));
+        let pushed = self.push(path).await.unwrap();
+        assert_eq!(pushed.digest(), &self.image.digest());
     }
 
     /// Makes sure that the tag stands for the whole image, or for nothing; whether it does.
     pub(super) async fn is_whole(&self, path: &RepositoryPath) -> bool {
         let layout = tempfile::tempdir_in(self.folder).unwrap();
-        let pull = Pull::new(self.backend, path, tag().into());
-        match pull.with_endpoint(self.endpoint.clone()).into_layout(layout.path()).await {
+        match self.pull(path, layout.path()).await {
             Ok(pulled) => {
-                let expected = Reference::Digest(self.image.digest());
-                assert_eq!(pulled.image.reference(), &expected);
+                assert_eq!(pulled.digest(), &self.image.digest());
                 self.assert_whole_layout(layout.path());
                 true
             }
@@ -103,9 +103,7 @@ impl<'a> Place<'a> {
         let mut cut = 0;
         for polls in polls() {
             let path = self.created(&format!("push-{polls}")).await;
-            let push = self.push(&path);
-            let source = self.source();
-            let ended = within(polls, push.run(&source)).await;
+            let ended = within(polls, self.push(&path).into_future()).await;
             let is_there = self.is_whole(&path).await;
             if let Some(pushed) = ended {
                 pushed.unwrap();
@@ -126,11 +124,7 @@ impl<'a> Place<'a> {
         let mut cut = 0;
         for polls in polls() {
             let layout = self.folder.join(format!("pull-{polls}"));
-            let pull = || {
-                Pull::new(self.backend, &path, tag().into()).with_endpoint(self.endpoint.clone())
-            };
-            let first = pull();
-            let ended = within(polls, first.into_layout(&layout)).await;
+            let ended = within(polls, self.pull(&path, &layout).into_future()).await;
             if let Some(pulled) = ended {
                 pulled.unwrap();
                 self.assert_whole_layout(&layout);
@@ -139,7 +133,7 @@ impl<'a> Place<'a> {
             cut += 1;
             // What was dropped may have a moment to write.
             let deadline = Instant::now() + PATIENCE;
-            while let Err(error) = pull().into_layout(&layout).await {
+            while let Err(error) = self.pull(&path, &layout).await {
                 let is_passing = error.is_temporary() && Instant::now() < deadline;
                 assert!(is_passing, "after {polls} polls: {error:?}");
                 sleep(Duration::from_millis(1)).await;
@@ -156,10 +150,10 @@ impl<'a> Place<'a> {
         let mut cut = 0;
         for polls in polls() {
             let to = self.created(&format!("copy-{polls}")).await;
-            let copy = ark_container_core::pull::Copy::new(self.backend, &from, tag().into(), &to)
+            let copy = Copy::new(self.backend.clone(), &from, tag().into(), &to)
                 .with_endpoint(self.endpoint.clone())
                 .with_tag(tag());
-            let ended = within(polls, copy.run()).await;
+            let ended = within(polls, copy.clone().into_future()).await;
             let is_there = self.is_whole(&to).await;
             if let Some(copied) = ended {
                 copied.unwrap();
@@ -167,7 +161,7 @@ impl<'a> Place<'a> {
                 break;
             }
             cut += 1;
-            copy.run().await.unwrap();
+            copy.await.unwrap();
             assert!(self.is_whole(&to).await, "after {polls} polls");
         }
         cut

@@ -41,14 +41,14 @@ async fn an_image_goes_in_and_out_without_a_server() {
     let refused = in_a_task(async move { other.push(named, &source).await }).await.unwrap_err();
     assert!(matches!(refused, Error::InvalidInput { .. }), "which platform? {refused}");
     let all = ark_container_core::push::PlatformChoice::All;
-    let push = catalog.prepare_push(named).unwrap().with_platforms(all);
     let source = format!("oci:{}", path("in").display()).parse().unwrap();
-    push.run(&source).await.unwrap();
+    let push = catalog.prepare_push(named, source).unwrap().with_platforms(all);
+    push.await.unwrap();
 
     let resolved = catalog.resolve(named).await.unwrap();
-    assert_eq!((&resolved.digest, resolved.platforms.len()), (&image.digest(), 2));
+    assert_eq!((resolved.digest(), resolved.platforms.len()), (&image.digest(), 2));
     let arm = catalog.resolve_for(named, &"linux/arm64".parse().unwrap()).await.unwrap();
-    assert!(arm.size < resolved.size && arm.digest != resolved.digest, "{arm:?}");
+    assert!(arm.size < resolved.size && arm.digest() != resolved.digest(), "{arm:?}");
     assert_eq!(arm.platforms.len(), 1);
     let elsewhere = catalog.resolve_for(named, &"linux/s390x".parse().unwrap()).await.unwrap_err();
     assert!(elsewhere.to_string().contains("linux/amd64, linux/arm64"), "{elsewhere}");
@@ -56,7 +56,7 @@ async fn an_image_goes_in_and_out_without_a_server() {
     // What one pins is a name too.
     let (other, out) = (catalog.clone(), path("out"));
     let pulled = in_a_task(async move { other.pull(&resolved.url, out).await }).await.unwrap();
-    assert_eq!(pulled.image.to_string(), catalog.resolve(named).await.unwrap().url);
+    assert_eq!(pulled.url.to_string(), catalog.resolve(named).await.unwrap().url);
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn type_erased_local_backend_needs_no_server() {
     let source = format!("oci:{}", layout.display());
     let pushed = catalog.push("test/repo:v1", &source).await.unwrap();
     let listed: Vec<_> = catalog.images("test/repo").unwrap().try_collect().await.unwrap();
-    assert_eq!(pushed.image.reference().to_string(), listed[0].digest.to_string());
+    assert_eq!(pushed.url.reference().to_string(), listed[0].digest.to_string());
     let conflict = catalog.delete("test/repo").await.unwrap_err();
     assert!(matches!(conflict, Error::Conflict { .. }), "{conflict}");
 }

@@ -1,7 +1,6 @@
 //! What programs hold is for all their threads, and so is the work that they do with it: the compiler
 //! has to agree, and nothing is run.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use ark_container_core::backend::Observed;
@@ -14,7 +13,7 @@ use ark_container_core::distribution::Client;
 use ark_container_core::identity::{KeySet, MembershipsFile, Principal, TokenFile, TokenVerifier};
 use ark_container_core::model::{Access, Reference, RepositoryPath};
 use ark_container_core::permission::{AuditFile, Permissioned};
-use ark_container_core::pull::{Copy, Pull};
+use ark_container_core::pull::{Copy, Pull, Resolve};
 use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::MockRegistryBackend;
 use ark_container_core::{Catalog, Error, RegistryBackend};
@@ -22,6 +21,7 @@ use ark_container_core::{Catalog, Error, RegistryBackend};
 fn everywhere<T: Send + Sync>() {}
 fn kept_by_each_task<T: Clone + Send + Sync + 'static>() {}
 fn sendable(_: impl Future + Send) {}
+fn spawnable<F: IntoFuture<IntoFuture: Send + 'static>>(_: F) {}
 
 #[test]
 fn what_a_program_holds_goes_to_every_task() {
@@ -43,9 +43,10 @@ fn what_a_program_holds_goes_to_every_task() {
     kept_by_each_task::<KeySet>();
     kept_by_each_task::<TokenFile>();
     kept_by_each_task::<TokenVerifier>();
-    kept_by_each_task::<Push<'static>>();
-    kept_by_each_task::<Pull<'static>>();
-    kept_by_each_task::<Copy<'static>>();
+    kept_by_each_task::<Push>();
+    kept_by_each_task::<Pull>();
+    kept_by_each_task::<Copy>();
+    kept_by_each_task::<Resolve>();
     everywhere::<EcrBackendBuilder>();
     everywhere::<Error>();
 }
@@ -68,7 +69,8 @@ fn what_a_program_does_changes_threads() {
     let path: RepositoryPath = "prod/11111111-2222-3333-4444-555555555555/a".parse().unwrap();
     let reference: Reference = "v1".parse().unwrap();
     let source: ImageSource = "oci:layout".parse().unwrap();
-    sendable(Push::new(&*backend, &path).run(&source));
-    sendable(Pull::new(&*backend, &path, reference.clone()).into_layout(Path::new("layout")));
-    sendable(Copy::new(&*backend, &path, reference, &path).run());
+    spawnable(Push::new(backend.clone(), &path, source));
+    spawnable(Pull::new(backend.clone(), &path, reference.clone(), "layout"));
+    spawnable(Copy::new(backend.clone(), &path, reference.clone(), &path));
+    spawnable(Resolve::new(backend, &path, reference));
 }

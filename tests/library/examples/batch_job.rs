@@ -43,7 +43,7 @@ async fn a_batch_jobs_images_are_pinned_and_nothing_else_changes() {
     let directory = registry.backend().directory().to_owned();
     let (pinned, told) = succeeded(example("batch_job", &directory).arg(file));
     assert_eq!(pinned, configuration(&resolved.url.to_string()));
-    let line = format!("{image} is {} ({} bytes, ", resolved.digest, resolved.size);
+    let line = format!("{image} is {} ({} bytes, ", resolved.digest(), resolved.size);
     assert!(told.contains(&line), "{told}");
 }
 

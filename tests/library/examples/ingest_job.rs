@@ -13,7 +13,7 @@ async fn registry(layout: &Path) -> (TestRegistry, String) {
     catalog.create("ingest/settings").await.unwrap();
     let source = format!("oci:{}", layout.display());
     let pushed = catalog.push("ingest/settings:v1", &source).await.unwrap();
-    (registry, pushed.image.to_string())
+    (registry, pushed.url.to_string())
 }
 
 #[tokio::test(flavor = "multi_thread")]

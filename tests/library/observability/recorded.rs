@@ -107,13 +107,15 @@ fn transfers_and_requests_are_counted_on_both_ends() {
         let registry = Registry::bind(local, ([127, 0, 0, 1], 0).into()).unwrap();
         let endpoint = RegistryHost::from(registry.local_addr());
         let serving = tokio::spawn(registry.serve(std::future::pending()));
-        let push = Push::new(&backend, &path).with_tag("v1".parse().unwrap());
-        let push = push.with_endpoint(endpoint.clone());
+        let backend: Arc<dyn RegistryBackend> = Arc::new(backend);
         let source = ImageSource::oci_layout(layout.path());
-        push.run(&source).await.unwrap();
-        push.run(&source).await.unwrap();
-        let pull = Pull::new(&backend, &path, "v2".parse().unwrap()).with_endpoint(endpoint);
-        pull.into_layout(&layout.path().join("pulled")).await.unwrap_err();
+        let push = Push::new(backend.clone(), &path, source).with_tag("v1".parse().unwrap());
+        let push = push.with_endpoint(endpoint.clone());
+        push.clone().await.unwrap();
+        push.await.unwrap();
+        let (reference, folder) = ("v2".parse().unwrap(), layout.path().join("pulled"));
+        let pull = Pull::new(backend, &path, reference, folder);
+        pull.with_endpoint(endpoint).await.unwrap_err();
         serving.abort();
     });
     let transfers = |transfer: &str, outcome: &str| {

@@ -27,10 +27,10 @@ impl Remembering {
     }
 
     async fn push_to(&self, path: &RepositoryPath, sources: &Sources) -> Pushed {
-        let push = Push::new(&self.local.backend, path)
+        let push = Push::new(self.local.backend(), path, sources.archive())
             .with_endpoint(self.local.endpoint.clone())
-            .with_memory(self.folder.path().join("memory"));
-        push.with_tag("v1".parse().unwrap()).run(&sources.archive()).await.unwrap()
+            .with_cache_directory(self.folder.path().join("cache"));
+        push.with_tag("v1".parse().unwrap()).await.unwrap()
     }
 
     async fn push(&self, sources: &Sources) -> Pushed {
@@ -75,11 +75,11 @@ async fn the_second_push_compresses_nothing_and_another_machine_gets_the_same() 
     damage_layers(&sources);
     let second = remembering.push(&sources).await;
     assert_eq!((second.blobs_sent, second.blobs_skipped), (0, 4));
-    assert_eq!((&second.image, second.bytes_saved), (&first.image, 0));
+    assert_eq!((&second.url, second.bytes_saved), (&first.url, 0));
 
     let elsewhere = Remembering::new().await;
     let third = elsewhere.push(&image(1)).await;
-    assert_eq!(third.image.reference(), first.image.reference());
+    assert_eq!(third.url.reference(), first.url.reference());
 }
 
 /// Changes the content of the archive in the middle of its layers.
@@ -94,7 +94,7 @@ async fn after_a_rebuild_only_what_changed_is_sent() {
     let second = remembering.push(&image(2)).await;
     // The configuration and the last layer.
     assert_eq!((second.blobs_sent, second.blobs_skipped), (2, 2));
-    assert_ne!(second.image, first.image);
+    assert_ne!(second.url, first.url);
     assert!(second.bytes_sent < (3 << 20) + 10_000);
 }
 
@@ -108,7 +108,7 @@ async fn what_another_repository_of_the_organization_has_is_mounted() {
     let mounted = remembering.push_to(&other, &sources).await;
     assert_eq!((mounted.blobs_sent, mounted.blobs_mounted), (0, 4));
     assert_eq!(mounted.bytes_mounted, first.bytes_sent);
-    assert_eq!(mounted.image.reference(), first.image.reference());
+    assert_eq!(mounted.url.reference(), first.url.reference());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,12 +133,12 @@ async fn a_memory_that_is_corrupt_or_not_ours_is_ignored() {
         }
     }
     let again = remembering.push(&image(1)).await;
-    assert_eq!(again.image, first.image);
+    assert_eq!(again.url, first.url);
     assert!(again.bytes_saved > 0, "the layers were compressed again");
 
     fs::set_permissions(memory.join("layers"), Permissions::from_mode(0o777)).unwrap();
     let again = remembering.push(&image(1)).await;
-    assert_eq!(again.image, first.image);
+    assert_eq!(again.url, first.url);
     assert!(again.bytes_saved > 0, "the layers were compressed again");
 }
 
@@ -158,9 +158,9 @@ async fn a_layer_that_is_not_what_the_configuration_says_is_named_and_nothing_is
 async fn layers_are_of_the_type_that_was_chosen() {
     for (compression, end) in [(Compression::Gzip, "tar+gzip"), (Compression::Zstd, "tar+zstd")] {
         let local = Local::with_repository(TagMutability::Mutable).await;
-        let push = Push::new(&local.backend, &local.path).with_endpoint(local.endpoint.clone());
-        let pushed = push.with_compression(compression).run(&image(1).archive()).await.unwrap();
-        let reference = pushed.image.reference().clone();
+        let sources = image(1);
+        let pushed = local.push_of(sources.archive()).with_compression(compression).await.unwrap();
+        let reference = pushed.url.reference().clone();
         let manifest = local.client().await.fetch_manifest(&reference).await.unwrap();
         let layers = layers(&manifest);
         assert_eq!(layers.len(), 3);

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ark_container_core::credentials::{Password, RegistryCredentials};
@@ -80,9 +81,9 @@ impl DebianRegistry {
             Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone()))
         });
         let path = Self::path();
-        let push = Push::new(&backend, &path).with_tag("v1".parse()?);
+        let push = Push::new(Arc::new(backend), &path, source.clone()).with_tag("v1".parse()?);
         let push = push.with_compression(compression).with_platforms(PlatformChoice::All);
-        push.with_memory(self.folder.path().join("memory")).run(source).await
+        push.with_cache_directory(self.folder.path().join("cache")).await
     }
 
     /// Copies the image at the tag, with everything below it, into a folder as it is.
@@ -200,7 +201,7 @@ async fn podman_pulls_what_was_pushed_and_saves_an_archive_that_can_be_pushed() 
     let pushed = registry.push(&source.clone().with_reference(image)).await.unwrap();
     assert!(pushed.blobs_skipped > 0, "the layer is the same");
     let again = registry.push(&source).await.unwrap();
-    assert_eq!((again.image, again.blobs_sent), (pushed.image, 0));
+    assert_eq!((again.url, again.blobs_sent), (pushed.url, 0));
 }
 
 /// Runs podman with a storage of its own.
@@ -244,7 +245,7 @@ async fn what_buildah_built_comes_back_from_every_form_that_it_writes() {
         let id = build(folder.path(), &format!("{source}:sample:1"));
         let source: ImageSource = source.parse().unwrap();
         let pushed = registry.push(&source).await.unwrap();
-        assert_eq!(registry.push(&source).await.unwrap().image, pushed.image);
+        assert_eq!(registry.push(&source).await.unwrap().url, pushed.url);
         let pulled = registry.unpack_with_skopeo();
         let config = fs::read(pulled.join(id.trim_start_matches("sha256:"))).unwrap();
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap();

@@ -1,5 +1,6 @@
 //! Layers on their way to AWS ECR, which takes them in parts and is told where each starts.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ark_container_core::credentials::{Password, RegistryCredentials};
@@ -27,8 +28,8 @@ async fn push(cloud: &Cloud, sources: &Sources) -> ark_container_core::Result<Pu
         Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone()))
     });
     let path: RepositoryPath = ours().parse()?;
-    let push = Push::new(&backend, &path).with_endpoint(cloud.aws.registry_host());
-    push.with_tag("v1".parse()?).run(&sources.archive()).await
+    let push = Push::new(Arc::new(backend), &path, sources.archive());
+    push.with_endpoint(cloud.aws.registry_host()).with_tag("v1".parse()?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

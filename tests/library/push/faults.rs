@@ -4,6 +4,7 @@
 //! `ARK_TEST_SEED=<seed>` repeats one of them.
 
 use std::env;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ark_container_core::backend::CreateOptions;
@@ -12,7 +13,7 @@ use ark_container_core::distribution::{Client, Retry};
 use ark_container_core::model::{
     Access, Digest, OrganizationId, Reference, RegistryHost, RepositoryPath, Scope, Tag,
 };
-use ark_container_core::push::{ImageSource, Push, Pushed};
+use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt};
 use ark_container_fakes::FaultyRegistry;
@@ -60,10 +61,11 @@ impl Calm {
         path
     }
 
-    fn push<'a>(&'a self, path: &'a RepositoryPath, endpoint: &RegistryHost) -> Push<'a> {
+    fn push(&self, path: &RepositoryPath, source: ImageSource, endpoint: &RegistryHost) -> Push {
         let hasty =
             Retry::default().with_delays(Duration::from_millis(1), Duration::from_millis(20));
-        Push::new(&self.backend, path).with_endpoint(endpoint.clone()).with_retry(hasty)
+        let push = Push::new(Arc::new(self.backend.clone()), path, source);
+        push.with_endpoint(endpoint.clone()).with_retry(hasty).with_tag(tag())
     }
 
     /// What the tag stands for, once every byte of that has been read and compared with its digest.
@@ -113,8 +115,8 @@ fn sources(seed: u64) -> (Sources, ImageSource) {
 async fn weather(calm: &Calm, seed: u64) -> Result<Ending, String> {
     let (sources, source) = sources(seed);
     let aside = calm.create(&format!("aside/seed-{seed}")).await;
-    let right = calm.push(&aside, &calm.endpoint).run(&source).await.unwrap();
-    let right = digest(&right);
+    let right = calm.push(&aside, source.clone(), &calm.endpoint).await.unwrap();
+    let right = right.digest().clone();
 
     let path = calm.create(&format!("test/seed-{seed}")).await;
     let older = if seed.is_multiple_of(3) {
@@ -124,15 +126,15 @@ async fn weather(calm: &Calm, seed: u64) -> Result<Ending, String> {
     };
     if let Some(older) = &older {
         let older = Sources::new(older.clone());
-        calm.push(&path, &calm.endpoint).with_tag(tag()).run(&older.layout()).await.unwrap();
+        calm.push(&path, older.layout(), &calm.endpoint).await.unwrap();
     }
     let older = older.map(|older| older.digest());
 
     let link = FaultyRegistry::start(calm.endpoint.clone()).await.unwrap();
-    let memory = sources.path("memory");
-    let push = calm.push(&path, link.host()).with_tag(tag()).with_memory(&memory);
+    let cache = sources.path("cache");
+    let push = calm.push(&path, source, link.host()).with_cache_directory(&cache);
     link.disturb(seed);
-    let stormy = tokio::time::timeout(DEADLINE, sendable(push.run(&source))).await;
+    let stormy = tokio::time::timeout(DEADLINE, push.clone().into_future()).await;
     let faults = link.faults();
     let wrong =
         |what: String| Err(format!("seed {seed}: {what}\n  {stormy:?}\n  {}", faults.join("\n  ")));
@@ -142,7 +144,7 @@ async fn weather(calm: &Calm, seed: u64) -> Result<Ending, String> {
     };
     match &stormy {
         Err(_) => return wrong("it hangs".to_owned()),
-        Ok(Ok(pushed)) if digest(pushed) != right || tagged.as_ref() != Some(&right) => {
+        Ok(Ok(pushed)) if *pushed.digest() != right || tagged.as_ref() != Some(&right) => {
             return wrong(format!("it is not {right}, and the tag stands for {tagged:?}"));
         }
         Ok(Err(error)) if !is_clear(error) => return wrong(format!("that is not clear: {error}")),
@@ -153,8 +155,8 @@ async fn weather(calm: &Calm, seed: u64) -> Result<Ending, String> {
         Ok(_) => {}
     }
     link.calm();
-    match tokio::time::timeout(DEADLINE, push.run(&source)).await {
-        Ok(Ok(pushed)) if digest(&pushed) == right => {}
+    match tokio::time::timeout(DEADLINE, push.into_future()).await {
+        Ok(Ok(pushed)) if *pushed.digest() == right => {}
         repaired => return wrong(format!("the next push does not repair it: {repaired:?}")),
     }
     match calm.whole(&path).await {
@@ -162,18 +164,6 @@ async fn weather(calm: &Calm, seed: u64) -> Result<Ending, String> {
         tagged => return wrong(format!("after the next push, the tag stands for {tagged:?}")),
     }
     Ok(Ending { succeeded: matches!(stormy, Ok(Ok(_))), faults: faults.len() })
-}
-
-/// A push that a program gives to a task of its own, as the compiler has to see.
-fn sendable<F: Future + Send>(push: F) -> F {
-    push
-}
-
-fn digest(pushed: &Pushed) -> Digest {
-    match pushed.image.reference() {
-        Reference::Digest(digest) => digest.clone(),
-        Reference::Tag(tag) => panic!("an image by digest has the tag {tag}"),
-    }
 }
 
 /// It blames the registry or the link, and not the image, the repository or what was typed.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::io::Read;
+use std::sync::Arc;
 
 use ark_container_core::backend::local::{LocalBackend, Registry};
 use ark_container_core::backend::{CreateOptions, Image, TagMutability};
@@ -57,13 +58,20 @@ impl Local {
         source: &ImageSource,
         tag: Option<&str>,
     ) -> Result<Pushed, Error> {
-        let push = Push::new(&self.backend, &self.path)
-            .with_endpoint(self.endpoint.clone())
-            .with_platforms(PlatformChoice::All);
+        let push = self.push_of(source.clone()).with_platforms(PlatformChoice::All);
         match tag {
-            Some(tag) => push.with_tag(tag.parse().unwrap()).run(source).await,
-            None => push.run(source).await,
+            Some(tag) => push.with_tag(tag.parse().unwrap()).await,
+            None => push.await,
         }
+    }
+
+    pub(super) fn push_of(&self, source: ImageSource) -> Push {
+        let push = Push::new(self.backend(), &self.path, source);
+        push.with_endpoint(self.endpoint.clone())
+    }
+
+    pub(super) fn backend(&self) -> Arc<dyn RegistryBackend> {
+        Arc::new(self.backend.clone())
     }
 
     pub(super) async fn images(&self) -> Vec<Image> {
@@ -136,7 +144,7 @@ async fn an_index_arrives_whole_and_is_not_sent_twice() {
     let pushed = local.push(&sources.layout(), Some("v1")).await.unwrap();
     let digest = sources.image.digest();
     let url = local.backend.repository_url(&local.path);
-    assert_eq!(pushed.image, url.image(digest.clone()));
+    assert_eq!(pushed.url, url.image(digest.clone()));
     assert_eq!(pushed.tag, Some("v1".parse().unwrap()));
     assert_eq!((pushed.blobs_sent, pushed.blobs_skipped), (6, 0));
     assert!(pushed.bytes_sent > 300_000);
@@ -163,11 +171,11 @@ async fn an_archive_arrives_whole_and_moves_the_tag() {
     };
     for sources in [build(1), build(2)] {
         let pushed = local.push(&sources.archive(), Some("v1")).await.unwrap();
-        local.assert_unpacks(&pushed.image, &sources.image).await;
+        local.assert_unpacks(&pushed.url, &sources.image).await;
         let tags: Vec<Tag> = local.client().await.tags().try_collect().await.unwrap();
         assert_eq!(tags, ["v1".parse().unwrap()]);
         let moved = local.backend.resolve(&local.path, &"v1".parse().unwrap()).await.unwrap();
-        assert_eq!(moved, pushed.image.reference().to_string().parse().unwrap());
+        assert_eq!(moved, pushed.url.reference().to_string().parse().unwrap());
     }
 }
 
@@ -238,7 +246,7 @@ async fn what_refers_to_an_image_goes_along_also_when_the_image_is_there() {
 
     let digest = sources.attach("signature");
     let pushed = local.push(&sources.layout(), Some("v1")).await.unwrap();
-    assert_eq!(pushed.image.reference(), &sources.image.digest().into());
+    assert_eq!(pushed.url.reference(), &sources.image.digest().into());
     assert_eq!((pushed.blobs_sent, pushed.blobs_skipped), (2, 2));
     let client = local.client().await;
     assert!(client.manifest(&Reference::Digest(digest)).await.unwrap().is_some());
@@ -250,13 +258,13 @@ async fn what_refers_to_an_image_goes_along_also_when_the_image_is_there() {
 async fn one_platform_arrives_without_the_index() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let sources = Sources::new(SampleImage::for_two_platforms());
-    let push = Push::new(&local.backend, &local.path).with_endpoint(local.endpoint.clone());
-    let error = push.run(&sources.layout()).await.unwrap_err();
+    let push = local.push_of(sources.layout());
+    let error = push.clone().await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
     let arm = PlatformChoice::One("linux/arm64".parse().unwrap());
-    let pushed = push.with_platforms(arm).run(&sources.layout()).await.unwrap();
+    let pushed = push.with_platforms(arm).await.unwrap();
     let image = &sources.image.children()[1];
-    assert_eq!(pushed.image.reference(), &image.digest().into());
+    assert_eq!(pushed.url.reference(), &image.digest().into());
     local.assert_whole(image).await;
     assert_eq!(local.images().await.len(), 1);
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ark_container_core::RegistryBackend;
@@ -37,23 +38,23 @@ fn large() -> Sources {
 
 /// Where to push, over a link that is cut.
 struct Target<'a> {
-    backend: &'a dyn RegistryBackend,
+    backend: Arc<dyn RegistryBackend>,
     path: &'a RepositoryPath,
     link: Unsteady,
     sources: &'a Sources,
     source: ImageSource,
-    memory: tempfile::TempDir,
+    cache: tempfile::TempDir,
 }
 
 impl<'a> Target<'a> {
     async fn new(
-        backend: &'a dyn RegistryBackend,
+        backend: Arc<dyn RegistryBackend>,
         path: &'a RepositoryPath,
         registry: &RegistryHost,
         sources: &'a Sources,
     ) -> Self {
-        let (link, memory) = (Unsteady::to(registry).await, tempfile::tempdir().unwrap());
-        Self { backend, path, link, sources, source: sources.layout(), memory }
+        let (link, cache) = (Unsteady::to(registry).await, tempfile::tempdir().unwrap());
+        Self { backend, path, link, sources, source: sources.layout(), cache }
     }
 
     /// The same, pushing from the archive, whose layer is compressed while it is sent.
@@ -62,14 +63,14 @@ impl<'a> Target<'a> {
     }
 
     fn uploads(&self) -> std::path::PathBuf {
-        self.memory.path().join("uploads")
+        self.cache.path().join("uploads")
     }
 
     async fn push(&self) -> Result<Pushed> {
         let retry = Retry::default().with_delays(Duration::ZERO, Duration::from_millis(1));
-        let push = Push::new(self.backend, self.path).with_tag("v1".parse().unwrap());
-        let push = push.with_endpoint(self.link.host.clone()).with_retry(retry);
-        push.with_memory(self.memory.path()).run(&self.source).await
+        let push = Push::new(self.backend.clone(), self.path, self.source.clone());
+        let push = push.with_tag("v1".parse().unwrap()).with_cache_directory(self.cache.path());
+        push.with_endpoint(self.link.host.clone()).with_retry(retry).await
     }
 
     /// Begins a push and drops it when `bytes` have come to the registry.
@@ -127,7 +128,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_costs_no_more_than_a_part() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
-    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     target.link.cut_after(45 * MIB);
     let pushed = target.push().await.unwrap();
     assert!(pushed.retries >= 1, "{pushed:?}");
@@ -141,7 +142,7 @@ async fn a_connection_that_breaks_costs_no_more_than_a_part() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_push_goes_on_where_the_last_one_was_dropped() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
-    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     target.push_until(45 * MIB).await;
     let kept = files(&target.uploads());
     assert_eq!(kept.len(), 2, "{kept:?}");
@@ -163,7 +164,7 @@ async fn the_next_push_goes_on_where_the_last_one_was_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_the_registry_forgot_begins_anew() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
-    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     target.push_until(45 * MIB).await;
     let kept = files(&target.uploads());
     let kept =
@@ -182,9 +183,9 @@ async fn an_upload_that_the_registry_forgot_begins_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_pushes_of_one_blob_at_once_have_an_upload_each() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
-    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     let (one, other) = tokio::join!(target.push(), target.push());
-    assert_eq!(one.unwrap().image, other.unwrap().image);
+    assert_eq!(one.unwrap().url, other.unwrap().url);
     target.assert_whole().await;
 }
 
@@ -192,7 +193,8 @@ async fn two_pushes_of_one_blob_at_once_have_an_upload_each() {
 async fn ecr_goes_on_though_it_does_not_tell_where() {
     let (cloud, sources) = (Cloud::start().await, large());
     let (backend, path) = repository_at(&cloud).await;
-    let target = Target::new(&backend, &path, &cloud.aws.registry_host(), &sources).await;
+    let target =
+        Target::new(Arc::new(backend.clone()), &path, &cloud.aws.registry_host(), &sources).await;
     target.link.cut_after(36 * MIB);
     let pushed = target.push().await.unwrap();
     assert!(pushed.retries >= 1, "{pushed:?}");
@@ -205,7 +207,8 @@ async fn ecr_goes_on_though_it_does_not_tell_where() {
 async fn a_login_that_runs_out_in_the_middle_is_replaced() {
     let (cloud, sources) = (Cloud::start().await, Sources::new(SampleImage::new("expiring")));
     let (backend, path) = repository_at(&cloud).await;
-    let target = Target::new(&backend, &path, &cloud.aws.registry_host(), &sources).await;
+    let target =
+        Target::new(Arc::new(backend.clone()), &path, &cloud.aws.registry_host(), &sources).await;
     // To this machine's clock the login is good for a day, to the registry it is not.
     cloud.aws.set_token_lifetime(Duration::from_secs(300));
     cloud.aws.date_tokens(std::time::SystemTime::now() + Duration::from_secs(24 * 60 * 60));
@@ -232,18 +235,18 @@ async fn a_layer_that_is_compressed_goes_on_too_where_it_was() {
     let sources = large();
     let undisturbed = {
         let local = Local::with_repository(TagMutability::Mutable).await;
-        let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+        let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
         target.with_archive().push().await.unwrap()
     };
     let local = Local::with_repository(TagMutability::Mutable).await;
-    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     let target = target.with_archive();
     // Once the push ends, and once the connection alone.
     target.push_until(45 * MIB).await;
     target.link.cut_after(target.link.passed() + 15 * MIB);
     let pushed = target.push().await.unwrap();
     let (manifest, size) = fetched_layer(&target).await;
-    assert_eq!(undisturbed.image.reference(), &Reference::Digest(manifest.digest));
+    assert_eq!(undisturbed.url.reference(), &Reference::Digest(manifest.digest));
     assert!(pushed.bytes_resumed > 30 * MIB, "{pushed:?}");
     let passed = target.link.passed();
     assert!(passed <= size + 2 * PART + REST, "{passed} of {size}");
@@ -253,7 +256,7 @@ async fn a_layer_that_is_compressed_goes_on_too_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_that_is_compressed_begins_anew_where_its_upload_was_tampered_with() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
-    let target = Target::new(&local.backend, &local.path, &local.endpoint, &sources).await;
+    let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     let target = target.with_archive();
     target.push_until(45 * MIB).await;
     // Longer than what the layer becomes, and not what it begins with.

@@ -16,13 +16,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use self::plan::Plan;
+use super::cache::PushCache;
 use super::compress::Compressor;
-use super::memory::Memory;
-use super::resume::Unfinished;
 use super::{BlobState, Event, LocalBlob, LocalImage, Part, Progress, Pushed};
 use crate::distribution::{Client, Manifest};
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, ImageUrl, Reference, Tag, media_type};
+use crate::model::{Descriptor, Digest, Reference, RepositoryUrl, Tag, media_type};
 
 pub(super) use self::mount::Neighbours;
 
@@ -33,9 +32,7 @@ pub(super) struct Sender<'a> {
     /// How many large blobs are sent at once; `None` for as many as the link likes.
     pub(super) concurrency: Option<usize>,
     pub(super) compressor: Compressor,
-    pub(super) memory: Option<&'a Memory>,
-    /// Where uploads that broke off can go on, if that is kept.
-    pub(super) unfinished: Option<&'a Unfinished>,
+    pub(super) cache: Option<&'a PushCache>,
     pub(super) neighbours: Neighbours<'a>,
     pub(super) progress: &'a dyn Progress,
 }
@@ -112,13 +109,14 @@ impl Sender<'_> {
             };
         self.remember(&outcomes).await;
         let pushed = Pushed::new(
-            self.client.repository().image(root.digest),
+            self.client.repository(),
+            root.digest,
             self.tag.cloned(),
             &outcomes,
             self.client.retry().retries() - retried,
             started.elapsed(),
         );
-        tracing::info!(image = %pushed.image, sent = pushed.bytes_sent, "pushed");
+        tracing::info!(image = %pushed.url, sent = pushed.bytes_sent, "pushed");
         Ok(pushed)
     }
 
@@ -126,9 +124,9 @@ impl Sender<'_> {
     async fn known(&self, parts: &[Part<'_>]) -> Vec<Option<Descriptor>> {
         let tars = parts.iter().filter(|part| matches!(part, Part::Tar(_)));
         let diff_ids: Vec<Digest> = tars.map(|tar| tar.local().digest().clone()).collect();
-        let compressed = match self.memory {
-            Some(memory) if !diff_ids.is_empty() => {
-                memory.compressed(self.compressor.compression(), diff_ids).await
+        let compressed = match self.cache {
+            Some(cache) if !diff_ids.is_empty() => {
+                cache.compressed_layers(self.compressor.compression(), diff_ids).await
             }
             _ => Vec::new(),
         };
@@ -146,12 +144,12 @@ impl Sender<'_> {
 
     /// Remembers where the image's parts are, if that is news.
     async fn remember(&self, outcomes: &[Outcome]) {
-        let Some(memory) = self.memory else { return };
+        let Some(cache) = self.cache else { return };
         let blobs = outcomes.iter().map(|outcome| &outcome.descriptor.digest);
         if !self.neighbours.have_all(blobs.clone()) {
             let repository = self.client.repository();
             let (host, path) = (repository.host(), repository.path());
-            memory.remember_places(host, path, blobs.cloned().collect()).await;
+            cache.add_locations(host, path, blobs.cloned().collect()).await;
         }
     }
 
@@ -189,7 +187,8 @@ impl Sender<'_> {
 
 impl Pushed {
     fn new(
-        image: ImageUrl,
+        repository: &RepositoryUrl,
+        digest: Digest,
         tag: Option<Tag>,
         outcomes: &[Outcome],
         retries: u64,
@@ -198,7 +197,7 @@ impl Pushed {
         let of = |state: BlobState| outcomes.iter().filter(move |outcome| outcome.state == state);
         let sizes = |state| of(state).map(|outcome| outcome.descriptor.size).sum();
         Self {
-            image,
+            url: repository.image(digest.clone()),
             tag,
             blobs_sent: of(BlobState::Sent).count(),
             bytes_sent: outcomes.iter().map(|outcome| outcome.bytes).sum(),
@@ -210,6 +209,7 @@ impl Pushed {
             bytes_saved: outcomes.iter().map(|outcome| outcome.saved).sum(),
             retries,
             duration,
+            digest,
         }
     }
 }

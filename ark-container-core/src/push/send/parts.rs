@@ -11,7 +11,7 @@ use super::attempts::{Attempts, is_lost};
 use super::queue::Counter;
 use crate::distribution::{DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
-use crate::push::resume::Held;
+use crate::push::pending_uploads::UploadRecord;
 use crate::push::{BlobState, LocalBlob};
 
 /// Blobs up to this size go in one request: sending so much again costs less than asking in between.
@@ -47,7 +47,7 @@ struct InParts<'a> {
     blob: &'a LocalBlob,
     counter: &'a Counter,
     place: Place,
-    held: Option<Held>,
+    record: Option<UploadRecord>,
     beginnings: u32,
 }
 
@@ -61,11 +61,11 @@ impl Sender<'_> {
         opened: Option<Upload>,
         counter: &Counter,
     ) -> Result<u64> {
-        let kept = match self.unfinished {
-            Some(unfinished) => unfinished.hold(self.client, blob.digest()).await,
+        let pending = match self.cache {
+            Some(cache) => cache.uploads().lock(self.client, blob.digest()).await,
             None => None,
         };
-        let (held, kept) = kept.map_or((None, None), |(held, kept)| (Some(held), kept));
+        let (record, kept) = pending.map_or((None, None), |(record, kept)| (Some(record), kept));
         let (mut resumed, mut furthest) = (kept.is_none().then_some(0), 0);
         let place = match kept {
             Some((kept, offset)) => {
@@ -75,7 +75,7 @@ impl Sender<'_> {
             None => Place::At(self.open(opened).await?, 0),
         };
         let mut attempts = Attempts::begin(self, blob, counter, BlobState::Sending);
-        let mut parts = InParts { sender: self, blob, counter, place, held, beginnings: 0 };
+        let mut parts = InParts { sender: self, blob, counter, place, record, beginnings: 0 };
         loop {
             match parts.step().await {
                 Ok(true) => break,
@@ -99,8 +99,8 @@ impl Sender<'_> {
         }
         // What was begun anew goes on from nowhere.
         let resumed = resumed.filter(|_| parts.beginnings == 0);
-        if let Some(held) = parts.held {
-            held.forget().await;
+        if let Some(record) = parts.record {
+            record.remove().await;
         }
         Ok(resumed.unwrap_or_default())
     }
@@ -136,8 +136,8 @@ impl InParts<'_> {
         let (digest, size) = (self.blob.digest(), self.blob.size());
         // Kept while the next part is on its way, so that none waits for the disk.
         let keeping = async {
-            if let Some(held) = self.held.as_ref().filter(|_| offset > 0) {
-                held.keep(upload, offset).await;
+            if let Some(record) = self.record.as_ref().filter(|_| offset > 0) {
+                record.write(upload, offset).await;
             }
         };
         // AWS ECR does not like a last part without a byte.
@@ -219,8 +219,8 @@ impl InParts<'_> {
         if let Place::At(upload, _) | Place::Doubtful(upload, _) = &self.place {
             self.sender.give_up(upload).await;
         }
-        if let Some(held) = self.held {
-            held.forget().await;
+        if let Some(record) = self.record {
+            record.remove().await;
         }
     }
 

@@ -16,7 +16,7 @@ use crate::distribution::{Chunk, DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
 use crate::push::compress::{Outcome, Pieces};
-use crate::push::resume::Held;
+use crate::push::pending_uploads::UploadRecord;
 use crate::push::{BlobState, LocalBlob};
 
 /// What is compressed to less than this is sent in one request, with its digest.
@@ -34,7 +34,7 @@ const IN_PARTS_FROM: u64 = 64 * 1024 * 1024;
 struct Place {
     upload: Upload,
     there: u64,
-    held: Option<Held>,
+    record: Option<UploadRecord>,
 }
 
 /// What is sent in one request, and kept until the registry has it.
@@ -61,25 +61,25 @@ impl Sender<'_> {
         loop {
             let error = match self.compress_into(tar, &mut place, counter).await {
                 Ok(descriptor) => {
-                    if let Some(memory) = self.memory {
+                    if let Some(cache) = self.cache {
                         let compression = self.compressor.compression();
-                        memory.remember_compressed(compression, tar.digest(), &descriptor).await;
+                        cache.add_compressed_layer(compression, tar.digest(), &descriptor).await;
                     }
-                    if let Some(held) = place.held {
-                        held.forget().await;
+                    if let Some(record) = place.record {
+                        record.remove().await;
                     }
                     return Ok((descriptor, resumed));
                 }
                 Err(Stopped::Damaged(error)) => {
                     self.give_up(&place.upload).await;
-                    if let Some(held) = place.held {
-                        held.forget().await;
+                    if let Some(record) = place.record {
+                        record.remove().await;
                     }
                     return Err(error);
                 }
                 Err(Stopped::By(error)) => error,
             };
-            let is_of_use = error.is_temporary() && place.held.is_some();
+            let is_of_use = error.is_temporary() && place.record.is_some();
             if !error.is_temporary() {
                 self.give_up(&place.upload).await;
             }
@@ -94,21 +94,22 @@ impl Sender<'_> {
 
     /// Where an earlier push left off, if it did, else at the start of an upload.
     async fn place(&self, tar: &LocalBlob, opened: Option<Upload>) -> Result<Place> {
-        let kept = match self.unfinished {
-            Some(unfinished) if tar.size() >= IN_PARTS_FROM => {
+        let pending = match self.cache {
+            Some(cache) if tar.size() >= IN_PARTS_FROM => {
                 let recipe = self.compressor.compression().recipe();
-                unfinished.hold(self.client, format!("{} {recipe}", tar.digest())).await
+                let blob = format!("{} {recipe}", tar.digest());
+                cache.uploads().lock(self.client, blob).await
             }
             _ => None,
         };
-        match kept {
-            Some((held, Some((kept, there)))) => {
+        match pending {
+            Some((record, Some((upload, there)))) => {
                 self.give_up_opened(opened).await;
-                self.go_on(Place { upload: kept, there, held: Some(held) }).await
+                self.go_on(Place { upload, there, record: Some(record) }).await
             }
-            kept => {
-                let held = kept.map(|(held, _)| held);
-                Ok(Place { upload: self.open(opened).await?, there: 0, held })
+            pending => {
+                let record = pending.map(|(record, _)| record);
+                Ok(Place { upload: self.open(opened).await?, there: 0, record })
             }
         }
     }
@@ -130,7 +131,7 @@ impl Sender<'_> {
             Some(known) => known,
             None => (self.client.start_upload().await?, 0),
         };
-        Ok(Place { upload, there, held: place.held })
+        Ok(Place { upload, there, record: place.record })
     }
 
     async fn compress_into(
@@ -156,7 +157,7 @@ impl Sender<'_> {
         let start = Chunk::at(place.there);
         let (chunk, mut has_more) = fill(start, &mut pieces, ONE_REQUEST_LEN).await?;
         let mut part = Part { chunk, _room: None };
-        if has_more && (self.client.is_ecr() || place.held.is_some()) {
+        if has_more && (self.client.is_ecr() || place.record.is_some()) {
             (part, has_more) = self.part(part.chunk, &mut pieces).await?;
             // The last one goes with the digest: ECR has failed requests that end an upload with
             // nothing in them.
@@ -171,8 +172,8 @@ impl Sender<'_> {
                 // The next part is compressed while this one is on its way.
                 let (added, next) = join(add, self.part(Chunk::at(end), &mut pieces)).await;
                 (place.upload, place.there) = (added?, end);
-                if let Some(held) = &place.held {
-                    held.keep(&place.upload, place.there).await;
+                if let Some(record) = &place.record {
+                    record.write(&place.upload, place.there).await;
                 }
                 (part, has_more) = next?;
             }

@@ -1,6 +1,6 @@
 //! Sending blobs against prepared answers.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::queue::Counter;
 use super::*;
@@ -8,7 +8,7 @@ use crate::digester::Digester;
 use crate::distribution::Upload;
 use crate::model::Algorithm;
 use crate::push::compress::Compression;
-use crate::push::{LocalBlob, Push};
+use crate::push::{ImageSource, LocalBlob, Push};
 use crate::testing::MockRegistryBackend;
 use crate::testing::scripted::{Scripted, answer, refusal};
 
@@ -37,20 +37,18 @@ async fn send(registry: &Scripted, content: &[u8], claimed: &[u8]) -> (Result<Ou
 async fn send_blob(
     registry: &Scripted,
     blob: &LocalBlob,
-    unfinished: Option<&Unfinished>,
+    cache: Option<&PushCache>,
 ) -> (Result<Outcome>, States) {
     let known = as_it_is(blob);
-    let (client, states, backend) =
-        (registry.patient_client(), States::default(), MockRegistryBackend::new());
-    let path = registry.url().path().clone();
-    let push = Push::new(&backend, &path);
+    let (client, states) = (registry.patient_client(), States::default());
+    let backend = Arc::new(MockRegistryBackend::new());
+    let push = Push::new(backend, registry.url().path(), ImageSource::oci_layout("unused"));
     let sender = Sender {
         client: &client,
         tag: None,
         concurrency: None,
         compressor: Compressor::new(Compression::default()),
-        memory: None,
-        unfinished,
+        cache,
         neighbours: Neighbours::find(&push, client.repository()).await,
         progress: &states,
     };
@@ -85,12 +83,12 @@ async fn a_blob_that_broke_off_goes_on_without_another_upload() {
     let status = answer("204 No Content", &["Location: /u", &there], "");
     let registry = Scripted::new([status, answer("201 Created", &[], "")]);
 
-    let unfinished = Unfinished::new(folder.path().join("uploads"));
-    let (held, _) = unfinished.hold(&registry.client(), &digest).await.unwrap();
+    let cache = PushCache::new(folder.path().to_owned());
+    let (record, _) = cache.uploads().lock(&registry.client(), &digest).await.unwrap();
     let upload = Upload::at(&format!("http://{}/u", registry.host())).unwrap();
-    held.keep(&upload, 16 * 1024 * 1024).await;
-    drop(held);
-    let (sent, _) = send_blob(&registry, &blob, Some(&unfinished)).await;
+    record.write(&upload, 16 * 1024 * 1024).await;
+    drop(record);
+    let (sent, _) = send_blob(&registry, &blob, Some(&cache)).await;
     assert_eq!(sent.unwrap().resumed, size - 7);
     let requests = registry.requests();
     assert!(requests[0].line.starts_with("GET /u "), "{}", requests[0].line);

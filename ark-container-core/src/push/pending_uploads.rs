@@ -1,10 +1,9 @@
-//! [`Unfinished`]: where uploads that broke off can go on, kept on disk for the next push.
+//! [`PendingUploads`]: uploads that were interrupted, kept on disk so that the next push resumes them.
 //!
-//! Each upload is a file, named by a hash of the repository's URL and what the blob is called: by its
-//! digest, or by its diff ID and how it is compressed. Its lock is
-//! held as long as the blob is sent, so that two pushes of the same blob have an upload each. Only the
-//! user can read the files: whoever knows where an upload is could add to it. Nothing depends on
-//! them: what cannot go on is sent from its start.
+//! Each upload is a file, named by a hash of the repository's URL and of the blob: its digest, or its diff
+//! ID and the compression. The file is locked while the blob is sent, so that two pushes of the same blob
+//! have an upload each. Only the user can read the files: whoever knows the location of an upload could
+//! add to it. Nothing depends on them: a blob whose upload cannot be resumed is sent from its start.
 
 use std::fmt;
 use std::fs::File;
@@ -22,19 +21,19 @@ use crate::model::Algorithm;
 use crate::private_folder::{Folder, Limits};
 
 /// Registries keep unfinished uploads for a day at most, some for a week.
-const LIMITS: Limits =
+const UPLOAD_LIMITS: Limits =
     Limits { max_len: 32 * 1024, kept_for: Duration::from_secs(24 * 60 * 60), most: 1024 };
 
 /// Part of every file's name: a program of another format neither finds nor disturbs these files.
 const FORMAT: u32 = 1;
 
-/// The uploads of a user that broke off.
+/// The interrupted uploads of a user.
 #[derive(Debug, Clone)]
-pub(super) struct Unfinished(Folder);
+pub(super) struct PendingUploads(Folder);
 
-/// One of them, while its blob is sent.
+/// The file of one upload, locked while its blob is sent.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct UploadRecord {
     folder: Folder,
     stem: String,
     key: String,
@@ -44,70 +43,70 @@ pub(super) struct Held {
 
 /// The content of a file. The key stands in it, so that the copy of another file is not taken for it.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct Content {
     key: String,
     location: String,
     offset: u64,
 }
 
-impl Unfinished {
+impl PendingUploads {
     pub(super) fn new(directory: PathBuf) -> Self {
-        Self(Folder::new(directory, LIMITS))
+        Self(Folder::new(directory, UPLOAD_LIMITS))
     }
 
-    /// Takes hold of a blob's upload to a repository, and tells where it went as far as.
-    ///
-    /// `None` if another push has hold of it, or the disk cannot be used.
-    pub(super) async fn hold(
+    /// Locks the record of a blob's upload to a repository, and returns the upload with its offset if there
+    /// is one to resume; `None` if another push has locked it, or the disk cannot be used.
+    pub(super) async fn lock(
         &self,
         client: &Client,
         blob: impl fmt::Display,
-    ) -> Option<(Held, Option<(Upload, u64)>)> {
+    ) -> Option<(UploadRecord, Option<(Upload, u64)>)> {
         let key = format!("{} {} {blob}", client.base(), client.repository());
         let digest = Digester::digest(Algorithm::Sha256, key.as_bytes());
         let stem = format!("upload-{FORMAT}-{}", digest.hex());
         let folder = self.0.clone();
-        let holding = spawn_blocking(move || {
+        let locking = spawn_blocking(move || {
             folder.sweep()?;
             let Some(lock) = folder.try_hold(&stem)? else { return Ok(None) };
             let kept = folder.read(&stem);
-            let held = Held { folder, stem, key, lock: Arc::new(lock) };
+            let record = UploadRecord { folder, stem, key, lock: Arc::new(lock) };
             let kept = kept.unwrap_or_else(|error| {
-                held.warn(&error);
+                record.warn(&error);
                 None
             });
-            let kept = kept.and_then(|json| serde_json::from_slice::<Kept>(&json).ok());
-            let kept = kept.filter(|kept| kept.key == held.key);
-            Ok(Some((held, kept)))
+            let kept = kept.and_then(|json| serde_json::from_slice::<Content>(&json).ok());
+            let kept = kept.filter(|kept| kept.key == record.key);
+            Ok(Some((record, kept)))
         });
-        let held = holding.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let (held, kept) = held.unwrap_or_else(|error| {
+        let locked = locking.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let (record, kept) = locked.unwrap_or_else(|error| {
             warn(&self.0, &error);
             None
         })?;
-        let place = kept.and_then(|kept| Some((Upload::at(&kept.location)?, kept.offset)));
-        Some((held, place))
+        let upload = kept.and_then(|kept| Some((Upload::at(&kept.location)?, kept.offset)));
+        Some((record, upload))
     }
 }
 
-impl Held {
-    /// Keeps how far the upload is.
-    pub(super) async fn keep(&self, upload: &Upload, offset: u64) {
-        let kept = Kept { key: self.key.clone(), location: upload.location().to_string(), offset };
+impl UploadRecord {
+    /// Writes how far the upload is.
+    pub(super) async fn write(&self, upload: &Upload, offset: u64) {
+        let location = upload.location().to_string();
+        let content = Content { key: self.key.clone(), location, offset };
         let (folder, stem, lock) = (self.folder.clone(), self.stem.clone(), self.lock.clone());
-        let keeping = spawn_blocking(move || {
+        let writing = spawn_blocking(move || {
             let _lock = lock;
-            let json = serde_json::to_vec(&kept).map_err(io::Error::other)?;
+            let json = serde_json::to_vec(&content).map_err(io::Error::other)?;
             folder.write_soon(&stem, &json)
         });
-        self.warn_of(keeping.await);
+        self.warn_of(writing.await);
     }
 
-    /// Forgets the upload: it is done, or given up.
-    pub(super) async fn forget(self) {
+    /// Removes the record: the upload is done, or given up.
+    pub(super) async fn remove(self) {
         let (folder, stem) = (self.folder.clone(), self.stem.clone());
-        let forgetting = spawn_blocking(move || folder.let_go(&stem));
-        self.warn_of(forgetting.await);
+        let removing = spawn_blocking(move || folder.let_go(&stem));
+        self.warn_of(removing.await);
     }
 
     fn warn_of(&self, outcome: Result<io::Result<()>, tokio::task::JoinError>) {
@@ -123,7 +122,7 @@ impl Held {
 
 fn warn(folder: &Folder, error: &io::Error) {
     let folder = folder.path();
-    tracing::warn!(?folder, %error, "an upload that breaks off now cannot go on later");
+    tracing::warn!(?folder, %error, "an upload that is interrupted now cannot be resumed later");
 }
 
 #[cfg(test)]
@@ -143,22 +142,22 @@ mod tests {
     async fn an_upload_is_kept_for_its_blob_and_repository_until_it_is_done() {
         let (folder, registry) = (tempfile::tempdir().unwrap(), Scripted::new([] as [&str; 0]));
         let client = registry.client();
-        let unfinished = || Unfinished::new(folder.path().join("uploads"));
-        let (held, place) = unfinished().hold(&client, blob(b"a")).await.unwrap();
+        let uploads = || PendingUploads::new(folder.path().join("uploads"));
+        let (record, place) = uploads().lock(&client, blob(b"a")).await.unwrap();
         assert!(place.is_none());
         let upload = Upload::at("http://127.0.0.1:1/u?_state=x").unwrap();
-        held.keep(&upload, 7).await;
+        record.write(&upload, 7).await;
         // Another push of the same blob has to do without.
-        assert!(unfinished().hold(&client, blob(b"a")).await.is_none());
-        let (_, other) = unfinished().hold(&client, blob(b"b")).await.unwrap();
+        assert!(uploads().lock(&client, blob(b"a")).await.is_none());
+        let (_, other) = uploads().lock(&client, blob(b"b")).await.unwrap();
         assert!(other.is_none());
-        drop(held);
+        drop(record);
 
-        let (held, place) = unfinished().hold(&client, blob(b"a")).await.unwrap();
+        let (record, place) = uploads().lock(&client, blob(b"a")).await.unwrap();
         let (found, offset) = place.unwrap();
         assert_eq!((found.location(), offset), (upload.location(), 7));
-        held.forget().await;
-        let (_, place) = unfinished().hold(&client, blob(b"a")).await.unwrap();
+        record.remove().await;
+        let (_, place) = uploads().lock(&client, blob(b"a")).await.unwrap();
         assert!(place.is_none());
     }
 
@@ -166,14 +165,14 @@ mod tests {
     async fn what_makes_no_sense_and_what_is_old_is_not_believed() {
         let (folder, registry) = (tempfile::tempdir().unwrap(), Scripted::new([] as [&str; 0]));
         let client = registry.client();
-        let unfinished = Unfinished::new(folder.path().join("uploads"));
+        let uploads = PendingUploads::new(folder.path().join("uploads"));
         let upload = Upload::at("http://127.0.0.1:1/u").unwrap();
         let keep = async || {
-            let (held, _) = unfinished.hold(&client, blob(b"a")).await.unwrap();
-            held.keep(&upload, 7).await;
-            held.folder.file(&held.stem)
+            let (record, _) = uploads.lock(&client, blob(b"a")).await.unwrap();
+            record.write(&upload, 7).await;
+            record.folder.file(&record.stem)
         };
-        let place = async || unfinished.hold(&client, blob(b"a")).await.unwrap().1;
+        let place = async || uploads.lock(&client, blob(b"a")).await.unwrap().1;
         let file = keep().await;
         assert!(place().await.is_some());
 
@@ -186,7 +185,7 @@ mod tests {
             assert!(place().await.is_none(), "{damaged}");
         }
         keep().await;
-        let yesterday = std::time::SystemTime::now() - 2 * LIMITS.kept_for;
+        let yesterday = std::time::SystemTime::now() - 2 * UPLOAD_LIMITS.kept_for;
         fs::File::options().write(true).open(&file).unwrap().set_modified(yesterday).unwrap();
         assert!(place().await.is_none());
         assert!(!file.exists());

@@ -27,13 +27,13 @@ fn host() -> RegistryHost {
     "registry.example".parse().unwrap()
 }
 
-fn memory() -> (Memory, TempDir) {
+fn cache() -> (PushCache, TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    (Memory::new(folder.path().join("push")), folder)
+    (PushCache::new(folder.path().join("push")), folder)
 }
 
-async fn recall(memory: &Memory, layers: &[&str]) -> Vec<Option<Descriptor>> {
-    memory.compressed(GZIP, layers.iter().map(|layer| digest(layer)).collect()).await
+async fn recall(cache: &PushCache, layers: &[&str]) -> Vec<Option<Descriptor>> {
+    cache.compressed_layers(GZIP, layers.iter().map(|layer| digest(layer)).collect()).await
 }
 
 /// The only file in one of the folders.
@@ -47,22 +47,22 @@ fn only_file(folder: &Path) -> std::path::PathBuf {
 
 #[tokio::test]
 async fn what_layers_became_is_known_to_the_next_push() {
-    let (memory, folder) = memory();
-    assert_eq!(recall(&memory, &["a"]).await, [None]);
+    let (cache, folder) = cache();
+    assert_eq!(recall(&cache, &["a"]).await, [None]);
     assert!(!folder.path().join("push").exists(), "nothing is created to look into it");
-    memory.remember_compressed(GZIP, &digest("a"), &became("x")).await;
-    memory.remember_compressed(GZIP, &digest("c"), &became("y")).await;
-    let recalled = recall(&memory, &["a", "b", "c"]).await;
+    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
+    cache.add_compressed_layer(GZIP, &digest("c"), &became("y")).await;
+    let recalled = recall(&cache, &["a", "b", "c"]).await;
     assert_eq!(recalled, [Some(became("x")), None, Some(became("y"))]);
-    assert_eq!(memory.compressed(Compression::Zstd, vec![digest("a")]).await, [None]);
-    memory.remember_compressed(GZIP, &digest("a"), &became("z")).await;
-    assert_eq!(recall(&memory, &["a"]).await, [Some(became("z"))]);
+    assert_eq!(cache.compressed_layers(Compression::Zstd, vec![digest("a")]).await, [None]);
+    cache.add_compressed_layer(GZIP, &digest("a"), &became("z")).await;
+    assert_eq!(recall(&cache, &["a"]).await, [Some(became("z"))]);
 }
 
 #[tokio::test]
 async fn what_was_changed_on_disk_is_not_believed_and_is_replaced() {
-    let (memory, folder) = memory();
-    memory.remember_compressed(GZIP, &digest("a"), &became("x")).await;
+    let (cache, folder) = cache();
+    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
     let file = only_file(&folder.path().join("push/layers"));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let whole = fs::read(&file).unwrap();
@@ -71,101 +71,101 @@ async fn what_was_changed_on_disk_is_not_believed_and_is_replaced() {
     {
         assert_ne!(content, whole);
         fs::write(&file, content).unwrap();
-        assert_eq!(recall(&memory, &["a"]).await, [None]);
+        assert_eq!(recall(&cache, &["a"]).await, [None]);
     }
-    memory.remember_compressed(GZIP, &digest("a"), &became("x")).await;
-    assert_eq!(recall(&memory, &["a"]).await, [Some(became("x"))]);
+    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
+    assert_eq!(recall(&cache, &["a"]).await, [Some(became("x"))]);
 }
 
 #[tokio::test]
 async fn what_others_can_write_or_what_is_another_layers_is_not_believed() {
-    let (memory, folder) = memory();
-    memory.remember_compressed(GZIP, &digest("a"), &became("x")).await;
+    let (cache, folder) = cache();
+    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
     let layers = folder.path().join("push/layers");
     let file = only_file(&layers);
-    let copy = memory.layers.file(&stem(&layer_key(GZIP, &digest("b"))));
+    let copy = cache.layers.file(&stem(&layer_key(GZIP, &digest("b"))));
     fs::copy(&file, copy).unwrap();
-    assert_eq!(recall(&memory, &["b"]).await, [None]);
+    assert_eq!(recall(&cache, &["b"]).await, [None]);
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(recall(&memory, &["a"]).await, [None]);
+    assert_eq!(recall(&cache, &["a"]).await, [None]);
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(recall(&memory, &["a"]).await, [Some(became("x"))]);
+    assert_eq!(recall(&cache, &["a"]).await, [Some(became("x"))]);
     fs::set_permissions(&layers, Permissions::from_mode(0o777)).unwrap();
-    assert_eq!(recall(&memory, &["a"]).await, [None]);
+    assert_eq!(recall(&cache, &["a"]).await, [None]);
 }
 
 #[tokio::test]
 async fn a_folder_that_cannot_be_used_is_done_without() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let memory = Memory::new(file.path().to_owned());
-    memory.remember_compressed(GZIP, &digest("a"), &became("x")).await;
-    memory.remember_places(&host(), &repository("a"), vec![digest("x")]).await;
-    assert_eq!(recall(&memory, &["a"]).await, [None]);
-    assert_eq!(memory.places(&host(), &repository("a")).await, Places::default());
+    let cache = PushCache::new(file.path().to_owned());
+    cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
+    cache.add_locations(&host(), &repository("a"), vec![digest("x")]).await;
+    assert_eq!(recall(&cache, &["a"]).await, [None]);
+    assert_eq!(cache.locations(&host(), &repository("a")).await, BlobLocations::default());
 }
 
 #[tokio::test]
 async fn blobs_are_known_to_be_in_the_organizations_other_repositories() {
-    let (memory, _folder) = memory();
+    let (cache, _folder) = cache();
     let blobs = || vec![digest("x"), digest("y")];
-    memory.remember_places(&host(), &repository("first"), blobs()).await;
-    memory.remember_places(&host(), &repository("second"), blobs()).await;
-    memory.remember_places(&host(), &repository("third"), vec![digest("z")]).await;
-    let places = memory.places(&host(), &repository("new")).await;
+    cache.add_locations(&host(), &repository("first"), blobs()).await;
+    cache.add_locations(&host(), &repository("second"), blobs()).await;
+    cache.add_locations(&host(), &repository("third"), vec![digest("z")]).await;
+    let locations = cache.locations(&host(), &repository("new")).await;
     let beside = |own: &str, blob: &str| -> Vec<String> {
         let (own, blob) = (repository(own), digest(blob));
-        let names = places.beside(&own, &blob).map(|path| path.name().to_string());
+        let names = locations.beside(&own, &blob).map(|path| path.name().to_string());
         names.collect()
     };
     assert_eq!(beside("new", "x"), ["second", "first"]);
     assert_eq!(beside("second", "x"), ["first"]);
     assert!(beside("third", "z").is_empty() && beside("new", "unknown").is_empty());
-    assert!(places.have_all(&repository("first"), blobs().iter()));
-    assert!(!places.have_all(&repository("third"), blobs().iter()));
+    assert!(locations.have_all(&repository("first"), blobs().iter()));
+    assert!(!locations.have_all(&repository("third"), blobs().iter()));
 
     let others = "prod/77777777-7777-4777-7777-777777777777/a".parse().unwrap();
-    assert_eq!(memory.places(&host(), &others).await, Places::default());
+    assert_eq!(cache.locations(&host(), &others).await, BlobLocations::default());
     let elsewhere = "elsewhere.example".parse().unwrap();
-    assert_eq!(memory.places(&elsewhere, &repository("new")).await, Places::default());
+    assert_eq!(cache.locations(&elsewhere, &repository("new")).await, BlobLocations::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pushes_at_once_remember_side_by_side() {
-    let (memory, _folder) = memory();
+    let (cache, _folder) = cache();
     let remember = (0..8).map(|number| {
-        let memory = memory.clone();
+        let cache = cache.clone();
         async move {
             let blobs = vec![digest("shared"), digest(&format!("own {number}"))];
-            memory.remember_places(&host(), &repository(&format!("r{number}")), blobs).await;
+            cache.add_locations(&host(), &repository(&format!("r{number}")), blobs).await;
         }
     });
     futures_util::future::join_all(remember).await;
-    let places = memory.places(&host(), &repository("new")).await;
+    let locations = cache.locations(&host(), &repository("new")).await;
     for number in 0..8 {
         let own = [digest(&format!("own {number}"))];
-        assert!(places.have_all(&repository(&format!("r{number}")), own.iter()), "{number}");
+        assert!(locations.have_all(&repository(&format!("r{number}")), own.iter()), "{number}");
     }
     let new = repository("new");
     let shared = digest("shared");
-    assert_eq!(places.beside(&new, &shared).count(), MOST_REPOSITORIES);
+    assert_eq!(locations.beside(&new, &shared).count(), MAX_REPOSITORIES_PER_BLOB);
 }
 
 #[test]
 fn what_is_remembered_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
-    let folder = Folder::new(folder.path().join("places"), PLACES);
+    let folder = Folder::new(folder.path().join("locations"), LOCATION_LIMITS);
     let blobs = |from: usize| -> Vec<Digest> {
-        (from..from + MOST_BLOBS).map(|number| digest(&number.to_string())).collect()
+        (from..from + MAX_BLOBS).map(|number| digest(&number.to_string())).collect()
     };
     let path = repository("a");
-    add_places(&folder, "key", &path, blobs(0)).unwrap();
-    add_places(&folder, "key", &path, blobs(10)).unwrap();
-    let places: Places = read(&folder, "key").unwrap();
-    assert_eq!(places.0.len(), MOST_BLOBS);
-    assert!(places.have_all(&path, blobs(10).iter()));
-    for number in 0..PLACES.most + 3 {
+    add_locations(&folder, "key", &path, blobs(0)).unwrap();
+    add_locations(&folder, "key", &path, blobs(10)).unwrap();
+    let locations: BlobLocations = read(&folder, "key").unwrap();
+    assert_eq!(locations.0.len(), MAX_BLOBS);
+    assert!(locations.have_all(&path, blobs(10).iter()));
+    for number in 0..LOCATION_LIMITS.most + 3 {
         write(&folder, &number.to_string(), ()).unwrap();
     }
     folder.sweep().unwrap();
-    assert_eq!(folder.stems().unwrap().len(), PLACES.most);
+    assert_eq!(folder.stems().unwrap().len(), LOCATION_LIMITS.most);
 }
