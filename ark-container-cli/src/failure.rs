@@ -1,5 +1,6 @@
 //! [`Failure`]: exit code, message, causes and help of an operation that failed.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Write as _};
@@ -9,7 +10,6 @@ use ark_container_core::Error;
 use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::identity::PrincipalName;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::hint;
 use crate::output::{Format, visible};
@@ -43,6 +43,16 @@ pub(crate) enum Kind {
     NotFound = 5,
     Conflict = 6,
     Temporary = 7,
+}
+
+/// A failure as programs read it.
+#[derive(Debug, Serialize)]
+struct ErrorRecord<'a> {
+    kind: Kind,
+    message: &'a str,
+    causes: &'a [String],
+    help: Option<&'a str>,
+    exit_code: u8,
 }
 
 /// What failed, why, and the help that is printed with it.
@@ -108,7 +118,10 @@ impl Failure {
     pub(crate) fn report(&self, format: Format) -> ExitCode {
         let text = match format {
             Format::Table => self.for_people(),
-            Format::Json => json!({ "error": self.for_programs() }).to_string(),
+            Format::Json => {
+                let line = BTreeMap::from([("error", self.for_programs())]);
+                serde_json::to_string(&line).unwrap_or_default()
+            }
         };
         // If standard error cannot be written, the exit code remains.
         let _ = writeln!(io::stderr(), "{text}");
@@ -128,14 +141,14 @@ impl Failure {
         text
     }
 
-    fn for_programs(&self) -> serde_json::Value {
-        json!({
-            "kind": self.kind,
-            "message": self.message,
-            "causes": self.causes,
-            "help": self.help.as_deref().or(self.usage.as_deref()).map(str::trim),
-            "exit_code": self.kind as u8,
-        })
+    fn for_programs(&self) -> ErrorRecord<'_> {
+        ErrorRecord {
+            kind: self.kind,
+            message: &self.message,
+            causes: &self.causes,
+            help: self.help.as_deref().or(self.usage.as_deref()).map(str::trim),
+            exit_code: self.kind as u8,
+        }
     }
 }
 
@@ -264,11 +277,11 @@ mod tests {
     #[test]
     fn json_has_message_causes_and_help() {
         let failure = Failure::from(Error::temporary("slow").with_source(io::Error::other("loss")));
-        let expected = json!({
+        let expected = serde_json::json!({
             "kind": "temporary", "message": "slow", "causes": ["loss"],
             "help": "try again in a while", "exit_code": 7,
         });
-        assert_eq!(failure.for_programs(), expected);
+        assert_eq!(serde_json::to_value(failure.for_programs()).unwrap(), expected);
     }
 
     #[test]

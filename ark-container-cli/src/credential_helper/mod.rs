@@ -3,13 +3,16 @@
 //!
 //! A client shows its user what a helper printed on standard output when it fails; docker ignores that and
 //! shows standard error. So a failure is printed on both.
+//!
+//! Source: <https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol>
 
 mod login;
-mod protocol;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,16 +23,16 @@ use std::time::Duration;
 
 use ark_container_core::credentials::USERNAME;
 use ark_container_core::credentials::cache::CredentialsCache;
-use ark_container_core::model::RegistryLocation;
+use ark_container_core::model::{RegistryHost, RegistryLocation};
+use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::arguments::GlobalOptions;
+use crate::arguments::{GlobalOptions, PROGRAM};
 use crate::failure::{Failure, Kind};
-use crate::output::{self, rfc3339};
+use crate::output::{self, rfc3339, visible};
 use crate::program::block_on;
 use crate::settings::Settings;
 use login::{login, registry_of};
-use protocol::{Answer, Refusal, Request, Stored};
 
 pub(crate) use login::host_of;
 
@@ -48,21 +51,35 @@ const LOG_VARIABLE: &str = "ARK_CREDENTIAL_LOG";
 /// Maximum time of a run, whatever it waits for: the network, a lock, its input.
 const RUN_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Maximum length of the input: some passwords have a megabyte, and no server's name has.
+const MAX_INPUT_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Runs the operation of the command line, and returns the exit code.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let answer = in_time(RUN_TIMEOUT, move || block_on(answer(&argv))?);
-    if let Err(refusal) = &answer {
-        tracing::warn!(target: LOG_TARGET, "refused: {refusal}");
+    match answer {
+        Ok(answer) => match write!(io::stdout(), "{answer}").and_then(|()| io::stdout().flush()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(refusal) => {
+            tracing::warn!(target: LOG_TARGET, "refused: {refusal}");
+            // If it cannot be printed, the exit code remains.
+            let _ = writeln!(io::stdout(), "{refusal}");
+            if let Refusal::Failed(_) = refusal {
+                let _ = writeln!(io::stderr(), "{refusal}");
+            }
+            ExitCode::FAILURE
+        }
     }
-    protocol::print(&answer)
 }
 
 /// Works on another thread, which is abandoned at the timeout.
 fn in_time(
     timeout: Duration,
-    work: impl FnOnce() -> Result<Answer, Refusal> + Send + 'static,
-) -> Result<Answer, Refusal> {
+    work: impl FnOnce() -> Result<String, Refusal> + Send + 'static,
+) -> Result<String, Refusal> {
     let (sender, receiver) = mpsc::channel();
     let worker = thread::Builder::new().spawn(move || {
         // Sending fails after the timeout.
@@ -89,45 +106,108 @@ fn in_time(
     })
 }
 
-async fn answer(argv: &[OsString]) -> Result<Answer, Refusal> {
-    start_log();
-    let request = Request::read(argv)?;
-    tracing::info!(target: LOG_TARGET, "{request}");
-    if let Request::Version = request {
-        return Ok(Answer::Version);
+/// Why a run has no answer.
+#[derive(Debug)]
+enum Refusal {
+    /// The server is none of ours, so the client continues without a login.
+    NotFound,
+    /// The client named no server.
+    NoServer,
+    /// The client named no user.
+    NoUser,
+    Failed(Failure),
+}
+
+impl<F: Into<Failure>> From<F> for Refusal {
+    fn from(failure: F) -> Self {
+        Self::Failed(failure.into())
     }
-    let settings = Settings::resolve(&GlobalOptions::default(), &|name| std::env::var_os(name))?;
-    match request {
-        Request::Get { server } => {
+}
+
+/// The text on standard output. Clients compare the first three literally.
+///
+/// Source: <https://github.com/docker/docker-credential-helpers/blob/v0.9.3/credentials/error.go>
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("credentials not found in native keychain"),
+            Self::NoServer => f.write_str("no credentials server URL"),
+            Self::NoUser => f.write_str("no credentials username"),
+            Self::Failed(failure) => {
+                write!(f, "{HELPER}: {failure}")?;
+                match failure.help() {
+                    Some(help) => write!(f, "\nhelp: {}", help.replace('\n', "; ")),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Does what the client asks for, and returns the text for it.
+async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
+    start_log();
+    let [_, operation] = argv else { return Err(usage("it takes one operation").into()) };
+    let settings = || Settings::resolve(&GlobalOptions::default(), &|name| std::env::var_os(name));
+    match operation.to_str() {
+        Some("get") => {
+            let server = read_server("get")?;
+            let settings = settings()?;
             let registry = registry_of(&server, &settings)?.ok_or(Refusal::NotFound)?;
             let credentials = login(settings, registry).await?;
             let (expiry, scope) = (rfc3339(credentials.expires_at), &credentials.scope);
             tracing::info!(target: LOG_TARGET, "a login until {expiry} for {scope}");
-            Ok(Answer::Login { server, credentials })
+            Ok(output::to_json_line(&ClientLogin {
+                server,
+                username: credentials.username.clone(),
+                secret: credentials.password.expose().to_owned(),
+            })?)
         }
-        Request::Store(stored) => store(&stored, settings).await,
-        Request::Erase { server } => {
-            if let Some(RegistryLocation::Ecr { host, .. }) = registry_of(&server, &settings)?
-                && let Some(directory) = CredentialsCache::user_directory()
-            {
-                let cache = CredentialsCache::open(directory);
-                let removed = cache.clear(Some(host.registry_host())).await?;
-                tracing::info!(target: LOG_TARGET, "cached logins that were removed: {removed}");
-            }
-            Ok(Answer::Done)
+        Some("store") => {
+            let login = read_login()?;
+            store(&login, settings()?).await
         }
-        Request::List => {
+        Some("erase") => {
+            let server = read_server("erase")?;
+            erase(&server, &settings()?).await
+        }
+        Some("list") => {
+            tracing::info!(target: LOG_TARGET, "list");
+            let settings = settings()?;
             let hosts = settings.registries().map(|location| Ok((host_of(location)?, USERNAME)));
-            Ok(Answer::Logins(hosts.collect::<Result<_, Failure>>()?))
+            let hosts = hosts.collect::<Result<BTreeMap<RegistryHost, _>, Failure>>()?;
+            Ok(output::to_json_line(&hosts)?)
         }
-        Request::Version => Ok(Answer::Version),
+        Some("version" | "--version") => {
+            let (package, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+            Ok(format!("{HELPER} ({package}) v{version}\n"))
+        }
+        _ => Err(usage(&format!("there is no operation {}", operation.display())).into()),
     }
+}
+
+fn usage(problem: &str) -> Failure {
+    Failure::usage(format!("{problem}: get, store, erase, list or version")).with_help(format!(
+        "docker and its like run {HELPER}; to have docker do so: {PROGRAM} --configure-docker"
+    ))
+}
+
+/// A login as clients write and read it.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ClientLogin {
+    #[serde(rename = "ServerURL", default)]
+    server: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
 }
 
 /// Checks that there is a login for the client, and stores nothing: `get` creates a login each time. So a
 /// client that is logged in otherwise can continue.
-async fn store(stored: &Stored, settings: Settings) -> Result<Answer, Refusal> {
-    let Stored { server, username, secret } = stored;
+async fn store(login_of_client: &ClientLogin, settings: Settings) -> Result<String, Refusal> {
+    let ClientLogin { server, username, secret } = login_of_client;
     let Some(registry) = registry_of(server, &settings)? else {
         let failure = Failure::usage(format!("it keeps no passwords, and has none for {server}"));
         return Err(failure
@@ -153,7 +233,59 @@ async fn store(stored: &Stored, settings: Settings) -> Result<Answer, Refusal> {
             own.host
         );
     }
-    Ok(Answer::Done)
+    Ok(String::new())
+}
+
+/// Removes the cached logins of a registry. A server that is none of ours has no cached logins.
+async fn erase(server: &str, settings: &Settings) -> Result<String, Refusal> {
+    if let Some(RegistryLocation::Ecr { host, .. }) = registry_of(server, settings)?
+        && let Some(directory) = CredentialsCache::user_directory()
+    {
+        let cache = CredentialsCache::open(directory);
+        let removed = cache.clear(Some(host.registry_host())).await?;
+        tracing::info!(target: LOG_TARGET, "cached logins that were removed: {removed}");
+    }
+    Ok(String::new())
+}
+
+fn read_input() -> Result<String, Failure> {
+    let mut input = Vec::new();
+    let read = io::stdin().take(MAX_INPUT_BYTES + 1).read_to_end(&mut input);
+    read.map_err(|error| Failure::io("cannot read standard input", &error))?;
+    if input.len() as u64 > MAX_INPUT_BYTES {
+        let max = MAX_INPUT_BYTES / 1024 / 1024;
+        return Err(Failure::usage(format!("standard input is longer than {max} MiB")));
+    }
+    String::from_utf8(input).map_err(|_| Failure::usage("standard input is not UTF-8"))
+}
+
+fn read_server(operation: &str) -> Result<String, Refusal> {
+    let input = read_input()?;
+    let server = input.trim();
+    if server.is_empty() {
+        return Err(Refusal::NoServer);
+    }
+    tracing::info!(target: LOG_TARGET, "{operation} {}", visible(server));
+    Ok(server.to_owned())
+}
+
+fn read_login() -> Result<ClientLogin, Refusal> {
+    let login: ClientLogin = serde_json::from_str(&read_input()?).map_err(|error| {
+        // The text of the error may contain the secret.
+        let (line, column) = (error.line(), error.column());
+        Failure::usage(format!(
+            "standard input is no login in JSON, at line {line}, column {column}: expected an \
+             object with the texts ServerURL, Username and Secret"
+        ))
+    })?;
+    if login.server.trim().is_empty() {
+        return Err(Refusal::NoServer);
+    }
+    if login.username.is_empty() {
+        return Err(Refusal::NoUser);
+    }
+    tracing::info!(target: LOG_TARGET, "store {}", visible(&login.server));
+    Ok(login)
 }
 
 /// Starts a log in the file that [`LOG_VARIABLE`] names, if it names one: clients run the helper where nobody
@@ -180,7 +312,7 @@ mod tests {
         let refused = |timeout, work: fn()| {
             let refusal = in_time(timeout, move || {
                 work();
-                Ok(Answer::Done)
+                Ok(String::new())
             });
             refusal.unwrap_err().to_string()
         };
