@@ -20,7 +20,7 @@ use crate::hint::{TO_NARROW, serve_command};
 use crate::output::Lines;
 use crate::settings::{Origin, Settings, missing_organization};
 
-/// Show who you are and why, your organizations, the registry, and the active isolation layers
+/// Show who you are and why, your organizations, the registry, and the isolation layers
 ///
 /// Every organization shows as '*' where one user owns all, or AWS alone decides. On ecr: AWS is
 /// asked who you are.
