@@ -17,7 +17,7 @@ use crate::output::Format;
 /// Name of the program, as its hints write it.
 pub(crate) const PROGRAM: &str = "ark-catalog-container-tool";
 
-/// Everything behind it is an operand.
+/// Separator behind which every word is an operand.
 pub(crate) const END_OF_OPTIONS: &str = "--";
 
 const EXAMPLES: &str = "\
@@ -67,7 +67,7 @@ pub(crate) enum AnyOperation {
     Program(ProgramOperation),
 }
 
-/// What every operation takes.
+/// Options of every operation.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalOptions {
@@ -104,7 +104,7 @@ pub(crate) struct GlobalOptions {
     pub(crate) region: Option<String>,
 }
 
-/// What to do with a registry.
+/// Operations on a registry.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operation {
     #[command(long_flag = "list-repositories")]
@@ -141,7 +141,7 @@ pub(crate) enum Operation {
     ConfigureDocker(docker::Args),
 }
 
-/// What to do with the program itself, for which neither settings nor a registry are needed.
+/// Operations on the program itself, which need neither settings nor a registry.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProgramOperation {
     #[command(long_flag = "completions")]
@@ -171,7 +171,7 @@ pub(crate) struct RepositoryArgs {
     pub(crate) owner: OrganizationArgs,
 }
 
-/// How far the login goes that an upload is done with.
+/// The login of a transfer.
 #[derive(Debug, Args)]
 pub(crate) struct LoginScopeArgs {
     /// How far the login goes that is asked for: one for an organization serves all that upload to it

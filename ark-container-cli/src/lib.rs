@@ -1,4 +1,4 @@
-//! What the programs of this package do: `ark-catalog-container-tool`, a team's container repositories
+//! The programs of this package: `ark-catalog-container-tool`, a team's container repositories
 //! on the command line, and `docker-credential-ark`, through which docker and its like log in by
 //! themselves. It is for these two; other programs link `ark-container-core`.
 

@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::credential_helper::LOG_TARGET;
 use crate::failure::{Failure, Stop};
 
-/// How results are printed.
+/// Format of results and errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
@@ -118,7 +118,7 @@ impl Output {
     }
 }
 
-/// A report for people: a line for each thing, its label before it.
+/// A report for people: a line for each value, with its label before it.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(String);
 
@@ -130,13 +130,12 @@ impl Lines {
         let _ = write!(self.0, "{newline}{label:<14} {}", visible(value));
     }
 
-    /// The report.
     pub(crate) fn text(&self) -> &str {
         &self.0
     }
 }
 
-/// Prints text that is the same for people and programs.
+/// Prints text on standard output, and flushes it: a result does not wait for the next.
 ///
 /// # Errors
 /// As [`Output::result`].
@@ -181,23 +180,23 @@ pub(crate) fn stdout_failure(error: &io::Error) -> Stop {
     }
 }
 
-/// Text with its control characters escaped, so that what others wrote cannot steer a terminal.
+/// Escapes control characters, so that text of others cannot control the terminal.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    let steers = |character: char| character.is_control() && character != '\n';
-    if !text.contains(steers) {
+    let is_control = |character: char| character.is_control() && character != '\n';
+    if !text.contains(is_control) {
         return Cow::Borrowed(text);
     }
-    let escape = |character: char| match steers(character) {
+    let escape = |character: char| match is_control(character) {
         true => character.escape_default().to_string(),
         false => character.to_string(),
     };
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// A time as RFC 3339, to the second and in UTC.
+/// Returns a time as RFC 3339, to the second and in UTC.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let mut text = String::new();
-    // Its printer knows the years 1970 to 9999.
+    // humantime prints the years 1970 to 9999.
     let after_epoch = time >= SystemTime::UNIX_EPOCH;
     if after_epoch && write!(text, "{}", humantime::format_rfc3339_seconds(time)).is_ok() {
         return text;
@@ -222,7 +221,7 @@ pub(crate) fn start_log(
     let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
 }
 
-/// A size for people, in the decimal units that docker prints.
+/// Returns a size for people, in the decimal units that docker prints.
 pub(crate) fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
@@ -230,7 +229,7 @@ pub(crate) fn human_size(bytes: u64) -> String {
     }
     let mut size = bytes as f64 / 1000.0;
     let mut unit = 0;
-    // What would be printed as 1000.0 belongs to the next unit.
+    // A size that would be printed as 1000.0 has the next unit.
     while size >= 999.95 && unit + 1 < UNITS.len() {
         size /= 1000.0;
         unit += 1;
@@ -238,7 +237,7 @@ pub(crate) fn human_size(bytes: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// A time span for people: seconds, with a tenth below ten, and minutes above sixty.
+/// Returns a time span for people: seconds, with a tenth below ten, and minutes above sixty.
 pub(crate) fn human_time(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {

@@ -44,7 +44,7 @@ struct Report {
     walls: Vec<&'static str>,
 }
 
-/// Which identity counts, and what chose it.
+/// The identity in use, and the setting that chose it.
 #[derive(Debug, Serialize)]
 struct IdentityReport {
     kind: &'static str,
@@ -60,7 +60,7 @@ struct Membership {
     administrator: bool,
 }
 
-/// Who one is to AWS, and how it is asked.
+/// The caller of AWS, and the settings of the calls.
 #[derive(Debug, Serialize)]
 struct AwsReport {
     account: String,
@@ -71,7 +71,7 @@ struct AwsReport {
     require_scoped: bool,
 }
 
-/// How far a password for one repository reaches.
+/// The repositories that a password for one repository opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Reach {
@@ -147,7 +147,7 @@ async fn aws(ecr: &EcrBackend, context: &Context) -> Result<AwsReport, Stop> {
 
 fn memberships(principal: &Principal) -> Vec<Membership> {
     match principal.organizations() {
-        // Whoever belongs everywhere administers everywhere or nowhere; any organization will tell.
+        // A member of every organization administers all of them or none.
         Organizations::All => vec![Membership {
             organization: "*".to_owned(),
             administrator: principal.administers(OrganizationId::TBD),
@@ -215,7 +215,7 @@ fn whoami_lines(
     lines
 }
 
-/// Which identity counts, and why.
+/// Returns the identity and why it is used.
 fn who(identity: &Identity, report: &IdentityReport) -> String {
     match identity {
         Identity::Token { file, origin } => {
@@ -238,7 +238,7 @@ fn who(identity: &Identity, report: &IdentityReport) -> String {
     }
 }
 
-/// What says where whoever asks belongs.
+/// Returns the source of the memberships.
 fn belonging(identity: &Identity, file: Option<&str>) -> String {
     match (identity, file) {
         (Identity::Token { .. }, None) => "in the token".to_owned(),
@@ -350,7 +350,7 @@ pub(crate) async fn check_access(args: CheckAccessArgs, context: &Context) -> Re
     }
 }
 
-/// The principal called `name`, as far as it is known here where they belong, or whoever asks.
+/// Returns the principal called `name`, with the memberships that are known here; the caller by default.
 async fn principal_called(
     name: Option<PrincipalName>,
     guard: &Guard,
@@ -390,7 +390,7 @@ fn check_access_lines(record: &AccessRecord<'_>, layers: &[IsolationLayer]) -> L
     lines
 }
 
-/// What was typed of the resource.
+/// The resource as it was typed.
 enum Resource {
     Organization(OrganizationId),
     Name(OrganizationId, RepositoryName),
@@ -399,7 +399,7 @@ enum Resource {
 }
 
 impl Resource {
-    /// Checks it as far as that goes without the registry.
+    /// Parses the arguments.
     fn new(args: &CheckAccessArgs, context: &Context) -> Result<Self, Failure> {
         let typed = args.owner.organization.as_deref();
         let organization =
@@ -429,7 +429,7 @@ impl Resource {
         }
     }
 
-    /// The repository, where one was typed; it has to be one of this registry.
+    /// Returns the repository if one was typed; it has to be in this registry.
     fn repository(&self, guard: &Guard) -> Result<Option<RepositoryPath>, Failure> {
         let backend = guard.place.backend();
         let path = match self {

@@ -51,7 +51,7 @@ pub(crate) async fn serve(args: ServeArgs, context: &Context) -> Result<(), Stop
         ))
         .into());
     }
-    // Caught from here on, so that no moment is left in which a signal would cut an upload off.
+    // Signals are caught before the first upload, so that none is cut off.
     let interrupted = shutdown()?;
     let local = context.open_local()?;
     let registry = Registry::bind(local.clone(), listen).and_then(Registry::announced);
@@ -73,7 +73,7 @@ fn explain(error: Error) -> Failure {
     Failure::from(error).with_help(help)
 }
 
-/// Ends with the first SIGINT or SIGTERM.
+/// Returns a future that ends with the first SIGINT or SIGTERM.
 fn shutdown() -> Result<impl Future<Output = ()> + Send, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::io("cannot wait for signals", &error));

@@ -56,14 +56,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
         let record = EntryRecord { host, config: config.path(), configured: !args.undo };
         context.output.result(host, &record)?;
     }
-    tell(args, context, &config, &hosts);
+    print_notes(args, context, &config, &hosts);
     Ok(())
 }
 
 /// Adds an entry for each registry of the settings.
 fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<String>), Failure> {
     let mut hosts = vec![match &context.settings.registry {
-        // It says so where nobody chose it.
+        // It prints a note if the registry is the default.
         RegistryLocation::Local { .. } => context.open_local()?.host(),
         ecr => host_of(ecr)?,
     }];
@@ -95,8 +95,8 @@ fn undo(folder: &Path) -> Result<(DockerConfig, Vec<String>), Failure> {
     Ok((config, hosts))
 }
 
-/// Tells what was done, and what is missing for it to work.
-fn tell(args: &Args, context: &Context, config: &DockerConfig, hosts: &[String]) {
+/// Prints what was done, and warns of what is missing.
+fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[String]) {
     let (output, settings) = (&context.output, &context.settings);
     let path = config.path().display();
     if !config.is_changed() {

@@ -74,7 +74,7 @@ impl From<Image> for ImageRecord {
     }
 }
 
-/// Rows are printed as they arrive, so the columns have widths that fit what is usual.
+/// Rows are printed as they arrive, so the columns have fixed widths that fit usual values.
 fn row([tags, digest, size, pushed_at, platforms]: [&str; 5]) -> String {
     format!("{tags:<20} {digest:<71} {size:>8} {pushed_at:<20} {platforms}")
 }

@@ -88,13 +88,13 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let explain = |error| target.explain(Attempt::Login, error);
     if let Place::Local(_) = &connection.place {
-        // Credentials could be had for a repository that is yet to be created, but docker could not
-        // use them, and would not say why. In AWS to ask would cost more than the login, each time.
+        // There are credentials for a missing repository, but docker could not use them, and would not say
+        // why. On AWS the check would cost more than the login.
         connection.backend.describe_repository(&target.path).await.map_err(explain)?;
     }
     let access = match args.access {
         Some(access) => access,
-        None => widest(&connection, &target, context).await?,
+        None => default_access(&connection, &target, context).await?,
     };
     let scope = Scope::repository(target.path.clone(), access);
     let credentials = connection.backend.credentials(&scope).await.map_err(explain)?;
@@ -114,7 +114,7 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
     if args.docker_config.is_some() {
         context.output.note_on_terminal(&format!("valid until {}", record.expires_at));
     } else {
-        tell_how_to_log_in(&args, &target, &record, context);
+        note_usage(&args, &target, &record, context);
     }
     if let Place::Local(local) = &connection.place
         && local.served_at().is_none()
@@ -127,7 +127,7 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
     Ok(())
 }
 
-/// A configuration that docker was logged in by, as programs read it.
+/// A configuration of docker with a login, as programs read it.
 #[derive(Serialize)]
 struct DockerConfigRecord<'a> {
     host: &'a RegistryHost,
@@ -137,7 +137,7 @@ struct DockerConfigRecord<'a> {
     narrowed: bool,
 }
 
-/// Writes a login into the configuration in `folder`, and prints what makes docker use that.
+/// Writes a login into the configuration in `folder`, and prints the command that makes docker use it.
 fn log_docker_in(
     folder: &Path,
     record: &CredentialsRecord<'_>,
@@ -168,8 +168,8 @@ fn log_docker_in(
     context.output.result(&export, &record)
 }
 
-/// Shows whoever sits before it the command that takes the password.
-fn tell_how_to_log_in(
+/// Shows the command that takes the password, on a terminal.
+fn note_usage(
     args: &LoginArgs,
     target: &Target,
     record: &CredentialsRecord<'_>,
@@ -188,13 +188,13 @@ fn tell_how_to_log_in(
     ));
 }
 
-/// Whether the registry holds the credentials to their scope.
+/// Whether the registry limits the credentials to their scope.
 fn is_narrowed(credentials: &RegistryCredentials) -> bool {
     credentials.narrowing == Narrowing::Scoped
 }
 
-/// Push where the principal may, else pull: what most logins are for.
-async fn widest(
+/// Returns push if the caller may push, else pull.
+async fn default_access(
     connection: &Connection,
     target: &Target,
     context: &Context,
@@ -226,7 +226,7 @@ pub(crate) struct LogoutArgs {
     all: bool,
 }
 
-/// What was forgotten, as programs read it.
+/// The removed passwords, as programs read them.
 #[derive(Debug, Serialize)]
 struct LogoutRecord<'a> {
     registry: Option<&'a RegistryLocation>,

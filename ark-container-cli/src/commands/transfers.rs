@@ -233,14 +233,14 @@ pub(crate) struct PullArgs {
     concurrency: Option<NonZeroUsize>,
 }
 
-/// A folder, and the name of an image in it.
+/// A folder in the OCI image layout, and the name of an image in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Layout {
     directory: PathBuf,
     name: Option<String>,
 }
 
-/// A path with a colon is meant where such a folder exists, as for `--from`.
+/// The text is a path with a colon if such a folder exists, as for `--from`.
 impl FromStr for Layout {
     type Err = &'static str;
 
@@ -390,7 +390,7 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
     Ok(())
 }
 
-/// Whether what is missing belongs to the repository that is copied from.
+/// Whether the repository, or an image in it, was not found.
 fn is_about(error: &Error, repository: &Target) -> bool {
     let path = repository.path.to_string();
     let is_path = |name: &str| {

@@ -18,10 +18,10 @@ use crate::hint::serve_command;
 use crate::output::{Format, Output};
 use crate::settings::Settings;
 
-/// The port that `https:` means where none is named.
+/// Default port of `https:`.
 const HTTPS_PORT: &str = ":443";
 
-/// The host that clients push to and pull from.
+/// Returns the host that clients push to and pull from.
 pub(crate) fn host_of(location: &RegistryLocation) -> Result<RegistryHost, Failure> {
     Ok(match location {
         RegistryLocation::Ecr { host, .. } => host.registry_host().clone(),
@@ -29,7 +29,7 @@ pub(crate) fn host_of(location: &RegistryLocation) -> Result<RegistryHost, Failu
     })
 }
 
-/// The registry that clients mean by `server`; `None` if it is none of ours.
+/// Returns the registry that a client calls `server`; `None` if it is not in the settings.
 pub(super) fn registry_of(
     server: &str,
     settings: &Settings,
@@ -38,7 +38,7 @@ pub(super) fn registry_of(
     for location in settings.registries() {
         let is_meant = match location {
             RegistryLocation::Ecr { host, .. } => asked == *host.registry_host(),
-            // Nobody else than this machine serves one, so it is looked for there only.
+            // Only this machine serves a folder.
             RegistryLocation::Local { .. } => {
                 is_loopback(&asked) && is_same_registry(&asked, &host_of(location)?)
             }
@@ -50,8 +50,8 @@ pub(super) fn registry_of(
     Ok(None)
 }
 
-/// The host in what clients call a server: docker and kaniko send a host, older ones and people a URL,
-/// and containers/image may send a repository's path.
+/// Returns the host of a server: docker and kaniko send a host, older clients and people a URL, and
+/// containers/image may send a repository's path.
 fn host_in(server: &str) -> Option<RegistryHost> {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next()?.to_ascii_lowercase();
@@ -64,7 +64,7 @@ fn is_loopback(host: &RegistryHost) -> bool {
     name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// `localhost` may be either of this machine's own addresses.
+/// Whether both are the same; `localhost` is any address of this machine.
 fn is_same_registry(asked: &RegistryHost, served: &RegistryHost) -> bool {
     let ((name, port), (_, served_port)) = (name_and_port(asked), name_and_port(served));
     asked == served || (name == "localhost" && port == served_port)
@@ -77,11 +77,11 @@ fn name_and_port(host: &RegistryHost) -> (&str, Option<&str>) {
     }
 }
 
-/// How often each call to AWS is tried: who waits for docker would rather know that it does not work.
+/// Maximum number of attempts of each call to AWS: docker waits for the result.
 const MAX_ATTEMPTS: u32 = 2;
 
-/// As many organizations as fit into a password which the registry of this machine still reads: it
-/// takes 64 KiB of headers, and each organization adds some 170 bytes.
+/// Maximum number of organizations of a login: the local registry reads 64 KiB of headers, and each
+/// organization adds some 170 bytes to the password.
 const MAX_ORGANIZATIONS: usize = 300;
 
 /// Gets a login to a registry, from the cache or a new one.
@@ -102,7 +102,7 @@ async fn credentials(context: &Context) -> Result<RegistryCredentials, Failure> 
     if let Place::Local(local) = &connection.place
         && local.served_at().is_none()
     {
-        // Whoever else listens there would get the password.
+        // Another program that listens there would get the password.
         let message = format!("nothing serves {local}");
         let help = format!("serve it: {}", serve_command(&context.settings));
         return Err(Failure::new(Kind::Other, message).with_help(help));
@@ -127,25 +127,25 @@ fn for_one_repository(failure: Failure) -> Failure {
     ))
 }
 
-/// What a login is to reach: a scope has one access, so it is push to the organizations where the
-/// principal may push; if that is nowhere, pull from those where they may pull.
+/// Returns the scope of the login. A scope has one access level, so it is push to the organizations where
+/// the caller may push; if there are none, pull from those where they may pull.
 async fn scope(connection: &Connection, settings: &Settings) -> Result<Scope, Failure> {
     let stage = connection.backend.stage();
     let own = organizations(connection, settings).await?;
     let mut pushed_to = allowed(connection, Action::Push, &own).await?;
     if let Place::Ecr(_) = connection.place {
-        // At AWS that takes the role of administrators, which opens nothing else.
+        // AWS requires the administrator role for it, which permits nothing else.
         pushed_to.remove(&OrganizationId::GLOBAL);
     }
     if !pushed_to.is_empty() {
         return Ok(Scope::organizations(stage, pushed_to, Access::Push));
     }
-    let everybodys = own.into_iter().chain([OrganizationId::GLOBAL]).collect();
-    let pulled_from = allowed(connection, Action::Pull, &everybodys).await?;
+    let readable = own.into_iter().chain([OrganizationId::GLOBAL]).collect();
+    let pulled_from = allowed(connection, Action::Pull, &readable).await?;
     Ok(Scope::organizations(stage, pulled_from, Access::Pull))
 }
 
-/// Those of the organizations that the policy lets the principal do `action` in.
+/// Returns the organizations in which the policy allows an action.
 async fn allowed(
     connection: &Connection,
     action: Action,
@@ -162,7 +162,7 @@ async fn allowed(
     Ok(allowed)
 }
 
-/// The organizations of whoever asks; for those who belong to all, the ones that can be told.
+/// Returns the organizations of the caller; for a caller of every organization, the known ones.
 async fn organizations(
     connection: &Connection,
     settings: &Settings,
@@ -172,7 +172,7 @@ async fn organizations(
         (Organizations::All, Place::Local(local)) => Ok(local.organizations().await?),
         (Organizations::All, Place::Ecr(_)) => match settings.organization(None)? {
             Some(organization) => Ok(BTreeSet::from([organization])),
-            // AWS does not narrow it then, and what it is for is only a name.
+            // AWS does not narrow the login then, and the organization is only a name.
             None if settings.ecr.role_arn.is_none() => Ok(BTreeSet::from([OrganizationId::TBD])),
             None => Err(Failure::usage(
                 "nothing says which organizations the login is to be narrowed to",
