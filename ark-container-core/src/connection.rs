@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::{LocalBackend, Registry};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::distribution::{Authenticate, Client, Retry};
 use crate::error::Result;
 use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
@@ -102,7 +102,7 @@ impl Connection {
     ///
     /// A folder is served for as long as the client or a clone of it exists.
     pub(crate) async fn client(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
-        let credentials = self.backend.credentials(scope).await?;
+        let credentials = self.backend.credentials(scope, &CredentialsOptions::default()).await?;
         // The credentials name the registry that accepts them, also where an emulator stands in for it.
         let host = credentials.host.clone();
         let url = RepositoryUrl::new(host.clone(), path.clone());
@@ -134,7 +134,7 @@ struct BackendLogin {
 #[async_trait]
 impl Authenticate for BackendLogin {
     async fn renew(&self) -> Result<RegistryCredentials> {
-        self.backend.credentials(&self.scope).await
+        self.backend.credentials(&self.scope, &CredentialsOptions::default()).await
     }
 }
 
@@ -142,6 +142,14 @@ impl Authenticate for BackendLogin {
 macro_rules! connection_options {
     ($builder:ident) => {
         impl $builder {
+            /// Uses the connection of a catalog.
+            pub(crate) fn with_connection(
+                self,
+                connection: $crate::connection::Connection,
+            ) -> Self {
+                Self { connection, ..self }
+            }
+
             /// Dials another host than the credentials name: a tunnel, or a registry that the program
             /// serves to itself on a port of its own.
             pub fn with_endpoint(self, endpoint: $crate::model::RegistryHost) -> Self {

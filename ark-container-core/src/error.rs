@@ -181,6 +181,11 @@ pub enum Error {
         source: Option<BoxError>,
     },
 
+    /// A setting cannot be used: correct it where it was made. The [kind](Self::kind) is that of the error
+    /// inside.
+    #[error(transparent)]
+    Setting(Box<InvalidSetting>),
+
     /// Anything else: a disk that is full, an answer that makes no sense, a file that is damaged.
     #[error("{message}")]
     #[non_exhaustive]
@@ -196,7 +201,7 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed after a while, with nothing changed.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Temporary { .. })
+        self.kind() == ErrorKind::Temporary
     }
 
     /// The kind of this error.
@@ -209,6 +214,7 @@ impl Error {
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Temporary { .. } => ErrorKind::Temporary,
             Self::Failed { .. } => ErrorKind::Failed,
+            Self::Setting(invalid) => invalid.error.kind(),
         }
     }
 
@@ -273,8 +279,33 @@ impl Error {
             | Self::Conflict { source, .. }
             | Self::Temporary { source, .. }
             | Self::Failed { source, .. } => *source = Some(cause.into()),
+            Self::Setting(invalid) => {
+                let error = std::mem::replace(&mut invalid.error, Self::invalid(""));
+                invalid.error = error.with_source(cause);
+            }
         }
         self
+    }
+
+    /// Returns the [`Error::Setting`] for a setting that was made at `origin`, such as `ARK_REGISTRY`.
+    pub(crate) fn within(self, origin: impl fmt::Display) -> Self {
+        let mut invalid = self.into_setting();
+        invalid.origin = Some(origin.to_string().into());
+        Self::Setting(invalid)
+    }
+
+    /// Returns the [`Error::Setting`] with what to set instead.
+    pub(crate) fn with_help(self, help: impl Into<Box<str>>) -> Self {
+        let mut invalid = self.into_setting();
+        invalid.help = Some(help.into());
+        Self::Setting(invalid)
+    }
+
+    fn into_setting(self) -> Box<InvalidSetting> {
+        match self {
+            Self::Setting(invalid) => invalid,
+            error => Box::new(InvalidSetting { origin: None, error, help: None }),
+        }
     }
 
     /// Returns this [`Error::PermissionDenied`] with the decision of the policy that denied it. An
@@ -284,5 +315,56 @@ impl Error {
             *decision = Some(Box::new(denial));
         }
         self
+    }
+}
+
+/// A setting that cannot be used: where it was made, what is wrong, and what to set instead.
+///
+/// As text it is one sentence with all three.
+#[derive(Debug)]
+pub struct InvalidSetting {
+    origin: Option<Box<str>>,
+    error: Error,
+    help: Option<Box<str>>,
+}
+
+impl InvalidSetting {
+    /// Where the setting was made, such as `ARK_REGISTRY`, where that is known.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    /// What is wrong with it.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// What to set instead, where there is more to say.
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// Takes the parts: [`origin`](Self::origin), [`error`](Self::error) and [`help`](Self::help).
+    pub fn into_parts(self) -> (Option<String>, Error, Option<String>) {
+        (self.origin.map(String::from), self.error, self.help.map(String::from))
+    }
+}
+
+impl fmt::Display for InvalidSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(origin) = &self.origin {
+            write!(f, "{origin}: ")?;
+        }
+        self.error.fmt(f)?;
+        match &self.help {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for InvalidSetting {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
     }
 }

@@ -115,4 +115,4 @@ pub mod testing;
 
 pub use backend::{RegistryBackend, RegistryBackendExt};
 pub use catalog::Catalog;
-pub use error::{BoxError, Error, ErrorKind, ResourceKind, Result};
+pub use error::{BoxError, Error, ErrorKind, InvalidSetting, ResourceKind, Result};

@@ -112,7 +112,7 @@ async fn create(caller: Caller, Json(named): Json<Named>) -> Result<Response, Fa
 
 async fn credentials(caller: Caller, Json(named): Json<Named>) -> Result<Response, Failure> {
     let scope = Scope::repository(named.path(&caller.0)?, named.access()?);
-    let credentials = caller.0.credentials(&scope).await?;
+    let credentials = caller.0.credentials(&scope, &Default::default()).await?;
     let login = Json(json!({
         "host": credentials.host.as_str(),
         "username": credentials.username,

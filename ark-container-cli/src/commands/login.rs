@@ -97,7 +97,8 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
         None => default_access(&connection, &target, context).await?,
     };
     let scope = Scope::repository(target.path.clone(), access);
-    let credentials = connection.backend.credentials(&scope).await.map_err(explain)?;
+    let credentials =
+        connection.backend.credentials(&scope, &Default::default()).await.map_err(explain)?;
     let record = CredentialsRecord::from(&credentials);
     match &args.docker_config {
         Some(folder) => log_docker_in(folder, &record, context)?,

@@ -5,29 +5,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guard::{Guard, default_memberships, open_memberships, policy_of};
-use super::identity::Identity;
-use super::opened::{Catalog, Shared};
-use super::place::{Habits, Place};
-use super::settings::{Given, Origin, Settings, SettingsError};
-use super::source::{source_for_backend, this_user};
-use crate::backend::{BackendLayer, Layered, Observed, RegistryBackend};
+use super::catalog::{Catalog, Shared};
+use super::identity::ChosenIdentity;
+use super::registry::{
+    OpenRegistry, RegistryOptions, identity_source, open_memberships, this_user,
+};
+use super::settings::{Given, Origin, Settings};
+use crate::backend::{BackendLayer, Layered, RegistryBackend};
 use crate::error::{Error, Result};
-use crate::identity::IdentitySource;
+use crate::identity::{IdentitySource, MembershipsFile};
 use crate::model::{OrganizationId, RegistryLocation, RoleArn};
-use crate::permission::{AuditFile, Permissioned, Policy, StandardPolicy};
+use crate::permission::{MembershipsPolicy, Policy, StandardPolicy};
 
 /// What a [`Catalog`] opens, and for whom; see [`Catalog::builder`].
 #[derive(Debug, Clone, Default)]
 #[must_use = "nothing is opened before `connect`"]
 pub struct CatalogBuilder {
     given: Given,
-    told_by: ToldBy,
+    reads_environment: bool,
     source: Option<Arc<dyn IdentitySource>>,
     policy: Option<Arc<dyn Policy>>,
-    habits: Habits,
-    backend: Option<(Arc<dyn RegistryBackend>, Option<Place>)>,
-    guard: Option<Guard>,
+    options: RegistryOptions,
+    backend: Option<(Arc<dyn RegistryBackend>, Option<OpenRegistry>)>,
     outside_repositories: bool,
     layers: Vec<Arc<dyn AddLayer>>,
 }
@@ -43,35 +42,23 @@ impl<L: BackendLayer> AddLayer for Arc<L> {
     }
 }
 
-/// Who says what the program does not.
-#[derive(Debug, Clone, Default)]
-enum ToldBy {
-    /// Nobody: the defaults hold.
-    #[default]
-    Nobody,
-    /// The environment and the configuration file.
-    Environment,
-    /// Settings that were gathered already, and what was given with them.
-    Settings(Box<Settings>),
-}
-
 impl CatalogBuilder {
     /// Takes what the program does not say from the environment and the configuration file, as the
     /// command line does.
     pub fn with_environment(self) -> Self {
-        Self { told_by: ToldBy::Environment, ..self }
+        Self { reads_environment: true, ..self }
     }
 
-    /// Opens what these settings say: for a program that shows them, or has options of its own for
-    /// them. What else the builder was told of registry, organization, files, profile and role does not
-    /// count then.
-    pub fn with_settings(self, settings: Settings) -> Self {
-        Self { told_by: ToldBy::Settings(Box::new(settings)), ..self }
+    /// Says where what is set from now on comes from, for reports and errors: an option of the command line
+    /// that the program was started with. Unless told, it is [`Origin::Program`].
+    pub fn with_origin(mut self, origin: Origin) -> Self {
+        self.given.origin = origin;
+        self
     }
 
     /// Opens this registry; unless told, the user's own on this machine, `local:`.
     pub fn with_registry(mut self, registry: RegistryLocation) -> Self {
-        self.given.registry = Some((registry, Origin::Program));
+        self.given.registry = Some((registry, self.given.origin.clone()));
         self
     }
 
@@ -88,8 +75,8 @@ impl CatalogBuilder {
     /// backend. To change calls of the registry that the settings name, use
     /// [`with_layer`](Self::with_layer).
     pub fn with_backend(self, backend: impl RegistryBackend) -> Self {
-        let place = Place::of(&backend as &dyn Any);
-        Self { backend: Some((Arc::new(backend), place)), ..self }
+        let known = OpenRegistry::of(&backend as &dyn Any);
+        Self { backend: Some((Arc::new(backend), known)), ..self }
     }
 
     /// Changes some calls of the backend, whichever is opened. The layer that is added last is called first.
@@ -140,7 +127,7 @@ impl CatalogBuilder {
 
     /// Takes AWS credentials from this profile of the AWS configuration files.
     pub fn with_profile(mut self, profile: impl Into<String>) -> Self {
-        self.given.profile = Some((profile.into(), Origin::Program));
+        self.given.profile = Some((profile.into(), self.given.origin.clone()));
         self
     }
 
@@ -151,24 +138,55 @@ impl CatalogBuilder {
         self
     }
 
+    /// Deletes, and changes the global organization, under this role where a token says who asks.
+    pub fn with_administrator_role(mut self, role_arn: RoleArn) -> Self {
+        self.given.administrator_role_arn = Some(role_arn);
+        self
+    }
+
+    /// Refuses to hand out credentials of AWS that are not narrowed to their scope.
+    pub fn with_require_scoped(mut self, require_scoped: bool) -> Self {
+        self.given.require_scoped = Some(require_scoped);
+        self
+    }
+
+    /// Gives this policy, as JSON text, to each repository that is created on AWS.
+    pub fn with_repository_policy(mut self, policy: impl Into<String>) -> Self {
+        self.options.repository_policy = Some(policy.into());
+        self
+    }
+
+    /// Calls AWS at this URL, such as the one of an emulator.
+    pub fn with_endpoint_url(mut self, url: impl Into<String>) -> Self {
+        self.options.endpoint_url = Some(url.into());
+        self
+    }
+
+    /// Calls AWS with this configuration of the AWS SDK: its credentials, region and HTTP client.
+    #[cfg(feature = "ecr")]
+    pub fn with_sdk_config(mut self, config: aws_config::SdkConfig) -> Self {
+        self.options.sdk_config = Some(config);
+        self
+    }
+
     /// Asks for credentials that are good for so long, where one can choose: in a folder of this machine,
     /// and on AWS under a role, from 15 minutes on. 12 hours unless told.
     pub fn with_credentials_lifetime(mut self, lifetime: Duration) -> Self {
-        self.habits.credentials_lifetime = Some(lifetime);
+        self.options.credentials_lifetime = Some(lifetime);
         self
     }
 
     /// Tries each call to AWS this often at most, the first time included: for who would rather hear soon
     /// that it does not work.
     pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
-        self.habits.max_attempts = Some(max_attempts);
+        self.options.max_attempts = Some(max_attempts);
         self
     }
 
     /// Lists repositories by reading through all that the registry has, and not by its index; only ECR
     /// has one.
     pub fn with_full_scan(mut self, full_scan: bool) -> Self {
-        self.habits.full_scan = full_scan;
+        self.options.full_scan = full_scan;
         self
     }
 
@@ -182,154 +200,94 @@ impl CatalogBuilder {
         Self { outside_repositories, ..self }
     }
 
-    /// What will decide, and about whom, by the settings: a backend or identity source of the program's
-    /// own is not in it. Nobody is asked for anything yet: no token or key is read, and AWS is not called.
+    /// The settings that hold: what the program says, then the environment and the configuration file
+    /// where they are [read](Self::with_environment), then the defaults.
     ///
     /// # Errors
-    /// Those of [`connect`](Self::connect), with the setting that is at fault.
-    pub fn guard(&self) -> Result<Guard, SettingsError> {
-        Guard::new(&self.settings()?, self.policy.clone(), &self.habits)
+    /// [`Error::Setting`] if a variable or the configuration file is not valid.
+    pub fn settings(&self) -> Result<Settings> {
+        match self.reads_environment {
+            true => Settings::read(&self.given, &|name| std::env::var_os(name)),
+            false => Settings::without_environment(&self.given),
+        }
     }
 
-    /// Connects through this guard, for a program that wanted to know it first.
-    pub fn with_guard(self, guard: Guard) -> Self {
-        Self { guard: Some(guard), ..self }
-    }
-
-    /// Opens the registry for whoever asks.
-    ///
-    /// On AWS it is found out who that is, since what is done there is done in somebody's name. Nothing
-    /// else is asked of AWS or of a registry yet.
+    /// Opens the registry for whoever asks. No token or key is read, and AWS is not called.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if a setting does not do, or takes a feature
-    /// of this library that is off; [`Error::Unauthenticated`](crate::Error::Unauthenticated) if nobody
-    /// is known to be asking; [`Error::NotFound`](crate::Error::NotFound) if a file that was chosen does
-    /// not exist; [`Error::Failed`](crate::Error::Failed) if a file or the registry's folder cannot be
-    /// used.
+    /// [`Error::Setting`] or [`Error::InvalidInput`] if a setting is not valid, or takes a feature of this
+    /// library that is off; [`Error::NotFound`] if a file that was chosen does not exist;
+    /// [`Error::Failed`] if a file or the registry's folder cannot be used.
     pub async fn connect(self) -> Result<Catalog> {
         let settings = self.settings()?;
         let organization = settings.organization()?;
-        let audit = settings.audit_file.as_ref().map(AuditFile::new);
-        let Self { source, policy, habits, backend, guard, outside_repositories, layers, .. } =
-            self;
-        if backend.is_some() && habits.credentials_lifetime.is_some() {
-            return Err(Error::invalid(
-                "a credentials lifetime cannot be set for a backend that is open already; set it on the \
-                 backend",
-            ));
-        }
-        let mut opened = match (backend, source) {
-            (Some(backend), source) => Opened::given(backend, source, policy, &settings)?,
-            (None, Some(source)) => Opened::asking(source, policy, &settings, &habits).await?,
-            (None, None) => {
-                let guard = match guard {
-                    Some(guard) => guard,
-                    None => Guard::new(&settings, policy, &habits)?,
-                };
-                Opened::guarded(guard, &settings, &habits).await?
+        let identity = match &self.source {
+            Some(_) => ChosenIdentity::Program,
+            None => settings.identity()?,
+        };
+        let is_given = self.backend.is_some();
+        let (mut backend, registry) = match self.backend {
+            Some(_) if self.options.credentials_lifetime.is_some() => {
+                return Err(Error::invalid(
+                    "a credentials lifetime cannot be set for a backend that is open already; set it on \
+                     the backend",
+                ));
+            }
+            Some(given) => given,
+            None => {
+                let registry = OpenRegistry::open(&settings, &identity, &self.options)?;
+                (registry.backend(), Some(registry))
             }
         };
-        for layer in layers {
-            opened.backend = layer.add_to(opened.backend);
+        let opened = registry.as_ref().filter(|_| !is_given);
+        let memberships =
+            open_memberships(&settings, opened.and_then(OpenRegistry::default_memberships))?;
+        let decides_itself = self.policy.is_some() || self.source.is_some();
+        let policy = self.policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
+        let source = match self.source {
+            Some(source) => source,
+            None => identity_source(
+                &identity,
+                &settings.identity,
+                memberships.clone(),
+                registry.as_ref(),
+                is_given,
+            )?,
+        };
+        for layer in self.layers {
+            backend = layer.add_to(backend);
         }
-        Ok(opened.into_catalog(audit, organization, outside_repositories))
+        let shared = Shared {
+            registry,
+            policy_decides: decides_itself
+                || memberships.is_some()
+                || matches!(identity, ChosenIdentity::Token { .. }),
+            memberships,
+            settings: Some(settings),
+            outside_repositories: self.outside_repositories,
+        };
+        Ok(Catalog::new(backend, policy, source, identity, shared, organization))
     }
 
     /// A catalog over a backend, for this system's user as the only one.
     pub(super) fn over(backend: impl RegistryBackend) -> Catalog {
-        let place = Place::of(&backend as &dyn Any);
-        let opened = Opened {
-            backend: Arc::new(backend),
-            source: this_user(),
-            policy: Arc::new(StandardPolicy),
-            place,
+        let shared = Shared {
+            registry: OpenRegistry::of(&backend as &dyn Any),
+            policy_decides: false,
+            memberships: None,
+            settings: None,
+            outside_repositories: false,
         };
-        opened.into_catalog(None, None, false)
-    }
-
-    fn settings(&self) -> Result<Settings, SettingsError> {
-        match &self.told_by {
-            ToldBy::Nobody => Settings::without_environment(&self.given),
-            ToldBy::Environment => Settings::read(&self.given, &|name| std::env::var_os(name)),
-            ToldBy::Settings(settings) => Ok(settings.as_ref().clone()),
-        }
+        let identity = ChosenIdentity::LocalUser { named: None, origin: Origin::Default };
+        let policy = Arc::new(StandardPolicy);
+        Catalog::new(Arc::new(backend), policy, this_user(), identity, shared, None)
     }
 }
 
-/// A backend with what guards it.
-struct Opened {
-    backend: Arc<dyn RegistryBackend>,
-    source: Arc<dyn IdentitySource>,
-    policy: Arc<dyn Policy>,
-    place: Option<Place>,
-}
-
-impl Opened {
-    /// A backend that the program has.
-    fn given(
-        (backend, place): (Arc<dyn RegistryBackend>, Option<Place>),
-        source: Option<Arc<dyn IdentitySource>>,
-        policy: Option<Arc<dyn Policy>>,
-        settings: &Settings,
-    ) -> Result<Self, SettingsError> {
-        let memberships = open_memberships(settings, None)?;
-        let policy = policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
-        let source = match source {
-            Some(source) => source,
-            None => {
-                let identity = Identity::choose(settings)?;
-                source_for_backend(&identity, &settings.identity, memberships, place.as_ref())?
-            }
-        };
-        Ok(Self { backend, source, policy, place })
-    }
-
-    /// The registry of the settings, for whomever the program's own source names.
-    async fn asking(
-        source: Arc<dyn IdentitySource>,
-        policy: Option<Arc<dyn Policy>>,
-        settings: &Settings,
-        habits: &Habits,
-    ) -> Result<Self> {
-        let principal = match settings.registry {
-            RegistryLocation::Ecr { .. } => Some(source.principal().await?),
-            RegistryLocation::Local { .. } => None,
-        };
-        let place = Place::open(settings, None, principal.as_deref(), habits)?;
-        let memberships = open_memberships(settings, default_memberships(&place))?;
-        let policy = policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
-        Ok(Self { backend: place.backend(), source, policy, place: Some(place) })
-    }
-
-    /// The registry that a guard is for, in the name of whoever asks.
-    async fn guarded(guard: Guard, settings: &Settings, habits: &Habits) -> Result<Self> {
-        let place = guard.place_of_whoever_asks(settings, habits).await?;
-        Ok(Self {
-            backend: place.backend(),
-            source: Arc::clone(&guard.source),
-            policy: Arc::clone(&guard.policy),
-            place: Some(place),
-        })
-    }
-
-    fn into_catalog(
-        self,
-        audit: Option<AuditFile>,
-        organization: Option<OrganizationId>,
-        outside_repositories: bool,
-    ) -> Catalog {
-        let Self { backend, source, policy, place } = self;
-        // Inside of the policy: what is told is what the registry does, and decisions are told of beside it.
-        let backend: Arc<dyn RegistryBackend> = Arc::new(Observed::new(backend));
-        let backend = Permissioned::new(backend, policy, source);
-        Catalog {
-            backend: match audit {
-                Some(file) => backend.with_audit(file),
-                None => backend,
-            },
-            shared: Arc::new(Shared { place, outside_repositories }),
-            organization,
-        }
+/// The policy that goes by a memberships file, or does without.
+fn policy_of(memberships: Option<&MembershipsFile>) -> Arc<dyn Policy> {
+    match memberships {
+        Some(file) => Arc::new(MembershipsPolicy::new(file.clone())),
+        None => Arc::new(StandardPolicy),
     }
 }

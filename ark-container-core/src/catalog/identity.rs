@@ -1,8 +1,9 @@
-//! Which identity counts, and why.
+//! [`ChosenIdentity`]: which identity counts, and why.
 
 use std::path::{Path, PathBuf};
 
-use super::settings::{Origin, PRINCIPAL_VARIABLE, Settings, SettingsError};
+use super::settings::{Origin, PRINCIPAL_VARIABLE, Settings};
+use crate::error::{Error, Result};
 use crate::model::RegistryLocation;
 
 /// What lets a token into AWS.
@@ -11,13 +12,16 @@ const TO_USE_A_TOKEN: &str = "set the role that your tokens open: role_arn in th
 
 /// Who asks, as far as it can be told without asking anybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
+#[non_exhaustive]
+pub enum ChosenIdentity {
     /// Whom the token in a file is for.
     Token {
         /// The file.
         file: PathBuf,
         /// Who chose it.
         origin: Origin,
+        /// Whether the file was named; if not, it is the one that `ark-auth-tool` writes.
+        is_named: bool,
     },
     /// Whose AWS credentials are used.
     AwsCaller {
@@ -31,9 +35,11 @@ pub enum Identity {
         /// Who named them.
         origin: Origin,
     },
+    /// Who the program's own identity source says.
+    Program,
 }
 
-impl Identity {
+impl ChosenIdentity {
     /// Chooses by what was set, and by where `ark-auth-tool` keeps a token. No token is read.
     ///
     /// On ecr: the AWS credentials that were typed come first, then a token that was named, then AWS
@@ -41,81 +47,84 @@ impl Identity {
     ///
     /// # Errors
     /// [`Error::InvalidInput`](crate::Error::InvalidInput) if what was set is of no use at this registry.
-    pub fn choose(settings: &Settings) -> Result<Self, SettingsError> {
+    pub(super) fn choose(settings: &Settings) -> Result<Self> {
         Self::choose_with(settings, default_token_file().as_deref())
     }
 
     /// The same; `default_token` is where `ark-auth-tool` keeps a token.
-    fn choose_with(
-        settings: &Settings,
-        default_token: Option<&Path>,
-    ) -> Result<Self, SettingsError> {
-        match settings.registry {
+    fn choose_with(settings: &Settings, default_token: Option<&Path>) -> Result<Self> {
+        match settings.registry() {
             RegistryLocation::Local { .. } => Self::on_this_machine(settings, default_token),
             RegistryLocation::Ecr { .. } => Self::in_aws(settings, default_token),
         }
     }
 
-    /// The file of the token, where that says who asks.
-    pub(super) fn token_file(&self) -> Option<&Path> {
+    /// Who chose it.
+    pub fn origin(&self) -> &Origin {
         match self {
-            Self::Token { file, .. } => Some(file),
-            Self::AwsCaller { .. } | Self::LocalUser { .. } => None,
+            Self::Token { origin, .. }
+            | Self::AwsCaller { origin }
+            | Self::LocalUser { origin, .. } => origin,
+            Self::Program => &Origin::Program,
         }
     }
 
-    fn on_this_machine(
-        settings: &Settings,
-        default_token: Option<&Path>,
-    ) -> Result<Self, SettingsError> {
+    fn on_this_machine(settings: &Settings, default_token: Option<&Path>) -> Result<Self> {
         let identity = &settings.identity;
         if let Some(name) = &identity.principal {
             // Whoever has keys to check a token with wants nobody to be taken at their word.
             if let Some(verification) = &identity.verification {
                 let origin = &verification.origin;
-                return Err(SettingsError::invalid(format!(
-                    "{origin} names keys to check tokens with"
-                ))
-                .within(PRINCIPAL_VARIABLE)
-                .with_help(format!("unset {PRINCIPAL_VARIABLE}: the token says who asks")));
+                return Err(Error::invalid(format!("{origin} names keys to check tokens with"))
+                    .within(PRINCIPAL_VARIABLE)
+                    .with_help(format!("unset {PRINCIPAL_VARIABLE}: the token says who asks")));
             }
             let origin = Origin::Environment(PRINCIPAL_VARIABLE);
             return Ok(Self::LocalUser { named: Some(name.clone()), origin });
         }
         if let Some(file) = &identity.token_file {
             let origin = identity.token_file_origin.clone();
-            return Ok(Self::Token { file: file.clone(), origin });
+            return Ok(Self::Token { file: file.clone(), origin, is_named: true });
         }
         if let Some(verification) = &identity.verification {
             let file = default_token.ok_or_else(no_home)?.to_owned();
-            return Ok(Self::Token { file, origin: verification.origin.clone() });
+            let origin = verification.origin.clone();
+            return Ok(Self::Token { file, origin, is_named: false });
         }
         Ok(Self::LocalUser { named: None, origin: Origin::Default })
     }
 
-    fn in_aws(settings: &Settings, default_token: Option<&Path>) -> Result<Self, SettingsError> {
+    fn in_aws(settings: &Settings, default_token: Option<&Path>) -> Result<Self> {
         let Settings { identity, ecr, .. } = settings;
         // Nobody is taken at their word there, and a name that was chosen to have fewer rights must
         // not be passed over in silence.
         if identity.principal.is_some() {
-            return Err(SettingsError::invalid("it is for registries of this machine only")
+            return Err(Error::invalid("it is for registries of this machine only")
                 .within(PRINCIPAL_VARIABLE)
                 .with_help(format!("unset {PRINCIPAL_VARIABLE}; on ecr: AWS knows who asks")));
         }
         let credentials = ecr.credentials_origin.clone();
         match (&credentials, &identity.token_file, default_token) {
-            (Origin::Flag(_), _, _) => Ok(Self::AwsCaller { origin: credentials }),
-            (_, Some(_), _) if ecr.role_arn.is_none() => Err(SettingsError::invalid(
-                "a token opens AWS under a role only, and no role is set",
-            )
-            .within(&identity.token_file_origin)
-            .with_help(TO_USE_A_TOKEN)),
+            // Between two that the program itself named, the token file is the one to use.
+            (Origin::Program, Some(file), _)
+                if identity.token_file_origin == Origin::Program && ecr.role_arn.is_some() =>
+            {
+                Ok(Self::Token { file: file.clone(), origin: Origin::Program, is_named: true })
+            }
+            (Origin::Flag(_) | Origin::Program, _, _) => {
+                Ok(Self::AwsCaller { origin: credentials })
+            }
+            (_, Some(_), _) if ecr.role_arn.is_none() => {
+                Err(Error::invalid("a token opens AWS under a role only, and no role is set")
+                    .within(&identity.token_file_origin)
+                    .with_help(TO_USE_A_TOKEN))
+            }
             (_, Some(file), _) => {
                 let origin = identity.token_file_origin.clone();
-                Ok(Self::Token { file: file.clone(), origin })
+                Ok(Self::Token { file: file.clone(), origin, is_named: true })
             }
             (Origin::Default, None, Some(file)) if ecr.role_arn.is_some() && file.exists() => {
-                Ok(Self::Token { file: file.to_owned(), origin: Origin::Default })
+                Ok(Self::Token { file: file.to_owned(), origin: Origin::Default, is_named: false })
             }
             _ => Ok(Self::AwsCaller { origin: credentials }),
         }
@@ -131,8 +140,8 @@ fn default_token_file() -> Option<PathBuf> {
 }
 
 /// That there is no home folder in which a token could be.
-fn no_home() -> SettingsError {
-    SettingsError::invalid("there is no home folder, so no token in it").with_help(
+fn no_home() -> Error {
+    Error::invalid("there is no home folder, so no token in it").with_help(
         "name the token file: ARK_JWT_FILE, or token_file in the table [identity] of the \
          configuration file",
     )
@@ -149,10 +158,7 @@ mod tests {
     const ROLE: &str = "arn:aws:iam::095412845506:role/ark";
 
     /// What is chosen with these variables, where `ark-auth-tool` has left a token.
-    fn chosen(
-        variables: &[(&str, &str)],
-        profile: Option<&str>,
-    ) -> Result<Identity, SettingsError> {
+    fn chosen(variables: &[(&str, &str)], profile: Option<&str>) -> Result<ChosenIdentity> {
         let folder = tempfile::tempdir().unwrap();
         let token = folder.path().join("jwt.json");
         std::fs::write(&token, "").unwrap();
@@ -164,29 +170,29 @@ mod tests {
         let profile = profile.map(|name| (name.to_owned(), Origin::Flag("--profile")));
         let given = Given { profile, ..Given::default() };
         let settings = Settings::read(&given, &environment).unwrap();
-        let chosen = Identity::choose_with(&settings, Some(&token));
+        let chosen = ChosenIdentity::choose_with(&settings, Some(&token));
         chosen.map(|identity| match identity {
-            Identity::Token { file, origin } if file == token => {
-                Identity::Token { file: "default".into(), origin }
+            ChosenIdentity::Token { file, origin, is_named } if file == token => {
+                ChosenIdentity::Token { file: "default".into(), origin, is_named }
             }
             other => other,
         })
     }
 
-    fn token(file: &str, origin: Origin) -> Identity {
-        Identity::Token { file: file.into(), origin }
+    fn token(file: &str, origin: Origin) -> ChosenIdentity {
+        ChosenIdentity::Token { file: file.into(), origin, is_named: file != "default" }
     }
 
     #[test]
     fn on_this_machine_a_token_counts_where_one_is_asked_for() {
         let chosen = |variables: &[_]| chosen(variables, None).unwrap();
-        let nobody = Identity::LocalUser { named: None, origin: Origin::Default };
+        let nobody = ChosenIdentity::LocalUser { named: None, origin: Origin::Default };
         assert_eq!(chosen(&[]), nobody);
         let file = ("ARK_JWT_FILE", "/t");
         assert_eq!(chosen(&[file]), token("/t", Origin::Environment("ARK_JWT_FILE")));
         let keys = [("ARK_KEY_SET", "/k"), ("ARK_JWT_AUDIENCE", "ark")];
         assert_eq!(chosen(&keys), token("default", Origin::Environment("ARK_KEY_SET")));
-        let named = Identity::LocalUser {
+        let named = ChosenIdentity::LocalUser {
             named: Some("robot:a".to_owned()),
             origin: Origin::Environment("ARK_PRINCIPAL"),
         };
@@ -208,7 +214,7 @@ mod tests {
     fn in_aws_what_was_typed_or_named_counts_before_what_lies_there() {
         let (registry, role) = (("ARK_REGISTRY", ECR), ("ARK_ROLE_ARN", ROLE));
         let (file, keys) = (("ARK_JWT_FILE", "/t"), ("AWS_ACCESS_KEY_ID", "AKIA"));
-        let caller = |origin| Identity::AwsCaller { origin };
+        let caller = |origin| ChosenIdentity::AwsCaller { origin };
         let chosen_by = |variables: &[_]| chosen(variables, None).unwrap();
         assert_eq!(chosen_by(&[registry]), caller(Origin::Default));
         assert_eq!(chosen_by(&[registry, role]), token("default", Origin::Default));

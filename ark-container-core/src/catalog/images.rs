@@ -3,78 +3,114 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::name::Named;
-use super::opened::Catalog;
+use super::catalog::Catalog;
+use super::name::{Named, default_reference};
 #[cfg(feature = "ecr")]
 use super::outside::Outside;
 #[cfg(any(feature = "ecr", feature = "local"))]
-use super::place::Place;
+use super::registry::OpenRegistry;
+use crate::connection::Connection;
+use crate::distribution::Client;
 use crate::error::{Error, Result};
-use crate::model::{Platform, Reference, RepositoryName, RepositoryPath};
-use crate::pull::{Pull, Pulled, Resolve, ResolvedImage};
+use crate::model::{Access, Platform, Reference, RepositoryName, RepositoryPath, Scope, Tag};
+use crate::pull::{Copied, Copy, Pull, Pulled, Resolve, ResolvedImage};
 use crate::push::{ImageSource, Push, Pushed};
 
-/// The tag where none is given, as for docker.
-const DEFAULT_TAG: &str = "latest";
-
-/// An image is a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest` where
-/// neither is given. A folder of this machine needs no server: while images move, it is served on a port
-/// of its own.
+/// Images are named by a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest`
+/// where neither is given. A folder of this machine needs no server: while images move, it is served on a
+/// port of its own.
+///
+/// Pushes, pulls and copies are awaited. They own what they need, so that a task can be spawned with them.
 impl Catalog {
     /// Uploads an image, and puts its tag on it in the end.
     ///
     /// The source is `docker-daemon:REF`, `podman:REF`, `docker-archive:FILE[:REF]`, `oci:DIR[:REF]`,
-    /// `oci-archive:FILE[:REF]` or `-`, as [`ImageSource`] reads it. [`Push`] says all that is
-    /// promised, and [`prepare_push`](Self::prepare_push) lets one choose platforms, compression and the
-    /// like.
+    /// `oci-archive:FILE[:REF]` or `-`, as [`ImageSource`] reads it. [`Push`] says all that is promised.
     ///
     /// # Errors
-    /// Those of [`Push`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name or the source is
-    /// none.
+    /// Those of [`Push`], and of [`prepare_push`](Self::prepare_push).
     pub async fn push(&self, image: &str, source: &str) -> Result<Pushed> {
-        self.prepare_push(image, source.parse()?)?.await
+        self.prepare_push(image, source)?.await
     }
 
-    /// A push that is yet to be run, to say how.
+    /// Prepares a push, to choose platforms, compression and the like before it is awaited.
     ///
     /// # Errors
-    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is none, has a digest, or lies outside of
-    /// the organizations.
-    pub fn prepare_push(&self, image: &str, source: ImageSource) -> Result<Push> {
-        let (path, reference) = self.image(image)?;
-        let Reference::Tag(tag) = reference else {
-            let problem = "a push takes a tag, and the digest is the image's own";
-            return Err(Error::invalid(format!("{image}: {problem}")));
-        };
+    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name or the source is not valid, or if the name
+    /// has a digest or lies outside of the organizations.
+    pub fn prepare_push(&self, image: &str, source: &str) -> Result<Push> {
+        let source: ImageSource = source.parse()?;
+        let (path, tag) = self.target(image)?;
         let push = Push::new(Arc::new(self.backend.clone()), &path, source).with_tag(tag);
-        #[cfg(feature = "local")]
-        if let Some(Place::Local(local)) = self.place() {
-            return Ok(push.with_local(local));
-        }
-        Ok(push)
+        Ok(push.with_connection(self.connection()))
     }
 
     /// Fetches an image into a folder in the OCI image layout, with all its platforms.
     ///
     /// # Errors
-    /// Those of [`Pull`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name is none.
+    /// Those of [`Pull`], and of [`prepare_pull`](Self::prepare_pull).
     pub async fn pull(&self, image: &str, directory: impl Into<PathBuf>) -> Result<Pulled> {
         self.prepare_pull(image, directory)?.await
     }
 
-    /// A pull that is yet to be run, to say how.
+    /// Prepares a pull, to choose a platform and the like before it is awaited.
     ///
     /// # Errors
-    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is none, or lies outside of the
+    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is not valid, or lies outside of the
     /// organizations.
     pub fn prepare_pull(&self, image: &str, directory: impl Into<PathBuf>) -> Result<Pull> {
         let (path, reference) = self.image(image)?;
         let pull = Pull::new(Arc::new(self.backend.clone()), &path, reference, directory);
-        #[cfg(feature = "local")]
-        if let Some(Place::Local(local)) = self.place() {
-            return Ok(pull.with_local(local));
+        Ok(pull.with_connection(self.connection()))
+    }
+
+    /// Copies an image to another repository of this registry, or to another tag, with all its platforms.
+    ///
+    /// # Errors
+    /// Those of [`Copy`], and of [`prepare_copy`](Self::prepare_copy).
+    pub async fn copy(&self, from: &str, to: &str) -> Result<Copied> {
+        self.prepare_copy(from, to)?.await
+    }
+
+    /// Prepares a copy, to choose a platform and the like before it is awaited.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] and [`Error::InvalidInput`] if a name is not valid or lies outside of the
+    /// organizations, or if the name of the copy has a digest.
+    pub fn prepare_copy(&self, from: &str, to: &str) -> Result<Copy> {
+        let ((from, reference), (to, tag)) = (self.image(from)?, self.target(to)?);
+        let copy = Copy::new(Arc::new(self.backend.clone()), &from, reference, &to).with_tag(tag);
+        Ok(copy.with_connection(self.connection()))
+    }
+
+    /// Opens a client of one repository for the OCI distribution API, with credentials for `access` that it
+    /// renews by itself. A folder of this machine is served for as long as the client exists.
+    ///
+    /// # Errors
+    /// Those of [`credentials`](Self::credentials).
+    pub async fn client(&self, name: &str, access: Access) -> Result<Client> {
+        let path = self.path(name)?;
+        let scope = Scope::repository(path.clone(), access);
+        self.connection().client(&path, &scope).await
+    }
+
+    fn connection(&self) -> Connection {
+        let connection = Connection::new(Arc::new(self.backend.clone()));
+        match &self.shared.registry {
+            #[cfg(feature = "local")]
+            Some(OpenRegistry::Local(local)) => connection.with_local(local),
+            _ => connection,
         }
-        Ok(pull)
+    }
+
+    /// The repository and the tag of an image that is yet to be.
+    fn target(&self, image: &str) -> Result<(RepositoryPath, Tag)> {
+        match self.image(image)? {
+            (path, Reference::Tag(tag)) => Ok((path, tag)),
+            (_, Reference::Digest(_)) => Err(Error::invalid(format!(
+                "{image}: the target takes a tag, and the digest is the image's own"
+            ))),
+        }
     }
 
     /// What an image is now: its digest, and its size, media type and platforms.
@@ -110,19 +146,7 @@ impl Catalog {
         if let Some(platform) = platform {
             resolve = resolve.with_platform(platform.clone());
         }
-        #[cfg(feature = "local")]
-        if let Some(Place::Local(local)) = self.place() {
-            resolve = resolve.with_local(local);
-        }
-        resolve.await
-    }
-
-    fn image(&self, text: &str) -> Result<(RepositoryPath, Reference)> {
-        match self.named(text)? {
-            Named::Inside(path, Some(reference)) => Ok((path, reference)),
-            Named::Inside(path, None) => Ok((path, default_reference()?)),
-            Named::Outside(..) => Err(self.not_outside(text)),
-        }
+        resolve.with_connection(self.connection()).await
     }
 
     /// What an image of a repository of no organization is, where AWS has it and the program wants it.
@@ -134,7 +158,7 @@ impl Catalog {
         platform: Option<&Platform>,
     ) -> Result<ResolvedImage> {
         #[cfg(feature = "ecr")]
-        if let Some(Place::Ecr(ecr)) = self.place() {
+        if let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry {
             if !self.shared.outside_repositories {
                 return Err(Error::invalid(format!(
                     "{image} is of no organization, so that AWS alone decides who may read it; a \
@@ -146,8 +170,4 @@ impl Catalog {
         let _ = (name, reference, platform);
         Err(self.not_outside(image))
     }
-}
-
-fn default_reference() -> Result<Reference> {
-    Ok(Reference::Tag(DEFAULT_TAG.parse()?))
 }

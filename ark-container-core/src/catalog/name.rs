@@ -14,15 +14,15 @@ pub(super) enum Named {
     Outside(RepositoryName, Option<Reference>),
 }
 
-/// Whose names they are.
+/// Where names are resolved.
 #[derive(Debug)]
-pub(super) struct Surroundings {
+pub(super) struct NameScope {
     pub(super) host: RegistryHost,
     pub(super) stage: Stage,
     pub(super) organization: Option<OrganizationId>,
 }
 
-impl Surroundings {
+impl NameScope {
     /// What `text` names: `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`.
     pub(super) fn named(&self, text: &str) -> Result<Named> {
         let ImageName { repository, reference } = ImageName::parse(text)?;
@@ -53,6 +53,11 @@ impl Surroundings {
     }
 }
 
+/// The reference of an image where none is given, as for docker.
+pub(super) fn default_reference() -> Result<Reference> {
+    Ok(Reference::Tag("latest".parse()?))
+}
+
 fn is_host(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':'])
 }
@@ -66,7 +71,7 @@ mod tests {
 
     fn named(text: &str, organization: Option<OrganizationId>) -> Result<Named> {
         let (host, stage) = (HOST.parse().unwrap(), Stage::default());
-        Surroundings { host, stage, organization }.named(text)
+        NameScope { host, stage, organization }.named(text)
     }
 
     #[test]

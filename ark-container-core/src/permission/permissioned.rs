@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::audit::{CallAudit, Change, Subject};
 use super::{Action, AuditFile, Decision, Policy, PolicyRequest};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, Result};
 use crate::identity::{IdentitySource, Principal};
 use crate::model::{
@@ -183,6 +183,12 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         })
     }
 
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        let call = self.begin_call().await?;
+        call.check(Action::ListImages, path).await?;
+        self.inner_for(&call).describe_image(path, reference).await
+    }
+
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
         let call = self.begin_call().await?;
         let change = call.begin_change(Action::DeleteImage, path).await?.of_image(reference);
@@ -191,11 +197,15 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         result
     }
 
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
         let call = self.begin_call().await?;
         call.check_scope(scope).await?;
         let inner = self.inner_for(&call);
-        call.hand_out(inner.credentials(scope).await?).await
+        call.hand_out(inner.credentials(scope, options).await?).await
     }
 }
 

@@ -93,7 +93,7 @@ async fn every_line_is_as_the_schema_says() {
         }
     }
     let both = Scope::organizations(Stage::default(), [tbd, OrganizationId::GLOBAL], Access::Pull);
-    root.credentials(&both).await.unwrap();
+    root.credentials(&both, &Default::default()).await.unwrap();
     let mut events = events(&file);
     let count = |event: &str| events.iter().filter(|e| e["event"] == event).count();
     // Every action, two organizations, three principals; a push pulls too. Then the last login.

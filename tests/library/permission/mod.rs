@@ -49,8 +49,9 @@ async fn attempt(
 ) -> Result<()> {
     let path = path(organization);
     let latest = Reference::Tag("latest".parse().unwrap());
-    let credentials =
-        async |access| backend.credentials(&Scope::repository(path.clone(), access)).await;
+    let credentials = async |access| {
+        backend.credentials(&Scope::repository(path.clone(), access), &Default::default()).await
+    };
     match action {
         Action::ListRepositories => {
             let asked = Organizations::from(organization);

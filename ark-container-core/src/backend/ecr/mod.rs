@@ -9,7 +9,6 @@ mod errors;
 mod iam;
 mod images;
 #[cfg(feature = "push")]
-mod outside;
 mod repositories;
 #[cfg(test)]
 mod scripted;

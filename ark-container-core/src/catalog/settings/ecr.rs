@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::error::SettingsError;
 use super::{Environment, Given, Origin, parsed, variable};
+use crate::error::{Error, Result};
 use crate::model::RoleArn;
 
 /// Where the environment says whose credentials to take, the SDK knows in what order they count.
@@ -17,20 +17,19 @@ const REQUIRE_SCOPED_VARIABLE: &str = "ARK_REQUIRE_SCOPED";
 
 /// How AWS is to be asked.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct EcrSettings {
+pub(in crate::catalog) struct EcrSettings {
     /// The profile of the AWS configuration that was named; `None` for what the AWS SDK takes by itself.
-    pub profile: Option<String>,
+    pub(in crate::catalog) profile: Option<String>,
     /// Who chose AWS credentials; the default if nobody did.
-    pub credentials_origin: Origin,
+    pub(in crate::catalog) credentials_origin: Origin,
     /// The role under which credentials are narrowed.
-    pub role_arn: Option<RoleArn>,
+    pub(in crate::catalog) role_arn: Option<RoleArn>,
     /// The role under which a token deletes, and changes the global organization.
-    pub administrator_role_arn: Option<RoleArn>,
+    pub(in crate::catalog) administrator_role_arn: Option<RoleArn>,
     /// Refuse to hand out credentials that are not narrowed.
-    pub require_scoped: bool,
+    pub(in crate::catalog) require_scoped: bool,
     /// The file with the policy that each repository gets when it is created.
-    pub repository_policy: Option<PathBuf>,
+    pub(in crate::catalog) repository_policy: Option<PathBuf>,
 }
 
 /// The table `[ecr]` of the configuration file.
@@ -58,7 +57,7 @@ impl EcrSettings {
         environment: Environment<'_>,
         table: Table,
         path: &Path,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self> {
         let told = |name: &str| environment(name).is_some_and(|value| !value.is_empty());
         let variable_told = CREDENTIALS_VARIABLES.into_iter().find(|name| told(name));
         let (profile, credentials_origin) = match (&given.profile, variable_told, table.profile) {
@@ -75,15 +74,18 @@ impl EcrSettings {
             Some(role_arn) => Some(role_arn.clone()),
             None => role(ROLE_ARN_VARIABLE, table.role_arn)?,
         };
-        let administrator_role_arn =
-            role(ADMINISTRATOR_ROLE_ARN_VARIABLE, table.administrator_role_arn)?;
+        let administrator_role_arn = match &given.administrator_role_arn {
+            Some(role_arn) => Some(role_arn.clone()),
+            None => role(ADMINISTRATOR_ROLE_ARN_VARIABLE, table.administrator_role_arn)?,
+        };
         let require_scoped = match variable(REQUIRE_SCOPED_VARIABLE, environment)?.as_deref() {
+            _ if given.require_scoped.is_some() => given.require_scoped.unwrap_or_default(),
             None => table.require_scoped.unwrap_or_default(),
             Some("true" | "1") => true,
             Some("false" | "0") => false,
             Some(text) => {
                 let problem = format!("{text:?} is neither true nor false");
-                return Err(SettingsError::invalid(problem).within(REQUIRE_SCOPED_VARIABLE));
+                return Err(Error::invalid(problem).within(REQUIRE_SCOPED_VARIABLE));
             }
         };
         Ok(Self {

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy as _;
 use serde::Deserialize;
 
-use super::error::SettingsError;
 use super::{Environment, ecr, identity};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::model::{OrganizationId, RegistryLocation};
 
 /// Where it is, below `$XDG_CONFIG_HOME`.
@@ -36,7 +35,7 @@ impl File {
     /// # Errors
     /// [`Error::InvalidInput`] with line and column if it is not as it should be; [`Error::Failed`] if it
     /// cannot be read.
-    pub(super) fn read(environment: Environment<'_>) -> Result<(Self, PathBuf), SettingsError> {
+    pub(super) fn read(environment: Environment<'_>) -> Result<(Self, PathBuf)> {
         let Some(path) = path(environment) else {
             return Ok((Self::default(), PathBuf::new()));
         };
@@ -46,16 +45,16 @@ impl File {
                 return Ok((Self::default(), path));
             }
             Err(error) => {
-                return Err(Error::failed(format!("cannot read {}", path.display()))
-                    .with_source(error)
-                    .into());
+                return Err(
+                    Error::failed(format!("cannot read {}", path.display())).with_source(error)
+                );
             }
         };
         let file: Self = toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let (line, column) = line_and_column(&text, start);
             let place = format!("{}:{line}:{column}", path.display());
-            SettingsError::invalid(error.message()).within(place)
+            Error::invalid(error.message()).within(place)
         })?;
         Ok((file.relative_to(&path), path))
     }

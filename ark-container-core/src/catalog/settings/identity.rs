@@ -5,48 +5,46 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::error::SettingsError;
 use super::{Environment, Given, Origin, path_variable, variable};
+use crate::error::{Error, Result};
 
 /// Who asks on a registry of this machine.
-pub const PRINCIPAL_VARIABLE: &str = "ARK_PRINCIPAL";
+pub(in crate::catalog) const PRINCIPAL_VARIABLE: &str = "ARK_PRINCIPAL";
 const TOKEN_FILE_VARIABLE: &str = "ARK_JWT_FILE";
 const KEY_SET_VARIABLE: &str = "ARK_KEY_SET";
 const AUDIENCE_VARIABLE: &str = "ARK_JWT_AUDIENCE";
 
 /// How it is found out who asks, as far as that is a choice.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct IdentitySettings {
+pub(in crate::catalog) struct IdentitySettings {
     /// Who was named as whoever asks, as it was typed.
-    pub principal: Option<String>,
+    pub(in crate::catalog) principal: Option<String>,
     /// The token file that was named; `None` for the one that `ark-auth-tool` writes.
-    pub token_file: Option<PathBuf>,
+    pub(in crate::catalog) token_file: Option<PathBuf>,
     /// Who named the token file.
-    pub token_file_origin: Origin,
+    pub(in crate::catalog) token_file_origin: Origin,
     /// What a token's signature is checked with, if it is to be checked here.
-    pub verification: Option<Verification>,
+    pub(in crate::catalog) verification: Option<Verification>,
     /// The names of the claims that were changed.
-    pub claims: Claims,
+    pub(in crate::catalog) claims: Claims,
 }
 
 /// What makes a token genuine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Verification {
+pub(in crate::catalog) struct Verification {
     /// The keys of the identity provider.
-    pub key_set: KeySetLocation,
+    pub(in crate::catalog) key_set: KeySetLocation,
     /// Whom its tokens have to be for.
-    pub audience: String,
+    pub(in crate::catalog) audience: String,
     /// Who has to have issued them; `None` for whoever has the keys.
-    pub issuer: Option<String>,
+    pub(in crate::catalog) issuer: Option<String>,
     /// Who named the key set.
-    pub origin: Origin,
+    pub(in crate::catalog) origin: Origin,
 }
 
 /// Where the keys of an identity provider are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeySetLocation {
+pub(in crate::catalog) enum KeySetLocation {
     /// In a file of this machine.
     File(PathBuf),
     /// At a server.
@@ -75,16 +73,15 @@ impl fmt::Display for KeySetLocation {
 /// Which claims of a token say what; `None` for the name that they have by default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Claims {
+pub(in crate::catalog) struct Claims {
     /// Who it is for.
-    pub subject: Option<String>,
+    pub(in crate::catalog) subject: Option<String>,
     /// What kind of principal that is.
-    pub kind: Option<String>,
+    pub(in crate::catalog) kind: Option<String>,
     /// Where they belong.
-    pub organizations: Option<String>,
+    pub(in crate::catalog) organizations: Option<String>,
     /// What they administer.
-    pub administers: Option<String>,
+    pub(in crate::catalog) administers: Option<String>,
 }
 
 /// The table `[identity]` of the configuration file.
@@ -115,7 +112,7 @@ impl IdentitySettings {
         environment: Environment<'_>,
         table: Table,
         path: &Path,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self> {
         let file = || Origin::File(path.to_owned());
         let (token_file, token_file_origin) =
             match (&given.token_file, path_variable(TOKEN_FILE_VARIABLE, environment)) {
@@ -149,12 +146,12 @@ fn verification(
     key_set: Option<(KeySetLocation, Origin)>,
     audience: Option<String>,
     issuer: Option<String>,
-) -> Result<Option<Verification>, SettingsError> {
+) -> Result<Option<Verification>> {
     match (key_set, audience) {
         (Some((key_set, origin)), Some(audience)) => {
             Ok(Some(Verification { key_set, audience, issuer, origin }))
         }
-        (Some((_, origin)), None) => Err(SettingsError::invalid(
+        (Some((_, origin)), None) => Err(Error::invalid(
             "a key set without an audience would take tokens that were issued for others",
         )
         .within(origin)
@@ -163,7 +160,7 @@ fn verification(
              file, or {AUDIENCE_VARIABLE}"
         ))),
         (None, None) if issuer.is_none() => Ok(None),
-        (None, _) => Err(SettingsError::invalid(
+        (None, _) => Err(Error::invalid(
             "an audience or issuer is given, but no key set: they are checked with the signature",
         )
         .with_help(format!(

@@ -2,21 +2,23 @@
 //! configuration file, then the default.
 
 mod ecr;
-mod error;
 mod file;
 mod identity;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::identity::ChosenIdentity;
+use crate::error::{Error, Result};
 use crate::model::{OrganizationId, ParseError, RegistryLocation, RoleArn};
 
-pub use ecr::EcrSettings;
-pub use error::SettingsError;
+pub(super) use ecr::EcrSettings;
 use file::File;
-pub use identity::{Claims, IdentitySettings, KeySetLocation, PRINCIPAL_VARIABLE, Verification};
+#[cfg(feature = "token")]
+pub(super) use identity::{Claims, KeySetLocation, Verification};
+pub(super) use identity::{IdentitySettings, PRINCIPAL_VARIABLE};
 
 const REGISTRY_VARIABLE: &str = "ARK_REGISTRY";
 const ORGANIZATION_VARIABLE: &str = "ARK_ORGANIZATION";
@@ -24,9 +26,11 @@ const MEMBERSHIPS_VARIABLE: &str = "ARK_MEMBERSHIPS";
 const AUDIT_FILE_VARIABLE: &str = "ARK_AUDIT_FILE";
 
 /// Where a setting comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
     /// The program, by itself.
+    #[default]
     Program,
     /// An option that the program was started with, such as `--registry`.
     Flag(&'static str),
@@ -50,48 +54,52 @@ impl fmt::Display for Origin {
 }
 
 /// The environment, or what stands in for it.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// What the program itself says, which counts before all else.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Given {
+pub(super) struct Given {
+    /// Where the program has the next setting from.
+    pub(in crate::catalog) origin: Origin,
     /// Where the repositories are, and who says so.
-    pub registry: Option<(RegistryLocation, Origin)>,
+    pub(in crate::catalog) registry: Option<(RegistryLocation, Origin)>,
     /// The organization of names that name none.
-    pub organization: Option<OrganizationId>,
+    pub(in crate::catalog) organization: Option<OrganizationId>,
     /// The memberships file.
-    pub memberships: Option<PathBuf>,
+    pub(in crate::catalog) memberships: Option<PathBuf>,
     /// The file of the audit.
-    pub audit_file: Option<PathBuf>,
+    pub(in crate::catalog) audit_file: Option<PathBuf>,
     /// The file of the token that says who asks.
-    pub token_file: Option<PathBuf>,
+    pub(in crate::catalog) token_file: Option<PathBuf>,
     /// The profile of the AWS configuration, and who says so.
-    pub profile: Option<(String, Origin)>,
+    pub(in crate::catalog) profile: Option<(String, Origin)>,
     /// The role under which AWS's credentials are narrowed.
-    pub role_arn: Option<RoleArn>,
+    pub(in crate::catalog) role_arn: Option<RoleArn>,
+    /// The role under which a token administers.
+    pub(in crate::catalog) administrator_role_arn: Option<RoleArn>,
+    /// Whether credentials that are not narrowed are refused.
+    pub(in crate::catalog) require_scoped: Option<bool>,
 }
 
-/// All that is chosen, by whomever.
+/// The settings that hold for a [`CatalogBuilder`](super::CatalogBuilder), and where they were made.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct Settings {
     /// Where the repositories are.
-    pub registry: RegistryLocation,
+    registry: RegistryLocation,
     /// Who chose that.
-    pub registry_origin: Origin,
+    registry_origin: Origin,
     /// The registries that clients log in to by themselves, besides `registry`.
-    pub further_registries: Vec<RegistryLocation>,
+    further_registries: Vec<RegistryLocation>,
     /// How results are printed, as the configuration file says it: for the command line.
-    pub output: Option<(String, Origin)>,
+    output: Option<(String, Origin)>,
     /// The memberships file; `None` for the one of the registry's folder, if it has one.
-    pub memberships: Option<PathBuf>,
+    memberships: Option<PathBuf>,
     /// Where decisions and changes are recorded, if anywhere.
-    pub audit_file: Option<PathBuf>,
+    audit_file: Option<PathBuf>,
     /// How it is found out who asks.
-    pub identity: IdentitySettings,
+    pub(in crate::catalog) identity: IdentitySettings,
     /// How AWS is asked.
-    pub ecr: EcrSettings,
+    pub(in crate::catalog) ecr: EcrSettings,
     organization: Option<OrganizationId>,
     organization_variable: Option<String>,
 }
@@ -102,13 +110,13 @@ impl Settings {
     ///
     /// # Errors
     /// One that names the variable or the file if a setting does not do.
-    pub fn read(given: &Given, environment: Environment<'_>) -> Result<Self, SettingsError> {
+    pub(super) fn read(given: &Given, environment: Environment<'_>) -> Result<Self> {
         let (file, path) = File::read(environment)?;
         Self::gather(given, environment, file, path)
     }
 
     /// What was given, else the defaults: nothing is looked at.
-    pub(super) fn without_environment(given: &Given) -> Result<Self, SettingsError> {
+    pub(super) fn without_environment(given: &Given) -> Result<Self> {
         Self::gather(given, &|_| None, File::default(), PathBuf::new())
     }
 
@@ -117,7 +125,7 @@ impl Settings {
         environment: Environment<'_>,
         file: File,
         path: PathBuf,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self> {
         let variable = |name| variable(name, environment);
         let path_variable = |name| path_variable(name, environment);
         let chosen = match &given.registry {
@@ -154,9 +162,14 @@ impl Settings {
         })
     }
 
-    /// These settings, for another registry.
-    pub fn for_registry(self, registry: RegistryLocation) -> Self {
-        Self { registry, ..self }
+    /// Where the repositories are.
+    pub fn registry(&self) -> &RegistryLocation {
+        &self.registry
+    }
+
+    /// Who chose the registry.
+    pub fn registry_origin(&self) -> &Origin {
+        &self.registry_origin
     }
 
     /// The registries that clients log in to by themselves.
@@ -164,16 +177,39 @@ impl Settings {
         std::iter::once(&self.registry).chain(&self.further_registries)
     }
 
-    /// These settings, for a program that names the organization each time.
-    pub fn without_organization(self) -> Self {
-        Self { organization: None, organization_variable: None, ..self }
+    /// How the configuration file says to print results, and where it says so.
+    pub fn output(&self) -> Option<(&str, &Origin)> {
+        self.output.as_ref().map(|(format, origin)| (format.as_str(), origin))
+    }
+
+    /// The memberships file that was chosen; without one, a folder of this machine uses its own.
+    pub fn memberships(&self) -> Option<&Path> {
+        self.memberships.as_deref()
+    }
+
+    /// The file in which decisions and changes are recorded.
+    pub fn audit_file(&self) -> Option<&Path> {
+        self.audit_file.as_deref()
+    }
+
+    /// The role under which AWS credentials are narrowed.
+    pub fn role_arn(&self) -> Option<&RoleArn> {
+        self.ecr.role_arn.as_ref()
+    }
+
+    /// Which identity counts, and why. No token is read.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if what was set is of no use at this registry.
+    pub fn identity(&self) -> Result<ChosenIdentity> {
+        ChosenIdentity::choose(self)
     }
 
     /// The organization of names that name none, if one is chosen.
     ///
     /// # Errors
     /// One that names the variable if what it has is no GUID.
-    pub fn organization(&self) -> Result<Option<OrganizationId>, SettingsError> {
+    pub fn organization(&self) -> Result<Option<OrganizationId>> {
         match &self.organization_variable {
             Some(text) => parsed(text, &Origin::Environment(ORGANIZATION_VARIABLE)).map(Some),
             None => Ok(self.organization),
@@ -181,20 +217,18 @@ impl Settings {
     }
 }
 
-fn registry_in(
-    variable: Option<String>,
-) -> Result<Option<(RegistryLocation, Origin)>, SettingsError> {
+fn registry_in(variable: Option<String>) -> Result<Option<(RegistryLocation, Origin)>> {
     let origin = Origin::Environment(REGISTRY_VARIABLE);
     let registry = variable.map(|text| parsed(&text, &origin)).transpose()?;
     Ok(registry.map(|registry| (registry, origin)))
 }
 
 /// An environment variable; an empty one is as good as none, since many build systems cannot unset.
-fn variable(name: &str, environment: Environment<'_>) -> Result<Option<String>, SettingsError> {
+fn variable(name: &str, environment: Environment<'_>) -> Result<Option<String>> {
     match environment(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(text)) => Ok(Some(text)),
-        Some(Err(_)) => Err(SettingsError::invalid(format!("{name} is not UTF-8"))),
+        Some(Err(_)) => Err(Error::invalid(format!("{name} is not UTF-8"))),
     }
 }
 
@@ -203,8 +237,8 @@ fn path_variable(name: &str, environment: Environment<'_>) -> Option<PathBuf> {
     environment(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-fn parsed<T: FromStr<Err = ParseError>>(text: &str, origin: &Origin) -> Result<T, SettingsError> {
-    text.parse().map_err(|error| SettingsError::from(error).within(origin))
+fn parsed<T: FromStr<Err = ParseError>>(text: &str, origin: &Origin) -> Result<T> {
+    text.parse().map_err(|error| Error::from(error).within(origin))
 }
 
 #[cfg(test)]
@@ -254,11 +288,10 @@ mod tests {
             _ => None,
         };
         let refused = || Settings::read(&Given::default(), &environment).unwrap_err();
-        let (place, error, help) = refused().into_parts();
-        assert_eq!(place.as_deref(), Some("ARK_KEY_SET"));
-        let help = help.unwrap();
-        let sentence = crate::Error::from(refused()).to_string();
-        assert_eq!(sentence, format!("ARK_KEY_SET: {error}; {help}"));
+        let Error::Setting(invalid) = refused() else { panic!("{}", refused()) };
+        assert_eq!(invalid.origin(), Some("ARK_KEY_SET"));
+        let (error, help) = (invalid.error(), invalid.help().unwrap());
+        assert_eq!(refused().to_string(), format!("ARK_KEY_SET: {error}; {help}"));
         assert!(help.contains("ARK_JWT_AUDIENCE"), "{help}");
     }
 }

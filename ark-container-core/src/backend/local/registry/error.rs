@@ -181,7 +181,9 @@ impl From<Error> for ApiError {
             }
             Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, Code::Denied, message),
             Error::Temporary { .. } => Self::unavailable(&error),
-            error @ (Error::NotFound { .. } | Error::Failed { .. }) => Self::internal(error),
+            error @ (Error::NotFound { .. } | Error::Failed { .. } | Error::Setting(_)) => {
+                Self::internal(error)
+            }
         }
     }
 }

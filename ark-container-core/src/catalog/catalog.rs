@@ -6,14 +6,16 @@ use std::sync::Arc;
 use futures_util::stream::BoxStream;
 
 use super::builder::CatalogBuilder;
-use super::name::{Named, Surroundings};
-use super::place::Place;
-use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
+use super::identity::ChosenIdentity;
+use super::name::{NameScope, Named, default_reference};
+use super::registry::OpenRegistry;
+use super::settings::Settings;
+use crate::backend::{CreateOptions, DeleteOptions, Image, Observed, RegistryBackend, Repository};
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, Result};
-use crate::identity::Principal;
-use crate::model::{Access, OrganizationId, Organizations, RepositoryPath, Scope};
-use crate::permission::Permissioned;
+use crate::identity::{IdentitySource, MembershipsFile, Principal};
+use crate::model::{Access, OrganizationId, Organizations, Reference, RepositoryPath, Scope};
+use crate::permission::{AuditFile, Permissioned, Policy};
 
 /// A registry, opened for whoever asks: who that is, what guards it, and where it is.
 ///
@@ -45,7 +47,7 @@ use crate::permission::Permissioned;
 /// let builder = Catalog::builder().with_registry(location.parse()?);
 /// let catalog = builder.with_organization(OrganizationId::TBD).connect().await?;
 /// let repository = catalog.create("catalog/extract-video").await?;
-/// assert_eq!(catalog.repository("catalog/extract-video").await?, repository);
+/// assert_eq!(catalog.describe("catalog/extract-video").await?, repository);
 /// # }
 /// # Ok(())
 /// # }
@@ -54,13 +56,22 @@ use crate::permission::Permissioned;
 pub struct Catalog {
     pub(super) shared: Arc<Shared>,
     pub(super) backend: Permissioned<Arc<dyn RegistryBackend>>,
+    pub(super) policy: Arc<dyn Policy>,
+    pub(super) identity: Arc<ChosenIdentity>,
     pub(super) organization: Option<OrganizationId>,
 }
 
 /// What all clones share, for whomever they work.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) place: Option<Place>,
+    /// The registry, if its kind is known.
+    pub(super) registry: Option<OpenRegistry>,
+    /// Whether the policy can deny anything: without memberships, token or a policy of the program's own,
+    /// the caller belongs everywhere.
+    pub(super) policy_decides: bool,
+    pub(super) memberships: Option<MembershipsFile>,
+    /// `None` for a catalog over a backend of the program's own, without any setting.
+    pub(super) settings: Option<Settings>,
     #[cfg_attr(
         not(all(feature = "ecr", feature = "push")),
         expect(dead_code, reason = "only AWS has any, and only what moves images looks at them")
@@ -69,6 +80,31 @@ pub(super) struct Shared {
 }
 
 impl Catalog {
+    pub(super) fn new(
+        backend: Arc<dyn RegistryBackend>,
+        policy: Arc<dyn Policy>,
+        source: Arc<dyn IdentitySource>,
+        identity: ChosenIdentity,
+        shared: Shared,
+        organization: Option<OrganizationId>,
+    ) -> Self {
+        // Inside of the policy: what is told is what the registry does, and decisions are told of beside it.
+        let backend: Arc<dyn RegistryBackend> = Arc::new(Observed::new(backend));
+        let backend = Permissioned::new(backend, Arc::clone(&policy), source);
+        let audit_file = shared.settings.as_ref().and_then(Settings::audit_file);
+        let backend = match audit_file {
+            Some(file) => backend.with_audit(AuditFile::new(file)),
+            None => backend,
+        };
+        Self {
+            shared: Arc::new(shared),
+            backend,
+            policy,
+            identity: Arc::new(identity),
+            organization,
+        }
+    }
+
     /// Opens the registry that the command line would open here, for whoever would be asking there.
     ///
     /// What is set counts in the same order: the environment (`ARK_REGISTRY`, `ARK_ORGANIZATION`,
@@ -101,7 +137,8 @@ impl Catalog {
     /// The principal is the caller for everything: policy and audit, and on AWS ECR also resource tags,
     /// session names and cached logins.
     pub fn acting_as(&self, principal: impl Into<Arc<Principal>>) -> Self {
-        Self { backend: self.backend.for_principal(principal), ..self.clone() }
+        let backend = self.backend.for_principal(principal);
+        Self { backend, identity: Arc::new(ChosenIdentity::Program), ..self.clone() }
     }
 
     /// The same catalog, in which names without an organization are of this one.
@@ -150,11 +187,28 @@ impl Catalog {
         self.backend.create_repository(&self.path(name)?, options).await
     }
 
-    /// A repository as its registry knows it.
+    /// Creates a repository if there is none of this name, whatever the settings of one that exists.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none.
-    pub async fn repository(&self, name: &str) -> Result<Repository> {
+    /// Those of [`RegistryBackend::describe_repository`] and [`RegistryBackend::create_repository`].
+    pub async fn create_if_missing(&self, name: &str) -> Result<CreateIfMissing> {
+        let path = self.path(name)?;
+        match self.backend.describe_repository(&path).await {
+            Ok(repository) => Ok(CreateIfMissing { repository, is_new: false }),
+            Err(Error::NotFound { .. }) => {
+                let options = CreateOptions::default();
+                let repository = self.backend.create_repository(&path, &options).await?;
+                Ok(CreateIfMissing { repository, is_new: true })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Describes a repository.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it does not exist.
+    pub async fn describe(&self, name: &str) -> Result<Repository> {
         self.backend.describe_repository(&self.path(name)?).await
     }
 
@@ -183,14 +237,65 @@ impl Catalog {
         Ok(self.backend.list_images(&self.path(name)?))
     }
 
+    /// Describes one image, without listing its repository.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid;
+    /// [`Error::NotFound`] if the repository or the image does not exist.
+    pub async fn describe_image(&self, image: &str) -> Result<Image> {
+        let (path, reference) = self.image(image)?;
+        self.backend.describe_image(&path, &reference).await
+    }
+
+    /// Deletes an image by digest, with all its tags; or a tag, and the image with its last tag.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if the name has neither tag nor digest; those of
+    /// [`RegistryBackend::delete_image`].
+    pub async fn delete_image(&self, image: &str) -> Result<()> {
+        match self.named(image)? {
+            Named::Inside(path, Some(reference)) => {
+                self.backend.delete_image(&path, &reference).await
+            }
+            Named::Inside(_, None) => Err(Error::invalid(format!(
+                "{image} names no image; expected <name>:<tag> or <name>@<digest>"
+            ))),
+            Named::Outside(..) => Err(self.not_outside(image)),
+        }
+    }
+
     /// Credentials that open one repository this far, and nothing else where the backend can narrow.
     ///
     /// They are good for 12 hours at most, or as
     /// [`with_credentials_lifetime`](CatalogBuilder::with_credentials_lifetime) says;
-    /// [`expires_at`](RegistryCredentials::expires_at) tells until when. For a scope over organizations there
-    /// is [`RegistryBackend::credentials`] of the [`backend`](Self::backend).
+    /// [`expires_at`](RegistryCredentials::expires_at) tells until when.
     pub async fn credentials(&self, name: &str, access: Access) -> Result<RegistryCredentials> {
-        self.backend.credentials(&Scope::repository(self.path(name)?, access)).await
+        self.credentials_with(name, access, &CredentialsOptions::default()).await
+    }
+
+    /// The same, with options: a lifetime, and the minimum time until they expire.
+    ///
+    /// # Errors
+    /// Those of [`RegistryBackend::credentials`].
+    pub async fn credentials_with(
+        &self,
+        name: &str,
+        access: Access,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
+        self.credentials_for(&Scope::repository(self.path(name)?, access), options).await
+    }
+
+    /// Credentials for several organizations or repositories at once.
+    ///
+    /// # Errors
+    /// Those of [`RegistryBackend::credentials`].
+    pub async fn credentials_for(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
+        self.backend.credentials(scope, options).await
     }
 
     /// The path of a repository by its name, path or URL. Nothing is asked.
@@ -214,14 +319,18 @@ impl Catalog {
         &self.backend
     }
 
-    /// Where the repositories are, if this is a kind of registry that the library knows.
-    pub fn place(&self) -> Option<&Place> {
-        self.shared.place.as_ref()
-    }
-
     pub(super) fn named(&self, text: &str) -> Result<Named> {
         let (host, stage) = (self.backend.host(), self.backend.stage());
-        Surroundings { host, stage, organization: self.organization }.named(text)
+        NameScope { host, stage, organization: self.organization }.named(text)
+    }
+
+    /// The image that `text` names; with the tag `latest` where it names neither tag nor digest.
+    pub(super) fn image(&self, text: &str) -> Result<(RepositoryPath, Reference)> {
+        match self.named(text)? {
+            Named::Inside(path, Some(reference)) => Ok((path, reference)),
+            Named::Inside(path, None) => Ok((path, default_reference()?)),
+            Named::Outside(..) => Err(self.not_outside(text)),
+        }
     }
 
     pub(super) fn not_outside(&self, name: &str) -> Error {
@@ -231,6 +340,16 @@ impl Catalog {
             self.backend.stage()
         ))
     }
+}
+
+/// What [`Catalog::create_if_missing`] found or made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CreateIfMissing {
+    /// The repository.
+    pub repository: Repository,
+    /// Whether it was created by the call.
+    pub is_new: bool,
 }
 
 impl fmt::Display for Catalog {

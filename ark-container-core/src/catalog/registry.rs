@@ -1,0 +1,395 @@
+//! [`OpenRegistry`]: the registry that a catalog works with, and what knows its caller.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::identity::ChosenIdentity;
+use super::settings::{IdentitySettings, PRINCIPAL_VARIABLE, Settings};
+use crate::backend::RegistryBackend;
+#[cfg(feature = "ecr")]
+use crate::backend::ecr::EcrBackend;
+#[cfg(feature = "local")]
+use crate::backend::local::LocalBackend;
+use crate::error::{Error, Result};
+use crate::identity::{
+    IdentitySource, LocalUser, MembershipsFile, Principal, PrincipalKind, PrincipalName,
+    local_user, single_user,
+};
+use crate::model::RegistryLocation;
+
+/// The memberships file of a local registry, in its folder.
+#[cfg(feature = "local")]
+const MEMBERSHIPS_FILE: &str = "memberships.toml";
+
+/// A registry of a kind that the library knows.
+#[derive(Debug, Clone)]
+pub(super) enum OpenRegistry {
+    /// A folder of this machine.
+    #[cfg(feature = "local")]
+    Local(LocalBackend),
+    /// An account's registry in AWS.
+    #[cfg(feature = "ecr")]
+    Ecr(EcrBackend),
+}
+
+/// How a registry is used, where the program chooses and no setting does.
+#[cfg_attr(not(feature = "ecr"), allow(dead_code, reason = "not every registry has the choice"))]
+#[derive(Debug, Clone, Default)]
+pub(super) struct RegistryOptions {
+    /// The lifetime of new credentials.
+    pub(super) credentials_lifetime: Option<Duration>,
+    /// The most attempts of each call to AWS.
+    pub(super) max_attempts: Option<u32>,
+    /// Whether listings read the whole account.
+    pub(super) full_scan: bool,
+    /// The URL of an emulator of AWS.
+    pub(super) endpoint_url: Option<String>,
+    /// The text of the policy that each new repository gets.
+    pub(super) repository_policy: Option<String>,
+    /// The configuration of the AWS SDK.
+    #[cfg(feature = "ecr")]
+    pub(super) sdk_config: Option<aws_config::SdkConfig>,
+}
+
+impl OpenRegistry {
+    /// Opens the registry of the settings. A folder is made where there is none; AWS is not called.
+    pub(super) fn open(
+        settings: &Settings,
+        identity: &ChosenIdentity,
+        options: &RegistryOptions,
+    ) -> Result<Self> {
+        match settings.registry() {
+            #[cfg(feature = "local")]
+            RegistryLocation::Local { directory } => {
+                let local = LocalBackend::open(directory.as_deref())?;
+                Ok(Self::Local(match options.credentials_lifetime {
+                    Some(lifetime) => local.with_token_lifetime(lifetime),
+                    None => local,
+                }))
+            }
+            #[cfg(feature = "ecr")]
+            RegistryLocation::Ecr { host, stage } => {
+                let ecr = EcrBackend::builder(host.clone(), stage.clone());
+                aws::configured(ecr, settings, identity, options).map(Self::Ecr)
+            }
+            #[cfg(not(all(feature = "local", feature = "ecr")))]
+            elsewhere => {
+                let _ = (identity, options);
+                let feature = match elsewhere {
+                    RegistryLocation::Local { .. } => "local",
+                    RegistryLocation::Ecr { .. } => "ecr",
+                };
+                Err(without_feature(elsewhere, feature).within(settings.registry_origin()))
+            }
+        }
+    }
+
+    /// Returns the registry that `backend` is, also behind `Arc<dyn RegistryBackend>` or `Box`.
+    pub(super) fn of(backend: &dyn Any) -> Option<Self> {
+        if let Some(pointer) = backend.downcast_ref::<Arc<dyn RegistryBackend>>() {
+            return Self::of(&**pointer as &dyn Any);
+        }
+        if let Some(pointer) = backend.downcast_ref::<Box<dyn RegistryBackend>>() {
+            return Self::of(&**pointer as &dyn Any);
+        }
+        #[cfg(feature = "local")]
+        if let Some(local) = backend.downcast_ref::<LocalBackend>() {
+            return Some(Self::Local(local.clone()));
+        }
+        #[cfg(feature = "ecr")]
+        if let Some(ecr) = backend.downcast_ref::<EcrBackend>() {
+            return Some(Self::Ecr(ecr.clone()));
+        }
+        let _ = backend;
+        None
+    }
+
+    /// The registry as any other backend.
+    pub(super) fn backend(&self) -> Arc<dyn RegistryBackend> {
+        match *self {
+            #[cfg(feature = "local")]
+            Self::Local(ref local) => Arc::new(local.clone()),
+            #[cfg(feature = "ecr")]
+            Self::Ecr(ref ecr) => Arc::new(ecr.clone()),
+        }
+    }
+
+    /// The memberships file of a registry that brings its own, whether or not it exists.
+    pub(super) fn default_memberships(&self) -> Option<PathBuf> {
+        match *self {
+            #[cfg(feature = "local")]
+            Self::Local(ref local) => Some(local.directory().join(MEMBERSHIPS_FILE)),
+            #[cfg(feature = "ecr")]
+            Self::Ecr(_) => None,
+        }
+    }
+
+    /// Whether IAM decides about each call.
+    pub(super) fn is_in_aws(&self) -> bool {
+        match *self {
+            #[cfg(feature = "local")]
+            Self::Local(_) => false,
+            #[cfg(feature = "ecr")]
+            Self::Ecr(_) => true,
+        }
+    }
+}
+
+/// Opens the memberships file that was chosen, else `default` if that exists.
+pub(super) fn open_memberships(
+    settings: &Settings,
+    default: Option<PathBuf>,
+) -> Result<Option<MembershipsFile>> {
+    let is_chosen = settings.memberships().is_some();
+    let Some(path) = settings.memberships().map(Path::to_owned).or(default) else {
+        return Ok(None);
+    };
+    match MembershipsFile::open(&path) {
+        Ok(file) => Ok(Some(file)),
+        Err(Error::NotFound { .. }) if !is_chosen => Ok(None),
+        Err(error @ Error::NotFound { .. }) => Err(error
+            .with_help("it was chosen as the memberships file, by option, environment or file")),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the identity source for the chosen identity. Tokens and keys are read when it is first asked.
+///
+/// `registry` is the registry if its kind is known; `is_given` says that the program opened it.
+///
+/// # Errors
+/// [`Error::InvalidInput`] if the name of the caller is none, or if a memberships file decides about AWS
+/// callers and the backend does not say who its caller is.
+pub(super) fn identity_source(
+    identity: &ChosenIdentity,
+    settings: &IdentitySettings,
+    memberships: Option<MembershipsFile>,
+    registry: Option<&OpenRegistry>,
+    is_given: bool,
+) -> Result<Arc<dyn IdentitySource>> {
+    match (identity, memberships) {
+        #[cfg(feature = "token")]
+        (ChosenIdentity::Token { file, .. }, _) => token::source(file, settings),
+        #[cfg(not(feature = "token"))]
+        (ChosenIdentity::Token { origin, .. }, _) => {
+            let _ = settings;
+            Err(without_feature("a token", "token").within(origin))
+        }
+        (ChosenIdentity::LocalUser { named: None, .. }, None) if is_given => Ok(this_user()),
+        (ChosenIdentity::LocalUser { named, .. }, memberships) => {
+            named_user(named.as_deref(), memberships)
+        }
+        (ChosenIdentity::AwsCaller { .. }, memberships) => match (registry, memberships) {
+            #[cfg(feature = "ecr")]
+            (Some(OpenRegistry::Ecr(ecr)), memberships) => {
+                Ok(aws::identity_source(ecr.clone(), memberships))
+            }
+            // Without memberships AWS alone decides, and the name is for records only.
+            (_, None) => Ok(this_user()),
+            (_, Some(_)) => Err(Error::invalid(
+                "the memberships file decides about AWS callers, and this backend does not say who its \
+                 caller is",
+            )
+            .with_help(
+                "set an identity source, or open the registry from the settings and add a layer",
+            )),
+        },
+        (ChosenIdentity::Program, _) => Ok(this_user()),
+    }
+}
+
+fn named_user(
+    named: Option<&str>,
+    memberships: Option<MembershipsFile>,
+) -> Result<Arc<dyn IdentitySource>> {
+    let name = local_user(named).map_err(|error| match error {
+        Error::Parse(_) => error.within(PRINCIPAL_VARIABLE),
+        _ => error.with_help(format!("say who asks: export {PRINCIPAL_VARIABLE}=user:NAME")),
+    })?;
+    let user = LocalUser::new(name);
+    Ok(Arc::new(match memberships {
+        Some(memberships) => user.with_memberships(memberships),
+        None => user,
+    }))
+}
+
+/// This system's user as the only one; by another name where the system has none.
+pub(super) fn this_user() -> Arc<dyn IdentitySource> {
+    match local_user(None) {
+        Ok(name) => Arc::new(single_user(name)),
+        Err(_) => Arc::new(Nameless),
+    }
+}
+
+/// A user for whom the system has no name, as in a container that runs under a bare number.
+#[derive(Debug)]
+struct Nameless;
+
+#[async_trait]
+impl IdentitySource for Nameless {
+    async fn principal(&self) -> Result<Arc<Principal>> {
+        let name = PrincipalName::new(PrincipalKind::User, "nameless")?;
+        Ok(Arc::new(single_user(name)))
+    }
+}
+
+/// That this build of the library cannot do something.
+#[cfg(not(all(feature = "local", feature = "ecr", feature = "token")))]
+fn without_feature(what: impl std::fmt::Display, feature: &str) -> Error {
+    Error::invalid(format!("this program is built without what {what} takes")).with_help(format!(
+        "turn on the feature {feature:?} of ark-container-core in its Cargo.toml"
+    ))
+}
+
+#[cfg(feature = "token")]
+mod token {
+    use super::*;
+    use crate::catalog::settings::{Claims, KeySetLocation, Verification};
+    use crate::identity::{ClaimNames, KeySet, TokenFile, TokenIdentity, TokenVerifier};
+
+    /// The bearer of the token in `file`.
+    pub(super) fn source(
+        file: &Path,
+        settings: &IdentitySettings,
+    ) -> Result<Arc<dyn IdentitySource>> {
+        let (file, names) = (TokenFile::new(file), claim_names(&settings.claims));
+        Ok(Arc::new(match &settings.verification {
+            Some(verification) => {
+                TokenIdentity::verified(file, verifier(verification)?.with_claim_names(names))
+            }
+            None => TokenIdentity::unverified(file, names),
+        }))
+    }
+
+    fn verifier(verification: &Verification) -> Result<TokenVerifier> {
+        let key_set = match &verification.key_set {
+            KeySetLocation::File(path) => KeySet::file(path),
+            KeySetLocation::Url(url) => {
+                KeySet::url(url).map_err(|error| error.within(&verification.origin))?
+            }
+        };
+        let verifier = TokenVerifier::new(key_set, &verification.audience);
+        Ok(match &verification.issuer {
+            Some(issuer) => verifier.with_issuer(issuer),
+            None => verifier,
+        })
+    }
+
+    fn claim_names(claims: &Claims) -> ClaimNames {
+        let mut names = ClaimNames::default();
+        if let Some(claim) = &claims.subject {
+            names = names.with_subject(claim);
+        }
+        if let Some(claim) = &claims.kind {
+            names = names.with_kind(claim);
+        }
+        if let Some(claim) = &claims.organizations {
+            names = names.with_organizations(claim);
+        }
+        if let Some(claim) = &claims.administers {
+            names = names.with_administers(claim);
+        }
+        names
+    }
+}
+
+#[cfg(feature = "ecr")]
+mod aws {
+    use super::*;
+    use crate::backend::ecr::EcrBackendBuilder;
+    use crate::credentials::cache::CredentialsCache;
+    use crate::identity::{AwsCaller, TokenFile};
+
+    /// An account's registry; nothing is called before it is used.
+    pub(super) fn configured(
+        mut ecr: EcrBackendBuilder,
+        settings: &Settings,
+        identity: &ChosenIdentity,
+        options: &RegistryOptions,
+    ) -> Result<EcrBackend> {
+        let ecr_settings = &settings.ecr;
+        ecr = ecr.require_scoped(ecr_settings.require_scoped).full_scan(options.full_scan);
+        if let Some(config) = &options.sdk_config {
+            ecr = ecr.sdk_config(config.clone());
+        }
+        if let Some(url) = &options.endpoint_url {
+            ecr = ecr.endpoint_url(url);
+        }
+        if let ChosenIdentity::Token { file, .. } = identity {
+            ecr = ecr.web_identity(TokenFile::new(file));
+        }
+        if let Some(profile) = &ecr_settings.profile {
+            ecr = ecr.profile(profile);
+        }
+        if let Some(role_arn) = &ecr_settings.role_arn {
+            ecr = ecr.role_arn(role_arn.as_str());
+        }
+        if let Some(role_arn) = &ecr_settings.administrator_role_arn {
+            ecr = ecr.administrator_role_arn(role_arn.as_str());
+        }
+        if let Some(lifetime) = options.credentials_lifetime {
+            ecr = ecr.credentials_lifetime(lifetime);
+        }
+        if let Some(attempts) = options.max_attempts {
+            ecr = ecr.max_attempts(attempts);
+        }
+        if let Some(directory) = CredentialsCache::user_directory() {
+            ecr = ecr.cache_directory(directory);
+        }
+        let policy = match (&options.repository_policy, &ecr_settings.repository_policy) {
+            (Some(policy), _) => Some(policy.clone()),
+            (None, Some(file)) => Some(read_repository_policy(file)?),
+            (None, None) => None,
+        };
+        if let Some(policy) = policy {
+            ecr = ecr.repository_policy(policy);
+        }
+        Ok(ecr.build())
+    }
+
+    fn read_repository_policy(file: &Path) -> Result<String> {
+        std::fs::read_to_string(file).map_err(|error| {
+            Error::failed(format!("cannot read {}", file.display()))
+                .with_source(error)
+                .with_help("repository_policy in the table [ecr] names it")
+        })
+    }
+
+    /// The AWS caller, whom the memberships file maps.
+    ///
+    /// Without a memberships file AWS alone decides, and the name is for its records: the system's, so
+    /// that AWS need not be asked for one.
+    pub(super) fn identity_source(
+        ecr: EcrBackend,
+        memberships: Option<MembershipsFile>,
+    ) -> Arc<dyn IdentitySource> {
+        match (memberships, local_user(None)) {
+            (Some(memberships), _) => {
+                let ask = move || {
+                    let ecr = ecr.clone();
+                    async move { Ok(ecr.caller().await?.arn.clone()) }
+                };
+                Arc::new(AwsCaller::new(ask, memberships))
+            }
+            (None, Ok(name)) => Arc::new(single_user(name)),
+            (None, Err(_)) => Arc::new(NamedByAws(ecr)),
+        }
+    }
+
+    /// The AWS caller, called by their ARN, where the system has no name for the user.
+    #[derive(Debug)]
+    struct NamedByAws(EcrBackend);
+
+    #[async_trait]
+    impl IdentitySource for NamedByAws {
+        async fn principal(&self) -> Result<Arc<Principal>> {
+            let caller = self.0.caller().await?;
+            let name = PrincipalName::new(PrincipalKind::User, &caller.arn)?;
+            Ok(Arc::new(single_user(name)))
+        }
+    }
+}
