@@ -11,16 +11,15 @@ use std::fmt;
 use std::time::Duration;
 
 use ark_container_core::model::{Organizations, RepositoryName};
-use ark_container_core::{RegistryBackend as _, RegistryBackendExt as _};
+use ark_container_core::{Catalog, RegistryBackendExt as _};
 use clap::{Arg, Command, CommandFactory as _, ValueEnum};
 use futures_util::TryStreamExt as _;
 
 use crate::arguments::{Cli, END_OF_OPTIONS, GlobalOptions};
-use crate::connect::{Connection, Context};
+use crate::context::Context;
 use crate::failure::Stop;
-use crate::output::{Format, Output, print_text};
+use crate::output::print_text;
 use crate::program::block_on;
-use crate::settings::Settings;
 
 /// Maximum time for the registry to answer somebody who pressed a key.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -394,27 +393,27 @@ fn value_offer(argument: &Arg, typed: &str, line: &TypedLine<'_>) -> Offer {
 
 /// Returns the organizations of the caller; for a caller of every organization, the ones with repositories.
 fn organizations(line: &TypedLine<'_>) -> BTreeSet<String> {
-    ask_registry(line, async |context, connection| {
-        let principal = connection.backend.principal().await.ok()?;
-        let mut organizations = match principal.organizations() {
+    ask_registry(line, async |context, catalog| {
+        let mut organizations = match catalog.organizations().await.ok()? {
             Organizations::Only(organizations) => organizations,
             Organizations::All => {
-                let all = connection.backend.list_repositories(&Organizations::All);
+                let all = catalog.list();
                 let all = all.map_ok(|repository| repository.url.path().organization());
                 all.try_collect().await.ok()?
             }
         };
-        organizations.extend(context.settings.organization(None).ok()?);
+        organizations.extend(context.organization(None).ok()?);
         Some(organizations.iter().map(ToString::to_string).collect())
     })
 }
 
 /// Returns the names of the repositories of an organization; of every organization, if none is given.
 fn repositories(line: &TypedLine<'_>, owner: Option<&str>) -> BTreeSet<String> {
-    ask_registry(line, async |context, connection| {
-        let owner = context.settings.organization(owner).ok()?;
-        let owner = owner.map_or(Organizations::All, Organizations::from);
-        let repositories = connection.backend.list_repositories(&owner);
+    ask_registry(line, async |context, catalog| {
+        let repositories = match context.organization(owner).ok()? {
+            Some(owner) => catalog.list_in(owner),
+            None => catalog.list(),
+        };
         let names = repositories.map_ok(|repository| repository.url.path().name().to_string());
         names.try_collect().await.ok()
     })
@@ -422,11 +421,12 @@ fn repositories(line: &TypedLine<'_>, owner: Option<&str>) -> BTreeSet<String> {
 
 /// Returns the tags of a repository.
 fn tags(line: &TypedLine<'_>, owner: Option<&str>, name: &str) -> BTreeSet<String> {
-    ask_registry(line, async |context, connection| {
-        let owner = context.settings.organization(owner).ok()??;
+    ask_registry(line, async |context, catalog| {
+        let owner = context.organization(owner).ok()??;
         let name: RepositoryName = name.parse().ok()?;
-        let path = connection.backend.repository_path(owner, &name).ok()?;
-        let images: Vec<_> = connection.backend.list_images(&path).try_collect().await.ok()?;
+        let path = catalog.backend().repository_path(owner, &name).ok()?;
+        let images = catalog.images(&path.to_string()).ok()?;
+        let images: Vec<_> = images.try_collect().await.ok()?;
         Some(images.iter().flat_map(|image| &image.tags).map(ToString::to_string).collect())
     })
 }
@@ -435,7 +435,7 @@ fn tags(line: &TypedLine<'_>, owner: Option<&str>, name: &str) -> BTreeSet<Strin
 /// finished the line.
 fn ask_registry(
     line: &TypedLine<'_>,
-    question: impl AsyncFnOnce(&Context, Connection) -> Option<BTreeSet<String>>,
+    question: impl AsyncFnOnce(&Context, Catalog) -> Option<BTreeSet<String>>,
 ) -> BTreeSet<String> {
     let given = |option| line.value(option).map(str::to_owned);
     let options = GlobalOptions {
@@ -447,9 +447,7 @@ fn ask_registry(
         ..GlobalOptions::default()
     };
     let answer = || {
-        let settings = Settings::resolve(&options, &|name| std::env::var_os(name)).ok()?;
-        let output = Output { format: Format::default(), quiet: true };
-        let context = Context { settings, output, max_attempts: Some(1) };
+        let context = Context::new(&options).ok()?.with_max_attempts(1);
         let answer = async { question(&context, context.connect().await.ok()?).await };
         block_on(async { tokio::time::timeout(REGISTRY_TIMEOUT, answer).await }).ok()?.ok()?
     };

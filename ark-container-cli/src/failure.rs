@@ -6,9 +6,8 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use ark_container_core::Error;
 use ark_container_core::backend::ecr::AwsRefusal;
-use ark_container_core::identity::PrincipalName;
+use ark_container_core::{Error, ErrorKind};
 use serde::Serialize;
 
 use crate::hint;
@@ -162,22 +161,28 @@ impl fmt::Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let kind = match &error {
-            Error::Parse(_) | Error::InvalidInput { .. } => Kind::Usage,
-            Error::Unauthenticated { .. } => Kind::NotAuthenticated,
-            Error::PermissionDenied { .. } => Kind::NotPermitted,
-            Error::NotFound { .. } => Kind::NotFound,
-            Error::Conflict { .. } => Kind::Conflict,
-            Error::Temporary { .. } => Kind::Temporary,
+        if let Error::Setting(invalid) = error {
+            let (origin, error, help) = invalid.into_parts();
+            let mut failure = Self::from(error);
+            if let Some(origin) = origin {
+                failure = failure.within(origin);
+            }
+            failure.help = help.or(failure.help);
+            return failure;
+        }
+        let kind = match error.kind() {
+            ErrorKind::InvalidInput => Kind::Usage,
+            ErrorKind::Unauthenticated => Kind::NotAuthenticated,
+            ErrorKind::PermissionDenied => Kind::NotPermitted,
+            ErrorKind::NotFound => Kind::NotFound,
+            ErrorKind::Conflict => Kind::Conflict,
+            ErrorKind::Temporary => Kind::Temporary,
             _ => Kind::Other,
         };
         let help = match &error {
             Error::Parse(error) => hint::example_of(error),
-            Error::PermissionDenied { principal, .. } => Some(match principal.parse() {
-                Ok::<PrincipalName, _>(_) => hint::WHOAMI,
-                // No principal of ours, so it was AWS that refused.
-                Err(_) => hint::DENIED_BY_AWS,
-            }),
+            Error::PermissionDenied { decision: Some(_), .. } => Some(hint::DENIED_BY_POLICY),
+            Error::PermissionDenied { .. } => Some(hint::DENIED_BY_AWS),
             Error::Temporary { .. } => Some("try again in a while"),
             Error::Failed { source: Some(source), .. } => {
                 source.downcast_ref::<AwsRefusal>().and_then(hint::refused_by_aws)

@@ -2,16 +2,15 @@
 
 use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::backend::{Repository, TagMutability};
+use ark_container_core::catalog::{ChosenIdentity, Origin, Settings};
 use ark_container_core::model::{ParseError, RepositoryPath};
 use ark_container_core::{Error, ResourceKind};
 
 use crate::arguments::PROGRAM;
-use crate::connect::Identity;
 use crate::failure::{Failure, Kind};
-use crate::settings::{Origin, Settings};
 
 /// Help for a denial by the policy.
-pub(crate) const WHOAMI: &str = "an administrator of the organization can do it or add you; \
+pub(crate) const DENIED_BY_POLICY: &str = "an administrator of the organization can do it or add you; \
     ark-catalog-container-tool --whoami shows who you are and where you belong";
 
 /// Help for a denial by AWS.
@@ -97,6 +96,11 @@ impl Target {
         Self { path, registry_option: registry_option(settings) }
     }
 
+    /// Returns the name for calls of the catalog: the whole path, which no organization changes.
+    pub(crate) fn name(&self) -> String {
+        self.path.to_string()
+    }
+
     /// Returns the command for another operation on this repository, such as `login`.
     pub(crate) fn command(&self, operation: &str) -> String {
         let (name, organization) = (self.path.name(), self.path.organization());
@@ -179,28 +183,30 @@ fn options_of(existing: &Repository) -> String {
 }
 
 /// Adds the help that depends on the identity of the caller.
-pub(crate) fn for_identity(failure: Failure, identity: &Identity, settings: &Settings) -> Failure {
+pub(crate) fn for_identity(
+    failure: Failure,
+    identity: &ChosenIdentity,
+    settings: &Settings,
+) -> Failure {
     match (identity, failure.kind()) {
-        (Identity::Token { .. }, Kind::NotAuthenticated) => {
-            let named = &settings.identity;
-            failure.with_help(match &named.token_file {
-                None => TO_GET_A_TOKEN.to_owned(),
-                Some(file) => format!(
-                    "put a new token into {}; or, for your own, {TO_GET_A_TOKEN} and name no other \
-                     file ({})",
-                    file.display(),
-                    named.token_file_origin,
-                ),
-            })
+        (ChosenIdentity::Token { is_named: false, .. }, Kind::NotAuthenticated) => {
+            failure.with_help(TO_GET_A_TOKEN)
         }
-        (Identity::Token { .. }, Kind::NotPermitted) => failure.and_help(&format!(
+        (ChosenIdentity::Token { file, origin, .. }, Kind::NotAuthenticated) => {
+            failure.with_help(format!(
+                "put a new token into {}; or, for your own, {TO_GET_A_TOKEN} and name no other file \
+                 ({origin})",
+                file.display(),
+            ))
+        }
+        (ChosenIdentity::Token { .. }, Kind::NotPermitted) => failure.and_help(&format!(
             "a token says what was so when it was issued; for a new one, {TO_GET_A_TOKEN}"
         )),
         // The error itself names the command that renews a session.
-        (Identity::AwsCaller { origin }, Kind::NotAuthenticated) => {
+        (ChosenIdentity::AwsCaller { origin }, Kind::NotAuthenticated) => {
             let profile = "for the AWS credentials of another profile: --profile NAME, or \
                            AWS_PROFILE";
-            match (origin, &settings.ecr.role_arn) {
+            match (origin, settings.role_arn()) {
                 (Origin::Default, Some(_)) => failure
                     .or_help(&format!("without AWS credentials: {TO_GET_A_TOKEN}\n{profile}")),
                 (Origin::Default, None) => failure.or_help(&format!(
@@ -220,8 +226,8 @@ pub(crate) fn serve_command(settings: &Settings) -> String {
 
 /// Returns ` --registry LOCATION` if the option was given: other settings still hold for the next command.
 fn registry_option(settings: &Settings) -> String {
-    match settings.registry_origin {
-        Origin::Flag(flag) => format!(" {flag} {}", quoted(&settings.registry.to_string())),
+    match settings.registry_origin() {
+        Origin::Flag(flag) => format!(" {flag} {}", quoted(&settings.registry().to_string())),
         _ => String::new(),
     }
 }

@@ -10,7 +10,7 @@
 mod arguments;
 mod commands;
 mod completion;
-mod connect;
+mod context;
 mod credential_helper;
 mod docker_config;
 mod failure;
@@ -18,7 +18,6 @@ mod hint;
 mod output;
 mod program;
 mod progress;
-mod settings;
 
 pub use credential_helper::run as run_credential_helper;
 pub use program::run as run_tool;

@@ -1,6 +1,7 @@
 //! Results on standard output, the rest on standard error.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
@@ -56,12 +57,11 @@ impl Output {
     ///
     /// # Errors
     /// As [`result`](Self::result), and those of the items.
-    pub(crate) async fn table<T, J: Serialize>(
+    pub(crate) async fn table<T: Serialize>(
         self,
         header: &str,
         items: impl Stream<Item = Result<T, Failure>>,
         to_row: impl Fn(&T) -> String,
-        to_json: impl Fn(T) -> J,
     ) -> Result<(), Stop> {
         let mut items = pin!(items);
         let mut next = items.try_next().await?;
@@ -69,7 +69,7 @@ impl Output {
             print_text(&format!("{header}\n"))?;
         }
         while let Some(item) = next {
-            self.result(&to_row(&item), &to_json(item))?;
+            self.result(&to_row(&item), &item)?;
             next = items.try_next().await?;
         }
         Ok(())
@@ -124,10 +124,10 @@ pub(crate) struct Lines(String);
 
 impl Lines {
     /// Adds a line.
-    pub(crate) fn line(&mut self, label: &str, value: &str) {
+    pub(crate) fn line(&mut self, label: &str, value: &dyn fmt::Display) {
         let newline = if self.0.is_empty() { "" } else { "\n" };
         // Writing to a string cannot fail.
-        let _ = write!(self.0, "{newline}{label:<14} {}", visible(value));
+        let _ = write!(self.0, "{newline}{label:<14} {}", visible(&value.to_string()));
     }
 
     pub(crate) fn text(&self) -> &str {

@@ -13,10 +13,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::{AnyOperation, Cli, GlobalOptions, Operation, PROGRAM, operation_first};
 use crate::commands;
-use crate::connect::Context;
+use crate::context::Context;
 use crate::failure::{Failure, Kind, Stop};
-use crate::output::{self, Format, Output, stdout_failure};
-use crate::settings::Settings;
+use crate::output::{self, Format, stdout_failure};
 
 /// Minimum similarity of a mistyped flag and the suggested operation: above that of unrelated `--` words.
 const MIN_SIMILARITY: f64 = 0.8;
@@ -61,13 +60,11 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
         // It works with invalid settings too.
         AnyOperation::Program(operation) => return commands::run_without_registry(&operation),
     };
-    let settings = Settings::resolve(&options, &|name| std::env::var_os(name))?;
-    *format = settings.format;
+    let context = Context::new(&options)?;
+    *format = context.output.format;
     output::start_log(log_level(&options), io::stderr);
     let runtime = runtime_for(&operation).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
-    let output = Output { format: *format, quiet: options.quiet };
-    let context = Context { settings, output, max_attempts: None };
     let ended = runtime.block_on(commands::run(operation, &context));
     // An interrupted transfer may have threads that still read or compress.
     runtime.shutdown_timeout(THREAD_SHUTDOWN_TIMEOUT);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy as _;
 use serde::Serialize;
 
-use crate::connect::Context;
+use crate::context::Context;
 use crate::failure::{Failure, Kind, Stop};
 use crate::output::replace_file;
 

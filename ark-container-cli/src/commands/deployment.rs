@@ -10,7 +10,7 @@ use ark_container_core::model::RegistryLocation;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::PROGRAM;
-use crate::connect::Context;
+use crate::context::Context;
 use crate::failure::{Failure, Stop, io_kind};
 
 const DEFAULT_PORT: u16 = 5050;
@@ -124,20 +124,19 @@ pub(crate) fn iam_policy(args: IamPolicyArgs, context: &Context) -> Result<(), S
 
 fn policies(args: IamPolicyArgs, context: &Context) -> Result<IamPolicies, Failure> {
     let settings = &context.settings;
-    let RegistryLocation::Ecr { host, stage } = &settings.registry else {
-        return Err(Failure::usage(format!("{} is not in AWS", settings.registry)).with_help(
+    let RegistryLocation::Ecr { host, stage } = settings.registry() else {
+        return Err(Failure::usage(format!("{} is not in AWS", settings.registry())).with_help(
             "choose the registry too: --registry ecr://ACCOUNT.dkr.ecr.REGION.amazonaws.com",
         ));
     };
-    let verification = settings.identity.verification.as_ref();
-    let issuer = verification.and_then(|verification| verification.issuer.clone());
-    let provider = args.identity_provider.or(issuer);
+    let issuer = || settings.token_issuer().map(str::to_owned);
+    let provider = args.identity_provider.or_else(issuer);
     let provider = provider.ok_or_else(|| missing("--identity-provider", "HOST"))?;
-    let audience = verification.map(|verification| verification.audience.clone());
-    let audience = args.audience.or(audience);
+    let audience = || settings.token_audience().map(str::to_owned);
+    let audience = args.audience.or_else(audience);
     let audience = audience.ok_or_else(|| missing("--audience", "AUDIENCE"))?;
     let deployment = IamDeployment::new(host.clone(), stage.clone(), &provider, audience)?;
-    Ok(match args.repository_policy || settings.ecr.repository_policy.is_some() {
+    Ok(match args.repository_policy || settings.repository_policy().is_some() {
         true => deployment.with_repository_policy().policies(),
         false => deployment.policies(),
     })

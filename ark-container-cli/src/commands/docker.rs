@@ -3,17 +3,15 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use ark_container_core::RegistryBackend as _;
-use ark_container_core::model::RegistryLocation;
+use ark_container_core::catalog::Origin;
 use serde::Serialize;
 
 use crate::arguments::PROGRAM;
-use crate::connect::Context;
+use crate::context::Context;
 use crate::credential_helper::{HELPER, SUFFIX, host_of};
 use crate::docker_config::{self, DockerConfig};
 use crate::failure::{Failure, Kind, Stop};
 use crate::hint::quoted;
-use crate::settings::Origin;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,15 +60,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
 
 /// Adds an entry for each registry of the settings.
 fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<String>), Failure> {
-    let mut hosts = vec![match &context.settings.registry {
+    if context.is_local() {
         // It prints a note if the registry is the default.
-        RegistryLocation::Local { .. } => context.open_local()?.host(),
-        ecr => host_of(ecr)?,
-    }];
-    for registry in &context.settings.further_registries {
-        hosts.push(host_of(registry)?);
+        context.open_local()?;
     }
-    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    let hosts = context.settings.registries().map(|registry| Ok(host_of(registry)?.to_string()));
+    let hosts = hosts.collect::<Result<Vec<String>, Failure>>()?;
     let mut config = DockerConfig::read(folder)?;
     for host in &hosts {
         if let Some(other) = config.helper(host).filter(|helper| *helper != SUFFIX) {
@@ -110,11 +105,11 @@ fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[S
     if args.undo {
         return;
     }
-    if let Origin::Flag(flag) = settings.registry_origin {
+    if let Origin::Flag(flag) = settings.registry_origin() {
         output.warning(&format!(
             "{HELPER} sees no options: instead of {flag}, set registry in the configuration file, or \
              export ARK_REGISTRY={}",
-            quoted(&settings.registry.to_string())
+            quoted(&settings.registry().to_string())
         ));
     }
     if !is_on_path() {

@@ -1,13 +1,12 @@
 //! Operations on images: `--list-images`, `--delete-image`.
 
 use ark_container_core::backend::Image;
-use ark_container_core::model::{Digest, ImageName, Tag};
-use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
+use ark_container_core::model::{ImageName, Tag};
+use ark_container_core::{Error, RegistryBackendExt as _};
 use futures_util::TryStreamExt as _;
-use serde::Serialize;
 
 use crate::arguments::{OrganizationArgs, PROGRAM, RepositoryArgs};
-use crate::connect::Context;
+use crate::context::Context;
 use crate::failure::{Failure, Stop};
 use crate::hint::Attempt;
 use crate::output::{human_size, rfc3339};
@@ -27,14 +26,12 @@ pub(crate) struct ListArgs {
 }
 
 pub(crate) async fn list(args: ListArgs, context: &Context) -> Result<(), Stop> {
-    let (connection, target) =
+    let (catalog, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
-    let images = connection
-        .backend
-        .list_images(&target.path)
-        .map_err(|error| target.explain(Attempt::ListImages, error));
+    let images = catalog.images(&target.name()).map_err(Failure::from)?;
+    let images = images.map_err(|error| target.explain(Attempt::ListImages, error));
     let header = row(["Tags", "Digest", "Size", "Pushed at", "Platforms"]);
-    context.output.table(&header, images, image_row, ImageRecord::from).await
+    context.output.table(&header, images, image_row).await
 }
 
 fn image_row(image: &Image) -> String {
@@ -48,30 +45,6 @@ fn image_row(image: &Image) -> String {
         &or_dash(platforms.join(",")),
     ];
     row(columns.map(String::as_str))
-}
-
-/// An image as programs read it.
-#[derive(Debug, Serialize)]
-struct ImageRecord {
-    tags: Vec<Tag>,
-    digest: Digest,
-    size: u64,
-    pushed_at: String,
-    media_type: String,
-    platforms: Vec<String>,
-}
-
-impl From<Image> for ImageRecord {
-    fn from(image: Image) -> Self {
-        Self {
-            tags: image.tags,
-            digest: image.digest,
-            size: image.size,
-            pushed_at: rfc3339(image.pushed_at),
-            media_type: image.media_type,
-            platforms: image.platforms.iter().map(ToString::to_string).collect(),
-        }
-    }
 }
 
 /// Rows are printed as they arrive, so the columns have fixed widths that fit usual values.
@@ -111,9 +84,9 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
             .with_help(format!("to delete the whole repository: {PROGRAM} --delete-repository"))
             .into());
     };
-    let (connection, target) = context.connect_to(name, &args.owner).await?;
-    let deleted = connection.backend.delete_image(&target.path, &reference).await;
+    let (catalog, target) = context.connect_to(name, &args.owner).await?;
+    let url = catalog.backend().repository_url(&target.path).image(reference);
+    let deleted = catalog.delete_image(&url.to_string()).await;
     deleted.map_err(|error| target.explain(Attempt::DeleteImage, error))?;
-    let url = connection.backend.repository_url(&target.path).image(reference);
     context.output.result(&url.to_string(), &serde_json::json!({ "url": url }))
 }

@@ -3,17 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use ark_container_core::RegistryBackend as _;
+use ark_container_core::Catalog;
 use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{Narrowing, RegistryCredentials, USERNAME};
-use ark_container_core::model::{Access, RegistryHost, RegistryLocation, Scope};
-use ark_container_core::permission::{Action, PolicyRequest};
+use ark_container_core::model::{Access, RegistryHost, RegistryLocation};
+use ark_container_core::permission::Action;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::arguments::{RepositoryArgs, one_of};
-use crate::connect::{Connection, Context, Place};
+use crate::context::Context;
 use crate::docker_config::{DockerConfig, FOLDER_VARIABLE};
 use crate::failure::{Failure, Kind, Stop};
 use crate::hint::{Attempt, TO_NARROW, Target, quoted, serve_command};
@@ -78,27 +78,25 @@ impl<'a> From<&'a RegistryCredentials> for CredentialsRecord<'a> {
             password: credentials.password.expose(),
             expires_at: rfc3339(credentials.expires_at),
             scope: credentials.scope.to_string(),
-            narrowed: is_narrowed(credentials),
+            narrowed: credentials.narrowing == Narrowing::Scoped,
         }
     }
 }
 
 pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop> {
-    let (connection, target) =
+    let (catalog, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let explain = |error| target.explain(Attempt::Login, error);
-    if let Place::Local(_) = &connection.place {
+    if context.is_local() {
         // There are credentials for a missing repository, but docker could not use them, and would not say
         // why. On AWS the check would cost more than the login.
-        connection.backend.describe_repository(&target.path).await.map_err(explain)?;
+        catalog.describe(&target.name()).await.map_err(explain)?;
     }
     let access = match args.access {
         Some(access) => access,
-        None => default_access(&connection, &target, context).await?,
+        None => default_access(&catalog, &target, context).await?,
     };
-    let scope = Scope::repository(target.path.clone(), access);
-    let credentials =
-        connection.backend.credentials(&scope, &Default::default()).await.map_err(explain)?;
+    let credentials = catalog.credentials(&target.name(), access).await.map_err(explain)?;
     let record = CredentialsRecord::from(&credentials);
     match &args.docker_config {
         Some(folder) => log_docker_in(folder, &record, context)?,
@@ -117,9 +115,7 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
     } else {
         note_usage(&args, &target, &record, context);
     }
-    if let Place::Local(local) = &connection.place
-        && local.served_at().is_none()
-    {
+    if context.is_local() && catalog.served_at().is_none() {
         let serve = serve_command(&context.settings);
         context
             .output
@@ -189,22 +185,16 @@ fn note_usage(
     ));
 }
 
-/// Whether the registry limits the credentials to their scope.
-fn is_narrowed(credentials: &RegistryCredentials) -> bool {
-    credentials.narrowing == Narrowing::Scoped
-}
-
 /// Returns push if the caller may push, else pull.
 async fn default_access(
-    connection: &Connection,
+    catalog: &Catalog,
     target: &Target,
     context: &Context,
-) -> ark_container_core::Result<Access> {
-    let principal = connection.backend.principal().await?;
-    let request = PolicyRequest::for_repository(&principal, Action::Push, &target.path);
-    if connection.guard.policy.decide(&request).await?.is_allowed() {
+) -> Result<Access, Failure> {
+    if catalog.allows(Action::Push, target.path.clone()).await? {
         return Ok(Access::Push);
     }
+    let principal = catalog.principal().await?;
     context.output.note(&format!("the password is for pull only: {principal} may not push here"));
     Ok(Access::Pull)
 }
@@ -235,7 +225,7 @@ struct LogoutRecord<'a> {
 }
 
 pub(crate) async fn logout(args: LogoutArgs, context: &Context) -> Result<(), Stop> {
-    let registry = &context.settings.registry;
+    let registry = context.settings.registry();
     let directory = CredentialsCache::user_directory();
     let cache = directory.map_or_else(CredentialsCache::in_memory, CredentialsCache::open);
     let (registry, removed) = match registry {

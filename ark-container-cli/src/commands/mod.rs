@@ -12,7 +12,7 @@ pub(crate) mod transfers;
 
 use crate::arguments::{Operation, ProgramOperation};
 use crate::completion;
-use crate::connect::Context;
+use crate::context::Context;
 use crate::failure::Stop;
 
 /// Runs an operation on a registry.

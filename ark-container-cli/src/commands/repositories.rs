@@ -1,24 +1,19 @@
 //! Operations on repositories: `--list-repositories`, `--create-repository`, `--delete-repository`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use ark_container_core::backend::{
     CreateOptions, DeleteOptions, Encryption, Repository, TagMutability,
 };
-use ark_container_core::model::{
-    OrganizationId, Organizations, RepositoryName, RepositoryUrl, TagPattern,
-};
-use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _, ResourceKind};
+use ark_container_core::model::{OrganizationId, TagPattern};
+use ark_container_core::{Error, RegistryBackendExt as _, ResourceKind};
 use futures_util::TryStreamExt as _;
-use serde::Serialize;
 
 use crate::arguments::RepositoryArgs;
-use crate::connect::{Context, Listing};
+use crate::context::Context;
 use crate::failure::{Failure, Stop};
 use crate::hint::Attempt;
-use crate::output::rfc3339;
 
 /// Width of the first column: a GUID and a space.
 const ORGANIZATION_WIDTH: usize = OrganizationId::PRINTED_LEN + 1;
@@ -42,19 +37,20 @@ pub(crate) struct ListArgs {
 }
 
 pub(crate) async fn list(args: ListArgs, context: &Context) -> Result<(), Stop> {
-    let organizations = match args.organization.as_deref() {
-        Some(organization) => context.settings.organization(Some(organization))?,
+    let organization = match args.organization.as_deref() {
+        Some(organization) => context.organization(Some(organization))?,
         None => None,
     };
-    let organizations = organizations.map_or(Organizations::All, Organizations::from);
-    let listing = if args.all_pages { Listing::AllPages } else { Listing::ByIndex };
-    let connection = context.connect_for(listing).await?;
-    let repositories = connection.backend.list_repositories(&organizations).map_err(Failure::from);
+    let catalog = context.connect_with(|builder| builder.with_full_scan(args.all_pages)).await?;
+    let repositories = match organization {
+        Some(organization) => catalog.list_in(organization),
+        None => catalog.list(),
+    };
     let header = format!("{:<ORGANIZATION_WIDTH$}URL", "Organization");
     let row = |repository: &Repository| {
         format!("{} {}", repository.url.path().organization(), repository.url)
     };
-    context.output.table(&header, repositories, row, RepositoryRecord::from).await
+    context.output.table(&header, repositories.map_err(Failure::from), row).await
 }
 
 const CREATE_EXAMPLES: &str = "\
@@ -113,20 +109,21 @@ fn parse_encryption(text: &str) -> Result<Encryption, &'static str> {
 
 pub(crate) async fn create(args: CreateArgs, context: &Context) -> Result<(), Stop> {
     let options = create_options(&args)?;
-    let (connection, target) =
+    let (catalog, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
-    let repository = match connection.backend.create_repository(&target.path, &options).await {
+    let repository = match catalog.create_with(&target.name(), &options).await {
         Ok(repository) => repository,
-        Err(error @ Error::Conflict { .. }) => {
-            // What is in the way tells how to ask for it.
-            let existing = connection.backend.describe_repository(&target.path).await.ok();
+        Err(error) => {
+            // The help names the options of the existing repository.
+            let existing = match &error {
+                Error::Conflict { .. } => catalog.describe(&target.name()).await.ok(),
+                _ => None,
+            };
             let attempt = Attempt::Create { existing: existing.as_ref() };
             return Err(target.explain(attempt, error).into());
         }
-        Err(error) => return Err(target.explain(Attempt::Create { existing: None }, error).into()),
     };
-    let url = repository.url.to_string();
-    context.output.result(&url, &RepositoryRecord::from(repository))
+    context.output.result(&repository.url.to_string(), &repository)
 }
 
 fn create_options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
@@ -189,38 +186,11 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
-    let (connection, target) =
+    let (catalog, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let options = DeleteOptions::default().with_force(args.force);
-    let deleted = connection.backend.delete_repository(&target.path, &options).await;
+    let deleted = catalog.delete_with(&target.name(), &options).await;
     deleted.map_err(|error| target.explain(Attempt::DeleteRepository, error))?;
-    let url = connection.backend.repository_url(&target.path);
+    let url = catalog.backend().repository_url(&target.path);
     context.output.result(&url.to_string(), &serde_json::json!({ "url": url }))
-}
-
-/// A repository as programs read it.
-#[derive(Debug, Serialize)]
-struct RepositoryRecord {
-    organization: OrganizationId,
-    name: RepositoryName,
-    url: RepositoryUrl,
-    created_at: Option<String>,
-    tag_mutability: TagMutability,
-    mutability_exclusions: BTreeSet<TagPattern>,
-    resource_tags: Option<BTreeMap<String, String>>,
-}
-
-impl From<Repository> for RepositoryRecord {
-    fn from(repository: Repository) -> Self {
-        let path = repository.url.path();
-        Self {
-            organization: path.organization(),
-            name: path.name().clone(),
-            url: repository.url.clone(),
-            created_at: repository.created_at.map(rfc3339),
-            tag_mutability: repository.tag_mutability,
-            mutability_exclusions: repository.mutability_exclusions,
-            resource_tags: repository.resource_tags,
-        }
-    }
 }

@@ -6,16 +6,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ark_container_core::backend::CreateOptions;
 use ark_container_core::model::{ImageName, Platform, Reference, Tag};
-use ark_container_core::pull::{Copy, Pull};
-use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push};
-use ark_container_core::{Error, RegistryBackend as _, RegistryBackendExt as _};
+use ark_container_core::push::{Compression, PlatformChoice, Push};
+use ark_container_core::{Error, RegistryBackendExt as _};
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 
 use crate::arguments::{LoginScopeArgs, OrganizationArgs, one_of};
-use crate::connect::{Connection, Context, Place};
+use crate::context::Context;
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, Target};
 use crate::output::{human_size, human_time, replace_file, to_json_line};
@@ -104,11 +102,17 @@ fn compression() -> impl TypedValueParser<Value = Compression> {
 
 pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> {
     let (name, tag) = name_and_tag(&args.image, "a push")?;
-    let (connection, target) = context.connect_to(name, &args.owner).await?;
+    let (catalog, target) = context.connect_to(name, &args.owner).await?;
     let explain = |error| target.explain(Attempt::Push { source: &args.from }, error);
-    let source: ImageSource = args.from.parse().map_err(explain)?;
+    let push = catalog.prepare_push(&format!("{}:{tag}", target.path), &args.from);
+    let push = push.map_err(explain)?;
     if args.create {
-        create_missing(&connection, &target, context).await?;
+        let created = catalog.create_if_missing(&target.name()).await;
+        let created =
+            created.map_err(|error| target.explain(Attempt::Create { existing: None }, error))?;
+        if created.is_new {
+            context.output.note(&format!("created {}", created.repository.url));
+        }
     }
     let platforms = match args.platform {
         Some(platform) => PlatformChoice::One(platform),
@@ -116,8 +120,7 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
         None => PlatformChoice::Only,
     };
     let report = Arc::new(Report::new(context.output));
-    let mut push = Push::new(Arc::new(connection.backend.clone()), &target.path, source)
-        .with_tag(tag.clone())
+    let mut push = push
         .with_platforms(platforms)
         .with_compression(args.compression)
         .with_login_scope(args.login.login_scope)
@@ -127,9 +130,6 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     }
     if let Some(directory) = Push::user_cache_directory() {
         push = push.with_cache_directory(directory);
-    }
-    if let Place::Local(local) = &connection.place {
-        push = push.with_local(local);
     }
     let pushed = transfer(push.into_future(), &report, PUSH_INTERRUPTED).await?.map_err(explain)?;
     if let Some(file) = &args.metadata_file {
@@ -164,25 +164,6 @@ fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Tag), Fa
                 .with_help("the digest is the image's own, and printed when it is there"))
         }
         None => Ok((name, DEFAULT_TAG.parse().map_err(Error::Parse)?)),
-    }
-}
-
-/// Creates the repository if it is missing.
-async fn create_missing(
-    connection: &Connection,
-    target: &Target,
-    context: &Context,
-) -> Result<(), Failure> {
-    let explain = |error| target.explain(Attempt::Create { existing: None }, error);
-    match connection.backend.describe_repository(&target.path).await {
-        Err(Error::NotFound { .. }) => {
-            let options = CreateOptions::default();
-            let created = connection.backend.create_repository(&target.path, &options).await;
-            let repository = created.map_err(explain)?;
-            context.output.note(&format!("created {}", repository.url));
-            Ok(())
-        }
-        described => described.map(drop).map_err(explain),
     }
 }
 
@@ -269,11 +250,12 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
         Reference::Tag(tag) => Some(tag.to_string()),
         Reference::Digest(_) => None,
     });
-    let (connection, target) = context.connect_to(name, &args.owner).await?;
+    let (catalog, target) = context.connect_to(name, &args.owner).await?;
+    let image = catalog.backend().repository_url(&target.path).image(reference);
     let report = Arc::new(Report::new(context.output));
-    let backend = Arc::new(connection.backend.clone());
-    let mut pull = Pull::new(backend, &target.path, reference, args.to.directory)
-        .with_progress(report.clone());
+    let pull =
+        catalog.prepare_pull(&image.to_string(), args.to.directory).map_err(Failure::from)?;
+    let mut pull = pull.with_progress(report.clone());
     if let Some(platform) = args.platform {
         pull = pull.with_platform(platform);
     }
@@ -282,9 +264,6 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
     }
     if let Some(concurrency) = args.concurrency {
         pull = pull.with_concurrency(concurrency.get());
-    }
-    if let Place::Local(local) = &connection.place {
-        pull = pull.with_local(local);
     }
     let pulled = transfer(pull.into_future(), &report, PULL_INTERRUPTED).await?;
     let pulled = pulled.map_err(|error| target.explain(Attempt::Pull, error))?;
@@ -350,18 +329,19 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
         (Reference::Tag(tag), false) => tag.clone(),
         _ => default_tag,
     };
-    let (connection, source) = context.connect_to(name, &args.owner).await?;
+    let (catalog, source) = context.connect_to(name, &args.owner).await?;
     let organization = match &args.to_organization {
         Some(organization) => organization.parse().map_err(Error::Parse)?,
         None => source.path.organization(),
     };
     let to = to.parse().map_err(Error::Parse)?;
-    let path = connection.backend.repository_path(organization, &to)?;
+    let path = catalog.backend().repository_path(organization, &to)?;
     let target = Target::new(path, &context.settings);
+    let image = catalog.backend().repository_url(&source.path).image(reference);
     let report = Arc::new(Report::new(context.output));
-    let backend = Arc::new(connection.backend.clone());
-    let mut copy = Copy::new(backend, &source.path, reference, &target.path)
-        .with_tag(tag.clone())
+    let copy = catalog.prepare_copy(&image.to_string(), &format!("{}:{tag}", target.path));
+    let mut copy = copy
+        .map_err(Failure::from)?
         .with_login_scope(args.login.login_scope)
         .with_progress(report.clone());
     if let Some(platform) = args.platform {
@@ -369,9 +349,6 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
     }
     if let Some(concurrency) = args.concurrency {
         copy = copy.with_concurrency(concurrency.get());
-    }
-    if let Place::Local(local) = &connection.place {
-        copy = copy.with_local(local);
     }
     let copied = transfer(copy.into_future(), &report, PUSH_INTERRUPTED).await?;
     let copied = copied.map_err(|error| match is_about(&error, &source) {

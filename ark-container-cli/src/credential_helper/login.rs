@@ -4,19 +4,18 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::credentials::RegistryCredentials;
+use ark_container_core::catalog::Settings;
+use ark_container_core::credentials::{CredentialsOptions, RegistryCredentials};
 use ark_container_core::model::{
     Access, OrganizationId, Organizations, RegistryHost, RegistryLocation, Scope,
 };
-use ark_container_core::permission::{Action, PolicyRequest};
-use ark_container_core::{Error, RegistryBackend as _};
+use ark_container_core::permission::Action;
+use ark_container_core::{Catalog, Error, RegistryBackend as _};
 
 use crate::arguments::PROGRAM;
-use crate::connect::{Connection, Context, Place};
+use crate::context::Context;
 use crate::failure::{Failure, Kind};
 use crate::hint::serve_command;
-use crate::output::{Format, Output};
-use crate::settings::Settings;
 
 /// Default port of `https:`.
 const HTTPS_PORT: &str = ":443";
@@ -86,34 +85,29 @@ const MAX_ORGANIZATIONS: usize = 300;
 
 /// Gets a login to a registry, from the cache or a new one.
 pub(super) async fn login(
-    settings: Settings,
+    context: Context,
     registry: RegistryLocation,
 ) -> Result<RegistryCredentials, Failure> {
-    let context = Context {
-        settings: settings.for_registry(registry),
-        output: Output { format: Format::Table, quiet: true },
-        max_attempts: Some(MAX_ATTEMPTS),
-    };
+    let context = context.with_registry(registry)?.with_max_attempts(MAX_ATTEMPTS);
     credentials(&context).await.map_err(|failure| context.advise(failure))
 }
 
 async fn credentials(context: &Context) -> Result<RegistryCredentials, Failure> {
-    let connection = context.connect().await?;
-    if let Place::Local(local) = &connection.place
-        && local.served_at().is_none()
-    {
+    let catalog = context.connect().await?;
+    if context.is_local() && catalog.served_at().is_none() {
         // Another program that listens there would get the password.
-        let message = format!("nothing serves {local}");
+        let message = format!("nothing serves {catalog}");
         let help = format!("serve it: {}", serve_command(&context.settings));
         return Err(Failure::new(Kind::Other, message).with_help(help));
     }
-    let scope = scope(&connection, &context.settings).await?;
+    let scope = scope(&catalog, context).await?;
     let organizations = scope.organization_ids().len();
     if organizations > MAX_ORGANIZATIONS {
         let message = format!("a login for {organizations} organizations is too long");
         return Err(for_one_repository(Failure::usage(message)));
     }
-    connection.backend.credentials(&scope, &Default::default()).await.map_err(|error| {
+    let options = CredentialsOptions::default();
+    catalog.credentials_for(&scope, &options).await.map_err(|error| {
         let is_too_wide = matches!(error, Error::InvalidInput { .. }) && organizations > 1;
         let failure = Failure::from(error);
         if is_too_wide { for_one_repository(failure) } else { failure }
@@ -129,33 +123,31 @@ fn for_one_repository(failure: Failure) -> Failure {
 
 /// Returns the scope of the login. A scope has one access level, so it is push to the organizations where
 /// the caller may push; if there are none, pull from those where they may pull.
-async fn scope(connection: &Connection, settings: &Settings) -> Result<Scope, Failure> {
-    let stage = connection.backend.stage();
-    let own = organizations(connection, settings).await?;
-    let mut pushed_to = allowed(connection, Action::Push, &own).await?;
-    if let Place::Ecr(_) = connection.place {
+async fn scope(catalog: &Catalog, context: &Context) -> Result<Scope, Failure> {
+    let stage = catalog.backend().stage();
+    let own = organizations(catalog, context).await?;
+    let mut writable = allowed(catalog, Action::Push, &own).await?;
+    if !context.is_local() {
         // AWS requires the administrator role for it, which permits nothing else.
-        pushed_to.remove(&OrganizationId::GLOBAL);
+        writable.remove(&OrganizationId::GLOBAL);
     }
-    if !pushed_to.is_empty() {
-        return Ok(Scope::organizations(stage, pushed_to, Access::Push));
+    if !writable.is_empty() {
+        return Ok(Scope::organizations(stage, writable, Access::Push));
     }
-    let readable = own.into_iter().chain([OrganizationId::GLOBAL]).collect();
-    let pulled_from = allowed(connection, Action::Pull, &readable).await?;
-    Ok(Scope::organizations(stage, pulled_from, Access::Pull))
+    let others = own.into_iter().chain([OrganizationId::GLOBAL]).collect();
+    let readable = allowed(catalog, Action::Pull, &others).await?;
+    Ok(Scope::organizations(stage, readable, Access::Pull))
 }
 
 /// Returns the organizations in which the policy allows an action.
 async fn allowed(
-    connection: &Connection,
+    catalog: &Catalog,
     action: Action,
     organizations: &BTreeSet<OrganizationId>,
-) -> Result<BTreeSet<OrganizationId>, Error> {
-    let principal = connection.backend.principal().await?;
+) -> Result<BTreeSet<OrganizationId>, Failure> {
     let mut allowed = BTreeSet::new();
     for organization in organizations {
-        let request = PolicyRequest::new(&principal, action, *organization);
-        if connection.guard.policy.decide(&request).await?.is_allowed() {
+        if catalog.allows(action, *organization).await? {
             allowed.insert(*organization);
         }
     }
@@ -164,16 +156,16 @@ async fn allowed(
 
 /// Returns the organizations of the caller; for a caller of every organization, the known ones.
 async fn organizations(
-    connection: &Connection,
-    settings: &Settings,
+    catalog: &Catalog,
+    context: &Context,
 ) -> Result<BTreeSet<OrganizationId>, Failure> {
-    match (connection.backend.principal().await?.organizations(), &connection.place) {
-        (Organizations::Only(own), _) => Ok(own),
-        (Organizations::All, Place::Local(local)) => Ok(local.organizations().await?),
-        (Organizations::All, Place::Ecr(_)) => match settings.organization(None)? {
+    let Organizations::Only(own) = catalog.organizations().await? else {
+        return match context.organization(None)? {
             Some(organization) => Ok(BTreeSet::from([organization])),
             // AWS does not narrow the login then, and the organization is only a name.
-            None if settings.ecr.role_arn.is_none() => Ok(BTreeSet::from([OrganizationId::TBD])),
+            None if context.settings.role_arn().is_none() => {
+                Ok(BTreeSet::from([OrganizationId::TBD]))
+            }
             None => Err(Failure::usage(
                 "nothing says which organizations the login is to be narrowed to",
             )
@@ -181,8 +173,9 @@ async fn organizations(
                 "name yours: export ARK_ORGANIZATION=GUID, or organization in the configuration \
                  file",
             )),
-        },
-    }
+        };
+    };
+    Ok(own)
 }
 
 #[cfg(test)]

@@ -28,10 +28,10 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::{GlobalOptions, PROGRAM};
+use crate::context::Context;
 use crate::failure::{Failure, Kind};
 use crate::output::{self, rfc3339, visible};
 use crate::program::block_on;
-use crate::settings::Settings;
 use login::{login, registry_of};
 
 pub(crate) use login::host_of;
@@ -148,13 +148,13 @@ impl fmt::Display for Refusal {
 async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
     start_log();
     let [_, operation] = argv else { return Err(usage("it takes one operation").into()) };
-    let settings = || Settings::resolve(&GlobalOptions::default(), &|name| std::env::var_os(name));
+    let context = || Context::new(&GlobalOptions { quiet: true, ..GlobalOptions::default() });
     match operation.to_str() {
         Some("get") => {
             let server = read_server("get")?;
-            let settings = settings()?;
-            let registry = registry_of(&server, &settings)?.ok_or(Refusal::NotFound)?;
-            let credentials = login(settings, registry).await?;
+            let context = context()?;
+            let registry = registry_of(&server, &context.settings)?.ok_or(Refusal::NotFound)?;
+            let credentials = login(context, registry).await?;
             let (expiry, scope) = (rfc3339(credentials.expires_at), &credentials.scope);
             tracing::info!(target: LOG_TARGET, "a login until {expiry} for {scope}");
             Ok(output::to_json_line(&ClientLogin {
@@ -165,16 +165,17 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
         }
         Some("store") => {
             let login = read_login()?;
-            store(&login, settings()?).await
+            store(&login, context()?).await
         }
         Some("erase") => {
             let server = read_server("erase")?;
-            erase(&server, &settings()?).await
+            erase(&server, &context()?).await
         }
         Some("list") => {
             tracing::info!(target: LOG_TARGET, "list");
-            let settings = settings()?;
-            let hosts = settings.registries().map(|location| Ok((host_of(location)?, USERNAME)));
+            let context = context()?;
+            let hosts =
+                context.settings.registries().map(|location| Ok((host_of(location)?, USERNAME)));
             let hosts = hosts.collect::<Result<BTreeMap<RegistryHost, _>, Failure>>()?;
             Ok(output::to_json_line(&hosts)?)
         }
@@ -206,9 +207,9 @@ struct ClientLogin {
 
 /// Checks that there is a login for the client, and stores nothing: `get` creates a login each time. So a
 /// client that is logged in otherwise can continue.
-async fn store(login_of_client: &ClientLogin, settings: Settings) -> Result<String, Refusal> {
+async fn store(login_of_client: &ClientLogin, context: Context) -> Result<String, Refusal> {
     let ClientLogin { server, username, secret } = login_of_client;
-    let Some(registry) = registry_of(server, &settings)? else {
+    let Some(registry) = registry_of(server, &context.settings)? else {
         let failure = Failure::usage(format!("it keeps no passwords, and has none for {server}"));
         return Err(failure
             .with_help(format!(
@@ -223,7 +224,7 @@ async fn store(login_of_client: &ClientLogin, settings: Settings) -> Result<Stri
         let help = format!("docker login --username {USERNAME}; no login is needed with {HELPER}");
         return Err(Failure::usage(message).with_help(help).into());
     }
-    let own = login(settings, registry).await?;
+    let own = login(context, registry).await?;
     if own.password.expose() != secret {
         // A failure to print it does not fail the run.
         let _ = writeln!(
@@ -237,8 +238,8 @@ async fn store(login_of_client: &ClientLogin, settings: Settings) -> Result<Stri
 }
 
 /// Removes the cached logins of a registry. A server that is none of ours has no cached logins.
-async fn erase(server: &str, settings: &Settings) -> Result<String, Refusal> {
-    if let Some(RegistryLocation::Ecr { host, .. }) = registry_of(server, settings)?
+async fn erase(server: &str, context: &Context) -> Result<String, Refusal> {
+    if let Some(RegistryLocation::Ecr { host, .. }) = registry_of(server, &context.settings)?
         && let Some(directory) = CredentialsCache::user_directory()
     {
         let cache = CredentialsCache::open(directory);
