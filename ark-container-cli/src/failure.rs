@@ -1,13 +1,13 @@
-//! How the program ends when it does not succeed: exit code, message, causes, what to type next.
+//! [`Failure`]: exit code, message, causes and help of an operation that failed.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use ark_container_core::Error;
 use ark_container_core::backend::ecr::AwsRefusal;
-use ark_container_core::identity::PrincipalName;
+use ark_container_core::{Error, ErrorKind};
 use serde::Serialize;
 
 use crate::hint;
@@ -16,13 +16,12 @@ use crate::output::{Format, visible};
 /// Why an operation stopped early.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// Whoever read the results has read enough: no failure, nothing to say.
+    /// The reader of standard output closed it: no failure.
     ReaderGone,
-    /// The result is that something is not permitted, and it has been told.
+    /// The result, which is printed, is that something is not permitted.
     Denied,
-    /// It was interrupted from the keyboard, which has been told.
+    /// The operation was interrupted from the keyboard, and a note is printed.
     Interrupted,
-    /// It failed.
     Failed(Failure),
 }
 
@@ -32,7 +31,7 @@ impl<F: Into<Failure>> From<F> for Stop {
     }
 }
 
-/// The documented exit codes but 0.
+/// The documented exit codes except 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
@@ -55,13 +54,7 @@ struct ErrorRecord<'a> {
     exit_code: u8,
 }
 
-/// What tells an error from a note.
-#[derive(Debug, Serialize)]
-struct ErrorLine<'a> {
-    error: ErrorRecord<'a>,
-}
-
-/// What failed, why, and what to do about it.
+/// What failed, why, and the help that is printed with it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -76,65 +69,61 @@ impl Failure {
         Self { kind, message: message.into(), causes: Vec::new(), help: None, usage: None }
     }
 
-    /// The command line or a setting is wrong.
+    /// Creates a failure of the command line or a setting.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
     }
 
-    /// The operating system refused something.
+    /// Creates a failure of the operating system.
     pub(crate) fn io(message: impl Into<String>, error: &io::Error) -> Self {
         Self { causes: vec![error.to_string()], ..Self::new(Kind::Other, message) }
     }
 
-    /// The same failure with what to type next.
+    /// Sets the help.
     pub(crate) fn with_help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// The same failure with what to type next, where it has nothing on that yet.
+    /// Sets the help if there is none.
     pub(crate) fn or_help(self, help: &str) -> Self {
         Self { help: self.help.or_else(|| Some(help.to_owned())), ..self }
     }
 
-    /// The same failure with something more to type next, on a line of its own.
+    /// Adds a line to the help.
     pub(crate) fn and_help(self, more: &str) -> Self {
         let help = self.help.map_or_else(|| more.to_owned(), |help| format!("{help}\n{more}"));
         Self { help: Some(help), ..self }
     }
 
-    /// What to type next.
     pub(crate) fn help(&self) -> Option<&str> {
         self.help.as_deref()
     }
 
-    /// What kind of failure it is.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The same failure, with what people are shown of how the program is used.
+    /// Sets the usage of the program, which people are shown below the help.
     pub(crate) fn with_usage(self, usage: impl Into<String>) -> Self {
         Self { usage: Some(usage.into()), ..self }
     }
 
-    /// The same failure, where it happened put before its message.
-    pub(crate) fn within(self, place: impl fmt::Display) -> Self {
-        Self { message: format!("{place}: {}", self.message), ..self }
+    /// Puts the option, variable or file that is wrong before the message.
+    pub(crate) fn within(self, origin: impl fmt::Display) -> Self {
+        Self { message: format!("{origin}: {}", self.message), ..self }
     }
 
-    /// Tells standard error, and returns the exit code.
-    ///
-    /// Standard error that cannot be written to leaves only the exit code to tell.
+    /// Prints the failure on standard error, and returns the exit code.
     pub(crate) fn report(&self, format: Format) -> ExitCode {
-        let mut stderr = io::stderr().lock();
-        let _ = match format {
-            Format::Table => writeln!(stderr, "{}", self.for_people()),
+        let text = match format {
+            Format::Table => self.for_people(),
             Format::Json => {
-                serde_json::to_writer(&mut stderr, &ErrorLine { error: self.as_record() })
-                    .map_err(io::Error::from)
-                    .and_then(|()| writeln!(stderr))
+                let line = BTreeMap::from([("error", self.for_programs())]);
+                serde_json::to_string(&line).unwrap_or_default()
             }
         };
+        // If standard error cannot be written, the exit code remains.
+        let _ = writeln!(io::stderr(), "{text}");
         ExitCode::from(self.kind as u8)
     }
 
@@ -151,7 +140,7 @@ impl Failure {
         text
     }
 
-    fn as_record(&self) -> ErrorRecord<'_> {
+    fn for_programs(&self) -> ErrorRecord<'_> {
         ErrorRecord {
             kind: self.kind,
             message: &self.message,
@@ -172,22 +161,28 @@ impl fmt::Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let kind = match &error {
-            Error::Parse(_) | Error::InvalidInput { .. } => Kind::Usage,
-            Error::Unauthenticated { .. } => Kind::NotAuthenticated,
-            Error::PermissionDenied { .. } => Kind::NotPermitted,
-            Error::NotFound { .. } => Kind::NotFound,
-            Error::Conflict { .. } => Kind::Conflict,
-            Error::Temporary { .. } => Kind::Temporary,
+        if let Error::Setting(invalid) = error {
+            let (origin, error, help) = invalid.into_parts();
+            let mut failure = Self::from(error);
+            if let Some(origin) = origin {
+                failure = failure.within(origin);
+            }
+            failure.help = help.or(failure.help);
+            return failure;
+        }
+        let kind = match error.kind() {
+            ErrorKind::InvalidInput => Kind::Usage,
+            ErrorKind::Unauthenticated => Kind::NotAuthenticated,
+            ErrorKind::PermissionDenied => Kind::NotPermitted,
+            ErrorKind::NotFound => Kind::NotFound,
+            ErrorKind::Conflict => Kind::Conflict,
+            ErrorKind::Temporary => Kind::Temporary,
             _ => Kind::Other,
         };
         let help = match &error {
             Error::Parse(error) => hint::example_of(error),
-            Error::PermissionDenied { principal, .. } => Some(match principal.parse() {
-                Ok::<PrincipalName, _>(_) => hint::WHOAMI,
-                // No principal of ours, so it was AWS that refused.
-                Err(_) => hint::DENIED_BY_AWS,
-            }),
+            Error::PermissionDenied { decision: Some(_), .. } => Some(hint::DENIED_BY_POLICY),
+            Error::PermissionDenied { .. } => Some(hint::DENIED_BY_AWS),
             Error::Temporary { .. } => Some("try again in a while"),
             Error::Failed { source: Some(source), .. } => {
                 source.downcast_ref::<AwsRefusal>().and_then(hint::refused_by_aws)
@@ -199,7 +194,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What clap says: its first paragraph is the message, and the rest is on usage.
+/// The first paragraph of clap's text is the message, and the rest is the usage.
 impl From<clap::Error> for Failure {
     fn from(error: clap::Error) -> Self {
         let text = error.to_string();
@@ -211,7 +206,7 @@ impl From<clap::Error> for Failure {
     }
 }
 
-/// What stands behind an error, without what was said already.
+/// Returns the causes of an error, except those that its text repeats already.
 ///
 /// Errors of other libraries often repeat their cause in their own text.
 fn causes(error: &dyn StdError) -> Vec<String> {
@@ -229,7 +224,7 @@ fn causes(error: &dyn StdError) -> Vec<String> {
     causes
 }
 
-/// Text without its line breaks; lists of other libraries have one item on a line.
+/// Returns text without its line breaks: lists of other libraries have one item on a line.
 fn on_one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.fold(String::new(), |mut joined, line| {
@@ -243,7 +238,7 @@ fn on_one_line(text: &str) -> String {
     })
 }
 
-/// What the operating system said, where an error goes back to it.
+/// Returns the error of the operating system that caused an error.
 pub(crate) fn io_kind(error: &Error) -> Option<io::ErrorKind> {
     let mut next = error.source();
     while let Some(cause) = next {
@@ -262,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_that_was_said_already_is_not_said_again() {
+    fn repeated_cause_is_printed_once() {
         let inner = io::Error::other("disk is full");
         let middle = Error::failed("cannot write x: disk is full").with_source(inner);
         let outer = Error::failed("cannot push").with_source(middle);
@@ -271,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_with_several_lines_is_told_on_one() {
+    fn cause_is_printed_on_one_line() {
         let failure = Failure::from(
             Error::failed("x").with_source(io::Error::other("tried:\n  a: no\n  b: no\n")),
         );
@@ -279,23 +274,23 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_cannot_move_the_cursor() {
+    fn control_characters_are_escaped() {
         let failure = Failure::from(Error::invalid("\u{1b}[2Jgone")).with_help("a\nb");
         assert_eq!(failure.for_people(), "error: \\u{1b}[2Jgone\n  help: a\n        b");
     }
 
     #[test]
-    fn json_says_all_that_people_are_told() {
+    fn json_has_message_causes_and_help() {
         let failure = Failure::from(Error::temporary("slow").with_source(io::Error::other("loss")));
         let expected = serde_json::json!({
             "kind": "temporary", "message": "slow", "causes": ["loss"],
             "help": "try again in a while", "exit_code": 7,
         });
-        assert_eq!(serde_json::to_value(failure.as_record()).unwrap(), expected);
+        assert_eq!(serde_json::to_value(failure.for_programs()).unwrap(), expected);
     }
 
     #[test]
-    fn each_variant_has_its_documented_exit_code() {
+    fn errors_have_their_documented_exit_codes() {
         let kind = ResourceKind::Image;
         for (error, code) in [
             (Error::failed("x").with_source(io::Error::other("y")), 1),

@@ -1,24 +1,23 @@
-//! What to type next, for each operation and each way that it can fail.
+//! Help for failures: the command to type next, for each operation and each kind of error.
 
 use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::backend::{Repository, TagMutability};
+use ark_container_core::catalog::{ChosenIdentity, Origin, Settings};
 use ark_container_core::model::{ParseError, RepositoryPath};
 use ark_container_core::{Error, ResourceKind};
 
-use crate::args::PROGRAM;
-use crate::connect::Identity;
+use crate::arguments::PROGRAM;
 use crate::failure::{Failure, Kind};
-use crate::settings::{Origin, Settings};
 
-/// Who one is, and whom to ask.
-pub(crate) const WHOAMI: &str = "an administrator of the organization can do it or add you; \
+/// Help for a denial by the policy.
+pub(crate) const DENIED_BY_POLICY: &str = "an administrator of the organization can do it or add you; \
     ark-catalog-container-tool --whoami shows who you are and where you belong";
 
-/// Whom to ask where AWS refuses.
+/// Help for a denial by AWS.
 pub(crate) const DENIED_BY_AWS: &str = "whoever administers the AWS account can grant it; \
     ark-catalog-container-tool --whoami shows who you are there";
 
-/// What can be done about a refusal of AWS that is due to neither the caller nor the request.
+/// Returns the help for a refusal of AWS that neither the caller nor the request caused.
 ///
 /// Source: the errors of CreateRepository in the service model of ECR, and
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>
@@ -36,18 +35,18 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
     }
 }
 
-/// How credentials of AWS are narrowed.
+/// Help for credentials of AWS that are not narrowed.
 pub(crate) const TO_NARROW: &str = "to narrow it, set a role that can be assumed: role_arn in the \
     table [ecr] of the configuration file, or ARK_ROLE_ARN";
 
-/// What lets a token into AWS.
+/// Help for a token on AWS without a role.
 pub(crate) const TO_USE_A_TOKEN: &str = "set the role that your tokens open: role_arn in the table \
     [ecr] of the configuration file, or ARK_ROLE_ARN";
 
-/// How to get a token.
+/// Help for a missing or expired token.
 const TO_GET_A_TOKEN: &str = "run `ark-auth-tool -u <user>`";
 
-/// What a text should have been like, for what people type; `None` where the error says it all.
+/// Returns an example of a valid text; `None` if the error says enough.
 pub(crate) fn example_of(error: &ParseError) -> Option<&'static str> {
     match error.what() {
         "organization GUID" => Some("your organizations: ark-catalog-container-tool --whoami"),
@@ -68,11 +67,11 @@ pub(crate) fn example_of(error: &ParseError) -> Option<&'static str> {
     }
 }
 
-/// What `--from` takes.
+/// The values of `--from`.
 const SOURCES: &str = "--from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what \
     docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -";
 
-/// What was being done to a repository.
+/// An operation on a repository, with what its help needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Attempt<'a> {
     Create { existing: Option<&'a Repository> },
@@ -85,7 +84,7 @@ pub(crate) enum Attempt<'a> {
     DeleteImage,
 }
 
-/// The repository that an operation is about, and how to type it again.
+/// The repository of an operation, and the option that chose its registry.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) path: RepositoryPath,
@@ -97,20 +96,25 @@ impl Target {
         Self { path, registry_option: registry_option(settings) }
     }
 
-    /// A command about this repository, such as `login`, with all that it takes.
+    /// Returns the name for calls of the catalog: the whole path, which no organization changes.
+    pub(crate) fn name(&self) -> String {
+        self.path.to_string()
+    }
+
+    /// Returns the command for another operation on this repository, such as `login`.
     pub(crate) fn command(&self, operation: &str) -> String {
         let (name, organization) = (self.path.name(), self.path.organization());
         let registry = &self.registry_option;
         format!("{PROGRAM} --{operation} {name} --organization {organization}{registry}")
     }
 
-    /// The command that lists the repositories beside this one.
+    /// Returns the command that lists the repositories of its organization.
     fn list_command(&self) -> String {
         let (organization, registry) = (self.path.organization(), &self.registry_option);
         format!("{PROGRAM} --list-repositories --organization {organization}{registry}")
     }
 
-    /// The failure of an attempt, with the command to type next where there is one.
+    /// Returns the failure of an operation, with the command to type next if there is one.
     pub(crate) fn explain(&self, attempt: Attempt<'_>, error: Error) -> Failure {
         let help = self.help(attempt, &error);
         let failure = Failure::from(error);
@@ -165,7 +169,7 @@ impl Target {
     }
 }
 
-/// The options that create a repository with the tag mutability of this one.
+/// Returns the options that create a repository with the tag mutability of this one.
 fn options_of(existing: &Repository) -> String {
     let mut options = match existing.tag_mutability {
         TagMutability::Immutable => " --immutable-tags".to_owned(),
@@ -178,29 +182,31 @@ fn options_of(existing: &Repository) -> String {
     options
 }
 
-/// A failure with what to do about it as whoever asked, where that makes a difference.
-pub(crate) fn for_identity(failure: Failure, identity: &Identity, settings: &Settings) -> Failure {
+/// Adds the help that depends on the identity of the caller.
+pub(crate) fn for_identity(
+    failure: Failure,
+    identity: &ChosenIdentity,
+    settings: &Settings,
+) -> Failure {
     match (identity, failure.kind()) {
-        (Identity::Token { .. }, Kind::NotAuthenticated) => {
-            let named = &settings.identity;
-            failure.with_help(match &named.token_file {
-                None => TO_GET_A_TOKEN.to_owned(),
-                Some(file) => format!(
-                    "put a new token into {}; or, for your own, {TO_GET_A_TOKEN} and name no other \
-                     file ({})",
-                    file.display(),
-                    named.token_file_origin,
-                ),
-            })
+        (ChosenIdentity::Token { is_named: false, .. }, Kind::NotAuthenticated) => {
+            failure.with_help(TO_GET_A_TOKEN)
         }
-        (Identity::Token { .. }, Kind::NotPermitted) => failure.and_help(&format!(
+        (ChosenIdentity::Token { file, origin, .. }, Kind::NotAuthenticated) => {
+            failure.with_help(format!(
+                "put a new token into {}; or, for your own, {TO_GET_A_TOKEN} and name no other file \
+                 ({origin})",
+                file.display(),
+            ))
+        }
+        (ChosenIdentity::Token { .. }, Kind::NotPermitted) => failure.and_help(&format!(
             "a token says what was so when it was issued; for a new one, {TO_GET_A_TOKEN}"
         )),
         // The error itself names the command that renews a session.
-        (Identity::AwsCaller { origin }, Kind::NotAuthenticated) => {
+        (ChosenIdentity::AwsCaller { origin }, Kind::NotAuthenticated) => {
             let profile = "for the AWS credentials of another profile: --profile NAME, or \
                            AWS_PROFILE";
-            match (origin, &settings.ecr.role_arn) {
+            match (origin, settings.role_arn()) {
                 (Origin::Default, Some(_)) => failure
                     .or_help(&format!("without AWS credentials: {TO_GET_A_TOKEN}\n{profile}")),
                 (Origin::Default, None) => failure.or_help(&format!(
@@ -213,20 +219,20 @@ pub(crate) fn for_identity(failure: Failure, identity: &Identity, settings: &Set
     }
 }
 
-/// The command that serves the registry.
+/// Returns the command that serves the registry.
 pub(crate) fn serve_command(settings: &Settings) -> String {
     format!("{PROGRAM} --serve{}", registry_option(settings))
 }
 
-/// ` --registry LOCATION` where it was typed: settings will be there the next time too.
+/// Returns ` --registry LOCATION` if the option was given: other settings still hold for the next command.
 fn registry_option(settings: &Settings) -> String {
-    match settings.registry_origin {
-        Origin::Flag(flag) => format!(" {flag} {}", quoted(&settings.registry.to_string())),
+    match settings.registry_origin() {
+        Origin::Flag(flag) => format!(" {flag} {}", quoted(&settings.registry().to_string())),
         _ => String::new(),
     }
 }
 
-/// Text as a shell takes it for one word.
+/// Quotes text for a shell, if it needs quotes.
 pub(crate) fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -240,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_only_where_a_shell_would_split_them() {
+    fn words_are_quoted_only_if_a_shell_would_split_them() {
         assert_eq!(quoted("oci:/a/b-c:v1"), "oci:/a/b-c:v1");
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("it's"), r"'it'\''s'");

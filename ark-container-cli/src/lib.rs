@@ -1,4 +1,4 @@
-//! What the programs of this package do: `ark-catalog-container-tool`, a team's container repositories
+//! The programs of this package: `ark-catalog-container-tool`, a team's container repositories
 //! on the command line, and `docker-credential-ark`, through which docker and its like log in by
 //! themselves. It is for these two; other programs link `ark-container-core`.
 
@@ -7,22 +7,17 @@
     reason = "docs of arguments are what --help shows, where brackets say that a part is optional"
 )]
 
-mod args;
-mod argv;
+mod arguments;
 mod commands;
 mod completion;
-mod connect;
+mod context;
 mod credential_helper;
 mod docker_config;
 mod failure;
 mod hint;
-mod manual;
 mod output;
 mod program;
 mod progress;
-mod settings;
-mod transfer;
-mod whole_file;
 
 pub use credential_helper::run as run_credential_helper;
 pub use program::run as run_tool;

@@ -1,16 +1,27 @@
 //! Results on standard output, the rest on standard error.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fmt::Write as _;
+use std::fs::Permissions;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
+use futures_util::{Stream, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::credential_helper::LOG_TARGET;
 use crate::failure::{Failure, Stop};
 
-/// How results are printed.
+/// Format of results and errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
@@ -21,7 +32,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Where the program speaks.
+/// Format and amount of what the program prints.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     pub(crate) format: Format,
@@ -29,99 +40,102 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints a result: its line in a table, or as JSON.
+    /// Prints a result: its line for people, or as JSON.
     ///
     /// # Errors
     /// [`Stop::ReaderGone`] if nobody reads any more, a failure if standard output cannot be written.
     pub(crate) fn result(self, line: &str, json: &impl Serialize) -> Result<(), Stop> {
         match self.format {
-            Format::Table => print(line.as_bytes()),
-            Format::Json => {
-                let json = serde_json::to_vec(json)
-                    .map_err(|error| Failure::io("cannot write a result as JSON", &error.into()))?;
-                print(&json)
-            }
+            Format::Table => print_text(&format!("{line}\n")),
+            Format::Json => print_text(&to_json_line(json)?),
         }
     }
 
-    /// Prints the header of a table, where there is one.
-    pub(crate) fn header(self, line: &str) -> Result<(), Stop> {
-        match self.format {
-            Format::Table => print(line.as_bytes()),
-            Format::Json => Ok(()),
+    /// Prints results as they arrive, as the rows of a table or as JSON.
+    ///
+    /// The header waits for the first answer: a listing that is refused has no table.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result), and those of the items.
+    pub(crate) async fn table<T: Serialize>(
+        self,
+        header: &str,
+        items: impl Stream<Item = Result<T, Failure>>,
+        to_row: impl Fn(&T) -> String,
+    ) -> Result<(), Stop> {
+        let mut items = pin!(items);
+        let mut next = items.try_next().await?;
+        if self.format == Format::Table {
+            print_text(&format!("{header}\n"))?;
         }
+        while let Some(item) = next {
+            self.result(&to_row(&item), &item)?;
+            next = items.try_next().await?;
+        }
+        Ok(())
     }
 
-    /// Tells people what is no result, on standard error.
+    /// Prints a note for people on standard error.
     pub(crate) fn note(self, text: &str) {
-        self.tell("note", text);
+        self.print_labeled("note", text);
     }
 
-    /// Tells people how far something is, on standard error.
-    pub(crate) fn progress(self, line: &str) {
-        self.tell("progress", line);
-    }
-
-    /// Tells programs how far something is, on standard error.
-    pub(crate) fn progress_record(self, record: &impl Serialize) {
-        if !self.quiet {
-            // What cannot be told is not worth failing for.
-            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "progress": record }));
-        }
-    }
-
-    /// Tells people of a danger in what was done as they asked, on standard error.
-    pub(crate) fn warning(self, text: &str) {
-        self.tell("warning", text);
-    }
-
-    fn tell(self, label: &str, text: &str) {
-        if self.quiet {
-            return;
-        }
-        let mut stderr = io::stderr().lock();
-        // What cannot be told is not worth failing for.
-        let _ = match self.format {
-            Format::Table => writeln!(stderr, "{label}: {}", visible(text)),
-            Format::Json => writeln!(stderr, "{}", serde_json::json!({ label: text })),
-        };
-    }
-
-    /// The same, only if a person sits before it.
+    /// Prints a note if standard error is a terminal.
     pub(crate) fn note_on_terminal(self, text: &str) {
         if io::stderr().is_terminal() {
             self.note(text);
         }
     }
+
+    /// Prints a warning on standard error: what was asked for has a danger.
+    pub(crate) fn warning(self, text: &str) {
+        self.print_labeled("warning", text);
+    }
+
+    /// Prints the progress of a transfer for people on standard error.
+    pub(crate) fn progress(self, line: &str) {
+        self.print_labeled("progress", line);
+    }
+
+    /// Prints the progress of a transfer for programs on standard error.
+    pub(crate) fn progress_record(self, record: &impl Serialize) {
+        if !self.quiet {
+            // A failure to print progress does not fail the transfer.
+            let _ = writeln!(io::stderr(), "{}", serde_json::json!({ "progress": record }));
+        }
+    }
+
+    fn print_labeled(self, label: &str, text: &str) {
+        if self.quiet {
+            return;
+        }
+        let mut stderr = io::stderr().lock();
+        // A failure to print a note does not fail the operation.
+        let _ = match self.format {
+            Format::Table => writeln!(stderr, "{label}: {}", visible(text)),
+            Format::Json => writeln!(stderr, "{}", serde_json::json!({ label: text })),
+        };
+    }
 }
 
-/// A report for people: a line for each thing, its label before it.
+/// A report for people: a line for each value, with its label before it.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(String);
 
 impl Lines {
     /// Adds a line.
-    pub(crate) fn line(&mut self, label: &str, value: &str) {
+    pub(crate) fn line(&mut self, label: &str, value: &dyn fmt::Display) {
         let newline = if self.0.is_empty() { "" } else { "\n" };
         // Writing to a string cannot fail.
-        let _ = write!(self.0, "{newline}{label:<14} {}", visible(value));
+        let _ = write!(self.0, "{newline}{label:<14} {}", visible(&value.to_string()));
     }
 
-    /// The report.
     pub(crate) fn text(&self) -> &str {
         &self.0
     }
 }
 
-/// Writes one line and hands it on at once: a result must not wait for the next.
-fn print(line: &[u8]) -> Result<(), Stop> {
-    let mut stdout = io::stdout().lock();
-    let written =
-        stdout.write_all(line).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
-    written.map_err(|error| stdout_failure(&error))
-}
-
-/// Prints text that is the same for people and programs.
+/// Prints text on standard output, and flushes it: a result does not wait for the next.
 ///
 /// # Errors
 /// As [`Output::result`].
@@ -131,7 +145,34 @@ pub(crate) fn print_text(text: &str) -> Result<(), Stop> {
     written.map_err(|error| stdout_failure(&error))
 }
 
-/// What an error of standard output means.
+/// Returns a value as JSON on a line of its own.
+///
+/// # Errors
+/// A failure if the value cannot be written as JSON.
+pub(crate) fn to_json_line(value: &impl Serialize) -> Result<String, Failure> {
+    match serde_json::to_string(value) {
+        Ok(json) => Ok(json + "\n"),
+        Err(error) => Err(Failure::io("cannot write a result as JSON", &error.into())),
+    }
+}
+
+/// Replaces a file as a whole, readable for all as far as the umask of the user permits.
+///
+/// # Errors
+/// Those of the file system; the old file stays then.
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let readable = Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Returns why the program stops after an error of standard output.
 pub(crate) fn stdout_failure(error: &io::Error) -> Stop {
     match error.kind() {
         ErrorKind::BrokenPipe => Stop::ReaderGone,
@@ -139,23 +180,23 @@ pub(crate) fn stdout_failure(error: &io::Error) -> Stop {
     }
 }
 
-/// Text with its control characters escaped, so that what others wrote cannot steer a terminal.
+/// Escapes control characters, so that text of others cannot control the terminal.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    let steers = |character: char| character.is_control() && character != '\n';
-    if !text.contains(steers) {
+    let is_control = |character: char| character.is_control() && character != '\n';
+    if !text.contains(is_control) {
         return Cow::Borrowed(text);
     }
-    let escape = |character: char| match steers(character) {
+    let escape = |character: char| match is_control(character) {
         true => character.escape_default().to_string(),
         false => character.to_string(),
     };
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// A time as RFC 3339, to the second and in UTC.
+/// Returns a time as RFC 3339, to the second and in UTC.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
     let mut text = String::new();
-    // Its printer knows the years 1970 to 9999.
+    // humantime prints the years 1970 to 9999.
     let after_epoch = time >= SystemTime::UNIX_EPOCH;
     if after_epoch && write!(text, "{}", humantime::format_rfc3339_seconds(time)).is_ok() {
         return text;
@@ -164,7 +205,23 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     year.to_owned()
 }
 
-/// A size for people, in the decimal units that docker prints.
+/// Starts a log of what the library does, from this level on.
+///
+/// Other libraries stay silent, so that nothing that they know of headers and passwords is logged.
+pub(crate) fn start_log(
+    level: LevelFilter,
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+) {
+    let targets = Targets::new()
+        .with_target("ark_container_core", level)
+        .with_target(LOG_TARGET, level)
+        .with_target(ark_container_core::permission::AUDIT_TARGET, level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+    // It fails only if another subscriber is installed, and there is none.
+    let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
+}
+
+/// Returns a size for people, in the decimal units that docker prints.
 pub(crate) fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
@@ -172,7 +229,7 @@ pub(crate) fn human_size(bytes: u64) -> String {
     }
     let mut size = bytes as f64 / 1000.0;
     let mut unit = 0;
-    // What would be printed as 1000.0 belongs to the next unit.
+    // A size that would be printed as 1000.0 has the next unit.
     while size >= 999.95 && unit + 1 < UNITS.len() {
         size /= 1000.0;
         unit += 1;
@@ -180,7 +237,7 @@ pub(crate) fn human_size(bytes: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// A time span for people: seconds, with a tenth below ten, and minutes above sixty.
+/// Returns a time span for people: seconds, with a tenth below ten, and minutes above sixty.
 pub(crate) fn human_time(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
@@ -196,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_stay_below_a_thousand_of_their_unit() {
+    fn sizes_are_below_a_thousand_of_their_unit() {
         for (bytes, text) in [
             (0, "0 B"),
             (999, "999 B"),
@@ -211,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_as_exact_as_people_care_for() {
+    fn time_spans_have_readable_precision() {
         for (millis, text) in [
             (0, "0 s"),
             (49, "0 s"),
@@ -227,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn times_beyond_what_rfc_3339_can_say_are_its_ends() {
+    fn times_outside_rfc_3339_are_clamped() {
         let epoch = SystemTime::UNIX_EPOCH;
         assert_eq!(rfc3339(epoch + Duration::from_secs(1)), "1970-01-01T00:00:01Z");
         assert_eq!(rfc3339(epoch - Duration::from_secs(1)), "1970-01-01T00:00:00Z");

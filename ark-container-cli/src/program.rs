@@ -1,4 +1,4 @@
-//! One run of the program, from the words that were typed to the exit code.
+//! One run of `ark-catalog-container-tool`, from the command line to the exit code.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,43 +9,40 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _, ValueEnum as _};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{AnyOperation, Cli, GlobalOptions, Operation, PROGRAM};
-use crate::connect::Context;
+use crate::arguments::{AnyOperation, Cli, GlobalOptions, Operation, PROGRAM, operation_first};
+use crate::commands;
+use crate::context::Context;
 use crate::failure::{Failure, Kind, Stop};
-use crate::output::{Format, Output, stdout_failure};
-use crate::settings::Settings;
-use crate::{argv, commands};
+use crate::output::{self, Format, stdout_failure};
 
-/// From where on two words are taken for spellings of one: above what chance gives to `--` words.
-const SIMILAR: f64 = 0.8;
+/// Minimum similarity of a mistyped flag and the suggested operation: above that of unrelated `--` words.
+const MIN_SIMILARITY: f64 = 0.8;
 
-/// What shells expect of a program that SIGINT ended: 128 and the signal's number.
-const INTERRUPTED: u8 = 130;
-/// How many threads move images at most.
+/// Exit code after SIGINT, as shells expect it: 128 and the signal's number.
+const INTERRUPTED_EXIT_CODE: u8 = 130;
+/// Maximum number of threads of a transfer.
 const TRANSFER_THREADS: usize = 4;
 /// Time that threads have to end after the operation.
 const THREAD_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Does what was typed, tells what became of it, and returns the exit code.
+/// Runs the operation of the command line, prints its failure, and returns the exit code.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     let mut format = typed_format(&argv);
     match attempt(argv, &mut format) {
-        // Whoever reads only the first lines has what they wanted: as for ripgrep, that is success.
+        // A reader that closes standard output has what it wanted, as for ripgrep.
         Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,
         Err(Stop::Denied) => ExitCode::from(Kind::NotPermitted as u8),
-        Err(Stop::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(Stop::Interrupted) => ExitCode::from(INTERRUPTED_EXIT_CODE),
         Err(Stop::Failed(failure)) => failure.report(format),
     }
 }
 
-/// Sets `format` to what the settings say as soon as they are known.
+/// Runs the operation. Sets `format` as soon as the settings are known.
 fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
-    let argv = argv::operation_first(&Cli::command(), argv)?;
+    let argv = operation_first(&Cli::command(), argv)?;
     let Cli { options, operation } = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(answer) if !answer.use_stderr() => {
@@ -60,18 +57,16 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
     };
     let operation = match operation {
         AnyOperation::Registry(operation) => operation,
-        // Settings that are wrong are not to be in its way.
+        // It works with invalid settings too.
         AnyOperation::Program(operation) => return commands::run_without_registry(&operation),
     };
-    let settings = Settings::resolve(&options, &|name| std::env::var_os(name))?;
-    *format = settings.format;
-    log_to_stderr(&options);
+    let context = Context::new(&options)?;
+    *format = context.output.format;
+    output::start_log(log_level(&options), io::stderr);
     let runtime = runtime_for(&operation).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
-    let output = Output { format: *format, quiet: options.quiet };
-    let context = Context { settings, output, max_attempts: None };
     let ended = runtime.block_on(commands::run(operation, &context));
-    // What was given up may have threads that still read or compress.
+    // An interrupted transfer may have threads that still read or compress.
     runtime.shutdown_timeout(THREAD_SHUTDOWN_TIMEOUT);
     ended.map_err(|stop| match stop {
         Stop::Failed(failure) => context.advise(failure).into(),
@@ -79,9 +74,18 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
     })
 }
 
-/// Threads where there is work for them. An image on its way keeps a few busy, and each of a large
-/// machine's would have memory of its own. The rest of the operations wait for one answer at a time, and
-/// starting threads would cost more than a login that is found in the cache.
+/// Runs a future on this thread. Threads that wait for a disk or a name server at the end are abandoned.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(done)
+}
+
+/// Returns a runtime with the threads that an operation needs. A transfer keeps a few busy, and each thread
+/// of a large machine would need memory. Other operations wait for one answer at a time: starting threads
+/// would cost more than a login from the cache.
 fn runtime_for(operation: &Operation) -> tokio::runtime::Builder {
     match operation {
         Operation::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
@@ -95,7 +99,7 @@ fn runtime_for(operation: &Operation) -> tokio::runtime::Builder {
     }
 }
 
-/// Adds the operation that was probably meant; clap looks for similar names among the options only.
+/// Suggests the operation that was probably meant: clap suggests options only.
 fn with_similar_operation(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
         return error;
@@ -105,8 +109,8 @@ fn with_similar_operation(mut error: clap::Error) -> clap::Error {
     }
     let similarity = |operation: &String| strsim::jaro(operation, unknown);
     let to_beat = match error.get(ContextKind::SuggestedArg) {
-        Some(ContextValue::String(option)) => similarity(option).max(SIMILAR),
-        _ => SIMILAR,
+        Some(ContextValue::String(option)) => similarity(option).max(MIN_SIMILARITY),
+        _ => MIN_SIMILARITY,
     };
     let operations = Cli::command();
     let operations = operations.get_subcommands().filter_map(|operation| operation.get_long_flag());
@@ -120,7 +124,7 @@ fn with_similar_operation(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// The format in which a failure is told before the command line and the settings are understood.
+/// Returns the format of failures before the command line and the settings are parsed.
 fn typed_format(argv: &[OsString]) -> Format {
     let mut words = argv.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
     let mut typed = None;
@@ -135,19 +139,10 @@ fn typed_format(argv: &[OsString]) -> Format {
     Format::from_str(&text, false).unwrap_or_default()
 }
 
-/// Sends what the library reports to standard error: warnings, and with `--verbose` all it does.
-///
-/// Other libraries stay silent, so that nothing they know of headers and passwords gets there.
-fn log_to_stderr(options: &GlobalOptions) {
-    let level = match (options.quiet, options.verbose) {
+fn log_level(options: &GlobalOptions) -> LevelFilter {
+    match (options.quiet, options.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, false) => LevelFilter::WARN,
         (false, true) => LevelFilter::DEBUG,
-    };
-    let targets = Targets::new()
-        .with_target("ark_container_core", level)
-        .with_target(ark_container_core::permission::AUDIT_TARGET, level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
-    // It fails only where another subscriber was installed, and there is none.
-    let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
+    }
 }

@@ -45,7 +45,7 @@ fn login_returns_a_password_and_nothing_else() {
 }
 
 #[test]
-fn operations_are_flags_and_subcommands_and_options_stand_anywhere() {
+fn operations_are_flags_or_subcommands() {
     let sandbox = Sandbox::new();
     let create = format!("--create-repository test/repo --organization {TBD}");
     let url = sandbox.printed(&create);
@@ -53,7 +53,7 @@ fn operations_are_flags_and_subcommands_and_options_stand_anywhere() {
         format!("create-repository test/repo --organization {TBD}"),
         format!("--organization {TBD} --create-repository test/repo"),
         format!("--organization={TBD} --create-repository=test/repo"),
-        format!("--output table --organization {TBD} create-repository -- test/repo"),
+        format!("--output table create-repository --organization {TBD} -- test/repo"),
     ] {
         assert_eq!(sandbox.printed(&line), url, "{line}");
     }

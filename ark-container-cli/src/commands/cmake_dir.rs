@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy as _;
 use serde::Serialize;
 
-use crate::connect::Context;
+use crate::context::Context;
 use crate::failure::{Failure, Kind, Stop};
-use crate::whole_file::write_whole;
+use crate::output::replace_file;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +21,7 @@ Examples:
 With find_package(ArkDocker REQUIRED) in CMakeLists.txt, ark_add_docker(…) then gives targets that build
 an image and push it with this program.";
 
-/// The module's files. What find_package looks for comes last: where it is, the rest is too.
+/// The files of the module. The one that find_package looks for is last: if it exists, so do the others.
 const MODULE: [(&str, &str); 11] = [
     ("ArkDocker.cmake", include_str!("../../cmake/ArkDocker.cmake")),
     ("ArkDockerArguments.cmake", include_str!("../../cmake/ArkDockerArguments.cmake")),
@@ -36,13 +36,13 @@ const MODULE: [(&str, &str); 11] = [
     (CONFIG, include_str!("../../cmake/ArkDockerConfig.cmake")),
 ];
 
-/// What find_package looks for.
+/// The file that find_package looks for.
 const CONFIG: &str = "ArkDockerConfig.cmake";
 
-/// What tells the module which program it came from.
+/// The file that names the program which wrote the module.
 const TOOL: &str = "ArkDockerTool.cmake";
 
-/// Where packages install modules, below the folder that has `bin`.
+/// Folders where packages install modules, below the parent of `bin`.
 const INSTALLED: [&str; 2] = ["lib/cmake/ArkDocker", "share/cmake/ArkDocker"];
 
 /// Print the folder of the CMake module ArkDocker, for -DArkDocker_DIR
@@ -53,7 +53,7 @@ const INSTALLED: [&str; 2] = ["lib/cmake/ArkDocker", "share/cmake/ArkDocker"];
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {}
 
-/// Where the module is, as programs read it.
+/// The folder of the module, as programs read it.
 #[derive(Debug, Serialize)]
 struct ModuleRecord<'a> {
     directory: &'a Path,
@@ -70,14 +70,14 @@ pub(crate) fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
     context.output.result(&directory.display().to_string(), &record)
 }
 
-/// The module that was installed with the program.
+/// Returns the folder of the module that was installed with the program.
 fn installed_beside(program: &Path) -> Option<PathBuf> {
     let prefix = program.parent()?.parent()?;
     let mut folders = INSTALLED.iter().map(|folder| prefix.join(folder));
     folders.find(|folder| folder.join(CONFIG).is_file())
 }
 
-/// The module in a folder of the user, where it is written unless it is there.
+/// Returns a folder of the user with the module, which is written unless it is there.
 fn unpacked(program: &Path) -> Result<PathBuf, Failure> {
     let folders = etcetera::base_strategy::Xdg::new().map_err(|_| {
         Failure::new(
@@ -88,7 +88,7 @@ fn unpacked(program: &Path) -> Result<PathBuf, Failure> {
     })?;
     let tool = format!("set(_ark_docker_tool [=====[{}]=====])\n", program.display());
     let files = || std::iter::once((TOOL, tool.as_str())).chain(MODULE);
-    // Build folders point there, so another module or program is in another folder.
+    // Build folders refer to it, so another module or program has another folder.
     let mut hasher = DefaultHasher::new();
     files().for_each(|file| file.hash(&mut hasher));
     let name = format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish());
@@ -100,7 +100,7 @@ fn unpacked(program: &Path) -> Result<PathBuf, Failure> {
     Ok(directory)
 }
 
-/// Sees to it that these files are in the folder, and that nobody else can change them: CMake runs them.
+/// Writes the files to a folder that no other user can change: CMake runs them.
 fn unpack<'a>(directory: &Path, files: impl Iterator<Item = (&'a str, &'a str)>) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let folder = fs::metadata(directory)?;
@@ -111,9 +111,9 @@ fn unpack<'a>(directory: &Path, files: impl Iterator<Item = (&'a str, &'a str)>)
     }
     for (name, content) in files {
         let path = directory.join(name);
-        // What is right stays as it is: a newer file would have build folders configured again.
+        // A newer file would make CMake configure build folders again.
         if !fs::read(&path).is_ok_and(|there| there == content.as_bytes()) {
-            write_whole(&path, content.as_bytes())?;
+            replace_file(&path, content.as_bytes())?;
         }
     }
     Ok(())

@@ -1,24 +1,25 @@
-//! `--login`: a password for docker, narrowed to one repository where the registry can narrow.
+//! `--login`: a password for docker, narrowed to one repository where the registry can narrow; and
+//! `--logout`, which removes cached passwords.
 
 use std::path::{Path, PathBuf};
 
-use ark_container_core::RegistryBackend as _;
+use ark_container_core::Catalog;
+use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{Narrowing, RegistryCredentials, USERNAME};
-use ark_container_core::model::{Access, RegistryHost, Scope};
-use ark_container_core::permission::{Action, PolicyRequest};
+use ark_container_core::model::{Access, RegistryHost, RegistryLocation};
+use ark_container_core::permission::Action;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::args::RepositoryArgs;
-use crate::connect::{Connection, Context, Place};
+use crate::arguments::{RepositoryArgs, one_of};
+use crate::context::Context;
 use crate::docker_config::{DockerConfig, FOLDER_VARIABLE};
 use crate::failure::{Failure, Kind, Stop};
 use crate::hint::{Attempt, TO_NARROW, Target, quoted, serve_command};
 use crate::output::rfc3339;
 
-const EXAMPLES: &str = "\
+const LOGIN_EXAMPLES: &str = "\
 Examples:
   ark-catalog-container-tool --login test/repo --organization GUID \\
       | docker login --username AWS --password-stdin HOST
@@ -35,14 +36,14 @@ Docker Hub. podman, skopeo and buildah need --tls-verify=false for a registry on
 /// without one a warning says how far it reaches. It comes from the cache while it is good for a while
 /// longer. On a terminal the docker command that takes it is shown, and until when it is valid.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
-pub(crate) struct Args {
+#[command(after_long_help = LOGIN_EXAMPLES)]
+pub(crate) struct LoginArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
 
     /// How far the password goes [default: push where you may, else pull]
-    #[arg(long, value_name = "ACCESS")]
-    access: Option<AccessLevel>,
+    #[arg(long, value_name = "ACCESS", value_parser = one_of(ACCESS_LEVELS))]
+    access: Option<Access>,
 
     /// Log docker in, in a configuration of its own, and print the line that makes docker use it
     ///
@@ -52,26 +53,11 @@ pub(crate) struct Args {
     docker_config: Option<PathBuf>,
 }
 
-/// [`Access`] as it is typed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum AccessLevel {
-    /// Read images
-    Pull,
-    /// Read and upload images
-    Push,
-    /// Read, upload and delete images
-    Delete,
-}
-
-impl From<AccessLevel> for Access {
-    fn from(level: AccessLevel) -> Self {
-        match level {
-            AccessLevel::Pull => Self::Pull,
-            AccessLevel::Push => Self::Push,
-            AccessLevel::Delete => Self::Delete,
-        }
-    }
-}
+const ACCESS_LEVELS: [(Access, &str, &str); 3] = [
+    (Access::Pull, "pull", "Read images"),
+    (Access::Push, "push", "Read and upload images"),
+    (Access::Delete, "delete", "Read, upload and delete images"),
+];
 
 /// Credentials as programs read them.
 #[derive(Serialize)]
@@ -92,27 +78,25 @@ impl<'a> From<&'a RegistryCredentials> for CredentialsRecord<'a> {
             password: credentials.password.expose(),
             expires_at: rfc3339(credentials.expires_at),
             scope: credentials.scope.to_string(),
-            narrowed: is_narrowed(credentials),
+            narrowed: credentials.narrowing == Narrowing::Scoped,
         }
     }
 }
 
-pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let (connection, target) =
+pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop> {
+    let (catalog, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let explain = |error| target.explain(Attempt::Login, error);
-    if let Place::Local(_) = &connection.place {
-        // Credentials could be had for a repository that is yet to be created, but docker could not
-        // use them, and would not say why. In AWS to ask would cost more than the login, each time.
-        connection.backend.describe_repository(&target.path).await.map_err(explain)?;
+    if context.is_local() {
+        // There are credentials for a missing repository, but docker could not use them, and would not say
+        // why. On AWS the check would cost more than the login.
+        catalog.describe(&target.name()).await.map_err(explain)?;
     }
     let access = match args.access {
-        Some(level) => level.into(),
-        None => widest(&connection, &target, context).await?,
+        Some(access) => access,
+        None => default_access(&catalog, &target, context).await?,
     };
-    let scope = Scope::repository(target.path.clone(), access);
-    let credentials =
-        connection.backend.credentials(&scope, &Default::default()).await.map_err(explain)?;
+    let credentials = catalog.credentials(&target.name(), access).await.map_err(explain)?;
     let record = CredentialsRecord::from(&credentials);
     match &args.docker_config {
         Some(folder) => log_docker_in(folder, &record, context)?,
@@ -129,11 +113,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     if args.docker_config.is_some() {
         context.output.note_on_terminal(&format!("valid until {}", record.expires_at));
     } else {
-        tell_how_to_log_in(&args, &target, &record, context);
+        note_usage(&args, &target, &record, context);
     }
-    if let Place::Local(local) = &connection.place
-        && local.served_at().is_none()
-    {
+    if context.is_local() && catalog.served_at().is_none() {
         let serve = serve_command(&context.settings);
         context
             .output
@@ -142,7 +124,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     Ok(())
 }
 
-/// A configuration that docker was logged in by, as programs read it.
+/// A configuration of docker with a login, as programs read it.
 #[derive(Serialize)]
 struct DockerConfigRecord<'a> {
     host: &'a RegistryHost,
@@ -152,7 +134,7 @@ struct DockerConfigRecord<'a> {
     narrowed: bool,
 }
 
-/// Writes a login into the configuration in `folder`, and prints what makes docker use that.
+/// Writes a login into the configuration in `folder`, and prints the command that makes docker use it.
 fn log_docker_in(
     folder: &Path,
     record: &CredentialsRecord<'_>,
@@ -183,16 +165,17 @@ fn log_docker_in(
     context.output.result(&export, &record)
 }
 
-/// Shows whoever sits before it the command that takes the password.
-fn tell_how_to_log_in(
-    args: &Args,
+/// Shows the command that takes the password, on a terminal.
+fn note_usage(
+    args: &LoginArgs,
     target: &Target,
     record: &CredentialsRecord<'_>,
     context: &Context,
 ) {
     let login = target.command("login");
-    let login = match args.access.and_then(|level| level.to_possible_value()) {
-        Some(level) => format!("{login} --access {}", level.get_name()),
+    let typed = ACCESS_LEVELS.iter().find(|(access, ..)| Some(*access) == args.access);
+    let login = match typed {
+        Some((_, name, _)) => format!("{login} --access {name}"),
         None => login,
     };
     context.output.note_on_terminal(&format!(
@@ -202,22 +185,58 @@ fn tell_how_to_log_in(
     ));
 }
 
-/// Whether the registry holds the credentials to their scope.
-fn is_narrowed(credentials: &RegistryCredentials) -> bool {
-    credentials.narrowing == Narrowing::Scoped
-}
-
-/// Push where the principal may, else pull: what most logins are for.
-async fn widest(
-    connection: &Connection,
+/// Returns push if the caller may push, else pull.
+async fn default_access(
+    catalog: &Catalog,
     target: &Target,
     context: &Context,
-) -> ark_container_core::Result<Access> {
-    let principal = connection.backend.principal().await?;
-    let request = PolicyRequest::for_repository(&principal, Action::Push, &target.path);
-    if connection.guard.policy.decide(&request).await?.is_allowed() {
+) -> Result<Access, Failure> {
+    if catalog.allows(Action::Push, target.path.clone()).await? {
         return Ok(Access::Push);
     }
+    let principal = catalog.principal().await?;
     context.output.note(&format!("the password is for pull only: {principal} may not push here"));
     Ok(Access::Pull)
+}
+
+const LOGOUT_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --logout
+  ark-catalog-container-tool --logout --all
+
+Passwords that were handed out stay valid until they expire, and docker keeps its own: docker logout HOST";
+
+/// Forget the registry's passwords that are cached on this machine, and print the registry
+///
+/// A registry in a folder has none: its passwords are made when they are asked for.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = LOGOUT_EXAMPLES)]
+pub(crate) struct LogoutArgs {
+    /// Forget those of every registry, and print '*'
+    #[arg(long)]
+    all: bool,
+}
+
+/// The removed passwords, as programs read them.
+#[derive(Debug, Serialize)]
+struct LogoutRecord<'a> {
+    registry: Option<&'a RegistryLocation>,
+    removed: usize,
+}
+
+pub(crate) async fn logout(args: LogoutArgs, context: &Context) -> Result<(), Stop> {
+    let registry = context.settings.registry();
+    let directory = CredentialsCache::user_directory();
+    let cache = directory.map_or_else(CredentialsCache::in_memory, CredentialsCache::open);
+    let (registry, removed) = match registry {
+        _ if args.all => (None, cache.clear(None).await?),
+        RegistryLocation::Ecr { host, .. } => {
+            (Some(registry), cache.clear(Some(host.registry_host())).await?)
+        }
+        RegistryLocation::Local { .. } => (Some(registry), 0),
+    };
+    let line = registry.map_or_else(|| "*".to_owned(), ToString::to_string);
+    context.output.result(&line, &LogoutRecord { registry, removed })?;
+    context.output.note(&format!("cached passwords that were removed: {removed}"));
+    Ok(())
 }

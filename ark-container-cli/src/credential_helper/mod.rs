@@ -1,84 +1,307 @@
-//! docker's protocol for credential helpers, by which docker, podman, buildah, skopeo and kaniko get a
-//! login when they need one: one operation a run, its input on standard input.
+//! `docker-credential-ark`: docker's protocol for credential helpers, by which docker, podman, buildah,
+//! skopeo and kaniko get a login when they need one. A run does one operation; its input is standard input.
 //!
-//! A client shows its user what a helper printed on standard output when it fails; docker passes over
-//! that in silence and shows standard error. So a failure is told on both.
+//! A client shows its user what a helper printed on standard output when it fails; docker ignores that and
+//! shows standard error. So a failure is printed on both.
 //!
 //! Source: <https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol>
 
-mod answer;
-mod log;
 mod login;
-mod operations;
-mod registry;
-mod request;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use ark_container_core::credentials::USERNAME;
+use ark_container_core::credentials::cache::CredentialsCache;
+use ark_container_core::model::{RegistryHost, RegistryLocation};
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::arguments::{GlobalOptions, PROGRAM};
+use crate::context::Context;
 use crate::failure::{Failure, Kind};
-use answer::{Answer, Refusal};
-use request::Request;
+use crate::output::{self, rfc3339, visible};
+use crate::program::block_on;
+use login::{login, registry_of};
 
-pub(crate) use registry::host_of;
+pub(crate) use login::host_of;
 
-/// What the program is called.
+/// Name of the program.
 pub(crate) const HELPER: &str = "docker-credential-ark";
 
-/// What docker calls it.
+/// Name of the program in docker's configuration.
 pub(crate) const SUFFIX: &str = "ark";
 
-/// The most that a run takes, whatever it waits for: the network, a lock, its input.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Target of the helper's own lines in the log.
+pub(crate) const LOG_TARGET: &str = "docker_credential_ark";
 
-/// Does the operation that was asked for, and returns the exit code.
+/// Names the file of the log.
+const LOG_VARIABLE: &str = "ARK_CREDENTIAL_LOG";
+
+/// Maximum time of a run, whatever it waits for: the network, a lock, its input.
+const RUN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Maximum length of the input: some passwords have a megabyte, and no server's name has.
+const MAX_INPUT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Runs the operation of the command line, and returns the exit code.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
-    let answer = in_time(PATIENCE, move || answer(&argv));
-    if let Err(refusal) = &answer {
-        tracing::warn!(target: log::TARGET, "refused: {refusal}");
+    let answer = in_time(RUN_TIMEOUT, move || block_on(answer(&argv))?);
+    match answer {
+        Ok(answer) => match write!(io::stdout(), "{answer}").and_then(|()| io::stdout().flush()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(refusal) => {
+            tracing::warn!(target: LOG_TARGET, "refused: {refusal}");
+            // If it cannot be printed, the exit code remains.
+            let _ = writeln!(io::stdout(), "{refusal}");
+            if let Refusal::Failed(_) = refusal {
+                let _ = writeln!(io::stderr(), "{refusal}");
+            }
+            ExitCode::FAILURE
+        }
     }
-    answer::tell(&answer)
 }
 
-/// Works on a thread of its own: where that hangs, its end is not waited for.
+/// Works on another thread, which is abandoned at the timeout.
 fn in_time(
-    patience: Duration,
-    work: impl FnOnce() -> Result<Answer, Refusal> + Send + 'static,
-) -> Result<Answer, Refusal> {
+    timeout: Duration,
+    work: impl FnOnce() -> Result<String, Refusal> + Send + 'static,
+) -> Result<String, Refusal> {
     let (sender, receiver) = mpsc::channel();
     let worker = thread::Builder::new().spawn(move || {
-        // Nobody listens any more where it took too long.
+        // Sending fails after the timeout.
         let _ = sender.send(work());
     });
     worker.map_err(|error| Failure::io("cannot start", &error))?;
-    receiver.recv_timeout(patience).unwrap_or_else(|error| Err(given_up(error, patience).into()))
+    receiver.recv_timeout(timeout).unwrap_or_else(|error| {
+        let failure = match error {
+            RecvTimeoutError::Timeout => Failure::new(
+                Kind::Temporary,
+                format!(
+                    "no answer within {} seconds: the network, another process that is logging in, \
+                     or whoever is to send input takes too long",
+                    timeout.as_secs()
+                ),
+            )
+            .with_help(format!("try again; to see what it does: export {LOG_VARIABLE}=FILE")),
+            // The thread panicked, which is printed already.
+            RecvTimeoutError::Disconnected => {
+                Failure::new(Kind::Other, "it ended without an answer")
+            }
+        };
+        Err(failure.into())
+    })
 }
 
-fn given_up(error: RecvTimeoutError, patience: Duration) -> Failure {
-    match error {
-        RecvTimeoutError::Timeout => Failure::new(
-            Kind::Temporary,
-            format!(
-                "no answer within {} seconds: the network, another process that is logging in, or \
-                 whoever is to send input takes too long",
-                patience.as_secs()
-            ),
-        )
-        .with_help(format!("try again; to see what it does: export {}=FILE", log::VARIABLE)),
-        // Where it panicked, the panic has been told.
-        RecvTimeoutError::Disconnected => Failure::new(Kind::Other, "it ended without an answer"),
+/// Why a run has no answer.
+#[derive(Debug)]
+enum Refusal {
+    /// The server is none of ours, so the client continues without a login.
+    NotFound,
+    /// The client named no server.
+    NoServer,
+    /// The client named no user.
+    NoUser,
+    Failed(Failure),
+}
+
+impl<F: Into<Failure>> From<F> for Refusal {
+    fn from(failure: F) -> Self {
+        Self::Failed(failure.into())
     }
 }
 
-fn answer(argv: &[OsString]) -> Result<Answer, Refusal> {
-    log::start();
-    let request = Request::read(argv)?;
-    tracing::info!(target: log::TARGET, "{request}");
-    operations::perform(request)
+/// The text on standard output. Clients compare the first three literally.
+///
+/// Source: <https://github.com/docker/docker-credential-helpers/blob/v0.9.3/credentials/error.go>
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("credentials not found in native keychain"),
+            Self::NoServer => f.write_str("no credentials server URL"),
+            Self::NoUser => f.write_str("no credentials username"),
+            Self::Failed(failure) => {
+                write!(f, "{HELPER}: {failure}")?;
+                match failure.help() {
+                    Some(help) => write!(f, "\nhelp: {}", help.replace('\n', "; ")),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Does what the client asks for, and returns the text for it.
+async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
+    start_log();
+    let [_, operation] = argv else { return Err(usage("it takes one operation").into()) };
+    let context = || Context::new(&GlobalOptions { quiet: true, ..GlobalOptions::default() });
+    match operation.to_str() {
+        Some("get") => {
+            let server = read_server("get")?;
+            let context = context()?;
+            let registry = registry_of(&server, &context.settings)?.ok_or(Refusal::NotFound)?;
+            let credentials = login(context, registry).await?;
+            let (expiry, scope) = (rfc3339(credentials.expires_at), &credentials.scope);
+            tracing::info!(target: LOG_TARGET, "a login until {expiry} for {scope}");
+            Ok(output::to_json_line(&ClientLogin {
+                server,
+                username: credentials.username.clone(),
+                secret: credentials.password.expose().to_owned(),
+            })?)
+        }
+        Some("store") => {
+            let login = read_login()?;
+            store(&login, context()?).await
+        }
+        Some("erase") => {
+            let server = read_server("erase")?;
+            erase(&server, &context()?).await
+        }
+        Some("list") => {
+            tracing::info!(target: LOG_TARGET, "list");
+            let context = context()?;
+            let hosts =
+                context.settings.registries().map(|location| Ok((host_of(location)?, USERNAME)));
+            let hosts = hosts.collect::<Result<BTreeMap<RegistryHost, _>, Failure>>()?;
+            Ok(output::to_json_line(&hosts)?)
+        }
+        Some("version" | "--version") => {
+            let (package, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+            Ok(format!("{HELPER} ({package}) v{version}\n"))
+        }
+        _ => Err(usage(&format!("there is no operation {}", operation.display())).into()),
+    }
+}
+
+fn usage(problem: &str) -> Failure {
+    Failure::usage(format!("{problem}: get, store, erase, list or version")).with_help(format!(
+        "docker and its like run {HELPER}; to have docker do so: {PROGRAM} --configure-docker"
+    ))
+}
+
+/// A login as clients write and read it.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ClientLogin {
+    #[serde(rename = "ServerURL", default)]
+    server: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+/// Checks that there is a login for the client, and stores nothing: `get` creates a login each time. So a
+/// client that is logged in otherwise can continue.
+async fn store(login_of_client: &ClientLogin, context: Context) -> Result<String, Refusal> {
+    let ClientLogin { server, username, secret } = login_of_client;
+    let Some(registry) = registry_of(server, &context.settings)? else {
+        let failure = Failure::usage(format!("it keeps no passwords, and has none for {server}"));
+        return Err(failure
+            .with_help(format!(
+                "for a password of your own, take {SUFFIX:?} out of credHelpers or credsStore in \
+                 docker's config.json; where it is a registry of ours, name it in registries of \
+                 container.toml"
+            ))
+            .into());
+    };
+    if username != USERNAME {
+        let message = format!("{server} has one user, {USERNAME}, and not {username}");
+        let help = format!("docker login --username {USERNAME}; no login is needed with {HELPER}");
+        return Err(Failure::usage(message).with_help(help).into());
+    }
+    let own = login(context, registry).await?;
+    if own.password.expose() != secret {
+        // A failure to print it does not fail the run.
+        let _ = writeln!(
+            io::stderr(),
+            "{HELPER}: this password is not kept: clients that ask for one get a login of your own \
+             to {}",
+            own.host
+        );
+    }
+    Ok(String::new())
+}
+
+/// Removes the cached logins of a registry. A server that is none of ours has no cached logins.
+async fn erase(server: &str, context: &Context) -> Result<String, Refusal> {
+    if let Some(RegistryLocation::Ecr { host, .. }) = registry_of(server, &context.settings)?
+        && let Some(directory) = CredentialsCache::user_directory()
+    {
+        let cache = CredentialsCache::open(directory);
+        let removed = cache.clear(Some(host.registry_host())).await?;
+        tracing::info!(target: LOG_TARGET, "cached logins that were removed: {removed}");
+    }
+    Ok(String::new())
+}
+
+fn read_input() -> Result<String, Failure> {
+    let mut input = Vec::new();
+    let read = io::stdin().take(MAX_INPUT_BYTES + 1).read_to_end(&mut input);
+    read.map_err(|error| Failure::io("cannot read standard input", &error))?;
+    if input.len() as u64 > MAX_INPUT_BYTES {
+        let max = MAX_INPUT_BYTES / 1024 / 1024;
+        return Err(Failure::usage(format!("standard input is longer than {max} MiB")));
+    }
+    String::from_utf8(input).map_err(|_| Failure::usage("standard input is not UTF-8"))
+}
+
+fn read_server(operation: &str) -> Result<String, Refusal> {
+    let input = read_input()?;
+    let server = input.trim();
+    if server.is_empty() {
+        return Err(Refusal::NoServer);
+    }
+    tracing::info!(target: LOG_TARGET, "{operation} {}", visible(server));
+    Ok(server.to_owned())
+}
+
+fn read_login() -> Result<ClientLogin, Refusal> {
+    let login: ClientLogin = serde_json::from_str(&read_input()?).map_err(|error| {
+        // The text of the error may contain the secret.
+        let (line, column) = (error.line(), error.column());
+        Failure::usage(format!(
+            "standard input is no login in JSON, at line {line}, column {column}: expected an \
+             object with the texts ServerURL, Username and Secret"
+        ))
+    })?;
+    if login.server.trim().is_empty() {
+        return Err(Refusal::NoServer);
+    }
+    if login.username.is_empty() {
+        return Err(Refusal::NoUser);
+    }
+    tracing::info!(target: LOG_TARGET, "store {}", visible(&login.server));
+    Ok(login)
+}
+
+/// Starts a log in the file that [`LOG_VARIABLE`] names, if it names one: clients run the helper where nobody
+/// sees its output. A file that cannot be written is no reason to give no login.
+fn start_log() {
+    let Some(path) = std::env::var_os(LOG_VARIABLE).filter(|path| !path.is_empty()) else { return };
+    let path = Path::new(&path);
+    match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
+        Ok(file) => output::start_log(LevelFilter::DEBUG, Mutex::new(file)),
+        Err(error) => {
+            let file = path.display();
+            // A failure to print it does not fail the run.
+            let _ = writeln!(io::stderr(), "{HELPER}: no log: {LOG_VARIABLE}: {file}: {error}");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -86,11 +309,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hangs_is_given_up_and_what_panics_is_told() {
-        let refused = |patience, work: fn()| {
-            let refusal = in_time(patience, move || {
+    fn hanging_or_panicking_work_is_a_failure() {
+        let refused = |timeout, work: fn()| {
+            let refusal = in_time(timeout, move || {
                 work();
-                Ok(Answer::Done)
+                Ok(String::new())
             });
             refusal.unwrap_err().to_string()
         };

@@ -37,7 +37,7 @@ fn what_cannot_be_had_is_not_offered() {
     assert_eq!(
         sandbox.printed("--complete -- --who"),
         "none\n--whoami\tShow who you are and why, \
-        your organizations, the registry, and the active isolation layers\n"
+        your organizations, the registry, and the isolation layers\n"
     );
     assert!(sandbox.printed("--completions powershell").contains("Register-ArgumentCompleter"));
 }

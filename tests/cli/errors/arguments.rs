@@ -48,7 +48,7 @@ fn no_operation() {
       serve, --serve
               Serve a local registry until interrupted, and print its address when it is ready
       whoami, --whoami
-              Show who you are and why, your organizations, the registry, and the active isolation layers
+              Show who you are and why, your organizations, the registry, and the isolation layers
       check-access, --check-access
               Say whether a principal may do something, by which rule, and what would enforce it
       iam-policy, --iam-policy
@@ -87,7 +87,7 @@ fn two_operations() {
     error: two operations at once: --login and --push
       help: give one operation, and the other in a command of its own
     ");
-    assert_snapshot!(refused("login a --login=b"), @"
+    assert_snapshot!(refused("--login a --login=b"), @"
     exit 2
     error: --login is given twice
     ");

@@ -107,7 +107,7 @@ fn help_and_version_are_results() {
       serve, --serve
               Serve a local registry until interrupted, and print its address when it is ready
       whoami, --whoami
-              Show who you are and why, your organizations, the registry, and the active isolation layers
+              Show who you are and why, your organizations, the registry, and the isolation layers
       check-access, --check-access
               Say whether a principal may do something, by which rule, and what would enforce it
       iam-policy, --iam-policy

@@ -197,6 +197,21 @@ impl Settings {
         self.ecr.role_arn.as_ref()
     }
 
+    /// The file with the policy of new repositories on AWS.
+    pub fn repository_policy(&self) -> Option<&Path> {
+        self.ecr.repository_policy.as_deref()
+    }
+
+    /// The issuer that tokens must have.
+    pub fn token_issuer(&self) -> Option<&str> {
+        self.identity.verification.as_ref()?.issuer.as_deref()
+    }
+
+    /// The audience that tokens must have.
+    pub fn token_audience(&self) -> Option<&str> {
+        Some(&self.identity.verification.as_ref()?.audience)
+    }
+
     /// Which identity counts, and why. No token is read.
     ///
     /// # Errors

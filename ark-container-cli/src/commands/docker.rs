@@ -3,17 +3,15 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use ark_container_core::RegistryBackend as _;
-use ark_container_core::model::RegistryLocation;
+use ark_container_core::catalog::Origin;
 use serde::Serialize;
 
-use crate::args::PROGRAM;
-use crate::connect::Context;
+use crate::arguments::PROGRAM;
+use crate::context::Context;
 use crate::credential_helper::{HELPER, SUFFIX, host_of};
 use crate::docker_config::{self, DockerConfig};
 use crate::failure::{Failure, Kind, Stop};
 use crate::hint::quoted;
-use crate::settings::Origin;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,21 +54,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
         let record = EntryRecord { host, config: config.path(), configured: !args.undo };
         context.output.result(host, &record)?;
     }
-    tell(args, context, &config, &hosts);
+    print_notes(args, context, &config, &hosts);
     Ok(())
 }
 
 /// Adds an entry for each registry of the settings.
 fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<String>), Failure> {
-    let mut hosts = vec![match &context.settings.registry {
-        // It says so where nobody chose it.
-        RegistryLocation::Local { .. } => context.open_local()?.host(),
-        ecr => host_of(ecr)?,
-    }];
-    for registry in &context.settings.further_registries {
-        hosts.push(host_of(registry)?);
+    if context.is_local() {
+        // It prints a note if the registry is the default.
+        context.open_local()?;
     }
-    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    let hosts = context.settings.registries().map(|registry| Ok(host_of(registry)?.to_string()));
+    let hosts = hosts.collect::<Result<Vec<String>, Failure>>()?;
     let mut config = DockerConfig::read(folder)?;
     for host in &hosts {
         if let Some(other) = config.helper(host).filter(|helper| *helper != SUFFIX) {
@@ -95,8 +90,8 @@ fn undo(folder: &Path) -> Result<(DockerConfig, Vec<String>), Failure> {
     Ok((config, hosts))
 }
 
-/// Tells what was done, and what is missing for it to work.
-fn tell(args: &Args, context: &Context, config: &DockerConfig, hosts: &[String]) {
+/// Prints what was done, and warns of what is missing.
+fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[String]) {
     let (output, settings) = (&context.output, &context.settings);
     let path = config.path().display();
     if !config.is_changed() {
@@ -110,11 +105,11 @@ fn tell(args: &Args, context: &Context, config: &DockerConfig, hosts: &[String])
     if args.undo {
         return;
     }
-    if let Origin::Flag(flag) = settings.registry_origin {
+    if let Origin::Flag(flag) = settings.registry_origin() {
         output.warning(&format!(
             "{HELPER} sees no options: instead of {flag}, set registry in the configuration file, or \
              export ARK_REGISTRY={}",
-            quoted(&settings.registry.to_string())
+            quoted(&settings.registry().to_string())
         ));
     }
     if !is_on_path() {

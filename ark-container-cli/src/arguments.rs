@@ -1,0 +1,281 @@
+//! The command line as clap reads it: the global options, and an operation with its own.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use ark_container_core::push::LoginScope;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Command, Parser, Subcommand};
+
+use crate::commands::{
+    access, cmake_dir, deployment, docker, images, login, manual, repositories, transfers,
+};
+use crate::completion;
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// Name of the program, as its hints write it.
+pub(crate) const PROGRAM: &str = "ark-catalog-container-tool";
+
+/// Separator behind which every word is an operand.
+pub(crate) const END_OF_OPTIONS: &str = "--";
+
+const EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --list-repositories
+  ark-catalog-container-tool --create-repository test/repo --organization GUID
+  ark-catalog-container-tool --login test/repo --organization GUID \\
+      | docker login --username AWS --password-stdin HOST
+  ark-catalog-container-tool --push test/repo:v1 --from oci:DIR --organization GUID
+
+HOST is the part of the repository's URL before the first slash.
+
+Settings, strongest first: option, environment variable, $XDG_CONFIG_HOME/ark/container.toml with
+the keys registry, registries, organization, output, memberships and audit_file; for tokens the table [identity]
+with the keys token_file, key_set, audience, issuer and claims; and for AWS the table [ecr] with the
+keys profile, role_arn, administrator_role_arn, require_scoped and repository_policy
+[env: ARK_AUDIT_FILE, ARK_JWT_FILE, ARK_KEY_SET, ARK_JWT_AUDIENCE, AWS_PROFILE, ARK_ROLE_ARN,
+ARK_ADMINISTRATOR_ROLE_ARN, ARK_REQUIRE_SCOPED].
+
+Exit codes: 0 done, 1 other, 2 usage, 3 not authenticated, 4 not permitted, 5 not found,
+6 conflict, 7 temporary (try again).";
+
+/// Lists, creates, logs in to and uploads to your organizations' container repositories.
+#[derive(Debug, Parser)]
+#[command(
+    name = PROGRAM,
+    version,
+    after_long_help = EXAMPLES,
+    override_usage = "ark-catalog-container-tool <OPERATION> [OPTIONS]",
+    subcommand_value_name = "OPERATION",
+    subcommand_help_heading = "Operations, with or without the two hyphens",
+    disable_help_subcommand = true,
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: GlobalOptions,
+    #[command(subcommand)]
+    pub(crate) operation: Option<AnyOperation>,
+}
+
+/// Everything that can be typed as an operation.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AnyOperation {
+    #[command(flatten)]
+    Registry(Operation),
+    #[command(flatten)]
+    Program(ProgramOperation),
+}
+
+/// Options of every operation.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalOptions {
+    /// Where the repositories are: ecr://HOST/STAGE or local:[DIR] [env: ARK_REGISTRY]
+    ///
+    /// The default is local:, a folder of this machine below $XDG_DATA_HOME.
+    #[arg(long, global = true, value_name = "LOCATION")]
+    pub(crate) registry: Option<String>,
+
+    /// How to print results and errors [env: ARK_OUTPUT] [default: table]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+
+    /// Print results and errors only
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Tell on standard error what is being done
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+
+    /// Who is a member of which organization [env: ARK_MEMBERSHIPS]
+    ///
+    /// The default on local: is the file memberships.toml in the registry's folder, if it exists.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) memberships: Option<PathBuf>,
+
+    /// On ecr:, the profile of the AWS configuration [env: AWS_PROFILE]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+
+    /// On ecr:, the region; it can only agree with the registry's host
+    #[arg(long, global = true, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+}
+
+/// Operations on a registry.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Operation {
+    #[command(long_flag = "list-repositories")]
+    ListRepositories(repositories::ListArgs),
+    #[command(long_flag = "create-repository")]
+    CreateRepository(repositories::CreateArgs),
+    #[command(long_flag = "login")]
+    Login(login::LoginArgs),
+    #[command(long_flag = "logout")]
+    Logout(login::LogoutArgs),
+    #[command(long_flag = "push")]
+    Push(transfers::PushArgs),
+    #[command(long_flag = "pull")]
+    Pull(transfers::PullArgs),
+    #[command(long_flag = "copy")]
+    Copy(transfers::CopyArgs),
+    #[command(long_flag = "list-images")]
+    ListImages(images::ListArgs),
+    #[command(long_flag = "delete-repository")]
+    DeleteRepository(repositories::DeleteArgs),
+    #[command(long_flag = "delete-image")]
+    DeleteImage(images::DeleteArgs),
+    #[command(long_flag = "serve")]
+    Serve(deployment::ServeArgs),
+    #[command(long_flag = "whoami")]
+    Whoami(access::WhoamiArgs),
+    #[command(long_flag = "check-access")]
+    CheckAccess(access::CheckAccessArgs),
+    #[command(long_flag = "iam-policy")]
+    IamPolicy(deployment::IamPolicyArgs),
+    #[command(long_flag = "cmake-dir")]
+    CmakeDir(cmake_dir::Args),
+    #[command(long_flag = "configure-docker")]
+    ConfigureDocker(docker::Args),
+}
+
+/// Operations on the program itself, which need neither settings nor a registry.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProgramOperation {
+    #[command(long_flag = "completions")]
+    Completions(completion::ScriptArgs),
+    #[command(long_flag = "complete", hide = true)]
+    Complete(completion::CompleteArgs),
+    #[command(long_flag = "man")]
+    Man(manual::Args),
+}
+
+/// The organization that a repository belongs to.
+#[derive(Debug, Args)]
+pub(crate) struct OrganizationArgs {
+    /// The organization's GUID [env: ARK_ORGANIZATION]
+    #[arg(long, value_name = "GUID")]
+    pub(crate) organization: Option<String>,
+}
+
+/// A repository of an organization.
+#[derive(Debug, Args)]
+pub(crate) struct RepositoryArgs {
+    /// The repository's name, such as catalog/extract-video
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) owner: OrganizationArgs,
+}
+
+/// The login of a transfer.
+#[derive(Debug, Args)]
+pub(crate) struct LoginScopeArgs {
+    /// How far the login goes that is asked for: one for an organization serves all that upload to it
+    #[arg(long, value_name = "SCOPE", default_value = "repository", value_parser = login_scope())]
+    pub(crate) login_scope: LoginScope,
+}
+
+fn login_scope() -> impl TypedValueParser<Value = LoginScope> {
+    one_of([
+        (LoginScope::Repository, "repository", "To this repository alone"),
+        (LoginScope::Organization, "organization", "To every repository of the organization"),
+    ])
+}
+
+/// Returns a parser of values that are given with their name and help.
+pub(crate) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    values: [(T, &'static str, &'static str); N],
+) -> impl TypedValueParser<Value = T> {
+    let names = values.map(|(_, name, help)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(names).try_map(move |typed| {
+        let value = values.iter().find(|(_, name, _)| *name == typed);
+        value.map(|(value, ..)| *value).ok_or("unknown value")
+    })
+}
+
+/// Returns the command line with the operation first, and the operand of `--operation=OPERAND` last.
+///
+/// clap accepts the options of an operation behind it only, and the documentation writes the operation as
+/// a flag among them. Words before the flag move behind the other options.
+///
+/// # Errors
+/// A usage error if two operations are given as flags.
+pub(crate) fn operation_first(
+    command: &Command,
+    mut argv: Vec<OsString>,
+) -> Result<Vec<OsString>, Failure> {
+    let end = argv.iter().position(|word| word == END_OF_OPTIONS).unwrap_or(argv.len());
+    let flags = argv.iter().enumerate().take(end).skip(1).filter_map(|(index, word)| {
+        let long = word.to_str()?.strip_prefix("--")?;
+        let (name, operand) = match long.split_once('=') {
+            Some((name, operand)) => (name, Some(OsString::from(operand))),
+            None => (long, None),
+        };
+        let operation = command.get_subcommands().find(|operation| operation.get_name() == name)?;
+        Some((index, operation.get_name(), operand))
+    });
+    let mut flags = flags.collect::<Vec<_>>().into_iter();
+    let Some((index, operation, operand)) = flags.next() else { return Ok(argv) };
+    if let Some((_, second, _)) = flags.next() {
+        return Err(match second == operation {
+            true => Failure::usage(format!("--{operation} is given twice")),
+            false => {
+                Failure::usage(format!("two operations at once: --{operation} and --{second}"))
+                    .with_help("give one operation, and the other in a command of its own")
+            }
+        });
+    }
+    argv[index] = operation.into();
+    argv[1..end].rotate_left(index - 1);
+    if let Some(operand) = operand {
+        argv.splice(end..argv.len().min(end + 1), [END_OF_OPTIONS.into(), operand]);
+    }
+    Ok(argv)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn reordered(line: &str) -> String {
+        let argv = std::iter::once("tool").chain(line.split_whitespace()).map(OsString::from);
+        let words = operation_first(&Cli::command(), argv.collect()).unwrap();
+        let words: Vec<&str> = words[1..].iter().map(|word| word.to_str().unwrap()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn definition_is_accepted_by_clap() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for operation in command.get_subcommands() {
+            assert_eq!(operation.get_long_flag(), Some(operation.get_name()));
+        }
+    }
+
+    #[test]
+    fn operation_flag_moves_to_the_front() {
+        for (line, expected) in [
+            ("--login a/b --organization G", "login a/b --organization G"),
+            ("--organization G --login a/b", "login a/b --organization G"),
+            ("--organization --login a", "login a --organization"),
+            ("--login=a/b --access pull", "login --access pull -- a/b"),
+            ("--quiet --login=a/b", "login --quiet -- a/b"),
+            ("--login=a/b -- c", "login -- a/b c"),
+            ("--login=--quiet", "login -- --quiet"),
+            ("--login -- --push", "login -- --push"),
+            ("--quiet -- --login a", "--quiet -- --login a"),
+            ("", ""),
+            ("--help", "--help"),
+            ("--lgoin a --quiet", "--lgoin a --quiet"),
+        ] {
+            assert_eq!(reordered(line), expected, "{line}");
+        }
+    }
+}

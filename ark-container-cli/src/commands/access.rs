@@ -1,0 +1,339 @@
+//! Who asks and what they may do: `--whoami`, `--check-access`.
+
+use std::fmt::Display;
+
+use ark_container_core::catalog::{
+    AwsReport, ChosenIdentity, CredentialsReach, IdentityReport, Membership, Origin, Settings,
+    WhoAmI,
+};
+use ark_container_core::identity::PrincipalName;
+use ark_container_core::model::{
+    OrganizationId, RegistryHost, RegistryLocation, RepositoryName, RepositoryPath, RepositoryUrl,
+    RoleArn,
+};
+use ark_container_core::permission::{Action, Explanation, IsolationLayer};
+use ark_container_core::{Catalog, Error, RegistryBackend as _, RegistryBackendExt as _};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::Serialize;
+
+use crate::arguments::OrganizationArgs;
+use crate::context::Context;
+use crate::failure::{Failure, Stop};
+use crate::hint::{TO_NARROW, serve_command};
+use crate::output::Lines;
+
+/// Show who you are and why, your organizations, the registry, and the isolation layers
+///
+/// Every organization shows as '*' where one user owns all, or AWS alone decides. On ecr: AWS is
+/// asked who you are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WhoamiArgs {}
+
+pub(crate) async fn whoami(WhoamiArgs {}: WhoamiArgs, context: &Context) -> Result<(), Stop> {
+    let report = context.connect().await?.whoami().await?;
+    if let (Some(aws), RegistryLocation::Ecr { host, .. }) =
+        (&report.aws, context.settings.registry())
+        && aws.account != host.account()
+    {
+        context.output.warning(&format!(
+            "{} is the account {}'s, and the credentials are the account {}'s",
+            report.registry,
+            host.account(),
+            aws.account,
+        ));
+    }
+    context.output.result(whoami_lines(&report, &context.settings).text(), &report)
+}
+
+fn whoami_lines(report: &WhoAmI, settings: &Settings) -> Lines {
+    let identity = &report.identity.identity;
+    let mut lines = Lines::default();
+    lines.line("Principal", &report.principal);
+    lines.line("Kind", &report.kind);
+    lines.line("Identity", &identity_line(&report.identity));
+    if report.organizations.is_empty() {
+        lines.line("Organizations", &"none");
+    }
+    for (index, membership) in report.organizations.iter().enumerate() {
+        let label = if index == 0 { "Organizations" } else { "" };
+        lines.line(label, &membership_line(membership));
+    }
+    lines.line("Memberships", &memberships_line(identity, report.memberships_file.as_deref()));
+    lines.line("Audit", &report.audit_file.as_deref().unwrap_or("no file"));
+    lines.line("Registry", &report.registry);
+    lines.line("Host", &report.host);
+    match (&report.aws, &report.served_at) {
+        (Some(aws), _) => aws_lines(&mut lines, aws, identity),
+        (None, Some(address)) => lines.line("Served", &format!("at {address}")),
+        (None, None) => {
+            lines.line("Served", &format!("no; to serve it: {}", serve_command(settings)));
+        }
+    }
+    lines.line("Credentials", &credentials_line(report));
+    lines.line("Isolation", &layer_names(&report.isolation_layers));
+    lines
+}
+
+fn aws_lines(lines: &mut Lines, aws: &AwsReport, identity: &ChosenIdentity) {
+    let role = |role: &Option<RoleArn>| role.as_ref().map_or("none", RoleArn::as_str).to_owned();
+    lines.line("AWS account", &aws.account);
+    lines.line("AWS identity", &aws.arn);
+    if let ChosenIdentity::Token { .. } = identity {
+        lines.line("Role", &role(&aws.role_arn));
+        lines.line("To administer", &role(&aws.administrator_role_arn));
+    } else {
+        lines.line("Profile", &aws.profile.as_deref().unwrap_or("none chosen"));
+        lines.line("Role", &role(&aws.role_arn));
+    }
+}
+
+/// Returns the identity and why it is used.
+fn identity_line(report: &IdentityReport) -> String {
+    match &report.identity {
+        ChosenIdentity::Token { file, origin, .. } => {
+            let reason = match origin {
+                Origin::Default => "a role is set, and no AWS credentials were chosen".to_owned(),
+                origin => origin.to_string(),
+            };
+            let signature = match &report.key_set {
+                Some(keys) => format!("; its signature is checked with {keys}"),
+                None => String::new(),
+            };
+            format!("the token in {} ({reason}){signature}", file.display())
+        }
+        ChosenIdentity::AwsCaller { origin: Origin::Default } => {
+            "the AWS caller (nothing else was chosen)".to_owned()
+        }
+        ChosenIdentity::AwsCaller { origin } => format!("the AWS caller ({origin})"),
+        ChosenIdentity::LocalUser { named: None, .. } => "the user of this system".to_owned(),
+        identity => format!("whoever is named ({})", identity.origin()),
+    }
+}
+
+fn membership_line(membership: &Membership) -> String {
+    let role = if membership.administrator { "administrator" } else { "member" };
+    match membership.organization {
+        Some(organization) => format!("{organization} ({role})"),
+        None => format!("* ({role})"),
+    }
+}
+
+/// Returns the source of the memberships.
+fn memberships_line(identity: &ChosenIdentity, file: Option<&str>) -> String {
+    match (identity, file) {
+        (ChosenIdentity::Token { .. }, None) => "in the token".to_owned(),
+        (ChosenIdentity::Token { .. }, Some(file)) => format!("in the token; the rules in {file}"),
+        (_, Some(file)) => file.to_owned(),
+        (ChosenIdentity::AwsCaller { .. }, None) => "no file: AWS alone decides".to_owned(),
+        (_, None) => "no file: a single user's".to_owned(),
+    }
+}
+
+fn credentials_line(report: &WhoAmI) -> String {
+    if report.credentials_narrowed_to == CredentialsReach::Repository {
+        return "narrowed to one repository, and to pull, push or delete in it".to_owned();
+    }
+    match report.aws.as_ref().is_some_and(|aws| aws.require_scoped) {
+        true => format!("none: require_scoped is set; {TO_NARROW}"),
+        false => {
+            format!("not narrowed: a password reaches all that the identity does; {TO_NARROW}")
+        }
+    }
+}
+
+fn layer_names(layers: &[IsolationLayer]) -> String {
+    let name = |layer: &IsolationLayer| match layer {
+        IsolationLayer::Policy => "the policy",
+        IsolationLayer::Credentials => "the scope of credentials",
+        IsolationLayer::Iam => "IAM",
+        other => other.as_str(),
+    };
+    let names: Vec<&str> = layers.iter().map(name).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+const CHECK_ACCESS_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --check-access --action push --repository test/repo --organization GUID
+  ark-catalog-container-tool --check-access --principal robot:nightly --action pull \\
+      --repository prod/GUID/test/repo
+
+Exit codes: 0 it is allowed, 4 it is not. Both are results, on standard output.";
+
+/// Say whether a principal may do something, by which rule, and what would enforce it
+///
+/// Nothing is done, and whether the repository exists is not looked at.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = CHECK_ACCESS_EXAMPLES)]
+pub(crate) struct CheckAccessArgs {
+    /// Who would do it, as user:alice, robot:nightly or ingest-job:42 [default: you]
+    #[arg(long, value_name = "PRINCIPAL")]
+    principal: Option<String>,
+
+    /// What they would do
+    #[arg(long, value_name = "ACTION", value_parser = action_parser())]
+    action: Action,
+
+    /// With which repository: its name, path or URL [default: any of the organization]
+    #[arg(long, value_name = "NAME|PATH|URL")]
+    repository: Option<String>,
+
+    #[command(flatten)]
+    owner: OrganizationArgs,
+}
+
+fn action_parser() -> impl TypedValueParser<Value = Action> {
+    PossibleValuesParser::new(Action::ALL.map(Action::as_str)).try_map(|word| word.parse())
+}
+
+/// The answer as programs read it.
+#[derive(Debug, Serialize)]
+struct AccessRecord<'a> {
+    principal: String,
+    action: &'static str,
+    organization: OrganizationId,
+    repository: Option<&'a RepositoryPath>,
+    allowed: bool,
+    rule: &'a str,
+    reason: Option<&'a str>,
+    origin: Option<&'a str>,
+    walls: Vec<&'static str>,
+}
+
+impl<'a> From<&'a Explanation> for AccessRecord<'a> {
+    fn from(explanation: &'a Explanation) -> Self {
+        let decision = &explanation.decision;
+        Self {
+            principal: explanation.principal.to_string(),
+            action: explanation.action.as_str(),
+            organization: explanation.organization,
+            repository: explanation.repository.as_ref(),
+            allowed: decision.is_allowed(),
+            rule: decision.rule(),
+            reason: decision.reason(),
+            origin: decision.origin(),
+            walls: explanation.isolation_layers.iter().map(|layer| layer.as_str()).collect(),
+        }
+    }
+}
+
+pub(crate) async fn check_access(args: CheckAccessArgs, context: &Context) -> Result<(), Stop> {
+    let invalid_principal = |error| Failure::from(error).within("--principal");
+    let principal = args.principal.as_deref().map(str::parse::<PrincipalName>).transpose();
+    let principal = principal.map_err(|error| invalid_principal(Error::Parse(error)))?;
+    let resource = TypedResource::new(&args, context)?;
+    let catalog = context.connect().await?;
+    let explained = match (principal, resource.repository(&catalog)?) {
+        (None, Some(path)) => catalog.explain(args.action, path).await,
+        (None, None) => catalog.explain(args.action, resource.organization()).await,
+        (Some(name), Some(path)) => catalog.explain_for(name, args.action, path).await,
+        (Some(name), None) => catalog.explain_for(name, args.action, resource.organization()).await,
+    };
+    let explanation = explained.map_err(|error| match error {
+        // The principal is not the bearer of the token.
+        Error::InvalidInput { .. } => invalid_principal(error)
+            .with_help("name the file of their token: export ARK_JWT_FILE=FILE"),
+        _ => error.into(),
+    })?;
+    let is_allowed = explanation.decision.is_allowed();
+    let lines = explanation_lines(&explanation);
+    context.output.result(lines.text(), &AccessRecord::from(&explanation))?;
+    let layers = catalog.isolation_layers();
+    if is_allowed
+        && !layers.contains(&IsolationLayer::Policy)
+        && layers.contains(&IsolationLayer::Iam)
+    {
+        context.output.note(
+            "there is no memberships file and no token, so that IAM alone decides: it is not asked",
+        );
+    }
+    if is_allowed { Ok(()) } else { Err(Stop::Denied) }
+}
+
+fn explanation_lines(explanation: &Explanation) -> Lines {
+    let decision = &explanation.decision;
+    let mut lines = Lines::default();
+    lines.line("Principal", &explanation.principal);
+    lines.line("Action", &explanation.action);
+    lines.line("Organization", &explanation.organization);
+    if let Some(repository) = &explanation.repository {
+        lines.line("Repository", repository);
+    }
+    lines.line("Decision", if decision.is_allowed() { &"allowed" } else { &"denied" });
+    match decision.reason() {
+        Some(reason) => lines.line("Rule", &format!("{}: {reason}", decision.rule())),
+        None => lines.line("Rule", &decision.rule()),
+    }
+    lines.line("Written in", &decision.origin().unwrap_or("the standard rules"));
+    lines.line("Enforced by", &layer_names(&explanation.isolation_layers));
+    lines
+}
+
+/// The resource as it was typed.
+enum TypedResource {
+    Organization(OrganizationId),
+    Name(OrganizationId, RepositoryName),
+    /// A path, or a URL with its host.
+    Path(RepositoryPath, Option<RegistryHost>),
+}
+
+impl TypedResource {
+    /// Parses the arguments.
+    fn new(args: &CheckAccessArgs, context: &Context) -> Result<Self, Failure> {
+        let typed = args.owner.organization.as_deref();
+        let Some(text) = &args.repository else {
+            return context.required_organization(typed).map(Self::Organization);
+        };
+        let invalid = |error| Failure::from(Error::Parse(error)).within("--repository");
+        let guid_at = text.split('/').position(|part| part.parse::<OrganizationId>().is_ok());
+        let resource = match guid_at {
+            Some(1) => Self::Path(text.parse().map_err(invalid)?, None),
+            Some(2) => {
+                let url: RepositoryUrl = text.parse().map_err(invalid)?;
+                Self::Path(url.path().clone(), Some(url.host().clone()))
+            }
+            _ => {
+                let organization = context.required_organization(typed)?;
+                return Ok(Self::Name(organization, text.parse().map_err(invalid)?));
+            }
+        };
+        let owner = resource.organization();
+        match typed.map(|typed| context.required_organization(Some(typed))).transpose()? {
+            Some(other) if other != owner => Err(Failure::usage(format!(
+                "--organization {other}: the repository is the organization {owner}'s"
+            ))),
+            _ => Ok(resource),
+        }
+    }
+
+    fn organization(&self) -> OrganizationId {
+        match self {
+            Self::Organization(organization) | Self::Name(organization, _) => *organization,
+            Self::Path(path, _) => path.organization(),
+        }
+    }
+
+    /// Returns the repository if one was typed; it has to be in this registry.
+    fn repository(&self, catalog: &Catalog) -> Result<Option<RepositoryPath>, Failure> {
+        let registry = catalog.backend();
+        match self {
+            Self::Organization(_) => Ok(None),
+            Self::Name(organization, name) => {
+                Ok(Some(registry.repository_path(*organization, name)?))
+            }
+            Self::Path(path, Some(host)) if *host != registry.host() => {
+                Err(not_in_registry(&format!("{host}/{path}"), catalog))
+            }
+            Self::Path(path, _) if *path.stage() != registry.stage() => {
+                Err(not_in_registry(path, catalog))
+            }
+            Self::Path(path, _) => Ok(Some(path.clone())),
+        }
+    }
+}
+
+fn not_in_registry(repository: &impl Display, catalog: &Catalog) -> Failure {
+    Failure::usage(format!("{repository} is not in {catalog}"))
+        .within("--repository")
+        .with_help("choose its registry: --registry LOCATION, or ARK_REGISTRY")
+}

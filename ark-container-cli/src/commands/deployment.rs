@@ -1,0 +1,148 @@
+//! Operations for those who run a registry: `--serve`, which serves a folder, and `--iam-policy`, which
+//! prints the policies that an account of AWS needs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ark_container_core::Error;
+use ark_container_core::backend::ecr::{IamDeployment, IamPolicies};
+use ark_container_core::backend::local::Registry;
+use ark_container_core::model::RegistryLocation;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::arguments::PROGRAM;
+use crate::context::Context;
+use crate::failure::{Failure, Stop, io_kind};
+
+const DEFAULT_PORT: u16 = 5050;
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --serve
+  ark-catalog-container-tool --serve --registry local:DIR --listen 127.0.0.1:0
+
+It runs until it is interrupted (Ctrl-C) or terminated, and lets running uploads finish or be
+resumed. Port 0 takes any that is free.";
+
+/// Serve a local registry until interrupted, and print its address when it is ready
+///
+/// It speaks plain HTTP, so it listens to this machine only.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = SERVE_EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// The address and port to listen on
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+    )]
+    listen: SocketAddr,
+}
+
+pub(crate) async fn serve(args: ServeArgs, context: &Context) -> Result<(), Stop> {
+    let ServeArgs { listen } = args;
+    if !listen.ip().is_loopback() {
+        return Err(Failure::usage(format!(
+            "--listen {listen}: passwords would cross the network as plain text"
+        ))
+        .with_help(format!(
+            "listen on 127.0.0.1:{port} and let others in through a tunnel \
+             (ssh -L {port}:127.0.0.1:{port} THIS_HOST) or a proxy that speaks TLS",
+            port = listen.port(),
+        ))
+        .into());
+    }
+    // Signals are caught before the first upload, so that none is cut off.
+    let interrupted = shutdown()?;
+    let local = context.open_local()?;
+    let registry = Registry::bind(local.clone(), listen).and_then(Registry::announced);
+    let registry = registry.map_err(explain)?;
+    let address = registry.local_addr().to_string();
+    let record = serde_json::json!({ "address": address, "directory": local.directory() });
+    context.output.result(&address, &record)?;
+    Ok(registry.serve(interrupted).await?)
+}
+
+fn explain(error: Error) -> Failure {
+    let help = match &error {
+        Error::Conflict { .. } => "one server is enough: every process here finds it",
+        _ if io_kind(&error) == Some(std::io::ErrorKind::AddrInUse) => {
+            "end what listens there, or take another port: --listen 127.0.0.1:0"
+        }
+        _ => return error.into(),
+    };
+    Failure::from(error).with_help(help)
+}
+
+/// Returns a future that ends with the first SIGINT or SIGTERM.
+fn shutdown() -> Result<impl Future<Output = ()> + Send, Failure> {
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::io("cannot wait for signals", &error));
+    let (mut interrupt, mut terminate) =
+        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+const IAM_POLICY_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --iam-policy --identity-provider auth.example.com --audience ark \\
+      --registry ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod
+
+The JSON object has trust and permissions of access_role (for [ecr] role_arn) and of
+administrator_role (for [ecr] administrator_role_arn), and repository_policy, which is null unless it
+is asked for.";
+
+/// Print the IAM policies for a registry whose users have tokens and no AWS accounts
+///
+/// They allow what this program calls and no more. Nothing is asked of AWS, and nothing changed there.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = IAM_POLICY_EXAMPLES)]
+pub(crate) struct IamPolicyArgs {
+    /// Who gives the tokens: their claim iss [default: issuer of the table identity]
+    #[arg(long, value_name = "HOST")]
+    identity_provider: Option<String>,
+
+    /// Whom the tokens are for: their claim aud [default: audience of the table identity]
+    #[arg(long, value_name = "AUDIENCE")]
+    audience: Option<String>,
+
+    /// With a policy for repositories too [default: if repository_policy of the table ecr is set]
+    #[arg(long)]
+    repository_policy: bool,
+}
+
+pub(crate) fn iam_policy(args: IamPolicyArgs, context: &Context) -> Result<(), Stop> {
+    let policies = policies(args, context)?;
+    let text = serde_json::to_string_pretty(&policies)
+        .map_err(|error| Failure::io("cannot write the policies as JSON", &error.into()))?;
+    context.output.result(&text, &policies)
+}
+
+fn policies(args: IamPolicyArgs, context: &Context) -> Result<IamPolicies, Failure> {
+    let settings = &context.settings;
+    let RegistryLocation::Ecr { host, stage } = settings.registry() else {
+        return Err(Failure::usage(format!("{} is not in AWS", settings.registry())).with_help(
+            "choose the registry too: --registry ecr://ACCOUNT.dkr.ecr.REGION.amazonaws.com",
+        ));
+    };
+    let issuer = || settings.token_issuer().map(str::to_owned);
+    let provider = args.identity_provider.or_else(issuer);
+    let provider = provider.ok_or_else(|| missing("--identity-provider", "HOST"))?;
+    let audience = || settings.token_audience().map(str::to_owned);
+    let audience = args.audience.or_else(audience);
+    let audience = audience.ok_or_else(|| missing("--audience", "AUDIENCE"))?;
+    let deployment = IamDeployment::new(host.clone(), stage.clone(), &provider, audience)?;
+    Ok(match args.repository_policy || settings.repository_policy().is_some() {
+        true => deployment.with_repository_policy().policies(),
+        false => deployment.policies(),
+    })
+}
+
+fn missing(option: &str, value: &str) -> Failure {
+    Failure::usage(format!("{option} is not given"))
+        .with_help(format!("whose tokens AWS is to trust: {PROGRAM} --iam-policy {option} {value}"))
+}

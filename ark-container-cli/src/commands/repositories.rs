@@ -1,0 +1,196 @@
+//! Operations on repositories: `--list-repositories`, `--create-repository`, `--delete-repository`.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use ark_container_core::backend::{
+    CreateOptions, DeleteOptions, Encryption, Repository, TagMutability,
+};
+use ark_container_core::model::{OrganizationId, TagPattern};
+use ark_container_core::{Error, RegistryBackendExt as _, ResourceKind};
+use futures_util::TryStreamExt as _;
+
+use crate::arguments::RepositoryArgs;
+use crate::context::Context;
+use crate::failure::{Failure, Stop};
+use crate::hint::Attempt;
+
+/// Width of the first column: a GUID and a space.
+const ORGANIZATION_WIDTH: usize = OrganizationId::PRINTED_LEN + 1;
+
+/// List the repositories of your organizations
+///
+/// Prints a table of organization and URL. The URL is what one tags and pushes to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// Only the repositories of this organization; neither the environment nor the configuration
+    /// file narrows the list
+    #[arg(long, value_name = "GUID")]
+    organization: Option<String>,
+
+    /// On ecr:, read through the whole account instead of the index of the organization
+    ///
+    /// The index may be some seconds behind, and knows only repositories with the resource tag
+    /// ark:organization, which --create-repository puts on them.
+    #[arg(long)]
+    all_pages: bool,
+}
+
+pub(crate) async fn list(args: ListArgs, context: &Context) -> Result<(), Stop> {
+    let organization = match args.organization.as_deref() {
+        Some(organization) => context.organization(Some(organization))?,
+        None => None,
+    };
+    let catalog = context.connect_with(|builder| builder.with_full_scan(args.all_pages)).await?;
+    let repositories = match organization {
+        Some(organization) => catalog.list_in(organization),
+        None => catalog.list(),
+    };
+    let header = format!("{:<ORGANIZATION_WIDTH$}URL", "Organization");
+    let row = |repository: &Repository| {
+        format!("{} {}", repository.url.path().organization(), repository.url)
+    };
+    context.output.table(&header, repositories.map_err(Failure::from), row).await
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --create-repository test/repo --organization GUID
+  ark-catalog-container-tool --create-repository test/repo --organization GUID \\
+      --immutable-tags --except-tags latest --except-tags 'dev-*'
+
+Encryption, scans and lifecycle policies are AWS ECR's; a registry in a folder refuses them.";
+
+/// Create a repository, and print its URL
+///
+/// A repository that exists with the same settings is left as it is: the same command again succeeds,
+/// and finishes what was interrupted.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = CREATE_EXAMPLES)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+
+    /// Keep each tag where it was first pushed
+    #[arg(long)]
+    immutable_tags: bool,
+
+    /// Tags for which it is the other way round, such as 'dev-*'; may be repeated
+    ///
+    /// With --immutable-tags these can be moved; without it these alone cannot.
+    #[arg(long = "except-tags", value_name = "PATTERN")]
+    except_tags: Vec<String>,
+
+    /// Put a resource tag on the repository; may be repeated
+    #[arg(long = "resource-tag", value_name = "KEY=VALUE")]
+    resource_tags: Vec<String>,
+
+    /// Encrypt its images: aes256, kms or kms:KEY, where KEY is an ARN, id or alias
+    #[arg(long, value_name = "HOW", value_parser = parse_encryption)]
+    encryption: Option<Encryption>,
+
+    /// Scan each image for vulnerabilities when it is pushed
+    #[arg(long)]
+    scan_on_push: bool,
+
+    /// Which images expire: a file with an ECR lifecycle policy in JSON
+    #[arg(long, value_name = "FILE")]
+    lifecycle_policy: Option<PathBuf>,
+}
+
+fn parse_encryption(text: &str) -> Result<Encryption, &'static str> {
+    match text.split_once(':') {
+        None if text == "aes256" => Ok(Encryption::Aes256),
+        None if text == "kms" => Ok(Encryption::Kms { key: None }),
+        Some(("kms", key)) if !key.is_empty() => Ok(Encryption::Kms { key: Some(key.to_owned()) }),
+        _ => Err("expected aes256, kms or kms:KEY"),
+    }
+}
+
+pub(crate) async fn create(args: CreateArgs, context: &Context) -> Result<(), Stop> {
+    let options = create_options(&args)?;
+    let (catalog, target) =
+        context.connect_to(&args.repository.name, &args.repository.owner).await?;
+    let repository = match catalog.create_with(&target.name(), &options).await {
+        Ok(repository) => repository,
+        Err(error) => {
+            // The help names the options of the existing repository.
+            let existing = match &error {
+                Error::Conflict { .. } => catalog.describe(&target.name()).await.ok(),
+                _ => None,
+            };
+            let attempt = Attempt::Create { existing: existing.as_ref() };
+            return Err(target.explain(attempt, error).into());
+        }
+    };
+    context.output.result(&repository.url.to_string(), &repository)
+}
+
+fn create_options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
+    let mut options = CreateOptions::default().with_scan_on_push(args.scan_on_push);
+    if args.immutable_tags {
+        options = options.with_tag_mutability(TagMutability::Immutable);
+    }
+    for pattern in &args.except_tags {
+        let pattern: TagPattern = pattern
+            .parse()
+            .map_err(|error| Failure::from(Error::Parse(error)).within("--except-tags"))?;
+        options = options.with_mutability_exclusion(pattern);
+    }
+    for tag in &args.resource_tags {
+        let (key, value) = match tag.split_once('=') {
+            Some((key, value)) if !key.is_empty() => (key, value),
+            _ => {
+                let problem = format!("--resource-tag: {tag:?} is not KEY=VALUE");
+                return Err(Failure::usage(problem));
+            }
+        };
+        if options.resource_tags.contains_key(key) {
+            return Err(Failure::usage(format!("--resource-tag: {key:?} is given twice")));
+        }
+        options = options.with_resource_tag(key, value);
+    }
+    if let Some(encryption) = &args.encryption {
+        options = options.with_encryption(encryption.clone());
+    }
+    if let Some(path) = &args.lifecycle_policy {
+        let policy = std::fs::read_to_string(path).map_err(|error| {
+            let file = path.display();
+            match error.kind() {
+                ErrorKind::NotFound => Failure::from(Error::not_found(ResourceKind::File, file)),
+                _ => Failure::io(format!("cannot read {file}"), &error),
+            }
+            .within("--lifecycle-policy")
+        })?;
+        options = options.with_lifecycle_policy(policy);
+    }
+    Ok(options)
+}
+
+const DELETE_EXAMPLE: &str = "\
+Example:
+  ark-catalog-container-tool --delete-repository test/repo --organization GUID";
+
+/// Delete a repository, and print its URL (administrators)
+///
+/// A repository that has images is kept, unless --force is given.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = DELETE_EXAMPLE)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+
+    /// Delete its images too
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
+    let (catalog, target) =
+        context.connect_to(&args.repository.name, &args.repository.owner).await?;
+    let options = DeleteOptions::default().with_force(args.force);
+    let deleted = catalog.delete_with(&target.name(), &options).await;
+    deleted.map_err(|error| target.explain(Attempt::DeleteRepository, error))?;
+    let url = catalog.backend().repository_url(&target.path);
+    context.output.result(&url.to_string(), &serde_json::json!({ "url": url }))
+}

@@ -1,0 +1,437 @@
+//! Operations that move an image: `--push`, `--pull`, `--copy`.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ark_container_core::model::{ImageName, Platform, Reference, Tag};
+use ark_container_core::push::{Compression, PlatformChoice, Push};
+use ark_container_core::{Error, RegistryBackendExt as _};
+use clap::builder::TypedValueParser;
+use futures_util::future::{Either, select};
+
+use crate::arguments::{LoginScopeArgs, OrganizationArgs, one_of};
+use crate::context::Context;
+use crate::failure::{Failure, Stop};
+use crate::hint::{Attempt, Target};
+use crate::output::{human_size, human_time, replace_file, to_json_line};
+use crate::progress::Report;
+
+/// Tag of an image that is named without one, as for docker.
+const DEFAULT_TAG: &str = "latest";
+
+const PUSH_INTERRUPTED: &str =
+    "the repository's tags are as they were, and the same command goes on";
+const PULL_INTERRUPTED: &str = "the folder's images are as they were, and the same command goes on";
+
+const PUSH_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --push test/repo:v1 --from my-image:latest --organization GUID
+  ark-catalog-container-tool --push test/repo:v1 --from oci:DIR --organization GUID --create
+  docker save my-image | ark-catalog-container-tool --push test/repo:v1 --from - --organization GUID
+
+SOURCE is one of:
+  docker-daemon:REF         an image of docker, by name or id
+  podman:REF                an image of podman
+  docker-archive:FILE[:REF] what docker save writes
+  oci:DIR[:REF]             a folder in the OCI image layout
+  oci-archive:FILE[:REF]    such a folder in a tar
+  -                         an archive of either kind on standard input
+Without a prefix it is told from what is there.
+
+The tag is put last: until then the repository's tags are as they were, however the push ends.";
+
+/// Upload an image, and print its URL by digest
+///
+/// What the repository has already is not sent again, and a push that was cut off goes on where it was.
+/// A local registry needs no running server, and ECR no login.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = PUSH_EXAMPLES)]
+pub(crate) struct PushArgs {
+    /// The repository's name and the tag to put on the image; the tag is latest where left out
+    #[arg(value_name = "NAME[:TAG]")]
+    image: String,
+
+    /// Where the image is: an image of docker or podman, an archive or a folder
+    #[arg(long, value_name = "SOURCE")]
+    from: String,
+
+    #[command(flatten)]
+    owner: OrganizationArgs,
+
+    /// Create the repository if it does not exist
+    #[arg(long)]
+    create: bool,
+
+    /// Of an image for several platforms, push the one for this, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
+    platform: Option<Platform>,
+
+    /// Push an image with all its platforms
+    #[arg(long)]
+    all_platforms: bool,
+
+    /// How to compress layers that are not compressed yet
+    #[arg(long, value_name = "HOW", default_value = "gzip", value_parser = compression())]
+    compression: Compression,
+
+    /// Send so many blobs at once; as many as the link likes unless told
+    #[arg(long, value_name = "N")]
+    concurrency: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    login: LoginScopeArgs,
+
+    /// Write the result to a file too, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+}
+
+fn compression() -> impl TypedValueParser<Value = Compression> {
+    one_of([
+        (Compression::Gzip, "gzip", "What every client reads"),
+        (
+            Compression::Zstd,
+            "zstd",
+            "Smaller and faster, for docker 23, containerd 1.5, podman 2 and later",
+        ),
+    ])
+}
+
+pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> {
+    let (name, tag) = name_and_tag(&args.image, "a push")?;
+    let (catalog, target) = context.connect_to(name, &args.owner).await?;
+    let explain = |error| target.explain(Attempt::Push { source: &args.from }, error);
+    let push = catalog.prepare_push(&format!("{}:{tag}", target.path), &args.from);
+    let push = push.map_err(explain)?;
+    if args.create {
+        let created = catalog.create_if_missing(&target.name()).await;
+        let created =
+            created.map_err(|error| target.explain(Attempt::Create { existing: None }, error))?;
+        if created.is_new {
+            context.output.note(&format!("created {}", created.repository.url));
+        }
+    }
+    let platforms = match args.platform {
+        Some(platform) => PlatformChoice::One(platform),
+        None if args.all_platforms => PlatformChoice::All,
+        None => PlatformChoice::Only,
+    };
+    let report = Arc::new(Report::new(context.output));
+    let mut push = push
+        .with_platforms(platforms)
+        .with_compression(args.compression)
+        .with_login_scope(args.login.login_scope)
+        .with_progress(report.clone());
+    if let Some(concurrency) = args.concurrency {
+        push = push.with_concurrency(concurrency.get());
+    }
+    if let Some(directory) = Push::user_cache_directory() {
+        push = push.with_cache_directory(directory);
+    }
+    let pushed = transfer(push.into_future(), &report, PUSH_INTERRUPTED).await?.map_err(explain)?;
+    if let Some(file) = &args.metadata_file {
+        write_metadata(file, &to_json_line(&pushed)?)?;
+    }
+    context.output.result(&pushed.url.to_string(), &pushed)?;
+    let mut counts = vec![
+        blobs("blobs sent", pushed.blobs_sent, pushed.bytes_sent),
+        blobs("there already", pushed.blobs_skipped, pushed.bytes_skipped),
+    ];
+    if pushed.blobs_mounted > 0 {
+        counts.push(blobs("mounted", pushed.blobs_mounted, pushed.bytes_mounted));
+    }
+    if pushed.bytes_resumed > 0 {
+        counts.push(format!("gone on after: {}", human_size(pushed.bytes_resumed)));
+    }
+    if pushed.bytes_saved > 0 {
+        counts.push(format!("saved by compression: {}", human_size(pushed.bytes_saved)));
+    }
+    context.output.note(&summary(&format!("{name}:{tag}"), &counts, pushed.duration));
+    Ok(())
+}
+
+/// Returns the name and the tag of an image that a transfer creates.
+fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Tag), Failure> {
+    let ImageName { repository: name, reference } =
+        ImageName::parse(image).map_err(Error::Parse)?;
+    match reference {
+        Some(Reference::Tag(tag)) => Ok((name, tag)),
+        Some(Reference::Digest(_)) => {
+            Err(Failure::usage(format!("{image:?}: {transfer} takes a tag"))
+                .with_help("the digest is the image's own, and printed when it is there"))
+        }
+        None => Ok((name, DEFAULT_TAG.parse().map_err(Error::Parse)?)),
+    }
+}
+
+/// Writes the result of a push for other programs.
+fn write_metadata(file: &Path, json: &str) -> Result<(), Failure> {
+    replace_file(file, json.as_bytes()).map_err(|error| {
+        Failure::io(
+            format!("the image is pushed, but {} cannot be written", file.display()),
+            &error,
+        )
+        .with_help("--metadata-file takes a file in a folder that exists and that you may write to")
+    })
+}
+
+const PULL_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --pull test/repo:v1 --to oci:DIR --organization GUID
+  ark-catalog-container-tool --pull test/repo@sha256:… --to oci:DIR:v1 --organization GUID \\
+      --platform linux/arm64
+
+The folder keeps the images that it has. The image is listed there last, under REF, else under the tag;
+one that had this name gives it up.";
+
+/// Fetch an image into a folder in the OCI image layout, and print its URL by digest
+///
+/// What the folder has already is not fetched again, and a pull that was cut off goes on where it was.
+/// Every blob is verified.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = PULL_EXAMPLES)]
+pub(crate) struct PullArgs {
+    /// The repository's name and the image's tag or digest; the tag is latest where left out
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    image: String,
+
+    /// Where the image goes: oci:DIR[:REF], a folder in the OCI image layout
+    #[arg(long, value_name = "TARGET")]
+    to: Layout,
+
+    #[command(flatten)]
+    owner: OrganizationArgs,
+
+    /// Of an image for several platforms, pull the one for this, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+
+    /// Fetch so many blobs at once; 4 unless told
+    #[arg(long, value_name = "N")]
+    concurrency: Option<NonZeroUsize>,
+}
+
+/// A folder in the OCI image layout, and the name of an image in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Layout {
+    directory: PathBuf,
+    name: Option<String>,
+}
+
+/// The text is a path with a colon if such a folder exists, as for `--from`.
+impl FromStr for Layout {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text.strip_prefix("oci:").ok_or("expected oci:DIR[:REF]")?;
+        let (directory, name) = match rest.split_once(':') {
+            Some((directory, name)) if !PathBuf::from(rest).is_dir() => (directory, name),
+            _ => (rest, ""),
+        };
+        if directory.is_empty() {
+            return Err("it names no folder; expected oci:DIR[:REF]");
+        }
+        let name = (!name.is_empty()).then(|| name.to_owned());
+        Ok(Self { directory: directory.into(), name })
+    }
+}
+
+pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> {
+    let ImageName { repository: name, reference } =
+        ImageName::parse(&args.image).map_err(Error::Parse)?;
+    let reference = match reference {
+        Some(reference) => reference,
+        None => Reference::Tag(DEFAULT_TAG.parse().map_err(Error::Parse)?),
+    };
+    let name_in_layout = args.to.name.or_else(|| match &reference {
+        Reference::Tag(tag) => Some(tag.to_string()),
+        Reference::Digest(_) => None,
+    });
+    let (catalog, target) = context.connect_to(name, &args.owner).await?;
+    let image = catalog.backend().repository_url(&target.path).image(reference);
+    let report = Arc::new(Report::new(context.output));
+    let pull =
+        catalog.prepare_pull(&image.to_string(), args.to.directory).map_err(Failure::from)?;
+    let mut pull = pull.with_progress(report.clone());
+    if let Some(platform) = args.platform {
+        pull = pull.with_platform(platform);
+    }
+    if let Some(name) = name_in_layout {
+        pull = pull.with_name(name);
+    }
+    if let Some(concurrency) = args.concurrency {
+        pull = pull.with_concurrency(concurrency.get());
+    }
+    let pulled = transfer(pull.into_future(), &report, PULL_INTERRUPTED).await?;
+    let pulled = pulled.map_err(|error| target.explain(Attempt::Pull, error))?;
+    context.output.result(&pulled.url.to_string(), &pulled)?;
+    let counts = [
+        blobs("blobs fetched", pulled.blobs_fetched, pulled.bytes_fetched),
+        blobs("there already", pulled.blobs_skipped, pulled.bytes_skipped),
+    ];
+    context.output.note(&summary(&args.image, &counts, pulled.duration));
+    Ok(())
+}
+
+const COPY_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --copy test/repo:v1 --to release/repo:v1 --organization GUID
+  ark-catalog-container-tool --copy test/repo@sha256:… --to repo:v1 --organization GUID \\
+      --to-organization GUID2
+
+Within an organization the registry takes the blobs over by itself, where it can; else they go
+through this machine, and touch no disk. The tag is put last.";
+
+/// Copy an image to another repository of the registry, and print its URL there by digest
+///
+/// The image keeps its digest, and what refers to it, such as a signature, goes along. What the other repository has already is not sent again.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = COPY_EXAMPLES)]
+pub(crate) struct CopyArgs {
+    /// The repository's name and the image's tag or digest; the tag is latest where left out
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    image: String,
+
+    /// The other repository's name and the tag to put on the image there
+    ///
+    /// Where the tag is left out it is that of the image, or latest.
+    #[arg(long, value_name = "NAME2[:TAG2]")]
+    to: String,
+
+    #[command(flatten)]
+    owner: OrganizationArgs,
+
+    /// The organization of the other repository, if it is another
+    #[arg(long, value_name = "GUID")]
+    to_organization: Option<String>,
+
+    /// Of an image for several platforms, copy the one for this, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+
+    /// Move so many blobs at once; 4 unless told
+    #[arg(long, value_name = "N")]
+    concurrency: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    login: LoginScopeArgs,
+}
+
+pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> {
+    let ImageName { repository: name, reference } =
+        ImageName::parse(&args.image).map_err(Error::Parse)?;
+    let (to, default_tag) = name_and_tag(&args.to, "a copy")?;
+    let reference = reference.unwrap_or(Reference::Tag(default_tag.clone()));
+    let tag = match (&reference, args.to.contains(':')) {
+        (Reference::Tag(tag), false) => tag.clone(),
+        _ => default_tag,
+    };
+    let (catalog, source) = context.connect_to(name, &args.owner).await?;
+    let organization = match &args.to_organization {
+        Some(organization) => organization.parse().map_err(Error::Parse)?,
+        None => source.path.organization(),
+    };
+    let to = to.parse().map_err(Error::Parse)?;
+    let path = catalog.backend().repository_path(organization, &to)?;
+    let target = Target::new(path, &context.settings);
+    let image = catalog.backend().repository_url(&source.path).image(reference);
+    let report = Arc::new(Report::new(context.output));
+    let copy = catalog.prepare_copy(&image.to_string(), &format!("{}:{tag}", target.path));
+    let mut copy = copy
+        .map_err(Failure::from)?
+        .with_login_scope(args.login.login_scope)
+        .with_progress(report.clone());
+    if let Some(platform) = args.platform {
+        copy = copy.with_platform(platform);
+    }
+    if let Some(concurrency) = args.concurrency {
+        copy = copy.with_concurrency(concurrency.get());
+    }
+    let copied = transfer(copy.into_future(), &report, PUSH_INTERRUPTED).await?;
+    let copied = copied.map_err(|error| match is_about(&error, &source) {
+        true => source.explain(Attempt::Pull, error),
+        false => target.explain(Attempt::Copy, error),
+    })?;
+    context.output.result(&copied.url.to_string(), &copied)?;
+    let mut counts = vec![
+        blobs("blobs sent", copied.blobs_sent, copied.bytes_sent),
+        blobs("there already", copied.blobs_skipped, copied.bytes_skipped),
+    ];
+    if copied.blobs_mounted > 0 {
+        counts.push(blobs("mounted", copied.blobs_mounted, copied.bytes_mounted));
+    }
+    context.output.note(&summary(&format!("{to}:{tag}"), &counts, copied.duration));
+    Ok(())
+}
+
+/// Whether the repository, or an image in it, was not found.
+fn is_about(error: &Error, repository: &Target) -> bool {
+    let path = repository.path.to_string();
+    let is_path = |name: &str| {
+        let rest = name.rsplit_once(&path).map(|(_, rest)| rest);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+    };
+    matches!(error, Error::NotFound { name, .. } if is_path(name))
+}
+
+/// Runs a transfer until it ends, or until Ctrl-C drops it.
+async fn transfer<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    report: &Report,
+    interruption: &str,
+) -> Result<Result<T, Error>, Stop> {
+    let work = std::pin::pin!(report.watch(work));
+    let ended = match select(work, std::pin::pin!(tokio::signal::ctrl_c())).await {
+        Either::Left((done, _)) => Ok(done),
+        Either::Right((Ok(()), _)) => Err(Stop::Interrupted),
+        // Signals that cannot be received end the program as they always do.
+        Either::Right((Err(_), work)) => Ok(work.await),
+    };
+    report.finish();
+    if ended.is_err() {
+        report.output.note(&format!("interrupted: {interruption}"));
+    }
+    ended
+}
+
+/// Returns the number of blobs and their bytes, for people.
+fn blobs(label: &str, count: usize, bytes: u64) -> String {
+    format!("{label}: {count} ({})", human_size(bytes))
+}
+
+/// Returns what a transfer did, for people.
+fn summary(image: &str, counts: &[String], duration: Duration) -> String {
+    format!("{image}: {}; {}", counts.join("; "), human_time(duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(text: &str) -> Result<(String, Option<String>), &'static str> {
+        let Layout { directory, name } = text.parse()?;
+        Ok((directory.display().to_string(), name))
+    }
+
+    #[test]
+    fn pull_target_is_a_folder_and_an_image_name() {
+        assert_eq!(layout("oci:a/b"), Ok(("a/b".to_owned(), None)));
+        assert_eq!(layout("oci:a/b:v1"), Ok(("a/b".to_owned(), Some("v1".to_owned()))));
+        assert_eq!(layout("oci:a:x/y:v1"), Ok(("a".to_owned(), Some("x/y:v1".to_owned()))));
+        for wrong in ["a/b", "oci:", "oci::v1", "docker-archive:a"] {
+            assert!(layout(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn existing_folder_may_have_colons() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a:b");
+        std::fs::create_dir(&path).unwrap();
+        let path = path.display().to_string();
+        assert_eq!(layout(&format!("oci:{path}")), Ok((path, None)));
+    }
+}

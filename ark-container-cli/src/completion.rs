@@ -1,0 +1,516 @@
+//! What a shell offers for the word that is being typed.
+//!
+//! `--completions` prints the script of a shell. The scripts in `completion/` know nothing of operations
+//! and options: they pass the words to the hidden operation `--complete`, and show what it prints. Which
+//! words there are comes from the clap [`Command`]; repositories, tags and organizations come from the
+//! registry.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::time::Duration;
+
+use ark_container_core::model::{Organizations, RepositoryName};
+use ark_container_core::{Catalog, RegistryBackendExt as _};
+use clap::{Arg, Command, CommandFactory as _, ValueEnum};
+use futures_util::TryStreamExt as _;
+
+use crate::arguments::{Cli, END_OF_OPTIONS, GlobalOptions};
+use crate::context::Context;
+use crate::failure::Stop;
+use crate::output::print_text;
+use crate::program::block_on;
+
+/// Maximum time for the registry to answer somebody who pressed a key.
+const REGISTRY_TIMEOUT: Duration = Duration::from_secs(2);
+
+const EXAMPLES: &str = "\
+To complete in this shell, and in those to come:
+  bash: ark-catalog-container-tool --completions bash \\
+            > ~/.local/share/bash-completion/completions/ark-catalog-container-tool
+  zsh: ark-catalog-container-tool --completions zsh > FOLDER/_ark-catalog-container-tool
+       where FOLDER is one of $fpath
+  fish: ark-catalog-container-tool --completions fish \\
+            > ~/.config/fish/completions/ark-catalog-container-tool.fish
+  PowerShell: ark-catalog-container-tool --completions powershell >> $PROFILE";
+
+/// Print the script with which a shell completes operations, options, repositories and tags
+///
+/// The registry is asked for what it has while one types: for two seconds at most, and what it refuses
+/// is not completed.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct ScriptArgs {
+    /// Whose script
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+/// A shell that completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shell {
+    /// GNU bash
+    Bash,
+    /// The Z shell
+    Zsh,
+    /// The friendly interactive shell
+    Fish,
+    /// PowerShell, of Microsoft
+    Powershell,
+}
+
+pub(crate) fn print_script(args: &ScriptArgs) -> Result<(), Stop> {
+    print_text(match args.shell {
+        Shell::Bash => include_str!("completion/ark-catalog-container-tool.bash"),
+        Shell::Zsh => include_str!("completion/_ark-catalog-container-tool"),
+        Shell::Fish => include_str!("completion/ark-catalog-container-tool.fish"),
+        Shell::Powershell => include_str!("completion/ark-catalog-container-tool.ps1"),
+    })
+}
+
+/// Print what can stand for the last of the words of a command line
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompleteArgs {
+    /// The words behind the program's name, as far as they are typed
+    #[arg(last = true, value_name = "WORD")]
+    words: Vec<OsString>,
+}
+
+pub(crate) fn complete(args: &CompleteArgs) -> Result<(), Stop> {
+    print_text(&offer(&Cli::command(), &args.words).to_string())
+}
+
+/// Words for the shell to choose from, and the paths that the shell completes by itself.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Offer {
+    candidates: Vec<Candidate>,
+    paths: Paths,
+}
+
+/// A word that can be typed, and its help.
+type Candidate = (String, Option<String>);
+
+/// The paths that a shell completes by itself, since it knows how to quote them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Paths {
+    #[default]
+    None,
+    Files,
+    Folders,
+}
+
+impl From<Paths> for Offer {
+    fn from(paths: Paths) -> Self {
+        Self { candidates: Vec::new(), paths }
+    }
+}
+
+impl Offer {
+    /// Returns the words that begin with what was typed.
+    fn matching(candidates: impl IntoIterator<Item = Candidate>, typed: &str) -> Self {
+        let candidates = candidates.into_iter().filter(|(word, _)| word.starts_with(typed));
+        Self { candidates: candidates.collect(), paths: Paths::None }
+    }
+
+    /// Returns the words without help that begin with what was typed.
+    fn matching_words(words: impl IntoIterator<Item = String>, typed: &str) -> Self {
+        Self::matching(words.into_iter().map(|word| (word, None)), typed)
+    }
+}
+
+/// The form that the scripts read: on the first line the paths, then a candidate on each line, with its
+/// help behind a tab.
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.paths {
+            Paths::None => "none\n",
+            Paths::Files => "files\n",
+            Paths::Folders => "folders\n",
+        })?;
+        self.candidates.iter().try_for_each(|(word, help)| {
+            let help = help.as_deref().and_then(|help| help.lines().next());
+            writeln!(f, "{word}\t{}", help.unwrap_or_default())
+        })
+    }
+}
+
+/// Returns what can stand for the last of `words`, which is still being typed; it may be empty.
+fn offer(command: &Command, words: &[OsString]) -> Offer {
+    let Some((current, before)) = words.split_last() else { return Offer::default() };
+    // A word that is not UTF-8 can only be the name of a file.
+    let Some(current) = current.to_str() else { return Paths::Files.into() };
+    let mut line = TypedLine::new(command);
+    before.iter().for_each(|word| line.read(&word.to_string_lossy()));
+    if let Some(option) = line.option_without_value
+        && !current.starts_with("--")
+    {
+        return value_offer(option, current, &line);
+    }
+    if line.only_operands || !current.starts_with('-') {
+        return match (line.operand(), line.operation) {
+            (Some(operand), _) => value_offer(operand, current, &line),
+            (None, None) if line.operands == 0 && !line.only_operands => {
+                Offer::matching(operations(command, ""), current)
+            }
+            (None, _) => Offer::default(),
+        };
+    }
+    let Some((name, typed)) = current.split_once('=') else {
+        let operations = line.operation.is_none().then(|| operations(command, "--"));
+        return Offer::matching(operations.into_iter().flatten().chain(line.options()), current);
+    };
+    let long = name.trim_start_matches('-');
+    let argument = match line.operation_called(long) {
+        Some(operation) => operation.get_positionals().next(),
+        None => line.option_called(long),
+    };
+    let mut offer =
+        argument.map(|argument| value_offer(argument, typed, &line)).unwrap_or_default();
+    for (word, _) in &mut offer.candidates {
+        word.insert_str(0, &format!("{name}="));
+    }
+    offer
+}
+
+/// Returns the operations, as flags or as subcommands.
+fn operations<'a>(
+    command: &'a Command,
+    hyphens: &'a str,
+) -> impl Iterator<Item = Candidate> + use<'a> {
+    let operations = command.get_subcommands().filter(|operation| !operation.is_hide_set());
+    operations.map(move |operation| {
+        let about = operation.get_about().map(ToString::to_string);
+        (format!("{hyphens}{}", operation.get_name()), about)
+    })
+}
+
+/// The words before the one that is being typed.
+struct TypedLine<'a> {
+    command: &'a Command,
+    operation: Option<&'a Command>,
+    /// Values by the name of their option, without hyphens.
+    values: BTreeMap<String, String>,
+    operands: usize,
+    /// The option whose value comes next.
+    option_without_value: Option<&'a Arg>,
+    only_operands: bool,
+}
+
+impl<'a> TypedLine<'a> {
+    fn new(command: &'a Command) -> Self {
+        Self {
+            command,
+            operation: None,
+            values: BTreeMap::new(),
+            operands: 0,
+            option_without_value: None,
+            only_operands: false,
+        }
+    }
+
+    fn read(&mut self, word: &str) {
+        if let Some(option) = self.option_without_value.take()
+            && (word == "-" || !word.starts_with('-'))
+        {
+            let name = option.get_long().unwrap_or_default();
+            self.values.insert(name.to_owned(), word.to_owned());
+        } else if self.only_operands {
+            self.operands += 1;
+        } else if word == END_OF_OPTIONS {
+            self.only_operands = true;
+        } else if let Some(long) = word.strip_prefix("--") {
+            self.read_long(long);
+        } else if word == "-" || !word.starts_with('-') {
+            match self.operation_called(word) {
+                Some(operation) if self.operation.is_none() && self.operands == 0 => {
+                    self.operation = Some(operation);
+                }
+                _ => self.operands += 1,
+            }
+        }
+    }
+
+    fn read_long(&mut self, long: &str) {
+        let (name, value) = match long.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (long, None),
+        };
+        if let Some(operation) = self.operation_called(name) {
+            self.operation = Some(operation);
+            self.operands += usize::from(value.is_some());
+        } else if let Some(option) = self.option_called(name) {
+            match value {
+                Some(value) => drop(self.values.insert(name.to_owned(), value.to_owned())),
+                None if option.get_action().takes_values() => {
+                    self.option_without_value = Some(option);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Returns the value of an option.
+    fn value(&self, option: &str) -> Option<&str> {
+        self.values.get(option).map(String::as_str)
+    }
+
+    /// Returns the options that may be typed, those of the operation first.
+    fn options(&self) -> impl Iterator<Item = Candidate> + use<'a> {
+        let options = self.arguments().filter(|option| !option.is_hide_set());
+        options.filter_map(|option| {
+            Some((format!("--{}", option.get_long()?), option.get_help().map(ToString::to_string)))
+        })
+    }
+
+    fn arguments(&self) -> impl Iterator<Item = &'a Arg> + use<'a> {
+        let own = self.operation.into_iter().flat_map(Command::get_arguments);
+        own.chain(self.command.get_arguments())
+    }
+
+    /// Returns the next operand of the operation.
+    fn operand(&self) -> Option<&'a Arg> {
+        self.operation.and_then(|operation| operation.get_positionals().nth(self.operands))
+    }
+
+    fn operation_called(&self, name: &str) -> Option<&'a Command> {
+        self.command.get_subcommands().find(|operation| operation.get_name() == name)
+    }
+
+    /// Returns an option of the operation; while there is no operation, an option of any operation.
+    fn option_called(&self, name: &str) -> Option<&'a Arg> {
+        let others = self.command.get_subcommands().flat_map(Command::get_arguments);
+        let others = others.filter(|_| self.operation.is_none());
+        self.arguments().chain(others).find(|option| option.get_long() == Some(name))
+    }
+}
+
+/// The kinds of values for which there is something to offer.
+#[derive(Debug, PartialEq, Eq)]
+enum ValueKind {
+    Choices(Vec<Candidate>),
+    Organization,
+    /// A repository, and the options that name its organization, the strongest first.
+    Repository(TagSuffix, &'static [&'static str]),
+    /// A value with one of several prefixes, and the paths that are offered without a prefix.
+    Prefixed(&'static [ValuePrefix], Paths),
+    Paths(Paths),
+    Other,
+}
+
+/// Whether a tag follows the name of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TagSuffix {
+    No,
+    Optional,
+    Required,
+}
+
+/// A prefix, its help, and the paths that follow it.
+type ValuePrefix = (&'static str, &'static str, Paths);
+
+const OWNER: &[&str] = &["organization"];
+const COPY_OWNER: &[&str] = &["to-organization", "organization"];
+
+const IMAGE_SOURCES: &[ValuePrefix] = &[
+    ("docker-daemon:", "An image of docker", Paths::None),
+    ("podman:", "An image of podman", Paths::None),
+    ("docker-archive:", "A file of docker save", Paths::Files),
+    ("oci:", "A folder in the OCI image layout", Paths::Folders),
+    ("oci-archive:", "Such a folder in a tar", Paths::Files),
+];
+const IMAGE_TARGETS: &[ValuePrefix] =
+    &[("oci:", "A folder in the OCI image layout", Paths::Folders)];
+const REGISTRY_LOCATIONS: &[ValuePrefix] = &[
+    ("local:", "A folder of this machine", Paths::Folders),
+    ("ecr://", "The registry of an AWS account", Paths::None),
+];
+
+impl ValueKind {
+    /// Returns the kind of an argument by its choices, or by the name of its value.
+    fn of(argument: &Arg) -> Self {
+        let choices = argument.get_possible_values();
+        if !choices.is_empty() {
+            let choices = choices.into_iter().filter(|choice| !choice.is_hide_set());
+            let choices = choices.map(|choice| {
+                (choice.get_name().to_owned(), choice.get_help().map(ToString::to_string))
+            });
+            return Self::Choices(choices.collect());
+        }
+        let name = argument.get_value_names().and_then(<[_]>::first);
+        match name.map(|name| name.as_str()) {
+            Some("GUID") => Self::Organization,
+            Some("NAME") if argument.is_positional() => Self::Repository(TagSuffix::No, OWNER),
+            Some("NAME|PATH|URL") => Self::Repository(TagSuffix::No, OWNER),
+            Some("NAME[:TAG]" | "NAME[:TAG|@DIGEST]") => {
+                Self::Repository(TagSuffix::Optional, OWNER)
+            }
+            Some("NAME2[:TAG2]") => Self::Repository(TagSuffix::Optional, COPY_OWNER),
+            Some("NAME:TAG|NAME@DIGEST") => Self::Repository(TagSuffix::Required, OWNER),
+            Some("SOURCE") => Self::Prefixed(IMAGE_SOURCES, Paths::Files),
+            Some("TARGET") => Self::Prefixed(IMAGE_TARGETS, Paths::None),
+            Some("LOCATION") => Self::Prefixed(REGISTRY_LOCATIONS, Paths::None),
+            Some("FILE") => Self::Paths(Paths::Files),
+            Some("DIR") => Self::Paths(Paths::Folders),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Returns the values of an argument that begin with what was typed.
+fn value_offer(argument: &Arg, typed: &str, line: &TypedLine<'_>) -> Offer {
+    match ValueKind::of(argument) {
+        ValueKind::Choices(choices) => Offer::matching(choices, typed),
+        ValueKind::Organization => Offer::matching_words(organizations(line), typed),
+        ValueKind::Repository(tag, owner) => {
+            let owner = owner.iter().find_map(|option| line.value(option));
+            match (tag, typed.split_once(':')) {
+                (TagSuffix::Optional | TagSuffix::Required, Some((name, _))) => {
+                    let tags = tags(line, owner, name).into_iter();
+                    Offer::matching_words(tags.map(|tag| format!("{name}:{tag}")), typed)
+                }
+                (TagSuffix::Required, None) => {
+                    let names = repositories(line, owner).into_iter();
+                    Offer::matching_words(names.map(|name| format!("{name}:")), typed)
+                }
+                _ => Offer::matching_words(repositories(line, owner), typed),
+            }
+        }
+        ValueKind::Prefixed(prefixes, bare) => {
+            match prefixes.iter().find(|(prefix, ..)| typed.starts_with(prefix)) {
+                Some((_, _, paths)) => (*paths).into(),
+                None => {
+                    let words = prefixes
+                        .iter()
+                        .map(|(prefix, help, _)| ((*prefix).to_owned(), Some((*help).to_owned())));
+                    Offer { paths: bare, ..Offer::matching(words, typed) }
+                }
+            }
+        }
+        ValueKind::Paths(paths) => paths.into(),
+        ValueKind::Other => Offer::default(),
+    }
+}
+
+/// Returns the organizations of the caller; for a caller of every organization, the ones with repositories.
+fn organizations(line: &TypedLine<'_>) -> BTreeSet<String> {
+    ask_registry(line, async |context, catalog| {
+        let mut organizations = match catalog.organizations().await.ok()? {
+            Organizations::Only(organizations) => organizations,
+            Organizations::All => {
+                let all = catalog.list();
+                let all = all.map_ok(|repository| repository.url.path().organization());
+                all.try_collect().await.ok()?
+            }
+        };
+        organizations.extend(context.organization(None).ok()?);
+        Some(organizations.iter().map(ToString::to_string).collect())
+    })
+}
+
+/// Returns the names of the repositories of an organization; of every organization, if none is given.
+fn repositories(line: &TypedLine<'_>, owner: Option<&str>) -> BTreeSet<String> {
+    ask_registry(line, async |context, catalog| {
+        let repositories = match context.organization(owner).ok()? {
+            Some(owner) => catalog.list_in(owner),
+            None => catalog.list(),
+        };
+        let names = repositories.map_ok(|repository| repository.url.path().name().to_string());
+        names.try_collect().await.ok()
+    })
+}
+
+/// Returns the tags of a repository.
+fn tags(line: &TypedLine<'_>, owner: Option<&str>, name: &str) -> BTreeSet<String> {
+    ask_registry(line, async |context, catalog| {
+        let owner = context.organization(owner).ok()??;
+        let name: RepositoryName = name.parse().ok()?;
+        let path = catalog.backend().repository_path(owner, &name).ok()?;
+        let images = catalog.images(&path.to_string()).ok()?;
+        let images: Vec<_> = images.try_collect().await.ok()?;
+        Some(images.iter().flat_map(|image| &image.tags).map(ToString::to_string).collect())
+    })
+}
+
+/// Asks the registry that the line and the settings choose. A failure is an empty answer: the user has not
+/// finished the line.
+fn ask_registry(
+    line: &TypedLine<'_>,
+    question: impl AsyncFnOnce(&Context, Catalog) -> Option<BTreeSet<String>>,
+) -> BTreeSet<String> {
+    let given = |option| line.value(option).map(str::to_owned);
+    let options = GlobalOptions {
+        registry: given("registry"),
+        memberships: line.value("memberships").map(Into::into),
+        profile: given("profile"),
+        region: given("region"),
+        quiet: true,
+        ..GlobalOptions::default()
+    };
+    let answer = || {
+        let context = Context::new(&options).ok()?.with_max_attempts(1);
+        let answer = async { question(&context, context.connect().await.ok()?).await };
+        block_on(async { tokio::time::timeout(REGISTRY_TIMEOUT, answer).await }).ok()?.ok()?
+    };
+    answer().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The offer for the end of a line that needs no registry.
+    fn offered(line: &str) -> String {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        offer(&Cli::command(), &words).to_string()
+    }
+
+    #[test]
+    fn offer_follows_from_the_words_before() {
+        for (line, expected) in [
+            // What follows two hyphens is an operand.
+            ("--login -- --acc", "none\n"),
+            // There is no second operand.
+            ("--completions bash f", "none\n"),
+            ("--completions=f", "none\n--completions=fish\tThe friendly interactive shell\n"),
+            // The hyphen stands for standard input, so it is the value.
+            (
+                "--push x --from - --create",
+                "none\n--create\tCreate the repository if it does not exist\n",
+            ),
+            // An option without its value is left as it is typed.
+            (
+                "--push x --from --create",
+                "none\n--create\tCreate the repository if it does not exist\n",
+            ),
+            // An option may come before the operation.
+            ("--access pul", "none\npull\tRead images\n"),
+            ("--unknown=x", "none\n"),
+            (
+                "--complet",
+                "none\n--completions\tPrint the script with which a shell completes \
+                operations, options, repositories and tags\n",
+            ),
+            ("--man ", "folders\n"),
+            ("--create-repository x --lifecycle-policy ", "files\n"),
+            ("--push x --from ./im", "files\n"),
+            ("--pull x --to o", "none\noci:\tA folder in the OCI image layout\n"),
+            ("--registry e", "none\necr://\tThe registry of an AWS account\n"),
+        ] {
+            assert_eq!(offered(line), expected, "{line}");
+        }
+        assert_eq!(offer(&Cli::command(), &[]).to_string(), "none\n");
+    }
+
+    #[test]
+    fn repositories_and_organizations_are_completed_everywhere() {
+        let command = Cli::command();
+        for argument in command.get_subcommands().flat_map(Command::get_arguments) {
+            let name = argument.get_value_names().and_then(<[_]>::first);
+            let name = name.map(|name| name.as_str()).unwrap_or_default();
+            let kind = ValueKind::of(argument);
+            assert_eq!(name.contains("GUID"), kind == ValueKind::Organization, "{argument:?}");
+            let is_repository = matches!(kind, ValueKind::Repository(..));
+            assert_eq!(name.starts_with("NAME"), is_repository, "{argument:?}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! [`Context`]: the settings of a run, and the catalog that they open.
+
+use std::fmt;
+
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::catalog::{CatalogBuilder, Origin, Settings};
+use ark_container_core::model::{OrganizationId, RegistryLocation, RepositoryName};
+use ark_container_core::{Catalog, Error, RegistryBackendExt as _};
+use clap::ValueEnum as _;
+
+use crate::arguments::{GlobalOptions, OrganizationArgs, PROGRAM};
+use crate::failure::Failure;
+use crate::hint::{self, Target};
+use crate::output::{Format, Output};
+
+const OUTPUT_VARIABLE: &str = "ARK_OUTPUT";
+
+/// The settings of a run: option, then environment, then configuration file, then default.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) output: Output,
+    builder: CatalogBuilder,
+}
+
+impl Context {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// A usage failure that names the option, variable or file if a setting is not valid.
+    pub(crate) fn new(options: &GlobalOptions) -> Result<Self, Failure> {
+        let mut builder = Catalog::builder().with_environment();
+        if let Some(text) = &options.registry {
+            let origin = Origin::Flag("--registry");
+            let registry =
+                text.parse().map_err(|error| Failure::from(Error::Parse(error)).within(&origin))?;
+            builder = builder.with_origin(origin).with_registry(registry);
+        }
+        if let Some(profile) = &options.profile {
+            builder = builder.with_origin(Origin::Flag("--profile")).with_profile(profile);
+        }
+        if let Some(file) = &options.memberships {
+            builder = builder.with_memberships(file);
+        }
+        let settings = builder.settings()?;
+        check_aws_options(options, settings.registry())?;
+        let format = match options.output {
+            Some(format) => format,
+            None => output_format(&settings)?,
+        };
+        let output = Output { format, quiet: options.quiet };
+        Ok(Self { settings, output, builder })
+    }
+
+    /// The same for another registry.
+    pub(crate) fn with_registry(self, registry: RegistryLocation) -> Result<Self, Failure> {
+        let origin = self.settings.registry_origin().clone();
+        let builder = self.builder.with_origin(origin).with_registry(registry);
+        Ok(Self { settings: builder.settings()?, builder, ..self })
+    }
+
+    /// The same with a maximum number of attempts of each call to AWS.
+    pub(crate) fn with_max_attempts(self, max_attempts: u32) -> Self {
+        Self { builder: self.builder.with_max_attempts(max_attempts), ..self }
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.settings.registry(), RegistryLocation::Local { .. })
+    }
+
+    /// Returns the organization of the option, else of the settings.
+    ///
+    /// # Errors
+    /// A usage failure that names the option or variable if it is not a GUID.
+    pub(crate) fn organization(
+        &self,
+        option: Option<&str>,
+    ) -> Result<Option<OrganizationId>, Failure> {
+        match option {
+            Some(text) => text.parse().map(Some).map_err(|error| {
+                Failure::from(Error::Parse(error)).within(Origin::Flag("--organization"))
+            }),
+            None => Ok(self.settings.organization()?),
+        }
+    }
+
+    /// The same for an operation that needs an organization.
+    pub(crate) fn required_organization(
+        &self,
+        option: Option<&str>,
+    ) -> Result<OrganizationId, Failure> {
+        self.organization(option)?.ok_or_else(|| {
+            Failure::usage("no organization is given").with_help(format!(
+                "give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID\n\
+                 {PROGRAM} --whoami shows your organizations"
+            ))
+        })
+    }
+
+    /// Opens the catalog.
+    pub(crate) async fn connect(&self) -> Result<Catalog, Failure> {
+        self.connect_with(|builder| builder).await
+    }
+
+    /// Opens the catalog with an option of the operation.
+    pub(crate) async fn connect_with(
+        &self,
+        configure: impl FnOnce(CatalogBuilder) -> CatalogBuilder,
+    ) -> Result<Catalog, Failure> {
+        let catalog = configure(self.builder.clone()).connect().await?;
+        self.note_default_registry(&catalog);
+        Ok(catalog)
+    }
+
+    /// Opens the catalog for an operation on one repository. Arguments are checked before.
+    pub(crate) async fn connect_to(
+        &self,
+        name: &str,
+        owner: &OrganizationArgs,
+    ) -> Result<(Catalog, Target), Failure> {
+        let name: RepositoryName = name.parse().map_err(Error::Parse)?;
+        let organization = self.required_organization(owner.organization.as_deref())?;
+        let catalog = self.connect().await?;
+        let path = catalog.backend().repository_path(organization, &name)?;
+        Ok((catalog, Target::new(path, &self.settings)))
+    }
+
+    /// Opens the folder of a local registry, to serve it or to configure clients for it.
+    pub(crate) fn open_local(&self) -> Result<LocalBackend, Failure> {
+        let RegistryLocation::Local { directory } = self.settings.registry() else {
+            let message = format!("{} is no folder of this machine", self.settings.registry());
+            return Err(Failure::usage(message)
+                .with_help("AWS serves it; for a registry on this machine: --registry local:"));
+        };
+        let local = LocalBackend::open(directory.as_deref())?;
+        self.note_default_registry(&local);
+        Ok(local)
+    }
+
+    /// Names the registry if none was chosen, so that it is not mistaken for another.
+    fn note_default_registry(&self, registry: &impl fmt::Display) {
+        if *self.settings.registry_origin() == Origin::Default {
+            self.output.note(&format!(
+                "the registry is {registry}, since none was chosen (--registry, ARK_REGISTRY)"
+            ));
+        }
+    }
+
+    /// Adds the help that depends on the identity of the caller.
+    pub(crate) fn advise(&self, failure: Failure) -> Failure {
+        match self.settings.identity() {
+            Ok(identity) => hint::for_identity(failure, &identity, &self.settings),
+            // The failure is that there is no identity.
+            Err(_) => failure,
+        }
+    }
+}
+
+/// Refuses options for AWS that would have no effect. The region is part of the registry's host, so the
+/// option can only agree with it.
+fn check_aws_options(options: &GlobalOptions, registry: &RegistryLocation) -> Result<(), Failure> {
+    let RegistryLocation::Ecr { host, .. } = registry else {
+        let typed = [("--profile", &options.profile), ("--region", &options.region)];
+        return match typed.into_iter().find(|(_, value)| value.is_some()) {
+            None => Ok(()),
+            Some((option, _)) => {
+                Err(Failure::usage(format!("{option}: {registry} is not in AWS")).with_help(
+                    "choose the registry too: --registry ecr://ACCOUNT.dkr.ecr.REGION.amazonaws.com",
+                ))
+            }
+        };
+    };
+    match &options.region {
+        Some(region) if region != host.region() => Err(Failure::usage(format!(
+            "--region {region}: the registry {host} is in {}",
+            host.region()
+        ))
+        .with_help("leave --region out, or name that region's registry with --registry")),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the format of the environment, else of the configuration file. An empty variable is ignored.
+fn output_format(settings: &Settings) -> Result<Format, Failure> {
+    let variable = std::env::var_os(OUTPUT_VARIABLE).filter(|value| !value.is_empty());
+    let (text, origin) = match (variable, settings.output()) {
+        (Some(value), _) => {
+            (value.to_string_lossy().into_owned(), Origin::Environment(OUTPUT_VARIABLE))
+        }
+        (None, Some((text, origin))) => (text.to_owned(), origin.clone()),
+        (None, None) => return Ok(Format::default()),
+    };
+    Format::from_str(&text, false)
+        .map_err(|_| Failure::usage(format!("{text:?} is neither table nor json")).within(origin))
+}

@@ -1,0 +1,531 @@
+//! Reports how far a push, pull or copy is: bars on a terminal, a line every few seconds elsewhere, records
+//! for programs.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ark_container_core::model::{Digest, Reference};
+use ark_container_core::progress::{BlobState, Event, Progress};
+use futures_util::future::{Either, select};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::time::sleep;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::output::{Format, Output, human_size, human_time};
+
+/// Interval at which speed and remaining time are drawn again.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval of the lines on standard error that is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Minimum interval of the records about the bytes of one blob.
+const RECORD_INTERVAL: Duration = Duration::from_secs(1);
+/// Period over which the speed is measured: long enough to be steady, short enough to be current.
+const SPEED_PERIOD: Duration = Duration::from_secs(5);
+
+/// Maximum number of bars. If an image has more blobs, only those in transfer have one.
+const MAX_BARS: usize = 12;
+/// Number of digits of a digest that tell the blobs of an image apart.
+const SHORT_DIGEST_LEN: usize = 12;
+const MOVING_BAR: &str = "{prefix} {msg:<11} [{bar:30}] {decimal_bytes} of {decimal_total_bytes}";
+const RESTING_BAR: &str = "{prefix} {msg:<11} {decimal_total_bytes}";
+const TOTAL_BAR: &str = "{msg}";
+
+/// Reports the progress of one transfer.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) output: Output,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    tally: Tally,
+    display: Display,
+}
+
+/// The form in which progress is shown.
+#[derive(Debug)]
+enum Display {
+    Silent,
+    Bars(Bars),
+    /// Lines, and when the next one is due.
+    Lines(Instant),
+    /// Records, and when the bytes of each blob were last reported.
+    Records(HashMap<Digest, Instant>),
+}
+
+impl Report {
+    /// Creates a report in the form that suits the output.
+    pub(crate) fn new(output: Output) -> Self {
+        let now = Instant::now();
+        // Lines of the log would break the bars.
+        let is_logging = LevelFilter::current() > LevelFilter::WARN;
+        let display = match output.format {
+            _ if output.quiet => Display::Silent,
+            Format::Json => Display::Records(HashMap::new()),
+            Format::Table => match (!is_logging).then(Bars::new).flatten() {
+                Some(bars) => Display::Bars(bars),
+                None => Display::Lines(now + LINE_INTERVAL),
+            },
+        };
+        Self { output, state: Mutex::new(State { tally: Tally::new(now), display }) }
+    }
+
+    /// Does the work, and updates speed and remaining time meanwhile.
+    pub(crate) async fn watch<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match select(work, std::pin::pin!(sleep(REDRAW_INTERVAL))).await {
+                Either::Left((done, _)) => return done,
+                Either::Right(((), working)) => work = working,
+            }
+            if let Some(line) = self.state().tick(Instant::now()) {
+                self.output.progress(&line);
+            }
+        }
+    }
+
+    /// Removes the bars, and ends the report.
+    pub(crate) fn finish(&self) {
+        let display = std::mem::replace(&mut self.state().display, Display::Silent);
+        if let Display::Bars(bars) = display {
+            bars.clear();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is whole after every change, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for Report {
+    fn event(&self, event: &Event<'_>) {
+        if let Some(record) = self.state().take(event, Instant::now()) {
+            self.output.progress_record(&record);
+        }
+    }
+}
+
+impl State {
+    /// Counts and shows an event, and returns its record if there is one to print.
+    fn take<'a>(&mut self, event: &Event<'a>, now: Instant) -> Option<Record<'a>> {
+        let progress = self.tally.take(event);
+        match (&mut self.display, progress) {
+            (Display::Records(last), progress) => {
+                record(event, progress.map(|(_, progress)| progress), last, now)
+            }
+            (Display::Bars(bars), Some((blob, progress))) => {
+                bars.take(event, blob, progress, &mut self.tally, now);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Updates speed and remaining time, and returns the line that is due.
+    fn tick(&mut self, now: Instant) -> Option<String> {
+        match &mut self.display {
+            Display::Bars(bars) => bars.total.set_message(self.tally.standing(now).to_string()),
+            Display::Lines(next) => {
+                let standing = self.tally.standing(now);
+                if now >= *next {
+                    *next = now + LINE_INTERVAL;
+                    return Some(standing.to_string());
+                }
+            }
+            Display::Records(_) | Display::Silent => {}
+        }
+        None
+    }
+}
+
+/// An event as programs read it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Record<'a> {
+    /// The image has this blob.
+    Found { blob: &'a Digest, size: u64, compresses: bool },
+    /// A blob has another state.
+    State { blob: &'a Digest, state: &'static str, bytes: u64 },
+    /// Bytes of a blob that were transferred so far.
+    Moved { blob: &'a Digest, bytes: u64 },
+    /// A manifest was put.
+    Manifest { reference: &'a Reference },
+}
+
+/// Returns the record of an event; the bytes of a blob are due once an interval.
+fn record<'a>(
+    event: &Event<'a>,
+    progress: Option<BlobProgress>,
+    last: &mut HashMap<Digest, Instant>,
+    now: Instant,
+) -> Option<Record<'a>> {
+    match (*event, progress) {
+        (Event::Found { blob, size, is_tar }, _) => {
+            Some(Record::Found { blob, size, compresses: is_tar })
+        }
+        (Event::Blob { blob, state }, Some(progress)) => {
+            Some(Record::State { blob, state: state_name(state), bytes: progress.moved })
+        }
+        (Event::Moved { blob, .. }, Some(progress)) => {
+            if last.get(blob).is_some_and(|last| now.duration_since(*last) < RECORD_INTERVAL) {
+                return None;
+            }
+            last.insert(blob.clone(), now);
+            Some(Record::Moved { blob, bytes: progress.moved })
+        }
+        (Event::Manifest { reference }, _) => Some(Record::Manifest { reference }),
+        _ => None,
+    }
+}
+
+/// Bars on standard error: one for the transfer, and one for each blob below it. A terminal with few lines
+/// leaves out the lowest.
+#[derive(Debug)]
+struct Bars {
+    screen: MultiProgress,
+    total: ProgressBar,
+    blobs: HashMap<Digest, ProgressBar>,
+}
+
+impl Bars {
+    /// Returns bars if standard error is a terminal that can draw them.
+    fn new() -> Option<Self> {
+        let screen = MultiProgress::new();
+        if screen.is_hidden() {
+            return None;
+        }
+        let total = screen.add(ProgressBar::new_spinner().with_style(style(TOTAL_BAR)));
+        Some(Self { screen, total, blobs: HashMap::new() })
+    }
+
+    fn take(
+        &mut self,
+        event: &Event<'_>,
+        blob: &Digest,
+        progress: BlobProgress,
+        tally: &mut Tally,
+        now: Instant,
+    ) {
+        match (event, self.blobs.get(blob)) {
+            (Event::Moved { .. }, Some(bar)) => bar.set_position(progress.moved),
+            _ => {
+                self.total.set_message(tally.standing(now).to_string());
+                self.show(blob, progress, tally.blobs.len() > MAX_BARS);
+            }
+        }
+    }
+
+    /// Shows a blob in another state.
+    fn show(&mut self, blob: &Digest, progress: BlobProgress, in_transfer_only: bool) {
+        let in_transfer = !progress.is_done() && progress.state.is_some();
+        if in_transfer_only {
+            if progress.state.is_none() {
+                // There is no room for blobs that wait, so those before this one are removed too.
+                self.blobs.drain().for_each(|(_, bar)| remove(&self.screen, &bar));
+            } else if !in_transfer && let Some(bar) = self.blobs.remove(blob) {
+                remove(&self.screen, &bar);
+            }
+            if !in_transfer || self.blobs.len() >= MAX_BARS && !self.blobs.contains_key(blob) {
+                return;
+            }
+        }
+        let bar = self.blobs.entry(blob.clone()).or_insert_with(|| {
+            let name: String = blob.hex().chars().take(SHORT_DIGEST_LEN).collect();
+            let bar =
+                ProgressBar::new(progress.size).with_style(style(RESTING_BAR)).with_prefix(name);
+            self.screen.add(bar.with_message(progress.state_name()))
+        });
+        let is_moving = in_transfer && progress.state != Some(BlobState::Retrying);
+        bar.set_style(style(if is_moving { MOVING_BAR } else { RESTING_BAR }));
+        bar.set_message(progress.state_name());
+        bar.set_position(progress.moved);
+    }
+
+    /// Leaves the terminal as it was.
+    fn clear(self) {
+        // A bar that is not finished would be drawn once more when it is dropped.
+        for bar in self.blobs.values().chain([&self.total]) {
+            bar.finish_and_clear();
+        }
+        // An error means that the terminal is gone.
+        let _ = self.screen.clear();
+    }
+}
+
+/// Removes a bar, so that others have its line.
+fn remove(screen: &MultiProgress, bar: &ProgressBar) {
+    bar.finish_and_clear();
+    screen.remove(bar);
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are the constants above, so a template that is refused is noticed at once.
+    let style = ProgressStyle::with_template(template);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
+/// Counts of a transfer, from the events of the library.
+#[derive(Debug)]
+struct Tally {
+    blobs: HashMap<Digest, BlobProgress>,
+    moved: u64,
+    /// Bytes transferred at some times of the last period, the oldest first.
+    samples: VecDeque<(Instant, u64)>,
+}
+
+/// Counts of one blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct BlobProgress {
+    /// Bytes in the source.
+    size: u64,
+    moved: u64,
+    /// `None` while it waits.
+    state: Option<BlobState>,
+}
+
+/// Counts of all blobs at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    blobs_done: usize,
+    blobs: usize,
+    moved: u64,
+    /// Bytes of all blobs except those that the target had.
+    total: u64,
+    /// Bytes per second; `None` while it is unknown.
+    per_second: Option<u64>,
+}
+
+impl Tally {
+    fn new(now: Instant) -> Self {
+        Self { blobs: HashMap::new(), moved: 0, samples: VecDeque::from([(now, 0)]) }
+    }
+
+    /// Counts an event, and returns the blob that it is about.
+    fn take<'a>(&mut self, event: &Event<'a>) -> Option<(&'a Digest, BlobProgress)> {
+        match *event {
+            Event::Found { blob, size, .. } => {
+                let progress = BlobProgress { size, moved: 0, state: None };
+                self.blobs.insert(blob.clone(), progress);
+                Some((blob, progress))
+            }
+            Event::Blob { blob, state } => {
+                let progress = self.blobs.get_mut(blob)?;
+                progress.state = Some(state);
+                Some((blob, *progress))
+            }
+            Event::Moved { blob, bytes } => {
+                let progress = self.blobs.get_mut(blob)?;
+                progress.moved = progress.moved.saturating_add_signed(bytes);
+                self.moved = self.moved.saturating_add_signed(bytes);
+                Some((blob, *progress))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the counts of all blobs. The speed is measured from one call to the next.
+    fn standing(&mut self, now: Instant) -> Standing {
+        let is_old = |(time, _): &(Instant, u64)| now.duration_since(*time) > SPEED_PERIOD;
+        while self.samples.len() > 1 && self.samples.front().is_some_and(is_old) {
+            self.samples.pop_front();
+        }
+        let per_second = self.samples.front().and_then(|(time, moved)| {
+            let elapsed = now.duration_since(*time).as_secs_f64();
+            let moved = self.moved.saturating_sub(*moved);
+            (moved > 0 && elapsed > 0.0).then(|| (moved as f64 / elapsed) as u64)
+        });
+        self.samples.push_back((now, self.moved));
+        let blobs = self.blobs.values();
+        Standing {
+            blobs_done: blobs.clone().filter(|progress| progress.is_done()).count(),
+            blobs: self.blobs.len(),
+            moved: self.moved,
+            total: blobs
+                .filter(|progress| !progress.was_there())
+                .map(|progress| progress.size)
+                .sum(),
+            per_second,
+        }
+    }
+}
+
+impl BlobProgress {
+    /// Whether its transfer has ended.
+    fn is_done(&self) -> bool {
+        self.was_there() || matches!(self.state, Some(BlobState::Sent | BlobState::Fetched))
+    }
+
+    fn was_there(&self) -> bool {
+        matches!(self.state, Some(BlobState::Exists | BlobState::Mounted))
+    }
+
+    fn state_name(&self) -> &'static str {
+        self.state.map_or("waiting", state_name)
+    }
+}
+
+impl Standing {
+    /// Returns the time that the rest takes at this speed.
+    fn remaining_time(&self) -> Option<Duration> {
+        let per_second = self.per_second.filter(|speed| *speed > 0)?;
+        let rest = self.total.saturating_sub(self.moved);
+        Some(Duration::from_secs(rest.div_ceil(per_second)))
+    }
+}
+
+/// A line, with speed and remaining time if they are known.
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { blobs_done, blobs, moved, total, per_second } = *self;
+        let (moved, total) = (human_size(moved), human_size(total));
+        write!(f, "{blobs_done} of {blobs} blobs, {moved} of {total}")?;
+        if let Some(per_second) = per_second {
+            write!(f, ", {}/s", human_size(per_second))?;
+        }
+        match self.remaining_time() {
+            Some(time) => write!(f, ", {} left", human_time(time)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn state_name(state: BlobState) -> &'static str {
+    match state {
+        BlobState::Exists => "exists",
+        BlobState::Mounted => "mounted",
+        BlobState::Compressing => "compressing",
+        BlobState::Sending => "sending",
+        BlobState::Fetching => "fetching",
+        BlobState::Retrying => "retrying",
+        BlobState::Sent => "sent",
+        BlobState::Fetched => "fetched",
+        _ => "working",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn digest(digit: char) -> Digest {
+        format!("sha256:{}", digit.to_string().repeat(64)).parse().unwrap()
+    }
+
+    fn found(blob: &Digest, size: u64) -> Event<'_> {
+        Event::Found { blob, size, is_tar: false }
+    }
+
+    #[test]
+    fn line_is_printed_every_five_seconds() {
+        let start = Instant::now();
+        let display = Display::Lines(start + LINE_INTERVAL);
+        let mut state = State { tally: Tally::new(start), display };
+        let (one, other) = (digest('1'), digest('2'));
+        state.take(&found(&one, 60_000_000), start);
+        state.take(&found(&other, 1000), start);
+        state.take(&Event::Blob { blob: &other, state: BlobState::Exists }, start);
+        let mut lines = Vec::new();
+        for second in 1..=12 {
+            let now = start + Duration::from_secs(second);
+            if second <= 8 {
+                state.take(&Event::Moved { blob: &one, bytes: 5_000_000 }, now);
+            }
+            lines.extend(state.tick(now));
+        }
+        let expected = [
+            "1 of 2 blobs, 25.0 MB of 60.0 MB, 5.0 MB/s, 7 s left",
+            "1 of 2 blobs, 40.0 MB of 60.0 MB, 3.0 MB/s, 7 s left",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn unknown_speed_is_left_out() {
+        let start = Instant::now();
+        let mut tally = Tally::new(start);
+        tally.take(&found(&digest('1'), 5));
+        assert_eq!(tally.standing(start).to_string(), "0 of 1 blobs, 0 B of 5 B");
+    }
+
+    #[test]
+    fn record_of_bytes_is_printed_once_a_second() {
+        let start = Instant::now();
+        let display = Display::Records(HashMap::new());
+        let mut state = State { tally: Tally::new(start), display };
+        let blob = digest('1');
+        let moved = Event::Moved { blob: &blob, bytes: 10 };
+        let events = [
+            (0, found(&blob, 30)),
+            (0, Event::Blob { blob: &blob, state: BlobState::Sending }),
+            (0, moved),
+            (999, moved),
+            (1000, moved),
+            (1001, Event::Blob { blob: &blob, state: BlobState::Sent }),
+        ];
+        let mut records = Vec::new();
+        for (millis, event) in events {
+            let record = state.take(&event, start + Duration::from_millis(millis));
+            records.extend(record.map(|record| serde_json::to_value(record).unwrap()));
+        }
+        let expected = [
+            json!({ "event": "found", "blob": blob, "size": 30, "compresses": false }),
+            json!({ "event": "state", "blob": blob, "state": "sending", "bytes": 0 }),
+            json!({ "event": "moved", "blob": blob, "bytes": 10 }),
+            json!({ "event": "moved", "blob": blob, "bytes": 30 }),
+            json!({ "event": "state", "blob": blob, "state": "sent", "bytes": 30 }),
+        ];
+        assert_eq!(records, expected);
+    }
+
+    #[test]
+    fn total_excludes_blobs_that_the_target_had() {
+        let now = Instant::now();
+        let mut tally = Tally::new(now);
+        let (one, other) = (digest('1'), digest('2'));
+        tally.take(&found(&one, 300));
+        tally.take(&found(&other, 100));
+        assert_eq!(tally.standing(now).total, 400);
+        tally.take(&Event::Blob { blob: &one, state: BlobState::Mounted });
+        let standing = tally.standing(now);
+        assert_eq!((standing.blobs_done, standing.blobs, standing.total), (1, 2, 100));
+    }
+
+    #[test]
+    fn speed_is_measured_over_the_last_seconds() {
+        let start = Instant::now();
+        let mut tally = Tally::new(start);
+        let blob = digest('1');
+        tally.take(&found(&blob, 10_000));
+        assert_eq!(tally.standing(start).per_second, None);
+        for second in 1..=10 {
+            let bytes = if second <= 4 { 1000 } else { 100 };
+            tally.take(&Event::Moved { blob: &blob, bytes });
+            let standing = tally.standing(start + Duration::from_secs(second));
+            if second == 4 {
+                assert_eq!(standing.per_second, Some(1000));
+                assert_eq!(standing.remaining_time(), Some(Duration::from_secs(6)));
+            }
+            if second == 10 {
+                assert_eq!(standing.per_second, Some(100));
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_sent_again_are_subtracted() {
+        let now = Instant::now();
+        let mut tally = Tally::new(now);
+        let blob = digest('1');
+        tally.take(&found(&blob, 10));
+        tally.take(&Event::Moved { blob: &blob, bytes: 8 });
+        let (_, progress) = tally.take(&Event::Moved { blob: &blob, bytes: -8 }).unwrap();
+        assert_eq!((progress.moved, tally.standing(now).moved), (0, 0));
+    }
+}
