@@ -4,13 +4,14 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use ark_container_core::RegistryBackend as _;
+use ark_container_core::credentials::DockerConfig;
 use ark_container_core::model::RegistryLocation;
 use serde::Serialize;
 
 use crate::args::PROGRAM;
 use crate::connect::Context;
 use crate::credential_helper::{HELPER, SUFFIX, host_of};
-use crate::docker_config::{self, DockerConfig};
+use crate::docker_config;
 use crate::failure::{Failure, Kind, Stop};
 use crate::hint::quoted;
 use crate::settings::Origin;
@@ -71,7 +72,7 @@ fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<Stri
         hosts.push(host_of(registry)?);
     }
     let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-    let mut config = DockerConfig::read(folder)?;
+    let mut config = docker_config::read(folder)?;
     for host in &hosts {
         if let Some(other) = config.helper(host).filter(|helper| *helper != SUFFIX) {
             let path = config.path().display();
@@ -87,7 +88,7 @@ fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<Stri
 
 /// Removes the entries of every registry that has this program's helper.
 fn undo(folder: &Path) -> Result<(DockerConfig, Vec<String>), Failure> {
-    let mut config = DockerConfig::read(folder)?;
+    let mut config = docker_config::read(folder)?;
     let hosts = config.hosts_of(SUFFIX);
     for host in &hosts {
         config.remove_helper(host);

@@ -6,15 +6,13 @@ use ark_container_core::RegistryBackend as _;
 use ark_container_core::credentials::{Narrowing, RegistryCredentials, USERNAME};
 use ark_container_core::model::{Access, RegistryHost, Scope};
 use ark_container_core::permission::Action;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::args::RepositoryArgs;
 use crate::connect::{Connection, Context, Place};
-use crate::docker_config::{DockerConfig, FOLDER_VARIABLE};
-use crate::failure::{Failure, Kind, Stop};
+use crate::docker_config::{FOLDER_VARIABLE, failure};
+use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, TO_NARROW, Target, quoted, serve_command};
 use crate::output::rfc3339;
 
@@ -115,7 +113,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         connection.backend.credentials(&scope, &Default::default()).await.map_err(explain)?;
     let record = CredentialsRecord::from(&credentials);
     match &args.docker_config {
-        Some(folder) => log_docker_in(folder, &record, context)?,
+        Some(folder) => log_docker_in(folder, &credentials, &record, context)?,
         None => context.output.result(record.password, &record)?,
     }
     if !record.narrowed {
@@ -155,23 +153,14 @@ struct DockerConfigRecord<'a> {
 /// Writes a login into the configuration in `folder`, and prints what makes docker use that.
 fn log_docker_in(
     folder: &Path,
+    credentials: &RegistryCredentials,
     record: &CredentialsRecord<'_>,
     context: &Context,
 ) -> Result<(), Stop> {
     let shown = folder.display();
     let folder = std::path::absolute(folder)
         .map_err(|error| Failure::io(format!("cannot use the folder {shown}"), &error))?;
-    let host = record.host.as_str();
-    let mut config = DockerConfig::read(&folder)?;
-    if let Some(helper) = config.helper_before_logins(host) {
-        let path = config.path().display();
-        let message = format!("{path} has docker ask docker-credential-{helper} for {host}");
-        return Err(Failure::new(Kind::Conflict, message)
-            .with_help("name another folder, such as one that is yet to be made")
-            .into());
-    }
-    config.set_login(host, &STANDARD.encode(format!("{}:{}", record.username, record.password)));
-    config.write()?;
+    credentials.write_docker_config(&folder).map_err(|error| failure(&folder, error))?;
     let export = format!("export {FOLDER_VARIABLE}={}", quoted(&folder.display().to_string()));
     let record = DockerConfigRecord {
         host: record.host,
