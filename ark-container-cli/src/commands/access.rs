@@ -183,7 +183,8 @@ pub(crate) struct CheckAccessArgs {
 }
 
 fn action_parser() -> impl TypedValueParser<Value = Action> {
-    PossibleValuesParser::new(Action::ALL.map(Action::as_str)).try_map(|word| word.parse())
+    PossibleValuesParser::new(Action::ALL.iter().copied().map(Action::as_str))
+        .try_map(|word| word.parse())
 }
 
 /// The answer as programs read it.

@@ -4,12 +4,13 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use ark_container_core::catalog::Origin;
+use ark_container_core::credentials::DockerConfig;
 use serde::Serialize;
 
 use crate::arguments::PROGRAM;
 use crate::context::Context;
 use crate::credential_helper::{HELPER, SUFFIX, host_of};
-use crate::docker_config::{self, DockerConfig};
+use crate::docker_config;
 use crate::failure::{Failure, Kind, Stop};
 use crate::hint::quoted;
 
@@ -66,7 +67,7 @@ fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<Stri
     }
     let hosts = context.settings.registries().map(|registry| Ok(host_of(registry)?.to_string()));
     let hosts = hosts.collect::<Result<Vec<String>, Failure>>()?;
-    let mut config = DockerConfig::read(folder)?;
+    let mut config = docker_config::read(folder)?;
     for host in &hosts {
         if let Some(other) = config.helper(host).filter(|helper| *helper != SUFFIX) {
             let path = config.path().display();
@@ -82,7 +83,7 @@ fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<Stri
 
 /// Removes the entries of every registry that has this program's helper.
 fn undo(folder: &Path) -> Result<(DockerConfig, Vec<String>), Failure> {
-    let mut config = DockerConfig::read(folder)?;
+    let mut config = docker_config::read(folder)?;
     let hosts = config.hosts_of(SUFFIX);
     for host in &hosts {
         config.remove_helper(host);

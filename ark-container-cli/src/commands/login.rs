@@ -8,14 +8,12 @@ use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{Narrowing, RegistryCredentials, USERNAME};
 use ark_container_core::model::{Access, RegistryHost, RegistryLocation};
 use ark_container_core::permission::Action;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::arguments::{RepositoryArgs, one_of};
 use crate::context::Context;
-use crate::docker_config::{DockerConfig, FOLDER_VARIABLE};
-use crate::failure::{Failure, Kind, Stop};
+use crate::docker_config::{FOLDER_VARIABLE, failure};
+use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, TO_NARROW, Target, quoted, serve_command};
 use crate::output::rfc3339;
 
@@ -99,7 +97,7 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
     let credentials = catalog.credentials(&target.name(), access).await.map_err(explain)?;
     let record = CredentialsRecord::from(&credentials);
     match &args.docker_config {
-        Some(folder) => log_docker_in(folder, &record, context)?,
+        Some(folder) => log_docker_in(folder, &credentials, &record, context)?,
         None => context.output.result(record.password, &record)?,
     }
     if !record.narrowed {
@@ -137,23 +135,14 @@ struct DockerConfigRecord<'a> {
 /// Writes a login into the configuration in `folder`, and prints the command that makes docker use it.
 fn log_docker_in(
     folder: &Path,
+    credentials: &RegistryCredentials,
     record: &CredentialsRecord<'_>,
     context: &Context,
 ) -> Result<(), Stop> {
     let shown = folder.display();
     let folder = std::path::absolute(folder)
         .map_err(|error| Failure::io(format!("cannot use the folder {shown}"), &error))?;
-    let host = record.host.as_str();
-    let mut config = DockerConfig::read(&folder)?;
-    if let Some(helper) = config.helper_before_logins(host) {
-        let path = config.path().display();
-        let message = format!("{path} has docker ask docker-credential-{helper} for {host}");
-        return Err(Failure::new(Kind::Conflict, message)
-            .with_help("name another folder, such as one that is yet to be made")
-            .into());
-    }
-    config.set_login(host, &STANDARD.encode(format!("{}:{}", record.username, record.password)));
-    config.write()?;
+    credentials.write_docker_config(&folder).map_err(|error| failure(&folder, error))?;
     let export = format!("export {FOLDER_VARIABLE}={}", quoted(&folder.display().to_string()));
     let record = DockerConfigRecord {
         host: record.host,
