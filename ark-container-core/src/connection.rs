@@ -12,7 +12,10 @@ use crate::backend::local::LocalBackend;
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::distribution::{Authenticate, Client, Retry};
 use crate::error::Result;
-use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
+use crate::model::{
+    Access, Digest, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Tag,
+};
+use crate::permission::Permissioned;
 
 /// How far a login reaches that is requested for one repository.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -54,6 +57,8 @@ pub(crate) struct Connection {
     backend: Arc<dyn RegistryBackend>,
     endpoint: Endpoint,
     retry: Retry,
+    /// The guarded backend of a catalog, whose audit records what is pushed.
+    audited: Option<Permissioned<Arc<dyn RegistryBackend>>>,
 }
 
 /// Where a registry is dialled.
@@ -71,7 +76,40 @@ enum Endpoint {
 impl Connection {
     /// Returns a connection that dials the host which the backend's credentials name.
     pub(crate) fn new(backend: Arc<dyn RegistryBackend>) -> Self {
-        Self { backend, endpoint: Endpoint::CredentialsHost, retry: Retry::default() }
+        let (endpoint, retry) = (Endpoint::CredentialsHost, Retry::default());
+        Self { backend, endpoint, retry, audited: None }
+    }
+
+    /// Returns a connection of a catalog, whose audit records what is pushed.
+    pub(crate) fn audited(backend: &Permissioned<Arc<dyn RegistryBackend>>) -> Self {
+        Self { audited: Some(backend.clone()), ..Self::new(Arc::new(backend.clone())) }
+    }
+
+    /// Runs a push to the repository at `path`, and records it where there is an audit.
+    ///
+    /// `source` is the image that is copied, and `digest` finds the digest in the result.
+    pub(crate) async fn record_push<T>(
+        &self,
+        path: &RepositoryPath,
+        tag: Option<&Tag>,
+        source: Option<String>,
+        push: impl Future<Output = Result<T>>,
+        digest: impl Fn(&T) -> &Digest,
+    ) -> Result<T> {
+        let Some(backend) = &self.audited else { return push.await };
+        let mut change = backend.begin_push(path).await?;
+        if let Some(tag) = tag {
+            change.set_reference(&Reference::Tag(tag.clone()));
+        }
+        if let Some(source) = source {
+            change.set_source(source);
+        }
+        let pushed = push.await;
+        if let Ok(pushed) = &pushed {
+            change.set_digest(digest(pushed));
+        }
+        change.finish(&pushed).await;
+        pushed
     }
 
     /// Dials another host than the credentials name.

@@ -95,7 +95,7 @@ impl Catalog {
     }
 
     fn connection(&self) -> Connection {
-        let connection = Connection::new(Arc::new(self.backend.clone()));
+        let connection = Connection::audited(&self.backend);
         match &self.shared.registry {
             #[cfg(feature = "local")]
             Some(OpenRegistry::Local(local)) => connection.with_local(local),

@@ -120,7 +120,9 @@ impl Copy {
         let connection = self.connection.clone();
         let transfer =
             connection.serve_while(|connection| Self { connection, ..self.clone() }.transfer());
-        let copied = Run::transfer("copy", &self.to).around(transfer).await?;
+        let (tag, source) = (self.tag.as_ref(), Some(self.source_text()));
+        let recorded = self.connection.record_push(&self.to, tag, source, transfer, Copied::digest);
+        let copied = Run::transfer("copy", &self.to).around(recorded).await?;
         count_bytes(
             "copy",
             [
@@ -130,6 +132,14 @@ impl Copy {
             ],
         );
         Ok(copied)
+    }
+
+    /// The image that is copied, as `<path>:<tag>` or `<path>@<digest>`.
+    fn source_text(&self) -> String {
+        match &self.reference {
+            Reference::Tag(tag) => format!("{}:{tag}", self.from),
+            Reference::Digest(digest) => format!("{}@{digest}", self.from),
+        }
     }
 
     async fn transfer(self) -> Result<Copied> {

@@ -169,7 +169,14 @@ impl Push {
         let connection = self.connection.clone();
         let upload =
             connection.serve_while(|connection| Self { connection, ..self.clone() }.upload());
-        let pushed = Run::transfer("push", &self.path).around(upload).await?;
+        let recorded = self.connection.record_push(
+            &self.path,
+            self.tag.as_ref(),
+            None,
+            upload,
+            Pushed::digest,
+        );
+        let pushed = Run::transfer("push", &self.path).around(recorded).await?;
         count_bytes(
             "push",
             [

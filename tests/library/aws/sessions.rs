@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use ark_container_core::Catalog;
+use ark_container_core::identity::single_user;
+use ark_container_core::model::OrganizationId;
 use ark_container_fakes::aws::{Role, User};
 use aws_sdk_sts::operation::assume_role::builders::AssumeRoleFluentBuilder;
 use aws_sdk_sts::types::Tag;
@@ -125,4 +128,20 @@ async fn a_session_ends() {
     cloud.aws.expire_sessions();
     assert_eq!(code(ecr.describe_repositories().send().await), "ExpiredTokenException");
     assert_eq!(code(cloud.sts_of(&session).get_caller_identity().send().await), "ExpiredToken");
+}
+
+/// Each principal of a catalog is the caller whom AWS records, though one program makes all calls.
+#[tokio::test]
+async fn catalog_names_each_principal_to_aws() {
+    let cloud = Cloud::start().await;
+    let registry = format!("ecr://{}/prod", cloud.aws.host()).parse().unwrap();
+    let config = cloud.config(cloud.admin.access_key(), None);
+    let builder = Catalog::builder().with_registry(registry).with_sdk_config(config);
+    let catalog = builder.with_organization(OrganizationId::TBD).connect().await.unwrap();
+    for (name, repository) in [("user:alice", "by/alice"), ("user:bob", "by/bob")] {
+        let caller = catalog.acting_as(single_user(name.parse().unwrap()));
+        caller.create(repository).await.unwrap();
+        let tags = catalog.describe(repository).await.unwrap().resource_tags.unwrap();
+        assert_eq!(tags["ark:created-by"], name);
+    }
 }

@@ -170,3 +170,66 @@ async fn layer_sees_only_permitted_calls() {
     assert_eq!(counter.0.load(Ordering::Relaxed), 1);
     assert_eq!(catalog.list().try_collect::<Vec<_>>().await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn audit_says_what_was_pushed_and_copied_by_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (layout, audit) = (folder.path().join("in"), folder.path().join("audit.jsonl"));
+    SampleImage::new("hello").write_oci_layout(&layout, None).unwrap();
+    let builder = builder(&folder.path().join("registry")).with_audit(&audit);
+    let catalog = builder.connect().await.unwrap();
+    catalog.create("test/repo").await.unwrap();
+    let source = format!("oci:{}", layout.display());
+    let pushed = catalog.push("test/repo:v1", &source).await.unwrap();
+    catalog.copy("test/repo:v1", "test/repo:v2").await.unwrap();
+    let told = std::fs::read_to_string(audit).unwrap();
+    let events = told.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let changes = events.filter(|event| event["event"] == "change" && event["action"] == "push");
+    let changes: Vec<_> = changes.collect();
+    let told = |field: &str| changes.iter().map(|event| event[field].clone()).collect::<Vec<_>>();
+    assert_eq!(told("reference"), ["v1", "v2"]);
+    assert_eq!(told("digest"), vec![pushed.digest().to_string(); 2]);
+    assert!(changes[1]["source"].as_str().unwrap().ends_with("/test/repo:v1"), "{changes:?}");
+}
+
+#[tokio::test]
+async fn one_image_is_described_and_deleted_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("in");
+    SampleImage::new("hello").write_oci_layout(&layout, None).unwrap();
+    let catalog = builder(&folder.path().join("registry")).connect().await.unwrap();
+    assert!(catalog.create_if_missing("test/repo").await.unwrap().is_new);
+    assert!(!catalog.create_if_missing("test/repo").await.unwrap().is_new);
+    let source = format!("oci:{}", layout.display());
+    let pushed = catalog.push("test/repo", &source).await.unwrap();
+    let image = catalog.describe_image("test/repo").await.unwrap();
+    assert_eq!((&image.digest, image.tags[0].as_str()), (pushed.digest(), "latest"));
+    let unnamed = catalog.delete_image("test/repo").await.unwrap_err();
+    assert!(matches!(unnamed, Error::InvalidInput { .. }), "{unnamed}");
+    catalog.delete_image("test/repo:latest").await.unwrap();
+    let gone = catalog.describe_image("test/repo").await.unwrap_err();
+    assert!(matches!(gone, Error::NotFound { .. }), "{gone}");
+}
+
+#[tokio::test]
+async fn client_of_a_folder_needs_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = builder(folder.path()).connect().await.unwrap();
+    catalog.create("test/repo").await.unwrap();
+    let client = catalog.client("test/repo", Access::Pull).await.unwrap();
+    assert!(client.list_tags().try_collect::<Vec<_>>().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn whoami_names_the_caller_and_what_chose_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = builder(folder.path()).connect().await.unwrap();
+    let report = serde_json::to_value(catalog.whoami().await.unwrap()).unwrap();
+    assert_eq!(report["identity"]["kind"], "local_user");
+    assert_eq!(report["organizations"][0]["organization"], "*");
+    assert_eq!(report["walls"], serde_json::json!(["credentials"]));
+    let robot = catalog.acting_as(single_user("robot:a".parse().unwrap()));
+    assert_eq!(robot.whoami().await.unwrap().principal.to_string(), "robot:a");
+    assert!(robot.allows(Action::Pull, OrganizationId::TBD).await.unwrap());
+    assert!(!robot.allows(Action::CreateRepository, OrganizationId::TBD).await.unwrap());
+}

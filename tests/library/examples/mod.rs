@@ -5,6 +5,7 @@ mod batch_job;
 mod catalog_service;
 mod custom_backend;
 mod ingest_job;
+mod own_parts;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
