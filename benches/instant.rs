@@ -8,7 +8,7 @@ use ark_container_core::backend::{CreateOptions, DeleteOptions, Image, Repositor
 use ark_container_core::credentials::{CredentialsOptions, RegistryCredentials};
 use ark_container_core::identity::Principal;
 use ark_container_core::model::{
-    Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Stage,
+    Digest, Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Stage,
 };
 use ark_container_core::{Error, RegistryBackend, ResourceKind, Result};
 use async_trait::async_trait;
@@ -70,8 +70,8 @@ impl RegistryBackend for Instant {
         Err(Error::not_found(ResourceKind::Image, format!("{path}: {reference}")))
     }
 
-    async fn delete_image(&self, _: &RepositoryPath, _: &Reference) -> Result<()> {
-        Ok(())
+    async fn delete_image(&self, _: &RepositoryPath, _: &Reference) -> Result<Option<Digest>> {
+        Ok(None)
     }
 
     async fn credentials(

@@ -135,7 +135,11 @@ impl RegistryBackend for MemoryBackend {
         self.with(path, |kept| Ok(kept.images[kept.position(path, reference)?].0.clone()))
     }
 
-    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+    async fn delete_image(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Option<Digest>> {
         self.with(path, |kept| {
             let at = kept.position(path, reference)?;
             let images = &mut kept.images;
@@ -149,7 +153,7 @@ impl RegistryBackend for MemoryBackend {
             if images[at].0.tags.is_empty() && !is_part {
                 images.remove(at);
             }
-            Ok(())
+            Ok(Some(digest))
         })
     }
 

@@ -9,7 +9,7 @@ use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
-use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+use crate::model::{Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
 macro_rules! forward {
     ($pointer:ident) => {
@@ -71,7 +71,7 @@ macro_rules! forward {
                 &self,
                 path: &RepositoryPath,
                 reference: &Reference,
-            ) -> Result<()> {
+            ) -> Result<Option<Digest>> {
                 (**self).delete_image(path, reference).await
             }
 

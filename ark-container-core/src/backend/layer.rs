@@ -10,7 +10,7 @@ use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
-use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+use crate::model::{Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
 /// A change to some calls of a [`RegistryBackend`]: a counter, a quota, a cache.
 ///
@@ -111,7 +111,7 @@ pub trait BackendLayer: Debug + Send + Sync + 'static {
         inner: &dyn RegistryBackend,
         path: &RepositoryPath,
         reference: &Reference,
-    ) -> Result<()> {
+    ) -> Result<Option<Digest>> {
         inner.delete_image(path, reference).await
     }
 
@@ -197,7 +197,11 @@ impl<L: BackendLayer> RegistryBackend for Layered<L> {
         self.layer.describe_image(&*self.inner, path, reference).await
     }
 
-    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+    async fn delete_image(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Option<Digest>> {
         self.layer.before("delete_image");
         self.layer.delete_image(&*self.inner, path, reference).await
     }

@@ -22,7 +22,7 @@ use futures_util::stream::BoxStream;
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
-use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+use crate::model::{Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
 pub use crate::model::Platform;
 pub use extension::RegistryBackendExt;
@@ -147,7 +147,9 @@ pub trait RegistryBackend: Any + Debug + Display + Send + Sync {
     /// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist.
     async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image>;
 
-    /// Deletes an image by digest, with all its tags; or a tag, and the image with its last tag.
+    /// Deletes an image by digest, with all its tags; or a tag, and the image with its last tag. Returns
+    /// the digest of the image that had the tag, for the [audit](crate::permission::audit); `None` if the
+    /// registry does not tell it.
     ///
     /// # Behavior
     /// - An image that an index still refers to keeps its manifest when it loses its last tag.
@@ -155,7 +157,11 @@ pub trait RegistryBackend: Any + Debug + Display + Send + Sync {
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist;
     /// [`Error::Conflict`](crate::Error::Conflict) if it is named by digest and an index refers to it.
-    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()>;
+    async fn delete_image(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Option<Digest>>;
 
     /// Returns credentials for `scope`, limited to it where the backend can narrow credentials.
     ///

@@ -12,7 +12,9 @@ use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
-use crate::model::{Action, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+use crate::model::{
+    Action, Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage,
+};
 use crate::observability::Run;
 
 /// A backend that does what the one inside does, and tells of each call as
@@ -106,7 +108,11 @@ impl<B: RegistryBackend> RegistryBackend for Observed<B> {
         run.around(self.inner.describe_image(path, reference)).await
     }
 
-    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+    async fn delete_image(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Option<Digest>> {
         on(Action::DeleteImage, path).around(self.inner.delete_image(path, reference)).await
     }
 

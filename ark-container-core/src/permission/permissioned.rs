@@ -15,7 +15,7 @@ use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, Result};
 use crate::identity::{IdentitySource, Principal};
 use crate::model::{
-    Access, OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, Scope,
+    Access, Digest, OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, Scope,
     ScopeTarget, Stage,
 };
 
@@ -221,11 +221,18 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         self.inner_for(&call).describe_image(path, reference).await
     }
 
-    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+    async fn delete_image(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Option<Digest>> {
         let call = self.begin_call().await?;
         let mut change = call.begin_change(Action::DeleteImage, path).await?;
         change.set_reference(reference);
         let result = self.inner_for(&call).delete_image(path, reference).await;
+        if let Ok(Some(digest)) = &result {
+            change.set_digest(digest);
+        }
         change.finish(&result).await;
         result
     }

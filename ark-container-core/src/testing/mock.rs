@@ -11,7 +11,7 @@ use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repos
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
-use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
+use crate::model::{Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
 mock! {
     /// A [`RegistryBackend`] that answers as a test tells it, and panics at every call that the test
@@ -70,7 +70,7 @@ mock! {
             reference: &Reference,
         ) -> Result<Image>;
         /// Answers [`RegistryBackend::delete_image`].
-        pub async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()>;
+        pub async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Option<Digest>>;
         /// Answers [`RegistryBackend::credentials`].
         pub async fn credentials(
             &self,
@@ -131,7 +131,11 @@ impl RegistryBackend for MockRegistryBackend {
         MockRegistryBackend::describe_image(self, path, reference).await
     }
 
-    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+    async fn delete_image(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Option<Digest>> {
         MockRegistryBackend::delete_image(self, path, reference).await
     }
 

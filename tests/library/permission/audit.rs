@@ -162,6 +162,21 @@ async fn a_change_whose_call_is_cancelled_has_an_unknown_outcome() {
 }
 
 #[tokio::test]
+async fn deletion_by_tag_is_recorded_with_the_digest() {
+    let recorder = Recorder::default();
+    let _guard = tracing::subscriber::set_default(recorder.clone());
+    let mut inner = MockRegistryBackend::new();
+    inner.expect_delete_image().returning(|_, _| Ok(Some(DIGEST.parse().unwrap())));
+    let backend = guarded(inner, administrator());
+    attempt(&backend, Action::DeleteImage, OrganizationId::TBD).await.unwrap();
+    let events = recorder.take();
+    assert!(
+        events[1].ends_with(&format!(" reference=latest digest={DIGEST} outcome=done")),
+        "{events:?}"
+    );
+}
+
+#[tokio::test]
 async fn push_is_recorded_with_tag_digest_and_source() {
     let recorder = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorder.clone());
@@ -216,7 +231,7 @@ async fn a_change_that_is_not_in_the_file_is_an_error_event() {
         move |_, _| {
             fs::remove_file(&file).unwrap();
             fs::create_dir(&file).unwrap();
-            Ok(())
+            Ok(None)
         }
     });
     let backend = guarded(inner, administrator()).with_audit(AuditFile::new(&file));

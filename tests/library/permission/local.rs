@@ -209,9 +209,7 @@ impl Call {
                 assert_eq!(images.len(), 1, "{images:?}");
                 Ok(BTreeSet::from([path.clone()]))
             }
-            Self::DeleteImage(path) => {
-                backend.delete_image(path, &latest()).await.map(|()| nothing)
-            }
+            Self::DeleteImage(path) => backend.delete_image(path, &latest()).await.map(|_| nothing),
             Self::Credentials(scope) => {
                 let credentials = backend.credentials(scope, &Default::default()).await?;
                 assert_eq!(credentials.scope, *scope);

@@ -67,7 +67,7 @@ async fn attempt(
             backend.delete_repository(&path, &DeleteOptions::default().with_force(true)).await
         }
         Action::ListImages => backend.list_images(&path).try_collect::<Vec<_>>().await.map(drop),
-        Action::DeleteImage => backend.delete_image(&path, &latest).await,
+        Action::DeleteImage => backend.delete_image(&path, &latest).await.map(drop),
         Action::Pull => credentials(Access::Pull).await.map(drop),
         Action::Push => credentials(Access::Push).await.map(drop),
         _ => panic!("{action} has no row in this test"),
@@ -96,7 +96,7 @@ fn expecting_one(action: Action, organization: OrganizationId) -> MockRegistryBa
             inner.expect_list_images().once().returning(|_| stream::empty().boxed());
         }
         Action::DeleteImage => {
-            inner.expect_delete_image().once().returning(|_, _| Ok(()));
+            inner.expect_delete_image().once().returning(|_, _| Ok(None));
         }
         _ => {
             inner.expect_credentials().once().returning(|scope, _| {

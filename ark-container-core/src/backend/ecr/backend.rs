@@ -20,7 +20,8 @@ use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, ResourceKind, Result};
 use crate::identity::Principal;
 use crate::model::{
-    EcrHost, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
+    Digest, EcrHost, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget,
+    Stage,
 };
 
 /// The repositories of an AWS account's registry in one region.
@@ -352,7 +353,11 @@ impl RegistryBackend for EcrBackend {
         images::describe(self, path, reference).await
     }
 
-    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+    async fn delete_image(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Option<Digest>> {
         self.check_stage(path.stage())?;
         images::delete(self, path, reference).await
     }

@@ -122,12 +122,13 @@ pub(super) async fn describe(
     Ok(image)
 }
 
-/// Deletes an image by digest with all its tags, or a tag and the image with its last tag.
+/// Deletes an image by digest with all its tags, or a tag and the image with its last tag. Returns the
+/// digest of the image.
 pub(super) async fn delete(
     backend: &EcrBackend,
     path: &RepositoryPath,
     reference: &Reference,
-) -> Result<()> {
+) -> Result<Option<Digest>> {
     let answer = backend
         .ecr_with(Rights::Administrator)
         .await?
@@ -141,10 +142,12 @@ pub(super) async fn delete(
         Ok(answer) => answer,
         Err(error) => return Err(backend.call_on("delete an image of", path).failed(error).await),
     };
-    match answer.failures().first() {
-        Some(failure) => Err(image_failure(backend, "delete", path, reference, failure)),
-        None => Ok(()),
+    if let Some(failure) = answer.failures().first() {
+        return Err(image_failure(backend, "delete", path, reference, failure));
     }
+    let digest = answer.image_ids().first().and_then(ImageIdentifier::image_digest);
+    // The image has been deleted, so an invalid digest is no failure.
+    Ok(digest.and_then(|digest| digest.parse().ok()))
 }
 
 /// Images of the account's other repositories, which belong to no organization.

@@ -19,8 +19,8 @@ use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, Result};
 use crate::identity::Principal;
 use crate::model::{
-    OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope,
-    ScopeTarget, Stage,
+    Digest, OrganizationId, Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl,
+    Scope, ScopeTarget, Stage,
 };
 
 /// How long credentials are good for: as long as ECR's.
@@ -265,9 +265,16 @@ impl RegistryBackend for LocalBackend {
         self.with_repository(path, move |store, path| store.image(path, &reference)).await
     }
 
-    async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+    async fn delete_image(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Option<Digest>> {
         let reference = reference.clone();
-        self.with_repository(path, move |store, path| store.delete_image(path, &reference)).await
+        self.with_repository(path, move |store, path| {
+            store.delete_image(path, &reference).map(Some)
+        })
+        .await
     }
 
     /// Credentials are always narrowed to their scope, new, and signed on this machine.

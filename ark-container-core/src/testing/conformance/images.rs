@@ -54,7 +54,7 @@ async fn delete(
     fixture: &Fixture<'_>,
     path: &RepositoryPath,
     reference: impl Into<Reference>,
-) -> Result<(), Error> {
+) -> Result<Option<Digest>, Error> {
     fixture.backend().delete_image(path, &reference.into()).await
 }
 
@@ -213,7 +213,8 @@ async fn deleting_a_digest_takes_all_its_tags(fixture: &Fixture<'_>) {
     for (name, image) in [("a", &gone), ("b", &gone), ("c", &stays)] {
         fixture.put(&path, tag(name), image).await;
     }
-    kept(delete(fixture, &path, gone.digest()).await, CONTRACT);
+    let deleted = kept(delete(fixture, &path, gone.digest()).await, CONTRACT);
+    assert_deleted(deleted, &gone, CONTRACT);
     let images = fixture.images(&path).await;
     assert_eq!(images.len(), 1, "{CONTRACT}: {images:?}");
     assert_eq!(find(&images, &stays.digest(), CONTRACT).tags, [tag("c")], "{CONTRACT}");
@@ -229,7 +230,7 @@ async fn deleting_a_tag_leaves_the_others(fixture: &Fixture<'_>) {
     for name in ["a", "b"] {
         fixture.put(&path, tag(name), &image).await;
     }
-    kept(delete(fixture, &path, tag("a")).await, CONTRACT);
+    assert_deleted(kept(delete(fixture, &path, tag("a")).await, CONTRACT), &image, CONTRACT);
     let images = fixture.images(&path).await;
     assert_eq!(find(&images, &image.digest(), CONTRACT).tags, [tag("b")], "{CONTRACT}");
 }
@@ -284,6 +285,11 @@ async fn a_missing_image_is_not_found(fixture: &Fixture<'_>) {
         Error::NotFound { kind: ResourceKind::Repository, .. },
         "delete_image: NotFound if the repository does not exist"
     );
+}
+
+/// Fails unless a deletion returned the image's digest, or none.
+fn assert_deleted(deleted: Option<Digest>, image: &SampleImage, contract: &str) {
+    assert!(deleted.is_none_or(|digest| digest == image.digest()), "{contract}: its digest");
 }
 
 async fn assert_missing(fixture: &Fixture<'_>, path: &RepositoryPath, tag: Tag) {

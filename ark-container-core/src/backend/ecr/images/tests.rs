@@ -80,9 +80,11 @@ async fn an_image_that_makes_no_sense_is_an_error() {
 #[tokio::test]
 async fn a_deletion_names_the_account_and_one_image() {
     for reference in ["v1".to_owned(), digest(1)] {
-        let aws = Scripted::new(|_| Answer::ok(json!({"imageIds": [], "failures": []})));
+        let deleted = json!({"imageIds": [{"imageDigest": digest(1), "imageTag": "v1"}]});
+        let aws = Scripted::new(move |_| Answer::ok(deleted.clone()));
         let reference: Reference = reference.parse().unwrap();
-        aws.backend.delete_image(&path(), &reference).await.unwrap();
+        let deleted = aws.backend.delete_image(&path(), &reference).await.unwrap();
+        assert_eq!(deleted.unwrap().to_string(), digest(1));
         let asked = &aws.asked()[0].input;
         assert_eq!(asked["registryId"], ACCOUNT);
         let field = match &reference {

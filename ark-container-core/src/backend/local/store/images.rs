@@ -55,27 +55,33 @@ impl Store {
         Ok(image)
     }
 
-    /// Deletes an image by digest with its tags, or a tag. The last tag deletes its image too.
+    /// Deletes an image by digest with its tags, or a tag. The last tag deletes its image too. Returns the
+    /// digest of the image.
     ///
     /// # Errors
     /// [`Error::NotFound`] for the repository or the image; [`Error::Conflict`] if it is named by
     /// digest and an index refers to it.
-    pub(crate) fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
+    pub(crate) fn delete_image(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Digest> {
         let locked = self.lock(path)?;
         let digest = resolve(&locked.folder, reference)?;
         let index = index_of(&locked.folder, &digest)?;
         match (reference, index) {
-            (Reference::Digest(_), None) => remove_manifest(&locked, &digest),
+            (Reference::Digest(_), None) => remove_manifest(&locked, &digest)?,
             (Reference::Digest(_), Some(index)) => {
                 let name = image_name(&locked.folder, reference);
                 let problem = format!("is part of the index {index}");
-                Err(Error::conflict(ResourceKind::Image, name, problem))
+                return Err(Error::conflict(ResourceKind::Image, name, problem));
             }
             (Reference::Tag(tag), index) => {
                 remove_tag(&locked, tag)?;
-                remove_untagged(&locked, &digest, index)
+                remove_untagged(&locked, &digest, index)?;
             }
         }
+        Ok(digest)
     }
 }
 
@@ -176,7 +182,7 @@ mod tests {
     use super::super::sample::{INDEX, MANIFEST, Sample, descriptor, index_of};
     use super::*;
 
-    fn delete(sample: &Sample, path: &RepositoryPath, reference: &str) -> Result<()> {
+    fn delete(sample: &Sample, path: &RepositoryPath, reference: &str) -> Result<Digest> {
         sample.store.delete_image(path, &reference.parse().unwrap())
     }
 

@@ -229,7 +229,7 @@ pub(super) async fn delete(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
             None => ids_of(image),
         };
         match exchange.world.registries.store.delete_image(path, &reference).await {
-            Ok(()) => deleted.extend(names),
+            Ok(_) => deleted.extend(names),
             // Named twice in one request.
             Err(Error::NotFound { .. }) => {
                 failures.push(Failure::new("ImageNotFound", "Requested image not found").of(id));
