@@ -32,7 +32,7 @@ mod tests {
     use ark_container_core::Error;
     use ark_container_core::backend::Repository;
     use ark_container_core::model::OrganizationId;
-    use ark_container_core::testing::{MockRegistryBackend, SampleImage, TestRegistry};
+    use ark_container_core::testing::{MockRegistryBackend, SampleImage, TestRegistry, ready};
     use mockall::Sequence;
 
     use super::*;
@@ -52,11 +52,12 @@ mod tests {
     async fn what_is_temporary_is_tried_again() {
         let catalog = catalog(|mock| {
             let mut order = Sequence::new();
-            let busy =
-                |_: &_, _: &_| Err(Error::temporary("busy").with_source("as a test wants it"));
+            let busy = |_: &_, _: &_| {
+                ready(Err(Error::temporary("busy").with_source("as a test wants it")))
+            };
             mock.expect_create_repository().once().in_sequence(&mut order).returning(busy);
             mock.expect_create_repository().once().in_sequence(&mut order).returning(|path, _| {
-                Ok(Repository::new(RepositoryUrl::new(HOST.parse().unwrap(), path.clone())))
+                ready(Ok(Repository::new(RepositoryUrl::new(HOST.parse().unwrap(), path.clone()))))
             });
         });
         let url = prepare(&catalog, Duration::ZERO).await.unwrap();
@@ -66,8 +67,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_final_is_not() {
         let catalog = catalog(|mock| {
-            let broken =
-                |_: &_, _: &_| Err(Error::failed("broken").with_source("as a test wants it"));
+            let broken = |_: &_, _: &_| {
+                ready(Err(Error::failed("broken").with_source("as a test wants it")))
+            };
             mock.expect_create_repository().once().returning(broken);
         });
         let error = prepare(&catalog, Duration::ZERO).await.unwrap_err();

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use ark_container_core::backend::{Image, TagMutability};
 
 use ark_container_core::identity::single_user;
-use ark_container_core::model::{OrganizationId, Reference, RepositoryPath};
+use ark_container_core::model::{Descriptor, OrganizationId, Reference, RepositoryPath};
 use ark_container_core::permission::{Permissioned, StandardPolicy};
 use ark_container_core::testing::SampleImage;
 use ark_container_core::testing::conformance::{self, Conformance, PutImage};
@@ -39,19 +39,14 @@ impl PutImage for MemoryBackend {
                 let excepted =
                     repository.mutability_exclusions.iter().any(|filter| filter.matches(tag));
                 let moves = (repository.tag_mutability == TagMutability::Mutable) != excepted;
-                let elsewhere =
-                    |(image, _): &(Image, _)| image.digest != digest && image.tags.contains(tag);
+                let elsewhere = |image: &Image| image.digest != digest && image.tags.contains(tag);
                 if !moves && kept.images.iter().any(elsewhere) {
                     return Err(ArkError::conflict(ResourceKind::Image, tag, "is immutable"));
                 }
-                kept.images
-                    .iter_mut()
-                    .for_each(|(image, _)| image.tags.retain(|other| other != tag));
+                kept.images.iter_mut().for_each(|image| image.tags.retain(|other| other != tag));
                 tags.push(tag.clone());
             }
-            if let Some((known, _)) =
-                kept.images.iter_mut().find(|(known, _)| known.digest == digest)
-            {
+            if let Some(known) = kept.images.iter_mut().find(|known| known.digest == digest) {
                 known.tags.extend(tags);
                 known.tags.sort();
                 return Ok(());
@@ -62,8 +57,12 @@ impl PutImage for MemoryBackend {
             new.size += image.children().iter().map(SampleImage::size).sum::<u64>();
             new.platforms = image.platforms().to_vec();
             new.tags = tags;
-            let parts = image.children().iter().map(SampleImage::digest).collect();
-            kept.images.push((new, parts));
+            let child = |child: &SampleImage| {
+                let size = child.manifest().len() as u64;
+                Descriptor::new(child.media_type(), child.digest(), size)
+            };
+            new.children = image.children().iter().map(child).collect();
+            kept.images.push(new);
             Ok(())
         })?;
         Ok(())
@@ -76,13 +75,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Every line of the contract; it panics with the first that is broken.
     let organizations = [1, 2, 3].map(OrganizationId::from_u128);
-    conformance::all(&Conformance::new(&backend, organizations, &backend)).await;
+    conformance::all(&Conformance::new(&backend, organizations).with_images(&backend)).await;
     println!("{backend} keeps the contract in {} cases", conformance::cases().count());
 
     // The rules of organizations hold for it as for any other.
     let user = single_user("user:alice".parse()?);
     let guarded = Permissioned::new(backend.clone(), StandardPolicy, user);
-    conformance::all(&Conformance::new(&guarded, organizations, &backend)).await;
+    conformance::all(&Conformance::new(&guarded, organizations).with_images(&backend)).await;
     println!("and with the rules of organizations around it");
 
     let catalog =

@@ -9,7 +9,7 @@ use ark_container_core::backend::{CreateOptions, DeleteOptions, Image, Repositor
 use ark_container_core::credentials::{CredentialsOptions, Password, RegistryCredentials};
 use ark_container_core::identity::Principal;
 use ark_container_core::model::{
-    Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
+    Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
 };
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, ResourceKind, Result};
 use async_trait::async_trait;
@@ -19,19 +19,19 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryBackend {
     pub(crate) host: RegistryHost,
-    pub(crate) kept: Arc<Mutex<BTreeMap<RepositoryPath, Kept>>>,
+    pub(crate) kept: Arc<Mutex<BTreeMap<RepositoryPath, StoredRepository>>>,
 }
 
-/// A repository; an image comes with those that it refers to.
+/// A repository with its images.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct StoredRepository {
     pub(crate) repository: Repository,
-    pub(crate) images: Vec<(Image, Vec<Digest>)>,
+    pub(crate) images: Vec<Image>,
 }
 
-impl Kept {
+impl StoredRepository {
     fn position(&self, path: &RepositoryPath, reference: &Reference) -> Result<usize> {
-        let named = |(image, _): &(Image, _)| match reference {
+        let named = |image: &Image| match reference {
             Reference::Tag(tag) => image.tags.contains(tag),
             Reference::Digest(digest) => image.digest == *digest,
         };
@@ -41,7 +41,7 @@ impl Kept {
 }
 
 impl MemoryBackend {
-    fn kept(&self) -> MutexGuard<'_, BTreeMap<RepositoryPath, Kept>> {
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<RepositoryPath, StoredRepository>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -49,7 +49,7 @@ impl MemoryBackend {
     pub(crate) fn with<T>(
         &self,
         path: &RepositoryPath,
-        work: impl FnOnce(&mut Kept) -> Result<T>,
+        work: impl FnOnce(&mut StoredRepository) -> Result<T>,
     ) -> Result<T> {
         self.check(path.stage())?;
         let missing = || Error::not_found(ResourceKind::Repository, path);
@@ -95,7 +95,7 @@ impl RegistryBackend for MemoryBackend {
         asked.mutability_exclusions = options.mutability_exclusions.clone();
         asked.resource_tags = Some(options.resource_tags.clone());
         let mut kept = self.kept();
-        let new = || Kept { repository: asked.clone(), images: Vec::new() };
+        let new = || StoredRepository { repository: asked.clone(), images: Vec::new() };
         let found = &kept.entry(path.clone()).or_insert_with(new).repository;
         let has = |(key, value): (&String, &String)| {
             found.resource_tags.as_ref().and_then(|tags| tags.get(key)) == Some(value)
@@ -126,13 +126,13 @@ impl RegistryBackend for MemoryBackend {
 
     fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>> {
         let rows = self.with(path, |kept| {
-            Ok(kept.images.iter().map(|(image, _)| Ok(image.clone())).collect::<Vec<_>>())
+            Ok(kept.images.iter().map(|image| Ok(image.clone())).collect::<Vec<_>>())
         });
         stream::iter(rows.unwrap_or_else(|error| vec![Err(error)])).boxed()
     }
 
     async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
-        self.with(path, |kept| Ok(kept.images[kept.position(path, reference)?].0.clone()))
+        self.with(path, |kept| Ok(kept.images[kept.position(path, reference)?].clone()))
     }
 
     async fn delete_image(
@@ -143,14 +143,16 @@ impl RegistryBackend for MemoryBackend {
         self.with(path, |kept| {
             let at = kept.position(path, reference)?;
             let images = &mut kept.images;
-            let digest = images[at].0.digest.clone();
-            let is_part = images.iter().any(|(_, parts)| parts.contains(&digest));
+            let digest = images[at].digest.clone();
+            let is_part = images
+                .iter()
+                .any(|image| image.children.iter().any(|child| child.digest == digest));
             match reference {
-                Reference::Tag(tag) => images[at].0.tags.retain(|other| other != tag),
-                Reference::Digest(_) if !is_part => images[at].0.tags.clear(),
+                Reference::Tag(tag) => images[at].tags.retain(|other| other != tag),
+                Reference::Digest(_) if !is_part => images[at].tags.clear(),
                 _ => return Err(Error::conflict(ResourceKind::Image, digest, "is of an index")),
             }
-            if images[at].0.tags.is_empty() && !is_part {
+            if images[at].tags.is_empty() && !is_part {
                 images.remove(at);
             }
             Ok(Some(digest))

@@ -14,10 +14,8 @@ use ark_container_core::model::{
     Access, OrganizationId, Reference, RegistryLocation, RepositoryPath, Scope,
 };
 use ark_container_core::testing::SampleImage;
-use ark_container_core::testing::conformance::{self, Conformance, PutImage as _};
+use ark_container_core::testing::conformance::{self, Conformance, HttpImages, PutImage as _};
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt as _};
-
-use crate::conformance::HttpImages;
 
 /// The registry to check, as `ecr://<host>/<stage>`.
 const LOCATION: &str = "ARK_LIVE_ECR";
@@ -50,8 +48,7 @@ fn own_organizations() -> [OrganizationId; 3] {
 #[tokio::test(flavor = "multi_thread")]
 async fn opt_in_by_ark_live_ecr_a_real_account_keeps_the_contract() {
     let Some(backend) = opted_in(env::var(ROLE).ok()) else { return };
-    let images = HttpImages::of_registry(&backend.host(), Arc::new(backend.clone()));
-    conformance::all(&Conformance::new(&backend, own_organizations(), &images)).await;
+    conformance::all(&Conformance::new(&backend, own_organizations())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +77,7 @@ async fn findings(
 ) -> Vec<&'static str> {
     let image = SampleImage::new("live");
     let reference = Reference::Tag("v1".parse().unwrap());
-    let images = HttpImages::of_registry(&backend.host(), Arc::new(backend.clone()));
+    let images = HttpImages::new(backend.clone());
     for path in [own, other] {
         images.put(path, &reference, &image).await.unwrap();
     }

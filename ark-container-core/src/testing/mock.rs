@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use mockall::mock;
 
@@ -13,13 +14,20 @@ use crate::error::Result;
 use crate::identity::Principal;
 use crate::model::{Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
+/// Returns the future of an answer that is there at once, for a [`MockRegistryBackend`].
+pub fn ready<T: Send + 'static>(answer: Result<T>) -> BoxFuture<'static, Result<T>> {
+    Box::pin(std::future::ready(answer))
+}
+
 mock! {
     /// A [`RegistryBackend`] that answers as a test tells it, and panics at every call that the test
     /// did not expect.
     ///
+    /// Answers of async methods are futures, so that they can wait; [`ready`] makes one that does not.
+    ///
     /// ```
     /// use ark_container_core::backend::Repository;
-    /// use ark_container_core::testing::MockRegistryBackend;
+    /// use ark_container_core::testing::{MockRegistryBackend, ready};
     /// use ark_container_core::{RegistryBackend, RegistryBackendExt};
     ///
     /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
@@ -30,7 +38,7 @@ mock! {
     /// backend
     ///     .expect_describe_repository()
     ///     .once()
-    ///     .returning(move |_| Ok(Repository::new(url.clone())));
+    ///     .returning(move |_| ready(Ok(Repository::new(url.clone()))));
     /// assert!(backend.repository_exists(&path).await?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # })?;
@@ -48,35 +56,35 @@ mock! {
             organizations: &Organizations,
         ) -> BoxStream<'static, Result<Repository>>;
         /// Answers [`RegistryBackend::create_repository`].
-        pub async fn create_repository(
+        pub fn create_repository(
             &self,
             path: &RepositoryPath,
             options: &CreateOptions,
-        ) -> Result<Repository>;
+        ) -> BoxFuture<'static, Result<Repository>>;
         /// Answers [`RegistryBackend::describe_repository`].
-        pub async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository>;
+        pub fn describe_repository(&self, path: &RepositoryPath) -> BoxFuture<'static, Result<Repository>>;
         /// Answers [`RegistryBackend::delete_repository`].
-        pub async fn delete_repository(
+        pub fn delete_repository(
             &self,
             path: &RepositoryPath,
             options: &DeleteOptions,
-        ) -> Result<()>;
+        ) -> BoxFuture<'static, Result<()>>;
         /// Answers [`RegistryBackend::list_images`].
         pub fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>>;
         /// Answers [`RegistryBackend::describe_image`].
-        pub async fn describe_image(
+        pub fn describe_image(
             &self,
             path: &RepositoryPath,
             reference: &Reference,
-        ) -> Result<Image>;
+        ) -> BoxFuture<'static, Result<Image>>;
         /// Answers [`RegistryBackend::delete_image`].
-        pub async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Option<Digest>>;
+        pub fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> BoxFuture<'static, Result<Option<Digest>>>;
         /// Answers [`RegistryBackend::credentials`].
-        pub async fn credentials(
+        pub fn credentials(
             &self,
             scope: &Scope,
             options: &CredentialsOptions,
-        ) -> Result<RegistryCredentials>;
+        ) -> BoxFuture<'static, Result<RegistryCredentials>>;
     }
 }
 

@@ -6,28 +6,19 @@
 //! small image to push. With the feature `token`, `TokenIssuer` signs tokens, good ones and forged ones.
 
 pub mod conformance;
-mod image;
 mod mock;
 #[cfg(feature = "local")]
 mod registry;
-mod sample;
+mod sample_image;
 #[cfg(test)]
 pub(crate) mod scripted;
 #[cfg(feature = "token")]
-mod signing_key;
-#[cfg(feature = "token")]
-mod test_token;
-#[cfg(feature = "token")]
 mod token_issuer;
 
-pub use image::SampleImage;
-pub use mock::MockRegistryBackend;
+pub use mock::{MockRegistryBackend, ready};
 #[cfg(feature = "local")]
 pub use registry::TestRegistry;
-pub use sample::SampleImageBuilder;
+pub use sample_image::{SampleImage, SampleImageBuilder};
+pub use serde_json::Value;
 #[cfg(feature = "token")]
-pub use signing_key::SigningAlgorithm;
-#[cfg(feature = "token")]
-pub use test_token::TestToken;
-#[cfg(feature = "token")]
-pub use token_issuer::TokenIssuer;
+pub use token_issuer::{SigningAlgorithm, TestToken, TokenIssuer};

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::backend::local::{LocalBackend, Registry};
+use crate::backend::local::{Faults, LocalBackend, Registry};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::model::RegistryHost;
@@ -32,6 +32,7 @@ use crate::model::RegistryHost;
 pub struct TestRegistry {
     backend: LocalBackend,
     host: RegistryHost,
+    faults: Faults,
     _stop: DropGuard,
     _folder: TempDir,
 }
@@ -46,12 +47,14 @@ impl TestRegistry {
             Error::failed("no folder for a registry of a test").with_source(error)
         })?;
         let backend = LocalBackend::open(Some(folder.path()))?;
+        let faults = Faults::default();
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let registry = Registry::bind(backend.clone(), any_port)?.announced()?;
+        let registry =
+            Registry::bind_with_faults(backend.clone(), any_port, faults.clone())?.announced()?;
         let host = registry.local_addr().into();
         let stop = CancellationToken::new();
         tokio::spawn(registry.serve(stop.clone().cancelled_owned()));
-        Ok(Self { backend, host, _stop: stop.drop_guard(), _folder: folder })
+        Ok(Self { backend, host, faults, _stop: stop.drop_guard(), _folder: folder })
     }
 
     /// A catalog of it, which may do everything.
@@ -62,6 +65,29 @@ impl TestRegistry {
     /// The backend, to be guarded in another way.
     pub fn backend(&self) -> LocalBackend {
         self.backend.clone()
+    }
+
+    /// Makes the next `count` requests fail with this HTTP status, such as 503 or 429, whoever sends them.
+    /// It replaces what an earlier call has left.
+    ///
+    /// ```
+    /// # use ark_container_core::testing::TestRegistry;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let registry = TestRegistry::start()?;
+    /// registry.fail_next(1, 503);
+    /// let url = format!("http://{}/v2/", registry.host());
+    /// assert_eq!(reqwest::get(&url).await?.status(), 503);
+    /// assert_eq!(reqwest::get(&url).await?.status(), 401);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If the status is not one of an error, 400 to 599.
+    pub fn fail_next(&self, count: u32, status: u16) {
+        assert!((400..600).contains(&status), "{status} is not the status of an error");
+        self.faults.set(count, status);
     }
 
     /// Where it listens.

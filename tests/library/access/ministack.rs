@@ -17,7 +17,7 @@ use ark_container_core::backend::ecr::{EcrBackend, IamDeployment, PolicyDocument
 use ark_container_core::identity::TokenFile;
 use ark_container_core::model::{EcrHost, Reference, Stage};
 use ark_container_core::permission::{Permissioned, StandardPolicy};
-use ark_container_core::testing::conformance::PutImage as _;
+use ark_container_core::testing::conformance::{HttpImages, PutImage as _};
 use ark_container_core::testing::{SampleImage, TokenIssuer};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -28,7 +28,6 @@ use super::people::{PEOPLE, Person, Target};
 use super::wall::{AUDIENCE, ISSUER, Walls};
 use super::{of_cell, repositories, reviewed};
 use crate::aws::emulator::{Emulator, REGION};
-use crate::conformance::HttpImages;
 use crate::python_component::python_component;
 
 const ACCOUNT: &str = "000000000000";
@@ -89,7 +88,7 @@ impl Account {
 
     async fn furnish(&self) {
         let backend = Arc::new(self.administrator());
-        let images = HttpImages::new(self.ministack.address, backend.clone());
+        let images = HttpImages::new(backend.clone()).with_endpoint(self.ministack.address);
         for path in repositories() {
             backend.create_repository(&path, &CreateOptions::default()).await.unwrap();
             for tag in ["v1", "v2"] {

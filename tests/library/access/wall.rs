@@ -14,14 +14,13 @@ use ark_container_core::backend::ecr::{
 use ark_container_core::identity::TokenFile;
 use ark_container_core::model::{OrganizationId, Reference, RepositoryPath, Stage};
 use ark_container_core::permission::{Permissioned, StandardPolicy};
-use ark_container_core::testing::conformance::PutImage as _;
+use ark_container_core::testing::conformance::{HttpImages, PutImage as _};
 use ark_container_core::testing::{SampleImage, TestToken, TokenIssuer};
 use ark_container_fakes::aws::{FakeAwsBuilder, IdentityProvider, Role};
 use tempfile::TempDir;
 
 use super::people::Person;
 use crate::aws::cloud::Cloud;
-use crate::conformance::HttpImages;
 
 pub(crate) const ISSUER: &str = "https://auth.example.com";
 pub(crate) const AUDIENCE: &str = "ark";
@@ -145,8 +144,8 @@ impl Deployment {
     /// Creates repositories with an image each, under the tags `v1` and `v2`.
     pub(crate) async fn furnish(&self, paths: impl IntoIterator<Item = RepositoryPath>) {
         let backend = Arc::new(self.administrator());
-        let registry = self.cloud.aws.registry_host().as_str().parse().unwrap();
-        let images = HttpImages::new(registry, backend.clone());
+        let registry = self.cloud.aws.registry_host().clone();
+        let images = HttpImages::new(backend.clone()).with_endpoint(registry);
         let image = SampleImage::new("v1");
         for path in paths {
             backend.create_repository(&path, &CreateOptions::default()).await.unwrap();

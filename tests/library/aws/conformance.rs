@@ -9,13 +9,12 @@ use std::sync::Arc;
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::ecr::{EcrBackend, EcrBackendBuilder};
 use ark_container_core::model::{EcrHost, OrganizationId, Stage};
-use ark_container_core::testing::conformance::{self, Case, Conformance, PutImage};
+use ark_container_core::testing::conformance::{self, Case, Conformance, HttpImages, PutImage};
 use aws_config::SdkConfig;
 
 use super::cloud::Cloud;
 use super::emulator::{Emulator, REGION};
 use super::put_image::ApiImages;
-use crate::conformance::HttpImages;
 
 const ORGANIZATIONS: [OrganizationId; 3] =
     [OrganizationId::TBD, OrganizationId::from_u128(0x0123), OrganizationId::from_u128(u128::MAX)];
@@ -76,7 +75,7 @@ async fn passes(
     images: Arc<impl PutImage + 'static>,
 ) -> bool {
     let running = tokio::spawn(async move {
-        case.run(&Conformance::new(&backend, ORGANIZATIONS, &*images)).await;
+        case.run(&Conformance::new(&backend, ORGANIZATIONS).with_images(&*images)).await;
     });
     match running.await {
         Ok(()) => true,
@@ -92,8 +91,8 @@ async fn ecr_keeps_the_contract_on_the_fake_of_aws() {
     let cloud = Cloud::start().await;
     let config = cloud.config(cloud.admin.access_key(), None);
     let backend = builder(cloud.aws.host().account(), &config).build();
-    let registry = cloud.aws.registry_host().as_str().parse().unwrap();
-    let images = HttpImages::new(registry, Arc::new(backend.clone()));
+    let registry = cloud.aws.registry_host().clone();
+    let images = HttpImages::new(backend.clone()).with_endpoint(registry);
     check(backend, images, &[]).await;
 }
 
@@ -112,6 +111,6 @@ async fn ecr_keeps_the_contract_on_ministack() {
     let ministack = Emulator::ministack();
     let config = ministack.sdk_config();
     let backend = builder("000000000000", &config).build();
-    let images = HttpImages::new(ministack.address, Arc::new(backend.clone()));
+    let images = HttpImages::new(backend.clone()).with_endpoint(ministack.address);
     check(backend, images, MINISTACK).await;
 }

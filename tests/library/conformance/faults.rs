@@ -6,7 +6,7 @@ use ark_container_core::backend::Repository;
 use ark_container_core::credentials::{Password, RegistryCredentials};
 use ark_container_core::model::{Access, Reference, RepositoryPath, RepositoryUrl, Scope, Stage};
 use ark_container_core::testing::conformance::{self, Conformance, PutImage};
-use ark_container_core::testing::{MockRegistryBackend, SampleImage};
+use ark_container_core::testing::{MockRegistryBackend, SampleImage, ready};
 use ark_container_core::{BoxError, Error};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
@@ -37,14 +37,14 @@ fn obliging() -> MockRegistryBackend {
     let mut backend = MockRegistryBackend::new();
     backend.expect_host().returning(|| "localhost:1".parse().unwrap());
     backend.expect_stage().returning(Stage::default);
-    backend.expect_create_repository().returning(|path, _| Ok(Repository::new(url(path))));
-    backend.expect_delete_repository().returning(|_, _| Ok(()));
+    backend.expect_create_repository().returning(|path, _| ready(Ok(Repository::new(url(path)))));
+    backend.expect_delete_repository().returning(|_, _| ready(Ok(())));
     backend
 }
 
 async fn run(case: &str, backend: MockRegistryBackend) {
     let case = conformance::cases().find(|known| known.name() == case).unwrap();
-    case.run(&Conformance::new(&backend, ORGANIZATIONS, &Discard)).await;
+    case.run(&Conformance::new(&backend, ORGANIZATIONS).with_images(&Discard)).await;
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_listing_without_repositories_is_found() {
                            Error::NotFound { kind: ResourceKind::Repository, .. }, got Ok(())")]
 async fn a_repository_that_should_be_missing_is_found() {
     let mut backend = obliging();
-    backend.expect_describe_repository().returning(|path| Ok(Repository::new(url(path))));
+    backend.expect_describe_repository().returning(|path| ready(Ok(Repository::new(url(path)))));
     run("a_missing_repository_is_not_found", backend).await;
 }
 
@@ -79,10 +79,10 @@ async fn a_conflict_too_many_is_found() {
     backend.checkpoint();
     backend.expect_stage().returning(Stage::default);
     backend.expect_create_repository().returning(|path, options| {
-        match options.resource_tags.len() {
+        ready(match options.resource_tags.len() {
             2 => Ok(Repository::new(url(path))),
             _ => Err(Error::invalid("too few")),
-        }
+        })
     });
     run("a_resource_tag_that_is_missing_is_a_conflict", backend).await;
 }
@@ -96,7 +96,7 @@ async fn credentials_that_fall_short_are_found() {
         let later = SystemTime::now() + Duration::from_secs(60);
         let password = Password::new("password".to_owned());
         let host = "localhost:1".parse().unwrap();
-        Ok(RegistryCredentials::new(host, password, later, nothing))
+        ready(Ok(RegistryCredentials::new(host, password, later, nothing)))
     });
     run("credentials_reach_a_repository_to_come", backend).await;
 }

@@ -1,7 +1,6 @@
 //! The conformance suite over the local backend: bare, boxed, shared, and guarded by a policy.
 
 mod faults;
-mod http_images;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,10 +10,8 @@ use ark_container_core::backend::local::{LocalBackend, Registry};
 use ark_container_core::identity::{Memberships, single_user};
 use ark_container_core::model::OrganizationId;
 use ark_container_core::permission::{Permissioned, StandardPolicy};
-use ark_container_core::testing::conformance::{self, Conformance};
+use ark_container_core::testing::conformance::{self, Conformance, HttpImages};
 use tokio::sync::oneshot;
-
-pub(crate) use http_images::HttpImages;
 
 const ORGANIZATIONS: [OrganizationId; 3] =
     [OrganizationId::TBD, OrganizationId::from_u128(0x0123), OrganizationId::from_u128(u128::MAX)];
@@ -24,12 +21,12 @@ async fn check<B: RegistryBackend>(wrap: impl FnOnce(LocalBackend) -> B) {
     let folder = tempfile::tempdir().unwrap();
     let local = LocalBackend::open(Some(folder.path())).unwrap();
     let registry = Registry::bind(local.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
-    let images = HttpImages::new(registry.local_addr(), Arc::new(local.clone()));
+    let images = HttpImages::new(local.clone()).with_endpoint(registry.local_addr());
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(registry.serve(async { drop(stopped.await) }));
 
     let backend = wrap(local);
-    conformance::all(&Conformance::new(&backend, ORGANIZATIONS, &images)).await;
+    conformance::all(&Conformance::new(&backend, ORGANIZATIONS).with_images(&images)).await;
 
     drop((stop, images));
     serving.await.unwrap().unwrap();

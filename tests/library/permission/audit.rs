@@ -9,7 +9,7 @@ use ark_container_core::model::{Access, OrganizationId, Organizations, Reference
 use ark_container_core::permission::{
     AUDIT_TARGET, Action, AuditFile, Permissioned, StandardPolicy, policy_fn,
 };
-use ark_container_core::testing::MockRegistryBackend;
+use ark_container_core::testing::{MockRegistryBackend, ready};
 use ark_container_core::{Error, RegistryBackend, Result};
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
@@ -133,7 +133,7 @@ async fn a_change_that_fails_is_recorded_with_its_causes() {
     let _guard = tracing::subscriber::set_default(recorder.clone());
     let mut inner = MockRegistryBackend::new();
     inner.expect_delete_image().returning(|_, _| {
-        Err(Error::failed("cannot delete it").with_source("the disk is worn out"))
+        ready(Err(Error::failed("cannot delete it").with_source("the disk is worn out")))
     });
     attempt(&guarded(inner, administrator()), Action::DeleteImage, OrganizationId::TBD)
         .await
@@ -231,7 +231,7 @@ async fn a_change_that_is_not_in_the_file_is_an_error_event() {
         move |_, _| {
             fs::remove_file(&file).unwrap();
             fs::create_dir(&file).unwrap();
-            Ok(None)
+            ready(Ok(None))
         }
     });
     let backend = guarded(inner, administrator()).with_audit(AuditFile::new(&file));

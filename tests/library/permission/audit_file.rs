@@ -9,7 +9,7 @@ use ark_container_core::credentials::{Password, RegistryCredentials};
 use ark_container_core::identity::{Principal, PrincipalName};
 use ark_container_core::model::{Access, OrganizationId, Organizations, Scope, Stage};
 use ark_container_core::permission::{Action, AuditFile, Permissioned, StandardPolicy};
-use ark_container_core::testing::MockRegistryBackend;
+use ark_container_core::testing::{MockRegistryBackend, ready};
 use ark_container_core::{Error, RegistryBackend};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -175,7 +175,7 @@ async fn credentials_that_cannot_be_recorded_are_not_handed_out() {
             fs::create_dir(file.path()).unwrap();
             let password = Password::new("hunter2".to_owned());
             let host = "localhost:1".parse().unwrap();
-            Ok(RegistryCredentials::new(host, password, SystemTime::now(), scope.clone()))
+            ready(Ok(RegistryCredentials::new(host, password, SystemTime::now(), scope.clone())))
         }
     });
     let backend = guarded(inner, administrator()).with_audit(file);

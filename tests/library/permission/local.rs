@@ -11,7 +11,7 @@ use ark_container_core::model::{
 };
 use ark_container_core::permission::{MembershipsPolicy, Permissioned};
 use ark_container_core::testing::SampleImage;
-use ark_container_core::testing::conformance::PutImage;
+use ark_container_core::testing::conformance::{HttpImages, PutImage};
 use ark_container_core::{Error, RegistryBackend, ResourceKind, Result};
 use futures_util::TryStreamExt;
 use proptest::prelude::*;
@@ -21,7 +21,6 @@ use reqwest::StatusCode;
 
 use super::memberships::file;
 use super::model::{NAMES, ORGANIZATIONS, Table, as_toml, belongs, may, tables};
-use crate::conformance::HttpImages;
 
 /// The repository that every organization has, with one image, and one that none has.
 const NAME: &str = "catalog/extract-video";
@@ -51,7 +50,7 @@ impl World {
         let registry = Registry::bind(local.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = registry.local_addr();
         tokio::spawn(registry.serve(std::future::pending()));
-        let images = HttpImages::new(address, Arc::new(local.clone()));
+        let images = HttpImages::new(local.clone()).with_endpoint(address);
         let origin = format!("http://{address}");
         let world = Self { local, images, origin, http: reqwest::Client::new(), _folder: folder };
         for organization in ORGANIZATIONS {

@@ -23,7 +23,7 @@ use ark_container_core::model::{
     Access, OrganizationId, Organizations, Reference, RepositoryPath, RepositoryUrl, Scope,
 };
 use ark_container_core::permission::{Action, Permissioned, StandardPolicy};
-use ark_container_core::testing::MockRegistryBackend;
+use ark_container_core::testing::{MockRegistryBackend, ready};
 use ark_container_core::{RegistryBackend, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -84,26 +84,26 @@ fn expecting_one(action: Action, organization: OrganizationId) -> MockRegistryBa
             inner.expect_list_repositories().once().returning(listed);
         }
         Action::CreateRepository => {
-            inner.expect_create_repository().once().returning(move |_, _| Ok(found.clone()));
+            inner.expect_create_repository().once().returning(move |_, _| ready(Ok(found.clone())));
         }
         Action::DescribeRepository => {
-            inner.expect_describe_repository().once().returning(move |_| Ok(found.clone()));
+            inner.expect_describe_repository().once().returning(move |_| ready(Ok(found.clone())));
         }
         Action::DeleteRepository => {
-            inner.expect_delete_repository().once().returning(|_, _| Ok(()));
+            inner.expect_delete_repository().once().returning(|_, _| ready(Ok(None)));
         }
         Action::ListImages => {
             inner.expect_list_images().once().returning(|_| stream::empty().boxed());
         }
         Action::DeleteImage => {
-            inner.expect_delete_image().once().returning(|_, _| Ok(None));
+            inner.expect_delete_image().once().returning(|_, _| ready(Ok(None)));
         }
         _ => {
             inner.expect_credentials().once().returning(|scope, _| {
                 let password = Password::new("hunter2".to_owned());
                 let host = "localhost:1".parse().unwrap();
                 let expires_at = SystemTime::UNIX_EPOCH;
-                Ok(RegistryCredentials::new(host, password, expires_at, scope.clone()))
+                ready(Ok(RegistryCredentials::new(host, password, expires_at, scope.clone())))
             });
         }
     }

@@ -13,7 +13,7 @@ use ark_container_core::model::{
     Digest, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Tag, media_type,
 };
 use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push, Pushed};
-use ark_container_core::testing::{MockRegistryBackend, SampleImage};
+use ark_container_core::testing::{MockRegistryBackend, SampleImage, ready};
 use tempfile::TempDir;
 
 use super::{Sources, damage};
@@ -78,7 +78,7 @@ impl DebianRegistry {
         backend.expect_credentials().times(1..=2).returning(move |scope, _| {
             let password = Password::new("any".to_owned());
             let expiry = SystemTime::now() + Duration::from_secs(60);
-            Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone()))
+            ready(Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone())))
         });
         let path = Self::path();
         let push = Push::new(Arc::new(backend), &path, source.clone()).with_tag("v1".parse()?);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use ark_container_core::credentials::{Password, RegistryCredentials};
 use ark_container_core::model::{RegistryHost, RepositoryPath};
 use ark_container_core::push::{Push, Pushed};
-use ark_container_core::testing::{MockRegistryBackend, SampleImage};
+use ark_container_core::testing::{MockRegistryBackend, SampleImage, ready};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -25,7 +25,7 @@ async fn push(cloud: &Cloud, sources: &Sources) -> ark_container_core::Result<Pu
     backend.expect_credentials().once().returning(move |scope, _| {
         let expiry = SystemTime::now() + Duration::from_secs(60);
         let password = Password::new(password.clone());
-        Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone()))
+        ready(Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone())))
     });
     let path: RepositoryPath = ours().parse()?;
     let push = Push::new(Arc::new(backend), &path, sources.archive());

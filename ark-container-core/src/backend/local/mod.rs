@@ -11,6 +11,8 @@ mod store;
 mod token;
 
 pub use backend::LocalBackend;
+#[cfg(feature = "testing")]
+pub(crate) use registry::Faults;
 pub use registry::Registry;
 #[cfg(feature = "_ecr_emulation")]
 #[doc(hidden)]

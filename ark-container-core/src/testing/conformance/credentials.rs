@@ -2,8 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::fixture::{Fixture, kept};
-use super::{assert_fails, named_cases};
+use super::{Fixture, assert_fails, kept, named_cases};
 use crate::error::Error;
 use crate::model::{Access, Scope};
 

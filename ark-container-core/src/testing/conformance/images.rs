@@ -4,8 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 
-use super::fixture::{Fixture, kept, tag};
-use super::{assert_fails, named_cases};
+use super::{Fixture, assert_fails, kept, named_cases, tag};
 use crate::backend::{CreateOptions, Image, TagMutability};
 use crate::error::{Error, ResourceKind};
 use crate::model::{Digest, Reference, RepositoryPath, Tag};

@@ -13,14 +13,13 @@ use ark_container_core::model::{
 };
 use ark_container_core::permission::{Permissioned, StandardPolicy};
 use ark_container_core::testing::SampleImage;
-use ark_container_core::testing::conformance::{self, Conformance, PutImage};
+use ark_container_core::testing::conformance::{self, Conformance, HttpImages, PutImage};
 use ark_container_fakes::aws::Call;
 use futures_util::TryStreamExt;
 use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::deployment::{A, ADMINISTRATOR, B, Deployment, GLOBAL, LIFECYCLE, iam, token};
-use crate::conformance::HttpImages;
 use crate::registry::server::Client;
 
 /// The third organization has no repositories.
@@ -54,7 +53,7 @@ async fn visit(deployment: &Deployment, backend: &EcrBackend, path: &RepositoryP
     let registry = deployment.cloud.aws.registry_host().as_str().parse().unwrap();
     let image = SampleImage::new("layer");
     let tag = Reference::Tag("v1".parse().unwrap());
-    let images = HttpImages::new(registry, Arc::new(backend.clone()));
+    let images = HttpImages::new(backend.clone()).with_endpoint(registry);
     images.put(path, &tag, &image).await.unwrap();
     let scope = Scope::repository(path.clone(), Access::Push);
     let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
@@ -83,7 +82,7 @@ async fn check(repository_policy: bool) {
         None => builder,
     });
     let registry = deployment.cloud.aws.registry_host().as_str().parse().unwrap();
-    let images = HttpImages::new(registry, Arc::new(backend.clone()));
+    let images = HttpImages::new(backend.clone()).with_endpoint(registry);
     // Of all that there is, no role lists more than what is one's own.
     let principal = Principal::new(
         "user:dora".parse().unwrap(),
@@ -91,7 +90,7 @@ async fn check(repository_policy: bool) {
         Organizations::Only(administers.iter().copied().collect()),
     );
     let guarded = Permissioned::new(backend.clone(), StandardPolicy, principal);
-    conformance::all(&Conformance::new(&guarded, ORGANIZATIONS, &images)).await;
+    conformance::all(&Conformance::new(&guarded, ORGANIZATIONS).with_images(&images)).await;
     for organization in [A, GLOBAL] {
         visit(&deployment, &backend, &format!("prod/{organization}/app").parse().unwrap()).await;
     }

@@ -1,6 +1,8 @@
 //! [`Dialect`]: behaviour in which registries differ, within the specification and beside it.
 
 use std::fmt;
+#[cfg(feature = "testing")]
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::{Method, Response, StatusCode};
 
@@ -15,6 +17,11 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     /// The answer to a request that was refused or has failed.
     fn refuse(&self, error: ApiError, _target: &Target) -> Response<Body> {
         error.into_response()
+    }
+
+    /// Looks at a request before it is authenticated.
+    fn take_request(&self) -> Result<(), ApiError> {
+        Ok(())
     }
 
     /// What `method` does; `None` where it does nothing.
@@ -78,3 +85,28 @@ pub(crate) struct Part {
 pub(super) struct LocalDialect;
 
 impl Dialect for LocalDialect {}
+
+/// The dialect of the local registry in which the next requests fail, as a test sets it.
+#[cfg(feature = "testing")]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Faults(Arc<Mutex<(u32, StatusCode)>>);
+
+#[cfg(feature = "testing")]
+impl Faults {
+    /// Sets how many requests fail, and with which status.
+    pub(crate) fn set(&self, count: u32, status: u16) {
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (count, status);
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Dialect for Faults {
+    fn take_request(&self) -> Result<(), ApiError> {
+        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, status) = *faults;
+        let Some(left) = left.checked_sub(1) else { return Ok(()) };
+        *faults = (left, status);
+        Err(ApiError::injected(status))
+    }
+}

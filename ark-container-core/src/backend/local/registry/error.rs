@@ -128,6 +128,12 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
     }
 
+    /// Creates the error of a request that a test makes fail.
+    #[cfg(feature = "testing")]
+    pub(super) fn injected(status: StatusCode) -> Self {
+        Self::new(status, Code::Unknown, "a test makes this request fail")
+    }
+
     /// Creates the error of an overloaded registry, which clients may retry.
     fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(cause = %chain(cause), "the registry cannot answer for now");

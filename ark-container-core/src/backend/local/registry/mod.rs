@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::access::Authorize;
+#[cfg(feature = "testing")]
+pub(crate) use self::dialect::Faults;
 use self::dialect::{Dialect, LocalDialect};
 use self::service::Service;
 use super::LocalBackend;
@@ -93,6 +95,19 @@ impl Registry {
         let store = backend.store().clone();
         let signer = Signer::open(store.root())?;
         Self::bind_as(store, address, Arc::new(signer), Arc::new(LocalDialect))
+    }
+
+    /// Binds a registry whose requests can be made to fail.
+    ///
+    /// # Errors
+    /// Those of [`bind`](Self::bind).
+    #[cfg(feature = "testing")]
+    pub(crate) fn bind_with_faults(
+        backend: LocalBackend,
+        address: SocketAddr,
+        faults: Faults,
+    ) -> Result<Self> {
+        Ok(Self { dialect: Arc::new(faults), ..Self::bind(backend, address)? })
     }
 
     /// Binds a registry with the passwords and the dialect of another service, which it emulates.

@@ -90,6 +90,7 @@ impl Service {
             let message = format!("the URL has {length} characters, of at most {MAX_URI_BYTES}");
             return Err(ApiError::new(StatusCode::URI_TOO_LONG, Code::Unsupported, message));
         }
+        self.dialect.take_request()?;
         let permit = auth::authenticate(&*self.authorizer, &parts.headers, target)?;
         match target {
             Target::Base if matches!(parts.method, Method::GET | Method::HEAD) => {
