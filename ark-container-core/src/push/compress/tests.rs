@@ -10,7 +10,7 @@ use super::*;
 use crate::digester::Digester;
 use crate::model::{Algorithm, Descriptor, Digest};
 use crate::push::LocalBlob;
-use crate::push::open_file::OpenFile;
+use crate::push::local_file::OpenFile;
 
 /// Bytes of which about half are spared by compression, the same each time.
 fn content(size: usize) -> Vec<u8> {

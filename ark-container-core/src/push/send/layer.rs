@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
 use super::Sender;
-use super::attempts::{Attempts, is_lost};
+use super::blob::{Attempts, is_lost};
 use super::queue::Counter;
 use crate::distribution::{Chunk, DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
@@ -20,18 +20,18 @@ use crate::push::pending_uploads::UploadRecord;
 use crate::push::{BlobState, LocalBlob};
 
 /// What is compressed to less than this is sent in one request, with its digest.
-const ONE_REQUEST_LEN: u64 = 1024 * 1024;
+const MAX_ONE_REQUEST_BYTES: u64 = 1024 * 1024;
 /// The least that ECR takes, since each part is in memory until it has been taken.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
-const PART_LEN: u64 = 5 * 1024 * 1024;
+const PART_BYTES: u64 = 5 * 1024 * 1024;
 
 /// Layers from this size on go in parts wherever they go, so that what broke off can go on: compressed
 /// anew, since that costs no more than the processor's time, and sent from where it was.
-const IN_PARTS_FROM: u64 = 64 * 1024 * 1024;
+const MIN_RESUMABLE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where a layer is sent to, and how much of what it becomes is there.
-struct Place {
+struct UploadPosition {
     upload: Upload,
     there: u64,
     record: Option<UploadRecord>,
@@ -56,46 +56,50 @@ impl Sender<'_> {
         counter: &Counter,
     ) -> Result<(Descriptor, u64)> {
         let mut attempts = Attempts::begin(self, tar, counter, BlobState::Compressing);
-        let mut place = self.place(tar, opened).await?;
-        let mut resumed = place.there;
+        let mut position = self.position(tar, opened).await?;
+        let mut resumed = position.there;
         loop {
-            let error = match self.compress_into(tar, &mut place, counter).await {
+            let error = match self.compress_into(tar, &mut position, counter).await {
                 Ok(descriptor) => {
                     if let Some(cache) = self.cache {
                         let compression = self.compressor.compression();
                         cache.add_compressed_layer(compression, tar.digest(), &descriptor).await;
                     }
-                    if let Some(record) = place.record {
+                    if let Some(record) = position.record {
                         record.remove().await;
                     }
                     return Ok((descriptor, resumed));
                 }
                 Err(Stopped::Damaged(error)) => {
-                    self.give_up(&place.upload).await;
-                    if let Some(record) = place.record {
+                    self.give_up(&position.upload).await;
+                    if let Some(record) = position.record {
                         record.remove().await;
                     }
                     return Err(error);
                 }
                 Err(Stopped::By(error)) => error,
             };
-            let is_of_use = error.is_temporary() && place.record.is_some();
+            let is_of_use = error.is_temporary() && position.record.is_some();
             if !error.is_temporary() {
-                self.give_up(&place.upload).await;
+                self.give_up(&position.upload).await;
             }
             attempts.failed(error, 0).await?;
-            place = match is_of_use {
-                true => self.go_on(place).await?,
-                false => Place { upload: self.client.start_upload().await?, there: 0, ..place },
+            position = match is_of_use {
+                true => self.go_on(position).await?,
+                false => UploadPosition {
+                    upload: self.client.start_upload().await?,
+                    there: 0,
+                    ..position
+                },
             };
-            resumed = resumed.min(place.there);
+            resumed = resumed.min(position.there);
         }
     }
 
     /// Where an earlier push left off, if it did, else at the start of an upload.
-    async fn place(&self, tar: &LocalBlob, opened: Option<Upload>) -> Result<Place> {
+    async fn position(&self, tar: &LocalBlob, opened: Option<Upload>) -> Result<UploadPosition> {
         let pending = match self.cache {
-            Some(cache) if tar.size() >= IN_PARTS_FROM => {
+            Some(cache) if tar.size() >= MIN_RESUMABLE_BYTES => {
                 let recipe = self.compressor.compression().recipe();
                 let blob = format!("{} {recipe}", tar.digest());
                 cache.uploads().lock(self.client, blob).await
@@ -105,22 +109,22 @@ impl Sender<'_> {
         match pending {
             Some((record, Some((upload, there)))) => {
                 self.give_up_opened(opened).await;
-                self.go_on(Place { upload, there, record: Some(record) }).await
+                self.go_on(UploadPosition { upload, there, record: Some(record) }).await
             }
             pending => {
                 let record = pending.map(|(record, _)| record);
-                Ok(Place { upload: self.open(opened).await?, there: 0, record })
+                Ok(UploadPosition { upload: self.open(opened).await?, there: 0, record })
             }
         }
     }
 
     /// Where a layer goes on that broke off: where the registry says that it is, or where we know it was
     /// if the registry does not tell, as AWS ECR does not; else from the start.
-    async fn go_on(&self, place: Place) -> Result<Place> {
-        let known = match self.client.upload_status(&place.upload).await {
+    async fn go_on(&self, position: UploadPosition) -> Result<UploadPosition> {
+        let known = match self.client.upload_status(&position.upload).await {
             Ok(known) => Some(known),
             Err(Error::NotFound { kind: ResourceKind::Upload, .. }) if self.client.is_ecr() => {
-                Some((place.upload.clone(), place.there))
+                Some((position.upload.clone(), position.there))
             }
             Err(error @ (Error::Temporary { .. } | Error::Unauthenticated { .. })) => {
                 return Err(error);
@@ -131,19 +135,19 @@ impl Sender<'_> {
             Some(known) => known,
             None => (self.client.start_upload().await?, 0),
         };
-        Ok(Place { upload, there, record: place.record })
+        Ok(UploadPosition { upload, there, record: position.record })
     }
 
     async fn compress_into(
         &self,
         tar: &LocalBlob,
-        place: &mut Place,
+        position: &mut UploadPosition,
         counter: &Counter,
     ) -> Result<Descriptor, Stopped> {
         let count = counter.clone();
         let compressing = self.compressor.compress(tar, move |bytes| count.add(bytes)).await;
         let (pieces, outcome) = compressing.map_err(Stopped::By)?;
-        let sent = self.send_pieces(pieces, &outcome, place).await;
+        let sent = self.send_pieces(pieces, &outcome, position).await;
         sent.map_err(|error| outcome.fault(tar).map_or(Stopped::By(error), Stopped::Damaged))
     }
 
@@ -151,35 +155,35 @@ impl Sender<'_> {
         &self,
         pieces: Pieces,
         outcome: &Outcome,
-        place: &mut Place,
+        position: &mut UploadPosition,
     ) -> Result<Descriptor> {
-        let mut pieces = without(place.there, pieces).peekable();
-        let start = Chunk::at(place.there);
-        let (chunk, mut has_more) = fill(start, &mut pieces, ONE_REQUEST_LEN).await?;
+        let mut pieces = without(position.there, pieces).peekable();
+        let start = Chunk::at(position.there);
+        let (chunk, mut has_more) = fill(start, &mut pieces, MAX_ONE_REQUEST_BYTES).await?;
         let mut part = Part { chunk, _room: None };
-        if has_more && (self.client.is_ecr() || place.record.is_some()) {
+        if has_more && (self.client.is_ecr() || position.record.is_some()) {
             (part, has_more) = self.part(part.chunk, &mut pieces).await?;
             // The last one goes with the digest: ECR has failed requests that end an upload with
             // nothing in them.
             while has_more {
                 let end = part.chunk.end();
                 let add = async {
-                    let added = self.append_chunk(&place.upload, &part.chunk).await;
+                    let added = self.append_chunk(&position.upload, &part.chunk).await;
                     // Its room may be what the next one waits for.
                     drop(part);
                     added
                 };
                 // The next part is compressed while this one is on its way.
                 let (added, next) = join(add, self.part(Chunk::at(end), &mut pieces)).await;
-                (place.upload, place.there) = (added?, end);
-                if let Some(record) = &place.record {
-                    record.write(&place.upload, place.there).await;
+                (position.upload, position.there) = (added?, end);
+                if let Some(record) = &position.record {
+                    record.write(&position.upload, position.there).await;
                 }
                 (part, has_more) = next?;
             }
         } else if has_more {
             let start = stream::iter(part.chunk.pieces().map(Ok));
-            place.upload = self.client.append(&place.upload, start.chain(pieces)).await?;
+            position.upload = self.client.append(&position.upload, start.chain(pieces)).await?;
             part.chunk = Chunk::default();
         }
         let descriptor = outcome.descriptor().ok_or_else(|| {
@@ -187,7 +191,7 @@ impl Sender<'_> {
             Error::failed(message)
         })?;
         let digest = &descriptor.digest;
-        let finished = self.client.finish_upload(&place.upload, digest, Some(&part.chunk)).await;
+        let finished = self.client.finish_upload(&position.upload, digest, Some(&part.chunk)).await;
         match finished {
             // The answer may have been lost, and not the blob.
             Err(error) if error.is_temporary() || is_lost(&error) => {
@@ -203,7 +207,7 @@ impl Sender<'_> {
     /// Fills a chunk up to a part, when there is room for one.
     async fn part(&self, chunk: Chunk, pieces: &mut Peekable<Pieces>) -> Result<(Part, bool)> {
         let room = self.compressor.room().await?;
-        let (chunk, has_more) = fill(chunk, pieces, PART_LEN).await?;
+        let (chunk, has_more) = fill(chunk, pieces, PART_BYTES).await?;
         Ok((Part { chunk, _room: Some(room) }, has_more))
     }
 
