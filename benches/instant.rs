@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use ark_container_core::backend::{CreateOptions, DeleteOptions, Image, Repository};
-use ark_container_core::credentials::RegistryCredentials;
+use ark_container_core::credentials::{CredentialsOptions, RegistryCredentials};
 use ark_container_core::identity::Principal;
 use ark_container_core::model::{
     Organizations, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Stage,
 };
-use ark_container_core::{RegistryBackend, Result};
+use ark_container_core::{Error, RegistryBackend, ResourceKind, Result};
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
@@ -66,11 +66,19 @@ impl RegistryBackend for Instant {
         stream::empty().boxed()
     }
 
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        Err(Error::not_found(ResourceKind::Image, format!("{path}: {reference}")))
+    }
+
     async fn delete_image(&self, _: &RepositoryPath, _: &Reference) -> Result<()> {
         Ok(())
     }
 
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        _: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
         let password = ark_container_core::credentials::Password::new(String::new());
         let now = std::time::SystemTime::now();
         Ok(RegistryCredentials::new(self.host(), password, now, scope.clone()))

@@ -51,7 +51,13 @@ impl Served {
         let path = repository(OrganizationId::TBD, 0);
         backend.create_repository(&path, &CreateOptions::default()).await.unwrap();
         let scope = Scope::repository(path.clone(), Access::Delete);
-        let password = backend.credentials(&scope).await.unwrap().password.expose().to_owned();
+        let password = backend
+            .credentials(&scope, &Default::default())
+            .await
+            .unwrap()
+            .password
+            .expose()
+            .to_owned();
         let registry = Registry::bind(backend, "127.0.0.1:0".parse().unwrap()).unwrap();
         let url = format!("http://{}/v2/", registry.local_addr());
         tokio::spawn(registry.serve(std::future::pending()));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ark_container_core::backend::CreateOptions;
 use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::credentials::CredentialsOptions;
 use ark_container_core::identity::{Memberships, Principal, local_user, single_user};
 use ark_container_core::model::{
     Access, OrganizationId, RegistryLocation, RepositoryUrl, Scope, Tag,
@@ -33,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // What `--login` prints is the password of such credentials.
     let scope = Scope::repository(path, Access::Push);
-    let credentials = guarded.credentials(&scope).await?;
+    let credentials = guarded.credentials(&scope, &CredentialsOptions::default()).await?;
     println!("logged in {} on {}", credentials.scope, credentials.host);
 
     let tag: Tag = "v1".parse()?;

@@ -2,13 +2,14 @@
 //! [`LoginScope`], how far these logins reach.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::LocalBackend;
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::distribution::{Authenticate, Client, Retry};
 use crate::error::Result;
 use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
@@ -36,6 +37,16 @@ impl LoginScope {
         }
     }
 }
+
+/// Options for the credentials of a transfer.
+///
+/// A transfer renews its credentials when they expire, so that cached ones are good enough however little
+/// of a configured lifetime is left.
+const TRANSFER_CREDENTIALS: CredentialsOptions = CredentialsOptions {
+    lifetime: None,
+    min_remaining: Some(Duration::ZERO),
+    require_scoped: false,
+};
 
 /// A backend, where its registry is dialled, and how requests are retried.
 #[derive(Debug, Clone)]
@@ -98,7 +109,7 @@ impl Connection {
     ///
     /// A folder is served for as long as the client or a clone of it exists.
     pub(crate) async fn client(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
-        let credentials = self.backend.credentials(scope).await?;
+        let credentials = self.backend.credentials(scope, &TRANSFER_CREDENTIALS).await?;
         // The credentials name the registry that accepts them, also where an emulator stands in for it.
         let host = credentials.host.clone();
         let url = RepositoryUrl::new(host.clone(), path.clone());
@@ -126,7 +137,7 @@ struct BackendLogin {
 #[async_trait]
 impl Authenticate for BackendLogin {
     async fn renew(&self) -> Result<RegistryCredentials> {
-        self.backend.credentials(&self.scope).await
+        self.backend.credentials(&self.scope, &TRANSFER_CREDENTIALS).await
     }
 }
 

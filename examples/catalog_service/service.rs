@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ark_container_core::backend::{CreateOptions, Repository};
+use ark_container_core::credentials::CredentialsOptions;
 use ark_container_core::identity::{Principal, TokenVerifier};
 use ark_container_core::model::{
     Access, OrganizationId, Organizations, RepositoryName, RepositoryPath, Scope,
@@ -112,7 +113,7 @@ async fn create(caller: Caller, Json(named): Json<Named>) -> Result<Response, Fa
 
 async fn credentials(caller: Caller, Json(named): Json<Named>) -> Result<Response, Failure> {
     let scope = Scope::repository(named.path(&caller.0)?, named.access()?);
-    let credentials = caller.0.credentials(&scope).await?;
+    let credentials = caller.0.credentials(&scope, &CredentialsOptions::default()).await?;
     let login = Json(json!({
         "host": credentials.host.as_str(),
         "username": credentials.username,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ark_container_core::backend::{CreateOptions, DeleteOptions, Image, Repository};
-use ark_container_core::credentials::{Password, RegistryCredentials};
+use ark_container_core::credentials::{CredentialsOptions, Password, RegistryCredentials};
 use ark_container_core::identity::Principal;
 use ark_container_core::model::{
     Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
@@ -27,6 +27,17 @@ pub(crate) struct MemoryBackend {
 pub(crate) struct Kept {
     pub(crate) repository: Repository,
     pub(crate) images: Vec<(Image, Vec<Digest>)>,
+}
+
+impl Kept {
+    fn position(&self, path: &RepositoryPath, reference: &Reference) -> Result<usize> {
+        let named = |(image, _): &(Image, _)| match reference {
+            Reference::Tag(tag) => image.tags.contains(tag),
+            Reference::Digest(digest) => image.digest == *digest,
+        };
+        let missing = || Error::not_found(ResourceKind::Image, format!("{path}: {reference}"));
+        self.images.iter().position(named).ok_or_else(missing)
+    }
 }
 
 impl MemoryBackend {
@@ -120,14 +131,14 @@ impl RegistryBackend for MemoryBackend {
         stream::iter(rows.unwrap_or_else(|error| vec![Err(error)])).boxed()
     }
 
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        self.with(path, |kept| Ok(kept.images[kept.position(path, reference)?].0.clone()))
+    }
+
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
-        self.with(path, |Kept { images, .. }| {
-            let named = |(image, _): &(Image, _)| match reference {
-                Reference::Tag(tag) => image.tags.contains(tag),
-                Reference::Digest(digest) => image.digest == *digest,
-            };
-            let missing = || Error::not_found(ResourceKind::Image, format!("{path}: {reference}"));
-            let at = images.iter().position(named).ok_or_else(missing)?;
+        self.with(path, |kept| {
+            let at = kept.position(path, reference)?;
+            let images = &mut kept.images;
             let digest = images[at].0.digest.clone();
             let is_part = images.iter().any(|(_, parts)| parts.contains(&digest));
             match reference {
@@ -142,14 +153,23 @@ impl RegistryBackend for MemoryBackend {
         })
     }
 
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
         match scope.target() {
             ScopeTarget::Repository(path) => self.check(path.stage())?,
             ScopeTarget::Organizations(stage, some) if !some.is_empty() => self.check(stage)?,
             ScopeTarget::Organizations(..) => return Err(Error::invalid("no organization")),
         }
         let password = Password::new("opens nothing, since nothing is served".to_owned());
-        let expires_at = SystemTime::now() + Duration::from_secs(3600);
+        let lifetime = options.lifetime.unwrap_or(Duration::from_secs(3600));
+        if lifetime < options.min_remaining.unwrap_or_default() {
+            return Err(Error::invalid("the lifetime is shorter than the time that must remain"));
+        }
+        let forever = || Error::invalid("the lifetime is too long");
+        let expires_at = SystemTime::now().checked_add(lifetime).ok_or_else(forever)?;
         Ok(RegistryCredentials::new(self.host.clone(), password, expires_at, scope.clone()))
     }
 }

@@ -86,7 +86,7 @@ async fn findings(
     }
     let client = async |access, path: &RepositoryPath| {
         let scope = Scope::repository(own.clone(), access);
-        let credentials = backend.credentials(&scope).await.unwrap();
+        let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
         assert_eq!(credentials.narrowing, Narrowing::Scoped);
         Client::new(backend.repository_url(path), credentials).unwrap()
     };

@@ -111,7 +111,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
         None => widest(&connection, &target, context).await?,
     };
     let scope = Scope::repository(target.path.clone(), access);
-    let credentials = connection.backend.credentials(&scope).await.map_err(explain)?;
+    let credentials =
+        connection.backend.credentials(&scope, &Default::default()).await.map_err(explain)?;
     let record = CredentialsRecord::from(&credentials);
     match &args.docker_config {
         Some(folder) => log_docker_in(folder, &record, context)?,

@@ -56,7 +56,7 @@ async fn credentials(context: &Context) -> std::result::Result<RegistryCredentia
         let message = format!("a login for {organizations} organizations is too long");
         return Err(for_one_repository(Failure::usage(message)));
     }
-    connection.backend.credentials(&scope).await.map_err(|error| {
+    connection.backend.credentials(&scope, &Default::default()).await.map_err(|error| {
         let is_too_wide = matches!(error, Error::InvalidInput { .. }) && organizations > 1;
         let failure = Failure::from(error);
         if is_too_wide { for_one_repository(failure) } else { failure }

@@ -1,10 +1,9 @@
 //! [`RegistryBackendExt`]: what every backend can do besides, built from the contract.
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
 
-use super::{Image, RegistryBackend};
-use crate::error::{Error, ResourceKind, Result};
+use super::RegistryBackend;
+use crate::error::{Error, Result};
 use crate::model::{
     Digest, OrganizationId, Reference, RepositoryName, RepositoryPath, RepositoryUrl,
 };
@@ -41,33 +40,14 @@ pub trait RegistryBackendExt: RegistryBackend {
         }
     }
 
-    /// The image that a tag or digest names.
+    /// Returns the digest of the image that a tag names now. A digest is returned as it is.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the repository or the image does not exist.
-    async fn find_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
-        let mut images = self.list_images(path);
-        while let Some(image) = images.try_next().await? {
-            let found = match reference {
-                Reference::Tag(tag) => image.tags.contains(tag),
-                Reference::Digest(digest) => image.digest == *digest,
-            };
-            if found {
-                return Ok(image);
-            }
-        }
-        let image = self.repository_url(path).image(reference.clone());
-        Err(Error::not_found(ResourceKind::Image, image))
-    }
-
-    /// The digest that a tag stands for now.
-    ///
-    /// # Errors
-    /// Those of [`find_image`](Self::find_image).
+    /// Those of [`RegistryBackend::describe_image`].
     async fn resolve(&self, path: &RepositoryPath, reference: &Reference) -> Result<Digest> {
         match reference {
             Reference::Digest(digest) => Ok(digest.clone()),
-            Reference::Tag(_) => Ok(self.find_image(path, reference).await?.digest),
+            Reference::Tag(_) => Ok(self.describe_image(path, reference).await?.digest),
         }
     }
 }

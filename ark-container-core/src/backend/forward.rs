@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
 use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
@@ -59,6 +59,14 @@ macro_rules! forward {
                 (**self).list_images(path)
             }
 
+            async fn describe_image(
+                &self,
+                path: &RepositoryPath,
+                reference: &Reference,
+            ) -> Result<Image> {
+                (**self).describe_image(path, reference).await
+            }
+
             async fn delete_image(
                 &self,
                 path: &RepositoryPath,
@@ -67,8 +75,12 @@ macro_rules! forward {
                 (**self).delete_image(path, reference).await
             }
 
-            async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
-                (**self).credentials(scope).await
+            async fn credentials(
+                &self,
+                scope: &Scope,
+                options: &CredentialsOptions,
+            ) -> Result<RegistryCredentials> {
+                (**self).credentials(scope, options).await
             }
         }
     };

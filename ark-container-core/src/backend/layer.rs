@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
 use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
@@ -90,6 +90,16 @@ pub trait BackendLayer: Debug + Send + Sync + 'static {
         inner.list_images(path)
     }
 
+    /// Changes [`RegistryBackend::describe_image`].
+    async fn describe_image(
+        &self,
+        inner: &dyn RegistryBackend,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Image> {
+        inner.describe_image(path, reference).await
+    }
+
     /// Changes [`RegistryBackend::delete_image`].
     async fn delete_image(
         &self,
@@ -105,8 +115,9 @@ pub trait BackendLayer: Debug + Send + Sync + 'static {
         &self,
         inner: &dyn RegistryBackend,
         scope: &Scope,
+        options: &CredentialsOptions,
     ) -> Result<RegistryCredentials> {
-        inner.credentials(scope).await
+        inner.credentials(scope, options).await
     }
 }
 
@@ -171,12 +182,20 @@ impl<L: BackendLayer> RegistryBackend for Layered<L> {
         self.layer.list_images(&*self.inner, path)
     }
 
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        self.layer.describe_image(&*self.inner, path, reference).await
+    }
+
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
         self.layer.delete_image(&*self.inner, path, reference).await
     }
 
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
-        self.layer.credentials(&*self.inner, scope).await
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
+        self.layer.credentials(&*self.inner, scope, options).await
     }
 }
 

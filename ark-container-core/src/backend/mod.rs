@@ -7,6 +7,8 @@ mod forward;
 mod layer;
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(any(feature = "ecr", feature = "local"))]
+mod manifest;
 mod observed;
 mod types;
 
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
 use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
@@ -124,16 +126,26 @@ pub trait RegistryBackend: Any + Debug + Display + Send + Sync {
     async fn delete_repository(&self, path: &RepositoryPath, options: &DeleteOptions)
     -> Result<()>;
 
-    /// The images of a repository, tagged or not, one per manifest.
+    /// Lists the images of a repository, tagged or not, one per manifest.
     ///
     /// # Behavior
     /// - Each image that exists throughout the listing comes exactly once, with all its tags.
+    /// - [`Image`] says which of its fields may be empty in a listing.
     /// - The order is the backend's. `local` gives the newest first.
     ///
     /// # Errors
     /// The stream's first item is [`Error::NotFound`](crate::Error::NotFound) if the repository does
     /// not exist. After an error the stream ends.
     fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>>;
+
+    /// Describes the image that a tag or digest names, without listing its repository.
+    ///
+    /// # Behavior
+    /// - The image has all its tags, its children, its subject and its artifact type.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist.
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image>;
 
     /// Deletes an image by digest, with all its tags; or a tag, and the image with its last tag.
     ///
@@ -145,13 +157,24 @@ pub trait RegistryBackend: Any + Debug + Display + Send + Sync {
     /// [`Error::Conflict`](crate::Error::Conflict) if it is named by digest and an index refers to it.
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()>;
 
-    /// Credentials that open the registry to `scope` and nothing else, where the backend can narrow.
+    /// Returns credentials for `scope`, limited to it where the backend can narrow credentials.
     ///
     /// # Behavior
-    /// - Rights are not existence: a scope may name a repository that is yet to be created.
-    /// - [`RegistryCredentials::narrowing`] says whether the registry holds the answer to the scope.
+    /// - A scope may name a repository that does not exist yet.
+    /// - [`RegistryCredentials::narrowing`] says whether the registry restricts the credentials to the
+    ///   scope. With [`require_scoped`](CredentialsOptions::require_scoped) it always does.
+    /// - New credentials have the [lifetime](CredentialsOptions::lifetime) that was asked for. Without
+    ///   one they have the backend's configured or own lifetime.
+    /// - New and cached credentials are valid for at least
+    ///   [`min_remaining`](CredentialsOptions::min_remaining).
     ///
     /// # Errors
-    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the scope names no organization.
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials>;
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the scope names no organization, or if the
+    /// backend cannot keep an option: it never returns credentials with another lifetime, less time
+    /// left or a wider scope than was asked for.
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials>;
 }

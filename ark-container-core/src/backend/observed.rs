@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 
 use super::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
 use crate::model::{Action, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
@@ -101,13 +101,22 @@ impl<B: RegistryBackend> RegistryBackend for Observed<B> {
         Rows::listed(run, |run| run.span().in_scope(|| self.inner.list_images(path)))
     }
 
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        let run = Run::operation("describe-image", path);
+        run.around(self.inner.describe_image(path, reference)).await
+    }
+
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
         on(Action::DeleteImage, path).around(self.inner.delete_image(path, reference)).await
     }
 
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
         let run = Run::operation("credentials", scope);
-        run.around(self.inner.credentials(scope)).await
+        run.around(self.inner.credentials(scope, options)).await
     }
 }
 

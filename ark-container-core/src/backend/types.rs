@@ -1,12 +1,14 @@
-//! What goes into a [`RegistryBackend`](super::RegistryBackend) and comes out.
+//! The arguments and results of a [`RegistryBackend`](super::RegistryBackend): repositories, images and
+//! options.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::model::{Digest, Platform, RepositoryUrl, Tag, TagPattern};
+use crate::model::{Descriptor, Digest, Platform, RepositoryUrl, Tag, TagPattern};
 
 /// Whether a tag can be moved to another image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,6 +56,9 @@ impl fmt::Display for Encryption {
 }
 
 /// A repository as its registry knows it.
+///
+/// It serializes to `organization`, `name`, `url`, `created_at` (RFC 3339 in UTC, to the second),
+/// `tag_mutability`, `mutability_exclusions` and `resource_tags`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repository {
@@ -79,6 +84,21 @@ impl Repository {
             mutability_exclusions: BTreeSet::new(),
             resource_tags: None,
         }
+    }
+}
+
+impl Serialize for Repository {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let path = self.url.path();
+        let mut fields = serializer.serialize_struct("Repository", 7)?;
+        fields.serialize_field("organization", &path.organization())?;
+        fields.serialize_field("name", path.name())?;
+        fields.serialize_field("url", &self.url)?;
+        fields.serialize_field("created_at", &self.created_at.map(rfc3339))?;
+        fields.serialize_field("tag_mutability", &self.tag_mutability)?;
+        fields.serialize_field("mutability_exclusions", &self.mutability_exclusions)?;
+        fields.serialize_field("resource_tags", &self.resource_tags)?;
+        fields.end()
     }
 }
 
@@ -165,6 +185,13 @@ impl DeleteOptions {
 }
 
 /// An image of a repository: one manifest or index.
+///
+/// [`describe_image`](super::RegistryBackend::describe_image) sets every field that the manifest tells. A
+/// [listing](super::RegistryBackend::list_images) leaves `platforms`, `children`, `subject` and
+/// `artifact_type` empty where the registry does not tell them without the manifest.
+///
+/// It serializes to `tags`, `digest`, `size`, `pushed_at` (RFC 3339 in UTC, to the second),
+/// `media_type` and `platforms`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Image {
@@ -180,6 +207,12 @@ pub struct Image {
     pub media_type: String,
     /// What it runs on; more than one for an index, none where nothing says.
     pub platforms: Vec<Platform>,
+    /// The manifests that an index refers to, in its order, with their platforms.
+    pub children: Vec<Descriptor>,
+    /// The image that this one refers to, such as the image of a signature.
+    pub subject: Option<Digest>,
+    /// The artifact type of the manifest, or else the media type of its configuration.
+    pub artifact_type: Option<String>,
 }
 
 impl Image {
@@ -197,6 +230,81 @@ impl Image {
             pushed_at,
             media_type: media_type.into(),
             platforms: Vec::new(),
+            children: Vec::new(),
+            subject: None,
+            artifact_type: None,
         }
+    }
+}
+
+impl Serialize for Image {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let platforms: Vec<String> = self.platforms.iter().map(ToString::to_string).collect();
+        let mut fields = serializer.serialize_struct("Image", 6)?;
+        fields.serialize_field("tags", &self.tags)?;
+        fields.serialize_field("digest", &self.digest)?;
+        fields.serialize_field("size", &self.size)?;
+        fields.serialize_field("pushed_at", &rfc3339(self.pushed_at))?;
+        fields.serialize_field("media_type", &self.media_type)?;
+        fields.serialize_field("platforms", &platforms)?;
+        fields.end()
+    }
+}
+
+/// Formats a time as RFC 3339 in UTC, to the second. A time outside of the years 1970 to 9999 becomes
+/// the nearest one within.
+fn rfc3339(time: SystemTime) -> String {
+    let mut text = String::new();
+    let after_epoch = time >= SystemTime::UNIX_EPOCH;
+    if after_epoch && write!(text, "{}", humantime::format_rfc3339_seconds(time)).is_ok() {
+        return text;
+    }
+    let nearest = if after_epoch { "9999-12-31T23:59:59Z" } else { "1970-01-01T00:00:00Z" };
+    nearest.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::to_string;
+
+    use super::*;
+
+    const TIME: Duration = Duration::from_millis(1_790_000_000_999);
+
+    #[test]
+    fn repository_serializes_to_documented_fields() {
+        let url = "localhost:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a/b".parse().unwrap();
+        let mut repository = Repository::new(url);
+        let start = r#"{"organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","name":"a/b","url":"localhost:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a/b","#;
+        let rest = r#""created_at":null,"tag_mutability":"mutable","mutability_exclusions":[],"resource_tags":null}"#;
+        assert_eq!(to_string(&repository).unwrap(), format!("{start}{rest}"));
+        repository.created_at = Some(SystemTime::UNIX_EPOCH + TIME);
+        repository.tag_mutability = TagMutability::Immutable;
+        repository.mutability_exclusions.insert("dev-*".parse().unwrap());
+        repository.resource_tags = Some(BTreeMap::from([("team".to_owned(), "video".to_owned())]));
+        let rest = r#""created_at":"2026-09-21T14:13:20Z","tag_mutability":"immutable","mutability_exclusions":["dev-*"],"resource_tags":{"team":"video"}}"#;
+        assert_eq!(to_string(&repository).unwrap(), format!("{start}{rest}"));
+    }
+
+    #[test]
+    fn image_serializes_to_documented_fields() {
+        let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+        let mut image = Image::new(digest.clone(), "m", 12, SystemTime::UNIX_EPOCH + TIME);
+        image.tags = vec!["v1".parse().unwrap()];
+        image.platforms = vec!["linux/arm64/v8".parse().unwrap()];
+        image.subject = Some(digest.clone());
+        let expected = format!(
+            r#"{{"tags":["v1"],"digest":"{digest}","size":12,"pushed_at":"2026-09-21T14:13:20Z","media_type":"m","platforms":["linux/arm64/v8"]}}"#
+        );
+        assert_eq!(to_string(&image).unwrap(), expected);
+    }
+
+    #[test]
+    fn times_outside_of_rfc3339_are_clamped() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        assert_eq!(rfc3339(epoch - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(epoch + Duration::from_secs(1 << 40)), "9999-12-31T23:59:59Z");
     }
 }

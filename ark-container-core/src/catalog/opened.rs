@@ -190,7 +190,9 @@ impl Catalog {
     /// [`expires_at`](RegistryCredentials::expires_at) tells until when. For a scope over organizations there
     /// is [`RegistryBackend::credentials`] of the [`backend`](Self::backend).
     pub async fn credentials(&self, name: &str, access: Access) -> Result<RegistryCredentials> {
-        self.backend.credentials(&Scope::repository(self.path(name)?, access)).await
+        self.backend
+            .credentials(&Scope::repository(self.path(name)?, access), &Default::default())
+            .await
     }
 
     /// The path of a repository by its name, path or URL. Nothing is asked.

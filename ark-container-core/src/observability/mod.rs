@@ -34,7 +34,7 @@
 //! | [`SERVED`], [`SERVED_SECONDS`] | `method`, `kind`, `status` | requests that the local registry answered; the status is `none` where the client went away before |
 //! | [`SERVED_BYTES`] | `direction` | bytes of their bodies: `received`, `sent` |
 //!
-//! `action` is an [`Action`](crate::model::Action), or `credentials`. `transfer` is `push`, `pull` or `copy`.
+//! `action` is an [`Action`](crate::model::Action), `describe-image` or `credentials`. `transfer` is `push`, `pull` or `copy`.
 //! `outcome` is `done`, the [kind](crate::Error::kind) of the error, or `dropped` where the caller lost
 //! interest first.
 //!

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::request::Request;
 use super::{Action, AuditFile, Policy};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::{IdentitySource, Principal};
 use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
@@ -174,6 +174,12 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         })
     }
 
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        let request = self.request().await?;
+        request.check(Action::ListImages, path).await?;
+        self.inner_for(request.principal()).describe_image(path, reference).await
+    }
+
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
         let request = self.request().await?;
         let change = request.begin_change(Action::DeleteImage, path).await?.of_image(reference);
@@ -182,11 +188,15 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         result
     }
 
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
         let request = self.request().await?;
         request.check_scope(scope).await?;
         let inner = self.inner_for(request.principal());
-        request.hand_out(inner.credentials(scope).await?).await
+        request.hand_out(inner.credentials(scope, options).await?).await
     }
 }
 

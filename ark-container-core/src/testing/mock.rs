@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use mockall::mock;
 
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::Result;
 use crate::identity::Principal;
 use crate::model::{Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
@@ -63,10 +63,20 @@ mock! {
         ) -> Result<()>;
         /// Answers [`RegistryBackend::list_images`].
         pub fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>>;
+        /// Answers [`RegistryBackend::describe_image`].
+        pub async fn describe_image(
+            &self,
+            path: &RepositoryPath,
+            reference: &Reference,
+        ) -> Result<Image>;
         /// Answers [`RegistryBackend::delete_image`].
         pub async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()>;
         /// Answers [`RegistryBackend::credentials`].
-        pub async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials>;
+        pub async fn credentials(
+            &self,
+            scope: &Scope,
+            options: &CredentialsOptions,
+        ) -> Result<RegistryCredentials>;
     }
 }
 
@@ -117,12 +127,20 @@ impl RegistryBackend for MockRegistryBackend {
         MockRegistryBackend::list_images(self, path)
     }
 
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        MockRegistryBackend::describe_image(self, path, reference).await
+    }
+
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
         MockRegistryBackend::delete_image(self, path, reference).await
     }
 
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
-        MockRegistryBackend::credentials(self, scope).await
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
+        MockRegistryBackend::credentials(self, scope, options).await
     }
 }
 

@@ -148,7 +148,7 @@ impl User {
     ) -> Result<RequestBuilder, Problem> {
         let path = self.path(name)?;
         let scope = Scope::repository(path.clone(), Access::Delete);
-        let credentials = self.place.backend.credentials(&scope).await?;
+        let credentials = self.place.backend.credentials(&scope, &Default::default()).await?;
         let url = format!("http://{}/v2/{path}/{below}", self.place.host);
         let request = self.http.request(method, url);
         Ok(request.basic_auth("AWS", Some(credentials.password.expose())))

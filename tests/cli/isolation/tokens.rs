@@ -60,6 +60,6 @@ impl<'a> Tokens<'a> {
 
 fn password(backend: &LocalBackend, scope: &Scope) -> String {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let credentials = runtime.block_on(backend.credentials(scope)).unwrap();
+    let credentials = runtime.block_on(backend.credentials(scope, &Default::default())).unwrap();
     credentials.password.expose().to_owned()
 }

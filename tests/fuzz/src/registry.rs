@@ -112,7 +112,9 @@ fn path(organization: OrganizationId, name: &str) -> RepositoryPath {
 
 fn password(backend: &LocalBackend, organization: OrganizationId) -> String {
     let scope = Scope::organizations(Stage::default(), [organization], Access::Delete);
-    let credentials = place::runtime().block_on(backend.credentials(&scope)).expect("a password");
+    let credentials = place::runtime()
+        .block_on(backend.credentials(&scope, &Default::default()))
+        .expect("a password");
     credentials.password.expose().to_owned()
 }
 

@@ -127,7 +127,7 @@ impl Operation {
     ) -> Ended {
         let client = async |access| {
             let scope = Scope::repository(path.clone(), access);
-            let credentials = backend.credentials(&scope).await?;
+            let credentials = backend.credentials(&scope, &Default::default()).await?;
             Ok(Client::new(registry, credentials.password.expose()))
         };
         let v2 = SampleImage::new("v2").digest();

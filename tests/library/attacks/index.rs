@@ -87,7 +87,7 @@ async fn a_session_opens_nothing_whose_name_continues_or_precedes_ones_organizat
     // Nor does the password for the whole organization, at the registry.
     let backend = deployment.bearer(&PEOPLE[0].token());
     let scope = Scope::organizations(Stage::default(), [OURS], Access::Push);
-    let credentials = backend.credentials(&scope).await.unwrap();
+    let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
     let address = credentials.host.as_str().parse().unwrap();
     let client = Client::new(address, credentials.password.expose());
     for name in pretenders() {

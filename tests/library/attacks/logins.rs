@@ -23,18 +23,25 @@ async fn a_kept_login_is_not_for_whoever_says_to_be_the_same() {
     let sign = |token: &TestToken| deployment.issuer.token(token).unwrap();
     let scope = Scope::repository(path(OURS, "app"), Access::Pull);
     let alice = sign(&PEOPLE[0].token());
-    let password = bearer(&alice).credentials(&scope).await.unwrap().password;
-    let again = bearer(&alice).credentials(&scope).await.unwrap().password;
+    let password = bearer(&alice).credentials(&scope, &Default::default()).await.unwrap().password;
+    let again = bearer(&alice).credentials(&scope, &Default::default()).await.unwrap().password;
     assert_eq!(again.expose(), password.expose(), "it is kept for her");
 
     // A token that says to be alice's, and bob's own: neither gets what was kept.
     let forger = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
-    let forged = bearer(&forger.token(&PEOPLE[0].token()).unwrap()).credentials(&scope).await;
+    let forged = bearer(&forger.token(&PEOPLE[0].token()).unwrap())
+        .credentials(&scope, &Default::default())
+        .await;
     assert!(matches!(forged, Err(Error::Unauthenticated { .. })), "{forged:?}");
-    let unsigned = bearer(&forger.unsigned(&PEOPLE[0].token())).credentials(&scope).await;
+    let unsigned =
+        bearer(&forger.unsigned(&PEOPLE[0].token())).credentials(&scope, &Default::default()).await;
     assert!(matches!(unsigned, Err(Error::Unauthenticated { .. })), "{unsigned:?}");
     // AWS gives bob a password, which opens nothing of the scope: that is what the table shows.
-    let bobs = bearer(&sign(&PEOPLE[1].token())).credentials(&scope).await.unwrap().password;
+    let bobs = bearer(&sign(&PEOPLE[1].token()))
+        .credentials(&scope, &Default::default())
+        .await
+        .unwrap()
+        .password;
     assert_ne!(bobs.expose(), password.expose());
 }
 
@@ -46,7 +53,7 @@ async fn a_session_policy_that_overflows_gives_no_wider_login() {
     for count in [4, 40] {
         let organizations = (0..count).map(OrganizationId::from_u128);
         let scope = Scope::organizations(Stage::default(), organizations, Access::Push);
-        let refused = backend.credentials(&scope).await;
+        let refused = backend.credentials(&scope, &Default::default()).await;
         assert!(matches!(refused, Err(Error::InvalidInput { .. })), "{refused:?}");
     }
     assert_eq!(deployment.cloud.aws.count("ecr:GetAuthorizationToken"), 0);
@@ -75,7 +82,10 @@ async fn no_identifier_of_a_principal_becomes_another_session() {
         let file = deployment.token_file(&deployment.issuer.token(&token).unwrap());
         let principal = format!("user:{subject}");
         let backend = deployment.bearer_with(&file, |builder| builder.principal(&principal));
-        backend.credentials(&scope).await.unwrap_or_else(|error| panic!("{subject:?}: {error:?}"));
+        backend
+            .credentials(&scope, &Default::default())
+            .await
+            .unwrap_or_else(|error| panic!("{subject:?}: {error:?}"));
     }
     let calls = deployment.cloud.aws.calls();
     let sessions: BTreeSet<String> = calls

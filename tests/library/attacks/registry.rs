@@ -31,7 +31,7 @@ async fn alice(deployment: &Deployment) -> [Client; 2] {
     ];
     let mut clients = Vec::new();
     for scope in scopes {
-        let credentials = backend.credentials(&scope).await.unwrap();
+        let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
         let address = credentials.host.as_str().parse().unwrap();
         clients.push(Client::new(address, credentials.password.expose()));
     }

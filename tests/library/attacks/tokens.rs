@@ -63,11 +63,11 @@ async fn no_forged_token_becomes_a_session_of_aws() {
     let deployment = Deployment::start().await;
     let scope = Scope::repository(path(OURS, "app"), Access::Pull);
     let good = deployment.bearer(&PEOPLE[0].token());
-    good.credentials(&scope).await.unwrap();
+    good.credentials(&scope, &Default::default()).await.unwrap();
     for (wrong, token) in forgeries(&deployment.issuer) {
         let backend = deployment.bearer_of(&token);
         for refused in [
-            backend.credentials(&scope).await.map(drop),
+            backend.credentials(&scope, &Default::default()).await.map(drop),
             backend.describe_repository(&path(OURS, "app")).await.map(drop),
         ] {
             match refused {

@@ -169,7 +169,7 @@ async fn a_user_without_an_account_of_aws_lists_creates_logs_in_and_pushes() {
     let images: Vec<_> = backend.list_images(&app).try_collect().await.unwrap();
     assert_eq!(images.len(), 1);
     let scope = Scope::repository(app.clone(), Access::Pull);
-    let login = backend.credentials(&scope).await.unwrap();
+    let login = backend.credentials(&scope, &Default::default()).await.unwrap();
     assert_eq!(login.narrowing, Narrowing::Scoped);
     let client = Client::new(login.host.as_str().parse().unwrap(), login.password.expose());
     client.get(&format!("/v2/{app}/manifests/v1")).await.expect(StatusCode::OK);
@@ -248,7 +248,7 @@ async fn what_is_in_the_file_counts_and_not_who_was_there_before() {
     let scope = Scope::repository(app.clone(), Access::Push);
     let logins = || aws.cloud.aws.count("ecr:GetAuthorizationToken");
     let before = logins();
-    backend.credentials(&scope).await.unwrap();
+    backend.credentials(&scope, &Default::default()).await.unwrap();
     assert_eq!(logins(), before, "alice's login is remembered");
 
     // Somebody of another organization gets a login of their own, which opens nothing here.
@@ -264,11 +264,11 @@ async fn what_is_in_the_file_counts_and_not_who_was_there_before() {
     for forged in [forger.token(&alice).unwrap(), aws.issuer.unsigned(&alice)] {
         aws.put(&forged);
         unauthenticated(list(&backend).await);
-        unauthenticated(backend.credentials(&scope).await);
+        unauthenticated(backend.credentials(&scope, &Default::default()).await);
     }
     aws.sign_in(&alice.with_claim("aud", "somebody else"));
     unauthenticated(list(&backend).await);
-    unauthenticated(backend.credentials(&scope).await);
+    unauthenticated(backend.credentials(&scope, &Default::default()).await);
     assert_eq!(logins(), before + 2);
 }
 
@@ -287,7 +287,7 @@ async fn child_that_lists() {
         .build();
     list(&backend).await.unwrap();
     let scope = Scope::repository(path(OURS, "app"), Access::Pull);
-    backend.credentials(&scope).await.unwrap();
+    backend.credentials(&scope, &Default::default()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,9 +63,9 @@ async fn at_ecr_a_login_with_a_cache_is_dropped_anywhere() {
     for polls in polls() {
         let folder = tempfile::tempdir().unwrap();
         let first = backend(&cloud, folder.path());
-        let ended = within(polls, first.credentials(&scope)).await;
+        let ended = within(polls, first.credentials(&scope, &Default::default())).await;
         for again in [first, backend(&cloud, folder.path())] {
-            again.credentials(&scope).await.unwrap();
+            again.credentials(&scope, &Default::default()).await.unwrap();
         }
         assert_no_temporary_login(&folder.path().join("cache"));
         if ended.is_some() {

@@ -80,7 +80,7 @@ async fn login(
         (CacheKey::new(registry.host(), "test", None, scope.clone()), registry.backend());
     let fetch = || async {
         tokio::task::yield_now().await;
-        backend.credentials(scope).await
+        backend.credentials(scope, &Default::default()).await
     };
     cache.get_or_fetch(&key, fetch).await
 }

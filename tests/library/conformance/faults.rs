@@ -91,7 +91,7 @@ async fn a_conflict_too_many_is_found() {
 #[should_panic(expected = "credentials say how far they reach")]
 async fn credentials_that_fall_short_are_found() {
     let mut backend = obliging();
-    backend.expect_credentials().returning(|_| {
+    backend.expect_credentials().returning(|_, _| {
         let nothing = Scope::organizations(Stage::default(), [], Access::Pull);
         let later = SystemTime::now() + Duration::from_secs(60);
         let password = Password::new("password".to_owned());

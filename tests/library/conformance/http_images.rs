@@ -39,7 +39,7 @@ impl PutImage for HttpImages {
         image: &SampleImage,
     ) -> Result<(), BoxError> {
         let scope = Scope::repository(path.clone(), Access::Push);
-        let credentials = self.backend.credentials(&scope).await?;
+        let credentials = self.backend.credentials(&scope, &Default::default()).await?;
         let request = |method: Method, url: Url| -> RequestBuilder {
             let password = credentials.password.expose();
             self.client.request(method, url).basic_auth(&credentials.username, Some(password))

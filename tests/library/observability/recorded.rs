@@ -70,7 +70,10 @@ fn calls_are_counted_by_action_and_outcome() {
         backend.list_repositories(&all).try_collect::<Vec<_>>().await.unwrap();
         backend.list_repositories(&all).next().await.unwrap().unwrap();
         backend.list_images(&path(&backend, "a/c")).try_collect::<Vec<_>>().await.unwrap_err();
-        backend.credentials(&Scope::repository(there, Access::Pull)).await.unwrap();
+        backend
+            .credentials(&Scope::repository(there, Access::Pull), &Default::default())
+            .await
+            .unwrap();
         drop(backend.describe_repository(&path(&backend, "a/b")));
     });
     let operations = |action: &str, outcome: &str| {

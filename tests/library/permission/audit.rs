@@ -225,7 +225,7 @@ async fn credentials_are_a_decision_for_each_action_and_a_login_handed_out() {
     let inner = expecting_one(Action::Push, OrganizationId::TBD);
     let tbd = OrganizationId::TBD;
     let scope = Scope::organizations(Stage::default(), [tbd], Access::Push);
-    guarded(inner, alice()).credentials(&scope).await.unwrap();
+    guarded(inner, alice()).credentials(&scope, &Default::default()).await.unwrap();
     let events = recorder.take();
     assert_eq!(
         events,

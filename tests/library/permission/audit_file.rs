@@ -94,7 +94,7 @@ async fn every_line_is_as_the_schema_says() {
         }
     }
     let both = Scope::organizations(Stage::default(), [tbd, OrganizationId::GLOBAL], Access::Pull);
-    root.credentials(&both).await.unwrap();
+    root.credentials(&both, &Default::default()).await.unwrap();
     let mut events = events(&file);
     let count = |event: &str| events.iter().filter(|e| e["event"] == event).count();
     // Every action, two organizations, three principals; a push pulls too. Then the last login.
@@ -162,7 +162,7 @@ async fn credentials_that_cannot_be_recorded_are_not_handed_out() {
     let mut inner = MockRegistryBackend::new();
     inner.expect_credentials().returning({
         let file = file.clone();
-        move |scope| {
+        move |scope, _| {
             fs::remove_file(file.path()).unwrap();
             fs::create_dir(file.path()).unwrap();
             let password = Password::new("hunter2".to_owned());

@@ -125,7 +125,7 @@ async fn credentials_that_delete_are_for_administrators() {
         };
         let backend = guarded(inner, cell.principal());
         let scope = Scope::organizations(Stage::default(), [organization], Access::Delete);
-        let answer = backend.credentials(&scope).await;
+        let answer = backend.credentials(&scope, &Default::default()).await;
         assert_eq!(answer.is_ok(), cell.allowed, "{cell:?}: {answer:?}");
     }
 }
@@ -140,10 +140,10 @@ async fn credentials_need_every_organization_of_their_scope() {
     let backend = guarded(MockRegistryBackend::new(), alice);
     let both = [OrganizationId::TBD, OTHER];
     let scope = Scope::organizations(Stage::default(), both, Access::Pull);
-    let error = backend.credentials(&scope).await.unwrap_err();
+    let error = backend.credentials(&scope, &Default::default()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("user:alice may not pull from organization {OTHER}"));
     let nothing = Scope::organizations(Stage::default(), [], Access::Pull);
-    let error = backend.credentials(&nothing).await.unwrap_err();
+    let error = backend.credentials(&nothing, &Default::default()).await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
 }
 

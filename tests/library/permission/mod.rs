@@ -50,8 +50,9 @@ async fn attempt(
 ) -> Result<()> {
     let path = path(organization);
     let latest = Reference::Tag("latest".parse().unwrap());
-    let credentials =
-        async |access| backend.credentials(&Scope::repository(path.clone(), access)).await;
+    let credentials = async |access| {
+        backend.credentials(&Scope::repository(path.clone(), access), &Default::default()).await
+    };
     match action {
         Action::ListRepositories => {
             let asked = Organizations::from(organization);
@@ -97,7 +98,7 @@ fn expecting_one(action: Action, organization: OrganizationId) -> MockRegistryBa
             inner.expect_delete_image().once().returning(|_, _| Ok(()));
         }
         _ => {
-            inner.expect_credentials().once().returning(|scope| {
+            inner.expect_credentials().once().returning(|scope, _| {
                 let password = Password::new("hunter2".to_owned());
                 let host = "localhost:1".parse().unwrap();
                 let expires_at = SystemTime::UNIX_EPOCH;

@@ -75,7 +75,7 @@ impl DebianRegistry {
         let host = self.host.clone();
         let mut backend = MockRegistryBackend::new();
         // Once for the push, once for what may be mounted.
-        backend.expect_credentials().times(1..=2).returning(move |scope| {
+        backend.expect_credentials().times(1..=2).returning(move |scope, _| {
             let password = Password::new("any".to_owned());
             let expiry = SystemTime::now() + Duration::from_secs(60);
             Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone()))

@@ -22,7 +22,7 @@ async fn push(cloud: &Cloud, sources: &Sources) -> ark_container_core::Result<Pu
     let password = decoded.strip_prefix("AWS:").unwrap().to_owned();
     let host: RegistryHost = cloud.aws.host().to_string().parse()?;
     let mut backend = MockRegistryBackend::new();
-    backend.expect_credentials().once().returning(move |scope| {
+    backend.expect_credentials().once().returning(move |scope, _| {
         let expiry = SystemTime::now() + Duration::from_secs(60);
         let password = Password::new(password.clone());
         Ok(RegistryCredentials::new(host.clone(), password, expiry, scope.clone()))

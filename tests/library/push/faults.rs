@@ -70,8 +70,10 @@ impl Calm {
 
     /// What the tag stands for, once every byte of that has been read and compared with its digest.
     async fn whole(&self, path: &RepositoryPath) -> Result<Option<Digest>, Error> {
-        let credentials =
-            self.backend.credentials(&Scope::repository(path.clone(), Access::Pull)).await?;
+        let credentials = self
+            .backend
+            .credentials(&Scope::repository(path.clone(), Access::Pull), &Default::default())
+            .await?;
         let url = self.backend.repository_url(path);
         let client = Client::with_endpoint(url, credentials, &self.endpoint)?;
         let tag = Reference::Tag(tag());

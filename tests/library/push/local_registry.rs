@@ -85,7 +85,7 @@ impl Local {
     /// A client of another repository.
     pub(super) async fn client_of(&self, path: &RepositoryPath) -> Client {
         let scope = Scope::repository(path.clone(), Access::Pull);
-        let credentials = self.backend.credentials(&scope).await.unwrap();
+        let credentials = self.backend.credentials(&scope, &Default::default()).await.unwrap();
         let url = self.backend.repository_url(path);
         Client::with_endpoint(url, credentials, &self.endpoint).unwrap()
     }

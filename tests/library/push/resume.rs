@@ -84,7 +84,7 @@ impl<'a> Target<'a> {
     /// A client of the registry, past the link's cuts.
     async fn client(&self) -> Client {
         let scope = Scope::repository(self.path.clone(), Access::Pull);
-        let credentials = self.backend.credentials(&scope).await.unwrap();
+        let credentials = self.backend.credentials(&scope, &Default::default()).await.unwrap();
         let url = RepositoryUrl::new(credentials.host.clone(), self.path.clone());
         Client::with_endpoint(url, credentials, &self.link.host).unwrap()
     }
@@ -212,7 +212,10 @@ async fn a_login_that_runs_out_in_the_middle_is_replaced() {
     // To this machine's clock the login is good for a day, to the registry it is not.
     cloud.aws.set_token_lifetime(Duration::from_secs(300));
     cloud.aws.date_tokens(std::time::SystemTime::now() + Duration::from_secs(24 * 60 * 60));
-    backend.credentials(&Scope::repository(path.clone(), Access::Push)).await.unwrap();
+    backend
+        .credentials(&Scope::repository(path.clone(), Access::Push), &Default::default())
+        .await
+        .unwrap();
     cloud.aws.set_clock_ahead(600);
     let pushed = target.push().await;
     let pushed = pushed.map_err(|error: Error| format!("{error:?}")).unwrap();

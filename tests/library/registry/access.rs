@@ -46,7 +46,7 @@ async fn expired_and_tampered_passwords_say_so() {
     let server = Server::start().await;
     let mut client = server.our_client().await;
     let expired = server.backend.clone().with_token_lifetime(Duration::ZERO);
-    let expired = expired.credentials(&all_of(OURS)).await.unwrap();
+    let expired = expired.credentials(&all_of(OURS), &Default::default()).await.unwrap();
     // A token is good within the second that it ends in.
     while std::time::SystemTime::now() < expired.expires_at + Duration::from_secs(1) {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -86,7 +86,7 @@ impl Server {
 
     /// A client with credentials for a scope.
     pub(crate) async fn client(&self, scope: &Scope) -> Client {
-        let credentials = self.backend.credentials(scope).await.unwrap();
+        let credentials = self.backend.credentials(scope, &Default::default()).await.unwrap();
         Client::new(self.address, credentials.password.expose())
     }
 

@@ -40,7 +40,9 @@ use crate::model::{
 ///   seconds or minutes behind; a repository without the tag `ark:organization`, such as one that was
 ///   created by other means, is absent from it. Where AWS does not permit the index, or after
 ///   [`full_scan`](EcrBackendBuilder::full_scan), the whole account is read instead.
-/// - Images come without platforms, which ECR does not tell in a listing.
+/// - A listing has images without platforms, children and subject, which ECR does not tell there.
+///   [`describe_image`](RegistryBackend::describe_image) also reads the manifest (`ecr:BatchGetImage`); it
+///   tells the platforms of an index, and not the one of a single image.
 /// - An image that an index refers to does not lose its last tag: that is a conflict.
 ///
 /// ```
@@ -345,12 +347,21 @@ impl RegistryBackend for EcrBackend {
         }
     }
 
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        self.check_stage(path.stage())?;
+        images::describe(self, path, reference).await
+    }
+
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
         self.check_stage(path.stage())?;
         images::delete(self, path, reference).await
     }
 
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
         match scope.target() {
             ScopeTarget::Repository(path) => self.check_stage(path.stage())?,
             ScopeTarget::Organizations(stage, organizations) => {
@@ -360,6 +371,6 @@ impl RegistryBackend for EcrBackend {
                 }
             }
         }
-        self.registry_credentials(scope, &CredentialsOptions::default()).await
+        self.registry_credentials(scope, options).await
     }
 }

@@ -1,21 +1,37 @@
-//! Images: listed and deleted.
+//! Images: listed, described and deleted in repositories of organizations, and read in the others.
 
+use std::fmt;
 use std::time::SystemTime;
 
-use aws_sdk_ecr::types::{ImageDetail, ImageFailureCode, ImageIdentifier};
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::operation::batch_get_image::builders::BatchGetImageFluentBuilder;
+use aws_sdk_ecr::types::{ImageDetail, ImageFailure, ImageFailureCode, ImageIdentifier};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::stream::BoxStream;
 
 use super::backend::EcrBackend;
+use super::errors::REPOSITORY_NOT_FOUND;
 use super::repositories::{Pages, listing};
 use super::web_identity::Rights;
 use crate::backend::Image;
 use crate::error::{BoxError, Error, ResourceKind, Result};
-use crate::model::{Reference, RepositoryPath, RepositoryUrl};
+use crate::model::{Digest, Reference, RepositoryName, RepositoryPath, media_type};
 
 /// Maximum number of images in a page.
 ///
 /// Source: `maxResults` of DescribeImages in the ECR service model.
 const MAX_IMAGES_PER_PAGE: i32 = 1000;
+
+/// The code of AWS's error for a missing image.
+const IMAGE_NOT_FOUND: &str = "ImageNotFoundException";
+
+/// The media types that are accepted, so that AWS converts no manifest.
+const MEDIA_TYPES: [&str; 4] = [
+    media_type::OCI_INDEX,
+    media_type::OCI_MANIFEST,
+    media_type::DOCKER_MANIFEST_LIST,
+    media_type::DOCKER_MANIFEST,
+];
 
 /// The images of a repository, page by page.
 pub(super) fn list(backend: EcrBackend, path: RepositoryPath) -> BoxStream<'static, Result<Image>> {
@@ -53,10 +69,7 @@ async fn page(
 }
 
 fn image(backend: &EcrBackend, path: &RepositoryPath, detail: &ImageDetail) -> Result<Image> {
-    let unclear = |source: BoxError| {
-        Error::failed(format!("what AWS says of an image of {path} in {backend} makes no sense"))
-            .with_source(source)
-    };
+    let unclear = |source: BoxError| backend.invalid_image(path).with_source(source);
     let digest = detail.image_digest().unwrap_or_default().parse();
     let digest = digest.map_err(|error| unclear(Box::new(error)))?;
     let size = u64::try_from(detail.image_size_in_bytes().unwrap_or_default());
@@ -70,6 +83,42 @@ fn image(backend: &EcrBackend, path: &RepositoryPath, detail: &ImageDetail) -> R
         image.tags.push(tag.parse().map_err(|error| unclear(Box::new(error)))?);
     }
     image.tags.sort();
+    image.artifact_type = detail.artifact_media_type().map(str::to_owned);
+    Ok(image)
+}
+
+/// Describes one image, with what its manifest tells.
+pub(super) async fn describe(
+    backend: &EcrBackend,
+    path: &RepositoryPath,
+    reference: &Reference,
+) -> Result<Image> {
+    let call = backend.call_on("describe an image of", path);
+    let request = backend.ecr().await?.describe_images().repository_name(path.to_string());
+    let described = match request.image_ids(image_id(reference)).send().await {
+        Ok(described) => described,
+        Err(error) if error.code() == Some(IMAGE_NOT_FOUND) => {
+            return Err(missing_image(backend, path, reference));
+        }
+        Err(error) => return Err(call.failed(error).await),
+    };
+    let detail = described.image_details().first();
+    let detail = detail.ok_or_else(|| missing_image(backend, path, reference))?;
+    backend.check_registry(detail.registry_id()).await?;
+    let mut image = image(backend, path, detail)?;
+    // By digest, since the tag may have moved meanwhile.
+    let by_digest = Reference::Digest(image.digest.clone());
+    let read = match read_manifest(backend, path, &by_digest).await?.send().await {
+        Ok(read) => read,
+        Err(error) => return Err(call.failed(error).await),
+    };
+    if let Some(failure) = read.failures().first() {
+        return Err(image_failure(backend, "read", path, reference, failure));
+    }
+    let manifest = read.images().first().and_then(|image| image.image_manifest());
+    let manifest = manifest.ok_or_else(|| backend.invalid_image(path))?;
+    let set = image.set_manifest(manifest.as_bytes());
+    set.map_err(|error| backend.invalid_image(path).with_source(error))?;
     Ok(image)
 }
 
@@ -79,38 +128,150 @@ pub(super) async fn delete(
     path: &RepositoryPath,
     reference: &Reference,
 ) -> Result<()> {
-    let id = match reference {
-        Reference::Tag(tag) => ImageIdentifier::builder().image_tag(tag.as_str()),
-        Reference::Digest(digest) => ImageIdentifier::builder().image_digest(digest.to_string()),
-    };
     let answer = backend
         .ecr_with(Rights::Administrator)
         .await?
         .batch_delete_image()
         .registry_id(backend.ecr_host().account())
         .repository_name(path.to_string())
-        .image_ids(id.build())
+        .image_ids(image_id(reference))
         .send()
         .await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return Err(backend.call_on("delete an image of", path).failed(error).await),
     };
-    let Some(failure) = answer.failures().first() else { return Ok(()) };
-    let url = RepositoryUrl::new(backend.ecr_host().registry_host().clone(), path.clone());
-    let image = url.image(reference.clone());
+    match answer.failures().first() {
+        Some(failure) => Err(image_failure(backend, "delete", path, reference, failure)),
+        None => Ok(()),
+    }
+}
+
+/// Images of the account's other repositories, which belong to no organization.
+#[cfg(feature = "push")]
+impl EcrBackend {
+    /// Reads the manifest of an image: its digest, its media type and its text. Only AWS decides whether
+    /// the caller may read it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the repository or the image does not exist.
+    pub(crate) async fn outside_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<(Digest, String, String)> {
+        let read = read_manifest(self, repository, reference).await?.send().await;
+        let read = read.map_err(|error| self.outside_error(repository, error))?;
+        if let Some(failure) = read.failures().first() {
+            return Err(image_failure(self, "read", repository, reference, failure));
+        }
+        let image = read.images().first().ok_or_else(|| self.invalid_image(repository))?;
+        let digest = image.image_id().and_then(ImageIdentifier::image_digest);
+        let (Some(digest), Some(text)) = (digest, image.image_manifest()) else {
+            return Err(self.invalid_image(repository));
+        };
+        let media_type = image.image_manifest_media_type().unwrap_or_default();
+        Ok((digest.parse()?, media_type.to_owned(), text.to_owned()))
+    }
+
+    /// Returns a presigned URL of a blob, which is valid for a while.
+    pub(crate) async fn outside_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<String> {
+        let request = self.ecr().await?.get_download_url_for_layer();
+        let answer = request
+            .registry_id(self.ecr_host().account())
+            .repository_name(repository.as_str())
+            .layer_digest(digest.to_string())
+            .send()
+            .await;
+        let answer = answer.map_err(|error| self.outside_error(repository, error))?;
+        answer.download_url.ok_or_else(|| self.invalid_image(repository))
+    }
+
+    fn outside_error<E>(
+        &self,
+        repository: &RepositoryName,
+        error: SdkError<E, HttpResponse>,
+    ) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        if error.code() == Some(REPOSITORY_NOT_FOUND) {
+            let name = format!("{}/{repository}", self.ecr_host());
+            return Error::not_found(ResourceKind::Repository, name);
+        }
+        self.call(&format!("read an image of {repository} in")).error(error)
+    }
+}
+
+impl EcrBackend {
+    /// The error of an answer about an image that lacks or garbles a member.
+    fn invalid_image(&self, repository: impl fmt::Display) -> Error {
+        Error::failed(format!("AWS describes an image of {repository} in {self} invalidly"))
+    }
+}
+
+/// Requests the manifest of one image.
+async fn read_manifest(
+    backend: &EcrBackend,
+    repository: impl fmt::Display,
+    reference: &Reference,
+) -> Result<BatchGetImageFluentBuilder> {
+    let request = backend.ecr().await?.batch_get_image();
+    Ok(request
+        .registry_id(backend.ecr_host().account())
+        .repository_name(repository.to_string())
+        .image_ids(image_id(reference))
+        .set_accepted_media_types(Some(MEDIA_TYPES.map(str::to_owned).to_vec())))
+}
+
+fn image_id(reference: &Reference) -> ImageIdentifier {
+    let id = ImageIdentifier::builder();
+    match reference {
+        Reference::Tag(tag) => id.image_tag(tag.as_str()),
+        Reference::Digest(digest) => id.image_digest(digest.to_string()),
+    }
+    .build()
+}
+
+fn missing_image(
+    backend: &EcrBackend,
+    repository: impl fmt::Display,
+    reference: &Reference,
+) -> Error {
+    Error::not_found(ResourceKind::Image, image_name(backend, repository, reference))
+}
+
+fn image_name(
+    backend: &EcrBackend,
+    repository: impl fmt::Display,
+    reference: &Reference,
+) -> String {
+    format!("{}/{repository}{}{reference}", backend.ecr_host(), reference.separator())
+}
+
+/// The error of a batch call for the image that it failed for.
+fn image_failure(
+    backend: &EcrBackend,
+    doing: &str,
+    repository: impl fmt::Display,
+    reference: &Reference,
+    failure: &ImageFailure,
+) -> Error {
+    let image = image_name(backend, repository, reference);
     match failure.failure_code() {
-        Some(ImageFailureCode::ImageNotFound) => Err(Error::not_found(ResourceKind::Image, image)),
-        Some(ImageFailureCode::ImageReferencedByManifestList) => Err(Error::conflict(
-            ResourceKind::Image,
-            image,
-            "belongs to an index: delete that first",
-        )),
+        Some(ImageFailureCode::ImageNotFound) => Error::not_found(ResourceKind::Image, image),
+        Some(ImageFailureCode::ImageReferencedByManifestList) => {
+            let problem = "belongs to an index: delete that first";
+            Error::conflict(ResourceKind::Image, image, problem)
+        }
         code => {
             let code = code.map_or("an unknown failure", ImageFailureCode::as_str);
             let reason = failure.failure_reason().unwrap_or("no reason given");
-            let message = format!("cannot delete {image}: {code}: {reason}");
-            Err(Error::failed(message))
+            Error::failed(format!("cannot {doing} the image {image}: {code}: {reason}"))
         }
     }
 }

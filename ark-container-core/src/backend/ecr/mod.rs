@@ -8,8 +8,6 @@ mod credentials;
 mod errors;
 mod iam;
 mod images;
-#[cfg(feature = "push")]
-mod outside;
 mod repositories;
 #[cfg(test)]
 mod scripted;

@@ -15,7 +15,7 @@ use super::address;
 use super::store::{RepositoryRecord, Store};
 use super::token::Signer;
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, Result};
 use crate::identity::Principal;
 use crate::model::{
@@ -27,6 +27,12 @@ use crate::model::{
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The shortest lifetime that credentials may be asked for. A token expires at a whole second.
+const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(1);
+
+/// The longest lifetime that credentials may be asked for, one year.
+const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How far a listing runs ahead of whoever reads it.
 const LISTED_AHEAD: usize = 64;
@@ -110,6 +116,28 @@ impl LocalBackend {
     /// What the registry serves.
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Returns the lifetime of new credentials.
+    fn lifetime(&self, options: &CredentialsOptions) -> Result<Duration> {
+        let lifetime = match options.lifetime {
+            Some(lifetime) if lifetime < MIN_TOKEN_LIFETIME || lifetime > MAX_TOKEN_LIFETIME => {
+                return Err(Error::invalid(format!(
+                    "registry credentials cannot have a lifetime of {lifetime:?}: choose one from \
+                     {} s to {} s",
+                    MIN_TOKEN_LIFETIME.as_secs(),
+                    MAX_TOKEN_LIFETIME.as_secs(),
+                )));
+            }
+            lifetime => lifetime.unwrap_or(self.token_lifetime),
+        };
+        match options.min_remaining {
+            Some(min_remaining) if min_remaining > lifetime => Err(Error::invalid(format!(
+                "registry credentials with a lifetime of {lifetime:?} cannot have {min_remaining:?} \
+                 left"
+            ))),
+            _ => Ok(lifetime),
+        }
     }
 
     fn check_stage(&self, stage: &Stage) -> Result<()> {
@@ -232,21 +260,32 @@ impl RegistryBackend for LocalBackend {
         stream::once(images).try_flatten().boxed()
     }
 
+    async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        let reference = reference.clone();
+        self.with_repository(path, move |store, path| store.image(path, &reference)).await
+    }
+
     async fn delete_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<()> {
         let reference = reference.clone();
         self.with_repository(path, move |store, path| store.delete_image(path, &reference)).await
     }
 
-    async fn credentials(&self, scope: &Scope) -> Result<RegistryCredentials> {
+    /// Credentials are always narrowed to their scope, new, and signed on this machine.
+    async fn credentials(
+        &self,
+        scope: &Scope,
+        options: &CredentialsOptions,
+    ) -> Result<RegistryCredentials> {
         match scope.target() {
             ScopeTarget::Repository(path) => self.check_stage(path.stage())?,
             ScopeTarget::Organizations(stage, _) => self.check_stage(stage)?,
         }
-        let (scope, lifetime) = (scope.clone(), self.token_lifetime);
+        let lifetime = self.lifetime(options)?;
+        let scope = scope.clone();
         self.with_store(move |store| {
             let expires_at = SystemTime::now()
                 .checked_add(lifetime)
-                .ok_or_else(|| Error::invalid("credentials cannot be good for as long as that"))?;
+                .ok_or_else(|| Error::invalid(format!("the lifetime {lifetime:?} is too long")))?;
             let password = Signer::open(store.root())?.sign(&scope, expires_at)?;
             let host = address::current(store);
             Ok(RegistryCredentials::new(host, password, expires_at, scope))

@@ -3,8 +3,9 @@
 use super::token::{self, AccessClaim};
 use crate::model::Scope;
 
+pub use crate::backend::manifest::fuzzing::{manifest, platform};
+
 pub use super::registry::fuzzing::{Route, chunk, password, range, route};
-pub use super::store::fuzzing::{manifest, platform};
 
 /// The scope that the claim `access` of a token says, and that claim as a token of that scope has it.
 pub fn scope(access: &str) -> Option<(Scope, String)> {

@@ -21,7 +21,7 @@ async fn credentials_reach_the_scope_for_a_while(fixture: &Fixture<'_>) {
     let repository = fixture.create(&path).await;
     for access in LEVELS {
         let scope = Scope::repository(path.clone(), access);
-        let credentials = fixture.backend().credentials(&scope).await;
+        let credentials = fixture.backend().credentials(&scope, &Default::default()).await;
         let credentials = kept(credentials, "credentials open the registry to the scope");
         assert_eq!(
             credentials.host,
@@ -48,7 +48,7 @@ async fn credentials_reach_a_repository_to_come(fixture: &Fixture<'_>) {
     let path = fixture.path("to-come");
     let scope = Scope::repository(path.clone(), Access::Push);
     let credentials = kept(
-        fixture.backend().credentials(&scope).await,
+        fixture.backend().credentials(&scope, &Default::default()).await,
         "credentials: a scope may name a repository that is yet to be created",
     );
     assert!(credentials.scope.covers(&path, Access::Push), "credentials say how far they reach");
@@ -59,7 +59,7 @@ async fn credentials_reach_organizations(fixture: &Fixture<'_>) {
     let stage = fixture.backend().stage();
     let scope = Scope::organizations(stage, organizations, Access::Push);
     let credentials = kept(
-        fixture.backend().credentials(&scope).await,
+        fixture.backend().credentials(&scope, &Default::default()).await,
         "credentials open the registry to several organizations",
     );
     for organization in organizations {
@@ -76,7 +76,7 @@ async fn a_scope_without_organizations_is_invalid(fixture: &Fixture<'_>) {
     for access in LEVELS {
         let scope = Scope::organizations(fixture.backend().stage(), [], access);
         assert_fails!(
-            fixture.backend().credentials(&scope).await,
+            fixture.backend().credentials(&scope, &Default::default()).await,
             Error::InvalidInput { .. },
             "credentials: InvalidInput if the scope names no organization"
         );

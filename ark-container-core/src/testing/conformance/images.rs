@@ -15,6 +15,7 @@ named_cases![
     images_of_a_missing_repository_are_not_found,
     each_image_comes_once_with_all_its_tags,
     an_index_comes_with_its_images,
+    described_image_is_the_listed_one,
     sizes_are_what_is_stored,
     a_tag_moves_with_a_push,
     an_immutable_tag_stays,
@@ -110,6 +111,40 @@ async fn an_index_comes_with_its_images(fixture: &Fixture<'_>) {
     }
     let index = find(&images, &samples[0].digest(), CONTRACT);
     assert_eq!(index.tags, [tag("multi")], "an index has its own tags");
+}
+
+async fn described_image_is_the_listed_one(fixture: &Fixture<'_>) {
+    const CONTRACT: &str = "describe_image gives the image that a tag or digest names";
+    let (path, [index, child, other]) = repository_with_index(fixture).await;
+    let images = fixture.images(&path).await;
+    let backend = fixture.backend();
+    for reference in [Reference::Tag(tag("multi")), index.digest().into(), child.digest().into()] {
+        let image = kept(backend.describe_image(&path, &reference).await, CONTRACT);
+        let listed = find(&images, &image.digest, CONTRACT);
+        assert_eq!(
+            (&image.tags, image.size, &image.media_type, image.pushed_at),
+            (&listed.tags, listed.size, &listed.media_type, listed.pushed_at),
+            "{CONTRACT}, as list_images does"
+        );
+        let is_index = image.digest == index.digest();
+        assert_eq!(is_index, image.digest != child.digest(), "{CONTRACT}");
+        let children: Vec<Digest> =
+            image.children.iter().map(|child| child.digest.clone()).collect();
+        let expected = if is_index { vec![child.digest(), other.digest()] } else { Vec::new() };
+        assert_eq!(children, expected, "describe_image gives the children of an index in order");
+    }
+    for reference in [Reference::Tag(tag("absent")), SampleImage::new("absent").digest().into()] {
+        assert_fails!(
+            backend.describe_image(&path, &reference).await,
+            Error::NotFound { kind: ResourceKind::Image, .. },
+            "describe_image: NotFound if the image does not exist"
+        );
+        assert_fails!(
+            backend.describe_image(&fixture.path("missing"), &reference).await,
+            Error::NotFound { kind: ResourceKind::Repository, .. },
+            "describe_image: NotFound if the repository does not exist"
+        );
+    }
 }
 
 async fn sizes_are_what_is_stored(fixture: &Fixture<'_>) {

@@ -267,9 +267,9 @@ async fn another_stage_is_invalid(fixture: &Fixture<'_>) {
     let latest = Reference::from(tag("latest"));
     invalid(backend.delete_image(&path, &latest).await.err(), "delete_image");
     let one = Scope::repository(path.clone(), Access::Pull);
-    invalid(backend.credentials(&one).await.err(), "credentials");
+    invalid(backend.credentials(&one, &Default::default()).await.err(), "credentials");
     let all = Scope::organizations(stage, [path.organization()], Access::Pull);
-    invalid(backend.credentials(&all).await.err(), "credentials");
+    invalid(backend.credentials(&all, &Default::default()).await.err(), "credentials");
 }
 
 async fn assert_gone(fixture: &Fixture<'_>, path: &RepositoryPath) {

@@ -57,7 +57,7 @@ async fn visit(deployment: &Deployment, backend: &EcrBackend, path: &RepositoryP
     let images = HttpImages::new(registry, Arc::new(backend.clone()));
     images.put(path, &tag, &image).await.unwrap();
     let scope = Scope::repository(path.clone(), Access::Push);
-    let credentials = backend.credentials(&scope).await.unwrap();
+    let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
     let client = Client::new(registry, credentials.password.expose());
     let (blob, _) = image.blobs().next().unwrap();
     client.head(&format!("/v2/{path}/blobs/{blob}")).await.expect(StatusCode::OK);

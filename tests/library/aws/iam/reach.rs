@@ -99,5 +99,5 @@ async fn ten_organizations_fit_into_a_session_and_the_eleventh_is_not_reached() 
     // The tags leave room for the policy that narrows a login.
     let backend = deployment.backend(&alice, |backend| backend);
     let scope = Scope::repository(app(organizations[9]).parse().unwrap(), Access::Delete);
-    backend.credentials(&scope).await.unwrap();
+    backend.credentials(&scope, &Default::default()).await.unwrap();
 }

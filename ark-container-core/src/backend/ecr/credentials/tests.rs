@@ -37,7 +37,7 @@ fn generous(asked: &Asked) -> Answer {
 /// The error of a login whose answer is this, and a text that it must not have.
 async fn error_for(answer: Answer) -> Error {
     let aws = Scripted::new(move |_| answer.clone());
-    aws.backend.credentials(&scope()).await.unwrap_err()
+    aws.backend.credentials(&scope(), &Default::default()).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn requested_lifetime_is_asked_of_sts() {
     let two_hours = Duration::from_secs(2 * HOUR);
     let build = |builder: EcrBackendBuilder| builder.role_arn(ROLE).credentials_lifetime(two_hours);
     let aws = Scripted::built(build, ACCOUNT, generous);
-    aws.backend.credentials(&scope()).await.unwrap();
+    aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
     let asked = aws.asked().into_iter().filter(|asked| asked.operation == "AssumeRole");
     let seconds: Vec<_> = asked.map(|asked| field(&asked, "DurationSeconds")).collect();
@@ -147,7 +147,7 @@ async fn under_a_role_a_login_is_of_a_session_that_is_narrowed_to_the_scope() {
         ACCOUNT,
         generous,
     );
-    let credentials = aws.backend.credentials(&scope()).await.unwrap();
+    let credentials = aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     assert_eq!(credentials.narrowing, Narrowing::Scoped);
     assert_eq!(credentials.scope, scope());
     assert_eq!((credentials.host.as_str(), credentials.username.as_str()), (HOST, "AWS"));
@@ -173,7 +173,7 @@ async fn a_login_ends_with_the_aws_credentials_that_it_came_from() {
                 _ => authorization(&format!("https://{HOST}"), login_end, "AWS:secret"),
             },
         );
-        let credentials = aws.backend.credentials(&scope()).await.unwrap();
+        let credentials = aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
         assert_eq!(credentials.expires_at, UNIX_EPOCH + Duration::from_secs(end));
     }
 }
@@ -181,7 +181,7 @@ async fn a_login_ends_with_the_aws_credentials_that_it_came_from() {
 #[tokio::test]
 async fn without_a_role_a_login_says_that_it_reaches_whatever_the_caller_does() {
     let aws = Scripted::new(generous);
-    let credentials = aws.backend.credentials(&scope()).await.unwrap();
+    let credentials = aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     assert_eq!(credentials.narrowing, Narrowing::Caller);
     assert_eq!(aws.operations(), ["GetAuthorizationToken"]);
     let end = UNIX_EPOCH + Duration::from_secs(SESSION_END + HOUR);
@@ -202,11 +202,11 @@ async fn where_scoped_logins_are_required_a_role_is_too() {
         )
     };
     let aws = required(None);
-    let error = aws.backend.credentials(&scope()).await.unwrap_err();
+    let error = aws.backend.credentials(&scope(), &Default::default()).await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
     assert!(error.to_string().contains("set role_arn for ecr://"), "{error}");
     assert_eq!(aws.operations(), Vec::<String>::new());
-    assert!(required(Some(ROLE)).backend.credentials(&scope()).await.is_ok());
+    assert!(required(Some(ROLE)).backend.credentials(&scope(), &Default::default()).await.is_ok());
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn a_role_that_gives_no_long_session_gives_an_hour() {
                 if long { sts_error("ValidationError", message) } else { generous(asked) }
             },
         );
-        aws.backend.credentials(&scope()).await.unwrap();
+        aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
         assert_eq!(aws.operations(), ["AssumeRole", "AssumeRole", "GetAuthorizationToken"]);
     }
 }
@@ -238,7 +238,7 @@ async fn what_else_is_wrong_with_a_role_is_told_at_once() {
             ACCOUNT,
             move |_| sts_error(code, message),
         );
-        let error = aws.backend.credentials(&scope()).await.unwrap_err();
+        let error = aws.backend.credentials(&scope(), &Default::default()).await.unwrap_err();
         assert_eq!(aws.operations(), ["AssumeRole"], "{code}");
         error
     };
@@ -257,7 +257,7 @@ async fn too_many_organizations_are_refused_before_anything_is_asked() {
     let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, generous);
     let many = (0..30).map(OrganizationId::from_u128);
     let scope = Scope::organizations(Stage::default(), many, Access::Pull);
-    let error = aws.backend.credentials(&scope).await.unwrap_err();
+    let error = aws.backend.credentials(&scope, &Default::default()).await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
     assert_eq!(aws.operations(), Vec::<String>::new());
 }
@@ -265,7 +265,7 @@ async fn too_many_organizations_are_refused_before_anything_is_asked() {
 #[tokio::test]
 async fn a_stand_in_for_the_registry_is_named_by_its_own_address() {
     let aws = Scripted::new(|_| authorization("http://127.0.0.1:5051/", SESSION_END, "AWS:secret"));
-    let credentials = aws.backend.credentials(&scope()).await.unwrap();
+    let credentials = aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     assert_eq!(credentials.host.as_str(), "127.0.0.1:5051");
 }
 
@@ -332,8 +332,8 @@ async fn a_login_is_remembered_for_its_scope_role_principal_and_caller_only() {
                     generous(asked)
                 },
             );
-            aws.backend.credentials(&scope()).await.unwrap();
-            aws.backend.credentials(&scope()).await.unwrap();
+            aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
+            aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
             aws.operations().len()
         }
     };
@@ -361,7 +361,7 @@ async fn a_temporary_key_is_remembered_as_whose_it_is() {
                 account,
                 generous,
             );
-            aws.backend.credentials(&scope()).await.unwrap();
+            aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
             aws.operations()
         }
     };
@@ -385,7 +385,7 @@ async fn principals_share_no_login_and_no_session() {
         let aws = Scripted::built(build, ACCOUNT, generous);
         for name in ["user:alice", "user:bob", "user:alice", "robot:service"] {
             let backend = aws.backend.acting_as(&principal(name));
-            backend.credentials(&scope()).await.unwrap();
+            backend.credentials(&scope(), &Default::default()).await.unwrap();
         }
         let asked = aws.asked();
         assert_eq!(asked.len(), 3 * calls);
@@ -395,7 +395,12 @@ async fn principals_share_no_login_and_no_session() {
         assert_eq!(names, if role.is_some() { &expected[..] } else { &[] });
         let again = Scripted::built(build, ACCOUNT, generous);
         for name in ["user:alice", "user:bob"] {
-            again.backend.acting_as(&principal(name)).credentials(&scope()).await.unwrap();
+            again
+                .backend
+                .acting_as(&principal(name))
+                .credentials(&scope(), &Default::default())
+                .await
+                .unwrap();
         }
         assert_eq!(again.operations(), Vec::<String>::new());
     }
@@ -405,6 +410,6 @@ async fn principals_share_no_login_and_no_session() {
 async fn denied_call_names_acting_principal() {
     let aws = Scripted::new(|_| Answer::error(400, "AccessDeniedException", "no"));
     let alice = aws.backend.acting_as(&principal("user:alice"));
-    let error = alice.credentials(&scope()).await.unwrap_err();
+    let error = alice.credentials(&scope(), &Default::default()).await.unwrap_err();
     assert!(error.to_string().starts_with("user:alice may not"), "{error}");
 }

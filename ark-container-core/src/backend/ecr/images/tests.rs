@@ -1,9 +1,15 @@
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
-use super::super::scripted::{ACCOUNT, Answer, Scripted};
+use super::super::scripted::{ACCOUNT, Answer, Asked, HOST, Scripted};
 use super::*;
 use crate::backend::RegistryBackend;
+use crate::catalog::Catalog;
+use crate::digester::Digester;
+use crate::model::{Algorithm, Platform};
 
 fn path() -> RepositoryPath {
     "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a".parse().unwrap()
@@ -101,4 +107,145 @@ async fn a_deletion_that_fails_says_why() {
     assert!(matches!(child, Error::Conflict { kind: ResourceKind::Image, .. }), "{child}");
     let other = failed("KmsError").await;
     assert!(other.to_string().ends_with("KmsError: the reason"), "{other}");
+}
+
+#[tokio::test]
+async fn described_image_has_children_and_platforms() {
+    let aws = Scripted::new(|asked| match asked.operation.as_str() {
+        "DescribeImages" => Answer::ok(json!({"imageDetails": [detail(1, &["v1"])]})),
+        "BatchGetImage" => manifest_answer(media_type::OCI_INDEX, &index()),
+        other => panic!("{other}"),
+    });
+    let image = aws.backend.describe_image(&path(), &"v1".parse().unwrap()).await.unwrap();
+    assert_eq!((image.digest.to_string(), image.children.len()), (digest(1), 2));
+    let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    let asked: Vec<Value> =
+        aws.asked().iter().map(|asked| asked.input["imageIds"].clone()).collect();
+    assert_eq!(asked, [json!([{"imageTag": "v1"}]), json!([{"imageDigest": digest(1)}])]);
+}
+
+#[tokio::test]
+async fn missing_image_is_not_found_when_described() {
+    let aws = Scripted::new(|_| Answer::error(400, IMAGE_NOT_FOUND, "no"));
+    let error = aws.backend.describe_image(&path(), &"v1".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("image {HOST}/{}:v1 does not exist", path()));
+}
+
+const NAME: &str = "djt-mapping-pipeline-ecr";
+
+fn digest_of(content: &str) -> Digest {
+    Digester::digest(Algorithm::Sha256, content.as_bytes())
+}
+
+/// A manifest with this configuration, of 10 bytes, and one layer of 1000.
+fn manifest(config: &str) -> String {
+    let blob = |digest: &Digest, size: u64| json!({"mediaType": media_type::OCI_CONFIG, "digest": digest, "size": size});
+    let (config, layer) = (blob(&digest_of(config), 10), blob(&digest_of("layer"), 1000));
+    json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string()
+}
+
+fn index() -> String {
+    let entry = |architecture: &str| {
+        let text = manifest(architecture);
+        json!({
+            "mediaType": media_type::OCI_MANIFEST, "digest": digest_of(&text), "size": text.len(),
+            "platform": {"os": "linux", "architecture": architecture},
+        })
+    };
+    let images = [entry("amd64"), entry("arm64")];
+    json!({"schemaVersion": 2, "manifests": images}).to_string()
+}
+
+fn manifest_answer(media_type: &str, text: &str) -> Answer {
+    Answer::ok(json!({"images": [{
+        "imageId": {"imageDigest": digest_of(text)},
+        "imageManifest": text,
+        "imageManifestMediaType": media_type,
+    }]}))
+}
+
+/// What AWS has: the index as `latest`, its images, and nothing else.
+fn answer(asked: &Asked) -> Answer {
+    assert_eq!(asked.operation, "BatchGetImage");
+    assert_eq!(asked.input["repositoryName"], NAME);
+    let id = &asked.input["imageIds"][0];
+    let known = ["amd64", "arm64"].map(manifest);
+    let by_digest = known.iter().find(|text| id["imageDigest"] == digest_of(text).to_string());
+    match (id["imageTag"].as_str(), by_digest) {
+        (Some("latest"), _) => manifest_answer(media_type::OCI_INDEX, &index()),
+        (None, Some(text)) => manifest_answer(media_type::OCI_MANIFEST, text),
+        _ => Answer::ok(json!({"failures": [{"failureCode": "ImageNotFound", "imageId": id}]})),
+    }
+}
+
+async fn catalog(aws: &Scripted, outside: bool) -> Catalog {
+    let builder = Catalog::builder().with_backend(aws.backend.clone());
+    builder.with_outside_repositories(outside).connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_image_of_no_organization_is_resolved() {
+    let aws = Scripted::new(answer);
+    let catalog = catalog(&aws, true).await;
+    let resolved = catalog.resolve(&format!("{HOST}/{NAME}")).await.unwrap();
+    let index = index();
+    assert_eq!(resolved.url, format!("{HOST}/{NAME}@{}", digest_of(&index)));
+    let manifests = index.len() + manifest("amd64").len() + manifest("arm64").len();
+    assert_eq!(resolved.size, manifests as u64 + 10 + 10 + 1000);
+    let platforms: Vec<String> = resolved.platforms.iter().map(ToString::to_string).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    assert_eq!(resolved.media_type, media_type::OCI_INDEX);
+}
+
+#[tokio::test]
+async fn a_configuration_says_what_a_single_image_runs_on() {
+    const CONFIG: &str = r#"{"os": "linux", "architecture": "arm64"}"#;
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let blob = format!("http://{}/blob?secret", server.local_addr().unwrap());
+    let aws = Scripted::new(move |asked| match asked.operation.as_str() {
+        "BatchGetImage" => manifest_answer(media_type::DOCKER_MANIFEST, &manifest(CONFIG)),
+        _ => Answer::ok(json!({"downloadUrl": blob})),
+    });
+    let serving = std::thread::spawn(move || {
+        let (mut client, _) = server.accept().unwrap();
+        let _ = client.read(&mut [0; 4096]).unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", CONFIG.len());
+        client.write_all((head + CONFIG).as_bytes()).unwrap();
+    });
+    let platform: Platform = "linux/arm64".parse().unwrap();
+    let single = catalog(&aws, true).await;
+    let single = single.resolve(&format!("{HOST}/{NAME}:v1")).await.unwrap();
+    serving.join().unwrap();
+    assert_eq!(single.platforms, [platform]);
+}
+
+#[tokio::test]
+async fn what_aws_does_not_have_is_not_found() {
+    let aws = Scripted::new(answer);
+    let error = catalog(&aws, true).await.resolve(&format!("{HOST}/{NAME}:v9")).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("image {HOST}/{NAME}:v9 does not exist"));
+    let gone = Scripted::new(|_| Answer::error(400, REPOSITORY_NOT_FOUND, "no"));
+    let error = catalog(&gone, true).await.resolve(&format!("{HOST}/x/y")).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("repository {HOST}/x/y does not exist"));
+}
+
+#[tokio::test]
+async fn a_program_has_to_want_it() {
+    let aws = Scripted::new(answer);
+    let catalog = catalog(&aws, false).await;
+    let error = catalog.resolve(&format!("{HOST}/{NAME}:latest")).await.unwrap_err();
+    assert!(error.to_string().contains("with_outside_repositories(true)"), "{error}");
+    assert_eq!(aws.asked().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_of_another_digest_is_no_answer() {
+    let aws = Scripted::new(|_| {
+        Answer::ok(json!({"images": [{
+            "imageId": {"imageDigest": digest_of("a")}, "imageManifest": "b",
+        }]}))
+    });
+    let error = catalog(&aws, true).await.resolve(&format!("{HOST}/{NAME}")).await.unwrap_err();
+    assert!(error.to_string().ends_with("is something else"), "{error}");
 }

@@ -200,7 +200,7 @@ async fn a_login_is_narrowed_and_of_the_role_that_its_scope_takes() {
         ];
         for scope in scopes {
             let aws = holder.backend(true, generous);
-            let credentials = aws.backend.credentials(&scope).await.unwrap();
+            let credentials = aws.backend.credentials(&scope, &Default::default()).await.unwrap();
             assert_eq!(credentials.narrowing, crate::credentials::Narrowing::Scoped);
             let [assume, login] = &aws.asked()[..] else { panic!("{:?}", aws.operations()) };
             assert_eq!(field(assume, "RoleArn"), role, "{scope}");
@@ -224,13 +224,13 @@ async fn a_login_is_remembered_for_one_token() {
         )
     };
     let scope = Scope::repository(path(OrganizationId::TBD), Access::Pull);
-    backend(folder.path()).backend.credentials(&scope).await.unwrap();
+    backend(folder.path()).backend.credentials(&scope, &Default::default()).await.unwrap();
     let again = backend(folder.path());
-    again.backend.credentials(&scope).await.unwrap();
+    again.backend.credentials(&scope, &Default::default()).await.unwrap();
     assert_eq!(again.operations(), Vec::<String>::new());
     holder.renew("of somebody else");
     let other = backend(folder.path());
-    other.backend.credentials(&scope).await.unwrap();
+    other.backend.credentials(&scope, &Default::default()).await.unwrap();
     assert_eq!(other.operations(), ["AssumeRoleWithWebIdentity", "GetAuthorizationToken"]);
 }
 
@@ -275,7 +275,7 @@ async fn what_sts_says_of_a_token_is_an_error_by_its_meaning() {
     for (code, message, is, text) in cases {
         let aws = holder.backend(false, move |_| sts_error(code, message));
         let scope = Scope::repository(path(OrganizationId::TBD), Access::Pull);
-        let error = aws.backend.credentials(&scope).await.unwrap_err();
+        let error = aws.backend.credentials(&scope, &Default::default()).await.unwrap_err();
         assert!(is(&error), "{error:?}");
         assert!(error.to_string().contains(text), "{error}");
     }
@@ -292,7 +292,7 @@ async fn without_a_token_nothing_is_asked() {
     let late = late.expiring_at(SystemTime::now() - Duration::from_secs(3600));
     holder.put(&holder.issuer.token(&late).unwrap());
     let scope = Scope::repository(path(OrganizationId::TBD), Access::Pull);
-    let error = aws.backend.credentials(&scope).await.unwrap_err();
+    let error = aws.backend.credentials(&scope, &Default::default()).await.unwrap_err();
     assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
 }
 
@@ -305,7 +305,10 @@ async fn principals_share_no_session_by_token() {
         let backend = aws.backend.acting_as(&principal(name));
         backend.create_repository(&ours, &CreateOptions::default()).await.unwrap();
         backend.delete_repository(&ours, &DeleteOptions::default()).await.unwrap();
-        backend.credentials(&Scope::repository(ours.clone(), Access::Pull)).await.unwrap();
+        backend
+            .credentials(&Scope::repository(ours.clone(), Access::Pull), &Default::default())
+            .await
+            .unwrap();
     }
     let asked = aws.asked().into_iter();
     let sessions = asked.filter(|asked| asked.operation == "AssumeRoleWithWebIdentity");

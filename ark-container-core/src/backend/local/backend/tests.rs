@@ -51,8 +51,8 @@ async fn another_stage_is_refused_everywhere() {
         backend.delete_repository(&path, &DeleteOptions::default()).await.unwrap_err(),
         backend.list_images(&path).next().await.unwrap().unwrap_err(),
         backend.delete_image(&path, &reference).await.unwrap_err(),
-        backend.credentials(&scope).await.unwrap_err(),
-        backend.credentials(&organizations).await.unwrap_err(),
+        backend.credentials(&scope, &Default::default()).await.unwrap_err(),
+        backend.credentials(&organizations, &Default::default()).await.unwrap_err(),
     ] {
         assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
     }
@@ -63,20 +63,23 @@ async fn credentials_carry_the_scope_and_end_in_time() {
     let (backend, folder) = backend();
     let scope = Scope::repository(path(&backend, "yet/to/come"), Access::Push);
     let before = SystemTime::now();
-    let credentials = backend.credentials(&scope).await.unwrap();
+    let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
     let lifetime = credentials.expires_at.duration_since(before).unwrap();
     assert!(lifetime >= TOKEN_LIFETIME && lifetime < TOKEN_LIFETIME + Duration::from_secs(60));
     assert_eq!((credentials.username.as_str(), &credentials.scope), ("AWS", &scope));
     let signer = Signer::open(folder.path()).unwrap();
     assert_eq!(signer.verify(credentials.password.expose()).unwrap(), scope);
     let short = backend.clone().with_token_lifetime(Duration::from_secs(60));
-    let credentials = short.credentials(&scope).await.unwrap();
+    let credentials = short.credentials(&scope, &Default::default()).await.unwrap();
     assert!(credentials.expires_at < before + Duration::from_secs(120));
     let none = Scope::organizations(Stage::default(), [], Access::Pull);
-    let error = backend.credentials(&none).await.unwrap_err();
+    let error = backend.credentials(&none, &Default::default()).await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
     let forever = backend.with_token_lifetime(Duration::MAX);
-    assert!(matches!(forever.credentials(&scope).await, Err(Error::InvalidInput { .. })));
+    assert!(matches!(
+        forever.credentials(&scope, &Default::default()).await,
+        Err(Error::InvalidInput { .. })
+    ));
 }
 
 #[tokio::test]

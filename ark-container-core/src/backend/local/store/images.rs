@@ -8,7 +8,8 @@ use super::Store;
 use super::files::{self, cannot, remove_file};
 use super::layout::{Locked, RepositoryFolder};
 use super::manifests::{
-    ManifestHeader, image_name, manifest_digests, missing_image, remove_manifest, resolve,
+    ManifestHeader, damaged, find_manifest, image_name, manifest_digests, missing_image,
+    remove_manifest, resolve,
 };
 use crate::backend::Image;
 use crate::error::{Error, ResourceKind, Result};
@@ -29,11 +30,7 @@ impl Store {
             // A missing manifest was deleted meanwhile.
             if let Some(header) = ManifestHeader::read(&folder, &digest)? {
                 let tags = tags.remove(&digest).unwrap_or_default();
-                images.push(Image {
-                    tags,
-                    platforms: header.platforms,
-                    ..Image::new(digest, header.media_type, header.image_size, header.pushed_at)
-                });
+                images.push(Image { tags, ..header.into_image(digest) });
             }
         }
         folder.confirm()?;
@@ -41,6 +38,21 @@ impl Store {
             b.pushed_at.cmp(&a.pushed_at).then_with(|| a.digest.cmp(&b.digest))
         });
         Ok(images)
+    }
+
+    /// Describes the image that a tag or digest names, with what its manifest tells.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the repository or the image.
+    pub(crate) fn image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
+        let folder = self.folder(path)?;
+        let (digest, header, manifest) = find_manifest(&folder, reference)?;
+        let file = folder.manifest(&digest);
+        let mut image = header.into_image(digest);
+        image.set_manifest(&manifest).map_err(|error| damaged(&file, error))?;
+        image.tags = tags_by_digest(&folder)?.remove(&image.digest).unwrap_or_default();
+        folder.confirm()?;
+        Ok(image)
     }
 
     /// Deletes an image by digest with its tags, or a tag. The last tag deletes its image too.

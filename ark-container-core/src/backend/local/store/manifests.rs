@@ -13,7 +13,8 @@ use super::Store;
 use super::files::{cannot, remove_file, rfc3339};
 use super::images::{remove_tag, tagged_digest, tags_by_digest};
 use super::layout::{Locked, RepositoryFolder};
-use super::manifest_content::{ManifestContent, configured_platform};
+use crate::backend::Image;
+use crate::backend::manifest::{ManifestContent, configured_platform};
 use crate::digester::Digester;
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{Algorithm, Descriptor, Digest, Platform, Reference, RepositoryPath};
@@ -79,7 +80,8 @@ impl Store {
         bytes: &[u8],
     ) -> Result<ManifestPut, PutManifestError> {
         let digest = verified_digest(reference, bytes)?;
-        let content = ManifestContent::parse(media_type, bytes)?;
+        let content =
+            ManifestContent::parse(media_type, bytes).map_err(PutManifestError::Invalid)?;
         let locked = self.lock(path)?;
         let folder = &locked.folder;
         check_tag(folder, reference, &digest)?;
@@ -111,18 +113,8 @@ impl Store {
         path: &RepositoryPath,
         reference: &Reference,
     ) -> Result<StoredManifest> {
-        let folder = self.folder(path)?;
-        let mut digest = resolve(&folder, reference)?;
-        loop {
-            if let Some((header, bytes)) = read_manifest(&folder, &digest)? {
-                return Ok(StoredManifest { digest, media_type: header.media_type, bytes });
-            }
-            // The tag may have moved, and its old image may have been deleted, meanwhile.
-            match resolve(&folder, reference)? {
-                moved if moved != digest => digest = moved,
-                _ => return Err(missing_image(&folder, reference)),
-            }
-        }
+        let (digest, header, bytes) = find_manifest(&self.folder(path)?, reference)?;
+        Ok(StoredManifest { digest, media_type: header.media_type, bytes })
     }
 
     /// Deletes a manifest with its tags, whether or not an index refers to it.
@@ -131,6 +123,24 @@ impl Store {
     /// [`Error::NotFound`] for the repository or the image.
     pub(crate) fn delete_manifest(&self, path: &RepositoryPath, digest: &Digest) -> Result<()> {
         remove_manifest(&self.lock(path)?, digest)
+    }
+}
+
+/// Reads the manifest of an image with its digest and header.
+pub(super) fn find_manifest(
+    folder: &RepositoryFolder,
+    reference: &Reference,
+) -> Result<(Digest, ManifestHeader, Vec<u8>)> {
+    let mut digest = resolve(folder, reference)?;
+    loop {
+        if let Some((header, bytes)) = read_manifest(folder, &digest)? {
+            return Ok((digest, header, bytes));
+        }
+        // The tag may have moved, and its old image may have been deleted, meanwhile.
+        match resolve(folder, reference)? {
+            moved if moved != digest => digest = moved,
+            _ => return Err(missing_image(folder, reference)),
+        }
     }
 }
 
@@ -203,7 +213,7 @@ fn header_of(
         image_size,
         platforms: platforms.into_iter().collect(),
         children: children.into_iter().collect(),
-        artifact_type: content.artifact_type().filter(|_| referrer).map(str::to_owned),
+        artifact_type: content.artifact_type().map(str::to_owned),
         annotations: if referrer { content.annotations() } else { Default::default() },
         subject,
     })
@@ -290,7 +300,7 @@ pub(super) struct ManifestHeader {
     pub(super) children: Vec<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) subject: Option<Digest>,
-    /// The artifact type in listings of referrers, for a manifest with a subject.
+    /// The artifact type in listings. A manifest without a subject that an older version stored has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) artifact_type: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -298,6 +308,16 @@ pub(super) struct ManifestHeader {
 }
 
 impl ManifestHeader {
+    /// Describes the image of this header, without its tags and children.
+    pub(super) fn into_image(self, digest: Digest) -> Image {
+        Image {
+            platforms: self.platforms,
+            subject: self.subject,
+            artifact_type: self.artifact_type,
+            ..Image::new(digest, self.media_type, self.image_size, self.pushed_at)
+        }
+    }
+
     /// Reads the header of a manifest; `None` if there is none.
     pub(super) fn read(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Self>> {
         Ok(open_manifest(folder, digest)?.map(|(header, _)| header))
@@ -342,7 +362,7 @@ fn open_manifest(
     Ok(Some((header, reader)))
 }
 
-fn damaged(path: &Path, cause: impl Into<crate::error::BoxError>) -> Error {
+pub(super) fn damaged(path: &Path, cause: impl Into<crate::error::BoxError>) -> Error {
     Error::failed(format!("{} is damaged", path.display())).with_source(cause)
 }
 

@@ -26,7 +26,6 @@ mod blobs;
 mod files;
 mod images;
 mod layout;
-mod manifest_content;
 mod manifests;
 mod repositories;
 
@@ -49,8 +48,6 @@ use files::{Temporary, cannot, is_folder, none_if_missing};
 use layout::{RepositoryFolder, Walk, folder_names};
 
 pub(crate) use blobs::{Upload, UploadId};
-#[cfg(feature = "_fuzzing")]
-pub(super) use manifest_content::fuzzing;
 pub(crate) use manifests::PutManifestError;
 pub(crate) use repositories::RepositoryRecord;
 
