@@ -16,6 +16,7 @@ use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
 
 /// How far a login reaches that is requested for one repository.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum LoginScope {
     /// The repository alone, with the access level that the operation needs.
     #[default]

@@ -270,6 +270,7 @@ impl LocalBlob {
 
 /// Which platforms of an image are meant, where its index has several.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PlatformChoice {
     /// The image as it is, which must be for one platform: of several, none is guessed.
     ///
@@ -282,12 +283,4 @@ pub enum PlatformChoice {
     One(Platform),
     /// The whole index with everything in it.
     All,
-}
-
-/// Names platforms, each once.
-pub(super) fn platform_names<'a>(platforms: impl IntoIterator<Item = &'a Platform>) -> String {
-    let mut names: Vec<String> = platforms.into_iter().map(Platform::to_string).collect();
-    names.sort();
-    names.dedup();
-    names.join(", ")
 }

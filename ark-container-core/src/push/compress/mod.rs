@@ -47,8 +47,8 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// All there are.
-    pub const ALL: [Self; 2] = [Self::Gzip, Self::Zstd];
+    /// All compressions.
+    pub const ALL: &'static [Self] = &[Self::Gzip, Self::Zstd];
 
     /// The name as it is written, such as `gzip`.
     pub const fn as_str(self) -> &'static str {
@@ -71,7 +71,7 @@ impl FromStr for Compression {
     type Err = ParseError;
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
-        let known = Self::ALL.into_iter().find(|compression| compression.as_str() == input);
+        let known = Self::ALL.iter().find(|compression| compression.as_str() == input).copied();
         known.ok_or_else(|| ParseError::new("compression", input, "expected gzip or zstd"))
     }
 }

@@ -1,18 +1,21 @@
 //! Sending a layer while it is compressed: its digest, and its length, are known when all is sent.
 
 use std::future::ready;
+use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 
 use futures_util::future::join;
 use futures_util::stream::{self, Peekable};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
+use tokio_util::bytes::Bytes;
 
 use super::Sender;
 use super::blob::{Attempts, is_lost};
 use super::queue::Counter;
-use crate::distribution::{Chunk, DistributionError, Upload};
+use crate::distribution::{DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
 use crate::push::compress::{Outcome, Pieces};
@@ -37,11 +40,43 @@ struct UploadPosition {
     record: Option<UploadRecord>,
 }
 
-/// What is sent in one request, and kept until the registry has it.
+/// What is sent in one request, and kept in memory until the registry has it.
+#[derive(Default)]
 struct Part {
-    chunk: Chunk,
-    /// What is small needs none.
+    start: u64,
+    len: u64,
+    pieces: Vec<Bytes>,
+    /// A small part needs none.
     _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Part {
+    /// An empty part that starts after `start` bytes of the layer.
+    fn at(start: u64) -> Self {
+        Self { start, ..Self::default() }
+    }
+
+    /// Takes pieces until it has at least `length` bytes, and tells whether there are more.
+    async fn fill(&mut self, pieces: &mut Peekable<Pieces>, length: u64) -> Result<bool> {
+        let unreadable =
+            |error| Error::failed("the content of the blob cannot be read").with_source(error);
+        while self.len < length {
+            let Some(piece) = pieces.next().await else { return Ok(false) };
+            let piece = piece.map_err(unreadable)?;
+            self.len += piece.len() as u64;
+            self.pieces.push(piece);
+        }
+        Ok(Pin::new(pieces).peek().await.is_some())
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.start..self.start + self.len
+    }
+
+    /// The content, which is shared and not copied.
+    fn content(&self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        stream::iter(self.pieces.clone().into_iter().map(Ok))
+    }
 }
 
 impl Sender<'_> {
@@ -158,23 +193,22 @@ impl Sender<'_> {
         position: &mut UploadPosition,
     ) -> Result<Descriptor> {
         let mut pieces = without(position.there, pieces).peekable();
-        let start = Chunk::at(position.there);
-        let (chunk, mut has_more) = fill(start, &mut pieces, MAX_ONE_REQUEST_BYTES).await?;
-        let mut part = Part { chunk, _room: None };
+        let mut part = Part::at(position.there);
+        let mut has_more = part.fill(&mut pieces, MAX_ONE_REQUEST_BYTES).await?;
         if has_more && (self.client.is_ecr() || position.record.is_some()) {
-            (part, has_more) = self.part(part.chunk, &mut pieces).await?;
+            (part, has_more) = self.fill(part, &mut pieces).await?;
             // The last one goes with the digest: ECR has failed requests that end an upload with
             // nothing in them.
             while has_more {
-                let end = part.chunk.end();
+                let end = part.range().end;
                 let add = async {
-                    let added = self.append_chunk(&position.upload, &part.chunk).await;
+                    let added = self.append(&position.upload, &part).await;
                     // Its room may be what the next one waits for.
                     drop(part);
                     added
                 };
                 // The next part is compressed while this one is on its way.
-                let (added, next) = join(add, self.part(Chunk::at(end), &mut pieces)).await;
+                let (added, next) = join(add, self.fill(Part::at(end), &mut pieces)).await;
                 (position.upload, position.there) = (added?, end);
                 if let Some(record) = &position.record {
                     record.write(&position.upload, position.there).await;
@@ -182,16 +216,17 @@ impl Sender<'_> {
                 (part, has_more) = next?;
             }
         } else if has_more {
-            let start = stream::iter(part.chunk.pieces().map(Ok));
-            position.upload = self.client.append(&position.upload, start.chain(pieces)).await?;
-            part.chunk = Chunk::default();
+            let content = part.content().chain(pieces);
+            position.upload = self.client.append(&position.upload, content).await?;
+            part = Part::default();
         }
         let descriptor = outcome.descriptor().ok_or_else(|| {
             let message = "the registry did not wait for the end of the layer".to_owned();
             Error::failed(message)
         })?;
         let digest = &descriptor.digest;
-        let finished = self.client.finish_upload(&position.upload, digest, Some(&part.chunk)).await;
+        let (range, content) = (part.range(), part.content());
+        let finished = self.client.finish_with_part(&position.upload, digest, range, content).await;
         match finished {
             // The answer may have been lost, and not the blob.
             Err(error) if error.is_temporary() || is_lost(&error) => {
@@ -204,25 +239,25 @@ impl Sender<'_> {
         }
     }
 
-    /// Fills a chunk up to a part, when there is room for one.
-    async fn part(&self, chunk: Chunk, pieces: &mut Peekable<Pieces>) -> Result<(Part, bool)> {
-        let room = self.compressor.room().await?;
-        let (chunk, has_more) = fill(chunk, pieces, PART_BYTES).await?;
-        Ok((Part { chunk, _room: Some(room) }, has_more))
+    /// Fills a part up to its length, when there is room for one in memory.
+    async fn fill(&self, part: Part, pieces: &mut Peekable<Pieces>) -> Result<(Part, bool)> {
+        let mut part = Part { _room: Some(self.compressor.room().await?), ..part };
+        let has_more = part.fill(pieces, PART_BYTES).await?;
+        Ok((part, has_more))
     }
 
-    /// Adds a chunk, as often as it takes: it is in memory still.
-    async fn append_chunk(&self, upload: &Upload, chunk: &Chunk) -> Result<Upload> {
+    /// Adds a part to an upload, and retries, since the part is still in memory.
+    async fn append(&self, upload: &Upload, part: &Part) -> Result<Upload> {
         let mut tries = self.client.retry().tries();
         loop {
-            let error = match self.client.append_chunk(upload, chunk).await {
+            let error = match self.client.append_part(upload, part.range(), part.content()).await {
                 Err(error) => error,
                 added => return added,
             };
             let expected =
                 DistributionError::of(&error).and_then(DistributionError::expected_offset);
-            if expected == Some(chunk.end()) {
-                // It was the answer that was lost, and not the chunk.
+            if expected == Some(part.range().end) {
+                // It was the answer that was lost, and not the part.
                 return Ok(upload.clone());
             }
             sleep(tries.failed(error)?).await;
@@ -246,22 +281,4 @@ enum Stopped {
     /// It is not what its diff ID says, which says more than what became of the request.
     Damaged(Error),
     By(Error),
-}
-
-/// Fills a chunk with at least `length` bytes if there are so many, and tells whether there are more.
-async fn fill(
-    mut chunk: Chunk,
-    pieces: &mut Peekable<Pieces>,
-    length: u64,
-) -> Result<(Chunk, bool)> {
-    let unreadable =
-        |error| Error::failed("the content of the blob cannot be read").with_source(error);
-    while chunk.len() < length {
-        match pieces.next().await {
-            Some(piece) => chunk.push(piece.map_err(unreadable)?),
-            None => return Ok((chunk, false)),
-        }
-    }
-    let has_more = Pin::new(pieces).peek().await.is_some();
-    Ok((chunk, has_more))
 }

@@ -11,7 +11,10 @@ use serde::Deserialize;
 use super::archive::Archive;
 use super::docker_archive::familiar;
 use super::{choose, damaged, elsewhere, several};
-use crate::distribution::{ImageManifest, Index, Manifest, Referring};
+use crate::distribution::{
+    ImageManifest, Index, MAX_INDEX_DEPTH, MAX_MANIFESTS, Manifest, Referring, UNKNOWN_OS,
+    images_for,
+};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Platform, media_type};
 use crate::push::local_file::{read_regular, regular_size};
@@ -95,11 +98,6 @@ fn is_named(image: &Descriptor, reference: &str) -> bool {
         || annotation(CONTAINERD_NAME).is_some_and(|name| familiar(name) == familiar(reference))
 }
 
-/// What builders write for what is attached to an image, which runs nowhere.
-///
-/// Source: <https://github.com/moby/buildkit/blob/v0.18.0/docs/attestations/attestation-storage.md>
-const UNKNOWN: &str = "unknown";
-
 /// An image that an index names, at any depth.
 struct Entry {
     image: Descriptor,
@@ -137,21 +135,14 @@ fn only(layout: Layout<'_>, image: Descriptor, wanted: &Platform) -> Result<Desc
 
 /// The image for a platform: the one that says so to the letter before others that would do.
 fn one(layout: Layout<'_>, entries: &[Entry], wanted: &Platform) -> Result<Descriptor> {
-    let images: Vec<(&Descriptor, &Platform)> = entries
-        .iter()
-        .filter_map(|entry| Some((&entry.image, entry.platform.as_ref()?)))
-        .filter(|(_, found)| wanted.admits(found))
-        .collect();
-    let exact = images.iter().find(|(_, found)| wanted.is_same_as(found));
-    match (exact, images.as_slice()) {
-        (Some((image, _)), _) | (None, [(image, _)]) => Ok((*image).clone()),
-        (None, []) => {
+    let images = entries.iter().filter_map(|entry| Some((&entry.image, entry.platform.as_ref()?)));
+    match images_for(images, wanted).as_slice() {
+        [(image, _)] => Ok((*image).clone()),
+        [] => {
             let found = entries.iter().filter_map(|entry| entry.platform.as_ref());
             Err(elsewhere(layout.name(), wanted, found))
         }
-        (None, several_fit) => {
-            Err(several(layout.name(), several_fit.iter().map(|(_, platform)| *platform)))
-        }
+        fitting => Err(several(layout.name(), fitting.iter().map(|(_, platform)| *platform))),
     }
 }
 
@@ -184,7 +175,7 @@ fn entries(layout: Layout<'_>, index: &Descriptor) -> Result<Vec<Entry>> {
             if !seen.insert(image.digest.clone()) {
                 continue;
             }
-            if entries.len() + indexes.len() > MAX_MANIFESTS || depth > MAX_DEPTH {
+            if entries.len() + indexes.len() > MAX_MANIFESTS || depth > MAX_INDEX_DEPTH {
                 return Err(too_many(layout));
             }
             let is_here = layout.has(&blob_name(&image.digest));
@@ -193,7 +184,7 @@ fn entries(layout: Layout<'_>, index: &Descriptor) -> Result<Vec<Entry>> {
                 continue;
             }
             let platform = image.platform.clone().or_else(|| platform_of(layout, &image));
-            let platform = platform.filter(|platform| platform.os != UNKNOWN);
+            let platform = platform.filter(|platform| platform.os != UNKNOWN_OS);
             entries.push(Entry { image, platform, is_here });
         }
     }
@@ -202,23 +193,12 @@ fn entries(layout: Layout<'_>, index: &Descriptor) -> Result<Vec<Entry>> {
 
 /// What an image says in its configuration; `None` if it says nothing of the kind.
 fn platform_of(layout: Layout<'_>, image: &Descriptor) -> Option<Platform> {
-    #[derive(Deserialize)]
-    struct Named {
-        #[serde(flatten)]
-        platform: Platform,
-    }
-
     let manifest = layout.manifest(image).ok()?;
     let manifest: ImageManifest = serde_json::from_slice(&manifest.bytes).ok()?;
     let config = layout.manifest(&manifest.config).ok()?;
-    let named: Named = serde_json::from_slice(&config.bytes).ok()?;
-    Some(named.platform)
+    serde_json::from_slice(&config.bytes).ok()
 }
 
-/// An index of indexes is legal, but nobody builds a tower of them.
-const MAX_DEPTH: usize = 4;
-/// Far more than there are platforms; a bound on what a hostile layout makes us hold.
-const MAX_MANIFESTS: usize = 256;
 /// What the manifests of an image may amount to, in bytes: each may have 4 MiB, and has a few kB.
 const MAX_MANIFESTS_LEN: usize = 32 * 1024 * 1024;
 
@@ -299,7 +279,7 @@ impl<'a> Walk<'a> {
         if !self.seen.insert(descriptor.digest.clone()) {
             return Ok(());
         }
-        if depth > MAX_DEPTH || self.seen.len() > MAX_MANIFESTS {
+        if depth > MAX_INDEX_DEPTH || self.seen.len() > MAX_MANIFESTS {
             return Err(too_many(self.layout));
         }
         let name = blob_name(&descriptor.digest);
