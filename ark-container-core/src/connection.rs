@@ -19,6 +19,7 @@ use crate::permission::Permissioned;
 
 /// How far a login reaches that is requested for one repository.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum LoginScope {
     /// The repository alone, with the access level that the operation needs.
     #[default]

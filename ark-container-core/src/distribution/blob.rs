@@ -88,6 +88,7 @@ fn wrong_content(expected: &Digest, found: &Digest) -> Error {
 }
 
 /// The content of a blob from some byte on, for a fetch that goes on where another broke off.
+#[non_exhaustive]
 pub struct BlobRest {
     /// The first byte that comes: the one that was asked for, or 0 where the registry knows no ranges.
     pub from: u64,

@@ -14,7 +14,7 @@ use super::client::Request;
 use super::error::RequestTarget;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
-use crate::model::{Algorithm, Descriptor, Digest, Reference, Tag, media_type};
+use crate::model::{Algorithm, Descriptor, Digest, Platform, Reference, Tag, media_type};
 
 /// A manifest or index: its bytes, which are never changed, with their type and digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +106,36 @@ impl Index {
     pub(crate) fn to_manifest(&self) -> Result<Manifest> {
         Ok(Manifest::new(media_type::OCI_INDEX, json(self)?))
     }
+}
+
+/// How deep indexes within indexes are followed. They are legal, but nobody builds deep ones.
+pub(crate) const MAX_INDEX_DEPTH: usize = 4;
+/// The manifests of one image, far more than there are platforms: a bound on what a hostile registry or
+/// layout can make us hold in memory.
+pub(crate) const MAX_MANIFESTS: usize = 256;
+/// The operating system that builders write for an attestation, which runs nowhere.
+///
+/// Source: <https://github.com/moby/buildkit/blob/v0.18.0/docs/attestations/attestation-storage.md>
+pub(crate) const UNKNOWN_OS: &str = "unknown";
+
+/// Returns the images for a platform: the one that names it exactly, or else all that it admits.
+pub(crate) fn images_for<'a>(
+    images: impl Iterator<Item = (&'a Descriptor, &'a Platform)>,
+    wanted: &Platform,
+) -> Vec<(&'a Descriptor, &'a Platform)> {
+    let fitting: Vec<_> = images.filter(|(_, found)| wanted.admits(found)).collect();
+    match fitting.iter().find(|(_, found)| wanted.is_same_as(found)) {
+        Some(exact) => vec![*exact],
+        None => fitting,
+    }
+}
+
+/// The names of platforms, each once.
+pub(crate) fn platform_names<'a>(platforms: impl IntoIterator<Item = &'a Platform>) -> String {
+    let mut names: Vec<String> = platforms.into_iter().map(Platform::to_string).collect();
+    names.sort();
+    names.dedup();
+    names.join(", ")
 }
 
 /// What a manifest says that refers to another.

@@ -26,9 +26,13 @@ pub use client::Client;
 pub use error::{DistributionError, RegistryMessage};
 pub use login::Authenticate;
 pub use manifest::Manifest;
-pub(crate) use manifest::{ImageManifest, Index, Referring};
+pub(crate) use manifest::{
+    ImageManifest, Index, MAX_INDEX_DEPTH, MAX_MANIFESTS, Referring, UNKNOWN_OS, images_for,
+    platform_names,
+};
 #[cfg(feature = "ecr")]
 pub(crate) use response::fetch_presigned;
 pub use retry::Retry;
 pub(crate) use retry::Tries;
-pub use upload::{Chunk, Mount, Upload};
+pub use tokio_util::bytes::Bytes;
+pub use upload::{Mount, Upload};

@@ -232,56 +232,6 @@ pub(super) fn received(range: Option<&str>) -> Option<u64> {
     }
 }
 
-/// A part of a blob, in memory, and where in the blob it starts.
-#[derive(Debug, Clone, Default)]
-pub struct Chunk {
-    start: u64,
-    len: u64,
-    pieces: Vec<Bytes>,
-}
-
-impl Chunk {
-    /// A part that starts after `start` bytes, with nothing in it yet.
-    pub fn at(start: u64) -> Self {
-        Self { start, ..Self::default() }
-    }
-
-    /// Adds to its end.
-    pub fn push(&mut self, piece: Bytes) {
-        self.len += piece.len() as u64;
-        self.pieces.push(piece);
-    }
-
-    /// Its bytes.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether nothing is in it.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Where the next one starts.
-    pub fn end(&self) -> u64 {
-        self.start + self.len
-    }
-
-    fn range(&self) -> Range<u64> {
-        self.start..self.end()
-    }
-
-    /// What is in it, in the order that it was added.
-    pub fn pieces(&self) -> impl Iterator<Item = Bytes> + Send + 'static {
-        // A piece is shared, not copied.
-        self.pieces.clone().into_iter()
-    }
-
-    fn stream(&self) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-        stream::iter(self.pieces().map(Ok))
-    }
-}
-
 /// What answers a part. ECR says 201, where the specification has 202.
 ///
 /// Source: <https://github.com/regclient/regclient/pull/82>
@@ -342,28 +292,6 @@ impl Client {
         let request = part_request(Method::PUT, upload.closing(digest), &part);
         let content = UploadMonitor::start(pieces, part.end - part.start);
         self.send_content(request, content, &[StatusCode::CREATED]).await.map(drop)
-    }
-
-    /// [Adds](Self::append_part) a part that is in memory.
-    ///
-    /// # Errors
-    /// Those of [`append_part`](Self::append_part).
-    pub async fn append_chunk(&self, upload: &Upload, chunk: &Chunk) -> Result<Upload> {
-        self.append_part(upload, chunk.range(), chunk.stream()).await
-    }
-
-    /// Closes an upload, with its `last` chunk where there is one, and names what has been sent.
-    ///
-    /// # Errors
-    /// Those of [`finish_with_part`](Self::finish_with_part).
-    pub async fn finish_upload(
-        &self,
-        upload: &Upload,
-        digest: &Digest,
-        last: Option<&Chunk>,
-    ) -> Result<()> {
-        let last = last.cloned().unwrap_or_default();
-        self.finish_with_part(upload, digest, last.range(), last.stream()).await
     }
 }
 

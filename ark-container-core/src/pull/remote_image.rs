@@ -7,22 +7,21 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
-use crate::distribution::{Client, ImageManifest, Index, Manifest, Referring};
+use crate::distribution::{
+    Client, ImageManifest, Index, MAX_INDEX_DEPTH, MAX_MANIFESTS, Manifest, Referring, UNKNOWN_OS,
+    images_for, platform_names,
+};
 use crate::error::{Error, Result};
 use crate::model::{
     Access, Descriptor, Digest, Platform, Reference, RepositoryPath, Scope, media_type,
 };
 use crate::progress::{Event, Progress};
 
-/// An index of indexes is legal, but nobody builds a tower of them.
-const MAX_DEPTH: usize = 4;
-/// Far more than there are platforms; a bound on what a hostile registry makes us hold.
-const MAX_MANIFESTS: usize = 256;
 /// How many manifests are asked for at once.
 const CONCURRENT_REQUESTS: usize = 8;
 
@@ -179,7 +178,7 @@ async fn fetch_below(
         if wanted.is_empty() {
             break;
         }
-        if depth == MAX_DEPTH || found.len() + wanted.len() > MAX_MANIFESTS {
+        if depth == MAX_INDEX_DEPTH || found.len() + wanted.len() > MAX_MANIFESTS {
             return Err(damaged(root, "its indexes name too many others"));
         }
         level = stream::iter(wanted)
@@ -223,10 +222,8 @@ fn one_of<'a>(
     wanted: &Platform,
 ) -> Result<&'a Descriptor> {
     let platforms = || images.iter().filter_map(|image| Some((image, image.platform.as_ref()?)));
-    let exact = platforms().find(|(_, found)| wanted.is_same_as(found));
-    let mut fitting = platforms().filter(|(_, found)| wanted.admits(found));
-    match (exact, fitting.next(), fitting.next()) {
-        (Some((image, _)), _, _) | (None, Some((image, _)), None) => Ok(image),
+    match images_for(platforms(), wanted).as_slice() {
+        [(image, _)] => Ok(image),
         _ => Err(no_such_platform(source, wanted, platforms().map(|(_, platform)| platform))),
     }
 }
@@ -238,9 +235,8 @@ pub(super) async fn platforms(
 ) -> Result<Vec<Platform>> {
     if media_type::is_index(&root.media_type) {
         let images = parse::<Index>(root)?.manifests;
-        // Builders write `unknown/unknown` for what runs nowhere, such as an attestation.
         let named = images.into_iter().filter_map(|image| image.platform);
-        return Ok(named.filter(|platform| platform.os != "unknown").collect());
+        return Ok(named.filter(|platform| platform.os != UNKNOWN_OS).collect());
     }
     Ok(configured(source, root).await?.into_iter().collect())
 }
@@ -256,10 +252,9 @@ fn no_such_platform<'a>(
     wanted: &Platform,
     found: impl IntoIterator<Item = &'a Platform>,
 ) -> Error {
-    let found: Vec<String> = found.into_iter().map(Platform::to_string).collect();
-    let found = match found.as_slice() {
-        [] => "none".to_owned(),
-        found => found.join(", "),
+    let found = match platform_names(found) {
+        found if found.is_empty() => "none".to_owned(),
+        found => found,
     };
     let repository = source.repository();
     Error::invalid(format!(
@@ -376,8 +371,13 @@ pub struct ResolvedImage {
     pub media_type: String,
     /// In bytes: manifests, configurations and layers as they are stored, each once.
     pub size: u64,
-    /// What it runs on; more than one for an index, none where nothing says.
+    /// The platforms that it runs on: several for an index, none where nothing says. JSON has their names.
+    #[serde(serialize_with = "as_names")]
     pub platforms: Vec<Platform>,
+}
+
+fn as_names<S: Serializer>(platforms: &[Platform], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(platforms.iter().map(Platform::to_string))
 }
 
 impl ResolvedImage {

@@ -8,14 +8,13 @@ use std::path::PathBuf;
 use futures_util::Stream;
 use tokio_util::bytes::Bytes;
 
-use super::open_file::{Cursor, OpenFile};
-use super::pieces::{SENDING, read_ahead};
-use super::platforms::PlatformChoice;
-use super::regular_file;
+use super::local_file::open_regular;
+use super::local_file::{Cursor, OpenFile};
+use super::local_file::{MAX_PIECES_WHILE_SENDING, read_ahead};
 use super::source::{self, ImageSource};
 use crate::distribution::{ImageManifest, Manifest};
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest};
+use crate::model::{Descriptor, Digest, Platform};
 
 /// An image of this machine, looked through and found to fit together.
 ///
@@ -237,7 +236,7 @@ impl LocalBlob {
         &self,
         range: Range<u64>,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static> {
-        self.read(range, Some(SENDING)).await
+        self.read(range, Some(MAX_PIECES_WHILE_SENDING)).await
     }
 
     /// Some of its content, in at most so many pieces at once.
@@ -258,7 +257,7 @@ impl LocalBlob {
         match &self.place {
             Place::File(path) => {
                 let path = path.clone();
-                let opening = tokio::task::spawn_blocking(move || regular_file::open(&path));
+                let opening = tokio::task::spawn_blocking(move || open_regular(&path));
                 let opened = opening
                     .await
                     .map_err(|error| Error::failed("opening a blob").with_source(error))?;
@@ -267,4 +266,21 @@ impl LocalBlob {
             Place::Member { archive, offset, .. } => Ok(archive.at(offset + from)),
         }
     }
+}
+
+/// Which platforms of an image are meant, where its index has several.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlatformChoice {
+    /// The image as it is, which must be for one platform: of several, none is guessed.
+    ///
+    /// An index goes whole, with what is attached to its image. Where an index names several
+    /// platforms and only one of them is on this machine, as docker has it after a pull, that one is
+    /// meant.
+    #[default]
+    Only,
+    /// The image for this platform, without the index around it.
+    One(Platform),
+    /// The whole index with everything in it.
+    All,
 }

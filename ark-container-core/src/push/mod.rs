@@ -6,12 +6,8 @@
 mod cache;
 mod compress;
 mod image;
-mod open_file;
+mod local_file;
 mod pending_uploads;
-mod pieces;
-mod platforms;
-mod regular_file;
-
 mod send;
 mod source;
 
@@ -37,8 +33,7 @@ use crate::progress::as_seconds;
 pub use crate::connection::LoginScope;
 pub use crate::progress::{BlobState, Event, Progress};
 pub use compress::Compression;
-pub use image::{Layer, LocalBlob, LocalImage, Part};
-pub use platforms::PlatformChoice;
+pub use image::{Layer, LocalBlob, LocalImage, Part, PlatformChoice};
 pub use source::ImageSource;
 
 /// A push of one image to one repository. Awaiting it runs it.

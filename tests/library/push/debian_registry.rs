@@ -164,7 +164,7 @@ async fn another_client_unpacks_what_was_compressed() {
     let text = "all work and no play\n".repeat(300_000);
     let image = SampleImage::builder().with_layer([("text", text)]).with_layer([("empty", "")]);
     let sources = Sources::new(image.with_random_layer(2 << 20).build());
-    for compression in Compression::ALL {
+    for &compression in Compression::ALL {
         let registry = DebianRegistry::start();
         registry.push_with(compression, &sources.archive()).await.unwrap();
         let folder = registry.unpack_with_skopeo();

@@ -7,8 +7,7 @@ use libdeflater::CompressionLvl;
 use tokio_util::bytes::Bytes;
 use zstd::zstd_safe::{self, CParameter};
 
-use super::Compression;
-use super::outcome::lock;
+use super::{Compression, lock};
 
 const KIB: usize = 1024;
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::digester::Digester;
 use crate::model::{Algorithm, Descriptor, Digest};
 use crate::push::LocalBlob;
-use crate::push::open_file::OpenFile;
+use crate::push::local_file::OpenFile;
 
 /// Bytes of which about half are spared by compression, the same each time.
 fn content(size: usize) -> Vec<u8> {
@@ -83,7 +83,7 @@ fn decompress(compression: Compression, layer: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_comes_out_is_what_went_in_for_every_reader() {
-    for compression in Compression::ALL {
+    for &compression in Compression::ALL {
         let block = compression.block_len();
         for size in [0, 1, block - 1, block, block + 1, 3 * block + 7] {
             let content = content(size);
@@ -178,7 +178,7 @@ async fn what_has_been_compressed_is_told_in_bytes_of_the_layer() {
 
 #[test]
 fn compressions_are_called_by_their_names() {
-    for compression in Compression::ALL {
+    for &compression in Compression::ALL {
         assert_eq!(compression.to_string().parse(), Ok(compression));
     }
     let error = "xz".parse::<Compression>().unwrap_err();

@@ -1,13 +1,8 @@
 //! Sending an image: what the repository lacks, in the order that keeps its tags whole.
 
-mod attempts;
 mod blob;
-mod limit;
-mod mount;
-mod parts;
-mod plan;
+mod layer;
 mod queue;
-mod tar;
 #[cfg(test)]
 #[cfg(feature = "testing")]
 mod tests;
@@ -15,15 +10,18 @@ mod tests;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use self::plan::Plan;
+use futures_util::future::{Either, OptionFuture, join3, select};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::OnceCell;
+
 use super::cache::PushCache;
 use super::compress::Compressor;
 use super::{BlobState, Event, LocalBlob, LocalImage, Part, Progress, Pushed};
-use crate::distribution::{Client, Manifest};
+use crate::distribution::{Client, Manifest, Mount};
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, Reference, RepositoryUrl, Tag, media_type};
-
-pub(super) use self::mount::Neighbours;
+use crate::model::{Access, Descriptor, Digest, Reference, RepositoryUrl, Tag, media_type};
+use crate::push::cache::BlobLocations;
+use crate::push::{LoginScope, Push};
 
 /// A push, once it is known to where.
 pub(super) struct Sender<'a> {
@@ -84,9 +82,7 @@ impl Sender<'_> {
         let root = image.root_with(|diff_id| tars.get(diff_id).copied())?;
         let asked: Vec<&Digest> = known.iter().flatten().map(|known| &known.digest).collect();
         let (outcomes, root) =
-            match plan::plan(self.client, root.as_ref(), image.referrers(), self.tag, &asked)
-                .await?
-            {
+            match plan(self.client, root.as_ref(), image.referrers(), self.tag, &asked).await? {
                 Plan::Send(there) => {
                     let mut there = there.into_iter();
                     let there: Vec<bool> = known
@@ -222,4 +218,111 @@ fn as_it_is(blob: &LocalBlob) -> Descriptor {
 fn unwritten() -> Error {
     let message = "the image's manifest lacks a layer".to_owned();
     Error::failed(message)
+}
+
+/// How many questions are on their way at once. Each takes a connection of its own.
+const CONCURRENT_QUESTIONS: usize = 16;
+
+/// What there is to do.
+#[derive(Debug)]
+enum Plan {
+    /// The tag stands for the image: nothing.
+    Done,
+    /// The image is there by its digest, and needs its tag.
+    Tag,
+    /// Some of it is there: for each blob that was asked about, whether it is.
+    Send(Vec<bool>),
+}
+
+/// Asks about the image, if its `root` is known, with what refers to it, and about its blobs at the
+/// same time.
+async fn plan(
+    client: &Client,
+    root: Option<&Manifest>,
+    referrers: &[Manifest],
+    tag: Option<&Tag>,
+    blobs: &[&Digest],
+) -> Result<Plan> {
+    let image = std::pin::pin!(image(client, root, referrers, tag));
+    let blobs = blobs.iter().map(|digest| client.blob_exists(digest));
+    let blobs = stream::iter(blobs.collect::<Vec<_>>());
+    let blobs = std::pin::pin!(blobs.buffered(CONCURRENT_QUESTIONS).try_collect::<Vec<bool>>());
+    match select(image, blobs).await {
+        Either::Left((image, blobs)) => match image? {
+            Some(plan) => Ok(plan),
+            None => blobs.await.map(Plan::Send),
+        },
+        Either::Right((blobs, image)) => {
+            let blobs = blobs?;
+            Ok(image.await?.unwrap_or(Plan::Send(blobs)))
+        }
+    }
+}
+
+/// Whether the image is there as a whole: a registry takes no manifest whose blobs it lacks.
+async fn image(
+    client: &Client,
+    root: Option<&Manifest>,
+    referrers: &[Manifest],
+    tag: Option<&Tag>,
+) -> Result<Option<Plan>> {
+    let Some(root) = root else { return Ok(None) };
+    let by_digest = Reference::Digest(root.digest.clone());
+    let by_tag = tag.map(|tag| Reference::Tag(tag.clone()));
+    let tagged = OptionFuture::from(by_tag.as_ref().map(|tag| client.manifest(tag)));
+    let attached = client.are_attached(referrers);
+    let (tagged, there, attached) = join3(tagged, client.manifest(&by_digest), attached).await;
+    if !attached? {
+        return Ok(None);
+    }
+    let is_root = |digest: &Digest| *digest == root.digest;
+    let tagged = tagged.transpose()?.map(|found| found.is_some_and(|found| is_root(&found.digest)));
+    Ok(match (tagged, there?.is_some()) {
+        (Some(true), _) | (None, true) => Some(Plan::Done),
+        (Some(false), true) => Some(Plan::Tag),
+        (_, false) => None,
+    })
+}
+
+/// The other repositories of the organization, as far as earlier pushes remember.
+pub(super) struct Neighbours<'a> {
+    push: &'a Push,
+    locations: BlobLocations,
+    /// A client that may read from them, once there has been something to mount; `None` where there
+    /// are no credentials for it.
+    client: OnceCell<Option<Client>>,
+}
+
+impl<'a> Neighbours<'a> {
+    pub(super) async fn find(push: &'a Push, repository: &RepositoryUrl) -> Self {
+        let locations = match &push.cache {
+            Some(cache) => cache.locations(repository.host(), repository.path()).await,
+            None => BlobLocations::default(),
+        };
+        Self { push, locations, client: OnceCell::new() }
+    }
+
+    /// Whether it is remembered of all these blobs that the repository has them.
+    fn have_all<'b>(&self, blobs: impl Iterator<Item = &'b Digest>) -> bool {
+        self.locations.have_all(&self.push.path, blobs)
+    }
+
+    /// Asks the registry to take a blob over from a neighbour; `None` if none is known to have it, or
+    /// it cannot be asked: then the blob has to be sent.
+    async fn mount(&self, blob: &Digest) -> Option<Mount> {
+        let from = self.locations.beside(&self.push.path, blob).next()?;
+        let client = self.client.get_or_init(|| self.connect()).await.as_ref()?;
+        self.or_upload(client.mount_blob(blob, from).await)
+    }
+
+    /// Credentials that reach one repository reach no neighbour.
+    async fn connect(&self) -> Option<Client> {
+        let scope = LoginScope::Organization.of(&self.push.path, Access::Push);
+        self.or_upload(self.push.connection.client(&self.push.path, &scope).await)
+    }
+
+    fn or_upload<T>(&self, result: Result<T>) -> Option<T> {
+        let unmounted = |error| tracing::debug!(%error, "a blob is sent that could not be mounted");
+        result.map_err(unmounted).ok()
+    }
 }

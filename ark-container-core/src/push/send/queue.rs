@@ -1,4 +1,4 @@
-//! Sending the parts that the repository lacks, several at once, the large ones first.
+//! Sending the parts that the repository lacks, several at once, the large ones first; and how many at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,18 +9,17 @@ use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep;
 
-use super::limit::Limit;
 use super::{Outcome, Sender};
 use crate::error::{Error, Result};
 use crate::model::Descriptor;
 use crate::push::{BlobState, Event, Part};
 
 /// Blobs below this size cost a round trip, and not the link: they do not count against the limit.
-const SMALL: u64 = 1024 * 1024;
+const SMALL_BLOB_BYTES: u64 = 1024 * 1024;
 /// How many are on their way at once at most, small ones too.
-const MOST_AT_ONCE: usize = 16;
+const MAX_CONCURRENT_BLOBS: usize = 16;
 /// How often the progress is told, and the link watched.
-const TICK: Duration = Duration::from_millis(100);
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How far a part is, counted where it is read.
 #[derive(Debug, Clone, Default)]
@@ -78,7 +77,7 @@ impl Sender<'_> {
         loop {
             while let Some(index) = self.next(&mut waiting, parts, &running, &limit) {
                 let counter = Counter::default();
-                let is_large = parts[index].local().size() >= SMALL;
+                let is_large = parts[index].local().size() >= SMALL_BLOB_BYTES;
                 running.push(Running { index, is_large, counter: counter.clone(), told: 0 });
                 let known = known[index].as_ref();
                 sending.push(async move {
@@ -88,7 +87,7 @@ impl Sender<'_> {
             if sending.is_empty() {
                 break;
             }
-            match select(sending.next(), std::pin::pin!(sleep(TICK))).await {
+            match select(sending.next(), std::pin::pin!(sleep(REPORT_INTERVAL))).await {
                 Either::Left((Some((index, outcome)), _)) => {
                     moved += self.tell_moved(&mut running, parts);
                     running.retain(|part| part.index != index);
@@ -121,7 +120,7 @@ impl Sender<'_> {
         running: &[Running],
         limit: &Limit,
     ) -> Option<usize> {
-        let most = self.concurrency.unwrap_or(MOST_AT_ONCE);
+        let most = self.concurrency.unwrap_or(MAX_CONCURRENT_BLOBS);
         if running.len() >= most {
             return None;
         }
@@ -131,7 +130,7 @@ impl Sender<'_> {
         }
         // The small ones are at the front, the smallest first.
         let first = *waiting.first()?;
-        (parts[first].local().size() < SMALL).then(|| waiting.remove(0))
+        (parts[first].local().size() < SMALL_BLOB_BYTES).then(|| waiting.remove(0))
     }
 
     /// Tells how far the parts have come since it was last told, and how much that is together.
@@ -148,5 +147,129 @@ impl Sender<'_> {
             part.told = now;
         }
         forward
+    }
+}
+
+/// What most links carry well, and what browsers and container tools begin with or end at.
+const FIRST_LIMIT: usize = 4;
+/// Beyond this more connections only share what there is.
+const MAX_LIMIT: usize = 16;
+/// How long a number of blobs at once is watched before another is tried.
+const OBSERVATION_PERIOD: Duration = Duration::from_millis(400);
+/// How much more must go through for more blobs at once to be worth it.
+const MIN_SPEEDUP: f64 = 1.08;
+
+/// How many large blobs are sent at once: as many as the link likes, or a number that was fixed.
+///
+/// One more is tried for as long as that lets more through; where it does not, the last number stays.
+/// A registry that asks to be spared halves it.
+#[derive(Debug)]
+pub(super) struct Limit {
+    current: usize,
+    adaptive: bool,
+    /// Bytes a second before the last change.
+    before: f64,
+    watched_from: Instant,
+    moved_then: u64,
+}
+
+impl Limit {
+    pub(super) fn new(fixed: Option<usize>, now: Instant) -> Self {
+        Self {
+            current: fixed.unwrap_or(FIRST_LIMIT).max(1),
+            adaptive: fixed.is_none(),
+            before: 0.0,
+            watched_from: now,
+            moved_then: 0,
+        }
+    }
+
+    /// How many may be sent at once.
+    pub(super) fn current(&self) -> usize {
+        self.current
+    }
+
+    /// Tries one more if the last change was worth it.
+    ///
+    /// `moved` are the bytes that went through in all; `full` says that one more would have been sent.
+    pub(super) fn watch(&mut self, moved: u64, full: bool, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.watched_from);
+        if !self.adaptive || elapsed < OBSERVATION_PERIOD {
+            return;
+        }
+        let rate = moved.saturating_sub(self.moved_then) as f64 / elapsed.as_secs_f64();
+        (self.watched_from, self.moved_then) = (now, moved);
+        if full && rate > self.before * MIN_SPEEDUP {
+            self.before = rate;
+            self.current = (self.current + 1).min(MAX_LIMIT);
+        }
+    }
+
+    /// The registry asked to be spared, or did not answer in time.
+    pub(super) fn spare(&mut self, now: Instant, moved: u64) {
+        if self.adaptive {
+            self.current = (self.current / 2).max(1);
+            // What went through while it refused is no measure.
+            (self.before, self.watched_from, self.moved_then) = (f64::INFINITY, now, moved);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Watches for a while in which `rate` bytes a second go through at the current number.
+    fn settle(limit: &mut Limit, rate: impl Fn(usize) -> f64) -> usize {
+        let (mut now, mut moved) = (limit.watched_from, limit.moved_then);
+        for _ in 0..100 {
+            now += OBSERVATION_PERIOD;
+            moved += (rate(limit.current()) * OBSERVATION_PERIOD.as_secs_f64()) as u64;
+            limit.watch(moved, true, now);
+        }
+        limit.current()
+    }
+
+    #[test]
+    fn it_grows_while_more_goes_through() {
+        let now = Instant::now();
+        let each_has_its_own = |at_once: usize| at_once as f64 * 1e6;
+        // The fourteenth brings a thirteenth more, and that is not worth it.
+        assert_eq!(settle(&mut Limit::new(None, now), each_has_its_own), 14);
+        let five_fill_it = |at_once: usize| at_once.min(6) as f64 * 1e6;
+        assert_eq!(settle(&mut Limit::new(None, now), five_fill_it), 7);
+        let one_fills_it = |_| 1e6;
+        assert_eq!(settle(&mut Limit::new(None, now), one_fills_it), FIRST_LIMIT + 1);
+    }
+
+    #[test]
+    fn what_is_fixed_stays() {
+        let now = Instant::now();
+        let mut limit = Limit::new(Some(2), now);
+        assert_eq!(settle(&mut limit, |at_once| at_once as f64 * 1e6), 2);
+        limit.spare(now, 0);
+        assert_eq!(limit.current(), 2);
+        assert_eq!(Limit::new(Some(0), now).current(), 1);
+    }
+
+    #[test]
+    fn a_registry_that_asks_is_spared() {
+        let now = Instant::now();
+        let mut limit = Limit::new(None, now);
+        limit.spare(now, 0);
+        assert_eq!(limit.current(), FIRST_LIMIT / 2);
+        assert_eq!(settle(&mut limit, |at_once| at_once as f64 * 1e6), FIRST_LIMIT / 2);
+        for _ in 0..9 {
+            limit.spare(now, 0);
+        }
+        assert_eq!(limit.current(), 1);
+    }
+
+    #[test]
+    fn nothing_is_learned_where_there_is_nothing_more_to_send() {
+        let start = Instant::now();
+        let mut limit = Limit::new(None, start);
+        limit.watch(1 << 30, false, start + OBSERVATION_PERIOD);
+        assert_eq!(limit.current(), FIRST_LIMIT);
     }
 }

@@ -9,7 +9,6 @@ mod spool;
 #[cfg(test)]
 #[cfg(feature = "testing")]
 mod tests;
-mod unprefixed;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,10 +16,11 @@ use std::path::{Path, PathBuf};
 use self::archive::Archive;
 use self::engine::Engine;
 use self::oci::Layout;
-use super::{LocalImage, PlatformChoice, platforms};
+use super::{LocalImage, PlatformChoice};
+use crate::distribution::platform_names;
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Platform;
-use crate::push::open_file::OpenFile;
+use crate::push::local_file::OpenFile;
 
 /// Where on this machine an image comes from, and which image of it where it has several.
 ///
@@ -145,7 +145,7 @@ pub(super) async fn open(source: &ImageSource, choice: &PlatformChoice) -> Resul
     let found;
     let source = match &source.kind {
         Kind::Unprefixed(text) => {
-            found = unprefixed::find(text).await?;
+            found = parse::find_unprefixed(text).await?;
             &found
         }
         _ => source,
@@ -241,7 +241,7 @@ fn several<'a>(
     source: impl fmt::Display,
     platforms: impl IntoIterator<Item = &'a Platform>,
 ) -> Error {
-    let platforms = platforms::listed(platforms);
+    let platforms = platform_names(platforms);
     Error::invalid(format!(
         "{source} has an image for several platforms; choose one (--platform) or all \
          (--all-platforms) of: {platforms}"
@@ -254,7 +254,7 @@ fn elsewhere<'a>(
     wanted: &Platform,
     found: impl IntoIterator<Item = &'a Platform>,
 ) -> Error {
-    let found = match platforms::listed(found) {
+    let found = match platform_names(found) {
         found if found.is_empty() => "it does not say what it runs on".to_owned(),
         found => format!("it has: {found}"),
     };

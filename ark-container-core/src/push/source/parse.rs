@@ -1,11 +1,15 @@
-//! Image sources as text.
+//! Image sources as text, with a prefix or told from what exists.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
-use super::engine::Engine;
-use super::{ImageSource, Kind, unprefixed};
+use futures_util::future::join;
+use tokio::time::timeout;
+
+use super::engine::{Engine, Refusal};
+use super::{ImageSource, Kind, oci};
 use crate::error::{Error, Result};
 
 const OCI_LAYOUT: &str = "oci";
@@ -24,7 +28,7 @@ impl FromStr for ImageSource {
             return Ok(Kind::StandardInput.with(reference));
         }
         if !input.contains(':') {
-            return unprefixed::parse(input);
+            return parse_unprefixed(input);
         }
         if let Some(engine) = Engine::ALL.into_iter().find(|engine| engine.prefix() == prefix) {
             engine.check(rest)?;
@@ -34,7 +38,7 @@ impl FromStr for ImageSource {
             OCI_LAYOUT => Kind::OciLayout,
             OCI_ARCHIVE => Kind::OciArchive,
             DOCKER_ARCHIVE => Kind::DockerArchive,
-            _ => return unprefixed::parse(input),
+            _ => return parse_unprefixed(input),
         };
         let (path, reference) = split_reference(rest);
         if path.as_os_str().is_empty() {
@@ -69,7 +73,7 @@ impl fmt::Display for ImageSource {
 }
 
 /// The longest path that exists and what follows; else all up to the first colon is the path.
-pub(super) fn split_reference(text: &str) -> (PathBuf, Option<&str>) {
+fn split_reference(text: &str) -> (PathBuf, Option<&str>) {
     let whole = PathBuf::from(text);
     if whole.exists() {
         return (whole, None);
@@ -93,5 +97,109 @@ pub(super) fn no_source(text: &str) -> Error {
 }
 
 /// All that a source can be.
-pub(super) const FORMS: &str = "docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], \
+const FORMS: &str = "docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], \
     oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input";
+
+/// How long docker and podman are waited for. Who means them for certain says so.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A source of which only the text is known. What can be nothing but a path is looked at at once.
+fn parse_unprefixed(text: &str) -> Result<ImageSource> {
+    match (is_name(text), file(text)) {
+        (true, _) => Ok(Kind::Unprefixed(text.to_owned()).into()),
+        (false, Some(source)) => Ok(source),
+        (false, None) => Err(no_source(text)),
+    }
+}
+
+/// The only thing that a text stands for.
+pub(super) async fn find_unprefixed(text: &str) -> Result<ImageSource> {
+    let (docker, podman) = join(has(Engine::Docker, text), has(Engine::Podman, text)).await;
+    let mut found: Vec<ImageSource> = file(text).into_iter().collect();
+    let engines = [(Engine::Docker, &docker), (Engine::Podman, &podman)];
+    for (engine, answer) in engines {
+        if matches!(answer, Ok(true)) {
+            found.push(Kind::Engine(engine).with(Some(text)));
+        }
+    }
+    match (found.pop(), found.as_slice()) {
+        (Some(source), []) => Ok(source),
+        (Some(last), others) => {
+            let mut choices: Vec<String> = others.iter().map(prefixed).collect();
+            choices.push(prefixed(&last));
+            let choices = choices.join(" or ");
+            Err(Error::invalid(format!("{text:?} may be several things; write {choices}")))
+        }
+        (None, _) => {
+            let why: Vec<String> = engines
+                .iter()
+                .map(|(engine, answer)| match answer {
+                    Ok(_) => format!("{} has no such image", engine.program()),
+                    Err(problem) => format!("{} {problem}", engine.program()),
+                })
+                .collect();
+            let why = why.join(", ");
+            Err(Error::invalid(format!(
+                "{text:?} is no image source: there is no such file, {why}; write {FORMS}"
+            )))
+        }
+    }
+}
+
+/// Whether an engine has an image of this name; else why it could not say.
+async fn has(engine: Engine, name: &str) -> Result<bool, &'static str> {
+    match timeout(ENGINE_TIMEOUT, engine.id(name)).await {
+        Ok(Ok(_)) => Ok(true),
+        Ok(Err(Refusal::NoSuchImage)) => Ok(false),
+        Ok(Err(Refusal::NotInstalled)) => Err("is not installed"),
+        Ok(Err(Refusal::Other(words))) => {
+            tracing::debug!(engine = engine.program(), words, "it does not say what it has");
+            Err("does not answer")
+        }
+        Err(_) => Err("does not answer"),
+    }
+}
+
+/// The layout or archive that a text is the path of.
+fn file(text: &str) -> Option<ImageSource> {
+    let (path, reference) = split_reference(text);
+    if path.join(oci::MARKER).is_file() {
+        Some(Kind::OciLayout(path).with(reference))
+    } else if path.is_file() {
+        Some(Kind::Archive(path).with(reference))
+    } else {
+        None
+    }
+}
+
+/// What a source is to be written as so that it can be nothing else.
+fn prefixed(source: &ImageSource) -> String {
+    match &source.kind {
+        // A path with a folder in front is no name of an image.
+        Kind::Archive(path) if path.is_relative() => format!("./{source}"),
+        _ => source.to_string(),
+    }
+}
+
+/// Whether a text may be the name of an image.
+///
+/// Source: <https://github.com/distribution/reference/blob/v0.6.0/reference.go>
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
+    text.bytes().all(allowed) && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_starts_like_a_path_is_no_name() {
+        for name in ["alpine", "alpine:3", "host.example:5000/a/b@sha256:00", "image.tar", "0f"] {
+            assert!(is_name(name), "{name}");
+        }
+        for path in ["", "./image.tar", "../x", "/x", "~x", "-x", "a b", "a\0", "ü", ".", "@x"] {
+            assert!(!is_name(path), "{path}");
+        }
+    }
+}

@@ -2,10 +2,7 @@
 
 mod docker_archive;
 mod hostile;
-mod layout;
-mod oci_archive;
-mod platforms;
-mod referrers;
+mod oci;
 
 use std::error::Error as _;
 use std::fs;

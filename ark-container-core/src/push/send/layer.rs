@@ -1,18 +1,21 @@
 //! Sending a layer while it is compressed: its digest, and its length, are known when all is sent.
 
 use std::future::ready;
+use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 
 use futures_util::future::join;
 use futures_util::stream::{self, Peekable};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
+use tokio_util::bytes::Bytes;
 
 use super::Sender;
-use super::attempts::{Attempts, is_lost};
+use super::blob::{Attempts, is_lost};
 use super::queue::Counter;
-use crate::distribution::{Chunk, DistributionError, Upload};
+use crate::distribution::{DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
 use crate::push::compress::{Outcome, Pieces};
@@ -20,28 +23,60 @@ use crate::push::pending_uploads::UploadRecord;
 use crate::push::{BlobState, LocalBlob};
 
 /// What is compressed to less than this is sent in one request, with its digest.
-const ONE_REQUEST_LEN: u64 = 1024 * 1024;
+const MAX_ONE_REQUEST_BYTES: u64 = 1024 * 1024;
 /// The least that ECR takes, since each part is in memory until it has been taken.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
-const PART_LEN: u64 = 5 * 1024 * 1024;
+const PART_BYTES: u64 = 5 * 1024 * 1024;
 
 /// Layers from this size on go in parts wherever they go, so that what broke off can go on: compressed
 /// anew, since that costs no more than the processor's time, and sent from where it was.
-const IN_PARTS_FROM: u64 = 64 * 1024 * 1024;
+const MIN_RESUMABLE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Where a layer is sent to, and how much of what it becomes is there.
-struct Place {
+struct UploadPosition {
     upload: Upload,
     there: u64,
     record: Option<UploadRecord>,
 }
 
-/// What is sent in one request, and kept until the registry has it.
+/// What is sent in one request, and kept in memory until the registry has it.
+#[derive(Default)]
 struct Part {
-    chunk: Chunk,
-    /// What is small needs none.
+    start: u64,
+    len: u64,
+    pieces: Vec<Bytes>,
+    /// A small part needs none.
     _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Part {
+    /// An empty part that starts after `start` bytes of the layer.
+    fn at(start: u64) -> Self {
+        Self { start, ..Self::default() }
+    }
+
+    /// Takes pieces until it has at least `length` bytes, and tells whether there are more.
+    async fn fill(&mut self, pieces: &mut Peekable<Pieces>, length: u64) -> Result<bool> {
+        let unreadable =
+            |error| Error::failed("the content of the blob cannot be read").with_source(error);
+        while self.len < length {
+            let Some(piece) = pieces.next().await else { return Ok(false) };
+            let piece = piece.map_err(unreadable)?;
+            self.len += piece.len() as u64;
+            self.pieces.push(piece);
+        }
+        Ok(Pin::new(pieces).peek().await.is_some())
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.start..self.start + self.len
+    }
+
+    /// The content, which is shared and not copied.
+    fn content(&self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        stream::iter(self.pieces.clone().into_iter().map(Ok))
+    }
 }
 
 impl Sender<'_> {
@@ -56,46 +91,50 @@ impl Sender<'_> {
         counter: &Counter,
     ) -> Result<(Descriptor, u64)> {
         let mut attempts = Attempts::begin(self, tar, counter, BlobState::Compressing);
-        let mut place = self.place(tar, opened).await?;
-        let mut resumed = place.there;
+        let mut position = self.position(tar, opened).await?;
+        let mut resumed = position.there;
         loop {
-            let error = match self.compress_into(tar, &mut place, counter).await {
+            let error = match self.compress_into(tar, &mut position, counter).await {
                 Ok(descriptor) => {
                     if let Some(cache) = self.cache {
                         let compression = self.compressor.compression();
                         cache.add_compressed_layer(compression, tar.digest(), &descriptor).await;
                     }
-                    if let Some(record) = place.record {
+                    if let Some(record) = position.record {
                         record.remove().await;
                     }
                     return Ok((descriptor, resumed));
                 }
                 Err(Stopped::Damaged(error)) => {
-                    self.give_up(&place.upload).await;
-                    if let Some(record) = place.record {
+                    self.give_up(&position.upload).await;
+                    if let Some(record) = position.record {
                         record.remove().await;
                     }
                     return Err(error);
                 }
                 Err(Stopped::By(error)) => error,
             };
-            let is_of_use = error.is_temporary() && place.record.is_some();
+            let is_of_use = error.is_temporary() && position.record.is_some();
             if !error.is_temporary() {
-                self.give_up(&place.upload).await;
+                self.give_up(&position.upload).await;
             }
             attempts.failed(error, 0).await?;
-            place = match is_of_use {
-                true => self.go_on(place).await?,
-                false => Place { upload: self.client.start_upload().await?, there: 0, ..place },
+            position = match is_of_use {
+                true => self.go_on(position).await?,
+                false => UploadPosition {
+                    upload: self.client.start_upload().await?,
+                    there: 0,
+                    ..position
+                },
             };
-            resumed = resumed.min(place.there);
+            resumed = resumed.min(position.there);
         }
     }
 
     /// Where an earlier push left off, if it did, else at the start of an upload.
-    async fn place(&self, tar: &LocalBlob, opened: Option<Upload>) -> Result<Place> {
+    async fn position(&self, tar: &LocalBlob, opened: Option<Upload>) -> Result<UploadPosition> {
         let pending = match self.cache {
-            Some(cache) if tar.size() >= IN_PARTS_FROM => {
+            Some(cache) if tar.size() >= MIN_RESUMABLE_BYTES => {
                 let recipe = self.compressor.compression().recipe();
                 let blob = format!("{} {recipe}", tar.digest());
                 cache.uploads().lock(self.client, blob).await
@@ -105,22 +144,22 @@ impl Sender<'_> {
         match pending {
             Some((record, Some((upload, there)))) => {
                 self.give_up_opened(opened).await;
-                self.go_on(Place { upload, there, record: Some(record) }).await
+                self.go_on(UploadPosition { upload, there, record: Some(record) }).await
             }
             pending => {
                 let record = pending.map(|(record, _)| record);
-                Ok(Place { upload: self.open(opened).await?, there: 0, record })
+                Ok(UploadPosition { upload: self.open(opened).await?, there: 0, record })
             }
         }
     }
 
     /// Where a layer goes on that broke off: where the registry says that it is, or where we know it was
     /// if the registry does not tell, as AWS ECR does not; else from the start.
-    async fn go_on(&self, place: Place) -> Result<Place> {
-        let known = match self.client.upload_status(&place.upload).await {
+    async fn go_on(&self, position: UploadPosition) -> Result<UploadPosition> {
+        let known = match self.client.upload_status(&position.upload).await {
             Ok(known) => Some(known),
             Err(Error::NotFound { kind: ResourceKind::Upload, .. }) if self.client.is_ecr() => {
-                Some((place.upload.clone(), place.there))
+                Some((position.upload.clone(), position.there))
             }
             Err(error @ (Error::Temporary { .. } | Error::Unauthenticated { .. })) => {
                 return Err(error);
@@ -131,19 +170,19 @@ impl Sender<'_> {
             Some(known) => known,
             None => (self.client.start_upload().await?, 0),
         };
-        Ok(Place { upload, there, record: place.record })
+        Ok(UploadPosition { upload, there, record: position.record })
     }
 
     async fn compress_into(
         &self,
         tar: &LocalBlob,
-        place: &mut Place,
+        position: &mut UploadPosition,
         counter: &Counter,
     ) -> Result<Descriptor, Stopped> {
         let count = counter.clone();
         let compressing = self.compressor.compress(tar, move |bytes| count.add(bytes)).await;
         let (pieces, outcome) = compressing.map_err(Stopped::By)?;
-        let sent = self.send_pieces(pieces, &outcome, place).await;
+        let sent = self.send_pieces(pieces, &outcome, position).await;
         sent.map_err(|error| outcome.fault(tar).map_or(Stopped::By(error), Stopped::Damaged))
     }
 
@@ -151,43 +190,43 @@ impl Sender<'_> {
         &self,
         pieces: Pieces,
         outcome: &Outcome,
-        place: &mut Place,
+        position: &mut UploadPosition,
     ) -> Result<Descriptor> {
-        let mut pieces = without(place.there, pieces).peekable();
-        let start = Chunk::at(place.there);
-        let (chunk, mut has_more) = fill(start, &mut pieces, ONE_REQUEST_LEN).await?;
-        let mut part = Part { chunk, _room: None };
-        if has_more && (self.client.is_ecr() || place.record.is_some()) {
-            (part, has_more) = self.part(part.chunk, &mut pieces).await?;
+        let mut pieces = without(position.there, pieces).peekable();
+        let mut part = Part::at(position.there);
+        let mut has_more = part.fill(&mut pieces, MAX_ONE_REQUEST_BYTES).await?;
+        if has_more && (self.client.is_ecr() || position.record.is_some()) {
+            (part, has_more) = self.fill(part, &mut pieces).await?;
             // The last one goes with the digest: ECR has failed requests that end an upload with
             // nothing in them.
             while has_more {
-                let end = part.chunk.end();
+                let end = part.range().end;
                 let add = async {
-                    let added = self.append_chunk(&place.upload, &part.chunk).await;
+                    let added = self.append(&position.upload, &part).await;
                     // Its room may be what the next one waits for.
                     drop(part);
                     added
                 };
                 // The next part is compressed while this one is on its way.
-                let (added, next) = join(add, self.part(Chunk::at(end), &mut pieces)).await;
-                (place.upload, place.there) = (added?, end);
-                if let Some(record) = &place.record {
-                    record.write(&place.upload, place.there).await;
+                let (added, next) = join(add, self.fill(Part::at(end), &mut pieces)).await;
+                (position.upload, position.there) = (added?, end);
+                if let Some(record) = &position.record {
+                    record.write(&position.upload, position.there).await;
                 }
                 (part, has_more) = next?;
             }
         } else if has_more {
-            let start = stream::iter(part.chunk.pieces().map(Ok));
-            place.upload = self.client.append(&place.upload, start.chain(pieces)).await?;
-            part.chunk = Chunk::default();
+            let content = part.content().chain(pieces);
+            position.upload = self.client.append(&position.upload, content).await?;
+            part = Part::default();
         }
         let descriptor = outcome.descriptor().ok_or_else(|| {
             let message = "the registry did not wait for the end of the layer".to_owned();
             Error::failed(message)
         })?;
         let digest = &descriptor.digest;
-        let finished = self.client.finish_upload(&place.upload, digest, Some(&part.chunk)).await;
+        let (range, content) = (part.range(), part.content());
+        let finished = self.client.finish_with_part(&position.upload, digest, range, content).await;
         match finished {
             // The answer may have been lost, and not the blob.
             Err(error) if error.is_temporary() || is_lost(&error) => {
@@ -200,25 +239,25 @@ impl Sender<'_> {
         }
     }
 
-    /// Fills a chunk up to a part, when there is room for one.
-    async fn part(&self, chunk: Chunk, pieces: &mut Peekable<Pieces>) -> Result<(Part, bool)> {
-        let room = self.compressor.room().await?;
-        let (chunk, has_more) = fill(chunk, pieces, PART_LEN).await?;
-        Ok((Part { chunk, _room: Some(room) }, has_more))
+    /// Fills a part up to its length, when there is room for one in memory.
+    async fn fill(&self, part: Part, pieces: &mut Peekable<Pieces>) -> Result<(Part, bool)> {
+        let mut part = Part { _room: Some(self.compressor.room().await?), ..part };
+        let has_more = part.fill(pieces, PART_BYTES).await?;
+        Ok((part, has_more))
     }
 
-    /// Adds a chunk, as often as it takes: it is in memory still.
-    async fn append_chunk(&self, upload: &Upload, chunk: &Chunk) -> Result<Upload> {
+    /// Adds a part to an upload, and retries, since the part is still in memory.
+    async fn append(&self, upload: &Upload, part: &Part) -> Result<Upload> {
         let mut tries = self.client.retry().tries();
         loop {
-            let error = match self.client.append_chunk(upload, chunk).await {
+            let error = match self.client.append_part(upload, part.range(), part.content()).await {
                 Err(error) => error,
                 added => return added,
             };
             let expected =
                 DistributionError::of(&error).and_then(DistributionError::expected_offset);
-            if expected == Some(chunk.end()) {
-                // It was the answer that was lost, and not the chunk.
+            if expected == Some(part.range().end) {
+                // It was the answer that was lost, and not the part.
                 return Ok(upload.clone());
             }
             sleep(tries.failed(error)?).await;
@@ -242,22 +281,4 @@ enum Stopped {
     /// It is not what its diff ID says, which says more than what became of the request.
     Damaged(Error),
     By(Error),
-}
-
-/// Fills a chunk with at least `length` bytes if there are so many, and tells whether there are more.
-async fn fill(
-    mut chunk: Chunk,
-    pieces: &mut Peekable<Pieces>,
-    length: u64,
-) -> Result<(Chunk, bool)> {
-    let unreadable =
-        |error| Error::failed("the content of the blob cannot be read").with_source(error);
-    while chunk.len() < length {
-        match pieces.next().await {
-            Some(piece) => chunk.push(piece.map_err(unreadable)?),
-            None => return Ok((chunk, false)),
-        }
-    }
-    let has_more = Pin::new(pieces).peek().await.is_some();
-    Ok((chunk, has_more))
 }

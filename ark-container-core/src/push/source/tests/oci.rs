@@ -1,0 +1,374 @@
+//! Layouts and archives of them: their images, platforms and referrers.
+
+use super::*;
+
+#[test]
+fn a_layout_gives_its_index_with_everything_below_it() {
+    let image = SampleImage::for_two_platforms();
+    let (folder, source) = layout(&image);
+    let found = open_for(&source, &PlatformChoice::All).unwrap();
+    assert_eq!(found.root(), Some(image.root()));
+    let children: Vec<_> = image.children().iter().map(|child| child.root().clone()).collect();
+    assert_eq!(found.children(), children);
+    // Two layers are shared; a layer and a configuration are each image's own.
+    let parts = found.parts();
+    assert_eq!(parts.len(), 6);
+    for (digest, content) in image.children().iter().flat_map(SampleImage::blobs) {
+        let blob = parts.iter().map(|part| part.local()).find(|blob| *blob.digest() == digest);
+        let blob = blob.unwrap();
+        let place = blob_file(&folder, &digest).canonicalize().unwrap();
+        assert_eq!(
+            (blob.size(), blob.place()),
+            (content.len() as u64, place.display().to_string())
+        );
+    }
+}
+
+#[test]
+fn an_image_of_a_layout_is_chosen_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in [("v1", "one"), ("v2", "two")] {
+        sample(content).write_oci_layout(folder.path(), Some(name)).unwrap();
+    }
+    let source = ImageSource::oci_layout(folder.path());
+    let found = open(&source.clone().with_reference("v2")).unwrap();
+    assert_eq!(found.root(), Some(sample("two").root()));
+    assert!(fault(&source).ends_with("has several images; name one of: v1, v2"));
+    let none = source.clone().with_reference("v3");
+    assert!(fault(&none).ends_with("has no image v3; name one of: v1, v2"));
+    assert!(matches!(open(&none), Err(Error::InvalidInput { .. })));
+
+    sample("three").write_oci_layout(folder.path(), Some("v2")).unwrap();
+    assert!(fault(&source.with_reference("v2")).ends_with("several images of the name v2"));
+}
+
+#[test]
+fn damage_to_a_layout_is_found_and_named_before_anything_is_sent() {
+    let image = sample("x");
+    let layer = image.blobs().next().unwrap().0;
+
+    let (folder, source) = layout(&image);
+    let path = blob_file(&folder, &layer);
+    fs::write(&path, "short").unwrap();
+    assert!(fault(&source).ends_with("it has 5 bytes, and should have 2048"), "{}", fault(&source));
+
+    fs::remove_file(&path).unwrap();
+    assert!(fault(&source).ends_with(&format!("{} does not exist", layer.hex())));
+
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+        assert!(fault(&source).ends_with("is a symbolic link, not a file"));
+    }
+
+    let (folder, source) = layout(&image);
+    let path = blob_file(&folder, &image.digest());
+    let turned =
+        fs::read_to_string(&path).unwrap().replace("\"schemaVersion\":2", "\"schemaVersion\":3");
+    fs::write(&path, turned).unwrap();
+    assert!(fault(&source).contains("its content is sha256:"));
+    fs::write(&path, vec![b' '; 5 << 20]).unwrap();
+    assert!(fault(&source).ends_with("is larger than 4194304 bytes"));
+
+    let (folder, source) = layout(&image);
+    fs::write(folder.path().join("index.json"), r#"{"manifests":[]}"#).unwrap();
+    assert!(fault(&source).ends_with("it has no image"));
+    let outside = r#"{"manifests":[{"mediaType":"m","size":1,"digest":"sha256:../../../passwd"}]}"#;
+    fs::write(folder.path().join("index.json"), outside).unwrap();
+    assert!(fault(&source).contains("is not a valid digest"));
+    fs::remove_file(folder.path().join("oci-layout")).unwrap();
+    assert!(fault(&source).ends_with("it is no OCI layout, for it has no file oci-layout"));
+}
+
+#[test]
+fn a_layout_of_something_else_than_images_is_refused() {
+    let (folder, source) = layout(&sample("x"));
+    let index = fs::read_to_string(folder.path().join("index.json")).unwrap();
+    let index = index.replace(media_type::OCI_MANIFEST, "text/plain");
+    fs::write(folder.path().join("index.json"), index).unwrap();
+    assert!(fault(&source).ends_with("\"text/plain\" is no type of a manifest"));
+}
+
+#[test]
+fn a_tower_of_indexes_is_refused() {
+    let (folder, source) = layout(&sample("x"));
+    let mut index = fs::read_to_string(folder.path().join("index.json")).unwrap();
+    for _ in 0..8 {
+        let digest = Digester::digest(Algorithm::Sha256, index.as_bytes());
+        fs::write(blob_file(&folder, &digest), &index).unwrap();
+        let entry =
+            json!({"mediaType": media_type::OCI_INDEX, "digest": digest, "size": index.len()});
+        index = json!({"manifests": [entry]}).to_string();
+    }
+    fs::write(folder.path().join("index.json"), index).unwrap();
+    assert!(fault(&source).ends_with("its indexes name too many others"));
+}
+
+fn one(platform: &str) -> PlatformChoice {
+    PlatformChoice::One(platform.parse().unwrap())
+}
+
+#[test]
+fn of_several_platforms_none_is_guessed() {
+    let (folder, source) = layout(&SampleImage::for_two_platforms());
+    let path = folder.path().canonicalize().unwrap();
+    let error = open(&source).unwrap_err();
+    assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{} has an image for several platforms; choose one (--platform) or all \
+             (--all-platforms) of: linux/amd64, linux/arm64",
+            path.display()
+        )
+    );
+}
+
+#[test]
+fn one_platform_comes_without_the_index_and_the_others() {
+    let image = SampleImage::for_two_platforms();
+    let (folder, source) = layout(&image);
+    // What is not asked for need not be there.
+    fs::remove_file(blob_file(&folder, &image.children()[0].digest())).unwrap();
+    let found = open_for(&source, &one("linux/arm64/v8")).unwrap();
+    assert_eq!(found.root(), Some(image.children()[1].root()));
+    assert!(found.children().is_empty());
+    assert_eq!(found.parts().len(), image.children()[1].blobs().count());
+    let error = open_for(&source, &one("linux/s390x")).unwrap_err().to_string();
+    let expected = "has no image for linux/s390x; it has: linux/amd64, linux/arm64";
+    assert!(error.ends_with(expected), "{error}");
+}
+
+#[test]
+fn an_image_without_an_index_is_for_the_platform_that_it_says() {
+    let (_folder, source) = layout(&SampleImage::for_architecture("x", "arm64"));
+    for choice in [one("linux/arm64"), PlatformChoice::Only, PlatformChoice::All] {
+        assert!(open_for(&source, &choice).is_ok(), "{choice:?}");
+    }
+    let error = open_for(&source, &one("linux/amd64")).unwrap_err().to_string();
+    assert!(error.ends_with("has no image for linux/amd64; it has: linux/arm64"), "{error}");
+}
+
+#[test]
+fn a_variant_is_to_be_chosen_only_where_there_are_several() {
+    let platforms = ["linux/arm/v6", "linux/arm/v7", "linux/amd64/v3"];
+    let platforms = platforms.map(|platform| platform.parse().unwrap());
+    let image = SampleImage::builder().with_own_layer().with_platforms(platforms).build();
+    let (_folder, source) = layout(&image);
+    let found = |choice: &str| open_for(&source, &one(choice)).unwrap().root().cloned();
+    assert_eq!(found("linux/arm/v6").as_ref(), Some(image.children()[0].root()));
+    assert_eq!(found("linux/arm").as_ref(), Some(image.children()[1].root()));
+    assert_eq!(found("linux/amd64").as_ref(), Some(image.children()[2].root()));
+    assert!(open_for(&source, &one("linux/arm/v5")).is_err());
+}
+
+#[test]
+fn what_is_attached_to_an_image_is_no_platform_and_goes_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = sample("x");
+    image.write_oci_layout(folder.path(), None).unwrap();
+    let config = write_blob(&folder, media_type::OCI_CONFIG, b"{}");
+    let statement = json!({"schemaVersion": 2, "config": config, "layers": []}).to_string();
+    let mut attestation = write_blob(&folder, media_type::OCI_MANIFEST, statement.as_bytes());
+    attestation.platform = Some("unknown/unknown".parse().unwrap());
+    let root = image.root();
+    let mut entry = Descriptor::new(&root.media_type, root.digest.clone(), root.bytes.len() as u64);
+    entry.platform = Some("linux/amd64".parse().unwrap());
+    let index = json!({"schemaVersion": 2, "manifests": [entry, attestation]}).to_string();
+    let index = write_blob(&folder, media_type::OCI_INDEX, index.as_bytes());
+    let top = json!({"manifests": [index]}).to_string();
+    fs::write(folder.path().join("index.json"), top).unwrap();
+    let source = ImageSource::oci_layout(folder.path());
+    let found = open(&source).unwrap();
+    assert_eq!(found.root().unwrap().digest, index.digest);
+    assert_eq!(found.children().len(), 2);
+    let found = open_for(&source, &one("linux/amd64")).unwrap();
+    assert_eq!(found.root(), Some(root));
+}
+
+/// Adds a manifest to a layout that refers to another.
+fn refer(folder: &TempDir, subject: &Descriptor, what: &str) -> Descriptor {
+    let config = write_blob(folder, "application/vnd.oci.empty.v1+json", b"{}");
+    let layer = write_blob(folder, "text/plain", what.as_bytes());
+    let manifest =
+        json!({"schemaVersion": 2, "config": config, "layers": [layer], "subject": subject});
+    let entry = write_blob(folder, media_type::OCI_MANIFEST, manifest.to_string().as_bytes());
+    let path = folder.path().join("index.json");
+    let mut top: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    // The last comes first: nothing may hang on the order.
+    top["manifests"].as_array_mut().unwrap().insert(0, json!(entry));
+    fs::write(path, top.to_string()).unwrap();
+    entry
+}
+
+#[test]
+fn what_refers_to_the_image_goes_along_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, other) = (sample("x"), sample("y"));
+    image.write_oci_layout(folder.path(), Some("v1")).unwrap();
+    let entry = |image: &SampleImage| {
+        let size = image.manifest().len() as u64;
+        Descriptor::new(image.media_type(), image.digest(), size)
+    };
+    let signature = refer(&folder, &entry(&image), "signature");
+    let countersigned = refer(&folder, &signature, "signature of the signature");
+    let source = ImageSource::oci_layout(folder.path());
+    // There is one image, for what refers to it is not one.
+    let found = open(&source).unwrap();
+    assert_eq!(found.root(), Some(image.root()));
+    let referrers: Vec<_> = found.referrers().iter().map(|found| &found.digest).collect();
+    assert_eq!(referrers, [&signature.digest, &countersigned.digest]);
+    // Of each its layer, and the configuration that both have.
+    assert_eq!(found.parts().len(), image.blobs().count() + 3);
+
+    other.write_oci_layout(folder.path(), Some("v2")).unwrap();
+    let foreign = refer(&folder, &entry(&other), "other");
+    let found = open(&source.clone().with_reference("v1")).unwrap();
+    assert_eq!(found.referrers().len(), 2);
+    let found = open(&source.clone().with_reference("v2")).unwrap();
+    assert_eq!(found.referrers()[0].digest, foreign.digest);
+    assert!(fault(&source).ends_with("has several images; name one of: v1, v2"));
+}
+
+#[test]
+fn a_referrer_that_is_damaged_is_of_no_image() {
+    let (folder, source) = layout(&sample("x"));
+    let image = sample("x");
+    let subject =
+        Descriptor::new(image.media_type(), image.digest(), image.manifest().len() as u64);
+    let signature = refer(&folder, &subject, "signature");
+    fs::write(blob_file(&folder, &signature.digest), "{}").unwrap();
+    assert!(fault(&source).contains("has several images"));
+}
+
+fn archive(image: &SampleImage, name: Option<&str>) -> Tar {
+    let folder = tempfile::tempdir().unwrap();
+    image.write_oci_layout(folder.path(), name).unwrap();
+    Tar::new().folder(folder.path())
+}
+
+#[test]
+fn an_archive_gives_what_its_folder_gives() {
+    let image = SampleImage::for_two_platforms();
+    let (_folder, from_folder) = layout(&image);
+    let (_archive, from_archive) = archive(&image, Some("v1")).save_oci();
+    let open = |source| open_for(source, &PlatformChoice::All).unwrap();
+    let (folder, archive) = (open(&from_folder), open(&from_archive));
+    assert_eq!(archive.root(), Some(image.root()));
+    assert_eq!(archive.children(), folder.children());
+    assert_eq!(digests(&archive), digests(&folder));
+    let place = archive.parts()[0].local().place();
+    let path = from_archive.path().unwrap().display().to_string();
+    assert!(place.starts_with("blobs/sha256/") && place.ends_with(&path), "{place}");
+    // Without a prefix it is told from what is in it.
+    let told: ImageSource = format!("{path}:v1").parse().unwrap();
+    assert_eq!(open(&told).root(), Some(image.root()));
+}
+
+#[test]
+fn what_is_read_of_an_archive_is_the_blob() {
+    let image = sample("x");
+    let (_folder, source) = archive(&image, None).save_oci();
+    let found = open(&source).unwrap();
+    // The file is kept open: what becomes of its name is of no concern.
+    fs::remove_file(source.path().unwrap()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (digest, content) in image.blobs() {
+        let parts = found.parts();
+        let part = parts.iter().find(|part| *part.local().digest() == digest).unwrap();
+        let pieces = runtime.block_on(async {
+            let pieces = part.local().pieces(1).await.unwrap();
+            pieces.try_collect::<Vec<_>>().await.unwrap()
+        });
+        assert!(pieces.concat() == content[1..], "{digest}");
+    }
+}
+
+#[test]
+fn an_archive_that_is_compressed_gives_the_same() {
+    let image = sample("x");
+    let plain = archive(&image, None).bytes();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&plain).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(&plain[..], 1).unwrap();
+    // Several members, one after the other, are one stream for both.
+    let mut twice = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    twice.write_all(&plain[..1000]).unwrap();
+    let mut members = twice.finish().unwrap();
+    let mut rest = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    rest.write_all(&plain[1000..]).unwrap();
+    members.extend(rest.finish().unwrap());
+    for packed in [&gzip, &zstd, &members] {
+        let (_folder, source) = save(packed);
+        let source = ImageSource::oci_archive(source.path().unwrap());
+        assert_eq!(open(&source).unwrap().root(), Some(image.root()));
+    }
+    let (_folder, cut) = save(&gzip[..gzip.len() / 2]);
+    assert!(fault(&cut).contains("image.tar cannot be read: "), "{}", fault(&cut));
+}
+
+/// What docker 25 and later writes: a layout, with a listing beside it.
+fn saved_by_docker(image: &SampleImage) -> Tar {
+    let (config, _) = image.blobs().last().unwrap();
+    let layers: Vec<String> = image
+        .blobs()
+        .map(|(digest, _)| format!("blobs/sha256/{}", digest.hex()))
+        .take(image.blobs().count() - 1)
+        .collect();
+    let listing = json!([{"Config": format!("blobs/sha256/{}", config.hex()),
+        "RepoTags": ["a:1"], "Layers": layers}]);
+    archive(image, None).file("manifest.json", listing.to_string().as_bytes())
+}
+
+#[test]
+fn layers_that_docker_left_uncompressed_are_compressed_by_the_push() {
+    let (_folder, source) = saved_by_docker(&sample("x")).save();
+    let found = open(&source).unwrap();
+    assert_eq!(found.root(), None);
+    assert!(matches!(found.parts()[1], crate::push::Part::Tar(_)));
+    let wanted = PlatformChoice::One("linux/arm64".parse().unwrap());
+    let error = open_for(&source, &wanted).unwrap_err().to_string();
+    assert!(error.ends_with("has no image for linux/arm64; it has: linux/amd64"), "{error}");
+}
+
+#[test]
+fn an_image_as_docker_got_it_keeps_its_digest() {
+    // Docker has several platforms in its index, and only what it pulled of them.
+    let folder = tempfile::tempdir().unwrap();
+    let layer = write_blob(&folder, media_type::OCI_LAYER_GZIP, b"\x1f\x8b\x08compressed");
+    let config = br#"{"os":"linux","architecture":"arm64","rootfs":{"diff_ids":[]}}"#;
+    let config = write_blob(&folder, media_type::OCI_CONFIG, config);
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+    let mut here = write_blob(&folder, media_type::OCI_MANIFEST, manifest.to_string().as_bytes());
+    let digest = here.digest.clone();
+    here.platform = Some("linux/arm64".parse().unwrap());
+    let mut absent = Descriptor::new(media_type::OCI_MANIFEST, image_digest("absent"), 100);
+    absent.platform = Some("linux/amd64".parse().unwrap());
+    let index = json!({"schemaVersion": 2, "manifests": [absent, here]}).to_string();
+    let mut index = write_blob(&folder, media_type::OCI_INDEX, index.as_bytes());
+    let name = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    index.annotations.extend([
+        name("io.containerd.image.name", "docker.io/library/a:1"),
+        name("org.opencontainers.image.ref.name", "1"),
+    ]);
+    let top = json!({"schemaVersion": 2, "manifests": [index]}).to_string();
+    fs::write(folder.path().join("index.json"), top).unwrap();
+    fs::write(folder.path().join("oci-layout"), "{}").unwrap();
+    let listing = json!([{"Config": "x", "RepoTags": ["a:1"], "Layers": ["y"]}]).to_string();
+    let (_archive, source) =
+        Tar::new().folder(folder.path()).file("manifest.json", listing.as_bytes()).save();
+    for reference in ["a:1", "1", "docker.io/library/a:1"] {
+        let found = open(&source.clone().with_reference(reference)).unwrap();
+        assert_eq!(found.root().unwrap().digest, digest, "{reference}");
+    }
+    assert!(
+        fault(&source.clone().with_reference("b")).ends_with("name one of: docker.io/library/a:1")
+    );
+    let error = open_for(&source, &PlatformChoice::All).unwrap_err().to_string();
+    assert!(error.contains("has no member blobs/sha256/"), "{error}");
+}
+
+fn image_digest(content: &str) -> Digest {
+    Digester::digest(Algorithm::Sha256, content.as_bytes())
+}
