@@ -2,6 +2,7 @@
 
 #[cfg(feature = "ecr")]
 pub mod cache;
+mod docker_config;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::model::{RegistryHost, Scope};
+
+pub use docker_config::DockerConfig;
 
 /// The user name that registries of this project and AWS ECR expect.
 ///

@@ -72,7 +72,7 @@ fn what_docker_keeps_there_stays_and_the_login_is_renewed() {
     sandbox.write("b/config.json", r#"{"credHelpers": {"127.0.0.1:5050": "ark"}}"#);
     assert_snapshot!(told(&sandbox.run(&login("a", "b"))), @"
     exit 6
-    error: ~/b/config.json has docker ask docker-credential-ark for 127.0.0.1:5050
+    error: file ~/b/config.json has docker ask docker-credential-ark for 127.0.0.1:5050
       help: name another folder, such as one that is yet to be made
     ");
     sandbox.write("c/config.json", r#"{"credsStore": "pass"}"#);

@@ -1,113 +1,104 @@
-//! docker's configuration file: who is logged in where, and which helper is asked.
+//! [`DockerConfig`]: the logins and credential helpers in docker's configuration file.
 //!
 //! Source: <https://docs.docker.com/reference/cli/docker/#docker-cli-configuration-file-configjson-properties>
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::hash::BuildHasher as _;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize as _;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::failure::{Failure, Kind};
-use crate::hint::quoted;
-
-/// Names the folder.
-pub(crate) const FOLDER_VARIABLE: &str = "DOCKER_CONFIG";
+use super::RegistryCredentials;
+use crate::error::{Error, ResourceKind, Result};
 
 const FILE: &str = "config.json";
 
-/// As many links in a row as Linux follows.
-const MOST_LINKS: usize = 40;
+/// Maximum number of symbolic links in a row, as in Linux.
+const MAX_LINKS: usize = 40;
 
 /// The members of the file in which docker looks up credential helpers and logins.
 const CREDENTIAL_HELPERS: &str = "credHelpers";
 const CREDENTIALS_STORE: &str = "credsStore";
 const LOGINS: &str = "auths";
 
-/// docker's `config.json` in a folder, with the changes that are not written yet.
+/// docker's `config.json` in a folder, with changes that are not written yet.
 ///
-/// Members that this program does not know are kept. As when docker writes the file, the indentation
-/// becomes one tab a level.
+/// Unknown members of the file are kept. As when docker writes the file, the indentation becomes one tab
+/// per level. [`RegistryCredentials::write_docker_config`] writes one login.
 #[derive(Debug)]
-pub(crate) struct DockerConfig {
+pub struct DockerConfig {
     path: PathBuf,
     members: Map<String, Value>,
     is_changed: bool,
-}
-
-/// The folder that docker uses: `$DOCKER_CONFIG`, or `~/.docker`.
-pub(crate) fn user_folder() -> Result<PathBuf, Failure> {
-    if let Some(folder) = std::env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty()) {
-        return Ok(folder.into());
-    }
-    let home = etcetera::home_dir().map_err(|_| {
-        Failure::new(Kind::Other, "there is no home folder, so no docker configuration in it")
-            .with_help(format!("name the folder: export {FOLDER_VARIABLE}=DIR"))
-    })?;
-    Ok(home.join(".docker"))
 }
 
 impl DockerConfig {
     /// Reads the file. A missing or empty file has no members.
     ///
     /// # Errors
-    /// Those of the file system, and a failure if the file is not a JSON object of the form that
-    /// docker accepts.
-    pub(crate) fn read(folder: &Path) -> Result<Self, Failure> {
+    /// [`Error::Failed`] if the file cannot be read; [`Error::InvalidInput`] if it is not a JSON object of
+    /// the form that docker accepts.
+    pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
+        let shown = path.display();
         let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|_| {
-                Failure::new(Kind::Other, format!("{} is not UTF-8", path.display()))
-            })?,
+            Ok(bytes) => String::from_utf8(bytes)
+                .map_err(|_| Error::failed(format!("{shown} is not UTF-8")))?,
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             Err(error) => {
-                return Err(Failure::io(format!("cannot read {}", path.display()), &error));
+                return Err(Error::failed(format!("cannot read {shown}")).with_source(error));
             }
         };
-        let members = parse(&text).map_err(|reason| invalid(&path, &reason))?;
+        let members = parse(&text).map_err(|reason| {
+            Error::invalid(format!("{shown} is not as docker takes it: {reason}"))
+        })?;
         Ok(Self { path, members, is_changed: false })
     }
 
-    /// Path of the file.
-    pub(crate) fn path(&self) -> &Path {
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether there are changes to write.
-    pub(crate) fn is_changed(&self) -> bool {
+    pub fn is_changed(&self) -> bool {
         self.is_changed
     }
 
     /// Returns the credential helper of a registry.
-    pub(crate) fn helper(&self, host: &str) -> Option<&str> {
+    pub fn helper(&self, host: &str) -> Option<&str> {
         self.members.get(CREDENTIAL_HELPERS)?.get(host)?.as_str()
     }
 
     /// Returns the credential helper that docker asks instead of reading the logins in the file: the
     /// registry's own, or the one for all registries.
-    pub(crate) fn helper_before_logins(&self, host: &str) -> Option<&str> {
+    fn helper_before_logins(&self, host: &str) -> Option<&str> {
         let for_all = || self.members.get(CREDENTIALS_STORE).and_then(Value::as_str);
         self.helper(host).or_else(|| for_all().filter(|helper| !helper.is_empty()))
     }
 
     /// Returns the registries that have this credential helper.
-    pub(crate) fn hosts_of(&self, helper: &str) -> Vec<String> {
+    pub fn hosts_of(&self, helper: &str) -> Vec<String> {
         let helpers = self.members.get(CREDENTIAL_HELPERS).and_then(Value::as_object);
         let hosts = helpers.into_iter().flatten().filter(|(_, own)| *own == helper);
         hosts.map(|(host, _)| host.clone()).collect()
     }
 
     /// Sets the credential helper of a registry.
-    pub(crate) fn set_helper(&mut self, host: &str, helper: &str) {
+    pub fn set_helper(&mut self, host: &str, helper: &str) {
         self.set(CREDENTIAL_HELPERS, host, helper.into());
     }
 
     /// Removes the credential helper of a registry, and the section if it is empty then.
-    pub(crate) fn remove_helper(&mut self, host: &str) {
+    pub fn remove_helper(&mut self, host: &str) {
         let section = self.members.get_mut(CREDENTIAL_HELPERS).and_then(Value::as_object_mut);
         let Some(helpers) = section else { return };
         self.is_changed |= helpers.remove(host).is_some();
@@ -116,19 +107,33 @@ impl DockerConfig {
         }
     }
 
-    /// Sets the login of a registry: base64 of `USERNAME:PASSWORD`.
-    pub(crate) fn set_login(&mut self, host: &str, login: &str) {
-        self.set(LOGINS, host, json!({ "auth": login }));
+    /// Sets the login of a registry.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if docker would ask a credential helper for the registry instead.
+    pub fn set_login(&mut self, credentials: &RegistryCredentials) -> Result<()> {
+        let RegistryCredentials { host, username, password, .. } = credentials;
+        if let Some(helper) = self.helper_before_logins(host.as_str()) {
+            let problem = format!("has docker ask docker-credential-{helper} for {host}");
+            return Err(Error::conflict(ResourceKind::File, self.path.display(), problem));
+        }
+        let login = STANDARD.encode(format!("{username}:{}", password.expose()));
+        self.set(LOGINS, host.as_str(), json!({ "auth": login }));
+        Ok(())
     }
 
     /// Replaces the file as a whole, readable by its owner only.
     ///
-    /// If the file is a symbolic link, its target is replaced, as docker does it.
-    pub(crate) fn write(&self) -> Result<(), Failure> {
+    /// If the file is a symbolic link, its target is replaced, as docker does it. A missing folder is
+    /// created, for its owner only.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the file cannot be written.
+    pub fn write(&self) -> Result<()> {
         let written =
             to_text(&self.members).and_then(|text| replace(&end_of_links(&self.path)?, &text));
-        written
-            .map_err(|error| Failure::io(format!("cannot write {}", self.path.display()), &error))
+        let shown = self.path.display();
+        written.map_err(|error| Error::failed(format!("cannot write {shown}")).with_source(error))
     }
 
     fn set(&mut self, section: &str, key: &str, value: Value) {
@@ -144,8 +149,31 @@ impl DockerConfig {
     }
 }
 
+impl RegistryCredentials {
+    /// Writes these credentials to docker's `config.json` in a directory, and returns the path of the file.
+    ///
+    /// With `DOCKER_CONFIG` set to the directory, docker and its like use them.
+    ///
+    /// # Behavior
+    /// - Only the login of this registry changes in a file that exists.
+    /// - The file is readable by its owner only, and replaced as a whole. A missing directory is created,
+    ///   for its owner only.
+    /// - The call blocks for the time that a small file takes to write.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if the file is not of the form that docker accepts; [`Error::Conflict`] if
+    /// docker would ask a credential helper for this registry; [`Error::Failed`] if the file cannot be
+    /// read or written.
+    pub fn write_docker_config(&self, directory: &Path) -> Result<PathBuf> {
+        let mut config = DockerConfig::read(directory)?;
+        config.set_login(self)?;
+        config.write()?;
+        Ok(config.path)
+    }
+}
+
 /// Parses the text of the file; the error is the reason why docker would not accept it.
-fn parse(text: &str) -> Result<Map<String, Value>, String> {
+fn parse(text: &str) -> std::result::Result<Map<String, Value>, String> {
     if text.trim().is_empty() {
         return Ok(Map::new());
     }
@@ -169,20 +197,13 @@ fn to_text(members: &Map<String, Value>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
-fn invalid(path: &Path, reason: &str) -> Failure {
-    let path = path.display().to_string();
-    let (from, to) = (quoted(&path), quoted(&format!("{path}.bad")));
-    Failure::new(Kind::Other, format!("{path} is not as docker takes it: {reason}"))
-        .with_help(format!("correct it, or move it away: mv {from} {to}"))
-}
-
-/// What a path leads to, whether or not that exists.
+/// Follows symbolic links to their target, which need not exist.
 fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         match fs::read_link(&path) {
             Ok(next) => path = path.parent().map_or(next.clone(), |folder| folder.join(next)),
-            // It is no link, or not there.
+            // It is not a link, or does not exist.
             Err(_) => return Ok(path),
         }
     }
@@ -192,9 +213,8 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let temporary = folder.join(format!(".{FILE}-{}", std::process::id()));
-    // What a process of the same number left that was killed.
-    let _ = fs::remove_file(&temporary);
+    let random = RandomState::new().hash_one(path);
+    let temporary = folder.join(format!(".{FILE}-{random:016x}"));
     let written = write_private(&temporary, path, text)
         .and_then(|()| fs::rename(&temporary, path))
         .and_then(|()| File::open(folder)?.sync_all());
@@ -208,7 +228,7 @@ fn write_private(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     if let Ok(old) = fs::metadata(path) {
-        // It stays its owner's where root changes it; nobody else could give it away.
+        // The file keeps its owner when root replaces it. For other users this fails and changes nothing.
         let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
     }
     file.write_all(text.as_bytes())?;
@@ -217,7 +237,11 @@ fn write_private(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::credentials::Password;
+    use crate::model::{Access, OrganizationId, Scope, Stage};
 
     const HOST: &str = "127.0.0.1:5050";
 
@@ -240,6 +264,36 @@ mod tests {
             again.remove_helper(HOST);
             assert_eq!((again.members, again.is_changed), (config(text).members, true), "{text}");
         }
+    }
+
+    #[test]
+    fn login_is_written_for_owner_and_keeps_others() {
+        let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Pull);
+        let password = Password::new("secret".to_owned());
+        let expires_at = SystemTime::UNIX_EPOCH;
+        let credentials =
+            RegistryCredentials::new(HOST.parse().unwrap(), password, expires_at, scope);
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("docker");
+        let path = credentials.write_docker_config(&folder).unwrap();
+        assert_eq!(path, folder.join(FILE));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+        fs::write(&path, r#"{"auths":{"ghcr.io":{}},"x":1}"#).unwrap();
+        credentials.write_docker_config(&folder).unwrap();
+        let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let logins = json!({"ghcr.io": {}, HOST: {"auth": STANDARD.encode("AWS:secret")}});
+        assert_eq!(written, json!({"auths": logins, "x": 1}));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        for helpers in [r#"{"credsStore":"pass"}"#, r#"{"credHelpers":{"127.0.0.1:5050":"pass"}}"#]
+        {
+            fs::write(&path, helpers).unwrap();
+            let error = credentials.write_docker_config(&folder).unwrap_err();
+            assert!(matches!(error, Error::Conflict { .. }), "{error}");
+        }
+        fs::write(&path, "{").unwrap();
+        let error = credentials.write_docker_config(&folder).unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
     }
 
     #[test]
