@@ -9,7 +9,7 @@ use ark_container_core::model::{
     OrganizationId, RegistryLocation, RepositoryPath, RepositoryUrl, RoleArn,
 };
 use ark_container_core::permission::{Action, Explanation, IsolationLayer};
-use ark_container_core::{Catalog, Error, RegistryBackend as _};
+use ark_container_core::{Catalog, Error, RegistryBackendExt as _};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
@@ -277,18 +277,17 @@ fn resource(
     let Some(text) = &args.repository else {
         return Ok(context.required_organization(typed)?.into());
     };
-    let parsed = match text.split('/').position(|part| part.parse::<OrganizationId>().is_ok()) {
-        Some(1) => text.parse::<RepositoryPath>(),
-        Some(2) => text.parse::<RepositoryUrl>().map(|url| url.path().clone()),
+    let invalid = |error| Failure::from(Error::Parse(error)).within("--repository");
+    let path = match text.split('/').position(|part| part.parse::<OrganizationId>().is_ok()) {
+        Some(1) => text.parse::<RepositoryPath>().map_err(invalid)?,
+        Some(2) => text.parse::<RepositoryUrl>().map_err(invalid)?.path().clone(),
         _ => {
             let organization = context.required_organization(typed)?;
-            let stage = catalog.backend().stage();
-            text.parse().and_then(|name| RepositoryPath::new(stage, organization, name))
+            let name = text.parse().map_err(invalid)?;
+            return Ok(catalog.backend().repository_path(organization, &name)?.into());
         }
     };
-    let path = parsed.map_err(|error| Failure::from(Error::Parse(error)).within("--repository"))?;
-    let catalog_of_owner = catalog.in_organization(path.organization());
-    if !catalog_of_owner.path(text).is_ok_and(|known| known == path) {
+    if !catalog.path(text).is_ok_and(|known| known == path) {
         return Err(Failure::usage(format!("{text} is not in {catalog}"))
             .within("--repository")
             .with_help("choose its registry: --registry LOCATION, or ARK_REGISTRY"));
