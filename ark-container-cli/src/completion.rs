@@ -139,7 +139,14 @@ fn offer(command: &Command, words: &[OsString]) -> Offer {
     let Some((current, before)) = words.split_last() else { return Offer::default() };
     // A word that is not UTF-8 can only be the name of a file.
     let Some(current) = current.to_str() else { return Paths::Files.into() };
-    let mut line = TypedLine::new(command);
+    let mut line = TypedLine {
+        command,
+        operation: None,
+        values: BTreeMap::new(),
+        operands: 0,
+        option_without_value: None,
+        only_operands: false,
+    };
     before.iter().for_each(|word| line.read(&word.to_string_lossy()));
     if let Some(option) = line.option_without_value
         && !current.starts_with("--")
@@ -197,17 +204,6 @@ struct TypedLine<'a> {
 }
 
 impl<'a> TypedLine<'a> {
-    fn new(command: &'a Command) -> Self {
-        Self {
-            command,
-            operation: None,
-            values: BTreeMap::new(),
-            operands: 0,
-            option_without_value: None,
-            only_operands: false,
-        }
-    }
-
     fn read(&mut self, word: &str) {
         if let Some(option) = self.option_without_value.take()
             && (word == "-" || !word.starts_with('-'))
@@ -284,32 +280,8 @@ impl<'a> TypedLine<'a> {
     }
 }
 
-/// The kinds of values for which there is something to offer.
-#[derive(Debug, PartialEq, Eq)]
-enum ValueKind {
-    Choices(Vec<Candidate>),
-    Organization,
-    /// A repository, and the options that name its organization, the strongest first.
-    Repository(TagSuffix, &'static [&'static str]),
-    /// A value with one of several prefixes, and the paths that are offered without a prefix.
-    Prefixed(&'static [ValuePrefix], Paths),
-    Paths(Paths),
-    Other,
-}
-
-/// Whether a tag follows the name of a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TagSuffix {
-    No,
-    Optional,
-    Required,
-}
-
-/// A prefix, its help, and the paths that follow it.
+/// A prefix of a value, its help, and the paths that follow it.
 type ValuePrefix = (&'static str, &'static str, Paths);
-
-const OWNER: &[&str] = &["organization"];
-const COPY_OWNER: &[&str] = &["to-organization", "organization"];
 
 const IMAGE_SOURCES: &[ValuePrefix] = &[
     ("docker-daemon:", "An image of docker", Paths::None),
@@ -325,69 +297,63 @@ const REGISTRY_LOCATIONS: &[ValuePrefix] = &[
     ("ecr://", "The registry of an AWS account", Paths::None),
 ];
 
-impl ValueKind {
-    /// Returns the kind of an argument by its choices, or by the name of its value.
-    fn of(argument: &Arg) -> Self {
-        let choices = argument.get_possible_values();
-        if !choices.is_empty() {
-            let choices = choices.into_iter().filter(|choice| !choice.is_hide_set());
-            let choices = choices.map(|choice| {
-                (choice.get_name().to_owned(), choice.get_help().map(ToString::to_string))
-            });
-            return Self::Choices(choices.collect());
-        }
-        let name = argument.get_value_names().and_then(<[_]>::first);
-        match name.map(|name| name.as_str()) {
-            Some("GUID") => Self::Organization,
-            Some("NAME") if argument.is_positional() => Self::Repository(TagSuffix::No, OWNER),
-            Some("NAME|PATH|URL") => Self::Repository(TagSuffix::No, OWNER),
-            Some("NAME[:TAG]" | "NAME[:TAG|@DIGEST]") => {
-                Self::Repository(TagSuffix::Optional, OWNER)
+/// Returns the values of an argument that begin with what was typed: its choices, or what the name of its
+/// value stands for.
+fn value_offer(argument: &Arg, typed: &str, line: &TypedLine<'_>) -> Offer {
+    let choices = argument.get_possible_values();
+    if !choices.is_empty() {
+        let choices = choices.iter().filter(|choice| !choice.is_hide_set());
+        let choices = choices.map(|choice| {
+            (choice.get_name().to_owned(), choice.get_help().map(ToString::to_string))
+        });
+        return Offer::matching(choices, typed);
+    }
+    match value_name(argument) {
+        "GUID" => Offer::matching_words(organizations(line), typed),
+        "SOURCE" => prefixed_offer(IMAGE_SOURCES, Paths::Files, typed),
+        "TARGET" => prefixed_offer(IMAGE_TARGETS, Paths::None, typed),
+        "LOCATION" => prefixed_offer(REGISTRY_LOCATIONS, Paths::None, typed),
+        "FILE" => Paths::Files.into(),
+        "DIR" => Paths::Folders.into(),
+        name if names_repository(argument) => {
+            let own = if name == "NAME2[:TAG2]" { line.value("to-organization") } else { None };
+            let owner = own.or_else(|| line.value("organization"));
+            match typed.split_once(':') {
+                Some((repository, _)) if name.contains(":TAG") => {
+                    let tags = tags(line, owner, repository).into_iter();
+                    Offer::matching_words(tags.map(|tag| format!("{repository}:{tag}")), typed)
+                }
+                _ => {
+                    let colon = if name.starts_with("NAME:TAG") { ":" } else { "" };
+                    let names = repositories(line, owner).into_iter();
+                    Offer::matching_words(names.map(|name| format!("{name}{colon}")), typed)
+                }
             }
-            Some("NAME2[:TAG2]") => Self::Repository(TagSuffix::Optional, COPY_OWNER),
-            Some("NAME:TAG|NAME@DIGEST") => Self::Repository(TagSuffix::Required, OWNER),
-            Some("SOURCE") => Self::Prefixed(IMAGE_SOURCES, Paths::Files),
-            Some("TARGET") => Self::Prefixed(IMAGE_TARGETS, Paths::None),
-            Some("LOCATION") => Self::Prefixed(REGISTRY_LOCATIONS, Paths::None),
-            Some("FILE") => Self::Paths(Paths::Files),
-            Some("DIR") => Self::Paths(Paths::Folders),
-            _ => Self::Other,
         }
+        _ => Offer::default(),
     }
 }
 
-/// Returns the values of an argument that begin with what was typed.
-fn value_offer(argument: &Arg, typed: &str, line: &TypedLine<'_>) -> Offer {
-    match ValueKind::of(argument) {
-        ValueKind::Choices(choices) => Offer::matching(choices, typed),
-        ValueKind::Organization => Offer::matching_words(organizations(line), typed),
-        ValueKind::Repository(tag, owner) => {
-            let owner = owner.iter().find_map(|option| line.value(option));
-            match (tag, typed.split_once(':')) {
-                (TagSuffix::Optional | TagSuffix::Required, Some((name, _))) => {
-                    let tags = tags(line, owner, name).into_iter();
-                    Offer::matching_words(tags.map(|tag| format!("{name}:{tag}")), typed)
-                }
-                (TagSuffix::Required, None) => {
-                    let names = repositories(line, owner).into_iter();
-                    Offer::matching_words(names.map(|name| format!("{name}:")), typed)
-                }
-                _ => Offer::matching_words(repositories(line, owner), typed),
-            }
+fn value_name(argument: &Arg) -> &str {
+    let name = argument.get_value_names().and_then(<[_]>::first);
+    name.map(|name| name.as_str()).unwrap_or_default()
+}
+
+/// Whether the value is a repository or an image; the name of a profile is an option's.
+fn names_repository(argument: &Arg) -> bool {
+    let name = value_name(argument);
+    name.starts_with("NAME") && (argument.is_positional() || name != "NAME")
+}
+
+/// Returns the prefixes that begin with what was typed; the paths behind a prefix, if it is complete.
+fn prefixed_offer(prefixes: &[ValuePrefix], paths_without_prefix: Paths, typed: &str) -> Offer {
+    match prefixes.iter().find(|(prefix, ..)| typed.starts_with(prefix)) {
+        Some((_, _, paths)) => (*paths).into(),
+        None => {
+            let words = prefixes.iter();
+            let words = words.map(|(prefix, help, _)| (prefix.to_string(), Some(help.to_string())));
+            Offer { paths: paths_without_prefix, ..Offer::matching(words, typed) }
         }
-        ValueKind::Prefixed(prefixes, bare) => {
-            match prefixes.iter().find(|(prefix, ..)| typed.starts_with(prefix)) {
-                Some((_, _, paths)) => (*paths).into(),
-                None => {
-                    let words = prefixes
-                        .iter()
-                        .map(|(prefix, help, _)| ((*prefix).to_owned(), Some((*help).to_owned())));
-                    Offer { paths: bare, ..Offer::matching(words, typed) }
-                }
-            }
-        }
-        ValueKind::Paths(paths) => paths.into(),
-        ValueKind::Other => Offer::default(),
     }
 }
 
@@ -502,15 +468,12 @@ mod tests {
     }
 
     #[test]
-    fn repositories_and_organizations_are_completed_everywhere() {
+    fn value_names_of_operations_are_known() {
         let command = Cli::command();
         for argument in command.get_subcommands().flat_map(Command::get_arguments) {
-            let name = argument.get_value_names().and_then(<[_]>::first);
-            let name = name.map(|name| name.as_str()).unwrap_or_default();
-            let kind = ValueKind::of(argument);
-            assert_eq!(name.contains("GUID"), kind == ValueKind::Organization, "{argument:?}");
-            let is_repository = matches!(kind, ValueKind::Repository(..));
-            assert_eq!(name.starts_with("NAME"), is_repository, "{argument:?}");
+            let name = value_name(argument);
+            assert_eq!(name.contains("GUID"), name == "GUID", "{argument:?}");
+            assert_eq!(name.starts_with("NAME"), names_repository(argument), "{argument:?}");
         }
     }
 }

@@ -103,20 +103,21 @@ impl Target {
 
     /// Returns the command for another operation on this repository, such as `login`.
     pub(crate) fn command(&self, operation: &str) -> String {
-        let (name, organization) = (self.path.name(), self.path.organization());
-        let registry = &self.registry_option;
-        format!("{PROGRAM} --{operation} {name} --organization {organization}{registry}")
+        self.command_with(&format!("{operation} {}", self.path.name()))
     }
 
-    /// Returns the command that lists the repositories of its organization.
-    fn list_command(&self) -> String {
+    fn command_with(&self, arguments: &str) -> String {
         let (organization, registry) = (self.path.organization(), &self.registry_option);
-        format!("{PROGRAM} --list-repositories --organization {organization}{registry}")
+        format!("{PROGRAM} --{arguments} --organization {organization}{registry}")
     }
 
     /// Returns the failure of an operation, with the command to type next if there is one.
     pub(crate) fn explain(&self, attempt: Attempt<'_>, error: Error) -> Failure {
-        let help = self.help(attempt, &error);
+        let help = match &error {
+            Error::NotFound { kind, .. } => self.help_on_missing(attempt, *kind),
+            Error::Conflict { .. } => self.help_on_conflict(attempt),
+            _ => None,
+        };
         let failure = Failure::from(error);
         match help {
             Some(help) => failure.with_help(help),
@@ -124,48 +125,42 @@ impl Target {
         }
     }
 
-    fn help(&self, attempt: Attempt<'_>, error: &Error) -> Option<String> {
-        match (error, attempt) {
-            (
-                Error::NotFound { kind: ResourceKind::Repository, .. },
-                Attempt::Login | Attempt::Push { .. } | Attempt::Copy,
-            ) => Some(format!("create it: {}", self.command("create-repository"))),
-            (Error::NotFound { kind: ResourceKind::Repository, .. }, _) => {
-                Some(format!("see what there is: {}", self.list_command()))
+    fn help_on_missing(&self, attempt: Attempt<'_>, missing: ResourceKind) -> Option<String> {
+        match (missing, attempt) {
+            (ResourceKind::Repository, Attempt::Login | Attempt::Push { .. } | Attempt::Copy) => {
+                Some(format!("create it: {}", self.command("create-repository")))
             }
-            (
-                Error::NotFound { kind: ResourceKind::Image, .. },
-                Attempt::DeleteImage | Attempt::Pull,
-            ) => Some(format!("see what there is: {}", self.command("list-images"))),
-            (Error::NotFound { kind: ResourceKind::File, .. }, Attempt::Push { .. }) => {
-                Some(SOURCES.to_owned())
+            (ResourceKind::Repository, _) => {
+                Some(format!("see what there is: {}", self.command_with("list-repositories")))
             }
-            (Error::Conflict { .. }, Attempt::Create { existing: Some(existing) }) => {
-                let create = self.command("create-repository");
-                let options = options_of(existing);
-                Some(format!("its settings stay; to take it as it is: {create}{options}"))
+            (ResourceKind::Image, Attempt::DeleteImage | Attempt::Pull) => {
+                Some(format!("see what there is: {}", self.command("list-images")))
             }
-            (Error::Conflict { .. }, Attempt::DeleteRepository) => Some(format!(
-                "delete its images too: {} --force",
-                self.command("delete-repository")
-            )),
-            (Error::Conflict { .. }, Attempt::Push { source }) => {
-                let source = quoted(source);
-                let (name, organization) = (self.path.name(), self.path.organization());
-                let registry = &self.registry_option;
-                Some(format!(
-                    "push it under another tag: {PROGRAM} --push {name}:TAG --from {source} \
-                     --organization {organization}{registry}"
-                ))
-            }
-            (Error::Conflict { .. }, Attempt::Copy) => {
-                Some(format!("copy it under another tag: --to {}:TAG", self.path.name()))
-            }
-            (Error::Conflict { .. }, Attempt::DeleteImage) => {
-                Some(format!("delete what refers to it first: {}", self.command("list-images")))
-            }
+            (ResourceKind::File, Attempt::Push { .. }) => Some(SOURCES.to_owned()),
             _ => None,
         }
+    }
+
+    fn help_on_conflict(&self, attempt: Attempt<'_>) -> Option<String> {
+        let name = self.path.name();
+        Some(match attempt {
+            Attempt::Create { existing: Some(existing) } => {
+                let (create, options) = (self.command("create-repository"), options_of(existing));
+                format!("its settings stay; to take it as it is: {create}{options}")
+            }
+            Attempt::DeleteRepository => {
+                format!("delete its images too: {} --force", self.command("delete-repository"))
+            }
+            Attempt::Push { source } => {
+                let push = format!("push {name}:TAG --from {}", quoted(source));
+                format!("push it under another tag: {}", self.command_with(&push))
+            }
+            Attempt::Copy => format!("copy it under another tag: --to {name}:TAG"),
+            Attempt::DeleteImage => {
+                format!("delete what refers to it first: {}", self.command("list-images"))
+            }
+            _ => return None,
+        })
     }
 }
 

@@ -12,7 +12,6 @@ mod commands;
 mod completion;
 mod context;
 mod credential_helper;
-mod docker_config;
 mod failure;
 mod hint;
 mod output;

@@ -2,7 +2,6 @@
 //! for programs.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -129,12 +128,12 @@ impl State {
     /// Updates speed and remaining time, and returns the line that is due.
     fn tick(&mut self, now: Instant) -> Option<String> {
         match &mut self.display {
-            Display::Bars(bars) => bars.total.set_message(self.tally.standing(now).to_string()),
+            Display::Bars(bars) => bars.total.set_message(self.tally.line(now)),
             Display::Lines(next) => {
-                let standing = self.tally.standing(now);
+                let line = self.tally.line(now);
                 if now >= *next {
                     *next = now + LINE_INTERVAL;
-                    return Some(standing.to_string());
+                    return Some(line);
                 }
             }
             Display::Records(_) | Display::Silent => {}
@@ -214,7 +213,7 @@ impl Bars {
         match (event, self.blobs.get(blob)) {
             (Event::Moved { .. }, Some(bar)) => bar.set_position(progress.moved),
             _ => {
-                self.total.set_message(tally.standing(now).to_string());
+                self.total.set_message(tally.line(now));
                 self.show(blob, progress, tally.blobs.len() > MAX_BARS);
             }
         }
@@ -288,18 +287,6 @@ struct BlobProgress {
     state: Option<BlobState>,
 }
 
-/// Counts of all blobs at one time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Standing {
-    blobs_done: usize,
-    blobs: usize,
-    moved: u64,
-    /// Bytes of all blobs except those that the target had.
-    total: u64,
-    /// Bytes per second; `None` while it is unknown.
-    per_second: Option<u64>,
-}
-
 impl Tally {
     fn new(now: Instant) -> Self {
         Self { blobs: HashMap::new(), moved: 0, samples: VecDeque::from([(now, 0)]) }
@@ -328,29 +315,34 @@ impl Tally {
         }
     }
 
-    /// Returns the counts of all blobs. The speed is measured from one call to the next.
-    fn standing(&mut self, now: Instant) -> Standing {
+    /// Returns the counts of all blobs as a line, with speed and remaining time if they are known. The speed
+    /// is measured from one call to the next.
+    fn line(&mut self, now: Instant) -> String {
+        let blobs = self.blobs.values();
+        let done = blobs.clone().filter(|blob| blob.is_done()).count();
+        // The target had the others.
+        let transferred = blobs.clone().filter(|blob| !blob.was_there());
+        let total: u64 = transferred.map(|blob| blob.size).sum();
+        let (shown_moved, shown_total) = (human_size(self.moved), human_size(total));
+        let line = format!("{done} of {} blobs, {shown_moved} of {shown_total}", blobs.len());
+        let Some(speed) = self.bytes_per_second(now) else { return line };
+        let remaining = total.saturating_sub(self.moved).div_ceil(speed);
+        let remaining = human_time(Duration::from_secs(remaining));
+        format!("{line}, {}/s, {remaining} left", human_size(speed))
+    }
+
+    /// Returns the speed over the last period; `None` while nothing moves.
+    fn bytes_per_second(&mut self, now: Instant) -> Option<u64> {
         let is_old = |(time, _): &(Instant, u64)| now.duration_since(*time) > SPEED_PERIOD;
         while self.samples.len() > 1 && self.samples.front().is_some_and(is_old) {
             self.samples.pop_front();
         }
-        let per_second = self.samples.front().and_then(|(time, moved)| {
-            let elapsed = now.duration_since(*time).as_secs_f64();
-            let moved = self.moved.saturating_sub(*moved);
-            (moved > 0 && elapsed > 0.0).then(|| (moved as f64 / elapsed) as u64)
-        });
+        let (time, moved) = *self.samples.front()?;
         self.samples.push_back((now, self.moved));
-        let blobs = self.blobs.values();
-        Standing {
-            blobs_done: blobs.clone().filter(|progress| progress.is_done()).count(),
-            blobs: self.blobs.len(),
-            moved: self.moved,
-            total: blobs
-                .filter(|progress| !progress.was_there())
-                .map(|progress| progress.size)
-                .sum(),
-            per_second,
-        }
+        let elapsed = now.duration_since(time).as_secs_f64();
+        let moved = self.moved.saturating_sub(moved) as f64;
+        let speed = if elapsed > 0.0 { (moved / elapsed) as u64 } else { 0 };
+        (speed > 0).then_some(speed)
     }
 }
 
@@ -366,31 +358,6 @@ impl BlobProgress {
 
     fn state_name(&self) -> &'static str {
         self.state.map_or("waiting", state_name)
-    }
-}
-
-impl Standing {
-    /// Returns the time that the rest takes at this speed.
-    fn remaining_time(&self) -> Option<Duration> {
-        let per_second = self.per_second.filter(|speed| *speed > 0)?;
-        let rest = self.total.saturating_sub(self.moved);
-        Some(Duration::from_secs(rest.div_ceil(per_second)))
-    }
-}
-
-/// A line, with speed and remaining time if they are known.
-impl fmt::Display for Standing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { blobs_done, blobs, moved, total, per_second } = *self;
-        let (moved, total) = (human_size(moved), human_size(total));
-        write!(f, "{blobs_done} of {blobs} blobs, {moved} of {total}")?;
-        if let Some(per_second) = per_second {
-            write!(f, ", {}/s", human_size(per_second))?;
-        }
-        match self.remaining_time() {
-            Some(time) => write!(f, ", {} left", human_time(time)),
-            None => Ok(()),
-        }
     }
 }
 
@@ -447,14 +414,6 @@ mod tests {
     }
 
     #[test]
-    fn unknown_speed_is_left_out() {
-        let start = Instant::now();
-        let mut tally = Tally::new(start);
-        tally.take(&found(&digest('1'), 5));
-        assert_eq!(tally.standing(start).to_string(), "0 of 1 blobs, 0 B of 5 B");
-    }
-
-    #[test]
     fn record_of_bytes_is_printed_once_a_second() {
         let start = Instant::now();
         let display = Display::Records(HashMap::new());
@@ -485,16 +444,19 @@ mod tests {
     }
 
     #[test]
-    fn total_excludes_blobs_that_the_target_had() {
-        let now = Instant::now();
-        let mut tally = Tally::new(now);
+    fn line_counts_what_is_left_to_transfer() {
+        let start = Instant::now();
+        let mut tally = Tally::new(start);
         let (one, other) = (digest('1'), digest('2'));
         tally.take(&found(&one, 300));
-        tally.take(&found(&other, 100));
-        assert_eq!(tally.standing(now).total, 400);
+        tally.take(&found(&other, 10_000));
+        assert_eq!(tally.line(start), "0 of 2 blobs, 0 B of 10.3 kB");
         tally.take(&Event::Blob { blob: &one, state: BlobState::Mounted });
-        let standing = tally.standing(now);
-        assert_eq!((standing.blobs_done, standing.blobs, standing.total), (1, 2, 100));
+        tally.take(&Event::Moved { blob: &other, bytes: 8 });
+        assert_eq!(tally.line(start), "1 of 2 blobs, 8 B of 10.0 kB");
+        // The bytes are sent again.
+        tally.take(&Event::Moved { blob: &other, bytes: -8 });
+        assert_eq!(tally.line(start), "1 of 2 blobs, 0 B of 10.0 kB");
     }
 
     #[test]
@@ -503,29 +465,13 @@ mod tests {
         let mut tally = Tally::new(start);
         let blob = digest('1');
         tally.take(&found(&blob, 10_000));
-        assert_eq!(tally.standing(start).per_second, None);
+        let mut lines = Vec::new();
         for second in 1..=10 {
             let bytes = if second <= 4 { 1000 } else { 100 };
             tally.take(&Event::Moved { blob: &blob, bytes });
-            let standing = tally.standing(start + Duration::from_secs(second));
-            if second == 4 {
-                assert_eq!(standing.per_second, Some(1000));
-                assert_eq!(standing.remaining_time(), Some(Duration::from_secs(6)));
-            }
-            if second == 10 {
-                assert_eq!(standing.per_second, Some(100));
-            }
+            lines.push(tally.line(start + Duration::from_secs(second)));
         }
-    }
-
-    #[test]
-    fn bytes_that_are_sent_again_are_subtracted() {
-        let now = Instant::now();
-        let mut tally = Tally::new(now);
-        let blob = digest('1');
-        tally.take(&found(&blob, 10));
-        tally.take(&Event::Moved { blob: &blob, bytes: 8 });
-        let (_, progress) = tally.take(&Event::Moved { blob: &blob, bytes: -8 }).unwrap();
-        assert_eq!((progress.moved, tally.standing(now).moved), (0, 0));
+        assert_eq!(lines[3], "0 of 1 blobs, 4.0 kB of 10.0 kB, 1.0 kB/s, 6 s left");
+        assert_eq!(lines[9], "0 of 1 blobs, 4.6 kB of 10.0 kB, 100 B/s, 54 s left");
     }
 }

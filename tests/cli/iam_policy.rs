@@ -83,7 +83,7 @@ fn a_repository_policy_that_cannot_be_read_is_named() {
     assert_snapshot!(told(&run), @"
     exit 1
     error: cannot read ~/config/ark/missing.json: No such file or directory (os error 2)
-      help: repository_policy in the table [ecr] names it; one to begin with: ark-catalog-container-tool --iam-policy --repository-policy
+      help: repository_policy in the table [ecr] names it
     ");
 }
 

@@ -1,18 +1,15 @@
 //! Who asks and what they may do: `--whoami`, `--check-access`.
 
-use std::fmt::Display;
-
 use ark_container_core::catalog::{
-    AwsReport, ChosenIdentity, CredentialsReach, IdentityReport, Membership, Origin, Settings,
-    WhoAmI,
+    AwsReport, ChosenIdentity, CredentialsReach, IdentityReport, Membership, Origin, Resource,
+    Settings, WhoAmI,
 };
 use ark_container_core::identity::PrincipalName;
 use ark_container_core::model::{
-    OrganizationId, RegistryHost, RegistryLocation, RepositoryName, RepositoryPath, RepositoryUrl,
-    RoleArn,
+    OrganizationId, RegistryLocation, RepositoryPath, RepositoryUrl, RoleArn,
 };
 use ark_container_core::permission::{Action, Explanation, IsolationLayer};
-use ark_container_core::{Catalog, Error, RegistryBackend as _, RegistryBackendExt as _};
+use ark_container_core::{Catalog, Error, RegistryBackendExt as _};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
@@ -219,23 +216,24 @@ impl<'a> From<&'a Explanation> for AccessRecord<'a> {
 }
 
 pub(crate) async fn check_access(args: CheckAccessArgs, context: &Context) -> Result<(), Stop> {
-    let invalid_principal = |error| Failure::from(error).within("--principal");
     let principal = args.principal.as_deref().map(str::parse::<PrincipalName>).transpose();
-    let principal = principal.map_err(|error| invalid_principal(Error::Parse(error)))?;
-    let resource = TypedResource::new(&args, context)?;
+    let principal =
+        principal.map_err(|error| Failure::from(Error::Parse(error)).within("--principal"))?;
     let catalog = context.connect().await?;
-    let explained = match (principal, resource.repository(&catalog)?) {
-        (None, Some(path)) => catalog.explain(args.action, path).await,
-        (None, None) => catalog.explain(args.action, resource.organization()).await,
-        (Some(name), Some(path)) => catalog.explain_for(name, args.action, path).await,
-        (Some(name), None) => catalog.explain_for(name, args.action, resource.organization()).await,
+    let resource = resource(&args, &catalog, context)?;
+    let explanation = match principal {
+        None => catalog.explain(args.action, resource).await?,
+        Some(name) => {
+            let explained = catalog.explain_for(name, args.action, resource).await;
+            explained.map_err(|error| match error {
+                // The principal is not the bearer of the token.
+                Error::InvalidInput { .. } => Failure::from(error)
+                    .within("--principal")
+                    .with_help("name the file of their token: export ARK_JWT_FILE=FILE"),
+                _ => error.into(),
+            })?
+        }
     };
-    let explanation = explained.map_err(|error| match error {
-        // The principal is not the bearer of the token.
-        Error::InvalidInput { .. } => invalid_principal(error)
-            .with_help("name the file of their token: export ARK_JWT_FILE=FILE"),
-        _ => error.into(),
-    })?;
     let is_allowed = explanation.decision.is_allowed();
     let lines = explanation_lines(&explanation);
     context.output.result(lines.text(), &AccessRecord::from(&explanation))?;
@@ -270,71 +268,36 @@ fn explanation_lines(explanation: &Explanation) -> Lines {
     lines
 }
 
-/// The resource as it was typed.
-enum TypedResource {
-    Organization(OrganizationId),
-    Name(OrganizationId, RepositoryName),
-    /// A path, or a URL with its host.
-    Path(RepositoryPath, Option<RegistryHost>),
-}
-
-impl TypedResource {
-    /// Parses the arguments.
-    fn new(args: &CheckAccessArgs, context: &Context) -> Result<Self, Failure> {
-        let typed = args.owner.organization.as_deref();
-        let Some(text) = &args.repository else {
-            return context.required_organization(typed).map(Self::Organization);
-        };
-        let invalid = |error| Failure::from(Error::Parse(error)).within("--repository");
-        let guid_at = text.split('/').position(|part| part.parse::<OrganizationId>().is_ok());
-        let resource = match guid_at {
-            Some(1) => Self::Path(text.parse().map_err(invalid)?, None),
-            Some(2) => {
-                let url: RepositoryUrl = text.parse().map_err(invalid)?;
-                Self::Path(url.path().clone(), Some(url.host().clone()))
-            }
-            _ => {
-                let organization = context.required_organization(typed)?;
-                return Ok(Self::Name(organization, text.parse().map_err(invalid)?));
-            }
-        };
-        let owner = resource.organization();
-        match typed.map(|typed| context.required_organization(Some(typed))).transpose()? {
-            Some(other) if other != owner => Err(Failure::usage(format!(
-                "--organization {other}: the repository is the organization {owner}'s"
-            ))),
-            _ => Ok(resource),
+/// Returns the repository that was typed, else the organization.
+fn resource(
+    args: &CheckAccessArgs,
+    catalog: &Catalog,
+    context: &Context,
+) -> Result<Resource, Failure> {
+    let typed = args.owner.organization.as_deref();
+    let Some(text) = &args.repository else {
+        return Ok(context.required_organization(typed)?.into());
+    };
+    let invalid = |error| Failure::from(Error::Parse(error)).within("--repository");
+    let path = match text.split('/').position(|part| part.parse::<OrganizationId>().is_ok()) {
+        Some(1) => text.parse::<RepositoryPath>().map_err(invalid)?,
+        Some(2) => text.parse::<RepositoryUrl>().map_err(invalid)?.path().clone(),
+        _ => {
+            let organization = context.required_organization(typed)?;
+            let name = text.parse().map_err(invalid)?;
+            return Ok(catalog.backend().repository_path(organization, &name)?.into());
         }
+    };
+    if !catalog.path(text).is_ok_and(|known| known == path) {
+        return Err(Failure::usage(format!("{text} is not in {catalog}"))
+            .within("--repository")
+            .with_help("choose its registry: --registry LOCATION, or ARK_REGISTRY"));
     }
-
-    fn organization(&self) -> OrganizationId {
-        match self {
-            Self::Organization(organization) | Self::Name(organization, _) => *organization,
-            Self::Path(path, _) => path.organization(),
-        }
+    let owner = path.organization();
+    match typed.map(|typed| context.required_organization(Some(typed))).transpose()? {
+        Some(other) if other != owner => Err(Failure::usage(format!(
+            "--organization {other}: the repository is the organization {owner}'s"
+        ))),
+        _ => Ok(path.into()),
     }
-
-    /// Returns the repository if one was typed; it has to be in this registry.
-    fn repository(&self, catalog: &Catalog) -> Result<Option<RepositoryPath>, Failure> {
-        let registry = catalog.backend();
-        match self {
-            Self::Organization(_) => Ok(None),
-            Self::Name(organization, name) => {
-                Ok(Some(registry.repository_path(*organization, name)?))
-            }
-            Self::Path(path, Some(host)) if *host != registry.host() => {
-                Err(not_in_registry(&format!("{host}/{path}"), catalog))
-            }
-            Self::Path(path, _) if *path.stage() != registry.stage() => {
-                Err(not_in_registry(path, catalog))
-            }
-            Self::Path(path, _) => Ok(Some(path.clone())),
-        }
-    }
-}
-
-fn not_in_registry(repository: &impl Display, catalog: &Catalog) -> Failure {
-    Failure::usage(format!("{repository} is not in {catalog}"))
-        .within("--repository")
-        .with_help("choose its registry: --registry LOCATION, or ARK_REGISTRY")
 }

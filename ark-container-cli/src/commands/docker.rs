@@ -3,6 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use ark_container_core::Error;
 use ark_container_core::catalog::Origin;
 use ark_container_core::credentials::DockerConfig;
 use serde::Serialize;
@@ -10,9 +11,15 @@ use serde::Serialize;
 use crate::arguments::PROGRAM;
 use crate::context::Context;
 use crate::credential_helper::{HELPER, SUFFIX, host_of};
+<<<<<<< HEAD
 use crate::docker_config;
+=======
+>>>>>>> refs/heads/cli
 use crate::failure::{Failure, Kind, Stop};
 use crate::hint::quoted;
+
+/// The environment variable that names the folder of docker's configuration.
+pub(crate) const FOLDER_VARIABLE: &str = "DOCKER_CONFIG";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,7 +50,7 @@ struct EntryRecord<'a> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
-    let folder = docker_config::user_folder()?;
+    let folder = user_folder()?;
     let (config, hosts) = match args.undo {
         true => undo(&folder)?,
         false => configure(&folder, context)?,
@@ -67,7 +74,11 @@ fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<Stri
     }
     let hosts = context.settings.registries().map(|registry| Ok(host_of(registry)?.to_string()));
     let hosts = hosts.collect::<Result<Vec<String>, Failure>>()?;
+<<<<<<< HEAD
     let mut config = docker_config::read(folder)?;
+=======
+    let mut config = read_config(folder)?;
+>>>>>>> refs/heads/cli
     for host in &hosts {
         if let Some(other) = config.helper(host).filter(|helper| *helper != SUFFIX) {
             let path = config.path().display();
@@ -83,7 +94,11 @@ fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<Stri
 
 /// Removes the entries of every registry that has this program's helper.
 fn undo(folder: &Path) -> Result<(DockerConfig, Vec<String>), Failure> {
+<<<<<<< HEAD
     let mut config = docker_config::read(folder)?;
+=======
+    let mut config = read_config(folder)?;
+>>>>>>> refs/heads/cli
     let hosts = config.hosts_of(SUFFIX);
     for host in &hosts {
         config.remove_helper(host);
@@ -135,4 +150,36 @@ fn is_on_path() -> bool {
 fn beside_this_program() -> Option<PathBuf> {
     let folder = env::current_exe().ok()?.parent()?.to_path_buf();
     folder.join(HELPER).is_file().then_some(folder)
+}
+
+/// Returns the folder of docker's configuration: `$DOCKER_CONFIG`, or `~/.docker`.
+fn user_folder() -> Result<PathBuf, Failure> {
+    if let Some(folder) = std::env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty()) {
+        return Ok(folder.into());
+    }
+    let home = etcetera::home_dir().map_err(|_| {
+        Failure::new(Kind::Other, "there is no home folder, so no docker configuration in it")
+            .with_help(format!("name the folder: export {FOLDER_VARIABLE}=DIR"))
+    })?;
+    Ok(home.join(".docker"))
+}
+
+/// Reads the file in a folder.
+fn read_config(folder: &Path) -> Result<DockerConfig, Failure> {
+    DockerConfig::read(folder).map_err(|error| config_failure(folder, error))
+}
+
+/// The failure of a change to the file, with what to do about an invalid one.
+pub(crate) fn config_failure(folder: &Path, error: Error) -> Failure {
+    match error {
+        Error::InvalidInput { message, .. } => {
+            let path = folder.join("config.json").display().to_string();
+            let (from, to) = (quoted(&path), quoted(&format!("{path}.bad")));
+            Failure::new(Kind::Other, message)
+                .with_help(format!("correct it, or move it away: mv {from} {to}"))
+        }
+        error @ Error::Conflict { .. } => Failure::from(error)
+            .with_help("name another folder, such as one that is yet to be made"),
+        error => error.into(),
+    }
 }

@@ -11,8 +11,12 @@ use ark_container_core::permission::Action;
 use serde::Serialize;
 
 use crate::arguments::{RepositoryArgs, one_of};
+use crate::commands::docker::{FOLDER_VARIABLE, config_failure};
 use crate::context::Context;
+<<<<<<< HEAD
 use crate::docker_config::{FOLDER_VARIABLE, failure};
+=======
+>>>>>>> refs/heads/cli
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, TO_NARROW, Target, quoted, serve_command};
 use crate::output::rfc3339;
@@ -57,28 +61,22 @@ const ACCESS_LEVELS: [(Access, &str, &str); 3] = [
     (Access::Delete, "delete", "Read, upload and delete images"),
 ];
 
-/// Credentials as programs read them.
+/// A login as programs read it: its password, or the configuration of docker that has it.
 #[derive(Serialize)]
-struct CredentialsRecord<'a> {
+struct LoginRecord<'a> {
     host: &'a RegistryHost,
-    username: &'a str,
-    password: &'a str,
-    expires_at: String,
+    #[serde(flatten)]
+    target: LoginTarget<'a>,
+    expires_at: &'a str,
     scope: String,
     narrowed: bool,
 }
 
-impl<'a> From<&'a RegistryCredentials> for CredentialsRecord<'a> {
-    fn from(credentials: &'a RegistryCredentials) -> Self {
-        Self {
-            host: &credentials.host,
-            username: &credentials.username,
-            password: credentials.password.expose(),
-            expires_at: rfc3339(credentials.expires_at),
-            scope: credentials.scope.to_string(),
-            narrowed: credentials.narrowing == Narrowing::Scoped,
-        }
-    }
+#[derive(Serialize)]
+#[serde(untagged)]
+enum LoginTarget<'a> {
+    Printed { username: &'a str, password: &'a str },
+    DockerConfig { docker_config: &'a Path },
 }
 
 pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop> {
@@ -95,24 +93,47 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
         None => default_access(&catalog, &target, context).await?,
     };
     let credentials = catalog.credentials(&target.name(), access).await.map_err(explain)?;
-    let record = CredentialsRecord::from(&credentials);
+    let expires_at = rfc3339(credentials.expires_at);
+    let is_narrowed = credentials.narrowing == Narrowing::Scoped;
+    let print = |line: &str, target| {
+        let (host, scope) = (&credentials.host, credentials.scope.to_string());
+        let expires_at = expires_at.as_str();
+        let record = LoginRecord { host, target, expires_at, scope, narrowed: is_narrowed };
+        context.output.result(line, &record)
+    };
     match &args.docker_config {
+<<<<<<< HEAD
         Some(folder) => log_docker_in(folder, &credentials, &record, context)?,
         None => context.output.result(record.password, &record)?,
+=======
+        Some(folder) => {
+            let folder = write_docker_config(folder, &credentials)?;
+            let export = quoted(&folder.display().to_string());
+            let target = LoginTarget::DockerConfig { docker_config: &folder };
+            print(&format!("export {FOLDER_VARIABLE}={export}"), target)?;
+        }
+        None => {
+            let (username, password) = (&*credentials.username, credentials.password.expose());
+            print(password, LoginTarget::Printed { username, password })?;
+        }
+>>>>>>> refs/heads/cli
     }
-    if !record.narrowed {
-        let host = record.host;
+    let host = &credentials.host;
+    if !is_narrowed {
         context.output.warning(&format!(
             "the password opens every repository of {host} that your AWS identity can reach, not \
              only {}; {TO_NARROW}",
             target.path,
         ));
     }
-    if args.docker_config.is_some() {
-        context.output.note_on_terminal(&format!("valid until {}", record.expires_at));
-    } else {
-        note_usage(&args, &target, &record, context);
-    }
+    context.output.note_on_terminal(&match args.docker_config {
+        Some(_) => format!("valid until {expires_at}"),
+        None => format!(
+            "valid until {expires_at}; to use it: {} | docker login --username {USERNAME} \
+             --password-stdin {host}",
+            login_command(&target, args.access)
+        ),
+    });
     if context.is_local() && catalog.served_at().is_none() {
         let serve = serve_command(&context.settings);
         context
@@ -122,20 +143,11 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
     Ok(())
 }
 
-/// A configuration of docker with a login, as programs read it.
-#[derive(Serialize)]
-struct DockerConfigRecord<'a> {
-    host: &'a RegistryHost,
-    docker_config: &'a Path,
-    expires_at: &'a str,
-    scope: &'a str,
-    narrowed: bool,
-}
-
-/// Writes a login into the configuration in `folder`, and prints the command that makes docker use it.
-fn log_docker_in(
+/// Writes a login into the configuration of docker in `folder`, and returns the absolute path of the folder.
+fn write_docker_config(
     folder: &Path,
     credentials: &RegistryCredentials,
+<<<<<<< HEAD
     record: &CredentialsRecord<'_>,
     context: &Context,
 ) -> Result<(), Stop> {
@@ -152,26 +164,22 @@ fn log_docker_in(
         narrowed: record.narrowed,
     };
     context.output.result(&export, &record)
+=======
+) -> Result<PathBuf, Failure> {
+    let absolute = std::path::absolute(folder).map_err(|error| {
+        Failure::io(format!("cannot use the folder {}", folder.display()), &error)
+    })?;
+    credentials.write_docker_config(&absolute).map_err(|error| config_failure(&absolute, error))?;
+    Ok(absolute)
+>>>>>>> refs/heads/cli
 }
 
-/// Shows the command that takes the password, on a terminal.
-fn note_usage(
-    args: &LoginArgs,
-    target: &Target,
-    record: &CredentialsRecord<'_>,
-    context: &Context,
-) {
+fn login_command(target: &Target, access: Option<Access>) -> String {
     let login = target.command("login");
-    let typed = ACCESS_LEVELS.iter().find(|(access, ..)| Some(*access) == args.access);
-    let login = match typed {
+    match ACCESS_LEVELS.iter().find(|(level, ..)| Some(*level) == access) {
         Some((_, name, _)) => format!("{login} --access {name}"),
         None => login,
-    };
-    context.output.note_on_terminal(&format!(
-        "valid until {}; to use it: {login} | docker login --username {USERNAME} \
-         --password-stdin {}",
-        record.expires_at, record.host,
-    ));
+    }
 }
 
 /// Returns push if the caller may push, else pull.

@@ -175,7 +175,7 @@ impl Catalog {
             registry: self.to_string(),
             host: self.backend.host(),
             served_at: self.served_at(),
-            aws: self.aws_report().await?,
+            aws: self.aws_report(&principal).await?,
             credentials_narrowed_to: match is_narrowed {
                 true => CredentialsReach::Repository,
                 false => CredentialsReach::Caller,
@@ -197,8 +197,9 @@ impl Catalog {
     }
 
     #[cfg(feature = "ecr")]
-    async fn aws_report(&self) -> Result<Option<AwsReport>> {
+    async fn aws_report(&self, principal: &Arc<Principal>) -> Result<Option<AwsReport>> {
         let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry else { return Ok(None) };
+        let ecr = ecr.acting_as(principal);
         let caller = ecr.caller().await?;
         let settings = self.shared.settings.as_ref().map(|settings| &settings.ecr);
         Ok(Some(AwsReport {
@@ -213,7 +214,7 @@ impl Catalog {
     }
 
     #[cfg(not(feature = "ecr"))]
-    async fn aws_report(&self) -> Result<Option<AwsReport>> {
+    async fn aws_report(&self, _: &Arc<Principal>) -> Result<Option<AwsReport>> {
         Ok(None)
     }
 

@@ -90,7 +90,7 @@ fn expecting_one(action: Action, organization: OrganizationId) -> MockRegistryBa
             inner.expect_describe_repository().once().returning(move |_| ready(Ok(found.clone())));
         }
         Action::DeleteRepository => {
-            inner.expect_delete_repository().once().returning(|_, _| ready(Ok(None)));
+            inner.expect_delete_repository().once().returning(|_, _| ready(Ok(())));
         }
         Action::ListImages => {
             inner.expect_list_images().once().returning(|_| stream::empty().boxed());
