@@ -1,25 +1,65 @@
-//! Frames whose names differ in their number alone.
+//! Describes a folder of numbered pictures, such as `frame_0001.png`.
+
+mod picture;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::Size;
+use crate::error::Error;
+use picture::Size;
 
 /// Further ones are counted and not listed.
 const MOST_GAPS: usize = 100;
 
+/// What the names and headers in a folder say.
+#[derive(Debug, Serialize)]
+pub(crate) struct Frames {
+    /// By name.
+    sequences: Vec<Sequence>,
+    /// Files and folders that are no numbered pictures.
+    other_entries: u64,
+}
+
+/// Looks at the pictures of a folder.
+pub(crate) fn read(folder: &Path) -> Result<Frames, Error> {
+    let mut sequences = BTreeMap::<String, Collected>::new();
+    let mut other_entries = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(FrameName::parse);
+        // Opening a pipe would wait for whoever writes to it.
+        match name.filter(|_| path.is_file()) {
+            Some(name) => {
+                let collected = sequences.entry(name.pattern()).or_default();
+                collected.add(name.number, picture::size(&path));
+            }
+            None => other_entries += 1,
+        }
+    }
+    if sequences.is_empty() {
+        return Err(Error::NoFrames);
+    }
+    let sequences =
+        sequences.into_iter().map(|(pattern, collected)| collected.sequence(pattern)).collect();
+    Ok(Frames { sequences, other_entries })
+}
+
 /// Of a file whose name says that it is a frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FrameName<'a> {
+struct FrameName<'a> {
     before: &'a str,
-    pub(super) number: u64,
+    number: u64,
     after: &'a str,
 }
 
 impl<'a> FrameName<'a> {
     /// None where the name has no number, or is not one of a PNG or JPEG.
-    pub(super) fn parse(name: &'a str) -> Option<Self> {
+    fn parse(name: &'a str) -> Option<Self> {
         let (stem, extension) = name.rsplit_once('.')?;
         let known = ["png", "jpg", "jpeg"];
         if !known.iter().any(|known| extension.eq_ignore_ascii_case(known)) {
@@ -33,21 +73,21 @@ impl<'a> FrameName<'a> {
     }
 
     /// What it has in common with the other frames of its sequence.
-    pub(super) fn pattern(&self) -> String {
+    fn pattern(&self) -> String {
         format!("{}*{}", self.before, self.after)
     }
 }
 
 /// Frames as they are met, in any order.
 #[derive(Debug, Default)]
-pub(super) struct Collected {
+struct Collected {
     numbers: Vec<u64>,
     sizes: BTreeMap<(u32, u32), u64>,
     unreadable: u64,
 }
 
 impl Collected {
-    pub(super) fn add(&mut self, number: u64, size: Size) {
+    fn add(&mut self, number: u64, size: Size) {
         self.numbers.push(number);
         match size {
             Some(size) => *self.sizes.entry(size).or_default() += 1,
@@ -56,7 +96,7 @@ impl Collected {
     }
 
     /// What there is to say of them; at least one was added.
-    pub(super) fn sequence(mut self, pattern: String) -> Sequence {
+    fn sequence(mut self, pattern: String) -> Sequence {
         let frames = self.numbers.len() as u64;
         self.numbers.sort_unstable();
         self.numbers.dedup();
@@ -89,7 +129,7 @@ impl Collected {
 
 /// What there is to say of frames that belong together.
 #[derive(Debug, Serialize)]
-pub(super) struct Sequence {
+struct Sequence {
     /// What they are called, with `*` in the place of the number.
     pattern: String,
     /// Files, as are `repeated` and `unreadable`.
