@@ -1,4 +1,4 @@
-//! The walls, one at a time and both: the policy in the process, and AWS.
+//! [`Deployment`]: an AWS account with the roles of the documentation, and backends behind its isolation layers.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +19,7 @@ use ark_container_core::testing::{SampleImage, TestToken, TokenIssuer};
 use ark_container_fakes::aws::{FakeAwsBuilder, IdentityProvider, Role};
 use tempfile::TempDir;
 
-use super::people::Person;
+use super::matrix::{Layers, Person};
 use crate::aws::cloud::Cloud;
 use crate::conformance::HttpImages;
 
@@ -28,38 +28,6 @@ pub(crate) const AUDIENCE: &str = "ark";
 
 const ACCESS: &str = "ark-access";
 const ADMINISTRATOR: &str = "ark-administrator";
-
-/// What stands between somebody and a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Walls {
-    /// The policy, over AWS credentials that may do everything.
-    Policy,
-    /// What AWS allows to the bearer of a token, who is not asked for anything else.
-    Aws,
-    /// The policy, over what AWS allows to the bearer of a token.
-    Both,
-}
-
-impl Walls {
-    pub(crate) const ALL: [Self; 3] = [Self::Policy, Self::Aws, Self::Both];
-
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::Policy => "the policy alone",
-            Self::Aws => "AWS alone",
-            Self::Both => "both",
-        }
-    }
-
-    /// What starts the names of the repositories that are tried with these walls.
-    pub(crate) fn prefix(self) -> &'static str {
-        match self {
-            Self::Policy => "policy",
-            Self::Aws => "aws",
-            Self::Both => "both",
-        }
-    }
-}
 
 /// A deployment as the documentation describes it: the roles with the policies that the library
 /// writes, an identity provider, and an administrator of the account.
@@ -89,15 +57,15 @@ impl Deployment {
         Self { cloud: cloud.await, issuer, tokens: tempfile::tempdir().unwrap() }
     }
 
-    /// The backend of somebody behind these walls.
-    pub(crate) fn backend(&self, walls: Walls, person: &Person) -> Arc<dyn RegistryBackend> {
+    /// Returns the backend of a person behind these isolation layers.
+    pub(crate) fn backend(&self, layers: Layers, person: &Person) -> Arc<dyn RegistryBackend> {
         let guarded = |inner: EcrBackend| {
             Arc::new(Permissioned::new(inner, Arc::new(StandardPolicy), person.principal()))
         };
-        match walls {
-            Walls::Policy => guarded(self.administrator()),
-            Walls::Aws => Arc::new(self.bearer(&person.token())),
-            Walls::Both => guarded(self.bearer(&person.token())),
+        match layers {
+            Layers::Policy => guarded(self.administrator()),
+            Layers::Aws => Arc::new(self.bearer(&person.token())),
+            Layers::Both => guarded(self.bearer(&person.token())),
         }
     }
 

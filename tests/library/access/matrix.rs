@@ -1,10 +1,14 @@
-//! Who asks, and what is theirs, foreign, global and missing to them.
+//! The matrix of permissions: persons, isolation layers and organizations, and the reviewed outcome of
+//! each operation. The library, the command line, docker and ministack are compared with it.
 
 use std::fmt;
 
 use ark_container_core::identity::Principal;
 use ark_container_core::model::{OrganizationId, Organizations};
 use ark_container_core::testing::TestToken;
+
+/// The reviewed table, which a test of the library compares with the outcomes.
+pub(crate) const REVIEWED: &str = include_str!("outcomes.txt");
 
 /// The organization of alice, the robot, the ingest job and the administrator.
 pub(crate) const OURS: OrganizationId = OrganizationId::TBD;
@@ -139,6 +143,61 @@ impl fmt::Display for Person {
     }
 }
 
+/// The isolation layers between a person and a repository: a group of columns of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layers {
+    /// The policy, over AWS credentials that may do everything.
+    Policy,
+    /// IAM and the session policy, for the bearer of a token without a policy in the process.
+    Aws,
+    /// The policy, over the AWS credentials of the bearer of a token.
+    Both,
+}
+
+impl Layers {
+    pub(crate) const ALL: [Self; 3] = [Self::Policy, Self::Aws, Self::Both];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Policy => "the policy alone",
+            Self::Aws => "AWS alone",
+            Self::Both => "both",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Aws => "aws",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// The repository of every organization that nobody may delete but administrators, who have others.
+pub(crate) const SHARED: &str = "app";
+
+/// Returns the repository of a cell: one of the person's own where it may be deleted, else the shared one.
+pub(crate) fn repository_name(layers: Layers, person: &Person, target: Target) -> String {
+    match person.principal().administers(target.of(person)) {
+        true => format!("{}-{}", person.id(), layers.word()),
+        false => SHARED.to_owned(),
+    }
+}
+
+/// Returns every repository of the table, by organization and name.
+pub(crate) fn repositories() -> Vec<(OrganizationId, String)> {
+    let mut repositories: Vec<_> = FURNISHED.map(|id| (id, SHARED.to_owned())).into();
+    for layers in Layers::ALL {
+        for person in &PEOPLE {
+            let own = Target::ALL
+                .map(|target| (target.of(person), repository_name(layers, person, target)));
+            repositories.extend(own.into_iter().filter(|(_, name)| name != SHARED));
+        }
+    }
+    repositories
+}
+
 /// A column of the table: whose repositories are asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -169,4 +228,25 @@ impl Target {
             Self::Missing => MISSING,
         }
     }
+}
+
+/// Returns the reviewed outcome of an operation, such as `yes`.
+pub(crate) fn reviewed_outcome(
+    layers: Layers,
+    person: &Person,
+    operation: &str,
+    target: Target,
+) -> &'static str {
+    let title = REVIEWED.lines().next().unwrap();
+    let heading = person.to_string();
+    let mut lines = REVIEWED.lines().skip_while(|line| *line != heading).skip(1);
+    let heads = lines.next().unwrap();
+    let line = lines.take_while(|line| !line.is_empty()).find(|line| {
+        let rest = line.trim_start().strip_prefix(operation);
+        rest.is_some_and(|rest| rest.starts_with("  "))
+    });
+    let line = line.unwrap_or_else(|| panic!("{heading}: no line {operation:?}"));
+    let group = title.find(layers.title()).unwrap_or_else(|| panic!("no columns {layers:?}"));
+    let column = group + heads[group..].find(target.word()).unwrap();
+    line[column..].split_whitespace().next().unwrap()
 }

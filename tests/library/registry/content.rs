@@ -1,4 +1,4 @@
-//! Manifests of both families, put, read and deleted.
+//! Blobs, manifests, tags and referrers: written, read, listed and deleted.
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::{CreateOptions, TagMutability};
@@ -6,8 +6,72 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::server::{
-    Client, OCI_INDEX, OCI_MANIFEST, OURS, Server, answer, descriptor, path, sha256, sha512,
+    Client, OCI_INDEX, OCI_MANIFEST, OURS, Server, answer, descriptor, path, sample, sha256, sha512,
 };
+
+#[tokio::test]
+async fn a_blob_is_read_whole_or_in_part() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let bytes = sample(1_000_000);
+    let digest = client.push_blob(&app, &bytes).await;
+    let url = format!("/v2/{app}/blobs/{digest}");
+
+    let head = client.head(&url).await.expect(StatusCode::OK);
+    assert_eq!(head.header("content-length"), "1000000");
+    assert_eq!(head.header("docker-content-digest"), digest);
+    assert!(head.body.is_empty());
+    let whole = client.get(&url).await.expect(StatusCode::OK);
+    assert_eq!(whole.header("accept-ranges"), "bytes");
+    assert_eq!(whole.header("content-length"), "1000000");
+    assert!(whole.body == bytes);
+
+    for (range, first, last) in [
+        ("bytes=0-0", 0, 0),
+        ("bytes=300000-699999", 300_000, 699_999),
+        ("bytes=999999-", 999_999, 999_999),
+        ("bytes=-10", 999_990, 999_999),
+        ("bytes=5-2000000", 5, 999_999),
+    ] {
+        let part = answer(client.request(Method::GET, &url).header("range", range)).await;
+        let part = part.expect(StatusCode::PARTIAL_CONTENT);
+        assert_eq!(part.header("content-range"), format!("bytes {first}-{last}/1000000"));
+        assert!(part.body == bytes[first..=last], "{range}");
+    }
+    let behind = answer(client.request(Method::GET, &url).header("range", "bytes=1000000-")).await;
+    let behind = behind.expect_error(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID");
+    assert_eq!(behind.header("content-range"), "bytes */1000000");
+    let two = answer(client.request(Method::GET, &url).header("range", "bytes=0-1,5-6")).await;
+    assert!(two.expect(StatusCode::OK).body == bytes);
+}
+
+#[tokio::test]
+async fn a_blob_is_deleted() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let digest = client.push_blob(&app, b"blob").await;
+    let url = format!("/v2/{app}/blobs/{digest}");
+    client.delete(&url).await.expect(StatusCode::ACCEPTED);
+    client.get(&url).await.expect_error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN");
+    client.delete(&url).await.expect_error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN");
+}
+
+#[tokio::test]
+async fn what_is_no_digest_is_told_as_such() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let upper = sha256(b"x").to_uppercase();
+    for digest in ["x", "sha256:", "sha256:00", "md5:d41d8cd98f00b204e9800998ecf8427e", &upper] {
+        let url = format!("/v2/{app}/blobs/{digest}");
+        client.get(&url).await.expect_error(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
+        client.delete(&url).await.expect_error(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
+    }
+    let missing = client.head(&format!("/v2/{app}/blobs/{}", sha256(b"missing"))).await;
+    assert!(missing.expect(StatusCode::NOT_FOUND).body.is_empty());
+}
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -245,4 +309,95 @@ async fn a_manifest_is_deleted_by_digest_whether_or_not_an_index_refers_to_it() 
     client.delete(&url).await.expect(StatusCode::ACCEPTED);
     client.get(&url).await.expect_error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN");
     client.get(&format!("/v2/{app}/manifests/multi")).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn tags_come_in_pages_that_link_to_the_next() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let url = format!("/v2/{app}/tags/list");
+    let empty = client.get(&url).await.expect(StatusCode::OK);
+    assert_eq!(empty.json(), json!({ "name": app.to_string(), "tags": [] }));
+    for tag in ["b", "a", "B", "1.0", "_x"] {
+        client.push_image(&app, tag, b"layer").await;
+    }
+    let all = ["1.0", "B", "_x", "a", "b"];
+    let answer = client.get(&url).await.expect(StatusCode::OK);
+    assert_eq!(answer.json()["tags"], json!(all));
+    assert!(answer.headers.get("link").is_none());
+
+    let (mut seen, mut next) = (Vec::new(), Some(format!("{url}?n=2")));
+    while let Some(url) = next {
+        let page = client.get(&url).await.expect(StatusCode::OK);
+        let tags = page.json()["tags"].as_array().unwrap().clone();
+        assert!(tags.len() <= 2);
+        seen.extend(tags);
+        next = page.headers.get("link").map(|link| {
+            let link = link.to_str().unwrap();
+            let target = link.strip_prefix('<').unwrap();
+            target.strip_suffix(">; rel=\"next\"").unwrap().to_owned()
+        });
+    }
+    assert_eq!(seen, all);
+
+    let none = client.get(&format!("{url}?n=0")).await.expect(StatusCode::OK);
+    assert_eq!(none.json()["tags"], json!([]));
+    assert!(none.headers.get("link").is_none());
+    let rest = client.get(&format!("{url}?last=C")).await.expect(StatusCode::OK);
+    assert_eq!(rest.json()["tags"], json!(["_x", "a", "b"]));
+    let wrong = client.get(&format!("{url}?n=-1")).await;
+    wrong.expect_error(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID");
+    assert!(client.head(&url).await.expect(StatusCode::OK).body.is_empty());
+}
+
+#[tokio::test]
+async fn referrers_are_listed_and_filtered() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let subject = client.image(&app, b"layer").await;
+    let digest = sha256(subject.to_string().as_bytes());
+    let url = format!("/v2/{app}/referrers/{digest}");
+
+    let unknown = client.get(&url).await.expect(StatusCode::OK);
+    assert_eq!(unknown.header("content-type"), OCI_INDEX);
+    let empty = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] });
+    assert_eq!(unknown.json(), empty);
+
+    // A referrer may come before what it refers to.
+    for kind in ["application/vnd.example.signature", "application/vnd.example.sbom"] {
+        let mut referrer = subject.clone();
+        referrer["artifactType"] = json!(kind);
+        referrer["annotations"] = json!({ "org.example": kind });
+        referrer["subject"] = json!({ "mediaType": OCI_MANIFEST, "digest": digest, "size": subject.to_string().len() });
+        let own = sha256(referrer.to_string().as_bytes());
+        let put = client.put_manifest(&app, &own, OCI_MANIFEST, &referrer).await;
+        assert_eq!(put.expect(StatusCode::CREATED).header("oci-subject"), digest);
+    }
+    client.put_manifest(&app, "v1", OCI_MANIFEST, &subject).await.expect(StatusCode::CREATED);
+
+    let all = client.get(&url).await.expect(StatusCode::OK);
+    assert!(all.headers.get("oci-filters-applied").is_none());
+    assert_eq!(types(&all.json()).len(), 2);
+
+    let sbom = "application/vnd.example.sbom";
+    let some = client.get(&format!("{url}?artifactType={sbom}")).await.expect(StatusCode::OK);
+    assert_eq!(some.header("oci-filters-applied"), "artifactType");
+    assert_eq!(types(&some.json()), [sbom]);
+    assert_eq!(some.json()["manifests"][0]["annotations"]["org.example"], sbom);
+    let none = client.get(&format!("{url}?artifactType=x/y")).await.expect(StatusCode::OK);
+    assert_eq!(none.json(), empty);
+
+    let referrer = all.json()["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    client.delete(&format!("/v2/{app}/manifests/{referrer}")).await.expect(StatusCode::ACCEPTED);
+    assert_eq!(types(&client.get(&url).await.json()).len(), 1);
+
+    let wrong = client.get(&format!("/v2/{app}/referrers/sha256:x")).await;
+    wrong.expect_error(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
+}
+
+fn types(index: &Value) -> Vec<String> {
+    let manifests = index["manifests"].as_array().unwrap();
+    manifests.iter().map(|entry| entry["artifactType"].as_str().unwrap().to_owned()).collect()
 }

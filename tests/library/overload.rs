@@ -1,0 +1,288 @@
+//! The registry under more than it can take, and what it has acknowledged before.
+//!
+//! A thousand connections and no file descriptors are for a process of its own: tests/cli/overload.rs.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use ark_container_core::backend::local::{LocalBackend, Registry};
+use reqwest::{Method, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::registry::server::{Answer, Client, OURS, Server, path, read_to_end, sample, sha256};
+
+/// As many as are served at once.
+const PLACES: usize = 256;
+
+/// Lets time pass at once where nothing else is to be done.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_crowd_that_never_finishes_its_headers_makes_way() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let mut crowd = Vec::new();
+    for _ in 0..PLACES {
+        let mut slow = TcpStream::connect(server.address).await.unwrap();
+        slow.write_all(b"GET /v2/ HTTP/1.1\r\nx-slow: ").await.unwrap();
+        crowd.push(slow);
+    }
+    let mut late = client.send_part(Method::GET, "/v2/", 0, b"").await;
+    let mut start = [0; 12];
+    // A byte now and then is no reason to wait for longer: headers have a time of their own.
+    for _ in 0..4 {
+        for slow in &mut crowd {
+            // At last it has been cut.
+            let _ = slow.write_all(b"x").await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        pass(Duration::from_secs(25)).await;
+    }
+    late.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    for mut slow in crowd {
+        let reply = read_to_end(&mut slow).await;
+        assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 4"), "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_may_take_its_time() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let bytes = sample(20);
+    let upload = client.start_upload(&path(OURS, "app")).await;
+    let mut stream = client.send_part(Method::PATCH, &upload, bytes.len(), &bytes[..1]).await;
+    for sent in 1..bytes.len() {
+        client.wait_for_size(&upload, sent).await;
+        pass(Duration::from_secs(50)).await;
+        stream.write_all(&bytes[sent..=sent]).await.unwrap();
+    }
+    client.wait_for_size(&upload, bytes.len()).await;
+    let finish = format!("{upload}?digest={}", sha256(&bytes));
+    client.put(&finish, "").await.expect(StatusCode::CREATED);
+}
+
+/// What a client is told by a registry whose disk is full.
+#[track_caller]
+fn expect_full(answer: Answer) {
+    let answer = answer.expect_error(StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN");
+    assert_eq!(answer.message(), "the registry's disk is full");
+}
+
+async fn assert_kept(client: &Client, digest: &str, layer: &[u8]) {
+    let app = path(OURS, "app");
+    let manifest = client.get(&format!("/v2/{app}/manifests/v1")).await.expect(StatusCode::OK);
+    assert_eq!(sha256(&manifest.body), digest);
+    let blob = client.get(&format!("/v2/{app}/blobs/{}", sha256(layer))).await;
+    assert!(blob.expect(StatusCode::OK).body == layer);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_where_the_disk_was_full() {
+    let disk = SmallDisk::mount("size=8m,mode=0700");
+    let server = Server::start_in(&disk.registry());
+    let app = path(OURS, "app");
+    server.create(&app).await;
+    let client = server.our_client().await;
+    let kept = sample(50_000);
+    let digest = client.push_image(&app, "v1", &kept).await;
+
+    let bytes = sample(3_000_000);
+    let upload = client.start_upload(&app).await;
+    client.patch(&upload, &bytes[..1_000_000]).await.expect(StatusCode::ACCEPTED);
+    disk.fill(300_000);
+    expect_full(client.patch(&upload, &bytes[1_000_000..]).await);
+    assert_kept(&client, &digest, &kept).await;
+    disk.free();
+
+    let status = client.get(&upload).await.expect(StatusCode::NO_CONTENT).header("range");
+    let stored = status.strip_prefix("0-").unwrap().parse::<usize>().unwrap() + 1;
+    assert!(stored >= 1_000_000, "{stored} of what was acknowledged");
+    client.chunk(&upload, stored, &bytes[stored..]).await.expect(StatusCode::ACCEPTED);
+    let created = client.put(&format!("{upload}?digest={}", sha256(&bytes)), "").await;
+    let location = created.expect(StatusCode::CREATED).header("location");
+    assert!(client.get(&location).await.body == bytes);
+    assert_kept(&client, &digest, &kept).await;
+}
+
+#[tokio::test]
+async fn without_room_for_another_file_nothing_is_lost() {
+    let disk = SmallDisk::mount("size=8m,nr_inodes=200,mode=0700");
+    let server = Server::start_in(&disk.registry());
+    let app = path(OURS, "app");
+    server.create(&app).await;
+    let client = server.our_client().await;
+    let kept = sample(50_000);
+    let digest = client.push_image(&app, "v1", &kept).await;
+    let other = client.image(&app, b"other").await;
+    let media_type = other["mediaType"].as_str().unwrap();
+
+    disk.fill_with_files();
+    expect_full(client.post(&format!("/v2/{app}/blobs/uploads/")).await);
+    expect_full(client.put_manifest(&app, "v1", media_type, &other).await);
+    assert_kept(&client, &digest, &kept).await;
+    disk.free();
+
+    let put = client.put_manifest(&app, "v2", media_type, &other).await;
+    put.expect(StatusCode::CREATED);
+    client.push_image(&app, "v3", b"another").await;
+    assert_kept(&client, &digest, &kept).await;
+}
+
+/// A small file system in memory; it goes when it is dropped.
+pub(super) struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// With limits as `mount` takes them for a tmpfs.
+    pub(super) fn mount(limits: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", limits, "tmpfs"]).arg(folder.path());
+        let mounted = mount.status().unwrap().success();
+        assert!(mounted, "only root may mount a small disk: run the tests as root");
+        Self(folder)
+    }
+
+    /// Where a registry can be.
+    pub(super) fn registry(&self) -> PathBuf {
+        self.path().join("registry")
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path().join("filler")
+    }
+
+    /// Takes all the room but for so many bytes.
+    pub(super) fn fill(&self, but_for: u64) {
+        let mut filler = File::create(self.filler()).unwrap();
+        while filler.write_all(&[1; 4096]).is_ok() {}
+        let full = filler.metadata().unwrap().len();
+        filler.set_len(full - but_for).unwrap();
+    }
+
+    /// Makes so many files that not one more can be made.
+    pub(super) fn fill_with_files(&self) {
+        fs::create_dir(self.filler()).unwrap();
+        let is_made = |number| File::create(self.filler().join(format!("{number}"))).is_ok();
+        assert!((0..10_000).any(|number: u32| !is_made(number)), "there is no end of files");
+    }
+
+    pub(super) fn free(&self) {
+        let filler = self.filler();
+        if filler.is_dir() {
+            fs::remove_dir_all(filler).unwrap();
+        } else {
+            fs::remove_file(filler).unwrap();
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, since a server that was just told to stop may have a file open.
+        let mut umount = Command::new("umount");
+        assert!(umount.arg("--lazy").arg(self.path()).status().unwrap().success());
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The files of a repository's uploads.
+fn uploads(root: &Path, repository: &str) -> Vec<PathBuf> {
+    let folder = root.join(repository).join("_repository/uploads");
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Dates a file, unless it is gone.
+fn date(file: &Path, time: SystemTime) {
+    if let Ok(file) = File::options().write(true).open(file) {
+        file.set_modified(time).unwrap();
+    }
+}
+
+/// Starts registries, each of which sweeps at once, until just so many uploads are left.
+async fn sweep_to(left: usize, backend: &LocalBackend, repository: &str, before: impl Fn()) {
+    let count = || uploads(backend.directory(), repository).len();
+    let deadline = Instant::now() + PATIENCE;
+    while count() > left {
+        assert!(Instant::now() < deadline, "{} are not swept", count());
+        before();
+        let registry = Registry::bind(backend.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
+        let serving = tokio::spawn(registry.announced().unwrap().serve(std::future::pending()));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        serving.abort();
+        let _ = serving.await;
+    }
+    assert_eq!(count(), left);
+}
+
+#[tokio::test]
+async fn uploads_whose_clients_went_away_are_swept_and_a_running_one_is_not() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let bytes = sample(300_000);
+    for number in 0..20 {
+        let (method, url) = match number % 2 {
+            0 => (Method::PATCH, client.start_upload(&app).await),
+            _ => (Method::POST, format!("/v2/{app}/blobs/uploads/?digest={}", sha256(&bytes))),
+        };
+        drop(client.send_part(method, &url, bytes.len(), &bytes[..10_000]).await);
+    }
+    let running = client.start_upload(&app).await;
+    let part = &bytes[..100_000];
+    let stream = client.send_part(Method::PATCH, &running, bytes.len(), part).await;
+    client.wait_for_size(&running, part.len()).await;
+
+    // For the registry it is as if its clock had jumped two days ahead. What clients sent before they went
+    // may still be on its way.
+    let (backend, name) = (&server.backend, app.to_string());
+    let age = || {
+        for file in uploads(backend.directory(), &name) {
+            date(&file, SystemTime::now() - 2 * DAY);
+        }
+    };
+    sweep_to(1, backend, &name, age).await;
+    let status = client.get(&running).await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(status.header("range"), format!("0-{}", part.len() - 1));
+    drop(stream);
+    client.chunk(&running, part.len(), &bytes[part.len()..]).await.expect(StatusCode::ACCEPTED);
+    let finish = format!("{running}?digest={}", sha256(&bytes));
+    client.put(&finish, "").await.expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_ends_no_upload() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let bytes = sample(300_000);
+    let future = client.start_upload(&app).await;
+    client.patch(&future, &bytes[..1000]).await.expect(StatusCode::ACCEPTED);
+    let [file] = &uploads(server.backend.directory(), &app.to_string())[..] else { panic!() };
+    date(file, SystemTime::now() + 2 * DAY);
+    let abandoned = client.start_upload(&app).await;
+    let files = uploads(server.backend.directory(), &app.to_string());
+    date(files.iter().find(|other| *other != file).unwrap(), SystemTime::now() - 2 * DAY);
+
+    sweep_to(1, &server.backend, &app.to_string(), || ()).await;
+    client.get(&abandoned).await.expect_error(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN");
+    client.chunk(&future, 1000, &bytes[1000..]).await.expect(StatusCode::ACCEPTED);
+    let finish = format!("{future}?digest={}", sha256(&bytes));
+    client.put(&finish, "").await.expect(StatusCode::CREATED);
+}
