@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use ark_container_core::distribution::Manifest;
 
-use crate::curl::{Answer, Curl};
-use crate::sandbox::{Sandbox, TBD};
-use crate::served::Served;
+use crate::sandbox::{Sandbox, Served, TBD};
+use crate::tools::{Answer, Curl};
 
 const SIZE: usize = 8_000_000;
 /// The first chunk: it never arrives as a whole.
