@@ -87,23 +87,6 @@ fn any_other_password_is_refused_with_a_message() {
 }
 
 #[test]
-fn an_oci_index_of_two_platforms_comes_back_byte_for_byte() {
-    let served = Served::with_repositories(&["a", "a/b"]);
-    let tools = served.tools(&["a", "a/b"]);
-    let image = SampleImage::for_two_platforms();
-    image.write_oci_layout(&served.sandbox.path("sample"), Some("v1")).unwrap();
-    for (name, pulled) in [("a:v1", "pulled-1"), ("a/b:v1", "pulled-2")] {
-        let remote = format!("docker://{}", served.image(name));
-        tools.printed(&format!("{COPY_ALL_AS_IT_IS} oci:sample {remote}"));
-        let raw = tools.printed(&format!("skopeo inspect --raw {remote}"));
-        assert_eq!(raw.as_bytes(), image.root().bytes);
-        tools.printed(&format!("{COPY_ALL_AS_IT_IS} {remote} oci:{pulled}"));
-        let blobs = |folder: &str| contents(&served.sandbox.path(folder).join("blobs/sha256"));
-        assert_same(&blobs(pulled), &blobs("sample"));
-    }
-}
-
-#[test]
 fn both_formats_come_back_byte_for_byte() {
     let served = Served::with_repositories(&["a/b"]);
     let tools = served.tools(&["a/b"]);
@@ -439,44 +422,4 @@ fn a_repository_that_is_missing_comes_with_the_command_that_creates_it() {
     }
     served.sandbox.printed(&format!("--create-repository test/repo --organization {TBD}"));
     tools.printed(&format!("skopeo copy -q oci:sample {target}"));
-}
-
-#[test]
-fn a_password_opens_no_other_repository() {
-    let served = Served::with_repositories(&["a", "a/b"]);
-    let tools = served.tools(&[]);
-    let login = tools.log_in("podman", served.server.host(), served.login_command("a"));
-    assert_eq!(login.code, 0, "{login:?}");
-    served.sandbox.write_image("sample", "hello");
-    for name in ["a/b", "a/c"] {
-        let target = served.image(name);
-        let run = tools.run(&format!("skopeo copy -q oci:sample docker://{target}:v1"));
-        assert_ne!(run.code, 0, "{name}");
-        // It asks with HEAD, whose answer has no body to quote.
-        assert!(run.stderr.contains("403 (Forbidden)"), "{run:?}");
-        let run = tools.run(&format!("podman pull -q {target}:v1"));
-        assert_ne!(run.code, 0, "{name}");
-        assert!(run.stderr.contains("these credentials may not pull from"), "{run:?}");
-    }
-}
-
-#[test]
-fn an_immutable_tag_keeps_its_image() {
-    let served = Served::with_repositories(&[]);
-    let create = format!("--create-repository a --immutable-tags --organization {TBD}");
-    served.sandbox.printed(&create);
-    let tools = served.tools(&["a"]);
-    for content in ["first", "second"] {
-        let image = SampleImage::builder().with_layer([("file", content)]).build();
-        image.write_oci_layout(&served.sandbox.path(content), None).unwrap();
-    }
-    let target = format!("docker://{}", served.image("a:v1"));
-    let push = |content: &str| tools.run(&format!("skopeo copy -q oci:{content} {target}"));
-    assert_eq!(push("first").code, 0);
-    let raw = tools.printed(&format!("skopeo inspect --raw {target}"));
-    let refused = push("second");
-    assert_eq!(refused.code, 1);
-    assert!(refused.stderr.contains("a:v1 is immutable and holds sha256:"), "{refused:?}");
-    assert_eq!(tools.printed(&format!("skopeo inspect --raw {target}")), raw);
-    assert_eq!(push("first").code, 0, "the same image again changes nothing");
 }

@@ -25,4 +25,6 @@ mod python_component;
 mod quickstart;
 mod resume;
 mod sandbox;
+#[path = "../small_disk.rs"]
+mod small_disk;
 mod tools;

@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use crate::aws::cloud::Cloud;
 
 /// Up to so many polls, a future is dropped after each; beyond that, more and more are left out.
-const EACH: usize = 60;
+const MAX_SINGLE_STEPS: usize = 60;
 
 /// Drops a future after so many polls; `None` if it was not done by then.
 pub(crate) async fn within<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
@@ -41,21 +41,21 @@ pub(crate) async fn within<T>(polls: usize, future: impl Future<Output = T>) -> 
 
 /// How many polls a future is given, one time after the other.
 fn polls() -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(0), |polls| Some(polls + 1 + polls / EACH))
+    std::iter::successors(Some(0), |polls| Some(polls + 1 + polls / MAX_SINGLE_STEPS))
 }
 
 /// How long anything may take that is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A backend whose registry is served, and an image that is to be moved.
-pub(super) struct Place<'a> {
+pub(super) struct Transfers<'a> {
     pub(super) backend: &'a dyn RegistryBackend,
     pub(super) endpoint: RegistryHost,
     pub(super) folder: &'a Path,
     pub(super) image: SampleImage,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Transfers<'a> {
     pub(super) fn new(
         backend: &'a dyn RegistryBackend,
         endpoint: RegistryHost,
@@ -167,7 +167,7 @@ impl<'a> Place<'a> {
             }
             cut += 1;
             // What was dropped may have a moment to write.
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + TIMEOUT;
             while let Err(error) = pull().into_layout(&layout).await {
                 let is_passing = error.is_temporary() && Instant::now() < deadline;
                 assert!(is_passing, "after {polls} polls: {error:?}");
@@ -233,48 +233,70 @@ async fn assert_nothing_temporary(backend: &LocalBackend) {
     for folder in ["_tmp", "_trash"] {
         let folder = backend.directory().join(folder);
         let count = || fs::read_dir(&folder).map_or(0, Iterator::count);
-        let mut patience = 0..200;
+        let mut attempts = 0..200;
         while count() > 0 {
-            assert!(patience.next().is_some(), "{} files in {}", count(), folder.display());
+            assert!(attempts.next().is_some(), "{} files in {}", count(), folder.display());
             sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
-#[tokio::test]
-async fn a_push_is_dropped_anywhere() {
+/// Cancels something at each await point on the local backend, which happens more than `least` times.
+async fn cancel_locally(least: usize, cancel: impl AsyncFnOnce(&Transfers<'_>) -> usize) {
     let registry = TestRegistry::start().unwrap();
     let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
-    let cut = Place::new(&backend, registry.host(), folder.path()).cut_pushes().await;
-    assert!(cut > 10, "{cut}");
+    let cut = cancel(&Transfers::new(&backend, registry.host(), folder.path())).await;
+    assert!(cut > least, "{cut}");
     assert_nothing_temporary(&backend).await;
 }
 
-#[tokio::test]
-async fn a_pull_is_dropped_anywhere() {
-    let registry = TestRegistry::start().unwrap();
-    let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
-    let cut = Place::new(&backend, registry.host(), folder.path()).cut_pulls().await;
-    assert!(cut > 10, "{cut}");
-    assert_nothing_temporary(&backend).await;
+/// The same on ECR, as the fake of AWS has it.
+async fn cancel_at_ecr(least: usize, cancel: impl AsyncFnOnce(&Transfers<'_>) -> usize) {
+    let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
+    let backend = backend(&cloud, folder.path());
+    let transfers = Transfers::new(&backend, cloud.aws.registry_host(), folder.path());
+    let cut = cancel(&transfers).await;
+    assert!(cut > least, "{cut}");
 }
 
 #[tokio::test]
-async fn a_copy_is_dropped_anywhere() {
-    let registry = TestRegistry::start().unwrap();
-    let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
-    let cut = Place::new(&backend, registry.host(), folder.path()).cut_copies().await;
-    assert!(cut > 10, "{cut}");
-    assert_nothing_temporary(&backend).await;
+async fn cancelled_push_is_complete_or_absent() {
+    cancel_locally(10, async |transfers| transfers.cut_pushes().await).await;
 }
 
 #[tokio::test]
-async fn a_creation_is_dropped_anywhere() {
-    let registry = TestRegistry::start().unwrap();
-    let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
-    let cut = Place::new(&backend, registry.host(), folder.path()).cut_creations().await;
-    assert!(cut > 0, "{cut}");
-    assert_nothing_temporary(&backend).await;
+async fn cancelled_push_at_ecr_is_complete_or_absent() {
+    cancel_at_ecr(10, async |transfers| transfers.cut_pushes().await).await;
+}
+
+#[tokio::test]
+async fn cancelled_pull_is_complete_or_absent() {
+    cancel_locally(10, async |transfers| transfers.cut_pulls().await).await;
+}
+
+#[tokio::test]
+async fn cancelled_pull_at_ecr_is_complete_or_absent() {
+    cancel_at_ecr(10, async |transfers| transfers.cut_pulls().await).await;
+}
+
+#[tokio::test]
+async fn cancelled_copy_is_complete_or_absent() {
+    cancel_locally(10, async |transfers| transfers.cut_copies().await).await;
+}
+
+#[tokio::test]
+async fn cancelled_copy_at_ecr_is_complete_or_absent() {
+    cancel_at_ecr(10, async |transfers| transfers.cut_copies().await).await;
+}
+
+#[tokio::test]
+async fn cancelled_creation_is_complete_or_absent() {
+    cancel_locally(0, async |transfers| transfers.cut_creations().await).await;
+}
+
+#[tokio::test]
+async fn cancelled_creation_at_ecr_is_complete_or_absent() {
+    cancel_at_ecr(1, async |transfers| transfers.cut_creations().await).await;
 }
 
 /// Fetches a login of the backend, slowly.
@@ -293,7 +315,7 @@ async fn login(
 }
 
 #[tokio::test]
-async fn a_login_with_a_cache_is_dropped_anywhere() {
+async fn cancelled_login_leaves_a_usable_cache() {
     let registry = TestRegistry::start().unwrap();
     let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Pull);
     let mut cut = 0;
@@ -333,43 +355,7 @@ fn backend(cloud: &Cloud, folder: &Path) -> EcrBackend {
 }
 
 #[tokio::test]
-async fn at_ecr_a_push_is_dropped_anywhere() {
-    let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
-    let backend = backend(&cloud, folder.path());
-    let place = Place::new(&backend, cloud.aws.registry_host(), folder.path());
-    let cut = place.cut_pushes().await;
-    assert!(cut > 10, "{cut}");
-}
-
-#[tokio::test]
-async fn at_ecr_a_copy_is_dropped_anywhere() {
-    let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
-    let backend = backend(&cloud, folder.path());
-    let place = Place::new(&backend, cloud.aws.registry_host(), folder.path());
-    let cut = place.cut_copies().await;
-    assert!(cut > 10, "{cut}");
-}
-
-#[tokio::test]
-async fn at_ecr_a_pull_is_dropped_anywhere() {
-    let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
-    let backend = backend(&cloud, folder.path());
-    let place = Place::new(&backend, cloud.aws.registry_host(), folder.path());
-    let cut = place.cut_pulls().await;
-    assert!(cut > 10, "{cut}");
-}
-
-#[tokio::test]
-async fn at_ecr_a_creation_is_dropped_anywhere() {
-    let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
-    let backend = backend(&cloud, folder.path());
-    let place = Place::new(&backend, cloud.aws.registry_host(), folder.path());
-    let cut = place.cut_creations().await;
-    assert!(cut > 1, "{cut}");
-}
-
-#[tokio::test]
-async fn at_ecr_a_login_with_a_cache_is_dropped_anywhere() {
+async fn cancelled_login_at_ecr_leaves_a_usable_cache() {
     let cloud = Cloud::start().await;
     let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Pull);
     let mut cut = 0;

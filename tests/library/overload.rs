@@ -3,9 +3,7 @@
 //! A thousand connections and no file descriptors are for a process of its own: tests/cli/overload.rs.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use ark_container_core::backend::local::{LocalBackend, Registry};
@@ -13,24 +11,20 @@ use reqwest::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::registry::server::{Answer, Client, OURS, Server, path, read_to_end, sample, sha256};
+use crate::registry::server::{
+    Answer, Client, OURS, Server, pass, path, read_to_end, sample, sha256,
+};
+use crate::small_disk::SmallDisk;
 
 /// As many as are served at once.
-const PLACES: usize = 256;
-
-/// Lets time pass at once where nothing else is to be done.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
-}
+const MAX_CONNECTIONS: usize = 256;
 
 #[tokio::test]
 async fn a_crowd_that_never_finishes_its_headers_makes_way() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let mut crowd = Vec::new();
-    for _ in 0..PLACES {
+    for _ in 0..MAX_CONNECTIONS {
         let mut slow = TcpStream::connect(server.address).await.unwrap();
         slow.write_all(b"GET /v2/ HTTP/1.1\r\nx-slow: ").await.unwrap();
         crowd.push(slow);
@@ -88,8 +82,9 @@ async fn assert_kept(client: &Client, digest: &str, layer: &[u8]) {
 
 #[tokio::test]
 async fn an_upload_goes_on_where_the_disk_was_full() {
-    let disk = SmallDisk::mount("size=8m,mode=0700");
-    let server = Server::start_in(&disk.registry());
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(folder.path(), "size=8m,mode=0700");
+    let server = Server::start_in(&folder.path().join("registry"));
     let app = path(OURS, "app");
     server.create(&app).await;
     let client = server.our_client().await;
@@ -116,8 +111,9 @@ async fn an_upload_goes_on_where_the_disk_was_full() {
 
 #[tokio::test]
 async fn without_room_for_another_file_nothing_is_lost() {
-    let disk = SmallDisk::mount("size=8m,nr_inodes=200,mode=0700");
-    let server = Server::start_in(&disk.registry());
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(folder.path(), "size=8m,nr_inodes=200,mode=0700");
+    let server = Server::start_in(&folder.path().join("registry"));
     let app = path(OURS, "app");
     server.create(&app).await;
     let client = server.our_client().await;
@@ -126,7 +122,7 @@ async fn without_room_for_another_file_nothing_is_lost() {
     let other = client.image(&app, b"other").await;
     let media_type = other["mediaType"].as_str().unwrap();
 
-    disk.fill_with_files();
+    fill_with_files(&disk);
     expect_full(client.post(&format!("/v2/{app}/blobs/uploads/")).await);
     expect_full(client.put_manifest(&app, "v1", media_type, &other).await);
     assert_kept(&client, &digest, &kept).await;
@@ -138,68 +134,15 @@ async fn without_room_for_another_file_nothing_is_lost() {
     assert_kept(&client, &digest, &kept).await;
 }
 
-/// A small file system in memory; it goes when it is dropped.
-pub(super) struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// With limits as `mount` takes them for a tmpfs.
-    pub(super) fn mount(limits: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", limits, "tmpfs"]).arg(folder.path());
-        let mounted = mount.status().unwrap().success();
-        assert!(mounted, "only root may mount a small disk: run the tests as root");
-        Self(folder)
-    }
-
-    /// Where a registry can be.
-    pub(super) fn registry(&self) -> PathBuf {
-        self.path().join("registry")
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path().join("filler")
-    }
-
-    /// Takes all the room but for so many bytes.
-    pub(super) fn fill(&self, but_for: u64) {
-        let mut filler = File::create(self.filler()).unwrap();
-        while filler.write_all(&[1; 4096]).is_ok() {}
-        let full = filler.metadata().unwrap().len();
-        filler.set_len(full - but_for).unwrap();
-    }
-
-    /// Makes so many files that not one more can be made.
-    pub(super) fn fill_with_files(&self) {
-        fs::create_dir(self.filler()).unwrap();
-        let is_made = |number| File::create(self.filler().join(format!("{number}"))).is_ok();
-        assert!((0..10_000).any(|number: u32| !is_made(number)), "there is no end of files");
-    }
-
-    pub(super) fn free(&self) {
-        let filler = self.filler();
-        if filler.is_dir() {
-            fs::remove_dir_all(filler).unwrap();
-        } else {
-            fs::remove_file(filler).unwrap();
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, since a server that was just told to stop may have a file open.
-        let mut umount = Command::new("umount");
-        assert!(umount.arg("--lazy").arg(self.path()).status().unwrap().success());
-    }
+/// Makes so many files that not one more can be made.
+fn fill_with_files(disk: &SmallDisk) {
+    fs::create_dir(disk.filler()).unwrap();
+    let is_made = |number| File::create(disk.filler().join(format!("{number}"))).is_ok();
+    assert!((0..10_000).any(|number: u32| !is_made(number)), "there is no end of files");
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The files of a repository's uploads.
 fn uploads(root: &Path, repository: &str) -> Vec<PathBuf> {
@@ -218,7 +161,7 @@ fn date(file: &Path, time: SystemTime) {
 /// Starts registries, each of which sweeps at once, until just so many uploads are left.
 async fn sweep_to(left: usize, backend: &LocalBackend, repository: &str, before: impl Fn()) {
     let count = || uploads(backend.directory(), repository).len();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while count() > left {
         assert!(Instant::now() < deadline, "{} are not swept", count());
         before();

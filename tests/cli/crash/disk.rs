@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +11,7 @@ use ark_container_core::testing::SampleImage;
 use serde_json::Value;
 
 use crate::sandbox::{BINARY, Sandbox, TBD};
+use crate::small_disk::SmallDisk;
 
 /// Where the sandbox's registry is.
 pub(super) const REGISTRY: &str = "data/ark/registry";
@@ -19,6 +19,9 @@ pub(super) const REGISTRY: &str = "data/ark/registry";
 /// What may be in the registry's folder.
 const ENTRIES: [&str; 8] =
     ["_tmp", "_trash", "address", "address.lock", "key", "prod", "serve.lock", "version"];
+
+/// The limits of a small disk.
+const LIMITS: &str = "size=8m,mode=0700";
 
 /// Longer than it takes until uploads and temporary files are swept.
 const LONG_AGO: Duration = Duration::from_secs(2 * 24 * 60 * 60);
@@ -131,39 +134,6 @@ pub(super) fn check_sweep(sandbox: &Sandbox) {
     }
 }
 
-/// A small file system in memory; it goes when it is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(folder: &Path) -> Self {
-        fs::create_dir_all(folder).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs"]).arg(folder);
-        let mounted = mount.status().unwrap().success();
-        assert!(mounted, "only root may mount a small disk: run the tests as root");
-        Self(folder.to_path_buf())
-    }
-
-    /// Takes all the room but for so many bytes.
-    fn fill(&self, but_for: u64) {
-        let path = self.0.join("filler");
-        let mut filler = File::create(&path).unwrap();
-        while filler.write_all(&[1; 4096]).is_ok() {}
-        let full = filler.metadata().unwrap().len();
-        filler.set_len(full - but_for).unwrap();
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        assert!(Command::new("umount").arg(&self.0).status().unwrap().success());
-    }
-}
-
 /// Writes the layout of an image whose layer has this length, and says how to push it to `a`.
 fn push_line(sandbox: &Sandbox, tag: &str, len: usize) -> String {
     let image = SampleImage::builder().with_seed(len as u64).with_random_layer(len);
@@ -182,7 +152,7 @@ fn tags(sandbox: &Sandbox) -> Vec<String> {
 #[test]
 fn a_full_disk_refuses_and_loses_nothing() {
     let sandbox = Sandbox::new();
-    let disk = SmallDisk::mount(&sandbox.path("data"));
+    let disk = SmallDisk::mount(&sandbox.path("data"), LIMITS);
     let create = |name: &str| format!("--quiet --create-repository {name} --organization {TBD}");
     let listing = format!("--quiet --list-images a --organization {TBD}");
     sandbox.printed(&create("a"));
@@ -235,7 +205,7 @@ fn what_is_piped_in_or_saved_needs_room_for_a_while() {
         sandbox.finish(&mut push)
     };
     let small = sandbox.path("small");
-    let disk = SmallDisk::mount(&small);
+    let disk = SmallDisk::mount(&small, LIMITS);
     for (source, name) in [("-", "standard input"), ("docker-daemon:a:1", "docker-daemon:a:1")] {
         let run = push(source, &small);
         assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");

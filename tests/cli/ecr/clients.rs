@@ -158,13 +158,6 @@ fn logged_in(cloud: &Cloud) -> Tools<'_> {
 }
 
 #[test]
-fn the_printed_url_is_where_images_go() {
-    let cloud = Cloud::new();
-    let url = cloud.printed(&format!("--create-repository {NAME} --organization {TBD}"));
-    assert_eq!(url.trim_end(), cloud.image(NAME));
-}
-
-#[test]
 fn the_printed_password_opens_the_registry_to_every_tool() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);

@@ -11,7 +11,7 @@ use insta::assert_snapshot;
 
 use super::{Cloud, printed, printed_by_all};
 use crate::load::{MIB, watched};
-use crate::sandbox::{OTHER, Run, TBD};
+use crate::sandbox::{OTHER, TBD};
 use crate::tools::Tools;
 
 const TOKEN: &str = "ecr:GetAuthorizationToken";
@@ -99,58 +99,6 @@ fn two_organizations() -> Cloud {
     }
     cloud.printed(&format!("--push a:v1 --from oci:sample --organization {OTHER}"));
     cloud
-}
-
-/// Tools that are logged in with a password for pushing to `a` of [`TBD`].
-fn logged_in(cloud: &Cloud) -> Tools<'_> {
-    let tools = Tools::new(&cloud.sandbox, &cloud.host());
-    let login = cloud.narrowed_command(&format!("--login a --organization {TBD}"));
-    assert_eq!(tools.log_in("skopeo", &cloud.host(), login).code, 0);
-    tools
-}
-
-#[test]
-fn a_password_opens_no_repository_of_another_organization() {
-    let cloud = two_organizations();
-    let tools = logged_in(&cloud);
-    let foreign = cloud.image_of(OTHER, "a:v1");
-    let pull = tools.run(&format!("podman pull -q {foreign}"));
-    assert_ne!(pull.code, 0);
-    assert!(pull.stderr.contains("denied"), "{pull:?}");
-    let push = tools.run(&format!("skopeo copy -q oci:sample docker://{foreign}"));
-    assert_ne!(push.code, 0);
-    assert!(push.stderr.contains("403 (Forbidden)"), "{push:?}");
-    // The same password does what it is for.
-    tools.printed(&format!("skopeo copy -q oci:sample docker://{}", cloud.image("a:v1")));
-}
-
-#[test]
-fn a_foreign_repository_is_denied_alike_whether_or_not_it_exists() {
-    let cloud = two_organizations();
-    let tools = logged_in(&cloud);
-    let told = |name: &str| {
-        let Run { code, stderr, .. } =
-            tools.run(&format!("skopeo inspect --raw docker://{}:v1", cloud.image_of(OTHER, name)));
-        assert_ne!(code, 0, "{name}");
-        let message = stderr.split("msg=").nth(1).unwrap();
-        message.replace(&format!("{OTHER}/{name}"), "REPOSITORY")
-    };
-    assert_eq!(told("a"), told("missing"));
-}
-
-#[test]
-fn a_password_for_pulling_does_not_push() {
-    let cloud = two_organizations();
-    let tools = Tools::new(&cloud.sandbox, &cloud.host());
-    let login = format!("--login a --access pull --organization {OTHER}");
-    let login = cloud.narrowed_command(&login);
-    assert_eq!(tools.log_in("skopeo", &cloud.host(), login).code, 0);
-    let image = cloud.image_of(OTHER, "a");
-    tools.printed(&format!("skopeo copy -q docker://{image}:v1 dir:pulled"));
-    cloud.sandbox.write_image("new", "another");
-    let push = tools.run(&format!("skopeo copy -q oci:new docker://{image}:v2"));
-    assert_ne!(push.code, 0);
-    assert!(push.stderr.contains("denied"), "{push:?}");
 }
 
 #[test]

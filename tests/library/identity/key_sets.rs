@@ -10,7 +10,8 @@ use ark_container_core::testing::TokenIssuer;
 use futures_util::future::join_all;
 
 use super::key_server::KeyServer;
-use super::{AUDIENCE, everything, issuer, pass, replace, user};
+use super::{AUDIENCE, everything, issuer, replace, user};
+use crate::registry::server::pass;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

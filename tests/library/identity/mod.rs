@@ -10,7 +10,6 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 use ark_container_core::Error;
 use ark_container_core::model::OrganizationId;
@@ -35,13 +34,6 @@ fn replace(path: &Path, content: &str) {
     fs::write(&next, content).unwrap();
     fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).unwrap();
     fs::rename(next, path).unwrap();
-}
-
-/// Lets this much time pass at once, for whoever goes by tokio's clock.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
 }
 
 /// Everything that an error says: its text, those of its causes, and its fields.

@@ -12,7 +12,8 @@ use ark_container_core::model::OrganizationId;
 use ark_container_core::testing::{TestToken, TokenIssuer};
 use tempfile::TempDir;
 
-use super::{AUDIENCE, everything, issuer, pass, replace, user};
+use super::{AUDIENCE, everything, issuer, replace, user};
+use crate::registry::server::pass;
 
 const NOTICE: Duration = Duration::from_secs(1);
 

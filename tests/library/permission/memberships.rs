@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fs, io, thread};
+use std::{fs, thread};
 
 use ark_container_core::Error;
 use ark_container_core::identity::{
@@ -19,11 +19,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
 use tempfile::NamedTempFile;
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::model::{NAMES, ORGANIZATIONS, Table, as_toml, may, tables};
 use super::{attempt, expecting_one};
 use crate::python_component::python_component;
+use crate::registry::server::Log;
 
 /// A memberships file with this text, which only its owner can write.
 pub(super) fn file(text: &str) -> (NamedTempFile, MembershipsFile) {
@@ -119,34 +119,9 @@ proptest! {
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a program writes to its log.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// The lines about memberships.
-    fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("memberships")).map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
+/// The lines of a log about memberships.
+fn lines(log: &Log) -> Vec<String> {
+    log.text().lines().filter(|line| line.contains("memberships")).map(str::to_owned).collect()
 }
 
 fn members(members: &str) -> String {
@@ -176,7 +151,9 @@ async fn removed_member_is_denied() {
 #[test]
 fn invalid_file_is_logged_once_and_ignored() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
     tracing::subscriber::with_default(subscriber, || {
         let (temporary, memberships) = file(&members("'user:alice'"));
         let good = memberships.current();
@@ -184,13 +161,13 @@ fn invalid_file_is_logged_once_and_ignored() {
         let look_until = |done: &dyn Fn() -> bool| {
             let start = Instant::now();
             while !done() {
-                assert!(start.elapsed() < DEADLINE, "{:?}", log.lines());
+                assert!(start.elapsed() < DEADLINE, "{:?}", lines(&log));
                 thread::sleep(Duration::from_millis(20));
                 memberships.current();
             }
         };
-        look_until(&|| !log.lines().is_empty());
-        let warned = log.lines();
+        look_until(&|| !lines(&log).is_empty());
+        let warned = lines(&log);
         assert!(warned[0].contains("WARN"), "{warned:?}");
         let place = format!("{}:3:12: ", temporary.path().display());
         assert!(warned[0].contains(&place), "{warned:?}");
@@ -199,11 +176,11 @@ fn invalid_file_is_logged_once_and_ignored() {
         // The file is looked at again more than once in this time.
         let warned_at = Instant::now();
         look_until(&|| warned_at.elapsed() > Duration::from_millis(2500));
-        assert_eq!(log.lines(), warned);
+        assert_eq!(lines(&log), warned);
 
         std::fs::write(temporary.path(), members("'user:bob'")).unwrap();
-        look_until(&|| log.lines().len() > 1);
-        assert!(log.lines()[1].contains("INFO"), "{:?}", log.lines());
+        look_until(&|| lines(&log).len() > 1);
+        assert!(lines(&log)[1].contains("INFO"), "{:?}", lines(&log));
         let bob = memberships.current().principal("user:bob".parse().unwrap());
         assert!(bob.is_member_of(OrganizationId::TBD));
     });

@@ -1,7 +1,5 @@
 //! Limits that protect the registry from clients, its shutdown, and its log.
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ark_container_core::backend::local::{LocalBackend, Registry};
@@ -11,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tracing::Level;
 
-use super::server::{OURS, Server, answer, path, read_to_end, sample, sha256};
+use super::server::{Log, OURS, Server, answer, pass, path, read_to_end, sample, sha256};
 
 #[tokio::test]
 async fn endless_headers_are_cut() {
@@ -91,9 +89,7 @@ async fn an_upload_that_stalls_is_cut_and_can_go_on() {
     let half = 200_000;
     let mut stream = client.send_part(Method::PATCH, &upload, bytes.len(), &bytes[..half]).await;
     client.wait_for_size(&upload, half).await;
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(61)).await;
-    tokio::time::resume();
+    pass(Duration::from_secs(61)).await;
     let reply = read_to_end(&mut stream).await;
     assert!(reply.starts_with("HTTP/1.1 408 "), "{reply}");
     let status = client.get(&upload).await.expect(StatusCode::NO_CONTENT);
@@ -116,11 +112,11 @@ async fn a_client_that_takes_nothing_is_cut() {
     stream.read_exact(&mut start).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 200");
     // Once it has been cut, what is sent to it is answered by a reset.
-    let patience = std::time::Instant::now();
+    let started = std::time::Instant::now();
     tokio::time::pause();
     while stream.write_all(b"x").await.is_ok() {
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert!(patience.elapsed() < Duration::from_secs(20), "it is not cut");
+        assert!(started.elapsed() < Duration::from_secs(20), "it is not cut");
     }
 }
 
@@ -196,9 +192,7 @@ async fn an_upload_that_is_cut_goes_on_at_the_next_registry() {
     while TcpStream::connect(server.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(9)).await;
-    tokio::time::resume();
+    pass(Duration::from_secs(9)).await;
     server.stopped().await;
     assert_eq!(read_to_end(&mut stream).await, "");
 
@@ -258,26 +252,6 @@ async fn an_address_that_is_taken_is_told() {
     let server = Server::start().await;
     let error = Registry::bind(server.backend.clone(), server.address).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {}", server.address));
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]
