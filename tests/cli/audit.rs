@@ -60,7 +60,7 @@ fn the_variable_counts_before_the_configuration_file() {
 }
 
 #[test]
-fn what_cannot_be_recorded_is_not_done() {
+fn unrecorded_operation_is_not_done() {
     let sandbox = audited();
     fs::create_dir(sandbox.path("config/ark/audit.jsonl")).unwrap();
     let create = format!("--quiet --create-repository a --organization {TBD}");

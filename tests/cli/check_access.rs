@@ -14,7 +14,7 @@ fn told(sandbox: &Sandbox, line: &str) -> String {
 }
 
 #[test]
-fn an_answer_says_the_rule_where_it_is_written_and_what_enforces_it() {
+fn answer_names_rule_origin_and_isolation_layers() {
     let sandbox = Sandbox::with_memberships();
     let path = format!("--repository prod/{TBD}/a");
     assert_snapshot!(told(&sandbox, &format!("--action push {path}")), @"
@@ -67,7 +67,7 @@ fn an_answer_says_the_rule_where_it_is_written_and_what_enforces_it() {
 }
 
 #[test]
-fn a_rule_of_an_organization_is_named_by_its_line() {
+fn organization_rule_is_named_by_its_line() {
     let sandbox = Sandbox::new();
     let memberships = format!(
         "[[organization]]\nid = \"{TBD}\"\nmembers = [\"robot:build\"]\n[organization.rules]\n\
@@ -101,7 +101,7 @@ fn a_rule_of_an_organization_is_named_by_its_line() {
 }
 
 #[test]
-fn nothing_is_told_of_what_exists() {
+fn existence_of_a_repository_is_not_revealed() {
     let sandbox = Sandbox::with_memberships();
     let create = format!("--create-repository a --organization {OTHER}");
     assert_eq!(sandbox.run_as("user:bob", &create).code, 0);
@@ -113,7 +113,7 @@ fn nothing_is_told_of_what_exists() {
 }
 
 #[test]
-fn a_repository_is_named_by_name_path_or_url() {
+fn repository_is_named_by_name_path_or_url() {
     let sandbox = Sandbox::with_memberships();
     let by_name = told(&sandbox, &format!("--action pull --repository a/b --organization {TBD}"));
     assert!(by_name.starts_with("exit 0\n"), "{by_name}");
@@ -127,7 +127,7 @@ fn a_repository_is_named_by_name_path_or_url() {
 }
 
 #[test]
-fn a_token_answers_for_its_bearer_alone() {
+fn token_answers_for_its_bearer_only() {
     let sandbox = Sandbox::new();
     let token =
         TestToken::new(&"user:alice".parse().unwrap()).with_organizations([TBD.parse().unwrap()]);
@@ -151,7 +151,7 @@ fn a_token_answers_for_its_bearer_alone() {
 }
 
 #[test]
-fn programs_read_one_object() {
+fn json_output_is_one_object() {
     let sandbox = Sandbox::with_memberships();
     let line = format!("--check-access --action delete-image --repository prod/{TBD}/a");
     let run = sandbox.run_as("user:alice", &format!("{line} --output json --quiet"));
@@ -172,7 +172,7 @@ fn programs_read_one_object() {
 }
 
 #[test]
-fn what_cannot_be_asked_about() {
+fn invalid_questions_are_rejected() {
     let sandbox = Sandbox::with_memberships();
     assert_snapshot!(told(&sandbox, "--action fly --repository a"), @"
     exit 2
@@ -222,7 +222,7 @@ fn what_cannot_be_asked_about() {
 }
 
 #[test]
-fn where_iam_alone_decides_that_is_said() {
+fn check_access_says_when_iam_alone_decides() {
     let cloud = Cloud::new();
     let run = cloud
         .sandbox

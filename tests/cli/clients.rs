@@ -55,7 +55,7 @@ fn sha256(content: &[u8]) -> String {
 const TOOLS: [&str; 4] = ["docker", "podman", "skopeo", "buildah"];
 
 #[test]
-fn the_printed_password_opens_the_registry_to_every_tool() {
+fn printed_password_logs_in_every_tool() {
     let served = Served::with_repositories(&["catalog/extract-video"]);
     let tools = served.tools(&[]);
     for tool in TOOLS {
@@ -67,7 +67,7 @@ fn the_printed_password_opens_the_registry_to_every_tool() {
 }
 
 #[test]
-fn any_other_password_is_refused_with_a_message() {
+fn wrong_password_is_rejected_with_a_message() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&[]);
     let good = served.password("a", "push");
@@ -87,7 +87,7 @@ fn any_other_password_is_refused_with_a_message() {
 }
 
 #[test]
-fn both_formats_come_back_byte_for_byte() {
+fn oci_and_docker_formats_come_back_unchanged() {
     let served = Served::with_repositories(&["a/b"]);
     let tools = served.tools(&["a/b"]);
     let index = SampleImage::for_two_platforms();
@@ -120,7 +120,7 @@ fn both_formats_come_back_byte_for_byte() {
 }
 
 #[test]
-fn several_push_the_same_layers_at_once() {
+fn concurrent_pushes_share_layers() {
     let served = Served::with_repositories(&["a", "a/b"]);
     let tools = served.tools(&["a", "a/b"]);
     let image = SampleImage::builder().with_random_layer(8_000_000).with_random_layer(8_000_000);
@@ -175,22 +175,22 @@ fn tags_are_listed_and_deleted() {
 }
 
 #[test]
-fn podman_pushes_an_image_and_pulls_it_back() {
+fn podman_image_comes_back() {
     image_comes_back("podman");
 }
 
 #[test]
-fn buildah_pushes_an_image_and_pulls_it_back() {
+fn buildah_image_comes_back() {
     image_comes_back("buildah");
 }
 
 #[test]
-fn podman_pushes_an_index_and_pulls_it_back() {
+fn podman_index_comes_back() {
     index_comes_back("podman");
 }
 
 #[test]
-fn buildah_pushes_an_index_and_pulls_it_back() {
+fn buildah_index_comes_back() {
     index_comes_back("buildah");
 }
 
@@ -277,7 +277,7 @@ fn json(bytes: &[u8]) -> Value {
 }
 
 #[test]
-fn docker_pushes_and_pulls_and_what_it_saved_is_pushed() {
+fn docker_images_and_archives_are_pushed_and_pulled() {
     let served = Served::with_repositories(&["a/b"]);
     let tools = served.tools(&["a/b"]);
     let daemon = Daemon::start();
@@ -333,7 +333,7 @@ fn is_pulled_by_skopeo(served: &Served, tools: &Tools<'_>, name: &str, image: &S
 }
 
 #[test]
-fn a_layout_is_pulled_by_skopeo_byte_for_byte_and_by_podman() {
+fn pushed_layout_is_pulled_unchanged() {
     let served = Served::with_repositories(&["a/b"]);
     let tools = served.tools(&["a/b"]);
     let image = SampleImage::for_two_platforms();
@@ -352,7 +352,7 @@ fn a_layout_is_pulled_by_skopeo_byte_for_byte_and_by_podman() {
 }
 
 #[test]
-fn a_docker_archive_keeps_its_configuration_and_its_files() {
+fn docker_archive_keeps_configuration_and_files() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&["a"]);
     let image = SampleImage::builder().with_layer([("x", "y")]).with_random_layer(100_000);
@@ -376,7 +376,7 @@ fn a_docker_archive_keeps_its_configuration_and_its_files() {
 }
 
 #[test]
-fn what_podman_saved_is_what_podman_pulls() {
+fn podman_pulls_its_own_saved_image() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&["a"]);
     let image = SampleImage::builder().with_layer([("x", "y")]).with_random_layer(100_000);
@@ -398,7 +398,7 @@ fn what_podman_saved_is_what_podman_pulls() {
 }
 
 #[test]
-fn a_repository_that_is_missing_comes_with_the_command_that_creates_it() {
+fn push_by_tools_to_missing_repository_suggests_create() {
     let served = Served::with_repositories(&["test/repo"]);
     let tools = served.tools(&["test/repo"]);
     served.sandbox.printed(&format!("--delete-repository test/repo --organization {TBD}"));

@@ -141,7 +141,7 @@ fn alice(sandbox: &Sandbox) -> Command {
 }
 
 #[test]
-fn operations_options_and_what_the_registry_has_wherever_they_can_be_typed() {
+fn completion_offers_operations_options_and_repositories() {
     let sandbox = home();
     let in_tbd = format!("--organization {TBD}");
     let owned = |line: &str| line.replace("OWNER", &in_tbd);
@@ -174,7 +174,7 @@ fn operations_options_and_what_the_registry_has_wherever_they_can_be_typed() {
 }
 
 #[test]
-fn bash_replaces_what_follows_the_last_colon_and_the_others_the_word() {
+fn bash_completes_the_part_after_the_last_colon() {
     let sandbox = home();
     let line = format!("--organization {TBD} --pull test/repo:");
     for shell in Shell::ALL {
@@ -185,7 +185,7 @@ fn bash_replaces_what_follows_the_last_colon_and_the_others_the_word() {
 }
 
 #[test]
-fn on_aws_too() {
+fn completion_works_on_ecr() {
     let cloud = Cloud::new();
     cloud.create(&["catalog/extract-gps", "catalog/extract-video"]);
     for shell in Shell::ALL {
@@ -200,7 +200,7 @@ fn on_aws_too() {
 const NOTHING: (i32, &str, &str) = (0, "none\n", "");
 
 #[test]
-fn what_cannot_be_had_is_not_offered() {
+fn completion_without_access_offers_nothing() {
     let sandbox = Sandbox::with_memberships();
     let complete = format!("--complete -- --organization {TBD} --login ");
     let offered = |edit: &dyn Fn(&mut std::process::Command)| {
@@ -235,7 +235,7 @@ fn what_cannot_be_had_is_not_offered() {
 }
 
 #[test]
-fn a_registry_that_does_not_answer_is_not_waited_for() {
+fn completion_does_not_wait_for_a_silent_registry() {
     let cloud = Cloud::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = cloud.command(&format!("--complete -- --organization {TBD} --login"));
@@ -247,7 +247,7 @@ fn a_registry_that_does_not_answer_is_not_waited_for() {
 }
 
 #[test]
-fn there_is_one_for_each_operation_and_readers_find_nothing_wrong() {
+fn manual_has_a_valid_page_for_each_operation() {
     let sandbox = Sandbox::new();
     let written: BTreeSet<String> =
         sandbox.printed("--man man1").lines().map(str::to_owned).collect();
@@ -278,7 +278,7 @@ fn there_is_one_for_each_operation_and_readers_find_nothing_wrong() {
 }
 
 #[test]
-fn they_say_what_the_help_says() {
+fn manual_pages_match_the_help() {
     let sandbox = Sandbox::new();
     sandbox.printed("--man man1");
     let man = component("man")

@@ -24,7 +24,7 @@ fn layer_size() -> u64 {
 }
 
 #[test]
-fn the_server_takes_and_gives_a_large_layer_in_little_memory() {
+fn server_handles_a_large_layer_in_little_memory() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&["a"]);
     let layer = write_layout(&served.sandbox, layer_size());
@@ -40,7 +40,7 @@ fn the_server_takes_and_gives_a_large_layer_in_little_memory() {
 }
 
 #[test]
-fn a_large_layer_comes_in_one_request_and_in_parts() {
+fn large_layer_is_uploaded_whole_and_in_parts() {
     let served = Served::with_repositories(&["a"]);
     let curl = served.curl("a", "push");
     let layer = write_layout(&served.sandbox, layer_size());
@@ -66,7 +66,7 @@ fn a_large_layer_comes_in_one_request_and_in_parts() {
 }
 
 #[test]
-fn a_push_sends_a_large_layer_in_little_memory() {
+fn push_sends_a_large_layer_in_little_memory() {
     let served = Served::with_repositories(&["a"]);
     write_layout(&served.sandbox, layer_size());
     let push = format!("--quiet --push a:v1 --from oci:layout --organization {TBD}");
@@ -192,7 +192,7 @@ fn read_to_end(stream: &mut TcpStream) -> String {
 }
 
 #[test]
-fn a_thousand_clients_at_once_are_all_answered() {
+fn thousand_clients_are_all_answered() {
     let sandbox = Sandbox::new();
     sandbox.push("a:v1");
     let server = sandbox.serve();
@@ -209,7 +209,7 @@ fn a_thousand_clients_at_once_are_all_answered() {
 }
 
 #[test]
-fn without_file_descriptors_it_says_so_and_goes_on_when_there_are_some() {
+fn exhausted_file_descriptors_are_reported_and_recovered() {
     let sandbox = Sandbox::new();
     sandbox.push("a:v1");
     let serve = format!("ulimit -n {DESCRIPTORS}; exec {BINARY} --serve --listen 127.0.0.1:0");

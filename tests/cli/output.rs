@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::sandbox::{Run, Sandbox, TBD};
 
 #[test]
-fn a_reader_that_is_gone_ends_it_quietly() {
+fn closed_output_ends_the_program_quietly() {
     let sandbox = Sandbox::new();
     for line in ["--list-repositories", "--whoami", "--help", "--version"] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -22,7 +22,7 @@ fn a_reader_that_is_gone_ends_it_quietly() {
 }
 
 #[test]
-fn the_default_registry_is_named_unless_it_was_chosen() {
+fn default_registry_is_named_unless_chosen() {
     let sandbox = Sandbox::new();
     let stderr = |line: &str| sandbox.run(line).stderr;
     assert_snapshot!(stderr("--list-repositories"), @"note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)");
@@ -35,7 +35,7 @@ fn the_default_registry_is_named_unless_it_was_chosen() {
 }
 
 #[test]
-fn the_configuration_file_sets_what_options_would() {
+fn configuration_file_sets_options() {
     let sandbox = Sandbox::new();
     let file = format!("registry = 'local:here'\norganization = '{TBD}'\noutput = 'json'\n");
     sandbox.write("config/ark/container.toml", file);
@@ -46,7 +46,7 @@ fn the_configuration_file_sets_what_options_would() {
 }
 
 #[test]
-fn verbose_tells_decisions_and_no_password() {
+fn verbose_output_has_decisions_and_no_password() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let login = sandbox.run(&format!("--verbose --login a --organization {TBD}"));
@@ -61,7 +61,7 @@ fn verbose_tells_decisions_and_no_password() {
 }
 
 #[test]
-fn a_reader_may_stop_after_the_first_line() {
+fn reader_may_stop_after_the_first_line() {
     let sandbox = Sandbox::new();
     for index in 0..3 {
         sandbox.printed(&format!("--create-repository a{index} --organization {TBD}"));
@@ -152,7 +152,7 @@ fn help_and_version_are_results() {
 }
 
 #[test]
-fn on_a_terminal_a_login_shows_the_docker_command() {
+fn login_at_a_terminal_shows_the_docker_command() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let told = |line: &str| {
@@ -199,7 +199,7 @@ fn images_have_tags_digest_size_time_and_platforms() {
 }
 
 #[test]
-fn pushes_tell_what_was_sent_and_what_was_there() {
+fn push_reports_sent_and_existing_blobs() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     sandbox.write_image("image", "hello");
@@ -221,7 +221,7 @@ fn pushes_tell_what_was_sent_and_what_was_there() {
 }
 
 #[test]
-fn docker_archives_are_pushed_too() {
+fn docker_archive_is_pushed() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let image = SampleImage::new("hello");
@@ -291,7 +291,7 @@ fn whoami_reports_identity_organizations_and_registry() {
 }
 
 #[test]
-fn a_robot_gets_a_password_for_pull_and_is_told_so() {
+fn robot_login_is_for_pull() {
     let sandbox = Sandbox::with_memberships();
     let create = format!("--create-repository test/repo --organization {TBD}");
     assert_eq!(sandbox.run_as("user:alice", &create).code, 0);
@@ -447,7 +447,7 @@ fn servers() {
 }
 
 #[test]
-fn notes_are_json_too() {
+fn notes_are_json() {
     let sandbox = Sandbox::new();
     let run = sandbox.run("--list-repositories --output json");
     let note: Value = serde_json::from_str(&run.stderr).unwrap();
@@ -455,7 +455,7 @@ fn notes_are_json_too() {
 }
 
 #[test]
-fn it_prints_its_address_and_ends_cleanly_on_either_signal() {
+fn server_prints_its_address_and_ends_on_signals() {
     for signal in ["-INT", "-TERM"] {
         let sandbox = Sandbox::new();
         let server = sandbox.serve();
@@ -467,7 +467,7 @@ fn it_prints_its_address_and_ends_cleanly_on_either_signal() {
 }
 
 #[test]
-fn the_other_operations_find_it() {
+fn other_operations_find_the_server() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve();
     let host = server.line().trim_end().to_owned();

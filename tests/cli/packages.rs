@@ -27,7 +27,7 @@ fn packaged(name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_crate_has_all_that_it_is_built_from() {
+fn crate_contains_all_its_sources() {
     for name in ["ark-container-core", "ark-container-cli"] {
         let packaged = packaged(name);
         let has = |file: &str| packaged.iter().any(|packaged| packaged == file);
@@ -62,7 +62,7 @@ fn manifest() -> Table {
 }
 
 #[test]
-fn it_has_every_program() {
+fn debian_package_has_every_program() {
     let manifest = manifest();
     let assets = assets(&manifest);
     for program in manifest["bin"].as_array().unwrap() {
@@ -72,7 +72,7 @@ fn it_has_every_program() {
 }
 
 #[test]
-fn it_has_all_that_goes_beside_them() {
+fn debian_package_has_completions_and_manual() {
     let made = tempdir().unwrap();
     let script = root().join("ark-container-cli/package/shell-files.sh");
     let run = Command::new(script).arg(BINARY).arg(made.path()).output().unwrap();
@@ -119,7 +119,7 @@ fn workflows(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn they_are_what_github_takes_and_may_no_more_than_they_need() {
+fn workflows_are_valid_and_restricted() {
     let workflows = workflows(&root());
     assert!(workflows.iter().any(|path| path.ends_with(".github/workflows/release.yml")));
     let check = python_component("check-jsonschema")

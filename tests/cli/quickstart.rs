@@ -30,7 +30,7 @@ fn commands(printed: &str) -> Vec<&str> {
 }
 
 #[test]
-fn the_quickstart_works_more_than_once() {
+fn quickstart_works_twice() {
     let sandbox = Sandbox::new();
     let url = format!("127.0.0.1:5050/prod/{TBD}/quickstart/hello");
     let (first, second) = (quickstart(&sandbox), quickstart(&sandbox));
@@ -46,7 +46,7 @@ fn the_quickstart_works_more_than_once() {
 }
 
 #[test]
-fn what_the_quickstart_says_to_type_next_works() {
+fn commands_after_the_quickstart_work() {
     let sandbox = Sandbox::new();
     // It says to serve only where nothing serves yet; here a port of its own is served.
     let server = sandbox.serve();
@@ -75,7 +75,7 @@ fn what_the_quickstart_says_to_type_next_works() {
 }
 
 #[test]
-fn listing_shows_the_documented_table() {
+fn listing_prints_the_documented_table() {
     let sandbox = Sandbox::new();
     let header = "Organization                         URL\n";
     assert_eq!(sandbox.printed("--list-repositories"), header);
@@ -117,7 +117,7 @@ fn login_returns_a_password_and_nothing_else() {
 }
 
 #[test]
-fn operations_are_flags_and_subcommands_and_options_stand_anywhere() {
+fn options_stand_anywhere() {
     let sandbox = Sandbox::new();
     let create = format!("--create-repository test/repo --organization {TBD}");
     let url = sandbox.printed(&create);

@@ -70,7 +70,7 @@ impl Blob {
 }
 
 #[test]
-fn a_client_goes_on_with_the_server_that_follows_a_killed_one() {
+fn upload_resumes_after_the_server_was_killed() {
     let Served { server, sandbox } = Served::with_repositories(&["a/b"]);
     let login = format!("--login a/b --organization {TBD}");
     let password = sandbox.printed(&login);

@@ -192,7 +192,7 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 }
 
 #[test]
-fn a_push_is_a_span_with_its_call_and_its_requests_inside() {
+fn push_span_contains_calls_and_requests() {
     let spans = Spans::default();
     let subscriber = tracing_subscriber::registry().with(spans.clone());
     let folder = tempfile::tempdir().unwrap();

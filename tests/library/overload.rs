@@ -1,6 +1,6 @@
 //! The registry under more than it can take, and what it has acknowledged before.
 //!
-//! A thousand connections and no file descriptors are for a process of its own: tests/cli/overload.rs.
+//! A thousand connections and no file descriptors are for a process of its own: tests/cli/load.rs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::small_disk::SmallDisk;
 const MAX_CONNECTIONS: usize = 256;
 
 #[tokio::test]
-async fn a_crowd_that_never_finishes_its_headers_makes_way() {
+async fn unfinished_headers_free_their_connections() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let mut crowd = Vec::new();
@@ -49,7 +49,7 @@ async fn a_crowd_that_never_finishes_its_headers_makes_way() {
 }
 
 #[tokio::test]
-async fn an_upload_may_take_its_time() {
+async fn slow_upload_is_not_cut() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let bytes = sample(20);
@@ -81,7 +81,7 @@ async fn assert_kept(client: &Client, digest: &str, layer: &[u8]) {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_where_the_disk_was_full() {
+async fn upload_resumes_after_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let disk = SmallDisk::mount(folder.path(), "size=8m,mode=0700");
     let server = Server::start_in(&folder.path().join("registry"));
@@ -110,7 +110,7 @@ async fn an_upload_goes_on_where_the_disk_was_full() {
 }
 
 #[tokio::test]
-async fn without_room_for_another_file_nothing_is_lost() {
+async fn exhausted_inodes_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let disk = SmallDisk::mount(folder.path(), "size=8m,nr_inodes=200,mode=0700");
     let server = Server::start_in(&folder.path().join("registry"));
@@ -175,7 +175,7 @@ async fn sweep_to(left: usize, backend: &LocalBackend, repository: &str, before:
 }
 
 #[tokio::test]
-async fn uploads_whose_clients_went_away_are_swept_and_a_running_one_is_not() {
+async fn abandoned_uploads_are_deleted() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -210,7 +210,7 @@ async fn uploads_whose_clients_went_away_are_swept_and_a_running_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_set_back_ends_no_upload() {
+async fn clock_set_back_ends_no_upload() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");

@@ -1,5 +1,5 @@
 //! The table of who gets how far, tried once more: by the program, and by docker's kin with the passwords
-//! that it prints. What is expected is in `tests/library/access/outcomes.txt`.
+//! that it prints. The expected outcomes are in `tests/library/access/outcomes.txt`.
 
 mod account;
 mod clients;

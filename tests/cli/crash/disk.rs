@@ -150,7 +150,7 @@ fn tags(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn a_full_disk_refuses_and_loses_nothing() {
+fn full_disk_rejects_a_push_and_loses_nothing() {
     let sandbox = Sandbox::new();
     let disk = SmallDisk::mount(&sandbox.path("data"), LIMITS);
     let create = |name: &str| format!("--quiet --create-repository {name} --organization {TBD}");
@@ -186,7 +186,7 @@ fn a_full_disk_refuses_and_loses_nothing() {
 }
 
 #[test]
-fn what_is_piped_in_or_saved_needs_room_for_a_while() {
+fn piped_archive_needs_temporary_space() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--quiet --create-repository a --organization {TBD}"));
     let image = SampleImage::builder().with_random_layer(10_000_000).build();
@@ -220,7 +220,7 @@ fn what_is_piped_in_or_saved_needs_room_for_a_while() {
 }
 
 #[test]
-fn a_blob_that_the_system_cuts_is_refused_and_pushed_again() {
+fn truncated_blob_is_rejected_and_pushed_again() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--quiet --create-repository a --organization {TBD}"));
     sandbox.printed(&push_line(&sandbox, "v1", 10_000));

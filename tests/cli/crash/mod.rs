@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use crate::sandbox::{Random, Sandbox, is_full_scale};
 
 #[test]
-fn whatever_was_acknowledged_is_there_after_any_kill() {
+fn acknowledged_operations_survive_any_kill() {
     let kills = if is_full_scale() { 400 } else { 200 };
     let started = Instant::now();
     let mut rounds = Rounds::start();
@@ -57,7 +57,7 @@ fn run_all(sandbox: &Sandbox, visitor: Option<&Visitor>, operations: &[Operation
 }
 
 #[test]
-fn processes_and_clients_at_once_lose_nothing() {
+fn concurrent_processes_and_clients_lose_nothing() {
     let sandbox = Sandbox::new();
     let mut random = Random::seeded();
     let mut images = Images::new(&mut random);

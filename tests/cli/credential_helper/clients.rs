@@ -116,7 +116,7 @@ fn image_comes_back(tool: &str) {
 }
 
 #[test]
-fn skopeo_pushes_and_pulls_and_shows_what_the_helper_says() {
+fn skopeo_shows_the_error_of_the_helper() {
     let served = configured();
     let tools = served.tools(&[]);
     let remote = format!("docker://{}", served.image("a:v1"));
@@ -133,7 +133,7 @@ fn skopeo_pushes_and_pulls_and_shows_what_the_helper_says() {
 }
 
 #[test]
-fn podmans_own_configuration_names_the_helper_too() {
+fn helper_works_from_the_configuration_of_podman() {
     let served = Served::with_repositories(&["a"]);
     served.sandbox.write_image("sample", "hello");
     let tools = served.tools(&[]);
@@ -184,7 +184,7 @@ fn told_at(cloud: &Cloud, command: &mut Command) -> String {
 }
 
 #[test]
-fn twenty_at_once_ask_for_one_login_and_an_erased_one_is_asked_for_again() {
+fn concurrent_helpers_share_one_login() {
     let cloud = Cloud::new();
     printed_by_all((0..20).map(|_| get(&cloud)));
     assert_eq!((cloud.aws.count(TOKEN), cloud.aws.count("sts:AssumeRole")), (1, 1));
@@ -204,7 +204,7 @@ fn twenty_at_once_ask_for_one_login_and_an_erased_one_is_asked_for_again() {
 }
 
 #[test]
-fn without_a_role_a_login_reaches_what_its_caller_does_and_with_one_the_organization_is_named() {
+fn helper_with_a_role_needs_an_organization() {
     let cloud = Cloud::new();
     login(&cloud.sandbox.finish(&mut helper_at(&cloud, "get", HOST)));
     assert_eq!((cloud.aws.count(TOKEN), cloud.aws.count("sts:AssumeRole")), (1, 0));
@@ -216,7 +216,7 @@ fn without_a_role_a_login_reaches_what_its_caller_does_and_with_one_the_organiza
 }
 
 #[test]
-fn skopeo_pushes_and_pulls_with_the_helper_alone() {
+fn skopeo_works_with_the_helper_only() {
     let cloud = Cloud::new();
     cloud.create(&["a"]);
     cloud.sandbox.write_image("sample", "hello");
@@ -246,7 +246,7 @@ fn skopeo_pushes_and_pulls_with_the_helper_alone() {
 }
 
 #[test]
-fn a_token_that_has_expired_says_what_gets_another() {
+fn expired_token_suggests_a_new_one() {
     let provider: TokenIssuer = provider();
     let cloud = aws::cloud(&provider);
     aws::leave(&cloud, &provider, &alice());
@@ -259,7 +259,7 @@ fn a_token_that_has_expired_says_what_gets_another() {
 }
 
 #[test]
-fn more_organizations_than_a_session_holds_are_logged_in_to_one_by_one() {
+fn too_many_organizations_suggest_single_logins() {
     let provider = provider();
     let cloud = aws::cloud(&provider);
     let many = (1..=19).map(|bits| OrganizationId::from_u128(bits << 64 | bits));
@@ -271,7 +271,7 @@ fn more_organizations_than_a_session_holds_are_logged_in_to_one_by_one() {
 }
 
 #[test]
-fn what_aws_refuses_is_told() {
+fn helper_reports_the_refusal_of_aws() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::expired_token());
     assert_snapshot!(told_at(&cloud, &mut get(&cloud)), @"
@@ -281,7 +281,7 @@ fn what_aws_refuses_is_told() {
 }
 
 #[test]
-fn nobody_and_nothing_to_ask_are_told() {
+fn helper_reports_missing_credentials_and_endpoint() {
     let cloud = Cloud::new();
     let mut nobody = get(&cloud);
     nobody.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");

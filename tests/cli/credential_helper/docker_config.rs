@@ -39,7 +39,7 @@ fn parsed(text: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_configuration_is_made_for_its_owner_alone() {
+fn configure_docker_writes_a_private_file() {
     let sandbox = Sandbox::new();
     assert_snapshot!(told(&run(&sandbox, "--configure-docker")), @"
     exit 0
@@ -92,7 +92,7 @@ fn unknown_members_of_the_configuration_are_kept() {
 }
 
 #[test]
-fn every_registry_of_the_settings_gets_an_entry() {
+fn configure_docker_adds_every_registry() {
     let sandbox = Sandbox::new();
     let config = "registries = ['ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod']\n";
     sandbox.write("config/ark/container.toml", config);
@@ -111,7 +111,7 @@ fn every_registry_of_the_settings_gets_an_entry() {
 }
 
 #[test]
-fn a_link_stays_and_what_it_leads_to_is_changed() {
+fn configure_docker_follows_a_link() {
     let sandbox = Sandbox::new();
     let target = sandbox.write("dotfiles/docker.json", "{}");
     let link = sandbox.path(CONFIG);
@@ -133,7 +133,7 @@ fn a_link_stays_and_what_it_leads_to_is_changed() {
 }
 
 #[test]
-fn what_is_not_dockers_is_refused_and_left_as_it_is() {
+fn invalid_docker_configuration_is_left_unchanged() {
     let sandbox = Sandbox::new();
     let refused = |content: &[u8]| {
         let path = sandbox.write(CONFIG, content);
@@ -174,7 +174,7 @@ fn what_is_not_dockers_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn what_is_missing_for_it_to_work_is_told() {
+fn configure_docker_warns_of_a_missing_helper() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command("--configure-docker --registry local:elsewhere");
     let run = sandbox.finish(command.env("PATH", "/nowhere"));
@@ -188,7 +188,7 @@ fn what_is_missing_for_it_to_work_is_told() {
 }
 
 #[test]
-fn the_folder_that_docker_is_told_is_the_one() {
+fn configure_docker_respects_docker_config() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command("--configure-docker");
     let folder = sandbox.path("own/docker");
@@ -201,7 +201,7 @@ fn login(name: &str, folder: &str) -> String {
 }
 
 #[test]
-fn a_configuration_is_for_one_repository_and_its_owner() {
+fn docker_config_login_is_for_one_repository() {
     let served = Served::with_repositories(&["a", "b"]);
     let sandbox = &served.sandbox;
     assert_snapshot!(told(&sandbox.run(&login("a", "one/a"))), @"
@@ -227,7 +227,7 @@ fn a_configuration_is_for_one_repository_and_its_owner() {
 }
 
 #[test]
-fn the_line_that_is_printed_makes_the_shell_use_it() {
+fn printed_line_sets_docker_config() {
     let served = Served::with_repositories(&["a"]);
     let line = served.sandbox.printed(&login("a", "a"));
     let shown = served.sandbox.finish(&mut served.sandbox.shell(&format!(
@@ -239,7 +239,7 @@ fn the_line_that_is_printed_makes_the_shell_use_it() {
 }
 
 #[test]
-fn what_docker_keeps_there_stays_and_the_login_is_renewed() {
+fn docker_config_keeps_other_entries() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let others = "{\n\t\"auths\": {\n\t\t\"ghcr.io\": {}\n\t},\n\t\"x\": 1\n}";
@@ -265,7 +265,7 @@ fn what_docker_keeps_there_stays_and_the_login_is_renewed() {
 }
 
 #[test]
-fn programs_are_told_where_it_is_and_no_password() {
+fn docker_config_json_has_no_password() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let printed = sandbox.printed(&format!("{} --output json", login("a", "a")));

@@ -78,7 +78,7 @@ fn stored(server: &str, username: &str, secret: &str) -> String {
 }
 
 #[test]
-fn a_server_that_is_none_of_ours_is_not_found() {
+fn unknown_server_is_not_found() {
     let sandbox = Sandbox::new();
     for server in [
         "https://index.docker.io/v1/",
@@ -98,7 +98,7 @@ fn a_server_that_is_none_of_ours_is_not_found() {
 }
 
 #[test]
-fn a_registry_is_found_by_every_spelling_of_its_host() {
+fn registry_is_found_by_every_form_of_its_host() {
     let served = Served::with_repositories(&["a"]);
     let host = served.server.host();
     for server in [
@@ -116,7 +116,7 @@ fn a_registry_is_found_by_every_spelling_of_its_host() {
 }
 
 #[test]
-fn no_password_goes_to_whoever_listens_where_the_registry_would() {
+fn unserved_registry_gets_no_password() {
     let sandbox = Sandbox::new();
     assert_snapshot!(told(&run(&sandbox, "get", "127.0.0.1:5050")), @"
     docker-credential-ark: nothing serves local:~/data/ark/registry
@@ -125,7 +125,7 @@ fn no_password_goes_to_whoever_listens_where_the_registry_would() {
 }
 
 #[test]
-fn input_that_is_missing_is_told_in_the_words_of_the_protocol() {
+fn missing_input_is_an_error_of_the_protocol() {
     let sandbox = Sandbox::new();
     for operation in ["get", "erase"] {
         for input in ["", "\n", "  \t\r\n"] {
@@ -139,7 +139,7 @@ fn input_that_is_missing_is_told_in_the_words_of_the_protocol() {
 }
 
 #[test]
-fn input_that_makes_no_sense_is_told_without_any_of_it() {
+fn invalid_input_is_not_quoted() {
     let sandbox = Sandbox::new();
     let told = |operation, input: &[u8]| told(&run(&sandbox, operation, input));
     assert_snapshot!(told("store", b"127.0.0.1:5050 hunter2"), @"
@@ -157,7 +157,7 @@ fn input_that_makes_no_sense_is_told_without_any_of_it() {
 }
 
 #[test]
-fn operations_that_there_are_not() {
+fn unknown_operation_is_rejected() {
     let sandbox = Sandbox::new();
     assert_snapshot!(told(&run(&sandbox, "login", "")), @"
     docker-credential-ark: there is no operation login: get, store, erase, list or version
@@ -168,7 +168,7 @@ fn operations_that_there_are_not() {
 }
 
 #[test]
-fn the_version_and_the_registries_are_told() {
+fn helper_prints_version_and_registries() {
     let sandbox = Sandbox::new();
     let version = run(&sandbox, "version", "").stdout;
     let expected =
@@ -179,7 +179,7 @@ fn the_version_and_the_registries_are_told() {
 }
 
 #[test]
-fn a_login_of_ours_can_be_stored_however_long_it_is() {
+fn store_of_own_login_is_accepted() {
     let served = Served::with_repositories(&[]);
     let (sandbox, host) = (&served.sandbox, served.server.host());
     let note = format!(
@@ -193,7 +193,7 @@ fn a_login_of_ours_can_be_stored_however_long_it_is() {
 }
 
 #[test]
-fn a_login_that_would_be_of_no_use_later_is_not_taken() {
+fn store_of_foreign_login_is_rejected() {
     let sandbox = Sandbox::new();
     let store =
         |server, username| told(&run(&sandbox, "store", stored(server, username, "hunter2")));
@@ -208,7 +208,7 @@ fn a_login_that_would_be_of_no_use_later_is_not_taken() {
 }
 
 #[test]
-fn nothing_is_erased_where_nothing_is_kept() {
+fn erase_of_unknown_server_succeeds() {
     let sandbox = Sandbox::new();
     for server in ["127.0.0.1:5050", "https://index.docker.io/v1/", "not a server"] {
         let run = run(&sandbox, "erase", server);
@@ -217,7 +217,7 @@ fn nothing_is_erased_where_nothing_is_kept() {
 }
 
 #[test]
-fn settings_that_are_wrong_are_told() {
+fn helper_reports_invalid_settings() {
     let sandbox = Sandbox::new();
     sandbox.write("config/ark/container.toml", "registries = [\"ecr://x\"]\n");
     assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @r#"
@@ -226,7 +226,7 @@ fn settings_that_are_wrong_are_told() {
 }
 
 #[test]
-fn a_log_that_was_asked_for_tells_all_but_passwords_to_its_owner_alone() {
+fn helper_log_is_private_and_has_no_password() {
     let served = Served::with_repositories(&["a"]);
     let (sandbox, host) = (&served.sandbox, served.server.host());
     let logged = |operation: &str, input: &str| {
@@ -266,7 +266,7 @@ fn scope(sandbox: &Sandbox, server: &Server, principal: &str) -> String {
 }
 
 #[test]
-fn users_push_to_their_organizations_and_robots_pull() {
+fn helper_logins_push_for_users_and_pull_for_robots() {
     let sandbox = Sandbox::with_memberships();
     let both = MEMBERSHIPS.replace("user:bob", "user:alice");
     sandbox.write("data/ark/registry/memberships.toml", both);
@@ -281,7 +281,7 @@ fn users_push_to_their_organizations_and_robots_pull() {
 }
 
 #[test]
-fn whoever_has_a_registry_alone_reaches_all_that_is_in_it() {
+fn single_user_login_reaches_all_organizations() {
     let sandbox = Sandbox::new();
     for organization in [TBD, OTHER] {
         sandbox.printed(&format!("--create-repository a --organization {organization}"));
@@ -291,7 +291,7 @@ fn whoever_has_a_registry_alone_reaches_all_that_is_in_it() {
 }
 
 #[test]
-fn two_registries_of_this_machine_are_served_at_once() {
+fn two_local_registries_have_separate_logins() {
     let (one, two) = (Served::with_repositories(&["a"]), Served::with_repositories(&["a"]));
     let folder = |served: &Served| served.sandbox.path("data/ark/registry").display().to_string();
     let sandbox = Sandbox::new();

@@ -56,7 +56,7 @@ fn furnished() -> Cloud {
 }
 
 #[test]
-fn on_the_repositories() {
+fn aws_cli_lists_the_same_repositories() {
     let cloud = furnished();
     let described = aws_says(&cloud, "ecr describe-repositories --page-size 1");
     let described = described["repositories"].as_array().unwrap().clone();
@@ -71,7 +71,7 @@ fn on_the_repositories() {
 }
 
 #[test]
-fn on_what_a_repository_was_created_with() {
+fn aws_cli_shows_the_same_repository_settings() {
     let cloud = furnished();
     let name = format!("prod/{TBD}/a");
     let line = format!("ecr describe-repositories --repository-names {name}");
@@ -95,7 +95,7 @@ fn on_what_a_repository_was_created_with() {
 }
 
 #[test]
-fn on_the_images() {
+fn aws_cli_lists_the_same_images() {
     let cloud = furnished();
     let line = format!("ecr describe-images --repository-name prod/{TBD}/a");
     let details = aws_says(&cloud, &line)["imageDetails"].as_array().unwrap().clone();
@@ -122,7 +122,7 @@ fn on_the_images() {
 }
 
 #[test]
-fn on_who_asks() {
+fn aws_cli_shows_the_same_identity() {
     let cloud = Cloud::new();
     let theirs = aws_says(&cloud, "sts get-caller-identity");
     let report = cloud.printed("--whoami");
@@ -131,7 +131,7 @@ fn on_who_asks() {
 }
 
 #[test]
-fn a_repository_that_it_created_is_ours_too() {
+fn repository_created_by_aws_cli_is_usable() {
     let cloud = Cloud::new();
     let name = format!("prod/{TBD}/made/elsewhere");
     aws_says(&cloud, &format!("ecr create-repository --repository-name {name}"));
@@ -158,7 +158,7 @@ fn logged_in(cloud: &Cloud) -> Tools<'_> {
 }
 
 #[test]
-fn the_printed_password_opens_the_registry_to_every_tool() {
+fn printed_password_logs_in_every_tool() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let tools = Tools::new(&cloud.sandbox, &cloud.host());
@@ -173,7 +173,7 @@ fn the_printed_password_opens_the_registry_to_every_tool() {
 }
 
 #[test]
-fn skopeo_pushes_an_index_and_pulls_it_back_byte_for_byte() {
+fn skopeo_index_comes_back_unchanged_from_ecr() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let tools = logged_in(&cloud);
@@ -187,7 +187,7 @@ fn skopeo_pushes_an_index_and_pulls_it_back_byte_for_byte() {
 }
 
 #[test]
-fn podman_pushes_an_image_and_pulls_it_back() {
+fn podman_image_comes_back() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let tools = logged_in(&cloud);
@@ -204,7 +204,7 @@ fn podman_pushes_an_image_and_pulls_it_back() {
 }
 
 #[test]
-fn the_program_pushes_an_image_that_skopeo_pulls() {
+fn skopeo_pulls_the_pushed_image() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let image = SampleImage::for_two_platforms();
@@ -219,7 +219,7 @@ fn the_program_pushes_an_image_that_skopeo_pulls() {
 }
 
 #[test]
-fn the_program_sends_a_large_layer_to_ecrs_taste_and_sends_it_once() {
+fn large_layer_is_sent_to_ecr_once() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let image = SampleImage::builder().with_random_layer(40_000_000).build();

@@ -16,7 +16,7 @@ fn told(cloud: &Cloud, line: &str) -> String {
 }
 
 #[test]
-fn an_identity_of_another_account() {
+fn identity_of_another_account_is_rejected() {
     let bob = User::administrator("bob").with_account("111122223333");
     let cloud = Cloud::with(|account| account.user(bob.clone()));
     let told = |line: &str| told_as(&cloud, &bob, line);
@@ -34,7 +34,7 @@ fn an_identity_of_another_account() {
 }
 
 #[test]
-fn credentials_that_have_expired() {
+fn expired_credentials_suggest_new_keys() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::expired_token());
     assert_snapshot!(told(&cloud, "--list-repositories"), @r"
@@ -50,7 +50,7 @@ fn credentials_that_have_expired() {
 }
 
 #[test]
-fn an_access_key_that_is_wrong() {
+fn wrong_access_key_is_rejected() {
     let cloud = Cloud::new();
     let nobody = User::new("nobody");
     assert_snapshot!(told_as(&cloud, &nobody, "--list-repositories"), @r"
@@ -68,7 +68,7 @@ fn an_access_key_that_is_wrong() {
 }
 
 #[test]
-fn an_action_that_is_not_permitted() {
+fn denied_action_names_the_policy() {
     let bob = User::new("bob");
     let cloud = Cloud::with(|account| account.user(bob.clone()));
     let told = |line: &str| told_as(&cloud, &bob, line);
@@ -90,7 +90,7 @@ fn an_action_that_is_not_permitted() {
 }
 
 #[test]
-fn a_role_that_may_not_be_assumed() {
+fn denied_role_is_reported() {
     let bob = User::new("bob").with_account("111122223333");
     let cloud = Cloud::with(|account| account.user(bob.clone()));
     let login = format!("--login a --organization {TBD}");
@@ -104,7 +104,7 @@ fn a_role_that_may_not_be_assumed() {
 }
 
 #[test]
-fn repositories_and_images_that_are_missing() {
+fn missing_repositories_and_images_are_not_found() {
     let cloud = Cloud::new();
     assert_snapshot!(told(&cloud, &format!("--list-images a --organization {TBD}")), @r"
     exit 5
@@ -127,7 +127,7 @@ fn repositories_and_images_that_are_missing() {
 }
 
 #[test]
-fn a_tag_that_does_not_move() {
+fn immutable_tag_is_a_conflict() {
     let cloud = Cloud::new();
     cloud.printed(&format!("--create-repository a --immutable-tags --organization {TBD}"));
     for (folder, content) in [("first", "one"), ("second", "two")] {
@@ -144,7 +144,7 @@ fn a_tag_that_does_not_move() {
 }
 
 #[test]
-fn aws_that_throttles_longer_than_it_is_asked() {
+fn throttling_is_temporary() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories"));
     let mut list = cloud.command("--list-repositories");
@@ -158,7 +158,7 @@ fn aws_that_throttles_longer_than_it_is_asked() {
 }
 
 #[test]
-fn aws_that_does_what_it_was_told_and_does_not_answer() {
+fn lost_answer_of_a_creation_is_recovered() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::lost_answer().on("ecr:CreateRepository").times(1));
     let url = cloud.printed(&format!("--create-repository a --organization {TBD}"));
@@ -166,7 +166,7 @@ fn aws_that_does_what_it_was_told_and_does_not_answer() {
 }
 
 #[test]
-fn a_lifecycle_policy_that_is_put_by_the_same_command_again() {
+fn failed_lifecycle_policy_is_put_again() {
     let cloud = Cloud::new();
     let policy = r#"{"rules": [{"rulePriority": 1, "selection": {"tagStatus": "untagged",
         "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14},
@@ -188,7 +188,7 @@ fn a_lifecycle_policy_that_is_put_by_the_same_command_again() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_by_an_hour() {
+fn wrong_clock_is_corrected() {
     let cloud = Cloud::new();
     cloud.aws.set_clock_ahead(3600);
     cloud.create(&["a"]);
@@ -208,7 +208,7 @@ fn refused(code: &str, message: &str, options: &str) -> String {
 }
 
 #[test]
-fn a_quota_that_is_reached() {
+fn reached_quota_is_reported() {
     let message = "The repository limit of the account is reached";
     assert_snapshot!(refused("LimitExceededException", message, ""), @"
     exit 1
@@ -218,7 +218,7 @@ fn a_quota_that_is_reached() {
 }
 
 #[test]
-fn a_key_that_kms_does_not_let_ecr_use() {
+fn unusable_kms_key_is_reported() {
     let message = "The key is disabled";
     let told = refused("KmsException", message, "--encryption kms:alias/images");
     assert_snapshot!(told, @"

@@ -21,7 +21,7 @@ fn login(name: &str) -> String {
 }
 
 #[test]
-fn twenty_processes_at_once_ask_for_one_password() {
+fn concurrent_processes_share_one_password() {
     let cloud = Cloud::new();
     printed_by_all((0..20).map(|_| cloud.narrowed_command(&login("a"))));
     assert_eq!(cloud.aws.count(TOKEN), 1);
@@ -29,7 +29,7 @@ fn twenty_processes_at_once_ask_for_one_password() {
 }
 
 #[test]
-fn a_password_is_kept_for_its_scope_and_identity_alone() {
+fn password_is_cached_by_scope_and_identity() {
     let cloud = Cloud::new();
     let first = printed(&cloud.sandbox, &mut cloud.narrowed_command(&login("a")));
     cloud.aws.forget_calls();
@@ -44,7 +44,7 @@ fn a_password_is_kept_for_its_scope_and_identity_alone() {
 }
 
 #[test]
-fn a_logout_forgets_the_passwords() {
+fn logout_deletes_cached_passwords() {
     let cloud = Cloud::new();
     cloud.printed(&login("a"));
     let registry = cloud.printed("--logout");
@@ -57,7 +57,7 @@ fn a_logout_forgets_the_passwords() {
 }
 
 #[test]
-fn a_password_that_is_said_to_have_expired_long_ago_is_asked_for_each_time_and_no_more() {
+fn expired_password_is_not_cached() {
     let cloud = Cloud::new();
     // A moment in 2015, as from a server whose clock is wrong.
     let past = UNIX_EPOCH + Duration::from_secs(1_420_000_000);
@@ -69,7 +69,7 @@ fn a_password_that_is_said_to_have_expired_long_ago_is_asked_for_each_time_and_n
 }
 
 #[test]
-fn nobody_else_can_read_what_is_kept() {
+fn cached_password_is_private() {
     let cloud = Cloud::new();
     let password = cloud.printed(&login("a"));
     let password = password.trim_end();
@@ -102,7 +102,7 @@ fn two_organizations() -> Cloud {
 }
 
 #[test]
-fn a_password_that_nothing_narrows_comes_with_a_warning() {
+fn unrestricted_password_comes_with_a_warning() {
     let cloud = two_organizations();
     let run = cloud.run(&format!("--login a --organization {TBD}"));
     assert_eq!(run.code, 0, "{run:?}");
@@ -116,7 +116,7 @@ fn a_password_that_nothing_narrows_comes_with_a_warning() {
 }
 
 #[test]
-fn a_password_that_nothing_narrows_is_refused_where_it_must_be_narrow() {
+fn unrestricted_password_is_denied_by_require_scoped() {
     let cloud = two_organizations();
     let mut login = cloud.command(&format!("--login a --organization {TBD}"));
     let run = cloud.sandbox.finish(login.env("ARK_REQUIRE_SCOPED", "true"));
@@ -130,7 +130,7 @@ fn a_password_that_nothing_narrows_is_refused_where_it_must_be_narrow() {
 }
 
 #[test]
-fn a_password_that_has_expired_opens_nothing() {
+fn expired_password_is_denied_at_ecr() {
     let cloud = two_organizations();
     cloud.aws.set_token_lifetime(Duration::ZERO);
     let tools = Tools::new(&cloud.sandbox, &cloud.host());
@@ -159,7 +159,7 @@ fn full_account() -> Cloud {
 }
 
 #[test]
-fn a_full_account_is_listed_in_little_memory() {
+fn full_account_is_listed_in_little_memory() {
     let cloud = full_account();
     let rows = cloud.sandbox.path("rows");
     let mut list = cloud.command("--list-repositories --all-pages");
@@ -173,7 +173,7 @@ fn a_full_account_is_listed_in_little_memory() {
 }
 
 #[test]
-fn the_first_row_comes_with_the_first_page() {
+fn first_row_comes_with_the_first_page() {
     let cloud = full_account();
     // Later than any test may take.
     let never = Fault::slow(Duration::from_secs(3600));
@@ -190,7 +190,7 @@ fn the_first_row_comes_with_the_first_page() {
 }
 
 #[test]
-fn an_organizations_repositories_are_found_by_the_index() {
+fn organization_listing_uses_the_tag_index() {
     let cloud = full_account();
     let listed = cloud.printed(&format!("--list-repositories --organization {TBD}"));
     assert_eq!(listed.lines().count(), OURS + 1, "with a line of headings");

@@ -54,7 +54,7 @@ impl Pushed {
 
 /// One test: what takes most of its time is done once, in one folder.
 #[test]
-fn the_example_is_built_and_pushed_as_the_document_says() {
+fn example_is_built_and_pushed_as_documented() {
     let cloud = Cloud::new();
     let checkout = Checkout::new(&cloud.sandbox);
     let first = to_the_embedded_registry(&cloud, &checkout);
@@ -153,7 +153,7 @@ ln -sf TOOL ../../target/release/ark-catalog-container-tool
 const PROGRAMS: [&str; 7] = ["bash", "cmake", "dirname", "git", "ln", "make", "mkdir"];
 
 #[test]
-fn without_the_tool_and_ninja_the_checkout_and_make_do() {
+fn make_sh_works_without_the_tool_and_ninja() {
     let sandbox = Sandbox::new();
     let checkout = Checkout::new(&sandbox);
     let bin = sandbox.path("some");
@@ -200,7 +200,7 @@ fn step<'a>(workflow: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn it_is_a_workflow_of_github() {
+fn workflow_is_valid_for_github() {
     let mut check = python_component("check-jsonschema");
     let check = check.args(["--builtin-schema", "vendor.github-workflows"]);
     let output = check.arg(original().join(FILE)).output().unwrap();
@@ -279,7 +279,7 @@ fn got_token(sandbox: &Sandbox, workflow: &Value, issuers: &Issuers) -> PathBuf 
 }
 
 #[test]
-fn its_token_opens_the_repository_at_aws() {
+fn workflow_token_logs_in_at_aws() {
     let account = Account::new();
     let alice = account.issuer.token(&PEOPLE[0].token()).unwrap();
     let issued = format!(r#"{{"access_token": "{alice}", "token_type": "N_A"}}"#);

@@ -88,7 +88,7 @@ fn carol() -> TestToken {
 }
 
 #[test]
-fn a_member_with_a_token_needs_no_aws_credentials() {
+fn token_needs_no_aws_credentials() {
     let provider = provider();
     let cloud = cloud(&provider);
     leave(&cloud, &provider, &alice());
@@ -127,7 +127,7 @@ fn a_member_with_a_token_needs_no_aws_credentials() {
 }
 
 #[test]
-fn a_foreign_organization_is_denied_before_aws_is_called() {
+fn foreign_organization_is_denied_without_a_call() {
     let provider = provider();
     let cloud = cloud(&provider);
     leave(&cloud, &provider, &alice());
@@ -142,7 +142,7 @@ fn a_foreign_organization_is_denied_before_aws_is_called() {
 }
 
 #[test]
-fn a_login_from_the_cache_is_for_the_same_token_and_calls_nobody() {
+fn cached_login_is_for_the_same_token() {
     let provider = provider();
     let cloud = cloud(&provider);
     leave(&cloud, &provider, &alice());
@@ -180,7 +180,7 @@ fn deletions_take_the_role_of_administrators() {
 }
 
 #[test]
-fn tokens_that_are_missing_past_or_refused() {
+fn missing_expired_and_refused_tokens_are_reported() {
     let provider = provider();
     let cloud = cloud(&provider);
     let told = |line: &str| told(&cloud, &run(&cloud, line));
@@ -211,7 +211,7 @@ fn tokens_that_are_missing_past_or_refused() {
 }
 
 #[test]
-fn a_token_that_was_named_takes_a_role_and_is_taken_from_its_file() {
+fn named_token_needs_a_role() {
     let provider = provider();
     let cloud = cloud(&provider);
     let whoami = |command: &mut Command| {
@@ -287,7 +287,7 @@ fn told_as(cloud: &Cloud, user: &User, line: &str) -> String {
 }
 
 #[test]
-fn the_file_says_which_principal_a_caller_is() {
+fn memberships_file_names_the_aws_caller() {
     let cloud = cloud_with_memberships();
     assert_snapshot!(told_as(&cloud, &caller(), "--whoami"), @"
     exit 0
@@ -322,7 +322,7 @@ fn the_file_says_which_principal_a_caller_is() {
 }
 
 #[test]
-fn what_is_done_in_aws_is_done_in_the_principals_name() {
+fn created_by_tag_names_the_principal() {
     let cloud = cloud_with_memberships();
     let create = format!("--create-repository a --organization {TBD} --output json");
     let run = cloud.sandbox.finish(&mut command_as(&cloud, &caller(), &create));
@@ -331,7 +331,7 @@ fn what_is_done_in_aws_is_done_in_the_principals_name() {
 }
 
 #[test]
-fn a_caller_of_whom_the_file_is_silent_belongs_nowhere() {
+fn unlisted_aws_caller_has_no_organization() {
     let cloud = cloud_with_memberships();
     assert_snapshot!(told_as(&cloud, &stranger(), "--whoami"), @"
     exit 0
@@ -359,7 +359,7 @@ fn a_caller_of_whom_the_file_is_silent_belongs_nowhere() {
 }
 
 #[test]
-fn without_a_file_a_login_from_the_cache_calls_nobody() {
+fn cached_login_makes_no_call() {
     let cloud = Cloud::new();
     let login = format!("--quiet --login a --organization {TBD}");
     for calls in [true, false] {

@@ -55,7 +55,7 @@ fn with_token(token: &str) -> Sandbox {
 }
 
 #[test]
-fn a_token_that_was_named_says_who_asks_and_where_they_belong() {
+fn named_token_gives_principal_and_organizations() {
     let sandbox = with_token(&provider().token(&alice()).unwrap());
     let create = |organization| format!("--create-repository a --organization {organization}");
     assert_snapshot!(told(&sandbox, &create(TBD)), @"
@@ -85,7 +85,7 @@ fn a_token_that_was_named_says_who_asks_and_where_they_belong() {
 }
 
 #[test]
-fn a_principal_that_was_named_counts_before_a_token() {
+fn named_principal_precedes_a_token() {
     let sandbox = Sandbox::new();
     let mut whoami = with_file(&sandbox, "--whoami");
     let run = sandbox.finish(whoami.env("ARK_PRINCIPAL", "robot:nightly"));
@@ -93,7 +93,7 @@ fn a_principal_that_was_named_counts_before_a_token() {
 }
 
 #[test]
-fn where_there_are_keys_nobody_is_taken_at_their_word() {
+fn key_set_requires_a_valid_token() {
     let (provider, forger) = (provider(), provider());
     let sandbox = Sandbox::new();
     let keys = sandbox.write("keys.json", provider.key_set_json());
@@ -145,7 +145,7 @@ fn where_there_are_keys_nobody_is_taken_at_their_word() {
 }
 
 #[test]
-fn the_configuration_file_names_token_keys_and_claims() {
+fn configuration_file_sets_token_keys_and_claims() {
     let provider = provider();
     let token = alice()
         .without_claim("kind")
@@ -186,7 +186,7 @@ fn the_configuration_file_names_token_keys_and_claims() {
 }
 
 #[test]
-fn tokens_that_are_missing_empty_or_past() {
+fn missing_empty_and_expired_tokens_are_reported() {
     let sandbox = Sandbox::new();
     assert_snapshot!(told(&sandbox, "--whoami"), @"
     exit 3
@@ -215,7 +215,7 @@ fn tokens_that_are_missing_empty_or_past() {
 }
 
 #[test]
-fn a_token_that_others_can_write_is_nobodys() {
+fn token_file_writable_by_others_is_rejected() {
     let sandbox = with_token(&provider().token(&alice()).unwrap());
     fs::set_permissions(sandbox.path("token"), Permissions::from_mode(0o666)).unwrap();
     assert_snapshot!(told(&sandbox, "--whoami"), @"
@@ -225,7 +225,7 @@ fn a_token_that_others_can_write_is_nobodys() {
 }
 
 #[test]
-fn a_check_of_tokens_is_whole_or_none() {
+fn incomplete_token_settings_are_rejected() {
     let with = |variables: &[(&str, &str)]| {
         let sandbox = Sandbox::new();
         let mut command = sandbox.command("--quiet --list-repositories");
@@ -259,7 +259,7 @@ fn a_check_of_tokens_is_whole_or_none() {
 }
 
 #[test]
-fn rules_of_the_memberships_file_hold_for_tokens_and_its_members_do_not() {
+fn memberships_rules_apply_to_tokens() {
     let robot = alice().with_claim("kind", "robot").with_claim("sub", "build");
     let sandbox = with_token(&provider().token(&robot).unwrap());
     let create = format!("--create-repository a --organization {TBD}");
@@ -290,7 +290,7 @@ fn nameless(sandbox: &Sandbox, command: &Command) -> Run {
 }
 
 #[test]
-fn on_this_machine_somebody_has_to_be_named() {
+fn nameless_user_needs_a_principal() {
     let sandbox = Sandbox::new();
     let run = nameless(&sandbox, &sandbox.command("--quiet --whoami"));
     assert_snapshot!(format!("exit {}\n{}", run.code, run.stderr), @"
@@ -305,7 +305,7 @@ fn on_this_machine_somebody_has_to_be_named() {
 }
 
 #[test]
-fn in_aws_they_are_called_what_aws_calls_them() {
+fn nameless_user_has_the_name_of_aws() {
     let cloud = Cloud::new();
     let whoami = cloud.command_as(&administrator(), "--quiet --whoami");
     let run = nameless(&cloud.sandbox, &whoami);

@@ -44,7 +44,7 @@ fn assert_is_there(sandbox: &Sandbox, image: &str, organization: &str) {
 }
 
 #[test]
-fn within_an_organization_the_registry_takes_the_blobs_over() {
+fn copy_within_an_organization_mounts_blobs() {
     let (sandbox, image) = sandbox();
     let copy = format!("--copy a:v1 --to b:stable --organization {TBD}");
     let copied = object(&sandbox, &copy);
@@ -58,7 +58,7 @@ fn within_an_organization_the_registry_takes_the_blobs_over() {
 }
 
 #[test]
-fn between_organizations_they_go_through_this_machine() {
+fn copy_between_organizations_transfers_blobs() {
     let (sandbox, image) = sandbox();
     let copy = format!("--copy a:v1 --to b --organization {TBD} --to-organization {OTHER}");
     let copied = object(&sandbox, &copy);
@@ -70,7 +70,7 @@ fn between_organizations_they_go_through_this_machine() {
 }
 
 #[test]
-fn a_digest_may_be_copied_and_one_platform_of_it() {
+fn copy_takes_a_digest_and_a_platform() {
     let (sandbox, image) = sandbox();
     let copy = format!("--copy a@{} --to b --organization {TBD}", image.digest());
     let copied = object(&sandbox, &format!("{copy} --platform linux/arm64"));
@@ -80,7 +80,7 @@ fn a_digest_may_be_copied_and_one_platform_of_it() {
 }
 
 #[test]
-fn what_is_missing_is_told_for_the_side_that_lacks_it() {
+fn copy_names_the_side_that_is_missing() {
     let (sandbox, _) = sandbox();
     let run = sandbox.run(&format!("--copy a:v1 --to c --organization {TBD}"));
     assert_eq!(run.code, 5, "{run:?}");
@@ -98,7 +98,7 @@ fn what_is_missing_is_told_for_the_side_that_lacks_it() {
 }
 
 #[test]
-fn both_sides_are_checked_against_the_memberships() {
+fn copy_checks_both_organizations() {
     let sandbox = Sandbox::with_memberships();
     for (from, to) in [(TBD, OTHER), (OTHER, TBD)] {
         let copy = format!("--copy a:v1 --to b --organization {from} --to-organization {to}");
@@ -109,7 +109,7 @@ fn both_sides_are_checked_against_the_memberships() {
 }
 
 #[test]
-fn an_interrupted_copy_leaves_no_tag_and_the_next_one_ends_it() {
+fn interrupted_copy_leaves_no_tag() {
     let (sandbox, copy) = with_large_layer(100 * MIB);
     interrupt(&sandbox, &copy);
     let listed = sandbox.printed(&format!("--list-images b --organization {OTHER} --output json"));
@@ -121,7 +121,7 @@ fn an_interrupted_copy_leaves_no_tag_and_the_next_one_ends_it() {
 }
 
 #[test]
-fn a_copy_holds_little_of_a_large_layer_in_memory() {
+fn copy_takes_little_memory() {
     let (sandbox, copy) = with_large_layer(256 * MIB);
     let (peak, ended) = watched(sandbox.command(&format!("--quiet {copy}")).spawn().unwrap());
     assert!(ended, "the copy failed");
@@ -129,7 +129,7 @@ fn a_copy_holds_little_of_a_large_layer_in_memory() {
 }
 
 #[test]
-fn what_was_pushed_comes_back_byte_for_byte() {
+fn pulled_image_is_unchanged() {
     let (sandbox, image) = sandbox();
     let pull = format!("--pull a:v1 --to oci:pulled --organization {TBD}");
     let pulled = object(&sandbox, &pull);
@@ -198,7 +198,7 @@ fn one_platform_comes_without_the_index() {
 }
 
 #[test]
-fn what_cannot_be_pulled_is_told_with_what_to_do() {
+fn failed_pull_suggests_a_command() {
     let (sandbox, _) = sandbox();
     let run = |line: &str| sandbox.run(&format!("{line} --organization {TBD}"));
     let missing = run("--pull a:v9 --to oci:pulled");
@@ -215,7 +215,7 @@ fn what_cannot_be_pulled_is_told_with_what_to_do() {
 }
 
 #[test]
-fn an_organization_that_one_does_not_belong_to_is_closed() {
+fn pull_from_foreign_organization_is_denied() {
     let sandbox = Sandbox::with_memberships();
     let pull = format!("--pull a:v1 --to oci:pulled --organization {OTHER}");
     let run = sandbox.run_as("user:alice", &pull);
@@ -223,7 +223,7 @@ fn an_organization_that_one_does_not_belong_to_is_closed() {
 }
 
 #[test]
-fn an_interrupted_pull_lists_nothing_and_the_next_one_goes_on() {
+fn interrupted_pull_is_resumed() {
     let sandbox = Sandbox::new();
     let image = SampleImage::builder().with_random_layer(100_000_000).build();
     image.write_oci_layout(&sandbox.path("image"), None).unwrap();

@@ -62,7 +62,7 @@ fn listed_manifest(layout: &Path, place: usize) -> (Value, Value) {
 }
 
 #[test]
-fn a_missing_repository_is_told_with_the_command_that_creates_it() {
+fn push_to_missing_repository_suggests_create() {
     let sandbox = Sandbox::new();
     sandbox.write_image("image", "hello");
     let push = format!("--push a/b:v1 --from oci:image --organization {TBD}");
@@ -82,7 +82,7 @@ fn a_missing_repository_is_told_with_the_command_that_creates_it() {
 }
 
 #[test]
-fn who_may_not_create_is_told_so_and_creates_nothing() {
+fn denied_create_option_creates_nothing() {
     let sandbox = Sandbox::with_memberships();
     sandbox.write_image("image", "hello");
     let push = format!("--push a:v1 --from oci:image --organization {TBD} --create");
@@ -97,7 +97,7 @@ fn who_may_not_create_is_told_so_and_creates_nothing() {
 }
 
 #[test]
-fn layers_are_compressed_as_asked() {
+fn layers_are_compressed_as_chosen() {
     let sandbox = Sandbox::new();
     let image = SampleImage::builder().with_layer([("zeros", vec![0; 1_000_000])]).build();
     image.write_docker_archive(&sandbox.path("image.tar"), &["a:v1"]).unwrap();
@@ -122,7 +122,7 @@ fn layers_are_compressed_as_asked() {
 }
 
 #[test]
-fn of_several_platforms_one_or_all_are_pushed() {
+fn push_takes_one_platform_or_all() {
     let sandbox = Sandbox::new();
     let image = SampleImage::for_two_platforms();
     image.write_oci_layout(&sandbox.path("image"), None).unwrap();
@@ -141,7 +141,7 @@ fn of_several_platforms_one_or_all_are_pushed() {
 }
 
 #[test]
-fn the_number_of_blobs_at_once_is_one_at_least() {
+fn concurrency_is_at_least_one() {
     let sandbox = Sandbox::new();
     sandbox.write_image("image", "hello");
     let push = format!("--push a:v1 --from oci:image --organization {TBD} --create --concurrency");
@@ -150,7 +150,7 @@ fn the_number_of_blobs_at_once_is_one_at_least() {
 }
 
 #[test]
-fn an_interrupted_push_leaves_no_tag_and_the_next_one_ends_it() {
+fn interrupted_push_leaves_no_tag() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let image = SampleImage::builder().with_random_layer(100_000_000).build();
@@ -215,7 +215,7 @@ impl Counted {
 }
 
 #[test]
-fn a_push_that_is_killed_again_and_again_sends_hardly_more_than_the_image() {
+fn killed_pushes_resend_little() {
     let (size, kills) = if is_full_scale() { (2048 * MIB, 50) } else { (256 * MIB, 8) };
     let counted = Counted::start();
     let sandbox = &counted.sandbox;

@@ -16,7 +16,7 @@ fn sandbox() -> (Sandbox, SampleImage) {
 }
 
 #[test]
-fn programs_are_told_each_step() {
+fn json_progress_reports_each_step() {
     let (sandbox, image) = sandbox();
     let push = format!("--push a:v1 --from oci:image --organization {TBD} --output json");
     let run = sandbox.run(&push);
@@ -38,7 +38,7 @@ fn programs_are_told_each_step() {
 }
 
 #[test]
-fn people_see_a_bar_for_each_part_and_one_for_all() {
+fn terminal_shows_a_bar_for_each_blob_and_all() {
     let (sandbox, image) = sandbox();
     let seen =
         sandbox.told_at_terminal(&format!("--push a:v1 --from oci:image --organization {TBD}"));
@@ -52,7 +52,7 @@ fn people_see_a_bar_for_each_part_and_one_for_all() {
 }
 
 #[test]
-fn what_a_terminal_has_no_room_for_is_left_out_and_never_the_line_for_all() {
+fn small_terminal_always_shows_the_total() {
     let sandbox = Sandbox::new();
     let mut image = SampleImage::builder();
     for _ in 0..60 {
@@ -90,7 +90,7 @@ fn what_a_terminal_has_no_room_for_is_left_out_and_never_the_line_for_all() {
 }
 
 #[test]
-fn without_a_terminal_a_short_push_has_no_progress() {
+fn short_push_without_terminal_has_no_progress() {
     let (sandbox, _) = sandbox();
     let run = sandbox.run(&format!("--push a:v1 --from oci:image --organization {TBD}"));
     assert!(!run.stderr.contains("progress:") && !run.stderr.contains('\u{1b}'), "{run:?}");

@@ -52,7 +52,7 @@ fn is_pulled(served: &Served, tools: &Tools<'_>, id: &str) {
 }
 
 #[test]
-fn an_image_of_docker_has_one_digest_from_wherever_it_comes() {
+fn docker_image_has_one_digest_from_each_source() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&["a"]);
     let daemon = Daemon::start();
@@ -108,7 +108,7 @@ fn an_image_of_docker_has_one_digest_from_wherever_it_comes() {
 }
 
 #[test]
-fn an_image_of_podman_and_buildah_has_one_digest_on_every_push() {
+fn podman_image_has_one_digest_on_each_push() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&["a"]);
     write_context(&served);
@@ -198,7 +198,7 @@ fn told(sandbox: &Sandbox, source: &str) -> String {
 }
 
 #[test]
-fn a_missing_command_comes_with_its_package() {
+fn missing_command_suggests_its_package() {
     let sandbox = with_repository();
     assert_snapshot!(told(&sandbox, "docker-daemon:alpine:3"), @"
     exit 1
@@ -219,7 +219,7 @@ fn a_missing_command_comes_with_its_package() {
 }
 
 #[test]
-fn a_daemon_that_is_down_speaks_for_itself() {
+fn stopped_daemon_is_reported() {
     let sandbox = with_repository();
     // docker's own client, with no daemon where it looks.
     let path = std::env::split_paths(&std::env::var_os("PATH").unwrap())
@@ -239,7 +239,7 @@ fn a_daemon_that_is_down_speaks_for_itself() {
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 #[test]
-fn a_save_that_fails_or_gives_nonsense_is_told() {
+fn failed_save_is_reported() {
     let sandbox = with_repository();
     let save = |script: &str| {
         stand_in(
@@ -269,7 +269,7 @@ fn a_save_that_fails_or_gives_nonsense_is_told() {
 }
 
 #[test]
-fn a_name_that_both_have_is_to_be_told_apart() {
+fn ambiguous_image_name_is_rejected() {
     let sandbox = with_repository();
     for name in ["docker", "podman"] {
         stand_in(&sandbox, name, &format!("echo {ID}"));
@@ -281,7 +281,7 @@ fn a_name_that_both_have_is_to_be_told_apart() {
 }
 
 #[test]
-fn nothing_on_standard_input_is_told() {
+fn empty_standard_input_is_reported() {
     let sandbox = with_repository();
     assert_snapshot!(told(&sandbox, "-"), @"
     exit 1
@@ -326,7 +326,7 @@ fn comes_back(cloud: &Cloud, tools: &Tools<'_>, id: &str) {
 }
 
 #[test]
-fn what_buildah_built_reaches_ecr_from_every_form_and_comes_back_whole() {
+fn buildah_image_reaches_ecr_from_every_form() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let tools = Tools::new(&cloud.sandbox, &cloud.host());

@@ -47,7 +47,7 @@ impl Judge {
 }
 
 #[tokio::test]
-async fn genuine_tokens_of_every_algorithm_are_taken() {
+async fn valid_tokens_of_every_algorithm_are_accepted() {
     for algorithm in [SigningAlgorithm::Es256, SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa] {
         let issuer = TokenIssuer::with_algorithm(ISSUER, AUDIENCE, algorithm).unwrap();
         let judge = Judge::new(&issuer);
@@ -67,7 +67,7 @@ async fn genuine_tokens_of_every_algorithm_are_taken() {
 }
 
 #[tokio::test]
-async fn a_token_that_somebody_else_signed_is_refused() {
+async fn token_signed_by_another_key_is_rejected() {
     let judge = Judge::new(&issuer());
     let forger = issuer();
     let own_key: Value = serde_json::from_str(&forger.key_set_json()).unwrap();
@@ -89,7 +89,7 @@ async fn a_token_that_somebody_else_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn claims_that_were_changed_after_signing_are_refused() {
+async fn changed_claims_are_rejected() {
     let issuer = issuer();
     let judge = Judge::new(&issuer);
     let [alice, carol] = ["alice", "carol"].map(|name| issuer.token(&user(name)).unwrap());
@@ -102,7 +102,7 @@ async fn claims_that_were_changed_after_signing_are_refused() {
 }
 
 #[tokio::test]
-async fn a_token_without_signature_is_refused() {
+async fn unsigned_token_is_rejected() {
     let issuer = issuer();
     let judge = Judge::new(&issuer);
     for none in ["none", "None", "NONE", "nOnE"] {
@@ -112,7 +112,7 @@ async fn a_token_without_signature_is_refused() {
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_secret_to_sign_with() {
+async fn token_signed_by_the_public_key_is_rejected() {
     for algorithm in [SigningAlgorithm::Es256, SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa] {
         let issuer = TokenIssuer::with_algorithm(ISSUER, AUDIENCE, algorithm).unwrap();
         let judge = Judge::new(&issuer);
@@ -136,7 +136,7 @@ async fn a_public_key_is_no_secret_to_sign_with() {
 }
 
 #[tokio::test]
-async fn a_token_is_verified_with_the_key_that_it_names() {
+async fn token_is_verified_with_its_named_key() {
     let mut issuer = issuer();
     issuer.rotate().unwrap();
     let judge = Judge::new(&issuer);
@@ -149,7 +149,7 @@ async fn a_token_is_verified_with_the_key_that_it_names() {
 }
 
 #[tokio::test]
-async fn a_key_verifies_its_own_algorithm_alone() {
+async fn key_verifies_only_its_algorithm() {
     let issuer = issuer();
     let judge = Judge::new(&issuer);
     for other in ["ES384", "RS256", "PS512", "EdDSA"] {
@@ -162,7 +162,7 @@ async fn a_key_verifies_its_own_algorithm_alone() {
 }
 
 #[tokio::test]
-async fn what_a_genuine_token_says_must_hold_here_and_now() {
+async fn expired_and_foreign_claims_are_rejected() {
     let issuer = issuer();
     let judge = Judge::new(&issuer);
     let now = SystemTime::now();
@@ -195,7 +195,7 @@ async fn what_a_genuine_token_says_must_hold_here_and_now() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_at_all_is_refused() {
+async fn malformed_token_is_rejected() {
     let issuer = issuer();
     let judge = Judge::new(&issuer);
     let token = issuer.token(&user("alice")).unwrap();
@@ -209,7 +209,7 @@ async fn what_is_no_token_at_all_is_refused() {
 }
 
 #[tokio::test]
-async fn who_takes_tokens_for_anybody_says_so() {
+async fn any_audience_is_opt_in() {
     let issuer = TokenIssuer::new(ISSUER, "another service").unwrap();
     let judge = Judge::new(&issuer);
     let token = issuer.token(&user("alice")).unwrap();

@@ -40,7 +40,7 @@ async fn unjudged(verifier: &TokenVerifier, token: &str) -> Error {
 }
 
 #[tokio::test]
-async fn a_server_is_asked_once_for_many_tokens() {
+async fn key_server_is_asked_once_for_many_tokens() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -53,7 +53,7 @@ async fn a_server_is_asked_once_for_many_tokens() {
 }
 
 #[tokio::test]
-async fn unknown_keys_make_the_server_be_asked_once_a_minute() {
+async fn unknown_keys_are_fetched_once_a_minute() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -73,7 +73,7 @@ async fn unknown_keys_make_the_server_be_asked_once_a_minute() {
 }
 
 #[tokio::test]
-async fn hanging_up_does_not_make_the_server_be_asked_again() {
+async fn cancelled_verification_does_not_repeat_the_fetch() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -91,7 +91,7 @@ async fn hanging_up_does_not_make_the_server_be_asked_again() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_found_and_a_retired_one_is_forgotten() {
+async fn new_key_is_found_and_retired_key_rejected() {
     let mut issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -113,7 +113,7 @@ async fn a_new_key_is_found_and_a_retired_one_is_forgotten() {
 }
 
 #[tokio::test]
-async fn known_keys_outlive_a_server_by_a_day() {
+async fn known_keys_outlive_their_server_by_a_day() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -137,7 +137,7 @@ async fn known_keys_outlive_a_server_by_a_day() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_slow_server_while_known_keys_will_do() {
+async fn slow_key_server_does_not_block_known_keys() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -160,7 +160,7 @@ async fn nobody_waits_for_a_slow_server_while_known_keys_will_do() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_at_first_is_asked_at_the_next_token() {
+async fn failed_key_fetch_is_retried_at_the_next_token() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     server.answer("/keys", "503 Down", "");
@@ -178,7 +178,7 @@ async fn a_server_that_is_down_at_first_is_asked_at_the_next_token() {
 }
 
 #[tokio::test]
-async fn answers_that_are_no_keys_are_refused() {
+async fn invalid_key_sets_are_rejected() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let token = token(&issuer);
@@ -197,7 +197,7 @@ async fn answers_that_are_no_keys_are_refused() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_followed_on_the_same_server_only() {
+async fn redirect_is_followed_on_the_same_server_only() {
     let issuer = issuer();
     let (server, other) = (KeyServer::start(&issuer).await, KeyServer::start(&issuer).await);
     let token = token(&issuer);
@@ -221,7 +221,7 @@ async fn a_redirect_is_followed_on_the_same_server_only() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_noticed_and_a_bad_one_keeps_the_old_keys() {
+async fn invalid_key_file_keeps_the_old_keys() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let mut issuer = issuer();
@@ -247,7 +247,7 @@ async fn a_changed_file_is_noticed_and_a_bad_one_keeps_the_old_keys() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_missing_or_that_others_can_write_proves_nothing() {
+async fn key_file_writable_by_others_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let issuer = issuer();

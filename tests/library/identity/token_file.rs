@@ -60,7 +60,7 @@ impl Run {
 }
 
 #[tokio::test]
-async fn a_renewed_token_is_noticed_during_a_run() {
+async fn renewed_token_is_read_during_a_run() {
     let issuer = issuer();
     for run in [Run::unverified(), Run::verified(&issuer)] {
         run.has(&issuer, &user("alice"));
@@ -82,7 +82,7 @@ async fn a_renewed_token_is_noticed_during_a_run() {
 }
 
 #[tokio::test]
-async fn a_token_that_expires_during_a_run_is_no_longer_good() {
+async fn token_that_expires_during_a_run_is_rejected() {
     let issuer = issuer();
     for run in [Run::unverified(), Run::verified(&issuer)] {
         // With the leeway there are between one and two seconds left.
@@ -99,7 +99,7 @@ async fn a_token_that_expires_during_a_run_is_no_longer_good() {
 }
 
 #[tokio::test]
-async fn a_forged_token_is_refused_where_keys_are_known() {
+async fn forged_token_file_is_rejected_with_a_key_set() {
     let (ours, forger) = (issuer(), issuer());
     let run = Run::verified(&ours);
     assert!(run.identity.is_verified());
@@ -114,7 +114,7 @@ async fn a_forged_token_is_refused_where_keys_are_known() {
 }
 
 #[tokio::test]
-async fn an_own_token_is_believed_where_no_keys_are_known() {
+async fn own_token_is_accepted_without_a_key_set() {
     let run = Run::unverified();
     assert!(!run.identity.is_verified());
     run.has(&issuer(), &user("alice"));
@@ -127,7 +127,7 @@ async fn an_own_token_is_believed_where_no_keys_are_known() {
 }
 
 #[tokio::test]
-async fn a_verifier_looks_for_the_principal_where_it_is_told() {
+async fn verifier_reads_configured_claims() {
     let issuer = issuer();
     let run = Run::verified(&issuer);
     let keys = KeySet::file(run.path.with_file_name("keys.json"));

@@ -10,7 +10,7 @@ use super::server::{
 };
 
 #[tokio::test]
-async fn a_blob_is_read_whole_or_in_part() {
+async fn blob_is_read_whole_or_in_part() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -47,7 +47,7 @@ async fn a_blob_is_read_whole_or_in_part() {
 }
 
 #[tokio::test]
-async fn a_blob_is_deleted() {
+async fn blob_is_deleted() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -59,7 +59,7 @@ async fn a_blob_is_deleted() {
 }
 
 #[tokio::test]
-async fn what_is_no_digest_is_told_as_such() {
+async fn invalid_digest_is_rejected() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -91,7 +91,7 @@ async fn docker_image(
 }
 
 #[tokio::test]
-async fn images_of_both_families_are_put_and_read_back() {
+async fn oci_and_docker_manifests_are_read_back() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -123,7 +123,7 @@ async fn images_of_both_families_are_put_and_read_back() {
 }
 
 #[tokio::test]
-async fn an_index_needs_its_manifests() {
+async fn index_needs_its_manifests() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -148,7 +148,7 @@ async fn an_index_needs_its_manifests() {
 }
 
 #[tokio::test]
-async fn a_manifest_whose_blobs_are_missing_is_refused_with_their_digest() {
+async fn manifest_with_missing_blob_is_rejected() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -163,7 +163,7 @@ async fn a_manifest_whose_blobs_are_missing_is_refused_with_their_digest() {
 }
 
 #[tokio::test]
-async fn a_manifest_is_put_by_its_own_digest_alone() {
+async fn manifest_is_put_by_its_own_digest_only() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -179,7 +179,7 @@ async fn a_manifest_is_put_by_its_own_digest_alone() {
 }
 
 #[tokio::test]
-async fn what_is_no_manifest_is_refused() {
+async fn invalid_manifest_is_rejected() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -211,7 +211,7 @@ async fn what_is_no_manifest_is_refused() {
 }
 
 #[tokio::test]
-async fn a_manifest_has_at_most_4_mib() {
+async fn manifest_has_at_most_4_mib() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -253,7 +253,7 @@ async fn tags_and_references_are_checked() {
 }
 
 #[tokio::test]
-async fn an_immutable_tag_keeps_its_image() {
+async fn immutable_tag_keeps_its_image() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let fixed = path(OURS, "fixed");
@@ -296,7 +296,7 @@ async fn tags_and_manifests_are_deleted() {
 }
 
 #[tokio::test]
-async fn a_manifest_is_deleted_by_digest_whether_or_not_an_index_refers_to_it() {
+async fn manifest_of_an_index_is_deleted_by_digest() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -312,7 +312,7 @@ async fn a_manifest_is_deleted_by_digest_whether_or_not_an_index_refers_to_it() 
 }
 
 #[tokio::test]
-async fn tags_come_in_pages_that_link_to_the_next() {
+async fn tag_pages_link_to_the_next() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");

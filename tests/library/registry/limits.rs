@@ -37,7 +37,7 @@ async fn endless_headers_are_cut() {
 }
 
 #[tokio::test]
-async fn a_url_has_a_limit() {
+async fn url_has_a_maximum_length() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -48,7 +48,7 @@ async fn a_url_has_a_limit() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused() {
+async fn malformed_http_is_rejected() {
     let server = Server::start().await;
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -63,7 +63,7 @@ async fn what_is_not_http_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_use_is_cut() {
+async fn idle_connection_is_closed() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let silent = TcpStream::connect(server.address).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_connection_without_use_is_cut() {
 }
 
 #[tokio::test]
-async fn an_upload_that_stalls_is_cut_and_can_go_on() {
+async fn stalled_upload_is_cut_and_resumed() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let bytes = sample(500_000);
@@ -100,7 +100,7 @@ async fn an_upload_that_stalls_is_cut_and_can_go_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut() {
+async fn client_that_reads_nothing_is_cut() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -121,7 +121,7 @@ async fn a_client_that_takes_nothing_is_cut() {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_sees_the_answer_even_while_sending() {
+async fn refusal_is_read_while_sending() {
     let server = Server::start().await;
     let mut client = server.our_client().await;
     client.password = "wrong".to_owned();
@@ -131,7 +131,7 @@ async fn whoever_is_refused_sees_the_answer_even_while_sending() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_leave_to_send_is_refused_before() {
+async fn expect_continue_is_refused_before_the_body() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let url = format!("/v2/{}/blobs/uploads/", path(OURS, "app"));
@@ -144,7 +144,7 @@ async fn whoever_waits_for_leave_to_send_is_refused_before() {
 }
 
 #[tokio::test]
-async fn more_clients_than_are_served_at_once_wait_for_their_turn() {
+async fn excess_connections_wait() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let mut crowd = Vec::new();
@@ -158,7 +158,7 @@ async fn more_clients_than_are_served_at_once_wait_for_their_turn() {
 }
 
 #[tokio::test]
-async fn a_running_upload_is_finished_before_the_registry_ends() {
+async fn shutdown_waits_for_a_running_upload() {
     let mut server = Server::start().await;
     let client = server.our_client().await;
     let bytes = sample(500_000);
@@ -177,7 +177,7 @@ async fn a_running_upload_is_finished_before_the_registry_ends() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_cut_goes_on_at_the_next_registry() {
+async fn cut_upload_resumes_at_the_next_registry() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::start_in(folder.path());
     let app = path(OURS, "app");
@@ -207,7 +207,7 @@ async fn an_upload_that_is_cut_goes_on_at_the_next_registry() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_hold_the_end_up() {
+async fn idle_connections_do_not_delay_shutdown() {
     let server = Server::start().await;
     let client = server.our_client().await;
     client.get("/v2/").await.expect(StatusCode::OK);
@@ -218,7 +218,7 @@ async fn idle_connections_do_not_hold_the_end_up() {
 }
 
 #[tokio::test]
-async fn dropping_the_future_cuts_everything() {
+async fn dropped_registry_closes_its_connections() {
     let folder = tempfile::tempdir().unwrap();
     let backend = LocalBackend::open(Some(folder.path())).unwrap();
     let registry = Registry::bind(backend, "127.0.0.1:0".parse().unwrap()).unwrap();
@@ -233,7 +233,7 @@ async fn dropping_the_future_cuts_everything() {
 }
 
 #[tokio::test]
-async fn an_announced_registry_is_the_host_while_it_runs() {
+async fn announced_registry_is_the_host() {
     let folder = tempfile::tempdir().unwrap();
     let backend = LocalBackend::open(Some(folder.path())).unwrap();
     let bind = || Registry::bind(backend.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
@@ -248,14 +248,14 @@ async fn an_announced_registry_is_the_host_while_it_runs() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_told() {
+async fn used_address_is_reported() {
     let server = Server::start().await;
     let error = Registry::bind(server.backend.clone(), server.address).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {}", server.address));
 }
 
 #[tokio::test]
-async fn every_request_is_one_event_without_its_password() {
+async fn request_log_has_no_password() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()

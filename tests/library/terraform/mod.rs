@@ -66,7 +66,7 @@ fn check(host: &str, partition: &str, stage: &str, audience: &str, repository_po
 }
 
 #[test]
-fn the_templates_are_the_policies_of_the_library() {
+fn templates_match_the_policies_of_the_library() {
     let usual = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
     for repository_policy in [false, true] {
         check(usual, "aws", "prod", "ark", repository_policy);
@@ -76,7 +76,7 @@ fn the_templates_are_the_policies_of_the_library() {
 }
 
 #[test]
-fn no_template_is_left_out() {
+fn every_template_is_compared() {
     let files = fs::read_dir(module().join("policies")).unwrap();
     let mut found: Vec<String> =
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
@@ -87,7 +87,7 @@ fn no_template_is_left_out() {
 }
 
 #[test]
-fn the_module_is_formatted_as_terraform_does() {
+fn terraform_module_is_formatted() {
     terraform(&module()).args(["fmt", "-check", "-diff", "-recursive"]).succeeds();
 }
 
@@ -99,7 +99,7 @@ fn terraform_accepts_the_module() {
 }
 
 #[test]
-fn terraform_refuses_what_the_resources_do_not_have() {
+fn terraform_rejects_unknown_arguments() {
     let folder = tempfile::tempdir().unwrap();
     for file in ["variables.tf", "outputs.tf"] {
         fs::copy(module().join(file), folder.path().join(file)).unwrap();

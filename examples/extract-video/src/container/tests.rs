@@ -69,7 +69,7 @@ fn fragmented_file_has_no_frame_count() {
 }
 
 #[test]
-fn sizes_of_64_bits_and_of_the_rest_are_read() {
+fn sizes_of_64_bits_are_read() {
     let wide = sized(1, b"mdat", &[&18_u64.to_be_bytes()[..], b"xx"].concat());
     let rest = sized(0, b"mdat", b"until the end");
     let found = json_of(&[file(&[0; 4]), wide, rest].concat());

@@ -259,14 +259,14 @@ mod tests {
     const ALL: &str = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
 
     #[test]
-    fn what_no_policy_allows_is_refused() {
+    fn denied_by_default() {
         let none = grants("", None).check(PULL, OURS, &Context::default());
         assert_eq!(none, Err(Refusal::Implicit(PolicyKind::Identity)));
         assert_eq!(grants(ALL, None).check(PULL, OURS, &Context::default()), Ok(()));
     }
 
     #[test]
-    fn actions_have_wildcards_and_no_case_and_resources_have_both() {
+    fn actions_have_wildcards_and_no_case() {
         for (action, resource, allowed) in [
             ("ecr:Batch*", "*", true),
             ("ECR:batchgetimage", OURS, true),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_opposites_allow_all_but_what_they_name() {
+    fn not_action_and_not_resource_allow_the_rest() {
         let not = |element: &str| {
             let grants = grants(&format!(r#"{{"Effect":"Allow",{element}}}"#), None);
             let check =
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_policy_only_takes_away() {
+    fn session_policy_only_restricts() {
         let ours = format!(r#"{{"Effect":"Allow","Action":"ecr:*","Resource":"{OURS}"}}"#);
         let narrowed = grants(ALL, Some(&ours));
         assert_eq!(narrowed.check(PULL, OURS, &Context::default()), Ok(()));
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_deny_goes_before_every_allow() {
+    fn explicit_deny_overrides_allow() {
         let deny = format!(r#"{{"Effect":"Deny","Action":"ecr:*","Resource":"{OURS}"}}"#);
         let both = format!("{ALL},{deny}");
         let identity = grants(&both, Some(ALL)).check(PULL, OURS, &Context::default());

@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_there_fails_unless_the_operator_is_negated_or_says_if_exists() {
+    fn missing_condition_key_fails_plain_operators() {
         for (operator, missing, same, other) in [
             ("StringEquals", false, true, false),
             ("StringLike", false, true, false),
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_without_a_value_matches_nothing_and_is_no_obstacle_to_others() {
+    fn variable_without_value_matches_nothing() {
         let none = "${aws:PrincipalTag/organization2}";
         assert!(!holds("StringEquals", TEAM, &[none], &["a"]));
         assert!(!holds("StringLike", TEAM, &["*${aws:PrincipalTag/x}*"], &["a"]));
@@ -602,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn without_variables_they_are_plain_text() {
+    fn pattern_without_variables_is_plain_text() {
         let pattern = Pattern::parse("${a}", false);
         assert!(pattern.matches("${a}", &Context::default()));
     }

@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_found_by_digest_by_tag_and_by_both() {
+    fn images_are_found_by_digest_and_tag() {
         assert_eq!(failure(Some("sha256:HEX"), None), None);
         assert_eq!(failure(None, Some("v1")), None);
         assert_eq!(failure(Some("sha256:HEX"), Some("v1")), None);
