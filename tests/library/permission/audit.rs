@@ -9,15 +9,14 @@ use std::time::SystemTime;
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::backend::{CreateOptions, DeleteOptions};
 use ark_container_core::credentials::{Password, RegistryCredentials};
-use ark_container_core::identity::{IdentitySource, Principal, PrincipalName, single_user};
+use ark_container_core::identity::{Principal, PrincipalName, single_user};
 use ark_container_core::model::{Access, OrganizationId, Organizations, Scope, Stage};
 use ark_container_core::permission::{
     AUDIT_TARGET, Action, AuditFile, Permissioned, StandardPolicy, policy_fn,
 };
 use ark_container_core::testing::MockRegistryBackend;
-use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, Result};
-use async_trait::async_trait;
-use futures_util::{FutureExt, StreamExt};
+use ark_container_core::{Error, RegistryBackend, RegistryBackendExt};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -142,32 +141,6 @@ async fn failed_change_is_recorded_with_its_causes() {
     let outcome = " action=delete-image reference=latest outcome=failed \
                    error=cannot delete it: the disk is worn out";
     assert!(events[1].ends_with(outcome), "{events:?}");
-}
-
-#[tokio::test]
-async fn cancelled_change_has_an_unknown_outcome() {
-    let recorder = Recorder::default();
-    let _guard = tracing::subscriber::set_default(recorder.clone());
-    // The backend inside waits for ever, and nothing is done.
-    let stuck = Permissioned::new(MockRegistryBackend::new(), Arc::new(StandardPolicy), Nobody);
-    let backend = Permissioned::new(stuck, Arc::new(StandardPolicy), administrator());
-    let call = attempt(&backend, Action::DeleteRepository, TBD);
-    assert!(call.now_or_never().is_none());
-    let events = recorder.take();
-    assert_eq!(events.len(), 2, "{events:?}");
-    assert!(events[1].starts_with("event=change request=1 "), "{events:?}");
-    assert!(events[1].ends_with(" action=delete-repository outcome=unknown"), "{events:?}");
-}
-
-/// Whoever asks for the principal waits for ever.
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait]
-impl IdentitySource for Nobody {
-    async fn principal(&self) -> Result<Arc<Principal>> {
-        std::future::pending().await
-    }
 }
 
 #[tokio::test]

@@ -144,20 +144,6 @@ async fn expect_continue_is_refused_before_the_body() {
 }
 
 #[tokio::test]
-async fn excess_connections_wait() {
-    let server = Server::start().await;
-    let client = server.our_client().await;
-    let mut crowd = Vec::new();
-    for _ in 0..300 {
-        crowd.push(TcpStream::connect(server.address).await.unwrap());
-    }
-    let late = tokio::spawn(async move { client.get("/v2/").await });
-    tokio::task::yield_now().await;
-    drop(crowd);
-    late.await.unwrap().expect(StatusCode::OK);
-}
-
-#[tokio::test]
 async fn shutdown_waits_for_a_running_upload() {
     let mut server = Server::start().await;
     let client = server.our_client().await;
