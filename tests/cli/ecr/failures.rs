@@ -20,17 +20,18 @@ fn identity_of_another_account_is_rejected() {
     let bob = User::administrator("bob").with_account("111122223333");
     let cloud = Cloud::with(|account| account.user(bob.clone()));
     let told = |line: &str| told_as(&cloud, &bob, line);
+    let list = told("--list-repositories");
     for line in [
-        "--list-repositories",
-        &format!("--create-repository a --organization {TBD}"),
-        &format!("--login a --organization {TBD}"),
-        &format!("--list-images a --organization {TBD}"),
+        format!("--create-repository a --organization {TBD}"),
+        format!("--login a --organization {TBD}"),
+        format!("--list-images a --organization {TBD}"),
     ] {
-        assert_snapshot!(told(line), @r"
-        exit 2
-        error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
-        ");
+        assert_eq!(told(&line), list, "{line}");
     }
+    assert_snapshot!(list, @r"
+    exit 2
+    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
+    ");
 }
 
 #[test]
