@@ -27,7 +27,7 @@ const LIMITS: &str = "size=8m,mode=0700";
 const LONG_AGO: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// The files below a folder, and their paths from there.
-pub(super) fn files_below(folder: &Path) -> BTreeMap<String, PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> BTreeMap<String, PathBuf> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {

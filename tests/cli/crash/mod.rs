@@ -1,7 +1,7 @@
 //! Nothing that was acknowledged is lost, and nothing incomplete is visible: at any kill, with many
 //! processes at once, and on a full disk.
 
-mod disk;
+pub(crate) mod disk;
 mod model;
 mod rounds;
 
