@@ -23,7 +23,7 @@ fn deployment() -> IamDeployment {
 }
 
 #[test]
-fn the_policies_of_the_library_are_printed_for_people_and_programs() {
+fn iam_policies_are_printed_in_both_formats() {
     let sandbox = Sandbox::new();
     let line = format!(
         "--iam-policy --identity-provider auth.example.com --audience ark --registry {REGISTRY}"
@@ -41,7 +41,7 @@ fn the_policies_of_the_library_are_printed_for_people_and_programs() {
 }
 
 #[test]
-fn what_the_configuration_file_says_of_tokens_is_enough() {
+fn iam_policy_reads_the_configuration_file() {
     let sandbox = Sandbox::new();
     sandbox.write("config/ark/container.toml", SETTINGS);
     let policies = deployment().policies();
@@ -56,7 +56,7 @@ fn what_the_configuration_file_says_of_tokens_is_enough() {
 }
 
 #[test]
-fn repositories_get_the_policy_of_the_configuration_file() {
+fn created_repository_gets_the_configured_policy() {
     let cloud = Cloud::new();
     let policy = deployment().with_repository_policy().policies().repository_policy.unwrap();
     cloud.sandbox.write("config/ark/policy.json", policy.to_string());
@@ -75,7 +75,7 @@ fn repositories_get_the_policy_of_the_configuration_file() {
 }
 
 #[test]
-fn a_repository_policy_that_cannot_be_read_is_named() {
+fn unreadable_repository_policy_is_named() {
     let sandbox = Sandbox::new();
     let settings = format!("registry = '{REGISTRY}'\n[ecr]\nrepository_policy = 'missing.json'\n");
     sandbox.write("config/ark/container.toml", settings);
@@ -88,7 +88,7 @@ fn a_repository_policy_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_is_missing_is_asked_for() {
+fn iam_policy_asks_for_missing_settings() {
     let sandbox = Sandbox::new();
     let line = format!("--iam-policy --registry {REGISTRY}");
     assert_snapshot!(told(&sandbox.run(&line)), @"

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use ark_container_core::distribution::Manifest;
 
-use crate::curl::{Answer, Curl};
-use crate::sandbox::{Sandbox, TBD};
-use crate::served::Served;
+use crate::sandbox::{Sandbox, Served, TBD};
+use crate::tools::{Answer, Curl};
 
 const SIZE: usize = 8_000_000;
 /// The first chunk: it never arrives as a whole.
@@ -71,20 +70,7 @@ impl Blob {
 }
 
 #[test]
-fn a_client_that_is_killed_goes_on() {
-    let served = Served::with_repositories(&["a/b"]);
-    let curl = served.curl("a/b", "push");
-    let blob = Blob::new();
-    let location = start(&curl);
-    let mut client = blob.send_slowly(&served.sandbox, &curl, &location);
-    wait_until_stored(&curl, &location, &mut client);
-    client.kill().unwrap();
-    client.wait().unwrap();
-    blob.goes_on(&served.sandbox, &curl, &location);
-}
-
-#[test]
-fn a_client_goes_on_with_the_server_that_follows_a_killed_one() {
+fn upload_resumes_after_the_server_was_killed() {
     let Served { server, sandbox } = Served::with_repositories(&["a/b"]);
     let login = format!("--login a/b --organization {TBD}");
     let password = sandbox.printed(&login);
@@ -99,30 +85,6 @@ fn a_client_goes_on_with_the_server_that_follows_a_killed_one() {
 
     let server = sandbox.serve();
     blob.goes_on(&sandbox, &Curl::new(server.host(), password), &location);
-}
-
-#[test]
-fn an_upload_that_runs_when_the_server_is_told_to_end_is_finished_or_goes_on() {
-    for signal in ["-TERM", "-INT"] {
-        let Served { server, sandbox } = Served::with_repositories(&["a/b"]);
-        let password = sandbox.printed(&format!("--login a/b --organization {TBD}"));
-        let password = Some(password.trim_end());
-        let blob = Blob::new();
-        let curl = Curl::new(server.host(), password);
-        let location = start(&curl);
-        let mut client = blob.send_slowly(&sandbox, &curl, &location);
-        wait_until_stored(&curl, &location, &mut client);
-        // The chunk takes a second more, and running requests have eight.
-        assert_eq!(server.end_by(signal), (Some(0), String::new()));
-        assert_eq!(Answer::to(client).status, 202);
-
-        let server = sandbox.serve();
-        let curl = Curl::new(server.host(), password);
-        assert_eq!(stored(&curl.send("GET", &location, &[])), CHUNK);
-        assert_eq!(blob.send_rest(&sandbox, &curl, &location, CHUNK).status, 201);
-        let path = format!("/v2/prod/{TBD}/a/b/blobs/{}", blob.digest);
-        assert!(curl.send("GET", &path, &[]).body == blob.content);
-    }
 }
 
 /// Starts an upload, and returns the path of its URL.

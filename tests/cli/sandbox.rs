@@ -1,12 +1,16 @@
-//! A home of its own for each test, and the program run in it.
+//! A home of its own for each test, the program run in it, and a registry that is served.
 
-use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
 
 use ark_container_core::testing::SampleImage;
 use tempfile::TempDir;
+
+use crate::tools::{Curl, Tools};
 
 /// The organization of the document.
 pub(crate) const TBD: &str = "2ea25035-6aa4-42fb-9955-92288ea1b972";
@@ -224,4 +228,115 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// What clients reach, and the home that it has.
+pub(crate) struct Served {
+    // Dropped first: it must not write to a folder that is being removed.
+    pub(crate) server: Server,
+    pub(crate) sandbox: Sandbox,
+}
+
+impl Served {
+    /// Serves a new registry with these repositories of [`TBD`].
+    pub(crate) fn with_repositories(names: &[&str]) -> Self {
+        let sandbox = Sandbox::new();
+        for name in names {
+            sandbox.printed(&format!("--create-repository {name} --organization {TBD}"));
+        }
+        Self { server: sandbox.serve(), sandbox }
+    }
+
+    /// What a client calls something of a repository of [`TBD`], such as `a/b:v1`.
+    pub(crate) fn image(&self, name: &str) -> String {
+        format!("{}/prod/{TBD}/{name}", self.server.host())
+    }
+
+    /// A password for a repository.
+    pub(crate) fn password(&self, name: &str, access: &str) -> String {
+        let login = format!("--login {name} --organization {TBD} --access {access}");
+        self.sandbox.printed(&login).trim_end().to_owned()
+    }
+
+    /// What prints the password for a repository.
+    pub(crate) fn login_command(&self, name: &str) -> Command {
+        self.sandbox.command(&format!("--login {name} --organization {TBD}"))
+    }
+
+    /// Tools that are logged in to one repository each, for pushing.
+    pub(crate) fn tools(&self, names: &[&str]) -> Tools<'_> {
+        let tools = Tools::new(&self.sandbox, self.server.host());
+        for name in names {
+            let login = tools.log_in("skopeo", &self.image(name), self.login_command(name));
+            assert_eq!(login.code, 0, "{login:?}");
+        }
+        tools
+    }
+
+    /// curl, with a password for one repository.
+    pub(crate) fn curl(&self, name: &str, access: &str) -> Curl {
+        Curl::new(self.server.host(), Some(&self.password(name, access)))
+    }
+}
+
+const SEED_VARIABLE: &str = "ARK_TEST_SEED";
+
+/// The generator SplitMix64: a few lines, and random enough to choose what is killed when.
+///
+/// Source: <https://prng.di.unimi.it/splitmix64.c>
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// From `ARK_TEST_SEED`, or another seed each time; printed, so that a failure shows it.
+    #[expect(clippy::print_stderr, reason = "what a test prints is shown when it fails")]
+    pub(crate) fn seeded() -> Self {
+        let seed = match std::env::var(SEED_VARIABLE) {
+            Ok(seed) => seed.parse().unwrap(),
+            Err(_) => RandomState::new().hash_one(0),
+        };
+        eprintln!("{SEED_VARIABLE}={seed}");
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// True that many times in a hundred.
+    pub(crate) fn percent(&mut self, share: usize) -> bool {
+        self.below(100) < share
+    }
+
+    /// One of them; `None` of none.
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        if from.is_empty() { None } else { from.get(self.below(from.len())) }
+    }
+
+    /// A moment within a time.
+    pub(crate) fn moment(&mut self, within: Duration) -> Duration {
+        within.mul_f64(self.next() as f64 / u64::MAX as f64)
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(len + 8);
+        while bytes.len() < len {
+            bytes.extend(self.next().to_le_bytes());
+        }
+        bytes.truncate(len);
+        bytes
+    }
+}
+
+/// `ARK_TEST_SCALE=full` asks for the sizes that the product promises, which take minutes.
+pub(crate) fn is_full_scale() -> bool {
+    env::var_os("ARK_TEST_SCALE").is_some_and(|scale| scale == "full")
 }

@@ -1,11 +1,46 @@
-//! docker's kin, each with a home of its own: podman, skopeo, buildah, and docker's client.
+//! The real tools that the suites start: docker's kin, a docker daemon, and curl.
 
-use std::env;
-use std::fs;
-use std::process::{Command, Stdio};
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
-use crate::component::component;
+use tempfile::TempDir;
+
 use crate::sandbox::{Run, Sandbox};
+
+/// Each tool with the Debian package that brings it.
+const PACKAGES: &[(&str, &str)] = &[
+    ("buildah", "buildah"),
+    ("cat", "coreutils"),
+    ("cmake", "cmake"),
+    ("curl", "curl"),
+    ("docker", "docker.io"),
+    ("dockerd", "docker.io"),
+    ("fish", "fish"),
+    ("groff", "groff-base"),
+    ("git", "git"),
+    ("jq", "jq"),
+    ("make", "make"),
+    ("man", "man-db"),
+    ("mandoc", "mandoc"),
+    ("ninja", "ninja-build"),
+    ("podman", "podman"),
+    ("script", "bsdutils"),
+    ("sha256sum", "coreutils"),
+    ("skopeo", "skopeo"),
+    ("tar", "tar"),
+    ("zsh", "zsh"),
+];
+
+/// A command that starts the tool. A test whose tool is missing fails: skipped, it would show nothing.
+pub(crate) fn component(name: &str) -> Command {
+    let (_, package) = PACKAGES.iter().find(|(tool, _)| *tool == name).unwrap();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_here = env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    assert!(is_here, "{name} is missing; install it: apt-get install -y {package}");
+    Command::new(name)
+}
 
 /// The tools, logged in nowhere, with all that they keep below the sandbox.
 pub(crate) struct Tools<'a> {
@@ -84,5 +119,165 @@ impl<'a> Tools<'a> {
         let run = self.sandbox.finish(login.arg(host).stdin(password));
         assert!(printing.wait().unwrap().success());
         run
+    }
+}
+
+/// A docker daemon with a folder of its own; stopped when it is dropped.
+pub(crate) struct Daemon {
+    process: Child,
+    // The path of a socket has at most 107 bytes, fewer than some sandboxes' have.
+    folder: TempDir,
+}
+
+impl Daemon {
+    /// Starts a daemon without networks, and waits until it answers.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("dockerd-").tempdir_in("/tmp").unwrap();
+        let path = |below: &str| folder.path().join(below);
+        let process = component("dockerd")
+            .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
+            .arg("--data-root")
+            .arg(path("data"))
+            .arg("--exec-root")
+            .arg(path("exec"))
+            .arg("--pidfile")
+            .arg(path("pid"))
+            .arg("--host")
+            .arg(format!("unix://{}", path("docker.sock").display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(path("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut daemon = Self { process, folder };
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    /// Where it listens, as `DOCKER_HOST` takes it.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.folder.path().join("docker.sock").display())
+    }
+
+    fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let mut version = component("docker");
+            version.args(["--host", &self.host(), "version"]);
+            if version.output().unwrap().status.success() {
+                return;
+            }
+            let ended = self.process.try_wait().unwrap();
+            if ended.is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+                panic!("dockerd does not start (it needs root): {ended:?}\n{log}");
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    /// Terminates it, so that it ends what it started and releases what it mounted.
+    fn drop(&mut self) {
+        let id = self.process.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while matches!(self.process.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.process.kill();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Someone who talks HTTP to a registry, with a password or without.
+#[derive(Debug, Clone)]
+pub(crate) struct Curl {
+    host: String,
+    password: Option<String>,
+}
+
+/// What a registry answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The status line and the headers.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Curl {
+    pub(crate) fn new(host: &str, password: Option<&str>) -> Self {
+        Self { host: host.to_owned(), password: password.map(str::to_owned) }
+    }
+
+    /// Sends a request, and waits for the answer.
+    pub(crate) fn send(
+        &self,
+        method: &'static str,
+        path: &str,
+        options: &[(&'static str, &str)],
+    ) -> Answer {
+        Answer::to(self.start(method, path, options))
+    }
+
+    /// Starts to send a request; the answer comes [with its end](Answer::to).
+    ///
+    /// It goes through a pipe: other users of the machine see what is in a command line.
+    pub(crate) fn start(
+        &self,
+        method: &'static str,
+        path: &str,
+        options: &[(&'static str, &str)],
+    ) -> Child {
+        let mut config = "silent\nshow-error\ninclude\n".to_owned();
+        match method {
+            "HEAD" => config.push_str("head\n"),
+            _ => config.push_str(&format!("request = {method}\n")),
+        }
+        config.push_str(&format!("url = \"http://{}{path}\"\n", self.host));
+        if let Some(password) = &self.password {
+            config.push_str(&format!("user = \"AWS:{password}\"\n"));
+        }
+        for (name, value) in options {
+            config.push_str(&format!("{name} = \"{value}\"\n"));
+        }
+        let mut process = component("curl")
+            .args(["--config", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        process.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
+        process
+    }
+}
+
+impl Answer {
+    /// Waits for the answer to a request.
+    pub(crate) fn to(request: Child) -> Self {
+        let output = request.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut bytes = &output.stdout[..];
+        loop {
+            let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+            let head = std::str::from_utf8(&bytes[..end]).unwrap();
+            bytes = &bytes[end + 4..];
+            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+            // Leave to go on comes before the answer.
+            if status != 100 {
+                let head = head.lines().map(|line| format!("{line}\n")).collect();
+                return Self { status, head, body: bytes.to_vec() };
+            }
+        }
+    }
+
+    /// The value of a header, whose name is given in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers.find_map(|(key, value)| (key == name).then_some(value))
     }
 }

@@ -76,7 +76,7 @@ macro_rules! replay {
         )+
 
         #[test]
-        fn every_target_is_replayed_has_seeds_and_is_known_to_the_fuzzer() {
+        fn every_target_has_seeds_and_a_fuzzer() {
             let targets = TARGETS.map(|(name, _)| name.to_owned());
             assert_eq!(BTreeSet::from([$(stringify!($name).to_owned()),+]), targets.into());
             assert_eq!(names(&folder("seeds")), TARGETS.map(|(name, _)| name.to_owned()).into());
@@ -105,7 +105,7 @@ replay! {
 }
 
 #[test]
-fn what_a_variation_breaks_is_told_with_its_input() {
+fn failing_variation_is_reported_with_its_input() {
     fn fails(data: &[u8]) {
         assert!(data.len() > 2, "it is short");
     }

@@ -46,13 +46,13 @@ fn own_organizations() -> [OrganizationId; 3] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn opt_in_by_ark_live_ecr_a_real_account_keeps_the_contract() {
+async fn opt_in_by_ark_live_ecr_account_passes_conformance() {
     let Some(backend) = opted_in(env::var(ROLE).ok()) else { return };
     conformance::all(&Conformance::new(&backend, own_organizations())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn opt_in_by_ark_live_ecr_and_role_arn_a_registry_token_honours_its_session_policy() {
+async fn opt_in_by_ark_live_token_honours_session_policy() {
     let Ok(role) = env::var(ROLE) else { return };
     let Some(backend) = opted_in(Some(role)) else { return };
     let [own, other, _] = own_organizations();

@@ -20,4 +20,6 @@ mod push;
 #[path = "../python_component.rs"]
 mod python_component;
 mod registry;
+#[path = "../small_disk.rs"]
+mod small_disk;
 mod terraform;

@@ -11,7 +11,7 @@ fn same(own: &Descriptor, other: &oci_spec::image::Descriptor) {
 }
 
 #[test]
-fn an_index_its_manifests_and_their_configurations_are_what_the_specification_says() {
+fn sample_images_match_the_oci_specification() {
     let image = SampleImage::for_two_platforms();
     assert_eq!(image.media_type(), media_type::OCI_INDEX);
     let index: ImageIndex = serde_json::from_slice(image.manifest()).unwrap();
@@ -37,7 +37,7 @@ fn an_index_its_manifests_and_their_configurations_are_what_the_specification_sa
 }
 
 #[test]
-fn descriptors_pass_through_both_in_either_direction() {
+fn descriptors_convert_in_both_directions() {
     let text = format!(
         r#"{{"mediaType":"application/x","digest":"sha512:{}","size":7,"artifactType":"text/plain",
             "urls":["https://example.com/x"],"annotations":{{"a":"1"}},

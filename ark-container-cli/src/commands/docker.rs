@@ -11,10 +11,6 @@ use serde::Serialize;
 use crate::arguments::PROGRAM;
 use crate::context::Context;
 use crate::credential_helper::{HELPER, SUFFIX, host_of};
-<<<<<<< HEAD
-use crate::docker_config;
-=======
->>>>>>> refs/heads/cli
 use crate::failure::{Failure, Kind, Stop};
 use crate::hint::quoted;
 
@@ -74,11 +70,7 @@ fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<Stri
     }
     let hosts = context.settings.registries().map(|registry| Ok(host_of(registry)?.to_string()));
     let hosts = hosts.collect::<Result<Vec<String>, Failure>>()?;
-<<<<<<< HEAD
-    let mut config = docker_config::read(folder)?;
-=======
     let mut config = read_config(folder)?;
->>>>>>> refs/heads/cli
     for host in &hosts {
         if let Some(other) = config.helper(host).filter(|helper| *helper != SUFFIX) {
             let path = config.path().display();
@@ -94,11 +86,7 @@ fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<Stri
 
 /// Removes the entries of every registry that has this program's helper.
 fn undo(folder: &Path) -> Result<(DockerConfig, Vec<String>), Failure> {
-<<<<<<< HEAD
-    let mut config = docker_config::read(folder)?;
-=======
     let mut config = read_config(folder)?;
->>>>>>> refs/heads/cli
     let hosts = config.hosts_of(SUFFIX);
     for host in &hosts {
         config.remove_helper(host);

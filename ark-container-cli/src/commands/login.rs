@@ -13,10 +13,6 @@ use serde::Serialize;
 use crate::arguments::{RepositoryArgs, one_of};
 use crate::commands::docker::{FOLDER_VARIABLE, config_failure};
 use crate::context::Context;
-<<<<<<< HEAD
-use crate::docker_config::{FOLDER_VARIABLE, failure};
-=======
->>>>>>> refs/heads/cli
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, TO_NARROW, Target, quoted, serve_command};
 use crate::output::rfc3339;
@@ -102,10 +98,6 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
         context.output.result(line, &record)
     };
     match &args.docker_config {
-<<<<<<< HEAD
-        Some(folder) => log_docker_in(folder, &credentials, &record, context)?,
-        None => context.output.result(record.password, &record)?,
-=======
         Some(folder) => {
             let folder = write_docker_config(folder, &credentials)?;
             let export = quoted(&folder.display().to_string());
@@ -116,7 +108,6 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
             let (username, password) = (&*credentials.username, credentials.password.expose());
             print(password, LoginTarget::Printed { username, password })?;
         }
->>>>>>> refs/heads/cli
     }
     let host = &credentials.host;
     if !is_narrowed {
@@ -147,31 +138,12 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
 fn write_docker_config(
     folder: &Path,
     credentials: &RegistryCredentials,
-<<<<<<< HEAD
-    record: &CredentialsRecord<'_>,
-    context: &Context,
-) -> Result<(), Stop> {
-    let shown = folder.display();
-    let folder = std::path::absolute(folder)
-        .map_err(|error| Failure::io(format!("cannot use the folder {shown}"), &error))?;
-    credentials.write_docker_config(&folder).map_err(|error| failure(&folder, error))?;
-    let export = format!("export {FOLDER_VARIABLE}={}", quoted(&folder.display().to_string()));
-    let record = DockerConfigRecord {
-        host: record.host,
-        docker_config: &folder,
-        expires_at: &record.expires_at,
-        scope: &record.scope,
-        narrowed: record.narrowed,
-    };
-    context.output.result(&export, &record)
-=======
 ) -> Result<PathBuf, Failure> {
     let absolute = std::path::absolute(folder).map_err(|error| {
         Failure::io(format!("cannot use the folder {}", folder.display()), &error)
     })?;
     credentials.write_docker_config(&absolute).map_err(|error| config_failure(&absolute, error))?;
     Ok(absolute)
->>>>>>> refs/heads/cli
 }
 
 fn login_command(target: &Target, access: Option<Access>) -> String {

@@ -1,7 +1,6 @@
 //! Reads the header of a video container, or a directory of frames, and writes JSON.
 //!
-//! What it reads comes from anywhere: no size in a file is trusted, and what is kept in memory does not depend
-//! on them.
+//! The files come from anywhere: the program trusts no size in a file, and limits the memory that a header takes.
 
 mod container;
 mod error;
@@ -83,13 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_neither_file_nor_folder_is_not_opened() {
+    fn device_is_not_opened() {
         let told = report(Path::new("/dev/zero"));
         assert_eq!(told.unwrap_err().to_string(), "it is neither a file nor a folder");
     }
 
     #[test]
-    fn a_report_starts_with_its_kind() {
+    fn report_starts_with_its_kind() {
         let line = serde_json::to_string(&report(Path::new("samples/clip.mp4")).unwrap()).unwrap();
         assert!(line.starts_with(r#"{"kind":"container","bytes":979,"#), "{line}");
     }

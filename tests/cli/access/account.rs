@@ -12,55 +12,13 @@ use ark_container_core::testing::{TestToken, TokenIssuer};
 use ark_container_fakes::aws::{FakeAws, IdentityProvider, Role, User};
 use tokio::runtime::Runtime;
 
-use super::people::{FURNISHED, OURS, PEOPLE, Person, THEIRS, Target};
-use crate::curl::Curl;
+use super::matrix::{FURNISHED, Layers, OURS, PEOPLE, Person, SHARED, THEIRS, repositories};
 use crate::sandbox::Sandbox;
+use crate::tools::Curl;
 
 const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
 pub(crate) const ISSUER: &str = "https://auth.example.com";
 pub(crate) const AUDIENCE: &str = "ark";
-
-/// The repository of every organization that nobody of the table may delete.
-const SHARED: &str = "app";
-
-/// What stands between the program and a repository, as the table has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Walls {
-    /// AWS credentials that may do everything, and a memberships file that says whose they are.
-    Policy,
-    /// AWS credentials with the tags that tokens have, and no memberships file.
-    Aws,
-    /// A token.
-    Both,
-}
-
-impl Walls {
-    const ALL: [Self; 3] = [Self::Policy, Self::Aws, Self::Both];
-
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::Policy => "the policy alone",
-            Self::Aws => "AWS alone",
-            Self::Both => "both",
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Policy => "policy",
-            Self::Aws => "aws",
-            Self::Both => "both",
-        }
-    }
-}
-
-/// The repository that a cell is about: one of its own where it may be deleted, else one for all.
-pub(crate) fn name(walls: Walls, person: &Person, target: Target) -> String {
-    match person.principal().administers(target.of(person)) {
-        true => format!("{}-{}", person.id(), walls.word()),
-        false => SHARED.to_owned(),
-    }
-}
 
 /// The account, and a home in which the program runs.
 pub(crate) struct Account {
@@ -79,15 +37,7 @@ impl Account {
 
     /// An account with all that the table is about.
     pub(crate) fn of_the_table() -> Self {
-        let shared = FURNISHED.map(|organization| (organization, SHARED.to_owned()));
-        let of_person = |walls, person: &'static Person| {
-            let named = Target::ALL.map(|target| (target.of(person), name(walls, person, target)));
-            named.into_iter().filter(|(_, name)| name != SHARED)
-        };
-        let deleted = Walls::ALL
-            .into_iter()
-            .flat_map(|walls| PEOPLE.iter().flat_map(move |person| of_person(walls, person)));
-        Self::with(shared.into_iter().chain(deleted))
+        Self::with(repositories())
     }
 
     fn with(repositories: impl IntoIterator<Item = (OrganizationId, String)>) -> Self {
@@ -122,20 +72,22 @@ impl Account {
         command
     }
 
-    /// The program on behalf of somebody, behind these walls.
-    pub(crate) fn command(&self, walls: Walls, person: &Person, line: &str) -> Command {
+    /// The program on behalf of somebody, behind these isolation layers.
+    pub(crate) fn command(&self, layers: Layers, person: &Person, line: &str) -> Command {
         let mut command = self.registry(line);
         let memberships = self.sandbox.path("memberships.toml");
-        match walls {
-            Walls::Policy => {
+        match layers {
+            // The memberships file says whose the AWS credentials are, which may do everything.
+            Layers::Policy => {
                 let caller = unbound(person);
                 command.envs(self.aws.environment(caller.access_key()));
                 command.env("ARK_MEMBERSHIPS", memberships);
             }
-            Walls::Aws => {
+            // AWS credentials with the tags that tokens have, and no memberships file.
+            Layers::Aws => {
                 command.envs(self.aws.environment(tagged(person).access_key()));
             }
-            Walls::Both => return self.bearer(&self.token_file(&person.token()), line),
+            Layers::Both => return self.bearer(&self.token_file(&person.token()), line),
         }
         command
     }

@@ -1,9 +1,8 @@
 //! docker, podman and skopeo with the passwords that the program prints to the bearer of a token.
 
-use super::people::{OURS, PEOPLE, Person, Target};
-use super::{Account, Walls, account};
-use crate::daemon::Daemon;
-use crate::tools::Tools;
+use super::Account;
+use super::matrix::{Layers, OURS, PEOPLE, Person, Target, repository_name};
+use crate::tools::{Daemon, Tools};
 
 /// What somebody asks the program for, and whether it gives them a password for their own repository.
 struct Login {
@@ -21,9 +20,9 @@ const LOGINS: [Login; 4] = [
 
 /// Logs a tool in with a password for somebody's own repository; `false` if the program gives none.
 fn logged_in(account: &Account, tools: &Tools<'_>, tool: &str, login: &Login) -> bool {
-    let name = account::name(Walls::Both, login.person, Target::Own);
+    let name = repository_name(Layers::Both, login.person, Target::Own);
     let line = format!("--login {name} --access {} --organization {OURS}", login.access);
-    let printer = || account.command(Walls::Both, login.person, &line);
+    let printer = || account.command(Layers::Both, login.person, &line);
     if account.sandbox.finish(&mut printer()).code != 0 {
         return false;
     }
@@ -39,7 +38,7 @@ fn table(
     allows: impl Fn(&str, &str) -> bool,
 ) -> Vec<(Target, bool, bool)> {
     let try_target = |target: Target| {
-        let name = account::name(Walls::Both, login.person, target);
+        let name = repository_name(Layers::Both, login.person, target);
         let organization = target.of(login.person);
         let image = format!("{}/prod/{organization}/{name}", account.aws.registry_host());
         (target, allows("pull", &image), allows("push", &image))
@@ -57,7 +56,7 @@ fn expected(login: &Login) -> Vec<(Target, bool, bool)> {
 }
 
 #[test]
-fn skopeo_and_podman_get_no_further_than_their_password() {
+fn skopeo_and_podman_reach_one_repository() {
     let account = Account::of_the_table();
     for login in &LOGINS {
         let tools = Tools::new(&account.sandbox, &account.aws.registry_host().to_string());
@@ -89,7 +88,7 @@ fn skopeo_and_podman_get_no_further_than_their_password() {
 }
 
 #[test]
-fn docker_gets_no_further_than_its_password() {
+fn docker_reaches_one_repository() {
     let account = Account::of_the_table();
     let daemon = Daemon::start();
     let tool = format!("docker --host {}", daemon.host());

@@ -1,19 +1,21 @@
 //! The table of who gets how far, tried once more: by the program, and by docker's kin with the passwords
-//! that it prints. What is expected is in `tests/library/access/outcomes.txt`.
+//! that it prints. The expected outcomes are in `tests/library/access/outcomes.txt`.
 
 mod account;
 mod clients;
-#[path = "../../library/access/people.rs"]
-mod people;
-#[path = "../../library/access/reviewed.rs"]
-mod reviewed;
+#[path = "../../library/access/matrix.rs"]
+mod matrix;
 
 use std::thread;
 
-pub(crate) use account::{Account, Walls};
-pub(crate) use people::{OURS, PEOPLE, THEIRS};
+use matrix::{Layers, Person, Target, repository_name, reviewed_outcome};
 
-use people::{Person, Target};
+pub(crate) use account::Account;
+pub(crate) use matrix::{OURS, PEOPLE, THEIRS};
+
+use crate::sandbox::{OTHER, Sandbox, TBD};
+
+const NOT_PERMITTED: i32 = 4;
 
 /// Lines of the table, and what to type for them; `NAME` is a repository with the
 /// image `v1`, and `WHO` a tag of one's own.
@@ -27,22 +29,32 @@ const OPERATIONS: [(&str, &str); 7] = [
     ("delete it", "--delete-repository NAME --force"),
 ];
 
-/// How a cell of the table ends, in the table's words.
-fn outcome(account: &Account, walls: Walls, person: &Person, line: &str, target: Target) -> String {
+/// Ends the names of repositories that do not exist.
+const ABSENT: &str = "-absent";
+
+/// Returns the outcome of a cell in the table's words. A denial is the same for a missing repository.
+fn outcome(
+    account: &Account,
+    layers: Layers,
+    person: &Person,
+    line: &str,
+    target: Target,
+) -> &'static str {
+    let name = repository_name(layers, person, target);
     let organization = target.of(person);
-    let name = account::name(walls, person, target);
-    let line = format!(
-        "{} --organization {organization}",
-        line.replace("NAME", &name).replace("WHO", person.id())
-    );
-    let run = account.sandbox.finish(&mut account.command(walls, person, &line));
-    let word = match run.code {
+    let run = |name: &str| {
+        let line = line.replace("NAME", name).replace("WHO", person.id());
+        let line = format!("{line} --organization {organization}");
+        account.sandbox.finish(&mut account.command(layers, person, &line))
+    };
+    let ended = run(&name);
+    match ended.code {
         0 if line.starts_with("--list-repositories") => {
-            let listed = run.stdout.lines().any(|line| line.ends_with(&format!("/{name}")));
+            let listed = ended.stdout.lines().any(|line| line.ends_with(&format!("/{name}")));
             if listed { "yes" } else { "nothing" }
         }
         0 if line.starts_with("--login") => {
-            let curl = account.curl(run.stdout.trim_end());
+            let curl = account.curl(ended.stdout.trim_end());
             let url = format!("/v2/prod/{organization}/{name}/manifests/v1");
             match curl.send("GET", &url, &[]).status {
                 200 => "yes",
@@ -52,23 +64,30 @@ fn outcome(account: &Account, walls: Walls, person: &Person, line: &str, target:
             }
         }
         0 => "yes",
-        4 => "no",
+        NOT_PERMITTED => {
+            let absent = run(&format!("{name}{ABSENT}"));
+            // Each request of AWS has an identifier of its own.
+            let message = |stderr: &str| stderr.split(" (AWS request ").next().unwrap().to_owned();
+            let alike = message(&absent.stderr.replace(ABSENT, ""));
+            assert_eq!((absent.code, alike), (NOT_PERMITTED, message(&ended.stderr)), "{line}");
+            assert_eq!(ended.stdout, "", "{line}");
+            "no"
+        }
         5 => "nothing",
-        _ => panic!("{person}: {line}: {run:?}"),
-    };
-    word.to_owned()
+        _ => panic!("{person}: {line}: {ended:?}"),
+    }
 }
 
 /// Tries all that somebody can do, and returns what differs from the table.
-fn differences(account: &Account, walls: Walls, person: &Person) -> Vec<String> {
+fn differences(account: &Account, layers: Layers, person: &Person) -> Vec<String> {
     let mut differences = Vec::new();
     for (operation, line) in OPERATIONS {
         for target in Target::ALL {
-            let ended = outcome(account, walls, person, line, target);
-            let expected = reviewed::outcome(walls.title(), person, operation, target);
+            let ended = outcome(account, layers, person, line, target);
+            let expected = reviewed_outcome(layers, person, operation, target);
             if ended != expected {
                 let what = format!("{person}: {operation} ({}): {ended}", target.word());
-                differences.push(format!("{what}, and not {expected}, by {}", walls.title()));
+                differences.push(format!("{what}, and not {expected}, by {}", layers.title()));
             }
         }
     }
@@ -76,11 +95,11 @@ fn differences(account: &Account, walls: Walls, person: &Person) -> Vec<String> 
 }
 
 /// Two at a time: each process of the program takes a processor.
-fn check(walls: Walls, people: &[&Person]) {
+fn check(layers: Layers, people: &[&Person]) {
     let account = Account::of_the_table();
     let (left, right) = people.split_at(people.len().div_ceil(2));
     let all = |people: &[&Person]| -> Vec<String> {
-        people.iter().flat_map(|person| differences(&account, walls, person)).collect()
+        people.iter().flat_map(|person| differences(&account, layers, person)).collect()
     };
     let found = thread::scope(|scope| {
         let left = scope.spawn(|| all(left));
@@ -91,18 +110,43 @@ fn check(walls: Walls, people: &[&Person]) {
 }
 
 #[test]
-fn the_program_gets_as_far_as_the_policy_lets_it() {
+fn policy_permits_the_program_as_reviewed() {
     // The others differ from these in where they belong alone.
-    check(Walls::Policy, &[&PEOPLE[0], &PEOPLE[4], &PEOPLE[6], &PEOPLE[7]]);
+    check(Layers::Policy, &[&PEOPLE[0], &PEOPLE[4], &PEOPLE[6], &PEOPLE[7]]);
 }
 
 #[test]
-fn the_program_gets_as_far_as_aws_lets_it() {
+fn aws_permits_the_program_as_reviewed() {
     // A user of AWS cannot change between the two roles, as who administers the global organization must.
-    check(Walls::Aws, &[&PEOPLE[0], &PEOPLE[4], &PEOPLE[6]]);
+    check(Layers::Aws, &[&PEOPLE[0], &PEOPLE[4], &PEOPLE[6]]);
 }
 
 #[test]
-fn the_program_gets_as_far_as_a_token_lets_it() {
-    check(Walls::Both, &PEOPLE.iter().collect::<Vec<_>>());
+fn token_permits_the_program_as_reviewed() {
+    check(Layers::Both, &PEOPLE.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn listings_show_own_organizations_only() {
+    let sandbox = Sandbox::with_memberships();
+    for (principal, organization) in [("user:alice", TBD), ("user:bob", OTHER)] {
+        let create = format!("--create-repository app --organization {organization}");
+        assert_eq!(sandbox.run_as(principal, &create).code, 0);
+    }
+    for (principal, own, foreign) in [("user:alice", TBD, OTHER), ("user:bob", OTHER, TBD)] {
+        for line in ["--list-repositories", "--list-repositories --output json", "--whoami"] {
+            let run = sandbox.run_as(principal, line);
+            assert_eq!(run.code, 0, "{run:?}");
+            assert!(run.stdout.contains(own), "{line}: {run:?}");
+            assert!(!run.stdout.contains(foreign) && !run.stderr.contains(foreign), "{run:?}");
+        }
+        // A missing organization is denied in the same words.
+        let narrowed = |organization: &str| {
+            let line = format!("--list-repositories --organization {organization}");
+            let run = sandbox.run_as(principal, &line);
+            assert_eq!(run.code, NOT_PERMITTED, "{run:?}");
+            (run.stdout, run.stderr.replace(organization, "GUID"))
+        };
+        assert_eq!(narrowed(foreign), narrowed("99999999-9999-4999-8999-999999999999"));
+    }
 }

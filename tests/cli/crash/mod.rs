@@ -1,23 +1,23 @@
-//! Nothing that was acknowledged is lost, and nothing half done is visible: at any kill, with many
+//! Nothing that was acknowledged is lost, and nothing incomplete is visible: at any kill, with many
 //! processes at once, and on a full disk.
 
-mod disk;
-mod full_disk;
-mod images;
+pub(crate) mod disk;
 mod model;
-mod operation;
 mod rounds;
-mod together;
-mod visit;
 
+use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
-use crate::scale;
-use rounds::Rounds;
+use model::{End, Images, Model, Operation, upload};
+use rounds::{Rounds, Visitor};
+use tokio::runtime::Runtime;
+
+use crate::sandbox::{Random, Sandbox, is_full_scale};
 
 #[test]
-fn whatever_was_acknowledged_is_there_after_any_kill() {
-    let kills = if scale::is_full() { 400 } else { 200 };
+fn acknowledged_operations_survive_any_kill() {
+    let kills = if is_full_scale() { 400 } else { 200 };
     let started = Instant::now();
     let mut rounds = Rounds::start();
     while rounds.figures.kills < kills {
@@ -31,4 +31,64 @@ fn whatever_was_acknowledged_is_there_after_any_kill() {
     );
     // A suite that kills too early or too late would show nothing.
     assert!(figures.acknowledged > 0 && figures.cut > figures.survived, "{figures:?}");
+}
+
+const PROCESSES: usize = 8;
+
+fn create(name: impl Into<String>) -> Operation {
+    Operation::Create { name: name.into() }
+}
+
+/// Runs all operations at once, uploads against the visitor's server.
+fn run_all(sandbox: &Sandbox, visitor: Option<&Visitor>, operations: &[Operation]) {
+    let runtime = Runtime::new().unwrap();
+    let runtime = &runtime;
+    thread::scope(|scope| {
+        for operation in operations {
+            scope.spawn(move || match (operation, visitor) {
+                (Operation::Upload { name, .. }, Some(visitor)) => runtime.block_on(async {
+                    let client = visitor.client(name).await.unwrap();
+                    upload(&client, operation, |_| {}).await.unwrap();
+                }),
+                _ => assert_eq!(operation.run(sandbox, None), End::Done, "{operation:?}"),
+            });
+        }
+    });
+}
+
+#[test]
+fn concurrent_processes_and_clients_lose_nothing() {
+    let sandbox = Sandbox::new();
+    let mut random = Random::seeded();
+    let mut images = Images::new(&mut random);
+    let mut model = Model::default();
+
+    // On first use, all of them find no folder.
+    let same = || std::iter::repeat_with(|| create("shared")).take(PROCESSES);
+    let first: Vec<_> = same().collect();
+    run_all(&sandbox, None, &first);
+
+    let server = sandbox.serve();
+    let visitor = Visitor::new(&sandbox, &server);
+    // Of the same names, of different ones, and of ones within each other.
+    let mut second: Vec<_> = same().collect();
+    second.extend((0..PROCESSES).map(|n| create(format!("own/{n}"))));
+    second.extend((0..PROCESSES).map(|n| create(format!("shared/{n}"))));
+    for n in 0..PROCESSES {
+        let image = images.next(&mut random, &sandbox);
+        let tag = |kind: &str| format!("{kind}-{n}").parse().unwrap();
+        let name = || "shared".to_owned();
+        // The same layers twice at once, by both ways.
+        second.push(Operation::Push { name: name(), tag: tag("push"), image: Arc::clone(&image) });
+        second.push(Operation::Upload { name: name(), tag: tag("upload"), image });
+    }
+    run_all(&sandbox, Some(&visitor), &second);
+
+    for effect in first.iter().chain(&second).flat_map(Operation::effects) {
+        model.acknowledge(&effect);
+    }
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(visitor.check(&sandbox, &mut model));
+    disk::check(&sandbox);
+    assert_eq!(disk::leftovers(&sandbox), Vec::<std::path::PathBuf>::new());
 }

@@ -1,16 +1,21 @@
-//! docker, podman, buildah and skopeo, which nobody logged in.
+//! Clients that get their logins from the helper: docker, podman, buildah and skopeo, here and at AWS.
 
 use std::env;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
-use ark_container_core::testing::SampleImage;
+use ark_container_core::model::OrganizationId;
+use ark_container_core::testing::{SampleImage, TokenIssuer};
+use ark_container_fakes::aws::Fault;
 use insta::assert_snapshot;
 
-use super::{folder, sent};
-use crate::daemon::Daemon;
-use crate::sandbox::{Run, TBD};
-use crate::served::Served;
-use crate::tools::Tools;
+use super::{folder, helper, helper_at, login, sent, told};
+use crate::clients::{COPY_ALL_AS_IT_IS, assert_same, contents};
+use crate::ecr::{Cloud, ROLE, printed_by_all};
+use crate::identity::aws::{self, ACCESS, arn};
+use crate::identity::{alice, provider};
+use crate::sandbox::{Run, Served, TBD};
+use crate::tools::{Daemon, Tools};
 
 /// A registry with a repository `a` that docker is configured for, and an image to push.
 fn configured() -> Served {
@@ -111,7 +116,7 @@ fn image_comes_back(tool: &str) {
 }
 
 #[test]
-fn skopeo_pushes_and_pulls_and_shows_what_the_helper_says() {
+fn skopeo_shows_the_error_of_the_helper() {
     let served = configured();
     let tools = served.tools(&[]);
     let remote = format!("docker://{}", served.image("a:v1"));
@@ -128,7 +133,7 @@ fn skopeo_pushes_and_pulls_and_shows_what_the_helper_says() {
 }
 
 #[test]
-fn podmans_own_configuration_names_the_helper_too() {
+fn helper_works_from_the_configuration_of_podman() {
     let served = Served::with_repositories(&["a"]);
     served.sandbox.write_image("sample", "hello");
     let tools = served.tools(&[]);
@@ -147,4 +152,148 @@ fn podmans_own_configuration_names_the_helper_too() {
     printed(&served, &tools, &copy);
     let list = format!("skopeo inspect docker://{host}/prod/{TBD}/a:v1");
     printed(&served, &tools, &list);
+}
+
+const TOKEN: &str = "ecr:GetAuthorizationToken";
+const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+
+/// A login of alice's to [`HOST`], narrowed to [`TBD`].
+fn get(cloud: &Cloud) -> Command {
+    let mut command = helper_at(cloud, "get", HOST);
+    narrowed(&mut command);
+    command
+}
+
+fn narrowed(command: &mut Command) -> &mut Command {
+    command.env("ARK_ROLE_ARN", arn(ROLE)).env("ARK_ORGANIZATION", TBD)
+}
+
+/// A login to [`HOST`] of whoever's token lies where `ark-auth-tool` leaves it.
+fn get_by_token(cloud: &Cloud) -> Command {
+    let mut command = helper(&cloud.sandbox, "get", HOST);
+    command
+        .env("ARK_REGISTRY", format!("ecr://{HOST}/prod"))
+        .env("ARK_ROLE_ARN", arn(ACCESS))
+        .env("AWS_ENDPOINT_URL", cloud.aws.endpoint_url())
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+}
+
+fn told_at(cloud: &Cloud, command: &mut Command) -> String {
+    cloud.settled(&told(&cloud.sandbox.finish(command)))
+}
+
+#[test]
+fn concurrent_helpers_share_one_login() {
+    let cloud = Cloud::new();
+    printed_by_all((0..20).map(|_| get(&cloud)));
+    assert_eq!((cloud.aws.count(TOKEN), cloud.aws.count("sts:AssumeRole")), (1, 1));
+
+    let (_, _, password) = login(&cloud.sandbox.finish(&mut get(&cloud)));
+    let stored = format!(r#"{{"ServerURL":"{HOST}","Username":"AWS","Secret":"{password}"}}"#);
+    let mut store = helper_at(&cloud, "store", stored);
+    let run = cloud.sandbox.finish(narrowed(&mut store));
+    assert_eq!(run.stderr, "", "it is the very password that there is");
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(cloud.aws.count(TOKEN), 1);
+
+    let erased = cloud.sandbox.finish(&mut helper_at(&cloud, "erase", format!("https://{HOST}/")));
+    assert_eq!((erased.code, erased.stdout.as_str()), (0, ""));
+    login(&cloud.sandbox.finish(&mut get(&cloud)));
+    assert_eq!(cloud.aws.count(TOKEN), 2);
+}
+
+#[test]
+fn helper_with_a_role_needs_an_organization() {
+    let cloud = Cloud::new();
+    login(&cloud.sandbox.finish(&mut helper_at(&cloud, "get", HOST)));
+    assert_eq!((cloud.aws.count(TOKEN), cloud.aws.count("sts:AssumeRole")), (1, 0));
+    let mut nowhere = get(&cloud);
+    assert_snapshot!(told_at(&cloud, nowhere.env_remove("ARK_ORGANIZATION")), @"
+    docker-credential-ark: nothing says which organizations the login is to be narrowed to
+    help: name yours: export ARK_ORGANIZATION=GUID, or organization in the configuration file
+    ");
+}
+
+#[test]
+fn skopeo_works_with_the_helper_only() {
+    let cloud = Cloud::new();
+    cloud.create(&["a"]);
+    cloud.sandbox.write_image("sample", "hello");
+    let tools = Tools::new(&cloud.sandbox, HOST);
+    let config = format!(r#"{{"credHelpers": {{"{HOST}": "ark"}}}}"#);
+    cloud.sandbox.write("docker/config.json", config);
+    let remote = format!("docker://{HOST}/prod/{TBD}/a:v1");
+    let skopeo = |line: String| {
+        let mut command = tools.command(&line);
+        let path = format!("{}:{}", folder(), std::env::var("PATH").unwrap());
+        command.env("PATH", path).envs(
+            get(&cloud)
+                .get_envs()
+                .filter_map(|(name, value)| (name != "XDG_CONFIG_HOME").then_some((name, value?))),
+        );
+        // As if it were AWS: whatever is not this machine is behind the proxy, which is the registry.
+        let proxy = format!("http://{}", cloud.host());
+        command.env("http_proxy", &proxy).env("https_proxy", &proxy).env("no_proxy", "127.0.0.1");
+        let run = cloud.sandbox.finish(&mut command);
+        assert_eq!(run.code, 0, "{run:?}");
+    };
+    skopeo(format!("{COPY_ALL_AS_IT_IS} oci:sample {remote}"));
+    skopeo(format!("{COPY_ALL_AS_IT_IS} {remote} oci:pulled"));
+    let blobs = |folder: &str| contents(&cloud.sandbox.path(folder).join("blobs/sha256"));
+    assert_same(&blobs("pulled"), &blobs("sample"));
+    assert_eq!(cloud.aws.count(TOKEN), 1);
+}
+
+#[test]
+fn expired_token_suggests_a_new_one() {
+    let provider: TokenIssuer = provider();
+    let cloud = aws::cloud(&provider);
+    aws::leave(&cloud, &provider, &alice());
+    login(&cloud.sandbox.finish(&mut get_by_token(&cloud)));
+    let past = SystemTime::now() - Duration::from_secs(3600);
+    aws::leave(&cloud, &provider, &alice().expiring_at(past));
+    let told = told_at(&cloud, &mut get_by_token(&cloud));
+    assert!(told.starts_with("docker-credential-ark: not authenticated: the token in ~"), "{told}");
+    assert!(told.ends_with("\nhelp: run `ark-auth-tool -u <user>`\n"), "{told}");
+}
+
+#[test]
+fn too_many_organizations_suggest_single_logins() {
+    let provider = provider();
+    let cloud = aws::cloud(&provider);
+    let many = (1..=19).map(|bits| OrganizationId::from_u128(bits << 64 | bits));
+    aws::leave(&cloud, &provider, &alice().with_organizations(many));
+    assert_snapshot!(told_at(&cloud, &mut get_by_token(&cloud)), @"
+    docker-credential-ark: credentials for 19 organizations need a session policy that takes 2076 characters of 2048; ask for fewer organizations at a time, or for one repository
+    help: log in to one repository at a time: ark-catalog-container-tool --login NAME --organization GUID --docker-config DIR
+    ");
+}
+
+#[test]
+fn helper_reports_the_refusal_of_aws() {
+    let cloud = Cloud::new();
+    cloud.aws.inject(Fault::expired_token());
+    assert_snapshot!(told_at(&cloud, &mut get(&cloud)), @"
+    docker-credential-ark: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-registry for a login to ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the AWS session has expired; get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN): ExpiredToken: The security token included in the request is expired (AWS request REQUEST)
+    help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    ");
+}
+
+#[test]
+fn helper_reports_missing_credentials_and_endpoint() {
+    let cloud = Cloud::new();
+    let mut nobody = get(&cloud);
+    nobody.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    assert_snapshot!(told_at(&cloud, &mut nobody), @r#"
+    docker-credential-ark: not authenticated: cannot get a login for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: there are no AWS credentials in the environment (AWS_ACCESS_KEY_ID), the profile, a web identity (AWS_WEB_IDENTITY_TOKEN_FILE), the roles of a container and of a machine; for the profile "default", run `aws configure --profile default` or run `aws sso login --profile default`, or choose another profile: no credentials found in chain. Attempted: Environment: the credential provider was not enabled: environment variable not set; Profile: the credential provider was not enabled; WebIdentityToken: the credential provider was not enabled: $AWS_WEB_IDENTITY_TOKEN_FILE was not set; EcsContainer: the credential provider was not enabled: ECS provider not configured; Ec2InstanceMetadata: the credential provider was not enabled: IMDS disabled by AWS_EC2_METADATA_DISABLED env var set to `true`
+    help: without AWS credentials: run `ark-auth-tool -u <user>`; for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    "#);
+    let mut nowhere = get(&cloud);
+    // A port where nobody listens.
+    nowhere.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
+    assert_snapshot!(told_at(&cloud, &mut nowhere), @"
+    docker-credential-ark: cannot assume the role arn:aws:iam::095412845506:role/ark-registry for a login to ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: its AWS endpoint cannot be reached: io error: client error (Connect): tcp connect error: Connection refused (os error 111)
+    help: try again in a while
+    ");
 }

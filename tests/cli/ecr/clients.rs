@@ -1,11 +1,150 @@
-//! Images go to the registry and come back, by docker's kin and by the program.
+//! The AWS command line and docker's kin agree with the program, and images come back.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::process::Command;
 
 use ark_container_core::testing::SampleImage;
+use ark_container_fakes::aws::ListedRepository;
+use serde_json::Value;
 
-use super::{Cloud, printed};
+use super::{Cloud, alice, printed};
 use crate::clients::{COPY_ALL_AS_IT_IS, assert_same, contents};
-use crate::sandbox::TBD;
+use crate::python_component::python_component;
+use crate::sandbox::{OTHER, TBD};
 use crate::tools::Tools;
+
+/// The AWS command line in the cloud's home.
+fn aws(cloud: &Cloud, line: &str) -> Command {
+    let mut command = python_component("aws");
+    command
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap())
+        .env("HOME", cloud.sandbox.path(""))
+        .envs(cloud.aws.environment(alice().access_key()))
+        .args(["--output", "json"])
+        .args(line.split_whitespace());
+    command
+}
+
+fn aws_says(cloud: &Cloud, line: &str) -> Value {
+    let json = printed(&cloud.sandbox, &mut aws(cloud, line));
+    serde_json::from_str(&json).unwrap()
+}
+
+/// One object per line.
+fn program_says(cloud: &Cloud, line: &str) -> Vec<Value> {
+    let lines = cloud.printed(&format!("{line} --output json"));
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// AWS with repositories of two organizations, and one that is of none.
+fn furnished() -> Cloud {
+    let cloud = Cloud::with(|account| account.list([ListedRepository::new("elsewhere")]));
+    cloud.printed(&format!("--create-repository a/b --organization {OTHER}"));
+    let create = "--create-repository a --immutable-tags --except-tags latest* --resource-tag";
+    cloud.printed(&format!("{create} team=video --organization {TBD}"));
+    for (content, tag) in [("one", "v1"), ("two", "v2"), ("two", "latest")] {
+        cloud.sandbox.write_image(tag, content);
+        cloud.printed(&format!("--push a:{tag} --from oci:{tag} --organization {TBD}"));
+    }
+    cloud
+}
+
+#[test]
+fn aws_cli_lists_the_same_repositories() {
+    let cloud = furnished();
+    let described = aws_says(&cloud, "ecr describe-repositories --page-size 1");
+    let described = described["repositories"].as_array().unwrap().clone();
+    assert_eq!(described.len(), 3);
+    let of_stage = described.iter().filter(|one| text(&one["repositoryName"]).contains('/'));
+    let theirs: BTreeSet<String> = of_stage.map(|one| text(&one["repositoryUri"])).collect();
+    for line in ["--list-repositories", "--list-repositories --all-pages"] {
+        let ours = program_says(&cloud, line);
+        let ours: BTreeSet<String> = ours.iter().map(|one| text(&one["url"])).collect();
+        assert_eq!(ours, theirs, "{line}");
+    }
+}
+
+#[test]
+fn aws_cli_shows_the_same_repository_settings() {
+    let cloud = furnished();
+    let name = format!("prod/{TBD}/a");
+    let line = format!("ecr describe-repositories --repository-names {name}");
+    let theirs = aws_says(&cloud, &line)["repositories"][0].clone();
+    let [ours] = &program_says(&cloud, &format!("--list-repositories --organization {TBD}"))[..]
+    else {
+        panic!("one repository");
+    };
+    assert_eq!(theirs["imageTagMutability"], "IMMUTABLE_WITH_EXCLUSION");
+    assert_eq!(ours["tag_mutability"], "immutable");
+    let filters = &theirs["imageTagMutabilityExclusionFilters"];
+    assert_eq!(filters[0]["filter"], ours["mutability_exclusions"][0]);
+
+    let line =
+        format!("ecr list-tags-for-resource --resource-arn {}", text(&theirs["repositoryArn"]));
+    let tags = aws_says(&cloud, &line)["tags"].as_array().unwrap().clone();
+    let tag = |key: &str| tags.iter().find(|tag| tag["Key"] == key).map(|tag| text(&tag["Value"]));
+    assert_eq!(tag("ark:organization").as_deref(), Some(TBD));
+    assert_eq!(tag("team").as_deref(), Some("video"));
+    assert!(tag("ark:created-by").unwrap().starts_with("user:"));
+}
+
+#[test]
+fn aws_cli_lists_the_same_images() {
+    let cloud = furnished();
+    let line = format!("ecr describe-images --repository-name prod/{TBD}/a");
+    let details = aws_says(&cloud, &line)["imageDetails"].as_array().unwrap().clone();
+    let sorted = |tags: &Value| {
+        let tags = tags.as_array().unwrap();
+        tags.iter().map(text).collect::<BTreeSet<_>>()
+    };
+    let theirs: BTreeSet<_> = details
+        .iter()
+        .map(|image| {
+            let size = image["imageSizeInBytes"].as_u64().unwrap();
+            (text(&image["imageDigest"]), sorted(&image["imageTags"]), size)
+        })
+        .collect();
+    let ours: BTreeSet<_> = program_says(&cloud, &format!("--list-images a --organization {TBD}"))
+        .iter()
+        .map(|image| {
+            let size = image["size"].as_u64().unwrap();
+            (text(&image["digest"]), sorted(&image["tags"]), size)
+        })
+        .collect();
+    assert_eq!(ours, theirs);
+    assert_eq!(ours.len(), 2);
+}
+
+#[test]
+fn aws_cli_shows_the_same_identity() {
+    let cloud = Cloud::new();
+    let theirs = aws_says(&cloud, "sts get-caller-identity");
+    let report = cloud.printed("--whoami");
+    assert!(report.contains(&text(&theirs["Arn"])), "{report}");
+    assert!(report.contains(&text(&theirs["Account"])), "{report}");
+}
+
+#[test]
+fn repository_created_by_aws_cli_is_usable() {
+    let cloud = Cloud::new();
+    let name = format!("prod/{TBD}/made/elsewhere");
+    aws_says(&cloud, &format!("ecr create-repository --repository-name {name}"));
+    let listed = cloud.printed("--list-repositories --all-pages");
+    assert!(listed.contains("made/elsewhere"), "{listed}");
+    let password = printed(&cloud.sandbox, &mut aws(&cloud, "ecr get-login-password"));
+    let tools = Tools::new(&cloud.sandbox, &cloud.host());
+    cloud.sandbox.write_image("sample", "hello");
+    let remote = format!("docker://{}:v1", cloud.image("made/elsewhere"));
+    let copy =
+        format!("skopeo copy -q --dest-creds AWS:{} oci:sample {remote}", password.trim_end());
+    tools.printed(&copy);
+}
 
 const NAME: &str = "catalog/extract-video";
 
@@ -19,14 +158,7 @@ fn logged_in(cloud: &Cloud) -> Tools<'_> {
 }
 
 #[test]
-fn the_printed_url_is_where_images_go() {
-    let cloud = Cloud::new();
-    let url = cloud.printed(&format!("--create-repository {NAME} --organization {TBD}"));
-    assert_eq!(url.trim_end(), cloud.image(NAME));
-}
-
-#[test]
-fn the_printed_password_opens_the_registry_to_every_tool() {
+fn printed_password_logs_in_every_tool() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let tools = Tools::new(&cloud.sandbox, &cloud.host());
@@ -41,7 +173,7 @@ fn the_printed_password_opens_the_registry_to_every_tool() {
 }
 
 #[test]
-fn skopeo_pushes_an_index_and_pulls_it_back_byte_for_byte() {
+fn skopeo_index_comes_back_unchanged_from_ecr() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let tools = logged_in(&cloud);
@@ -55,7 +187,7 @@ fn skopeo_pushes_an_index_and_pulls_it_back_byte_for_byte() {
 }
 
 #[test]
-fn podman_pushes_an_image_and_pulls_it_back() {
+fn podman_image_comes_back() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let tools = logged_in(&cloud);
@@ -72,7 +204,7 @@ fn podman_pushes_an_image_and_pulls_it_back() {
 }
 
 #[test]
-fn the_program_pushes_an_image_that_skopeo_pulls() {
+fn skopeo_pulls_the_pushed_image() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let image = SampleImage::for_two_platforms();
@@ -87,7 +219,7 @@ fn the_program_pushes_an_image_that_skopeo_pulls() {
 }
 
 #[test]
-fn the_program_sends_a_large_layer_to_ecrs_taste_and_sends_it_once() {
+fn large_layer_is_sent_to_ecr_once() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let image = SampleImage::builder().with_random_layer(40_000_000).build();

@@ -1,4 +1,4 @@
-//! What a user is told when AWS refuses or fails.
+//! Messages for refusals and failures of AWS.
 
 use ark_container_fakes::aws::{AccessKey, Fault, User};
 use insta::assert_snapshot;
@@ -16,30 +16,26 @@ fn told(cloud: &Cloud, line: &str) -> String {
 }
 
 #[test]
-fn an_identity_of_another_account() {
+fn identity_of_another_account_is_rejected() {
     let bob = User::administrator("bob").with_account("111122223333");
     let cloud = Cloud::with(|account| account.user(bob.clone()));
     let told = |line: &str| told_as(&cloud, &bob, line);
-    assert_snapshot!(told("--list-repositories"), @r"
-    exit 2
-    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
-    ");
-    assert_snapshot!(told(&format!("--create-repository a --organization {TBD}")), @r"
-    exit 2
-    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
-    ");
-    assert_snapshot!(told(&format!("--login a --organization {TBD}")), @r"
-    exit 2
-    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
-    ");
-    assert_snapshot!(told(&format!("--list-images a --organization {TBD}")), @r"
+    let list = told("--list-repositories");
+    for line in [
+        format!("--create-repository a --organization {TBD}"),
+        format!("--login a --organization {TBD}"),
+        format!("--list-images a --organization {TBD}"),
+    ] {
+        assert_eq!(told(&line), list, "{line}");
+    }
+    assert_snapshot!(list, @r"
     exit 2
     error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is in the AWS account 095412845506, but the credentials of the environment (AWS_ACCESS_KEY_ID) (arn:aws:iam::111122223333:user/bob) are for the account 111122223333: choose another profile or registry
     ");
 }
 
 #[test]
-fn credentials_that_have_expired() {
+fn expired_credentials_suggest_new_keys() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::expired_token());
     assert_snapshot!(told(&cloud, "--list-repositories"), @r"
@@ -55,7 +51,7 @@ fn credentials_that_have_expired() {
 }
 
 #[test]
-fn an_access_key_that_is_wrong() {
+fn wrong_access_key_is_rejected() {
     let cloud = Cloud::new();
     let nobody = User::new("nobody");
     assert_snapshot!(told_as(&cloud, &nobody, "--list-repositories"), @r"
@@ -73,7 +69,7 @@ fn an_access_key_that_is_wrong() {
 }
 
 #[test]
-fn an_action_that_is_not_permitted() {
+fn denied_action_names_the_policy() {
     let bob = User::new("bob");
     let cloud = Cloud::with(|account| account.user(bob.clone()));
     let told = |line: &str| told_as(&cloud, &bob, line);
@@ -95,7 +91,7 @@ fn an_action_that_is_not_permitted() {
 }
 
 #[test]
-fn a_role_that_may_not_be_assumed() {
+fn denied_role_is_reported() {
     let bob = User::new("bob").with_account("111122223333");
     let cloud = Cloud::with(|account| account.user(bob.clone()));
     let login = format!("--login a --organization {TBD}");
@@ -109,7 +105,7 @@ fn a_role_that_may_not_be_assumed() {
 }
 
 #[test]
-fn repositories_and_images_that_are_missing() {
+fn missing_repositories_and_images_are_not_found() {
     let cloud = Cloud::new();
     assert_snapshot!(told(&cloud, &format!("--list-images a --organization {TBD}")), @r"
     exit 5
@@ -132,7 +128,7 @@ fn repositories_and_images_that_are_missing() {
 }
 
 #[test]
-fn a_tag_that_does_not_move() {
+fn immutable_tag_is_a_conflict() {
     let cloud = Cloud::new();
     cloud.printed(&format!("--create-repository a --immutable-tags --organization {TBD}"));
     for (folder, content) in [("first", "one"), ("second", "two")] {
@@ -149,7 +145,7 @@ fn a_tag_that_does_not_move() {
 }
 
 #[test]
-fn aws_that_throttles_longer_than_it_is_asked() {
+fn throttling_is_temporary() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories"));
     let mut list = cloud.command("--list-repositories");
@@ -163,7 +159,7 @@ fn aws_that_throttles_longer_than_it_is_asked() {
 }
 
 #[test]
-fn aws_that_does_what_it_was_told_and_does_not_answer() {
+fn lost_answer_of_a_creation_is_recovered() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::lost_answer().on("ecr:CreateRepository").times(1));
     let url = cloud.printed(&format!("--create-repository a --organization {TBD}"));
@@ -171,7 +167,7 @@ fn aws_that_does_what_it_was_told_and_does_not_answer() {
 }
 
 #[test]
-fn a_lifecycle_policy_that_is_put_by_the_same_command_again() {
+fn failed_lifecycle_policy_is_put_again() {
     let cloud = Cloud::new();
     let policy = r#"{"rules": [{"rulePriority": 1, "selection": {"tagStatus": "untagged",
         "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14},
@@ -193,11 +189,42 @@ fn a_lifecycle_policy_that_is_put_by_the_same_command_again() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_by_an_hour() {
+fn wrong_clock_is_corrected() {
     let cloud = Cloud::new();
     cloud.aws.set_clock_ahead(3600);
     cloud.create(&["a"]);
     // The first answer tells the time, and the second request has it.
     let errors: Vec<_> = cloud.aws.calls().into_iter().take(2).map(|call| call.error).collect();
     assert_eq!(errors, [Some("InvalidSignatureException".to_owned()), None]);
+}
+
+/// What is told when AWS refuses a creation with this code.
+fn refused(code: &str, message: &str, options: &str) -> String {
+    let cloud = Cloud::new();
+    cloud.aws.inject(Fault::error(code, message).on("ecr:CreateRepository"));
+    let line = format!("--create-repository a --organization {TBD} {options}");
+    let told = cloud.told(&cloud.run(&line));
+    assert_eq!(cloud.aws.count("ecr:CreateRepository"), 1, "to ask again would change nothing");
+    told
+}
+
+#[test]
+fn reached_quota_is_reported() {
+    let message = "The repository limit of the account is reached";
+    assert_snapshot!(refused("LimitExceededException", message, ""), @"
+    exit 1
+    error: cannot create the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: a quota of the account is reached: LimitExceededException: The repository limit of the account is reached (AWS request REQUEST)
+      help: delete what is no longer used, or have the quota raised; the quotas: aws service-quotas list-service-quotas --service-code ecr
+    ");
+}
+
+#[test]
+fn unusable_kms_key_is_reported() {
+    let message = "The key is disabled";
+    let told = refused("KmsException", message, "--encryption kms:alias/images");
+    assert_snapshot!(told, @"
+    exit 1
+    error: cannot create the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS KMS cannot use the key: KmsException: The key is disabled (AWS request REQUEST)
+      help: the key must be enabled, of the registry's region, and one that you may use: aws kms describe-key --key-id KEY
+    ");
 }

@@ -1,11 +1,18 @@
-//! Passwords: asked for once, kept, shared between processes, and forgotten.
+//! Passwords of ECR: cached, shared, limited, forgotten; and a full account.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 use std::time::{Duration, UNIX_EPOCH};
 
+use ark_container_fakes::aws::{Fault, ListedRepository};
+use insta::assert_snapshot;
+
 use super::{Cloud, printed, printed_by_all};
-use crate::sandbox::TBD;
+use crate::load::{MIB, watched};
+use crate::sandbox::{OTHER, TBD};
+use crate::tools::Tools;
 
 const TOKEN: &str = "ecr:GetAuthorizationToken";
 
@@ -14,7 +21,7 @@ fn login(name: &str) -> String {
 }
 
 #[test]
-fn twenty_processes_at_once_ask_for_one_password() {
+fn concurrent_processes_share_one_password() {
     let cloud = Cloud::new();
     printed_by_all((0..20).map(|_| cloud.narrowed_command(&login("a"))));
     assert_eq!(cloud.aws.count(TOKEN), 1);
@@ -22,7 +29,7 @@ fn twenty_processes_at_once_ask_for_one_password() {
 }
 
 #[test]
-fn a_password_is_kept_for_its_scope_and_identity_alone() {
+fn password_is_cached_by_scope_and_identity() {
     let cloud = Cloud::new();
     let first = printed(&cloud.sandbox, &mut cloud.narrowed_command(&login("a")));
     cloud.aws.forget_calls();
@@ -37,7 +44,7 @@ fn a_password_is_kept_for_its_scope_and_identity_alone() {
 }
 
 #[test]
-fn a_logout_forgets_the_passwords() {
+fn logout_deletes_cached_passwords() {
     let cloud = Cloud::new();
     cloud.printed(&login("a"));
     let registry = cloud.printed("--logout");
@@ -50,7 +57,7 @@ fn a_logout_forgets_the_passwords() {
 }
 
 #[test]
-fn a_password_that_is_said_to_have_expired_long_ago_is_asked_for_each_time_and_no_more() {
+fn expired_password_is_not_cached() {
     let cloud = Cloud::new();
     // A moment in 2015, as from a server whose clock is wrong.
     let past = UNIX_EPOCH + Duration::from_secs(1_420_000_000);
@@ -62,7 +69,7 @@ fn a_password_that_is_said_to_have_expired_long_ago_is_asked_for_each_time_and_n
 }
 
 #[test]
-fn nobody_else_can_read_what_is_kept() {
+fn cached_password_is_private() {
     let cloud = Cloud::new();
     let password = cloud.printed(&login("a"));
     let password = password.trim_end();
@@ -81,4 +88,112 @@ fn nobody_else_can_read_what_is_kept() {
         }
     }
     assert_eq!(found, 1);
+}
+
+/// AWS with the repository `a` of two organizations, the other's with an image.
+fn two_organizations() -> Cloud {
+    let cloud = Cloud::new();
+    cloud.sandbox.write_image("sample", "hello");
+    for organization in [TBD, OTHER] {
+        cloud.printed(&format!("--create-repository a --organization {organization}"));
+    }
+    cloud.printed(&format!("--push a:v1 --from oci:sample --organization {OTHER}"));
+    cloud
+}
+
+#[test]
+fn unrestricted_password_comes_with_a_warning() {
+    let cloud = two_organizations();
+    let run = cloud.run(&format!("--login a --organization {TBD}"));
+    assert_eq!(run.code, 0, "{run:?}");
+    let warning = run.stderr.replace(&cloud.host(), "HOST");
+    assert_snapshot!(warning, @"warning: the password opens every repository of HOST that your AWS identity can reach, not only prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN");
+    // It tells the truth.
+    let tools = Tools::new(&cloud.sandbox, &cloud.host());
+    let login = cloud.command(&format!("--login a --organization {TBD}"));
+    assert_eq!(tools.log_in("skopeo", &cloud.host(), login).code, 0);
+    tools.printed(&format!("skopeo inspect --raw docker://{}", cloud.image_of(OTHER, "a:v1")));
+}
+
+#[test]
+fn unrestricted_password_is_denied_by_require_scoped() {
+    let cloud = two_organizations();
+    let mut login = cloud.command(&format!("--login a --organization {TBD}"));
+    let run = cloud.sandbox.finish(login.env("ARK_REQUIRE_SCOPED", "true"));
+    assert_snapshot!(cloud.told(&run), @r"
+    exit 2
+    error: credentials that reach repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:pull,push only need an IAM role to be narrowed under; set role_arn for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod, or allow wider ones with require_scoped = false
+    ");
+    assert_eq!(cloud.aws.count("ecr:GetAuthorizationToken"), 1, "the push's alone");
+    let mut login = cloud.narrowed_command(&format!("--login a --organization {TBD}"));
+    printed(&cloud.sandbox, login.env("ARK_REQUIRE_SCOPED", "true"));
+}
+
+#[test]
+fn expired_password_is_denied_at_ecr() {
+    let cloud = two_organizations();
+    cloud.aws.set_token_lifetime(Duration::ZERO);
+    let tools = Tools::new(&cloud.sandbox, &cloud.host());
+    let login = cloud.narrowed_command(&format!("--login a --organization {TBD}"));
+    let run = tools.log_in("skopeo", &cloud.host(), login);
+    assert!(run.stderr.contains("403 (Forbidden)"), "{run:?}");
+}
+
+/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
+const REPOSITORIES: usize = 100_000;
+const OURS: usize = 100;
+/// A build with debugging takes 16 MiB more than one without.
+const LIMIT: u64 = 48 * MIB;
+
+/// As many as there may be, [`OURS`] of them of [`TBD`] and the rest of many others.
+fn full_account() -> Cloud {
+    let listed = (0..REPOSITORIES).map(|index| {
+        let organization = match index % (REPOSITORIES / OURS) {
+            0 => TBD.to_owned(),
+            other => format!("{other:08x}-0000-4000-8000-000000000000"),
+        };
+        ListedRepository::new(format!("prod/{organization}/catalog/extract-{index:06}"))
+            .with_tag("ark:organization", organization)
+    });
+    Cloud::with(|account| account.list(listed))
+}
+
+#[test]
+fn full_account_is_listed_in_little_memory() {
+    let cloud = full_account();
+    let rows = cloud.sandbox.path("rows");
+    let mut list = cloud.command("--list-repositories --all-pages");
+    let process = list.stdout(File::create(&rows).unwrap()).spawn().unwrap();
+    let (peak, succeeded) = watched(process);
+    assert!(succeeded);
+    let rows = BufReader::new(File::open(rows).unwrap()).lines().count();
+    assert_eq!(rows, REPOSITORIES + 1, "with a line of headings");
+    assert_eq!(cloud.aws.count("ecr:DescribeRepositories"), REPOSITORIES / 1000);
+    assert!(0 < peak && peak < LIMIT, "it took {} KiB", peak / 1024);
+}
+
+#[test]
+fn first_row_comes_with_the_first_page() {
+    let cloud = full_account();
+    // Later than any test may take.
+    let never = Fault::slow(Duration::from_secs(3600));
+    cloud.aws.inject(never.on("ecr:DescribeRepositories").after(1));
+    let mut list = cloud.command("--list-repositories --all-pages --output json");
+    let mut process = list.stdout(Stdio::piped()).spawn().unwrap();
+    let mut rows = BufReader::new(process.stdout.take().unwrap());
+    let mut row = String::new();
+    rows.read_line(&mut row).unwrap();
+    assert!(row.starts_with(r#"{"organization":"#), "{row}");
+    assert_eq!(cloud.aws.count("ecr:DescribeRepositories"), 1);
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[test]
+fn organization_listing_uses_the_tag_index() {
+    let cloud = full_account();
+    let listed = cloud.printed(&format!("--list-repositories --organization {TBD}"));
+    assert_eq!(listed.lines().count(), OURS + 1, "with a line of headings");
+    let actions: Vec<String> = cloud.aws.calls().into_iter().map(|call| call.action).collect();
+    assert_eq!(actions, ["tag:GetResources", "ecr:DescribeRepositories"]);
 }

@@ -1,12 +1,8 @@
 //! AWS ECR, played by the project's own fake of AWS in the test's process.
 
-mod agreement;
 mod clients;
-mod denials;
 mod failures;
-mod large;
 mod logins;
-mod refusals;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -1,15 +1,16 @@
-//! A clone of the example, in which its commands are typed.
+//! A clone of the example in which its commands are typed, and the image that comes of it.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
-use crate::component::component;
+use serde_json::Value;
+
 use crate::ecr::{Cloud, ROLE, alice};
 use crate::sandbox::{BINARY, Run, Sandbox};
+use crate::tools::{Tools, component};
 
 /// The example, committed to a repository of git's, and an environment that has the tool.
 pub(super) struct Checkout<'a> {
@@ -128,5 +129,54 @@ fn copy(from: &Path, to: &Path) {
             true => copy(&source, &copied),
             false => drop(fs::copy(source, copied).unwrap()),
         }
+    }
+}
+
+/// The files of an image, unpacked.
+pub(super) struct Inside {
+    root: PathBuf,
+    configuration: Value,
+}
+
+impl Inside {
+    /// The image as skopeo pulls it.
+    pub(super) fn pulled(sandbox: &Sandbox, tools: &Tools<'_>, image: &str) -> Self {
+        let pulled = sandbox.path("pulled");
+        let _ = fs::remove_dir_all(&pulled);
+        tools.printed(&format!("skopeo copy -q docker://{image} dir:pulled"));
+        let root = pulled.join("root");
+        fs::create_dir(&root).unwrap();
+        let blob = |descriptor: &Value| {
+            let digest = descriptor["digest"].as_str().unwrap();
+            pulled.join(digest.strip_prefix("sha256:").unwrap())
+        };
+        let json =
+            |path: PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let manifest = json(pulled.join("manifest.json"));
+        for layer in manifest["layers"].as_array().unwrap() {
+            let mut tar = component("tar");
+            let tar = tar.arg("-xzf").arg(blob(layer)).arg("-C").arg(&root);
+            assert!(tar.status().unwrap().success());
+        }
+        Self { root, configuration: json(blob(&manifest["config"]))["config"].clone() }
+    }
+
+    /// What the image's program prints, in a root of its own as in a container. It takes root.
+    pub(super) fn printed(&self, arguments: &[&str]) -> String {
+        let user = self.configuration["User"].as_str().unwrap();
+        let entrypoint = self.configuration["Entrypoint"][0].as_str().unwrap();
+        let mut chroot = Command::new("chroot");
+        chroot.arg(format!("--userspec={user}")).arg(&self.root).arg(entrypoint).args(arguments);
+        let output = chroot.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The program knows the clip that it comes with.
+    pub(super) fn gives_the_right_json(&self) {
+        let json = |path: &str| -> Value { serde_json::from_str(&self.printed(&[path])).unwrap() };
+        let clip = json("/samples/clip.mp4");
+        assert_eq!(clip["tracks"][0]["codec"], "avc1");
+        assert_eq!(clip["tracks"][0]["frames"], 5);
     }
 }

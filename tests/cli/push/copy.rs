@@ -1,12 +1,16 @@
-//! Images copied from repository to repository.
+//! Images copied between repositories, and pulled.
+
+use std::fs;
 
 use ark_container_core::testing::SampleImage;
 use serde_json::json;
 
-use super::{interrupt, object};
+use super::{interrupt, listed_manifest, object};
 use crate::clients::{assert_same, contents};
-use crate::memory::{MIB, watched, write_layout};
+use crate::crash::disk::files_below;
+use crate::load::{MIB, watched, write_layout};
 use crate::sandbox::{OTHER, Sandbox, TBD};
+use crate::tools::Tools;
 
 /// A home whose repository `a` has an image of two platforms as `v1`, and an empty repository `b` in
 /// both organizations.
@@ -41,7 +45,7 @@ fn assert_is_there(sandbox: &Sandbox, image: &str, organization: &str) {
 }
 
 #[test]
-fn within_an_organization_the_registry_takes_the_blobs_over() {
+fn copy_within_an_organization_mounts_blobs() {
     let (sandbox, image) = sandbox();
     let copy = format!("--copy a:v1 --to b:stable --organization {TBD}");
     let copied = object(&sandbox, &copy);
@@ -55,7 +59,7 @@ fn within_an_organization_the_registry_takes_the_blobs_over() {
 }
 
 #[test]
-fn between_organizations_they_go_through_this_machine() {
+fn copy_between_organizations_transfers_blobs() {
     let (sandbox, image) = sandbox();
     let copy = format!("--copy a:v1 --to b --organization {TBD} --to-organization {OTHER}");
     let copied = object(&sandbox, &copy);
@@ -67,7 +71,7 @@ fn between_organizations_they_go_through_this_machine() {
 }
 
 #[test]
-fn a_digest_may_be_copied_and_one_platform_of_it() {
+fn copy_takes_a_digest_and_a_platform() {
     let (sandbox, image) = sandbox();
     let copy = format!("--copy a@{} --to b --organization {TBD}", image.digest());
     let copied = object(&sandbox, &format!("{copy} --platform linux/arm64"));
@@ -77,7 +81,7 @@ fn a_digest_may_be_copied_and_one_platform_of_it() {
 }
 
 #[test]
-fn what_is_missing_is_told_for_the_side_that_lacks_it() {
+fn copy_names_the_side_that_is_missing() {
     let (sandbox, _) = sandbox();
     let run = sandbox.run(&format!("--copy a:v1 --to c --organization {TBD}"));
     assert_eq!(run.code, 5, "{run:?}");
@@ -95,7 +99,7 @@ fn what_is_missing_is_told_for_the_side_that_lacks_it() {
 }
 
 #[test]
-fn both_sides_are_checked_against_the_memberships() {
+fn copy_checks_both_organizations() {
     let sandbox = Sandbox::with_memberships();
     for (from, to) in [(TBD, OTHER), (OTHER, TBD)] {
         let copy = format!("--copy a:v1 --to b --organization {from} --to-organization {to}");
@@ -106,7 +110,7 @@ fn both_sides_are_checked_against_the_memberships() {
 }
 
 #[test]
-fn an_interrupted_copy_leaves_no_tag_and_the_next_one_ends_it() {
+fn interrupted_copy_leaves_no_tag() {
     let (sandbox, copy) = with_large_layer(100 * MIB);
     interrupt(&sandbox, &copy);
     let listed = sandbox.printed(&format!("--list-images b --organization {OTHER} --output json"));
@@ -118,9 +122,124 @@ fn an_interrupted_copy_leaves_no_tag_and_the_next_one_ends_it() {
 }
 
 #[test]
-fn a_copy_holds_little_of_a_large_layer_in_memory() {
+fn copy_takes_little_memory() {
     let (sandbox, copy) = with_large_layer(256 * MIB);
     let (peak, ended) = watched(sandbox.command(&format!("--quiet {copy}")).spawn().unwrap());
     assert!(ended, "the copy failed");
     assert!(0 < peak && peak < 64 * MIB, "{} MiB", peak / MIB);
+}
+
+#[test]
+fn pulled_image_is_unchanged() {
+    let (sandbox, image) = sandbox();
+    let pull = format!("--pull a:v1 --to oci:pulled --organization {TBD}");
+    let pulled = object(&sandbox, &pull);
+    assert!(pulled["url"].as_str().unwrap().ends_with(&format!("a@{}", image.digest())));
+    assert_eq!((&pulled["name"], &pulled["directory"]), (&json!("v1"), &json!("pulled")));
+    let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
+    assert_same(&blobs("pulled"), &blobs("image"));
+    let again = object(&sandbox, &pull);
+    assert_eq!((&again["blobs_fetched"], &again["bytes_fetched"]), (&json!(0), &json!(0)));
+    assert_eq!(again["blobs_skipped"], pulled["blobs_fetched"]);
+    let mut left: Vec<_> = fs::read_dir(sandbox.path("pulled")).unwrap().collect();
+    left.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
+    let left: Vec<_> = left.into_iter().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["blobs", "index.json", "oci-layout"]);
+}
+
+#[test]
+fn skopeo_reads_the_layout() {
+    let (sandbox, image) = sandbox();
+    sandbox.printed(&format!("--pull a:v1 --to oci:pulled:mine --organization {TBD}"));
+    let tools = Tools::new(&sandbox, "127.0.0.1:1");
+    let raw = tools.printed("skopeo inspect --raw oci:pulled:mine");
+    assert_eq!(raw.as_bytes(), image.root().bytes);
+    tools.printed("skopeo copy -q --all --preserve-digests oci:pulled:mine oci:copied");
+    let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
+    assert_same(&blobs("copied"), &blobs("image"));
+}
+
+#[test]
+fn a_pull_goes_on_where_another_was_cut_off() {
+    let (sandbox, image) = sandbox();
+    let (digest, content) = image.children()[0]
+        .blobs()
+        .map(|(digest, content)| (digest, content.to_vec()))
+        .max_by_key(|(_, content)| content.len())
+        .unwrap();
+    let received = content.len() / 2;
+    let partial = format!("pulled/.ark-partial/sha256-{}", digest.hex());
+    let pull = format!("--pull a:v1 --to oci:pulled --organization {TBD}");
+    let whole =
+        object(&sandbox, &pull.replace("pulled", "other"))["bytes_fetched"].as_u64().unwrap();
+    sandbox.write("pulled/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+    sandbox.write(&partial, &content[..received]);
+    let pulled = object(&sandbox, &pull);
+    assert_eq!(pulled["bytes_fetched"].as_u64().unwrap(), whole - received as u64);
+    let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
+    assert_same(&blobs("pulled"), &blobs("image"));
+    // What is there is no beginning of the blob: it comes anew.
+    fs::remove_dir_all(sandbox.path("pulled/blobs")).unwrap();
+    sandbox.write(&partial, vec![b'x'; received]);
+    sandbox.printed(&pull);
+    assert_same(&blobs("pulled"), &blobs("image"));
+}
+
+#[test]
+fn one_platform_comes_without_the_index() {
+    let (sandbox, image) = sandbox();
+    let pull = format!("--pull a@{} --to oci:pulled --organization {TBD}", image.digest());
+    sandbox.printed(&format!("{pull} --platform linux/arm64"));
+    let (entry, manifest) = listed_manifest(&sandbox.path("pulled"), 0);
+    assert_eq!(entry["digest"], json!(image.children()[1].digest()));
+    assert!(manifest["layers"].is_array(), "{manifest}");
+    let run = sandbox.run(&format!("{pull} --platform linux/s390x"));
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.stderr.contains("it is for: linux/amd64, linux/arm64"), "{}", run.stderr);
+}
+
+#[test]
+fn failed_pull_suggests_a_command() {
+    let (sandbox, _) = sandbox();
+    let run = |line: &str| sandbox.run(&format!("{line} --organization {TBD}"));
+    let missing = run("--pull a:v9 --to oci:pulled");
+    assert_eq!(missing.code, 5, "{missing:?}");
+    assert!(missing.stderr.contains("see what there is: "), "{}", missing.stderr);
+    assert!(missing.stderr.contains("--list-images a "), "{}", missing.stderr);
+    assert_eq!(run("--pull b:v1 --to oci:pulled").code, 5);
+    assert_eq!(run("--pull a:v1 --to pulled").code, 2);
+    sandbox.write("letters/one", "dear");
+    let full = run("--pull a:v1 --to oci:letters");
+    assert_eq!(full.code, 2, "{full:?}");
+    assert!(full.stderr.contains("letters is no OCI layout, and not empty"), "{}", full.stderr);
+    assert_eq!(fs::read_dir(sandbox.path("letters")).unwrap().count(), 1);
+}
+
+#[test]
+fn pull_from_foreign_organization_is_denied() {
+    let sandbox = Sandbox::with_memberships();
+    let pull = format!("--pull a:v1 --to oci:pulled --organization {OTHER}");
+    let run = sandbox.run_as("user:alice", &pull);
+    assert_eq!(run.code, 4, "{run:?}");
+}
+
+#[test]
+fn interrupted_pull_is_resumed() {
+    let sandbox = Sandbox::new();
+    let image = SampleImage::builder().with_random_layer(100_000_000).build();
+    image.write_oci_layout(&sandbox.path("image"), None).unwrap();
+    sandbox.printed(&format!("--push a:v1 --from oci:image --create --organization {TBD}"));
+    let pull = format!("--pull a:v1 --to oci:pulled --organization {TBD}");
+    interrupt(&sandbox, &pull);
+    assert!(!sandbox.path("pulled/index.json").exists());
+    let bytes = || -> u64 {
+        let files = files_below(&sandbox.path("pulled"));
+        files.values().map(|path| fs::metadata(path).unwrap().len()).sum()
+    };
+    let kept = bytes();
+    let pulled = object(&sandbox, &pull);
+    let fetched = pulled["bytes_fetched"].as_u64().unwrap();
+    assert!(fetched <= bytes() - kept, "{fetched} bytes were fetched, though {kept} were there");
+    let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
+    assert_same(&blobs("pulled"), &blobs("image"));
 }

@@ -1,15 +1,19 @@
-//! Images that docker, podman and buildah built, pushed from where they keep them.
+//! Sources of a push: each form of an image, from each tool, and those that are rejected.
 
 use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use ark_container_core::distribution::Manifest;
+use insta::assert_snapshot;
+use serde_json::Value;
+
 use crate::clients::contents;
-use crate::daemon::Daemon;
-use crate::sandbox::TBD;
-use crate::served::Served;
-use crate::tools::Tools;
+use crate::ecr::Cloud;
+use crate::sandbox::{Sandbox, Served, TBD};
+use crate::tools::{Daemon, Tools, component};
 
 /// A folder that docker, podman and buildah build an image from.
 fn write_context(served: &Served) {
@@ -48,7 +52,7 @@ fn is_pulled(served: &Served, tools: &Tools<'_>, id: &str) {
 }
 
 #[test]
-fn an_image_of_docker_has_one_digest_from_wherever_it_comes() {
+fn docker_image_has_one_digest_from_each_source() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&["a"]);
     let daemon = Daemon::start();
@@ -104,7 +108,7 @@ fn an_image_of_docker_has_one_digest_from_wherever_it_comes() {
 }
 
 #[test]
-fn an_image_of_podman_and_buildah_has_one_digest_on_every_push() {
+fn podman_image_has_one_digest_on_each_push() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&["a"]);
     write_context(&served);
@@ -165,4 +169,181 @@ fn an_image_of_podman_and_buildah_has_one_digest_on_every_push() {
     let from_file = pushed(&served, &mut push(&served, "./localhost/sample:1"));
     let from_podman = pushed(&served, &mut push(&served, "podman:localhost/sample:1"));
     assert_eq!(from_file, from_podman);
+}
+
+fn with_repository() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.printed(&format!("--create-repository a --organization {TBD}"));
+    fs::create_dir(sandbox.path("bin")).unwrap();
+    sandbox
+}
+
+/// A command of this name that the program finds, and no other.
+fn stand_in(sandbox: &Sandbox, name: &str, script: &str) {
+    let path = sandbox.write(&format!("bin/{name}"), format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+fn push_with_stand_ins(sandbox: &Sandbox, source: &str) -> Command {
+    let line = format!("--quiet --push a:v1 --from {source} --organization {TBD}");
+    let mut push = sandbox.command(&line);
+    push.env("PATH", sandbox.path("bin"));
+    push
+}
+
+fn told(sandbox: &Sandbox, source: &str) -> String {
+    let run = sandbox.finish(&mut push_with_stand_ins(sandbox, source));
+    assert_eq!(run.stdout, "", "{run:?}");
+    format!("exit {}\n{}", run.code, run.stderr)
+}
+
+#[test]
+fn missing_command_suggests_its_package() {
+    let sandbox = with_repository();
+    assert_snapshot!(told(&sandbox, "docker-daemon:alpine:3"), @"
+    exit 1
+    error: docker is not installed, or not on the PATH; on Debian: apt-get install docker.io
+    ");
+    assert_snapshot!(told(&sandbox, "podman:alpine"), @"
+    exit 1
+    error: podman is not installed, or not on the PATH; on Debian: apt-get install podman
+    ");
+    assert_snapshot!(told(&sandbox, "alpine:3"), @r#"
+    exit 2
+    error: "alpine:3" is no image source: there is no such file, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
+    "#);
+    assert_snapshot!(told(&sandbox, "podman:-q"), @r#"
+    exit 2
+    error: image source "podman:-q" names an option, not an image
+    "#);
+}
+
+#[test]
+fn stopped_daemon_is_reported() {
+    let sandbox = with_repository();
+    // docker's own client, with no daemon where it looks.
+    let path = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|folder| folder.join(component("docker").get_program()))
+        .find(|path| path.is_file());
+    std::os::unix::fs::symlink(path.unwrap(), sandbox.path("bin/docker")).unwrap();
+    let mut push = push_with_stand_ins(&sandbox, "docker-daemon:alpine:3");
+    let run = sandbox.finish(push.env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains("docker does not give its image alpine:3"), "{run:?}");
+    assert!(
+        run.stderr.contains("Cannot connect to the Docker daemon at unix:///nowhere"),
+        "{run:?}"
+    );
+}
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+#[test]
+fn failed_save_is_reported() {
+    let sandbox = with_repository();
+    let save = |script: &str| {
+        stand_in(
+            &sandbox,
+            "docker",
+            &format!("case $1 in image) echo sha256:{ID};; save) {script};; esac"),
+        );
+        told(&sandbox, "docker-daemon:a:1")
+    };
+    assert_snapshot!(save("echo part; echo 'unexpected EOF' >&2; exit 1"), @"
+    exit 1
+    error: docker does not give its image a:1: unexpected EOF
+    ");
+    assert_snapshot!(save("echo no archive"), @"
+    exit 1
+    error: docker-daemon:a:1 is no whole archive: failed to read entire block
+    ");
+    assert_snapshot!(save("kill -9 $$"), @"
+    exit 1
+    error: docker does not give its image a:1: signal: 9 (SIGKILL)
+    ");
+    stand_in(&sandbox, "docker", "echo nonsense");
+    assert_snapshot!(told(&sandbox, "docker-daemon:a:1"), @r#"
+    exit 1
+    error: docker does not give its image a:1: "nonsense" is no ID of an image
+    "#);
+}
+
+#[test]
+fn ambiguous_image_name_is_rejected() {
+    let sandbox = with_repository();
+    for name in ["docker", "podman"] {
+        stand_in(&sandbox, name, &format!("echo {ID}"));
+    }
+    assert_snapshot!(told(&sandbox, "alpine:3"), @r#"
+    exit 2
+    error: "alpine:3" may be several things; write docker-daemon:alpine:3 or podman:alpine:3
+    "#);
+}
+
+#[test]
+fn empty_standard_input_is_reported() {
+    let sandbox = with_repository();
+    assert_snapshot!(told(&sandbox, "-"), @"
+    exit 1
+    error: standard input: nothing came
+    ");
+}
+
+const NAME: &str = "catalog/extract-video";
+
+/// Builds an image of two layers in podman's store, and returns its ID.
+fn build(cloud: &Cloud, tools: &Tools<'_>) -> String {
+    let data: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    cloud
+        .sandbox
+        .write("context/Dockerfile", "FROM scratch\nCOPY data /srv/data\nCOPY greeting /\n");
+    cloud.sandbox.write("context/data", data);
+    cloud.sandbox.write("context/greeting", "hello\n");
+    let build = "buildah bud -q --layers --isolation chroot -t localhost/sample:1 context";
+    tools.printed(build);
+    tools.printed("podman images -q --no-trunc localhost/sample:1")
+}
+
+/// What skopeo pulls has the configuration `id`, and the very layers that it names.
+fn comes_back(cloud: &Cloud, tools: &Tools<'_>, id: &str) {
+    let folder = cloud.sandbox.path("pulled");
+    let _ = fs::remove_dir_all(&folder);
+    let image = cloud.image(&format!("{NAME}:v1"));
+    tools.printed(&format!("skopeo copy -q --dest-decompress docker://{image} dir:pulled"));
+    let files = contents(&folder);
+    let config = &files[id.trim_start_matches("sha256:")];
+    let config: Value = serde_json::from_slice(config).unwrap();
+    let layers = config["rootfs"]["diff_ids"].as_array().unwrap();
+    assert_eq!(layers.len(), 2);
+    for layer in layers.iter().map(|layer| layer.as_str().unwrap()) {
+        let content = &files[layer.trim_start_matches("sha256:")];
+        assert_eq!(Manifest::new("", content.clone()).digest.to_string(), layer);
+    }
+    // podman verifies what it unpacks.
+    tools.printed("podman rmi -f -a");
+    tools.printed(&format!("podman pull -q --tls-verify=false {image}"));
+    assert_eq!(tools.printed(&format!("podman images -q --no-trunc {image}")), id);
+}
+
+#[test]
+fn buildah_image_reaches_ecr_from_every_form() {
+    let cloud = Cloud::new();
+    cloud.create(&[NAME]);
+    let tools = Tools::new(&cloud.sandbox, &cloud.host());
+    let login = cloud.command(&format!("--login {NAME} --organization {TBD}"));
+    assert_eq!(tools.log_in("skopeo", &cloud.host(), login).code, 0);
+    let id = build(&cloud, &tools);
+    tools.printed("podman save -q -o saved.tar localhost/sample:1");
+    tools.printed("podman save -q --format oci-archive -o oci.tar localhost/sample:1");
+    tools.printed("podman save -q --format oci-dir -o layout localhost/sample:1");
+    for source in ["docker-archive:saved.tar", "oci-archive:oci.tar", "oci:layout"] {
+        for compression in ["gzip", "zstd"] {
+            let push = format!(
+                "--push {NAME}:v1 --from {source} --organization {TBD} --compression {compression}"
+            );
+            let url = cloud.printed(&push);
+            assert_eq!(cloud.printed(&push), url, "{source}: the digest is the same again");
+            comes_back(&cloud, &tools, &id);
+        }
+    }
 }

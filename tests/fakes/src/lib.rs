@@ -2,5 +2,6 @@
 
 pub mod aws;
 mod faulty;
+mod random;
 
 pub use faulty::FaultyRegistry;

@@ -23,10 +23,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::deployment::{AUDIENCE, ISSUER};
+use super::matrix::{Layers, PEOPLE, Person, Target, reviewed_outcome};
 use super::operation::Operation;
-use super::people::{PEOPLE, Person, Target};
-use super::wall::{AUDIENCE, ISSUER, Walls};
-use super::{of_cell, repositories, reviewed};
+use super::{path_of_cell, repositories};
 use crate::aws::emulator::{Emulator, REGION};
 use crate::python_component::python_component;
 
@@ -115,13 +115,14 @@ impl Account {
             .build()
     }
 
-    fn backend(&self, walls: Walls, row: usize) -> Arc<dyn RegistryBackend> {
-        let guarded =
-            |inner| Arc::new(Permissioned::new(inner, StandardPolicy, PEOPLE[row].principal()));
-        match walls {
-            Walls::Policy => guarded(self.administrator()),
-            Walls::Aws => Arc::new(self.bearer(row)),
-            Walls::Both => guarded(self.bearer(row)),
+    fn backend(&self, layers: Layers, row: usize) -> Arc<dyn RegistryBackend> {
+        let guarded = |inner| {
+            Arc::new(Permissioned::new(inner, Arc::new(StandardPolicy), PEOPLE[row].principal()))
+        };
+        match layers {
+            Layers::Policy => guarded(self.administrator()),
+            Layers::Aws => Arc::new(self.bearer(row)),
+            Layers::Both => guarded(self.bearer(row)),
         }
     }
 
@@ -129,23 +130,24 @@ impl Account {
     async fn differences(&self, row: usize) -> Vec<String> {
         let person = &PEOPLE[row];
         let mut differences = Vec::new();
-        for walls in Walls::ALL {
-            let backend = self.backend(walls, row);
+        for layers in Layers::ALL {
+            let backend = self.backend(layers, row);
             for operation in Operation::ALL {
                 for target in Target::ALL {
-                    let path = of_cell(walls, person, target);
+                    let path = path_of_cell(layers, person, target);
                     let ended = operation.attempt(&*backend, self.ministack.address, &path).await;
                     let cell = format!("{person}: {} ({})", operation.word(), target.word());
                     let (word, expected) =
-                        (ended.outcome.word(), expected(walls, person, operation, target));
-                    match (word == expected, excepted(walls, person, operation, target, expected)) {
+                        (ended.outcome.word(), expected(layers, person, operation, target));
+                    match (word == expected, excepted(layers, person, operation, target, expected))
+                    {
                         (true, Some(why)) => {
                             differences.push(format!("{cell} is {word}, though {why}"));
                         }
                         (false, None) => {
                             differences.push(format!(
                                 "{cell} is {word}, and not {expected}, by {}: {}",
-                                walls.title(),
+                                layers.title(),
                                 ended.told
                             ));
                         }
@@ -158,19 +160,19 @@ impl Account {
     }
 }
 
-fn expected(walls: Walls, person: &Person, operation: Operation, target: Target) -> &'static str {
-    reviewed::outcome(walls.title(), person, operation.word(), target)
+fn expected(layers: Layers, person: &Person, operation: Operation, target: Target) -> &'static str {
+    reviewed_outcome(layers, person, operation.word(), target)
 }
 
 /// Why ministack differs from AWS in a cell of which the table says `expected`, if it does.
 fn excepted(
-    walls: Walls,
+    layers: Layers,
     person: &Person,
     operation: Operation,
     target: Target,
     expected: &str,
 ) -> Option<&'static str> {
-    if walls != Walls::Aws || expected != "no" {
+    if layers != Layers::Aws || expected != "no" {
         return None;
     }
     // Its registry asks for no password, but without the role one does not come by one.

@@ -1,49 +1,38 @@
-//! Who gets how far: every principal × every operation × own, foreign, global and missing
-//! organizations × the policy alone, AWS alone, and both.
+//! Every person × every operation × own, foreign, global and missing organizations × the policy alone, AWS
+//! alone, and both.
 //!
 //! The outcomes are in `outcomes.txt`, one table to be read and reviewed; `ARK_WRITE_OUTCOMES=1`
 //! writes it anew.
 
+pub(crate) mod deployment;
+pub(crate) mod matrix;
 mod ministack;
 mod operation;
-pub(crate) mod people;
-mod reviewed;
-mod table;
-pub(crate) mod wall;
 
-use std::env;
-use std::fs;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::{env, fs};
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::model::RepositoryPath;
 use futures_util::future::join_all;
 
+pub(crate) use deployment::Deployment;
+use deployment::path;
+use matrix::{Layers, PEOPLE, Person, REVIEWED, Target, repository_name};
 use operation::{Ended, Operation, Outcome};
-use people::{FURNISHED, PEOPLE, Person, Target};
-use table::Row;
-pub(crate) use wall::Deployment;
-use wall::{Walls, path};
-
-const REVIEWED: &str = include_str!("outcomes.txt");
-
-/// The repository of every organization that nobody may delete but administrators, who have others.
-const SHARED: &str = "app";
 
 /// What ends the names of repositories that do not exist.
 const ABSENT: &str = "-absent";
 
 /// The repositories that the table is about.
 fn repositories() -> impl Iterator<Item = RepositoryPath> {
-    let shared = FURNISHED.map(|organization| path(organization, SHARED));
-    let deleted = Walls::ALL.into_iter().flat_map(|walls| {
-        PEOPLE.iter().flat_map(move |person| {
-            let targets = Target::ALL.map(|target| of_cell(walls, person, target));
-            targets.into_iter().filter(|path| path.name().as_str() != SHARED)
-        })
-    });
-    shared.into_iter().chain(deleted)
+    matrix::repositories().into_iter().map(|(organization, name)| path(organization, &name))
+}
+
+fn path_of_cell(layers: Layers, person: &Person, target: Target) -> RepositoryPath {
+    path(target.of(person), &repository_name(layers, person, target))
 }
 
 /// How everything ends for everybody.
@@ -56,26 +45,17 @@ async fn outcomes(deployment: &Arc<Deployment>) -> Vec<Row> {
     join_all(rows).await.into_iter().map(Result::unwrap).collect()
 }
 
-/// The repository that a cell is about: one of its own where it may be deleted, else one for all.
-fn of_cell(walls: Walls, person: &Person, target: Target) -> RepositoryPath {
-    let organization = target.of(person);
-    match person.principal().administers(organization) {
-        true => path(organization, &format!("{}-{}", person.id(), walls.prefix())),
-        false => path(organization, SHARED),
-    }
-}
-
 async fn outcomes_of(deployment: &Deployment, row: usize) -> Row {
     let mut outcomes = [[[Outcome::Denied; Target::ALL.len()]; Operation::ALL.len()]; 3];
     let registry = deployment.cloud.aws.registry_host().as_str().parse().unwrap();
-    for (walls, outcomes) in Walls::ALL.into_iter().zip(&mut outcomes) {
-        let backend = deployment.backend(walls, &PEOPLE[row]);
+    for (layers, outcomes) in Layers::ALL.into_iter().zip(&mut outcomes) {
+        let backend = deployment.backend(layers, &PEOPLE[row]);
         for (operation, outcomes) in Operation::ALL.into_iter().zip(outcomes) {
             for (target, outcome) in Target::ALL.into_iter().zip(outcomes) {
-                let path = of_cell(walls, &PEOPLE[row], target);
+                let path = path_of_cell(layers, &PEOPLE[row], target);
                 let ended = operation.attempt(&*backend, registry, &path).await;
                 if ended.outcome == Outcome::Denied {
-                    is_denied_alike(&*backend, registry, operation, &path, &ended).await;
+                    assert_denied_alike(&*backend, registry, operation, &path, &ended).await;
                 }
                 *outcome = ended.outcome;
             }
@@ -85,7 +65,7 @@ async fn outcomes_of(deployment: &Deployment, row: usize) -> Row {
 }
 
 /// What is denied is denied in the same words whether or not the repository exists.
-async fn is_denied_alike(
+async fn assert_denied_alike(
     backend: &dyn RegistryBackend,
     registry: SocketAddr,
     operation: Operation,
@@ -104,11 +84,11 @@ async fn is_denied_alike(
 ///
 /// AWS knows no listing of a part of an account, so that by it alone nobody lists all; and where there is
 /// nothing to list, it denies nothing.
-fn each_wall_holds_alone(rows: &[Row]) {
+fn assert_each_layer_holds_alone(rows: &[Row]) {
     for (person, [policy, aws, both]) in PEOPLE.iter().zip(rows) {
         for (index, operation) in Operation::ALL.iter().enumerate() {
             for (column, target) in Target::ALL.iter().enumerate() {
-                let [policy, aws, both] = [policy, aws, both].map(|walls| walls[index][column]);
+                let [policy, aws, both] = [policy, aws, both].map(|layer| layer[index][column]);
                 let cell = format!("{person}: {operation:?} {target:?}");
                 assert_eq!(policy, both, "{cell}");
                 if !operation.is_listing() {
@@ -120,15 +100,64 @@ fn each_wall_holds_alone(rows: &[Row]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_outcomes_are_as_reviewed() {
+async fn outcomes_match_the_reviewed_table() {
     let deployment = Arc::new(Deployment::start().await);
     let outcomes = outcomes(&deployment).await;
-    let text = table::print(&outcomes);
+    let text = print(&outcomes);
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/library/access/outcomes.txt");
     if env::var_os("ARK_WRITE_OUTCOMES").is_some() {
         fs::write(file, &text).unwrap();
         return;
     }
-    each_wall_holds_alone(&outcomes);
+    assert_each_layer_holds_alone(&outcomes);
     assert_eq!(text, REVIEWED, "review it, and write it with ARK_WRITE_OUTCOMES=1");
+}
+
+/// How a row's operations ended, in the order of [`Layers`], [`Operation`] and [`Target`].
+type Row = [[[Outcome; Target::ALL.len()]; Operation::ALL.len()]; Layers::ALL.len()];
+
+/// Characters of a column.
+const LABEL: usize = 30;
+const CELL: usize = 9;
+
+/// Every row, under what says which column is which.
+fn print(rows: &[Row]) -> String {
+    let mut text = String::new();
+    let cells = Target::ALL.len() * CELL + 2;
+    write!(text, "{:LABEL$}", "").unwrap();
+    for layers in Layers::ALL {
+        write!(text, "{:cells$}", layers.title()).unwrap();
+    }
+    end_line(&mut text);
+    for (person, row) in PEOPLE.iter().zip(rows) {
+        text.push('\n');
+        print_row(&mut text, person, row);
+    }
+    text
+}
+
+fn print_row(text: &mut String, person: &Person, row: &Row) {
+    writeln!(text, "{person}").unwrap();
+    let heads = Layers::ALL.map(|_| Target::ALL.map(Target::word));
+    line(text, "", heads);
+    for (index, operation) in Operation::ALL.iter().enumerate() {
+        let cells = std::array::from_fn(|layers| row[layers][index].map(Outcome::word));
+        line(text, operation.word(), cells);
+    }
+}
+
+fn line(text: &mut String, label: &str, cells: [[&str; Target::ALL.len()]; Layers::ALL.len()]) {
+    write!(text, "  {label:0$}", LABEL - 2).unwrap();
+    for group in cells {
+        for cell in group {
+            write!(text, "{cell:CELL$}").unwrap();
+        }
+        text.push_str("  ");
+    }
+    end_line(text);
+}
+
+fn end_line(text: &mut String) {
+    text.truncate(text.trim_end().len());
+    text.push('\n');
 }

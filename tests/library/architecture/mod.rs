@@ -219,7 +219,7 @@ fn the_core_depends_on_no_front() {
 }
 
 #[test]
-fn what_breaks_the_table_is_found() {
+fn forbidden_dependency_is_found() {
     let exports = exports("pub use error::{BoxError, Error};\npub use backend::RegistryBackend;");
     let faults = |path: &str, text: &str| faults(path, text, &exports);
     for (path, text, expected) in [
@@ -249,7 +249,7 @@ fn what_breaks_the_table_is_found() {
 }
 
 #[test]
-fn what_does_not_count_is_no_fault() {
+fn comments_and_tests_are_ignored() {
     for (path, text) in [
         ("model/x.rs", "//! [`crate::backend`]\n/* crate::error */ use crate::model::A;"),
         ("model/x.rs", "const A: &str = \"crate::error\"; const B: &str = r#\"\"crate::error\"#;"),

@@ -108,14 +108,14 @@ async fn no_way_leads_in(address: SocketAddr, ours: &str, theirs: &str) {
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_url_leads_out_of_ones_organization_in_the_local_registry() {
+async fn crafted_urls_stay_in_the_organization_locally() {
     let server = Server::start().await;
     let (ours, theirs) = (server.our_client().await, server.client(&all_of(THEIRS)).await);
     no_way_leads_in(server.address, &ours.password, &theirs.password).await;
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_url_leads_out_of_ones_organization_at_aws() {
+async fn crafted_urls_stay_in_the_organization_at_aws() {
     let all_in = |name: &str, organization: OrganizationId| {
         let own = allow(json!("ecr:*"), arn(&format!("prod/{organization}/*")));
         let token = allow(json!("ecr:GetAuthorizationToken"), "*");
@@ -131,7 +131,7 @@ async fn no_spelling_of_a_url_leads_out_of_ones_organization_at_aws() {
 }
 
 #[test]
-fn no_name_says_more_than_one_repository_of_ones_own_organization() {
+fn crafted_repository_names_are_rejected() {
     let long = "a".repeat(10_000);
     for name in [
         "..",
@@ -167,7 +167,7 @@ fn no_name_says_more_than_one_repository_of_ones_own_organization() {
 }
 
 #[test]
-fn a_guid_is_the_same_organization_in_every_spelling_or_none() {
+fn guid_spellings_name_one_organization_or_none() {
     let theirs = "11111111-aaaa-bbbb-cccc-555555555555";
     let organization: OrganizationId = theirs.parse().unwrap();
     for same in [

@@ -28,7 +28,7 @@ async fn in_a_task<T: Send + 'static>(
 }
 
 #[tokio::test]
-async fn an_image_goes_in_and_out_without_a_server() {
+async fn local_image_is_pushed_and_pulled_without_server() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let image = SampleImage::for_two_platforms();
@@ -60,7 +60,7 @@ async fn an_image_goes_in_and_out_without_a_server() {
 }
 
 #[tokio::test]
-async fn the_memberships_of_the_folder_hold_for_everybody() {
+async fn memberships_of_the_folder_apply_to_all() {
     let folder = tempfile::tempdir().unwrap();
     let tbd = OrganizationId::TBD;
     let memberships = format!("[[organization]]\nid = \"{tbd}\"\nmembers = [\"robot:a\"]\n");
@@ -78,7 +78,7 @@ async fn the_memberships_of_the_folder_hold_for_everybody() {
 }
 
 #[tokio::test]
-async fn what_is_of_no_organization_is_not_in_a_folder() {
+async fn local_registry_has_no_outside_repositories() {
     let folder = tempfile::tempdir().unwrap();
     let builder = builder(folder.path()).with_outside_repositories(true);
     let catalog = builder.connect().await.unwrap();

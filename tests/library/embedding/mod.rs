@@ -86,7 +86,7 @@ fn lines_of(file: &str) -> usize {
 }
 
 #[test]
-fn a_fresh_crate_lists_creates_pushes_and_resolves_in_under_40_lines() {
+fn fresh_crate_uses_the_library_in_40_lines() {
     assert!(lines_of("src/main.rs") < 40);
     assert!(lines_of("src/tests.rs") < 20);
     let fresh = FreshCrate::copy();

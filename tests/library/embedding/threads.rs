@@ -24,7 +24,7 @@ fn sendable(_: impl Future + Send) {}
 fn spawnable<F: IntoFuture<IntoFuture: Send + 'static>>(_: F) {}
 
 #[test]
-fn what_a_program_holds_goes_to_every_task() {
+fn handles_are_send_and_sync() {
     kept_by_each_task::<Catalog>();
     kept_by_each_task::<CatalogBuilder>();
     kept_by_each_task::<Arc<dyn RegistryBackend>>();
@@ -52,7 +52,7 @@ fn what_a_program_holds_goes_to_every_task() {
 }
 
 #[test]
-fn what_a_program_does_changes_threads() {
+fn futures_are_send() {
     let catalog = Catalog::from_backend_as_administrator(MockRegistryBackend::new());
     sendable(Catalog::from_env());
     sendable(Catalog::builder().connect());

@@ -27,7 +27,7 @@ fn write(folder: &Path, configuration: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_jobs_images_are_pinned_and_nothing_else_changes() {
+async fn batch_job_pins_its_images() {
     let folder = tempfile::tempdir().unwrap();
     let registry = registry(folder.path()).await;
     let catalog = registry.catalog().in_organization(OrganizationId::TBD);
@@ -48,7 +48,7 @@ async fn a_batch_jobs_images_are_pinned_and_nothing_else_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_run_here_is_not_pinned() {
+async fn image_of_another_platform_is_not_pinned() {
     let folder = tempfile::tempdir().unwrap();
     let registry = registry(folder.path()).await;
     let directory = registry.backend().directory().to_owned();

@@ -53,7 +53,7 @@ fn service(directory: &Path, keys: &Path, audit: &Path) -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_does_for_each_user_what_its_policy_allows() {
+async fn service_acts_for_each_user() {
     let folder = tempfile::tempdir().unwrap();
     let registry = TestRegistry::start().unwrap();
     let directory = registry.backend().directory().to_owned();

@@ -1,7 +1,7 @@
 use super::{example, succeeded};
 
 #[test]
-fn a_backend_of_ones_own_passes_the_suite() {
+fn custom_backend_passes_the_conformance_suite() {
     let folder = tempfile::tempdir().unwrap();
     let (printed, _) = succeeded(&mut example("custom_backend", folder.path()));
     let lines: Vec<&str> = printed.lines().collect();
@@ -13,7 +13,7 @@ fn a_backend_of_ones_own_passes_the_suite() {
 }
 
 #[test]
-fn it_has_no_more_than_150_lines() {
+fn custom_backend_has_at_most_150_lines() {
     let source = include_str!("../../../examples/custom_backend/memory.rs");
     let lines = source.lines().filter(|line| !line.is_empty()).count();
     assert!(lines <= 150, "{lines}");

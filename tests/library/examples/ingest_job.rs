@@ -17,7 +17,7 @@ async fn registry(layout: &Path) -> (TestRegistry, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingest_job_has_its_repository_its_settings_and_a_worker_that_reads() {
+async fn ingest_job_prepares_repository_settings_and_worker() {
     let folder = tempfile::tempdir().unwrap();
     let (registry, image) = registry(&folder.path().join("layout")).await;
     let directory = registry.backend().directory().to_owned();

@@ -1,16 +1,23 @@
-//! Where the keys come from, how often, and what happens when they do not come.
+//! Key sets: where the keys come from, how often, and failures to get them.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ark_container_core::Error;
 use ark_container_core::identity::{KeySet, TokenVerifier};
 use ark_container_core::testing::TokenIssuer;
 use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
-use super::key_server::KeyServer;
-use super::{AUDIENCE, everything, issuer, pass, replace, user};
+use super::{AUDIENCE, everything, issuer, replace, user};
+use crate::registry::server::pass;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -39,7 +46,7 @@ async fn unjudged(verifier: &TokenVerifier, token: &str) -> Error {
 }
 
 #[tokio::test]
-async fn a_server_is_asked_once_for_many_tokens() {
+async fn key_server_is_asked_once_for_many_tokens() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -52,7 +59,7 @@ async fn a_server_is_asked_once_for_many_tokens() {
 }
 
 #[tokio::test]
-async fn unknown_keys_make_the_server_be_asked_once_a_minute() {
+async fn unknown_keys_are_fetched_once_a_minute() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -72,7 +79,7 @@ async fn unknown_keys_make_the_server_be_asked_once_a_minute() {
 }
 
 #[tokio::test]
-async fn hanging_up_does_not_make_the_server_be_asked_again() {
+async fn cancelled_verification_does_not_repeat_the_fetch() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -90,7 +97,7 @@ async fn hanging_up_does_not_make_the_server_be_asked_again() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_found_and_a_retired_one_is_forgotten() {
+async fn new_key_is_found_and_retired_key_rejected() {
     let mut issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -112,7 +119,7 @@ async fn a_new_key_is_found_and_a_retired_one_is_forgotten() {
 }
 
 #[tokio::test]
-async fn known_keys_outlive_a_server_by_a_day() {
+async fn known_keys_outlive_their_server_by_a_day() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -136,7 +143,7 @@ async fn known_keys_outlive_a_server_by_a_day() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_slow_server_while_known_keys_will_do() {
+async fn slow_key_server_does_not_block_known_keys() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
@@ -159,7 +166,7 @@ async fn nobody_waits_for_a_slow_server_while_known_keys_will_do() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_at_first_is_asked_at_the_next_token() {
+async fn failed_key_fetch_is_retried_at_the_next_token() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     server.answer("/keys", "503 Down", "");
@@ -177,7 +184,7 @@ async fn a_server_that_is_down_at_first_is_asked_at_the_next_token() {
 }
 
 #[tokio::test]
-async fn answers_that_are_no_keys_are_refused() {
+async fn invalid_key_sets_are_rejected() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let token = token(&issuer);
@@ -196,7 +203,7 @@ async fn answers_that_are_no_keys_are_refused() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_followed_on_the_same_server_only() {
+async fn redirect_is_followed_on_the_same_server_only() {
     let issuer = issuer();
     let (server, other) = (KeyServer::start(&issuer).await, KeyServer::start(&issuer).await);
     let token = token(&issuer);
@@ -220,7 +227,7 @@ async fn a_redirect_is_followed_on_the_same_server_only() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_noticed_and_a_bad_one_keeps_the_old_keys() {
+async fn invalid_key_file_keeps_the_old_keys() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let mut issuer = issuer();
@@ -246,7 +253,7 @@ async fn a_changed_file_is_noticed_and_a_bad_one_keeps_the_old_keys() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_missing_or_that_others_can_write_proves_nothing() {
+async fn key_file_writable_by_others_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
     let issuer = issuer();
@@ -258,4 +265,104 @@ async fn a_file_that_is_missing_or_that_others_can_write_proves_nothing() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o664)).unwrap();
     let error = unjudged(&verifier, &token(&issuer)).await;
     assert!(everything(&error).contains("chmod go-w"), "{error:?}");
+}
+
+/// Gives prepared answers, keys at `/keys`, and 404 for all else.
+struct KeyServer {
+    url: String,
+    shared: Arc<Shared>,
+    serving: JoinHandle<()>,
+}
+
+struct Shared {
+    /// By path.
+    answers: Mutex<HashMap<String, String>>,
+    requests: AtomicUsize,
+    /// A permit for each answer that may go out, while answers are held.
+    gate: Semaphore,
+}
+
+impl KeyServer {
+    async fn start(issuer: &TokenIssuer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            answers: Mutex::default(),
+            requests: AtomicUsize::new(0),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        });
+        let serving = tokio::spawn(serve(listener, Arc::clone(&shared)));
+        let server = Self { url, shared, serving };
+        server.publish(issuer);
+        server
+    }
+
+    /// How often it was asked.
+    fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// Answers with the keys of `issuer` from now on.
+    fn publish(&self, issuer: &TokenIssuer) {
+        self.answer("/keys", "200 OK", &issuer.key_set_json());
+    }
+
+    /// Answers requests for `path` with this status and body from now on.
+    fn answer(&self, path: &str, status: &str, body: &str) {
+        self.insert(path, status, "", body);
+    }
+
+    /// Redirects from `path` to `target` from now on.
+    fn redirect(&self, path: &str, target: &str) {
+        self.insert(path, "302 Found", &format!("location: {target}\r\n"), "");
+    }
+
+    fn insert(&self, path: &str, status: &str, head: &str, body: &str) {
+        let len = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\n{head}content-length: {len}\r\nconnection: close\r\n\r\n{body}"
+        );
+        self.shared.answers.lock().unwrap().insert(path.to_owned(), answer);
+    }
+
+    /// Lets nobody have an answer from now on.
+    fn hold(&self) {
+        self.shared.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Lets one answer go out.
+    fn let_one_go(&self) {
+        self.shared.gate.add_permits(1);
+    }
+}
+
+impl Drop for KeyServer {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(answer(stream, Arc::clone(&shared)));
+    }
+}
+
+/// Answers one request; that the client is gone is nobody's business.
+async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    shared.requests.fetch_add(1, Ordering::SeqCst);
+    shared.gate.acquire().await.unwrap().forget();
+    let head = String::from_utf8(head).unwrap();
+    let path = head.split(' ').nth(1).unwrap();
+    let known = shared.answers.lock().unwrap().get(path).cloned();
+    let answer = known.unwrap_or_else(|| "HTTP/1.1 404 Not Found\r\n\r\n".to_owned());
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
 }

@@ -1,18 +1,9 @@
 //! Who may do what: the rules, what they keep from the backend inside, and what they report.
 
 mod audit;
-mod audit_file;
-mod cancelled;
-mod explain;
-mod listing;
-mod local;
-mod matrix;
+mod decisions;
 mod memberships;
-mod memberships_reload;
-mod memberships_schema;
 mod model;
-mod same_answer;
-mod undecided;
 
 use std::time::SystemTime;
 
@@ -27,7 +18,14 @@ use ark_container_core::testing::{MockRegistryBackend, ready};
 use ark_container_core::{RegistryBackend, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+const TBD: OrganizationId = OrganizationId::TBD;
 const OTHER: OrganizationId = OrganizationId::from_u128(0x0123);
+const GLOBAL: OrganizationId = OrganizationId::GLOBAL;
+
+/// A member of [`TBD`].
+fn alice() -> Principal {
+    Principal::new("user:alice".parse().unwrap(), TBD.into(), Organizations::none())
+}
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

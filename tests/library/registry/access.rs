@@ -1,18 +1,18 @@
 //! Who gets in, how far, and what those learn who do not.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::model::{Access, Scope};
 use reqwest::{Method, StatusCode};
 
-use super::server::{OCI_MANIFEST, OURS, Server, THEIRS, all_of, answer, path, sha256};
+use super::server::{Client, OCI_MANIFEST, OURS, Server, THEIRS, all_of, answer, path, sha256};
 
 const DENIED: (StatusCode, &str) = (StatusCode::FORBIDDEN, "DENIED");
 const UNAUTHORIZED: (StatusCode, &str) = (StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
 
 #[tokio::test]
-async fn the_base_answers_whoever_has_credentials() {
+async fn base_url_answers_with_credentials() {
     let server = Server::start().await;
     let client = server.our_client().await;
     for base in ["/v2/", "/v2"] {
@@ -24,7 +24,7 @@ async fn the_base_answers_whoever_has_credentials() {
 }
 
 #[tokio::test]
-async fn without_a_password_there_is_a_challenge_and_nothing_else() {
+async fn missing_password_gets_a_challenge() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -41,16 +41,20 @@ async fn without_a_password_there_is_a_challenge_and_nothing_else() {
     answer(bearer).await.expect_error(UNAUTHORIZED.0, UNAUTHORIZED.1);
 }
 
+/// Waits for the end of the second in which a token expires, until which it is accepted.
+async fn wait_until_expired(expires_at: SystemTime) {
+    while SystemTime::now() < expires_at + Duration::from_secs(1) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
-async fn expired_and_tampered_passwords_say_so() {
+async fn expired_and_tampered_passwords_are_rejected() {
     let server = Server::start().await;
     let mut client = server.our_client().await;
     let expired = server.backend.clone().with_token_lifetime(Duration::ZERO);
-    let expired = expired.credentials(&all_of(OURS), &Default::default()).await.unwrap();
-    // A token is good within the second that it ends in.
-    while std::time::SystemTime::now() < expired.expires_at + Duration::from_secs(1) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let expired = expired.credentials(&all_of(OURS)).await.unwrap();
+    wait_until_expired(expired.expires_at).await;
     let good = std::mem::replace(&mut client.password, expired.password.expose().to_owned());
     let url = format!("/v2/{}/tags/list", path(OURS, "app"));
     let refused = client.get(&url).await.expect_error(UNAUTHORIZED.0, UNAUTHORIZED.1);
@@ -69,7 +73,11 @@ async fn expired_and_tampered_passwords_say_so() {
 
 /// Every request that there is, with the access that it needs.
 fn every_request(repository: &str) -> Vec<(Method, String, Access)> {
-    let (digest, id) = (sha256(b"x"), "0".repeat(32));
+    requests_for(repository, &sha256(b"x"), &"0".repeat(32))
+}
+
+/// The same for a blob and an upload that a repository has.
+fn requests_for(repository: &str, digest: &str, id: &str) -> Vec<(Method, String, Access)> {
     let url = |end: &str| format!("/v2/{repository}/{end}");
     vec![
         (Method::GET, url("tags/list"), Access::Pull),
@@ -91,20 +99,35 @@ fn every_request(repository: &str) -> Vec<(Method, String, Access)> {
 }
 
 #[tokio::test]
-async fn outside_the_scope_every_request_is_denied_alike_whether_or_not_the_repository_exists() {
+async fn foreign_repository_is_denied_like_a_missing_one() {
     let server = Server::start().await;
-    let client = server.our_client().await;
-    let one = server.client(&Scope::repository(path(OURS, "other"), Access::Delete)).await;
-    for (client, organization) in [(&client, THEIRS), (&one, THEIRS), (&one, OURS)] {
-        let existing = every_request(&path(organization, "app").to_string());
-        let missing = every_request(&path(organization, "abc").to_string());
+    let app = path(THEIRS, "app");
+    let owner = server.client(&all_of(THEIRS)).await;
+    owner.push_image(&app, "v1", b"x").await;
+    let upload = owner.start_upload(&app).await;
+    let upload = upload.rsplit_once('/').unwrap().1;
+    let expired = server.backend.clone().with_token_lifetime(Duration::ZERO);
+    let expired = expired.credentials(&all_of(THEIRS)).await.unwrap();
+    wait_until_expired(expired.expires_at).await;
+    let scopes = [
+        all_of(OURS),
+        Scope::repository(path(OURS, "app"), Access::Delete),
+        Scope::repository(path(THEIRS, "other"), Access::Delete),
+    ];
+    let mut clients = Vec::new();
+    for scope in &scopes {
+        clients.push((server.client(scope).await, DENIED));
+    }
+    for password in [expired.password.expose(), &format!("{}A", owner.password), ""] {
+        clients.push((Client::new(server.address, password), UNAUTHORIZED));
+    }
+    for (client, (status, code)) in clients {
+        let existing = requests_for(&app.to_string(), &sha256(b"x"), upload);
+        let missing = requests_for(&path(THEIRS, "abc").to_string(), &sha256(b"x"), upload);
         for ((method, existing, _), (_, missing, _)) in existing.into_iter().zip(missing) {
-            let body = b"x".to_vec();
-            let existing =
-                answer(client.request(method.clone(), &existing).body(body.clone())).await;
-            let missing = answer(client.request(method.clone(), &missing).body(body)).await;
-            assert_eq!(existing.status, DENIED.0, "{method}");
-            assert_eq!(missing.status, DENIED.0);
+            let existing = answer(client.request(method.clone(), &existing).body("x")).await;
+            let missing = answer(client.request(method.clone(), &missing).body("x")).await;
+            assert_eq!((existing.status, missing.status), (status, status), "{method}");
             let text = String::from_utf8(existing.body).unwrap().replace("app", "abc");
             assert_eq!(text, String::from_utf8(missing.body).unwrap());
             let (mut one, mut other) = (existing.headers, missing.headers);
@@ -112,14 +135,17 @@ async fn outside_the_scope_every_request_is_denied_alike_whether_or_not_the_repo
             other.remove("date");
             assert_eq!(one, other);
             if method != Method::HEAD {
-                assert!(text.contains(DENIED.1));
+                assert!(text.contains(code));
             }
         }
     }
+    // The repository still has everything, for its owner.
+    owner.get(&format!("/v2/{app}/manifests/v1")).await.expect(StatusCode::OK);
+    owner.get(&format!("/v2/{app}/blobs/uploads/{upload}")).await.expect(StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]
-async fn each_request_needs_its_access_and_no_more() {
+async fn request_needs_its_access_level() {
     let server = Server::start().await;
     let app = path(OURS, "app");
     for access in [Access::Pull, Access::Push, Access::Delete] {
@@ -133,7 +159,7 @@ async fn each_request_needs_its_access_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_repository_that_was_not_created_is_told_with_the_command_that_creates_it() {
+async fn missing_repository_suggests_create() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let missing = path(OURS, "test/repo");
@@ -151,7 +177,7 @@ async fn a_repository_that_was_not_created_is_told_with_the_command_that_creates
 }
 
 #[tokio::test]
-async fn names_that_no_repository_can_have_are_invalid_after_authentication() {
+async fn invalid_repository_name_is_rejected() {
     let server = Server::start().await;
     let client = server.our_client().await;
     for name in [
@@ -169,7 +195,7 @@ async fn names_that_no_repository_can_have_are_invalid_after_authentication() {
 }
 
 #[tokio::test]
-async fn what_the_registry_does_not_have_is_unsupported() {
+async fn unknown_url_is_unsupported() {
     let server = Server::start().await;
     let client = server.our_client().await;
     for url in ["/", "/v2/_catalog", "/v1/search", "/v2/x", "/v3/"] {
@@ -190,7 +216,7 @@ async fn what_the_registry_does_not_have_is_unsupported() {
 }
 
 #[tokio::test]
-async fn organizations_do_not_see_each_others_blobs() {
+async fn blob_of_another_organization_is_not_found() {
     let server = Server::start().await;
     let (ours, theirs) = (server.our_client().await, server.client(&all_of(THEIRS)).await);
     let digest = theirs.push_blob(&path(THEIRS, "app"), b"secret").await;

@@ -1,12 +1,15 @@
-//! What protects the registry from clients that are slow, endless or wrong.
+//! Limits that protect the registry from clients, its shutdown, and its log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ark_container_core::backend::local::{LocalBackend, Registry};
+use ark_container_core::{Error, RegistryBackend};
 use reqwest::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tracing::Level;
 
-use super::server::{OURS, Server, answer, path, read_to_end, sample, sha256};
+use super::server::{Log, OURS, Server, answer, pass, path, read_to_end, sample, sha256};
 
 #[tokio::test]
 async fn endless_headers_are_cut() {
@@ -34,7 +37,7 @@ async fn endless_headers_are_cut() {
 }
 
 #[tokio::test]
-async fn a_url_has_a_limit() {
+async fn url_has_a_maximum_length() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -45,7 +48,7 @@ async fn a_url_has_a_limit() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused() {
+async fn malformed_http_is_rejected() {
     let server = Server::start().await;
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
@@ -60,7 +63,7 @@ async fn what_is_not_http_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_use_is_cut() {
+async fn idle_connection_is_closed() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let silent = TcpStream::connect(server.address).await.unwrap();
@@ -78,7 +81,7 @@ async fn a_connection_without_use_is_cut() {
 }
 
 #[tokio::test]
-async fn an_upload_that_stalls_is_cut_and_can_go_on() {
+async fn stalled_upload_is_cut_and_resumed() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let bytes = sample(500_000);
@@ -86,9 +89,7 @@ async fn an_upload_that_stalls_is_cut_and_can_go_on() {
     let half = 200_000;
     let mut stream = client.send_part(Method::PATCH, &upload, bytes.len(), &bytes[..half]).await;
     client.wait_for_size(&upload, half).await;
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(61)).await;
-    tokio::time::resume();
+    pass(Duration::from_secs(61)).await;
     let reply = read_to_end(&mut stream).await;
     assert!(reply.starts_with("HTTP/1.1 408 "), "{reply}");
     let status = client.get(&upload).await.expect(StatusCode::NO_CONTENT);
@@ -99,7 +100,7 @@ async fn an_upload_that_stalls_is_cut_and_can_go_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut() {
+async fn client_that_reads_nothing_is_cut() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -111,16 +112,16 @@ async fn a_client_that_takes_nothing_is_cut() {
     stream.read_exact(&mut start).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 200");
     // Once it has been cut, what is sent to it is answered by a reset.
-    let patience = std::time::Instant::now();
+    let started = std::time::Instant::now();
     tokio::time::pause();
     while stream.write_all(b"x").await.is_ok() {
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert!(patience.elapsed() < Duration::from_secs(20), "it is not cut");
+        assert!(started.elapsed() < Duration::from_secs(20), "it is not cut");
     }
 }
 
 #[tokio::test]
-async fn whoever_is_refused_sees_the_answer_even_while_sending() {
+async fn refusal_is_read_while_sending() {
     let server = Server::start().await;
     let mut client = server.our_client().await;
     client.password = "wrong".to_owned();
@@ -130,7 +131,7 @@ async fn whoever_is_refused_sees_the_answer_even_while_sending() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_leave_to_send_is_refused_before() {
+async fn expect_continue_is_refused_before_the_body() {
     let server = Server::start().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let url = format!("/v2/{}/blobs/uploads/", path(OURS, "app"));
@@ -143,15 +144,134 @@ async fn whoever_waits_for_leave_to_send_is_refused_before() {
 }
 
 #[tokio::test]
-async fn more_clients_than_are_served_at_once_wait_for_their_turn() {
+async fn shutdown_waits_for_a_running_upload() {
+    let mut server = Server::start().await;
+    let client = server.our_client().await;
+    let bytes = sample(500_000);
+    let upload = client.start_upload(&path(OURS, "app")).await;
+    let mut stream = client.send_part(Method::PATCH, &upload, bytes.len(), &bytes[..1000]).await;
+    client.wait_for_size(&upload, 1000).await;
+    server.tell_to_stop();
+    while TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(&bytes[1000..]).await.unwrap();
+    let reply = read_to_end(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 202 "), "{reply}");
+    assert!(reply.contains("range: 0-499999"), "{reply}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn cut_upload_resumes_at_the_next_registry() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start_in(folder.path());
+    let app = path(OURS, "app");
+    server.create(&app).await;
+    let client = server.our_client().await;
+    let bytes = sample(500_000);
+    let upload = client.start_upload(&app).await;
+    let half = 123_456;
+    let mut stream = client.send_part(Method::PATCH, &upload, bytes.len(), &bytes[..half]).await;
+    client.wait_for_size(&upload, half).await;
+    server.tell_to_stop();
+    while TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    pass(Duration::from_secs(9)).await;
+    server.stopped().await;
+    assert_eq!(read_to_end(&mut stream).await, "");
+
+    let server = Server::start_in(folder.path());
+    let client = server.our_client().await;
+    let status = client.get(&upload).await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(status.header("range"), format!("0-{}", half - 1));
+    client.chunk(&upload, half, &bytes[half..]).await.expect(StatusCode::ACCEPTED);
+    let created = client.put(&format!("{upload}?digest={}", sha256(&bytes)), "").await;
+    let location = created.expect(StatusCode::CREATED).header("location");
+    assert!(client.get(&location).await.body == bytes);
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_delay_shutdown() {
     let server = Server::start().await;
     let client = server.our_client().await;
-    let mut crowd = Vec::new();
-    for _ in 0..300 {
-        crowd.push(TcpStream::connect(server.address).await.unwrap());
+    client.get("/v2/").await.expect(StatusCode::OK);
+    let _silent = TcpStream::connect(server.address).await.unwrap();
+    let started = std::time::Instant::now();
+    server.stopped().await;
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn dropped_registry_closes_its_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = LocalBackend::open(Some(folder.path())).unwrap();
+    let registry = Registry::bind(backend, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = registry.local_addr();
+    let serving = tokio::spawn(registry.serve(std::future::pending()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /v2/ HTTP/1.1\r\n").await.unwrap();
+    serving.abort();
+    assert!(serving.await.unwrap_err().is_cancelled());
+    assert_eq!(read_to_end(&mut stream).await, "");
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn announced_registry_is_the_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = LocalBackend::open(Some(folder.path())).unwrap();
+    let bind = || Registry::bind(backend.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
+    let default = backend.host();
+    let quiet = bind();
+    assert_eq!(backend.host(), default);
+    let registry = bind().announced().unwrap();
+    assert_eq!(backend.host().to_string(), registry.local_addr().to_string());
+    assert!(matches!(quiet.announced(), Err(Error::Conflict { .. })));
+    registry.serve(async {}).await.unwrap();
+    assert_eq!(backend.host(), default);
+}
+
+#[tokio::test]
+async fn used_address_is_reported() {
+    let server = Server::start().await;
+    let error = Registry::bind(server.backend.clone(), server.address).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {}", server.address));
+}
+
+#[tokio::test]
+async fn request_log_has_no_password() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let server = Server::start().await;
+    let mut client = server.our_client().await;
+    let app = path(OURS, "app");
+    let digest = client.push_blob(&app, b"twelve bytes").await;
+    client.get(&format!("/v2/{app}/blobs/{digest}")).await.expect(StatusCode::OK);
+    let good = std::mem::replace(&mut client.password, "a-wrong-password".to_owned());
+    client.get("/v2/").await.expect(StatusCode::UNAUTHORIZED);
+
+    let wanted = [
+        "method=POST kind=\"uploads\" status=201 received=12 sent=0",
+        "method=GET kind=\"blob\" status=200 received=0 sent=12",
+        "method=GET kind=\"base\" status=401 received=0",
+    ];
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !wanted.iter().all(|event| log.text().contains(event)) {
+        assert!(Instant::now() < deadline, "{}", log.text());
+        tokio::task::yield_now().await;
     }
-    let late = tokio::spawn(async move { client.get("/v2/").await });
-    tokio::task::yield_now().await;
-    drop(crowd);
-    late.await.unwrap().expect(StatusCode::OK);
+    let text = log.text();
+    assert_eq!(text.matches(" request ").count(), wanted.len(), "{text}");
+    for secret in [good.as_str(), "a-wrong-password", "Basic "] {
+        assert!(!text.contains(secret), "{text}");
+    }
 }

@@ -1,12 +1,7 @@
 //! The local registry over TCP, as a client sees it.
 
 mod access;
-mod blobs;
+mod content;
 mod limits;
-mod log;
-mod manifests;
-mod referrers;
 pub(crate) mod server;
-mod shutdown;
-mod tags;
 mod uploads;

@@ -1,7 +1,9 @@
-//! A registry on a free port, a client that speaks to it, and content to send.
+//! A registry on a free port, a client that speaks to it, content to send, and a log.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ark_container_core::RegistryBackend;
@@ -26,7 +28,7 @@ pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn path(organization: OrganizationId, name: &str) -> RepositoryPath {
     RepositoryPath::new(Stage::default(), organization, name.parse().unwrap()).unwrap()
@@ -115,7 +117,7 @@ impl Client {
 
     /// The same without credentials.
     pub(crate) fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("http://{}{path}", self.address)).timeout(PATIENCE)
+        self.http.request(method, format!("http://{}{path}", self.address)).timeout(TIMEOUT)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -224,7 +226,7 @@ impl Client {
     /// Waits until an upload has this many bytes.
     pub(crate) async fn wait_for_size(&self, upload: &str, size: usize) {
         let wanted = format!("0-{}", size - 1);
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = std::time::Instant::now() + TIMEOUT;
         while self.get(upload).await.expect(StatusCode::NO_CONTENT).header("range") != wanted {
             assert!(std::time::Instant::now() < deadline, "the bytes do not arrive");
         }
@@ -274,6 +276,13 @@ impl Answer {
     }
 }
 
+/// Lets this much time pass at once, for everything that goes by tokio's clock.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 pub(crate) async fn answer(request: RequestBuilder) -> Answer {
     read(request.send().await.unwrap()).await
 }
@@ -317,4 +326,25 @@ pub(crate) fn sample(length: usize) -> Vec<u8> {
         state as u8
     };
     (0..length).map(|_| next()).collect()
+}
+
+/// What a program writes to its log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

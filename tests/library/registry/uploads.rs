@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use super::server::{OURS, Server, THEIRS, all_of, answer, path, sample, sha256, sha512};
 
 #[tokio::test]
-async fn a_blob_comes_in_one_request() {
+async fn blob_is_uploaded_in_one_request() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -25,7 +25,7 @@ async fn a_blob_comes_in_one_request() {
 }
 
 #[tokio::test]
-async fn a_blob_comes_in_two_requests() {
+async fn blob_is_uploaded_in_two_requests() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let bytes = sample(100_000);
@@ -40,7 +40,7 @@ async fn a_blob_comes_in_two_requests() {
 }
 
 #[tokio::test]
-async fn a_blob_comes_in_a_stream_of_unknown_length() {
+async fn blob_of_unknown_length_is_uploaded() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let bytes = sample(1_000_000);
@@ -55,7 +55,7 @@ async fn a_blob_comes_in_a_stream_of_unknown_length() {
 }
 
 #[tokio::test]
-async fn chunks_come_in_order_or_are_told_where_to_go_on() {
+async fn parts_out_of_order_are_rejected_with_the_offset() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let bytes = sample(300);
@@ -95,7 +95,7 @@ async fn chunks_come_in_order_or_are_told_where_to_go_on() {
 }
 
 #[tokio::test]
-async fn content_that_is_not_what_its_digest_says_is_refused() {
+async fn content_with_another_digest_is_rejected() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -121,7 +121,7 @@ async fn content_that_is_not_what_its_digest_says_is_refused() {
 }
 
 #[tokio::test]
-async fn an_upload_is_given_up() {
+async fn upload_is_cancelled() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -138,7 +138,7 @@ async fn an_upload_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_upload_belongs_to_its_repository() {
+async fn upload_belongs_to_its_repository() {
     let server = Server::start().await;
     server.create(&path(OURS, "second")).await;
     let client = server.our_client().await;
@@ -149,7 +149,7 @@ async fn an_upload_belongs_to_its_repository() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_half_way_goes_on_where_it_was() {
+async fn interrupted_upload_is_resumed() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let bytes = sample(2_000_000);
@@ -167,7 +167,7 @@ async fn a_client_that_goes_away_half_way_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn two_requests_never_write_to_one_upload_at_once() {
+async fn concurrent_requests_of_one_upload_are_ordered() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let bytes = sample(100_000);
@@ -187,7 +187,7 @@ async fn two_requests_never_write_to_one_upload_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_clients_push_the_same_layer_at_once() {
+async fn concurrent_clients_push_the_same_layer() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
@@ -211,7 +211,7 @@ async fn many_clients_push_the_same_layer_at_once() {
 }
 
 #[tokio::test]
-async fn a_blob_is_mounted_within_an_organization() {
+async fn blob_is_mounted_within_an_organization() {
     let server = Server::start().await;
     let (app, second) = (path(OURS, "app"), path(OURS, "second"));
     server.create(&second).await;
@@ -228,7 +228,7 @@ async fn a_blob_is_mounted_within_an_organization() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_mounted_is_uploaded() {
+async fn unmountable_blob_is_uploaded() {
     let server = Server::start().await;
     let (app, theirs) = (path(OURS, "app"), path(THEIRS, "app"));
     let (second, third) = (path(OURS, "second"), path(OURS, "third"));

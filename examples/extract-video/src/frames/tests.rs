@@ -6,8 +6,8 @@ use std::process;
 
 use serde_json::{Value, json};
 
-use super::sequence::{Collected, FrameName};
-use super::{Size, jpeg, png, read};
+use super::picture::{Size, jpeg_size, png_size};
+use super::{Collected, FrameName, read};
 
 fn png_of(width: u32, height: u32) -> Vec<u8> {
     let start = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR";
@@ -20,8 +20,8 @@ fn jpeg_of(width: u16, height: u16, segments: &[u8]) -> Vec<u8> {
     [b"\xff\xd8", segments, &frame.concat()].concat()
 }
 
-fn jpeg_size(file: &[u8]) -> Size {
-    jpeg::size(BufReader::new(Cursor::new(file)))
+fn size_of_jpeg(file: &[u8]) -> Size {
+    jpeg_size(BufReader::new(Cursor::new(file)))
 }
 
 /// A folder that is removed when it is dropped.
@@ -49,7 +49,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn a_folder_of_frames() {
+fn folder_of_frames_is_described() {
     let folder = Folder::with(
         "frames",
         &[
@@ -79,14 +79,14 @@ fn a_folder_of_frames() {
 }
 
 #[test]
-fn a_folder_without_frames_is_an_error() {
+fn folder_without_frames_is_an_error() {
     let folder = Folder::with("none", &[("notes.txt", Vec::new())]);
     let told = read(&folder.0).unwrap_err().to_string();
     assert_eq!(told, "no file in it is a numbered frame, such as frame_0001.png");
 }
 
 #[test]
-fn names_are_taken_apart_at_their_last_number() {
+fn name_is_split_at_its_last_number() {
     let number = |name| FrameName::parse(name).map(|name| (name.number, name.pattern()));
     let some = |number, pattern: &str| Some((number, pattern.to_owned()));
     assert_eq!(number("0.png"), some(0, "*.png"));
@@ -99,7 +99,7 @@ fn names_are_taken_apart_at_their_last_number() {
 }
 
 #[test]
-fn numbers_that_are_missing_are_counted_and_the_first_gaps_listed() {
+fn missing_numbers_are_counted_and_first_gaps_listed() {
     let collect = |numbers: &[u64]| {
         let mut collected = Collected::default();
         numbers.iter().for_each(|number| collected.add(*number, Some((1, 1))));
@@ -114,30 +114,30 @@ fn numbers_that_are_missing_are_counted_and_the_first_gaps_listed() {
 }
 
 #[test]
-fn a_png_says_its_size_at_the_start() {
-    assert_eq!(png::size(&png_of(33, 17)[..]), Some((33, 17)));
-    assert_eq!(png::size(&png_of(33, 0)[..]), None);
+fn png_size_is_at_the_start() {
+    assert_eq!(png_size(&png_of(33, 17)[..]), Some((33, 17)));
+    assert_eq!(png_size(&png_of(33, 0)[..]), None);
     for end in 0..24 {
-        assert_eq!(png::size(&png_of(33, 17)[..end]), None);
+        assert_eq!(png_size(&png_of(33, 17)[..end]), None);
     }
 }
 
 #[test]
-fn a_jpeg_says_its_size_behind_other_segments() {
-    assert_eq!(jpeg_size(&jpeg_of(33, 17, b"")), Some((33, 17)));
+fn jpeg_size_follows_other_segments() {
+    assert_eq!(size_of_jpeg(&jpeg_of(33, 17, b"")), Some((33, 17)));
     // Metadata with a thumbnail in it, and a table of the markers' range.
     let thumbnail = jpeg_of(1, 1, b"");
     let length = u16::try_from(thumbnail.len() + 2).unwrap().to_be_bytes();
     let segments = [b"\xff\xe1", &length[..], &thumbnail, b"\xff\xc4\0\x04\xff\xc0"].concat();
     let file = jpeg_of(33, 17, &segments);
-    assert_eq!(jpeg_size(&file), Some((33, 17)));
+    assert_eq!(size_of_jpeg(&file), Some((33, 17)));
     for end in 0..file.len() {
-        assert_eq!(jpeg_size(&file[..end]), None, "{end}");
+        assert_eq!(size_of_jpeg(&file[..end]), None, "{end}");
     }
 }
 
 #[test]
-fn a_jpeg_that_leads_nowhere_is_left() {
+fn jpeg_without_frame_header_has_no_size() {
     for segments in [
         b"\xff\xe0\0\x01".to_vec(),
         b"\xff\xe0\xff\xff".to_vec(),
@@ -146,7 +146,7 @@ fn a_jpeg_that_leads_nowhere_is_left() {
         b"\xff\xe0\0\x02".repeat(10_000),
         b"\xff".repeat(100_000),
     ] {
-        assert_eq!(jpeg_size(&jpeg_of(33, 17, &segments)), None);
+        assert_eq!(size_of_jpeg(&jpeg_of(33, 17, &segments)), None);
     }
-    assert_eq!(jpeg_size(&jpeg_of(33, 0, b"")), None, "a height that comes at the end");
+    assert_eq!(size_of_jpeg(&jpeg_of(33, 0, b"")), None, "a height that comes at the end");
 }

@@ -2,23 +2,19 @@
 
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-
-use super::accounts::Accounts;
-use super::clock::Clock;
-use super::faults::Faults;
-use super::identities::{Role, User};
-use super::identity_provider::{IdentityProvider, KnownProvider};
-use super::record::Record;
-use super::registries::{ListedRepository, Registries};
-use super::registry::{Logins, RegistryAuthorizer};
-use super::world::World;
-use super::{FakeAws, server};
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::backend::local::ecr_emulation::{self, EcrDialect};
 use ark_container_core::model::{EcrHost, RegistryHost};
 use ark_container_core::{Error, Result};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::aws::accounts::{Accounts, Role, User};
+use crate::aws::faults::Faults;
+use crate::aws::identity_provider::{IdentityProvider, KnownProvider};
+use crate::aws::registries::{ListedRepository, Logins, Registries, RegistryAuthorizer};
+use crate::aws::world::{Clock, Record, World};
+use crate::aws::{FakeAws, server};
 
 /// The account of the documentation's examples.
 const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";

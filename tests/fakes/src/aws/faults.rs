@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::random::SeededRandom;
+
 /// What goes wrong with a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
@@ -117,12 +119,12 @@ pub(super) struct Faults(Mutex<State>);
 #[derive(Debug)]
 struct State {
     faults: Vec<Fault>,
-    random: u64,
+    random: SeededRandom,
 }
 
 impl Faults {
     pub(super) fn new(seed: u64) -> Self {
-        Self(Mutex::new(State { faults: Vec::new(), random: seed }))
+        Self(Mutex::new(State { faults: Vec::new(), random: SeededRandom::new(seed) }))
     }
 
     pub(super) fn add(&self, fault: Fault) {
@@ -146,7 +148,7 @@ impl Faults {
                 fault.skipped -= 1;
                 continue;
             }
-            if fault.probability < 1.0 && next_fraction(random) >= fault.probability {
+            if fault.probability < 1.0 && random.next_fraction() >= fault.probability {
                 continue;
             }
             fault.remaining = fault.remaining.map(|remaining| remaining - 1);
@@ -160,24 +162,12 @@ impl Faults {
     }
 }
 
-/// A number from 0 to below 1.
-///
-/// Source: SplitMix64, <https://prng.di.unimi.it/splitmix64.c>
-fn next_fraction(state: &mut u64) -> f64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^= mixed >> 31;
-    (mixed >> 11) as f64 / (1u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_meets_the_requests_that_it_is_for() {
+    fn fault_hits_requests_of_its_action() {
         let faults = Faults::new(0);
         faults.add(Fault::throttle().on("ecr:A").after(1).times(2));
         let met: Vec<usize> = ["ecr:A", "ecr:B", "ecr:A", "ecr:A", "ecr:A"]
@@ -191,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn probability_is_kept_and_repeatable() {
+    fn probability_is_repeatable() {
         let run = |seed| {
             let faults = Faults::new(seed);
             faults.add(Fault::throttle().with_probability(0.25));

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ark_container_core::{Error, Result};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 
-use super::error::ApiError;
-use ark_container_core::{Error, Result};
+use crate::aws::protocol::ApiError;
 
 /// The algorithms of signatures that STS takes, as far as the fake has them.
 ///

@@ -26,50 +26,44 @@
 
 mod accounts;
 mod builder;
-mod clock;
-mod condition;
-mod decision;
 mod ecr;
-mod error;
-mod exchange;
 mod faults;
 mod iam;
-mod identities;
 mod identity_provider;
-mod paging;
-mod pattern;
 mod policy;
-mod record;
+mod protocol;
 mod registries;
-mod registry;
 mod server;
-mod service;
 mod sigv4;
 mod sts;
 mod tagging;
 mod world;
-mod xml;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ark_container_core::backend::ecr::EcrBackend;
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::backend::local::ecr_emulation::EcrDialect;
+use ark_container_core::model::{EcrHost, RegistryHost, Stage};
+use ark_container_core::{Catalog, Error, Result};
+use aws_config::retry::RetryConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio_util::sync::DropGuard;
 
-use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::backend::local::ecr_emulation::EcrDialect;
-use ark_container_core::model::{EcrHost, RegistryHost};
-use ark_container_core::{Error, Result};
-use world::World;
+pub use crate::aws::accounts::{AccessKey, Role, User};
+pub use crate::aws::builder::FakeAwsBuilder;
+pub use crate::aws::faults::Fault;
+pub use crate::aws::identity_provider::IdentityProvider;
+pub use crate::aws::registries::ListedRepository;
+pub use crate::aws::world::Call;
 
-pub use builder::FakeAwsBuilder;
-pub use faults::Fault;
-pub use identities::{AccessKey, Role, User};
-pub use identity_provider::IdentityProvider;
-pub use record::Call;
-pub use registries::ListedRepository;
+use crate::aws::world::World;
 
 /// AWS for tests; it stops when it is dropped. See the [module](self).
 #[derive(Debug)]
@@ -115,6 +109,50 @@ impl FakeAws {
             ("AWS_DEFAULT_REGION", self.world.host.region().to_owned()),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ]
+    }
+
+    /// Returns the configuration of an AWS SDK client that holds `key`. The client does not retry.
+    pub fn sdk_config(&self, key: &AccessKey) -> SdkConfig {
+        let credentials = Credentials::new(&key.id, &key.secret, None, None, "fake");
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(self.host().region().to_owned()))
+            .endpoint_url(self.endpoint_url())
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .retry_config(RetryConfig::disabled())
+            .build()
+    }
+
+    /// Returns the catalog of the account in the stage `prod`, as a user sees it. IAM alone decides what
+    /// the user may do.
+    ///
+    /// ```
+    /// use ark_container_core::Error;
+    /// use ark_container_core::backend::local::LocalBackend;
+    /// use ark_container_core::model::OrganizationId;
+    /// use ark_container_fakes::aws::{FakeAws, User};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let folder = folder.path();
+    /// let (alice, nobody) = (User::administrator("alice"), User::new("nobody"));
+    /// let builder = FakeAws::builder(LocalBackend::open(Some(folder))?);
+    /// let aws = builder.user(alice.clone()).user(nobody.clone()).start().await?;
+    ///
+    /// let catalog = aws.catalog(&alice).in_organization(OrganizationId::TBD);
+    /// catalog.create("catalog/extract-video").await?;
+    /// let catalog = aws.catalog(&nobody).in_organization(OrganizationId::TBD);
+    /// let denied = catalog.repository("catalog/extract-video").await;
+    /// assert!(matches!(denied, Err(Error::PermissionDenied { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn catalog(&self, user: &User) -> Catalog {
+        let backend = EcrBackend::builder(self.host().clone(), Stage::default())
+            .sdk_config(self.sdk_config(user.access_key()))
+            .build();
+        Catalog::from_backend_as_administrator(backend)
     }
 
     /// Every call so far, in the order in which it was answered.

@@ -1,13 +1,11 @@
-//! [`Policy`]: a policy document as it is written.
+//! Policy documents: statements, their conditions, and the patterns of both.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::condition::Condition;
-use super::iam::Context;
-use super::pattern::Pattern;
+use crate::aws::iam::Context;
 
 /// The version whose policies have variables.
 const VERSION_WITH_VARIABLES: &str = "2012-10-17";
@@ -233,6 +231,233 @@ impl<T> OneOrMany<T> {
     }
 }
 
+/// The one key of the fake that may have several values: the keys of the tags in a request.
+pub(super) const TAG_KEYS: &str = "aws:TagKeys";
+
+/// One key of a statement's `Condition`, under one operator.
+#[derive(Debug, Clone)]
+pub(super) struct Condition {
+    key: String,
+    test: Test,
+}
+
+#[derive(Debug, Clone)]
+enum Test {
+    /// Whether the key is there.
+    Exists(bool),
+    Text {
+        operator: Operator,
+        values: Vec<Pattern>,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Operator {
+    of: Quantifier,
+    like: bool,
+    negated: bool,
+    /// Whether a key that is not there is as good as one that passes.
+    if_exists: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quantifier {
+    /// The key has one value at most.
+    One,
+    /// `ForAllValues`: also true where there is no value.
+    All,
+    /// `ForAnyValue`: false where there is no value.
+    Any,
+}
+
+impl Condition {
+    /// Reads what an operator says of a key; `variables` are those of policies of version 2012-10-17.
+    pub(super) fn read(
+        operator: &str,
+        key: String,
+        values: &[String],
+        variables: bool,
+    ) -> Result<Self, PolicyError> {
+        if operator == "Null" {
+            let exists = match values {
+                [value] if value == "true" => false,
+                [value] if value == "false" => true,
+                _ => return Err(PolicyError::new("the condition Null is \"true\" or \"false\"")),
+            };
+            return Ok(Self { key, test: Test::Exists(exists) });
+        }
+        let unknown = || PolicyError::new(format!("the fake has no condition {operator:?}"));
+        let operator = Operator::read(operator).ok_or_else(unknown)?;
+        // Without a quantifier, AWS does not say what becomes of several values; with one, a key that
+        // is not there passes for all of them.
+        if (operator.of == Quantifier::One) == key.eq_ignore_ascii_case(TAG_KEYS) {
+            let problem =
+                "ForAllValues and ForAnyValue go with keys of several values, and with no other";
+            return Err(PolicyError::new(format!("{problem}: {key}")));
+        }
+        let values = values.iter().map(|value| Pattern::parse(value, variables)).collect();
+        Ok(Self { key, test: Test::Text { operator, values } })
+    }
+
+    /// Whether it is so.
+    pub(super) fn holds(&self, context: &Context) -> bool {
+        let actual = context.values(&self.key);
+        match &self.test {
+            Test::Exists(exists) => actual.is_empty() != *exists,
+            Test::Text { operator, values } => operator.holds(actual, values, context),
+        }
+    }
+}
+
+impl Operator {
+    fn read(text: &str) -> Option<Self> {
+        let (of, rest) = match text.split_once(':') {
+            None => (Quantifier::One, text),
+            Some(("ForAllValues", rest)) => (Quantifier::All, rest),
+            Some(("ForAnyValue", rest)) => (Quantifier::Any, rest),
+            Some(_) => return None,
+        };
+        let (name, if_exists) = match rest.strip_suffix("IfExists") {
+            Some(name) => (name, true),
+            None => (rest, false),
+        };
+        let (like, negated) = match name {
+            "StringEquals" => (false, false),
+            "StringNotEquals" => (false, true),
+            "StringLike" => (true, false),
+            "StringNotLike" => (true, true),
+            _ => return None,
+        };
+        Some(Self { of, like, negated, if_exists })
+    }
+
+    fn holds(self, actual: &[String], values: &[Pattern], context: &Context) -> bool {
+        let passes = |actual: &String| {
+            let matches = |value: &Pattern| match self.like {
+                true => value.matches(actual, context),
+                false => value.equals(actual, context),
+            };
+            // A value with a variable that has no value matches nothing.
+            values.iter().any(matches) != self.negated
+        };
+        match (self.of, actual) {
+            (Quantifier::All, actual) => actual.iter().all(passes),
+            (Quantifier::Any, []) => self.if_exists,
+            (Quantifier::Any, actual) => actual.iter().any(passes),
+            (Quantifier::One, []) => self.negated || self.if_exists,
+            (Quantifier::One, actual) => actual.iter().all(passes),
+        }
+    }
+}
+
+/// Texts such as `arn:aws:ecr:*:*:repository/prod/${aws:PrincipalTag/organization}/*`.
+///
+/// `*` stands for any characters, `?` for one; `${*}`, `${?}` and `${$}` for themselves.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pattern(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Literal(char),
+    Any,
+    One,
+    /// A condition key, and what stands for it where it has no value.
+    Variable(String, Option<String>),
+}
+
+impl Pattern {
+    /// Reads a pattern; `variables` are those of policies of version 2012-10-17.
+    pub(super) fn parse(text: &str, variables: bool) -> Self {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some(character) = rest.chars().next() {
+            let variable = rest.strip_prefix("${").filter(|_| variables);
+            if let Some((name, after)) = variable.and_then(|rest| rest.split_once('}')) {
+                pieces.push(match name {
+                    "*" => Piece::Literal('*'),
+                    "?" => Piece::Literal('?'),
+                    "$" => Piece::Literal('$'),
+                    name => variable_piece(name),
+                });
+                rest = after;
+                continue;
+            }
+            pieces.push(match character {
+                '*' => Piece::Any,
+                '?' => Piece::One,
+                character => Piece::Literal(character),
+            });
+            rest = &rest[character.len_utf8()..];
+        }
+        Self(pieces)
+    }
+
+    /// Whether it stands for `text`. One with a variable that has no value stands for nothing.
+    pub(super) fn matches(&self, text: &str, context: &Context) -> bool {
+        let Some(pieces) = self.with_values(context) else { return false };
+        matches_pieces(&pieces, &text.chars().collect::<Vec<_>>())
+    }
+
+    /// Whether it is `text`, with variables filled in and wildcards taken for what they are.
+    pub(super) fn equals(&self, text: &str, context: &Context) -> bool {
+        let Some(pieces) = self.with_values(context) else { return false };
+        let literal = pieces.iter().map(|piece| match piece {
+            Piece::Literal(character) => *character,
+            Piece::One => '?',
+            Piece::Any | Piece::Variable(..) => '*',
+        });
+        literal.eq(text.chars())
+    }
+
+    fn with_values(&self, context: &Context) -> Option<Vec<Piece>> {
+        let mut pieces = Vec::with_capacity(self.0.len());
+        for piece in &self.0 {
+            match piece {
+                Piece::Variable(name, default) => {
+                    let value = context.get(name).or(default.as_deref())?;
+                    pieces.extend(value.chars().map(Piece::Literal));
+                }
+                piece => pieces.push(piece.clone()),
+            }
+        }
+        Some(pieces)
+    }
+}
+
+/// A variable such as `aws:username` or `aws:PrincipalTag/team, 'none'`.
+fn variable_piece(text: &str) -> Piece {
+    let (name, default) = text.split_once(',').unwrap_or((text, ""));
+    let default = default.trim().strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+    Piece::Variable(name.trim().to_owned(), default.map(str::to_owned))
+}
+
+/// Goes through both at once, and back to the last `*` where they part: time grows with the product
+/// of the lengths at worst.
+fn matches_pieces(pattern: &[Piece], text: &[char]) -> bool {
+    let (mut at, mut position) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while position < text.len() {
+        match pattern.get(at) {
+            Some(Piece::Any) => {
+                retry = Some((at, position));
+                at += 1;
+            }
+            Some(Piece::One) => (at, position) = (at + 1, position + 1),
+            Some(Piece::Literal(character)) if *character == text[position] => {
+                (at, position) = (at + 1, position + 1);
+            }
+            _ => {
+                let Some((star, from)) = retry else { return false };
+                retry = Some((star, from + 1));
+                (at, position) = (star + 1, from + 1);
+            }
+        }
+    }
+    pattern[at..].iter().all(|piece| *piece == Piece::Any)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_fake_cannot_judge_is_an_error() {
+    fn unknown_element_is_an_error() {
         let statement = |text: &str| {
             problem(&format!(
                 r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow",{text}}}}}"#
@@ -261,5 +486,132 @@ mod tests {
         assert!(
             Policy::parse_resource_based(trust).unwrap_err().to_string().contains("no Principal")
         );
+    }
+
+    const TEAM: &str = "aws:PrincipalTag/team";
+
+    fn condition(operator: &str, key: &str, values: &[&str]) -> Result<Condition, PolicyError> {
+        let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+        Condition::read(operator, key.to_owned(), &values, true)
+    }
+
+    /// Whether it holds where the key has these values.
+    fn holds(operator: &str, key: &str, values: &[&str], actual: &[&str]) -> bool {
+        let actual = actual.iter().map(|&value| value.to_owned()).collect();
+        let context = Context::default().with("aws:username", "alice").with_values(key, actual);
+        condition(operator, key, values).unwrap().holds(&context)
+    }
+
+    #[test]
+    fn missing_condition_key_fails_plain_operators() {
+        for (operator, missing, same, other) in [
+            ("StringEquals", false, true, false),
+            ("StringLike", false, true, false),
+            ("StringNotEquals", true, false, true),
+            ("StringNotLike", true, false, true),
+            ("StringEqualsIfExists", true, true, false),
+            ("StringNotEqualsIfExists", true, false, true),
+        ] {
+            let values = ["a", "b"];
+            assert_eq!(holds(operator, TEAM, &values, &[]), missing, "{operator}");
+            assert_eq!(holds(operator, TEAM, &values, &["b"]), same, "{operator}");
+            assert_eq!(holds(operator, TEAM, &values, &["c"]), other, "{operator}");
+        }
+    }
+
+    #[test]
+    fn null_asks_whether_a_key_is_there() {
+        assert!(holds("Null", TEAM, &["true"], &[]) && !holds("Null", TEAM, &["true"], &["a"]));
+        assert!(holds("Null", TEAM, &["false"], &["a"]) && !holds("Null", TEAM, &["false"], &[]));
+        assert!(holds("Null", TAG_KEYS, &["false"], &["a", "b"]));
+    }
+
+    #[test]
+    fn quantifiers_look_at_each_value() {
+        for (operator, none, one_of_two, both, neither) in [
+            ("ForAllValues:StringEquals", true, false, true, false),
+            ("ForAllValues:StringNotEquals", true, false, false, true),
+            ("ForAnyValue:StringEquals", false, true, true, false),
+            ("ForAnyValue:StringNotEquals", false, true, false, true),
+            ("ForAnyValue:StringLikeIfExists", true, true, true, false),
+        ] {
+            let check = |actual: &[&str]| holds(operator, TAG_KEYS, &["a", "b"], actual);
+            assert_eq!(check(&[]), none, "{operator}");
+            assert_eq!(check(&["a", "c"]), one_of_two, "{operator}");
+            assert_eq!(check(&["a", "b"]), both, "{operator}");
+            assert_eq!(check(&["c", "d"]), neither, "{operator}");
+        }
+    }
+
+    #[test]
+    fn variable_without_value_matches_nothing() {
+        let none = "${aws:PrincipalTag/organization2}";
+        assert!(!holds("StringEquals", TEAM, &[none], &["a"]));
+        assert!(!holds("StringLike", TEAM, &["*${aws:PrincipalTag/x}*"], &["a"]));
+        assert!(!holds("StringEquals", TEAM, &[none], &[none]));
+        assert!(holds("StringEquals", TEAM, &[none, "${aws:username}"], &["alice"]));
+        assert!(!holds("StringNotEquals", TEAM, &[none, "${aws:username}"], &["alice"]));
+        assert!(holds("StringNotEquals", TEAM, &[none, "${aws:username}"], &["bob"]));
+        assert!(holds("StringEquals", TEAM, &["${aws:PrincipalTag/x, 'a'}"], &["a"]));
+    }
+
+    #[test]
+    fn unknown_condition_is_an_error() {
+        for (operator, key, values) in [
+            ("IpAddress", "aws:SourceIp", &["1.2.3.4"][..]),
+            ("ForEach:StringEquals", TAG_KEYS, &["a"]),
+            ("StringEquals", "aws:tagkeys", &["a"]),
+            ("ForAllValues:StringEquals", TEAM, &["a"]),
+            ("Null", TEAM, &["yes"]),
+            ("Null", TEAM, &["true", "false"]),
+        ] {
+            assert!(condition(operator, key, values).is_err(), "{operator} {key}");
+        }
+    }
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        let context = Context::default().with("aws:PrincipalTag/organization", "a*b");
+        Pattern::parse(pattern, true).matches(text, &context)
+    }
+
+    #[test]
+    fn wildcards_stand_for_any_and_for_one() {
+        for (pattern, text) in [
+            ("*", ""),
+            ("a*", "a"),
+            ("a*c*e", "abcde"),
+            ("a*bc", "abbcbc"),
+            ("?b", "ab"),
+            ("${*}${$}", "*$"),
+            ("x/${aws:PrincipalTag/organization}/*", "x/a*b/c"),
+            ("x/${aws:principaltag/Organization}", "x/a*b"),
+        ] {
+            assert!(matches(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [
+            ("", "a"),
+            ("a", "A"),
+            ("a*c", "abcd"),
+            ("?", ""),
+            ("${*}", "a"),
+            ("x/${aws:PrincipalTag/organization}", "x/aab"),
+            ("*${aws:PrincipalTag/other}", "x"),
+        ] {
+            assert!(!matches(pattern, text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn pattern_without_variables_is_plain_text() {
+        let pattern = Pattern::parse("${a}", false);
+        assert!(pattern.matches("${a}", &Context::default()));
+    }
+
+    #[test]
+    fn equality_takes_wildcards_for_what_they_are() {
+        let equals =
+            |pattern, text| Pattern::parse(pattern, true).equals(text, &Context::default());
+        assert!(equals("a*?", "a*?"));
+        assert!(!equals("a*", "ab"));
     }
 }

@@ -7,20 +7,19 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::decision::Circumstances;
-use super::error::ApiError;
-use super::exchange::Exchange;
-use super::paging::Paging;
-use super::registries::behind;
+use crate::aws::iam::Circumstances;
+use crate::aws::protocol::ApiError;
+use crate::aws::registries::behind;
+use crate::aws::server::{Exchange, Paging};
 
 /// Source: `ResourcesPerPage` in the service model's documentation: 100 by default and at most.
-const LARGEST_PAGE: usize = 100;
+const MAX_PAGE_SIZE: usize = 100;
 
 /// Source: `TagFilterList` in the service model.
-const MOST_FILTERS: usize = 50;
+const MAX_FILTERS: usize = 50;
 
 /// Source: `TagValueList` in the service model.
-const MOST_VALUES: usize = 20;
+const MAX_VALUES: usize = 20;
 
 /// Source: `GetResourcesInput` in the service model; nothing is required. What has to do with tag
 /// policies, lists of ARNs, and `TagsPerPage` is not in the fake.
@@ -97,12 +96,12 @@ impl Request {
     fn paging(&self) -> Result<Paging, ApiError> {
         let invalid = |message: &str| ApiError::new("InvalidParameterException", message);
         let filters = &self.tag_filters;
-        if filters.len() > MOST_FILTERS || filters.iter().any(|f| f.values.len() > MOST_VALUES) {
+        if filters.len() > MAX_FILTERS || filters.iter().any(|f| f.values.len() > MAX_VALUES) {
             return Err(invalid("A request has at most 50 tag filters of at most 20 values each"));
         }
         let size = match self.resources_per_page.map(usize::try_from) {
-            None => LARGEST_PAGE,
-            Some(Ok(size @ 1..=LARGEST_PAGE)) => size,
+            None => MAX_PAGE_SIZE,
+            Some(Ok(size @ 1..=MAX_PAGE_SIZE)) => size,
             Some(_) => return Err(invalid("ResourcesPerPage must be from 1 to 100")),
         };
         let token = self.pagination_token.clone().filter(|token| !token.is_empty());

@@ -1,7 +1,9 @@
-//! [`Storm`]: what goes wrong with which request. It follows from a seed.
+//! [`FaultPlan`]: which request fails, and how. It follows from a seed.
 
 use std::collections::HashMap;
 use std::time::Duration;
+
+use crate::random::SeededRandom;
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub(super) enum Cut {
 
 /// What goes wrong from some moment on; by default, nothing.
 #[derive(Debug, Default)]
-pub(super) struct Storm {
+pub(super) struct FaultPlan {
     seed: u64,
     /// How much goes wrong: so many of a hundred requests.
     percent: u64,
@@ -43,10 +45,10 @@ pub(super) struct Storm {
     told: Vec<String>,
 }
 
-impl Storm {
-    /// A storm, of a strength that is left to chance.
+impl FaultPlan {
+    /// A plan whose share of failures follows from the seed.
     pub(super) fn new(seed: u64) -> Self {
-        let percent = Dice::new(seed, "strength", 0).one_of(&[4, 10, 20, 35]);
+        let percent = random_of(seed, "strength", 0).one_of(&[4, 10, 20, 35]);
         Self { seed, percent, ..Self::default() }
     }
 
@@ -60,83 +62,64 @@ impl Storm {
 
     /// What goes wrong with the next request of a kind.
     pub(super) fn request(&mut self, kind: &str) -> Option<Fault> {
-        let mut dice = self.throw(kind)?;
-        let fault = dice.fault();
+        let mut random = self.next(kind)?;
+        let fault = random_fault(&mut random);
         self.told.push(format!("{kind}: {fault:?}"));
         Some(fault)
     }
 
     /// Where the next connection is cut.
     pub(super) fn connection(&mut self) -> Cut {
-        let Some(mut dice) = self.throw("connection") else { return Cut::Never };
-        let cut = match dice.below(2) {
+        let Some(mut random) = self.next("connection") else { return Cut::Never };
+        let cut = match random.below(2) {
             // Anywhere in the heads and contents of some requests, small numbers as often as large ones.
-            0 => Cut::Received(dice.below(1 << dice.clone().below(22))),
+            0 => Cut::Received(random.below(1 << random.clone().below(22))),
             // Anywhere in the first few answers.
-            _ => Cut::Sent(dice.below(1500)),
+            _ => Cut::Sent(random.below(1500)),
         };
         self.told.push(format!("connection: {cut:?}"));
         cut
     }
 
-    /// The dice for the next thing of a kind, if something goes wrong with it.
-    fn throw(&mut self, kind: &str) -> Option<Dice> {
+    /// The random numbers of the next failure of a kind, if it is to fail.
+    fn next(&mut self, kind: &str) -> Option<SeededRandom> {
         if self.percent == 0 {
             return None;
         }
         let count = self.counts.entry(kind.to_owned()).or_default();
-        let mut dice = Dice::new(self.seed, kind, *count);
+        let mut random = random_of(self.seed, kind, *count);
         *count += 1;
-        (dice.below(100) < self.percent).then_some(dice)
+        (random.below(100) < self.percent).then_some(random)
     }
 }
 
-/// Numbers by chance: the same for the same seed, kind and count.
+/// Returns random numbers: the same for the same seed, kind and count.
 ///
-/// Source: SplitMix64, <https://prng.di.unimi.it/splitmix64.c>, from a start by FNV-1a,
-/// <http://www.isthe.com/chongo/tech/comp/fnv/>
-#[derive(Debug, Clone)]
-struct Dice(u64);
+/// The start is hashed with FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
+fn random_of(seed: u64, kind: &str, count: u64) -> SeededRandom {
+    let numbers = [seed, count].map(u64::to_le_bytes).concat();
+    let bytes = kind.bytes().chain(numbers);
+    SeededRandom::new(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    }))
+}
 
-impl Dice {
-    fn new(seed: u64, kind: &str, count: u64) -> Self {
-        let numbers = [seed, count].map(u64::to_le_bytes).concat();
-        let bytes = kind.bytes().chain(numbers);
-        Self(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        }))
-    }
-
-    /// A number below `limit`, which is not 0.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len() as u64) as usize]
-    }
-
-    fn fault(&mut self) -> Fault {
-        match self.below(10) {
-            0..3 => {
-                let status = self.one_of(&[408, 429, 429, 500, 502, 503, 504]);
-                let retry_after = self.one_of(&[None, None, None, Some(0), Some(1)]);
-                // As registries do it: these two say when.
-                let retry_after = retry_after.filter(|_| matches!(status, 429 | 503));
-                Fault::Refused { status, retry_after, read: self.below(2) == 0 }
-            }
-            3 => Fault::Unauthorized,
-            4 => Fault::Torn { after: self.below(1 << self.clone().below(22)) },
-            5 => Fault::LostAnswer,
-            6 => Fault::Twice,
-            7 => Fault::WrongDigest,
-            8 => Fault::ShortAnswer { missing: 1 + self.below(100) },
-            _ => Fault::Late(Duration::from_millis(self.below(30))),
+fn random_fault(random: &mut SeededRandom) -> Fault {
+    match random.below(10) {
+        0..3 => {
+            let status = random.one_of(&[408, 429, 429, 500, 502, 503, 504]);
+            let retry_after = random.one_of(&[None, None, None, Some(0), Some(1)]);
+            // As registries do it: these two say when.
+            let retry_after = retry_after.filter(|_| matches!(status, 429 | 503));
+            Fault::Refused { status, retry_after, read: random.below(2) == 0 }
         }
+        3 => Fault::Unauthorized,
+        4 => Fault::Torn { after: random.below(1 << random.clone().below(22)) },
+        5 => Fault::LostAnswer,
+        6 => Fault::Twice,
+        7 => Fault::WrongDigest,
+        8 => Fault::ShortAnswer { missing: 1 + random.below(100) },
+        _ => Fault::Late(Duration::from_millis(random.below(30))),
     }
 }
 
@@ -145,19 +128,19 @@ mod tests {
     use super::*;
 
     fn faults(seed: u64, kind: &str) -> Vec<Option<Fault>> {
-        let mut storm = Storm::new(seed);
-        (0..1000).map(|_| storm.request(kind)).collect()
+        let mut plan = FaultPlan::new(seed);
+        (0..1000).map(|_| plan.request(kind)).collect()
     }
 
     #[test]
-    fn what_goes_wrong_follows_from_seed_and_kind() {
+    fn faults_follow_from_seed_and_kind() {
         assert_eq!(faults(1, "PUT a"), faults(1, "PUT a"));
         assert_ne!(faults(1, "PUT a"), faults(1, "PUT b"));
         assert_ne!(faults(1, "PUT a"), faults(2, "PUT a"));
     }
 
     #[test]
-    fn some_of_everything_goes_wrong_and_not_everything() {
+    fn every_fault_occurs_and_most_requests_pass() {
         let all: Vec<_> = (0..8).flat_map(|seed| faults(seed, "PUT")).collect();
         let wrong: Vec<_> = all.iter().flatten().collect();
         assert!(wrong.len() < all.len() / 2);
@@ -173,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_cut_in_both_directions_until_the_storm_ends() {
-        let mut storm = Storm::new(3);
-        let cuts: Vec<_> = (0..1000).map(|_| storm.connection()).collect();
+    fn connections_are_cut_in_both_directions_until_the_end() {
+        let mut plan = FaultPlan::new(3);
+        let cuts: Vec<_> = (0..1000).map(|_| plan.connection()).collect();
         assert!(cuts.iter().any(|cut| matches!(cut, Cut::Received(_))));
         assert!(cuts.iter().any(|cut| matches!(cut, Cut::Sent(_))));
-        assert!(cuts.contains(&Cut::Never) && !storm.told().is_empty());
-        storm.end();
-        assert!((0..1000).all(|_| storm.connection() == Cut::Never));
+        assert!(cuts.contains(&Cut::Never) && !plan.told().is_empty());
+        plan.end();
+        assert!((0..1000).all(|_| plan.connection() == Cut::Never));
     }
 }

@@ -1,26 +1,28 @@
-//! [`FaultyRegistry`]: a registry behind a link that goes wrong, by chance and yet repeatably.
+//! [`FaultyRegistry`]: a registry behind a link that fails, by chance and yet repeatably.
 
 mod fault;
 mod relay;
-mod wire;
 
+use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
+use ark_container_core::model::RegistryHost;
+use ark_container_core::{Error, Result};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::fault::{Fault, Storm};
-use self::wire::Wire;
-use ark_container_core::model::RegistryHost;
-use ark_container_core::{Error, Result};
+use self::fault::{Cut, Fault, FaultPlan};
 
 /// A registry behind a link that goes wrong, by chance and yet repeatably; it stops when it is dropped.
 ///
-/// It passes requests on to a real registry on this machine. In a [storm](Self::disturb), some are
+/// It passes requests on to a real registry on this machine. After [`disturb`](Self::disturb), some are
 /// refused for now (408, 429, 500, 502, 503, 504) or for their credentials (401), come twice, come late, or
 /// are cut at any byte; and some answers name another digest, are cut at any byte, or are lost after
 /// what was asked for was done. What happens to the nth request of a kind follows from the seed.
@@ -55,7 +57,7 @@ pub struct FaultyRegistry {
 struct Link {
     upstream: RegistryHost,
     client: reqwest::Client,
-    storm: Mutex<Storm>,
+    plan: Mutex<FaultPlan>,
     received: AtomicU64,
 }
 
@@ -74,8 +76,8 @@ impl FaultyRegistry {
         let client = client.build();
         let client =
             client.map_err(|error| Error::failed("no client of a registry").with_source(error))?;
-        let (storm, received) = (Mutex::default(), AtomicU64::new(0));
-        let link = Arc::new(Link { upstream, client, storm, received });
+        let (plan, received) = (Mutex::default(), AtomicU64::new(0));
+        let link = Arc::new(Link { upstream, client, plan, received });
         let stop = CancellationToken::new();
         tokio::spawn(stop.clone().run_until_cancelled_owned(accept(
             listener,
@@ -92,17 +94,17 @@ impl FaultyRegistry {
 
     /// Lets things go wrong from now on, and forgets those that did.
     pub fn disturb(&self, seed: u64) {
-        *self.link.storm() = Storm::new(seed);
+        *self.link.plan() = FaultPlan::new(seed);
     }
 
     /// Lets nothing go wrong any more.
     pub fn calm(&self) {
-        self.link.storm().end();
+        self.link.plan().end();
     }
 
     /// What went wrong, in order: for the message of a test that fails.
     pub fn faults(&self) -> Vec<String> {
-        self.link.storm().told().to_vec()
+        self.link.plan().told().to_vec()
     }
 
     /// How many bytes clients have sent so far, heads of requests included.
@@ -112,8 +114,8 @@ impl FaultyRegistry {
 }
 
 impl Link {
-    fn storm(&self) -> MutexGuard<'_, Storm> {
-        self.storm.lock().unwrap_or_else(PoisonError::into_inner)
+    fn plan(&self) -> MutexGuard<'_, FaultPlan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -132,10 +134,77 @@ async fn accept(listener: TcpListener, link: Arc<Link>, stop: CancellationToken)
 async fn serve(stream: TcpStream, link: Arc<Link>) {
     // Whatever comes late because this failed is still right.
     let _ = stream.set_nodelay(true);
-    let cut = link.storm().connection();
-    let wire = TokioIo::new(Wire::new(stream, cut, link.clone()));
+    let cut = link.plan().connection();
+    let wire = TokioIo::new(CutConnection::new(stream, cut, link.clone()));
     let service = service_fn(move |request| relay::answer(link.clone(), request));
     if let Err(error) = http1::Builder::new().serve_connection(wire, service).await {
         tracing::debug!(%error, "a connection to the faulty registry ended early");
+    }
+}
+
+/// A connection that is cut after some byte in one of its directions, and counts what comes in.
+struct CutConnection {
+    stream: TcpStream,
+    cut: Cut,
+    link: Arc<Link>,
+}
+
+impl CutConnection {
+    fn new(stream: TcpStream, cut: Cut, link: Arc<Link>) -> Self {
+        Self { stream, cut, link }
+    }
+}
+
+fn reset() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
+
+impl AsyncRead for CutConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // At once, and not with the next byte: the client may be waiting for an answer.
+        if matches!(self.cut, Cut::Received(0)) {
+            return Poll::Ready(Err(reset()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = (buffer.filled().len() - before) as u64;
+        self.link.received.fetch_add(read, Ordering::Relaxed);
+        if let Cut::Received(left) = &mut self.cut {
+            let kept = read.min(*left);
+            *left -= kept;
+            buffer.set_filled(before + kept as usize);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for CutConnection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Cut::Sent(left) = self.cut else {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        };
+        if left == 0 && !bytes.is_empty() {
+            return Poll::Ready(Err(reset()));
+        }
+        let most = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, &bytes[..most]))?;
+        self.cut = Cut::Sent(left - written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
-    let fault = link.storm().request(&kind(&head));
+    let fault = link.plan().request(&kind(&head));
     match fault {
         None => pass(&link, &head, content(body)).await,
         Some(Fault::Refused { status, retry_after, read }) => {

@@ -3,29 +3,30 @@
 //! Source: <https://github.com/boto/botocore/blob/develop/botocore/data/ecr/2015-09-21/service-2.json.gz>,
 //! and for the words of errors, what the AWS command line was reported to print.
 
-mod authorization;
-mod image_ids;
 mod images;
-mod lifecycle;
-mod policy;
 mod repositories;
-mod tags;
+mod settings;
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use ark_container_core::credentials::USERNAME;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::decision::Circumstances;
-use super::error::ApiError;
-use super::exchange::Exchange;
-use super::paging::Paging;
-use super::registries::Repository;
+use crate::aws::iam::Circumstances;
+use crate::aws::protocol::ApiError;
+use crate::aws::registries::Repository;
+use crate::aws::secret;
+use crate::aws::server::{Exchange, Paging};
+use crate::aws::world::epoch_seconds;
 
 /// What a page has unless the request says otherwise, in all listings of ECR.
-const DEFAULT_PAGE: usize = 100;
+const DEFAULT_PAGE_SIZE: usize = 100;
 
 /// Source: `MaxResults` in the service model: 1 to 1,000.
-const LARGEST_PAGE: usize = 1_000;
+const MAX_PAGE_SIZE: usize = 1_000;
 
 /// Source: `RepositoryName` in the service model.
 const NAME_PATTERN: &str =
@@ -37,17 +38,17 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
         "CreateRepository" => repositories::create(exchange).await,
         "DescribeRepositories" => repositories::describe(exchange),
         "DeleteRepository" => repositories::delete(exchange).await,
-        "PutLifecyclePolicy" => lifecycle::put(exchange),
-        "GetLifecyclePolicy" => lifecycle::get(exchange),
-        "SetRepositoryPolicy" => policy::set(exchange),
-        "GetRepositoryPolicy" => policy::get(exchange),
-        "TagResource" => tags::add(exchange),
-        "ListTagsForResource" => tags::list(exchange),
+        "PutLifecyclePolicy" => settings::put_lifecycle_policy(exchange),
+        "GetLifecyclePolicy" => settings::get_lifecycle_policy(exchange),
+        "SetRepositoryPolicy" => settings::set_repository_policy(exchange),
+        "GetRepositoryPolicy" => settings::get_repository_policy(exchange),
+        "TagResource" => settings::tag_resource(exchange),
+        "ListTagsForResource" => settings::list_tags(exchange),
         "DescribeImages" => images::describe(exchange).await,
         "ListImages" => images::list(exchange).await,
         "BatchGetImage" => images::get(exchange).await,
         "BatchDeleteImage" => images::delete(exchange).await,
-        "GetAuthorizationToken" => authorization::get_token(exchange),
+        "GetAuthorizationToken" => get_authorization_token(exchange),
         operation => Err(ApiError::new(
             exchange.service.words().unknown_operation,
             format!("the fake of AWS has no operation {operation} of ECR"),
@@ -170,9 +171,9 @@ fn missing(account: &str, name: &str) -> ApiError {
 /// Checks `maxResults` and `nextToken`.
 fn paging(max_results: Option<i64>, next_token: Option<String>) -> Result<Paging, ApiError> {
     let size = match max_results {
-        None => DEFAULT_PAGE,
+        None => DEFAULT_PAGE_SIZE,
         Some(asked) => match usize::try_from(asked) {
-            Ok(size @ 1..=LARGEST_PAGE) => size,
+            Ok(size @ 1..=MAX_PAGE_SIZE) => size,
             Ok(0) | Err(_) => {
                 let least = "Member must have value greater than or equal to 1";
                 return Err(unsatisfied("maxResults", least));
@@ -184,6 +185,35 @@ fn paging(max_results: Option<i64>, next_token: Option<String>) -> Result<Paging
         },
     };
     Paging::new(size, next_token).ok_or_else(|| unsatisfied("nextToken", "Invalid token"))
+}
+
+/// As long as those of AWS, whose length has broken clients.
+const PASSWORD_BYTES: usize = 1_400;
+
+/// Source: `GetAuthorizationTokenRequest` in the service model. What `registryIds` asks for is what
+/// everybody gets: the token opens whatever its principal may reach.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AuthorizationRequest {
+    #[serde(default, rename = "registryIds")]
+    _registry_ids: Vec<String>,
+}
+
+/// Answers `{ authorizationData: [{ authorizationToken, expiresAt, proxyEndpoint }] }`.
+fn get_authorization_token(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    let _: AuthorizationRequest = exchange.request()?;
+    exchange.authorize("ecr:GetAuthorizationToken", "*", &Circumstances::default())?;
+    let password =
+        secret::<PASSWORD_BYTES>().map_err(|error| ApiError::internal(exchange.service, error))?;
+    let token = STANDARD.encode(format!("{USERNAME}:{password}"));
+    let world = exchange.world;
+    let expires_at = world.logins.add(password, exchange.caller()?, exchange.now());
+    let endpoint = world.front.get().unwrap_or(&world.registry_host);
+    Ok(json!({ "authorizationData": [{
+        "authorizationToken": token,
+        "expiresAt": epoch_seconds(expires_at),
+        "proxyEndpoint": format!("http://{endpoint}"),
+    }] }))
 }
 
 #[cfg(test)]

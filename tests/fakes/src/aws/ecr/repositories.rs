@@ -2,28 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
-
-use super::tags::{Tag, checked_tags};
-use super::{allowed, arn, check_name, invalid, missing, paging, registry_id, unsatisfied};
-use crate::aws::clock::epoch_seconds;
-use crate::aws::decision::Circumstances;
-use crate::aws::error::ApiError;
-use crate::aws::exchange::Exchange;
-use crate::aws::registries::{Encryption, ExclusionFilter, Mutability, Repository, behind};
 use ark_container_core::Error;
 use ark_container_core::backend::{CreateOptions, DeleteOptions, RegistryBackend, TagMutability};
 use ark_container_core::model::{RepositoryPath, TagPattern};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::settings::{Tag, checked_tags};
+use super::{allowed, arn, check_name, invalid, missing, paging, registry_id, unsatisfied};
+use crate::aws::iam::Circumstances;
+use crate::aws::protocol::ApiError;
+use crate::aws::registries::{Encryption, ExclusionFilter, Mutability, Repository, behind};
+use crate::aws::server::Exchange;
+use crate::aws::world::epoch_seconds;
 
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
-const MOST_REPOSITORIES: usize = 100_000;
+const MAX_REPOSITORIES: usize = 100_000;
 
 /// Source: `ImageTagMutabilityExclusionFilters` in the service model: 1 to 5.
-const MOST_FILTERS: usize = 5;
+const MAX_FILTERS: usize = 5;
 
 /// Source: `RepositoryNameList` in the service model: 1 to 100.
-const MOST_NAMES: usize = 100;
+const MAX_NAMES: usize = 100;
 
 /// The identifier of the key that KMS keeps for ECR in the fake's account.
 const ECR_KEY: &str = "0ec20000-0000-4000-8000-000000000000";
@@ -79,7 +79,7 @@ pub(super) async fn create(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
             ),
         ));
     }
-    if count >= MOST_REPOSITORIES {
+    if count >= MAX_REPOSITORIES {
         let message = format!("The registry with id '{account}' has {count} repositories already");
         return Err(ApiError::new("LimitExceededException", message));
     }
@@ -106,7 +106,7 @@ fn requested(
     let wrong = |filter: &ExclusionFilter| {
         filter.filter_type != "WILDCARD" || filter.filter.parse::<TagPattern>().is_err()
     };
-    if filters.len() > MOST_FILTERS || filters.iter().any(wrong) {
+    if filters.len() > MAX_FILTERS || filters.iter().any(wrong) {
         let constraint = "1 to 5 filters of the pattern '^[0-9a-zA-Z._*-]{1,128}$'";
         return Err(unsatisfied("imageTagMutabilityExclusionFilters", constraint));
     }
@@ -198,7 +198,7 @@ pub(super) fn describe(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     if request.max_results.is_some() || request.next_token.is_some() {
         return Err(invalid("maxResults and nextToken cannot be used with repositoryNames"));
     }
-    if names.is_empty() || names.len() > MOST_NAMES {
+    if names.is_empty() || names.len() > MAX_NAMES {
         return Err(unsatisfied("repositoryNames", "Member must have length from 1 to 100"));
     }
     let mut found = Vec::with_capacity(names.len());

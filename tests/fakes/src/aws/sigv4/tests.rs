@@ -127,7 +127,7 @@ fn a_header_that_matters_must_be_signed() {
 }
 
 #[test]
-fn signatures_are_good_for_a_quarter_of_an_hour_each_way() {
+fn signature_is_valid_for_15_minutes() {
     let parts = request("GET", "/", &[], VANILLA);
     let problem = |now| scope_problem(&parts, now, "service", "us-east-1");
     for now in ["20150830T122100Z", TIME, "20150830T125100Z"] {
@@ -154,7 +154,7 @@ fn signatures_are_for_one_service_of_one_region() {
 }
 
 #[test]
-fn what_is_no_signature_is_told() {
+fn missing_signature_is_reported() {
     let of = |value: Option<&str>| {
         let mut headers = HeaderMap::new();
         headers.insert("x-amz-date", TIME.parse().unwrap());

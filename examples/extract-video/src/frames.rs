@@ -1,0 +1,164 @@
+//! Describes a folder of numbered pictures, such as `frame_0001.png`.
+
+mod picture;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use picture::Size;
+
+/// Further ones are counted and not listed.
+const MOST_GAPS: usize = 100;
+
+/// What the names and headers in a folder say.
+#[derive(Debug, Serialize)]
+pub(crate) struct Frames {
+    /// By name.
+    sequences: Vec<Sequence>,
+    /// Files and folders that are no numbered pictures.
+    other_entries: u64,
+}
+
+/// Looks at the pictures of a folder.
+pub(crate) fn read(folder: &Path) -> Result<Frames, Error> {
+    let mut sequences = BTreeMap::<String, Collected>::new();
+    let mut other_entries = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(FrameName::parse);
+        // Opening a pipe would wait for whoever writes to it.
+        match name.filter(|_| path.is_file()) {
+            Some(name) => {
+                let collected = sequences.entry(name.pattern()).or_default();
+                collected.add(name.number, picture::size(&path));
+            }
+            None => other_entries += 1,
+        }
+    }
+    if sequences.is_empty() {
+        return Err(Error::NoFrames);
+    }
+    let sequences =
+        sequences.into_iter().map(|(pattern, collected)| collected.sequence(pattern)).collect();
+    Ok(Frames { sequences, other_entries })
+}
+
+/// Of a file whose name says that it is a frame.
+#[derive(Debug, PartialEq, Eq)]
+struct FrameName<'a> {
+    before: &'a str,
+    number: u64,
+    after: &'a str,
+}
+
+impl<'a> FrameName<'a> {
+    /// None where the name has no number, or is not one of a PNG or JPEG.
+    fn parse(name: &'a str) -> Option<Self> {
+        let (stem, extension) = name.rsplit_once('.')?;
+        let known = ["png", "jpg", "jpeg"];
+        if !known.iter().any(|known| extension.eq_ignore_ascii_case(known)) {
+            return None;
+        }
+        // The last number counts: what is before it says which camera, or which take.
+        let end = stem.rfind(|letter: char| letter.is_ascii_digit())? + 1;
+        let start = stem[..end].trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
+        let number = stem[start..end].parse().ok()?;
+        Some(Self { before: &name[..start], number, after: &name[end..] })
+    }
+
+    /// What it has in common with the other frames of its sequence.
+    fn pattern(&self) -> String {
+        format!("{}*{}", self.before, self.after)
+    }
+}
+
+/// Frames as they are met, in any order.
+#[derive(Debug, Default)]
+struct Collected {
+    numbers: Vec<u64>,
+    sizes: BTreeMap<(u32, u32), u64>,
+    unreadable: u64,
+}
+
+impl Collected {
+    fn add(&mut self, number: u64, size: Size) {
+        self.numbers.push(number);
+        match size {
+            Some(size) => *self.sizes.entry(size).or_default() += 1,
+            None => self.unreadable += 1,
+        }
+    }
+
+    /// What there is to say of them; at least one was added.
+    fn sequence(mut self, pattern: String) -> Sequence {
+        let frames = self.numbers.len() as u64;
+        self.numbers.sort_unstable();
+        self.numbers.dedup();
+        let numbers = &self.numbers;
+        let mut gaps: Vec<Gap> = Vec::new();
+        let mut missing = 0;
+        for pair in numbers.windows(2) {
+            let (before, after) = (pair[0], pair[1]);
+            missing += after - before - 1;
+            if after - before > 1 && gaps.len() < MOST_GAPS {
+                gaps.push(Gap { first: before + 1, last: after - 1 });
+            }
+        }
+        let sizes = self.sizes.into_iter();
+        let dimensions =
+            sizes.map(|((width, height), frames)| Dimensions { width, height, frames });
+        Sequence {
+            pattern,
+            frames,
+            first: numbers.first().copied().unwrap_or_default(),
+            last: numbers.last().copied().unwrap_or_default(),
+            missing,
+            gaps,
+            repeated: frames - numbers.len() as u64,
+            dimensions: dimensions.collect(),
+            unreadable: self.unreadable,
+        }
+    }
+}
+
+/// What there is to say of frames that belong together.
+#[derive(Debug, Serialize)]
+struct Sequence {
+    /// What they are called, with `*` in the place of the number.
+    pattern: String,
+    /// Files, as are `repeated` and `unreadable`.
+    frames: u64,
+    first: u64,
+    last: u64,
+    /// Numbers between these that no file has.
+    missing: u64,
+    /// Where they are.
+    gaps: Vec<Gap>,
+    /// Those that have the number of another, as `1.png` and `01.png`.
+    repeated: u64,
+    /// One, if all is well.
+    dimensions: Vec<Dimensions>,
+    /// Those whose header does not say how large they are.
+    unreadable: u64,
+}
+
+/// Numbers that are missing, both included.
+#[derive(Debug, Serialize)]
+struct Gap {
+    first: u64,
+    last: u64,
+}
+
+/// How large frames are in pixels, and how many are.
+#[derive(Debug, Serialize)]
+struct Dimensions {
+    width: u32,
+    height: u32,
+    frames: u64,
+}

@@ -1,0 +1,314 @@
+//! What shells complete, and the manual pages.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use crate::ecr::Cloud;
+use crate::sandbox::{BINARY, OTHER, Sandbox, TBD};
+use crate::tools::component;
+
+/// A shell that completes and is part of Debian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// What the program is called where it is typed.
+const TOOL: &str = "ark-catalog-container-tool";
+
+impl Shell {
+    pub(super) const ALL: [Self; 3] = [Self::Bash, Self::Zsh, Self::Fish];
+
+    /// What the shell has for the end of a line that begins with the tool, where `tool` would run it.
+    ///
+    /// Folders come without their last slash, which not every shell shows.
+    pub(super) fn offers(self, sandbox: &Sandbox, tool: &Command, line: &str) -> Vec<String> {
+        let line = format!("{TOOL} {line}");
+        let results = sandbox.path("offers");
+        let words = match self {
+            Self::Fish => {
+                let mut fish = at_home("fish", tool);
+                fish.arg("--no-config").arg("-c").arg(format!(
+                    "{TOOL} --completions fish | source; complete -C '{line}' > offers"
+                ));
+                assert_silent(&mut fish);
+                let words = fs::read_to_string(&results).unwrap();
+                words.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+            }
+            Self::Bash | Self::Zsh => {
+                // What is on the line when all is filled in is told by the shell, not by its screen.
+                let keys = format!(
+                    "{}{line}{}{TO_START}printf '%s\\n' {TO_END} > offers\nexit\n",
+                    self.set_up(),
+                    self.fill_in()
+                );
+                let typed = sandbox.write("typed", keys);
+                let mut terminal = at_home("script", tool);
+                terminal.args(["-qec", self.interactive(), "/dev/null"]);
+                terminal.stdin(fs::File::open(typed).unwrap()).env("TERM", "dumb");
+                let told = terminal.output().unwrap();
+                let words = fs::read_to_string(&results).unwrap_or_else(|error| {
+                    panic!("{error}: {}", String::from_utf8_lossy(&told.stdout))
+                });
+                let before = line.rsplit_once(' ').unwrap().0.split(' ').count();
+                words.lines().skip(before).map(str::to_owned).collect::<Vec<_>>()
+            }
+        };
+        let mut words: Vec<String> =
+            words.into_iter().map(|word: String| word.trim_end_matches('/').to_owned()).collect();
+        words.sort();
+        fs::remove_file(results).unwrap();
+        words
+    }
+
+    fn interactive(self) -> &'static str {
+        match self {
+            Self::Bash => "bash --norc --noprofile -i",
+            Self::Zsh => "zsh -f -i",
+            Self::Fish => "fish",
+        }
+    }
+
+    /// What is typed first.
+    fn set_up(self) -> &'static str {
+        match self {
+            Self::Bash => "source <(ark-catalog-container-tool --completions bash)\n",
+            _ => {
+                "bindkey -e; autoload -Uz compinit; compinit -u -D; \
+                 zstyle ':completion:*' completer _all_matches _complete; \
+                 zstyle ':completion:*' insert true; \
+                 source <(ark-catalog-container-tool --completions zsh)\n"
+            }
+        }
+    }
+
+    /// The key that puts all that is offered on the line.
+    fn fill_in(self) -> &'static str {
+        match self {
+            Self::Bash => "\u{1b}*",
+            _ => "\t",
+        }
+    }
+}
+
+/// Ctrl-A and Ctrl-E.
+const TO_START: char = '\u{1}';
+const TO_END: char = '\u{5}';
+
+/// A component with the folder and environment of a command that runs the tool, which it finds by name.
+fn at_home(name: &str, tool: &Command) -> Command {
+    let mut command = component(name);
+    let own = Path::new(BINARY).parent().unwrap().to_owned();
+    let path = env::var_os("PATH").unwrap();
+    let path = env::join_paths(std::iter::once(own).chain(env::split_paths(&path))).unwrap();
+    command.env_clear().current_dir(tool.get_current_dir().unwrap()).stdin(Stdio::null());
+    command.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PATH", path);
+    command
+}
+
+fn assert_silent(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// A home of alice's, with repositories of hers and of others.
+fn home() -> Sandbox {
+    let sandbox = Sandbox::with_memberships();
+    for name in ["catalog/extract-video", "catalog/extract-gps", "test/repo"] {
+        let create = format!("--create-repository {name} --organization {TBD}");
+        assert_eq!(sandbox.run_as("user:alice", &create).code, 0);
+    }
+    let create = format!("--create-repository catalog/secret --organization {OTHER}");
+    assert_eq!(sandbox.run_as("user:bob", &create).code, 0);
+    sandbox.write_image("layout", "hello");
+    for tag in ["v1", "v2"] {
+        let push = format!("--push test/repo:{tag} --from oci:layout --organization {TBD}");
+        assert_eq!(sandbox.run_as("user:alice", &push).code, 0);
+    }
+    sandbox
+}
+
+fn alice(sandbox: &Sandbox) -> Command {
+    let mut tool = sandbox.command("");
+    tool.env("ARK_PRINCIPAL", "user:alice");
+    tool
+}
+
+#[test]
+fn completion_offers_operations_options_and_repositories() {
+    let sandbox = home();
+    let in_tbd = format!("--organization {TBD}");
+    let owned = |line: &str| line.replace("OWNER", &in_tbd);
+    for shell in Shell::ALL {
+        for (line, offered) in [
+            ("--list-", &["--list-images", "--list-repositories"][..]),
+            ("list-", &["list-images", "list-repositories"]),
+            ("--comp", &["--completions"]),
+            ("--login --acc", &["--access"]),
+            ("--login x --access pu", &["pull", "push"]),
+            ("--login catalog/", &["catalog/extract-gps", "catalog/extract-video"]),
+            ("login catalog/", &["catalog/extract-gps", "catalog/extract-video"]),
+            ("OWNER --login=catalog/extract-g", &["--login=catalog/extract-gps"]),
+            ("--create-repository new --organization ", &[TBD]),
+            ("--push te", &["test/repo"]),
+            (
+                "--copy test/repo:v1 OWNER --to cat",
+                &["catalog/extract-gps", "catalog/extract-video"],
+            ),
+            ("--delete-image te", &["test/repo:"]),
+            ("OWNER --delete-image test/repo:v1", &["test/repo:v1"]),
+            ("--push x --from docker-", &["docker-archive:", "docker-daemon:"]),
+            ("--push x --from oci:lay", &["oci:layout"]),
+            ("--memberships lay", &["layout"]),
+        ] {
+            let words = shell.offers(&sandbox, &alice(&sandbox), &owned(line));
+            assert_eq!(words, offered, "{shell:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn bash_completes_the_part_after_the_last_colon() {
+    let sandbox = home();
+    let line = format!("--organization {TBD} --pull test/repo:");
+    for shell in Shell::ALL {
+        let words = shell.offers(&sandbox, &alice(&sandbox), &line);
+        let second = if shell == Shell::Bash { "v2" } else { "test/repo:v2" };
+        assert_eq!(words, ["test/repo:v1", second], "{shell:?}");
+    }
+}
+
+#[test]
+fn completion_works_on_ecr() {
+    let cloud = Cloud::new();
+    cloud.create(&["catalog/extract-gps", "catalog/extract-video"]);
+    for shell in Shell::ALL {
+        let offers = |line: &str| shell.offers(&cloud.sandbox, &cloud.command(""), line);
+        let names = ["catalog/extract-gps", "catalog/extract-video"];
+        assert_eq!(offers(&format!("--organization {TBD} --login ca")), names);
+        assert_eq!(offers("--login ca"), names);
+        assert_eq!(offers("--list-repositories --organization "), [TBD]);
+    }
+}
+
+const NOTHING: (i32, &str, &str) = (0, "none\n", "");
+
+#[test]
+fn completion_without_access_offers_nothing() {
+    let sandbox = Sandbox::with_memberships();
+    let complete = format!("--complete -- --organization {TBD} --login ");
+    let offered = |edit: &dyn Fn(&mut std::process::Command)| {
+        let mut command = sandbox.command(&complete);
+        command.arg("");
+        edit(&mut command);
+        sandbox.finish(&mut command)
+    };
+    let told = |run: &crate::sandbox::Run| (run.code, run.stdout.clone(), run.stderr.clone());
+    let nothing = (NOTHING.0, NOTHING.1.to_owned(), NOTHING.2.to_owned());
+    for (name, value) in [
+        ("ARK_PRINCIPAL", "user:bob"),
+        ("ARK_PRINCIPAL", "nobody"),
+        ("ARK_REGISTRY", "no-location"),
+        ("ARK_REGISTRY", "local:/proc/none"),
+        ("ARK_MEMBERSHIPS", "missing.toml"),
+    ] {
+        let run = offered(&|command| {
+            command.env(name, value);
+        });
+        assert_eq!(told(&run), nothing, "{name}={value}");
+    }
+    sandbox.write("config/ark/container.toml", "no settings");
+    assert_eq!(told(&offered(&|_| ())), nothing);
+    // What needs no settings is there as ever.
+    assert_eq!(
+        sandbox.printed("--complete -- --who"),
+        "none\n--whoami\tShow who you are and why, \
+        your organizations, the registry, and which walls are up\n"
+    );
+    assert!(sandbox.printed("--completions powershell").contains("Register-ArgumentCompleter"));
+}
+
+#[test]
+fn completion_does_not_wait_for_a_silent_registry() {
+    let cloud = Cloud::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = cloud.command(&format!("--complete -- --organization {TBD} --login"));
+    command.arg("").env("AWS_ENDPOINT_URL", format!("http://{}", silent.local_addr().unwrap()));
+    let run = cloud.sandbox.finish(&mut command);
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), NOTHING);
+    // It was asked.
+    assert!(silent.set_nonblocking(true).is_ok() && silent.accept().is_ok());
+}
+
+#[test]
+fn manual_has_a_valid_page_for_each_operation() {
+    let sandbox = Sandbox::new();
+    let written: BTreeSet<String> =
+        sandbox.printed("--man man1").lines().map(str::to_owned).collect();
+    let help = sandbox.printed("--help");
+    // "  push, --push  Upload an image", and for an option "  -h, --help  Print help".
+    let operations = help.lines().filter_map(|line| line.trim_start().split_once(", --"));
+    let operations = operations.map(|(name, _)| name).filter(|name| !name.starts_with('-'));
+    let pages = operations.map(|operation| format!("ark-catalog-container-tool-{operation}.1"));
+    let mut expected: BTreeSet<String> = pages.collect();
+    assert!(expected.contains("ark-catalog-container-tool-push.1"), "{help}");
+    for program in ["ark-catalog-container-tool.1", "docker-credential-ark.1"] {
+        expected.insert(program.to_owned());
+    }
+    assert_eq!(written, expected);
+    for page in written {
+        let page = sandbox.path("man1").join(page);
+        // groff is what most systems read pages with, mandoc the others.
+        let groff =
+            component("groff").args(["-k", "-ww", "-z", "-man", "-Tutf8"]).arg(&page).output();
+        let groff = groff.unwrap();
+        assert!(groff.status.success() && groff.stderr.is_empty(), "{groff:?}");
+        let mandoc = component("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output();
+        let told = String::from_utf8(mandoc.unwrap().stdout).unwrap();
+        // A page that is generated has no date of its own.
+        let told: Vec<&str> = told.lines().filter(|line| !line.contains("missing date")).collect();
+        assert!(told.is_empty(), "{told:?}");
+    }
+}
+
+#[test]
+fn manual_pages_match_the_help() {
+    let sandbox = Sandbox::new();
+    sandbox.printed("--man man1");
+    let man = component("man")
+        .arg("-l")
+        .arg(sandbox.path("man1/ark-catalog-container-tool-login.1"))
+        .env("MANWIDTH", "200")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(man.stdout).unwrap();
+    for line in [
+        "ark-catalog-container-tool-login - Print a password for a repository, to pipe into docker login",
+        "ark-catalog-container-tool --login [OPTIONS] <NAME>",
+        "--access <ACCESS>",
+        "| docker login --username AWS --password-stdin HOST",
+        "podman, skopeo and buildah need --tls-verify=false",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let page = fs::read_to_string(sandbox.path("man1/docker-credential-ark.1")).unwrap();
+    assert!(page.contains(env!("CARGO_PKG_VERSION")), "{page}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox.write("file", "");
+    let run = sandbox.run("--man file/man1");
+    assert_eq!(
+        (run.code, run.stderr.contains("error: cannot write file/man1: ")),
+        (1, true),
+        "{run:?}"
+    );
+}

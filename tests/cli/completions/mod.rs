@@ -1,6 +1,0 @@
-//! What shells complete, and the manual pages.
-
-mod offers;
-mod pages;
-mod shell;
-mod silence;

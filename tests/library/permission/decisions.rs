@@ -1,0 +1,405 @@
+//! Decisions of the policy: which calls reach the backend, and how a denial is explained.
+
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ark_container_core::backend::CreateOptions;
+use ark_container_core::backend::local::LocalBackend;
+use ark_container_core::identity::{Principal, PrincipalKind, PrincipalName, single_user};
+use ark_container_core::model::{Access, OrganizationId, Organizations, Scope, Stage};
+use ark_container_core::permission::{
+    Action, AuditFile, Decision, Explanation, MembershipsPolicy, Permissioned, Policy,
+    StandardPolicy, Wall, explain, policy_fn,
+};
+use ark_container_core::testing::MockRegistryBackend;
+use ark_container_core::{Error, RegistryBackend, Result};
+use futures_util::{StreamExt, stream};
+
+use super::memberships::file;
+use super::{GLOBAL, OTHER, TBD, alice, attempt, expecting_one, guarded, path, repository};
+
+#[tokio::test]
+async fn administrators_of_every_kind_may_do_everything() {
+    for kind in PrincipalKind::ALL {
+        for organization in [TBD, GLOBAL] {
+            let name = PrincipalName::new(kind, "root").unwrap();
+            let root = Principal::new(name, Organizations::none(), organization.into());
+            for action in Action::ALL {
+                let backend = guarded(expecting_one(action, organization), root.clone());
+                attempt(&backend, action, organization).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_need_every_organization_of_their_scope() {
+    let backend = guarded(MockRegistryBackend::new(), alice());
+    let both = [TBD, OTHER];
+    let scope = Scope::organizations(Stage::default(), both, Access::Pull);
+    let error = backend.credentials(&scope).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("user:alice may not pull from organization {OTHER}"));
+    let nothing = Scope::organizations(Stage::default(), [], Access::Pull);
+    let error = backend.credentials(&nothing).await.unwrap_err();
+    assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn denial_names_principal_action_and_repository() {
+    let robot =
+        Principal::new("robot:nightly".parse().unwrap(), Organizations::All, Organizations::none());
+    let backend = guarded(MockRegistryBackend::new(), robot);
+    let error = attempt(&backend, Action::Push, TBD).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "robot:nightly may not push to \
+         prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video"
+    );
+}
+
+/// The standard rules, and how often they were asked for.
+fn counting() -> (Arc<AtomicUsize>, Arc<dyn Policy>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let policy = policy_fn(move |principal, action, organization| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        StandardPolicy.decide(principal, action, organization)
+    });
+    (asked, Arc::new(policy))
+}
+
+/// What alice gets to see of an attempt, and what it took, with nothing of what she typed.
+#[derive(Debug, PartialEq)]
+struct Trace {
+    error: String,
+    decisions: usize,
+    events: Vec<serde_json::Value>,
+}
+
+/// Attempts every action on a repository of `OTHER`, which has it or not.
+async fn traces(exists: bool) -> Vec<Trace> {
+    let folder = tempfile::tempdir().unwrap();
+    let local = LocalBackend::open(Some(&folder.path().join("registry"))).unwrap();
+    if exists {
+        local.create_repository(&path(OTHER), &CreateOptions::default()).await.unwrap();
+    }
+    let mut traces = Vec::new();
+    for action in Action::ALL {
+        let file = AuditFile::new(folder.path().join(format!("{action}.jsonl")));
+        let (asked, policy) = counting();
+        let backend = Permissioned::new(local.clone(), policy, alice()).with_audit(file.clone());
+        let error = attempt(&backend, action, OTHER).await.unwrap_err();
+        assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
+        let lines = std::fs::read_to_string(file.path()).unwrap();
+        let event = |line| {
+            let mut event: serde_json::Value = serde_json::from_str(line).unwrap();
+            for of_this_call in ["time", "request"] {
+                event.as_object_mut().unwrap().remove(of_this_call).unwrap();
+            }
+            event
+        };
+        traces.push(Trace {
+            error: error.to_string(),
+            decisions: asked.load(Ordering::Relaxed),
+            events: lines.lines().map(event).collect(),
+        });
+    }
+    traces
+}
+
+#[tokio::test]
+async fn foreign_repository_is_denied_like_a_missing_one() {
+    let (foreign, missing) = (traces(true).await, traces(false).await);
+    assert_eq!(foreign, missing);
+    for trace in foreign {
+        assert_eq!((trace.decisions, trace.events.len()), (1, 1), "{trace:?}");
+        assert_eq!(trace.events[0]["rule"], "not-a-member");
+    }
+}
+
+#[tokio::test]
+async fn listing_takes_no_decision_for_foreign_repositories() {
+    let mut work = Vec::new();
+    for others in [0, 1000] {
+        let mut inner = MockRegistryBackend::new();
+        let own: Organizations = [TBD, GLOBAL].into_iter().collect();
+        // Nobody else's are asked for, and a row that comes unasked costs no decision.
+        inner.expect_list_repositories().once().withf(move |asked| *asked == own).returning(
+            move |_| {
+                let others = (1..=others).map(OrganizationId::from_u128);
+                stream::iter(others.map(super::repository).map(Ok)).boxed()
+            },
+        );
+        let (asked, policy) = counting();
+        let backend = Permissioned::new(inner, policy, alice());
+        let rows = backend.list_repositories(&Organizations::All).collect::<Vec<_>>().await;
+        assert!(rows.is_empty());
+        work.push(asked.load(Ordering::Relaxed));
+    }
+    assert_eq!(work, [2, 2]);
+}
+
+/// A backend that must be asked for `expected` and answers with everything that it has.
+fn listing_everything(expected: Organizations) -> MockRegistryBackend {
+    let mut inner = MockRegistryBackend::new();
+    let asked = move |organizations: &Organizations| *organizations == expected;
+    inner.expect_list_repositories().once().withf(asked).returning(|_| {
+        stream::iter([TBD, OTHER, GLOBAL].map(|organization| Ok(repository(organization)))).boxed()
+    });
+    inner
+}
+
+async fn listed(
+    backend: &dyn RegistryBackend,
+    organizations: Organizations,
+) -> BTreeSet<OrganizationId> {
+    let rows = backend.list_repositories(&organizations);
+    rows.map(|row| row.unwrap().url.path().organization()).collect().await
+}
+
+#[tokio::test]
+async fn listing_of_all_asks_for_own_and_global_organization() {
+    let inner = listing_everything([TBD, GLOBAL].into_iter().collect());
+    let rows = listed(&guarded(inner, alice()), Organizations::All).await;
+    assert_eq!(rows, BTreeSet::from([TBD, GLOBAL]));
+}
+
+#[tokio::test]
+async fn listing_leaves_out_other_organizations() {
+    let inner = listing_everything(TBD.into());
+    let rows = listed(&guarded(inner, alice()), TBD.into()).await;
+    assert_eq!(rows, BTreeSet::from([TBD]));
+}
+
+#[tokio::test]
+async fn denied_organization_denies_the_listing() {
+    let backend = guarded(MockRegistryBackend::new(), alice());
+    let asked = [TBD, OTHER].into_iter().collect();
+    let items: Vec<_> = backend.list_repositories(&asked).collect().await;
+    let [Err(error @ Error::PermissionDenied { .. })] = items.as_slice() else {
+        panic!("{items:?}")
+    };
+    let expected = format!("user:alice may not list the repositories of organization {OTHER}");
+    assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test]
+async fn empty_listing_does_not_call_the_backend() {
+    let backend = guarded(MockRegistryBackend::new(), alice());
+    assert!(listed(&backend, Organizations::none()).await.is_empty());
+}
+
+#[tokio::test]
+async fn member_of_all_organizations_lists_all() {
+    let inner = listing_everything(Organizations::All);
+    let everything = single_user("user:alice".parse().unwrap());
+    let rows = listed(&guarded(inner, everything), Organizations::All).await;
+    assert_eq!(rows, BTreeSet::from([TBD, OTHER, GLOBAL]));
+}
+
+/// Hides one organization from everyone.
+#[derive(Debug)]
+struct Hiding(OrganizationId);
+
+impl Policy for Hiding {
+    fn decide(&self, _: &Principal, _: Action, organization: OrganizationId) -> Result<Decision> {
+        Ok(match organization == self.0 {
+            true => Decision::deny("hidden"),
+            false => Decision::allow("shown"),
+        })
+    }
+}
+
+#[tokio::test]
+async fn policy_filters_each_listed_repository() {
+    let everything = single_user("user:alice".parse().unwrap());
+    let inner = listing_everything(Organizations::All);
+    let backend = Permissioned::new(inner, Arc::new(Hiding(OTHER)), everything);
+    let rows = listed(&backend, Organizations::All).await;
+    assert_eq!(rows, BTreeSet::from([TBD, GLOBAL]));
+
+    let inner = listing_everything(TBD.into());
+    let backend = Permissioned::new(inner, Arc::new(Hiding(GLOBAL)), alice());
+    assert_eq!(listed(&backend, Organizations::All).await, BTreeSet::from([TBD]));
+}
+
+#[tokio::test]
+async fn backend_serves_another_principal() {
+    let inner: Arc<dyn RegistryBackend> = Arc::new(expecting_one(Action::ListRepositories, OTHER));
+    let for_alice = Permissioned::new(inner, Arc::new(Hiding(GLOBAL)), alice());
+    let bob = Principal::new("user:bob".parse().unwrap(), OTHER.into(), Organizations::none());
+    let for_bob = for_alice.for_principal(bob);
+    assert_eq!(for_bob.principal().await.unwrap().to_string(), "user:bob");
+    assert_eq!(for_alice.principal().await.unwrap().to_string(), "user:alice");
+    assert_eq!(listed(&for_bob, OTHER.into()).await, BTreeSet::from([OTHER]));
+}
+
+fn offline() -> Error {
+    Error::temporary("the directory of the company is offline")
+        .with_source(std::io::Error::other("timeout"))
+}
+
+#[tokio::test]
+async fn failing_policy_denies_every_action() {
+    for action in Action::ALL {
+        // A mock without expectations panics at any call.
+        let policy = Arc::new(policy_fn(|_, _, _| Err(offline())));
+        let backend = Permissioned::new(MockRegistryBackend::new(), policy, alice());
+        let error = attempt(&backend, action, TBD).await.unwrap_err();
+        let resource = match action {
+            Action::ListRepositories => format!("organization {TBD}"),
+            _ => path(TBD).to_string(),
+        };
+        // Credentials to push open pulling too, which is decided first.
+        let phrase = if action == Action::Push { Action::Pull } else { action }.phrase();
+        let expected = format!("cannot decide whether user:alice may {phrase} {resource}");
+        assert_eq!(error.to_string(), expected);
+        assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+        let cause = error.source().unwrap().downcast_ref::<Error>().unwrap();
+        assert!(cause.is_temporary(), "{cause:?}");
+    }
+}
+
+#[tokio::test]
+async fn listing_ends_where_the_policy_fails() {
+    let mut inner = MockRegistryBackend::new();
+    inner.expect_list_repositories().once().returning(|_| {
+        stream::iter([TBD, OTHER, TBD].map(|organization| Ok(repository(organization)))).boxed()
+    });
+    let policy = policy_fn(|_, _, organization| match organization == OTHER {
+        true => Err(offline()),
+        false => Ok(Decision::allow("shown")),
+    });
+    let backend =
+        Permissioned::new(inner, Arc::new(policy), single_user("user:alice".parse().unwrap()));
+    let rows: Vec<_> = backend.list_repositories(&Organizations::All).collect().await;
+    let [Ok(shown), Err(Error::Failed { message, .. })] = rows.as_slice() else {
+        panic!("{rows:?}")
+    };
+    assert_eq!(*shown, repository(TBD));
+    assert_eq!(
+        *message,
+        format!(
+            "cannot decide whether user:alice may list the repositories of organization {OTHER}"
+        )
+    );
+}
+
+#[tokio::test]
+async fn listing_ends_where_the_backend_fails() {
+    let mut inner = MockRegistryBackend::new();
+    inner.expect_list_repositories().once().returning(|_| {
+        stream::iter([Ok(repository(TBD)), Err(offline()), Ok(repository(TBD))]).boxed()
+    });
+    let backend = Permissioned::new(inner, Arc::new(StandardPolicy), alice());
+    let rows: Vec<_> = backend.list_repositories(&TBD.into()).collect().await;
+    assert!(matches!(rows.as_slice(), [Ok(_), Err(Error::Temporary { .. })]), "{rows:?}");
+}
+
+#[test]
+fn failing_policy_cannot_be_explained() {
+    let policy = policy_fn(|_, _, _| Err(offline()));
+    let error = explain(&policy, &alice(), Action::Push, TBD, &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot decide whether user:alice may push to organization {TBD}")
+    );
+}
+
+const FILE: &str = r#"
+[[organization]]
+id = "2ea25035-6aa4-42fb-9955-92288ea1b972"
+kinds = ["user"]
+members = ["robot:build"]
+administrators = ["user:carol"]
+
+[organization.rules]
+robot = ["pull", "push"]
+ingest-job = []
+
+[[organization]]
+id = "77777777-7777-4777-7777-777777777777"
+administrators = ["user:carol"]
+"#;
+
+#[test]
+fn decision_names_the_line_of_its_rule() {
+    let (_folder, file) = file(FILE);
+    let policy = MembershipsPolicy::new(file.clone());
+    // Who, what, where: whether, by which rule, and the line of the file that says so.
+    let explained = [
+        ("user:alice", Action::Push, TBD, true, "member", Some(3)),
+        ("user:alice", Action::DeleteImage, TBD, false, "administrators-delete", None),
+        ("user:alice", Action::Pull, OTHER, false, "not-a-member", None),
+        ("user:alice", Action::Pull, GLOBAL, true, "everyone-reads-global", None),
+        ("user:alice", Action::Push, GLOBAL, false, "administrators-change-global", None),
+        ("user:carol", Action::DeleteRepository, TBD, true, "administrator", Some(3)),
+        ("user:carol", Action::Push, GLOBAL, true, "administrator", Some(13)),
+        ("robot:build", Action::Push, TBD, true, "organization-rules", Some(9)),
+        ("robot:build", Action::ListImages, TBD, false, "organization-rules", Some(9)),
+        ("robot:build", Action::DeleteImage, TBD, false, "robots-read", None),
+        ("robot:other", Action::Push, TBD, false, "not-a-member", Some(3)),
+        ("ingest-job:1", Action::Pull, TBD, false, "not-a-member", Some(3)),
+    ];
+    for (who, action, organization, allowed, rule, line) in explained {
+        let principal = file.current().principal(who.parse().unwrap());
+        let explanation = explain(&policy, &principal, action, organization, &[]).unwrap();
+        let Explanation { decision, .. } = &explanation;
+        let context = format!("{who} {action} {organization}: {decision:?}");
+        assert_eq!((decision.is_allowed(), decision.rule()), (allowed, rule), "{context}");
+        assert!(decision.reason().is_some_and(|reason| !reason.ends_with('.')), "{context}");
+        let origin = line.map(|line| format!("{}:{line}", file.path().display()));
+        assert_eq!(decision.origin(), origin.as_deref(), "{context}");
+    }
+}
+
+/// A token's claims make members too: then the file has its rules, and no say in who belongs.
+#[test]
+fn token_claims_have_no_origin_in_the_file() {
+    let (_folder, file) = file(FILE);
+    let policy = MembershipsPolicy::new(file);
+    let claimed = |name: &str, member_of: OrganizationId, administers: Organizations| {
+        Principal::new(name.parse().unwrap(), member_of.into(), administers)
+    };
+    let decide = |principal: &Principal, action| policy.decide(principal, action, TBD).unwrap();
+
+    let member = decide(&claimed("robot:token", TBD, Organizations::none()), Action::Push);
+    assert!(member.is_allowed() && member.origin().is_some(), "{member:?}");
+    let administrator = decide(&claimed("robot:token", TBD, TBD.into()), Action::DeleteImage);
+    assert_eq!((administrator.rule(), administrator.origin()), ("administrator", None));
+    let stranger = decide(&claimed("user:alice", OTHER, Organizations::none()), Action::Pull);
+    assert_eq!((stranger.rule(), stranger.origin()), ("not-a-member", None));
+}
+
+#[test]
+fn explanation_lists_the_isolation_layers_that_apply() {
+    let alice = single_user("user:alice".parse().unwrap());
+    let walls =
+        |action, up: &[Wall]| explain(&StandardPolicy, &alice, action, TBD, up).unwrap().walls;
+    let [policy, credentials, iam] = Wall::ALL;
+    assert_eq!(walls(Action::Push, &Wall::ALL), Wall::ALL);
+    assert_eq!(walls(Action::CreateRepository, &Wall::ALL), [policy, iam]);
+    assert_eq!(walls(Action::ListImages, &[policy, credentials]), [policy]);
+    assert_eq!(walls(Action::Pull, &[credentials]), [credentials]);
+    assert_eq!(walls(Action::ListRepositories, &[]), [] as [Wall; 0]);
+}
+
+#[test]
+fn policy_follows_the_file() {
+    let (_folder, file) = file(FILE);
+    let robot = file.current().principal("robot:build".parse().unwrap());
+    let policy = MembershipsPolicy::new(file.clone());
+    let pushes = || policy.decide(&robot, Action::Push, TBD).unwrap();
+    assert!(pushes().is_allowed());
+    fs::write(file.path(), FILE.replace(r#"["pull", "push"]"#, r#"["pull"]"#)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while pushes().is_allowed() {
+        assert!(Instant::now() < deadline, "the file is not read again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(pushes().rule(), "organization-rules");
+}
