@@ -229,7 +229,7 @@ fn completion_without_access_offers_nothing() {
     assert_eq!(
         sandbox.printed("--complete -- --who"),
         "none\n--whoami\tShow who you are and why, \
-        your organizations, the registry, and which walls are up\n"
+        your organizations, the registry, and the isolation layers\n"
     );
     assert!(sandbox.printed("--completions powershell").contains("Register-ArgumentCompleter"));
 }

@@ -109,7 +109,7 @@ fn help_and_version_are_results() {
       serve, --serve
               Serve a local registry until interrupted, and print its address when it is ready
       whoami, --whoami
-              Show who you are and why, your organizations, the registry, and which walls are up
+              Show who you are and why, your organizations, the registry, and the isolation layers
       check-access, --check-access
               Say whether a principal may do something, by which rule, and what would enforce it
       iam-policy, --iam-policy
@@ -259,7 +259,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the scope of credentials
+    Isolation      the scope of credentials
     ");
     let sandbox = Sandbox::with_memberships();
     assert_snapshot!(sandbox.run_as("user:carol", "--whoami").stdout, @"
@@ -273,7 +273,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the policy, the scope of credentials
+    Isolation      the policy, the scope of credentials
     ");
     assert_snapshot!(sandbox.run_as("robot:other", "--whoami").stdout, @"
     Principal      robot:other
@@ -286,7 +286,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the policy, the scope of credentials
+    Isolation      the policy, the scope of credentials
     ");
 }
 

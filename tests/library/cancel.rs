@@ -302,7 +302,7 @@ async fn login(
         (CacheKey::new(registry.host(), "test", None, scope.clone()), registry.backend());
     let fetch = || async {
         tokio::task::yield_now().await;
-        backend.credentials(scope).await
+        backend.credentials(scope, &Default::default()).await
     };
     cache.get_or_fetch(&key, fetch).await
 }
@@ -355,9 +355,9 @@ async fn cancelled_login_at_ecr_leaves_a_usable_cache() {
     for polls in polls() {
         let folder = tempfile::tempdir().unwrap();
         let first = backend(&cloud, folder.path());
-        let ended = within(polls, first.credentials(&scope)).await;
+        let ended = within(polls, first.credentials(&scope, &Default::default())).await;
         for again in [first, backend(&cloud, folder.path())] {
-            again.credentials(&scope).await.unwrap();
+            again.credentials(&scope, &Default::default()).await.unwrap();
         }
         assert_no_temporary_login(&folder.path().join("cache"));
         if ended.is_some() {

@@ -305,7 +305,7 @@ impl Visitor {
         let name = name.parse().map_err(Error::Parse)?;
         let path = self.backend.repository_path(OrganizationId::TBD, &name)?;
         let scope = Scope::repository(path.clone(), Access::Push);
-        let credentials = self.backend.credentials(&scope).await?;
+        let credentials = self.backend.credentials(&scope, &Default::default()).await?;
         // A server that was killed does not come back by itself, so nothing is worth waiting for.
         let client = Client::new(RepositoryUrl::new(self.host.clone(), path), credentials)?;
         Ok(client.with_retry(Retry::never()))

@@ -304,7 +304,7 @@ fn memberships_file_names_the_aws_caller() {
     Profile        none chosen
     Role           none
     Credentials    not narrowed: a password reaches all that the identity does; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
-    Walls          the policy, IAM
+    Isolation      the policy, IAM
     ");
     let create = |organization| format!("--create-repository a --organization {organization}");
     assert_snapshot!(told_as(&cloud, &caller(), &create(TBD)), @"
@@ -348,7 +348,7 @@ fn unlisted_aws_caller_has_no_organization() {
     Profile        none chosen
     Role           none
     Credentials    not narrowed: a password reaches all that the identity does; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
-    Walls          the policy, IAM
+    Isolation      the policy, IAM
     ");
     let list = format!("--list-repositories --organization {TBD}");
     assert_snapshot!(told_as(&cloud, &stranger(), &list), @"

@@ -80,7 +80,7 @@ fn named_token_gives_principal_and_organizations() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the policy, the scope of credentials
+    Isolation      the policy, the scope of credentials
     ");
 }
 
@@ -140,7 +140,7 @@ fn key_set_requires_a_valid_token() {
     Host           127.0.0.1:5050
     Served         no; to serve it: ark-catalog-container-tool --serve
     Credentials    narrowed to one repository, and to pull, push or delete in it
-    Walls          the policy, the scope of credentials
+    Isolation      the policy, the scope of credentials
     ");
 }
 

@@ -117,7 +117,7 @@ impl Account {
 
     fn backend(&self, layers: Layers, row: usize) -> Arc<dyn RegistryBackend> {
         let guarded = |inner| {
-            Arc::new(Permissioned::new(inner, Arc::new(StandardPolicy), PEOPLE[row].principal()))
+            Arc::new(Permissioned::new(inner, StandardPolicy, PEOPLE[row].principal()))
         };
         match layers {
             Layers::Policy => guarded(self.administrator()),

@@ -93,7 +93,7 @@ async fn session_cannot_reach_similar_repository_names() {
     // Nor does the password for the whole organization, at the registry.
     let backend = deployment.bearer(&PEOPLE[0].token());
     let scope = Scope::organizations(Stage::default(), [OURS], Access::Push);
-    let credentials = backend.credentials(&scope).await.unwrap();
+    let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
     let address = credentials.host.as_str().parse().unwrap();
     let client = Client::new(address, credentials.password.expose());
     for name in pretenders() {
@@ -114,18 +114,18 @@ async fn cached_login_is_for_its_own_token() {
     let sign = |token: &TestToken| deployment.issuer.token(token).unwrap();
     let scope = Scope::repository(path(OURS, "app"), Access::Pull);
     let alice = sign(&PEOPLE[0].token());
-    let password = bearer(&alice).credentials(&scope).await.unwrap().password;
-    let again = bearer(&alice).credentials(&scope).await.unwrap().password;
+    let password = bearer(&alice).credentials(&scope, &Default::default()).await.unwrap().password;
+    let again = bearer(&alice).credentials(&scope, &Default::default()).await.unwrap().password;
     assert_eq!(again.expose(), password.expose(), "it is kept for her");
 
     // A token that says to be alice's, and bob's own: neither gets what was kept.
     let forger = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
-    let forged = bearer(&forger.token(&PEOPLE[0].token()).unwrap()).credentials(&scope).await;
+    let forged = bearer(&forger.token(&PEOPLE[0].token()).unwrap()).credentials(&scope, &Default::default()).await;
     assert!(matches!(forged, Err(Error::Unauthenticated { .. })), "{forged:?}");
-    let unsigned = bearer(&forger.unsigned(&PEOPLE[0].token())).credentials(&scope).await;
+    let unsigned = bearer(&forger.unsigned(&PEOPLE[0].token())).credentials(&scope, &Default::default()).await;
     assert!(matches!(unsigned, Err(Error::Unauthenticated { .. })), "{unsigned:?}");
     // AWS gives bob a password, which opens nothing of the scope: that is what the table shows.
-    let bobs = bearer(&sign(&PEOPLE[1].token())).credentials(&scope).await.unwrap().password;
+    let bobs = bearer(&sign(&PEOPLE[1].token())).credentials(&scope, &Default::default()).await.unwrap().password;
     assert_ne!(bobs.expose(), password.expose());
 }
 
@@ -137,7 +137,7 @@ async fn overflowing_session_policy_is_rejected() {
     for count in [4, 40] {
         let organizations = (0..count).map(OrganizationId::from_u128);
         let scope = Scope::organizations(Stage::default(), organizations, Access::Push);
-        let refused = backend.credentials(&scope).await;
+        let refused = backend.credentials(&scope, &Default::default()).await;
         assert!(matches!(refused, Err(Error::InvalidInput { .. })), "{refused:?}");
     }
     assert_eq!(deployment.cloud.aws.count("ecr:GetAuthorizationToken"), 0);
@@ -166,7 +166,7 @@ async fn principal_identifier_cannot_name_another_session() {
         let file = deployment.token_file(&deployment.issuer.token(&token).unwrap());
         let principal = format!("user:{subject}");
         let backend = deployment.bearer_with(&file, |builder| builder.principal(&principal));
-        backend.credentials(&scope).await.unwrap_or_else(|error| panic!("{subject:?}: {error:?}"));
+        backend.credentials(&scope, &Default::default()).await.unwrap_or_else(|error| panic!("{subject:?}: {error:?}"));
     }
     let calls = deployment.cloud.aws.calls();
     let sessions: BTreeSet<String> = calls
@@ -218,7 +218,7 @@ async fn alice(deployment: &Deployment) -> [Client; 2] {
     ];
     let mut clients = Vec::new();
     for scope in scopes {
-        let credentials = backend.credentials(&scope).await.unwrap();
+        let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
         let address = credentials.host.as_str().parse().unwrap();
         clients.push(Client::new(address, credentials.password.expose()));
     }
@@ -349,11 +349,11 @@ async fn forged_token_gets_no_session_at_aws() {
     let deployment = Deployment::start().await;
     let scope = Scope::repository(path(OURS, "app"), Access::Pull);
     let good = deployment.bearer(&PEOPLE[0].token());
-    good.credentials(&scope).await.unwrap();
+    good.credentials(&scope, &Default::default()).await.unwrap();
     for (wrong, token) in forgeries(&deployment.issuer) {
         let backend = deployment.bearer_of(&token);
         for refused in [
-            backend.credentials(&scope).await.map(drop),
+            backend.credentials(&scope, &Default::default()).await.map(drop),
             backend.describe_repository(&path(OURS, "app")).await.map(drop),
         ] {
             match refused {

@@ -172,7 +172,7 @@ async fn unrecorded_change_is_an_error_event() {
 async fn failed_decision_is_recorded_as_denial_with_reason() {
     let recorder = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorder.clone());
-    let policy = policy_fn(|_, _, _| {
+    let policy = policy_fn(|_| {
         Err(Error::failed("cannot read the rules").with_source("it is a folder"))
     });
     let backend = Permissioned::new(MockRegistryBackend::new(), Arc::new(policy), alice());
@@ -312,19 +312,19 @@ fn events(file: &AuditFile) -> Vec<Value> {
 async fn every_line_matches_the_schema() {
     let (folder, file) = audit_file();
     let local = LocalBackend::open(Some(folder.path())).unwrap();
-    let backend = Permissioned::new(local, Arc::new(StandardPolicy), administrator());
+    let backend = Permissioned::new(local, StandardPolicy, administrator());
     let root = backend.with_audit(file.clone());
     let robot = root.for_principal(principal("robot:nightly", Organizations::none()));
     let job = root.for_principal(principal("ingest-job:a b", Organizations::none()));
     let tbd = TBD;
     for backend in [&robot, &job, &root] {
-        for action in Action::ALL {
+        for &action in Action::ALL {
             let _ = attempt(backend, action, tbd).await;
             let _ = attempt(backend, action, OTHER).await;
         }
     }
     let both = Scope::organizations(Stage::default(), [tbd, OrganizationId::GLOBAL], Access::Pull);
-    root.credentials(&both).await.unwrap();
+    root.credentials(&both, &Default::default()).await.unwrap();
     let mut events = events(&file);
     let count = |event: &str| events.iter().filter(|e| e["event"] == event).count();
     // Every action, two organizations, three principals; a push pulls too. Then the last login.
@@ -378,7 +378,7 @@ async fn unrecorded_decision_is_a_denial() {
     std::os::unix::fs::symlink(folder.path().join("elsewhere"), file.path()).unwrap();
     // The backend inside fails the test when it is called.
     let backend = guarded(MockRegistryBackend::new(), administrator()).with_audit(file.clone());
-    for action in Action::ALL {
+    for &action in Action::ALL {
         let error = attempt(&backend, action, TBD).await.unwrap_err();
         assert!(matches!(error, Error::Failed { .. }), "{action}: {error:?}");
         assert!(error.to_string().contains(file.path().to_str().unwrap()), "{error}");
@@ -435,7 +435,7 @@ fn cancel_everywhere(action: Action) -> Vec<Option<String>> {
             runtime().block_on(local.create_repository(&path, &options)).unwrap();
         }
         let alice = single_user("user:alice".parse().unwrap());
-        let backend = Permissioned::new(local.clone(), Arc::new(StandardPolicy), alice)
+        let backend = Permissioned::new(local.clone(), StandardPolicy, alice)
             .with_audit(file.clone());
         let call = async {
             match action {

@@ -28,7 +28,7 @@ async fn administrators_of_every_kind_may_do_everything() {
         for organization in [TBD, GLOBAL] {
             let name = PrincipalName::new(kind, "root").unwrap();
             let root = Principal::new(name, Organizations::none(), organization.into());
-            for action in Action::ALL {
+            for &action in Action::ALL {
                 let backend = guarded(expecting_one(action, organization), root.clone());
                 attempt(&backend, action, organization).await.unwrap();
             }
@@ -41,10 +41,10 @@ async fn credentials_need_every_organization_of_their_scope() {
     let backend = guarded(MockRegistryBackend::new(), alice());
     let both = [TBD, OTHER];
     let scope = Scope::organizations(Stage::default(), both, Access::Pull);
-    let error = backend.credentials(&scope).await.unwrap_err();
+    let error = backend.credentials(&scope, &Default::default()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("user:alice may not pull from organization {OTHER}"));
     let nothing = Scope::organizations(Stage::default(), [], Access::Pull);
-    let error = backend.credentials(&nothing).await.unwrap_err();
+    let error = backend.credentials(&nothing, &Default::default()).await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
 }
 
@@ -88,7 +88,7 @@ async fn traces(exists: bool) -> Vec<Trace> {
         local.create_repository(&path(OTHER), &CreateOptions::default()).await.unwrap();
     }
     let mut traces = Vec::new();
-    for action in Action::ALL {
+    for &action in Action::ALL {
         let file = AuditFile::new(folder.path().join(format!("{action}.jsonl")));
         let (asked, policy) = counting();
         let backend = Permissioned::new(local.clone(), policy, alice()).with_audit(file.clone());
@@ -245,9 +245,9 @@ fn offline() -> Error {
 
 #[tokio::test]
 async fn failing_policy_denies_every_action() {
-    for action in Action::ALL {
+    for &action in Action::ALL {
         // A mock without expectations panics at any call.
-        let policy = Arc::new(policy_fn(|_, _, _| Err(offline())));
+        let policy = Arc::new(policy_fn(|_| Err(offline())));
         let backend = Permissioned::new(MockRegistryBackend::new(), policy, alice());
         let error = attempt(&backend, action, TBD).await.unwrap_err();
         let resource = match action {
@@ -295,14 +295,14 @@ async fn listing_ends_where_the_backend_fails() {
     inner.expect_list_repositories().once().returning(|_| {
         stream::iter([Ok(repository(TBD)), Err(offline()), Ok(repository(TBD))]).boxed()
     });
-    let backend = Permissioned::new(inner, Arc::new(StandardPolicy), alice());
+    let backend = Permissioned::new(inner, StandardPolicy, alice());
     let rows: Vec<_> = backend.list_repositories(&TBD.into()).collect().await;
     assert!(matches!(rows.as_slice(), [Ok(_), Err(Error::Temporary { .. })]), "{rows:?}");
 }
 
 #[test]
 fn failing_policy_cannot_be_explained() {
-    let policy = policy_fn(|_, _, _| Err(offline()));
+    let policy = policy_fn(|_| Err(offline()));
     let error = explain(&policy, &alice(), Action::Push, TBD, &[]).unwrap_err();
     assert_eq!(
         error.to_string(),

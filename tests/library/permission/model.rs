@@ -328,7 +328,7 @@ impl Call {
                 backend.delete_image(path, &latest()).await.map(|()| nothing)
             }
             Self::Credentials(scope) => {
-                let credentials = backend.credentials(scope).await?;
+                let credentials = backend.credentials(scope, &Default::default()).await?;
                 assert_eq!(credentials.scope, *scope);
                 Ok(world.opened_by(&credentials).await)
             }

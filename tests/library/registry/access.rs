@@ -53,7 +53,7 @@ async fn expired_and_tampered_passwords_are_rejected() {
     let server = Server::start().await;
     let mut client = server.our_client().await;
     let expired = server.backend.clone().with_token_lifetime(Duration::ZERO);
-    let expired = expired.credentials(&all_of(OURS)).await.unwrap();
+    let expired = expired.credentials(&all_of(OURS), &Default::default()).await.unwrap();
     wait_until_expired(expired.expires_at).await;
     let good = std::mem::replace(&mut client.password, expired.password.expose().to_owned());
     let url = format!("/v2/{}/tags/list", path(OURS, "app"));
@@ -107,7 +107,7 @@ async fn foreign_repository_is_denied_like_a_missing_one() {
     let upload = owner.start_upload(&app).await;
     let upload = upload.rsplit_once('/').unwrap().1;
     let expired = server.backend.clone().with_token_lifetime(Duration::ZERO);
-    let expired = expired.credentials(&all_of(THEIRS)).await.unwrap();
+    let expired = expired.credentials(&all_of(THEIRS), &Default::default()).await.unwrap();
     wait_until_expired(expired.expires_at).await;
     let scopes = [
         all_of(OURS),
