@@ -47,7 +47,7 @@ pub trait PutImage: Send + Sync {
     /// Uploads the image's blobs, then its manifest, under a tag or its own digest.
     ///
     /// # Errors
-    /// Whatever the registry refuses it with.
+    /// The error of the registry.
     async fn put(
         &self,
         path: &RepositoryPath,
