@@ -90,7 +90,7 @@ impl Folder {
     /// The lock of a file, unless another handle has it.
     ///
     /// There are 256 locks for all files, and they are never deleted, since a lock on a file that is
-    /// gone keeps nobody out. So whoever holds one must not wait for another.
+    /// gone keeps nobody out. So the holder of one must not wait for another.
     pub(crate) fn try_lock(&self, stem: &str) -> io::Result<Option<File>> {
         self.create()?;
         // A stem ends in the digits of a hash.
@@ -120,7 +120,7 @@ impl Folder {
         self.check()
     }
 
-    /// Whoever else can write to the folder could exchange its files.
+    /// Other users who can write to the folder could exchange its files.
     fn check(&self) -> io::Result<()> {
         let metadata = fs::metadata(&self.path)?;
         if !metadata.is_dir() {
@@ -196,7 +196,7 @@ impl Folder {
         let path = self.held(stem);
         loop {
             let Some(lock) = try_lock_at(&path)? else { return Ok(None) };
-            // Whoever had it may have deleted it meanwhile: then it keeps nobody out.
+            // The former holder may have deleted the file: then the lock keeps nobody out.
             let there = fs::symlink_metadata(&path);
             if there.is_ok_and(|there| lock.metadata().is_ok_and(|own| own.ino() == there.ino())) {
                 return Ok(Some(lock));

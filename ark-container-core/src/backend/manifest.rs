@@ -19,7 +19,7 @@ const FOREIGN_LAYERS: [&str; 2] = [
 /// A manifest or index of OCI or docker.
 ///
 /// It is more lenient than [`Descriptor`](crate::model::Descriptor): fields that a registry does not
-/// need are ignored, whatever their type is.
+/// need are ignored and may have any type.
 ///
 /// Sources: <https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md>,
 /// <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-index.md>,

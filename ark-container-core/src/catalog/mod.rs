@@ -272,7 +272,7 @@ impl Catalog {
     pub async fn delete_image(&self, image: &str) -> Result<()> {
         match self.named(image)? {
             Named::Inside(path, Some(reference)) => {
-                self.backend.delete_image(&path, &reference).await
+                self.backend.delete_image(&path, &reference).await.map(drop)
             }
             Named::Inside(_, None) => Err(Error::invalid(format!(
                 "{image} names no image; expected <name>:<tag> or <name>@<digest>"

@@ -48,7 +48,7 @@ impl fmt::Debug for Password {
 pub enum Narrowing {
     /// The registry refuses everything beyond the scope.
     Scoped,
-    /// Nothing: the credentials open whatever the caller can reach. The scope is what was asked for.
+    /// Nothing. The credentials reach everything that the caller can; the scope is the requested one.
     Caller,
 }
 
@@ -117,7 +117,7 @@ pub struct RegistryCredentials {
     pub scope: Scope,
     /// Whether the registry holds them to the scope.
     pub narrowing: Narrowing,
-    /// Shared by all clones, so that whoever gave this login learns of it.
+    /// Shared by all clones, so that the cache that returned this login learns of it.
     refused: Arc<AtomicBool>,
 }
 

@@ -67,7 +67,7 @@ impl TestRegistry {
         self.backend.clone()
     }
 
-    /// Makes the next `count` requests fail with this HTTP status, such as 503 or 429, whoever sends them.
+    /// Makes the next `count` requests fail with this HTTP status, such as 503 or 429.
     /// It replaces what an earlier call has left.
     ///
     /// ```

@@ -132,8 +132,8 @@ impl TokenIssuer {
         with_signature(&self.message(token, "none"), b"")
     }
 
-    /// The token with HS256 and a secret, such as the text of a public key, which whoever confuses public
-    /// keys with secrets would accept.
+    /// The token with HS256 and a secret, such as the text of a public key, which a
+    /// verifier that confuses public keys with secrets accepts.
     pub fn signed_by_secret(&self, token: &TestToken, secret: &[u8]) -> String {
         let message = self.message(token, "HS256");
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
@@ -349,7 +349,7 @@ impl TestToken {
         self.with_claim(name, Value::Null)
     }
 
-    /// Its header says `value` in the parameter `name`, such as `kid` or `alg`, whatever it is signed by.
+    /// Its header says `value` in the parameter `name`, such as `kid` or `alg`, independent of the signature.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.header.insert(name.to_owned(), value.into());

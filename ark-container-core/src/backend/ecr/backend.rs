@@ -74,7 +74,7 @@ struct Shared {
     cache: CredentialsCache,
 }
 
-/// Who AWS takes the caller for.
+/// The identity of the caller in AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Caller {
@@ -85,7 +85,7 @@ pub struct Caller {
 }
 
 impl EcrBackend {
-    /// Says how the registry is reached; nothing more than the location need be said.
+    /// Returns a builder of a backend. Only the host and the stage are required.
     pub fn builder(host: EcrHost, stage: Stage) -> EcrBackendBuilder {
         EcrBackendBuilder::new(host, stage)
     }
@@ -117,7 +117,7 @@ impl EcrBackend {
         if self.principal() == Some(name.as_str()) {
             return self.clone();
         }
-        // Without a token, AWS sees the same caller whoever the principal is.
+        // Without a token, AWS sees the same caller for every principal.
         let caller = match self.config().web_identity {
             Some(_) => Arc::default(),
             None => Arc::clone(&self.caller),
@@ -140,13 +140,13 @@ impl EcrBackend {
         &self.shared.config.host
     }
 
-    /// What the backend was told.
+    /// Returns the configuration of the backend.
     pub(crate) fn config(&self) -> &EcrConfig {
         &self.shared.config
     }
 
-    /// How the SDK is configured, with credentials that are fetched when they are needed; with none
-    /// where there is a token.
+    /// Returns the SDK's configuration. It fetches credentials on demand, and has none if calls are made by
+    /// token.
     pub(crate) async fn sdk_config(&self) -> &SdkConfig {
         self.without_session().await.sdk_config(self.config()).await
     }
@@ -155,7 +155,7 @@ impl EcrBackend {
         self.ecr_with(Rights::Access).await
     }
 
-    /// ECR under the role that has these rights, where there is a token; else as the caller.
+    /// Returns a client of ECR: under the role with these rights if there is a token, or else as the caller.
     pub(super) async fn ecr_with(&self, rights: Rights) -> Result<aws_sdk_ecr::Client> {
         Ok(self.clients(rights).await?.ecr(self.config()).await.clone())
     }
@@ -176,10 +176,10 @@ impl EcrBackend {
         Ok(Arc::clone(&self.shared.clients))
     }
 
-    /// The clients that have no session of a token's.
+    /// Returns the clients without the session of a token.
     pub(super) async fn without_session(&self) -> &Clients {
         if self.config().web_identity.is_none() {
-            // Known before the SDK looks, so that what it finds is that, or has changed since.
+            // Read before the SDK reads its configuration, so that a later change is noticed.
             self.selector().await;
         }
         &self.shared.clients
@@ -189,7 +189,7 @@ impl EcrBackend {
         &self.shared.sessions
     }
 
-    /// Whose AWS credentials this backend had when it was first used.
+    /// Returns whose AWS credentials this backend had at its first use.
     pub(super) async fn selector(&self) -> &Selector {
         self.shared.selector.get_or_init(|| self.read_selector()).await
     }
@@ -207,7 +207,7 @@ impl EcrBackend {
 }
 
 impl EcrBackend {
-    /// Who AWS takes the caller for, asked once for all clones (STS GetCallerIdentity, which needs no
+    /// Returns the identity of the caller in AWS, asked once for all clones (STS GetCallerIdentity, which needs no
     /// permission). By token, it is the session of the access role.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ impl EcrBackend {
         }
     }
 
-    /// Makes sure that an answer came from the registry's account.
+    /// Fails if an answer comes from another account than the registry's.
     pub(super) async fn check_registry(&self, registry_id: Option<&str>) -> Result<()> {
         match registry_id {
             Some(account) if account != self.ecr_host().account() => {
@@ -237,9 +237,9 @@ impl EcrBackend {
         }
     }
 
-    /// Makes sure that the caller's account is the registry's, where no answer told.
+    /// Fails if the caller's account is not the registry's, where no answer names the account.
     ///
-    /// Who cannot ask is not in the wrong account for that.
+    /// A caller whose account is unknown passes.
     pub(super) async fn check_caller(&self) -> Result<()> {
         match self.caller().await {
             Ok(caller) if caller.account != self.ecr_host().account() => {

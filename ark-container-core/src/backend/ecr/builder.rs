@@ -12,7 +12,7 @@ use super::backend::EcrBackend;
 use crate::identity::TokenFile;
 use crate::model::{EcrHost, Stage};
 
-/// What an [`EcrBackend`] was told.
+/// The configuration of an [`EcrBackend`].
 #[derive(Debug)]
 pub(crate) struct EcrConfig {
     pub(crate) host: EcrHost,

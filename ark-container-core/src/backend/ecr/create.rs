@@ -209,7 +209,7 @@ fn clash(described: &Described, options: &CreateOptions) -> Option<String> {
     }
     let same_key = match (&options.encryption, encryption) {
         (None, _) | (Some(Encryption::Kms { key: None }), Encryption::Kms { .. }) => true,
-        // AWS tells a key's ARN, whatever it was called by; an alias says nothing about it.
+        // AWS answers with the ARN of a key, however it was named in the request. An alias cannot be compared.
         (Some(Encryption::Kms { key: Some(asked) }), Encryption::Kms { key: Some(present) }) => {
             asked == present
                 || present.ends_with(&format!(":key/{asked}"))
@@ -248,7 +248,7 @@ impl PolicyKind {
         }
     }
 
-    /// What AWS says where there is none.
+    /// The error code of AWS for a missing policy.
     fn missing(self) -> &'static str {
         match self {
             Self::Lifecycle => "LifecyclePolicyNotFoundException",

@@ -25,12 +25,12 @@ use crate::credentials::{CredentialsOptions, Narrowing, Password, RegistryCreden
 use crate::error::{Error, Result};
 use crate::model::{EcrHost, RegistryHost, Scope};
 
-/// What a role allows at most, in seconds: as long as the registry's tokens are good.
+/// Maximum duration of a role session in seconds, as long as the lifetime of the registry's tokens.
 ///
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 const MAX_SESSION_SECONDS: i32 = 12 * 60 * 60;
 
-/// What every role allows, also where another role assumes it.
+/// Session duration in seconds that every role allows, also when another role assumes it.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_manage-assume.html>
 const GUARANTEED_SESSION_SECONDS: i32 = 60 * 60;
@@ -39,7 +39,7 @@ const GUARANTEED_SESSION_SECONDS: i32 = 60 * 60;
 /// login serves several requests in a row. The shortest session of STS is three times as long.
 const LIFETIME_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// How long a login is to be good.
+/// The validity that a login must have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Validity {
     /// The lifetime that was asked for. STS gives exactly this one or refuses it.
@@ -79,7 +79,7 @@ impl Validity {
     }
 }
 
-/// What is being done, for errors.
+/// The operation, for errors.
 const LOGGING_IN: &str = "get a login for";
 
 impl EcrBackend {
@@ -134,7 +134,7 @@ impl EcrBackend {
         self.cache().get_or_fetch_lasting(&key, validity.min_remaining, fetch).await
     }
 
-    /// Whose AWS credentials this process would get now.
+    /// Returns whose AWS credentials this process would get now.
     pub(super) async fn read_selector(&self) -> Selector {
         let config = self.config();
         if config.sdk_config.is_some() {
@@ -146,7 +146,7 @@ impl EcrBackend {
         selector.await.unwrap_or(Selector::Unknown)
     }
 
-    /// What tells this caller's logins from another's: who calls which AWS, and for whom.
+    /// Returns the part of a cache key that tells callers apart: AWS caller, AWS endpoint and principal.
     async fn identity(&self, selector: &Selector, validity: Validity) -> Result<String> {
         let caller = match selector {
             Selector::Fixed(text) => text.clone(),
@@ -183,7 +183,7 @@ impl EcrBackend {
         Ok(format!("endpoints {endpoints:?}; principal {principal:?}; lifetime {seconds:?}"))
     }
 
-    /// The ARN of whoever has these AWS credentials.
+    /// Returns the ARN of the owner of these AWS credentials.
     async fn owner_of(&self, credentials: Credentials) -> Result<String> {
         let config = aws_sdk_sts::config::Builder::from(self.sdk_config().await);
         let config = config.credentials_provider(credentials).build();
@@ -214,7 +214,7 @@ impl EcrBackend {
         }
     }
 
-    /// A login under a session that is narrowed to `scope`.
+    /// Fetches a login with a session that is narrowed to `scope`.
     pub(super) async fn login(
         &self,
         session: Credentials,
@@ -234,7 +234,7 @@ impl EcrBackend {
         let client = aws_sdk_ecr::Client::from_conf(config.credentials_provider(aws).build());
         let answer = match client.get_authorization_token().send().await {
             Ok(answer) => answer,
-            // A role may be of another account than whoever assumes it.
+            // A role may belong to another account than its caller.
             Err(error) if narrowing == Narrowing::Scoped => {
                 return Err(self.call(LOGGING_IN).error(error));
             }
@@ -245,10 +245,10 @@ impl EcrBackend {
         let host = match login.endpoint.as_str().parse::<EcrHost>() {
             Ok(endpoint) => {
                 self.check_registry(Some(endpoint.account())).await?;
-                // By its own name, the registry is also reached over FIPS or IPv6 where that was asked.
+                // The configured host keeps FIPS and IPv6, which the host in the answer does not.
                 self.config().host.registry_host().clone()
             }
-            // An emulator's endpoint does not tell whose it is.
+            // The endpoint of an emulator does not name an account.
             Err(_) => {
                 if narrowing == Narrowing::Caller {
                     self.check_caller().await?;
@@ -261,7 +261,7 @@ impl EcrBackend {
         Ok(credentials.with_narrowing(narrowing))
     }
 
-    /// A session under `role` which may do what `scope` says.
+    /// Assumes `role` in a session that is narrowed to `scope`.
     async fn assume_role(
         &self,
         role: &str,
@@ -281,7 +281,7 @@ impl EcrBackend {
         }
     }
 
-    /// The error for a role that gives no session which is narrowed to `scope`.
+    /// Returns the error of a role that cannot be assumed for `scope`.
     pub(super) fn role_refused<E>(
         &self,
         error: SdkError<E, HttpResponse>,
@@ -334,14 +334,14 @@ async fn on_blocking_thread<T: Send + 'static>(
         .map_err(|error| Error::failed("the AWS configuration cannot be read").with_source(error))
 }
 
-/// Whether STS would give a shorter session: the role's own limit is exceeded, or that of a role
-/// which is assumed by another.
+/// Whether STS would allow a shorter session: the limit of the role is exceeded, or the limit of role
+/// chaining.
 fn is_about_duration(error: &impl ProvideErrorMetadata) -> bool {
     let message = error.message().unwrap_or_default();
     error.code() == Some("ValidationError") && message.contains("DurationSeconds")
 }
 
-/// The credentials that STS answers with.
+/// Reads the credentials in an answer of STS.
 pub(super) fn session_credentials(
     session: Option<aws_sdk_sts::types::Credentials>,
 ) -> Result<Credentials> {
@@ -358,7 +358,7 @@ pub(super) fn session_credentials(
     ))
 }
 
-/// What AWS's answer says.
+/// A login as AWS answers it.
 struct Login {
     endpoint: RegistryHost,
     password: Password,
@@ -373,7 +373,7 @@ impl Login {
         let token = data.authorization_token().unwrap_or_default();
         let decoded = STANDARD.decode(token).map(Zeroizing::new);
         let decoded = decoded.map_err(|error| {
-            // Where it goes wrong is no secret; the error has a character at most.
+            // The error shows one character of the token at most.
             Error::failed("the login that AWS answers with is not in base64").with_source(error)
         })?;
         let text = std::str::from_utf8(&decoded).ok();

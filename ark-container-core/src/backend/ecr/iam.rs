@@ -6,12 +6,10 @@
 //!
 //! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-no-value>
 
-mod document;
+use std::collections::BTreeMap;
+use std::fmt;
 
-pub use document::PolicyDocument;
-use document::Principal;
-pub(super) use document::Statement;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::sts_session::{LOGIN, registry_actions};
 use super::tag_index::ORGANIZATION_TAG;
@@ -116,13 +114,14 @@ impl IamDeployment {
     /// The same where repositories get a policy of their own when they are created; see
     /// [`EcrBackendBuilder::repository_policy`](super::EcrBackendBuilder::repository_policy).
     ///
-    /// Whoever may create may then also replace the policies of their organization's repositories.
+    /// A principal that may create repositories can then also replace the policies of its organization's
+    /// repositories.
     pub fn with_repository_policy(mut self) -> Self {
         self.repository_policy = true;
         self
     }
 
-    /// The least that the deployment needs.
+    /// Returns the policies with the minimum permissions.
     pub fn policies(&self) -> IamPolicies {
         IamPolicies {
             access_role: RolePolicies {
@@ -282,7 +281,7 @@ const REPOSITORY_POLICY_ACTIONS: [&str; 2] = ["ecr:GetRepositoryPolicy", "ecr:Se
 
 const DELETE_REPOSITORY: &str = "ecr:DeleteRepository";
 
-/// Of the access role: whoever is a member reads, and users also create and push.
+/// Permissions of the access role: members read, and users also create and push.
 fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
     let IamDeployment { host, stage, .. } = deployment;
     let own = TagFamily::Organization.repositories(host, stage);
@@ -301,7 +300,7 @@ fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
         is_user(Statement::allow(change.clone()).called("Push").on(own)),
     ];
     statements.extend(creations(deployment, TagFamily::Organization).map(is_user));
-    // Whatever the token says its organizations are.
+    // For every organization in the token.
     let denied: Vec<&str> = CREATE_ACTIONS.into_iter().chain(change).collect();
     statements.push(Statement::deny(denied).called("LeaveGlobalToAdministrators").on([global]));
     PolicyDocument::new(statements)
@@ -394,6 +393,118 @@ fn repository_policy() -> PolicyDocument {
         .when("StringEquals", resource_tag(), [global()])
         .when("StringNotEquals", resource_tag(), TagFamily::Administers.variables_or_none());
     PolicyDocument::new([elsewhere, global_changes])
+}
+
+/// The version of the policy language, the one that has variables.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_version.html>
+const LANGUAGE: &str = "2012-10-17";
+
+/// A policy document. It prints as JSON: on one line, or over several with `{:#}`.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PolicyDocument {
+    version: &'static str,
+    statement: Vec<Statement>,
+}
+
+impl PolicyDocument {
+    pub(super) fn new(statements: impl Into<Vec<Statement>>) -> Self {
+        Self { version: LANGUAGE, statement: statements.into() }
+    }
+}
+
+impl fmt::Display for PolicyDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = match f.alternate() {
+            true => serde_json::to_string_pretty(self),
+            false => serde_json::to_string(self),
+        };
+        f.write_str(&json.map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Who a statement of a trust policy or a repository policy is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Principal {
+    /// The holder of a token of the identity provider with this ARN.
+    Provider(String),
+    /// Everybody.
+    Anyone,
+}
+
+impl Serialize for Principal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Provider(arn) => BTreeMap::from([("Federated", arn)]).serialize(serializer),
+            Self::Anyone => serializer.serialize_str("*"),
+        }
+    }
+}
+
+/// What is allowed or denied, to whom, of what, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Statement {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    effect: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<Principal>,
+    action: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resource: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    condition: BTreeMap<&'static str, BTreeMap<String, Vec<String>>>,
+}
+
+impl Statement {
+    pub(super) fn allow(action: impl Into<Vec<&'static str>>) -> Self {
+        Self {
+            sid: None,
+            effect: "Allow",
+            principal: None,
+            action: action.into(),
+            resource: Vec::new(),
+            condition: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn deny(action: impl Into<Vec<&'static str>>) -> Self {
+        Self { effect: "Deny", ..Self::allow(action) }
+    }
+
+    /// Its name, of letters and digits.
+    ///
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_sid.html>
+    pub(super) fn called(mut self, sid: impl Into<String>) -> Self {
+        self.sid = Some(sid.into());
+        self
+    }
+
+    pub(super) fn of(mut self, principal: Principal) -> Self {
+        self.principal = Some(principal);
+        self
+    }
+
+    pub(super) fn on(mut self, resource: impl Into<Vec<String>>) -> Self {
+        self.resource = resource.into();
+        self
+    }
+
+    /// Only where the condition key `key` compares to any of `values`; every condition must hold.
+    pub(super) fn when(
+        mut self,
+        operator: &'static str,
+        key: impl Into<String>,
+        values: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let values = values.into_iter().map(Into::into).collect();
+        self.condition.entry(operator).or_default().insert(key.into(), values);
+        self
+    }
 }
 
 #[cfg(test)]

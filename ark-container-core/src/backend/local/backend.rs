@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use etcetera::BaseStrategy;
+use futures_util::future::join;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::address;
 use super::store::{RepositoryRecord, Store};
 use super::token::Signer;
+use super::{Registry, address};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, Result};
@@ -23,10 +25,10 @@ use crate::model::{
     Scope, ScopeTarget, Stage,
 };
 
-/// How long credentials are good for: as long as ECR's.
+/// The default lifetime of credentials, the same as in ECR.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
-const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// The shortest lifetime that credentials may be asked for. A token expires at a whole second.
 const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(1);
@@ -34,8 +36,8 @@ const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(1);
 /// The longest lifetime that credentials may be asked for, one year.
 const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// How far a listing runs ahead of whoever reads it.
-const LISTED_AHEAD: usize = 64;
+/// The number of repositories that a listing reads ahead of its consumer.
+const MAX_LISTED_AHEAD: usize = 64;
 
 /// The repositories in a folder of this machine, which a registry serves to clients.
 ///
@@ -84,11 +86,11 @@ impl LocalBackend {
         Ok(Self {
             store: Store::open(root)?,
             stage: Stage::default(),
-            token_lifetime: TOKEN_LIFETIME,
+            token_lifetime: DEFAULT_TOKEN_LIFETIME,
         })
     }
 
-    /// This backend with another lifetime of the credentials that it gives; 12 hours unless told.
+    /// Sets the default lifetime of credentials, for options without a lifetime. The default is 12 hours.
     pub fn with_token_lifetime(mut self, token_lifetime: Duration) -> Self {
         self.token_lifetime = token_lifetime;
         self
@@ -108,12 +110,12 @@ impl LocalBackend {
         self.with_store(move |store| store.organizations(&stage)).await
     }
 
-    /// Where a process serves the folder now, if one does.
+    /// Returns the address at which a process serves the folder now.
     pub fn served_at(&self) -> Option<RegistryHost> {
         address::served(&self.store)
     }
 
-    /// What the registry serves.
+    /// Returns the store that the registry serves.
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
@@ -147,7 +149,7 @@ impl LocalBackend {
         Err(Error::invalid(format!("{self} has the stage {}, not {stage}", self.stage)))
     }
 
-    /// Does something with the store on a thread that may block.
+    /// Runs work with the store on a blocking thread.
     async fn with_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
@@ -159,7 +161,7 @@ impl LocalBackend {
         })
     }
 
-    /// The same for a repository of this backend's stage.
+    /// Runs work with a repository of this backend's stage on a blocking thread.
     async fn with_repository<T: Send + 'static>(
         &self,
         path: &RepositoryPath,
@@ -180,7 +182,7 @@ impl fmt::Display for LocalBackend {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl RegistryBackend for LocalBackend {
-    /// Where a process serves the folder now, and otherwise where one would by default.
+    /// Returns the address at which a process serves the folder now, or else the default address.
     fn host(&self) -> RegistryHost {
         address::current(&self.store)
     }
@@ -200,15 +202,15 @@ impl RegistryBackend for LocalBackend {
     ) -> BoxStream<'static, Result<Repository>> {
         let (store, stage) = (self.store.clone(), self.stage.clone());
         let organizations = organizations.clone();
-        // The walk starts when somebody asks for the first one.
+        // The walk starts when the stream is polled first.
         let started = async move {
-            let (sender, receiver) = mpsc::channel(LISTED_AHEAD);
+            let (sender, receiver) = mpsc::channel(MAX_LISTED_AHEAD);
             tokio::task::spawn_blocking(move || {
                 let host = address::current(&store);
                 for listed in store.repositories(&stage, &organizations) {
                     let failed = listed.is_err();
                     let listed = listed.map(|(path, record)| described(&host, path, record));
-                    // Nobody listens any more where it cannot be sent.
+                    // A failure to send means that the stream was dropped.
                     if sender.blocking_send(listed).is_err() || failed {
                         break;
                     }
@@ -301,6 +303,56 @@ impl RegistryBackend for LocalBackend {
     }
 }
 
+impl LocalBackend {
+    /// Serves the folder on a free port while some work runs, which gets the address. No server has to
+    /// run, and one that does is not disturbed.
+    ///
+    /// # Behavior
+    /// - When the work has ended, what has arrived of uploads is stored before this returns.
+    /// - Dropping it cuts everything at once.
+    ///
+    /// # Errors
+    /// Those of the work, then those of [`Registry::bind`] and [`Registry::serve`].
+    pub async fn serve_while<T, E, F, W>(&self, work: W) -> Result<T, E>
+    where
+        E: From<Error>,
+        F: Future<Output = Result<T, E>>,
+        W: FnOnce(RegistryHost) -> F,
+    {
+        let registry = self.bind_any_port()?;
+        let endpoint = registry.local_addr().into();
+        let (working, done) = oneshot::channel::<()>();
+        let serving = registry.serve(async move {
+            // The sender is dropped when the work ends.
+            let _ = done.await;
+        });
+        let working = async {
+            let _working = working;
+            work(endpoint).await
+        };
+        let (served, worked) = join(serving, working).await;
+        let worked = worked?;
+        served?;
+        Ok(worked)
+    }
+
+    /// Serves the folder on a port of its own until the handle that is returned is dropped, which cuts
+    /// everything at once.
+    #[cfg(feature = "push")]
+    pub(crate) fn serve_until_dropped(
+        &self,
+    ) -> Result<(RegistryHost, AbortOnDropHandle<Result<()>>)> {
+        let registry = self.bind_any_port()?;
+        let endpoint = registry.local_addr().into();
+        let serving = tokio::spawn(registry.serve(std::future::pending()));
+        Ok((endpoint, AbortOnDropHandle::new(serving)))
+    }
+
+    fn bind_any_port(&self) -> Result<Registry> {
+        Registry::bind(self.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+}
+
 fn described(host: &RegistryHost, path: RepositoryPath, record: RepositoryRecord) -> Repository {
     Repository {
         created_at: Some(record.created_at),
@@ -311,7 +363,7 @@ fn described(host: &RegistryHost, path: RepositoryPath, record: RepositoryRecord
     }
 }
 
-/// Where the user's own registry is.
+/// Returns the directory of the user's own registry.
 ///
 /// Source: <https://specifications.freedesktop.org/basedir-spec/latest/>
 fn default_directory() -> Result<PathBuf> {
@@ -322,4 +374,144 @@ fn default_directory() -> Result<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::RegistryBackendExt;
+    use crate::backend::TagMutability;
+    use crate::error::ResourceKind;
+    use crate::model::{Access, OrganizationId};
+
+    fn backend() -> (LocalBackend, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (LocalBackend::open(Some(folder.path())).unwrap(), folder)
+    }
+
+    fn path(backend: &LocalBackend, name: &str) -> RepositoryPath {
+        backend.repository_path(OrganizationId::TBD, &name.parse().unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_created_repository_is_described_listed_and_deleted() {
+        let (backend, folder) = backend();
+        assert_eq!(backend.to_string(), format!("local:{}", folder.path().display()));
+        let path = path(&backend, "catalog/extract-video");
+        let options = CreateOptions::default()
+            .with_tag_mutability(TagMutability::Immutable)
+            .with_resource_tag("team", "video");
+        let created = backend.create_repository(&path, &options).await.unwrap();
+        assert_eq!(created.url.to_string(), format!("127.0.0.1:5050/{path}"));
+        assert_eq!(created.tag_mutability, TagMutability::Immutable);
+        assert_eq!(created.resource_tags, Some(options.resource_tags));
+        assert!(created.created_at.is_some());
+        assert_eq!(backend.describe_repository(&path).await.unwrap(), created);
+        let listed = backend.list_repositories(&OrganizationId::TBD.into());
+        assert_eq!(listed.try_collect::<Vec<_>>().await.unwrap(), [created]);
+        assert!(backend.list_images(&path).try_collect::<Vec<_>>().await.unwrap().is_empty());
+        backend.delete_repository(&path, &DeleteOptions::default()).await.unwrap();
+        let mut images = backend.list_images(&path);
+        let first = images.next().await.unwrap();
+        assert!(matches!(first, Err(Error::NotFound { kind: ResourceKind::Repository, .. })));
+        assert!(images.next().await.is_none(), "a stream ends after an error");
+    }
+
+    #[tokio::test]
+    async fn another_stage_is_refused_everywhere() {
+        let (backend, _folder) = backend();
+        let path: RepositoryPath = format!("dev/{}/a", OrganizationId::TBD).parse().unwrap();
+        let reference = "latest".parse().unwrap();
+        let scope = Scope::repository(path.clone(), Access::Pull);
+        let organizations =
+            Scope::organizations(path.stage().clone(), [OrganizationId::TBD], Access::Pull);
+        for error in [
+            backend.create_repository(&path, &CreateOptions::default()).await.unwrap_err(),
+            backend.describe_repository(&path).await.unwrap_err(),
+            backend.delete_repository(&path, &DeleteOptions::default()).await.unwrap_err(),
+            backend.list_images(&path).next().await.unwrap().unwrap_err(),
+            backend.delete_image(&path, &reference).await.unwrap_err(),
+            backend.credentials(&scope, &Default::default()).await.unwrap_err(),
+            backend.credentials(&organizations, &Default::default()).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_carry_the_scope_and_end_in_time() {
+        let (backend, folder) = backend();
+        let scope = Scope::repository(path(&backend, "yet/to/come"), Access::Push);
+        let before = SystemTime::now();
+        let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
+        let lifetime = credentials.expires_at.duration_since(before).unwrap();
+        assert!(
+            lifetime >= DEFAULT_TOKEN_LIFETIME
+                && lifetime < DEFAULT_TOKEN_LIFETIME + Duration::from_secs(60)
+        );
+        assert_eq!((credentials.username.as_str(), &credentials.scope), ("AWS", &scope));
+        let signer = Signer::open(folder.path()).unwrap();
+        assert_eq!(signer.verify(credentials.password.expose()).unwrap(), scope);
+        let short = backend.clone().with_token_lifetime(Duration::from_secs(60));
+        let credentials = short.credentials(&scope, &Default::default()).await.unwrap();
+        assert!(credentials.expires_at < before + Duration::from_secs(120));
+        let none = Scope::organizations(Stage::default(), [], Access::Pull);
+        let error = backend.credentials(&none, &Default::default()).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
+        let forever = backend.with_token_lifetime(Duration::MAX);
+        assert!(matches!(
+            forever.credentials(&scope, &Default::default()).await,
+            Err(Error::InvalidInput { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_is_dropped_early_ends_its_walk() {
+        let (backend, _folder) = backend();
+        for index in 0..MAX_LISTED_AHEAD * 2 {
+            let path = path(&backend, &format!("r{index:04}"));
+            backend.create_repository(&path, &CreateOptions::default()).await.unwrap();
+        }
+        let all =
+            backend.list_repositories(&Organizations::All).try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(all.len(), MAX_LISTED_AHEAD * 2);
+        let mut listed = backend.list_repositories(&Organizations::All);
+        // It outlives the backend, and the runtime would wait for a walk that does not end.
+        drop(backend);
+        assert_eq!(listed.next().await.unwrap().unwrap(), all[0]);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_repository_ends_the_listing_with_an_error() {
+        let (backend, folder) = backend();
+        for name in ["a", "b", "c"] {
+            let path = path(&backend, name);
+            backend.create_repository(&path, &CreateOptions::default()).await.unwrap();
+        }
+        let b = path(&backend, "b").to_string();
+        std::fs::write(folder.path().join(b).join("_repository/repository.json"), "").unwrap();
+        let listed = backend.list_repositories(&Organizations::All);
+        let listed: Vec<_> = listed.map(|listed| listed.is_ok()).collect().await;
+        assert_eq!(listed, [true, false]);
+    }
+
+    #[tokio::test]
+    async fn organizations_are_those_that_a_repository_was_created_for() {
+        let (backend, folder) = backend();
+        assert_eq!(backend.organizations().await.unwrap(), BTreeSet::new());
+        backend.create_repository(&path(&backend, "a/b"), &CreateOptions::default()).await.unwrap();
+        std::fs::create_dir(folder.path().join("prod/no-organization")).unwrap();
+        let organizations = backend.organizations().await.unwrap();
+        assert_eq!(organizations, BTreeSet::from([OrganizationId::TBD]));
+    }
+
+    #[tokio::test]
+    async fn urls_name_the_address_that_the_folder_is_served_at() {
+        let (backend, _folder) = backend();
+        let path = path(&backend, "a");
+        backend.create_repository(&path, &CreateOptions::default()).await.unwrap();
+        let announcement =
+            address::announce(backend.store(), ([127, 0, 0, 1], 1234).into()).unwrap();
+        let repository = backend.describe_repository(&path).await.unwrap();
+        assert_eq!(repository.url.host().as_str(), "127.0.0.1:1234");
+        drop(announcement);
+        assert_eq!(backend.host().as_str(), "127.0.0.1:5050");
+    }
+}

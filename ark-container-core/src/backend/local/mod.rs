@@ -2,11 +2,7 @@
 
 mod address;
 mod backend;
-#[cfg(feature = "_fuzzing")]
-pub mod fuzzing;
-mod random;
 mod registry;
-mod serve_while;
 mod store;
 mod token;
 
@@ -17,3 +13,28 @@ pub use registry::Registry;
 #[cfg(feature = "_ecr_emulation")]
 #[doc(hidden)]
 pub use registry::ecr_emulation;
+
+#[cfg(feature = "_fuzzing")]
+pub mod fuzzing {
+    //! Private parsers of the local registry, for the fuzz targets.
+
+    use super::token::{self, AccessClaim};
+    use crate::model::Scope;
+
+    pub use crate::backend::manifest::fuzzing::{manifest, platform};
+
+    pub use super::registry::fuzzing::{Route, chunk, password, range, route};
+
+    /// The scope that the claim `access` of a token says, and that claim as a token of that scope has it.
+    pub fn scope(access: &str) -> Option<(Scope, String)> {
+        let claims: Vec<AccessClaim> = serde_json::from_str(access).ok()?;
+        let scope = token::claimed_scope(&claims)?;
+        let written = serde_json::to_string(&token::access_claims(&scope)).ok()?;
+        Some((scope, written))
+    }
+
+    /// The claim `access` of a token with this scope.
+    pub fn access(scope: &Scope) -> Option<String> {
+        serde_json::to_string(&token::access_claims(scope)).ok()
+    }
+}

@@ -29,7 +29,7 @@ impl CacheKey {
     /// The key of a login of `identity` to `registry`, within `scope`, with the rights of `role`
     /// where one is assumed.
     ///
-    /// `identity` tells apart whatever must not share a login, and stays the same for as long as it
+    /// `identity` tells apart callers that must not share a login, and stays the same for as long as it
     /// is the same caller.
     pub fn new(
         registry: RegistryHost,

@@ -13,7 +13,7 @@
 //! each other's logins: the cache keeps identities from being mixed up, not programs apart.
 //!
 //! # Many at once
-//! Whoever fetches holds a lock that all processes of the user share, so that many builds which start
+//! A fetch holds a lock that all processes of the user share, so that many builds which start
 //! together make one call. A login is fetched anew before it expires, when between a tenth and a
 //! fifth of its life is left, at a moment that differs from process to process. Where the cache cannot be used,
 //! logins work without it, with a warning.
@@ -137,7 +137,7 @@ impl CredentialsCache {
     }
 
     /// Like [`get_or_fetch`](Self::get_or_fetch), but never answers a cached login that has less than
-    /// `min_remaining` left. A fetched login is answered whatever it has left.
+    /// `min_remaining` left. A fetched login is returned however little is left of it.
     ///
     /// # Errors
     /// Those of `fetch`.

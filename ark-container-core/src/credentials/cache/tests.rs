@@ -244,7 +244,7 @@ async fn of_all_that_ask_at_once_one_fetches() {
 }
 
 #[tokio::test]
-async fn whoever_is_dropped_while_it_fetches_holds_nobody_up() {
+async fn cancelled_fetch_does_not_block_others() {
     let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
     let cache = disk.cache();
     let never = cache.get_or_fetch(&key, std::future::pending);

@@ -47,7 +47,7 @@ pub trait PutImage: Send + Sync {
     /// Uploads the image's blobs, then its manifest, under a tag or its own digest.
     ///
     /// # Errors
-    /// Whatever the registry refuses it with.
+    /// The error of the registry.
     async fn put(
         &self,
         path: &RepositoryPath,
@@ -102,7 +102,7 @@ async fn put_over_http(
     for (digest, content) in image.blobs() {
         let upload = client.start_upload().await?;
         let size = content.len() as u64;
-        let content = stream::iter([Ok(Bytes::copy_from_slice(content))]);
+        let content = stream::iter([Ok::<_, Error>(Bytes::copy_from_slice(content))]);
         client.upload_blob(&upload, &digest, size, content).await?;
     }
     Ok(client.put_manifest(reference, image.root()).await?)

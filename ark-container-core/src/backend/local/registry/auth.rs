@@ -1,18 +1,90 @@
-//! Authentication and authorization of requests.
+//! Authentication and authorization of requests: passwords, what they permit, and operations.
+
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, StatusCode};
 
-use super::access::{Authorize, Operation, Permit};
 use super::error::{ApiError, Code};
 use super::route::Target;
-use crate::backend::local::token::TokenError;
+use crate::backend::local::token::{Signer, TokenError};
 use crate::credentials::{Password, USERNAME};
-use crate::model::{Access, RepositoryPath};
+use crate::model::{Access, RepositoryPath, Scope};
 
 const CHALLENGE: &str = "Basic realm=\"ark container registry\"";
+
+/// Checks the passwords of clients.
+pub(crate) trait Authorize: fmt::Debug + Send + Sync {
+    /// Returns the permissions of a password.
+    ///
+    /// # Errors
+    /// [`TokenError::Expired`] if it was valid once, [`TokenError::Invalid`] for any other.
+    fn permit(&self, password: &Password) -> Result<Box<dyn Permit>, TokenError>;
+}
+
+/// The permissions of a password. They do not depend on whether a repository exists: a client must not
+/// distinguish a missing repository from one that it may not access.
+pub(crate) trait Permit: Send + Sync {
+    /// Whether it permits `operation` in the repository `path`.
+    fn allows(&self, path: &RepositoryPath, operation: Operation) -> bool;
+}
+
+/// An operation of a request in a repository. Other registries have permissions that are finer than
+/// [`Access`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    ReadManifest,
+    PutManifest,
+    DeleteManifest,
+    CheckBlob,
+    ReadBlob,
+    DeleteBlob,
+    /// Reads a blob to mount it in another repository.
+    MountBlob,
+    StartUpload,
+    UploadStatus,
+    SendPart,
+    FinishUpload,
+    CancelUpload,
+    ListTags,
+    ListReferrers,
+}
+
+impl Operation {
+    /// Returns the access level that it needs. An upload may be cancelled with push access.
+    pub(crate) fn access(self) -> Access {
+        match self {
+            Self::ReadManifest
+            | Self::CheckBlob
+            | Self::ReadBlob
+            | Self::MountBlob
+            | Self::UploadStatus
+            | Self::ListTags
+            | Self::ListReferrers => Access::Pull,
+            Self::PutManifest
+            | Self::StartUpload
+            | Self::SendPart
+            | Self::FinishUpload
+            | Self::CancelUpload => Access::Push,
+            Self::DeleteManifest | Self::DeleteBlob => Access::Delete,
+        }
+    }
+}
+
+/// The local registry's passwords are tokens that carry their scope.
+impl Authorize for Signer {
+    fn permit(&self, password: &Password) -> Result<Box<dyn Permit>, TokenError> {
+        self.verify(password.expose()).map(|scope| Box::new(scope) as Box<dyn Permit>)
+    }
+}
+
+impl Permit for Scope {
+    fn allows(&self, path: &RepositoryPath, operation: Operation) -> bool {
+        self.covers(path, operation.access())
+    }
+}
 
 /// Authenticates a request by its password, and returns its permissions.
 pub(super) fn authenticate(

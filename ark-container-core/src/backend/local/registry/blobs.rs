@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use super::access::{Operation, Permit};
+use super::auth::{Operation, Permit};
 use super::body::{self, Body, Content, DOCKER_CONTENT_DIGEST, WithHeader, append_to_upload};
 use super::dialect::Part;
 use super::error::{ApiError, Code};
@@ -193,7 +193,7 @@ pub(super) async fn upload_status(
 ) -> Result<Response<Body>, ApiError> {
     let id = parse_id(id)?;
     let size = repository.run(move |store, path| store.upload_size(path, &id)).await?;
-    let size = repository.dialect().told_when_asked(size)?;
+    let size = repository.dialect().reported_status(size)?;
     Ok(progress(&repository, &id, size, StatusCode::NO_CONTENT))
 }
 
@@ -209,7 +209,7 @@ pub(super) async fn append_upload(
     let upload = open_upload(&repository, id, headers, content, false).await?;
     let dialect = repository.dialect();
     let upload = append_to_upload(tasks, upload, content, dialect.keeps_cut_parts()).await?;
-    let size = dialect.told_after_part(&id, upload.size());
+    let size = dialect.reported_after_part(&id, upload.size());
     Ok(progress(&repository, &id, size, dialect.part_stored()))
 }
 

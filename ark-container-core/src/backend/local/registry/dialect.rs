@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::{Method, Response, StatusCode};
 
-use super::access::Operation;
+use super::auth::Operation;
 use super::body::Body;
 use super::error::ApiError;
 use super::route::{Resource, Target};
@@ -14,17 +14,17 @@ use crate::backend::local::store::UploadId;
 
 /// Behaviour in which registries differ. The default bodies are the behaviour of the local registry.
 pub(crate) trait Dialect: fmt::Debug + Send + Sync {
-    /// The answer to a request that was refused or has failed.
+    /// Returns the response of a request that was rejected or failed.
     fn refuse(&self, error: ApiError, _target: &Target) -> Response<Body> {
         error.into_response()
     }
 
-    /// Looks at a request before it is authenticated.
+    /// Checks a request before it is authenticated.
     fn take_request(&self) -> Result<(), ApiError> {
         Ok(())
     }
 
-    /// What `method` does; `None` where it does nothing.
+    /// Returns the operation of a method; `None` if it is not supported.
     fn operation(&self, resource: &Resource, method: &Method) -> Option<Operation> {
         resource.operation(method)
     }
@@ -34,12 +34,12 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
         true
     }
 
-    /// Looks at the next part of an upload before it is stored.
+    /// Checks the next part of an upload before it is stored.
     fn take_part(&self, _part: &Part) -> Result<(), ApiError> {
         Ok(())
     }
 
-    /// Whether what has arrived of a part is kept where the client is cut off in the middle of it.
+    /// Whether the received bytes of an interrupted part are kept.
     fn keeps_cut_parts(&self) -> bool {
         true
     }
@@ -49,17 +49,17 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
         StatusCode::ACCEPTED
     }
 
-    /// Of `size` bytes that are stored, how many the client is told of after a part.
-    fn told_after_part(&self, _id: &UploadId, size: u64) -> u64 {
+    /// Returns the number of stored bytes that the response to a part reports, of `size`.
+    fn reported_after_part(&self, _id: &UploadId, size: u64) -> u64 {
         size
     }
 
-    /// The same when the client asks.
-    fn told_when_asked(&self, size: u64) -> Result<u64, ApiError> {
+    /// Returns the number of stored bytes that the upload status reports, of `size`.
+    fn reported_status(&self, size: u64) -> Result<u64, ApiError> {
         Ok(size)
     }
 
-    /// Looks at a manifest before it is stored.
+    /// Checks a manifest before it is stored.
     fn take_manifest(&self, _bytes: &[u8]) -> Result<(), ApiError> {
         Ok(())
     }
@@ -68,13 +68,13 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
 /// A part of an upload that arrives, as its request announces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Of which upload.
+    /// The upload.
     pub(crate) id: UploadId,
-    /// How many bytes of the upload are stored already.
+    /// The number of bytes of the upload that are stored already.
     pub(crate) stored: u64,
-    /// Where the client says that it starts; `None` if it does not say.
+    /// The start that the client announces, if it does.
     pub(crate) start: Option<u64>,
-    /// Whether no byte comes.
+    /// Whether it has no bytes.
     pub(crate) is_empty: bool,
     /// Whether the upload ends with it.
     pub(crate) is_last: bool,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
-use super::access::Operation;
+use super::auth::Operation;
 use crate::model::{ParseError, RepositoryPath};
 
 /// The endpoint of a request.
@@ -106,10 +106,10 @@ impl Resource {
             (Self::Blob(_), &Method::GET) => Operation::ReadBlob,
             (Self::Blob(_), &Method::DELETE) => Operation::DeleteBlob,
             (Self::Uploads, &Method::POST) => Operation::StartUpload,
-            (Self::Upload(_), &Method::GET) => Operation::AskForUpload,
+            (Self::Upload(_), &Method::GET) => Operation::UploadStatus,
             (Self::Upload(_), &Method::PATCH) => Operation::SendPart,
             (Self::Upload(_), &Method::PUT) => Operation::FinishUpload,
-            (Self::Upload(_), &Method::DELETE) => Operation::GiveUpUpload,
+            (Self::Upload(_), &Method::DELETE) => Operation::CancelUpload,
             (Self::Tags, &Method::GET | &Method::HEAD) => Operation::ListTags,
             (Self::Referrers(_), &Method::GET | &Method::HEAD) => Operation::ListReferrers,
             _ => return None,

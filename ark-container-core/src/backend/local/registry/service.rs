@@ -16,7 +16,7 @@ use metrics::{counter, histogram};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
-use super::access::{Authorize, Permit};
+use super::auth::{Authorize, Permit};
 use super::body::{self, Body, Content};
 use super::dialect::Dialect;
 use super::error::{ApiError, Code};

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Store;
 use super::files::{self, cannot, remove_file, sync_parent};
 use super::layout::RepositoryFolder;
-use crate::backend::local::random::random_bits;
+use crate::backend::local::token::random_bits;
 use crate::digester::Digester;
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{Algorithm, Digest, ParseError, RepositoryPath};

@@ -179,7 +179,7 @@ pub(super) fn remove_tag(locked: &Locked, tag: &Tag) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::{INDEX, MANIFEST, Sample, descriptor, index_of};
+    use super::super::tests::{INDEX, MANIFEST, Sample, descriptor, index_of};
     use super::*;
 
     fn delete(sample: &Sample, path: &RepositoryPath, reference: &str) -> Result<Digest> {

@@ -377,7 +377,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::sample::{Sample, path, path_in};
+    use super::super::tests::{Sample, path, path_in};
     use super::*;
     use crate::backend::CreateOptions;
 

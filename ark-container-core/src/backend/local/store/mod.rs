@@ -30,8 +30,6 @@ mod manifests;
 mod repositories;
 
 #[cfg(test)]
-mod sample;
-#[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
@@ -40,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::random::random_bits;
+use super::token::random_bits;
 use crate::error::{Error, Result};
 use crate::model::Organizations;
 use blobs::UploadHashes;

@@ -179,4 +179,188 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
+
+    use super::super::tests::{Sample, path, path_in};
+    use super::*;
+    use crate::backend::Encryption;
+    use crate::model::OrganizationId;
+
+    fn names(store: &Store) -> Vec<String> {
+        let listed = store.repositories(&Stage::default(), &Organizations::All);
+        listed.map(|listed| listed.unwrap().0.name().to_string()).collect()
+    }
+
+    fn folder_of(sample: &Sample, path: &RepositoryPath) -> PathBuf {
+        sample.folder.path().join(path.to_string())
+    }
+
+    #[test]
+    fn creation_is_idempotent_and_seen_by_other_processes() {
+        let sample = Sample::new();
+        let options = CreateOptions::default().with_resource_tag("team", "video");
+        let record = sample.store.create_repository(&path("a"), &options).unwrap();
+        assert_eq!(sample.store.create_repository(&path("a"), &options).unwrap(), record);
+        assert_eq!(sample.reopened().repository(&path("a")).unwrap(), record);
+        // What is not asked for is no clash.
+        let fewer = CreateOptions::default();
+        assert_eq!(sample.store.create_repository(&path("a"), &fewer).unwrap(), record);
+    }
+
+    #[test]
+    fn other_settings_are_a_conflict() {
+        let sample = Sample::new();
+        let options = CreateOptions::default().with_resource_tag("team", "video");
+        sample.store.create_repository(&path("a"), &options).unwrap();
+        let error = |options: CreateOptions| {
+            sample.store.create_repository(&path("a"), &options).unwrap_err().to_string()
+        };
+        let name = path("a");
+        assert_eq!(
+            error(CreateOptions::default().with_tag_mutability(TagMutability::Immutable)),
+            format!("repository {name} already exists with mutable tags")
+        );
+        assert_eq!(
+            error(CreateOptions::default().with_resource_tag("team", "gps")),
+            format!("repository {name} already exists without the resource tag team=gps")
+        );
+    }
+
+    #[test]
+    fn exceptions_to_the_mutability_are_kept_and_compared() {
+        let sample = Sample::new();
+        let filter = |text: &str| text.parse::<TagPattern>().unwrap();
+        let options = CreateOptions::default().with_mutability_exclusion(filter("v*"));
+        let record = sample.store.create_repository(&path("a"), &options).unwrap();
+        assert_eq!(sample.reopened().repository(&path("a")).unwrap(), record);
+        for (tag, fixed) in [("v1", true), ("latest", false)] {
+            assert_eq!(record.is_immutable(&tag.parse().unwrap()), fixed, "{tag}");
+        }
+        let error =
+            sample.store.create_repository(&path("a"), &CreateOptions::default()).unwrap_err();
+        assert!(
+            error.to_string().ends_with("already exists with mutable tags except v*"),
+            "{error}"
+        );
+        sample.store.create_repository(&path("b"), &CreateOptions::default()).unwrap();
+        let error = sample.store.create_repository(&path("b"), &options).unwrap_err();
+        assert!(error.to_string().ends_with("already exists with mutable tags alone"), "{error}");
+    }
+
+    #[test]
+    fn what_only_ecr_has_is_refused() {
+        let sample = Sample::new();
+        let many = (0..6).fold(CreateOptions::default(), |options, number| {
+            options.with_mutability_exclusion(format!("v{number}").parse().unwrap())
+        });
+        for (options, text) in [
+            (CreateOptions::default().with_encryption(Encryption::Aes256), "has no encryption"),
+            (CreateOptions::default().with_scan_on_push(true), "has no scan on push"),
+            (CreateOptions::default().with_lifecycle_policy("{}"), "has no lifecycle policies"),
+            (many, "6 exceptions to the tag mutability, of at most 5"),
+        ] {
+            let error = sample.store.create_repository(&path("a"), &options).unwrap_err();
+            assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+            assert!(error.to_string().ends_with(text), "{error}");
+        }
+        assert!(names(&sample.store).is_empty());
+    }
+
+    #[test]
+    fn the_folder_is_its_owners_only() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("new/registry");
+        Store::open(root.clone()).unwrap();
+        assert_eq!(std::fs::metadata(root).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let sample = Sample::new();
+        std::fs::write(sample.folder.path().join("version"), "2\n").unwrap();
+        let error = Store::open(sample.folder.path().to_path_buf()).unwrap_err();
+        assert!(
+            error.to_string().ends_with("version names another format of the folder"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_repository_and_its_continuations_are_independent() {
+        let (sample, _) = Sample::with_repository("a/b");
+        assert!(matches!(sample.store.repository(&path("a")), Err(Error::NotFound { .. })));
+        sample.create("a");
+        sample.store.delete_repository(&path("a"), false).unwrap();
+        assert_eq!(names(&sample.store), ["a/b"]);
+        sample.create("a");
+        sample.store.delete_repository(&path("a/b"), false).unwrap();
+        assert_eq!(names(&sample.store), ["a"]);
+    }
+
+    #[test]
+    fn deletion_refuses_images_unless_forced() {
+        let (sample, path) = Sample::with_repository("a");
+        sample.push_image(&path, "v1", b"layer");
+        let error = sample.store.delete_repository(&path, false).unwrap_err();
+        assert_eq!(error.to_string(), format!("repository {path} has images"));
+        sample.store.delete_repository(&path, true).unwrap();
+        let again = sample.store.delete_repository(&path, true);
+        assert!(matches!(again, Err(Error::NotFound { .. })));
+        let trash = std::fs::read_dir(sample.folder.path().join("_trash")).unwrap();
+        assert_eq!(trash.count(), 0);
+        // What comes back under the name is empty.
+        sample.create("a");
+        assert!(sample.store.images(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_killed_creation_or_deletion_leaves_nothing_to_see() {
+        let (sample, path) = Sample::with_repository("a");
+        let root = sample.folder.path();
+        // Killed before the rename: the folder is still among the temporary ones.
+        std::fs::create_dir(root.join("_tmp/x")).unwrap();
+        std::fs::write(root.join("_tmp/x/repository.json"), "{").unwrap();
+        // Killed after it: the folder is in the trash already.
+        std::fs::rename(folder_of(&sample, &path).join("_repository"), root.join("_trash/y"))
+            .unwrap();
+        let store = sample.reopened();
+        assert!(names(&store).is_empty());
+        assert!(matches!(store.repository(&path), Err(Error::NotFound { .. })));
+        sample.create("a");
+        assert_eq!(names(&store), ["a"]);
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let (sample, inside) = Sample::with_repository("real/a");
+        let digest = sample.push_blob(&inside, b"blob");
+        let (root, other) = (folder_of(&sample, &path("x")), OrganizationId::GLOBAL);
+        let organization = root.parent().unwrap();
+        symlink(organization.join("real"), organization.join("link")).unwrap();
+        symlink(organization, organization.parent().unwrap().join(other.to_string())).unwrap();
+        std::fs::create_dir(organization.join("b")).unwrap();
+        symlink(organization.join("real/a/_repository"), organization.join("b/_repository"))
+            .unwrap();
+        assert_eq!(names(&sample.store), ["real/a"]);
+        for outside in [path("link/a"), path_in(other, "real/a"), path("b")] {
+            let found = sample.store.open_blob(&outside, &digest);
+            assert!(matches!(found, Err(Error::NotFound { .. })), "{outside}");
+            let created = sample.store.create_repository(&outside, &CreateOptions::default());
+            assert!(matches!(created, Err(Error::Failed { .. })), "{outside}");
+        }
+        let listed = sample.store.repositories(&Stage::default(), &other.into());
+        assert_eq!(listed.count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_record_is_an_error_that_names_the_file() {
+        let (sample, path) = Sample::with_repository("a");
+        let record = folder_of(&sample, &path).join("_repository/repository.json");
+        std::fs::write(&record, "{").unwrap();
+        let error = sample.store.repository(&path).unwrap_err();
+        assert_eq!(error.to_string(), format!("{} is damaged", record.display()));
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}

@@ -1,6 +1,6 @@
 use std::os::unix::fs::{MetadataExt, symlink};
 
-use super::super::sample::{Sample, path, path_in, sha256};
+use super::super::tests::{Sample, path, path_in, sha256};
 use super::*;
 use crate::backend::CreateOptions;
 use crate::model::OrganizationId;

@@ -1,4 +1,4 @@
-use super::super::sample::{
+use super::super::tests::{
     CONFIG, INDEX, LAYER, MANIFEST, Sample, descriptor, index_of, manifest_of, path,
 };
 use super::*;
