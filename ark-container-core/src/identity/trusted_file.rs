@@ -1,4 +1,4 @@
-//! Reading a file that gives rights: only if nobody else can have written it.
+//! Reads a file that grants rights, only if no other user can have written it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -8,83 +8,84 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ResourceKind, Result};
 
 const STICKY: u32 = 0o1000;
-const WRITABLE_BY_OTHERS: u32 = 0o022;
+pub(super) const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Far more than who belongs where, or than all keys of an identity provider, in bytes.
-const MAX_LEN: u64 = 16 * 1024 * 1024;
+/// The longest memberships file or key set.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The text of the file at `path`, which is a `what`, such as `memberships file`.
+/// Opens a file for reading. A pipe is opened without waiting for its other end.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// Returns the text of the file at `path`, which is a `kind`, such as `memberships file`.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is none, [`Error::InvalidInput`] if others can change it, it is no regular
-/// file or too long, and [`Error::Failed`] if it cannot be read.
-pub(super) fn read(path: &Path, what: &str) -> Result<String> {
-    let file = path.display();
+/// [`Error::NotFound`] if it does not exist, [`Error::InvalidInput`] if other users can change it, or it is
+/// not a regular file or too long, and [`Error::Failed`] if it cannot be read.
+pub(super) fn read(path: &Path, kind: &str) -> Result<String> {
+    let named = format!("{kind} {}", path.display());
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Error::not_found(ResourceKind::File, &file),
-        _ => Error::failed(format!("cannot read the {what} {file}")).with_source(error),
+        io::ErrorKind::NotFound => Error::not_found(ResourceKind::File, path.display()),
+        _ => Error::failed(format!("cannot read the {named}")).with_source(error),
     };
-    let named = format!("{what} {file}");
-    // Opening a pipe would wait for its other end.
-    let opened =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
-    check_file(path, &named, &opened).map_err(failed)??;
+    let file = open(path).map_err(failed)?;
+    // The opened file is checked, so it cannot be replaced between check and use.
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    check_file(path, &named, &metadata)?;
     for folder in folders(path).map_err(failed)? {
-        check_folder(&named, &folder).map_err(failed)??;
+        check_folder(&named, &folder, &fs::metadata(&folder).map_err(failed)?)?;
     }
     let mut text = String::new();
-    opened.take(MAX_LEN + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_LEN {
-        return Err(Error::invalid(format!("the {named} is longer than {MAX_LEN} bytes")));
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(Error::invalid(format!("the {named} is longer than {MAX_FILE_BYTES} bytes")));
     }
     Ok(text)
 }
 
-/// What was opened is what is checked: it cannot be exchanged in between.
-fn check_file(path: &Path, named: &str, opened: &File) -> io::Result<Result<()>> {
-    let metadata = opened.metadata()?;
+fn check_file(path: &Path, named: &str, metadata: &Metadata) -> Result<()> {
     let file = path.display();
-    if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+    if !metadata.is_file() {
+        return Err(Error::invalid(format!("the {named} is no regular file")));
     }
-    Ok(if !metadata.is_file() {
-        Err(Error::invalid(format!("the {named} is no regular file")))
-    } else if !is_trusted(&metadata) {
-        Err(Error::invalid(format!(
+    if !is_trusted(metadata) {
+        return Err(Error::invalid(format!(
             "the {named} is another user's, who could give themselves rights in it; \
              take it over: chown $(id -un) {file}"
-        )))
-    } else if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
-        Err(Error::invalid(format!(
+        )));
+    }
+    if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(Error::invalid(format!(
             "other users can write to the {named}, and could give themselves rights \
              in it; close it to them: chmod go-w {file}"
-        )))
-    } else {
-        Ok(())
-    })
+        )));
+    }
+    Ok(())
 }
 
-/// Whoever can write to a folder can exchange its files, unless it is sticky.
-fn check_folder(named: &str, folder: &Path) -> io::Result<Result<()>> {
-    let metadata = fs::metadata(folder)?;
+/// A user that can write to a folder can replace its files, unless it is sticky.
+fn check_folder(named: &str, folder: &Path, metadata: &Metadata) -> Result<()> {
     let shown = folder.display();
-    let is_open = metadata.mode() & WRITABLE_BY_OTHERS != 0 && metadata.mode() & STICKY == 0;
-    Ok(if !is_trusted(&metadata) {
-        Err(Error::invalid(format!(
+    if !is_trusted(metadata) {
+        return Err(Error::invalid(format!(
             "the folder {shown} is another user's, who could exchange the {named}; \
              keep that in a folder of your own"
-        )))
-    } else if is_open {
-        Err(Error::invalid(format!(
+        )));
+    }
+    if metadata.mode() & WRITABLE_BY_OTHERS != 0 && metadata.mode() & STICKY == 0 {
+        return Err(Error::invalid(format!(
             "other users can write to the folder {shown}, and could exchange the {named}; \
              close it to them: chmod go-w {shown}"
-        )))
-    } else {
-        Ok(())
-    })
+        )));
+    }
+    Ok(())
 }
 
-/// The folder of the file, and that of what it is a link to.
+/// Returns the folder of the file, and the folder of the target if the file is a link.
 fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     let real = fs::canonicalize(path)?;
     let named = match path.parent() {
@@ -96,7 +97,7 @@ fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// Root can write everything anyway.
+/// Returns whether the owner is this process's user or root, who can write everything anyway.
 fn is_trusted(metadata: &Metadata) -> bool {
     metadata.uid() == 0 || metadata.uid() == rustix::process::geteuid().as_raw()
 }
@@ -111,68 +112,63 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn refused(path: &Path) -> String {
-        match read(path, "memberships file") {
-            Err(Error::InvalidInput { message, .. }) => message,
-            other => panic!("{other:?}"),
-        }
+    fn rejection(path: &Path) -> String {
+        read(path, "memberships file").unwrap_err().to_string()
     }
 
-    /// A folder with the file `memberships.toml` in it.
+    /// A folder with the file `memberships.toml` in it, with modes that no umask changes.
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("memberships.toml");
         fs::write(&path, "# text").unwrap();
-        // Whatever the umask is.
         chmod(&path, 0o644);
         (folder, path)
     }
 
     #[test]
-    fn a_file_that_others_can_write_is_refused() {
-        let (_folder, path) = folder();
-        for mode in [0o620, 0o602, 0o666] {
-            chmod(&path, mode);
-            assert!(refused(&path).ends_with(&format!("chmod go-w {}", path.display())));
-        }
-        for mode in [0o600, 0o644, 0o444] {
-            chmod(&path, mode);
-            assert_eq!(read(&path, "memberships file").unwrap(), "# text");
-        }
-    }
-
-    #[test]
-    fn a_folder_that_others_can_write_is_refused_unless_it_is_sticky() {
+    fn file_or_folder_writable_by_others_is_rejected() {
         let (folder, path) = folder();
-        for mode in [0o770, 0o707] {
-            chmod(folder.path(), mode);
-            assert!(refused(&path).ends_with(&format!("chmod go-w {}", folder.path().display())));
-        }
-        for mode in [0o1777, 0o755] {
-            chmod(folder.path(), mode);
-            assert_eq!(read(&path, "memberships file").unwrap(), "# text");
+        for (object, mode, accepted) in [
+            (path.as_path(), 0o620, false),
+            (&path, 0o602, false),
+            (&path, 0o666, false),
+            (&path, 0o600, true),
+            (&path, 0o444, true),
+            (folder.path(), 0o770, false),
+            (folder.path(), 0o707, false),
+            (folder.path(), 0o1777, true),
+            (folder.path(), 0o755, true),
+        ] {
+            chmod(object, mode);
+            match accepted {
+                true => assert_eq!(read(&path, "memberships file").unwrap(), "# text"),
+                false => {
+                    let hint = format!("chmod go-w {}", object.display());
+                    assert!(rejection(&path).ends_with(&hint), "{hint} {mode:o}");
+                    chmod(object, 0o700);
+                }
+            }
         }
     }
 
     #[test]
-    fn a_link_is_as_safe_as_what_it_leads_to() {
+    fn link_is_as_safe_as_its_target() {
         let (folder, path) = folder();
         let other = tempfile::tempdir().unwrap();
         let link = other.path().join("link.toml");
         symlink(&path, &link).unwrap();
         assert_eq!(read(&link, "memberships file").unwrap(), "# text");
-        chmod(folder.path(), 0o777);
-        assert!(refused(&link).contains(folder.path().to_str().unwrap()));
-        chmod(folder.path(), 0o700);
-        chmod(other.path(), 0o777);
-        assert!(refused(&link).contains(other.path().to_str().unwrap()));
-        chmod(other.path(), 0o700);
+        for unsafe_folder in [folder.path(), other.path()] {
+            chmod(unsafe_folder, 0o777);
+            assert!(rejection(&link).contains(unsafe_folder.to_str().unwrap()));
+            chmod(unsafe_folder, 0o700);
+        }
         chmod(&path, 0o666);
-        assert!(refused(&link).contains("chmod go-w"));
+        assert!(rejection(&link).contains("chmod go-w"));
     }
 
     #[test]
-    fn only_root_and_the_own_user_are_trusted() {
+    fn file_or_folder_of_another_user_is_rejected() {
         let (folder, path) = folder();
         let own = fs::metadata(&path).unwrap().uid();
         // Only root can give a file away.
@@ -180,19 +176,18 @@ mod tests {
             assert!(is_trusted(&fs::metadata("/").unwrap()));
             return;
         }
-        chown(&path, Some(4711), None).unwrap();
-        assert!(refused(&path).contains("is another user's"));
-        chown(&path, Some(own), None).unwrap();
-        chown(folder.path(), Some(4711), None).unwrap();
-        assert!(refused(&path).contains("is another user's"));
+        for object in [path.as_path(), folder.path()] {
+            chown(object, Some(4711), None).unwrap();
+            assert!(rejection(&path).contains("is another user's"));
+            chown(object, Some(own), None).unwrap();
+        }
     }
 
     #[test]
-    fn a_pipe_is_refused_and_not_waited_for() {
+    fn pipe_is_rejected_without_waiting() {
         let (folder, _) = folder();
         let path = folder.path().join("pipe");
-        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
-        assert!(made.success());
-        assert!(refused(&path).ends_with("is no regular file"));
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(rejection(&path).ends_with("is no regular file"));
     }
 }

@@ -1,8 +1,8 @@
-//! [`TokenFile`]: the file that holds a token.
+//! [`TokenFile`]: the file of a token.
 
-use std::fs::{Metadata, OpenOptions};
+use std::fs::Metadata;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str;
 use std::sync::Arc;
@@ -14,12 +14,13 @@ use serde::Deserialize;
 use super::claims::{Claims, TokenProblem};
 use super::{MAX_TOKEN_BYTES, Token};
 use crate::error::{Error, Result};
+use crate::identity::trusted_file;
 
-/// The file that holds a token: the bare token, a JSON string, or a JSON object that has it under `jwt`,
+/// The file of a token: the bare token, a JSON string, or a JSON object that has it under `jwt`,
 /// `token`, `id_token` or `access_token`.
 ///
-/// It is read anew each time, so that a long run goes on with the token that `ark-auth-tool` or the
-/// platform has put in the place of an old one.
+/// It is read again each time, so that a long run uses the token by which `ark-auth-tool` or the
+/// platform has replaced an old one.
 ///
 /// ```
 /// use ark_container_core::identity::TokenFile;
@@ -37,40 +38,40 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct TokenFile {
     path: PathBuf,
-    /// Whether it was told that others can read the file.
+    /// Whether a warning was logged that others can read the file.
     warned: Arc<AtomicBool>,
 }
 
 impl TokenFile {
-    /// The file at `path`. Nothing is read yet.
+    /// Creates a token file at `path`. Nothing is read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), warned: Arc::default() }
     }
 
-    /// Where `ark-auth-tool` keeps a user's token, `~/.cache/tbd/jwt.json`; `None` if the user has no
-    /// home.
+    /// Returns the path where `ark-auth-tool` keeps a user's token, `~/.cache/tbd/jwt.json`; `None` if the
+    /// user has no home.
     pub fn default_path() -> Option<PathBuf> {
         Some(etcetera::home_dir().ok()?.join(".cache/tbd/jwt.json"))
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The token that it holds now.
+    /// Reads the token.
     ///
-    /// That others can read the file is a warning in the log, the first time.
+    /// If others can read the file, a warning is logged the first time.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] if there is no such file, it is empty or cannot be read, or it holds
-    /// no token or one that is not good now; [`Error::InvalidInput`] if other users can write it.
+    /// [`Error::Unauthenticated`] if there is no such file, it is empty or cannot be read, or it has
+    /// no token or one that is not valid now; [`Error::InvalidInput`] if other users can write it.
     pub async fn read(&self) -> Result<Token> {
         let (token, _) = self.read_claims().await?;
         Ok(token)
     }
 
-    /// The token, and what it says.
+    /// Reads the token and its claims.
     pub(super) async fn read_claims(&self) -> Result<(Token, Claims)> {
         let file = self.clone();
         let reading = tokio::task::spawn_blocking(move || file.read_blocking());
@@ -79,7 +80,7 @@ impl TokenFile {
             .map_err(|error| Error::failed("the reading of the token ended").with_source(error))?
     }
 
-    /// What the file's token is called in errors.
+    /// Returns the name of the token in errors.
     pub(super) fn described(&self) -> String {
         format!("the token in {}", self.path.display())
     }
@@ -91,18 +92,13 @@ impl TokenFile {
         parsed.map_err(|problem| problem.into_error(self.described()))
     }
 
-    /// What is in the file, if nobody else can have written it.
+    /// Returns the content of the file, if no other user can have written it.
     fn content(&self) -> Result<Zeroizing<Vec<u8>>> {
         let unread = |error: io::Error| self.unread(error);
-        // Opening a pipe would wait for its other end.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(&self.path)
-            .map_err(unread)?;
+        let file = trusted_file::open(&self.path).map_err(unread)?;
         let metadata = file.metadata().map_err(unread)?;
         self.check(&metadata)?;
-        // Room for all of it, as a vector that grows leaves copies of a secret behind.
+        // The full capacity at once: a vector that grows leaves copies of a secret behind.
         let mut content = Zeroizing::new(Vec::with_capacity(MAX_TOKEN_BYTES + 1));
         file.take(MAX_TOKEN_BYTES as u64 + 1).read_to_end(&mut content).map_err(unread)?;
         if content.len() > MAX_TOKEN_BYTES {
@@ -111,13 +107,13 @@ impl TokenFile {
         Ok(content)
     }
 
-    /// What was opened is what is checked: it cannot be exchanged in between.
+    /// Checks the opened file, so that it cannot be replaced between check and use.
     fn check(&self, metadata: &Metadata) -> Result<()> {
         let file = self.path.display();
         if !metadata.is_file() {
             return Err(self.refused("is in no regular file"));
         }
-        if metadata.mode() & 0o022 != 0 {
+        if metadata.mode() & trusted_file::WRITABLE_BY_OTHERS != 0 {
             return Err(Error::invalid(format!(
                 "other users can write to the file {file}, and could put a token of their own in it; \
                  close it to them: chmod go-w {file}"
@@ -147,9 +143,9 @@ impl TokenFile {
     }
 }
 
-/// A JSON object that holds a token.
+/// A JSON object with a token.
 ///
-/// Its texts are borrowed, so that no copy of a secret stays behind; a token has nothing to escape.
+/// Its strings are borrowed, so that no copy of a secret stays in memory. A token needs no escapes.
 #[derive(Deserialize)]
 struct Wrapped<'a> {
     jwt: Option<&'a str>,
@@ -158,14 +154,14 @@ struct Wrapped<'a> {
     access_token: Option<&'a str>,
 }
 
-/// The token in a file's text.
+/// Returns the token in the text of a file.
 fn token_in(text: &str) -> Result<&str, TokenProblem> {
     let text = text.trim();
     let refused = |problem: &str| TokenProblem::invalid(problem);
     if text.is_empty() {
         return Err(refused("is missing: the file is empty"));
     }
-    // Why it is no JSON is not told: the cause could quote from a token.
+    // The cause is left out: it could quote from a token.
     let no_json = |_| refused("is neither bare nor a text in JSON");
     if text.starts_with('"') {
         return serde_json::from_str(text).map_err(no_json);

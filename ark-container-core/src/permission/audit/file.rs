@@ -1,4 +1,4 @@
-//! [`AuditFile`]: where the audit is kept.
+//! [`AuditFile`]: the file of the audit.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -10,42 +10,41 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// How long another process may keep the file to itself. Writing takes far less than a millisecond.
-const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest time to wait for the lock. Writing takes far less than a millisecond.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait before another try to get the lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(1);
+/// The time between two attempts to get the lock.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A file of audit events, a line of JSON each, which many processes may share.
 ///
-/// It is opened for every write, with a lock on it while that lasts: a line is there whole or not at
-/// all, also when the disk is full; the remains of a line that something else tore are ended first.
-/// So it may be moved away or truncated at any time, as programs that rotate files do. It is created
-/// readable and writable by its owner alone, in a folder that must be there. What is already there
-/// may have other modes, except that it is refused if everybody could write to it, or if it is a
-/// link or no file at all. Keep it in a folder that only those can write to whom the audit trusts: they
-/// can exchange it.
+/// It is opened and locked for every write. A line is written completely or not at all, also when the disk
+/// is full. An incomplete line of another program is ended first. So programs that rotate files may move or
+/// truncate it at any time.
 ///
-/// What was written survives a crash of the process; no disk is asked to keep it through a power
-/// failure.
+/// It is created readable and writable by its owner only, in a folder that must exist. An existing file may
+/// have other modes, but it is rejected if every user can write to it, or if it is a link or not a regular
+/// file. Keep it in a folder that only trusted users can write to: they can replace it.
+///
+/// Written lines survive a crash of the process, but they are not synced to disk.
 #[derive(Debug, Clone)]
 pub struct AuditFile {
     path: Arc<Path>,
 }
 
 impl AuditFile {
-    /// The file at `path`, which is created when there is something to write.
+    /// Creates an audit file at `path`. The file itself is created by the first event.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into().into() }
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends whole lines, on a thread that may block. Once begun, it is done even if the future is
-    /// dropped.
+    /// Appends whole lines, on a thread that may block. Dropping the future does not stop a write that has
+    /// begun.
     ///
     /// # Errors
     /// [`Error::Temporary`] if another process keeps the file locked, [`Error::Failed`] for all else.
@@ -55,27 +54,27 @@ impl AuditFile {
         work.unwrap_or_else(|error| Err(self.failed(error)))
     }
 
-    /// The same on this thread.
+    /// Appends whole lines on this thread.
     pub(super) fn append_blocking(&self, lines: &str) -> Result<()> {
         let appended = self.open_locked().and_then(|mut file| append(&mut file, lines));
         appended.map_err(|error| self.error(error))
     }
 
-    /// The file that is at the path now, locked until the handle is dropped.
+    /// Opens and locks the file. Dropping the handle unlocks it.
     fn open_locked(&self) -> io::Result<File> {
-        let deadline = Instant::now() + LOCK_DEADLINE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             let file = self.open()?;
             lock(&file, deadline)?;
-            // It may have been moved away in the meantime, and whoever moved it may be done with it.
-            if self.is_still(&file)? {
+            // A program that rotates files may have moved it away meanwhile.
+            if self.is_current(&file)? {
                 return Ok(file);
             }
         }
     }
 
     fn open(&self) -> io::Result<File> {
-        // A link could lead anywhere, and opening a pipe would wait for its other end.
+        // A link is not followed, and a pipe is opened without waiting for its other end.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600).custom_flags(flags);
@@ -95,7 +94,7 @@ impl AuditFile {
         Ok(file)
     }
 
-    fn is_still(&self, file: &File) -> io::Result<bool> {
+    fn is_current(&self, file: &File) -> io::Result<bool> {
         let opened = file.metadata()?;
         match fs::symlink_metadata(&self.path) {
             Ok(current) => Ok((current.dev(), current.ino()) == (opened.dev(), opened.ino())),
@@ -120,13 +119,15 @@ impl AuditFile {
     }
 }
 
-/// Locks a file, with a bound: a process that is stopped keeps its locks.
+/// Locks a file, with a deadline: a stopped process keeps its locks.
 fn lock(file: &File, deadline: Instant) -> io::Result<()> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(LOCK_RETRY_INTERVAL)
+            }
             Err(TryLockError::WouldBlock) => {
                 let problem = "another process keeps it locked";
                 return Err(io::Error::new(ErrorKind::WouldBlock, problem));
@@ -135,7 +136,7 @@ fn lock(file: &File, deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// Appends to a file that is locked: all of it, or else nothing.
+/// Appends all lines to a locked file, or none.
 fn append(file: &mut File, lines: &str) -> io::Result<()> {
     let length = file.metadata()?.len();
     let written = match ends_a_line(file, length)? {
@@ -143,7 +144,7 @@ fn append(file: &mut File, lines: &str) -> io::Result<()> {
         false => file.write_all(format!("\n{lines}").as_bytes()),
     };
     if written.is_err() {
-        // Where even this fails, whoever writes next ends the line first.
+        // If this fails too, the next writer ends the incomplete line.
         let _ = file.set_len(length);
     }
     written

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A token with these claims; nobody verifies its signature here.
+/// A token with these claims and an invalid signature.
 fn token(claims: &str) -> String {
     let [header, claims] = [r#"{"alg":"ES256"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
     format!("{header}.{claims}.c2VjcmV0LXNpZ25hdHVyZQ")
@@ -36,7 +36,7 @@ async fn refused(content: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_token_may_be_bare_or_in_json() {
+async fn token_is_bare_or_in_json() {
     let token = good();
     for content in [
         token.clone(),
@@ -50,13 +50,14 @@ async fn a_token_may_be_bare_or_in_json() {
         let (_folder, file) = written(&content, 0o600);
         let read = file.read().await.unwrap();
         assert_eq!(read.expose(), token, "{content}");
+        assert_eq!(format!("{read:?}"), "Token(…)");
         let expiry = std::time::UNIX_EPOCH + std::time::Duration::from_secs(4_000_000_000);
         assert_eq!(read.expires_at(), expiry);
     }
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused() {
+async fn invalid_token_is_rejected() {
     let token = good();
     let expired = self::token(r#"{"exp":1000}"#);
     let unborn = self::token(r#"{"exp":4000000000,"nbf":4000000000}"#);
@@ -84,25 +85,22 @@ async fn what_is_no_token_is_refused() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_no_token() {
-    let (_folder, file) = written("", 0o600);
+async fn pipe_or_binary_file_is_rejected() {
+    let (folder, file) = written("", 0o600);
     fs::write(file.path(), b"\xff\xfe").unwrap();
-    let error = file.read().await.unwrap_err().to_string();
-    assert!(error.ends_with("is no signed JSON Web Token"), "{error}");
-}
-
-#[tokio::test]
-async fn a_pipe_is_refused_and_not_waited_for() {
-    let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let error = TokenFile::new(pipe).read().await.unwrap_err();
-    assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
-    assert!(error.to_string().ends_with("is in no regular file"), "{error}");
+    for (file, problem) in
+        [(file, "is no signed JSON Web Token"), (TokenFile::new(pipe), "is in no regular file")]
+    {
+        let error = file.read().await.unwrap_err();
+        assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
+        assert!(error.to_string().ends_with(problem), "{error}");
+    }
 }
 
 #[tokio::test]
-async fn a_file_that_others_can_write_proves_nothing() {
+async fn file_writable_by_others_is_rejected() {
     for mode in [0o620, 0o602, 0o666] {
         let (_folder, file) = written(&good(), mode);
         let error = file.read().await.unwrap_err();
@@ -119,7 +117,7 @@ async fn a_file_that_others_can_write_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_file_that_others_can_read_is_told_once() {
+async fn file_readable_by_others_is_warned_about_once() {
     let (_folder, file) = written(&good(), 0o644);
     assert!(!file.warned.load(Ordering::Relaxed));
     file.read().await.unwrap();
@@ -129,13 +127,7 @@ async fn a_file_that_others_can_read_is_told_once() {
     assert!(!closed.warned.load(Ordering::Relaxed));
 }
 
-#[tokio::test]
-async fn a_token_is_not_printed() {
-    let (_folder, file) = written(&good(), 0o600);
-    assert_eq!(format!("{:?}", file.read().await.unwrap()), "Token(…)");
-}
-
 #[test]
-fn the_default_is_where_ark_auth_tool_keeps_it() {
+fn default_path_is_that_of_ark_auth_tool() {
     assert!(TokenFile::default_path().unwrap().ends_with(".cache/tbd/jwt.json"));
 }

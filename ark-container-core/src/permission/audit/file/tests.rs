@@ -6,10 +6,10 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Where a process that a test starts finds its file; such a process is this test binary again.
+/// The variable with the file of a process that a test starts, which runs this test binary again.
 const FILE: &str = "ARK_TEST_AUDIT_FILE";
 
-/// What such a process calls itself.
+/// The variable with the name of such a process.
 const WRITER: &str = "ARK_TEST_AUDIT_WRITER";
 
 const LINES: usize = 40;
@@ -24,12 +24,12 @@ fn content(file: &AuditFile) -> String {
     fs::read_to_string(file.path()).unwrap()
 }
 
-/// The cause in an error's chain, in words.
+/// The text of the source of an error.
 fn cause(error: &Error) -> String {
     std::error::Error::source(error).unwrap().to_string()
 }
 
-/// A line of another length for each writer and number, longer than what a pipe would write at once.
+/// A line whose length depends on writer and number. Most are longer than a pipe writes at once.
 fn long_line(writer: &str, number: usize) -> String {
     format!("{writer} {number} {}\n", writer.repeat(1 + number * 97))
 }
@@ -47,18 +47,24 @@ fn again(test: &str, shell: &str, file: &AuditFile, writer: &str) -> Child {
         .unwrap()
 }
 
-#[tokio::test]
-async fn it_is_created_for_its_owner_alone() {
+#[test]
+fn file_is_created_for_its_owner_and_may_be_rotated() {
     let (_folder, file) = folder();
-    file.append("first\n".to_owned()).await.unwrap();
-    file.append("second\n".to_owned()).await.unwrap();
+    file.append_blocking("first\n").unwrap();
+    file.append_blocking("second\n").unwrap();
     assert_eq!(content(&file), "first\nsecond\n");
     assert_eq!(fs::metadata(file.path()).unwrap().mode() & 0o7777, 0o600);
+    OpenOptions::new().write(true).truncate(true).open(file.path()).unwrap();
+    file.append_blocking("third\n").unwrap();
+    assert_eq!(content(&file), "third\n");
+    fs::remove_file(file.path()).unwrap();
+    file.append_blocking("fourth\n").unwrap();
+    assert_eq!(content(&file), "fourth\n");
 }
 
 #[test]
-fn many_processes_and_threads_never_tear_a_line() {
-    const TEST: &str = "many_processes_and_threads_never_tear_a_line";
+fn concurrent_writers_write_whole_lines() {
+    const TEST: &str = "concurrent_writers_write_whole_lines";
     if let (Some(path), Ok(writer)) = (std::env::var_os(FILE), std::env::var(WRITER)) {
         let file = &AuditFile::new(path);
         return thread::scope(|scope| {
@@ -75,7 +81,7 @@ fn many_processes_and_threads_never_tear_a_line() {
     let (folder, file) = folder();
     let writers = ["1", "2", "3", "4", "5", "6"];
     let mut children = writers.map(|writer| again(TEST, r#"exec "$0" "$@""#, &file, writer));
-    // All the while the file is moved away, as by a program that rotates files.
+    // Meanwhile the file is moved away, as by a program that rotates files.
     let mut moved = 0;
     while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
         let away = folder.path().join(format!("audit.{moved}"));
@@ -101,8 +107,8 @@ fn many_processes_and_threads_never_tear_a_line() {
 }
 
 #[test]
-fn of_a_line_that_does_not_fit_nothing_stays() {
-    const TEST: &str = "of_a_line_that_does_not_fit_nothing_stays";
+fn line_that_does_not_fit_is_removed() {
+    const TEST: &str = "line_that_does_not_fit_is_removed";
     if let Some(path) = std::env::var_os(FILE) {
         let file = AuditFile::new(path);
         file.append_blocking("before\n").unwrap();
@@ -112,7 +118,7 @@ fn of_a_line_that_does_not_fit_nothing_stays() {
         return file.append_blocking("after\n").unwrap();
     }
     let (_folder, file) = folder();
-    // The system writes as much as the limit leaves room for, as it does on a disk that gets full.
+    // The system writes a part of the line, up to the limit, as on a full disk.
     let limited = r#"trap "" XFSZ; ulimit -f 4; exec "$0" "$@""#;
     let status = again(TEST, limited, &file, "").wait().unwrap();
     assert!(status.success());
@@ -120,13 +126,13 @@ fn of_a_line_that_does_not_fit_nothing_stays() {
 }
 
 #[test]
-fn a_full_disk_is_an_error() {
+fn full_disk_is_an_error() {
     let mut full = OpenOptions::new().read(true).append(true).open("/dev/full").unwrap();
     assert_eq!(append(&mut full, "line\n").unwrap_err().kind(), ErrorKind::StorageFull);
 }
 
 #[test]
-fn the_remains_of_a_torn_line_are_ended_first() {
+fn incomplete_line_is_ended_before_the_next() {
     let (_folder, file) = folder();
     fs::write(file.path(), "whole\n{\"time\":\"20").unwrap();
     file.append_blocking("next\n").unwrap();
@@ -135,19 +141,7 @@ fn the_remains_of_a_torn_line_are_ended_first() {
 }
 
 #[test]
-fn it_may_be_truncated_and_removed() {
-    let (_folder, file) = folder();
-    file.append_blocking("first\n").unwrap();
-    OpenOptions::new().write(true).truncate(true).open(file.path()).unwrap();
-    file.append_blocking("second\n").unwrap();
-    assert_eq!(content(&file), "second\n");
-    fs::remove_file(file.path()).unwrap();
-    file.append_blocking("third\n").unwrap();
-    assert_eq!(content(&file), "third\n");
-}
-
-#[test]
-fn who_waited_for_a_file_that_was_moved_away_writes_to_the_new_one() {
+fn waiting_writer_notices_that_the_file_was_moved() {
     let (folder, file) = folder();
     file.append_blocking("first\n").unwrap();
     let held = file.open_locked().unwrap();
@@ -157,7 +151,7 @@ fn who_waited_for_a_file_that_was_moved_away_writes_to_the_new_one() {
     });
     let moved = folder.path().join("audit.1");
     fs::rename(file.path(), &moved).unwrap();
-    assert!(!file.is_still(&held).unwrap());
+    assert!(!file.is_current(&held).unwrap());
     drop(held);
     waiting.join().unwrap().unwrap();
     assert_eq!(fs::read_to_string(moved).unwrap(), "first\n");
@@ -165,50 +159,51 @@ fn who_waited_for_a_file_that_was_moved_away_writes_to_the_new_one() {
 }
 
 #[test]
-fn what_is_no_file_of_its_own_is_refused() {
+fn only_a_regular_file_is_written() {
     let (folder, file) = folder();
     let target = folder.path().join("target");
     fs::write(&target, "").unwrap();
     symlink(&target, file.path()).unwrap();
-    let error = file.append_blocking("line\n").unwrap_err();
-    assert!(matches!(error, Error::Failed { .. }), "{error:?}");
-    let problem = format!("cannot write to the audit file {}", file.path().display());
-    assert_eq!((error.to_string(), cause(&error)), (problem, "it is a link".to_owned()));
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (path, problem) in [
+        (file.path(), "it is a link"),
+        (Path::new("/dev/null"), "it is no file"),
+        (&pipe, "it is no file"),
+        (folder.path(), "Is a directory"),
+        (&folder.path().join("missing/audit.jsonl"), "No such file"),
+    ] {
+        let error = AuditFile::new(path).append_blocking("line\n").unwrap_err();
+        assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+        let message = format!("cannot write to the audit file {}", path.display());
+        assert_eq!(error.to_string(), message);
+        assert!(cause(&error).starts_with(problem), "{}: {}", path.display(), cause(&error));
+    }
     assert_eq!(fs::read_to_string(&target).unwrap(), "");
-    // A link to nothing creates nothing.
     fs::remove_file(&target).unwrap();
     file.append_blocking("line\n").unwrap_err();
     assert!(!target.exists());
-
-    let null = AuditFile::new("/dev/null").append_blocking("line\n").unwrap_err();
-    assert_eq!(cause(&null), "it is no file");
-    let pipe = folder.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    AuditFile::new(pipe).append_blocking("line\n").unwrap_err();
-    AuditFile::new(folder.path()).append_blocking("line\n").unwrap_err();
-    AuditFile::new(folder.path().join("missing/audit.jsonl")).append_blocking("").unwrap_err();
 }
 
 #[test]
-fn a_file_that_everybody_can_write_to_is_refused() {
+fn file_writable_by_every_user_is_rejected() {
     let (_folder, file) = folder();
     fs::write(file.path(), "").unwrap();
     let set = |mode| fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
     set(0o602);
     let error = file.append_blocking("line\n").unwrap_err();
     assert!(cause(&error).contains("chmod o-w"), "{error:?}");
-    // Such as one that a program that rotates files has created for a group that reads it.
+    // A program that rotates files may create one for a group.
     set(0o660);
     file.append_blocking("line\n").unwrap();
     assert_eq!(content(&file), "line\n");
 }
 
 #[test]
-fn who_waits_for_the_lock_too_long_is_told_so() {
+fn lock_timeout_is_temporary() {
     let (_folder, file) = folder();
     let _held = file.open_locked().unwrap();
     let error = lock(&file.open().unwrap(), Instant::now()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    let error = file.error(error);
-    assert!(error.is_temporary(), "{error:?}");
+    assert!(file.error(error).is_temporary());
 }
