@@ -257,20 +257,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repeated_cause_is_printed_once() {
-        let inner = io::Error::other("disk is full");
-        let middle = Error::failed("cannot write x: disk is full").with_source(inner);
-        let outer = Error::failed("cannot push").with_source(middle);
-        let failure = Failure::from(outer);
-        assert_eq!(failure.to_string(), "cannot push: cannot write x: disk is full");
-    }
-
-    #[test]
-    fn cause_is_printed_on_one_line() {
-        let failure = Failure::from(
-            Error::failed("x").with_source(io::Error::other("tried:\n  a: no\n  b: no\n")),
-        );
-        assert_eq!(failure.to_string(), "x: tried: a: no; b: no");
+    fn causes_are_printed_once_and_on_one_line() {
+        let disk_full = Error::failed("cannot write x: disk is full")
+            .with_source(io::Error::other("disk is full"));
+        let list = io::Error::other("tried:\n  a: no\n  b: no\n");
+        for (error, expected) in [
+            (
+                Error::failed("cannot push").with_source(disk_full),
+                "cannot push: cannot write x: disk is full",
+            ),
+            (Error::failed("x").with_source(list), "x: tried: a: no; b: no"),
+        ] {
+            assert_eq!(Failure::from(error).to_string(), expected);
+        }
     }
 
     #[test]

@@ -11,7 +11,6 @@ use ark_container_core::model::{
 use ark_container_core::permission::{Action, Explanation, IsolationLayer};
 use ark_container_core::{Catalog, Error, RegistryBackendExt as _};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use serde::Serialize;
 
 use crate::arguments::OrganizationArgs;
 use crate::context::Context;
@@ -184,37 +183,6 @@ fn action_parser() -> impl TypedValueParser<Value = Action> {
         .try_map(|word| word.parse())
 }
 
-/// The answer as programs read it.
-#[derive(Debug, Serialize)]
-struct AccessRecord<'a> {
-    principal: String,
-    action: &'static str,
-    organization: OrganizationId,
-    repository: Option<&'a RepositoryPath>,
-    allowed: bool,
-    rule: &'a str,
-    reason: Option<&'a str>,
-    origin: Option<&'a str>,
-    walls: Vec<&'static str>,
-}
-
-impl<'a> From<&'a Explanation> for AccessRecord<'a> {
-    fn from(explanation: &'a Explanation) -> Self {
-        let decision = &explanation.decision;
-        Self {
-            principal: explanation.principal.to_string(),
-            action: explanation.action.as_str(),
-            organization: explanation.organization,
-            repository: explanation.repository.as_ref(),
-            allowed: decision.is_allowed(),
-            rule: decision.rule(),
-            reason: decision.reason(),
-            origin: decision.origin(),
-            walls: explanation.isolation_layers.iter().map(|layer| layer.as_str()).collect(),
-        }
-    }
-}
-
 pub(crate) async fn check_access(args: CheckAccessArgs, context: &Context) -> Result<(), Stop> {
     let principal = args.principal.as_deref().map(str::parse::<PrincipalName>).transpose();
     let principal =
@@ -236,7 +204,7 @@ pub(crate) async fn check_access(args: CheckAccessArgs, context: &Context) -> Re
     };
     let is_allowed = explanation.decision.is_allowed();
     let lines = explanation_lines(&explanation);
-    context.output.result(lines.text(), &AccessRecord::from(&explanation))?;
+    context.output.result(lines.text(), &explanation)?;
     let layers = catalog.isolation_layers();
     if is_allowed
         && !layers.contains(&IsolationLayer::Policy)

@@ -327,6 +327,37 @@ impl Catalog {
     }
 }
 
+/// The answer of the command line in JSON.
+impl Serialize for Explanation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields<'a> {
+            principal: &'a PrincipalName,
+            action: &'static str,
+            organization: OrganizationId,
+            repository: Option<&'a RepositoryPath>,
+            allowed: bool,
+            rule: &'a str,
+            reason: Option<&'a str>,
+            origin: Option<&'a str>,
+            #[serde(serialize_with = "layer_words")]
+            walls: &'a [IsolationLayer],
+        }
+        let fields = Fields {
+            principal: &self.principal,
+            action: self.action.as_str(),
+            organization: self.organization,
+            repository: self.repository.as_ref(),
+            allowed: self.decision.is_allowed(),
+            rule: self.decision.rule(),
+            reason: self.decision.reason(),
+            origin: self.decision.origin(),
+            walls: &self.isolation_layers,
+        };
+        fields.serialize(serializer)
+    }
+}
+
 fn memberships(principal: &Principal) -> Vec<Membership> {
     match principal.organizations() {
         // A caller who belongs everywhere administers everywhere or nowhere; any organization will tell.
