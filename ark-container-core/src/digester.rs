@@ -1,4 +1,4 @@
-//! [`Digester`]: computes a [`Digest`] over content that comes in pieces.
+//! [`Digester`]: computes a [`Digest`] of content in pieces.
 
 use std::fmt;
 #[cfg(feature = "local")]
@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{Context, SHA256, SHA512};
 
 use crate::model::{Algorithm, Digest};
 
-/// A hash in the making.
+/// A hash of the content that it was given so far.
 #[derive(Clone)]
 pub(crate) struct Digester {
     algorithm: Algorithm,
@@ -16,7 +16,7 @@ pub(crate) struct Digester {
 }
 
 impl Digester {
-    /// A hash of nothing yet.
+    /// Returns a hash of no content yet.
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         let context = Context::new(match algorithm {
             Algorithm::Sha256 => &SHA256,
@@ -25,14 +25,14 @@ impl Digester {
         Self { algorithm, context }
     }
 
-    /// The digest of content that is at hand as a whole.
+    /// Returns the digest of content that is in memory.
     pub(crate) fn digest(algorithm: Algorithm, content: &[u8]) -> Digest {
         let mut digester = Self::new(algorithm);
         digester.update(content);
         digester.finish()
     }
 
-    /// The digest of everything that `source` has to give.
+    /// Returns the digest of all content of `source`.
     #[cfg(feature = "local")]
     pub(crate) fn digest_of_stream(
         algorithm: Algorithm,
@@ -49,12 +49,12 @@ impl Digester {
         }
     }
 
-    /// Takes the next piece.
+    /// Adds the next piece of content.
     pub(crate) fn update(&mut self, piece: &[u8]) {
         self.context.update(piece);
     }
 
-    /// The digest of all that was taken.
+    /// Returns the digest of all content.
     pub(crate) fn finish(self) -> Digest {
         let hash = self.context.finish();
         match Digest::from_bytes(self.algorithm, hash.as_ref()) {

@@ -1,4 +1,4 @@
-//! [`Progress`]: what a push, pull or copy tells while it runs.
+//! [`Progress`]: receives the events of a push, pull or copy.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use serde::Serializer;
 
 use crate::model::{Digest, Reference};
 
-/// Is told what a push, pull or copy does, while it does it.
+/// Receives the events of a push, pull or copy while it runs.
 ///
-/// It is called from within that, often, and must return at once. `()` listens to nothing.
+/// It is called often, from within the transfer, and must return at once. `()` ignores all events.
 pub trait Progress: Send + Sync {
-    /// Something happened.
+    /// Receives an event.
     fn event(&self, event: &Event<'_>);
 }
 
@@ -18,60 +18,60 @@ impl Progress for () {
     fn event(&self, _: &Event<'_>) {}
 }
 
-/// What happened. A blob is called by its digest, and a layer that is compressed first by its diff ID.
+/// An event of a transfer. A blob is named by its digest, and a layer that is compressed first by its diff
+/// ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The image has this part, of so many bytes where it comes from. All parts are told of at first.
+    /// The image has this blob. All blobs are reported before any is transferred.
     Found {
-        /// Which one.
+        /// The blob.
         blob: &'a Digest,
-        /// Its bytes where it comes from.
+        /// Its size at the source, in bytes.
         size: u64,
         /// Whether it is compressed before it is sent.
         is_tar: bool,
     },
-    /// A part is in another state now.
+    /// The state of a blob changed.
     Blob {
-        /// Which one.
+        /// The blob.
         blob: &'a Digest,
-        /// What it is in now.
+        /// Its new state.
         state: BlobState,
     },
-    /// More of a part went through, counted in its bytes where it comes from: they were read,
-    /// and sent as they are or compressed.
+    /// More bytes of a blob were transferred, counted at the source: before they are compressed.
     Moved {
-        /// Which one.
+        /// The blob.
         blob: &'a Digest,
-        /// How many bytes more; negative where they must go again.
+        /// The number of bytes; negative where they have to be transferred again.
         bytes: i64,
     },
     /// A manifest was put.
     Manifest {
-        /// At which tag or digest.
+        /// Its tag or digest.
         reference: &'a Reference,
     },
 }
 
-/// The states that a part goes through.
+/// The state of a blob in a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BlobState {
-    /// It is there already.
+    /// The target has it already.
     Exists,
-    /// The registry took it over from another repository.
+    /// The registry mounted it from another repository.
     Mounted,
-    /// It is compressed and sent.
+    /// It is being compressed and sent.
     Compressing,
-    /// It is sent.
+    /// It is being sent.
     Sending,
-    /// It is fetched.
+    /// It is being fetched.
     Fetching,
-    /// It broke off, and goes on after a while.
+    /// It was interrupted, and is retried after a delay.
     Retrying,
-    /// All of it is in the repository now.
+    /// The repository has all of it now.
     Sent,
-    /// All of it is on this machine now.
+    /// This machine has all of it now.
     Fetched,
 }
 

@@ -16,14 +16,14 @@ use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::Digest;
 
-/// The content of a blob in pieces. It ends well only if it was what its digest says.
+/// The content of a blob in pieces. The stream ends with an error if the content does not have the digest.
 pub type BlobStream = BoxStream<'static, Result<Bytes>>;
 
 impl Client {
-    /// Whether the repository has a blob.
+    /// Returns whether the repository has a blob.
     ///
     /// # Behavior
-    /// - A repository that does not exist has none: this answer cannot tell the two apart.
+    /// - The answer for a repository that does not exist is the same as for a missing blob.
     pub async fn blob_exists(&self, digest: &Digest) -> Result<bool> {
         let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}"))?);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
@@ -31,7 +31,7 @@ impl Client {
         Ok(response.status() == StatusCode::OK)
     }
 
-    /// The content of a blob, wherever the registry redirects to for it.
+    /// Fetches the content of a blob, and follows redirects to where the registry stores it.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository or the blob does not exist. The stream ends with
@@ -46,7 +46,7 @@ impl Client {
         Ok(stream::try_unfold(fetching, Fetching::step).boxed())
     }
 
-    /// The whole content of a small blob, such as a configuration.
+    /// Fetches the whole content of a small blob, such as a configuration.
     ///
     /// # Errors
     /// Those of [`fetch_blob`](Self::fetch_blob), after retries; [`Error::Failed`] if the blob is larger
@@ -87,13 +87,12 @@ fn wrong_content(expected: &Digest, found: &Digest) -> Error {
     Error::failed(format!("the registry sent {found} for blob {expected}"))
 }
 
-/// The content of a blob from some byte on, for a fetch that goes on where another broke off.
+/// The content of a blob from some byte on, to continue a fetch that was interrupted.
 #[non_exhaustive]
 pub struct BlobRest {
-    /// The first byte that comes: the one that was asked for, or 0 where the registry knows no ranges.
+    /// The offset of the first byte: the one that was requested, or 0 if the registry does not support ranges.
     pub from: u64,
-    /// What comes, in pieces. Whether it is what the digest says can be told of the whole only, so
-    /// nothing is verified here.
+    /// The content in pieces. It is not verified, since the digest is of the whole blob.
     pub pieces: BoxStream<'static, Result<Bytes>>,
 }
 
@@ -104,7 +103,7 @@ impl fmt::Debug for BlobRest {
 }
 
 impl Client {
-    /// The content of a blob from byte `from` on, wherever the registry redirects to for it.
+    /// Fetches the content of a blob from byte `from` on, and follows redirects.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository or the blob does not exist; [`Error::Failed`] if the blob
@@ -136,7 +135,7 @@ fn first_byte(response: &Response) -> Result<u64> {
     })
 }
 
-/// The first byte of a range as `bytes 5-9/10`.
+/// Returns the first byte of a range such as `bytes 5-9/10`.
 pub(super) fn start_of(range: &str) -> Option<u64> {
     let (first, _) = range.strip_prefix("bytes ")?.split_once('-')?;
     first.trim().parse().ok()

@@ -1,4 +1,4 @@
-//! [`Client`]: one repository of one registry, and how requests get there and answers come back.
+//! [`Client`]: a client of one repository, its requests, and the rate at which it puts manifests.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,36 +26,37 @@ use crate::model::{Access, EcrHost, RegistryHost, RepositoryUrl};
 use crate::observability::ObservedRequest;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may be silent. There is no limit to a request as a whole.
+/// The time without a byte after which a request fails. A request as a whole has no timeout.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
-/// How many times one request gets another login: once for a token, and once where that has run out.
+/// The logins that one request may try: one for a token, and one after it has expired.
 const MAX_LOGINS: usize = 2;
-/// How many manifests an account of AWS may put in a second.
+/// The manifests that an account of AWS may put in a second.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
 const ECR_MANIFESTS_PER_SECOND: usize = 10;
 
 /// A client of one repository.
 ///
-/// It speaks plain HTTP to loopback hosts and HTTPS to all others, as docker does. The credentials go
-/// with every request to the registry itself, unasked, and to no other host: neither one that it
-/// redirects to nor one that it names as the place of an upload.
+/// The client uses plain HTTP for loopback hosts and HTTPS for all others, as docker does. It sends the
+/// credentials with every request to the registry itself, and to no other host: neither to one that the
+/// registry redirects to nor to one that it names as the location of an upload.
 ///
-/// What fails for now is tried again as its [`Retry`] says, and what the registry did before its answer
-/// was lost is found out by asking. Where the registry wants a token, that is fetched from the login
-/// service that it names; where it refuses the credentials, [`Authenticate`] is asked for others.
+/// Temporary errors are retried as its [`Retry`] says. Where an answer was lost, the client asks the
+/// registry what was done. Where the registry requires a token, the client fetches it from the login
+/// service that the registry names. Where the registry refuses the credentials, the client asks
+/// [`Authenticate`] for new ones.
 ///
-/// Connections are kept and used again. They are of HTTP/1.1: in HTTP/2 one connection's window would
-/// hold back uploads that are sent at once. Cloning is cheap, and clones share connections, login and
-/// retries. Requests need a tokio runtime.
+/// Connections are reused. They are of HTTP/1.1: in HTTP/2 the window of one connection would slow down
+/// concurrent uploads. Cloning is cheap, and clones share connections, login and retries. Requests need a
+/// tokio runtime.
 ///
-/// Every method may fail with [`Error::Unauthenticated`] where the registry refuses the credentials,
-/// [`Error::PermissionDenied`] where they do not reach this far, [`Error::NotFound`] where the registry
-/// has no such repository, [`Error::Temporary`] where it cannot be reached, breaks off, falls silent for
-/// a minute or answers 408, 429 or 5xx, and [`Error::Failed`] for all other refusals. Each but
-/// `NotFound`, `PermissionDenied` and `Conflict` has a [`DistributionError`] as its source where the
-/// registry did answer.
+/// Every method may fail with [`Error::Unauthenticated`] if the registry refuses the credentials,
+/// [`Error::PermissionDenied`] if they do not allow the request, [`Error::NotFound`] if the registry has
+/// no such repository, [`Error::Temporary`] if the registry cannot be reached, closes the connection, does
+/// not respond for a minute or answers 408, 429 or 5xx, and [`Error::Failed`] for all other refusals. Each
+/// but `NotFound`, `PermissionDenied` and `Conflict` has a [`DistributionError`] as its source if the
+/// registry answered.
 ///
 /// ```no_run
 /// use ark_container_core::credentials::RegistryCredentials;
@@ -91,7 +92,7 @@ pub(crate) trait Server: fmt::Debug + Send + Sync {}
 impl<T: fmt::Debug + Send + Sync> Server for T {}
 
 impl Client {
-    /// A client of the repository at `repository`, dialled by the host in its URL.
+    /// Returns a client of a repository, which dials the host in its URL.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] if the credentials are another registry's; [`Error::Failed`] if TLS cannot
@@ -101,8 +102,8 @@ impl Client {
         Self::with_endpoint(repository, credentials, &endpoint)
     }
 
-    /// A client of the same repository, dialled at another host: a tunnel, or the registry that
-    /// a program serves to itself on a port of the moment.
+    /// Returns a client of a repository, which dials another host: a tunnel, or a registry that the program
+    /// serves to itself on a port of its own.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
@@ -121,7 +122,8 @@ impl Client {
         Self::open(repository, Some(credentials), endpoint)
     }
 
-    /// A client that shows nothing but what a login service gives to anybody, dialled at `endpoint`.
+    /// Returns a client without credentials, which dials `endpoint`. It uses the tokens that a login service
+    /// gives to anybody.
     ///
     /// # Errors
     /// [`Error::Failed`] if TLS cannot be set up.
@@ -161,18 +163,18 @@ impl Client {
         })
     }
 
-    /// This client, trying again in another way.
+    /// Sets how temporary errors are retried.
     pub fn with_retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }
 
-    /// This client, with somebody to ask for new credentials where its own are refused.
+    /// Sets the source of new credentials after the registry refused the current ones.
     pub fn with_authenticate(self, authenticate: Arc<dyn Authenticate>) -> Self {
         let login = Arc::new(self.login.with(authenticate));
         Self { login, ..self }
     }
 
-    /// This client, which keeps the server of its registry alive.
+    /// Keeps the server of the registry alive for as long as the client or a clone of it exists.
     #[cfg(feature = "local")]
     pub(crate) fn with_server(self, server: Arc<dyn Server>) -> Self {
         Self { server: Some(server), ..self }
@@ -183,17 +185,17 @@ impl Client {
         self.server.clone()
     }
 
-    /// The repository.
+    /// Returns the repository.
     pub fn repository(&self) -> &RepositoryUrl {
         &self.repository
     }
 
-    /// How it tries again, and how often it has.
+    /// Returns how temporary errors are retried, and how often they were.
     pub fn retry(&self) -> &Retry {
         &self.retry
     }
 
-    /// Where the repository is dialled.
+    /// Returns the URL of the repository in the distribution API.
     pub(crate) fn base(&self) -> &Url {
         &self.base
     }
@@ -230,9 +232,9 @@ impl Client {
         })
     }
 
-    /// Sends a request until it is answered with one of the `expected` statuses, or no further try helps.
+    /// Sends a request, with retries, until it is answered with one of the `expected` statuses.
     ///
-    /// What cannot be read of the answer is the caller's loss.
+    /// A failure to read the response body is not retried.
     pub(super) async fn send(
         &self,
         request: Request,
@@ -242,7 +244,7 @@ impl Client {
         self.retry.run(|| self.ask(&request, &target, expected)).await
     }
 
-    /// The same for an answer with content, no longer than `limit`, which is part of each try.
+    /// Fetches content of at most `limit` bytes. Reading it is part of each try.
     pub(super) async fn fetch(
         &self,
         request: Request,
@@ -257,7 +259,7 @@ impl Client {
         self.retry.run(fetching).await
     }
 
-    /// One try, with another login where the registry wants one.
+    /// Sends a request once, and once more for each new login that the registry requires.
     pub(super) async fn ask(
         &self,
         request: &Request,
@@ -284,7 +286,7 @@ impl Client {
         }
     }
 
-    /// One try with content that cannot be sent again, until `patience` ends.
+    /// Sends content that cannot be sent again, until the `timeout` ends.
     ///
     /// # Errors
     /// [`Error::Temporary`] also where only the login was refused and there is a new one now.
@@ -294,9 +296,9 @@ impl Client {
         body: Body,
         target: RequestTarget,
         expected: &[StatusCode],
-        patience: impl Future<Output = ()>,
+        timeout: impl Future<Output = ()>,
     ) -> Result<Response> {
-        match self.attempt(&request, body, &target, expected, patience).await {
+        match self.attempt(&request, body, &target, expected, timeout).await {
             Ok(response) => Ok(response),
             Err(Failure { error, refused: Some(refused) }) => {
                 match self.login.replace(&self.http, &self.base, refused).await? {
@@ -316,7 +318,7 @@ impl Client {
         body: Body,
         target: &RequestTarget,
         expected: &[StatusCode],
-        patience: impl Future<Output = ()>,
+        timeout: impl Future<Output = ()>,
     ) -> Result<Response, Failure> {
         let Request { method, url, headers, .. } = request;
         let mut builder = self.http.request(method.clone(), url.clone()).body(body);
@@ -333,7 +335,7 @@ impl Client {
         tracing::debug!(%method, url = redacted(url), "request");
         let mut observed = ObservedRequest::start(method.as_str(), || redacted(url));
         let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
-        let mut response = match select(answer, pin!(patience)).await {
+        let mut response = match select(answer, pin!(timeout)).await {
             Either::Left((Ok(response), _)) => response,
             Either::Left((Err(error), _)) => return Err(broken(method, url, error).into()),
             Either::Right(_) => return Err(silent(method, url).into()),
@@ -386,7 +388,7 @@ impl Client {
     }
 }
 
-/// A try that failed, and the login that it failed for, if it was that.
+/// The error of a request, and the login that was refused, if that is the cause.
 struct Failure {
     error: Error,
     refused: Option<Refused>,
@@ -430,7 +432,7 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     }
 }
 
-/// A request that can be sent again: its content is in memory, or comes beside it.
+/// A request that can be sent several times: its content is in memory, or is given apart from it.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) method: Method,
@@ -458,7 +460,7 @@ impl Request {
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Lets a number of requests through in any second. The first ones do not wait.
+/// Allows a number of requests in any second. The first ones do not wait.
 #[derive(Debug)]
 pub(super) struct RateLimit {
     most: usize,

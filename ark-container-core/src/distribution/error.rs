@@ -1,4 +1,4 @@
-//! [`DistributionError`]: what a registry answered, and what the caller does next about it.
+//! [`DistributionError`]: a registry's refusal, and the [`Error`] that it becomes.
 
 use std::error::Error as _;
 use std::time::{Duration, SystemTime};
@@ -11,21 +11,21 @@ use serde::Deserialize;
 use crate::error::{Error, ResourceKind};
 use crate::model::{Access, Digest, Reference, RepositoryUrl};
 
-/// What is shown of a text that a registry chose; the rest says nothing more.
+/// The characters that are shown of a text that a registry chose.
 const SHOWN_CHARS: usize = 400;
 
-/// Why a tag of a repository with immutable tags does not move.
+/// The reason why a tag of a repository with immutable tags cannot be moved.
 const IMMUTABLE: &str = "the tags of this repository stay where they were first put";
 
-/// One of the messages in a registry's answer.
+/// An error message in a registry's answer.
 ///
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#error-codes>
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegistryMessage {
-    /// The code, such as `NAME_UNKNOWN`; registries have codes of their own besides the specified.
+    /// The code, such as `NAME_UNKNOWN`. Registries have codes of their own besides the specified ones.
     pub code: String,
-    /// What the registry says of it, for people; may be empty.
+    /// The registry's text for people, which may be empty.
     pub message: String,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for RegistryMessage {
     }
 }
 
-/// An answer that was not the expected one: the `source` of the [`Error`] that it leads to.
+/// An unexpected answer of a registry: the `source` of the [`Error`] that it becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DistributionError {
     method: Method,
@@ -80,37 +80,37 @@ impl DistributionError {
         Self { method, url: redacted(url), status, messages, excerpt, retry_after }
     }
 
-    /// The answer that an error of this library comes from, if it comes from one directly.
+    /// Returns the answer that is the direct source of an error.
     pub fn of(error: &Error) -> Option<&Self> {
         error.source()?.downcast_ref()
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         self.status.as_u16()
     }
 
-    /// What was asked, without query and credentials.
+    /// Returns the URL of the request, without query and credentials.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What the registry says, where it says it in the specified form.
+    /// Returns the messages, if the answer has the specified form.
     pub fn messages(&self) -> &[RegistryMessage] {
         &self.messages
     }
 
-    /// How long the registry asks to wait before the same is tried again.
+    /// Returns the delay before a retry that the registry asks for.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// Whether one of the messages has this code.
+    /// Returns whether one of the messages has this code.
     pub fn has_code(&self, code: &str) -> bool {
         self.messages.iter().any(|message| message.code == code)
     }
 
-    /// The registry's own words, or the status where it has none.
+    /// The messages of the registry, or the status if there are none.
     fn words(&self) -> String {
         if !self.messages.is_empty() {
             let messages: Vec<_> = self.messages.iter().map(ToString::to_string).collect();
@@ -126,7 +126,7 @@ impl DistributionError {
         self.messages.iter().any(|message| message.message.to_ascii_lowercase().contains(text))
     }
 
-    /// The error for a caller who asked for `subject`.
+    /// Returns the error for the request that was refused.
     pub(super) fn into_error(self, context: &Context<'_>) -> Error {
         let repository = context.repository;
         // ECR answers 400 where a tag may not be moved, others 409.
@@ -168,15 +168,15 @@ impl DistributionError {
         }
     }
 
-    /// Whether it is the login that is refused, and not what was asked for.
+    /// Returns whether the login was refused, and not the request.
     pub(super) fn refuses_login(&self) -> bool {
         // ECR answers 403 to credentials that have expired.
         let expired = self.status == StatusCode::FORBIDDEN && self.says("token has expired");
         self.status == StatusCode::UNAUTHORIZED || expired
     }
 
-    /// Where an upload goes on, if the registry says so in the words of AWS ECR: "First byte of the
-    /// layer part is 0 instead of 10485760".
+    /// Returns the offset at which an upload continues, if the registry names it as AWS ECR does: "First byte
+    /// of the layer part is 0 instead of 10485760".
     pub(crate) fn expected_offset(&self) -> Option<u64> {
         let mut texts = self.messages.iter().map(|message| message.message.as_str());
         texts.find_map(|text| {
@@ -206,7 +206,7 @@ impl fmt::Display for DistributionError {
 
 impl std::error::Error for DistributionError {}
 
-/// What a request was for, for the words of its errors.
+/// The context of a request, for the text of its errors.
 #[derive(Debug)]
 pub(super) struct Context<'a> {
     pub(super) repository: &'a RepositoryUrl,
@@ -215,7 +215,7 @@ pub(super) struct Context<'a> {
     pub(super) target: RequestTarget,
 }
 
-/// What a request was about.
+/// The object of a request.
 #[derive(Debug, Clone)]
 pub(super) enum RequestTarget {
     Repository,
@@ -225,7 +225,7 @@ pub(super) enum RequestTarget {
 }
 
 impl RequestTarget {
-    /// What is missing or in the way when the registry says no more than that.
+    /// Returns the object that is missing or in conflict, if the registry names no other.
     fn named(&self, repository: &RepositoryUrl) -> (ResourceKind, String) {
         match self {
             Self::Repository => (ResourceKind::Repository, repository.to_string()),
@@ -237,7 +237,7 @@ impl RequestTarget {
         }
     }
 
-    /// The request, as the start of a sentence.
+    /// Returns the request as the start of a sentence.
     pub(super) fn attempt(&self) -> String {
         match self {
             Self::Repository => "the request to the repository".to_owned(),
@@ -248,7 +248,7 @@ impl RequestTarget {
     }
 }
 
-/// A URL as it may be shown: upload sessions carry their state, and storage its keys, in the query.
+/// Returns a URL without secrets: the query has the state of upload sessions and the keys of storage.
 pub(super) fn redacted(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -259,7 +259,7 @@ pub(super) fn redacted(url: &Url) -> String {
     url.to_string()
 }
 
-/// The error of a request that got no answer.
+/// Returns the error of a request without an answer.
 pub(super) fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error {
     let what = format!("{method} {}", redacted(url));
     let error = error.without_url();
@@ -272,13 +272,13 @@ pub(super) fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error
     }
 }
 
-/// The error of a request that nothing happened on.
+/// Returns the error of a request that timed out.
 pub(super) fn silent(method: &Method, url: &Url) -> Error {
-    let message = format!("{method} {}: the registry fell silent", redacted(url));
+    let message = format!("{method} {}: the registry did not respond in time", redacted(url));
     Error::temporary(message).with_source(io::Error::from(io::ErrorKind::TimedOut))
 }
 
-/// Whether it was the registry's time that ran out.
+/// Returns whether a timeout is the cause.
 pub(super) fn timed_out(error: &Error) -> bool {
     error.source().is_some_and(|cause| {
         let silent = cause.downcast_ref::<io::Error>();
@@ -287,13 +287,13 @@ pub(super) fn timed_out(error: &Error) -> bool {
     })
 }
 
-/// Whether no connection could be made.
+/// Returns whether no connection could be made.
 pub(super) fn is_unreachable(error: &Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref());
     cause.is_some_and(reqwest::Error::is_connect)
 }
 
-/// What a registry asks for in seconds or as a date.
+/// Returns the delay of a `Retry-After` header, in seconds or as a date.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3>
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
@@ -307,7 +307,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     }
 }
 
-/// A text from outside, fit for one line of a terminal.
+/// Returns a text from outside as one line for a terminal.
 fn printable(text: &str) -> String {
     let mut shown = String::new();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());

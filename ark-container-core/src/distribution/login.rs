@@ -17,43 +17,43 @@ use super::response::{MAX_ERROR_BODY_LEN, parse_json, read_up_to, read_whole};
 use crate::credentials::{Password, RegistryCredentials};
 use crate::error::{Error, Result};
 
-/// Where a client gets new credentials from when its registry refuses those that it has.
+/// A source of new credentials for a client whose registry refused the current ones.
 ///
-/// Those that were refused have been [marked](RegistryCredentials::mark_refused) before it is asked, so
-/// that no cache gives them out again.
+/// The refused ones are [marked](RegistryCredentials::mark_refused) before, so that no cache returns them
+/// again.
 #[async_trait]
 pub trait Authenticate: fmt::Debug + Send + Sync {
-    /// New credentials for what the refused ones were for.
+    /// Returns new credentials for the scope of the refused ones.
     ///
     /// # Errors
-    /// Whatever keeps it from getting any.
+    /// The reason why there are none.
     async fn renew(&self) -> Result<RegistryCredentials>;
 }
 
-/// What a client shows, which changes while it runs. All clones of a client share it.
+/// The current login of a client, which changes while it runs. All clones of a client share it.
 #[derive(Debug)]
 pub(super) struct Login {
     shown: RwLock<Shown>,
-    /// Held by the one that asks for something better; the others wait and use what it gets.
+    /// Held while the login is replaced: other requests wait and use the new one.
     turn: tokio::sync::Mutex<()>,
     authenticate: Option<Arc<dyn Authenticate>>,
 }
 
-/// What is shown at a moment.
+/// A login at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
     credentials: Option<RegistryCredentials>,
     token: Option<Token>,
-    /// Counts what was shown before.
+    /// The number of logins before this one.
     generation: u64,
 }
 
-/// A registry's refusal of what it was shown.
+/// A registry's refusal of a login.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) generation: u64,
     pub(super) challenge: Option<Challenge>,
-    /// Whether the registry said so, and not something that may mean it.
+    /// Whether the answer was certainly about the login.
     pub(super) certain: bool,
 }
 
@@ -63,14 +63,14 @@ impl Login {
         Self { shown: RwLock::new(shown), turn: tokio::sync::Mutex::default(), authenticate: None }
     }
 
-    /// A login that starts with what this one shows now.
+    /// Returns a login that starts with the current one.
     pub(super) fn with(&self, authenticate: Arc<dyn Authenticate>) -> Self {
         let shown = RwLock::new(self.shown());
         let turn = tokio::sync::Mutex::default();
         Self { shown, turn, authenticate: Some(authenticate) }
     }
 
-    /// What to show now. A token that is about to run out is replaced first.
+    /// Returns the current login. A token that is about to expire is replaced first.
     pub(super) async fn current(&self, http: &reqwest::Client, base: &Url) -> Result<Shown> {
         let shown = self.shown();
         match &shown.token {
@@ -84,9 +84,9 @@ impl Login {
         }
     }
 
-    /// Gets something better than what was refused; whether there is any.
+    /// Replaces a login that was refused, and returns whether there is a new one.
     ///
-    /// Of all whose login was refused at once, one asks.
+    /// Of all requests whose login was refused at once, one replaces it.
     pub(super) async fn replace(
         &self,
         http: &reqwest::Client,
@@ -106,7 +106,7 @@ impl Login {
         };
         match Token::fetch(http, base, &challenge, shown.credentials.as_ref()).await {
             Ok(token) => Ok(self.show(shown.credentials, Some(token))),
-            // The login service too wants to know who is asking.
+            // The login service refuses the credentials, too.
             Err(refusal @ Error::Unauthenticated { .. }) => {
                 let Some(credentials) = self.renew(&shown).await? else { return Err(refusal) };
                 let token = Token::fetch(http, base, &challenge, Some(&credentials)).await?;
@@ -116,7 +116,7 @@ impl Login {
         }
     }
 
-    /// New credentials in place of those that were refused, if there is a way to have any.
+    /// Returns new credentials in place of refused ones, if there is a source of them.
     async fn renew(&self, shown: &Shown) -> Result<Option<RegistryCredentials>> {
         if let Some(credentials) = &shown.credentials {
             credentials.mark_refused();
@@ -127,7 +127,7 @@ impl Login {
         }
     }
 
-    /// Shows something else from now on.
+    /// Sets the login.
     fn show(&self, credentials: Option<RegistryCredentials>, token: Option<Token>) -> bool {
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         let generation = shown.generation + 1;
@@ -146,12 +146,12 @@ impl Shown {
         self.generation
     }
 
-    /// Whom the registry takes one for; `None` for nobody in particular.
+    /// The user name, or `None` without credentials.
     pub(super) fn username(&self) -> Option<&str> {
         self.credentials.as_ref().map(|credentials| credentials.username.as_str())
     }
 
-    /// Puts it into a request.
+    /// Adds the login to a request.
     pub(super) fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
         match (&self.token, &self.credentials) {
             (Some(token), _) => request.bearer_auth(token.expose()),
@@ -163,7 +163,7 @@ impl Shown {
     }
 }
 
-/// A registry's wish for a token of a login service.
+/// A registry's request for a token of a login service.
 ///
 /// Source: <https://distribution.github.io/distribution/spec/auth/token/>
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,12 +171,12 @@ pub(super) struct Challenge {
     /// The URL of the login service.
     pub(super) realm: String,
     pub(super) service: Option<String>,
-    /// What the token is for; several are separated by spaces.
+    /// The scopes of the token, separated by spaces.
     pub(super) scope: Option<String>,
 }
 
 impl Challenge {
-    /// The wish for a token among the challenges of an answer; `None` where a password is wanted.
+    /// Returns the request for a token among the challenges of an answer, or `None` if there is none.
     pub(super) fn find(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(WWW_AUTHENTICATE).into_iter();
         values.filter_map(|value| value.to_str().ok()).find_map(Self::parse)
@@ -201,7 +201,7 @@ impl Challenge {
     }
 }
 
-/// The first of `name=value, …`, and what comes after it. A value in quotes may have commas.
+/// Splits off the first of `name=value, …`. A value in quotes may have commas.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc9110#section-11.2>
 fn parameter(text: &str) -> Option<(&str, String, &str)> {
@@ -227,14 +227,14 @@ fn parameter(text: &str) -> Option<(&str, String, &str)> {
     None
 }
 
-/// How long a token is good where the service does not say.
-const DEFAULT_LIFETIME: u64 = 60;
-/// The most that a service may say; it is no reason to fail that a number fits into no time.
-const LONGEST_LIFETIME: u64 = 24 * 60 * 60;
-/// A token is replaced when so much of its life is left: a request takes time to arrive.
-const MARGIN: Duration = Duration::from_secs(10);
+/// The lifetime of a token in seconds, if the service does not name one.
+const DEFAULT_LIFETIME_SECONDS: u64 = 60;
+/// The longest lifetime in seconds that is believed, so that it fits into a time.
+const MAX_LIFETIME_SECONDS: u64 = 24 * 60 * 60;
+/// A token is replaced this long before it expires, since a request takes time to arrive.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
-/// A token for what a challenge asked for.
+/// A token of a login service.
 #[derive(Debug, Clone)]
 pub(super) struct Token {
     token: Password,
@@ -243,7 +243,7 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// Asks the service that a challenge names, with a password where there is one.
+    /// Requests a token from the service that a challenge names, with the credentials if there are any.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] if the service refuses; [`Error::Temporary`] where it cannot be reached
@@ -275,7 +275,7 @@ impl Token {
             let message = format!("GET {}: the answer has no token", redacted(&url));
             return Err(Error::failed(message));
         };
-        let good_until = asked_at + lifetime(expires_in).saturating_sub(MARGIN);
+        let good_until = asked_at + lifetime(expires_in).saturating_sub(EXPIRY_MARGIN);
         Ok(Self { token: Password::new(token), challenge: challenge.clone(), good_until })
     }
 
@@ -283,7 +283,7 @@ impl Token {
         self.good_until <= Instant::now()
     }
 
-    /// What it was asked for with.
+    /// Returns the challenge that it answers.
     pub(super) fn challenge(&self) -> &Challenge {
         &self.challenge
     }
@@ -293,7 +293,7 @@ impl Token {
     }
 }
 
-/// Either name is in use for the token.
+/// The answer of a login service. Both names of the token are in use.
 #[derive(Deserialize)]
 struct Answer {
     token: Option<String>,
@@ -301,12 +301,12 @@ struct Answer {
     expires_in: Option<u64>,
 }
 
-/// How long a token is good by the service's own words.
+/// Returns the lifetime of a token.
 fn lifetime(expires_in: Option<u64>) -> Duration {
-    Duration::from_secs(expires_in.unwrap_or(DEFAULT_LIFETIME).min(LONGEST_LIFETIME))
+    Duration::from_secs(expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS).min(MAX_LIFETIME_SECONDS))
 }
 
-/// The service's URL with the question in it: HTTPS, or on this machine as the registry itself is.
+/// Returns the URL of the request for a token: HTTPS, or HTTP on the host of a registry of this machine.
 pub(super) fn service_url(base: &Url, challenge: &Challenge) -> Result<Url> {
     let Challenge { realm, service, scope } = challenge;
     let refused = |problem: &str| {

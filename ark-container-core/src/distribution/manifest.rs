@@ -20,26 +20,26 @@ use crate::model::{Algorithm, Descriptor, Digest, Platform, Reference, Tag, medi
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Manifest {
-    /// What it is called.
+    /// Its digest.
     pub digest: Digest,
-    /// Its type, in the registry's header or its author's descriptor.
+    /// Its media type, from the registry's header or its author's descriptor.
     pub media_type: String,
     /// The JSON as it was written.
     pub bytes: Bytes,
 }
 
 impl Manifest {
-    /// The largest that registries take, in bytes.
+    /// The maximum size that registries accept, in bytes.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests>
     pub const MAX_LEN: usize = 4 * 1024 * 1024;
 
-    /// A manifest that is called by its SHA-256.
+    /// Returns a manifest with its SHA-256 digest.
     pub fn new(media_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         Self::with_algorithm(media_type, bytes, Algorithm::Sha256)
     }
 
-    /// A manifest that is called by the hash of a given function.
+    /// Returns a manifest with its digest by the given algorithm.
     pub fn with_algorithm(
         media_type: impl Into<String>,
         bytes: impl Into<Bytes>,
@@ -51,7 +51,7 @@ impl Manifest {
     }
 }
 
-/// What a manifest says: one configuration, and layers from the lowest up.
+/// The content of an image manifest: one configuration, and layers from the lowest up.
 ///
 /// Its fields are written in this order, and must be for ever: the digest of the same image would
 /// change with it.
@@ -80,7 +80,7 @@ impl ImageManifest {
     }
 }
 
-/// What an index says: its manifests. The answer to a question for referrers has the same form.
+/// The content of an index: its manifests. A list of referrers has the same form.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-index.md>
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ pub(crate) fn platform_names<'a>(platforms: impl IntoIterator<Item = &'a Platfor
     names.join(", ")
 }
 
-/// What a manifest says that refers to another.
+/// The content of a manifest that refers to another one, its subject.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Referring {
@@ -156,12 +156,12 @@ struct Typed {
 }
 
 impl Referring {
-    /// What a manifest says; `None` if it refers to none.
+    /// Returns the content of a manifest, or `None` if it has no subject.
     pub(crate) fn of(manifest: &Manifest) -> Option<Self> {
         serde_json::from_slice(&manifest.bytes).ok()
     }
 
-    /// What lists of referrers say of the manifest.
+    /// Returns the descriptor of the manifest in a list of referrers.
     pub(super) fn describe(self, manifest: &Manifest) -> Descriptor {
         let Manifest { digest, media_type, bytes } = manifest;
         let own = self.artifact_type.filter(|own| !own.is_empty());
@@ -179,14 +179,14 @@ fn json(document: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// How a registry says that it lists what refers to a manifest.
+/// The header of a registry that lists the referrers of a manifest.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 impl Client {
-    /// What a tag or digest stands for; `None` if the repository has no such manifest.
+    /// Returns the descriptor of the manifest at a tag or digest, or `None` if there is none.
     ///
     /// # Behavior
-    /// - A repository that does not exist has none: this answer cannot tell the two apart.
+    /// - The answer for a repository that does not exist is the same as for a missing manifest.
     pub async fn manifest(&self, reference: &Reference) -> Result<Option<Descriptor>> {
         let request = self.manifest_request(Method::HEAD, reference)?;
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
@@ -200,7 +200,7 @@ impl Client {
             (Some(digest), Some(length)) => {
                 Ok(Some(Descriptor::new(content_type(&response), digest, length)))
             }
-            // The specification does not oblige a registry to tell these; then the manifest does.
+            // The specification does not require these headers; without them the manifest is fetched.
             _ => match self.fetch_manifest(reference).await {
                 Ok(manifest) => {
                     let Manifest { digest, media_type, bytes } = manifest;
@@ -212,7 +212,7 @@ impl Client {
         }
     }
 
-    /// The manifest that a tag or digest stands for.
+    /// Fetches the manifest at a tag or digest.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository or the manifest does not exist; [`Error::Failed`] if what
@@ -241,10 +241,10 @@ impl Client {
     /// Puts a manifest at a tag or at its own digest.
     ///
     /// # Behavior
-    /// - That it is there already is success, also where tags may not be moved.
-    /// - AWS ECR takes ten in a second, and is not sent more.
-    /// - Where the manifest refers to another and the registry does not list such manifests, it is listed
-    ///   under the tag that the specification has for that.
+    /// - A manifest that the repository has already is no error, also where tags are immutable.
+    /// - AWS ECR accepts ten in a second, and is not sent more.
+    /// - If the manifest has a subject and the registry does not list referrers, the client lists it under
+    ///   the tag that the specification defines for that.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the tag stands for another image and may not be moved;
@@ -258,8 +258,8 @@ impl Client {
         }
     }
 
-    /// Puts a manifest, and tells whether the registry lists it with what it refers to; `None` if its
-    /// answer got lost.
+    /// Puts a manifest, and returns whether the registry lists it as a referrer; `None` if its answer was
+    /// lost.
     pub(super) async fn put(
         &self,
         reference: &Reference,
@@ -269,7 +269,7 @@ impl Client {
         loop {
             let error = match self.try_put(reference, manifest).await {
                 Ok(is_listed) => return Ok(Some(is_listed)),
-                // Some refuse to put again what they have: that is no conflict.
+                // Some registries refuse to put a manifest again that they have: that is no conflict.
                 Err(error @ Error::Conflict { .. }) => {
                     let there = self.stands_for(reference, manifest).await;
                     return if there.unwrap_or(false) { Ok(None) } else { Err(error) };
@@ -297,7 +297,7 @@ impl Client {
         let target = RequestTarget::Image(reference.clone());
         let response = self.ask(&request, &target, &[StatusCode::CREATED]).await?;
         match content_digest(&response) {
-            // A tag's manifest may be called by the hash function that the registry prefers.
+            // The registry may prefer another hash function for the manifest of a tag.
             Some(stored)
                 if stored != manifest.digest
                     && stored.algorithm() == manifest.digest.algorithm() =>
@@ -339,8 +339,8 @@ fn content_digest(response: &Response) -> Option<Digest> {
 const CONCURRENT_PUTS: usize = 4;
 
 impl Client {
-    /// Puts the manifests of an image whose blobs are there: those `below` the root, each of which comes
-    /// after those that it names, then the root, at the tag where there is one. What was put is `told`.
+    /// Puts the manifests of an image whose blobs exist: those `below` the root, each after those that it
+    /// names, then the root, at the tag if there is one. Each manifest is reported when it was put.
     ///
     /// # Errors
     /// Those of [`put_manifest`](Self::put_manifest).
@@ -349,14 +349,14 @@ impl Client {
         below: impl IntoIterator<Item = &Manifest>,
         root: &Manifest,
         tag: Option<&Tag>,
-        told: &(dyn Fn(&Reference) + Sync),
+        report: &(dyn Fn(&Reference) + Sync),
     ) -> Result<()> {
         // An index names what comes before it, so those wait for the images.
         let (indexes, images): (Vec<_>, Vec<_>) =
             below.into_iter().partition(|child| media_type::is_index(&child.media_type));
         let put = |reference: Reference, manifest| async move {
             self.put_manifest(&reference, manifest).await?;
-            told(&reference);
+            report(&reference);
             Ok(())
         };
         let images = images.into_iter().map(|manifest| put(by_digest(manifest), manifest));

@@ -1,7 +1,7 @@
 //! A client of the OCI distribution API: blobs, manifests and tags of one repository over HTTP.
 //!
-//! It keeps to the [specification] and adapts to what registries really answer. What fails for now is
-//! tried again as [`Retry`] says, but for uploads, whose content only the caller can begin anew.
+//! It follows the [specification] and adapts to the answers of real registries. Temporary errors are retried
+//! as [`Retry`] says, except for uploads, whose content only the caller can start again.
 //!
 //! [specification]: https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
 

@@ -1,4 +1,4 @@
-//! Manifests that refer to another: listed by the registry, or under a tag by its clients.
+//! Referrers of a manifest: listed by the registry, or by clients under a tag.
 //!
 //! Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
 
@@ -13,18 +13,17 @@ use super::response::pages;
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Reference, Tag, media_type};
 
-/// How much of a digest is part of the tag.
+/// The digits of a digest that are part of the tag.
 const TAG_DIGITS: usize = 64;
-/// How many referrers are asked about at once.
+/// The number of referrers that are looked up at once.
 const CONCURRENT_LOOKUPS: usize = 8;
 
 impl Client {
-    /// The manifests whose subject is `digest`: of one artifact type, or all.
+    /// Lists the manifests whose subject is `digest`: of one artifact type, or all.
     ///
     /// # Behavior
-    /// - On a registry without this part of the API, those that clients have listed under a tag
-    ///   that stands for it.
-    /// - What nothing refers to has none, and so has what does not exist.
+    /// - On a registry without this part of the API, the list is the one that clients keep under a tag.
+    /// - The list is empty for a digest without referrers, and for one that does not exist.
     pub async fn referrers(
         &self,
         digest: &Digest,
@@ -35,14 +34,14 @@ impl Client {
             None => self.referrers_by_tag(digest).await?,
         };
         if let Some(artifact_type) = artifact_type {
-            // The specification does not oblige a registry to filter.
+            // The specification does not require a registry to filter.
             referrers.retain(|found| found.artifact_type.as_deref() == Some(artifact_type));
         }
         Ok(referrers)
     }
 
-    /// Whether the repository has all these manifests and lists each with what it refers to, as far as
-    /// that may be asked.
+    /// Returns whether the repository has all these manifests and lists each as a referrer, as far as the
+    /// login may list them.
     pub(crate) async fn are_attached(&self, referrers: &[Manifest]) -> Result<bool> {
         let attached = referrers.iter().map(|referrer| self.is_attached(referrer));
         // A stream that makes the futures as it goes could not be sent to another thread.
@@ -65,8 +64,8 @@ impl Client {
         Ok(is_listed && there?.is_some())
     }
 
-    /// Sees to it that a manifest is listed that was put and refers to another. `is_listed` is what the
-    /// registry's answer said of that, if it did not get lost.
+    /// Lists a manifest with a subject that was put, unless the registry does. `is_listed` is the registry's
+    /// answer, unless it was lost.
     pub(super) async fn attach(
         &self,
         manifest: &Manifest,
@@ -84,10 +83,10 @@ impl Client {
         }
     }
 
-    /// Adds a manifest to the index at the tag that stands for what it refers to.
+    /// Adds a manifest to the index at the referrers tag of its subject.
     ///
-    /// Only programs that write at the same time can take it off again: registries of this age know no
-    /// conditions for a request.
+    /// A program that writes the same tag at the same time can remove it again: these registries support no
+    /// conditional requests.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests-with-subject>
     async fn list_under_tag(&self, manifest: &Manifest, referring: Referring) -> Result<()> {
@@ -101,7 +100,7 @@ impl Client {
         let reference = Reference::Tag(tag.clone());
         let mut index = match self.fetch_manifest(&reference).await {
             Ok(index) if index.media_type == media_type::OCI_INDEX => {
-                // What we do not know of it is kept.
+                // Unknown fields are kept.
                 serde_json::from_slice(&index.bytes).map_err(|error| no_index(&tag, error))?
             }
             Ok(_) => return Err(other("stands for something that is no index")),
@@ -125,7 +124,7 @@ impl Client {
         self.put(&reference, &Manifest::new(media_type::OCI_INDEX, bytes)).await.map(drop)
     }
 
-    /// `None` if the registry has no such part of the API.
+    /// Lists referrers by the API, or returns `None` if the registry does not have this part of it.
     async fn referrers_by_api(
         &self,
         digest: &Digest,
@@ -157,7 +156,7 @@ impl Client {
     }
 }
 
-/// The tag of the index where clients list what refers to a manifest.
+/// Returns the tag of the index where clients list the referrers of a manifest.
 ///
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
 fn referrers_tag(digest: &Digest) -> Result<Tag> {

@@ -17,10 +17,10 @@ use super::error::{RequestTarget, broken, redacted, silent};
 use crate::error::{Error, Result};
 use crate::model::Tag;
 
-/// How much of a refusal is read, and of what nobody reads.
+/// The bytes that are read of a refusal, and of content that is not used.
 pub(super) const MAX_ERROR_BODY_LEN: usize = 64 * 1024;
 
-/// The next piece of an answer's body; `None` at its end.
+/// Reads the next piece of a body, or `None` at its end.
 pub(super) async fn next_piece(response: &mut Response) -> Result<Option<Bytes>> {
     match timeout(RESPONSE_TIMEOUT, response.chunk()).await {
         Ok(Ok(piece)) => Ok(piece),
@@ -29,7 +29,7 @@ pub(super) async fn next_piece(response: &mut Response) -> Result<Option<Bytes>>
     }
 }
 
-/// The start of a body, and whether that is all of it or why reading ended.
+/// Reads at most `limit` bytes, and returns whether that is the whole body, or the error that ended it.
 pub(super) async fn read_up_to(response: &mut Response, limit: usize) -> (Vec<u8>, Result<bool>) {
     let mut body = Vec::new();
     loop {
@@ -47,7 +47,7 @@ pub(super) async fn read_up_to(response: &mut Response, limit: usize) -> (Vec<u8
     }
 }
 
-/// A body that must be whole and no longer than `limit`.
+/// Reads a whole body, which may not be longer than `limit` bytes.
 pub(super) async fn read_whole(response: &mut Response, limit: usize) -> Result<Vec<u8>> {
     match read_up_to(response, limit).await {
         (body, Ok(true)) => Ok(body),
@@ -60,7 +60,7 @@ pub(super) async fn read_whole(response: &mut Response, limit: usize) -> Result<
     }
 }
 
-/// A body as JSON.
+/// Parses a body as JSON.
 pub(super) fn parse_json<T: DeserializeOwned>(response: &Response, body: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| {
         let url = redacted(response.url());
@@ -74,7 +74,7 @@ const PAGE: &str = "1000";
 const MAX_PAGE_LEN: usize = 16 * 1024 * 1024;
 
 impl Client {
-    /// The tags of the repository, in the registry's order. Those that are no tags are left out.
+    /// Lists the tags of the repository, in the registry's order. Invalid tags are left out.
     ///
     /// # Errors
     /// The stream's first item is [`Error::NotFound`] if the repository does not exist. After an error
@@ -98,7 +98,7 @@ impl Client {
     }
 }
 
-/// The pages of a listing, each once.
+/// Fetches the pages of a listing, each once.
 pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
     client: Client,
     target: RequestTarget,
@@ -127,7 +127,7 @@ fn next_target(headers: &HeaderMap) -> Option<String> {
     links.filter_map(parse_next_link).next().map(str::to_owned)
 }
 
-/// The target of `rel="next"`, as it is written: relative or absolute.
+/// Returns the target of `rel="next"` in a `Link` header, relative or absolute.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc8288#section-3>
 pub(super) fn parse_next_link(header: &str) -> Option<&str> {

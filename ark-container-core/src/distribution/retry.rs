@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_delay_is_twice_the_last_one_with_half_of_it_by_chance() {
+    async fn delay_doubles_and_half_of_it_is_random() {
         let retry = Retry::default();
         let (elapsed, count) = exhaust(&retry, None).await;
         assert_eq!(count, DEFAULT_RETRIES + 1);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_counts_as_overload_and_a_broken_connection_does_not() {
+    fn timeout_counts_as_overload() {
         let url = "http://h.example/".parse().unwrap();
         let retry = Retry::default();
         let mut tries = retry.tries();

@@ -58,7 +58,7 @@ async fn put_refused(answer: String) -> Error {
 }
 
 #[tokio::test]
-async fn a_refusal_becomes_the_variant_that_says_what_to_do_next() {
+async fn refusal_becomes_its_error_variant() {
     let error = refused(refusal("401 Unauthorized", "UNAUTHORIZED", "who are you?")).await;
     assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
     assert!(chain(&error).contains("UNAUTHORIZED: who are you?"));
@@ -101,7 +101,7 @@ async fn a_tag_that_may_not_be_moved_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_manifest_whose_blobs_are_missing_is_not_itself_missing() {
+async fn manifest_with_missing_blobs_is_not_not_found() {
     let error = put_refused(refusal("404 Not Found", "MANIFEST_BLOB_UNKNOWN", "no layer")).await;
     assert!(matches!(error, Error::Failed { .. }), "{error:?}");
     assert!(chain(&error).ends_with("MANIFEST_BLOB_UNKNOWN: no layer"), "{}", chain(&error));
@@ -110,7 +110,7 @@ async fn a_manifest_whose_blobs_are_missing_is_not_itself_missing() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_json_is_shown_shortly_and_on_one_line() {
+async fn response_without_json_is_shortened_to_one_line() {
     let page = format!("<html>\r\n\x1b[31mbad\tgateway{}</html>", " x".repeat(100_000));
     let error = refused(answer("400 Bad Request", &[], &page)).await;
     let text = chain(&error);
@@ -182,7 +182,7 @@ fn only_loopback_hosts_are_spoken_to_in_plain_http() {
 const HANDSHAKE: u8 = 22;
 
 #[tokio::test]
-async fn other_hosts_are_spoken_to_in_tls_and_shown_nothing_before_it() {
+async fn other_hosts_get_tls_before_any_request() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     // To the rule it is no loopback address, but it leads there.
@@ -212,7 +212,7 @@ fn credentials_of_another_registry_are_not_taken() {
 }
 
 #[tokio::test]
-async fn the_password_goes_to_the_registry_unasked_and_into_no_text() {
+async fn password_is_sent_to_the_registry_and_never_printed() {
     let registry = Scripted::new([refusal("401 Unauthorized", "UNAUTHORIZED", "no")]);
     let client = registry.client();
     let error = client.start_upload().await.unwrap_err();
@@ -248,7 +248,7 @@ async fn redirects_in_a_circle_end() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_not_what_its_digest_says_ends_in_an_error() {
+async fn blob_with_wrong_digest_fails() {
     let registry = Scripted::new([answer("200 OK", &[], "cuntent")]);
     let stream = registry.client().fetch_blob(&digest()).await.unwrap();
     let error = stream.try_collect::<Vec<_>>().await.unwrap_err();
@@ -256,7 +256,7 @@ async fn a_blob_that_is_not_what_its_digest_says_ends_in_an_error() {
 }
 
 #[tokio::test]
-async fn an_upload_goes_where_the_registry_says_with_its_query_kept() {
+async fn upload_follows_location_and_keeps_its_query() {
     let relative = "Location: /v2/x/uploads/1?_state=a%3D%3D";
     let absolute = "Location: http://{host}/v2/x/uploads/1?_state=a%3D%3D";
     let contents: [&[&[u8]]; 2] = [&[b"con", b"tent"], &[]];
@@ -294,7 +294,7 @@ async fn an_upload_to_another_host_takes_no_password_along() {
 }
 
 #[tokio::test]
-async fn content_that_ends_early_or_fails_is_not_the_registrys_fault() {
+async fn content_error_is_not_blamed_on_the_registry() {
     let failing = pieces(&[b"con"]).chain(stream::iter([Err(io::Error::other("disk on fire"))]));
     for (content, cause) in [
         (pieces(&[b"con"]).boxed(), "it ends 4 bytes too early"),
@@ -338,7 +338,7 @@ async fn a_mount_that_is_not_done_keeps_the_session() {
 }
 
 #[tokio::test]
-async fn a_registry_that_tells_no_digest_is_asked_for_the_manifest() {
+async fn missing_digest_header_leads_to_fetch_of_manifest() {
     let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json; charset=utf-8";
     let registry = Scripted::new([answer("200 OK", &[], ""), answer("200 OK", &[kind], "{}")]);
     let found = registry.client().manifest(&"v1".parse().unwrap()).await.unwrap().unwrap();
@@ -498,7 +498,7 @@ fn found(digest: &Digest) -> String {
 const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc";
 
 #[tokio::test]
-async fn what_fails_for_now_is_asked_again() {
+async fn temporary_error_is_retried() {
     let registry = Scripted::new([
         answer("429 Too Many Requests", &["Retry-After: 0"], ""),
         answer("408 Request Timeout", &[], ""),
@@ -514,7 +514,7 @@ async fn what_fails_for_now_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_asked_for_again() {
+async fn interrupted_response_is_requested_again() {
     let registry = Scripted::new([CUT.to_owned(), answer("200 OK", &[], "{}")]);
     let manifest = registry.patient_client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
     assert_eq!(manifest.bytes, "{}");
@@ -559,7 +559,7 @@ async fn a_manifest_that_did_not_arrive_is_put_again() {
 }
 
 #[tokio::test]
-async fn a_tag_that_may_not_be_moved_and_stands_for_the_image_is_no_conflict() {
+async fn immutable_tag_of_the_same_image_is_no_conflict() {
     let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
     let there = found(&manifest.digest);
     let immutable = refusal("400 Bad Request", "TAG_INVALID", "the repository is immutable");

@@ -19,24 +19,24 @@ use crate::digester::Digester;
 use crate::error::{BoxError, Error, Result};
 use crate::model::{Algorithm, Digest, RepositoryPath};
 
-/// An upload that a registry has opened: the place to send to.
+/// An upload session that a registry has opened.
 #[derive(Clone)]
 pub struct Upload {
     location: Url,
 }
 
 impl Upload {
-    /// An upload that was opened before; `None` if its `location` is no URL.
+    /// Returns an upload that was opened before, or `None` if its `location` is no URL.
     pub(crate) fn at(location: &str) -> Option<Self> {
         location.parse().ok().map(|location| Self { location })
     }
 
-    /// Where to send to. It may be a secret: whoever knows it may be able to add to the upload.
+    /// Returns the URL of the session. It may be a secret: whoever knows it may be able to add to the upload.
     pub(crate) fn location(&self) -> &Url {
         &self.location
     }
 
-    /// Where to send the request that closes it and names the blob.
+    /// Returns the URL of the request that closes the session and names the blob.
     pub(super) fn closing(&self, digest: &Digest) -> Url {
         let mut url = self.location.clone();
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
@@ -44,19 +44,19 @@ impl Upload {
     }
 }
 
-/// Shows no query, where registries keep the state of the session.
+/// Leaves out the query, where registries keep the state of the session.
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Upload({})", redacted(&self.location))
     }
 }
 
-/// What a registry did when asked to take a blob over from another repository.
+/// The answer of a registry to a request to mount a blob from another repository.
 #[derive(Debug)]
 pub enum Mount {
-    /// The blob is in this repository now.
+    /// The repository has the blob now.
     Mounted,
-    /// It did not, and opened an upload instead.
+    /// The registry did not mount the blob, and opened an upload instead.
     Upload(Upload),
 }
 
@@ -72,7 +72,7 @@ impl Client {
         self.opened(&response)
     }
 
-    /// Asks the registry to take a blob over from another of its repositories.
+    /// Asks the registry to mount a blob from another of its repositories.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the registry has no such repository.
@@ -90,9 +90,9 @@ impl Client {
         }
     }
 
-    /// Sends a blob's whole content, `size` bytes in `pieces`, in one request and closes the upload.
+    /// Uploads the whole content of a blob, `size` bytes in `pieces`, in one request and closes the upload.
     ///
-    /// A piece is asked for when the registry has taken those before it.
+    /// The stream is polled for a piece when the registry has accepted the previous ones.
     ///
     /// # Errors
     /// [`Error::Failed`] if the content fails or is of another size, if the registry finds that the content is
@@ -134,7 +134,7 @@ impl Client {
         Ok(digest)
     }
 
-    /// Sends content, once, and waits as long as it moves.
+    /// Sends content once, and waits as long as bytes move.
     pub(super) async fn send_content<S, E>(
         &self,
         request: Request,
@@ -149,28 +149,28 @@ impl Client {
         let stalled = sending.stalled();
         let answer = self.send_once(request, body, RequestTarget::Upload, expected, stalled).await;
         match sending.failure() {
-            // Whatever the registry made of a torso, it is not the blob, and not the registry's fault.
+            // The answer of the registry to incomplete content does not matter.
             Some(cause) => Err(content_error(cause)),
             None => answer,
         }
     }
 
-    /// Gives an upload up, so that the registry need not keep what it has of it.
+    /// Cancels an upload, so that the registry can remove what it has of it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the registry has forgotten the upload; [`Error::Failed`] from those that
-    /// let uploads run out instead, as AWS ECR does.
+    /// [`Error::NotFound`] if the registry does not know the upload any more; [`Error::Failed`] from
+    /// registries that let uploads expire instead, such as AWS ECR.
     pub async fn cancel_upload(&self, upload: &Upload) -> Result<()> {
         let request = Request::new(Method::DELETE, upload.location.clone());
         let expected = [StatusCode::NO_CONTENT];
-        // Nothing depends on it, so it is not worth another try.
+        // Nothing depends on it, so it is not retried.
         self.ask(&request, &RequestTarget::Upload, &expected).await.map(drop)
     }
 
-    /// Where an upload goes on, and how many bytes of it the registry has.
+    /// Returns the upload to continue with, and the number of bytes that the registry has of it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the registry has forgotten the upload. AWS ECR always answers so.
+    /// [`Error::NotFound`] if the registry does not know the upload any more. AWS ECR always answers so.
     pub async fn upload_status(&self, upload: &Upload) -> Result<(Upload, u64)> {
         let request = Request::new(Method::GET, upload.location.clone());
         let expected = [StatusCode::NO_CONTENT];
@@ -186,7 +186,7 @@ impl Client {
         }
     }
 
-    /// Where an upload goes on: where the answer says, or else where it was.
+    /// Returns the upload to continue with: at the location in the answer, if it has one.
     pub(super) fn goes_on(&self, response: &Response, upload: &Upload) -> Result<Upload> {
         match response.headers().contains_key(LOCATION) {
             true => self.opened(response),
@@ -221,8 +221,8 @@ fn content_error(cause: BoxError) -> Error {
     error.with_source(cause)
 }
 
-/// How many bytes a `Range` of `0-<last>` covers. Before the first byte, some say `0-0`, some `0--1`
-/// and some nothing; that a single byte is there cannot be told from that, and is sent again.
+/// Returns the number of bytes that a `Range` of `0-<last>` covers. For an empty upload, registries answer
+/// `0-0`, `0--1` or no range. A single byte cannot be distinguished from that, and is sent again.
 pub(super) fn received(range: Option<&str>) -> Option<u64> {
     let Some(range) = range else { return Some(0) };
     let last = range.trim_start_matches("bytes=").strip_prefix("0-")?;
@@ -232,16 +232,16 @@ pub(super) fn received(range: Option<&str>) -> Option<u64> {
     }
 }
 
-/// What answers a part. ECR says 201, where the specification has 202.
+/// The statuses that accept a part. ECR answers 201, where the specification has 202.
 ///
 /// Source: <https://github.com/regclient/regclient/pull/82>
 const TAKEN: [StatusCode; 2] = [StatusCode::ACCEPTED, StatusCode::CREATED];
 
 impl Client {
-    /// Adds to an upload in one request of unknown length, and answers where it goes on.
+    /// Adds content of unknown length to an upload in one request, and returns the upload to continue with.
     ///
-    /// A piece is asked for when the registry has taken those before it. AWS ECR does not take such
-    /// requests as it takes [parts](Self::append_part): it wants to be told where each one starts.
+    /// The stream is polled for a piece when the registry has accepted the previous ones. AWS ECR
+    /// does not accept such requests, only [parts](Self::append_part) with their offsets.
     ///
     /// # Errors
     /// [`Error::Failed`](crate::Error::Failed) if the content fails;
@@ -258,7 +258,7 @@ impl Client {
         self.goes_on(&answer, upload)
     }
 
-    /// Adds a part of a blob to an upload, and answers where it goes on. `part` says which bytes it is.
+    /// Adds the bytes `part` of a blob to an upload, and returns the upload to continue with.
     ///
     /// # Errors
     /// [`Error::Failed`](crate::Error::Failed) if the content fails or is of another length, or if the
@@ -276,7 +276,7 @@ impl Client {
         self.goes_on(&answer, upload)
     }
 
-    /// Closes an upload with the last part of a blob, which may be empty, and names what was sent.
+    /// Closes an upload with the last part of the blob, which may be empty, and its digest.
     ///
     /// # Errors
     /// Those of [`append_part`](Self::append_part); [`Error::Failed`](crate::Error::Failed) too if the
@@ -295,7 +295,7 @@ impl Client {
     }
 }
 
-/// A request that says which bytes it adds. Where there are none, there is no way to say so.
+/// Returns a request with the range of bytes that it adds. An empty range cannot be expressed.
 fn part_request(method: Method, url: Url, part: &Range<u64>) -> Request {
     let request = Request::new(method, url)
         .header(CONTENT_TYPE, "application/octet-stream")

@@ -1,4 +1,4 @@
-//! [`UploadMonitor`]: the content of an upload on its way, and whether it still moves.
+//! [`UploadBody`]: the content of an upload while it is sent, and [`UploadMonitor`], whether it still moves.
 
 use std::io;
 use std::pin::Pin;
@@ -13,16 +13,16 @@ use tokio_util::bytes::Bytes;
 use super::client::RESPONSE_TIMEOUT;
 use crate::error::BoxError;
 
-/// How long a registry may take to verify and store what it has received.
+/// The time that a registry may take to verify and store an upload.
 const STORE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What is known of an upload while and after it runs.
+/// The state of an upload while it is sent and after.
 #[derive(Debug, Clone)]
 pub(super) struct UploadMonitor(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// What is yet to come; `None` where only its end will tell.
+    /// The bytes that are yet to be sent; `None` if the size is unknown.
     remaining: Option<u64>,
     has_ended: bool,
     moved_at: Instant,
@@ -30,14 +30,12 @@ struct State {
 }
 
 impl UploadMonitor {
-    /// The pieces of `size` bytes together, as they are sent, and the view on them.
-    ///
-    /// UploadBody that ends early fails rather than end.
+    /// Returns the body of `size` bytes and its monitor. Content of another size is an error.
     pub(super) fn start<S>(pieces: S, size: u64) -> (UploadBody<S>, Self) {
         Self::start_with(pieces, Some(size))
     }
 
-    /// The same for pieces of which nobody knows yet how many bytes they are.
+    /// Returns a body of unknown size and its monitor.
     pub(super) fn start_unsized<S>(pieces: S) -> (UploadBody<S>, Self) {
         Self::start_with(pieces, None)
     }
@@ -53,7 +51,7 @@ impl UploadMonitor {
         (UploadBody { pieces: Box::pin(pieces), sending: sending.clone(), failed: false }, sending)
     }
 
-    /// Ends when nothing has moved for too long.
+    /// Returns when nothing has moved for too long.
     pub(super) async fn stalled(&self) {
         loop {
             let deadline = self.with(|state| {
@@ -66,7 +64,7 @@ impl UploadMonitor {
         }
     }
 
-    /// Why the content could not be read to its end, if so.
+    /// Takes the error that ended the content.
     pub(super) fn failure(&self) -> Option<BoxError> {
         self.with(|state| state.failure.take())
     }
@@ -142,7 +140,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_upload_that_moves_does_not_stall_and_one_that_stands_does() {
+    async fn upload_stalls_only_when_no_bytes_move() {
         let pieces = stream::iter(["x"; 3].map(|piece| Ok::<_, io::Error>(Bytes::from(piece))));
         let (mut content, sending) = UploadMonitor::start(pieces, 3);
         let started = Instant::now();

@@ -1,4 +1,4 @@
-//! [`Copy`]: an image from one repository into another, without a stop on the disk.
+//! [`Copy`]: copies an image from one repository to another, without using the disk.
 
 use std::error::Error as _;
 use std::fmt;
@@ -215,8 +215,8 @@ impl Copy {
         Ok((client, own))
     }
 
-    /// Whether the tag stands for the image already, and what refers to it is there; then a registry has
-    /// all of it.
+    /// Returns whether the tag stands for the image already and the repository has its referrers. Then the
+    /// registry has all of the image.
     async fn is_there(&self, target: &Client, image: &RemoteImage) -> Result<bool> {
         let Some(tag) = &self.tag else { return Ok(false) };
         let found = target.manifest(&tag.clone().into()).await?;
@@ -224,7 +224,7 @@ impl Copy {
         Ok(is_tagged && target.are_attached(&image.referrers).await?)
     }
 
-    /// Sees to it that the target has a blob. Tells what became of it, and its bytes.
+    /// Copies a blob unless the target has it, and returns its state and size.
     async fn copy_blob(
         &self,
         source: &Client,
@@ -248,7 +248,7 @@ impl Copy {
             return Ok(BlobState::Exists);
         }
         if !blob.urls.is_empty() && !source.blob_exists(&blob.digest).await? {
-            // A layer that may not be distributed is had from where its author has it.
+            // A layer that may not be distributed stays where its author provides it.
             return Ok(BlobState::Exists);
         }
         let upload = if mounts {
@@ -276,7 +276,7 @@ impl Copy {
         let pieces = blob_content(source.clone(), blob.digest.clone(), blob.size, 0);
         let pieces = pieces.map(move |piece| {
             let piece = piece?;
-            // Nobody listens any more where the copy is given up.
+            // The receiver is gone if the copy is dropped.
             let _ = moved.send(piece.len() as i64);
             Ok::<_, Error>(piece)
         });
@@ -291,7 +291,7 @@ impl Copy {
         if sent.as_ref().is_err_and(is_abandoned)
             && let Err(error) = target.cancel_upload(upload).await
         {
-            // Some registries know no other way.
+            // Some registries let uploads expire instead.
             tracing::debug!(%error, "an upload that failed is left to run out");
         }
         sent
@@ -327,7 +327,7 @@ impl fmt::Debug for Copy {
     }
 }
 
-/// What a copy did.
+/// The result of a copy.
 ///
 /// Its JSON is what the command line prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -335,7 +335,7 @@ impl fmt::Debug for Copy {
 pub struct Copied {
     /// The copy by digest.
     pub url: ImageUrl,
-    /// The tag that stands for it now, if one was asked for.
+    /// The tag that was put on it, if one was requested.
     pub tag: Option<Tag>,
     /// The blobs that went through this machine.
     pub blobs_sent: usize,
@@ -345,11 +345,11 @@ pub struct Copied {
     pub blobs_skipped: usize,
     /// Their bytes.
     pub bytes_skipped: u64,
-    /// The blobs that the registry took over from the other repository.
+    /// The blobs that the registry mounted from the other repository.
     pub blobs_mounted: usize,
     /// Their bytes.
     pub bytes_mounted: u64,
-    /// How long it took; in JSON, its `seconds`.
+    /// The duration of the copy; `seconds` in JSON.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub duration: Duration,
     #[serde(skip)]

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest};
 use crate::progress::{BlobState, Event, Progress};
 
-/// How many pieces wait to be written at most.
+/// The maximum number of pieces that wait to be written.
 const MAX_QUEUED_PIECES: usize = 4;
 
 pub(super) struct Receiver<'a> {
@@ -25,8 +25,8 @@ pub(super) struct Receiver<'a> {
 }
 
 impl Receiver<'_> {
-    /// Sees to it that the layout has a blob. Tells what became of it, and how many bytes came for it
-    /// or were there.
+    /// Fetches a blob unless the layout has it, and returns its state and the bytes that were received or
+    /// existed.
     pub(super) async fn receive(&self, blob: &Descriptor) -> Result<(BlobState, u64)> {
         let (layout, wanted) = (Arc::clone(self.layout), blob.clone());
         if blocking(move || layout.has(&wanted)).await? {
@@ -34,7 +34,7 @@ impl Receiver<'_> {
             return Ok((BlobState::Exists, blob.size));
         }
         let received = match self.fetch(blob).await {
-            // Layers that may not be distributed are had from where their author has them.
+            // A layer that may not be distributed stays where its author provides it.
             Err(Error::NotFound { .. }) if !blob.urls.is_empty() => {
                 self.tell(blob, BlobState::Exists);
                 return Ok((BlobState::Exists, 0));
@@ -61,7 +61,7 @@ impl Receiver<'_> {
             });
             match finishing.await? {
                 Received::Whole => return Ok(received),
-                // What an earlier pull left was no beginning of this blob.
+                // What an earlier pull left was not the start of this blob.
                 Received::Damaged(_) if is_continued => {
                     self.tell_moved(blob, -(blob.size as i64));
                 }
@@ -75,7 +75,7 @@ impl Receiver<'_> {
         blocking(move || layout.partial(&blob)).await
     }
 
-    /// Receives what a blob lacks. A thread of its own writes and hashes meanwhile.
+    /// Receives the rest of a blob, while a thread writes and hashes it.
     async fn fill(&self, mut partial: Partial, blob: &Descriptor) -> Result<Partial> {
         let (client, digest) = (self.client.clone(), blob.digest.clone());
         let content = blob_content(client, digest, blob.size, partial.received());
@@ -83,7 +83,7 @@ impl Receiver<'_> {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(MAX_QUEUED_PIECES);
         let layout = Arc::clone(self.layout);
         let writing = blocking(move || {
-            // Where the pull is dropped, the next one must not write beside this.
+            // If the pull is dropped, the next one must not write at the same time.
             let _locked = layout;
             while let Some(piece) = receiver.blocking_recv() {
                 partial.take(&piece)?;
@@ -96,7 +96,7 @@ impl Receiver<'_> {
             while let Some(piece) = content.try_next().await? {
                 let bytes = piece.len() as i64;
                 if sender.send(piece).await.is_err() {
-                    // The disk failed, which the other end tells.
+                    // The disk failed, which the writer reports.
                     break;
                 }
                 self.tell_moved(blob, bytes);
@@ -119,10 +119,9 @@ impl Receiver<'_> {
     }
 }
 
-/// The bytes of a blob of `size` bytes from byte `from` on.
+/// Fetches a blob of `size` bytes from byte `from` on.
 ///
-/// Where the connection breaks, the rest is asked for again, so that what was received counts. The
-/// content is not verified.
+/// If the connection breaks, only the rest is requested again. The content is not verified.
 pub(super) fn blob_content(
     client: Client,
     digest: Digest,
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_broke_off_goes_on_where_it_was() {
+    async fn interrupted_fetch_continues_at_its_offset() {
         let registry = Scripted::new([cut(4), partial(4)]);
         assert_eq!(received(&registry, 0).await.unwrap(), CONTENT.as_bytes());
         let requests = registry.requests();
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_asked_for_what_is_here() {
+    async fn complete_blob_needs_no_request() {
         let registry = Scripted::new(Vec::<String>::new());
         assert_eq!(received(&registry, 10).await.unwrap(), b"");
         assert!(registry.requests().is_empty());

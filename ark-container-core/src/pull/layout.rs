@@ -19,7 +19,7 @@ const MARKER: &str = "oci-layout";
 const VERSION: &str = "1.0.0";
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs";
-/// What is being received. Readers of layouts do not look there.
+/// The folder of partial blobs, which readers of layouts ignore.
 const PARTIAL: &str = ".ark-partial";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -32,7 +32,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Opens a layout, or makes one of a folder that is empty or not there.
+    /// Opens a layout, or creates one in a folder that is empty or does not exist.
     ///
     /// # Errors
     /// [`Error::Temporary`] if another process writes to it; [`Error::InvalidInput`] if the folder holds
@@ -67,7 +67,7 @@ impl Layout {
         Ok(Self { path: path.to_owned(), _marker: lock })
     }
 
-    /// Whether it has a blob, whole and as its digest says. One that is not is fetched anew.
+    /// Returns whether it has a blob with the right size and digest.
     pub(super) fn has(&self, blob: &Descriptor) -> Result<bool> {
         let path = self.blob(&blob.digest);
         let file = match File::open(&path) {
@@ -85,18 +85,18 @@ impl Layout {
         Ok(digester.finish() == blob.digest)
     }
 
-    /// What was received of a blob so far, to go on with.
+    /// Opens what was received of a blob so far.
     pub(super) fn partial(&self, blob: &Descriptor) -> Result<Partial> {
         let name = format!("{}-{}", blob.digest.algorithm().as_str(), blob.digest.hex());
         Partial::open(self.path.join(PARTIAL).join(name), self.blob(&blob.digest), blob)
     }
 
-    /// Keeps a manifest.
+    /// Writes a manifest.
     pub(super) fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
         write_whole(&self.blob(digest), content)
     }
 
-    /// Lists an image, under a name if it has one, in place of what had that name. Until then the
+    /// Lists an image, under a name if it has one, which replaces the image of that name. Until then the
     /// layout's images are as they were.
     pub(super) fn list(&self, image: &Descriptor, name: Option<&str>) -> Result<()> {
         let path = self.path.join(INDEX);
@@ -127,7 +127,7 @@ impl Layout {
             |error| Error::failed(format!("writing {}", path.display())).with_source(error);
         manifests.push(serde_json::to_value(image).map_err(failed)?);
         write_whole(&path, &serde_json::to_vec(&index).map_err(failed)?)?;
-        // Another image's remains may be there, to be gone on with.
+        // The folder may contain partial blobs of another image, which are kept.
         let _ = fs::remove_dir(self.path.join(PARTIAL));
         Ok(())
     }
@@ -137,7 +137,7 @@ impl Layout {
     }
 }
 
-/// Writes what makes a folder a layout, unless it is there.
+/// Writes the marker file of a layout, unless it exists.
 fn mark(marker: &mut File, path: &Path) -> Result<()> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -163,7 +163,7 @@ fn mark(marker: &mut File, path: &Path) -> Result<()> {
     }
 }
 
-/// A file that is there as a whole or not at all, at any loss of power.
+/// Writes a file so that it exists as a whole or not at all, also after a loss of power.
 fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     let folder = folder_of(path)?;
     let written = || {
@@ -176,7 +176,7 @@ fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
     written().map_err(|error| cannot("write", path, error))
 }
 
-/// A new file beside `path`. Only one process writes here, so what is there is a torso.
+/// Creates a temporary file beside `path`. Only one process writes here, so an existing one is left over.
 fn temporary_beside(folder: &Path, path: &Path) -> io::Result<(PathBuf, File)> {
     fs::create_dir_all(folder)?;
     let mut name = OsString::from(".ark-new-");
@@ -190,7 +190,7 @@ pub(super) fn folder_of(path: &Path) -> Result<&Path> {
     path.parent().ok_or_else(|| Error::invalid(format!("{} is in no folder", path.display())))
 }
 
-/// Makes what was renamed in a folder last.
+/// Makes a rename in a folder durable.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -207,37 +207,37 @@ pub(super) fn read_all(mut file: impl Read, mut take: impl FnMut(&[u8])) -> io::
     }
 }
 
-/// The error of something that could not be done to a file or folder.
+/// Returns the error of an operation on a file or folder.
 pub(super) fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
     Error::failed(format!("cannot {verb} {}", path.display())).with_source(error)
 }
 
-/// A blob as far as it has been received, hashed on the way.
+/// The received part of a blob, whose hash is computed while it is written.
 #[derive(Debug)]
 pub(super) struct Partial {
     path: PathBuf,
-    place: PathBuf,
+    target: PathBuf,
     file: File,
     digester: Digester,
     expected: Digest,
     received: u64,
-    /// How much of that was there when it was opened.
+    /// The bytes that existed when it was opened.
     found: u64,
 }
 
-/// What came of a blob whose bytes have all been received.
+/// The outcome of a blob that was received completely.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    /// It is in its place.
+    /// It has its digest, and is in the layout.
     Whole,
-    /// It is not what its digest says. What an earlier fetch left may be to blame, and is gone.
+    /// It has another digest, and was removed. What an earlier fetch left may be the reason.
     Damaged(Digest),
 }
 
 impl Partial {
-    /// Opens what is at `path` of a blob, to be moved to its `place` when it is whole.
-    pub(super) fn open(path: PathBuf, place: PathBuf, blob: &Descriptor) -> Result<Self> {
-        let opened = create_folders([&path, &place]).and_then(|()| {
+    /// Opens the part of a blob at `path`, which moves to `target` when it is complete.
+    pub(super) fn open(path: PathBuf, target: PathBuf, blob: &Descriptor) -> Result<Self> {
+        let opened = create_folders([&path, &target]).and_then(|()| {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
         });
         let mut file = opened.map_err(|error| cannot("open", &path, error))?;
@@ -254,20 +254,20 @@ impl Partial {
         }
         ready.map_err(|error| cannot("read", &path, error))?;
         let expected = blob.digest.clone();
-        Ok(Self { path, place, file, digester, expected, received, found: received })
+        Ok(Self { path, target, file, digester, expected, received, found: received })
     }
 
-    /// How many bytes are here.
+    /// Returns the number of received bytes.
     pub(super) fn received(&self) -> u64 {
         self.received
     }
 
-    /// Whether some of them were here when it was opened.
+    /// Returns whether some of them existed when it was opened.
     pub(super) fn is_continued(&self) -> bool {
         self.found > 0
     }
 
-    /// Takes the next piece.
+    /// Writes the next piece.
     pub(super) fn take(&mut self, piece: &[u8]) -> Result<()> {
         self.file.write_all(piece).map_err(|error| cannot("write", &self.path, error))?;
         self.digester.update(piece);
@@ -275,17 +275,17 @@ impl Partial {
         Ok(())
     }
 
-    /// Verifies the blob and moves it to its place.
+    /// Verifies the blob and moves it into the layout.
     pub(super) fn finish(self) -> Result<Received> {
         let found = self.digester.finish();
         if found != self.expected {
             fs::remove_file(&self.path).map_err(|error| cannot("remove", &self.path, error))?;
             return Ok(Received::Damaged(found));
         }
-        let folder = folder_of(&self.place)?;
-        let placed = self.file.sync_all().and_then(|()| fs::rename(&self.path, &self.place));
+        let folder = folder_of(&self.target)?;
+        let placed = self.file.sync_all().and_then(|()| fs::rename(&self.path, &self.target));
         let placed = placed.and_then(|()| sync_folder(folder));
-        placed.map_err(|error| cannot("write", &self.place, error))?;
+        placed.map_err(|error| cannot("write", &self.target, error))?;
         Ok(Received::Whole)
     }
 }
@@ -294,7 +294,7 @@ fn create_folders(files: [&PathBuf; 2]) -> io::Result<()> {
     files.into_iter().filter_map(|file| file.parent()).try_for_each(fs::create_dir_all::<&Path>)
 }
 
-/// The error of a blob that the registry has wrong.
+/// Returns the error of a blob for which the registry sends something else.
 pub(super) fn damaged(blob: &Descriptor, found: &Digest) -> Error {
     let message = format!("the registry sent {found} for blob {}", blob.digest);
     Error::failed(message)
@@ -381,12 +381,12 @@ mod tests {
         }
     }
 
-    struct Place {
+    struct Fixture {
         folder: tempfile::TempDir,
         blob: Descriptor,
     }
 
-    impl Place {
+    impl Fixture {
         fn new(content: &str) -> Self {
             let digest = Digester::digest(Algorithm::Sha256, content.as_bytes());
             let blob = Descriptor::new("", digest, content.len() as u64);
@@ -407,8 +407,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_received_before_the_end_of_a_process_counts() {
-        let place = Place::new("content");
+    fn partial_blob_survives_the_process() {
+        let place = Fixture::new("content");
         let mut first = place.open();
         first.take(b"con").unwrap();
         drop(first);
@@ -422,8 +422,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_its_digest_says_is_not_kept() {
-        let place = Place::new("content");
+    fn blob_with_wrong_digest_is_not_kept() {
+        let place = Fixture::new("content");
         let mut partial = place.open();
         partial.take(b"contend").unwrap();
         let found = Digester::digest(Algorithm::Sha256, b"contend");
@@ -432,8 +432,8 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_should_be_is_no_beginning() {
-        let place = Place::new("content");
+    fn partial_blob_that_is_too_long_is_discarded() {
+        let place = Fixture::new("content");
         fs::create_dir_all(place.path().parent().unwrap()).unwrap();
         fs::write(place.path(), "content and more").unwrap();
         let mut partial = place.open();

@@ -1,4 +1,5 @@
-//! Fetching images from a repository: into a folder of this machine, or into another repository.
+//! [`Pull`]: fetches an image into a folder of this machine; [`Copy`]: copies it to another repository;
+//! [`Resolve`]: finds out what a tag stands for.
 
 mod copy;
 mod download;
@@ -196,7 +197,7 @@ impl fmt::Debug for Pull {
     }
 }
 
-/// What a pull did.
+/// The result of a pull.
 ///
 /// Its JSON is what the command line prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -210,13 +211,13 @@ pub struct Pulled {
     pub name: Option<String>,
     /// The blobs that were fetched.
     pub blobs_fetched: usize,
-    /// The bytes that were received for them.
+    /// The bytes that were received.
     pub bytes_fetched: u64,
     /// The blobs that the layout had.
     pub blobs_skipped: usize,
     /// Their bytes.
     pub bytes_skipped: u64,
-    /// How long it took; in JSON, its `seconds`.
+    /// The duration of the pull; `seconds` in JSON.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub duration: Duration,
     #[serde(skip)]
@@ -236,7 +237,7 @@ fn tally(blobs: &[(BlobState, u64)], state: BlobState) -> (usize, u64) {
     (bytes.clone().count(), bytes.sum())
 }
 
-/// Does something to the disk where it keeps nobody waiting.
+/// Runs disk operations on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {

@@ -28,16 +28,16 @@ const CONCURRENT_REQUESTS: usize = 8;
 /// Far more than a configuration has.
 pub(crate) const MAX_CONFIG_BYTES: usize = 8 * 1024 * 1024;
 
-/// Where the manifests of a repository come from.
+/// A source of the manifests of a repository.
 #[async_trait]
 pub(crate) trait ManifestSource: Send + Sync {
-    /// What the repository is called.
+    /// Returns the name of the repository, with its host.
     fn repository(&self) -> String;
 
-    /// The manifest that a tag or digest stands for.
+    /// Fetches the manifest at a tag or digest.
     async fn manifest(&self, reference: &Reference) -> Result<Manifest>;
 
-    /// The content of a configuration.
+    /// Fetches the content of a configuration.
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>>;
 }
 
@@ -59,13 +59,13 @@ impl ManifestSource for Client {
 /// An image in a registry, with its manifests in memory.
 #[derive(Debug)]
 pub(crate) struct RemoteImage {
-    /// The manifest or index that stands for the whole.
+    /// The manifest or index of the whole image.
     pub(super) root: Manifest,
     /// The manifests and indexes below it, each after those that it names.
     pub(super) children: Vec<Manifest>,
-    /// What refers to one of these, such as signatures, with what is below it, each after what it names.
+    /// The referrers of these, such as signatures, with what is below them, each after what it names.
     pub(super) referrers: Vec<Manifest>,
-    /// Configurations and layers, of referrers too, each once, the largest first.
+    /// Configurations and layers, including those of referrers, each once, the largest first.
     pub(super) blobs: Vec<Descriptor>,
 }
 
@@ -88,7 +88,7 @@ impl RemoteImage {
         Ok(Self { root, children, referrers: vec![], blobs })
     }
 
-    /// The image with what refers to it, or to a part of it, and to that in turn.
+    /// Adds the referrers of the image and of its parts, and the referrers of those.
     pub(super) async fn with_referrers(mut self, client: &Client) -> Result<Self> {
         let own = self.children.iter().chain([&self.root]).map(|manifest| manifest.digest.clone());
         let mut level: Vec<Digest> = own.collect();
@@ -123,14 +123,14 @@ impl RemoteImage {
         }
     }
 
-    /// What an index says of the image.
+    /// Returns the descriptor of the image.
     pub(super) fn descriptor(&self) -> Descriptor {
         let Manifest { media_type, digest, bytes, .. } = &self.root;
         Descriptor::new(media_type, digest.clone(), bytes.len() as u64)
     }
 }
 
-/// Fetches what refers to a manifest.
+/// Fetches the referrers of a manifest.
 async fn referrers(client: &Client, subject: Digest) -> Result<Vec<Manifest>> {
     let listed = match client.referrers(&subject, None).await {
         Err(error @ Error::PermissionDenied { .. }) => {
@@ -159,7 +159,7 @@ async fn referrers(client: &Client, subject: Digest) -> Result<Vec<Manifest>> {
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Fetches what an index names, and the indexes among that, and so on.
+/// Fetches the manifests that an index names, and those that the indexes among them name.
 async fn fetch_below(
     source: &impl ManifestSource,
     root: &Manifest,
@@ -184,7 +184,7 @@ async fn fetch_below(
         level = stream::iter(wanted)
             .map(|child| async move {
                 let fetched = source.manifest(&child.digest.clone().into()).await?;
-                // The index's author knows what it is, whatever the registry calls it.
+                // The media type in the index counts, not the one of the registry.
                 Ok::<_, Error>(Manifest { media_type: child.media_type, ..fetched })
             })
             .buffered(CONCURRENT_REQUESTS)
@@ -195,7 +195,7 @@ async fn fetch_below(
     Ok(found)
 }
 
-/// The image for a platform: that of an index, or the only one.
+/// Returns the image for a platform: one of an index, or the only one.
 async fn for_platform(
     source: &impl ManifestSource,
     root: Manifest,
@@ -215,7 +215,7 @@ async fn for_platform(
     }
 }
 
-/// The image for a platform: the one that says so to the letter before another that would do.
+/// Returns the image for a platform in an index.
 fn one_of<'a>(
     source: &impl ManifestSource,
     images: &'a [Descriptor],
@@ -228,7 +228,7 @@ fn one_of<'a>(
     }
 }
 
-/// What an image runs on, as its index or its configuration says.
+/// Returns the platforms of an image, from its index or its configuration.
 pub(super) async fn platforms(
     source: &impl ManifestSource,
     root: &Manifest,
@@ -241,7 +241,7 @@ pub(super) async fn platforms(
     Ok(configured(source, root).await?.into_iter().collect())
 }
 
-/// What the configuration of an image says of its platform; what is no image's says nothing.
+/// Returns the platform in the configuration of an image; an artifact has none.
 async fn configured(source: &impl ManifestSource, manifest: &Manifest) -> Result<Option<Platform>> {
     let config = parse::<ImageManifest>(manifest)?.config;
     Ok(serde_json::from_slice(&source.config(&config).await?).ok())
@@ -273,7 +273,7 @@ fn damaged(manifest: &Manifest, problem: &str) -> Error {
     Error::failed(message)
 }
 
-/// A walk through all that an image names, each once.
+/// Collects all manifests and blobs of an image, each once.
 struct Walk {
     below: HashMap<Digest, Manifest>,
     seen: HashSet<Digest>,
@@ -359,7 +359,7 @@ impl IntoFuture for Resolve {
     }
 }
 
-/// What a tag or digest stands for.
+/// The image at a tag or digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ResolvedImage {
@@ -369,7 +369,7 @@ pub struct ResolvedImage {
     digest: Digest,
     /// The media type of the manifest or index.
     pub media_type: String,
-    /// In bytes: manifests, configurations and layers as they are stored, each once.
+    /// The bytes of manifests, configurations and layers as they are stored, each once.
     pub size: u64,
     /// The platforms that it runs on: several for an index, none where nothing says. JSON has their names.
     #[serde(serialize_with = "as_names")]
@@ -386,7 +386,7 @@ impl ResolvedImage {
         &self.digest
     }
 
-    /// Looks at the manifests of the image that `reference` names, or of that for `platform` in it.
+    /// Resolves an image, or the one for `platform` in it, by its manifests.
     pub(crate) async fn look_up(
         source: &impl ManifestSource,
         reference: &Reference,

@@ -16,46 +16,46 @@ use crate::distribution::{ImageManifest, Manifest};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Platform};
 
-/// An image of this machine, looked through and found to fit together.
+/// An image of this machine whose manifests were read and are consistent.
 ///
-/// Its manifests are in memory. What it is made of is where it was found, and has not been read:
-/// whether it is what its digest says is told while it is sent.
+/// Its manifests are in memory. Its blobs are still in the source and have not been read: their digests
+/// are verified while they are sent.
 #[derive(Debug, Clone)]
 pub struct LocalImage(Form);
 
 #[derive(Debug, Clone)]
 enum Form {
-    /// Its manifests are written, so every digest is known.
+    /// Its manifests exist, so every digest is known.
     Whole {
         manifests: Vec<Manifest>,
         root: Manifest,
         referrers: Vec<Manifest>,
         blobs: Vec<LocalBlob>,
     },
-    /// Its manifest is yet to be written, when its layers have been compressed.
+    /// Its manifest is written when its layers have been compressed.
     InParts { config: Descriptor, config_blob: LocalBlob, layers: Vec<Layer> },
 }
 
 /// A layer of an image whose manifest is yet to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layer {
-    /// It is sent as it is, under the digest of its descriptor.
+    /// A layer that is sent as it is, under the digest of its descriptor.
     Ready(Descriptor, LocalBlob),
-    /// It is a tar that is compressed while it is sent. It is called by its diff ID until then.
+    /// A tar file that is compressed while it is sent. Its digest is its diff ID until then.
     Tar(LocalBlob),
 }
 
-/// A part of an image that is sent beside its manifests.
+/// A blob of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part<'a> {
     /// A configuration or layer that is sent as it is.
     Blob(&'a LocalBlob),
-    /// A layer that is compressed first; its digest is its diff ID.
+    /// A layer that is compressed first. Its digest is its diff ID.
     Tar(&'a LocalBlob),
 }
 
 impl LocalImage {
-    /// Looks through a source for the image that it names, which must be for one platform.
+    /// Opens the image that a source names, which must be for one platform.
     ///
     /// # Errors
     /// Those of [`open_for`](Self::open_for).
@@ -63,11 +63,10 @@ impl LocalImage {
         Self::open_for(source, &PlatformChoice::default()).await
     }
 
-    /// Looks through a source for the image that it names, for the platforms that are chosen.
+    /// Opens the image that a source names, for the chosen platforms.
     ///
-    /// An archive in a file is read where it is. Standard input, what docker and podman save, and
-    /// what a compressed archive unpacks to are kept in a file without a name in the folder for
-    /// temporary files for as long as the image is.
+    /// An archive in a file is read in place. Standard input, images of docker and podman, and the content of
+    /// compressed archives are kept in an unnamed temporary file for as long as the image exists.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such file, or docker or podman has no such image;
@@ -91,7 +90,7 @@ impl LocalImage {
         Self(Form::InParts { config, config_blob, layers })
     }
 
-    /// The manifest or index that stands for the whole, where it is written already.
+    /// Returns the manifest or index of the whole image, unless it is yet to be written.
     pub fn root(&self) -> Option<&Manifest> {
         match &self.0 {
             Form::Whole { root, .. } => Some(root),
@@ -99,7 +98,7 @@ impl LocalImage {
         }
     }
 
-    /// The manifests and indexes below the root, each after those that it names.
+    /// Returns the manifests and indexes below the root, each after those that it names.
     pub fn children(&self) -> &[Manifest] {
         match &self.0 {
             Form::Whole { manifests, .. } => manifests,
@@ -107,8 +106,7 @@ impl LocalImage {
         }
     }
 
-    /// The manifests of the source that say of themselves that they belong to one of these, such as
-    /// signatures, each after the one that it names.
+    /// Returns the referrers of these manifests in the source, such as signatures, each after its subject.
     pub fn referrers(&self) -> &[Manifest] {
         match &self.0 {
             Form::Whole { referrers, .. } => referrers,
@@ -116,7 +114,7 @@ impl LocalImage {
         }
     }
 
-    /// Configurations and layers, of referrers too, each once.
+    /// Returns configurations and layers, including those of referrers, each once.
     pub fn parts(&self) -> Vec<Part<'_>> {
         let parts: Vec<Part<'_>> = match &self.0 {
             Form::Whole { blobs, .. } => blobs.iter().map(Part::Blob).collect(),
@@ -132,7 +130,7 @@ impl LocalImage {
         parts.into_iter().filter(|part| seen.insert(part.local().digest())).collect()
     }
 
-    /// The root, with `compressed` telling what each tar layer became; `None` if it lacks one.
+    /// Returns the root, given the descriptor of each compressed layer; `None` if one is missing.
     ///
     /// # Errors
     /// [`Error::Failed`] if the manifest cannot be written.
@@ -156,7 +154,7 @@ impl LocalImage {
 }
 
 impl<'a> Part<'a> {
-    /// Where it is on this machine.
+    /// Returns the blob on this machine.
     pub fn local(self) -> &'a LocalBlob {
         match self {
             Self::Blob(blob) | Self::Tar(blob) => blob,
@@ -169,11 +167,11 @@ impl<'a> Part<'a> {
 pub struct LocalBlob {
     digest: Digest,
     size: u64,
-    place: Place,
+    location: BlobLocation,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum BlobLocation {
     File(PathBuf),
     /// In an archive, from `offset` on.
     Member {
@@ -185,7 +183,7 @@ enum Place {
 
 impl LocalBlob {
     pub(super) fn file(digest: Digest, size: u64, file: PathBuf) -> Self {
-        Self { digest, size, place: Place::File(file) }
+        Self { digest, size, location: BlobLocation::File(file) }
     }
 
     pub(super) fn member(
@@ -195,28 +193,28 @@ impl LocalBlob {
         offset: u64,
         name: String,
     ) -> Self {
-        Self { digest, size, place: Place::Member { archive: archive.clone(), offset, name } }
+        Self { digest, size, location: BlobLocation::Member { archive: archive.clone(), offset, name } }
     }
 
-    /// What it is called.
+    /// Returns the digest.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// In bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The file that it is in, with its name there if that is an archive.
+    /// Returns the file that it is in, with its name there if that is an archive.
     pub fn place(&self) -> String {
-        match &self.place {
-            Place::File(path) => path.display().to_string(),
-            Place::Member { archive, name, .. } => format!("{name} in {}", archive.name()),
+        match &self.location {
+            BlobLocation::File(path) => path.display().to_string(),
+            BlobLocation::Member { archive, name, .. } => format!("{name} in {}", archive.name()),
         }
     }
 
-    /// Its content from byte `from` on, in pieces that a thread reads ahead.
+    /// Returns its content from byte `from` on, in pieces that a thread reads ahead.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be read; the stream fails
@@ -228,8 +226,8 @@ impl LocalBlob {
         self.read(from..self.size, None).await
     }
 
-    /// Some of its content in pieces that are sent: when a few are on their way, the next one comes as
-    /// another is dropped.
+    /// Returns a range of its content in pieces to send. The number of pieces in memory is bounded: the next
+    /// one is read when another is dropped.
     ///
     /// Errors are those of [`pieces`](Self::pieces).
     pub(super) async fn to_send(
@@ -239,7 +237,7 @@ impl LocalBlob {
         self.read(range, Some(MAX_PIECES_WHILE_SENDING)).await
     }
 
-    /// Some of its content, in at most so many pieces at once.
+    /// Returns a range of its content, in a bounded number of pieces at once.
     async fn read(
         &self,
         range: Range<u64>,
@@ -249,13 +247,13 @@ impl LocalBlob {
         Ok(read_ahead(file, range.end.saturating_sub(range.start), most))
     }
 
-    /// The file that it is in, to be read from its byte `from` on.
+    /// Opens the file that it is in at its byte `from`.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened.
     pub(super) async fn open(&self, from: u64) -> Result<Cursor> {
-        match &self.place {
-            Place::File(path) => {
+        match &self.location {
+            BlobLocation::File(path) => {
                 let path = path.clone();
                 let opening = tokio::task::spawn_blocking(move || open_regular(&path));
                 let opened = opening
@@ -263,20 +261,19 @@ impl LocalBlob {
                     .map_err(|error| Error::failed("opening a blob").with_source(error))?;
                 Ok(Cursor::new(opened?.0, from))
             }
-            Place::Member { archive, offset, .. } => Ok(archive.at(offset + from)),
+            BlobLocation::Member { archive, offset, .. } => Ok(archive.at(offset + from)),
         }
     }
 }
 
-/// Which platforms of an image are meant, where its index has several.
+/// The choice of platforms where the index of an image has several.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlatformChoice {
-    /// The image as it is, which must be for one platform: of several, none is guessed.
+    /// The image as it is, which must be for one platform. With several platforms, it is an error.
     ///
-    /// An index goes whole, with what is attached to its image. Where an index names several
-    /// platforms and only one of them is on this machine, as docker has it after a pull, that one is
-    /// meant.
+    /// An index is pushed whole, with the attestations of its image. Where an index names several
+    /// platforms and only one of them is on this machine, as in docker after a pull, that one is pushed.
     #[default]
     Only,
     /// The image for this platform, without the index around it.

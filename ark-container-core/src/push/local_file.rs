@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_pieces_come_than_there_may_be_until_one_is_dropped() {
+    async fn number_of_pieces_in_memory_is_bounded() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 10 * PIECE_LEN]).unwrap();
         file.seek(SeekFrom::Start(0)).unwrap();

@@ -1,7 +1,7 @@
-//! Uploading an image of this machine to a repository.
+//! [`Push`]: uploads an image of this machine to a repository.
 //!
-//! The order is the safety: blobs, then manifests by digest, then the tag. A push that dies at any
-//! point leaves no tag that stands for something incomplete.
+//! The order is blobs, then manifests by digest, then the tag. A push that is interrupted at any point
+//! leaves no tag on an incomplete image.
 
 mod cache;
 mod compress;
@@ -220,7 +220,7 @@ impl fmt::Debug for Push {
     }
 }
 
-/// What a push did.
+/// The result of a push.
 ///
 /// Its JSON is what the command line prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -228,28 +228,27 @@ impl fmt::Debug for Push {
 pub struct Pushed {
     /// The image by digest.
     pub url: ImageUrl,
-    /// The tag that stands for it now, if one was asked for.
+    /// The tag that was put on it, if one was requested.
     pub tag: Option<Tag>,
     /// The blobs that were sent.
     pub blobs_sent: usize,
-    /// Their bytes, as they were sent.
+    /// Their bytes, as sent.
     pub bytes_sent: u64,
     /// The blobs that the repository had.
     pub blobs_skipped: usize,
     /// Their bytes.
     pub bytes_skipped: u64,
-    /// The blobs that the registry took over from another repository.
+    /// The blobs that the registry mounted from another repository.
     pub blobs_mounted: usize,
     /// Their bytes.
     pub bytes_mounted: u64,
-    /// The bytes of sent blobs that an earlier push had sent before it broke off.
+    /// The bytes of sent blobs that an earlier, interrupted push had sent.
     pub bytes_resumed: u64,
-    /// What compression spared: the bytes of the layers that were compressed, less those that were
-    /// sent for them.
+    /// The bytes that compression saved: the size of compressed layers before compression, less after.
     pub bytes_saved: u64,
-    /// How many times something was tried again.
+    /// The number of retries.
     pub retries: u64,
-    /// How long it took; in JSON, its `seconds`.
+    /// The duration of the push; `seconds` in JSON.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub duration: Duration,
     #[serde(skip)]

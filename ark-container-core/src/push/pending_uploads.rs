@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_is_kept_for_its_blob_and_repository_until_it_is_done() {
+    async fn pending_upload_is_kept_until_it_is_done() {
         let (folder, registry) = (tempfile::tempdir().unwrap(), Scripted::new([] as [&str; 0]));
         let client = registry.client();
         let uploads = || PendingUploads::new(folder.path().join("uploads"));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_makes_no_sense_and_what_is_old_is_not_believed() {
+    async fn invalid_or_old_pending_upload_is_ignored() {
         let (folder, registry) = (tempfile::tempdir().unwrap(), Scripted::new([] as [&str; 0]));
         let client = registry.client();
         let uploads = PendingUploads::new(folder.path().join("uploads"));

@@ -64,7 +64,7 @@ fn layers(manifest: &Manifest) -> Vec<(String, Digest)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_push_compresses_nothing_and_another_machine_gets_the_same() {
+async fn second_push_compresses_nothing_and_digests_are_stable() {
     let remembering = Remembering::new().await;
     let sources = image(1);
     let first = remembering.push(&sources).await;
@@ -99,7 +99,7 @@ async fn after_a_rebuild_only_what_changed_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_repository_of_the_organization_has_is_mounted() {
+async fn blob_of_another_repository_is_mounted() {
     let remembering = Remembering::new().await;
     let sources = image(1);
     let first = remembering.push(&sources).await;
@@ -143,7 +143,7 @@ async fn corrupt_or_foreign_cache_is_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_that_is_not_what_the_configuration_says_is_named_and_nothing_is_published() {
+async fn layer_with_wrong_diff_id_is_named_and_not_published() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let sources = image(1);
     damage_layers(&sources);

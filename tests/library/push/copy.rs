@@ -14,7 +14,7 @@ use super::Sources;
 use super::local_registry::Local;
 
 #[tokio::test]
-async fn what_refers_to_an_image_is_copied_along_also_when_the_image_is_there() {
+async fn referrers_are_copied_also_if_the_image_exists() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let sources = Sources::new(SampleImage::new("signed"));
     let name = "copies".parse().unwrap();

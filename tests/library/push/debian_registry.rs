@@ -147,7 +147,7 @@ async fn another_client_gets_back_what_was_in_the_layout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_client_gets_back_what_was_in_the_archive_that_yet_another_wrote() {
+async fn skopeo_unpacks_image_of_a_skopeo_archive() {
     let registry = DebianRegistry::start();
     let sources = Sources::new(SampleImage::new("archived"));
     let layout = format!("oci:{}:sample", sources.path("layout").display());
@@ -187,7 +187,7 @@ async fn a_damaged_layer_is_named_here_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn podman_pulls_what_was_pushed_and_saves_an_archive_that_can_be_pushed() {
+async fn podman_pulls_pushed_image_and_saves_it_again() {
     let registry = DebianRegistry::start();
     let sources = Sources::new(SampleImage::new("travelled"));
     registry.push(&sources.layout()).await.unwrap();
@@ -236,7 +236,7 @@ fn build(folder: &Path, form: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_buildah_built_comes_back_from_every_form_that_it_writes() {
+async fn buildah_image_is_the_same_from_every_format() {
     for form in ["docker-archive", "oci-archive", "oci"] {
         let registry = DebianRegistry::start();
         let folder = tempfile::tempdir().unwrap();

@@ -33,7 +33,7 @@ async fn push(cloud: &Cloud, sources: &Sources) -> ark_container_core::Result<Pu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_goes_in_parts_of_which_the_last_comes_with_the_digest() {
+async fn last_part_of_layer_is_sent_with_the_digest() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     // An upload that ended without a byte would fail.

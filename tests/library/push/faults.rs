@@ -178,7 +178,7 @@ fn is_clear(error: &Error) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_in_a_storm_ends_in_the_right_image_or_a_clear_error() {
+async fn push_over_faulty_link_succeeds_or_fails_clearly() {
     let is_full = env::var_os("ARK_TEST_SCALE").is_some_and(|scale| scale == "full");
     let seeds = match env::var("ARK_TEST_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],

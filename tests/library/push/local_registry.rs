@@ -200,7 +200,7 @@ async fn a_missing_repository_is_told_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn an_immutable_tag_takes_the_same_image_again_and_no_other() {
+async fn immutable_tag_accepts_only_the_same_image() {
     let local = Local::with_repository(TagMutability::Immutable).await;
     let (first, second) =
         (Sources::new(SampleImage::new("first")), Sources::new(SampleImage::new("second")));
@@ -239,7 +239,7 @@ async fn a_login_that_only_pulls_does_not_push() {
 }
 
 #[tokio::test]
-async fn what_refers_to_an_image_goes_along_also_when_the_image_is_there() {
+async fn referrers_are_pushed_also_if_the_image_exists() {
     let local = Local::with_repository(TagMutability::Immutable).await;
     let sources = Sources::new(SampleImage::new("signed"));
     local.push(&sources.layout(), Some("v1")).await.unwrap();

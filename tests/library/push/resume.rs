@@ -257,7 +257,7 @@ async fn a_layer_that_is_compressed_goes_on_too_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_that_is_compressed_begins_anew_where_its_upload_was_tampered_with() {
+async fn compressed_layer_restarts_after_tampered_upload() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
     let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     let target = target.with_archive();

@@ -73,7 +73,7 @@ async fn a_login_that_is_refused_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn a_login_may_be_refused_where_there_is_no_room_to_say_so() {
+async fn head_request_with_403_renews_the_login() {
     let denied = answer("403 Forbidden", &[], "");
     let registry = Scripted::new([denied.clone(), answer("200 OK", &[], "")]);
     let client = registry.client().with_authenticate(issuing(&registry));
@@ -168,7 +168,7 @@ async fn a_token_is_fetched_where_one_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_token_that_has_run_out_is_replaced_before_it_is_shown() {
+async fn expired_token_is_replaced_before_use() {
     let service = Scripted::new([
         answer("200 OK", &[], r#"{"access_token":"t-1","expires_in":1}"#),
         answer("200 OK", &[], r#"{"access_token":"t-2"}"#),

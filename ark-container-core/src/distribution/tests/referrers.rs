@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 #[tokio::test]
-async fn referrers_are_filtered_and_found_by_tag_on_old_registries() {
+async fn referrers_are_filtered_and_found_by_tag() {
     let entry = |kind: &str| {
         format!(r#"{{"mediaType":"m","size":1,"digest":"{}","artifactType":"{kind}"}}"#, digest())
     };
@@ -120,7 +120,7 @@ async fn a_tag_that_stands_for_something_else_is_left_alone() {
 }
 
 #[tokio::test]
-async fn where_the_answer_got_lost_the_registry_is_asked_whether_it_lists() {
+async fn lost_answer_leads_to_question_for_referrers() {
     let signature = signature();
     let digest = format!("Docker-Content-Digest: {}", signature.digest);
     let there = || answer("200 OK", &[&digest], "");

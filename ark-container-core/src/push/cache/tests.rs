@@ -60,7 +60,7 @@ async fn what_layers_became_is_known_to_the_next_push() {
 }
 
 #[tokio::test]
-async fn what_was_changed_on_disk_is_not_believed_and_is_replaced() {
+async fn changed_entry_is_ignored_and_replaced() {
     let (cache, folder) = cache();
     cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
     let file = only_file(&folder.path().join("push/layers"));
@@ -78,7 +78,7 @@ async fn what_was_changed_on_disk_is_not_believed_and_is_replaced() {
 }
 
 #[tokio::test]
-async fn what_others_can_write_or_what_is_another_layers_is_not_believed() {
+async fn entry_of_another_user_or_layer_is_ignored() {
     let (cache, folder) = cache();
     cache.add_compressed_layer(GZIP, &digest("a"), &became("x")).await;
     let layers = folder.path().join("push/layers");
@@ -105,7 +105,7 @@ async fn a_folder_that_cannot_be_used_is_done_without() {
 }
 
 #[tokio::test]
-async fn blobs_are_known_to_be_in_the_organizations_other_repositories() {
+async fn blob_locations_name_other_repositories() {
     let (cache, _folder) = cache();
     let blobs = || vec![digest("x"), digest("y")];
     cache.add_locations(&host(), &repository("first"), blobs()).await;

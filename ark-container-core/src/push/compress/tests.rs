@@ -98,7 +98,7 @@ async fn what_comes_out_is_what_went_in_for_every_reader() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_layer_becomes_the_same_on_every_machine_and_each_time() {
+async fn compressed_digest_is_the_same_on_every_machine() {
     // Where these change, the version in the recipe must: other machines remember the old ones.
     let known = [
         (
@@ -139,7 +139,7 @@ async fn layers_that_nobody_takes_hold_no_other_up() {
 }
 
 #[tokio::test]
-async fn a_layer_that_is_not_what_its_diff_id_says_ends_with_an_error() {
+async fn layer_with_wrong_diff_id_fails() {
     let tar = Tar::called(sha256(b"other"), b"content");
     let compressor = Compressor::new(Compression::Gzip);
     let (pieces, outcome) = compressor.compress(&tar.blob, |_| {}).await.unwrap();

@@ -62,7 +62,7 @@ fn opened() -> String {
 }
 
 #[tokio::test]
-async fn a_blob_whose_answer_was_lost_is_not_sent_twice() {
+async fn blob_with_lost_answer_is_not_sent_twice() {
     let there = answer("200 OK", &[], "");
     let registry = Scripted::new([opened(), String::new(), there]);
     let (sent, states) = send(&registry, b"content", b"content").await;
@@ -73,7 +73,7 @@ async fn a_blob_whose_answer_was_lost_is_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_blob_that_broke_off_goes_on_without_another_upload() {
+async fn interrupted_blob_resumes_its_upload() {
     let folder = tempfile::tempdir().unwrap();
     let (file, size) = (folder.path().join("layer"), 65 * 1024 * 1024);
     std::fs::File::create(&file).unwrap().set_len(size).unwrap();
@@ -97,7 +97,7 @@ async fn a_blob_that_broke_off_goes_on_without_another_upload() {
 }
 
 #[tokio::test]
-async fn a_blob_that_did_not_arrive_is_sent_anew() {
+async fn blob_that_did_not_arrive_is_sent_again() {
     let missing = answer("404 Not Found", &[], "");
     let forgotten = refusal("404 Not Found", "BLOB_UPLOAD_UNKNOWN", "");
     let busy = answer("503 Service Unavailable", &["Retry-After: 0"], "");
@@ -113,7 +113,7 @@ async fn a_blob_that_did_not_arrive_is_sent_anew() {
 }
 
 #[tokio::test]
-async fn a_blob_that_arrived_damaged_is_sent_anew_and_one_that_is_damaged_is_named() {
+async fn blob_with_wrong_digest_is_sent_again_or_named() {
     let invalid = refusal("400 Bad Request", "DIGEST_INVALID", "not what it says");
     let cancelled = answer("204 No Content", &[], "");
     let registry = Scripted::new([
@@ -133,7 +133,7 @@ async fn a_blob_that_arrived_damaged_is_sent_anew_and_one_that_is_damaged_is_nam
 }
 
 #[tokio::test]
-async fn what_is_refused_for_good_is_sent_once() {
+async fn permanent_refusal_is_not_retried() {
     let registry = Scripted::new([
         opened(),
         refusal("413 Content Too Large", "SIZE_INVALID", "too large"),

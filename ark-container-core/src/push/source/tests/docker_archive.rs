@@ -106,7 +106,7 @@ fn a_layer_that_is_compressed_is_called_by_its_own_digest() {
 }
 
 #[test]
-fn damage_to_an_archive_is_found_and_named_before_anything_is_sent() {
+fn damaged_archive_is_named_before_sending() {
     let whole = || Tar::new().file("l", &[7; 5000]).image(&["l"], &[diff_id(&[7; 5000])]);
     let bytes = whole().0.into_inner().unwrap();
     assert!(fault(&save(&bytes[..3000]).1).ends_with("it ends in the middle of l"));

@@ -10,7 +10,7 @@ fn extended(mut tar: Tar, records: &[(&str, &str)], name: &str, content: &[u8]) 
 }
 
 #[test]
-fn a_size_that_an_extended_header_makes_up_is_not_believed() {
+fn made_up_size_in_extended_header_is_refused() {
     for size in ["4294967296", "18446744073709551615", "18446744073709551000"] {
         let archive = extended(Tar::new(), &[("size", size)], "l", b"layer");
         let (_folder, source) = archive.image(&["l"], &[diff_id(b"layer")]).save();
@@ -43,7 +43,7 @@ fn a_member_that_is_there_twice_is_refused() {
 }
 
 #[test]
-fn what_an_archive_of_a_layout_has_is_what_its_descriptors_say() {
+fn oci_archive_is_checked_against_its_descriptors() {
     let image = sample("x");
     let damaged = |digest: &Digest, content: &[u8]| {
         let (folder, _) = layout(&image);
@@ -90,7 +90,7 @@ fn manifests_that_are_too_much_together_are_refused() {
 }
 
 #[test]
-fn an_index_with_many_ways_to_the_same_is_walked_through_once() {
+fn index_with_repeated_entries_is_visited_once() {
     let (folder, source) = layout(&sample("x"));
     let top = fs::read(folder.path().join("index.json")).unwrap();
     let top: serde_json::Value = serde_json::from_slice(&top).unwrap();

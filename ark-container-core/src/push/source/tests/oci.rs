@@ -43,7 +43,7 @@ fn an_image_of_a_layout_is_chosen_by_its_name() {
 }
 
 #[test]
-fn damage_to_a_layout_is_found_and_named_before_anything_is_sent() {
+fn damaged_layout_is_named_before_sending() {
     let image = sample("x");
     let layer = image.blobs().next().unwrap().0;
 
@@ -140,7 +140,7 @@ fn one_platform_comes_without_the_index_and_the_others() {
 }
 
 #[test]
-fn an_image_without_an_index_is_for_the_platform_that_it_says() {
+fn image_without_index_has_its_configured_platform() {
     let (_folder, source) = layout(&SampleImage::for_architecture("x", "arm64"));
     for choice in [one("linux/arm64"), PlatformChoice::Only, PlatformChoice::All] {
         assert!(open_for(&source, &choice).is_ok(), "{choice:?}");
@@ -163,7 +163,7 @@ fn a_variant_is_to_be_chosen_only_where_there_are_several() {
 }
 
 #[test]
-fn what_is_attached_to_an_image_is_no_platform_and_goes_along() {
+fn attestation_is_no_platform_and_is_pushed() {
     let folder = tempfile::tempdir().unwrap();
     let image = sample("x");
     image.write_oci_layout(folder.path(), None).unwrap();
@@ -322,7 +322,7 @@ fn saved_by_docker(image: &SampleImage) -> Tar {
 }
 
 #[test]
-fn layers_that_docker_left_uncompressed_are_compressed_by_the_push() {
+fn uncompressed_layers_of_docker_are_compressed() {
     let (_folder, source) = saved_by_docker(&sample("x")).save();
     let found = open(&source).unwrap();
     assert_eq!(found.root(), None);
