@@ -9,7 +9,7 @@ use ark_container_core::backend::{CreateOptions, DeleteOptions, Image, Repositor
 use ark_container_core::credentials::{CredentialsOptions, Password, RegistryCredentials};
 use ark_container_core::identity::Principal;
 use ark_container_core::model::{
-    Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
+    Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget, Stage,
 };
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, ResourceKind, Result};
 use async_trait::async_trait;

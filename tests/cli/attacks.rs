@@ -190,7 +190,8 @@ fn password_for(sandbox: &Sandbox, organization: &str) -> String {
     let backend = LocalBackend::open(Some(&sandbox.path("data/ark/registry"))).unwrap();
     let organization: OrganizationId = organization.parse().unwrap();
     let scope = Scope::organizations(backend.stage(), [organization], Access::Delete);
-    let credentials = Runtime::new().unwrap().block_on(backend.credentials(&scope, &Default::default())).unwrap();
+    let credentials =
+        Runtime::new().unwrap().block_on(backend.credentials(&scope, &Default::default())).unwrap();
     credentials.password.expose().to_owned()
 }
 

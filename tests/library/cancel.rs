@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::future::{Future, poll_fn};
+use std::future::{Future, IntoFuture, poll_fn};
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,9 +16,9 @@ use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::credentials::RegistryCredentials;
 use ark_container_core::credentials::cache::{CacheKey, CredentialsCache};
 use ark_container_core::model::{
-    Access, OrganizationId, Reference, RegistryHost, RepositoryPath, Scope, Stage,
+    Access, OrganizationId, RegistryHost, RepositoryPath, Scope, Stage,
 };
-use ark_container_core::pull::Pull;
+use ark_container_core::pull::{Copy, Pull};
 use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::{SampleImage, TestRegistry};
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, Result};
@@ -49,7 +50,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A backend whose registry is served, and an image that is to be moved.
 pub(super) struct Transfers<'a> {
-    pub(super) backend: &'a dyn RegistryBackend,
+    pub(super) backend: Arc<dyn RegistryBackend>,
     pub(super) endpoint: RegistryHost,
     pub(super) folder: &'a Path,
     pub(super) image: SampleImage,
@@ -161,7 +162,7 @@ impl<'a> Transfers<'a> {
             cut += 1;
             // What was dropped may have a moment to write.
             let deadline = Instant::now() + TIMEOUT;
-            while let Err(error) = pull().into_layout(&layout).await {
+            while let Err(error) = self.pull(&path, &layout).await {
                 let is_passing = error.is_temporary() && Instant::now() < deadline;
                 assert!(is_passing, "after {polls} polls: {error:?}");
                 sleep(Duration::from_millis(1)).await;
@@ -238,7 +239,8 @@ async fn assert_nothing_temporary(backend: &LocalBackend) {
 async fn cancel_locally(least: usize, cancel: impl AsyncFnOnce(&Transfers<'_>) -> usize) {
     let registry = TestRegistry::start().unwrap();
     let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
-    let cut = cancel(&Transfers::new(&backend, registry.host(), folder.path())).await;
+    let cut =
+        cancel(&Transfers::new(Arc::new(backend.clone()), registry.host(), folder.path())).await;
     assert!(cut > least, "{cut}");
     assert_nothing_temporary(&backend).await;
 }
@@ -247,7 +249,7 @@ async fn cancel_locally(least: usize, cancel: impl AsyncFnOnce(&Transfers<'_>) -
 async fn cancel_at_ecr(least: usize, cancel: impl AsyncFnOnce(&Transfers<'_>) -> usize) {
     let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
     let backend = backend(&cloud, folder.path());
-    let transfers = Transfers::new(&backend, cloud.aws.registry_host(), folder.path());
+    let transfers = Transfers::new(Arc::new(backend), cloud.aws.registry_host(), folder.path());
     let cut = cancel(&transfers).await;
     assert!(cut > least, "{cut}");
 }

@@ -310,7 +310,7 @@ pub(super) async fn upload(
         for (digest, content) in part.blobs() {
             if !client.blob_exists(&digest).await? {
                 let size = content.len() as u64;
-                let content = stream::iter([Ok(content.to_vec().into())]);
+                let content = stream::iter([Ok::<_, std::io::Error>(content.to_vec().into())]);
                 let upload = client.start_upload().await?;
                 client.upload_blob(&upload, &digest, size, content).await?;
             }

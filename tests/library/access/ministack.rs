@@ -116,9 +116,8 @@ impl Account {
     }
 
     fn backend(&self, layers: Layers, row: usize) -> Arc<dyn RegistryBackend> {
-        let guarded = |inner| {
-            Arc::new(Permissioned::new(inner, StandardPolicy, PEOPLE[row].principal()))
-        };
+        let guarded =
+            |inner| Arc::new(Permissioned::new(inner, StandardPolicy, PEOPLE[row].principal()));
         match layers {
             Layers::Policy => guarded(self.administrator()),
             Layers::Aws => Arc::new(self.bearer(row)),

@@ -120,12 +120,19 @@ async fn cached_login_is_for_its_own_token() {
 
     // A token that says to be alice's, and bob's own: neither gets what was kept.
     let forger = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
-    let forged = bearer(&forger.token(&PEOPLE[0].token()).unwrap()).credentials(&scope, &Default::default()).await;
+    let forged = bearer(&forger.token(&PEOPLE[0].token()).unwrap())
+        .credentials(&scope, &Default::default())
+        .await;
     assert!(matches!(forged, Err(Error::Unauthenticated { .. })), "{forged:?}");
-    let unsigned = bearer(&forger.unsigned(&PEOPLE[0].token())).credentials(&scope, &Default::default()).await;
+    let unsigned =
+        bearer(&forger.unsigned(&PEOPLE[0].token())).credentials(&scope, &Default::default()).await;
     assert!(matches!(unsigned, Err(Error::Unauthenticated { .. })), "{unsigned:?}");
     // AWS gives bob a password, which opens nothing of the scope: that is what the table shows.
-    let bobs = bearer(&sign(&PEOPLE[1].token())).credentials(&scope, &Default::default()).await.unwrap().password;
+    let bobs = bearer(&sign(&PEOPLE[1].token()))
+        .credentials(&scope, &Default::default())
+        .await
+        .unwrap()
+        .password;
     assert_ne!(bobs.expose(), password.expose());
 }
 
@@ -166,7 +173,10 @@ async fn principal_identifier_cannot_name_another_session() {
         let file = deployment.token_file(&deployment.issuer.token(&token).unwrap());
         let principal = format!("user:{subject}");
         let backend = deployment.bearer_with(&file, |builder| builder.principal(&principal));
-        backend.credentials(&scope, &Default::default()).await.unwrap_or_else(|error| panic!("{subject:?}: {error:?}"));
+        backend
+            .credentials(&scope, &Default::default())
+            .await
+            .unwrap_or_else(|error| panic!("{subject:?}: {error:?}"));
     }
     let calls = deployment.cloud.aws.calls();
     let sessions: BTreeSet<String> = calls

@@ -35,7 +35,8 @@ async fn promotion_service_acts_with_the_rights_of_each_caller() {
     let mut command = example("promotion_service", registry.backend().directory());
     command.arg(&memberships).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut service = command.spawn().unwrap();
-    let requests = b"user:alice app/staging:v7 app/release:v7\nrobot:nightly app/staging:v7 app/release:v8\n";
+    let requests =
+        b"user:alice app/staging:v7 app/release:v7\nrobot:nightly app/staging:v7 app/release:v8\n";
     service.stdin.take().unwrap().write_all(requests).unwrap();
     let (told, _) = printed(&service.wait_with_output().unwrap());
     let promoted = told.lines().find(|line| line.starts_with("promoted ")).unwrap();

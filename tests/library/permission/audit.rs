@@ -10,11 +10,11 @@ use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::backend::{CreateOptions, DeleteOptions};
 use ark_container_core::credentials::{Password, RegistryCredentials};
 use ark_container_core::identity::{Principal, PrincipalName, single_user};
-use ark_container_core::model::{Access, OrganizationId, Organizations, Scope, Stage};
+use ark_container_core::model::{Access, OrganizationId, Organizations, Reference, Scope, Stage};
 use ark_container_core::permission::{
     AUDIT_TARGET, Action, AuditFile, Permissioned, StandardPolicy, policy_fn,
 };
-use ark_container_core::testing::MockRegistryBackend;
+use ark_container_core::testing::{MockRegistryBackend, ready};
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::{OTHER, TBD, alice, attempt, expecting_one, guarded, path};
+use super::{DIGEST, OTHER, TBD, alice, attempt, expecting_one, guarded, path};
 use crate::cancel::within;
 use crate::python_component::python_component;
 
@@ -172,10 +172,9 @@ async fn unrecorded_change_is_an_error_event() {
 async fn failed_decision_is_recorded_as_denial_with_reason() {
     let recorder = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorder.clone());
-    let policy = policy_fn(|_| {
-        Err(Error::failed("cannot read the rules").with_source("it is a folder"))
-    });
-    let backend = Permissioned::new(MockRegistryBackend::new(), Arc::new(policy), alice());
+    let policy =
+        policy_fn(|_| Err(Error::failed("cannot read the rules").with_source("it is a folder")));
+    let backend = Permissioned::new(MockRegistryBackend::new(), policy, alice());
     attempt(&backend, Action::Pull, TBD).await.unwrap_err();
     let path = path(TBD);
     assert_eq!(
@@ -435,8 +434,8 @@ fn cancel_everywhere(action: Action) -> Vec<Option<String>> {
             runtime().block_on(local.create_repository(&path, &options)).unwrap();
         }
         let alice = single_user("user:alice".parse().unwrap());
-        let backend = Permissioned::new(local.clone(), StandardPolicy, alice)
-            .with_audit(file.clone());
+        let backend =
+            Permissioned::new(local.clone(), StandardPolicy, alice).with_audit(file.clone());
         let call = async {
             match action {
                 Action::CreateRepository => {
@@ -488,7 +487,7 @@ async fn deletion_by_tag_is_recorded_with_the_digest() {
     let recorder = Recorder::default();
     let _guard = tracing::subscriber::set_default(recorder.clone());
     let mut inner = MockRegistryBackend::new();
-    inner.expect_delete_image().returning(|_, _| Ok(Some(DIGEST.parse().unwrap())));
+    inner.expect_delete_image().returning(|_, _| ready(Ok(Some(DIGEST.parse().unwrap()))));
     let backend = guarded(inner, administrator());
     attempt(&backend, Action::DeleteImage, OrganizationId::TBD).await.unwrap();
     let events = recorder.take();

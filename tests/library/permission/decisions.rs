@@ -12,11 +12,12 @@ use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::identity::{Principal, PrincipalKind, PrincipalName, single_user};
 use ark_container_core::model::{Access, OrganizationId, Organizations, Scope, Stage};
 use ark_container_core::permission::{
-    Action, AuditFile, Decision, Explanation, MembershipsPolicy, Permissioned, Policy,
-    StandardPolicy, Wall, explain, policy_fn,
+    Action, AuditFile, Decision, Explanation, IsolationLayer, MembershipsPolicy, Permissioned,
+    Policy, PolicyRequest, StandardPolicy, explain, policy_fn,
 };
 use ark_container_core::testing::MockRegistryBackend;
 use ark_container_core::{Error, RegistryBackend, Result};
+use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 
 use super::memberships::file;
@@ -24,7 +25,7 @@ use super::{GLOBAL, OTHER, TBD, alice, attempt, expecting_one, guarded, path, re
 
 #[tokio::test]
 async fn administrators_of_every_kind_may_do_everything() {
-    for kind in PrincipalKind::ALL {
+    for &kind in PrincipalKind::ALL {
         for organization in [TBD, GLOBAL] {
             let name = PrincipalName::new(kind, "root").unwrap();
             let root = Principal::new(name, Organizations::none(), organization.into());
@@ -62,14 +63,14 @@ async fn denial_names_principal_action_and_repository() {
 }
 
 /// The standard rules, and how often they were asked for.
-fn counting() -> (Arc<AtomicUsize>, Arc<dyn Policy>) {
+fn counting() -> (Arc<AtomicUsize>, impl Policy) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
-    let policy = policy_fn(move |principal, action, organization| {
+    let policy = policy_fn(move |request| {
         counter.fetch_add(1, Ordering::Relaxed);
-        StandardPolicy.decide(principal, action, organization)
+        Ok(StandardPolicy.decision(request))
     });
-    (asked, Arc::new(policy))
+    (asked, policy)
 }
 
 /// What alice gets to see of an attempt, and what it took, with nothing of what she typed.
@@ -205,9 +206,10 @@ async fn member_of_all_organizations_lists_all() {
 #[derive(Debug)]
 struct Hiding(OrganizationId);
 
+#[async_trait]
 impl Policy for Hiding {
-    fn decide(&self, _: &Principal, _: Action, organization: OrganizationId) -> Result<Decision> {
-        Ok(match organization == self.0 {
+    async fn decide(&self, request: &PolicyRequest<'_>) -> Result<Decision> {
+        Ok(match request.organization == self.0 {
             true => Decision::deny("hidden"),
             false => Decision::allow("shown"),
         })
@@ -218,19 +220,19 @@ impl Policy for Hiding {
 async fn policy_filters_each_listed_repository() {
     let everything = single_user("user:alice".parse().unwrap());
     let inner = listing_everything(Organizations::All);
-    let backend = Permissioned::new(inner, Arc::new(Hiding(OTHER)), everything);
+    let backend = Permissioned::new(inner, Hiding(OTHER), everything);
     let rows = listed(&backend, Organizations::All).await;
     assert_eq!(rows, BTreeSet::from([TBD, GLOBAL]));
 
     let inner = listing_everything(TBD.into());
-    let backend = Permissioned::new(inner, Arc::new(Hiding(GLOBAL)), alice());
+    let backend = Permissioned::new(inner, Hiding(GLOBAL), alice());
     assert_eq!(listed(&backend, Organizations::All).await, BTreeSet::from([TBD]));
 }
 
 #[tokio::test]
 async fn backend_serves_another_principal() {
     let inner: Arc<dyn RegistryBackend> = Arc::new(expecting_one(Action::ListRepositories, OTHER));
-    let for_alice = Permissioned::new(inner, Arc::new(Hiding(GLOBAL)), alice());
+    let for_alice = Permissioned::new(inner, Hiding(GLOBAL), alice());
     let bob = Principal::new("user:bob".parse().unwrap(), OTHER.into(), Organizations::none());
     let for_bob = for_alice.for_principal(bob);
     assert_eq!(for_bob.principal().await.unwrap().to_string(), "user:bob");
@@ -247,7 +249,7 @@ fn offline() -> Error {
 async fn failing_policy_denies_every_action() {
     for &action in Action::ALL {
         // A mock without expectations panics at any call.
-        let policy = Arc::new(policy_fn(|_| Err(offline())));
+        let policy = policy_fn(|_| Err(offline()));
         let backend = Permissioned::new(MockRegistryBackend::new(), policy, alice());
         let error = attempt(&backend, action, TBD).await.unwrap_err();
         let resource = match action {
@@ -270,12 +272,11 @@ async fn listing_ends_where_the_policy_fails() {
     inner.expect_list_repositories().once().returning(|_| {
         stream::iter([TBD, OTHER, TBD].map(|organization| Ok(repository(organization)))).boxed()
     });
-    let policy = policy_fn(|_, _, organization| match organization == OTHER {
+    let policy = policy_fn(|request| match request.organization == OTHER {
         true => Err(offline()),
         false => Ok(Decision::allow("shown")),
     });
-    let backend =
-        Permissioned::new(inner, Arc::new(policy), single_user("user:alice".parse().unwrap()));
+    let backend = Permissioned::new(inner, policy, single_user("user:alice".parse().unwrap()));
     let rows: Vec<_> = backend.list_repositories(&Organizations::All).collect().await;
     let [Ok(shown), Err(Error::Failed { message, .. })] = rows.as_slice() else {
         panic!("{rows:?}")
@@ -300,10 +301,11 @@ async fn listing_ends_where_the_backend_fails() {
     assert!(matches!(rows.as_slice(), [Ok(_), Err(Error::Temporary { .. })]), "{rows:?}");
 }
 
-#[test]
-fn failing_policy_cannot_be_explained() {
-    let policy = policy_fn(|_| Err(offline()));
-    let error = explain(&policy, &alice(), Action::Push, TBD, &[]).unwrap_err();
+#[tokio::test]
+async fn failing_policy_cannot_be_explained() {
+    let (policy, alice) = (policy_fn(|_| Err(offline())), alice());
+    let request = PolicyRequest::new(&alice, Action::Push, TBD);
+    let error = explain(&policy, &request, &[]).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("cannot decide whether user:alice may push to organization {TBD}")
@@ -326,8 +328,8 @@ id = "77777777-7777-4777-7777-777777777777"
 administrators = ["user:carol"]
 "#;
 
-#[test]
-fn decision_names_the_line_of_its_rule() {
+#[tokio::test]
+async fn decision_names_the_line_of_its_rule() {
     let (_folder, file) = file(FILE);
     let policy = MembershipsPolicy::new(file.clone());
     // Who, what, where: whether, by which rule, and the line of the file that says so.
@@ -347,7 +349,8 @@ fn decision_names_the_line_of_its_rule() {
     ];
     for (who, action, organization, allowed, rule, line) in explained {
         let principal = file.current().principal(who.parse().unwrap());
-        let explanation = explain(&policy, &principal, action, organization, &[]).unwrap();
+        let request = PolicyRequest::new(&principal, action, organization);
+        let explanation = explain(&policy, &request, &[]).await.unwrap();
         let Explanation { decision, .. } = &explanation;
         let context = format!("{who} {action} {organization}: {decision:?}");
         assert_eq!((decision.is_allowed(), decision.rule()), (allowed, rule), "{context}");
@@ -358,48 +361,55 @@ fn decision_names_the_line_of_its_rule() {
 }
 
 /// A token's claims make members too: then the file has its rules, and no say in who belongs.
-#[test]
-fn token_claims_have_no_origin_in_the_file() {
+#[tokio::test]
+async fn token_claims_have_no_origin_in_the_file() {
     let (_folder, file) = file(FILE);
     let policy = MembershipsPolicy::new(file);
     let claimed = |name: &str, member_of: OrganizationId, administers: Organizations| {
         Principal::new(name.parse().unwrap(), member_of.into(), administers)
     };
-    let decide = |principal: &Principal, action| policy.decide(principal, action, TBD).unwrap();
+    let decide = async |principal: &Principal, action| {
+        policy.decide(&PolicyRequest::new(principal, action, TBD)).await.unwrap()
+    };
 
-    let member = decide(&claimed("robot:token", TBD, Organizations::none()), Action::Push);
+    let member = decide(&claimed("robot:token", TBD, Organizations::none()), Action::Push).await;
     assert!(member.is_allowed() && member.origin().is_some(), "{member:?}");
-    let administrator = decide(&claimed("robot:token", TBD, TBD.into()), Action::DeleteImage);
+    let administrator = decide(&claimed("robot:token", TBD, TBD.into()), Action::DeleteImage).await;
     assert_eq!((administrator.rule(), administrator.origin()), ("administrator", None));
-    let stranger = decide(&claimed("user:alice", OTHER, Organizations::none()), Action::Pull);
+    let stranger = decide(&claimed("user:alice", OTHER, Organizations::none()), Action::Pull).await;
     assert_eq!((stranger.rule(), stranger.origin()), ("not-a-member", None));
 }
 
-#[test]
-fn explanation_lists_the_isolation_layers_that_apply() {
+#[tokio::test]
+async fn explanation_lists_the_isolation_layers_that_apply() {
+    use IsolationLayer::{Credentials, Iam, Policy};
     let alice = single_user("user:alice".parse().unwrap());
-    let walls =
-        |action, up: &[Wall]| explain(&StandardPolicy, &alice, action, TBD, up).unwrap().walls;
-    let [policy, credentials, iam] = Wall::ALL;
-    assert_eq!(walls(Action::Push, &Wall::ALL), Wall::ALL);
-    assert_eq!(walls(Action::CreateRepository, &Wall::ALL), [policy, iam]);
-    assert_eq!(walls(Action::ListImages, &[policy, credentials]), [policy]);
-    assert_eq!(walls(Action::Pull, &[credentials]), [credentials]);
-    assert_eq!(walls(Action::ListRepositories, &[]), [] as [Wall; 0]);
+    let cases: &[(Action, &[IsolationLayer], &[IsolationLayer])] = &[
+        (Action::Push, IsolationLayer::ALL, &[Policy, Credentials, Iam]),
+        (Action::CreateRepository, IsolationLayer::ALL, &[Policy, Iam]),
+        (Action::ListImages, &[Policy, Credentials], &[Policy]),
+        (Action::Pull, &[Credentials], &[Credentials]),
+        (Action::ListRepositories, &[], &[]),
+    ];
+    for (action, active, expected) in cases {
+        let request = PolicyRequest::new(&alice, *action, TBD);
+        let explanation = explain(&StandardPolicy, &request, active).await.unwrap();
+        assert_eq!(explanation.isolation_layers, *expected, "{action}");
+    }
 }
 
-#[test]
-fn policy_follows_the_file() {
+#[tokio::test]
+async fn policy_follows_the_file() {
     let (_folder, file) = file(FILE);
     let robot = file.current().principal("robot:build".parse().unwrap());
     let policy = MembershipsPolicy::new(file.clone());
-    let pushes = || policy.decide(&robot, Action::Push, TBD).unwrap();
-    assert!(pushes().is_allowed());
+    let push = PolicyRequest::new(&robot, Action::Push, TBD);
+    assert!(policy.decide(&push).await.unwrap().is_allowed());
     fs::write(file.path(), FILE.replace(r#"["pull", "push"]"#, r#"["pull"]"#)).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while pushes().is_allowed() {
+    while policy.decide(&push).await.unwrap().is_allowed() {
         assert!(Instant::now() < deadline, "the file is not read again");
-        std::thread::sleep(Duration::from_millis(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(pushes().rule(), "organization-rules");
+    assert_eq!(policy.decide(&push).await.unwrap().rule(), "organization-rules");
 }

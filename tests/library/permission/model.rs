@@ -13,7 +13,7 @@ use ark_container_core::model::{
 };
 use ark_container_core::permission::{MembershipsPolicy, Permissioned};
 use ark_container_core::testing::SampleImage;
-use ark_container_core::testing::conformance::PutImage;
+use ark_container_core::testing::conformance::{HttpImages, PutImage};
 use ark_container_core::{Error, RegistryBackend, ResourceKind, Result};
 use futures_util::TryStreamExt;
 use proptest::collection::vec;
@@ -24,7 +24,6 @@ use proptest::test_runner::{Config, TestRunner};
 use reqwest::StatusCode;
 
 use super::memberships::file;
-use crate::conformance::HttpImages;
 
 /// Two that differ in the last digit, the global one, and one that is mostly zeros.
 pub(super) const ORGANIZATIONS: [OrganizationId; 4] = [
@@ -166,7 +165,7 @@ impl World {
         let registry = Registry::bind(local.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = registry.local_addr();
         tokio::spawn(registry.serve(std::future::pending()));
-        let images = HttpImages::new(address, Arc::new(local.clone()));
+        let images = HttpImages::new(local.clone()).with_endpoint(address);
         let origin = format!("http://{address}");
         let world = Self { local, images, origin, http: reqwest::Client::new(), _folder: folder };
         for organization in ORGANIZATIONS {
@@ -324,9 +323,7 @@ impl Call {
                 assert_eq!(images.len(), 1, "{images:?}");
                 Ok(BTreeSet::from([path.clone()]))
             }
-            Self::DeleteImage(path) => {
-                backend.delete_image(path, &latest()).await.map(|()| nothing)
-            }
+            Self::DeleteImage(path) => backend.delete_image(path, &latest()).await.map(|_| nothing),
             Self::Credentials(scope) => {
                 let credentials = backend.credentials(scope, &Default::default()).await?;
                 assert_eq!(credentials.scope, *scope);

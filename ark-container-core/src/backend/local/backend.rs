@@ -16,6 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::store::{RepositoryRecord, Store};
 use super::token::Signer;
 use super::{Registry, address};
+#[cfg(feature = "push")]
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, Result};

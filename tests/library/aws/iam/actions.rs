@@ -81,7 +81,7 @@ async fn check(repository_policy: bool) {
         Some(text) => builder.repository_policy(text),
         None => builder,
     });
-    let registry = deployment.cloud.aws.registry_host().as_str().parse().unwrap();
+    let registry = deployment.cloud.aws.registry_host().clone();
     let images = HttpImages::new(backend.clone()).with_endpoint(registry);
     // Of all that there is, no role lists more than what is one's own.
     let principal = Principal::new(
