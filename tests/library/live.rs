@@ -3,7 +3,6 @@
 //! Without `ARK_LIVE_ECR` its tests pass without having looked at anything, as their names say.
 
 use std::env;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use ark_container_core::backend::ecr::EcrBackend;

@@ -214,9 +214,8 @@ fn push_span_contains_calls_and_requests() {
             let registry = Registry::bind(local, ([127, 0, 0, 1], 0).into()).unwrap();
             let endpoint = RegistryHost::from(registry.local_addr());
             let serving = tokio::spawn(registry.serve(std::future::pending()));
-            let push = Push::new(&backend, &path).with_tag("v1".parse().unwrap());
-            let source = ImageSource::oci_layout(layout.path());
-            push.with_endpoint(endpoint).run(&source).await.unwrap();
+            let push = Push::new(Arc::new(backend), &path, ImageSource::oci_layout(layout.path()));
+            push.with_tag("v1".parse().unwrap()).with_endpoint(endpoint).await.unwrap();
             serving.abort();
         });
     });

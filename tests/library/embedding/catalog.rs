@@ -10,6 +10,7 @@ use ark_container_core::backend::{BackendLayer, CreateOptions, RegistryBackend, 
 use ark_container_core::catalog::CatalogBuilder;
 use ark_container_core::identity::single_user;
 use ark_container_core::model::{Access, OrganizationId, RepositoryPath};
+use ark_container_core::permission::Action;
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Catalog, Error};
 use futures_util::TryStreamExt;
@@ -217,7 +218,7 @@ async fn client_of_a_folder_needs_no_server() {
     let catalog = builder(folder.path()).connect().await.unwrap();
     catalog.create("test/repo").await.unwrap();
     let client = catalog.client("test/repo", Access::Pull).await.unwrap();
-    assert!(client.list_tags().try_collect::<Vec<_>>().await.unwrap().is_empty());
+    assert!(client.tags().try_collect::<Vec<_>>().await.unwrap().is_empty());
 }
 
 #[tokio::test]

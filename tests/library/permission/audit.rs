@@ -391,12 +391,12 @@ async fn unrecorded_credentials_are_withheld() {
     let mut inner = MockRegistryBackend::new();
     inner.expect_credentials().returning({
         let file = file.clone();
-        move |scope| {
+        move |scope, _| {
             fs::remove_file(file.path()).unwrap();
             fs::create_dir(file.path()).unwrap();
             let password = Password::new("hunter2".to_owned());
             let host = "localhost:1".parse().unwrap();
-            Ok(RegistryCredentials::new(host, password, SystemTime::now(), scope.clone()))
+            ready(Ok(RegistryCredentials::new(host, password, SystemTime::now(), scope.clone())))
         }
     });
     let backend = guarded(inner, administrator()).with_audit(file);

@@ -12,8 +12,9 @@ use ark_container_core::identity::{
 };
 use ark_container_core::model::OrganizationId;
 use ark_container_core::permission::{
-    Action, MembershipsPolicy, Permissioned, Policy, StandardPolicy,
+    Action, Decision, MembershipsPolicy, Permissioned, Policy, PolicyRequest, StandardPolicy,
 };
+use futures_util::FutureExt;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -137,7 +138,7 @@ async fn removed_member_is_denied() {
     let alice = LocalUser::new("user:alice".parse().unwrap()).with_memberships(memberships.clone());
     let inner = expecting_one(Action::Pull, OrganizationId::TBD);
     let policy = MembershipsPolicy::new(memberships);
-    let backend = Permissioned::new(inner, Arc::new(policy), alice);
+    let backend = Permissioned::new(inner, policy, alice);
     attempt(&backend, Action::Pull, OrganizationId::TBD).await.unwrap();
 
     std::fs::write(temporary.path(), members("'user:bob'")).unwrap();
@@ -278,7 +279,7 @@ fn samples() -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    let words = Action::ALL.map(Action::as_str).into_iter();
+    let words = Action::ALL.iter().map(|action| action.as_str());
     let words = words.chain(["read", "create", "delete", "Read", ""]);
     fields.extend(words.map(|word| format!("rules = {{ robot = ['{word}'] }}")));
     for principal in PRINCIPALS {

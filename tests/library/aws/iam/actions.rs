@@ -2,7 +2,6 @@
 //! no fewer and no more.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::ecr::{EcrBackend, PolicyDocument};
