@@ -193,7 +193,11 @@ impl LocalBlob {
         offset: u64,
         name: String,
     ) -> Self {
-        Self { digest, size, location: BlobLocation::Member { archive: archive.clone(), offset, name } }
+        Self {
+            digest,
+            size,
+            location: BlobLocation::Member { archive: archive.clone(), offset, name },
+        }
     }
 
     /// Returns the digest.
