@@ -312,33 +312,33 @@ mod aws {
         options: &RegistryOptions,
     ) -> Result<EcrBackend> {
         let ecr_settings = &settings.ecr;
-        ecr = ecr.require_scoped(ecr_settings.require_scoped).full_scan(options.full_scan);
+        ecr = ecr.with_require_scoped(ecr_settings.require_scoped).with_full_scan(options.full_scan);
         if let Some(config) = &options.sdk_config {
-            ecr = ecr.sdk_config(config.clone());
+            ecr = ecr.with_sdk_config(config.clone());
         }
         if let Some(url) = &options.endpoint_url {
-            ecr = ecr.endpoint_url(url);
+            ecr = ecr.with_endpoint_url(url);
         }
         if let ChosenIdentity::Token { file, .. } = identity {
-            ecr = ecr.web_identity(TokenFile::new(file));
+            ecr = ecr.with_web_identity(TokenFile::new(file));
         }
         if let Some(profile) = &ecr_settings.profile {
-            ecr = ecr.profile(profile);
+            ecr = ecr.with_profile(profile);
         }
         if let Some(role_arn) = &ecr_settings.role_arn {
-            ecr = ecr.role_arn(role_arn.as_str());
+            ecr = ecr.with_role_arn(role_arn.as_str());
         }
         if let Some(role_arn) = &ecr_settings.administrator_role_arn {
-            ecr = ecr.administrator_role_arn(role_arn.as_str());
+            ecr = ecr.with_administrator_role_arn(role_arn.as_str());
         }
         if let Some(lifetime) = options.credentials_lifetime {
-            ecr = ecr.credentials_lifetime(lifetime);
+            ecr = ecr.with_credentials_lifetime(lifetime);
         }
         if let Some(attempts) = options.max_attempts {
-            ecr = ecr.max_attempts(attempts);
+            ecr = ecr.with_max_attempts(attempts);
         }
         if let Some(directory) = CredentialsCache::user_directory() {
-            ecr = ecr.cache_directory(directory);
+            ecr = ecr.with_cache_directory(directory);
         }
         let policy = match (&options.repository_policy, &ecr_settings.repository_policy) {
             (Some(policy), _) => Some(policy.clone()),
@@ -346,7 +346,7 @@ mod aws {
             (None, None) => None,
         };
         if let Some(policy) = policy {
-            ecr = ecr.repository_policy(policy);
+            ecr = ecr.with_repository_policy(policy);
         }
         Ok(ecr.build())
     }

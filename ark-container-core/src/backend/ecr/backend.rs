@@ -28,7 +28,7 @@ use crate::model::{
 ///
 /// Clones are cheap and share their connections. AWS credentials come from where the AWS command
 /// line takes them: environment, profiles, SSO, web identity, the roles of machines and containers.
-/// Who has a token instead needs none: see [`web_identity`](EcrBackendBuilder::web_identity).
+/// Who has a token instead needs none: see [`web_identity`](EcrBackendBuilder::with_web_identity).
 /// Everything is asked of the account that the credentials are for; where that is not the registry's,
 /// the first call says so with [`Error::InvalidInput`].
 ///
@@ -40,7 +40,7 @@ use crate::model::{
 ///   Tagging), whose cost grows with the organizations and not with the account. The index may be some
 ///   seconds or minutes behind; a repository without the tag `ark:organization`, such as one that was
 ///   created by other means, is absent from it. Where AWS does not permit the index, or after
-///   [`full_scan`](EcrBackendBuilder::full_scan), the whole account is read instead.
+///   [`full_scan`](EcrBackendBuilder::with_full_scan), the whole account is read instead.
 /// - A listing has images without platforms, children and subject, which ECR does not tell there.
 ///   [`describe_image`](RegistryBackend::describe_image) also reads the manifest (`ecr:BatchGetImage`); it
 ///   tells the platforms of an index, and not the one of a single image.

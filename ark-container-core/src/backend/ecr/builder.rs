@@ -117,27 +117,27 @@ impl EcrBackendBuilder {
 
     /// Takes AWS credentials from this profile of the AWS configuration files, instead of the one
     /// that `AWS_PROFILE` names.
-    pub fn profile(mut self, profile: impl Into<String>) -> Self {
+    pub fn with_profile(mut self, profile: impl Into<String>) -> Self {
         self.config.profile = Some(profile.into());
         self
     }
 
     /// Calls AWS at this URL, instead of what `AWS_ENDPOINT_URL` and its forms for one service say.
-    pub fn endpoint_url(mut self, endpoint_url: impl Into<String>) -> Self {
+    pub fn with_endpoint_url(mut self, endpoint_url: impl Into<String>) -> Self {
         self.config.endpoint_url = Some(endpoint_url.into());
         self
     }
 
     /// Calls AWS with this HTTP client; by default one that knows the proxies of the environment and
     /// the system's root certificates.
-    pub fn http_client(mut self, http_client: SharedHttpClient) -> Self {
+    pub fn with_http_client(mut self, http_client: SharedHttpClient) -> Self {
         self.config.http_client = Some(http_client);
         self
     }
 
     /// Calls AWS as this configuration says: its credentials, retries, timeouts and endpoint, where
     /// the builder does not say otherwise. The region is always the registry's.
-    pub fn sdk_config(mut self, sdk_config: SdkConfig) -> Self {
+    pub fn with_sdk_config(mut self, sdk_config: SdkConfig) -> Self {
         self.config.sdk_config = Some(sdk_config);
         self
     }
@@ -145,9 +145,9 @@ impl EcrBackendBuilder {
     /// Calls AWS as the holder of the token in this file, by STS AssumeRoleWithWebIdentity, and looks for
     /// no other AWS credentials.
     ///
-    /// Everything is done under the role of [`role_arn`](Self::role_arn), which must be set; deletions
+    /// Everything is done under the role of [`role_arn`](Self::with_role_arn), which must be set; deletions
     /// and changes in the global organization under that of
-    /// [`administrator_role_arn`](Self::administrator_role_arn). The file is read at each call: with a
+    /// [`administrator_role_arn`](Self::with_administrator_role_arn). The file is read at each call: with a
     /// new token comes a new session.
     ///
     /// ```
@@ -163,13 +163,13 @@ impl EcrBackendBuilder {
     ///     .build();
     /// # Ok::<(), ark_container_core::model::ParseError>(())
     /// ```
-    pub fn web_identity(mut self, file: TokenFile) -> Self {
+    pub fn with_web_identity(mut self, file: TokenFile) -> Self {
         self.config.web_identity = Some(file);
         self
     }
 
     /// Takes registry credentials under this IAM role, narrowed to the scope that they are for.
-    pub fn role_arn(mut self, role_arn: impl Into<String>) -> Self {
+    pub fn with_role_arn(mut self, role_arn: impl Into<String>) -> Self {
         self.config.role_arn = Some(role_arn.into());
         self
     }
@@ -178,13 +178,13 @@ impl EcrBackendBuilder {
     ///
     /// It takes effect together with a token: who calls with other AWS credentials does everything as
     /// that caller.
-    pub fn administrator_role_arn(mut self, role_arn: impl Into<String>) -> Self {
+    pub fn with_administrator_role_arn(mut self, role_arn: impl Into<String>) -> Self {
         self.config.administrator_role_arn = Some(role_arn.into());
         self
     }
 
     /// Refuses to give registry credentials that reach further than the scope asked for.
-    pub fn require_scoped(mut self, require_scoped: bool) -> Self {
+    pub fn with_require_scoped(mut self, require_scoped: bool) -> Self {
         self.config.require_scoped = require_scoped;
         self
     }
@@ -192,12 +192,12 @@ impl EcrBackendBuilder {
     /// Sets the lifetime of registry credentials, from 15 minutes to 12 hours. The default is 12 hours, or
     /// 1 hour where the role does not allow 12.
     ///
-    /// A lifetime needs a [role](Self::role_arn) whose sessions may last as long: AWS gives credentials
+    /// A lifetime needs a [role](Self::with_role_arn) whose sessions may last as long: AWS gives credentials
     /// without a role for 12 hours, so asking for them fails with `Error::InvalidInput`. Returned
     /// credentials have at most 5 minutes less than the lifetime left.
     ///
     /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
-    pub fn credentials_lifetime(mut self, lifetime: Duration) -> Self {
+    pub fn with_credentials_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.credentials_lifetime = Some(lifetime);
         self
     }
@@ -205,13 +205,13 @@ impl EcrBackendBuilder {
     /// Acts for this principal, such as `user:alice`: names STS sessions and the creator of repositories.
     ///
     /// [`EcrBackend::acting_as`] gives handles that act for others.
-    pub fn principal(mut self, principal: impl fmt::Display) -> Self {
+    pub fn with_principal(mut self, principal: impl fmt::Display) -> Self {
         self.principal = Some(principal.to_string().into());
         self
     }
 
     /// Keeps registry credentials in this folder, for other processes and later ones.
-    pub fn cache_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+    pub fn with_cache_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.config.cache_directory = Some(directory.into());
         self
     }
@@ -220,14 +220,14 @@ impl EcrBackendBuilder {
     ///
     /// The scan also finds repositories without the resource tag `ark:organization`, and those that
     /// the index does not know yet; its cost grows with the account.
-    pub fn full_scan(mut self, full_scan: bool) -> Self {
+    pub fn with_full_scan(mut self, full_scan: bool) -> Self {
         self.config.full_scan = full_scan;
         self
     }
 
     /// Tries each call to AWS this often at most, the first time included, whatever the environment and
     /// the AWS configuration say: for who would rather hear soon that it does not work.
-    pub fn max_attempts(mut self, max_attempts: u32) -> Self {
+    pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
         self.config.max_attempts = Some(max_attempts);
         self
     }
@@ -238,7 +238,7 @@ impl EcrBackendBuilder {
     /// and a repository that has another policy is a conflict.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
-    pub fn repository_policy(mut self, policy: impl Into<String>) -> Self {
+    pub fn with_repository_policy(mut self, policy: impl Into<String>) -> Self {
         self.config.repository_policy = Some(policy.into());
         self
     }

@@ -356,7 +356,7 @@ mod tests {
             .unwrap();
             head
         });
-        let backend = builder(scripted::HOST).sdk_config(keys()).endpoint_url(url).build();
+        let backend = builder(scripted::HOST).with_sdk_config(keys()).with_endpoint_url(url).build();
         let rows: Vec<_> =
             backend.list_repositories(&Organizations::All).try_collect().await.unwrap();
         assert_eq!(rows.len(), 1);
@@ -372,7 +372,7 @@ mod tests {
             (format!("http://127.0.0.1:{port}"), "cannot be reached"),
             ("http://ecr.invalid".to_owned(), "is not known here"),
         ] {
-            let backend = builder(scripted::HOST).sdk_config(keys()).endpoint_url(url).build();
+            let backend = builder(scripted::HOST).with_sdk_config(keys()).with_endpoint_url(url).build();
             let rows: Result<Vec<_>, _> =
                 backend.list_repositories(&Organizations::All).try_collect().await;
             let error = rows.unwrap_err();
@@ -391,7 +391,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         });
         let config = keys().into_builder().retry_config(RetryConfig::disabled()).build();
-        let backend = builder(scripted::HOST).sdk_config(config).endpoint_url(url).build();
+        let backend = builder(scripted::HOST).with_sdk_config(config).with_endpoint_url(url).build();
         let rows: Result<Vec<_>, _> =
             backend.list_repositories(&Organizations::All).try_collect().await;
         let error = rows.unwrap_err();
@@ -408,7 +408,7 @@ mod tests {
             ("095412845506.dkr-ecr-fips.us-east-1.on.aws", "us-east-1", true, true),
         ] {
             let other = keys().into_builder().region(Region::from_static("ap-south-1")).build();
-            let backend = builder(host).sdk_config(other.clone()).build();
+            let backend = builder(host).with_sdk_config(other.clone()).build();
             let config = backend.sdk_config().await;
             assert_eq!(config.region().unwrap().as_ref(), region);
             assert_eq!(
@@ -417,7 +417,7 @@ mod tests {
             );
             // The SDK refuses these flags beside a URL.
             let backend =
-                builder(host).sdk_config(other).endpoint_url("http://127.0.0.1:1").build();
+                builder(host).with_sdk_config(other).with_endpoint_url("http://127.0.0.1:1").build();
             let config = backend.sdk_config().await;
             assert_eq!((config.use_fips(), config.use_dual_stack()), (Some(false), Some(false)));
         }
@@ -426,8 +426,8 @@ mod tests {
     #[tokio::test]
     async fn with_a_token_there_is_no_other_source_of_credentials() {
         let file = TokenFile::new("/nowhere/jwt.json");
-        let given = builder(scripted::HOST).sdk_config(keys()).web_identity(file.clone()).build();
-        let loaded = builder(scripted::HOST).profile("builds").web_identity(file).build();
+        let given = builder(scripted::HOST).with_sdk_config(keys()).with_web_identity(file.clone()).build();
+        let loaded = builder(scripted::HOST).with_profile("builds").with_web_identity(file).build();
         for backend in [given, loaded] {
             let config = backend.sdk_config().await;
             assert!(config.credentials_provider().is_none(), "{config:?}");
@@ -436,7 +436,7 @@ mod tests {
 
     #[tokio::test]
     async fn clones_share_their_clients() {
-        let backend = builder(scripted::HOST).sdk_config(keys()).build();
+        let backend = builder(scripted::HOST).with_sdk_config(keys()).build();
         let clone = backend.clone();
         assert!(std::ptr::eq(backend.sdk_config().await, clone.sdk_config().await));
     }
@@ -505,9 +505,9 @@ mod tests {
         for (profile, without, text) in cases {
             let provider = SharedCredentialsProvider::new(Without(without));
             let config = keys().into_builder().credentials_provider(provider).build();
-            let mut backend = builder(scripted::HOST).sdk_config(config);
+            let mut backend = builder(scripted::HOST).with_sdk_config(config);
             if let Some(profile) = profile {
-                backend = backend.profile(profile);
+                backend = backend.with_profile(profile);
             }
             let backend = backend.build();
             let started = Instant::now();

@@ -522,7 +522,7 @@ mod tests {
     async fn a_denial_of_another_account_says_so() {
         for code in ["AccessDeniedException", "RepositoryNotFoundException"] {
             let aws = Scripted::built(
-                |builder| builder.profile("builds"),
+                |builder| builder.with_profile("builds"),
                 "111122223333",
                 move |_| Answer::error(400, code, "no"),
             );

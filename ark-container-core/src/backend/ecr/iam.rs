@@ -47,7 +47,7 @@ const MAX_AUDIENCE_CHARS: usize = 255;
 /// and to it another spelling is another organization. The names of repositories alone are not kept
 /// apart, since the index of tags knows no narrower resource than the account; the
 /// [permission layer](crate::permission) does not show them. No role lists the account whole, so a
-/// [full scan](super::EcrBackendBuilder::full_scan) needs other credentials.
+/// [full scan](super::EcrBackendBuilder::with_full_scan) needs other credentials.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>
 ///
@@ -112,7 +112,7 @@ impl IamDeployment {
     }
 
     /// The same where repositories get a policy of their own when they are created; see
-    /// [`EcrBackendBuilder::repository_policy`](super::EcrBackendBuilder::repository_policy).
+    /// [`EcrBackendBuilder::with_repository_policy`](super::EcrBackendBuilder::with_repository_policy).
     ///
     /// A principal that may create repositories can then also replace the policies of its organization's
     /// repositories.

@@ -437,7 +437,7 @@ mod tests {
     async fn a_full_scan_asks_no_index() {
         let rows = [name(1), format!("prod/{}/a", OrganizationId::GLOBAL)];
         let aws = Scripted::built(
-            |builder| builder.full_scan(true),
+            |builder| builder.with_full_scan(true),
             super::super::scripted::ACCOUNT,
             move |_| page_of(&rows, None),
         );

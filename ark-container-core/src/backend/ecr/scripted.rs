@@ -110,8 +110,8 @@ impl Scripted {
         };
         let client = SharedHttpClient::new(Client(Arc::new(answer)));
         let builder = EcrBackend::builder(host.parse().unwrap(), Stage::default())
-            .sdk_config(sdk_config())
-            .http_client(client);
+            .with_sdk_config(sdk_config())
+            .with_http_client(client);
         Self { backend: build(builder).build(), asked }
     }
 

@@ -277,7 +277,7 @@ mod tests {
             Scripted::built(
                 move |builder| {
                     let builder =
-                        builder.web_identity(file).role_arn(ACCESS).principal("user:alice");
+                        builder.with_web_identity(file).with_role_arn(ACCESS).with_principal("user:alice");
                     match administrator {
                         true => builder.administrator_role_arn(ADMINISTRATOR),
                         false => builder,
@@ -392,7 +392,7 @@ mod tests {
         assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
         assert!(error.to_string().ends_with("set administrator_role_arn"), "{error}");
         let file = TokenFile::new(holder.path());
-        let aws = Scripted::built(|builder| builder.web_identity(file), ACCOUNT, generous);
+        let aws = Scripted::built(|builder| builder.with_web_identity(file), ACCOUNT, generous);
         let error = list(&aws).await.unwrap_err();
         assert!(error.to_string().ends_with("to use it by token: set role_arn"), "{error}");
     }
@@ -432,7 +432,7 @@ mod tests {
         let backend = |folder: &Path| {
             let (file, folder) = (TokenFile::new(holder.path()), folder.to_owned());
             Scripted::built(
-                move |builder| builder.web_identity(file).role_arn(ACCESS).cache_directory(folder),
+                move |builder| builder.with_web_identity(file).with_role_arn(ACCESS).with_cache_directory(folder),
                 ACCOUNT,
                 generous,
             )

@@ -56,31 +56,31 @@ impl FakeAwsBuilder {
 
     /// The account and region that own the registry, by the host that it would have at AWS; unless
     /// told, `095412845506` in `us-east-1`.
-    pub fn host(mut self, host: EcrHost) -> Self {
+    pub fn with_host(mut self, host: EcrHost) -> Self {
         self.host = Some(host);
         self
     }
 
     /// One more user.
-    pub fn user(mut self, user: User) -> Self {
+    pub fn with_user(mut self, user: User) -> Self {
         self.users.push(user);
         self
     }
 
     /// One more role.
-    pub fn role(mut self, role: Role) -> Self {
+    pub fn with_role(mut self, role: Role) -> Self {
         self.roles.push(role);
         self
     }
 
     /// One more OpenID provider, whose tokens are verified as AWS does.
-    pub fn identity_provider(mut self, provider: IdentityProvider) -> Self {
+    pub fn with_identity_provider(mut self, provider: IdentityProvider) -> Self {
         self.providers.push(provider);
         self
     }
 
     /// More repositories that are only listed.
-    pub fn list(mut self, repositories: impl IntoIterator<Item = ListedRepository>) -> Self {
+    pub fn with_list(mut self, repositories: impl IntoIterator<Item = ListedRepository>) -> Self {
         self.listed.extend(repositories);
         self
     }
@@ -88,13 +88,13 @@ impl FakeAwsBuilder {
     /// The most that session policies and session tags may take when they are packed: 2,048 bytes
     /// unless told. AWS does not say how it packs; here a policy counts without its white space, and a
     /// tag by its key and value.
-    pub fn packed_limit(mut self, packed_limit: usize) -> Self {
+    pub fn with_packed_limit(mut self, packed_limit: usize) -> Self {
         self.packed_limit = packed_limit;
         self
     }
 
     /// What the choice of requests follows from that a fault with a probability meets; 0 unless told.
-    pub fn seed(mut self, seed: u64) -> Self {
+    pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }

@@ -150,7 +150,7 @@ impl FakeAws {
     /// ```
     pub fn catalog(&self, user: &User) -> Catalog {
         let backend = EcrBackend::builder(self.host().clone(), Stage::default())
-            .sdk_config(self.sdk_config(user.access_key()))
+            .with_sdk_config(self.sdk_config(user.access_key()))
             .build();
         Catalog::from_backend_as_administrator(backend)
     }

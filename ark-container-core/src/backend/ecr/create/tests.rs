@@ -53,7 +53,7 @@ async fn create(aws: &Scripted, options: &CreateOptions) -> Result<Repository> {
 
 #[tokio::test]
 async fn everything_but_the_lifecycle_policy_goes_into_one_call() {
-    let aws = Scripted::built(|builder| builder.principal("user:alice"), ACCOUNT, fresh);
+    let aws = Scripted::built(|builder| builder.with_principal("user:alice"), ACCOUNT, fresh);
     let options = CreateOptions::default()
         .with_tag_mutability(TagMutability::Immutable)
         .with_mutability_exclusion("dev-*".parse().unwrap())
@@ -242,7 +242,7 @@ fn guarded(
     policy: &'static str,
     answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
 ) -> Scripted {
-    Scripted::built(|builder| builder.repository_policy(policy), ACCOUNT, answer)
+    Scripted::built(|builder| builder.with_repository_policy(policy), ACCOUNT, answer)
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn a_repository_policy_is_finished_and_never_replaced() {
 
 #[tokio::test]
 async fn creator_tag_names_acting_principal() {
-    let aws = Scripted::built(|builder| builder.principal("robot:service"), ACCOUNT, fresh);
+    let aws = Scripted::built(|builder| builder.with_principal("robot:service"), ACCOUNT, fresh);
     for name in ["user:alice", "user:bob"] {
         let backend = aws.backend.acting_as(&principal(name));
         let created = backend.create_repository(&path(), &CreateOptions::default()).await.unwrap();

@@ -43,12 +43,12 @@ async fn error_for(answer: Answer) -> Error {
 #[tokio::test]
 async fn requested_lifetime_is_asked_of_sts() {
     let hour = CredentialsOptions::default().with_lifetime(Duration::from_secs(HOUR));
-    let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, generous);
+    let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, generous);
     aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
     assert_eq!(field(&aws.asked()[0], "DurationSeconds"), "3600");
 
     let two_hours = Duration::from_secs(2 * HOUR);
-    let build = |builder: EcrBackendBuilder| builder.role_arn(ROLE).credentials_lifetime(two_hours);
+    let build = |builder: EcrBackendBuilder| builder.with_role_arn(ROLE).with_credentials_lifetime(two_hours);
     let aws = Scripted::built(build, ACCOUNT, generous);
     aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
@@ -61,7 +61,7 @@ async fn requested_lifetime_is_asked_of_sts() {
 async fn lifetime_that_sts_refuses_is_an_error() {
     let message = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.";
     let refuse = move |_: &Asked| sts_error("ValidationError", message);
-    let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, refuse);
+    let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, refuse);
     let options = CredentialsOptions::default().with_lifetime(Duration::from_secs(6 * HOUR));
     let error = aws.backend.registry_credentials(&scope(), &options).await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
@@ -104,7 +104,7 @@ async fn cached_login_needs_minimum_time_remaining() {
     let default = CredentialsOptions::default;
     let hour = default().with_lifetime(minutes(60));
     for options in [hour.clone(), default().with_min_remaining(minutes(55)), default()] {
-        let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, ending_after(58));
+        let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, ending_after(58));
         for _ in 0..2 {
             aws.backend.registry_credentials(&scope(), &options).await.unwrap();
         }
@@ -115,7 +115,7 @@ async fn cached_login_needs_minimum_time_remaining() {
     let end = std::sync::Arc::clone(&ends);
     let answer =
         move |asked: &Asked| ending_after(end.load(Ordering::SeqCst).try_into().unwrap())(asked);
-    let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, answer);
+    let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, answer);
     let little = hour.clone().with_min_remaining(minutes(10));
     aws.backend.registry_credentials(&scope(), &little).await.unwrap();
     ends.store(60, Ordering::SeqCst);
@@ -133,7 +133,7 @@ async fn login_below_minimum_remaining_time_is_an_error() {
         CredentialsOptions::default().with_lifetime(minutes(60)),
         CredentialsOptions::default().with_min_remaining(minutes(30)),
     ] {
-        let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, ending_after(20));
+        let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, ending_after(20));
         let error = aws.backend.registry_credentials(&scope(), &options).await.unwrap_err();
         assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
         assert!(error.to_string().contains("were asked for"), "{error}");
@@ -143,7 +143,7 @@ async fn login_below_minimum_remaining_time_is_an_error() {
 #[tokio::test]
 async fn under_a_role_a_login_is_of_a_session_that_is_narrowed_to_the_scope() {
     let aws = Scripted::built(
-        |builder| builder.role_arn(ROLE).principal("user:alice"),
+        |builder| builder.with_role_arn(ROLE).with_principal("user:alice"),
         ACCOUNT,
         generous,
     );
@@ -166,7 +166,7 @@ async fn a_login_ends_with_the_aws_credentials_that_it_came_from() {
     for (login_end, end) in [(SESSION_END + HOUR, SESSION_END), (SESSION_END - 1, SESSION_END - 1)]
     {
         let aws = Scripted::built(
-            |builder| builder.role_arn(ROLE),
+            |builder| builder.with_role_arn(ROLE),
             ACCOUNT,
             move |asked| match asked.operation.as_str() {
                 "AssumeRole" => session("ASIASESSION"),
@@ -194,8 +194,8 @@ async fn where_scoped_logins_are_required_a_role_is_too() {
         let role = role.map(str::to_owned);
         Scripted::built(
             move |builder| {
-                let builder = builder.require_scoped(true);
-                role.into_iter().fold(builder, |builder, role| builder.role_arn(role))
+                let builder = builder.with_require_scoped(true);
+                role.into_iter().fold(builder, |builder, role| builder.with_role_arn(role))
             },
             ACCOUNT,
             generous,
@@ -217,7 +217,7 @@ async fn a_role_that_gives_no_long_session_gives_an_hour() {
          chaining.",
     ] {
         let aws = Scripted::built(
-            |builder| builder.role_arn(ROLE),
+            |builder| builder.with_role_arn(ROLE),
             ACCOUNT,
             move |asked| {
                 let long =
@@ -234,7 +234,7 @@ async fn a_role_that_gives_no_long_session_gives_an_hour() {
 async fn what_else_is_wrong_with_a_role_is_told_at_once() {
     let refused = |code: &'static str, message: &'static str| async move {
         let aws = Scripted::built(
-            |builder| builder.role_arn(ROLE),
+            |builder| builder.with_role_arn(ROLE),
             ACCOUNT,
             move |_| sts_error(code, message),
         );
@@ -254,7 +254,7 @@ async fn what_else_is_wrong_with_a_role_is_told_at_once() {
 
 #[tokio::test]
 async fn too_many_organizations_are_refused_before_anything_is_asked() {
-    let aws = Scripted::built(|builder| builder.role_arn(ROLE), ACCOUNT, generous);
+    let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, generous);
     let many = (0..30).map(OrganizationId::from_u128);
     let scope = Scope::organizations(Stage::default(), many, Access::Pull);
     let error = aws.backend.credentials(&scope, &Default::default()).await.unwrap_err();
@@ -323,8 +323,8 @@ async fn a_login_is_remembered_for_its_scope_role_principal_and_caller_only() {
             let config = sdk_config().into_builder().credentials_provider(provider).build();
             let aws = Scripted::built(
                 |builder| {
-                    let builder = builder.sdk_config(config).cache_directory(directory);
-                    builder.role_arn(role).principal(principal)
+                    let builder = builder.with_sdk_config(config).with_cache_directory(directory);
+                    builder.with_role_arn(role).principal(principal)
                 },
                 ACCOUNT,
                 move |asked| {
@@ -357,7 +357,7 @@ async fn a_temporary_key_is_remembered_as_whose_it_is() {
             let provider = aws_sdk_ecr::config::SharedCredentialsProvider::new(keys);
             let config = sdk_config().into_builder().credentials_provider(provider).build();
             let aws = Scripted::built(
-                |builder| builder.sdk_config(config).cache_directory(directory).role_arn(ROLE),
+                |builder| builder.with_sdk_config(config).with_cache_directory(directory).with_role_arn(ROLE),
                 account,
                 generous,
             );
@@ -379,8 +379,8 @@ async fn principals_share_no_login_and_no_session() {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("credentials");
         let build = |builder: EcrBackendBuilder| {
-            let builder = builder.cache_directory(directory.clone()).principal("robot:service");
-            role.into_iter().fold(builder, EcrBackendBuilder::role_arn)
+            let builder = builder.with_cache_directory(directory.clone()).with_principal("robot:service");
+            role.into_iter().fold(builder, EcrBackendBuilder::with_role_arn)
         };
         let aws = Scripted::built(build, ACCOUNT, generous);
         for name in ["user:alice", "user:bob", "user:alice", "robot:service"] {
