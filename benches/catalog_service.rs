@@ -49,10 +49,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let repositories = (0..ORGANIZATIONS).flat_map(|organization| {
         (0..REPOSITORIES_EACH).map(move |number| repository(organization, number))
     });
-    let aws = FakeAws::builder(store).user(user.clone()).list(repositories).start().await?;
+    let aws =
+        FakeAws::builder(store).with_user(user.clone()).with_list(repositories).start().await?;
     let ecr = EcrBackend::builder(aws.host().clone(), Stage::default())
-        .sdk_config(sdk_config(&aws, &user))
-        .cache_directory(folder.path().join("cache"))
+        .with_sdk_config(sdk_config(&aws, &user))
+        .with_cache_directory(folder.path().join("cache"))
         .build();
     let backend: Arc<dyn RegistryBackend> = Arc::new(Observed::new(ecr));
 

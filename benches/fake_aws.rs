@@ -22,7 +22,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let user = User::administrator("bench");
     let repositories = (0..total).map(|index| repository(index, total, ours));
     let store = LocalBackend::open(Some(folder.path()))?;
-    let aws = FakeAws::builder(store).user(user.clone()).list(repositories).start().await?;
+    let aws =
+        FakeAws::builder(store).with_user(user.clone()).with_list(repositories).start().await?;
 
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "ARK_REGISTRY=ecr://{}/prod", aws.host())?;

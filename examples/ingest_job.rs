@@ -9,21 +9,13 @@
 #![expect(clippy::print_stderr, reason = "this program talks to a person")]
 
 use std::error::Error;
-use std::fs;
-use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use ark_container_core::Catalog;
-use ark_container_core::credentials::RegistryCredentials;
 use ark_container_core::distribution::Retry;
 use ark_container_core::model::Access;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::json;
 use tokio::process::Command;
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -31,8 +23,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [repository, settings, directory, worker @ ..] = arguments.as_slice() else {
         return Err("expected REPOSITORY, SETTINGS-IMAGE, DIRECTORY and a WORKER".into());
     };
-    let catalog = Catalog::builder().with_environment().with_credentials_lifetime(HOUR);
-    let catalog = catalog.connect().await?;
+    let [program, options @ ..] = worker else { return Err("the WORKER is missing".into()) };
+    let builder = Catalog::builder().with_environment();
+    let catalog = builder.with_credentials_lifetime(Duration::from_secs(3600)).connect().await?;
 
     // A pull retries each request by itself. This is for calls of the backend, and for what outlasts that.
     let retry = Retry::default();
@@ -40,48 +33,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("{} is there", created.url);
 
     // By digest, so that what runs is what was looked at, wherever the tag goes meanwhile.
-    let resolved = retry.run(|| catalog.resolve(settings)).await?;
-    let pinned = resolved.url.to_string();
+    let pinned = retry.run(|| catalog.resolve(settings)).await?.url;
     let pulled = retry.run(|| catalog.pull(&pinned, directory)).await?;
     eprintln!("{} is in {directory}, {} bytes fetched", pulled.url, pulled.bytes_fetched);
 
-    let repository_url = pinned.rsplit_once('@').map_or(pinned.as_str(), |(url, _)| url);
-    let credentials = retry.run(|| catalog.credentials(repository_url, Access::Pull)).await?;
-    let status = run_worker(worker, &pinned, &credentials).await?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(format!("the worker failed: {status}").into()),
-    }
-}
-
-/// Runs the worker with a login of its own, which goes when it has ended.
-///
-/// The password reaches it by a file that only this user can read, never by arguments or variables.
-async fn run_worker(
-    worker: &[String],
-    image: &str,
-    credentials: &RegistryCredentials,
-) -> Result<ExitStatus, Box<dyn Error>> {
-    let [program, arguments @ ..] = worker else { return Err("the WORKER is missing".into()) };
-    // The folder is its owner's alone.
+    // The worker has a login of its own, in a file that only this user can read, until it has ended.
+    let url = pulled.url.repository().to_string();
+    let credentials = retry.run(|| catalog.credentials(&url, Access::Pull)).await?;
     let folder = tempfile::tempdir()?;
-    write_login(&folder.path().join("config.json"), credentials)?;
+    let config = credentials.write_docker_config(folder.path())?;
     let status = Command::new(program)
-        .args(arguments)
-        .arg(format!("docker://{image}"))
+        .args(options)
+        .arg(format!("docker://{pinned}"))
         .env("DOCKER_CONFIG", folder.path())
-        .env("REGISTRY_AUTH_FILE", folder.path().join("config.json"))
+        .env("REGISTRY_AUTH_FILE", config)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .status();
-    Ok(status.await?)
-}
-
-/// Writes a login as docker, podman and skopeo read it.
-fn write_login(file: &Path, credentials: &RegistryCredentials) -> Result<(), Box<dyn Error>> {
-    let login = format!("{}:{}", credentials.username, credentials.password.expose());
-    let auth = BASE64_STANDARD.encode(login);
-    let config = json!({ "auths": { credentials.host.as_str(): { "auth": auth } } });
-    fs::write(file, config.to_string())?;
-    Ok(())
+    match status.await? {
+        status if status.success() => Ok(()),
+        status => Err(format!("the worker failed: {status}").into()),
+    }
 }

@@ -4,26 +4,20 @@
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
 use std::error::Error as StdError;
-use std::time::Duration;
 
+use ark_container_core::distribution::Retry;
 use ark_container_core::model::RepositoryUrl;
 use ark_container_core::{Catalog, Result};
 
 /// The job under test: its repository exists when this returns, though the registry may be busy at first.
-async fn prepare(catalog: &Catalog, pause: Duration) -> Result<RepositoryUrl> {
-    for _ in 0..2 {
-        match catalog.create("job/output").await {
-            Err(error) if error.is_temporary() => tokio::time::sleep(pause).await,
-            created => return Ok(created?.url),
-        }
-    }
-    Ok(catalog.create("job/output").await?.url)
+async fn prepare(catalog: &Catalog, retry: &Retry) -> Result<RepositoryUrl> {
+    Ok(retry.run(|| catalog.create("job/output")).await?.url)
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn StdError>> {
     let catalog = Catalog::from_env().await?;
-    println!("{}", prepare(&catalog, Duration::from_secs(1)).await?);
+    println!("{}", prepare(&catalog, &Retry::default()).await?);
     Ok(())
 }
 
@@ -60,7 +54,7 @@ mod tests {
                 ready(Ok(Repository::new(RepositoryUrl::new(HOST.parse().unwrap(), path.clone()))))
             });
         });
-        let url = prepare(&catalog, Duration::ZERO).await.unwrap();
+        let url = prepare(&catalog, &Retry::default()).await.unwrap();
         assert_eq!(url.to_string(), format!("{HOST}/prod/{}/job/output", OrganizationId::TBD));
     }
 
@@ -72,7 +66,7 @@ mod tests {
             };
             mock.expect_create_repository().once().returning(broken);
         });
-        let error = prepare(&catalog, Duration::ZERO).await.unwrap_err();
+        let error = prepare(&catalog, &Retry::default()).await.unwrap_err();
         assert!(matches!(error, Error::Failed { .. }), "{error}");
     }
 
@@ -80,7 +74,7 @@ mod tests {
     async fn an_image_that_is_pushed_is_resolved() {
         let registry = TestRegistry::start().unwrap();
         let catalog = registry.catalog().in_organization(OrganizationId::TBD);
-        prepare(&catalog, Duration::ZERO).await.unwrap();
+        prepare(&catalog, &Retry::default()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let image = SampleImage::new("result");
         image.write_oci_layout(folder.path(), None).unwrap();

@@ -344,8 +344,8 @@ pub(super) fn assert_no_temporary_login(folder: &Path) {
 
 fn backend(cloud: &Cloud, folder: &Path) -> EcrBackend {
     EcrBackend::builder(cloud.aws.host().clone(), Stage::default())
-        .sdk_config(cloud.config(cloud.admin.access_key(), None))
-        .cache_directory(folder.join("cache"))
+        .with_sdk_config(cloud.config(cloud.admin.access_key(), None))
+        .with_cache_directory(folder.join("cache"))
         .build()
 }
 

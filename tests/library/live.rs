@@ -30,9 +30,9 @@ fn opted_in(role: Option<String>) -> Option<EcrBackend> {
     let RegistryLocation::Ecr { host, stage } = location else {
         panic!("ARK_LIVE_ECR is ecr://<host>/<stage>");
     };
-    let mut builder = EcrBackend::builder(host, stage).principal("robot:live-suite");
+    let mut builder = EcrBackend::builder(host, stage).with_principal("robot:live-suite");
     if let Some(role) = role {
-        builder = builder.role_arn(role).require_scoped(true);
+        builder = builder.with_role_arn(role).with_require_scoped(true);
     }
     Some(builder.build())
 }

@@ -65,14 +65,15 @@ impl CatalogBuilder {
     /// Uses a backend that the program has, instead of opening one.
     ///
     /// The identity that the program, the environment or the configuration file chose stays in force: a
-    /// token, a named principal or a user of the memberships file. Without such a choice the caller is this
-    /// system's user, who administers every organization of the backend.
+    /// token, a named principal or a user of the memberships file, also of the one in a local registry's folder.
+    /// Without such a choice the caller is this system's user, who administers every organization of the
+    /// backend.
     ///
     /// [`connect`](Self::connect) fails with [`Error::InvalidInput`](crate::Error::InvalidInput) if the
     /// identity would be the AWS caller of a memberships file and the backend is not an
     /// [`EcrBackend`](crate::backend::ecr::EcrBackend), which alone knows that caller. It fails in the same way
-    /// with [`with_credentials_lifetime`](Self::with_credentials_lifetime): the lifetime is a property of the
-    /// backend. To change calls of the registry that the settings name, use
+    /// where a lifetime of credentials, `require_scoped` or another property of the backend is set here: it
+    /// belongs to the backend. To change calls of the registry that the settings name, use
     /// [`with_layer`](Self::with_layer).
     pub fn with_backend(self, backend: impl RegistryBackend) -> Self {
         let known = OpenRegistry::of(&backend as &dyn Any);
@@ -166,6 +167,7 @@ impl CatalogBuilder {
     #[cfg(feature = "ecr")]
     pub fn with_sdk_config(mut self, config: aws_config::SdkConfig) -> Self {
         self.options.sdk_config = Some(config);
+        self.given.brings_aws_credentials = true;
         self
     }
 
@@ -227,21 +229,21 @@ impl CatalogBuilder {
         };
         let is_given = self.backend.is_some();
         let (mut backend, registry) = match self.backend {
-            Some(_) if self.options.credentials_lifetime.is_some() => {
-                return Err(Error::invalid(
-                    "a credentials lifetime cannot be set for a backend that is open already; set it on \
-                     the backend",
-                ));
+            Some(given) => {
+                if let Some(option) = self.options.first_set().or(settings.ecr.first_narrowing()) {
+                    return Err(Error::invalid(format!(
+                        "{option} cannot be set for a backend that is open already; set it on the backend"
+                    )));
+                }
+                given
             }
-            Some(given) => given,
             None => {
                 let registry = OpenRegistry::open(&settings, &identity, &self.options)?;
                 (registry.backend(), Some(registry))
             }
         };
-        let opened = registry.as_ref().filter(|_| !is_given);
-        let memberships =
-            open_memberships(&settings, opened.and_then(OpenRegistry::default_memberships))?;
+        let default = registry.as_ref().and_then(OpenRegistry::default_memberships);
+        let memberships = open_memberships(&settings, default)?;
         let decides_itself = self.policy.is_some() || self.source.is_some();
         let policy = self.policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
         let source = match self.source {

@@ -48,7 +48,9 @@ impl ChosenIdentity {
     /// # Errors
     /// [`Error::InvalidInput`](crate::Error::InvalidInput) if what was set is of no use at this registry.
     pub(super) fn choose(settings: &Settings) -> Result<Self> {
-        Self::choose_with(settings, default_token_file().as_deref())
+        // A file of the user counts only where the user's settings do.
+        let default_token = settings.reads_environment.then(default_token_file).flatten();
+        Self::choose_with(settings, default_token.as_deref())
     }
 
     /// The same; `default_token` is where `ark-auth-tool` keeps a token.
@@ -71,7 +73,9 @@ impl ChosenIdentity {
 
     fn on_this_machine(settings: &Settings, default_token: Option<&Path>) -> Result<Self> {
         let identity = &settings.identity;
-        if let Some(name) = &identity.principal {
+        // What the program names counts before the environment.
+        let is_told = identity.token_file_origin == Origin::Program;
+        if let Some(name) = identity.principal.as_ref().filter(|_| !is_told) {
             // Whoever has keys to check a token with wants nobody to be taken at their word.
             if let Some(verification) = &identity.verification {
                 let origin = &verification.origin;

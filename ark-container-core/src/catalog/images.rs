@@ -165,6 +165,7 @@ impl Catalog {
                      program that takes this sets with_outside_repositories(true)"
                 )));
             }
+            let ecr = &ecr.acting_as(&self.principal().await?);
             return ResolvedImage::look_up(&Outside { ecr, name }, reference, platform).await;
         }
         let _ = (name, reference, platform);

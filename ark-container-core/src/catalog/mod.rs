@@ -12,8 +12,8 @@ mod name;
 #[cfg(all(feature = "ecr", feature = "push"))]
 mod outside;
 mod registry;
-mod report;
 mod settings;
+mod whoami;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ use crate::permission::{AuditFile, Permissioned, Policy};
 
 pub use builder::CatalogBuilder;
 pub use identity::ChosenIdentity;
-pub use report::{AwsReport, CredentialsReach, IdentityReport, Membership, Resource, WhoAmI};
 pub use settings::{Origin, Settings};
+pub use whoami::{AwsReport, CredentialsReach, IdentityReport, Membership, Resource, WhoAmI};
 
 /// A registry, opened for whoever asks: who that is, what guards it, and where it is.
 ///
@@ -213,9 +213,15 @@ impl Catalog {
         match self.backend.describe_repository(&path).await {
             Ok(repository) => Ok(CreateIfMissing { repository, is_new: false }),
             Err(Error::NotFound { .. }) => {
-                let options = CreateOptions::default();
-                let repository = self.backend.create_repository(&path, &options).await?;
-                Ok(CreateIfMissing { repository, is_new: true })
+                match self.backend.create_repository(&path, &CreateOptions::default()).await {
+                    Ok(repository) => Ok(CreateIfMissing { repository, is_new: true }),
+                    // Another program has created it in the meantime, with other settings.
+                    Err(Error::Conflict { .. }) => {
+                        let repository = self.backend.describe_repository(&path).await?;
+                        Ok(CreateIfMissing { repository, is_new: false })
+                    }
+                    Err(error) => Err(error),
+                }
             }
             Err(error) => Err(error),
         }

@@ -34,7 +34,13 @@ impl NameScope {
             }
             return match path.parse::<RepositoryPath>() {
                 Ok(path) if *path.stage() == self.stage => Ok(Named::Inside(path, reference)),
-                _ => Ok(Named::Outside(path.parse()?, reference)),
+                // It is of an organization, whose policy is another catalog's to ask.
+                Ok(path) => Err(Error::invalid(format!(
+                    "{text} is of the stage {}, and this registry is of the stage {}",
+                    path.stage(),
+                    self.stage
+                ))),
+                Err(_) => Ok(Named::Outside(path.parse()?, reference)),
             };
         }
         if let Ok(path) = repository.parse::<RepositoryPath>()
@@ -99,7 +105,8 @@ mod tests {
             other => Err(format!("{other:?}")),
         };
         assert_eq!(outside(&format!("{HOST}/older:latest")).as_deref(), Ok("older"));
-        assert_eq!(outside(&format!("{HOST}/dev/{TBD}/a")).unwrap(), format!("dev/{TBD}/a"));
+        let other_stage = outside(&format!("{HOST}/dev/{TBD}/a")).unwrap_err();
+        assert!(other_stage.contains("is of the stage dev"), "{other_stage}");
         for elsewhere in ["docker.io/library/ubuntu", "localhost/a", "localhost:5050/a"] {
             let error = named(elsewhere, Some(OrganizationId::TBD)).unwrap_err();
             assert!(error.to_string().contains("is not in the registry 127.0.0.1:5050"), "{error}");

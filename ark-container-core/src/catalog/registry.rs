@@ -55,6 +55,26 @@ pub(super) struct RegistryOptions {
     pub(super) sdk_config: Option<aws_config::SdkConfig>,
 }
 
+impl RegistryOptions {
+    /// Returns the first option that is set.
+    pub(super) fn first_set(&self) -> Option<&'static str> {
+        let Self { credentials_lifetime, max_attempts, endpoint_url, repository_policy, .. } = self;
+        #[cfg(feature = "ecr")]
+        let has_sdk_config = self.sdk_config.is_some();
+        #[cfg(not(feature = "ecr"))]
+        let has_sdk_config = false;
+        let options = [
+            ("a credentials lifetime", credentials_lifetime.is_some()),
+            ("a maximum of attempts", max_attempts.is_some()),
+            ("a full scan", self.full_scan),
+            ("an endpoint URL", endpoint_url.is_some()),
+            ("a repository policy", repository_policy.is_some()),
+            ("an SDK configuration", has_sdk_config),
+        ];
+        options.into_iter().find(|(_, is_set)| *is_set).map(|(option, _)| option)
+    }
+}
+
 impl OpenRegistry {
     /// Opens the registry of the settings. A folder is made where there is none; AWS is not called.
     pub(super) fn open(
@@ -88,7 +108,7 @@ impl OpenRegistry {
         }
     }
 
-    /// Returns the registry that `backend` is, also behind `Arc<dyn RegistryBackend>` or `Box`.
+    /// Returns the registry that `backend` is, also behind an `Arc` or a `Box`.
     pub(super) fn of(backend: &dyn Any) -> Option<Self> {
         if let Some(pointer) = backend.downcast_ref::<Arc<dyn RegistryBackend>>() {
             return Self::of(&**pointer as &dyn Any);
@@ -97,11 +117,11 @@ impl OpenRegistry {
             return Self::of(&**pointer as &dyn Any);
         }
         #[cfg(feature = "local")]
-        if let Some(local) = backend.downcast_ref::<LocalBackend>() {
+        if let Some(local) = behind_pointer::<LocalBackend>(backend) {
             return Some(Self::Local(local.clone()));
         }
         #[cfg(feature = "ecr")]
-        if let Some(ecr) = backend.downcast_ref::<EcrBackend>() {
+        if let Some(ecr) = behind_pointer::<EcrBackend>(backend) {
             return Some(Self::Ecr(ecr.clone()));
         }
         let _ = backend;
@@ -128,6 +148,17 @@ impl OpenRegistry {
         }
     }
 
+    /// Whether credentials reach no further than the scope that they are asked for.
+    pub(super) fn narrows_credentials(&self) -> bool {
+        match *self {
+            // The registry checks the scope of a password at each request.
+            #[cfg(feature = "local")]
+            Self::Local(_) => true,
+            #[cfg(feature = "ecr")]
+            Self::Ecr(ref ecr) => ecr.config().role_arn.is_some(),
+        }
+    }
+
     /// Whether IAM decides about each call.
     pub(super) fn is_in_aws(&self) -> bool {
         match *self {
@@ -137,6 +168,14 @@ impl OpenRegistry {
             Self::Ecr(_) => true,
         }
     }
+}
+
+/// Returns the `B` that `backend` is or points to.
+#[cfg(any(feature = "ecr", feature = "local"))]
+fn behind_pointer<B: 'static>(backend: &dyn Any) -> Option<&B> {
+    let shared = || backend.downcast_ref::<Arc<B>>().map(|shared| &**shared);
+    let boxed = || backend.downcast_ref::<Box<B>>().map(|boxed| &**boxed);
+    backend.downcast_ref::<B>().or_else(shared).or_else(boxed)
 }
 
 /// Opens the memberships file that was chosen, else `default` if that exists.
@@ -172,6 +211,17 @@ pub(super) fn identity_source(
     is_given: bool,
 ) -> Result<Arc<dyn IdentitySource>> {
     match (identity, memberships) {
+        #[cfg(all(feature = "token", feature = "ecr"))]
+        (ChosenIdentity::Token { .. }, _)
+            if is_given
+                && settings.verification.is_none()
+                && matches!(registry, Some(OpenRegistry::Ecr(_))) =>
+        {
+            Err(Error::invalid(
+                "nothing verifies the token: the backend is open already and calls AWS without it",
+            )
+            .with_help("set the keys of the identity provider, or open the registry from the settings"))
+        }
         #[cfg(feature = "token")]
         (ChosenIdentity::Token { file, .. }, _) => token::source(file, settings),
         #[cfg(not(feature = "token"))]
@@ -312,7 +362,8 @@ mod aws {
         options: &RegistryOptions,
     ) -> Result<EcrBackend> {
         let ecr_settings = &settings.ecr;
-        ecr = ecr.with_require_scoped(ecr_settings.require_scoped).with_full_scan(options.full_scan);
+        ecr =
+            ecr.with_require_scoped(ecr_settings.require_scoped).with_full_scan(options.full_scan);
         if let Some(config) = &options.sdk_config {
             ecr = ecr.with_sdk_config(config.clone());
         }

@@ -3,6 +3,7 @@
 //! Source: <https://docs.docker.com/reference/cli/docker/#docker-cli-configuration-file-configjson-properties>
 
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::hash::BuildHasher as _;
 use std::io::{self, ErrorKind, Write as _};
@@ -33,11 +34,17 @@ const LOGINS: &str = "auths";
 ///
 /// Unknown members of the file are kept. As when docker writes the file, the indentation becomes one tab
 /// per level. [`RegistryCredentials::write_docker_config`] writes one login.
-#[derive(Debug)]
 pub struct DockerConfig {
     path: PathBuf,
     members: Map<String, Value>,
     is_changed: bool,
+}
+
+/// Without the members of the file, which have passwords.
+impl fmt::Debug for DockerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DockerConfig").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl DockerConfig {

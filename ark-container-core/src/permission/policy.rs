@@ -56,8 +56,11 @@ impl<'a> PolicyRequest<'a> {
     pub(super) fn undecided(&self, cause: Error) -> Error {
         let Self { principal, action, .. } = self;
         let (phrase, resource) = (action.phrase(), self.resource());
-        Error::failed(format!("cannot decide whether {principal} may {phrase} {resource}"))
-            .with_source(cause)
+        let message = format!("cannot decide whether {principal} may {phrase} {resource}");
+        match cause.is_temporary() {
+            true => Error::temporary(message).with_source(cause),
+            false => Error::failed(message).with_source(cause),
+        }
     }
 }
 
@@ -74,7 +77,8 @@ pub trait Policy: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Any failure to decide. The call is not made, and its error is
-    /// [`Error::Failed`](crate::Error::Failed) with this error as its source.
+    /// [`Error::Temporary`](crate::Error::Temporary) if this error is, else
+    /// [`Error::Failed`](crate::Error::Failed), with this error as its source.
     async fn decide(&self, request: &PolicyRequest<'_>) -> Result<Decision>;
 }
 

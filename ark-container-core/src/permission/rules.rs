@@ -14,7 +14,7 @@ const ADMINISTRATOR: Decision = Decision::fixed(
 );
 const EVERYONE_READS_GLOBAL: Decision =
     Decision::fixed(true, "everyone-reads-global", "everyone reads the global organization");
-const ADMINISTRATORS_CHANGE_GLOBAL: Decision = Decision::fixed(
+const DENIED_ADMINISTRATORS_CHANGE_GLOBAL: Decision = Decision::fixed(
     false,
     "administrators-change-global",
     "only its administrators change the global organization",
@@ -29,11 +29,11 @@ const MEMBER: Decision = Decision::fixed(
     "member",
     "members read, and users among them create repositories and push",
 );
-const ADMINISTRATORS_DELETE: Decision =
+const DENIED_ADMINISTRATORS_DELETE: Decision =
     Decision::fixed(false, "administrators-delete", "only administrators delete");
-const ROBOTS_READ: Decision =
+const DENIED_ROBOTS_READ: Decision =
     Decision::fixed(false, "robots-read", "robots that are members only read");
-const INGEST_JOBS_READ: Decision =
+const DENIED_INGEST_JOBS_READ: Decision =
     Decision::fixed(false, "ingest-jobs-read", "ingest jobs that are members only read");
 const ORGANIZATION_ALLOWS: Decision = Decision::fixed(
     true,
@@ -84,7 +84,7 @@ impl StandardPolicy {
         if organization == OrganizationId::GLOBAL {
             return match action.effect() {
                 Effect::Reads => EVERYONE_READS_GLOBAL,
-                Effect::Adds | Effect::Removes => ADMINISTRATORS_CHANGE_GLOBAL,
+                Effect::Adds | Effect::Removes => DENIED_ADMINISTRATORS_CHANGE_GLOBAL,
             };
         }
         if !principal.is_member_of(organization) {
@@ -92,9 +92,9 @@ impl StandardPolicy {
         }
         match (principal.kind(), action.effect()) {
             (_, Effect::Reads) | (PrincipalKind::User, Effect::Adds) => MEMBER,
-            (PrincipalKind::User, Effect::Removes) => ADMINISTRATORS_DELETE,
-            (PrincipalKind::Robot, Effect::Adds | Effect::Removes) => ROBOTS_READ,
-            (PrincipalKind::IngestJob, Effect::Adds | Effect::Removes) => INGEST_JOBS_READ,
+            (PrincipalKind::User, Effect::Removes) => DENIED_ADMINISTRATORS_DELETE,
+            (PrincipalKind::Robot, Effect::Adds | Effect::Removes) => DENIED_ROBOTS_READ,
+            (PrincipalKind::IngestJob, Effect::Adds | Effect::Removes) => DENIED_INGEST_JOBS_READ,
         }
     }
 }

@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, join};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::download::blob_content;
+use super::blob::blob_content;
 use super::remote_image::RemoteImage;
 use super::{DEFAULT_CONCURRENCY, tally};
 use crate::backend::RegistryBackend;

@@ -1,8 +1,8 @@
 //! [`Pull`]: fetches an image into a folder of this machine; [`Copy`]: copies it to another repository;
 //! [`Resolve`]: finds out what a tag stands for.
 
+mod blob;
 mod copy;
-mod download;
 mod layout;
 mod remote_image;
 
@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use self::download::Receiver;
+use self::blob::Receiver;
 use self::layout::Layout;
 use self::remote_image::RemoteImage;
 use crate::backend::RegistryBackend;

@@ -130,16 +130,16 @@ async fn start(sandbox: &Sandbox, issuer: &TokenIssuer) -> FakeAws {
     let iam = IamDeployment::new(host, Stage::default(), ISSUER, AUDIENCE).unwrap().policies();
     let store = LocalBackend::open(Some(&sandbox.path("aws"))).unwrap();
     let mut builder = FakeAws::builder(store)
-        .user(root())
-        .identity_provider(provider)
-        .role(role("access", &iam.access_role))
-        .role(role("administrator", &iam.administrator_role));
+        .with_user(root())
+        .with_identity_provider(provider)
+        .with_role(role("access", &iam.access_role))
+        .with_role(role("administrator", &iam.administrator_role));
     // carol has two rows in the table.
     for person in PEOPLE.iter().enumerate().filter(|(row, _)| *row != 3).map(|(_, person)| person) {
         let tagged = tagged(person)
             .with_policy(&iam.access_role.permissions)
             .with_policy(&iam.administrator_role.permissions);
-        builder = builder.user(unbound(person)).user(tagged);
+        builder = builder.with_user(unbound(person)).with_user(tagged);
     }
     builder.start().await.unwrap()
 }

@@ -44,7 +44,7 @@ fn text(value: &Value) -> String {
 
 /// AWS with repositories of two organizations, and one that is of none.
 fn furnished() -> Cloud {
-    let cloud = Cloud::with(|account| account.list([ListedRepository::new("elsewhere")]));
+    let cloud = Cloud::with(|account| account.with_list([ListedRepository::new("elsewhere")]));
     cloud.printed(&format!("--create-repository a/b --organization {OTHER}"));
     let create = "--create-repository a --immutable-tags --except-tags latest* --resource-tag";
     cloud.printed(&format!("{create} team=video --organization {TBD}"));

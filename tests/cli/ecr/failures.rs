@@ -18,7 +18,7 @@ fn told(cloud: &Cloud, line: &str) -> String {
 #[test]
 fn identity_of_another_account_is_rejected() {
     let bob = User::administrator("bob").with_account("111122223333");
-    let cloud = Cloud::with(|account| account.user(bob.clone()));
+    let cloud = Cloud::with(|account| account.with_user(bob.clone()));
     let told = |line: &str| told_as(&cloud, &bob, line);
     let list = told("--list-repositories");
     for line in [
@@ -71,7 +71,7 @@ fn wrong_access_key_is_rejected() {
 #[test]
 fn denied_action_names_the_policy() {
     let bob = User::new("bob");
-    let cloud = Cloud::with(|account| account.user(bob.clone()));
+    let cloud = Cloud::with(|account| account.with_user(bob.clone()));
     let told = |line: &str| told_as(&cloud, &bob, line);
     assert_snapshot!(told("--list-repositories"), @r"
     exit 4
@@ -93,7 +93,7 @@ fn denied_action_names_the_policy() {
 #[test]
 fn denied_role_is_reported() {
     let bob = User::new("bob").with_account("111122223333");
-    let cloud = Cloud::with(|account| account.user(bob.clone()));
+    let cloud = Cloud::with(|account| account.with_user(bob.clone()));
     let login = format!("--login a --organization {TBD}");
     let mut command = cloud.command_as(&bob, &login);
     command.env("ARK_ROLE_ARN", "arn:aws:iam::095412845506:role/ark-registry");

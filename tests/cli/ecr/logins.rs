@@ -155,7 +155,7 @@ fn full_account() -> Cloud {
         ListedRepository::new(format!("prod/{organization}/catalog/extract-{index:06}"))
             .with_tag("ark:organization", organization)
     });
-    Cloud::with(|account| account.list(listed))
+    Cloud::with(|account| account.with_list(listed))
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Cloud {
         let sandbox = Sandbox::new();
         let aws = runtime.block_on(async {
             let store = LocalBackend::open(Some(&sandbox.path("aws"))).unwrap();
-            let builder = FakeAws::builder(store).user(alice()).role(role());
+            let builder = FakeAws::builder(store).with_user(alice()).with_role(role());
             more(builder).start().await.unwrap()
         });
         Self { aws, _runtime: runtime, sandbox }

@@ -19,7 +19,10 @@ pub(crate) fn cloud(provider: &TokenIssuer) -> Cloud {
     let known = IdentityProvider::new(provider.issuer(), provider.key_set_json());
     let known = known.with_audience(provider.audience());
     Cloud::with(|account| {
-        account.identity_provider(known).role(by_token(ACCESS)).role(by_token(ADMINISTRATOR))
+        account
+            .with_identity_provider(known)
+            .with_role(by_token(ACCESS))
+            .with_role(by_token(ADMINISTRATOR))
     })
 }
 
@@ -268,7 +271,7 @@ principal = "robot:build"
 
 /// AWS with a user beside alice who may do everything there and is in no memberships file.
 fn cloud_with_memberships() -> Cloud {
-    let cloud = Cloud::with(|account| account.user(stranger()));
+    let cloud = Cloud::with(|account| account.with_user(stranger()));
     cloud.sandbox.write("memberships.toml", MEMBERSHIPS);
     cloud
 }

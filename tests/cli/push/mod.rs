@@ -182,7 +182,7 @@ impl Counted {
         let user = User::administrator("alice");
         let (aws, front) = runtime.block_on(async {
             let store = LocalBackend::open(Some(&sandbox.path("aws"))).unwrap();
-            let aws = FakeAws::builder(store).user(user.clone()).start().await.unwrap();
+            let aws = FakeAws::builder(store).with_user(user.clone()).start().await.unwrap();
             let front = FaultyRegistry::start(aws.registry_host()).await.unwrap();
             aws.put_behind(front.host().clone());
             (aws, front)

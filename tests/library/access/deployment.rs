@@ -50,8 +50,8 @@ impl Deployment {
         let roles = [(ACCESS, &iam.access_role), (ADMINISTRATOR, &iam.administrator_role)];
         let roles = roles.map(|(name, policies)| role(name, policies));
         let cloud = Cloud::start_with(|aws| {
-            let aws = roles.into_iter().fold(aws, |aws, role| aws.role(role));
-            more(aws.identity_provider(provider))
+            let aws = roles.into_iter().fold(aws, |aws, role| aws.with_role(role));
+            more(aws.with_identity_provider(provider))
         });
         Self { cloud: cloud.await, issuer, tokens: tempfile::tempdir().unwrap() }
     }
@@ -72,7 +72,7 @@ impl Deployment {
     pub(crate) fn administrator(&self) -> EcrBackend {
         let config = self.cloud.config(self.cloud.admin.access_key(), None);
         EcrBackend::builder(self.cloud.aws.host().clone(), Stage::default())
-            .sdk_config(config)
+            .with_sdk_config(config)
             .build()
     }
 
@@ -94,10 +94,10 @@ impl Deployment {
     ) -> EcrBackend {
         let arn = |role| format!("arn:aws:iam::{}:role/{role}", self.cloud.aws.host().account());
         let builder = EcrBackend::builder(self.cloud.aws.host().clone(), Stage::default())
-            .endpoint_url(self.cloud.aws.endpoint_url())
-            .web_identity(TokenFile::new(token_file))
-            .role_arn(arn(ACCESS))
-            .administrator_role_arn(arn(ADMINISTRATOR));
+            .with_endpoint_url(self.cloud.aws.endpoint_url())
+            .with_web_identity(TokenFile::new(token_file))
+            .with_role_arn(arn(ACCESS))
+            .with_administrator_role_arn(arn(ADMINISTRATOR));
         more(builder).build()
     }
 

@@ -100,7 +100,7 @@ impl Account {
 
     fn administrator(&self) -> EcrBackend {
         let config = self.ministack.sdk_config();
-        EcrBackend::builder(host(), Stage::default()).sdk_config(config).build()
+        EcrBackend::builder(host(), Stage::default()).with_sdk_config(config).build()
     }
 
     fn bearer(&self, row: usize) -> EcrBackend {
@@ -108,10 +108,10 @@ impl Account {
         let file = self.tokens.path().join(row.to_string());
         std::fs::write(&file, self.issuer.token(&PEOPLE[row].token()).unwrap()).unwrap();
         EcrBackend::builder(host(), Stage::default())
-            .endpoint_url(self.ministack.endpoint_url())
-            .web_identity(TokenFile::new(file))
-            .role_arn(arn("access"))
-            .administrator_role_arn(arn("administrator"))
+            .with_endpoint_url(self.ministack.endpoint_url())
+            .with_web_identity(TokenFile::new(file))
+            .with_role_arn(arn("access"))
+            .with_administrator_role_arn(arn("administrator"))
             .build()
     }
 

@@ -39,7 +39,7 @@ async fn account() -> Deployment {
     let tagged =
         |name: String| ListedRepository::new(name).with_tag("ark:organization", OURS.to_string());
     let deployment =
-        Deployment::start_with(|aws| aws.list(pretenders().into_iter().map(tagged))).await;
+        Deployment::start_with(|aws| aws.with_list(pretenders().into_iter().map(tagged))).await;
     deployment.furnish([path(OURS, "app")]).await;
     deployment
 }
@@ -108,7 +108,7 @@ async fn cached_login_is_for_its_own_token() {
     let cache = tempfile::tempdir().unwrap();
     let bearer = |token: &str| {
         deployment.bearer_with(&deployment.token_file(token), |builder| {
-            builder.principal("user:alice").cache_directory(cache.path())
+            builder.with_principal("user:alice").with_cache_directory(cache.path())
         })
     };
     let sign = |token: &TestToken| deployment.issuer.token(token).unwrap();
@@ -138,7 +138,7 @@ async fn cached_login_is_for_its_own_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overflowing_session_policy_is_rejected() {
-    let deployment = Deployment::start_with(|aws| aws.packed_limit(600)).await;
+    let deployment = Deployment::start_with(|aws| aws.with_packed_limit(600)).await;
     let backend = deployment.bearer(&PEOPLE[0].token());
     // Too long for AWS as it packs policies, and too long to be asked for.
     for count in [4, 40] {
@@ -172,7 +172,7 @@ async fn principal_identifier_cannot_name_another_session() {
         let token = PEOPLE[0].token().with_claim("sub", subject);
         let file = deployment.token_file(&deployment.issuer.token(&token).unwrap());
         let principal = format!("user:{subject}");
-        let backend = deployment.bearer_with(&file, |builder| builder.principal(&principal));
+        let backend = deployment.bearer_with(&file, |builder| builder.with_principal(&principal));
         backend
             .credentials(&scope, &Default::default())
             .await

@@ -122,7 +122,7 @@ async fn crafted_urls_stay_in_the_organization_at_aws() {
         User::new(name).with_policy(policy(json!([token, own])))
     };
     let (alice, bob) = (all_in("alice", OURS), all_in("bob", THEIRS));
-    let cloud = Cloud::start_with(|aws| aws.user(alice.clone()).user(bob.clone())).await;
+    let cloud = Cloud::start_with(|aws| aws.with_user(alice.clone()).with_user(bob.clone())).await;
     cloud.create_repositories().await;
     let (ours, theirs) =
         (cloud.log_in(&cloud.ecr(&alice)).await, cloud.log_in(&cloud.ecr(&bob)).await);

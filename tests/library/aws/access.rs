@@ -55,7 +55,7 @@ async fn session(cloud: &Cloud, narrowed: Option<Value>, tags: &[(&str, &str)]) 
 #[tokio::test]
 async fn who_has_no_policy_may_do_nothing_but_ask_who_they_are() {
     let nobody = User::new("nobody");
-    let cloud = Cloud::start_with(|aws| aws.user(nobody.clone())).await;
+    let cloud = Cloud::start_with(|aws| aws.with_user(nobody.clone())).await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&nobody);
     assert_eq!(
@@ -82,7 +82,7 @@ async fn a_session_policy_narrows_the_api_and_the_password() {
     let role = Role::new("push")
         .with_trust_policy(trusting("admin"))
         .with_policy(policy(json!([allow(json!("ecr:*"), "*")])));
-    let cloud = Cloud::start_with(|aws| aws.role(role)).await;
+    let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
     cloud.create_repositories().await;
     let narrowed = policy(json!([token(), allow(push_actions(), arn(&ours()))]));
     let session = session(&cloud, Some(narrowed), &[]).await;
@@ -110,7 +110,7 @@ async fn a_session_policy_narrows_the_api_and_the_password() {
 async fn who_may_pull_may_not_push() {
     let robot = User::new("robot")
         .with_policy(policy(json!([token(), allow(pull_actions(), arn(&ours()))])));
-    let cloud = Cloud::start_with(|aws| aws.user(robot.clone())).await;
+    let cloud = Cloud::start_with(|aws| aws.with_user(robot.clone())).await;
     cloud.create_repositories().await;
     let app = path(OURS, "app");
     let admin = cloud.log_in(&cloud.ecr(&cloud.admin)).await;
@@ -129,7 +129,7 @@ async fn session_tags_choose_the_organization() {
     let role = Role::new("push")
         .with_trust_policy(trusting("admin"))
         .with_policy(policy(json!([token(), allow(push_actions(), resource)])));
-    let cloud = Cloud::start_with(|aws| aws.role(role)).await;
+    let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
     cloud.create_repositories().await;
     let organization = OURS.to_string();
     let tagged = session(&cloud, None, &[("organization", &organization)]).await;
@@ -151,7 +151,7 @@ async fn creation_with_tags_needs_leave_to_tag_and_the_right_tag() {
     let mut tag = create.clone();
     tag["Action"] = json!("ecr:TagResource");
     let whole = User::new("whole").with_policy(policy(json!([create, tag])));
-    let cloud = Cloud::start_with(|aws| aws.user(half.clone()).user(whole.clone())).await;
+    let cloud = Cloud::start_with(|aws| aws.with_user(half.clone()).with_user(whole.clone())).await;
     let create = |user: &User, team: &str| {
         let tag = EcrTag::builder().key("team").value(team).build().unwrap();
         cloud.ecr(user).create_repository().repository_name(ours()).tags(tag).send()
@@ -167,7 +167,7 @@ async fn resource_tags_decide_who_may_describe() {
     describe["Condition"] =
         json!({ "StringEquals": { "ecr:ResourceTag/team": "${aws:PrincipalTag/team}" } });
     let member = User::new("member").with_tag("team", "a").with_policy(policy(json!([describe])));
-    let cloud = Cloud::start_with(|aws| aws.user(member.clone())).await;
+    let cloud = Cloud::start_with(|aws| aws.with_user(member.clone())).await;
     let admin = cloud.ecr(&cloud.admin);
     for (name, team) in [(ours(), "a"), (theirs(), "b")] {
         let tag = EcrTag::builder().key("team").value(team).build().unwrap();
@@ -214,7 +214,7 @@ async fn what_the_policy_of_a_repository_denies_is_denied_to_whoever_may_all_els
 #[tokio::test]
 async fn the_policy_of_a_repository_allows_what_no_other_does() {
     let reader = User::new("reader").with_policy(policy(json!([token()])));
-    let cloud = Cloud::start_with(|aws| aws.user(reader.clone())).await;
+    let cloud = Cloud::start_with(|aws| aws.with_user(reader.clone())).await;
     cloud.create_repositories().await;
     let images = |name| cloud.ecr(&reader).describe_images().repository_name(name).send();
     assert_eq!(code(images(ours()).await), "AccessDeniedException");

@@ -30,7 +30,7 @@ impl Cloud {
         let folder = tempfile::tempdir().unwrap();
         let store = LocalBackend::open(Some(folder.path())).unwrap();
         let admin = User::administrator("admin");
-        let builder = more(FakeAws::builder(store).user(admin.clone()));
+        let builder = more(FakeAws::builder(store).with_user(admin.clone()));
         Self { aws: builder.start().await.unwrap(), admin, _folder: folder }
     }
 

@@ -42,7 +42,7 @@ const MINISTACK: &[Excepted] = &[
 /// The backend of an account's registry.
 fn builder(account: &str, config: &SdkConfig) -> EcrBackendBuilder {
     let host: EcrHost = format!("{account}.dkr.ecr.{REGION}.amazonaws.com").parse().unwrap();
-    EcrBackend::builder(host, Stage::default()).sdk_config(config.clone())
+    EcrBackend::builder(host, Stage::default()).with_sdk_config(config.clone())
 }
 
 /// Runs every case: those of `excepted` must fail, and the others must not.
@@ -102,7 +102,7 @@ async fn ecr_keeps_the_contract_on_moto() {
     let config = moto.sdk_config();
     let images = ApiImages(aws_sdk_ecr::Client::new(&config));
     // Its index of resource tags knows no repository.
-    let backend = builder("123456789012", &config).full_scan(true).build();
+    let backend = builder("123456789012", &config).with_full_scan(true).build();
     check(backend, images, MOTO).await;
 }
 

@@ -57,7 +57,7 @@ async fn an_answer_can_be_slow() {
 async fn short_and_empty_pages_lose_nothing_and_a_repeated_token_is_one() {
     let names: BTreeSet<String> = (0..40).map(|number| format!("other/{number}")).collect();
     let listed: Vec<_> = names.iter().map(ListedRepository::new).collect();
-    let cloud = Cloud::start_with(|aws| aws.list(listed).seed(42)).await;
+    let cloud = Cloud::start_with(|aws| aws.with_list(listed).with_seed(42)).await;
     let ecr = cloud.ecr(&cloud.admin);
     cloud.aws.inject(Fault::short_page(0).with_probability(0.3));
     cloud.aws.inject(Fault::short_page(3));

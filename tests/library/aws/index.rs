@@ -22,7 +22,7 @@ async fn the_index_finds_an_organization_among_a_hundred_thousand() {
         ListedRepository::new(format!("other/{number}")).with_tag("ark:organization", organization)
     });
     let untagged = ListedRepository::new("never/tagged");
-    let cloud = Cloud::start_with(|aws| aws.list(listed).list([untagged])).await;
+    let cloud = Cloud::start_with(|aws| aws.with_list(listed).with_list([untagged])).await;
     let tagging = cloud.tagging(&cloud.admin);
     let page = of_organization(&tagging, "ours").send().await.unwrap();
     assert_eq!(page.resource_tag_mapping_list().len(), 100);
@@ -44,7 +44,7 @@ async fn filters_go_together_and_what_is_out_of_bounds_is_refused() {
     let listed = [("a", "1"), ("b", "2")].map(|(name, value)| {
         ListedRepository::new(name.repeat(2)).with_tag("team", value).with_tag("kind", "x")
     });
-    let cloud = Cloud::start_with(|aws| aws.list(listed)).await;
+    let cloud = Cloud::start_with(|aws| aws.with_list(listed)).await;
     let tagging = cloud.tagging(&cloud.admin);
     let count = async |filters: &[(&str, &[&str])]| {
         let filters = filters.iter().map(|(key, values)| {

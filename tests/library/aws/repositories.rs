@@ -96,7 +96,7 @@ async fn what_is_invalid_is_refused() {
 async fn a_listing_has_pages_of_100_and_up_to_1000() {
     let names: BTreeSet<String> = (0..2_345).map(|number| format!("other/{number}")).collect();
     let listed: Vec<_> = names.iter().map(ListedRepository::new).collect();
-    let cloud = Cloud::start_with(|aws| aws.list(listed)).await;
+    let cloud = Cloud::start_with(|aws| aws.with_list(listed)).await;
     let ecr = cloud.ecr(&cloud.admin);
     for (asked, calls) in [(None, 24), (Some(1_000), 3), (Some(7), 335)] {
         cloud.aws.forget_calls();
@@ -132,7 +132,7 @@ async fn a_listing_has_pages_of_100_and_up_to_1000() {
 #[tokio::test]
 async fn repositories_of_a_hundred_thousand_are_listed_quickly() {
     let listed = (0..100_000).map(|number| ListedRepository::new(format!("other/{number:06}")));
-    let cloud = Cloud::start_with(|aws| aws.list(listed)).await;
+    let cloud = Cloud::start_with(|aws| aws.with_list(listed)).await;
     let ecr = cloud.ecr(&cloud.admin);
     let mut pages = ecr.describe_repositories().max_results(1_000).into_paginator().send();
     let mut found = 0;
@@ -182,7 +182,7 @@ async fn a_lifecycle_policy_is_kept_as_it_was_put() {
 #[tokio::test]
 async fn every_account_has_its_own_repositories() {
     let stranger = User::administrator("stranger").with_account("222222222222");
-    let cloud = Cloud::start_with(|aws| aws.user(stranger.clone())).await;
+    let cloud = Cloud::start_with(|aws| aws.with_user(stranger.clone())).await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&stranger);
     assert!(ecr.describe_repositories().send().await.unwrap().repositories().is_empty());

@@ -33,7 +33,7 @@ async fn start() -> Cloud {
         .with_trust_policy(trusting(account, json!(["sts:AssumeRole", "sts:TagSession"])))
         .with_max_session(Duration::from_secs(12 * 60 * 60));
     let pusher = User::new("pusher");
-    Cloud::start_with(|aws| aws.role(role).user(pusher)).await
+    Cloud::start_with(|aws| aws.with_role(role).with_user(pusher)).await
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_role_that_trusts_the_account_leaves_it_to_policies() {
 async fn tags_need_leave_of_their_own() {
     let admin = json!({ "AWS": "arn:aws:iam::095412845506:user/admin" });
     let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
-    let cloud = Cloud::start_with(|aws| aws.role(role)).await;
+    let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
     let tag = Tag::builder().key("organization").value("x").build().unwrap();
     let refused = assume(&cloud.sts(&cloud.admin)).tags(tag).send().await;
     assert!(message(refused).contains("perform: sts:TagSession on resource: "));
@@ -85,7 +85,7 @@ async fn sessions_last_as_long_as_role_and_chain_allow() {
 async fn a_role_has_a_longest_session() {
     let admin = json!({ "AWS": "*" });
     let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
-    let cloud = Cloud::start_with(|aws| aws.role(role)).await;
+    let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
     let refused = assume(&cloud.sts(&cloud.admin)).duration_seconds(3_601).send().await;
     assert!(message(refused).contains("MaxSessionDuration"));
 }

@@ -35,7 +35,7 @@ async fn an_unknown_key_is_told_in_each_services_words() {
 #[tokio::test]
 async fn a_signature_is_for_the_region_and_sts_is_in_us_east_1_too() {
     let host = "095412845506.dkr.ecr.cn-north-1.amazonaws.com.cn".parse().unwrap();
-    let cloud = Cloud::start_with(|aws| aws.host(host)).await;
+    let cloud = Cloud::start_with(|aws| aws.with_host(host)).await;
     let created = cloud.ecr(&cloud.admin).create_repository().repository_name("other/a").send();
     let arn = created.await.unwrap().repository.unwrap().repository_arn.unwrap();
     assert_eq!(arn, "arn:aws-cn:ecr:cn-north-1:095412845506:repository/other/a");

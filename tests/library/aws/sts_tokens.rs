@@ -41,7 +41,8 @@ impl Trusting {
             .with_policy(policy(json!([allow(json!("*"), "*")])));
         let provider = IdentityProvider::new(issuer.issuer(), issuer.key_set_json());
         let provider = provider.with_audience("ark").with_audience("other");
-        let cloud = Cloud::start_with(|aws| aws.role(role).identity_provider(provider)).await;
+        let cloud =
+            Cloud::start_with(|aws| aws.with_role(role).with_identity_provider(provider)).await;
         Self { cloud, issuer }
     }
 

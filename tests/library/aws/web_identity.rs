@@ -41,8 +41,8 @@ impl Deployment {
         let issuer = TokenIssuer::new("https://id.example.com", "ark").unwrap();
         let provider = IdentityProvider::new(issuer.issuer(), issuer.key_set_json());
         let cloud = Cloud::start_with(|aws| {
-            let aws = aws.identity_provider(provider.with_audience("ark"));
-            aws.role(access_role()).role(administrator_role())
+            let aws = aws.with_identity_provider(provider.with_audience("ark"));
+            aws.with_role(access_role()).with_role(administrator_role())
         });
         Self { cloud: cloud.await, issuer, home: tempfile::tempdir().unwrap() }
     }
@@ -64,10 +64,10 @@ impl Deployment {
 
     fn builder(&self) -> EcrBackendBuilder {
         EcrBackend::builder(self.cloud.aws.host().clone(), Stage::default())
-            .endpoint_url(self.cloud.aws.endpoint_url())
-            .web_identity(TokenFile::new(self.token_file()))
-            .role_arn(ACCESS)
-            .administrator_role_arn(ADMINISTRATOR)
+            .with_endpoint_url(self.cloud.aws.endpoint_url())
+            .with_web_identity(TokenFile::new(self.token_file()))
+            .with_role_arn(ACCESS)
+            .with_administrator_role_arn(ADMINISTRATOR)
     }
 
     fn backend(&self) -> EcrBackend {
@@ -161,7 +161,7 @@ fn unauthenticated<T: std::fmt::Debug>(result: Result<T, Error>) {
 async fn a_user_without_an_account_of_aws_lists_creates_logs_in_and_pushes() {
     let aws = Deployment::start().await;
     aws.sign_in(&token("user:alice", OURS));
-    let backend = aws.builder().principal("user:alice").build();
+    let backend = aws.builder().with_principal("user:alice").build();
     let app = path(OURS, "app");
     create(&backend, &app).await.unwrap();
     assert_eq!(list(&backend).await.unwrap(), [app.to_string()]);
@@ -240,7 +240,7 @@ async fn a_long_run_goes_on_with_the_token_that_is_renewed() {
 #[tokio::test]
 async fn what_is_in_the_file_counts_and_not_who_was_there_before() {
     let aws = Deployment::start().await;
-    let backend = aws.builder().cache_directory(aws.home.path().join("cache")).build();
+    let backend = aws.builder().with_cache_directory(aws.home.path().join("cache")).build();
     aws.sign_in(&token("user:alice", OURS));
     let app = path(OURS, "app");
     create(&backend, &app).await.unwrap();
@@ -281,9 +281,9 @@ const CHILD_TOKEN: &str = "ARK_TEST_TOKEN_FILE";
 async fn child_that_lists() {
     let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse().unwrap();
     let backend = EcrBackend::builder(host, Stage::default())
-        .endpoint_url(std::env::var(CHILD_ENDPOINT).unwrap())
-        .web_identity(TokenFile::new(std::env::var_os(CHILD_TOKEN).unwrap()))
-        .role_arn(ACCESS)
+        .with_endpoint_url(std::env::var(CHILD_ENDPOINT).unwrap())
+        .with_web_identity(TokenFile::new(std::env::var_os(CHILD_TOKEN).unwrap()))
+        .with_role_arn(ACCESS)
         .build();
     list(&backend).await.unwrap();
     let scope = Scope::repository(path(OURS, "app"), Access::Pull);

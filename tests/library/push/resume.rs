@@ -106,7 +106,7 @@ impl<'a> Target<'a> {
 async fn repository_at(cloud: &Cloud) -> (EcrBackend, RepositoryPath) {
     let config = cloud.config(cloud.admin.access_key(), None);
     let builder = EcrBackend::builder(cloud.aws.host().clone(), Stage::default());
-    let (backend, path) = (builder.sdk_config(config).build(), path(OURS, "app"));
+    let (backend, path) = (builder.with_sdk_config(config).build(), path(OURS, "app"));
     backend.create_repository(&path, &CreateOptions::default()).await.unwrap();
     (backend, path)
 }

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::builder::{EcrBackendBuilder, EcrConfig};
 use super::clients::Clients;
 use super::selector::Selector;
-use super::sts_session::session_name;
+use super::session_policy::session_name;
 use super::web_identity::{Rights, Sessions};
 use super::{create, images, repositories, tag_index};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};

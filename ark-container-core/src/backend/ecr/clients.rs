@@ -356,7 +356,8 @@ mod tests {
             .unwrap();
             head
         });
-        let backend = builder(scripted::HOST).with_sdk_config(keys()).with_endpoint_url(url).build();
+        let backend =
+            builder(scripted::HOST).with_sdk_config(keys()).with_endpoint_url(url).build();
         let rows: Vec<_> =
             backend.list_repositories(&Organizations::All).try_collect().await.unwrap();
         assert_eq!(rows.len(), 1);
@@ -372,7 +373,8 @@ mod tests {
             (format!("http://127.0.0.1:{port}"), "cannot be reached"),
             ("http://ecr.invalid".to_owned(), "is not known here"),
         ] {
-            let backend = builder(scripted::HOST).with_sdk_config(keys()).with_endpoint_url(url).build();
+            let backend =
+                builder(scripted::HOST).with_sdk_config(keys()).with_endpoint_url(url).build();
             let rows: Result<Vec<_>, _> =
                 backend.list_repositories(&Organizations::All).try_collect().await;
             let error = rows.unwrap_err();
@@ -391,7 +393,8 @@ mod tests {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
         });
         let config = keys().into_builder().retry_config(RetryConfig::disabled()).build();
-        let backend = builder(scripted::HOST).with_sdk_config(config).with_endpoint_url(url).build();
+        let backend =
+            builder(scripted::HOST).with_sdk_config(config).with_endpoint_url(url).build();
         let rows: Result<Vec<_>, _> =
             backend.list_repositories(&Organizations::All).try_collect().await;
         let error = rows.unwrap_err();
@@ -416,8 +419,10 @@ mod tests {
                 (Some(fips), Some(dual_stack))
             );
             // The SDK refuses these flags beside a URL.
-            let backend =
-                builder(host).with_sdk_config(other).with_endpoint_url("http://127.0.0.1:1").build();
+            let backend = builder(host)
+                .with_sdk_config(other)
+                .with_endpoint_url("http://127.0.0.1:1")
+                .build();
             let config = backend.sdk_config().await;
             assert_eq!((config.use_fips(), config.use_dual_stack()), (Some(false), Some(false)));
         }
@@ -426,7 +431,8 @@ mod tests {
     #[tokio::test]
     async fn with_a_token_there_is_no_other_source_of_credentials() {
         let file = TokenFile::new("/nowhere/jwt.json");
-        let given = builder(scripted::HOST).with_sdk_config(keys()).with_web_identity(file.clone()).build();
+        let given =
+            builder(scripted::HOST).with_sdk_config(keys()).with_web_identity(file.clone()).build();
         let loaded = builder(scripted::HOST).with_profile("builds").with_web_identity(file).build();
         for backend in [given, loaded] {
             let config = backend.sdk_config().await;

@@ -19,7 +19,7 @@ use secrecy::zeroize::Zeroizing;
 
 use super::backend::EcrBackend;
 use super::selector::{AwsEnvironment, Selector, long_lived_key};
-use super::sts_session::{session_policy, too_long};
+use super::session_policy::{session_policy, too_long};
 use crate::credentials::cache::CacheKey;
 use crate::credentials::{CredentialsOptions, Narrowing, Password, RegistryCredentials, USERNAME};
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ const GUARANTEED_SESSION_SECONDS: i32 = 60 * 60;
 
 /// How much shorter than the requested lifetime the rest of a returned login may be, so that a cached
 /// login serves several requests in a row. The shortest session of STS is three times as long.
-const LIFETIME_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+const MAX_AGE_OF_CACHED_LOGIN: Duration = Duration::from_secs(5 * 60);
 
 /// The validity that a login must have.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +53,9 @@ impl Validity {
         let Some(lifetime) = lifetime else {
             return Ok(Self { lifetime, min_remaining: min_remaining.unwrap_or_default() });
         };
-        let almost_all = lifetime.saturating_sub(LIFETIME_TOLERANCE);
+        let almost_all = lifetime.saturating_sub(MAX_AGE_OF_CACHED_LOGIN);
         let min_remaining = min_remaining.unwrap_or(almost_all);
-        if min_remaining > lifetime {
+        if min_remaining >= lifetime {
             return Err(Error::invalid(format!(
                 "registry credentials with a lifetime of {lifetime:?} cannot have {min_remaining:?} left"
             )));
@@ -271,7 +271,7 @@ impl EcrBackend {
         let policy = session_policy(self.ecr_host(), scope)?;
         let session = self.session_name();
         let client = self.sts().await?;
-        let answer = assume_for(validity, role, |seconds| {
+        let answer = assume_with_duration(validity, role, |seconds| {
             let request = client.assume_role().role_arn(role).role_session_name(&session);
             request.policy(&policy).duration_seconds(seconds).send()
         });
@@ -302,7 +302,7 @@ impl EcrBackend {
 
 /// Assumes a role by `assume`, a function of the session's duration in seconds: exactly the requested
 /// lifetime; without one, as long as logins are good, or else as long as every role allows.
-pub(super) async fn assume_for<T, E, F>(
+pub(super) async fn assume_with_duration<T, E, F>(
     validity: Validity,
     role: &str,
     assume: impl Fn(i32) -> F,

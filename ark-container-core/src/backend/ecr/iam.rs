@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::sts_session::{LOGIN, registry_actions};
+use super::session_policy::{LOGIN, registry_actions};
 use super::tag_index::ORGANIZATION_TAG;
 use crate::error::{Error, Result};
 use crate::model::{Access, EcrHost, OrganizationId, Stage};

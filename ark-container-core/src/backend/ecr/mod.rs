@@ -12,10 +12,11 @@ mod repositories;
 #[cfg(test)]
 mod scripted;
 mod selector;
-mod sts_session;
+mod session_policy;
 mod tag_index;
 mod web_identity;
 
+pub use aws_config::SdkConfig;
 pub use backend::{Caller, EcrBackend};
 pub use builder::EcrBackendBuilder;
 pub use errors::AwsRefusal;

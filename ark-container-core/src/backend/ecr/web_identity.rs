@@ -15,8 +15,8 @@ use tokio::sync::Mutex;
 
 use super::backend::EcrBackend;
 use super::clients::Clients;
-use super::credentials::{Validity, assume_for, session_credentials};
-use super::sts_session::session_policy;
+use super::credentials::{Validity, assume_with_duration, session_credentials};
+use super::session_policy::session_policy;
 use crate::credentials::RegistryCredentials;
 use crate::credentials::cache::CacheKey;
 use crate::digester::Digester;
@@ -172,7 +172,7 @@ impl EcrBackend {
         let policy = session_policy(self.ecr_host(), scope)?;
         let name = self.session_name();
         let sts = self.without_session().await.sts(self.config()).await;
-        let answer = assume_for(validity, role, |seconds| {
+        let answer = assume_with_duration(validity, role, |seconds| {
             let request = sts.assume_role_with_web_identity().role_arn(role);
             let request = request.role_session_name(&name).web_identity_token(token.expose());
             request.policy(&policy).duration_seconds(seconds).send()
@@ -276,10 +276,12 @@ mod tests {
             let file = TokenFile::new(self.path());
             Scripted::built(
                 move |builder| {
-                    let builder =
-                        builder.with_web_identity(file).with_role_arn(ACCESS).with_principal("user:alice");
+                    let builder = builder
+                        .with_web_identity(file)
+                        .with_role_arn(ACCESS)
+                        .with_principal("user:alice");
                     match administrator {
-                        true => builder.administrator_role_arn(ADMINISTRATOR),
+                        true => builder.with_administrator_role_arn(ADMINISTRATOR),
                         false => builder,
                     }
                 },
@@ -432,7 +434,12 @@ mod tests {
         let backend = |folder: &Path| {
             let (file, folder) = (TokenFile::new(holder.path()), folder.to_owned());
             Scripted::built(
-                move |builder| builder.with_web_identity(file).with_role_arn(ACCESS).with_cache_directory(folder),
+                move |builder| {
+                    builder
+                        .with_web_identity(file)
+                        .with_role_arn(ACCESS)
+                        .with_cache_directory(folder)
+                },
                 ACCOUNT,
                 generous,
             )

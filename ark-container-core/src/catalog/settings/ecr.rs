@@ -51,6 +51,11 @@ impl Table {
 }
 
 impl EcrSettings {
+    /// Returns the setting that demands something of a backend which only its builder can give.
+    pub(in crate::catalog) fn first_narrowing(&self) -> Option<&'static str> {
+        self.require_scoped.then_some("require_scoped")
+    }
+
     /// Gathers them; `table` is of the configuration file, which is at `path`.
     pub(super) fn resolve(
         given: &Given,
@@ -62,6 +67,7 @@ impl EcrSettings {
         let variable_told = CREDENTIALS_VARIABLES.into_iter().find(|name| told(name));
         let (profile, credentials_origin) = match (&given.profile, variable_told, table.profile) {
             (Some((profile, origin)), _, _) => (Some(profile.clone()), origin.clone()),
+            _ if given.brings_aws_credentials => (None, Origin::Program),
             (None, Some(name), _) => (None, Origin::Environment(name)),
             (None, None, Some(profile)) => (Some(profile), Origin::File(path.to_owned())),
             (None, None, None) => (None, Origin::Default),

@@ -79,11 +79,15 @@ pub(super) struct Given {
     pub(in crate::catalog) administrator_role_arn: Option<RoleArn>,
     /// Whether credentials that are not narrowed are refused.
     pub(in crate::catalog) require_scoped: Option<bool>,
+    /// Whether the program brings AWS credentials, in a configuration of the AWS SDK.
+    pub(in crate::catalog) brings_aws_credentials: bool,
 }
 
 /// The settings that hold for a [`CatalogBuilder`](super::CatalogBuilder), and where they were made.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Whether the environment and the configuration file were read.
+    pub(in crate::catalog) reads_environment: bool,
     /// Where the repositories are.
     registry: RegistryLocation,
     /// Who chose that.
@@ -112,7 +116,7 @@ impl Settings {
     /// One that names the variable or the file if a setting does not do.
     pub(super) fn read(given: &Given, environment: Environment<'_>) -> Result<Self> {
         let (file, path) = File::read(environment)?;
-        Self::gather(given, environment, file, path)
+        Ok(Self { reads_environment: true, ..Self::gather(given, environment, file, path)? })
     }
 
     /// What was given, else the defaults: nothing is looked at.
@@ -142,6 +146,7 @@ impl Settings {
         let memberships = given.memberships.clone();
         let audit_file = given.audit_file.clone();
         Ok(Self {
+            reads_environment: false,
             registry,
             registry_origin,
             further_registries: file.registries,

@@ -150,7 +150,7 @@ impl CredentialsCache {
     where
         F: Future<Output = Result<RegistryCredentials>> + Send,
     {
-        let share = share_that_must_be_left();
+        let share = min_remaining_share();
         let slot = self.slot(key);
         let mut held = slot.lock().await;
         let lasting = |login: &&Login| login.is_valid_for(min_remaining, SystemTime::now());
@@ -381,7 +381,7 @@ fn count_login(source: &'static str) {
 }
 
 /// The share of a login's life that must be left for it to be used: from 0.1 to 0.2, at random.
-fn share_that_must_be_left() -> f64 {
+fn min_remaining_share() -> f64 {
     let random = RandomState::new().hash_one(());
     // The upper 32 bits of it, as a number from 0 to 1.
     let random = f64::from((random >> 32) as u32) / f64::from(u32::MAX);

@@ -227,7 +227,7 @@ fn a_login_is_fresh_until_a_share_of_its_life_is_left() {
     // A clock that was set back would make it live longer.
     assert!(!login.is_valid(obtained_at - HOUR));
     for _ in 0..100 {
-        assert!((0.1..=0.2).contains(&share_that_must_be_left()));
+        assert!((0.1..=0.2).contains(&min_remaining_share()));
     }
 }
 

@@ -77,7 +77,7 @@ async fn check(repository_policy: bool) {
     let dora = token("user:dora", &ORGANIZATIONS, &administers);
     let text = policies.repository_policy.as_ref().map(ToString::to_string);
     let backend = deployment.backend(&dora, |builder| match text {
-        Some(text) => builder.repository_policy(text),
+        Some(text) => builder.with_repository_policy(text),
         None => builder,
     });
     let registry = deployment.cloud.aws.registry_host().clone();

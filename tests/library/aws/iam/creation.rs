@@ -100,7 +100,8 @@ async fn tags_need_actions_of_their_own() {
         role("untagged", access.trust.to_string(), without(&access.permissions, "ecr:TagResource"));
     let closed =
         role("closed", without(&access.trust, "sts:TagSession"), access.permissions.to_string());
-    let deployment = Deployment::start_with(&whole, |aws| aws.role(untagged).role(closed)).await;
+    let deployment =
+        Deployment::start_with(&whole, |aws| aws.with_role(untagged).with_role(closed)).await;
     let alice = token("user:alice", &[A], &[]);
     let arn = |name: &str| ACCESS.replace("access", name);
     let untagged = deployment.ecr(&arn("untagged"), &alice).await.unwrap();

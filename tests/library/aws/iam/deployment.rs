@@ -73,7 +73,7 @@ impl Deployment {
         let access = role("access", &policies.access_role);
         let administrator = role("administrator", &policies.administrator_role);
         let cloud = Cloud::start_with(|aws| {
-            more(aws.identity_provider(provider).role(access).role(administrator))
+            more(aws.with_identity_provider(provider).with_role(access).with_role(administrator))
         });
         Self { cloud: cloud.await, issuer, folder: tempfile::tempdir().unwrap() }
     }
@@ -101,10 +101,10 @@ impl Deployment {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let host = self.cloud.aws.host().clone();
         let builder = EcrBackend::builder(host, Stage::default())
-            .endpoint_url(self.cloud.aws.endpoint_url())
-            .web_identity(TokenFile::new(path))
-            .role_arn(ACCESS)
-            .administrator_role_arn(ADMINISTRATOR);
+            .with_endpoint_url(self.cloud.aws.endpoint_url())
+            .with_web_identity(TokenFile::new(path))
+            .with_role_arn(ACCESS)
+            .with_administrator_role_arn(ADMINISTRATOR);
         more(builder).build()
     }
 

@@ -18,10 +18,11 @@ async fn a_repository_policy_holds_where_a_role_allows_everything() {
     let wide = Role::new("wide")
         .with_trust_policy(&policies.access_role.trust)
         .with_policy(policy(json!([allow(json!("ecr:*"), "*")])));
-    let deployment = Deployment::start_with(&policies, |aws| aws.role(wide)).await;
+    let deployment = Deployment::start_with(&policies, |aws| aws.with_role(wide)).await;
     let keeper = token("user:keeper", &[A, B], &[GLOBAL]);
     let text = policies.repository_policy.as_ref().unwrap();
-    let keeper = deployment.backend(&keeper, |backend| backend.repository_policy(text.to_string()));
+    let keeper =
+        deployment.backend(&keeper, |backend| backend.with_repository_policy(text.to_string()));
     for organization in [A, B, GLOBAL] {
         let path = app(organization).parse().unwrap();
         keeper.create_repository(&path, &CreateOptions::default()).await.unwrap();

@@ -48,7 +48,9 @@ async fn requested_lifetime_is_asked_of_sts() {
     assert_eq!(field(&aws.asked()[0], "DurationSeconds"), "3600");
 
     let two_hours = Duration::from_secs(2 * HOUR);
-    let build = |builder: EcrBackendBuilder| builder.with_role_arn(ROLE).with_credentials_lifetime(two_hours);
+    let build = |builder: EcrBackendBuilder| {
+        builder.with_role_arn(ROLE).with_credentials_lifetime(two_hours)
+    };
     let aws = Scripted::built(build, ACCOUNT, generous);
     aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
@@ -324,7 +326,7 @@ async fn a_login_is_remembered_for_its_scope_role_principal_and_caller_only() {
             let aws = Scripted::built(
                 |builder| {
                     let builder = builder.with_sdk_config(config).with_cache_directory(directory);
-                    builder.with_role_arn(role).principal(principal)
+                    builder.with_role_arn(role).with_principal(principal)
                 },
                 ACCOUNT,
                 move |asked| {
@@ -357,7 +359,12 @@ async fn a_temporary_key_is_remembered_as_whose_it_is() {
             let provider = aws_sdk_ecr::config::SharedCredentialsProvider::new(keys);
             let config = sdk_config().into_builder().credentials_provider(provider).build();
             let aws = Scripted::built(
-                |builder| builder.with_sdk_config(config).with_cache_directory(directory).with_role_arn(ROLE),
+                |builder| {
+                    builder
+                        .with_sdk_config(config)
+                        .with_cache_directory(directory)
+                        .with_role_arn(ROLE)
+                },
                 account,
                 generous,
             );
@@ -379,7 +386,8 @@ async fn principals_share_no_login_and_no_session() {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("credentials");
         let build = |builder: EcrBackendBuilder| {
-            let builder = builder.with_cache_directory(directory.clone()).with_principal("robot:service");
+            let builder =
+                builder.with_cache_directory(directory.clone()).with_principal("robot:service");
             role.into_iter().fold(builder, EcrBackendBuilder::with_role_arn)
         };
         let aws = Scripted::built(build, ACCOUNT, generous);

@@ -30,7 +30,7 @@ use crate::observability::{SERVED, SERVED_BYTES, SERVED_SECONDS};
 const MAX_URI_BYTES: usize = 8 * 1024;
 
 /// Old docker clients need this header to recognize a registry.
-const API_VERSION: (HeaderName, HeaderValue) = (
+const API_VERSION_HEADER: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
     HeaderValue::from_static("registry/2.0"),
 );
@@ -74,7 +74,7 @@ impl Service {
                 self.dialect.refuse(error, &target)
             }
         };
-        response.headers_mut().extend([API_VERSION]);
+        response.headers_mut().extend([API_VERSION_HEADER]);
         record.answered(response.status(), content.received());
         Ok(response.map(|body| RecordedBody::new(body, record)))
     }

@@ -136,6 +136,7 @@ pub enum CredentialsReach {
 /// What an action is about: an organization, as its [`OrganizationId`], or a repository, as its
 /// [`RepositoryPath`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Resource {
     /// All repositories of an organization.
     Organization(OrganizationId),
@@ -270,8 +271,8 @@ impl Catalog {
     /// The same for another principal, as far as it is known here where they belong.
     ///
     /// # Errors
-    /// Those of [`explain`](Self::explain); [`Error::InvalidInput`] where a token says who asks and the
-    /// principal is not its bearer.
+    /// Those of [`explain`](Self::explain); [`Error::InvalidInput`] where a token or the program says
+    /// who asks, and the principal is another one.
     pub async fn explain_for(
         &self,
         principal: PrincipalName,
@@ -289,6 +290,15 @@ impl Catalog {
                 bearer
             }
             (_, Some(file)) => Arc::new(file.current().principal(principal)),
+            (ChosenIdentity::Program, None) => {
+                let caller = self.principal().await?;
+                if *caller.name() != principal {
+                    return Err(Error::invalid(format!(
+                        "nothing says where {principal} belongs: there is no memberships file"
+                    )));
+                }
+                caller
+            }
             (_, None) => Arc::new(single_user(principal)),
         };
         self.explain_of(&principal, action, &resource.into()).await
@@ -311,17 +321,16 @@ impl Catalog {
 
     /// What keeps one organization out of another's here, in the order in which a request meets it.
     pub fn isolation_layers(&self) -> Vec<IsolationLayer> {
-        let in_aws = self.shared.registry.as_ref().is_some_and(OpenRegistry::is_in_aws);
-        let settings = self.shared.settings.as_ref();
-        let has_role = settings.is_some_and(|settings| settings.ecr.role_arn.is_some());
+        let policy_decides = self.shared.policy_decides
+            || !matches!(
+                *self.identity,
+                ChosenIdentity::LocalUser { .. } | ChosenIdentity::AwsCaller { .. }
+            );
+        let registry = self.shared.registry.as_ref();
         let holds = |layer: &IsolationLayer| match layer {
-            IsolationLayer::Policy => self.shared.policy_decides,
-            // A registry of this machine checks the scope of a password at each request.
-            IsolationLayer::Credentials => match in_aws {
-                true => has_role,
-                false => self.shared.registry.is_some(),
-            },
-            IsolationLayer::Iam => in_aws,
+            IsolationLayer::Policy => policy_decides,
+            IsolationLayer::Credentials => registry.is_some_and(OpenRegistry::narrows_credentials),
+            IsolationLayer::Iam => registry.is_some_and(OpenRegistry::is_in_aws),
         };
         IsolationLayer::ALL.iter().copied().filter(holds).collect()
     }
