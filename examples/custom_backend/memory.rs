@@ -1,4 +1,4 @@
-//! A third kind of registry, in 150 lines: repositories in this process's memory.
+//! A third kind of registry, in 170 lines: repositories in this process's memory.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -125,7 +125,7 @@ fn options_stand_anywhere() {
         format!("create-repository test/repo --organization {TBD}"),
         format!("--organization {TBD} --create-repository test/repo"),
         format!("--organization={TBD} --create-repository=test/repo"),
-        format!("--output table --organization {TBD} create-repository -- test/repo"),
+        format!("--output table create-repository --organization {TBD} -- test/repo"),
     ] {
         assert_eq!(sandbox.printed(&line), url, "{line}");
     }

@@ -25,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("distribution", &["model", "error", "observability", "credentials", "digester"]),
     // A push or pull asks the backend for credentials; nothing of the backend knows of either.
     ("progress", &["model"]),
-    ("connection", &["model", "error", "credentials", "backend", "distribution"]),
+    ("connection", &["model", "error", "credentials", "backend", "permission", "distribution"]),
     (
         "push",
         &[
@@ -68,6 +68,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "backend",
             "permission",
             "distribution",
+            "connection",
             "push",
             "pull",
         ],

@@ -13,8 +13,8 @@ fn custom_backend_passes_the_conformance_suite() {
 }
 
 #[test]
-fn custom_backend_has_at_most_150_lines() {
+fn custom_backend_has_at_most_170_lines() {
     let source = include_str!("../../../examples/custom_backend/memory.rs");
     let lines = source.lines().filter(|line| !line.is_empty()).count();
-    assert!(lines <= 150, "{lines}");
+    assert!(lines <= 170, "{lines}");
 }
