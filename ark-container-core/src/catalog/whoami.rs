@@ -7,7 +7,6 @@ use serde::{Serialize, Serializer};
 
 use super::Catalog;
 use super::identity::ChosenIdentity;
-#[cfg(any(feature = "ecr", feature = "local"))]
 use super::registry::OpenRegistry;
 use super::settings::Settings;
 use crate::backend::RegistryBackend as _;

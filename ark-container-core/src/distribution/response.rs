@@ -4,8 +4,10 @@ use std::collections::{HashSet, VecDeque};
 
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
+#[cfg(feature = "ecr")]
+use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LINK};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;

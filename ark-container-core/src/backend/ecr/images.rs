@@ -3,19 +3,25 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::error::ProvideErrorMetadata;
+#[cfg(feature = "push")]
+use aws_sdk_ecr::error::SdkError;
 use aws_sdk_ecr::operation::batch_get_image::builders::BatchGetImageFluentBuilder;
 use aws_sdk_ecr::types::{ImageDetail, ImageFailure, ImageFailureCode, ImageIdentifier};
+#[cfg(feature = "push")]
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::stream::BoxStream;
 
 use super::backend::EcrBackend;
+#[cfg(feature = "push")]
 use super::errors::REPOSITORY_NOT_FOUND;
 use super::repositories::{Pages, listing};
 use super::web_identity::Rights;
 use crate::backend::Image;
 use crate::error::{BoxError, Error, ResourceKind, Result};
-use crate::model::{Digest, Reference, RepositoryName, RepositoryPath, media_type};
+#[cfg(feature = "push")]
+use crate::model::RepositoryName;
+use crate::model::{Digest, Reference, RepositoryPath, media_type};
 
 /// Maximum number of images in a page.
 ///
@@ -280,4 +286,5 @@ fn image_failure(
 }
 
 #[cfg(test)]
+#[cfg(feature = "push")]
 mod tests;

@@ -16,6 +16,7 @@ const ADMINISTRATOR_ROLE_ARN_VARIABLE: &str = "ARK_ADMINISTRATOR_ROLE_ARN";
 const REQUIRE_SCOPED_VARIABLE: &str = "ARK_REQUIRE_SCOPED";
 
 /// How AWS is to be asked.
+#[cfg_attr(not(feature = "ecr"), expect(dead_code, reason = "only AWS has profiles and roles"))]
 #[derive(Debug, Clone)]
 pub(in crate::catalog) struct EcrSettings {
     /// The profile of the AWS configuration that was named; `None` for what the AWS SDK takes by itself.

@@ -15,6 +15,7 @@ const KEY_SET_VARIABLE: &str = "ARK_KEY_SET";
 const AUDIENCE_VARIABLE: &str = "ARK_JWT_AUDIENCE";
 
 /// How it is found out who asks, as far as that is a choice.
+#[cfg_attr(not(feature = "token"), expect(dead_code, reason = "only tokens have claims"))]
 #[derive(Debug, Clone)]
 pub(in crate::catalog) struct IdentitySettings {
     /// Who was named as whoever asks, as it was typed.
@@ -71,6 +72,7 @@ impl fmt::Display for KeySetLocation {
 }
 
 /// Which claims of a token say what; `None` for the name that they have by default.
+#[cfg_attr(not(feature = "token"), expect(dead_code, reason = "only tokens have claims"))]
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::catalog) struct Claims {
