@@ -5,7 +5,7 @@
 
 mod cache;
 mod compress;
-mod image;
+mod local_image;
 mod local_file;
 mod pending_uploads;
 mod send;
@@ -33,7 +33,7 @@ use crate::progress::as_seconds;
 pub use crate::connection::LoginScope;
 pub use crate::progress::{BlobState, Event, Progress};
 pub use compress::Compression;
-pub use image::{Layer, LocalBlob, LocalImage, Part, PlatformChoice};
+pub use local_image::{Layer, LocalBlob, LocalImage, Part, PlatformChoice};
 pub use source::ImageSource;
 
 /// A push of one image to one repository. Awaiting it runs it.

@@ -104,7 +104,7 @@
 //! holds of its folder, and of the folder of what it is a link to, unless that is sticky, as `/tmp` is.
 
 mod aws;
-mod file;
+mod follow;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -116,7 +116,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use self::aws::{AwsMapping, AwsTable};
-pub use self::file::MembershipsFile;
+pub use self::follow::MembershipsFile;
 use crate::error::{Error, Result};
 use crate::identity::{Principal, PrincipalKind, PrincipalName, trusted_file};
 use crate::model::{Action, Effect, OrganizationId, ParseError};

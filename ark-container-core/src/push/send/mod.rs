@@ -1,7 +1,7 @@
 //! Sending an image: what the repository lacks, in the order that keeps its tags whole.
 
 mod blob;
-mod layer;
+mod compressed_layer;
 mod queue;
 #[cfg(test)]
 #[cfg(feature = "testing")]

@@ -20,7 +20,7 @@ use super::auth::{Operation, Permit};
 use super::body::{self, Body, Content, DOCKER_CONTENT_DIGEST, WithHeader, append_to_upload};
 use super::dialect::Part;
 use super::error::{ApiError, Code};
-use super::service::{InRepository, Query, parse_digest};
+use super::requests::{InRepository, Query, parse_digest};
 use crate::backend::local::store::{Upload, UploadId};
 use crate::error::{Error, ResourceKind};
 use crate::model::RepositoryPath;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::body::{self, Body, Content, DOCKER_CONTENT_DIGEST, WithHeader};
 use super::error::{ApiError, Code};
-use super::service::{InRepository, Query, parse_digest};
+use super::requests::{InRepository, Query, parse_digest};
 use crate::model::media_type::OCI_INDEX;
 use crate::model::{ParseError, Reference, Tag};
 

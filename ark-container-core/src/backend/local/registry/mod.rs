@@ -9,7 +9,7 @@ pub mod ecr_emulation;
 mod error;
 mod manifests;
 mod route;
-mod service;
+mod requests;
 
 use std::io;
 use std::net::{self, SocketAddr};
@@ -34,7 +34,7 @@ use self::body::IDLE_TIMEOUT;
 #[cfg(feature = "testing")]
 pub(crate) use self::dialect::Faults;
 use self::dialect::{Dialect, LocalDialect};
-use self::service::Service;
+use self::requests::Service;
 use super::LocalBackend;
 use super::address::{self, Announcement};
 use super::store::Store;
