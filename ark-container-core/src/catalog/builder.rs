@@ -120,7 +120,7 @@ impl CatalogBuilder {
         self
     }
 
-    /// Records every decision and change in this file, as [`AuditFile`] says.
+    /// Records every decision and change in this file, as [`AuditFile`](crate::permission::AuditFile) says.
     pub fn with_audit(mut self, file: impl Into<PathBuf>) -> Self {
         self.given.audit_file = Some(file.into());
         self

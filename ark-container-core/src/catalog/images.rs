@@ -67,7 +67,7 @@ impl Catalog {
     /// Copies an image to another repository of this registry, or to another tag, with all its platforms.
     ///
     /// # Errors
-    /// Those of [`Copy`], and of [`prepare_copy`](Self::prepare_copy).
+    /// Those of [`Copy`](struct@Copy), and of [`prepare_copy`](Self::prepare_copy).
     pub async fn copy(&self, from: &str, to: &str) -> Result<Copied> {
         self.prepare_copy(from, to)?.await
     }

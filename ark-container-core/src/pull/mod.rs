@@ -1,4 +1,4 @@
-//! [`Pull`]: fetches an image into a folder of this machine; [`Copy`]: copies it to another repository;
+//! [`Pull`]: fetches an image into a folder of this machine; [`Copy`](struct@Copy): copies it to another repository;
 //! [`Resolve`]: finds out what a tag stands for.
 
 mod blob;

@@ -5,8 +5,8 @@
 
 mod cache;
 mod compress;
-mod local_image;
 mod local_file;
+mod local_image;
 mod pending_uploads;
 mod send;
 mod source;

@@ -170,7 +170,7 @@ impl Memberships {
     /// Parses memberships; `file` is their name in errors.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`](crate::Error::InvalidInput) with file, line and column if the text is
+    /// [`Error::InvalidInput`] with file, line and column if the text is
     /// not TOML or not in the [format](self).
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let text = Text::new(text, file);
@@ -193,9 +193,9 @@ impl Memberships {
     /// Reads memberships from a file that no other user can change. Blocks while it reads.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) if there is no such file,
-    /// [`Error::Failed`](crate::Error::Failed) if it cannot be read,
-    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if others can [change it](self#safety), and
+    /// [`Error::NotFound`] if there is no such file,
+    /// [`Error::Failed`] if it cannot be read,
+    /// [`Error::InvalidInput`] if others can [change it](self#safety), and
     /// those of [`parse`](Self::parse).
     pub fn load(path: &Path) -> Result<Self> {
         Self::parse(&trusted_file::read(path, "memberships file")?, &path.display().to_string())
@@ -216,7 +216,7 @@ impl Memberships {
     /// table of the file matches.
     ///
     /// # Errors
-    /// [`Error::Parse`](crate::Error::Parse) if `arn` is no ARN.
+    /// [`Error::Parse`] if `arn` is no ARN.
     pub fn aws_principal(&self, arn: &str) -> Result<Option<PrincipalName>> {
         Ok(AwsMapping::principal(&self.aws, arn)?)
     }

@@ -41,7 +41,7 @@
 //! | `kind` | all | the caller's kind: `user`, `robot` or `ingest-job` |
 //! | `organization` | all | the organization's GUID, or `*` in a decision for a listing of all that exist |
 //! | `repository` | all | the repository's path; absent where the event is not about one repository |
-//! | `action` | all | an [`Action`](super::Action)'s word, such as `create-repository`; of credentials the furthest that they allow |
+//! | `action` | all | an [`Action`]'s word, such as `create-repository`; of credentials the furthest that they allow |
 //! | `decision` | `decision` | `allow` or `deny` |
 //! | `rule` | `decision` | the policy's [rule](super::Decision::rule); `error` for a denial because the policy could not decide |
 //! | `origin` | `decision` | where the rule is written, such as `memberships.toml:3`; absent for a rule of the policy's code |
@@ -50,7 +50,7 @@
 //! | `source` | `change` | the image that was copied; absent where the image was not copied from a repository |
 //! | `outcome` | `change` | `done`, `failed`, or `unknown` when the call was cancelled on the way |
 //! | `error` | `decision`, `change` | why it could not be decided or made, with its causes; otherwise absent |
-//! | `scope` | `credentials` | what they give access to in this organization, as in a [`Scope`](crate::model::Scope)'s text |
+//! | `scope` | `credentials` | what they give access to in this organization, as in a [`Scope`]'s text |
 //! | `expires_at` | `credentials` | when they expire, written like `time` |
 //! | `narrowing` | `credentials` | `scoped` if the registry refuses everything beyond the scope, `caller` if it does not |
 //!

@@ -105,7 +105,7 @@ impl Fault {
     }
 
     /// Only some requests: each with this probability, from 0 to 1. Which ones follows from the fake's
-    /// [seed](super::FakeAwsBuilder::seed).
+    /// [seed](super::FakeAwsBuilder::with_seed).
     pub fn with_probability(mut self, probability: f64) -> Self {
         self.probability = probability;
         self

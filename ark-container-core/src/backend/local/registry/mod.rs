@@ -8,8 +8,8 @@ mod dialect;
 pub mod ecr_emulation;
 mod error;
 mod manifests;
-mod route;
 mod requests;
+mod route;
 
 use std::io;
 use std::net::{self, SocketAddr};
