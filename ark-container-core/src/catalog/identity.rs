@@ -204,6 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn token_file_of_the_program_counts_before_the_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = |name: &str| match name {
+            "ARK_PRINCIPAL" => Some(OsString::from("user:root")),
+            _ => Some(folder.path().into()).filter(|_| name == "XDG_CONFIG_HOME"),
+        };
+        let given = Given { token_file: Some("/t".into()), ..Given::default() };
+        let settings = Settings::read(&given, &environment).unwrap();
+        let chosen = ChosenIdentity::choose_with(&settings, None).unwrap();
+        assert_eq!(chosen, token("/t", Origin::Program));
+    }
+
+    #[test]
     fn where_there_are_keys_nobody_is_taken_at_their_word() {
         let keys = [("ARK_KEY_SET", "/k"), ("ARK_JWT_AUDIENCE", "ark")];
         let named = [keys.as_slice(), &[("ARK_PRINCIPAL", "user:root")]].concat();

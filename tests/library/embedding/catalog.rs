@@ -135,12 +135,29 @@ async fn given_backend_keeps_the_memberships_of_the_builder() {
 }
 
 #[tokio::test]
-async fn credentials_lifetime_of_given_backend_is_rejected() {
+async fn given_backend_rejects_options_that_it_cannot_keep() {
     let folder = tempfile::tempdir().unwrap();
+    let builder = || Catalog::builder().with_backend(erased(folder.path()));
+    for builder in [
+        builder().with_credentials_lifetime(Duration::from_secs(3600)),
+        builder().with_require_scoped(true),
+        builder().with_endpoint_url("http://127.0.0.1:1"),
+        builder().with_full_scan(true),
+    ] {
+        let error = builder.connect().await.unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn given_backend_keeps_the_memberships_of_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("[[organization]]\nid = \"{}\"\n", OrganizationId::TBD);
+    std::fs::write(folder.path().join("memberships.toml"), text).unwrap();
     let builder = Catalog::builder().with_backend(erased(folder.path()));
-    let builder = builder.with_credentials_lifetime(Duration::from_secs(3600));
-    let error = builder.connect().await.unwrap_err();
-    assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
+    let catalog = builder.with_organization(OrganizationId::TBD).connect().await.unwrap();
+    let refused = catalog.create("test/repo").await;
+    assert!(matches!(refused, Err(Error::PermissionDenied { .. })), "{refused:?}");
 }
 
 /// Counts the repositories that are created.

@@ -260,7 +260,7 @@ async fn failing_policy_denies_every_action() {
         let phrase = if action == Action::Push { Action::Pull } else { action }.phrase();
         let expected = format!("cannot decide whether user:alice may {phrase} {resource}");
         assert_eq!(error.to_string(), expected);
-        assert!(matches!(error, Error::Failed { .. }), "{error:?}");
+        assert!(matches!(error, Error::Temporary { .. }), "{error:?}");
         let cause = error.source().unwrap().downcast_ref::<Error>().unwrap();
         assert!(cause.is_temporary(), "{cause:?}");
     }
@@ -278,7 +278,7 @@ async fn listing_ends_where_the_policy_fails() {
     });
     let backend = Permissioned::new(inner, policy, single_user("user:alice".parse().unwrap()));
     let rows: Vec<_> = backend.list_repositories(&Organizations::All).collect().await;
-    let [Ok(shown), Err(Error::Failed { message, .. })] = rows.as_slice() else {
+    let [Ok(shown), Err(Error::Temporary { message, .. })] = rows.as_slice() else {
         panic!("{rows:?}")
     };
     assert_eq!(*shown, repository(TBD));
