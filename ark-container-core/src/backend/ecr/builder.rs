@@ -157,9 +157,9 @@ impl EcrBackendBuilder {
     ///
     /// let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse()?;
     /// let backend = EcrBackend::builder(host, Stage::default())
-    ///     .web_identity(TokenFile::new("/run/secrets/jwt"))
-    ///     .role_arn("arn:aws:iam::095412845506:role/ark-access")
-    ///     .principal("robot:build")
+    ///     .with_web_identity(TokenFile::new("/run/secrets/jwt"))
+    ///     .with_role_arn("arn:aws:iam::095412845506:role/ark-access")
+    ///     .with_principal("robot:build")
     ///     .build();
     /// # Ok::<(), ark_container_core::model::ParseError>(())
     /// ```

@@ -15,7 +15,7 @@
 //! # let folder = folder.path();
 //! let alice = User::administrator("alice");
 //! let store = LocalBackend::open(Some(folder))?;
-//! let aws = FakeAws::builder(store).user(alice.clone()).start().await?;
+//! let aws = FakeAws::builder(store).with_user(alice.clone()).start().await?;
 //!
 //! // For the SDK, the AWS command line, and whatever else reads the environment.
 //! let environment = aws.environment(alice.access_key());
@@ -138,7 +138,7 @@ impl FakeAws {
     /// # let folder = folder.path();
     /// let (alice, nobody) = (User::administrator("alice"), User::new("nobody"));
     /// let builder = FakeAws::builder(LocalBackend::open(Some(folder))?);
-    /// let aws = builder.user(alice.clone()).user(nobody.clone()).start().await?;
+    /// let aws = builder.with_user(alice.clone()).with_user(nobody.clone()).start().await?;
     ///
     /// let catalog = aws.catalog(&alice).in_organization(OrganizationId::TBD);
     /// catalog.create("catalog/extract-video").await?;
