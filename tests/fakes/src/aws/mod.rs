@@ -143,7 +143,7 @@ impl FakeAws {
     /// let catalog = aws.catalog(&alice).in_organization(OrganizationId::TBD);
     /// catalog.create("catalog/extract-video").await?;
     /// let catalog = aws.catalog(&nobody).in_organization(OrganizationId::TBD);
-    /// let denied = catalog.repository("catalog/extract-video").await;
+    /// let denied = catalog.describe("catalog/extract-video").await;
     /// assert!(matches!(denied, Err(Error::PermissionDenied { .. })));
     /// # Ok(())
     /// # }
