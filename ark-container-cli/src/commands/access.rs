@@ -1,4 +1,4 @@
-//! Who asks and what they may do: `--whoami`, `--check-access`.
+//! The caller and its permissions: `--whoami`, `--check-access`.
 
 use ark_container_core::catalog::{
     AwsReport, ChosenIdentity, CredentialsReach, IdentityReport, Membership, Origin, Resource,

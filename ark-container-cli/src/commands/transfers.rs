@@ -19,9 +19,6 @@ use crate::hint::{Attempt, Target};
 use crate::output::{human_size, human_time, replace_file, to_json_line};
 use crate::progress::Report;
 
-/// Tag of an image that is named without one, as for docker.
-const DEFAULT_TAG: &str = "latest";
-
 const PUSH_INTERRUPTED: &str =
     "the repository's tags are as they were, and the same command goes on";
 const PULL_INTERRUPTED: &str = "the folder's images are as they were, and the same command goes on";
@@ -163,7 +160,7 @@ fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Tag), Fa
             Err(Failure::usage(format!("{image:?}: {transfer} takes a tag"))
                 .with_help("the digest is the image's own, and printed when it is there"))
         }
-        None => Ok((name, DEFAULT_TAG.parse().map_err(Error::Parse)?)),
+        None => Ok((name, Tag::latest())),
     }
 }
 
@@ -242,10 +239,7 @@ impl FromStr for Layout {
 pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> {
     let ImageName { repository: name, reference } =
         ImageName::parse(&args.image).map_err(Error::Parse)?;
-    let reference = match reference {
-        Some(reference) => reference,
-        None => Reference::Tag(DEFAULT_TAG.parse().map_err(Error::Parse)?),
-    };
+    let reference = reference.unwrap_or_else(|| Tag::latest().into());
     let name_in_layout = args.to.name.or_else(|| match &reference {
         Reference::Tag(tag) => Some(tag.to_string()),
         Reference::Digest(_) => None,

@@ -128,21 +128,21 @@ pub trait BackendLayer: Debug + Send + Sync + 'static {
 
 /// A backend below a [`BackendLayer`].
 #[derive(Debug)]
-pub struct Layered<L> {
-    layer: Arc<L>,
+pub struct Layered {
+    layer: Arc<dyn BackendLayer>,
     inner: Arc<dyn RegistryBackend>,
 }
 
-impl<L: BackendLayer> Layered<L> {
+impl Layered {
     /// Puts `layer` on `inner`.
-    pub fn new(layer: Arc<L>, inner: Arc<dyn RegistryBackend>) -> Self {
+    pub fn new(layer: Arc<dyn BackendLayer>, inner: Arc<dyn RegistryBackend>) -> Self {
         Self { layer, inner }
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl<L: BackendLayer> RegistryBackend for Layered<L> {
+impl RegistryBackend for Layered {
     fn host(&self) -> RegistryHost {
         self.inner.host()
     }
@@ -216,7 +216,7 @@ impl<L: BackendLayer> RegistryBackend for Layered<L> {
     }
 }
 
-impl<L> fmt::Display for Layered<L> {
+impl fmt::Display for Layered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.inner, f)
     }

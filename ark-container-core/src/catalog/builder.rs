@@ -28,18 +28,7 @@ pub struct CatalogBuilder {
     options: RegistryOptions,
     backend: Option<(Arc<dyn RegistryBackend>, Option<OpenRegistry>)>,
     outside_repositories: bool,
-    layers: Vec<Arc<dyn AddLayer>>,
-}
-
-/// A [`BackendLayer`] that waits for the backend below it.
-trait AddLayer: std::fmt::Debug + Send + Sync {
-    fn add_to(&self, inner: Arc<dyn RegistryBackend>) -> Arc<dyn RegistryBackend>;
-}
-
-impl<L: BackendLayer> AddLayer for Arc<L> {
-    fn add_to(&self, inner: Arc<dyn RegistryBackend>) -> Arc<dyn RegistryBackend> {
-        Arc::new(Layered::new(Arc::clone(self), inner))
-    }
+    layers: Vec<Arc<dyn BackendLayer>>,
 }
 
 impl CatalogBuilder {
@@ -85,7 +74,7 @@ impl CatalogBuilder {
     /// Identity, policy, registry location and audit stay as they are: a layer sees the calls that the policy
     /// has allowed. The program keeps a clone of the `Arc` to read what the layer has recorded.
     pub fn with_layer(mut self, layer: Arc<impl BackendLayer>) -> Self {
-        self.layers.push(Arc::new(layer));
+        self.layers.push(layer);
         self
     }
 
@@ -230,7 +219,8 @@ impl CatalogBuilder {
         let is_given = self.backend.is_some();
         let (mut backend, registry) = match self.backend {
             Some(given) => {
-                if let Some(option) = self.options.first_set().or(settings.ecr.first_narrowing()) {
+                let require_scoped = || settings.ecr.require_scoped.then_some("require_scoped");
+                if let Some(option) = self.options.first_set().or_else(require_scoped) {
                     return Err(Error::invalid(format!(
                         "{option} cannot be set for a backend that is open already; set it on the backend"
                     )));
@@ -244,7 +234,7 @@ impl CatalogBuilder {
         };
         let default = registry.as_ref().and_then(OpenRegistry::default_memberships);
         let memberships = open_memberships(&settings, default)?;
-        let decides_itself = self.policy.is_some() || self.source.is_some();
+        let has_own_policy = self.policy.is_some();
         let policy = self.policy.unwrap_or_else(|| policy_of(memberships.as_ref()));
         let source = match self.source {
             Some(source) => source,
@@ -257,13 +247,11 @@ impl CatalogBuilder {
             )?,
         };
         for layer in self.layers {
-            backend = layer.add_to(backend);
+            backend = Arc::new(Layered::new(layer, backend));
         }
         let shared = Shared {
             registry,
-            policy_decides: decides_itself
-                || memberships.is_some()
-                || matches!(identity, ChosenIdentity::Token { .. }),
+            has_own_policy,
             memberships,
             settings: Some(settings),
             outside_repositories: self.outside_repositories,
@@ -275,7 +263,7 @@ impl CatalogBuilder {
     pub(super) fn over(backend: impl RegistryBackend) -> Catalog {
         let shared = Shared {
             registry: OpenRegistry::of(&backend as &dyn Any),
-            policy_decides: false,
+            has_own_policy: false,
             memberships: None,
             settings: None,
             outside_repositories: false,

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn in_aws_a_token_takes_a_role_and_nobody_is_taken_at_their_word() {
+    fn aws_token_needs_role_and_names_are_refused() {
         let refused =
             |variable| chosen(&[("ARK_REGISTRY", ECR), variable], None).unwrap_err().to_string();
         assert_eq!(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Catalog;
-use super::name::{Named, default_reference};
+use super::name::Named;
 #[cfg(feature = "ecr")]
 use super::outside::Outside;
 #[cfg(any(feature = "ecr", feature = "local"))]
@@ -138,7 +138,7 @@ impl Catalog {
         platform: Option<&Platform>,
     ) -> Result<ResolvedImage> {
         if let Named::Outside(name, reference) = self.named(image)? {
-            let reference = reference.map_or_else(default_reference, Ok)?;
+            let reference = reference.unwrap_or_else(|| Tag::latest().into());
             return self.resolve_outside(image, &name, &reference, platform).await;
         }
         let (path, reference) = self.image(image)?;

@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 
-use self::name::{NameScope, Named, default_reference};
+use self::name::{NameScope, Named};
 use self::registry::OpenRegistry;
 use crate::backend::{CreateOptions, DeleteOptions, Image, Observed, RegistryBackend, Repository};
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::error::{Error, Result};
 use crate::identity::{IdentitySource, MembershipsFile, Principal};
-use crate::model::{Access, OrganizationId, Organizations, Reference, RepositoryPath, Scope};
+use crate::model::{Access, OrganizationId, Organizations, Reference, RepositoryPath, Scope, Tag};
 use crate::permission::{AuditFile, Permissioned, Policy};
 
 pub use builder::CatalogBuilder;
@@ -83,9 +83,8 @@ pub struct Catalog {
 struct Shared {
     /// The registry, if its kind is known.
     registry: Option<OpenRegistry>,
-    /// Whether the policy can deny anything: without memberships, token or a policy of the program's own,
-    /// the caller belongs everywhere.
-    policy_decides: bool,
+    /// Whether the program has set a policy of its own.
+    has_own_policy: bool,
     memberships: Option<MembershipsFile>,
     /// `None` for a catalog over a backend of the program's own, without any setting.
     settings: Option<Settings>,
@@ -351,7 +350,7 @@ impl Catalog {
     fn image(&self, text: &str) -> Result<(RepositoryPath, Reference)> {
         match self.named(text)? {
             Named::Inside(path, Some(reference)) => Ok((path, reference)),
-            Named::Inside(path, None) => Ok((path, default_reference()?)),
+            Named::Inside(path, None) => Ok((path, Tag::latest().into())),
             Named::Outside(..) => Err(self.not_outside(text)),
         }
     }

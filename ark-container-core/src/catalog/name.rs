@@ -59,11 +59,6 @@ impl NameScope {
     }
 }
 
-/// The reference of an image where none is given, as for docker.
-pub(super) fn default_reference() -> Result<Reference> {
-    Ok(Reference::Tag("latest".parse()?))
-}
-
 fn is_host(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':'])
 }

@@ -37,7 +37,6 @@ pub(super) enum OpenRegistry {
 }
 
 /// How a registry is used, where the program chooses and no setting does.
-#[cfg_attr(not(feature = "ecr"), allow(dead_code, reason = "not every registry has the choice"))]
 #[derive(Debug, Clone, Default)]
 pub(super) struct RegistryOptions {
     /// The lifetime of new credentials.
@@ -58,18 +57,23 @@ pub(super) struct RegistryOptions {
 impl RegistryOptions {
     /// Returns the first option that is set.
     pub(super) fn first_set(&self) -> Option<&'static str> {
-        let Self { credentials_lifetime, max_attempts, endpoint_url, repository_policy, .. } = self;
-        #[cfg(feature = "ecr")]
-        let has_sdk_config = self.sdk_config.is_some();
-        #[cfg(not(feature = "ecr"))]
-        let has_sdk_config = false;
+        let Self {
+            credentials_lifetime,
+            max_attempts,
+            full_scan,
+            endpoint_url,
+            repository_policy,
+            #[cfg(feature = "ecr")]
+            sdk_config,
+        } = self;
         let options = [
             ("a credentials lifetime", credentials_lifetime.is_some()),
             ("a maximum of attempts", max_attempts.is_some()),
-            ("a full scan", self.full_scan),
+            ("a full scan", *full_scan),
             ("an endpoint URL", endpoint_url.is_some()),
             ("a repository policy", repository_policy.is_some()),
-            ("an SDK configuration", has_sdk_config),
+            #[cfg(feature = "ecr")]
+            ("an SDK configuration", sdk_config.is_some()),
         ];
         options.into_iter().find(|(_, is_set)| *is_set).map(|(option, _)| option)
     }
@@ -248,7 +252,7 @@ pub(super) fn identity_source(
                 "set an identity source, or open the registry from the settings and add a layer",
             )),
         },
-        (ChosenIdentity::Program, _) => Ok(this_user()),
+        (ChosenIdentity::Program, _) => Err(Error::invalid("no identity source is set")),
     }
 }
 

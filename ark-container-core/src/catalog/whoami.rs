@@ -320,7 +320,9 @@ impl Catalog {
 
     /// What keeps one organization out of another's here, in the order in which a request meets it.
     pub fn isolation_layers(&self) -> Vec<IsolationLayer> {
-        let policy_decides = self.shared.policy_decides
+        // Without any of these, the caller belongs everywhere, and the policy denies nothing.
+        let policy_decides = self.shared.has_own_policy
+            || self.shared.memberships.is_some()
             || !matches!(
                 *self.identity,
                 ChosenIdentity::LocalUser { .. } | ChosenIdentity::AwsCaller { .. }

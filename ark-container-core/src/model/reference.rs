@@ -15,6 +15,11 @@ const MAX_TAG_LEN: usize = 128;
 pub struct Tag(Box<str>);
 
 impl Tag {
+    /// Returns `latest`, the tag of an image whose name has neither tag nor digest.
+    pub fn latest() -> Self {
+        Self("latest".into())
+    }
+
     /// The tag as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -52,11 +52,6 @@ impl Table {
 }
 
 impl EcrSettings {
-    /// Returns the setting that demands something of a backend which only its builder can give.
-    pub(in crate::catalog) fn first_narrowing(&self) -> Option<&'static str> {
-        self.require_scoped.then_some("require_scoped")
-    }
-
     /// Gathers them; `table` is of the configuration file, which is at `path`.
     pub(super) fn resolve(
         given: &Given,
