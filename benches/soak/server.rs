@@ -20,7 +20,7 @@ const PORTS: std::ops::Range<u16> = 21_000..32_000;
 
 /// Longer than it takes until uploads are swept.
 const LONG_AGO: Duration = Duration::from_secs(2 * 24 * 60 * 60);
-const PATIENCE: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where everything happens.
 pub(crate) struct Place {
@@ -147,7 +147,7 @@ impl Server {
             File::options().write(true).open(path)?.set_modified(SystemTime::now() - LONG_AGO)?;
         }
         *self = Self::start(place)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let (_, left) = place.files()?;
             if left.is_empty() {

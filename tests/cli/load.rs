@@ -165,7 +165,7 @@ const CONNECTIONS: usize = 1000;
 /// So few that a handful of clients take them all.
 const DESCRIPTORS: usize = 40;
 /// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What asks for the manifest of `a:v1`; the connection ends with the answer where it `closes`.
 fn request(sandbox: &Sandbox, closes: bool) -> String {
@@ -180,8 +180,8 @@ fn request(sandbox: &Sandbox, closes: bool) -> String {
 
 fn connect(server: &Server) -> TcpStream {
     let address = server.host().parse().unwrap();
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -228,7 +228,7 @@ fn exhausted_file_descriptors_are_reported_and_recovered() {
     assert!(whole.starts_with("HTTP/1.1 200 "), "{whole}");
 
     let crowd: Vec<_> = (0..DESCRIPTORS).map(|_| connect(&server)).collect();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while open() < DESCRIPTORS {
         assert!(Instant::now() < deadline, "{} are open", open());
         std::thread::sleep(Duration::from_millis(5));

@@ -96,11 +96,11 @@ impl<B: RegistryBackend> Permissioned<B> {
     /// # use ark_container_core::permission::Permissioned;
     /// # use ark_container_core::model::{Digest, Reference, RepositoryPath};
     /// # use ark_container_core::{RegistryBackend, Result};
-    /// # async fn push(_: &RepositoryPath, _: &Reference) -> Result<Digest> { unimplemented!() }
     /// # async fn run<B: RegistryBackend>(
     /// #     backend: &Permissioned<B>,
     /// #     path: &RepositoryPath,
     /// #     reference: &Reference,
+    /// #     push: impl AsyncFnOnce(&RepositoryPath, &Reference) -> Result<Digest>,
     /// # ) -> Result<()> {
     /// let mut change = backend.begin_push(path).await?;
     /// change.set_reference(reference);

@@ -19,7 +19,7 @@ use crate::contents::{Contents, check_cut};
 
 /// Longer than a server works on a request whose client is gone.
 const AFTERWARDS: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// About as long as a push takes, so that some are cut and some are not.
 const MOMENT_MS: usize = 60;
 
@@ -259,7 +259,7 @@ impl User {
     /// Waits for the server that takes the place of one that was killed.
     pub(super) async fn server_is_back(&self) -> Result<(), Problem> {
         let url = format!("http://{}/v2/", self.place.host);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.http.get(&url).send().await.is_err() {
             if Instant::now() > deadline {
                 return Err("the server does not come back".into());

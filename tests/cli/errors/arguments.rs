@@ -15,68 +15,9 @@ fn refused(line: &str) -> String {
 
 #[test]
 fn no_operation() {
-    assert_snapshot!(refused(""), @"
-    exit 2
-    error: no operation is given
-      help: all about each: ark-catalog-container-tool --help
-
-    Lists, creates, logs in to and uploads to your organizations' container repositories
-
-    Usage: ark-catalog-container-tool <OPERATION> [OPTIONS]
-
-    Operations, with or without the two hyphens:
-      list-repositories, --list-repositories
-              List the repositories of your organizations
-      create-repository, --create-repository
-              Create a repository, and print its URL
-      login, --login
-              Print a password for a repository, to pipe into docker login
-      logout, --logout
-              Forget the registry's passwords that are cached on this machine, and print the registry
-      push, --push
-              Upload an image, and print its URL by digest
-      pull, --pull
-              Fetch an image into a folder in the OCI image layout, and print its URL by digest
-      copy, --copy
-              Copy an image to another repository of the registry, and print its URL there by digest
-      list-images, --list-images
-              List the images of a repository: tags, digest, size, when pushed, platform
-      delete-repository, --delete-repository
-              Delete a repository, and print its URL (administrators)
-      delete-image, --delete-image
-              Delete an image by tag or digest, and print its URL (administrators)
-      serve, --serve
-              Serve a local registry until interrupted, and print its address when it is ready
-      whoami, --whoami
-              Show who you are and why, your organizations, the registry, and the isolation layers
-      check-access, --check-access
-              Say whether a principal may do something, by which rule, and what would enforce it
-      iam-policy, --iam-policy
-              Print the IAM policies for a registry whose users have tokens and no AWS accounts
-      cmake-dir, --cmake-dir
-              Print the folder of the CMake module ArkDocker, for -DArkDocker_DIR
-      configure-docker, --configure-docker
-              Let docker log in by itself to your registries, and print their hosts
-      completions, --completions
-              Print the script with which a shell completes operations, options, repositories and tags
-      man, --man
-              Write the manual pages into a folder, and print their files' names
-
-    Options:
-      -h, --help     Print help (see more with '--help')
-      -V, --version  Print version
-
-    Global options:
-          --registry <LOCATION>  Where the repositories are: ecr://HOST/STAGE or local:[DIR] [env:
-                                 ARK_REGISTRY]
-          --output <FORMAT>      How to print results and errors [env: ARK_OUTPUT] [default: table]
-                                 [possible values: table, json]
-      -q, --quiet                Print results and errors only
-      -v, --verbose              Tell on standard error what is being done
-          --memberships <FILE>   Who is a member of which organization [env: ARK_MEMBERSHIPS]
-          --profile <NAME>       On ecr:, the profile of the AWS configuration [env: AWS_PROFILE]
-          --region <REGION>      On ecr:, the region; it can only agree with the registry's host
-    ");
+    let help = Sandbox::new().printed("-h");
+    let error = "exit 2\nerror: no operation is given\n  help: all about each: ark-catalog-container-tool --help\n";
+    assert_eq!(refused(""), format!("{error}\n{help}"));
     assert_eq!(refused("--quiet"), refused(""));
 }
 

@@ -78,7 +78,7 @@ fn push_and_login_beyond_ones_rights() {
 }
 
 #[test]
-fn another_organization_answers_alike_whether_or_not_a_repository_exists() {
+fn denial_is_the_same_for_missing_repositories() {
     let sandbox = Sandbox::with_memberships();
     let create = format!("--create-repository there --organization {OTHER}");
     assert_eq!(sandbox.run_as("user:bob", &create).code, 0);

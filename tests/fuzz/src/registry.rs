@@ -19,7 +19,7 @@ const OURS: OrganizationId = OrganizationId::TBD;
 const THEIRS: OrganizationId = OrganizationId::from_u128(0xf00d);
 const THEIR_CONTENT: &[u8] = b"what is theirs stays theirs";
 /// How long an answer may take; far longer than any does.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Requests with `---` lines between them: a method and a target, headers, an empty line, and a body.
 ///
@@ -86,7 +86,7 @@ impl Served {
     /// All that is answered on a connection that ends with the answer.
     fn exchange(&self, head: &str, body: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a time");
         let mut answer = Vec::new();
         // It may refuse before it has all, and then close.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));

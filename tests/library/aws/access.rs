@@ -179,7 +179,7 @@ async fn resource_tags_decide_who_may_describe() {
 }
 
 #[tokio::test]
-async fn what_the_policy_of_a_repository_denies_is_denied_to_whoever_may_all_else() {
+async fn repository_policy_denies_even_administrators() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&cloud.admin);

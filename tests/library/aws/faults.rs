@@ -54,7 +54,7 @@ async fn an_answer_can_be_slow() {
 }
 
 #[tokio::test]
-async fn short_and_empty_pages_lose_nothing_and_a_repeated_token_is_one() {
+async fn short_pages_and_repeated_tokens_lose_nothing() {
     let names: BTreeSet<String> = (0..40).map(|number| format!("other/{number}")).collect();
     let listed: Vec<_> = names.iter().map(ListedRepository::new).collect();
     let cloud = Cloud::start_with(|aws| aws.with_list(listed).with_seed(42)).await;

@@ -165,7 +165,7 @@ async fn referrers_are_kept_unless_their_subject_is_refused() {
 }
 
 #[tokio::test]
-async fn a_password_that_has_expired_is_denied_and_another_is_no_password() {
+async fn expired_and_foreign_passwords_are_refused() {
     let (cloud, mut client) = registry().await;
     let base = "/v2/";
     client.get(base).await.expect(StatusCode::OK);

@@ -158,7 +158,7 @@ fn unauthenticated<T: std::fmt::Debug>(result: Result<T, Error>) {
 }
 
 #[tokio::test]
-async fn a_user_without_an_account_of_aws_lists_creates_logs_in_and_pushes() {
+async fn user_without_aws_account_does_everything() {
     let aws = Deployment::start().await;
     aws.sign_in(&token("user:alice", OURS));
     let backend = aws.builder().with_principal("user:alice").build();
@@ -198,7 +198,7 @@ async fn a_robot_reads_and_does_not_push() {
 }
 
 #[tokio::test]
-async fn deletions_and_the_global_organization_are_for_the_role_of_administrators() {
+async fn administrator_role_deletes_and_changes_global() {
     let aws = Deployment::start().await;
     aws.sign_in(&token("user:alice", OURS));
     let backend = aws.backend();

@@ -405,7 +405,7 @@ mod tests {
     use super::super::scripted::{Answer, Scripted};
     use super::AwsRefusal;
     use crate::backend::RegistryBackend;
-    use crate::error::Error;
+    use crate::error::{Error, ErrorKind};
     use crate::model::RepositoryPath;
 
     fn path() -> RepositoryPath {
@@ -418,56 +418,63 @@ mod tests {
         aws.backend.delete_repository(&path(), &Default::default()).await.unwrap_err()
     }
 
-    fn variant(error: &Error) -> &'static str {
-        match error {
-            Error::InvalidInput { .. } => "InvalidInput",
-            Error::Unauthenticated { .. } => "Unauthenticated",
-            Error::PermissionDenied { .. } => "PermissionDenied",
-            Error::NotFound { .. } => "NotFound",
-            Error::Conflict { .. } => "Conflict",
-            Error::Temporary { .. } => "Temporary",
-            Error::Failed { .. } => "Failed",
-            _ => "another",
-        }
-    }
-
     #[tokio::test]
     async fn each_answer_is_the_error_that_says_what_to_do_next() {
         let table = [
-            (400, "ExpiredTokenException", "Unauthenticated", "aws sso login --profile"),
-            (403, "ExpiredToken", "Unauthenticated", "has expired"),
+            (400, "ExpiredTokenException", ErrorKind::Unauthenticated, "aws sso login --profile"),
+            (403, "ExpiredToken", ErrorKind::Unauthenticated, "has expired"),
             (
                 400,
                 "UnrecognizedClientException",
-                "Unauthenticated",
+                ErrorKind::Unauthenticated,
                 "does not take the credentials",
             ),
-            (403, "InvalidClientTokenId", "Unauthenticated", "does not take the credentials"),
-            (400, "InvalidSignatureException", "Unauthenticated", "does not take the credentials"),
+            (
+                403,
+                "InvalidClientTokenId",
+                ErrorKind::Unauthenticated,
+                "does not take the credentials",
+            ),
+            (
+                400,
+                "InvalidSignatureException",
+                ErrorKind::Unauthenticated,
+                "does not take the credentials",
+            ),
             (
                 403,
                 "RequestTimeTooSkewed",
-                "Unauthenticated",
+                ErrorKind::Unauthenticated,
                 "clock is wrong, AWS's says Mon, 02 Nov",
             ),
-            (400, "AccessDeniedException", "PermissionDenied", "the AWS caller may not delete"),
-            (400, "ThrottlingException", "Temporary", "ThrottlingException"),
-            (400, "TooManyRequestsException", "Temporary", "TooManyRequestsException"),
-            (500, "ServerException", "Temporary", "ServerException"),
-            (503, "SomethingNew", "Temporary", "SomethingNew"),
-            (429, "SomethingNew", "Temporary", "SomethingNew"),
-            (400, "LimitExceededException", "Failed", "a quota of the account is reached"),
-            (400, "KmsException", "Failed", "AWS KMS cannot use the key"),
-            (400, "InvalidParameterException", "InvalidInput", "InvalidParameterException"),
-            (400, "ValidationException", "InvalidInput", "ValidationException"),
-            (400, "TooManyTagsException", "InvalidInput", "TooManyTagsException"),
-            (400, "SomethingNew", "Failed", "SomethingNew"),
+            (
+                400,
+                "AccessDeniedException",
+                ErrorKind::PermissionDenied,
+                "the AWS caller may not delete",
+            ),
+            (400, "ThrottlingException", ErrorKind::Temporary, "ThrottlingException"),
+            (400, "TooManyRequestsException", ErrorKind::Temporary, "TooManyRequestsException"),
+            (500, "ServerException", ErrorKind::Temporary, "ServerException"),
+            (503, "SomethingNew", ErrorKind::Temporary, "SomethingNew"),
+            (429, "SomethingNew", ErrorKind::Temporary, "SomethingNew"),
+            (400, "LimitExceededException", ErrorKind::Failed, "a quota of the account is reached"),
+            (400, "KmsException", ErrorKind::Failed, "AWS KMS cannot use the key"),
+            (
+                400,
+                "InvalidParameterException",
+                ErrorKind::InvalidInput,
+                "InvalidParameterException",
+            ),
+            (400, "ValidationException", ErrorKind::InvalidInput, "ValidationException"),
+            (400, "TooManyTagsException", ErrorKind::InvalidInput, "TooManyTagsException"),
+            (400, "SomethingNew", ErrorKind::Failed, "SomethingNew"),
         ];
         for (status, code, expected, text) in table {
             let error = error(Answer::error(status, code, "the message")).await;
             let refusal = error.source().map(|source| source.downcast_ref::<AwsRefusal>().unwrap());
             let told = format!("{error}: {}", refusal.map(ToString::to_string).unwrap_or_default());
-            assert_eq!(variant(&error), expected, "{code}: {told}");
+            assert_eq!(error.kind(), expected, "{code}: {told}");
             for part in [text, "the message", "AWS request 7a1b"] {
                 assert_eq!(told.matches(part).count(), 1, "{code}: {told}");
             }
@@ -507,7 +514,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_not_aws_s_is_told_with_its_cause() {
         let error = error(Answer::raw(200, "<html>".to_owned())).await;
-        assert_eq!(variant(&error), "Temporary", "{error}");
+        assert_eq!(error.kind(), ErrorKind::Temporary, "{error}");
         let mut cause = error.source();
         assert!(cause.is_some());
         let mut told = vec![error.to_string()];
@@ -528,7 +535,7 @@ mod tests {
             );
             let error = aws.backend.describe_repository(&path()).await.unwrap_err();
             let told = error.to_string();
-            assert_eq!(variant(&error), "InvalidInput", "{told}");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{told}");
             for part in ["095412845506", "111122223333", "\"builds\"", "user/alice"] {
                 assert!(told.contains(part), "{told}");
             }

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_is_asked_for_by_name_comes_before_keys_in_the_environment() {
+    fn named_profile_precedes_keys_of_the_environment() {
         let home = Home::new(&format!("[profile a]\n{SSO}\n"), "")
             .with("AWS_ACCESS_KEY_ID", "AKIAONE")
             .with("AWS_SECRET_ACCESS_KEY", "s");

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn eighteen_organizations_fit_and_more_are_refused_with_the_reason() {
+    fn session_policy_fits_eighteen_organizations() {
         for access in [Access::Pull, Access::Push] {
             let scope = Scope::organizations(Stage::default(), organizations(18), access);
             assert!(session_policy(&host(), &scope).is_ok(), "{access}");

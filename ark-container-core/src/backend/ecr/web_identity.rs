@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_token_and_a_session_that_ends_soon_ask_for_another_session() {
+    async fn new_token_and_expiring_session_start_another() {
         let holder = Holder::new();
         let aws = holder.backend(false, generous);
         list(&aws).await.unwrap();

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_read_is_refused_with_the_command_that_closes_it() {
+    fn readable_key_is_refused_with_the_remedy() {
         let (folder, _) = signer();
         let path = folder.path().join(KEY_FILE);
         for mode in [0o640, 0o604, 0o620] {

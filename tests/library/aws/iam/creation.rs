@@ -26,7 +26,7 @@ async fn creates(
 }
 
 #[tokio::test]
-async fn what_is_created_is_tagged_with_the_organization_that_it_is_in() {
+async fn created_repository_is_tagged_with_its_organization() {
     let deployment = Deployment::start().await;
     let carol = deployment.ecr(ACCESS, &token("user:carol", &[A, B], &[])).await.unwrap();
     for (organization, tags, expected) in [
@@ -47,7 +47,7 @@ async fn what_is_created_is_tagged_with_the_organization_that_it_is_in() {
 }
 
 #[tokio::test]
-async fn users_create_in_their_organizations_and_administrators_in_the_global_one() {
+async fn creation_is_for_members_and_global_administrators() {
     let deployment = Deployment::start().await;
     for (role, name, of, administers, created_in) in [
         (ACCESS, "robot:build", &[A][..], &[A][..], &[][..]),
@@ -66,7 +66,7 @@ async fn users_create_in_their_organizations_and_administrators_in_the_global_on
 }
 
 #[tokio::test]
-async fn no_tag_says_afterwards_that_a_repository_is_of_another_organization() {
+async fn organization_tag_cannot_change_afterwards() {
     let deployment = Deployment::start().await;
     deployment.furnish().await;
     let carol = deployment.ecr(ACCESS, &token("user:carol", &[A, B], &[])).await.unwrap();

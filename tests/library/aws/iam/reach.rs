@@ -79,7 +79,7 @@ async fn of_the_rest_of_the_account_nothing_is_described() {
 }
 
 #[tokio::test]
-async fn ten_organizations_fit_into_a_session_and_the_eleventh_is_not_reached() {
+async fn session_reaches_ten_organizations_and_no_more() {
     let deployment = Deployment::start().await;
     let organizations: Vec<OrganizationId> = (1..=11).map(OrganizationId::from_u128).collect();
     let ecr = deployment.cloud.ecr(&deployment.cloud.admin);

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::deployment::{A, ACCESS, ADMINISTRATOR, AUDIENCE, B, Deployment, GLOBAL, ISSUER, token};
 
 #[tokio::test]
-async fn every_kind_takes_the_access_role_and_administrators_take_theirs() {
+async fn roles_are_for_every_kind_and_administrators() {
     let deployment = Deployment::start().await;
     for name in ["user:alice", "robot:build", "ingest-job:7"] {
         let plain = token(name, &[A], &[]);

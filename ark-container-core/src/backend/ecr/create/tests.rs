@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::scripted::{ACCOUNT, Answer, Asked, Scripted, described, principal};
 use super::*;
 use crate::backend::RegistryBackend;
+use crate::error::ErrorKind;
 
 const POLICY: &str = r#"{"rules": [{"rulePriority": 1}]}"#;
 
@@ -181,17 +182,17 @@ async fn a_timeout_that_was_retried_is_a_success() {
 async fn a_policy_that_fails_leaves_what_the_same_request_finishes() {
     let options = CreateOptions::default().with_lifecycle_policy(POLICY);
     for (code, expected) in [
-        ("ServerException", "Temporary"),
-        ("AccessDeniedException", "PermissionDenied"),
-        ("ValidationException", "InvalidInput"),
-        ("SomethingNew", "Failed"),
+        ("ServerException", ErrorKind::Temporary),
+        ("AccessDeniedException", ErrorKind::PermissionDenied),
+        ("ValidationException", ErrorKind::InvalidInput),
+        ("SomethingNew", ErrorKind::Failed),
     ] {
         let aws = Scripted::new(move |asked| match asked.operation.as_str() {
             "PutLifecyclePolicy" => Answer::error(400, code, "no"),
             _ => fresh(asked),
         });
         let error = create(&aws, &options).await.unwrap_err();
-        assert!(format!("{error:?}").starts_with(expected), "{error:?}");
+        assert_eq!(error.kind(), expected, "{error:?}");
         let text = error.to_string();
         assert!(text.contains(&format!("the repository {} exists", path())), "{text}");
         assert!(text.contains("the same request again"), "{text}");

@@ -143,7 +143,7 @@ async fn login_below_minimum_remaining_time_is_an_error() {
 }
 
 #[tokio::test]
-async fn under_a_role_a_login_is_of_a_session_that_is_narrowed_to_the_scope() {
+async fn role_narrows_login_to_its_scope() {
     let aws = Scripted::built(
         |builder| builder.with_role_arn(ROLE).with_principal("user:alice"),
         ACCOUNT,
@@ -181,7 +181,7 @@ async fn a_login_ends_with_the_aws_credentials_that_it_came_from() {
 }
 
 #[tokio::test]
-async fn without_a_role_a_login_says_that_it_reaches_whatever_the_caller_does() {
+async fn login_without_role_reaches_what_the_caller_does() {
     let aws = Scripted::new(generous);
     let credentials = aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     assert_eq!(credentials.narrowing, Narrowing::Caller);
@@ -313,7 +313,7 @@ async fn an_answer_that_makes_no_sense_is_told_without_its_secret() {
 }
 
 #[tokio::test]
-async fn a_login_is_remembered_for_its_scope_role_principal_and_caller_only() {
+async fn cached_login_is_for_its_scope_role_principal_and_caller() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("credentials");
     let count = std::sync::Arc::new(AtomicUsize::new(0));

@@ -86,7 +86,7 @@ fn nothing_is_allowed_everywhere_but_a_login_and_the_index() {
 }
 
 #[test]
-fn a_repository_policy_needs_its_own_permissions_and_nothing_else_differs() {
+fn repository_policy_adds_only_its_permissions() {
     let (without, with) = (usual().policies(), usual().with_repository_policy().policies());
     assert_eq!(without.repository_policy, None);
     assert!(with.repository_policy.is_some());

@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_part_may_be_small_whether_or_not_the_last_request_brings_it() {
+    fn last_part_may_be_small_in_either_request() {
         for is_empty in [false, true] {
             let dialect = dialect();
             dialect.take_part(&part(0)).unwrap();

@@ -140,7 +140,7 @@ fn creation_at_once_gives_everyone_the_same_repository() {
 }
 
 #[test]
-fn pushes_listings_and_deletions_at_once_never_see_half_of_anything() {
+fn concurrent_changes_are_never_seen_by_half() {
     let (sample, path) = Sample::with_repository("a");
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

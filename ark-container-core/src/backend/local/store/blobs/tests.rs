@@ -154,7 +154,7 @@ fn empty_blobs_and_other_algorithms_are_taken() {
 }
 
 #[test]
-fn a_blob_that_is_there_stays_and_one_that_is_cut_short_is_replaced() {
+fn stored_blob_stays_and_truncated_one_is_replaced() {
     let (sample, path) = Sample::with_repository("a");
     let digest = sample.push_blob(&path, b"blob");
     let inode = || sample.store.open_blob(&path, &digest).unwrap().0.metadata().unwrap().ino();
