@@ -17,7 +17,7 @@ fn refused(line: &str) -> String {
 fn no_operation() {
     let help = Sandbox::new().printed("-h");
     let error = "exit 2\nerror: no operation is given\n  help: all about each: ark-catalog-container-tool --help\n";
-    assert_eq!(refused(""), format!("{error}\n{help}"));
+    assert_eq!(refused(""), format!("{error}\n{help}\n"));
     assert_eq!(refused("--quiet"), refused(""));
 }
 
