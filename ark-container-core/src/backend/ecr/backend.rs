@@ -52,7 +52,7 @@ use crate::model::{
 /// use ark_container_core::model::Stage;
 ///
 /// let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse()?;
-/// let backend = EcrBackend::builder(host, Stage::default()).profile("builds").build();
+/// let backend = EcrBackend::builder(host, Stage::default()).with_profile("builds").build();
 /// # Ok::<(), ark_container_core::model::ParseError>(())
 /// ```
 #[derive(Debug, Clone)]
