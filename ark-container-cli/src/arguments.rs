@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use ark_container_core::push::LoginScope;
+use ark_container_core::transfer::LoginScope;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command, Parser, Subcommand};
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ark_container_core::model::{Digest, Reference};
-use ark_container_core::progress::{BlobState, Event, Progress};
+use ark_container_core::transfer::{BlobState, Event, Progress};
 use futures_util::future::{Either, select};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;

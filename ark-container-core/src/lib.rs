@@ -3,7 +3,7 @@
 //! Each organization owns repositories at `<registry host>/<stage>/<organization>/<name>`. A
 //! [`RegistryBackend`] lists and creates them and gives out [credentials] that reach no further than
 //! asked; [`Permissioned`](permission::Permissioned) guards any backend with the rules of
-//! organizations; [`push`] uploads images.
+//! organizations; [`transfer`] uploads images.
 //!
 //! A [`Catalog`] is the one thing that a program opens. It works with the registry that the command line
 //! would use here, a folder of this machine where nothing is set, and asks the rules first:
@@ -67,8 +67,8 @@
 //! | work in AWS ECR | [`backend::ecr`] |
 //! | know who asks, and whether they may | [`identity`], [`permission`] |
 //! | verify the tokens of an identity provider | `identity::token` |
-//! | upload an image | [`push::Push`] |
-//! | fetch an image, or copy it to another repository | [`pull::Pull`], [`pull::Copy`] |
+//! | upload an image | [`transfer::Push`] |
+//! | fetch an image, or copy it to another repository | [`transfer::Pull`], [`transfer::Copy`] |
 //! | talk to a registry directly | [`distribution::Client`] |
 //! | test what uses this library | [`testing`]: a mock, a registry in the test, sample images |
 //! | watch it work, by spans, counters and durations | [`observability`] |
@@ -104,14 +104,10 @@ pub mod observability;
 pub mod permission;
 #[cfg(any(feature = "ecr", feature = "push"))]
 mod private_folder;
-#[cfg(feature = "push")]
-pub mod progress;
-#[cfg(feature = "push")]
-pub mod pull;
-#[cfg(feature = "push")]
-pub mod push;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "push")]
+pub mod transfer;
 
 pub use backend::{RegistryBackend, RegistryBackendExt};
 pub use catalog::Catalog;

@@ -18,9 +18,9 @@ use ark_container_core::credentials::cache::{CacheKey, CredentialsCache};
 use ark_container_core::model::{
     Access, OrganizationId, RegistryHost, RepositoryPath, Scope, Stage,
 };
-use ark_container_core::pull::{Copy, Pull};
-use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::{SampleImage, TestRegistry};
+use ark_container_core::transfer::{Copy, Pull};
+use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, Result};
 use tokio::time::sleep;
 

@@ -11,9 +11,9 @@ use ark_container_core::model::{
     Access, OrganizationId, Organizations, RegistryHost, RepositoryPath, Scope,
 };
 use ark_container_core::permission::{Permissioned, StandardPolicy};
-use ark_container_core::pull::Pull;
-use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::SampleImage;
+use ark_container_core::transfer::Pull;
+use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{RegistryBackend, RegistryBackendExt, observability};
 use futures_util::{StreamExt, TryStreamExt};
 use metrics_exporter_prometheus::PrometheusBuilder;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ark_container_core::model::{ImageName, Platform, Reference, Tag};
-use ark_container_core::push::{Compression, PlatformChoice, Push};
+use ark_container_core::transfer::{Compression, PlatformChoice, Push};
 use ark_container_core::{Error, RegistryBackendExt as _};
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};

@@ -13,8 +13,8 @@ use crate::connection::Connection;
 use crate::distribution::Client;
 use crate::error::{Error, Result};
 use crate::model::{Access, Platform, Reference, RepositoryName, RepositoryPath, Scope, Tag};
-use crate::pull::{Copied, Copy, Pull, Pulled, Resolve, ResolvedImage};
-use crate::push::{ImageSource, Push, Pushed};
+use crate::transfer::{Copied, Copy, Pull, Pulled, Resolve, ResolvedImage};
+use crate::transfer::{ImageSource, Push, Pushed};
 
 /// Images are named by a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest`
 /// where neither is given. A folder of this machine needs no server: while images move, it is served on a

@@ -10,7 +10,7 @@ use crate::digester::Digester;
 use crate::distribution::{Manifest, fetch_presigned};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Reference, RepositoryName};
-use crate::pull::{MAX_CONFIG_BYTES, ManifestSource};
+use crate::transfer::{MAX_CONFIG_BYTES, ManifestSource};
 
 /// A repository of no organization.
 pub(super) struct Outside<'a> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ark_container_core::backend::{CreateOptions, DeleteOptions};
 use ark_container_core::model::{Digest, Tag};
-use ark_container_core::push::{ImageSource, Push};
+use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{RegistryBackend, RegistryBackendExt};
 use futures_util::TryStreamExt;
 use futures_util::stream;

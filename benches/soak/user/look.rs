@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::model::{Digest, Organizations, Reference, Tag};
-use ark_container_core::pull::Pull;
+use ark_container_core::transfer::Pull;
 use futures_util::TryStreamExt;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Component, Path};
 
 use ark_container_core::model::Digest;
-use ark_container_core::push::{ImageSource, LocalBlob, LocalImage, Part, PlatformChoice};
+use ark_container_core::transfer::{ImageSource, LocalBlob, LocalImage, Part, PlatformChoice};
 use aws_lc_rs::digest::{SHA256, SHA512};
 use flate2::write::GzEncoder;
 use futures_util::TryStreamExt as _;

@@ -14,8 +14,8 @@ use ark_container_core::identity::TokenFile;
 use ark_container_core::model::{
     Access, OrganizationId, Organizations, Reference, RepositoryPath, Scope, Stage,
 };
-use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::{SampleImage, TestToken, TokenIssuer};
+use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{Error, RegistryBackend};
 use ark_container_fakes::aws::{IdentityProvider, Role};
 use futures_util::TryStreamExt;

@@ -13,9 +13,9 @@ use ark_container_core::distribution::Client;
 use ark_container_core::identity::{KeySet, MembershipsFile, Principal, TokenFile, TokenVerifier};
 use ark_container_core::model::{Access, Reference, RepositoryPath};
 use ark_container_core::permission::{AuditFile, Permissioned};
-use ark_container_core::pull::{Copy, Pull, Resolve};
-use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::MockRegistryBackend;
+use ark_container_core::transfer::{Copy, Pull, Resolve};
+use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{Catalog, Error, RegistryBackend};
 
 fn everywhere<T: Send + Sync>() {}

@@ -7,8 +7,8 @@ use ark_container_core::RegistryBackend;
 use ark_container_core::backend::{CreateOptions, TagMutability};
 use ark_container_core::distribution::Manifest;
 use ark_container_core::model::{Digest, RepositoryPath};
-use ark_container_core::push::{Compression, Push, Pushed};
 use ark_container_core::testing::SampleImage;
+use ark_container_core::transfer::{Compression, Push, Pushed};
 use serde_json::Value;
 
 use super::local_registry::Local;

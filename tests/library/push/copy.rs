@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::backend::{CreateOptions, TagMutability};
 use ark_container_core::model::{OrganizationId, Reference, Tag};
-use ark_container_core::pull::{Copy, Pull, Resolve};
-use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::SampleImage;
+use ark_container_core::transfer::{Copy, Pull, Resolve};
+use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{RegistryBackend, RegistryBackendExt};
 
 use super::Sources;

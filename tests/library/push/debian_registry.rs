@@ -12,8 +12,8 @@ use ark_container_core::distribution::{Client, Manifest};
 use ark_container_core::model::{
     Digest, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Tag, media_type,
 };
-use ark_container_core::push::{Compression, ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::testing::{MockRegistryBackend, SampleImage, ready};
+use ark_container_core::transfer::{Compression, ImageSource, PlatformChoice, Push, Pushed};
 use tempfile::TempDir;
 
 use super::{Sources, damage};

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use ark_container_core::credentials::{Password, RegistryCredentials};
 use ark_container_core::model::{RegistryHost, RepositoryPath};
-use ark_container_core::push::{Push, Pushed};
 use ark_container_core::testing::{MockRegistryBackend, SampleImage, ready};
+use ark_container_core::transfer::{Push, Pushed};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 

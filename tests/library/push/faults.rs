@@ -13,8 +13,8 @@ use ark_container_core::distribution::{Client, Retry};
 use ark_container_core::model::{
     Access, Digest, OrganizationId, Reference, RegistryHost, RepositoryPath, Scope, Tag,
 };
-use ark_container_core::push::{ImageSource, Push};
 use ark_container_core::testing::SampleImage;
+use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt};
 use ark_container_fakes::FaultyRegistry;
 use futures_util::{StreamExt, TryStreamExt, stream};

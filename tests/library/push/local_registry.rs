@@ -11,8 +11,8 @@ use ark_container_core::distribution::Client;
 use ark_container_core::model::{
     Access, ImageUrl, OrganizationId, Reference, RegistryHost, RepositoryPath, Scope, Tag,
 };
-use ark_container_core::push::{ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::testing::SampleImage;
+use ark_container_core::transfer::{ImageSource, PlatformChoice, Push, Pushed};
 use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, ResourceKind};
 use flate2::read::MultiGzDecoder;
 use futures_util::TryStreamExt;

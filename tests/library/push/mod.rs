@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use ark_container_core::distribution::Manifest;
 use ark_container_core::model::{Descriptor, Digest, media_type};
-use ark_container_core::push::ImageSource;
 use ark_container_core::testing::SampleImage;
+use ark_container_core::transfer::ImageSource;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -14,8 +14,8 @@ use ark_container_core::distribution::{Client, Manifest, Retry};
 use ark_container_core::model::{
     Access, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Stage,
 };
-use ark_container_core::push::{ImageSource, Push, Pushed};
 use ark_container_core::testing::SampleImage;
+use ark_container_core::transfer::{ImageSource, Push, Pushed};
 use ark_container_core::{Error, Result};
 use futures_util::TryStreamExt;
 

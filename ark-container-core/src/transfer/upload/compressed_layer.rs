@@ -18,9 +18,9 @@ use super::queue::Counter;
 use crate::distribution::{DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
-use crate::push::compress::{Outcome, Pieces};
-use crate::push::pending_uploads::UploadRecord;
-use crate::push::{BlobState, LocalBlob};
+use crate::transfer::compress::{Outcome, Pieces};
+use crate::transfer::pending_uploads::UploadRecord;
+use crate::transfer::{BlobState, LocalBlob};
 
 /// What is compressed to less than this is sent in one request, with its digest.
 const MAX_ONE_REQUEST_BYTES: u64 = 1024 * 1024;

@@ -14,14 +14,14 @@ use futures_util::future::{Either, OptionFuture, join3, select};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
-use super::cache::PushCache;
-use super::compress::Compressor;
-use super::{BlobState, Event, LocalBlob, LocalImage, Part, Progress, Pushed};
 use crate::distribution::{Client, Manifest, Mount};
 use crate::error::{Error, Result};
 use crate::model::{Access, Descriptor, Digest, Reference, RepositoryUrl, Tag, media_type};
-use crate::push::cache::BlobLocations;
-use crate::push::{LoginScope, Push};
+use crate::transfer::cache::BlobLocations;
+use crate::transfer::cache::PushCache;
+use crate::transfer::compress::Compressor;
+use crate::transfer::{BlobState, Event, LocalBlob, LocalImage, Part, Progress, Pushed};
+use crate::transfer::{LoginScope, Push};
 
 /// A push, once it is known to where.
 pub(super) struct Sender<'a> {

@@ -9,7 +9,7 @@ use futures_util::future::join;
 use tokio::time::timeout;
 
 use super::engine::{Engine, Refusal};
-use super::{ImageSource, Kind, oci};
+use super::{ImageSource, Kind, layout};
 use crate::error::{Error, Result};
 
 const OCI_LAYOUT: &str = "oci";
@@ -163,7 +163,7 @@ async fn has(engine: Engine, name: &str) -> Result<bool, &'static str> {
 /// The layout or archive that a text is the path of.
 fn file(text: &str) -> Option<ImageSource> {
     let (path, reference) = split_reference(text);
-    if path.join(oci::MARKER).is_file() {
+    if path.join(layout::MARKER).is_file() {
         Some(Kind::OciLayout(path).with(reference))
     } else if path.is_file() {
         Some(Kind::Archive(path).with(reference))

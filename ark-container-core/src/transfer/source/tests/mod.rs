@@ -2,7 +2,7 @@
 
 mod docker_archive;
 mod hostile;
-mod oci;
+mod layout;
 
 use std::error::Error as _;
 use std::fs;
@@ -17,8 +17,8 @@ use super::ImageSource;
 use crate::digester::Digester;
 use crate::error::{Error, ResourceKind};
 use crate::model::{Algorithm, Descriptor, Digest, media_type};
-use crate::push::{LocalImage, PlatformChoice};
 use crate::testing::SampleImage;
+use crate::transfer::{LocalImage, PlatformChoice};
 
 fn sample(content: &str) -> SampleImage {
     SampleImage::new(content)

@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::bytes::{Buf, Bytes};
 
-use super::blocking;
-use super::layout::{Layout, Partial, Received, damaged};
+use super::progress::{BlobState, Event, Progress};
+use super::pull::blocking;
+use super::target::layout::{Layout, Partial, Received, damaged};
 use crate::distribution::Client;
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest};
-use crate::progress::{BlobState, Event, Progress};
 
 /// The maximum number of pieces that wait to be written.
 const MAX_QUEUED_PIECES: usize = 4;

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use super::Compression;
+use super::compress::Compression;
 use super::pending_uploads::PendingUploads;
 use crate::digester::Digester;
 use crate::model::{Algorithm, Descriptor, Digest, RegistryHost, RepositoryPath};

@@ -10,6 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
+use super::progress::{Event, Progress};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
 use crate::distribution::{
@@ -20,7 +21,6 @@ use crate::error::{Error, Result};
 use crate::model::{
     Access, Descriptor, Digest, Platform, Reference, RepositoryPath, Scope, media_type,
 };
-use crate::progress::{Event, Progress};
 
 /// How many manifests are asked for at once.
 const CONCURRENT_REQUESTS: usize = 8;

@@ -9,7 +9,7 @@ use tar::EntryType;
 
 use super::damaged;
 use crate::error::{Error, Result};
-use crate::push::local_file::{Cursor, OpenFile};
+use crate::transfer::local_file::{Cursor, OpenFile};
 
 /// What the headers of an archive may amount to: about 100,000 members. A bound on the memory that
 /// a hostile archive can make us take.

@@ -17,8 +17,8 @@ use crate::distribution::{
 };
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Platform, media_type};
-use crate::push::local_file::{read_regular, regular_size};
-use crate::push::{LocalBlob, LocalImage, PlatformChoice};
+use crate::transfer::local_file::{read_regular, regular_size};
+use crate::transfer::{LocalBlob, LocalImage, PlatformChoice};
 
 const INDEX: &str = "index.json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";

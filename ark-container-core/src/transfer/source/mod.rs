@@ -3,7 +3,7 @@
 mod archive;
 mod docker_archive;
 mod engine;
-mod oci;
+mod layout;
 mod parse;
 mod spool;
 #[cfg(test)]
@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 
 use self::archive::Archive;
 use self::engine::Engine;
-use self::oci::Layout;
-use super::{LocalImage, PlatformChoice};
+use self::layout::Layout;
 use crate::distribution::platform_names;
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Platform;
-use crate::push::local_file::OpenFile;
+use crate::transfer::local_file::OpenFile;
+use crate::transfer::{LocalImage, PlatformChoice};
 
 /// Where on this machine an image comes from, and which image of it where it has several.
 ///
@@ -41,7 +41,7 @@ use crate::push::local_file::OpenFile;
 /// an error.
 ///
 /// ```
-/// use ark_container_core::push::ImageSource;
+/// use ark_container_core::transfer::ImageSource;
 ///
 /// let source: ImageSource = "docker-archive:build/image.tar:team/tool:v1".parse()?;
 /// let same = ImageSource::docker_archive("build/image.tar").with_reference("team/tool:v1");
@@ -185,7 +185,7 @@ async fn open_layout(
     reference: Option<String>,
     choice: PlatformChoice,
 ) -> Result<LocalImage> {
-    in_background(move || oci::open(Layout::Folder(&path), reference.as_deref(), &choice)).await
+    in_background(move || layout::open(Layout::Folder(&path), reference.as_deref(), &choice)).await
 }
 
 async fn open_archive(
@@ -196,9 +196,9 @@ async fn open_archive(
 ) -> Result<LocalImage> {
     in_background(move || {
         let archive = Archive::read_from(file)?;
-        let is_oci = !archive.has(docker_archive::LISTING) && archive.has(oci::MARKER);
+        let is_oci = !archive.has(docker_archive::LISTING) && archive.has(layout::MARKER);
         if format == Format::Oci || (format == Format::Either && is_oci) {
-            oci::open(Layout::Archive(&archive), reference.as_deref(), &choice)
+            layout::open(Layout::Archive(&archive), reference.as_deref(), &choice)
         } else {
             docker_archive::open(&archive, reference.as_deref(), &choice)
         }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::{Outcome, Sender};
 use crate::error::{Error, Result};
 use crate::model::Descriptor;
-use crate::push::{BlobState, Event, Part};
+use crate::transfer::{BlobState, Event, Part};
 
 /// Blobs below this size cost a round trip, and not the link: they do not count against the limit.
 const SMALL_BLOB_BYTES: u64 = 1024 * 1024;

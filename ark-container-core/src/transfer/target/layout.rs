@@ -25,7 +25,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// A folder in the OCI image layout, locked for as long as it is written to.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(in crate::transfer) struct Layout {
     path: PathBuf,
     /// Holds the lock.
     _marker: File,
@@ -37,7 +37,7 @@ impl Layout {
     /// # Errors
     /// [`Error::Temporary`] if another process writes to it; [`Error::InvalidInput`] if the folder holds
     /// something else.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(in crate::transfer) fn open(path: &Path) -> Result<Self> {
         let marker = path.join(MARKER);
         let foreign =
             || Error::invalid(format!("{} is no OCI layout, and not empty", path.display()));
@@ -68,7 +68,7 @@ impl Layout {
     }
 
     /// Returns whether it has a blob with the right size and digest.
-    pub(super) fn has(&self, blob: &Descriptor) -> Result<bool> {
+    pub(in crate::transfer) fn has(&self, blob: &Descriptor) -> Result<bool> {
         let path = self.blob(&blob.digest);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -86,19 +86,19 @@ impl Layout {
     }
 
     /// Opens what was received of a blob so far.
-    pub(super) fn partial(&self, blob: &Descriptor) -> Result<Partial> {
+    pub(in crate::transfer) fn partial(&self, blob: &Descriptor) -> Result<Partial> {
         let name = format!("{}-{}", blob.digest.algorithm().as_str(), blob.digest.hex());
         Partial::open(self.path.join(PARTIAL).join(name), self.blob(&blob.digest), blob)
     }
 
     /// Writes a manifest.
-    pub(super) fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
+    pub(in crate::transfer) fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
         write_whole(&self.blob(digest), content)
     }
 
     /// Lists an image, under a name if it has one, which replaces the image of that name. Until then the
     /// layout's images are as they were.
-    pub(super) fn list(&self, image: &Descriptor, name: Option<&str>) -> Result<()> {
+    pub(in crate::transfer) fn list(&self, image: &Descriptor, name: Option<&str>) -> Result<()> {
         let path = self.path.join(INDEX);
         let mut index = match fs::read(&path) {
             Ok(content) => serde_json::from_slice(&content).map_err(|error| {
@@ -186,17 +186,20 @@ fn temporary_beside(folder: &Path, path: &Path) -> io::Result<(PathBuf, File)> {
     Ok((temporary, file))
 }
 
-pub(super) fn folder_of(path: &Path) -> Result<&Path> {
+pub(in crate::transfer) fn folder_of(path: &Path) -> Result<&Path> {
     path.parent().ok_or_else(|| Error::invalid(format!("{} is in no folder", path.display())))
 }
 
 /// Makes a rename in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(in crate::transfer) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 /// Reads a file to its end.
-pub(super) fn read_all(mut file: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+pub(in crate::transfer) fn read_all(
+    mut file: impl Read,
+    mut take: impl FnMut(&[u8]),
+) -> io::Result<()> {
     // Small enough to stay in the processor's cache between reading and hashing.
     let mut buffer = vec![0; 128 * 1024];
     loop {
@@ -208,13 +211,13 @@ pub(super) fn read_all(mut file: impl Read, mut take: impl FnMut(&[u8])) -> io::
 }
 
 /// Returns the error of an operation on a file or folder.
-pub(super) fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
+pub(in crate::transfer) fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
     Error::failed(format!("cannot {verb} {}", path.display())).with_source(error)
 }
 
 /// The received part of a blob, whose hash is computed while it is written.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub(in crate::transfer) struct Partial {
     path: PathBuf,
     target: PathBuf,
     file: File,
@@ -227,7 +230,7 @@ pub(super) struct Partial {
 
 /// The outcome of a blob that was received completely.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received {
+pub(in crate::transfer) enum Received {
     /// It has its digest, and is in the layout.
     Whole,
     /// It has another digest, and was removed. What an earlier fetch left may be the reason.
@@ -236,7 +239,11 @@ pub(super) enum Received {
 
 impl Partial {
     /// Opens the part of a blob at `path`, which moves to `target` when it is complete.
-    pub(super) fn open(path: PathBuf, target: PathBuf, blob: &Descriptor) -> Result<Self> {
+    pub(in crate::transfer) fn open(
+        path: PathBuf,
+        target: PathBuf,
+        blob: &Descriptor,
+    ) -> Result<Self> {
         let opened = create_folders([&path, &target]).and_then(|()| {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
         });
@@ -258,17 +265,17 @@ impl Partial {
     }
 
     /// Returns the number of received bytes.
-    pub(super) fn received(&self) -> u64 {
+    pub(in crate::transfer) fn received(&self) -> u64 {
         self.received
     }
 
     /// Returns whether some of them existed when it was opened.
-    pub(super) fn is_continued(&self) -> bool {
+    pub(in crate::transfer) fn is_continued(&self) -> bool {
         self.found > 0
     }
 
     /// Writes the next piece.
-    pub(super) fn take(&mut self, piece: &[u8]) -> Result<()> {
+    pub(in crate::transfer) fn take(&mut self, piece: &[u8]) -> Result<()> {
         self.file.write_all(piece).map_err(|error| cannot("write", &self.path, error))?;
         self.digester.update(piece);
         self.received += piece.len() as u64;
@@ -276,7 +283,7 @@ impl Partial {
     }
 
     /// Verifies the blob and moves it into the layout.
-    pub(super) fn finish(self) -> Result<Received> {
+    pub(in crate::transfer) fn finish(self) -> Result<Received> {
         let found = self.digester.finish();
         if found != self.expected {
             fs::remove_file(&self.path).map_err(|error| cannot("remove", &self.path, error))?;
@@ -295,7 +302,7 @@ fn create_folders(files: [&PathBuf; 2]) -> io::Result<()> {
 }
 
 /// Returns the error of a blob for which the registry sends something else.
-pub(super) fn damaged(blob: &Descriptor, found: &Digest) -> Error {
+pub(in crate::transfer) fn damaged(blob: &Descriptor, found: &Digest) -> Error {
     let message = format!("the registry sent {found} for blob {}", blob.digest);
     Error::failed(message)
 }

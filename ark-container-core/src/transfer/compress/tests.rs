@@ -9,8 +9,8 @@ use futures_util::TryStreamExt;
 use super::*;
 use crate::digester::Digester;
 use crate::model::{Algorithm, Descriptor, Digest};
-use crate::push::LocalBlob;
-use crate::push::local_file::OpenFile;
+use crate::transfer::LocalBlob;
+use crate::transfer::local_file::OpenFile;
 
 /// Bytes of which about half are spared by compression, the same each time.
 fn content(size: usize) -> Vec<u8> {

@@ -24,14 +24,14 @@ use self::encoder::Workers;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::{Algorithm, Descriptor, Digest, ParseError, media_type};
-use crate::push::LocalBlob;
-use crate::push::local_file::Cursor;
-use crate::push::local_file::{PIECE_LEN, fill};
+use crate::transfer::LocalBlob;
+use crate::transfer::local_file::Cursor;
+use crate::transfer::local_file::{PIECE_LEN, fill};
 
 /// How layers are compressed that come as plain tar files. What is compressed already is sent as it is.
 ///
 /// ```
-/// use ark_container_core::push::Compression;
+/// use ark_container_core::transfer::Compression;
 ///
 /// assert_eq!("zstd".parse(), Ok(Compression::Zstd));
 /// assert_eq!(Compression::default().to_string(), "gzip");

@@ -7,14 +7,14 @@ use std::io::Read;
 use serde::Deserialize;
 
 use super::archive::{Archive, Region};
-use super::oci::{self, Layout};
+use super::layout::{self, Layout};
 use super::{choose, damaged, elsewhere};
 use crate::digester::Digester;
 use crate::distribution::Manifest;
 use crate::error::{Error, Result};
 use crate::model::{Algorithm, Digest, Platform};
 use crate::model::{Descriptor, media_type};
-use crate::push::{Layer, LocalBlob, LocalImage, PlatformChoice};
+use crate::transfer::{Layer, LocalBlob, LocalImage, PlatformChoice};
 
 /// The file that makes an archive one of docker's.
 pub(super) const LISTING: &str = "manifest.json";
@@ -63,16 +63,16 @@ pub(super) fn open(
     choice: &PlatformChoice,
 ) -> Result<LocalImage> {
     if !archive.has(LISTING) {
-        let hint = match archive.has(oci::MARKER) {
+        let hint = match archive.has(layout::MARKER) {
             true => "it is an OCI archive: name it as oci-archive:FILE",
             false => "it is no docker archive, for it has no manifest.json",
         };
         return Err(damaged(archive.file().name(), hint));
     }
-    if !archive.has(oci::MARKER) {
+    if !archive.has(layout::MARKER) {
         return listed(archive, reference, choice);
     }
-    match oci::open_compressed(Layout::Archive(archive), reference, choice)? {
+    match layout::open_compressed(Layout::Archive(archive), reference, choice)? {
         Some(image) => Ok(image),
         None => listed(archive, reference, choice),
     }

@@ -14,8 +14,8 @@ use crate::digester::Digester;
 use crate::distribution::{DistributionError, Mount, Tries, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
-use crate::push::pending_uploads::UploadRecord;
-use crate::push::{BlobState, Event, LocalBlob, Part};
+use crate::transfer::pending_uploads::UploadRecord;
+use crate::transfer::{BlobState, Event, LocalBlob, Part};
 
 impl Sender<'_> {
     /// Sends one part. `known` is what the manifest will say of it, if that is known already.

@@ -1,10 +1,4 @@
-//! [`Pull`]: fetches an image into a folder of this machine; [`Copy`](struct@Copy): copies it to another repository;
-//! [`Resolve`]: finds out what a tag stands for.
-
-mod blob;
-mod copy;
-mod layout;
-mod remote_image;
+//! [`Pull`]: fetches an image into a folder of this machine.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,24 +9,19 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use self::blob::Receiver;
-use self::layout::Layout;
-use self::remote_image::RemoteImage;
+use super::download::Receiver;
+use super::progress::{BlobState, Event, Progress, as_seconds};
+use super::remote_image::RemoteImage;
+use super::target::layout::Layout;
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
 use crate::distribution::Client;
 use crate::error::{Error, Result};
 use crate::model::{Access, Digest, ImageUrl, Platform, Reference, RepositoryPath, Scope};
 use crate::observability::{Run, count_bytes};
-use crate::progress::{BlobState, Event, Progress, as_seconds};
-
-pub use copy::{Copied, Copy};
-#[cfg(feature = "ecr")]
-pub(crate) use remote_image::{MAX_CONFIG_BYTES, ManifestSource};
-pub use remote_image::{Resolve, ResolvedImage};
 
 /// The default maximum number of blobs that are transferred at once.
-const DEFAULT_CONCURRENCY: usize = 4;
+pub(super) const DEFAULT_CONCURRENCY: usize = 4;
 
 /// A pull of one image from a repository into a folder in the OCI image layout. Awaiting it runs it.
 ///
@@ -44,7 +33,7 @@ const DEFAULT_CONCURRENCY: usize = 4;
 ///
 /// use ark_container_core::RegistryBackend;
 /// use ark_container_core::model::RepositoryPath;
-/// use ark_container_core::pull::Pull;
+/// use ark_container_core::transfer::Pull;
 ///
 /// # async fn example(backend: Arc<dyn RegistryBackend>, path: RepositoryPath)
 /// # -> ark_container_core::Result<()> {
@@ -232,13 +221,13 @@ impl Pulled {
 }
 
 /// The number of the blobs in a state, and their bytes together.
-fn tally(blobs: &[(BlobState, u64)], state: BlobState) -> (usize, u64) {
+pub(super) fn tally(blobs: &[(BlobState, u64)], state: BlobState) -> (usize, u64) {
     let bytes = blobs.iter().filter(|(found, _)| *found == state).map(|(_, bytes)| bytes);
     (bytes.clone().count(), bytes.sum())
 }
 
 /// Runs disk operations on a thread that may block.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;

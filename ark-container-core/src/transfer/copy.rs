@@ -9,9 +9,10 @@ use futures_util::future::{BoxFuture, join};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::blob::blob_content;
+use super::download::blob_content;
+use super::progress::{BlobState, Event, Progress, as_seconds};
+use super::pull::{DEFAULT_CONCURRENCY, tally};
 use super::remote_image::RemoteImage;
-use super::{DEFAULT_CONCURRENCY, tally};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, LoginScope, connection_options};
 use crate::distribution::{Client, Mount, Upload};
@@ -20,7 +21,6 @@ use crate::model::{
     Access, Descriptor, Digest, ImageUrl, Platform, Reference, RepositoryPath, Scope, Tag,
 };
 use crate::observability::{Run, count_bytes};
-use crate::progress::{BlobState, Event, Progress, as_seconds};
 
 /// A copy of one image to another repository of the same registry. Awaiting it runs it.
 ///
@@ -29,7 +29,7 @@ use crate::progress::{BlobState, Event, Progress, as_seconds};
 ///
 /// use ark_container_core::RegistryBackend;
 /// use ark_container_core::model::RepositoryPath;
-/// use ark_container_core::pull::Copy;
+/// use ark_container_core::transfer::Copy;
 ///
 /// # async fn example(backend: Arc<dyn RegistryBackend>, from: RepositoryPath, to: RepositoryPath)
 /// # -> ark_container_core::Result<()> {

@@ -326,7 +326,7 @@ fn uncompressed_layers_of_docker_are_compressed() {
     let (_folder, source) = saved_by_docker(&sample("x")).save();
     let found = open(&source).unwrap();
     assert_eq!(found.root(), None);
-    assert!(matches!(found.parts()[1], crate::push::Part::Tar(_)));
+    assert!(matches!(found.parts()[1], crate::transfer::Part::Tar(_)));
     let wanted = PlatformChoice::One("linux/arm64".parse().unwrap());
     let error = open_for(&source, &wanted).unwrap_err().to_string();
     assert!(error.ends_with("has no image for linux/arm64; it has: linux/amd64"), "{error}");

@@ -1,15 +1,4 @@
 //! [`Push`]: uploads an image of this machine to a repository.
-//!
-//! The order is blobs, then manifests by digest, then the tag. A push that is interrupted at any point
-//! leaves no tag on an incomplete image.
-
-mod cache;
-mod compress;
-mod local_file;
-mod local_image;
-mod pending_uploads;
-mod send;
-mod source;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,21 +9,17 @@ use etcetera::BaseStrategy;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use self::cache::PushCache;
-use self::compress::Compressor;
-use self::send::{Neighbours, Sender};
+use super::cache::PushCache;
+use super::compress::{Compression, Compressor};
+use super::local_image::{LocalImage, PlatformChoice};
+use super::progress::{Progress, as_seconds};
+use super::source::ImageSource;
+use super::upload::{Neighbours, Sender};
 use crate::backend::RegistryBackend;
-use crate::connection::{Connection, connection_options};
+use crate::connection::{Connection, LoginScope, connection_options};
 use crate::error::Result;
 use crate::model::{Access, Digest, ImageUrl, RepositoryPath, Tag};
 use crate::observability::{Run, count_bytes};
-use crate::progress::as_seconds;
-
-pub use crate::connection::LoginScope;
-pub use crate::progress::{BlobState, Event, Progress};
-pub use compress::Compression;
-pub use local_image::{Layer, LocalBlob, LocalImage, Part, PlatformChoice};
-pub use source::ImageSource;
 
 /// A push of one image to one repository. Awaiting it runs it.
 ///
@@ -43,7 +28,7 @@ pub use source::ImageSource;
 ///
 /// use ark_container_core::RegistryBackend;
 /// use ark_container_core::model::RepositoryPath;
-/// use ark_container_core::push::Push;
+/// use ark_container_core::transfer::Push;
 ///
 /// # async fn example(backend: Arc<dyn RegistryBackend>, path: RepositoryPath)
 /// # -> ark_container_core::Result<()> {
@@ -74,15 +59,15 @@ pub use source::ImageSource;
 #[derive(Clone)]
 #[must_use = "a push runs when it is awaited"]
 pub struct Push {
-    connection: Connection,
-    path: RepositoryPath,
+    pub(super) connection: Connection,
+    pub(super) path: RepositoryPath,
     source: ImageSource,
     tag: Option<Tag>,
     platforms: PlatformChoice,
     login_scope: LoginScope,
     concurrency: Option<usize>,
     compression: Compression,
-    cache: Option<PushCache>,
+    pub(super) cache: Option<PushCache>,
     progress: Arc<dyn Progress>,
 }
 
@@ -252,7 +237,7 @@ pub struct Pushed {
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub duration: Duration,
     #[serde(skip)]
-    digest: Digest,
+    pub(super) digest: Digest,
 }
 
 impl Pushed {

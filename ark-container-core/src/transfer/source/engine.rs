@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use super::spool;
 use crate::error::{Error, ResourceKind, Result};
-use crate::push::local_file::OpenFile;
+use crate::transfer::local_file::OpenFile;
 
 /// What is shown of the words of a command; the end says what it failed of.
 const SHOWN_LEN: usize = 2000;

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::damaged;
 use crate::error::{Error, Result};
-use crate::push::local_file::OpenFile;
+use crate::transfer::local_file::OpenFile;
 
 const PIECE_LEN: usize = 256 * 1024;
 /// What a compressed archive may always unpack to.

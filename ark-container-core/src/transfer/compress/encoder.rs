@@ -42,7 +42,7 @@ impl Compression {
     ///
     /// The number is to be raised whenever the same layer would become something else, by another level,
     /// block length or version of an encoder.
-    pub(in crate::push) const fn recipe(self) -> &'static str {
+    pub(in crate::transfer) const fn recipe(self) -> &'static str {
         match self {
             Self::Gzip => "gzip-1",
             Self::Zstd => "zstd-2",

@@ -7,10 +7,10 @@ use super::*;
 use crate::digester::Digester;
 use crate::distribution::Upload;
 use crate::model::Algorithm;
-use crate::push::compress::Compression;
-use crate::push::{ImageSource, LocalBlob, Push};
 use crate::testing::MockRegistryBackend;
 use crate::testing::scripted::{Scripted, answer, refusal};
+use crate::transfer::compress::Compression;
+use crate::transfer::{ImageSource, LocalBlob, Push};
 
 /// Keeps the states that blobs are in.
 #[derive(Default)]

@@ -1,0 +1,3 @@
+//! Targets of a transfer on this machine.
+
+pub(super) mod layout;
