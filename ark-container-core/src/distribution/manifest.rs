@@ -51,6 +51,13 @@ impl Manifest {
     }
 }
 
+impl Manifest {
+    /// Returns the descriptor of the manifest.
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        Descriptor::new(&self.media_type, self.digest.clone(), self.bytes.len() as u64)
+    }
+}
+
 /// The content of an image manifest: one configuration, and layers from the lowest up.
 ///
 /// Its fields are written in this order, and must be for ever: the digest of the same image would
@@ -96,13 +103,11 @@ pub(crate) struct Index {
 
 impl Index {
     /// An OCI index.
-    #[cfg(feature = "testing")]
     pub(crate) fn new(manifests: Vec<Descriptor>) -> Self {
         Self { schema_version: 2, media_type: media_type::OCI_INDEX.to_owned(), manifests }
     }
 
     /// This index as it is put.
-    #[cfg(feature = "testing")]
     pub(crate) fn to_manifest(&self) -> Result<Manifest> {
         Ok(Manifest::new(media_type::OCI_INDEX, json(self)?))
     }
@@ -340,13 +345,15 @@ const CONCURRENT_PUTS: usize = 4;
 
 impl Client {
     /// Puts the manifests of an image whose blobs exist: those `below` the root, each after those that it
-    /// names, then the root, at the tag if there is one. Each manifest is reported when it was put.
+    /// names, those that are found by tags of their own, then the root, at the tag if there is one. Each
+    /// manifest is reported when it was put.
     ///
     /// # Errors
     /// Those of [`put_manifest`](Self::put_manifest).
     pub(crate) async fn publish(
         &self,
         below: impl IntoIterator<Item = &Manifest>,
+        tagged: &[(Tag, Manifest)],
         root: &Manifest,
         tag: Option<&Tag>,
         report: &(dyn Fn(&Reference) + Sync),
@@ -367,6 +374,9 @@ impl Client {
             .await?;
         for index in indexes {
             put(by_digest(index), index).await?;
+        }
+        for (tag, manifest) in tagged {
+            put(tag.clone().into(), manifest).await?;
         }
         put(tag.map_or_else(|| by_digest(root), |tag| tag.clone().into()), root).await
     }
