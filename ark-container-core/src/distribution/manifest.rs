@@ -115,9 +115,6 @@ impl Index {
 
 /// How deep indexes within indexes are followed. They are legal, but nobody builds deep ones.
 pub(crate) const MAX_INDEX_DEPTH: usize = 4;
-/// The manifests of one image, far more than there are platforms: a bound on what a hostile registry or
-/// layout can make us hold in memory.
-pub(crate) const MAX_MANIFESTS: usize = 256;
 /// The operating system that builders write for an attestation, which runs nowhere.
 ///
 /// Source: <https://github.com/moby/buildkit/blob/v0.18.0/docs/attestations/attestation-storage.md>

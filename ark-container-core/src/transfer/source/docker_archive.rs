@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::archive::{Archive, Region};
 use super::select::Candidate;
-use super::{damaged, in_background, layout};
+use super::{damaged, layout};
 use crate::digester::Digester;
 use crate::distribution::{ImageManifest, Manifest};
 use crate::error::{Error, ResourceKind, Result};

@@ -14,7 +14,7 @@ use super::archive::Archive;
 use super::select::Candidate;
 use super::{damaged, in_background};
 use crate::distribution::{Index, Manifest, Referring};
-use crate::error::{Error, ResourceKind, Result};
+use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Tag, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::image::Source;

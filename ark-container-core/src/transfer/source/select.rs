@@ -98,7 +98,12 @@ async fn index_of_platforms(
     for candidate in candidates {
         let mut descriptor = candidate.descriptor.clone();
         if descriptor.platform.is_none() && media_type::is_manifest(&descriptor.media_type) {
-            descriptor.platform = configured(source, &source.manifest(&descriptor).await?).await?;
+            // One that cannot be read is not for a platform.
+            let platform = async {
+                let manifest = source.manifest(&descriptor).await?;
+                configured(source, &manifest).await
+            };
+            descriptor.platform = platform.await.unwrap_or_default();
         }
         let Some(platform) = &descriptor.platform else { return Ok(None) };
         let is_attestation = platform.os == UNKNOWN_OS;
