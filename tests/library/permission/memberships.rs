@@ -340,16 +340,3 @@ fn schema_and_parser_agree() {
     }
     assert!(accepted > 50 && refused.len() > 500, "{accepted} {}", refused.len());
 }
-
-/// What a schema cannot say, only the parser refuses.
-#[test]
-fn organization_in_two_spellings_is_rejected() {
-    let tables = [TBD_TEXT.to_owned(), TBD_TEXT.to_uppercase()].map(|id| {
-        let table = format!("[[organization]]\nid = '{id}'\n");
-        assert!(Memberships::parse(&table, "sample.toml").is_ok());
-        table
-    });
-    let error = Memberships::parse(&tables.concat(), "sample.toml").unwrap_err();
-    let twice = format!("organization {} is listed twice", OrganizationId::TBD);
-    assert!(error.to_string().ends_with(&twice), "{error}");
-}

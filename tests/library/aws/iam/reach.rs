@@ -3,8 +3,8 @@
 use ark_container_core::RegistryBackend;
 use ark_container_core::model::{Access, OrganizationId, Scope};
 
-use super::deployment::{
-    A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, LEGACY, allowed, app, may, token,
+use super::{
+    A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, LEGACY, app, create_repositories, may, token,
 };
 
 const READS: [&str; 2] = ["read", "read tags"];
@@ -19,7 +19,7 @@ fn strays() -> [String; 3] {
 #[tokio::test]
 async fn members_reach_their_organizations_and_read_the_global_one() {
     let deployment = Deployment::start().await;
-    deployment.furnish().await;
+    create_repositories(&deployment).await;
     for (name, of, in_a, in_b) in [
         ("user:alice", &[A][..], &PUSHES[..], &NOTHING[..]),
         ("user:bob", &[B], &NOTHING, &PUSHES),
@@ -48,7 +48,7 @@ async fn administrators_delete_in_what_they_administer() {
         [(&[A][..], &[A][..]), (&[B, GLOBAL], &[B, GLOBAL]), (&[GLOBAL], &[GLOBAL])]
     {
         let deployment = Deployment::start().await;
-        deployment.furnish().await;
+        create_repositories(&deployment).await;
         let dora = token("user:dora", &[A, B], administers);
         let ecr = deployment.ecr(ADMINISTRATOR, &dora).await.unwrap();
         for organization in [A, B, GLOBAL] {
@@ -59,23 +59,6 @@ async fn administrators_delete_in_what_they_administer() {
             assert_eq!(may(&ecr, &stray).await, NOTHING, "{administers:?} {stray}");
         }
     }
-}
-
-#[tokio::test]
-async fn of_the_rest_of_the_account_nothing_is_described() {
-    let deployment = Deployment::start().await;
-    deployment.furnish().await;
-    let ecr = deployment.ecr(ACCESS, &token("robot:build", &[A], &[])).await.unwrap();
-    assert!(!allowed(&ecr.describe_repositories().send().await));
-    for stray in [app(B), LEGACY.to_owned(), format!("prod/{B}/missing")] {
-        let described = ecr.describe_repositories().repository_names(stray).send().await;
-        assert!(!allowed(&described));
-    }
-    let policy = ecr.get_repository_policy().repository_name(LEGACY).send().await;
-    assert!(!allowed(&policy));
-    let image = aws_sdk_ecr::types::ImageIdentifier::builder().image_tag("v1").build();
-    let pulled = ecr.batch_get_image().repository_name(app(B)).image_ids(image).send().await;
-    assert!(!allowed(&pulled));
 }
 
 #[tokio::test]
@@ -97,7 +80,7 @@ async fn session_reaches_ten_organizations_and_no_more() {
         assert_eq!(may(&ecr, &app(organizations[10])).await, NOTHING);
     }
     // The tags leave room for the policy that narrows a login.
-    let backend = deployment.backend(&alice, |backend| backend);
+    let backend = deployment.bearer(&alice);
     let scope = Scope::repository(app(organizations[9]).parse().unwrap(), Access::Delete);
     backend.credentials(&scope, &Default::default()).await.unwrap();
 }

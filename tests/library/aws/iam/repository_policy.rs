@@ -5,7 +5,7 @@ use ark_container_core::backend::CreateOptions;
 use ark_container_fakes::aws::Role;
 use serde_json::json;
 
-use super::deployment::{A, ACCESS, B, Deployment, GLOBAL, app, iam, may, token};
+use super::{A, ACCESS, B, Deployment, GLOBAL, app, iam, may, token};
 use crate::aws::cloud::{allow, policy};
 
 const NOTHING: [&str; 0] = [];
@@ -18,17 +18,18 @@ async fn a_repository_policy_holds_where_a_role_allows_everything() {
     let wide = Role::new("wide")
         .with_trust_policy(&policies.access_role.trust)
         .with_policy(policy(json!([allow(json!("ecr:*"), "*")])));
-    let deployment = Deployment::start_with(&policies, |aws| aws.with_role(wide)).await;
+    let deployment = Deployment::start_with_policies(&policies, |aws| aws.with_role(wide)).await;
     let keeper = token("user:keeper", &[A, B], &[GLOBAL]);
     let text = policies.repository_policy.as_ref().unwrap();
-    let keeper =
-        deployment.backend(&keeper, |backend| backend.with_repository_policy(text.to_string()));
+    let keeper = deployment.bearer_with(&deployment.sign(&keeper), |backend| {
+        backend.with_repository_policy(text.to_string())
+    });
     for organization in [A, B, GLOBAL] {
         let path = app(organization).parse().unwrap();
         keeper.create_repository(&path, &CreateOptions::default()).await.unwrap();
         keeper.create_repository(&path, &CreateOptions::default()).await.unwrap();
     }
-    let wide = ACCESS.replace("access", "wide");
+    let wide = ACCESS.replace("ark-access", "wide");
     for of in [&[A][..], &[A, GLOBAL], &[]] {
         let ecr = deployment.ecr(&wide, &token("user:alice", of, &[])).await.unwrap();
         assert_eq!(may(&ecr, &app(B)).await, NOTHING, "{of:?}");

@@ -1,9 +1,9 @@
 //! Which tokens open which role.
 
-use ark_container_core::testing::{TestToken, TokenIssuer};
+use ark_container_core::testing::TestToken;
 use serde_json::json;
 
-use super::deployment::{A, ACCESS, ADMINISTRATOR, AUDIENCE, B, Deployment, GLOBAL, ISSUER, token};
+use super::{A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, token};
 
 #[tokio::test]
 async fn roles_are_for_every_kind_and_administrators() {
@@ -19,25 +19,21 @@ async fn roles_are_for_every_kind_and_administrators() {
 }
 
 #[tokio::test]
-async fn a_token_that_says_something_else_opens_nothing() {
-    let mut deployment = Deployment::start().await;
+async fn token_with_other_session_tags_is_denied() {
+    let deployment = Deployment::start().await;
     let alice = || token("user:alice", &[A], &[B]);
     let tagged =
         |tags| alice().with_claim("https://aws.amazon.com/tags", json!({ "principal_tags": tags }));
     let no_tags: TestToken = alice().without_claim("https://aws.amazon.com/tags");
-    for (refused, token) in [
-        ("AccessDenied", no_tags),
-        ("AccessDenied", tagged(json!({ "organization": [A], "administers": [B] }))),
-        ("AccessDenied", tagged(json!({ "kind": ["service"], "administers": [B] }))),
-        ("AccessDenied", tagged(json!({ "kind": ["user"], "administers": [B], "team": ["x"] }))),
-        ("InvalidIdentityToken", alice().with_claim("aud", "another")),
-        ("InvalidIdentityToken", alice().with_claim("iss", "https://auth.example.org")),
+    for token in [
+        no_tags,
+        tagged(json!({ "organization": [A], "administers": [B] })),
+        tagged(json!({ "kind": ["service"], "administers": [B] })),
+        tagged(json!({ "kind": ["user"], "administers": [B], "team": ["x"] })),
     ] {
         for role in [ACCESS, ADMINISTRATOR] {
-            assert_eq!(deployment.ecr(role, &token).await.err().unwrap(), refused, "{token:?}");
+            let refused = deployment.ecr(role, &token).await.err();
+            assert_eq!(refused.as_deref(), Some("AccessDenied"), "{token:?}");
         }
     }
-    // Whoever has other keys and says the same.
-    deployment.issuer = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
-    assert_eq!(deployment.ecr(ACCESS, &alice()).await.err().unwrap(), "InvalidIdentityToken");
 }

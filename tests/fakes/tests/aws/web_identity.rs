@@ -3,14 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use ark_container_core::testing::{SigningAlgorithm, TestToken, TokenIssuer};
+use ark_container_fakes::aws::cloud::{Cloud, allow, code, message, policy};
 use ark_container_fakes::aws::{IdentityProvider, Role, User};
 use aws_sdk_sts::error::SdkError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::{
     AssumeRoleWithWebIdentityError, AssumeRoleWithWebIdentityOutput,
 };
 use serde_json::json;
-
-use super::cloud::{Cloud, allow, code, message, policy};
 
 const ROLE: &str = "arn:aws:iam::095412845506:role/access";
 

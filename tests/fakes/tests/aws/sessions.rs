@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use ark_container_core::Catalog;
-use ark_container_core::identity::single_user;
-use ark_container_core::model::OrganizationId;
+use ark_container_fakes::aws::cloud::{Cloud, allow, code, message, policy};
 use ark_container_fakes::aws::{Role, User};
 use aws_sdk_sts::operation::assume_role::builders::AssumeRoleFluentBuilder;
 use aws_sdk_sts::types::Tag;
 use serde_json::{Value, json};
-
-use super::cloud::{Cloud, allow, code, message, policy};
 
 const ROLE: &str = "arn:aws:iam::095412845506:role/push";
 
@@ -51,16 +47,6 @@ async fn a_role_that_trusts_the_account_leaves_it_to_policies() {
     );
     let missing = cloud.sts(&cloud.admin).assume_role().role_arn(format!("{ROLE}2"));
     assert_eq!(code(missing.role_session_name("ab").send().await), "AccessDenied");
-}
-
-#[tokio::test]
-async fn tags_need_leave_of_their_own() {
-    let admin = json!({ "AWS": "arn:aws:iam::095412845506:user/admin" });
-    let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
-    let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
-    let tag = Tag::builder().key("organization").value("x").build().unwrap();
-    let refused = assume(&cloud.sts(&cloud.admin)).tags(tag).send().await;
-    assert!(message(refused).contains("perform: sts:TagSession on resource: "));
 }
 
 #[tokio::test]
@@ -128,20 +114,4 @@ async fn a_session_ends() {
     cloud.aws.expire_sessions();
     assert_eq!(code(ecr.describe_repositories().send().await), "ExpiredTokenException");
     assert_eq!(code(cloud.sts_of(&session).get_caller_identity().send().await), "ExpiredToken");
-}
-
-/// Each principal of a catalog is the caller whom AWS records, though one program makes all calls.
-#[tokio::test]
-async fn catalog_names_each_principal_to_aws() {
-    let cloud = Cloud::start().await;
-    let registry = format!("ecr://{}/prod", cloud.aws.host()).parse().unwrap();
-    let config = cloud.config(cloud.admin.access_key(), None);
-    let builder = Catalog::builder().with_registry(registry).with_sdk_config(config);
-    let catalog = builder.with_organization(OrganizationId::TBD).connect().await.unwrap();
-    for (name, repository) in [("user:alice", "by/alice"), ("user:bob", "by/bob")] {
-        let caller = catalog.acting_as(single_user(name.parse().unwrap()));
-        caller.create(repository).await.unwrap();
-        let tags = catalog.describe(repository).await.unwrap().resource_tags.unwrap();
-        assert_eq!(tags["ark:created-by"], name);
-    }
 }

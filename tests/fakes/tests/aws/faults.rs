@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
+use ark_container_fakes::aws::cloud::{Cloud, code, ours};
 use ark_container_fakes::aws::{Fault, ListedRepository};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
-
-use super::cloud::{Cloud, code, ours};
 
 #[tokio::test]
 async fn refusals_are_in_each_services_words() {

@@ -1,9 +1,8 @@
 //! Signatures: who signed, with what, and when.
 
+use ark_container_fakes::aws::cloud::{Cloud, code, message};
 use ark_container_fakes::aws::{AccessKey, User};
 use reqwest::StatusCode;
-
-use super::cloud::{Cloud, code, message};
 
 #[tokio::test]
 async fn what_the_sdk_signs_is_taken_and_a_wrong_secret_is_not() {

@@ -1,11 +1,10 @@
 //! The index of tags: Resource Groups Tagging.
 
+use ark_container_fakes::aws::cloud::{Cloud, arn, code};
 use ark_container_fakes::aws::{Fault, ListedRepository};
 use aws_sdk_ecr::types::Tag;
 use aws_sdk_resourcegroupstagging::operation::get_resources::builders::GetResourcesFluentBuilder;
 use aws_sdk_resourcegroupstagging::types::TagFilter;
-
-use super::cloud::{Cloud, arn, code};
 
 fn of_organization(
     tagging: &aws_sdk_resourcegroupstagging::Client,

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use ark_container_fakes::aws::cloud::{Cloud, arn, code, message, ours};
 use ark_container_fakes::aws::{ListedRepository, User};
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageTagMutability, ImageTagMutabilityExclusionFilter,
     ImageTagMutabilityExclusionFilterType, Tag,
 };
-
-use super::cloud::{Cloud, arn, code, message, ours};
 
 #[tokio::test]
 async fn a_repository_is_described_as_it_was_created() {
