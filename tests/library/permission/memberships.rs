@@ -173,8 +173,8 @@ fn invalid_file_is_logged_once_and_ignored() {
         look_until(&|| !lines(&log).is_empty());
         let warned = lines(&log);
         assert!(warned[0].contains("WARN"), "{warned:?}");
-        let place = format!("{}:3:12: ", temporary.path().display());
-        assert!(warned[0].contains(&place), "{warned:?}");
+        let position = format!("{}:3:12: ", temporary.path().display());
+        assert!(warned[0].contains(&position), "{warned:?}");
         assert!(Arc::ptr_eq(&good, &memberships.current()));
 
         // The file is looked at again more than once in this time.

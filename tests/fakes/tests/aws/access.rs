@@ -48,7 +48,7 @@ async fn session(cloud: &Cloud, narrowed: Option<Value>, tags: &[(&str, &str)]) 
 }
 
 #[tokio::test]
-async fn who_has_no_policy_may_do_nothing_but_ask_who_they_are() {
+async fn user_without_policy_may_only_get_caller_identity() {
     let nobody = User::new("nobody");
     let cloud = Cloud::start_with(|aws| aws.with_user(nobody.clone())).await;
     cloud.create_repositories().await;
@@ -73,7 +73,7 @@ async fn who_has_no_policy_may_do_nothing_but_ask_who_they_are() {
 }
 
 #[tokio::test]
-async fn a_session_policy_narrows_the_api_and_the_password() {
+async fn session_policy_restricts_api_and_password() {
     let role = Role::new("push")
         .with_trust_policy(trusting("admin"))
         .with_policy(policy(json!([allow(json!("ecr:*"), "*")])));
@@ -102,7 +102,7 @@ async fn a_session_policy_narrows_the_api_and_the_password() {
 }
 
 #[tokio::test]
-async fn resource_tags_decide_who_may_describe() {
+async fn condition_on_resource_tag_decides_describe() {
     let mut describe = allow(json!(["ecr:DescribeRepositories", "ecr:ListTagsForResource"]), "*");
     describe["Condition"] =
         json!({ "StringEquals": { "ecr:ResourceTag/team": "${aws:PrincipalTag/team}" } });
@@ -152,7 +152,7 @@ async fn repository_policy_denies_even_administrators() {
 }
 
 #[tokio::test]
-async fn the_policy_of_a_repository_allows_what_no_other_does() {
+async fn repository_policy_allows_user_without_policy() {
     let reader = User::new("reader").with_policy(policy(json!([token()])));
     let cloud = Cloud::start_with(|aws| aws.with_user(reader.clone())).await;
     cloud.create_repositories().await;
@@ -169,7 +169,7 @@ async fn the_policy_of_a_repository_allows_what_no_other_does() {
 }
 
 #[tokio::test]
-async fn what_the_registry_is_asked_is_recorded_action_by_action() {
+async fn registry_requests_are_recorded_by_action() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let client = cloud.log_in(&cloud.ecr(&cloud.admin)).await;
@@ -191,7 +191,7 @@ async fn what_the_registry_is_asked_is_recorded_action_by_action() {
 }
 
 #[tokio::test]
-async fn calls_are_recorded_with_who_and_what() {
+async fn calls_are_recorded_with_principal_and_resource() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let calls = cloud.aws.calls();

@@ -2,7 +2,7 @@
 
 use ark_container_fakes::aws::cloud::{Cloud, code, ours};
 use ark_container_fakes::registry_client::{
-    OCI_INDEX, OCI_MANIFEST, OURS, descriptor, path, sample,
+    OCI_INDEX, OCI_MANIFEST, OURS, descriptor, path, sample, sha256,
 };
 use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier};
 use reqwest::StatusCode;
@@ -17,7 +17,7 @@ fn digest(digest: &str) -> ImageIdentifier {
 }
 
 #[tokio::test]
-async fn what_the_registry_takes_the_api_describes() {
+async fn pushed_images_are_described_by_the_api() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&cloud.admin);
@@ -25,8 +25,7 @@ async fn what_the_registry_takes_the_api_describes() {
     let app = path(OURS, "app");
     let tagged = client.push_image(&app, "v1", &sample(1_000)).await;
     let untagged = client.image(&app, &sample(2_000)).await;
-    let untagged_digest =
-        ark_container_fakes::registry_client::sha256(untagged.to_string().as_bytes());
+    let untagged_digest = sha256(untagged.to_string().as_bytes());
     let put = client.put_manifest(&app, &untagged_digest, OCI_MANIFEST, &untagged).await;
     put.expect(StatusCode::CREATED);
 
@@ -58,7 +57,7 @@ async fn what_the_registry_takes_the_api_describes() {
 }
 
 #[tokio::test]
-async fn an_image_goes_with_its_last_tag_but_not_from_under_an_index() {
+async fn last_tag_deletes_its_image_unless_an_index_has_it() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&cloud.admin);
@@ -67,7 +66,7 @@ async fn an_image_goes_with_its_last_tag_but_not_from_under_an_index() {
     let single = client.push_image(&app, "v1", &sample(10)).await;
     client.push_image(&app, "v2", &sample(10)).await;
     let child = client.image(&app, &sample(20)).await;
-    let child_digest = ark_container_fakes::registry_client::sha256(child.to_string().as_bytes());
+    let child_digest = sha256(child.to_string().as_bytes());
     client
         .put_manifest(&app, &child_digest, OCI_MANIFEST, &child)
         .await
@@ -98,7 +97,7 @@ async fn an_image_goes_with_its_last_tag_but_not_from_under_an_index() {
 }
 
 #[tokio::test]
-async fn an_immutable_tag_stays_but_for_the_exceptions() {
+async fn immutable_tag_is_kept_except_by_filter() {
     use aws_sdk_ecr::types::{
         ImageTagMutability, ImageTagMutabilityExclusionFilter as Filter,
         ImageTagMutabilityExclusionFilterType as Kind,

@@ -25,7 +25,7 @@ fn app() -> RepositoryPath {
 }
 
 #[tokio::test]
-async fn parts_are_stored_though_what_it_tells_sticks_at_the_first() {
+async fn reported_range_stays_at_the_first_part() {
     let (_cloud, client) = registry().await;
     let upload = client.start_upload(&app()).await;
     let blob = sample(12 * MIB);
@@ -45,7 +45,7 @@ async fn parts_are_stored_though_what_it_tells_sticks_at_the_first() {
 }
 
 #[tokio::test]
-async fn an_upload_that_ends_without_a_byte_fails_once_on_demand() {
+async fn empty_last_request_fails_once_on_demand() {
     let (cloud, client) = registry().await;
     cloud.aws.fail_next_empty_put();
     let upload = client.start_upload(&app()).await;
@@ -56,7 +56,7 @@ async fn an_upload_that_ends_without_a_byte_fails_once_on_demand() {
 }
 
 #[tokio::test]
-async fn blobs_are_mounted_where_the_account_says_so() {
+async fn blob_mounting_is_an_account_setting() {
     let (cloud, client) = registry().await;
     let other = path(OURS, "other");
     let ecr = cloud.ecr(&cloud.admin);
@@ -69,7 +69,7 @@ async fn blobs_are_mounted_where_the_account_says_so() {
 }
 
 #[tokio::test]
-async fn referrers_are_kept_unless_their_subject_is_refused() {
+async fn manifest_with_subject_is_rejected_on_demand() {
     let (cloud, client) = registry().await;
     let subject = client.image(&app(), b"one").await;
     client.push_image(&app(), "v1", b"one").await;
@@ -89,7 +89,7 @@ async fn referrers_are_kept_unless_their_subject_is_refused() {
 }
 
 #[tokio::test]
-async fn expired_and_foreign_passwords_are_refused() {
+async fn expired_and_foreign_passwords_are_rejected() {
     let (cloud, mut client) = registry().await;
     let base = "/v2/";
     client.get(base).await.expect(StatusCode::OK);
@@ -102,4 +102,21 @@ async fn expired_and_foreign_passwords_are_refused() {
     assert_eq!(wrong.body, b"Not Authorized\n");
     let anonymous = answer(client.anonymous(Method::GET, base)).await;
     assert!(anonymous.header("www-authenticate").starts_with("Basic "));
+}
+
+#[tokio::test]
+async fn missing_repository_is_not_found_in_its_account() {
+    let (cloud, client) = registry().await;
+    let missing = path(OURS, "missing");
+    let refused = client.post(&format!("/v2/{missing}/blobs/uploads/")).await;
+    let refused = refused.expect_error(StatusCode::NOT_FOUND, "NAME_UNKNOWN");
+    assert_eq!(
+        refused.message(),
+        format!(
+            "The repository with name '{missing}' does not exist in the registry with id '{}'",
+            cloud.aws.host().account()
+        )
+    );
+    let image = client.get(&format!("/v2/{}/manifests/v1", app())).await;
+    image.expect_error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN");
 }

@@ -33,7 +33,7 @@ async fn start() -> Cloud {
 }
 
 #[tokio::test]
-async fn a_role_that_trusts_the_account_leaves_it_to_policies() {
+async fn role_that_trusts_its_account_needs_a_user_policy() {
     let cloud = start().await;
     assume(&cloud.sts(&cloud.admin)).send().await.unwrap();
     let refused = assume(&cloud.sts(&User::new("pusher"))).send().await;
@@ -50,7 +50,7 @@ async fn a_role_that_trusts_the_account_leaves_it_to_policies() {
 }
 
 #[tokio::test]
-async fn sessions_last_as_long_as_role_and_chain_allow() {
+async fn session_duration_is_limited_by_role_and_chaining() {
     let cloud = start().await;
     let sts = cloud.sts(&cloud.admin);
     let duration = |seconds| assume(&sts).duration_seconds(seconds).send();
@@ -68,7 +68,7 @@ async fn sessions_last_as_long_as_role_and_chain_allow() {
 }
 
 #[tokio::test]
-async fn a_role_has_a_longest_session() {
+async fn session_is_limited_by_its_role() {
     let admin = json!({ "AWS": "*" });
     let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
     let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
@@ -77,7 +77,7 @@ async fn a_role_has_a_longest_session() {
 }
 
 #[tokio::test]
-async fn policies_and_names_have_bounds() {
+async fn session_policy_and_name_have_limits() {
     let cloud = start().await;
     let sts = cloud.sts(&cloud.admin);
     let resources: Vec<String> =
@@ -101,7 +101,7 @@ async fn policies_and_names_have_bounds() {
 }
 
 #[tokio::test]
-async fn a_session_ends() {
+async fn expired_session_is_rejected() {
     let cloud = start().await;
     let session = assume(&cloud.sts(&cloud.admin)).send().await.unwrap().credentials.unwrap();
     let ecr = cloud.ecr_of(&session);

@@ -120,11 +120,11 @@ async fn check(repository_policy: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_policies_allow_what_is_called_and_nothing_else() {
+async fn policies_allow_exactly_the_called_actions() {
     check(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_policy_takes_two_actions_more() {
+async fn repository_policy_needs_two_more_actions() {
     check(true).await;
 }

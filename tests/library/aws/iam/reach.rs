@@ -17,7 +17,7 @@ fn strays() -> [String; 3] {
 }
 
 #[tokio::test]
-async fn members_reach_their_organizations_and_read_the_global_one() {
+async fn members_push_to_their_own_and_read_global() {
     let deployment = Deployment::start().await;
     create_repositories(&deployment).await;
     for (name, of, in_a, in_b) in [
@@ -42,7 +42,7 @@ async fn members_reach_their_organizations_and_read_the_global_one() {
 }
 
 #[tokio::test]
-async fn administrators_delete_in_what_they_administer() {
+async fn administrators_delete_in_their_organizations() {
     let everything = ["settle", "delete an image", "delete"];
     for (administers, deleted) in
         [(&[A][..], &[A][..]), (&[B, GLOBAL], &[B, GLOBAL]), (&[GLOBAL], &[GLOBAL])]
@@ -62,7 +62,7 @@ async fn administrators_delete_in_what_they_administer() {
 }
 
 #[tokio::test]
-async fn session_reaches_ten_organizations_and_no_more() {
+async fn session_reaches_ten_organizations_at_most() {
     let deployment = Deployment::start().await;
     let organizations: Vec<OrganizationId> = (1..=11).map(OrganizationId::from_u128).collect();
     let ecr = deployment.cloud.ecr(&deployment.cloud.admin);

@@ -13,7 +13,7 @@ const READS: [&str; 2] = ["read", "read tags"];
 const EVERYTHING: [&str; 5] = ["read", "read tags", "settle", "delete an image", "delete"];
 
 #[tokio::test]
-async fn a_repository_policy_holds_where_a_role_allows_everything() {
+async fn repository_policy_overrides_a_wide_role() {
     let policies = iam().with_repository_policy().policies();
     let wide = Role::new("wide")
         .with_trust_policy(&policies.access_role.trust)
