@@ -12,7 +12,7 @@ use ark_container_core::backend::ecr::{
     EcrBackend, EcrBackendBuilder, IamDeployment, IamPolicies, RolePolicies,
 };
 use ark_container_core::identity::TokenFile;
-use ark_container_core::model::{OrganizationId, Reference, RepositoryPath, Stage};
+use ark_container_core::model::{Reference, RepositoryPath, Stage};
 use ark_container_core::permission::{Permissioned, StandardPolicy};
 use ark_container_core::testing::conformance::{HttpImages, PutImage as _};
 use ark_container_core::testing::{SampleImage, TestToken, TokenIssuer};
@@ -154,11 +154,6 @@ impl Deployment {
             }
         }
     }
-}
-
-/// The path of a repository.
-pub(crate) fn path(organization: OrganizationId, name: &str) -> RepositoryPath {
-    RepositoryPath::new(Stage::default(), organization, name.parse().unwrap()).unwrap()
 }
 
 fn role(name: &str, policies: &RolePolicies) -> Role {

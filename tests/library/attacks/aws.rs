@@ -14,10 +14,10 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::access::Deployment;
-use crate::access::deployment::{AUDIENCE, ISSUER, path};
+use crate::access::deployment::{AUDIENCE, ISSUER};
 use crate::access::matrix::{Layers, OURS, PEOPLE, THEIRS};
 use crate::aws::cloud::code;
-use crate::registry::server::{OCI_MANIFEST, RegistryClient, answer, descriptor, sha256};
+use crate::registry::server::{OCI_MANIFEST, RegistryClient, answer, descriptor, path, sha256};
 
 /// What is in the account beside `app` of ours: each is tagged as ours by whoever created it.
 fn pretenders() -> Vec<String> {

@@ -3,7 +3,6 @@
 mod conformance;
 pub(crate) mod emulator;
 mod iam;
-mod put_image;
 mod web_identity;
 
 pub(crate) use ark_container_fakes::aws::cloud;

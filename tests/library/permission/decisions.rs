@@ -113,7 +113,7 @@ async fn traces(exists: bool) -> Vec<Trace> {
 }
 
 #[tokio::test]
-async fn foreign_repository_is_denied_like_a_missing_one() {
+async fn denial_and_audit_are_alike_for_missing_repository() {
     let (foreign, missing) = (traces(true).await, traces(false).await);
     assert_eq!(foreign, missing);
     for trace in foreign {

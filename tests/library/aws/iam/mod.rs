@@ -3,8 +3,6 @@
 mod actions;
 mod creation;
 mod reach;
-mod repository_policy;
-mod trust;
 
 use ark_container_core::model::OrganizationId;
 use ark_container_core::testing::TestToken;
