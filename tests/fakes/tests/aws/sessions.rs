@@ -50,6 +50,16 @@ async fn role_that_trusts_its_account_needs_a_user_policy() {
 }
 
 #[tokio::test]
+async fn session_tags_need_an_action_of_their_own() {
+    let admin = json!({ "AWS": "arn:aws:iam::095412845506:user/admin" });
+    let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
+    let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
+    let tag = Tag::builder().key("organization").value("x").build().unwrap();
+    let refused = assume(&cloud.sts(&cloud.admin)).tags(tag).send().await;
+    assert!(message(refused).contains("perform: sts:TagSession on resource: "));
+}
+
+#[tokio::test]
 async fn session_duration_is_limited_by_role_and_chaining() {
     let cloud = start().await;
     let sts = cloud.sts(&cloud.admin);
