@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{SHA256, SHA512};
 use flate2::write::GzEncoder;
 use futures_util::TryStreamExt as _;
 
-use crate::place;
+use crate::environment;
 
 const BLOCK: usize = 512;
 /// What is beside the source, and must not come out of it.
@@ -30,8 +30,8 @@ pub fn archive(data: &[u8]) {
     let rest = data.get(end + 1..).unwrap_or_default();
     let mut words = line.split(' ');
     let (Some(form), Some(packing)) = (words.next(), words.next()) else { return };
-    let outside = place::folder();
-    place::write(outside.path(), "secret", SECRET);
+    let outside = environment::folder();
+    environment::write(outside.path(), "secret", SECRET);
     let path = outside.path().join("source");
     let members = || members(&String::from_utf8_lossy(rest));
     let source = match form {
@@ -59,7 +59,7 @@ pub fn archive(data: &[u8]) {
     let is_docker = form.ends_with("docker");
     let linux = "linux/amd64".parse().expect("a platform");
     for choice in [PlatformChoice::All, PlatformChoice::AsIs, PlatformChoice::One(linux)] {
-        match place::runtime().block_on(Image::open(&source, &choice)) {
+        match environment::runtime().block_on(Image::open(&source, &choice)) {
             Ok(image) => fits_together(&image, is_docker),
             Err(error) => assert!(error.to_string().len() < 4096 + 8 * data.len()),
         }
@@ -84,7 +84,7 @@ fn fits_together(image: &Image, is_docker: bool) {
 
 fn content(blob: &Blob) -> Option<Vec<u8>> {
     let reading = async { blob.pieces(0).await.ok()?.try_collect::<Vec<_>>().await.ok() };
-    Some(place::runtime().block_on(reading)?.concat())
+    Some(environment::runtime().block_on(reading)?.concat())
 }
 
 fn verifies(digest: &Digest, content: &[u8]) -> bool {
