@@ -4,8 +4,8 @@ use std::fmt;
 
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::catalog::{CatalogBuilder, Origin, Settings};
-use ark_container_core::model::{OrganizationId, RegistryLocation, RepositoryName};
-use ark_container_core::{Catalog, Error, RegistryBackendExt as _};
+use ark_container_core::model::{OrganizationId, RegistryLocation, RepositoryPath};
+use ark_container_core::{Catalog, Error};
 use clap::ValueEnum as _;
 
 use crate::arguments::{GlobalOptions, OrganizationArgs, PROGRAM};
@@ -89,12 +89,7 @@ impl Context {
         &self,
         option: Option<&str>,
     ) -> Result<OrganizationId, Failure> {
-        self.organization(option)?.ok_or_else(|| {
-            Failure::usage("no organization is given").with_help(format!(
-                "give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID\n\
-                 {PROGRAM} --whoami shows your organizations"
-            ))
-        })
+        self.organization(option)?.ok_or_else(missing_organization)
     }
 
     /// Opens the catalog.
@@ -112,17 +107,41 @@ impl Context {
         Ok(catalog)
     }
 
-    /// Opens the catalog for an operation on one repository. Arguments are checked before.
+    /// Opens the catalog for an operation on one repository, which is given by name, path or URL.
     pub(crate) async fn connect_to(
         &self,
-        name: &str,
+        repository: &str,
         owner: &OrganizationArgs,
     ) -> Result<(Catalog, Target), Failure> {
-        let name: RepositoryName = name.parse().map_err(Error::Parse)?;
-        let organization = self.required_organization(owner.organization.as_deref())?;
-        let catalog = self.connect().await?;
-        let path = catalog.backend().repository_path(organization, &name)?;
+        let catalog = self.builder.clone().connect().await?;
+        let path = self.path_in(&catalog, repository, owner.organization.as_deref())?;
+        self.note_default_registry(&catalog);
         Ok((catalog, Target::new(path, &self.settings)))
+    }
+
+    /// Returns the path of a repository that is given by name, path or URL.
+    ///
+    /// # Errors
+    /// A usage failure if it is in another registry, or in another organization than the option's.
+    pub(crate) fn path_in(
+        &self,
+        catalog: &Catalog,
+        repository: &str,
+        option: Option<&str>,
+    ) -> Result<RepositoryPath, Failure> {
+        let organization = self.organization(option)?;
+        let of_names = organization.unwrap_or(OrganizationId::GLOBAL);
+        let path = catalog.in_organization(of_names).path(repository);
+        let path = path.map_err(|error| hint::for_name(repository, of_names, catalog, error))?;
+        let owner = path.organization();
+        match organization {
+            // The path has the organization only if the text has it.
+            None if !repository.contains(&path.to_string()) => Err(missing_organization()),
+            Some(other) if option.is_some() && other != owner => Err(Failure::usage(format!(
+                "the repository is the organization {owner}'s, not {other}'s"
+            ))),
+            _ => Ok(path),
+        }
     }
 
     /// Opens the folder of a local registry, to serve it or to configure clients for it.
@@ -154,6 +173,13 @@ impl Context {
             Err(_) => failure,
         }
     }
+}
+
+fn missing_organization() -> Failure {
+    Failure::usage("no organization is given").with_help(format!(
+        "give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID\n\
+         {PROGRAM} --whoami shows your organizations"
+    ))
 }
 
 /// Refuses options for AWS that would have no effect. The region is part of the registry's host, so the

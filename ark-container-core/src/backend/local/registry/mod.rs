@@ -135,7 +135,15 @@ impl Registry {
         rustix::net::listen(&listener, LISTEN_BACKLOG)
             .map_err(|error| cannot_listen(address, error.into()))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(address, error))?;
-        Ok(Self { listener, address, store, authorizer, dialect, announcement: None, commands: None })
+        Ok(Self {
+            listener,
+            address,
+            store,
+            authorizer,
+            dialect,
+            announcement: None,
+            commands: None,
+        })
     }
 
     /// Makes its address the host of every URL of the folder's repositories while it runs: for one
