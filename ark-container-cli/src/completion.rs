@@ -388,8 +388,8 @@ fn repositories(line: &TypedLine<'_>, owner: Option<&str>) -> BTreeSet<String> {
 /// Returns the tags of a repository.
 fn tags(line: &TypedLine<'_>, owner: Option<&str>, name: &str) -> BTreeSet<String> {
     ask_registry(line, async |context, catalog| {
-        let path = context.path_in(&catalog, name, owner).ok()?;
-        let images = catalog.images(&path.to_string()).ok()?;
+        let owner = context.owner_of(name, owner).ok()?;
+        let images = catalog.in_organization(owner).images(name).ok()?;
         let images: Vec<_> = images.try_collect().await.ok()?;
         Some(images.iter().flat_map(|image| &image.tags).map(ToString::to_string).collect())
     })

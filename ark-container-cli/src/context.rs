@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::catalog::{CatalogBuilder, Origin, Settings};
+use ark_container_core::catalog::{CatalogBuilder, Origin, Settings, organization_of};
 use ark_container_core::model::{OrganizationId, RegistryLocation, RepositoryPath};
 use ark_container_core::{Catalog, Error};
 use clap::ValueEnum as _;
@@ -113,34 +113,28 @@ impl Context {
         repository: &str,
         owner: &OrganizationArgs,
     ) -> Result<(Catalog, Target), Failure> {
-        let catalog = self.builder.clone().connect().await?;
-        let path = self.path_in(&catalog, repository, owner.organization.as_deref())?;
-        self.note_default_registry(&catalog);
+        let organization = self.owner_of(repository, owner.organization.as_deref())?;
+        let catalog = self.connect().await?.in_organization(organization);
+        let path = path_in(&catalog, repository)?;
         Ok((catalog, Target::new(path, &self.settings)))
     }
 
-    /// Returns the path of a repository that is given by name, path or URL.
-    ///
-    /// # Errors
-    /// A usage failure if it is in another registry, or in another organization than the option's.
-    pub(crate) fn path_in(
+    /// Returns the organization of a repository that is given by name, path or URL: its own, else that of the
+    /// option or the settings.
+    pub(crate) fn owner_of(
         &self,
-        catalog: &Catalog,
         repository: &str,
         option: Option<&str>,
-    ) -> Result<RepositoryPath, Failure> {
-        let organization = self.organization(option)?;
-        let of_names = organization.unwrap_or(OrganizationId::GLOBAL);
-        let path = catalog.in_organization(of_names).path(repository);
-        let path = path.map_err(|error| hint::for_name(repository, of_names, catalog, error))?;
-        let owner = path.organization();
-        match organization {
-            // The path has the organization only if the text has it.
-            None if !repository.contains(&path.to_string()) => Err(missing_organization()),
-            Some(other) if option.is_some() && other != owner => Err(Failure::usage(format!(
-                "the repository is the organization {owner}'s, not {other}'s"
-            ))),
-            _ => Ok(path),
+    ) -> Result<OrganizationId, Failure> {
+        let given = self.organization(option)?;
+        match (organization_of(repository)?, given) {
+            (Some(owner), Some(other)) if option.is_some() && owner != other => {
+                Err(Failure::usage(format!(
+                    "the repository is the organization {owner}'s, not {other}'s"
+                )))
+            }
+            (Some(owner), _) | (None, Some(owner)) => Ok(owner),
+            (None, None) => Err(missing_organization()),
         }
     }
 
@@ -173,6 +167,11 @@ impl Context {
             Err(_) => failure,
         }
     }
+}
+
+/// Returns the path of a repository that is given by name, path or URL.
+pub(crate) fn path_in(catalog: &Catalog, repository: &str) -> Result<RepositoryPath, Failure> {
+    catalog.path(repository).map_err(|error| hint::for_name(repository, catalog, error))
 }
 
 fn missing_organization() -> Failure {

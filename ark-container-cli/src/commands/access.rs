@@ -11,7 +11,7 @@ use ark_container_core::{Catalog, Error};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::arguments::OrganizationArgs;
-use crate::context::Context;
+use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
 use crate::hint::{TO_NARROW, serve_command};
 use crate::output::Lines;
@@ -244,6 +244,8 @@ fn resource(
     let Some(text) = &args.repository else {
         return Ok(context.required_organization(typed)?.into());
     };
-    let path = context.path_in(catalog, text, typed);
+    context.organization(typed)?;
+    let owner = context.owner_of(text, typed);
+    let path = owner.and_then(|owner| path_in(&catalog.in_organization(owner), text));
     Ok(path.map_err(|failure| failure.within("--repository"))?.into())
 }

@@ -13,9 +13,9 @@ use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 
 use crate::arguments::{LoginScopeArgs, OrganizationArgs, one_of};
-use crate::context::Context;
+use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
-use crate::hint::{self, Attempt, Target};
+use crate::hint::{Attempt, Target};
 use crate::output::{human_size, human_time, replace_file, to_json_line};
 use crate::progress::Report;
 
@@ -326,14 +326,11 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
     };
     let reference = reference.unwrap_or(Reference::Tag(tag.clone()));
     let (catalog, source) = context.connect_to(name, &args.owner).await?;
-    let organization = source.path.organization();
-    let path = match args.to_organization.as_deref() {
-        Some(other) => context.path_in(&catalog, to, Some(other))?,
-        None => catalog
-            .in_organization(organization)
-            .path(to)
-            .map_err(|error| hint::for_name(to, organization, &catalog, error))?,
+    let organization = match args.to_organization.as_deref() {
+        Some(other) => context.owner_of(to, Some(other))?,
+        None => source.path.organization(),
     };
+    let path = path_in(&catalog.in_organization(organization), to)?;
     let target = Target::new(path, &context.settings);
     let image = catalog.backend().repository_url(&source.path).image(reference);
     let report = Arc::new(Report::new(context.output));

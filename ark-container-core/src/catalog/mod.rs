@@ -31,6 +31,7 @@ use crate::permission::{AuditFile, Permissioned, Policy};
 
 pub use builder::CatalogBuilder;
 pub use identity::ChosenIdentity;
+pub use name::organization_of;
 pub use settings::{Origin, Settings};
 pub use whoami::{AwsReport, CredentialsReach, IdentityReport, Membership, Resource, WhoAmI};
 

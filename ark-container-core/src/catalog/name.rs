@@ -84,8 +84,27 @@ fn is_path(text: &str) -> bool {
     is_organization && parts.next().is_some()
 }
 
+/// Returns the organization in the path or URL of a repository; `None` for a name. The text is checked as far
+/// as that takes no registry.
+///
+/// # Errors
+/// [`Error::Parse`] if it is neither a name nor a path nor a URL.
+pub fn organization_of(repository: &str) -> Result<Option<OrganizationId>> {
+    let path = match repository.split_once('/') {
+        Some((host, path)) if is_host(host) => path,
+        _ => repository,
+    };
+    if is_path(path) {
+        return Ok(Some(path.parse::<RepositoryPath>()?.organization()));
+    }
+    path.parse::<RepositoryName>()?;
+    Ok(None)
+}
+
+/// Whether the first part of a name is meant as a host, as for docker.
 fn is_host(part: &str) -> bool {
-    part == "localhost" || part.contains(['.', ':'])
+    let is_meant = part == "localhost" || part.contains(['.', ':']) && !part.starts_with('.');
+    is_meant && part.parse::<RegistryHost>().is_ok()
 }
 
 #[cfg(test)]
@@ -113,6 +132,15 @@ mod tests {
 
     #[test]
     fn path_needs_no_other_organization() {
+        for path in [format!("prod/{TBD}/a"), format!("docker.io/dev/{TBD}/a/b")] {
+            assert_eq!(organization_of(&path).unwrap(), Some(OrganizationId::TBD));
+        }
+        for name in ["a", "docker.io/library/ubuntu"] {
+            assert_eq!(organization_of(name).unwrap(), None);
+        }
+        for invalid in ["", "A", "a:v1", ".:x/a"] {
+            assert!(organization_of(invalid).is_err(), "{invalid}");
+        }
         assert!(named(&format!("prod/{TBD}/a"), None).is_ok());
         let error = named("a", None).unwrap_err().to_string();
         assert!(error.starts_with("no organization is given for a"), "{error}");
