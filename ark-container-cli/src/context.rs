@@ -89,7 +89,12 @@ impl Context {
         &self,
         option: Option<&str>,
     ) -> Result<OrganizationId, Failure> {
-        self.organization(option)?.ok_or_else(missing_organization)
+        self.organization(option)?.ok_or_else(|| {
+            Failure::usage("no organization is given").with_help(format!(
+                "give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID\n\
+                 {PROGRAM} --whoami shows your organizations"
+            ))
+        })
     }
 
     /// Opens the catalog.
@@ -134,7 +139,7 @@ impl Context {
                 )))
             }
             (Some(owner), _) | (None, Some(owner)) => Ok(owner),
-            (None, None) => Err(missing_organization()),
+            (None, None) => self.required_organization(option),
         }
     }
 
@@ -172,13 +177,6 @@ impl Context {
 /// Returns the path of a repository that is given by name, path or URL.
 pub(crate) fn path_in(catalog: &Catalog, repository: &str) -> Result<RepositoryPath, Failure> {
     catalog.path(repository).map_err(|error| hint::for_name(repository, catalog, error))
-}
-
-fn missing_organization() -> Failure {
-    Failure::usage("no organization is given").with_help(format!(
-        "give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID\n\
-         {PROGRAM} --whoami shows your organizations"
-    ))
 }
 
 /// Refuses options for AWS that would have no effect. The region is part of the registry's host, so the
