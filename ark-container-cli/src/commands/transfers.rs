@@ -13,7 +13,7 @@ use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 
 use crate::arguments::{LoginScopeArgs, OrganizationArgs, one_of};
-use crate::context::Context;
+use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, Target};
 use crate::output::{human_size, human_time, replace_file, to_json_line};
@@ -118,6 +118,7 @@ fn compression() -> impl TypedValueParser<Value = Compression> {
 
 pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> {
     let (name, tag) = name_and_tag(&args.image, "a push")?;
+    let tag = tag.unwrap_or_else(Tag::latest);
     let (catalog, target) = context.connect_to(name, &args.owner).await?;
     let explain = |error| target.explain(Attempt::Push { source: &args.from }, error);
     let push = catalog.prepare_push(&format!("{}:{tag}", target.path), &args.from);
@@ -164,17 +165,17 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     Ok(())
 }
 
-/// Returns the name and the tag of an image that a transfer creates.
-fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Tag), Failure> {
+/// Returns the repository and the tag of an image that a transfer creates.
+fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Option<Tag>), Failure> {
     let ImageName { repository: name, reference } =
         ImageName::parse(image).map_err(Error::Parse)?;
     match reference {
-        Some(Reference::Tag(tag)) => Ok((name, tag)),
+        Some(Reference::Tag(tag)) => Ok((name, Some(tag))),
         Some(Reference::Digest(_)) => {
             Err(Failure::usage(format!("{image:?}: {transfer} takes a tag"))
                 .with_help("the digest is the image's own, and printed when it is there"))
         }
-        None => Ok((name, Tag::latest())),
+        None => Ok((name, None)),
     }
 }
 
@@ -326,19 +327,19 @@ pub(crate) struct CopyArgs {
 pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> {
     let ImageName { repository: name, reference } =
         ImageName::parse(&args.image).map_err(Error::Parse)?;
-    let (to, default_tag) = name_and_tag(&args.to, "a copy")?;
-    let reference = reference.unwrap_or(Reference::Tag(default_tag.clone()));
-    let tag = match (&reference, args.to.contains(':')) {
-        (Reference::Tag(tag), false) => tag.clone(),
-        _ => default_tag,
+    let (to, to_tag) = name_and_tag(&args.to, "a copy")?;
+    let tag = match (&reference, to_tag) {
+        (_, Some(tag)) => tag,
+        (Some(Reference::Tag(tag)), None) => tag.clone(),
+        (_, None) => Tag::latest(),
     };
+    let reference = reference.unwrap_or(Reference::Tag(tag.clone()));
     let (catalog, source) = context.connect_to(name, &args.owner).await?;
-    let organization = match &args.to_organization {
-        Some(organization) => organization.parse().map_err(Error::Parse)?,
+    let organization = match args.to_organization.as_deref() {
+        Some(other) => context.owner_of(to, Some(other))?,
         None => source.path.organization(),
     };
-    let to = to.parse().map_err(Error::Parse)?;
-    let path = catalog.backend().repository_path(organization, &to)?;
+    let path = path_in(&catalog.in_organization(organization), to)?;
     let target = Target::new(path, &context.settings);
     let image = catalog.backend().repository_url(&source.path).image(reference);
     let report = Arc::new(Report::new(context.output));

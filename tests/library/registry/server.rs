@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::CreateOptions;
-use ark_container_core::backend::local::{LocalBackend, Registry};
+use ark_container_core::backend::local::{HintCommands, LocalBackend, Registry};
 use ark_container_core::model::{Access, OrganizationId, RepositoryPath, Scope, Stage};
 pub(crate) use ark_container_fakes::registry_client::{
     Answer, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OURS, RegistryClient, THEIRS, answer, descriptor,
@@ -23,6 +23,12 @@ use tokio::task::JoinHandle;
 pub(crate) fn all_of(organization: OrganizationId) -> Scope {
     Scope::organizations(Stage::default(), [organization], Access::Delete)
 }
+
+/// The commands that the errors of a [`Server`] suggest.
+pub(crate) const COMMANDS: HintCommands = HintCommands {
+    login: |path| format!("log-in {}", path.map_or("any".to_owned(), ToString::to_string)),
+    create_repository: |path| format!("create {path}"),
+};
 
 /// A registry that runs until it is stopped or dropped.
 pub(crate) struct Server {
@@ -50,6 +56,7 @@ impl Server {
         let backend = LocalBackend::open(Some(folder)).unwrap();
         let any_port = "127.0.0.1:0".parse().unwrap();
         let registry = Registry::bind(backend.clone(), any_port).unwrap();
+        let registry = registry.with_hint_commands(COMMANDS);
         let address = registry.local_addr();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(registry.serve(async { drop(stopped.await) }));
