@@ -38,14 +38,18 @@ fn root_with_layer(root: &Manifest, tar: &Digest, size: u64, compressed: &Descri
 #[test]
 fn an_image_of_an_archive_is_chosen_by_its_tag() {
     let listing = |tags: &[&[&str]]| {
+        let config = |index: usize| format!("c{index}");
         let images: Vec<_> = tags
             .iter()
-            .map(|tags| json!({"Config": "c", "RepoTags": tags, "Layers": []}))
+            .enumerate()
+            .map(|(index, tags)| json!({"Config": config(index), "RepoTags": tags, "Layers": []}))
             .collect();
-        Tar::new()
-            .file("c", br#"{"rootfs":{}}"#)
-            .file("manifest.json", json!(images).to_string().as_bytes())
-            .save()
+        let mut tar = Tar::new();
+        for index in 0..tags.len() {
+            let content = json!({"author": index, "rootfs": {}}).to_string();
+            tar = tar.file(&config(index), content.as_bytes());
+        }
+        tar.file("manifest.json", json!(images).to_string().as_bytes()).save()
     };
     let (_folder, source) = listing(&[&["h:5000/a:1", "a:latest"], &["b:1"]]);
     for reference in ["h:5000/a:1", "a", "a:latest", "b:1", "docker.io/library/b:1"] {
