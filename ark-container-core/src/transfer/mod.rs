@@ -7,6 +7,7 @@
 mod cache;
 mod compress;
 mod copy;
+mod decompress;
 mod download;
 mod local_file;
 mod local_image;
@@ -15,6 +16,7 @@ mod progress;
 mod pull;
 mod push;
 mod remote_image;
+mod selector;
 mod source;
 mod target;
 mod upload;
@@ -29,4 +31,6 @@ pub use push::{Push, Pushed};
 #[cfg(feature = "ecr")]
 pub(crate) use remote_image::{MAX_CONFIG_BYTES, ManifestSource};
 pub use remote_image::{Resolve, ResolvedImage};
+pub use selector::ImageSelector;
 pub use source::ImageSource;
+pub use target::ImageTarget;

@@ -51,7 +51,7 @@ impl Tar {
         let blob = LocalBlob::member(
             diff_id,
             size,
-            &OpenFile::open(file.path()).unwrap(),
+            &OpenFile::new(file.reopen().unwrap(), size + 11, file.path().display().to_string()),
             6,
             "a/layer.tar".to_owned(),
         );

@@ -14,7 +14,7 @@ use crate::distribution::Manifest;
 use crate::error::{Error, Result};
 use crate::model::{Algorithm, Digest, Platform};
 use crate::model::{Descriptor, media_type};
-use crate::transfer::{Layer, LocalBlob, LocalImage, PlatformChoice};
+use crate::transfer::{ImageSelector, Layer, LocalBlob, LocalImage, PlatformChoice};
 
 /// The file that makes an archive one of docker's.
 pub(super) const LISTING: &str = "manifest.json";
@@ -50,7 +50,7 @@ struct RootFs {
     diff_ids: Option<Vec<Digest>>,
 }
 
-/// The image of an archive that `reference` names, or its only one.
+/// The image of an archive that is selected, or its only one.
 ///
 /// Since docker 25, there is an OCI layout in it as well. Where docker keeps its images as they came
 /// from a registry, that has their own manifests, and is taken; else it was made up to be saved, with
@@ -59,33 +59,26 @@ struct RootFs {
 /// Source: <https://docs.docker.com/engine/release-notes/25.0/>
 pub(super) fn open(
     archive: &Archive,
-    reference: Option<&str>,
+    selector: Option<&ImageSelector>,
     choice: &PlatformChoice,
 ) -> Result<LocalImage> {
-    if !archive.has(LISTING) {
-        let hint = match archive.has(layout::MARKER) {
-            true => "it is an OCI archive: name it as oci-archive:FILE",
-            false => "it is no docker archive, for it has no manifest.json",
-        };
-        return Err(damaged(archive.file().name(), hint));
-    }
     if !archive.has(layout::MARKER) {
-        return listed(archive, reference, choice);
+        return listed(archive, selector, choice);
     }
-    match layout::open_compressed(Layout::Archive(archive), reference, choice)? {
+    match layout::open_compressed(Layout::Archive(archive), selector, choice)? {
         Some(image) => Ok(image),
-        None => listed(archive, reference, choice),
+        None => listed(archive, selector, choice),
     }
 }
 
 /// The image as the listing has it.
 fn listed(
     archive: &Archive,
-    reference: Option<&str>,
+    selector: Option<&ImageSelector>,
     choice: &PlatformChoice,
 ) -> Result<LocalImage> {
     let listing: Vec<Listed> = parse(archive, LISTING, &archive.read(LISTING, MAX_JSON_LEN)?)?;
-    let listed = pick(archive.file().name(), listing, reference)?;
+    let listed = pick(archive, listing, selector)?;
     let content = archive.read(&listed.config, MAX_JSON_LEN)?;
     let config: Config = parse(archive, &listed.config, &content)?;
     config.check(archive, choice)?;
@@ -102,24 +95,45 @@ fn listed(
     Ok(LocalImage::in_parts(config, config_blob, layers.collect::<Result<_>>()?))
 }
 
-fn pick(path: &str, mut images: Vec<Listed>, reference: Option<&str>) -> Result<Listed> {
+fn pick(
+    archive: &Archive,
+    mut images: Vec<Listed>,
+    selector: Option<&ImageSelector>,
+) -> Result<Listed> {
+    let path = archive.file().name();
     let tags = |image: &Listed| image.repo_tags.clone().unwrap_or_default();
-    let choices: Vec<String> = images.iter().flat_map(tags).collect();
-    if let Some(reference) = reference {
-        let is = |matches: &dyn Fn(&str) -> bool| {
-            images.iter().position(|image| tags(image).iter().any(|tag| matches(tag)))
-        };
-        let exactly = is(&|tag| tag == reference);
-        match exactly.or_else(|| is(&|tag| familiar(tag) == familiar(reference))) {
-            Some(index) => Ok(images.swap_remove(index)),
-            None => Err(choose(path, Some(reference), &choices)),
+    let positions = images.iter().enumerate();
+    let choices: Vec<String> = positions
+        .flat_map(|(position, image)| match tags(image) {
+            tags if tags.is_empty() => vec![format!("@{position}")],
+            tags => tags,
+        })
+        .collect();
+    let found = match selector {
+        None if images.is_empty() => return Err(damaged(path, "its listing names no image")),
+        None => (images.len() == 1).then_some(0),
+        Some(ImageSelector::Name(name)) => {
+            let is = |matches: &dyn Fn(&str) -> bool| {
+                images.iter().position(|image| tags(image).iter().any(|tag| matches(tag)))
+            };
+            is(&|tag| tag == name).or_else(|| is(&|tag| familiar(tag) == familiar(name)))
         }
-    } else {
-        match (images.pop(), images.is_empty()) {
-            (Some(image), true) => Ok(image),
-            (None, _) => Err(damaged(path, "its listing names no image")),
-            (Some(_), false) => Err(choose(path, None, &choices)),
+        Some(ImageSelector::Index(position)) => (*position < images.len()).then_some(*position),
+        Some(ImageSelector::Digest(digest)) => {
+            // The digest of its configuration, which is its ID in docker.
+            let mut found = None;
+            for (position, image) in images.iter().enumerate() {
+                let config = archive.read(&image.config, MAX_JSON_LEN)?;
+                if found.is_none() && Digester::digest(digest.algorithm(), &config) == *digest {
+                    found = Some(position);
+                }
+            }
+            found
         }
+    };
+    match found {
+        Some(position) => Ok(images.swap_remove(position)),
+        None => Err(choose(path, selector, &choices)),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::distribution::{
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Platform, media_type};
 use crate::transfer::local_file::{read_regular, regular_size};
-use crate::transfer::{LocalBlob, LocalImage, PlatformChoice};
+use crate::transfer::{ImageSelector, LocalBlob, LocalImage, PlatformChoice};
 
 const INDEX: &str = "index.json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -27,29 +27,29 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Source: <https://github.com/containerd/containerd/blob/v2.0.0/core/images/annotations.go>
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// The image of the layout that `reference` names, or its only one.
+/// The image of the layout that is selected, or its only one.
 pub(super) fn open(
     layout: Layout<'_>,
-    reference: Option<&str>,
+    selector: Option<&ImageSelector>,
     choice: &PlatformChoice,
 ) -> Result<LocalImage> {
-    Ok(look_through(layout, reference, choice)?.0)
+    Ok(look_through(layout, selector, choice)?.0)
 }
 
 /// The same; `None` if any of its layers is not compressed.
 pub(super) fn open_compressed(
     layout: Layout<'_>,
-    reference: Option<&str>,
+    selector: Option<&ImageSelector>,
     choice: &PlatformChoice,
 ) -> Result<Option<LocalImage>> {
-    let (image, has_tars) = look_through(layout, reference, choice)?;
+    let (image, has_tars) = look_through(layout, selector, choice)?;
     Ok((!has_tars).then_some(image))
 }
 
 /// The image, and whether it has layers that are not compressed.
 fn look_through(
     layout: Layout<'_>,
-    reference: Option<&str>,
+    selector: Option<&ImageSelector>,
     choice: &PlatformChoice,
 ) -> Result<(LocalImage, bool)> {
     if !layout.has(MARKER) {
@@ -58,31 +58,39 @@ fn look_through(
     }
     let top: Index = layout.parse(INDEX, &layout.read(INDEX)?)?;
     let walk = Walk::new(layout);
-    let named = pick(&walk, &top.manifests, reference)?;
+    let named = pick(&walk, &top.manifests, selector)?;
     let root = narrow(&walk, named, choice)?;
     walk.image(&root, &top.manifests)
 }
 
-fn pick(walk: &Walk<'_>, images: &[Descriptor], reference: Option<&str>) -> Result<Descriptor> {
+fn pick(
+    walk: &Walk<'_>,
+    images: &[Descriptor],
+    selector: Option<&ImageSelector>,
+) -> Result<Descriptor> {
     let layout = walk.layout();
-    let choices: Vec<&str> = images.iter().filter_map(name).collect();
+    let positions = images.iter().enumerate();
+    let choices: Vec<String> = positions
+        .map(|(position, image)| name(image).map_or(format!("@{position}"), str::to_owned))
+        .collect();
     let mut matching: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
-    for image in images {
-        if reference.is_none_or(|reference| is_named(image, reference)) {
+    for (position, image) in images.iter().enumerate() {
+        let has_name = |name: &str| is_named(image, name);
+        if selector.is_none_or(|one| one.matches(position, &image.digest, has_name)) {
             matching.insert(&image.digest, image);
         }
     }
-    if reference.is_none() && matching.len() > 1 {
+    if selector.is_none() && matching.len() > 1 {
         // What refers to another is not what is meant.
         matching.retain(|_, image| walk.subject(image).is_none());
     }
-    match (matching.pop_first(), matching.is_empty(), reference) {
+    match (matching.pop_first(), matching.is_empty(), selector) {
         (Some((_, image)), true, _) => Ok(image.clone()),
-        (Some(_), false, Some(reference)) => {
-            Err(damaged(layout.name(), format!("it has several images of the name {reference}")))
+        (Some(_), false, Some(name)) => {
+            Err(damaged(layout.name(), format!("it has several images of the name {name}")))
         }
         (None, _, None) => Err(damaged(layout.name(), "it has no image")),
-        _ => Err(choose(layout.name(), reference, &choices)),
+        _ => Err(choose(layout.name(), selector, &choices)),
     }
 }
 

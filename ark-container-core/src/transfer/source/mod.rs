@@ -14,31 +14,37 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use self::archive::Archive;
-use self::engine::Engine;
+pub(super) use self::engine::Engine;
 use self::layout::Layout;
+pub(super) use self::parse::{DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_LAYOUT};
 use crate::distribution::platform_names;
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Platform;
 use crate::transfer::local_file::OpenFile;
-use crate::transfer::{LocalImage, PlatformChoice};
+use crate::transfer::{ImageSelector, LocalImage, PlatformChoice};
 
-/// Where on this machine an image comes from, and which image of it where it has several.
+/// Where on this machine an image is read from, and which image of it where it has several.
 ///
 /// Written as skopeo does:
 ///
 /// | source | image |
 /// |---|---|
 /// | `docker-daemon:REF` | of the docker daemon that the `docker` command reaches, by name or ID |
-/// | `podman:REF` | of podman, by name or ID |
-/// | `docker-archive:FILE[:REF]` | in an archive of `docker save` or `podman save` |
-/// | `oci:DIR[:REF]` | in a folder in the OCI image layout |
-/// | `oci-archive:FILE[:REF]` | in an archive of such a folder |
-/// | `-[:REF]` | in an archive of either kind on standard input |
+/// | `podman:REF` | of podman, by name or ID; a manifest list with all its platforms |
+/// | `docker-archive:FILE[:SELECTOR]` | in an archive of `docker save` or `podman save` |
+/// | `oci:DIR[:SELECTOR]` | in a folder in the OCI image layout |
+/// | `oci-archive:FILE[:SELECTOR]` | in an archive of such a folder |
+/// | `-[:SELECTOR]` | in an archive of either kind on standard input |
 ///
-/// Archives may be compressed with gzip or zstd. Since paths and references may have colons too, the
-/// longest path that exists is taken for the path. Without a prefix the source is told from what is
-/// there: a folder, an archive of either kind, an image of docker or podman. If several are, that is
-/// an error.
+/// A `SELECTOR` is a name, a digest as `@sha256:…`, or a position as `@0`: see [`ImageSelector`]. `DIR@sha256:…`
+/// means the same as `DIR:@sha256:…`.
+///
+/// Archives may be compressed with gzip, zstd, xz or bzip2. A `FILE` may be a named pipe, `/dev/stdin` or what
+/// a shell puts for `<(…)`. Paths and names may have colons: the longest part of the text that exists belongs
+/// to the path, which extends to the next colon.
+///
+/// Without a prefix the source is told from what is there: a folder, an archive of either kind, an image of
+/// docker or podman. If several are, that is an error.
 ///
 /// ```
 /// use ark_container_core::transfer::ImageSource;
@@ -52,7 +58,7 @@ use crate::transfer::{LocalImage, PlatformChoice};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageSource {
     kind: Kind,
-    reference: Option<String>,
+    selector: Option<ImageSelector>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,7 +69,8 @@ enum Kind {
     /// Of the two, what it turns out to be.
     Archive(PathBuf),
     StandardInput,
-    Engine(Engine),
+    /// An image by its name or ID.
+    Engine(Engine, String),
     /// What may be a path or the name of an image, or both.
     Unprefixed(String),
 }
@@ -90,12 +97,12 @@ impl ImageSource {
     ///
     /// The `docker` command is asked for it, so that `DOCKER_HOST` and contexts count as they do there.
     pub fn docker_daemon(reference: impl Into<String>) -> Self {
-        Self::from(Kind::Engine(Engine::Docker)).with_reference(reference)
+        Kind::Engine(Engine::Docker, reference.into()).into()
     }
 
     /// An image of podman, by name or ID. The `podman` command is asked for it.
     pub fn podman(reference: impl Into<String>) -> Self {
-        Self::from(Kind::Engine(Engine::Podman)).with_reference(reference)
+        Kind::Engine(Engine::Podman, reference.into()).into()
     }
 
     /// An archive on standard input, with its only image. It can be read once.
@@ -103,10 +110,21 @@ impl ImageSource {
         Kind::StandardInput.into()
     }
 
-    /// This source with the image named: in a layout by its `org.opencontainers.image.ref.name`, in a
-    /// docker archive by one of its tags.
-    pub fn with_reference(self, reference: impl Into<String>) -> Self {
-        Self { reference: Some(reference.into()), ..self }
+    /// Selects the image: by name, by digest (`@sha256:…`) or by position (`@0`).
+    ///
+    /// For docker and podman, which keep all their images, this replaces the name or ID.
+    pub fn with_reference(self, selector: impl Into<ImageSelector>) -> Self {
+        let selector = selector.into();
+        match (self.kind, selector) {
+            (Kind::Engine(engine, _), ImageSelector::Digest(id)) => {
+                Kind::Engine(engine, id.to_string()).into()
+            }
+            (Kind::Engine(engine, _), other) => Kind::Engine(engine, other.to_string()).into(),
+            (Kind::Unprefixed(text), selector) => {
+                Kind::Unprefixed(format!("{text}:{selector}")).into()
+            }
+            (kind, selector) => Self { kind, selector: Some(selector) },
+        }
     }
 
     /// The folder or file, where it is known to be one.
@@ -116,19 +134,19 @@ impl ImageSource {
             | Kind::OciArchive(path)
             | Kind::DockerArchive(path)
             | Kind::Archive(path) => Some(path),
-            Kind::StandardInput | Kind::Engine(_) | Kind::Unprefixed(_) => None,
+            Kind::StandardInput | Kind::Engine(..) | Kind::Unprefixed(_) => None,
         }
     }
 
-    /// The name of the image in it, where one was given.
-    pub fn reference(&self) -> Option<&str> {
-        self.reference.as_deref()
+    /// The selected image of a layout or archive, where one is selected.
+    pub fn selector(&self) -> Option<&ImageSelector> {
+        self.selector.as_ref()
     }
 }
 
 impl From<Kind> for ImageSource {
     fn from(kind: Kind) -> Self {
-        Self { kind, reference: None }
+        Self { kind, selector: None }
     }
 }
 
@@ -150,58 +168,80 @@ pub(super) async fn open(source: &ImageSource, choice: &PlatformChoice) -> Resul
         }
         _ => source,
     };
-    let reference = source.reference().map(str::to_owned);
+    let selector = source.selector.clone();
     match &source.kind {
-        Kind::OciLayout(path) => open_layout(canonical(path)?, reference, choice.clone()).await,
-        Kind::OciArchive(path) => open_path(path, Format::Oci, reference, choice).await,
-        Kind::DockerArchive(path) => open_path(path, Format::Docker, reference, choice).await,
-        Kind::Archive(path) => open_path(path, Format::Either, reference, choice).await,
+        Kind::OciLayout(path) => open_layout(canonical(path)?, selector, choice.clone()).await,
+        Kind::OciArchive(path) => {
+            open_archive(spool::open(path).await?, Format::Oci, selector, choice.clone()).await
+        }
+        Kind::DockerArchive(path) => {
+            open_archive(spool::open(path).await?, Format::Docker, selector, choice.clone()).await
+        }
+        Kind::Archive(path) => {
+            open_archive(spool::open(path).await?, Format::Either, selector, choice.clone()).await
+        }
         Kind::StandardInput => {
             let file = spool::standard_input().await?;
-            open_archive(file, Format::Either, reference, choice.clone()).await
+            open_archive(file, Format::Either, selector, choice.clone()).await
         }
-        Kind::Engine(engine) => {
-            let file = engine.save(source.reference().unwrap_or_default()).await?;
-            // It was saved by its ID, so it is the only one there.
-            open_archive(file, Format::Docker, None, choice.clone()).await
+        Kind::Engine(engine, reference) => {
+            // The archive has no other image than this one.
+            let file = engine.save(reference, choice).await?;
+            open_archive(file, Format::Either, None, choice.clone()).await
         }
         Kind::Unprefixed(text) => Err(parse::no_source(text)),
     }
 }
 
-async fn open_path(
-    path: &Path,
-    format: Format,
-    reference: Option<String>,
-    choice: &PlatformChoice,
-) -> Result<LocalImage> {
-    let path = canonical(path)?;
-    let file = in_background(move || OpenFile::open(&path)).await?;
-    open_archive(spool::unpacked(file).await?, format, reference, choice.clone()).await
-}
-
 async fn open_layout(
     path: PathBuf,
-    reference: Option<String>,
+    selector: Option<ImageSelector>,
     choice: PlatformChoice,
 ) -> Result<LocalImage> {
-    in_background(move || layout::open(Layout::Folder(&path), reference.as_deref(), &choice)).await
+    in_background(move || {
+        let name = path.display();
+        if path.is_file() {
+            let problem = format!("it is a file, not a folder; name it as oci-archive:{name}");
+            return Err(damaged(name, problem));
+        }
+        let opened = layout::open(Layout::Folder(&path), selector.as_ref(), &choice);
+        opened.map_err(|error| match error {
+            // The layout exists: what does not is a file that its documents name.
+            Error::NotFound { kind: ResourceKind::File, name: missing, .. } => {
+                damaged(name, format!("the layout is incomplete, it lacks the file {missing}"))
+            }
+            error => error,
+        })
+    })
+    .await
 }
 
 async fn open_archive(
     file: OpenFile,
     format: Format,
-    reference: Option<String>,
+    selector: Option<ImageSelector>,
     choice: PlatformChoice,
 ) -> Result<LocalImage> {
     in_background(move || {
         let archive = Archive::read_from(file)?;
-        let is_oci = !archive.has(docker_archive::LISTING) && archive.has(layout::MARKER);
-        if format == Format::Oci || (format == Format::Either && is_oci) {
-            layout::open(Layout::Archive(&archive), reference.as_deref(), &choice)
-        } else {
-            docker_archive::open(&archive, reference.as_deref(), &choice)
-        }
+        let is_docker = archive.has(docker_archive::LISTING);
+        let is_oci = archive.has(layout::MARKER);
+        let problem = match format {
+            Format::Docker | Format::Either if is_docker => {
+                return docker_archive::open(&archive, selector.as_ref(), &choice);
+            }
+            Format::Oci | Format::Either if is_oci => {
+                return layout::open(Layout::Archive(&archive), selector.as_ref(), &choice);
+            }
+            Format::Oci if is_docker => "it is a docker archive: name it as docker-archive:FILE",
+            Format::Docker if is_oci => "it is an OCI archive: name it as oci-archive:FILE",
+            Format::Oci => "it is no OCI archive, for it has no file oci-layout",
+            Format::Docker => "it is no docker archive, for it has no manifest.json",
+            Format::Either => {
+                "it is no archive of an image, for it has neither manifest.json nor oci-layout"
+            }
+        };
+        Err(damaged(archive.file().name(), problem))
     })
     .await
 }
@@ -219,21 +259,24 @@ async fn in_background<T: Send + 'static>(
 }
 
 /// The error where a source has several images and it is not clear which one is meant.
+///
+/// A choice is the name of an image, or its position where it has none.
 fn choose<S: AsRef<str>>(
     source: impl fmt::Display,
-    reference: Option<&str>,
+    selector: Option<&ImageSelector>,
     choices: &[S],
 ) -> Error {
-    let problem = match reference {
-        Some(reference) => format!("has no image {reference}"),
+    let problem = match selector {
+        Some(selector) => format!("has no image {selector}"),
         None => "has several images".to_owned(),
     };
     let choices: Vec<&str> = choices.iter().map(AsRef::as_ref).collect();
-    let choices = match choices.as_slice() {
-        [] => "it has none with a name".to_owned(),
-        choices => format!("name one of: {}", choices.join(", ")),
-    };
-    Error::invalid(format!("{source} {problem}; {choices}"))
+    match choices.as_slice() {
+        [] => Error::invalid(format!("{source} {problem}")),
+        choices => {
+            Error::invalid(format!("{source} {problem}; name one of: {}", choices.join(", ")))
+        }
+    }
 }
 
 /// The error of an image for several platforms of which none is chosen.
