@@ -69,10 +69,6 @@ fn pick(
     selector: Option<&ImageSelector>,
 ) -> Result<Descriptor> {
     let layout = walk.layout();
-    let positions = images.iter().enumerate();
-    let choices: Vec<String> = positions
-        .map(|(position, image)| name(image).map_or(format!("@{position}"), str::to_owned))
-        .collect();
     let mut matching: BTreeMap<&Digest, &Descriptor> = BTreeMap::new();
     for (position, image) in images.iter().enumerate() {
         let has_name = |name: &str| is_named(image, name);
@@ -90,7 +86,14 @@ fn pick(
             Err(damaged(layout.name(), format!("it has several images of the name {name}")))
         }
         (None, _, None) => Err(damaged(layout.name(), "it has no image")),
-        _ => Err(choose(layout.name(), selector, &choices)),
+        _ => {
+            let positions = images.iter().enumerate();
+            let choices = positions.filter_map(|(position, image)| match name(image) {
+                Some(name) => Some(name.to_owned()),
+                None => walk.subject(image).is_none().then(|| format!("@{position}")),
+            });
+            Err(choose(layout.name(), selector, &choices.collect::<Vec<_>>()))
+        }
     }
 }
 

@@ -14,7 +14,9 @@ fn made_up_size_in_extended_header_is_refused() {
     for size in ["4294967296", "18446744073709551615", "18446744073709551000"] {
         let archive = extended(Tar::new(), &[("size", size)], "l", b"layer");
         let (_folder, source) = archive.image(&["l"], &[diff_id(b"layer")]).save();
-        assert!(fault(&source).contains("ends in the middle of"), "{size}: {}", fault(&source));
+        let fault = fault(&source);
+        let known = ["it ends in the middle of l", "the tar archive has an invalid header before"];
+        assert!(known.iter().any(|known| fault.contains(known)), "{size}: {fault}");
     }
 }
 
@@ -81,7 +83,8 @@ fn file_that_is_no_archive_is_named_without_its_bytes() {
         "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(order).collect()
     };
     let key = format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{}", "SECRET".repeat(200));
-    let binary: Vec<u8> = (0..2000_u32).flat_map(|n| (n * 2_654_435_761).to_be_bytes()).collect();
+    let binary: Vec<u8> =
+        (0..2000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
     // What looks like a header but for its checksum.
     let mut header = Tar::new().file("SECRET", b"SECRET").bytes();
     header[0] = b'T';
