@@ -216,6 +216,7 @@ fn check_first_header(file: &OpenFile) -> Result<()> {
         return Ok(());
     }
     let problem = match likely_kind(&start) {
+        _ if start.is_empty() => format!("{} is empty", file.name()),
         Some(kind) => format!("{} is not a tar archive: it looks like {kind}", file.name()),
         None => format!("{} is not a tar archive", file.name()),
     };
@@ -252,9 +253,6 @@ fn likely_kind(start: &[u8]) -> Option<&'static str> {
     ];
     const UTF16: &str =
         "UTF-16 text, which PowerShell makes of what it redirects; write the archive with --output";
-    if start.is_empty() {
-        return Some("an empty file");
-    }
     if CompressionFormat::detect(start).is_some() {
         return Some("a file that is compressed twice");
     }
