@@ -72,6 +72,7 @@ impl LayoutSource {
             self.referrers.values().flatten().map(|referrer| &referrer.digest).collect();
         let annotation = |image: &Descriptor, key: &str| image.annotations.get(key).cloned();
         let candidate = |image: &Descriptor| Candidate {
+            id: None,
             is_referrer: referring.contains(&image.digest),
             // People write the whole name where there is one.
             names: [annotation(image, CONTAINERD_NAME), annotation(image, REF_NAME)]
