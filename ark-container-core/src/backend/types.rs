@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
+#[cfg(any(feature = "ecr", feature = "local"))]
+use crate::model::ManifestContent;
 use crate::model::{Descriptor, Digest, Platform, RepositoryUrl, Tag, TagPattern};
 
 /// Whether a tag can be moved to another image.
@@ -235,6 +237,34 @@ impl Image {
             artifact_type: None,
         }
     }
+
+    /// Sets what the manifest of this image tells: children, subject, artifact type, and the platforms
+    /// where none are known. An invalid manifest, which an older version may have stored, tells nothing.
+    #[cfg(any(feature = "ecr", feature = "local"))]
+    pub(crate) fn set_manifest(&mut self, media_type: &str, manifest: &[u8]) {
+        let content = match ManifestContent::parse(media_type, manifest) {
+            Ok(content) => content,
+            Err(problem) => {
+                tracing::debug!(digest = %self.digest, problem, "the manifest is invalid");
+                return;
+            }
+        };
+        self.children = content.listed().iter().map(described).collect();
+        self.subject = content.subject().map(|subject| subject.digest.clone());
+        self.artifact_type = content.artifact_type().map(str::to_owned);
+        if self.platforms.is_empty() {
+            let platforms = self.children.iter().filter_map(|child| child.platform.clone());
+            self.platforms = platforms.collect::<BTreeSet<_>>().into_iter().collect();
+        }
+    }
+}
+
+/// Returns what an image tells of a child: the required fields and the platform.
+#[cfg(any(feature = "ecr", feature = "local"))]
+fn described(child: &Descriptor) -> Descriptor {
+    let Descriptor { media_type, digest, size, platform, .. } = child;
+    let platform = platform.clone().filter(Platform::is_known);
+    Descriptor { platform, ..Descriptor::new(media_type, digest.clone(), *size) }
 }
 
 impl Serialize for Image {

@@ -23,6 +23,13 @@ pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.mani
 /// Docker's image configuration.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
+/// The media types of layers that may not be redistributed, and so may be stored elsewhere.
+#[cfg(any(feature = "local", feature = "push"))]
+pub(crate) const FOREIGN_LAYERS: [&str; 2] = [
+    "application/vnd.oci.image.layer.nondistributable.v1.",
+    "application/vnd.docker.image.rootfs.foreign.",
+];
+
 /// Whether this type is of a manifest that names other manifests.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_MANIFEST_LIST)

@@ -12,9 +12,9 @@ use super::local_file::open_regular;
 use super::local_file::{Cursor, OpenFile};
 use super::local_file::{MAX_PIECES_WHILE_SENDING, read_ahead};
 use super::source::{self, ImageSource};
-use crate::distribution::{ImageManifest, Manifest};
+use crate::distribution::Manifest;
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, Platform};
+use crate::model::{Descriptor, Digest, ImageManifest, Platform};
 
 /// An image of this machine whose manifests were read and are consistent.
 ///

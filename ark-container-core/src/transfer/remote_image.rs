@@ -7,16 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
 use super::progress::{Event, Progress};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
-use crate::distribution::{
-    Client, ImageManifest, Index, MAX_INDEX_DEPTH, MAX_MANIFESTS, Manifest, Referring, UNKNOWN_OS,
-    images_for, platform_names,
-};
+use crate::distribution::{Client, Manifest, ManifestBounds, images_for, platform_names};
 use crate::error::{Error, Result};
 use crate::model::{
     Access, Descriptor, Digest, Platform, Reference, RepositoryPath, Scope, media_type,
@@ -80,7 +76,8 @@ impl RemoteImage {
         if let Some(platform) = platform {
             root = for_platform(source, root, platform).await?;
         }
-        let below = fetch_below(source, &root).await?;
+        let mut bounds = ManifestBounds::default();
+        let below = fetch_below(source, &root, &mut bounds).await?;
         let mut walk = Walk { below, seen: HashSet::new(), children: vec![], blobs: vec![] };
         walk.visit(&root)?;
         let Walk { children, mut blobs, .. } = walk;
@@ -94,22 +91,26 @@ impl RemoteImage {
         let mut level: Vec<Digest> = own.collect();
         let blobs = self.blobs.iter().map(|blob| blob.digest.clone());
         let mut seen: HashSet<Digest> = level.iter().cloned().chain(blobs).collect();
+        let mut bounds = ManifestBounds::default();
         while !level.is_empty() {
             let listed = level.into_iter().map(|subject| referrers(client, subject));
             let listed = stream::iter(listed.collect::<Vec<_>>()).buffered(CONCURRENT_REQUESTS);
-            let mut found: Vec<Manifest> = listed.try_collect::<Vec<_>>().await?.concat();
-            found.retain(|manifest| seen.insert(manifest.digest.clone()));
+            let mut wanted = listed.try_collect::<Vec<_>>().await?.concat();
+            wanted.retain(|(_, referrer)| seen.insert(referrer.digest.clone()));
+            for (subject, referrer) in &wanted {
+                let bounded = bounds.add(referrer.size, 0);
+                bounded
+                    .map_err(|problem| damaged(subject, &format!("of its referrers, {problem}")))?;
+            }
+            let found = fetch_referrers(client, wanted).await?;
             level = found.iter().map(|manifest| manifest.digest.clone()).collect();
             for manifest in found {
-                let below = fetch_below(client, &manifest).await?;
+                let below = fetch_below(client, &manifest, &mut bounds).await?;
                 let mut walk = Walk { below, seen, children: vec![], blobs: vec![] };
                 walk.visit(&manifest)?;
                 self.referrers.extend(walk.children.into_iter().chain([manifest]));
                 self.blobs.extend(walk.blobs);
                 seen = walk.seen;
-            }
-            if self.referrers.len() > MAX_MANIFESTS {
-                return Err(damaged(&self.root, "too many others refer to it"));
             }
         }
         self.blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
@@ -125,13 +126,12 @@ impl RemoteImage {
 
     /// Returns the descriptor of the image.
     pub(super) fn descriptor(&self) -> Descriptor {
-        let Manifest { media_type, digest, bytes, .. } = &self.root;
-        Descriptor::new(media_type, digest.clone(), bytes.len() as u64)
+        self.root.descriptor()
     }
 }
 
-/// Fetches the referrers of a manifest.
-async fn referrers(client: &Client, subject: Digest) -> Result<Vec<Manifest>> {
+/// Lists the referrers of a manifest, each with its subject.
+async fn referrers(client: &Client, subject: Digest) -> Result<Vec<(Digest, Descriptor)>> {
     let listed = match client.referrers(&subject, None).await {
         Err(error @ Error::PermissionDenied { .. }) => {
             tracing::warn!(%error, "what refers to the image cannot be listed, and stays behind");
@@ -139,37 +139,39 @@ async fn referrers(client: &Client, subject: Digest) -> Result<Vec<Manifest>> {
         }
         listed => listed?,
     };
-    if listed.len() > MAX_MANIFESTS {
-        let message = format!("too many manifests refer to {subject}");
-        return Err(Error::failed(message));
-    }
-    let fetched = listed.into_iter().map(|referrer| async move {
-        match client.fetch_manifest(&referrer.digest.into()).await {
+    Ok(listed.into_iter().map(|referrer| (subject.clone(), referrer)).collect())
+}
+
+/// Fetches the manifests that were listed as referrers and that have that subject.
+async fn fetch_referrers(
+    client: &Client,
+    wanted: Vec<(Digest, Descriptor)>,
+) -> Result<Vec<Manifest>> {
+    let fetched = wanted.into_iter().map(|(subject, referrer)| async move {
+        let fetched = match client.fetch_manifest(&referrer.digest.clone().into()).await {
             // The list that clients keep under a tag may name what was deleted.
-            Err(Error::NotFound { .. }) => Ok(None),
-            fetched => fetched.map(Some),
-        }
+            Err(Error::NotFound { .. }) => return Ok::<_, Error>(None),
+            fetched => fetched?.described_by(&referrer)?,
+        };
+        let is_referrer = fetched.content()?.subject().is_some_and(|found| found.digest == subject);
+        Ok(is_referrer.then_some(fetched))
     });
     let fetched = stream::iter(fetched.collect::<Vec<_>>()).buffered(CONCURRENT_REQUESTS);
-    let mut found: Vec<Option<Manifest>> = fetched.try_collect().await?;
-    found.retain(|manifest| {
-        let referring = manifest.as_ref().and_then(Referring::of);
-        referring.is_some_and(|referring| referring.subject.digest == subject)
-    });
-    Ok(found.into_iter().flatten().collect())
+    Ok(fetched.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
 }
 
 /// Fetches the manifests that an index names, and those that the indexes among them name.
 async fn fetch_below(
     source: &impl ManifestSource,
     root: &Manifest,
+    bounds: &mut ManifestBounds,
 ) -> Result<HashMap<Digest, Manifest>> {
     let mut found = HashMap::new();
     let mut level = vec![root.clone()];
     for depth in 0.. {
         let mut wanted = Vec::new();
-        for index in level.iter().filter(|manifest| media_type::is_index(&manifest.media_type)) {
-            wanted.extend(parse::<Index>(index)?.manifests);
+        for manifest in &level {
+            wanted.extend(manifest.content()?.manifests().cloned());
         }
         let mut seen = HashSet::new();
         wanted.retain(|child| {
@@ -178,14 +180,13 @@ async fn fetch_below(
         if wanted.is_empty() {
             break;
         }
-        if depth == MAX_INDEX_DEPTH || found.len() + wanted.len() > MAX_MANIFESTS {
-            return Err(damaged(root, "its indexes name too many others"));
+        for child in &wanted {
+            let bounded = bounds.add(child.size, depth + 1);
+            bounded.map_err(|problem| damaged(&root.digest, &problem))?;
         }
         level = stream::iter(wanted)
             .map(|child| async move {
-                let fetched = source.manifest(&child.digest.clone().into()).await?;
-                // The media type in the index counts, not the one of the registry.
-                Ok::<_, Error>(Manifest { media_type: child.media_type, ..fetched })
+                source.manifest(&child.digest.clone().into()).await?.described_by(&child)
             })
             .buffered(CONCURRENT_REQUESTS)
             .try_collect()
@@ -202,9 +203,9 @@ async fn for_platform(
     wanted: &Platform,
 ) -> Result<Manifest> {
     if media_type::is_index(&root.media_type) {
-        let images = parse::<Index>(&root)?.manifests;
-        let image = one_of(source, &images, wanted)?;
-        return source.manifest(&image.digest.clone().into()).await;
+        let content = root.content()?;
+        let image = one_of(source, content.listed(), wanted)?;
+        return source.manifest(&image.digest.clone().into()).await?.described_by(image);
     }
     let Some(found) = configured(source, &root).await? else {
         return Err(no_such_platform(source, wanted, []));
@@ -234,17 +235,19 @@ pub(super) async fn platforms(
     root: &Manifest,
 ) -> Result<Vec<Platform>> {
     if media_type::is_index(&root.media_type) {
-        let images = parse::<Index>(root)?.manifests;
+        let images = root.content()?.into_listed();
         let named = images.into_iter().filter_map(|image| image.platform);
-        return Ok(named.filter(|platform| platform.os != UNKNOWN_OS).collect());
+        return Ok(named.filter(Platform::is_known).collect());
     }
     Ok(configured(source, root).await?.into_iter().collect())
 }
 
 /// Returns the platform in the configuration of an image; an artifact has none.
 async fn configured(source: &impl ManifestSource, manifest: &Manifest) -> Result<Option<Platform>> {
-    let config = parse::<ImageManifest>(manifest)?.config;
-    Ok(serde_json::from_slice(&source.config(&config).await?).ok())
+    match manifest.content()?.image_config() {
+        Some(config) => Ok(Platform::of_config(&source.config(config).await?)),
+        None => Ok(None),
+    }
 }
 
 fn no_such_platform<'a>(
@@ -262,15 +265,8 @@ fn no_such_platform<'a>(
     ))
 }
 
-fn parse<T: DeserializeOwned>(manifest: &Manifest) -> Result<T> {
-    serde_json::from_slice(&manifest.bytes).map_err(|error| {
-        Error::failed(format!("manifest {} makes no sense", manifest.digest)).with_source(error)
-    })
-}
-
-fn damaged(manifest: &Manifest, problem: &str) -> Error {
-    let message = format!("manifest {}: {problem}", manifest.digest);
-    Error::failed(message)
+fn damaged(manifest: &Digest, problem: &str) -> Error {
+    Error::failed(format!("manifest {manifest}: {problem}"))
 }
 
 /// Collects all manifests and blobs of an image, each once.
@@ -283,26 +279,20 @@ struct Walk {
 
 impl Walk {
     fn visit(&mut self, manifest: &Manifest) -> Result<()> {
-        if media_type::is_index(&manifest.media_type) {
-            for child in parse::<Index>(manifest)?.manifests {
-                if !self.seen.insert(child.digest.clone()) {
-                    continue;
-                }
-                if let Some(child) = self.below.remove(&child.digest) {
-                    self.visit(&child)?;
-                    self.children.push(child);
-                }
+        let content = manifest.content()?;
+        for child in content.manifests() {
+            if !self.seen.insert(child.digest.clone()) {
+                continue;
             }
-        } else if media_type::is_manifest(&manifest.media_type) {
-            let image: ImageManifest = parse(manifest)?;
-            for blob in std::iter::once(image.config).chain(image.layers) {
-                if self.seen.insert(blob.digest.clone()) {
-                    self.blobs.push(blob);
-                }
+            if let Some(child) = self.below.remove(&child.digest) {
+                self.visit(&child)?;
+                self.children.push(child);
             }
-        } else {
-            let problem = format!("{:?} is no type of a manifest", manifest.media_type);
-            return Err(damaged(manifest, &problem));
+        }
+        for blob in content.blobs() {
+            if self.seen.insert(blob.digest.clone()) {
+                self.blobs.push(blob.clone());
+            }
         }
         Ok(())
     }

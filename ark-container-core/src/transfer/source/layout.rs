@@ -6,17 +6,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::archive::Archive;
 use super::docker_archive::familiar;
 use super::{choose, damaged, elsewhere, several};
-use crate::distribution::{
-    ImageManifest, Index, MAX_INDEX_DEPTH, MAX_MANIFESTS, Manifest, Referring, UNKNOWN_OS,
-    images_for,
-};
-use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, Platform, media_type};
+use crate::distribution::{Manifest, ManifestBounds, images_for};
+use crate::error::Result;
+use crate::model::{Descriptor, Digest, ManifestContent, Platform, media_type};
 use crate::transfer::local_file::{read_regular, regular_size};
 use crate::transfer::{LocalBlob, LocalImage, PlatformChoice};
 
@@ -56,11 +51,11 @@ fn look_through(
         let problem = format!("it is no OCI layout, for it has no file {MARKER}");
         return Err(damaged(layout.name(), problem));
     }
-    let top: Index = layout.parse(INDEX, &layout.read(INDEX)?)?;
+    let top = layout.parse(INDEX, media_type::OCI_INDEX, &layout.read(INDEX)?)?;
     let walk = Walk::new(layout);
-    let named = pick(&walk, &top.manifests, reference)?;
+    let named = pick(&walk, top.listed(), reference)?;
     let root = narrow(&walk, named, choice)?;
-    walk.image(&root, &top.manifests)
+    walk.image(&root, top.listed())
 }
 
 fn pick(walk: &Walk<'_>, images: &[Descriptor], reference: Option<&str>) -> Result<Descriptor> {
@@ -167,16 +162,13 @@ fn entries(layout: Layout<'_>, index: &Descriptor) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut indexes = vec![(index.clone(), 0)];
     let mut seen = HashSet::new();
+    let mut bounds = ManifestBounds::default();
     while let Some((descriptor, depth)) = indexes.pop() {
-        let content = layout.manifest(&descriptor)?;
-        let index: Index = layout.parse(&blob_name(&descriptor.digest), &content.bytes)?;
-        for image in index.manifests {
+        bounds.add(descriptor.size, depth).map_err(|problem| damaged(layout.name(), problem))?;
+        for image in layout.content(&descriptor)?.1.into_listed() {
             // Named by several, it would be walked through as often as there are ways to it.
             if !seen.insert(image.digest.clone()) {
                 continue;
-            }
-            if entries.len() + indexes.len() > MAX_MANIFESTS || depth > MAX_INDEX_DEPTH {
-                return Err(too_many(layout));
             }
             let is_here = layout.has(&blob_name(&image.digest));
             if media_type::is_index(&image.media_type) && is_here {
@@ -184,7 +176,7 @@ fn entries(layout: Layout<'_>, index: &Descriptor) -> Result<Vec<Entry>> {
                 continue;
             }
             let platform = image.platform.clone().or_else(|| platform_of(layout, &image));
-            let platform = platform.filter(|platform| platform.os != UNKNOWN_OS);
+            let platform = platform.filter(Platform::is_known);
             entries.push(Entry { image, platform, is_here });
         }
     }
@@ -193,21 +185,17 @@ fn entries(layout: Layout<'_>, index: &Descriptor) -> Result<Vec<Entry>> {
 
 /// What an image says in its configuration; `None` if it says nothing of the kind.
 fn platform_of(layout: Layout<'_>, image: &Descriptor) -> Option<Platform> {
-    let manifest = layout.manifest(image).ok()?;
-    let manifest: ImageManifest = serde_json::from_slice(&manifest.bytes).ok()?;
-    let config = layout.manifest(&manifest.config).ok()?;
-    serde_json::from_slice(&config.bytes).ok()
+    let (_, content) = layout.content(image).ok()?;
+    let config = layout.manifest(content.image_config()?).ok()?;
+    Platform::of_config(&config.bytes)
 }
-
-/// What the manifests of an image may amount to, in bytes: each may have 4 MiB, and has a few kB.
-const MAX_MANIFESTS_LEN: usize = 32 * 1024 * 1024;
 
 /// A walk through a layout, which takes each of its parts once.
 struct Walk<'a> {
     layout: Layout<'a>,
     seen: HashSet<Digest>,
     manifests: Vec<Manifest>,
-    manifests_len: usize,
+    bounds: ManifestBounds,
     blobs: Vec<LocalBlob>,
     has_tars: bool,
 }
@@ -218,7 +206,7 @@ impl<'a> Walk<'a> {
             layout,
             seen: HashSet::new(),
             manifests: Vec::new(),
-            manifests_len: 0,
+            bounds: ManifestBounds::default(),
             blobs: Vec::new(),
             has_tars: false,
         }
@@ -232,13 +220,11 @@ impl<'a> Walk<'a> {
     ///
     /// One that cannot be read says nothing: it is not of the image that is meant.
     fn subject(&self, descriptor: &Descriptor) -> Option<Digest> {
-        if !media_type::is_manifest(&descriptor.media_type)
-            && !media_type::is_index(&descriptor.media_type)
-        {
+        if !descriptor.is_manifest() {
             return None;
         }
-        let manifest = self.layout.manifest(descriptor).ok()?;
-        Some(Referring::of(&manifest)?.subject.digest)
+        let (_, content) = self.layout.content(descriptor).ok()?;
+        Some(content.subject()?.digest.clone())
     }
 
     /// The image below `root`, with what refers to it among `top`; and whether any of its layers is
@@ -279,34 +265,17 @@ impl<'a> Walk<'a> {
         if !self.seen.insert(descriptor.digest.clone()) {
             return Ok(());
         }
-        if depth > MAX_INDEX_DEPTH || self.seen.len() > MAX_MANIFESTS {
-            return Err(too_many(self.layout));
+        let bounded = self.bounds.add(descriptor.size, depth);
+        bounded.map_err(|problem| damaged(self.layout.name(), problem))?;
+        let (manifest, content) = self.layout.content(descriptor)?;
+        for child in content.manifests() {
+            self.visit(child, depth + 1)?;
         }
-        let name = blob_name(&descriptor.digest);
-        let kind = descriptor.media_type.as_str();
-        if !media_type::is_index(kind) && !media_type::is_manifest(kind) {
-            let problem = format!("{kind:?} is no type of a manifest");
-            return Err(damaged(self.layout.place(&name), problem));
-        }
-        let manifest = self.layout.manifest(descriptor)?;
-        self.manifests_len += manifest.bytes.len();
-        if self.manifests_len > MAX_MANIFESTS_LEN {
-            let problem = format!("its manifests have more than {MAX_MANIFESTS_LEN} bytes");
-            return Err(damaged(self.layout.name(), problem));
-        }
-        if media_type::is_index(kind) {
-            let index: Index = self.layout.parse(&name, &manifest.bytes)?;
-            for child in &index.manifests {
-                self.visit(child, depth + 1)?;
-            }
-        } else {
-            let image: ImageManifest = self.layout.parse(&name, &manifest.bytes)?;
-            self.has_tars |= image.layers.iter().any(is_tar);
-            for blob in std::iter::once(&image.config).chain(&image.layers) {
-                // A layer that is to be had elsewhere may be absent.
-                if blob.urls.is_empty() || self.layout.has(&blob_name(&blob.digest)) {
-                    self.blobs.push(self.layout.blob(blob)?);
-                }
+        for blob in content.blobs() {
+            self.has_tars |= is_tar(blob);
+            // A layer that is to be had elsewhere may be absent.
+            if !blob.may_be_missing() || self.layout.has(&blob_name(&blob.digest)) {
+                self.blobs.push(self.layout.blob(blob)?);
             }
         }
         self.manifests.push(manifest);
@@ -317,10 +286,6 @@ impl<'a> Walk<'a> {
 /// Whether a layer is a tar that is not compressed, by OCI's words and by docker's.
 fn is_tar(layer: &Descriptor) -> bool {
     layer.media_type.ends_with(".tar")
-}
-
-fn too_many(layout: Layout<'_>) -> Error {
-    damaged(layout.name(), "its indexes name too many others")
 }
 
 /// The file that makes a folder or an archive a layout.
@@ -368,11 +333,18 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// What the JSON of a file says.
-    fn parse<T: for<'de> Deserialize<'de>>(self, name: &str, content: &[u8]) -> Result<T> {
-        serde_json::from_slice(content).map_err(|error| {
-            Error::failed(format!("{} makes no sense", self.place(name))).with_source(error)
-        })
+    /// Parses a manifest or index in a file.
+    fn parse(self, name: &str, media_type: &str, bytes: &[u8]) -> Result<ManifestContent> {
+        ManifestContent::parse(media_type, bytes)
+            .map_err(|problem| damaged(self.place(name), format!("it is invalid: {problem}")))
+    }
+
+    /// A manifest or index with its content.
+    fn content(self, descriptor: &Descriptor) -> Result<(Manifest, ManifestContent)> {
+        let manifest = self.manifest(descriptor)?;
+        let name = blob_name(&descriptor.digest);
+        let content = self.parse(&name, &manifest.media_type, &manifest.bytes)?;
+        Ok((manifest, content))
     }
 
     /// A manifest or index, which is what its descriptor says.
