@@ -332,6 +332,39 @@ mod tests {
     }
 
     #[test]
+    #[cfg(any(feature = "ecr", feature = "local"))]
+    fn manifest_sets_children_and_platforms() {
+        use crate::model::media_type::{OCI_INDEX, OCI_MANIFEST};
+
+        let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+        let child = |platform: &str| {
+            format!(
+                r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{digest}","size":7,"urls":["x"],"platform":{platform}}}"#
+            )
+        };
+        let children = [
+            child(r#"{"os":"linux","architecture":"amd64"}"#),
+            child(r#"{"os":"unknown","architecture":"unknown"}"#),
+            child("null"),
+        ];
+        let index = format!(
+            r#"{{"schemaVersion":2,"subject":{},"manifests":[{}]}}"#,
+            child("null"),
+            children.join(",")
+        );
+        let mut image = Image::new(digest.clone(), OCI_INDEX, 0, SystemTime::UNIX_EPOCH);
+        let untold = image.clone();
+        image.set_manifest(OCI_INDEX, b"{}");
+        assert_eq!(image, untold);
+        image.set_manifest(OCI_INDEX, index.as_bytes());
+        let mut expected = vec![Descriptor::new(OCI_MANIFEST, digest.clone(), 7); 3];
+        expected[0].platform = "linux/amd64".parse().ok();
+        assert_eq!(image.children, expected);
+        assert_eq!(image.platforms, ["linux/amd64".parse().unwrap()]);
+        assert_eq!((image.subject, image.artifact_type), (Some(digest), None));
+    }
+
+    #[test]
     fn times_outside_of_rfc3339_are_clamped() {
         let epoch = SystemTime::UNIX_EPOCH;
         assert_eq!(rfc3339(epoch - Duration::from_secs(1)), "1970-01-01T00:00:00Z");

@@ -238,11 +238,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Conflict`] if the tag stands for another image and may not be moved;
-    /// [`Error::NotFound`] if the repository does not exist; [`Error::Failed`] if the manifest is invalid,
-    /// or if the registry lacks what it names or stores it under another digest.
+    /// [`Error::NotFound`] if the repository does not exist; [`Error::Failed`] if the registry finds
+    /// the manifest faulty, lacks what it names, or stores it under another digest.
     pub async fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<()> {
-        let content = manifest.content()?;
         let is_listed = self.put(reference, manifest).await?;
+        // The registry decides about what is no manifest here.
+        let Ok(content) = manifest.content() else { return Ok(()) };
         match content.subject() {
             Some(subject) => {
                 let referrer = manifest.as_referrer(&content);
@@ -368,4 +369,44 @@ impl Client {
 
 fn by_digest(manifest: &Manifest) -> Reference {
     Reference::Digest(manifest.digest.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifest_must_match_its_descriptor() {
+        let manifest = Manifest::new("application/json", "{}");
+        let described = Descriptor::new(media_type::OCI_INDEX, manifest.digest.clone(), 2);
+        let found = manifest.clone().described_by(&described).unwrap();
+        assert_eq!(found, Manifest::new(media_type::OCI_INDEX, "{}"));
+        let longer = Descriptor { size: 3, ..described.clone() };
+        let error = manifest.clone().described_by(&longer).unwrap_err().to_string();
+        let expected = format!("manifest {}: it has 2 bytes, and should have 3", manifest.digest);
+        assert_eq!(error, expected);
+        let other = Digester::digest(Algorithm::Sha512, b"{}");
+        assert!(manifest.described_by(&Descriptor { digest: other, ..described }).is_err());
+    }
+
+    #[test]
+    fn invalid_manifest_is_named_with_its_key() {
+        let manifest = Manifest::new(media_type::OCI_MANIFEST, r#"{"Layers":[],"config":{}}"#);
+        let error = manifest.content().unwrap_err().to_string();
+        let expected =
+            format!("manifest {} is invalid: the key \"Layers\" differs", manifest.digest);
+        assert!(error.starts_with(&expected), "{error}");
+    }
+
+    #[test]
+    fn manifests_are_bounded_by_bytes_and_depth() {
+        let mut bounds = ManifestBounds::default();
+        for _ in 0..1000 {
+            bounds.add(4096, MAX_MANIFEST_DEPTH).unwrap();
+        }
+        let problem = bounds.add(0, MAX_MANIFEST_DEPTH + 1).unwrap_err();
+        assert_eq!(problem, "its indexes are nested more than 4 deep");
+        let problem = bounds.add(u64::MAX, 0).unwrap_err();
+        assert_eq!(problem, "its manifests have more than 33554432 bytes");
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::error::RequestTarget;
 use super::manifest::Manifest;
-use super::response::{invalid_response, pages};
+use super::response::{ListingBounds, invalid_response, pages};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, ManifestContent, Reference, Tag, media_type};
 
@@ -17,8 +17,8 @@ use crate::model::{Descriptor, Digest, ManifestContent, Reference, Tag, media_ty
 const TAG_DIGITS: usize = 64;
 /// The number of referrers that are looked up at once.
 const CONCURRENT_LOOKUPS: usize = 8;
-/// The maximum size of a list of referrers, in bytes: some 50,000 referrers. The list is in memory.
-const MAX_REFERRERS_BYTES: usize = 16 * 1024 * 1024;
+/// Some 50,000 referrers. The list is in memory.
+const REFERRERS_BOUNDS: ListingBounds = ListingBounds { pages: 10_000, bytes: 16 * 1024 * 1024 };
 
 impl Client {
     /// Lists the manifests whose subject is `digest`: of one artifact type, or all.
@@ -135,7 +135,7 @@ impl Client {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
         let target = RequestTarget::Image(digest.clone().into());
-        let pages = pages(self.clone(), target, Ok(url), MAX_REFERRERS_BYTES, |response, body| {
+        let pages = pages(self.clone(), target, Ok(url), REFERRERS_BOUNDS, |response, body| {
             let index = ManifestContent::parse(media_type::OCI_INDEX, body);
             index.map_err(|problem| invalid_response(response, problem))
         });
@@ -167,15 +167,11 @@ fn referrers_tag(digest: &Digest) -> Result<Tag> {
 
 /// Returns the referrers in the index at a referrers tag.
 fn listed_under_tag(tag: &Tag, index: &Manifest) -> Result<Vec<Descriptor>> {
-    match index.content() {
-        Ok(content @ ManifestContent::Index(_)) => Ok(content.into_listed()),
-        Ok(ManifestContent::Image(_)) => Err(Error::failed(format!(
-            "tag {tag} stands for an image, not for an index of referrers"
-        ))),
-        Err(error) => {
-            Err(Error::failed(format!("the index of referrers at tag {tag}")).with_source(error))
-        }
+    if index.media_type != media_type::OCI_INDEX {
+        let message = format!("tag {tag} stands for {:?}, not for an index", index.media_type);
+        return Err(Error::failed(message));
     }
+    Ok(index.content()?.into_listed())
 }
 
 #[cfg(test)]

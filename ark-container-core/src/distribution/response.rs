@@ -107,10 +107,17 @@ const PAGE: &str = "1000";
 /// The maximum size of a page, in bytes: room for registries that do not know pages, and for AWS ECR's
 /// 100,000 tags.
 const MAX_PAGE_LEN: usize = 16 * 1024 * 1024;
-/// The maximum number of pages of a listing. A hostile registry could continue it for ever.
-const MAX_PAGES: usize = 10_000;
-/// The maximum size of a listing of tags, in bytes: some 500,000 tags of the maximum length.
-const MAX_TAGS_BYTES: usize = 64 * 1024 * 1024;
+/// The bounds of a listing, which a hostile registry could continue for ever.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ListingBounds {
+    /// The maximum number of pages.
+    pub(super) pages: usize,
+    /// The maximum size of all pages and of their URLs, in bytes.
+    pub(super) bytes: usize,
+}
+
+/// Some 500,000 tags of the maximum length.
+const TAGS_BOUNDS: ListingBounds = ListingBounds { pages: 10_000, bytes: 64 * 1024 * 1024 };
 
 impl Client {
     /// Lists the tags of the repository, in the registry's order. Invalid tags are left out.
@@ -130,7 +137,7 @@ impl Client {
             url.query_pairs_mut().append_pair("n", PAGE);
         }
         let target = RequestTarget::Repository;
-        let pages = pages(self.clone(), target, first, MAX_TAGS_BYTES, parse_json::<Page>);
+        let pages = pages(self.clone(), target, first, TAGS_BOUNDS, parse_json::<Page>);
         let tags = |page: Page| {
             let tags = page.tags.unwrap_or_default().into_iter();
             stream::iter(tags.filter_map(|tag| tag.parse().ok()).map(Ok))
@@ -139,12 +146,12 @@ impl Client {
     }
 }
 
-/// Fetches the pages of a listing, each once: at most `max_bytes` of them and of their URLs.
+/// Fetches the pages of a listing, each once, within bounds.
 pub(super) fn pages<T: Send + 'static>(
     client: Client,
     target: RequestTarget,
     first: Result<Url>,
-    max_bytes: usize,
+    bounds: ListingBounds,
     parse: fn(&Response, &[u8]) -> Result<T>,
 ) -> BoxStream<'static, Result<T>> {
     struct State {
@@ -166,14 +173,14 @@ pub(super) fn pages<T: Send + 'static>(
             if !state.seen.insert(url.clone()) {
                 return endless("goes round in a circle".to_owned());
             }
-            if state.seen.len() > MAX_PAGES {
-                return endless(format!("has more than {MAX_PAGES} pages"));
+            if state.seen.len() > bounds.pages {
+                return endless(format!("has more than {} pages", bounds.pages));
             }
             let request = Request::new(Method::GET, url);
             let (response, body) = state.client.fetch(request, target, MAX_PAGE_LEN).await?;
             state.bytes += body.len();
-            if state.bytes > max_bytes {
-                return endless(format!("has more than {max_bytes} bytes"));
+            if state.bytes > bounds.bytes {
+                return endless(format!("has more than {} bytes", bounds.bytes));
             }
             let next = next_target(response.headers());
             state.next = next.map(|target| state.client.resolve(response.url(), &target));

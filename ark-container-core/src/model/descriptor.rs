@@ -197,6 +197,37 @@ mod tests {
         assert!(error("sha512:00").ends_with("2 hexadecimal digits, not 128"));
     }
 
+    #[test]
+    fn only_foreign_layer_with_url_may_be_missing() {
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        let restricted = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        let urls = r#"["https://example.com/x"]"#;
+        for (media_type, urls, expected) in [
+            (foreign, urls, true),
+            (restricted, urls, true),
+            (foreign, "[]", false),
+            (foreign, "null", false),
+            (media_type::OCI_LAYER_GZIP, urls, false),
+        ] {
+            let digest = format!("sha256:{}", "ab".repeat(32));
+            let text = format!(
+                r#"{{"mediaType":"{media_type}","digest":"{digest}","size":1,"urls":{urls}}}"#
+            );
+            let layer: Descriptor = serde_json::from_str(&text).unwrap();
+            assert_eq!(layer.may_be_missing(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn null_fields_are_absent() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let required = format!(r#""mediaType":"x","digest":"{digest}","size":1"#);
+        let optional = r#""artifactType":null,"urls":null,"annotations":null,"platform":null"#;
+        let read: Descriptor = serde_json::from_str(&format!("{{{required},{optional}}}")).unwrap();
+        assert_eq!(read, Descriptor::new("x", digest.parse().unwrap(), 1));
+        assert_eq!(serde_json::to_string(&read).unwrap(), format!("{{{required}}}"));
+    }
+
     proptest! {
         #[test]
         fn parsing_and_printing_are_inverse(bytes in proptest::collection::vec(any::<u8>(), 64)) {

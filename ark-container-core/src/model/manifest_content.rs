@@ -273,3 +273,265 @@ pub(crate) mod fuzzing {
         Platform::of_config(config)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Digest;
+    use crate::model::media_type::{
+        DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_CONFIG, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST,
+    };
+
+    fn descriptor(media_type: &str) -> String {
+        let hex = "ab".repeat(32);
+        format!(r#"{{"mediaType":"{media_type}","digest":"sha256:{hex}","size":1}}"#)
+    }
+
+    /// A descriptor with more fields.
+    fn with(fields: &str, descriptor: &str) -> String {
+        descriptor.replacen('{', &format!("{{{fields},"), 1)
+    }
+
+    fn manifest_of(media_type: &str) -> String {
+        let (config, layer) = (descriptor(OCI_CONFIG), descriptor(OCI_LAYER_GZIP));
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{config},"layers":[{layer}]}}"#
+        )
+    }
+
+    fn index_of(media_type: &str, child: &str) -> String {
+        format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{child}]}}"#)
+    }
+
+    fn parse(media_type: &str, text: &str) -> Result<ManifestContent, String> {
+        ManifestContent::parse(media_type, text.as_bytes())
+    }
+
+    fn counts(media_type: &str, text: &str) -> (usize, usize) {
+        let content = parse(media_type, text).unwrap_or_else(|problem| panic!("{problem}: {text}"));
+        (content.blobs().count(), content.manifests().count())
+    }
+
+    #[test]
+    fn all_four_media_types_are_parsed() {
+        for kind in [OCI_MANIFEST, DOCKER_MANIFEST] {
+            assert_eq!(counts(kind, &manifest_of(kind)), (2, 0));
+        }
+        for kind in [OCI_INDEX, DOCKER_MANIFEST_LIST] {
+            assert_eq!(counts(kind, &index_of(kind, &descriptor(OCI_MANIFEST))), (0, 1));
+        }
+    }
+
+    #[test]
+    fn null_and_missing_optional_fields_are_absent() {
+        let config = descriptor(OCI_CONFIG);
+        let layer = descriptor(OCI_LAYER_GZIP);
+        for (text, blobs) in [
+            (format!(r#"{{"config":{config}}}"#), 1),
+            (format!(r#"{{"schemaVersion":null,"config":{config},"layers":null}}"#), 1),
+            (format!(r#"{{"config":{config},"manifests":null,"subject":null}}"#), 1),
+            (format!(r#"{{"config":{config},"mediaType":null,"artifactType":null}}"#), 1),
+            (format!(r#"{{"config":{config},"mediaType":"","annotations":null}}"#), 1),
+            (format!(r#"{{"config":{config},"annotations":{{"a":null,"b":"c"}}}}"#), 1),
+            (format!(r#"{{"config":{config},"layers":[{}]}}"#, with(r#""urls":null"#, &layer)), 2),
+            (
+                format!(
+                    r#"{{"config":{},"layers":[{}]}}"#,
+                    with(r#""annotations":{"a":null},"platform":null"#, &config),
+                    with(r#""annotations":null,"artifactType":null,"data":null"#, &layer)
+                ),
+                2,
+            ),
+        ] {
+            assert_eq!(counts(OCI_MANIFEST, &text), (blobs, 0), "{text}");
+        }
+        for text in [
+            r#"{"schemaVersion":2,"manifests":null}"#,
+            r#"{"schemaVersion":2,"manifests":[]}"#,
+            r#"{"manifests":[],"config":null,"layers":null}"#,
+        ] {
+            assert_eq!(counts(OCI_INDEX, text), (0, 0), "{text}");
+        }
+        let text = format!(r#"{{"config":{config},"annotations":{{"a":null,"b":"c"}}}}"#);
+        let content = parse(OCI_MANIFEST, &text).unwrap();
+        assert_eq!(content.annotations(), &BTreeMap::from([("b".to_owned(), "c".to_owned())]));
+    }
+
+    #[test]
+    fn partial_platform_is_absent() {
+        for (platform, expected) in [
+            ("null", None),
+            ("{}", None),
+            (r#"{"os":"linux"}"#, None),
+            (r#"{"architecture":"amd64"}"#, None),
+            (r#"{"os":"","architecture":""}"#, None),
+            (r#"{"os":null,"architecture":"amd64"}"#, None),
+            (r#"{"os":"linux","architecture":"amd64","variant":""}"#, Some("linux/amd64")),
+            (r#"{"os":"linux","architecture":"arm","variant":"v7"}"#, Some("linux/arm/v7")),
+            (
+                r#"{"os":"windows","architecture":"amd64","os.version":"10","os.features":["x"]}"#,
+                Some("windows/amd64"),
+            ),
+        ] {
+            let child = with(&format!(r#""platform":{platform}"#), &descriptor(OCI_MANIFEST));
+            let content = parse(OCI_INDEX, &index_of(OCI_INDEX, &child)).unwrap();
+            let found = content.listed()[0].platform.as_ref().map(ToString::to_string);
+            assert_eq!(found.as_deref(), expected, "{platform}");
+        }
+    }
+
+    #[test]
+    fn invalid_manifest_is_rejected_with_reason() {
+        let (manifest, index) = (manifest_of(OCI_MANIFEST), index_of(OCI_INDEX, ""));
+        let replaced = |from: &str, to: &str| manifest.replacen(from, to, 1);
+        for (declared, text, expected) in [
+            ("text/plain", manifest.clone(), "\"text/plain\" is not the media type"),
+            (OCI_MANIFEST, "{".to_owned(), "EOF"),
+            (OCI_MANIFEST, format!("{manifest}x"), "trailing characters"),
+            (DOCKER_MANIFEST, manifest.clone(), "and came as"),
+            (OCI_INDEX, manifest.clone(), "and came as"),
+            (OCI_INDEX, r#"{"schemaVersion":2}"#.to_owned(), "an index needs manifests"),
+            (OCI_MANIFEST, r#"{"schemaVersion":2}"#.to_owned(), "a manifest needs a config"),
+            (OCI_MANIFEST, r#"{"schemaVersion":2,"layers":[]}"#.to_owned(), "needs a config"),
+            (OCI_MANIFEST, r#"{"config":null}"#.to_owned(), "needs a config"),
+            (OCI_MANIFEST, r#"{"schemaVersion":1}"#.to_owned(), "is 1, not 2"),
+            (OCI_MANIFEST, r#"{"manifests":[]}"#.to_owned(), "only an index has manifests"),
+            (OCI_MANIFEST, replaced(r#""layers""#, r#""manifests":[],"layers""#), "only an index"),
+            (OCI_INDEX, index.replace(r#"ts":"#, r#"ts":[],"layers":"#), "config nor layers"),
+            (OCI_MANIFEST, replaced("sha256:", "md5:"), "neither sha256 nor sha512"),
+            (OCI_MANIFEST, replaced(r#""size":1"#, r#""size":-1"#), "invalid value"),
+            (OCI_MANIFEST, replaced(r#","size":1"#, ""), "missing field `size`"),
+            // A derived deserializer reads the fields of a structure from an array as well.
+            (OCI_MANIFEST, "[2]".to_owned(), "invalid type: sequence, expected an object"),
+            (OCI_MANIFEST, r#"{"config":["x"]}"#.to_owned(), "expected an object"),
+        ] {
+            let problem = parse(declared, &text).unwrap_err();
+            assert!(problem.contains(expected), "{problem}: {text}");
+        }
+    }
+
+    #[test]
+    fn duplicate_key_is_rejected() {
+        let descriptor = descriptor(OCI_MANIFEST);
+        let twice = |fields: &str| with(fields, &descriptor);
+        for (text, key) in [
+            (r#"{"manifests":[],"manifests":[]}"#.to_owned(), "manifests"),
+            (r#"{"manifests":[],"manifests":null}"#.to_owned(), "manifests"),
+            (r#"{"manifests":[],"manifest\u0073":[]}"#.to_owned(), "manifests"),
+            (r#"{"manifests":[],"x":1,"x":2}"#.to_owned(), "x"),
+            (r#"{"manifests":[],"annotations":{"a":"1","a":"2"}}"#.to_owned(), "a"),
+            (index_of(OCI_INDEX, &twice(r#""digest":"x""#)), "digest"),
+            (index_of(OCI_INDEX, &twice(r#""data":"","data":"""#)), "data"),
+            (index_of(OCI_INDEX, &twice(r#""annotations":{"a":"1","a":"2"}"#)), "a"),
+            (index_of(OCI_INDEX, &twice(r#""platform":{"os":"a","os":"b"}"#)), "os"),
+            (format!(r#"{{"manifests":[],"subject":{}}}"#, twice(r#""size":1"#)), "size"),
+        ] {
+            let problem = parse(OCI_INDEX, &text).unwrap_err();
+            assert!(problem.starts_with(&format!("the key {key:?} occurs twice")), "{problem}");
+        }
+        // Other programs read no key of an unknown object.
+        assert!(parse(OCI_INDEX, r#"{"manifests":[],"x":{"a":1,"a":2}}"#).is_ok());
+    }
+
+    #[test]
+    fn key_in_another_case_is_rejected() {
+        let manifest = manifest_of(OCI_MANIFEST);
+        for (known, key) in [
+            ("layers", "Layers"),
+            ("layers", "layer\u{17f}"),
+            ("layers", r"layer\u017f"),
+            ("config", "Config"),
+            ("mediaType", "mediatype"),
+            ("schemaVersion", "\u{17f}chemaVer\u{17f}ion"),
+            ("digest", "DIGEST"),
+            ("size", "\u{17f}ize"),
+        ] {
+            let text = manifest.replacen(&format!("{known:?}"), &format!("\"{key}\""), 1);
+            let problem = parse(OCI_MANIFEST, &text).unwrap_err();
+            let expected = format!("differs from {known:?} only by case");
+            assert!(problem.contains(&expected), "{problem}: {text}");
+        }
+        for (known, text) in [
+            ("manifests", format!(r#"{{"MANIFESTS":[],{}"#, &manifest[1..])),
+            ("subject", format!(r#"{{"Subject":{{}},{}"#, &manifest[1..])),
+            ("urls", manifest.replacen(r#""size""#, r#""URLs":[],"size""#, 1)),
+        ] {
+            let problem = parse(OCI_MANIFEST, &text).unwrap_err();
+            assert!(problem.contains(&format!("from {known:?} only by case")), "{problem}");
+        }
+        // Annotations and unknown fields have keys of their authors.
+        let text =
+            manifest.replacen('{', r#"{"annotations":{"Size":"1","size":"2"},"X":1,"x":2,"#, 1);
+        assert!(parse(OCI_MANIFEST, &text).is_ok());
+    }
+
+    #[test]
+    fn key_in_error_is_short_and_escaped() {
+        let long = "\u{202e}".repeat(1000);
+        let text = format!(r#"{{"{long}":1,"{long}":2,"manifests":[]}}"#);
+        let problem = parse(OCI_INDEX, &text).unwrap_err();
+        assert!(problem.starts_with(r#"the key "\u{202e}"#), "{problem}");
+        assert!(problem.len() < 1000, "{problem}");
+    }
+
+    #[test]
+    fn build_cache_lists_blobs() {
+        let children = [OCI_LAYER_GZIP, "application/vnd.buildkit.cacheconfig.v0", OCI_MANIFEST];
+        let text = index_of(OCI_INDEX, &children.map(descriptor).join(","));
+        assert_eq!(counts(OCI_INDEX, &text), (2, 1));
+        assert_eq!(parse(OCI_INDEX, &text).unwrap().listed().len(), 3);
+    }
+
+    #[test]
+    fn subject_and_artifact_type_are_found() {
+        let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+        let subject = format!(r#""subject":{}"#, descriptor(OCI_MANIFEST));
+        let manifest = manifest_of(OCI_MANIFEST);
+        let index = index_of(OCI_INDEX, "");
+        for (declared, text, expected, artifact_type) in [
+            (OCI_MANIFEST, manifest.clone(), None, Some(OCI_CONFIG)),
+            (OCI_MANIFEST, with(&subject, &manifest), Some(&digest), Some(OCI_CONFIG)),
+            (OCI_MANIFEST, with(r#""artifactType":"sig""#, &manifest), None, Some("sig")),
+            (OCI_MANIFEST, with(r#""artifactType":"""#, &manifest), None, Some(OCI_CONFIG)),
+            (OCI_INDEX, index.clone(), None, None),
+            (OCI_INDEX, with(&subject, &index), Some(&digest), None),
+        ] {
+            let content = parse(declared, &text).unwrap();
+            assert_eq!(content.subject().map(|subject| &subject.digest), expected, "{text}");
+            assert_eq!(content.artifact_type(), artifact_type, "{text}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_rejected_in_unknown_fields() {
+        let ignored = manifest_of(OCI_MANIFEST).replace(r#""layers""#, r#""x":"?","layers""#);
+        assert!(parse(OCI_MANIFEST, &ignored).is_ok());
+        let bytes = ignored.bytes().map(|byte| if byte == b'?' { 0xff } else { byte });
+        let problem = ManifestContent::parse(OCI_MANIFEST, &bytes.collect::<Vec<_>>()).unwrap_err();
+        assert!(problem.contains("it is not UTF-8"), "{problem}");
+    }
+
+    proptest! {
+        #[test]
+        fn content_is_never_both_image_and_index(
+            keys in proptest::collection::vec(0usize..7, 0..5),
+        ) {
+            let (config, layer) = (descriptor(OCI_CONFIG), descriptor(OCI_LAYER_GZIP));
+            let fields = [
+                format!(r#""config":{config}"#),
+                r#""config":null"#.to_owned(),
+                format!(r#""layers":[{layer}]"#),
+                r#""layers":null"#.to_owned(),
+                r#""manifests":[]"#.to_owned(),
+                r#""manifests":null"#.to_owned(),
+                r#""Manifests":[]"#.to_owned(),
+            ];
+            let chosen: Vec<_> = keys.iter().map(|key| fields[*key].as_str()).collect();
+            let text = format!("{{{}}}", chosen.join(","));
+            let both = parse(OCI_MANIFEST, &text).is_ok() && parse(OCI_INDEX, &text).is_ok();
+            prop_assert!(!both, "{}", text);
+        }
+    }
+}

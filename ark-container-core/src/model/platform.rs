@@ -175,6 +175,23 @@ mod tests {
     }
 
     #[test]
+    #[cfg(any(feature = "local", feature = "push"))]
+    fn platform_of_config_is_known_or_absent() {
+        for (config, expected) in [
+            (r#"{"os":"linux","architecture":"arm","variant":"v7","x":{}}"#, Some("linux/arm/v7")),
+            (r#"{"os":"linux","architecture":"amd64","variant":""}"#, Some("linux/amd64")),
+            (r#"{"os":"linux","architecture":"amd64","variant":null}"#, Some("linux/amd64")),
+            (r#"{"os":"unknown","architecture":"unknown"}"#, None),
+            (r#"{"os":"linux"}"#, None),
+            ("{}", None),
+            ("not json", None),
+        ] {
+            let found = Platform::of_config(config.as_bytes()).map(|found| found.to_string());
+            assert_eq!(found.as_deref(), expected, "{config}");
+        }
+    }
+
+    #[test]
     fn a_variant_that_is_not_asked_for_may_be_any() {
         for (wanted, found, expected) in [
             ("linux/amd64", "linux/amd64", true),
