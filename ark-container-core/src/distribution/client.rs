@@ -18,7 +18,7 @@ use tracing::Instrument;
 use super::error::{Context, DistributionError, RequestTarget, broken, redacted, silent};
 use super::login::Challenge;
 use super::login::{Authenticate, Login, Refused, Shown};
-use super::response::{read_error_body, read_whole};
+use super::response::{MAX_ERROR_BODY_LEN, read_up_to, read_whole};
 use super::retry::Retry;
 use crate::credentials::RegistryCredentials;
 use crate::error::{Error, Result};
@@ -345,12 +345,12 @@ impl Client {
         if expected.contains(&response.status()) {
             if !matches!(*method, Method::GET) {
                 // A connection whose answer was not read to its end is not used again.
-                let _ = read_error_body(&mut response).await;
+                let _ = read_up_to(&mut response, MAX_ERROR_BODY_LEN).await;
             }
             return Ok(response);
         }
         // What came before it broke off says more than how it broke off.
-        let body = read_error_body(&mut response).await;
+        let (body, _) = read_up_to(&mut response, MAX_ERROR_BODY_LEN).await;
         Err(self.refused(request, target, &response, &body, &shown))
     }
 

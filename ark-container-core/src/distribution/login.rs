@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::client::RESPONSE_TIMEOUT;
 use super::error::{DistributionError, broken, redacted, silent};
-use super::response::{MAX_ERROR_BODY_LEN, parse_json, read_error_body, read_whole};
+use super::response::{MAX_ERROR_BODY_LEN, parse_json, read_up_to, read_whole};
 use crate::credentials::{Password, RegistryCredentials};
 use crate::error::{Error, Result};
 
@@ -266,7 +266,7 @@ impl Token {
         let answer = answer.map_err(|_| silent(&Method::GET, &url))?;
         let mut response = answer.map_err(|error| broken(&Method::GET, &url, error))?;
         if response.status() != StatusCode::OK {
-            let body = read_error_body(&mut response).await;
+            let (body, _) = read_up_to(&mut response, MAX_ERROR_BODY_LEN).await;
             return Err(refused(&url, &response, &body));
         }
         let body = read_whole(&mut response, MAX_ERROR_BODY_LEN).await?;

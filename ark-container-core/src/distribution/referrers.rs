@@ -4,21 +4,20 @@
 
 use futures_util::future::join;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::error::RequestTarget;
 use super::manifest::Manifest;
-use super::response::{ListingBounds, invalid_response, pages};
+use super::response::pages;
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, ManifestContent, Reference, Tag, media_type};
+use crate::model::{Descriptor, Digest, Reference, Tag, media_type};
 
 /// The digits of a digest that are part of the tag.
 const TAG_DIGITS: usize = 64;
 /// The number of referrers that are looked up at once.
 const CONCURRENT_LOOKUPS: usize = 8;
-/// Some 50,000 referrers. The list is in memory.
-const REFERRERS_BOUNDS: ListingBounds = ListingBounds { pages: 10_000, bytes: 16 * 1024 * 1024 };
 
 impl Client {
     /// Lists the manifests whose subject is `digest`: of one artifact type, or all.
@@ -26,9 +25,6 @@ impl Client {
     /// # Behavior
     /// - On a registry without this part of the API, the list is the one that clients keep under a tag.
     /// - The list is empty for a digest without referrers, and for one that does not exist.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] if the list is invalid, or has more than 16 MiB or 10,000 pages.
     pub async fn referrers(
         &self,
         digest: &Digest,
@@ -103,7 +99,11 @@ impl Client {
             |error| Error::failed(format!("writing the index at {tag}")).with_source(error);
         let mut index = match self.fetch_manifest(&reference).await {
             Ok(index) => {
-                let listed = listed_under_tag(&tag, &index)?;
+                let listed = listed_under_tag(&tag, &index).map_err(|error| {
+                    let problem = format!("tag {tag} has no index of referrers");
+                    let message = format!("{} cannot be listed: {problem}", referrer.digest);
+                    Error::failed(message).with_source(error)
+                })?;
                 if listed.iter().any(|listed| listed.digest == referrer.digest) {
                     return Ok(());
                 }
@@ -135,11 +135,8 @@ impl Client {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
         let target = RequestTarget::Image(digest.clone().into());
-        let pages = pages(self.clone(), target, Ok(url), REFERRERS_BOUNDS, |response, body| {
-            let index = ManifestContent::parse(media_type::OCI_INDEX, body);
-            index.map_err(|problem| invalid_response(response, problem))
-        });
-        let listed = pages.map_ok(|index| stream::iter(index.into_listed().into_iter().map(Ok)));
+        let pages = pages::<Page>(self.clone(), target, Ok(url));
+        let listed = pages.map_ok(|page| stream::iter(page.manifests.unwrap_or_default()).map(Ok));
         match listed.try_flatten().try_collect().await {
             Ok(listed) => Ok(Some(listed)),
             Err(Error::NotFound { .. }) => Ok(None),
@@ -155,6 +152,12 @@ impl Client {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A page of the API's listing. It has the form of an index, but it is no content with a digest.
+#[derive(Deserialize)]
+struct Page {
+    manifests: Option<Vec<Descriptor>>,
 }
 
 /// Returns the tag of the index where clients list the referrers of a manifest.

@@ -1,7 +1,6 @@
 //! Reading responses: bodies of bounded size, pages of listings, and content at presigned URLs.
 
-use std::collections::HashSet;
-use std::time::Duration;
+use std::collections::{HashSet, VecDeque};
 
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -11,49 +10,32 @@ use reqwest::header::{HeaderMap, LINK};
 use reqwest::{Method, Response, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-#[cfg(feature = "ecr")]
 use tokio::time::timeout;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::bytes::Bytes;
 
 use super::client::Request;
 use super::client::{Client, RESPONSE_TIMEOUT};
 use super::error::{RequestTarget, broken, redacted, silent};
-use crate::error::{BoxError, Error, Result};
+use crate::error::{Error, Result};
 use crate::model::Tag;
 
 /// The bytes that are read of a refusal, and of content that is not used.
 pub(super) const MAX_ERROR_BODY_LEN: usize = 64 * 1024;
 
-/// The time for a body that is read into memory. A slow link needs it; a hostile registry could send a
-/// byte a minute for ever.
-const BODY_TIMEOUT: Duration = Duration::from_secs(600);
-
 /// Reads the next piece of a body, or `None` at its end.
 pub(super) async fn next_piece(response: &mut Response) -> Result<Option<Bytes>> {
-    next_piece_until(response, Instant::now() + RESPONSE_TIMEOUT).await
-}
-
-async fn next_piece_until(response: &mut Response, deadline: Instant) -> Result<Option<Bytes>> {
-    match timeout_at(deadline, response.chunk()).await {
+    match timeout(RESPONSE_TIMEOUT, response.chunk()).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(error)) => Err(broken(&Method::GET, response.url(), error)),
         Err(_) => Err(silent(&Method::GET, response.url())),
     }
 }
 
-/// Reads at most `limit` bytes until `timeout`, and returns whether that is the whole body, or the error
-/// that ended it.
-async fn read_up_to(
-    response: &mut Response,
-    limit: usize,
-    timeout: Duration,
-) -> (Vec<u8>, Result<bool>) {
-    let deadline = Instant::now() + timeout;
+/// Reads at most `limit` bytes, and returns whether that is the whole body, or the error that ended it.
+pub(super) async fn read_up_to(response: &mut Response, limit: usize) -> (Vec<u8>, Result<bool>) {
     let mut body = Vec::new();
     loop {
-        let silence = Instant::now() + RESPONSE_TIMEOUT;
-        match next_piece_until(response, deadline.min(silence)).await {
+        match next_piece(response).await {
             Ok(Some(piece)) => {
                 let room = limit - body.len();
                 body.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -62,25 +44,14 @@ async fn read_up_to(
                 }
             }
             Ok(None) => return (body, Ok(true)),
-            Err(_) if Instant::now() >= deadline => {
-                let url = redacted(response.url());
-                let seconds = timeout.as_secs();
-                let message = format!("GET {url}: the answer did not end within {seconds} s");
-                return (body, Err(Error::failed(message)));
-            }
             Err(error) => return (body, Err(error)),
         }
     }
 }
 
-/// Reads what comes soon of a refusal, or of content that is not used.
-pub(super) async fn read_error_body(response: &mut Response) -> Vec<u8> {
-    read_up_to(response, MAX_ERROR_BODY_LEN, RESPONSE_TIMEOUT).await.0
-}
-
 /// Reads a whole body, which may not be longer than `limit` bytes.
 pub(super) async fn read_whole(response: &mut Response, limit: usize) -> Result<Vec<u8>> {
-    match read_up_to(response, limit, BODY_TIMEOUT).await {
+    match read_up_to(response, limit).await {
         (body, Ok(true)) => Ok(body),
         (_, Ok(false)) => {
             let url = redacted(response.url());
@@ -93,39 +64,23 @@ pub(super) async fn read_whole(response: &mut Response, limit: usize) -> Result<
 
 /// Parses a body as JSON.
 pub(super) fn parse_json<T: DeserializeOwned>(response: &Response, body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|error| invalid_response(response, error))
-}
-
-/// Returns the error of a body that is not what it should be.
-pub(super) fn invalid_response(response: &Response, cause: impl Into<BoxError>) -> Error {
-    let url = redacted(response.url());
-    Error::failed(format!("GET {url}: the answer makes no sense")).with_source(cause)
+    serde_json::from_slice(body).map_err(|error| {
+        let url = redacted(response.url());
+        Error::failed(format!("GET {url}: the answer makes no sense")).with_source(error)
+    })
 }
 
 /// AWS ECR's largest page.
 const PAGE: &str = "1000";
-/// The maximum size of a page, in bytes: room for registries that do not know pages, and for AWS ECR's
-/// 100,000 tags.
+/// Room for registries that do not know pages, and for AWS ECR's 100,000 tags.
 const MAX_PAGE_LEN: usize = 16 * 1024 * 1024;
-/// The bounds of a listing, which a hostile registry could continue for ever.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ListingBounds {
-    /// The maximum number of pages.
-    pub(super) pages: usize,
-    /// The maximum size of all pages and of their URLs, in bytes.
-    pub(super) bytes: usize,
-}
-
-/// Some 500,000 tags of the maximum length.
-const TAGS_BOUNDS: ListingBounds = ListingBounds { pages: 10_000, bytes: 64 * 1024 * 1024 };
 
 impl Client {
     /// Lists the tags of the repository, in the registry's order. Invalid tags are left out.
     ///
     /// # Errors
     /// The stream's first item is [`Error::NotFound`] if the repository does not exist. After an error
-    /// it ends; one comes too where the registry's pages go round in a circle, or where the list has more
-    /// than 64 MiB or 10,000 pages.
+    /// it ends; one comes too where the registry's pages go round in a circle.
     pub fn tags(&self) -> BoxStream<'static, Result<Tag>> {
         #[derive(Deserialize)]
         struct Page {
@@ -136,8 +91,7 @@ impl Client {
         if let Ok(url) = &mut first {
             url.query_pairs_mut().append_pair("n", PAGE);
         }
-        let target = RequestTarget::Repository;
-        let pages = pages(self.clone(), target, first, TAGS_BOUNDS, parse_json::<Page>);
+        let pages = pages::<Page>(self.clone(), RequestTarget::Repository, first);
         let tags = |page: Page| {
             let tags = page.tags.unwrap_or_default().into_iter();
             stream::iter(tags.filter_map(|tag| tag.parse().ok()).map(Ok))
@@ -146,46 +100,26 @@ impl Client {
     }
 }
 
-/// Fetches the pages of a listing, each once, within bounds.
-pub(super) fn pages<T: Send + 'static>(
+/// Fetches the pages of a listing, each once.
+pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
     client: Client,
     target: RequestTarget,
     first: Result<Url>,
-    bounds: ListingBounds,
-    parse: fn(&Response, &[u8]) -> Result<T>,
 ) -> BoxStream<'static, Result<T>> {
-    struct State {
-        client: Client,
-        next: Option<Result<Url>>,
-        seen: HashSet<Url>,
-        bytes: usize,
-    }
-    let state = State { client, next: Some(first), seen: HashSet::new(), bytes: 0 };
-    stream::try_unfold(state, move |mut state| {
-        let target = target.clone();
-        async move {
-            let Some(url) = state.next.take().transpose()? else { return Ok(None) };
-            let endless = |problem: String| {
-                let repository = state.client.repository();
-                Err(Error::failed(format!("a listing of {repository} {problem}")))
-            };
-            state.bytes += url.as_str().len();
-            if !state.seen.insert(url.clone()) {
-                return endless("goes round in a circle".to_owned());
-            }
-            if state.seen.len() > bounds.pages {
-                return endless(format!("has more than {} pages", bounds.pages));
-            }
-            let request = Request::new(Method::GET, url);
-            let (response, body) = state.client.fetch(request, target, MAX_PAGE_LEN).await?;
-            state.bytes += body.len();
-            if state.bytes > bounds.bytes {
-                return endless(format!("has more than {} bytes", bounds.bytes));
-            }
-            let next = next_target(response.headers());
-            state.next = next.map(|target| state.client.resolve(response.url(), &target));
-            Ok(Some((parse(&response, &body)?, state)))
+    let ahead = VecDeque::from([first]);
+    let state = (client, target, ahead, HashSet::new());
+    stream::try_unfold(state, |(client, target, mut ahead, mut seen)| async move {
+        let Some(url) = ahead.pop_front().transpose()? else { return Ok(None) };
+        if !seen.insert(url.clone()) {
+            let message = format!("the pages of {} go round in a circle", client.repository());
+            return Err(Error::failed(message));
         }
+        let request = Request::new(Method::GET, url);
+        let (response, body) = client.fetch(request, target.clone(), MAX_PAGE_LEN).await?;
+        let next = next_target(response.headers());
+        ahead.extend(next.map(|target| client.resolve(response.url(), &target)));
+        let page = parse_json(&response, &body)?;
+        Ok(Some((page, (client, target, ahead, seen))))
     })
     .boxed()
 }

@@ -8,11 +8,8 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use serde_json::Value;
 use tokio_util::bytes::Bytes;
 
-use super::error::RequestTarget;
-use super::response::{self, ListingBounds, parse_json};
 use super::{Client, DistributionError, Manifest, Mount, Retry};
 use crate::credentials::{Password, RegistryCredentials};
 use crate::error::{BoxError, Error, ResourceKind};
@@ -381,27 +378,8 @@ async fn pages_in_a_circle_end_in_an_error() {
     let page = answer("200 OK", &["Link: </next>; rel=next"], r#"{"tags":["a"]}"#);
     let registry = Scripted::new(vec![page; 2]);
     let error = registry.client().tags().try_collect::<Vec<_>>().await.unwrap_err();
-    assert!(error.to_string().ends_with("goes round in a circle"), "{error}");
+    assert!(error.to_string().ends_with("go round in a circle"), "{error}");
     assert_eq!(registry.requests().len(), 2);
-}
-
-#[tokio::test]
-async fn endless_listing_ends_with_its_bound() {
-    let page = |next: usize| {
-        let link = format!("Link: </next?last={next}>; rel=next");
-        answer("200 OK", &[&link], r#"{"tags":["a"]}"#)
-    };
-    for (pages, bytes, expected) in
-        [(2, 1000, "has more than 2 pages"), (9, 100, "has more than 100 bytes")]
-    {
-        let registry = Scripted::new((0..9).map(page).collect::<Vec<_>>());
-        let client = registry.client();
-        let (first, bounds) = (client.url("tags/list"), ListingBounds { pages, bytes });
-        let listing =
-            response::pages(client, RequestTarget::Repository, first, bounds, parse_json::<Value>);
-        let error = listing.try_collect::<Vec<_>>().await.unwrap_err();
-        assert!(error.to_string().ends_with(expected), "{error}");
-    }
 }
 
 #[tokio::test]

@@ -259,13 +259,17 @@ pub(crate) mod fuzzing {
     use super::ManifestContent;
     use crate::model::{Descriptor, Digest, Platform};
 
-    /// The blobs and then the manifests that a manifest of this type names; an error where it is none.
+    /// The configuration and layers of a manifest of this type, and then what an index lists; an error where
+    /// it is none.
     pub fn manifest(media_type: &str, bytes: &[u8]) -> Result<(Vec<Digest>, Vec<Digest>), String> {
-        let content = ManifestContent::parse(media_type, bytes)?;
-        let digests = |found: &mut dyn Iterator<Item = &Descriptor>| {
-            found.map(|found| found.digest.clone()).collect()
-        };
-        Ok((digests(&mut content.blobs()), digests(&mut content.manifests())))
+        let digests =
+            |found: Vec<&Descriptor>| found.into_iter().map(|found| found.digest.clone()).collect();
+        Ok(match ManifestContent::parse(media_type, bytes)? {
+            content @ ManifestContent::Image(_) => (digests(content.blobs().collect()), Vec::new()),
+            ManifestContent::Index(index) => {
+                (Vec::new(), digests(index.manifests.iter().collect()))
+            }
+        })
     }
 
     /// The platform that a configuration names.

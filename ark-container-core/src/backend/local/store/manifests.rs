@@ -181,7 +181,10 @@ fn header_of(
     let mut counted = BTreeSet::new();
     for blob in content.blobs().filter(|blob| counted.insert(&blob.digest)) {
         match folder.metadata(&folder.blob(&blob.digest))? {
-            Some(metadata) => image_size += metadata.len(),
+            Some(metadata) => {
+                check_size(blob, metadata.len())?;
+                image_size += metadata.len();
+            }
             None if blob.may_be_missing() => {}
             None => return Err(PutManifestError::Missing(blob.digest.clone())),
         }
@@ -191,6 +194,12 @@ fn header_of(
     for child in content.manifests() {
         let missing = || PutManifestError::Missing(child.digest.clone());
         let header = ManifestHeader::read(folder, &child.digest)?.ok_or_else(missing)?;
+        check_size(child, header.length)?;
+        if child.media_type != header.media_type {
+            let Descriptor { digest, media_type, .. } = child;
+            let problem = format!("{digest} is {:?}, not {media_type:?}", header.media_type);
+            return Err(PutManifestError::Invalid(problem));
+        }
         image_size += if counted.insert(&child.digest) { header.image_size } else { 0 };
         children.insert(child.digest.clone());
         match child.platform.clone().filter(Platform::is_known) {
@@ -212,6 +221,15 @@ fn header_of(
         annotations: if referrer { content.annotations().clone() } else { Default::default() },
         subject,
     })
+}
+
+/// Fails if content does not have the size in its descriptor, which clients hold it against.
+fn check_size(descriptor: &Descriptor, found: u64) -> Result<(), PutManifestError> {
+    let Descriptor { digest, size, .. } = descriptor;
+    if found == *size {
+        return Ok(());
+    }
+    Err(PutManifestError::Invalid(format!("{digest} has {found} bytes, not {size}")))
 }
 
 /// Reads the platform in an image's configuration.
