@@ -10,8 +10,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
-use ark_container_core::model::{Organizations, RepositoryName};
-use ark_container_core::{Catalog, RegistryBackendExt as _};
+use ark_container_core::Catalog;
+use ark_container_core::model::Organizations;
 use clap::{Arg, Command, CommandFactory as _, ValueEnum};
 use futures_util::TryStreamExt as _;
 
@@ -318,7 +318,7 @@ fn value_offer(argument: &Arg, typed: &str, line: &TypedLine<'_>) -> Offer {
         name if names_repository(argument) => {
             let own = if name == "NAME2[:TAG2]" { line.value("to-organization") } else { None };
             let owner = own.or_else(|| line.value("organization"));
-            match typed.split_once(':') {
+            match typed.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
                 Some((repository, _)) if name.contains(":TAG") => {
                     let tags = tags(line, owner, repository).into_iter();
                     Offer::matching_words(tags.map(|tag| format!("{repository}:{tag}")), typed)
@@ -388,10 +388,8 @@ fn repositories(line: &TypedLine<'_>, owner: Option<&str>) -> BTreeSet<String> {
 /// Returns the tags of a repository.
 fn tags(line: &TypedLine<'_>, owner: Option<&str>, name: &str) -> BTreeSet<String> {
     ask_registry(line, async |context, catalog| {
-        let owner = context.organization(owner).ok()??;
-        let name: RepositoryName = name.parse().ok()?;
-        let path = catalog.backend().repository_path(owner, &name).ok()?;
-        let images = catalog.images(&path.to_string()).ok()?;
+        let owner = context.owner_of(name, owner).ok()?;
+        let images = catalog.in_organization(owner).images(name).ok()?;
         let images: Vec<_> = images.try_collect().await.ok()?;
         Some(images.iter().flat_map(|image| &image.tags).map(ToString::to_string).collect())
     })

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::catalog::{CatalogBuilder, Origin, Settings};
-use ark_container_core::model::{OrganizationId, RegistryLocation, RepositoryName};
-use ark_container_core::{Catalog, Error, RegistryBackendExt as _};
+use ark_container_core::catalog::{CatalogBuilder, Origin, Settings, organization_of};
+use ark_container_core::model::{OrganizationId, RegistryLocation, RepositoryPath};
+use ark_container_core::{Catalog, Error};
 use clap::ValueEnum as _;
 
 use crate::arguments::{GlobalOptions, OrganizationArgs, PROGRAM};
@@ -112,17 +112,35 @@ impl Context {
         Ok(catalog)
     }
 
-    /// Opens the catalog for an operation on one repository. Arguments are checked before.
+    /// Opens the catalog for an operation on one repository, which is given by name, path or URL.
     pub(crate) async fn connect_to(
         &self,
-        name: &str,
+        repository: &str,
         owner: &OrganizationArgs,
     ) -> Result<(Catalog, Target), Failure> {
-        let name: RepositoryName = name.parse().map_err(Error::Parse)?;
-        let organization = self.required_organization(owner.organization.as_deref())?;
-        let catalog = self.connect().await?;
-        let path = catalog.backend().repository_path(organization, &name)?;
+        let organization = self.owner_of(repository, owner.organization.as_deref())?;
+        let catalog = self.connect().await?.in_organization(organization);
+        let path = path_in(&catalog, repository)?;
         Ok((catalog, Target::new(path, &self.settings)))
+    }
+
+    /// Returns the organization of a repository that is given by name, path or URL: its own, else that of the
+    /// option or the settings.
+    pub(crate) fn owner_of(
+        &self,
+        repository: &str,
+        option: Option<&str>,
+    ) -> Result<OrganizationId, Failure> {
+        let given = self.organization(option)?;
+        match (organization_of(repository)?, given) {
+            (Some(owner), Some(other)) if option.is_some() && owner != other => {
+                Err(Failure::usage(format!(
+                    "the repository is the organization {owner}'s, not {other}'s"
+                )))
+            }
+            (Some(owner), _) | (None, Some(owner)) => Ok(owner),
+            (None, None) => self.required_organization(option),
+        }
     }
 
     /// Opens the folder of a local registry, to serve it or to configure clients for it.
@@ -154,6 +172,11 @@ impl Context {
             Err(_) => failure,
         }
     }
+}
+
+/// Returns the path of a repository that is given by name, path or URL.
+pub(crate) fn path_in(catalog: &Catalog, repository: &str) -> Result<RepositoryPath, Failure> {
+    catalog.path(repository).map_err(|error| hint::for_name(repository, catalog, error))
 }
 
 /// Refuses options for AWS that would have no effect. The region is part of the registry's host, so the

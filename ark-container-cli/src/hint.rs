@@ -2,9 +2,9 @@
 
 use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::backend::{Repository, TagMutability};
-use ark_container_core::catalog::{ChosenIdentity, Origin, Settings};
+use ark_container_core::catalog::{ChosenIdentity, Origin, Settings, organization_of};
 use ark_container_core::model::{ParseError, RepositoryPath};
-use ark_container_core::{Error, ResourceKind};
+use ark_container_core::{Catalog, Error, RegistryBackendExt as _, ResourceKind};
 
 use crate::arguments::PROGRAM;
 use crate::failure::{Failure, Kind};
@@ -64,6 +64,24 @@ pub(crate) fn example_of(error: &ParseError) -> Option<&'static str> {
             Some("as local:, local:/srv/registry or ecr://HOST/prod")
         }
         _ => None,
+    }
+}
+
+/// Returns the failure of a name, path or URL that is no repository of the catalog.
+pub(crate) fn for_name(text: &str, catalog: &Catalog, error: Error) -> Failure {
+    if !matches!(error, Error::InvalidInput { .. }) {
+        return error.into();
+    }
+    let failure = Failure::from(error);
+    if let Ok(Some(_)) = organization_of(text) {
+        failure.with_help("choose its registry: --registry LOCATION, or ARK_REGISTRY")
+    } else if let (Ok(name), Some(organization)) = (text.parse(), catalog.organization())
+        && let Ok(path) = catalog.backend().repository_path(organization, &name)
+    {
+        // Its first part has a dot, as a host has.
+        failure.with_help(format!("if that is a name, give the path: {path}"))
+    } else {
+        failure
     }
 }
 

@@ -142,17 +142,17 @@ fn invalid_questions_are_rejected() {
     let other = format!("prod/{TBD}/a --organization {OTHER}");
     assert_snapshot!(told(&sandbox, &format!("--action pull --repository {other}")), @"
     exit 2
-    error: --organization 11111111-2222-3333-4444-555555555555: the repository is the organization 2ea25035-6aa4-42fb-9955-92288ea1b972's
+    error: --repository: the repository is the organization 2ea25035-6aa4-42fb-9955-92288ea1b972's, not 11111111-2222-3333-4444-555555555555's
     ");
     let url = format!("registry.example/prod/{TBD}/a");
     assert_snapshot!(told(&sandbox, &format!("--action pull --repository {url}")), @"
     exit 2
-    error: --repository: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in local:~/data/ark/registry
+    error: --repository: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in the registry 127.0.0.1:5050
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told(&sandbox, &format!("--action pull --repository dev/{TBD}/a")), @"
     exit 2
-    error: --repository: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in local:~/data/ark/registry
+    error: --repository: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a is of the stage dev, and this registry is of the stage prod
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
 }

@@ -481,3 +481,56 @@ fn other_operations_find_the_server() {
     assert_eq!(server.end_by("-TERM"), (Some(0), String::new()));
     assert!(sandbox.printed("--whoami").contains("Served         no"));
 }
+
+#[test]
+fn printed_urls_and_paths_are_accepted_back() {
+    let sandbox = Sandbox::new();
+    sandbox.write_image("sample", "hello");
+    let printed = |line: &str| sandbox.printed(line).trim_end().to_owned();
+    let url = printed(&format!("--create-repository test/repo --organization {TBD}"));
+    let (_, path) = url.split_once('/').unwrap();
+    let image = printed(&format!("--push {path}:v1 --from oci:sample --quiet"));
+    let images = printed(&format!("--list-images {url}"));
+    for line in [
+        format!("--create-repository {url}"),
+        format!("--login {path}"),
+        format!("--login {url} --organization {TBD}"),
+        format!("--pull {image} --to oci:pulled"),
+        format!("--pull {url}:v1 --to oci:pulled"),
+        format!("--push {url}:v2 --from oci:sample"),
+        format!("--copy {image} --to {url}:v3"),
+        format!("--copy {path}:v1 --to other/repo:v3 --to-organization {TBD}"),
+        format!("--delete-image {url}:v2"),
+        format!("--delete-image {url}:v3"),
+    ] {
+        if line.contains("other/repo") {
+            printed(&format!("--create-repository other/repo --organization {TBD}"));
+        }
+        printed(&format!("{line} --quiet"));
+    }
+    assert_eq!(printed(&format!("--list-images {path}")), images);
+    printed(&format!("--delete-repository {url} --force"));
+    assert!(!sandbox.printed("--list-repositories").contains("test/repo"));
+}
+
+#[test]
+fn url_of_another_registry_or_stage_is_rejected() {
+    let sandbox = Sandbox::new();
+    let told = |name: String| {
+        let run = sandbox.run(&format!("--create-repository {name} --organization {TBD} --quiet"));
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{name}");
+        run.stderr
+    };
+    assert_snapshot!(told(format!("registry.example/prod/{TBD}/a")), @"
+    error: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in the registry 127.0.0.1:5050
+      help: choose its registry: --registry LOCATION, or ARK_REGISTRY
+    ");
+    assert_snapshot!(told(format!("dev/{TBD}/a")), @"
+    error: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a is of the stage dev, and this registry is of the stage prod
+      help: choose its registry: --registry LOCATION, or ARK_REGISTRY
+    ");
+    assert_snapshot!(told("my.team/a".to_owned()), @"
+    error: my.team/a is not in the registry 127.0.0.1:5050
+      help: if that is a name, give the path: prod/2ea25035-6aa4-42fb-9955-92288ea1b972/my.team/a
+    ");
+}

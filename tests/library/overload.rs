@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::registry::server::{
-    Answer, Client, OURS, Server, pass, path, read_to_end, sample, sha256,
+    Answer, OURS, RegistryClient, Server, pass, path, read_to_end, sample, sha256,
 };
 use crate::small_disk::SmallDisk;
 
@@ -72,7 +72,7 @@ fn expect_full(answer: Answer) {
     assert_eq!(answer.message(), "the registry's disk is full");
 }
 
-async fn assert_kept(client: &Client, digest: &str, layer: &[u8]) {
+async fn assert_kept(client: &RegistryClient, digest: &str, layer: &[u8]) {
     let app = path(OURS, "app");
     let manifest = client.get(&format!("/v2/{app}/manifests/v1")).await.expect(StatusCode::OK);
     assert_eq!(sha256(&manifest.body), digest);

@@ -5,15 +5,13 @@ use ark_container_core::catalog::{
     Settings, WhoAmI,
 };
 use ark_container_core::identity::PrincipalName;
-use ark_container_core::model::{
-    OrganizationId, RegistryLocation, RepositoryPath, RepositoryUrl, RoleArn,
-};
+use ark_container_core::model::{RegistryLocation, RoleArn};
 use ark_container_core::permission::{Action, Explanation, IsolationLayer};
-use ark_container_core::{Catalog, Error, RegistryBackendExt as _};
+use ark_container_core::{Catalog, Error};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::arguments::OrganizationArgs;
-use crate::context::Context;
+use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
 use crate::hint::{TO_NARROW, serve_command};
 use crate::output::Lines;
@@ -246,26 +244,8 @@ fn resource(
     let Some(text) = &args.repository else {
         return Ok(context.required_organization(typed)?.into());
     };
-    let invalid = |error| Failure::from(Error::Parse(error)).within("--repository");
-    let path = match text.split('/').position(|part| part.parse::<OrganizationId>().is_ok()) {
-        Some(1) => text.parse::<RepositoryPath>().map_err(invalid)?,
-        Some(2) => text.parse::<RepositoryUrl>().map_err(invalid)?.path().clone(),
-        _ => {
-            let organization = context.required_organization(typed)?;
-            let name = text.parse().map_err(invalid)?;
-            return Ok(catalog.backend().repository_path(organization, &name)?.into());
-        }
-    };
-    if !catalog.path(text).is_ok_and(|known| known == path) {
-        return Err(Failure::usage(format!("{text} is not in {catalog}"))
-            .within("--repository")
-            .with_help("choose its registry: --registry LOCATION, or ARK_REGISTRY"));
-    }
-    let owner = path.organization();
-    match typed.map(|typed| context.required_organization(Some(typed))).transpose()? {
-        Some(other) if other != owner => Err(Failure::usage(format!(
-            "--organization {other}: the repository is the organization {owner}'s"
-        ))),
-        _ => Ok(path.into()),
-    }
+    context.organization(typed)?;
+    let owner = context.owner_of(text, typed);
+    let path = owner.and_then(|owner| path_in(&catalog.in_organization(owner), text));
+    Ok(path.map_err(|failure| failure.within("--repository"))?.into())
 }

@@ -8,7 +8,6 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
-use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Stop};
@@ -53,12 +52,6 @@ const INSTALLED: [&str; 2] = ["lib/cmake/ArkDocker", "share/cmake/ArkDocker"];
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {}
 
-/// The folder of the module, as programs read it.
-#[derive(Debug, Serialize)]
-struct ModuleRecord<'a> {
-    directory: &'a Path,
-}
-
 pub(crate) fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
     let program = env::current_exe()
         .map_err(|error| Failure::io("it is unknown which program this is", &error))?;
@@ -66,7 +59,7 @@ pub(crate) fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
         Some(directory) => directory,
         None => unpacked(&program)?,
     };
-    let record = ModuleRecord { directory: &directory };
+    let record = serde_json::json!({ "directory": directory });
     context.output.result(&directory.display().to_string(), &record)
 }
 

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ark_container_core::Error;
 use ark_container_core::backend::ecr::{IamDeployment, IamPolicies};
-use ark_container_core::backend::local::Registry;
-use ark_container_core::model::RegistryLocation;
+use ark_container_core::backend::local::{HintCommands, Registry};
+use ark_container_core::model::{RegistryLocation, RepositoryPath};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::PROGRAM;
@@ -55,11 +55,24 @@ pub(crate) async fn serve(args: ServeArgs, context: &Context) -> Result<(), Stop
     let interrupted = shutdown()?;
     let local = context.open_local()?;
     let registry = Registry::bind(local.clone(), listen).and_then(Registry::announced);
-    let registry = registry.map_err(explain)?;
+    let registry = registry.map_err(explain)?.with_hint_commands(HINT_COMMANDS);
     let address = registry.local_addr().to_string();
     let record = serde_json::json!({ "address": address, "directory": local.directory() });
     context.output.result(&address, &record)?;
     Ok(registry.serve(interrupted).await?)
+}
+
+/// The commands in the errors of the registry, which docker and its like show to their users.
+const HINT_COMMANDS: HintCommands = HintCommands {
+    login: |path| match path {
+        Some(path) => command_on("login", path),
+        None => format!("{PROGRAM} --login NAME --organization GUID"),
+    },
+    create_repository: |path| command_on("create-repository", path),
+};
+
+fn command_on(operation: &str, path: &RepositoryPath) -> String {
+    format!("{PROGRAM} --{operation} {} --organization {}", path.name(), path.organization())
 }
 
 fn explain(error: Error) -> Failure {

@@ -186,13 +186,6 @@ pub(crate) struct LogoutArgs {
     all: bool,
 }
 
-/// The removed passwords, as programs read them.
-#[derive(Debug, Serialize)]
-struct LogoutRecord<'a> {
-    registry: Option<&'a RegistryLocation>,
-    removed: usize,
-}
-
 pub(crate) async fn logout(args: LogoutArgs, context: &Context) -> Result<(), Stop> {
     let registry = context.settings.registry();
     let directory = CredentialsCache::user_directory();
@@ -205,7 +198,8 @@ pub(crate) async fn logout(args: LogoutArgs, context: &Context) -> Result<(), St
         RegistryLocation::Local { .. } => (Some(registry), 0),
     };
     let line = registry.map_or_else(|| "*".to_owned(), ToString::to_string);
-    context.output.result(&line, &LogoutRecord { registry, removed })?;
+    let record = serde_json::json!({ "registry": registry, "removed": removed });
+    context.output.result(&line, &record)?;
     context.output.note(&format!("cached passwords that were removed: {removed}"));
     Ok(())
 }

@@ -13,7 +13,7 @@ use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 
 use crate::arguments::{LoginScopeArgs, OrganizationArgs, one_of};
-use crate::context::Context;
+use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, Target};
 use crate::output::{human_size, human_time, replace_file, to_json_line};
@@ -62,19 +62,14 @@ pub(crate) struct PushArgs {
     #[arg(long)]
     create: bool,
 
-    /// Of an image for several platforms, push the one for this, such as linux/arm64
-    #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
-    platform: Option<Platform>,
-
-    /// Push an image with all its platforms
-    #[arg(long)]
-    all_platforms: bool,
+    #[command(flatten)]
+    platforms: PlatformArgs,
 
     /// How to compress layers that are not compressed yet
     #[arg(long, value_name = "HOW", default_value = "gzip", value_parser = compression())]
     compression: Compression,
 
-    /// Send so many blobs at once; as many as the link likes unless told
+    /// The maximum number of blobs at once; the default adapts to the link
     #[arg(long, value_name = "N")]
     concurrency: Option<NonZeroUsize>,
 
@@ -84,6 +79,30 @@ pub(crate) struct PushArgs {
     /// Write the result to a file too, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
+}
+
+/// The choice of platforms, which means the same for every transfer.
+#[derive(Debug, clap::Args)]
+struct PlatformArgs {
+    /// Of an image with several platforms, transfer only the image for this one, such as linux/arm64
+    ///
+    /// Without this option, the image is transferred as it is at the source, with all its platforms.
+    #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
+    platform: Option<Platform>,
+
+    /// Transfer the image with all its platforms, and fail if the source lacks one
+    #[arg(long)]
+    all_platforms: bool,
+}
+
+impl PlatformArgs {
+    fn choice(self) -> PlatformChoice {
+        match self.platform {
+            Some(platform) => PlatformChoice::One(platform),
+            None if self.all_platforms => PlatformChoice::All,
+            None => PlatformChoice::AsIs,
+        }
+    }
 }
 
 fn compression() -> impl TypedValueParser<Value = Compression> {
@@ -99,6 +118,7 @@ fn compression() -> impl TypedValueParser<Value = Compression> {
 
 pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> {
     let (name, tag) = name_and_tag(&args.image, "a push")?;
+    let tag = tag.unwrap_or_else(Tag::latest);
     let (catalog, target) = context.connect_to(name, &args.owner).await?;
     let explain = |error| target.explain(Attempt::Push { source: &args.from }, error);
     let push = catalog.prepare_push(&format!("{}:{tag}", target.path), &args.from);
@@ -111,14 +131,9 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
             context.output.note(&format!("created {}", created.repository.url));
         }
     }
-    let platforms = match args.platform {
-        Some(platform) => PlatformChoice::One(platform),
-        None if args.all_platforms => PlatformChoice::All,
-        None => PlatformChoice::Only,
-    };
     let report = Arc::new(Report::new(context.output));
     let mut push = push
-        .with_platforms(platforms)
+        .with_platforms(args.platforms.choice())
         .with_compression(args.compression)
         .with_login_scope(args.login.login_scope)
         .with_progress(report.clone());
@@ -150,17 +165,17 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     Ok(())
 }
 
-/// Returns the name and the tag of an image that a transfer creates.
-fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Tag), Failure> {
+/// Returns the repository and the tag of an image that a transfer creates.
+fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Option<Tag>), Failure> {
     let ImageName { repository: name, reference } =
         ImageName::parse(image).map_err(Error::Parse)?;
     match reference {
-        Some(Reference::Tag(tag)) => Ok((name, tag)),
+        Some(Reference::Tag(tag)) => Ok((name, Some(tag))),
         Some(Reference::Digest(_)) => {
             Err(Failure::usage(format!("{image:?}: {transfer} takes a tag"))
                 .with_help("the digest is the image's own, and printed when it is there"))
         }
-        None => Ok((name, Tag::latest())),
+        None => Ok((name, None)),
     }
 }
 
@@ -202,11 +217,10 @@ pub(crate) struct PullArgs {
     #[command(flatten)]
     owner: OrganizationArgs,
 
-    /// Of an image for several platforms, pull the one for this, such as linux/arm64
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
+    #[command(flatten)]
+    platforms: PlatformArgs,
 
-    /// Fetch so many blobs at once; 4 unless told
+    /// The maximum number of blobs at once; the default adapts to the link
     #[arg(long, value_name = "N")]
     concurrency: Option<NonZeroUsize>,
 }
@@ -249,10 +263,7 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
     let report = Arc::new(Report::new(context.output));
     let pull =
         catalog.prepare_pull(&image.to_string(), args.to.directory).map_err(Failure::from)?;
-    let mut pull = pull.with_progress(report.clone());
-    if let Some(platform) = args.platform {
-        pull = pull.with_platform(platform);
-    }
+    let mut pull = pull.with_platforms(args.platforms.choice()).with_progress(report.clone());
     if let Some(name) = name_in_layout {
         pull = pull.with_name(name);
     }
@@ -302,11 +313,10 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "GUID")]
     to_organization: Option<String>,
 
-    /// Of an image for several platforms, copy the one for this, such as linux/arm64
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
+    #[command(flatten)]
+    platforms: PlatformArgs,
 
-    /// Move so many blobs at once; 4 unless told
+    /// The maximum number of blobs at once; the default adapts to the link
     #[arg(long, value_name = "N")]
     concurrency: Option<NonZeroUsize>,
 
@@ -317,19 +327,19 @@ pub(crate) struct CopyArgs {
 pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> {
     let ImageName { repository: name, reference } =
         ImageName::parse(&args.image).map_err(Error::Parse)?;
-    let (to, default_tag) = name_and_tag(&args.to, "a copy")?;
-    let reference = reference.unwrap_or(Reference::Tag(default_tag.clone()));
-    let tag = match (&reference, args.to.contains(':')) {
-        (Reference::Tag(tag), false) => tag.clone(),
-        _ => default_tag,
+    let (to, to_tag) = name_and_tag(&args.to, "a copy")?;
+    let tag = match (&reference, to_tag) {
+        (_, Some(tag)) => tag,
+        (Some(Reference::Tag(tag)), None) => tag.clone(),
+        (_, None) => Tag::latest(),
     };
+    let reference = reference.unwrap_or(Reference::Tag(tag.clone()));
     let (catalog, source) = context.connect_to(name, &args.owner).await?;
-    let organization = match &args.to_organization {
-        Some(organization) => organization.parse().map_err(Error::Parse)?,
+    let organization = match args.to_organization.as_deref() {
+        Some(other) => context.owner_of(to, Some(other))?,
         None => source.path.organization(),
     };
-    let to = to.parse().map_err(Error::Parse)?;
-    let path = catalog.backend().repository_path(organization, &to)?;
+    let path = path_in(&catalog.in_organization(organization), to)?;
     let target = Target::new(path, &context.settings);
     let image = catalog.backend().repository_url(&source.path).image(reference);
     let report = Arc::new(Report::new(context.output));
@@ -337,10 +347,8 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
     let mut copy = copy
         .map_err(Failure::from)?
         .with_login_scope(args.login.login_scope)
+        .with_platforms(args.platforms.choice())
         .with_progress(report.clone());
-    if let Some(platform) = args.platform {
-        copy = copy.with_platform(platform);
-    }
     if let Some(concurrency) = args.concurrency {
         copy = copy.with_concurrency(concurrency.get());
     }

@@ -6,7 +6,7 @@
 //!
 //! Source: <https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol>
 
-mod login;
+mod registry;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,8 +21,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use ark_container_core::credentials::USERNAME;
+use ark_container_core::Error;
 use ark_container_core::credentials::cache::CredentialsCache;
+use ark_container_core::credentials::{CredentialsOptions, RegistryCredentials, USERNAME};
 use ark_container_core::model::{RegistryHost, RegistryLocation};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
@@ -30,11 +31,12 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::arguments::{GlobalOptions, PROGRAM};
 use crate::context::Context;
 use crate::failure::{Failure, Kind};
+use crate::hint::serve_command;
 use crate::output::{self, rfc3339, visible};
 use crate::program::block_on;
-use login::{login, registry_of};
+use registry::registry_of;
 
-pub(crate) use login::host_of;
+pub(crate) use registry::host_of;
 
 /// Name of the program.
 pub(crate) const HELPER: &str = "docker-credential-ark";
@@ -53,6 +55,13 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum length of the input: some passwords have a megabyte, and no server's name has.
 const MAX_INPUT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Maximum number of attempts of each call to AWS: docker waits for the result.
+const MAX_ATTEMPTS: u32 = 2;
+
+/// Maximum number of organizations of a login: the local registry reads 64 KiB of headers, and each
+/// organization adds some 170 bytes to the password.
+const MAX_ORGANIZATIONS: usize = 300;
 
 /// Runs the operation of the command line, and returns the exit code.
 #[must_use]
@@ -247,6 +256,42 @@ async fn erase(server: &str, context: &Context) -> Result<String, Refusal> {
         tracing::info!(target: LOG_TARGET, "cached logins that were removed: {removed}");
     }
     Ok(String::new())
+}
+
+/// Gets a login to a registry, from the cache or a new one.
+async fn login(
+    context: Context,
+    registry: RegistryLocation,
+) -> Result<RegistryCredentials, Failure> {
+    let context = context.with_registry(registry)?.with_max_attempts(MAX_ATTEMPTS);
+    credentials(&context).await.map_err(|failure| context.advise(failure))
+}
+
+async fn credentials(context: &Context) -> Result<RegistryCredentials, Failure> {
+    let catalog = context.connect().await?;
+    if context.is_local() && catalog.served_at().is_none() {
+        // Another program that listens there would get the password.
+        let message = format!("nothing serves {catalog}");
+        let help = format!("serve it: {}", serve_command(&context.settings));
+        return Err(Failure::new(Kind::Other, message).with_help(help));
+    }
+    let for_one_repository = |failure: Failure| {
+        failure.with_help(format!(
+            "log in to one repository at a time: {PROGRAM} --login NAME --organization GUID \
+             --docker-config DIR"
+        ))
+    };
+    let scope = catalog.login_scope().await?;
+    let organizations = scope.organization_ids().len();
+    if organizations > MAX_ORGANIZATIONS {
+        let message = format!("a login for {organizations} organizations is too long");
+        return Err(for_one_repository(Failure::usage(message)));
+    }
+    let credentials = catalog.credentials_for(&scope, &CredentialsOptions::default()).await;
+    credentials.map_err(|error| match error {
+        Error::InvalidInput { .. } if organizations > 1 => for_one_repository(error.into()),
+        _ => error.into(),
+    })
 }
 
 fn read_input() -> Result<String, Failure> {

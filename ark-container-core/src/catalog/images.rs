@@ -13,8 +13,7 @@ use crate::connection::Connection;
 use crate::distribution::Client;
 use crate::error::{Error, Result};
 use crate::model::{Access, Platform, Reference, RepositoryName, RepositoryPath, Scope, Tag};
-use crate::transfer::{Copied, Copy, Pull, Pulled, Resolve, ResolvedImage};
-use crate::transfer::{ImageSource, Push, Pushed};
+use crate::transfer::{Copy, ImageSource, Pull, Pulled, Push, Pushed, Resolve, ResolvedImage};
 
 /// Images are named by a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest`
 /// where neither is given. A folder of this machine needs no server: while images move, it is served on a
@@ -68,7 +67,7 @@ impl Catalog {
     ///
     /// # Errors
     /// Those of [`Copy`](struct@Copy), and of [`prepare_copy`](Self::prepare_copy).
-    pub async fn copy(&self, from: &str, to: &str) -> Result<Copied> {
+    pub async fn copy(&self, from: &str, to: &str) -> Result<Pushed> {
         self.prepare_copy(from, to)?.await
     }
 
@@ -166,7 +165,9 @@ impl Catalog {
                 )));
             }
             let ecr = &ecr.acting_as(&self.principal().await?);
-            return ResolvedImage::look_up(&Outside { ecr, name }, reference, platform).await;
+            let outside = Outside { ecr, name };
+            let root = outside.fetch_manifest(reference).await?;
+            return ResolvedImage::look_up(&outside, root, platform).await;
         }
         let _ = (name, reference, platform);
         Err(self.not_outside(image))

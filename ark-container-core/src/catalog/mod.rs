@@ -31,6 +31,7 @@ use crate::permission::{AuditFile, Permissioned, Policy};
 
 pub use builder::CatalogBuilder;
 pub use identity::ChosenIdentity;
+pub use name::organization_of;
 pub use settings::{Origin, Settings};
 pub use whoami::{AwsReport, CredentialsReach, IdentityReport, Membership, Resource, WhoAmI};
 
@@ -43,7 +44,8 @@ pub use whoami::{AwsReport, CredentialsReach, IdentityReport, Membership, Resour
 ///
 /// Repositories are named as people type them: `catalog/extract-video` in the catalog's own
 /// [organization](Self::in_organization), else with their whole path, `<stage>/<organization>/<name>`, or
-/// their URL. As for docker, what has a dot or a colon before the first slash starts with a host.
+/// their URL. As for docker, what has a dot or a colon before the first slash starts with a host. On AWS ECR
+/// every spelling of the registry's host is accepted: FIPS, IPv6, and the host of an emulator.
 ///
 /// # Errors
 ///
@@ -343,7 +345,8 @@ impl Catalog {
 
     fn named(&self, text: &str) -> Result<Named> {
         let (host, stage) = (self.backend.host(), self.backend.stage());
-        NameScope { host, stage, organization: self.organization }.named(text)
+        let registry = self.shared.registry.as_ref();
+        NameScope { host, registry, stage, organization: self.organization }.named(text)
     }
 
     /// The image that `text` names; with the tag `latest` where it names neither tag nor digest.

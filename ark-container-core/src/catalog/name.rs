@@ -1,5 +1,6 @@
-//! [`Named`]: what people call a repository or an image of it.
+//! [`Named`]: the parser of names, paths and URLs of repositories and images.
 
+use super::registry::OpenRegistry;
 use crate::error::{Error, Result};
 use crate::model::{
     ImageName, OrganizationId, Reference, RegistryHost, RepositoryName, RepositoryPath, Stage,
@@ -16,37 +17,31 @@ pub(super) enum Named {
 
 /// Where names are resolved.
 #[derive(Debug)]
-pub(super) struct NameScope {
+pub(super) struct NameScope<'a> {
     pub(super) host: RegistryHost,
+    /// The registry, if its kind is known.
+    pub(super) registry: Option<&'a OpenRegistry>,
     pub(super) stage: Stage,
     pub(super) organization: Option<OrganizationId>,
 }
 
-impl NameScope {
-    /// What `text` names: `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`.
+impl NameScope<'_> {
+    /// Parses `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`.
     pub(super) fn named(&self, text: &str) -> Result<Named> {
         let ImageName { repository, reference } = ImageName::parse(text)?;
         // As for docker, a first part with a dot or a colon is a host.
         let first = repository.split_once('/');
         if let Some((host, path)) = first.filter(|(first, _)| is_host(first)) {
-            if host != self.host.as_str() {
+            if !self.is_own(host, path) {
                 return Err(Error::invalid(format!("{text} is not in the registry {}", self.host)));
             }
-            return match path.parse::<RepositoryPath>() {
-                Ok(path) if *path.stage() == self.stage => Ok(Named::Inside(path, reference)),
-                // It is of an organization, whose policy is another catalog's to ask.
-                Ok(path) => Err(Error::invalid(format!(
-                    "{text} is of the stage {}, and this registry is of the stage {}",
-                    path.stage(),
-                    self.stage
-                ))),
+            return match path.parse() {
+                Ok(path) => self.inside(text, path, reference),
                 Err(_) => Ok(Named::Outside(path.parse()?, reference)),
             };
         }
-        if let Ok(path) = repository.parse::<RepositoryPath>()
-            && *path.stage() == self.stage
-        {
-            return Ok(Named::Inside(path, reference));
+        if is_path(repository) {
+            return self.inside(text, repository.parse()?, reference);
         }
         let name = repository.parse()?;
         let organization = self.organization.ok_or_else(|| {
@@ -57,10 +52,59 @@ impl NameScope {
         })?;
         Ok(Named::Inside(RepositoryPath::new(self.stage.clone(), organization, name)?, reference))
     }
+
+    /// Whether `host` is the registry's own, as far as `path` tells.
+    fn is_own(&self, host: &str, path: &str) -> bool {
+        let answers = |registry: &OpenRegistry| registry.answers_at(host) && is_path(path);
+        host == self.host.as_str() || self.registry.is_some_and(answers)
+    }
+
+    /// Returns a repository of this stage. One of another stage is in another catalog.
+    fn inside(
+        &self,
+        text: &str,
+        path: RepositoryPath,
+        reference: Option<Reference>,
+    ) -> Result<Named> {
+        if *path.stage() != self.stage {
+            return Err(Error::invalid(format!(
+                "{text} is of the stage {}, and this registry is of the stage {}",
+                path.stage(),
+                self.stage
+            )));
+        }
+        Ok(Named::Inside(path, reference))
+    }
 }
 
+/// Whether a text is meant as `<stage>/<organization>/<name>`, whose organization may be misspelt.
+fn is_path(text: &str) -> bool {
+    let mut parts = text.splitn(3, '/').skip(1);
+    let is_organization = parts.next().is_some_and(|part| part.parse::<OrganizationId>().is_ok());
+    is_organization && parts.next().is_some()
+}
+
+/// Returns the organization in the path or URL of a repository; `None` for a name. The text is checked as far
+/// as that takes no registry.
+///
+/// # Errors
+/// [`Error::Parse`] if it is neither a name nor a path nor a URL.
+pub fn organization_of(repository: &str) -> Result<Option<OrganizationId>> {
+    let path = match repository.split_once('/') {
+        Some((host, path)) if is_host(host) => path,
+        _ => repository,
+    };
+    if is_path(path) {
+        return Ok(Some(path.parse::<RepositoryPath>()?.organization()));
+    }
+    path.parse::<RepositoryName>()?;
+    Ok(None)
+}
+
+/// Whether the first part of a name is meant as a host, as for docker.
 fn is_host(part: &str) -> bool {
-    part == "localhost" || part.contains(['.', ':'])
+    let is_meant = part == "localhost" || part.contains(['.', ':']) && !part.starts_with('.');
+    is_meant && part.parse::<RegistryHost>().is_ok()
 }
 
 #[cfg(test)]
@@ -72,11 +116,11 @@ mod tests {
 
     fn named(text: &str, organization: Option<OrganizationId>) -> Result<Named> {
         let (host, stage) = (HOST.parse().unwrap(), Stage::default());
-        NameScope { host, stage, organization }.named(text)
+        NameScope { host, registry: None, stage, organization }.named(text)
     }
 
     #[test]
-    fn a_repository_is_named_by_name_path_or_url() {
+    fn repository_is_named_by_name_path_or_url() {
         let path: RepositoryPath = format!("prod/{TBD}/test/repo").parse().unwrap();
         for repository in ["test/repo".to_owned(), path.to_string(), format!("{HOST}/{path}")] {
             for (suffix, reference) in [("", None), (":v1", Some("v1".parse().unwrap()))] {
@@ -87,14 +131,23 @@ mod tests {
     }
 
     #[test]
-    fn what_has_its_organization_needs_no_other() {
+    fn path_needs_no_other_organization() {
+        for path in [format!("prod/{TBD}/a"), format!("docker.io/dev/{TBD}/a/b")] {
+            assert_eq!(organization_of(&path).unwrap(), Some(OrganizationId::TBD));
+        }
+        for name in ["a", "docker.io/library/ubuntu"] {
+            assert_eq!(organization_of(name).unwrap(), None);
+        }
+        for invalid in ["", "A", "a:v1", ".:x/a"] {
+            assert!(organization_of(invalid).is_err(), "{invalid}");
+        }
         assert!(named(&format!("prod/{TBD}/a"), None).is_ok());
         let error = named("a", None).unwrap_err().to_string();
         assert!(error.starts_with("no organization is given for a"), "{error}");
     }
 
     #[test]
-    fn a_first_part_like_a_host_is_one() {
+    fn first_part_with_dot_or_colon_is_a_host() {
         let outside = |text: &str| match named(text, None) {
             Ok(Named::Outside(name, _)) => Ok(name.to_string()),
             other => Err(format!("{other:?}")),
@@ -109,10 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn another_stage_is_part_of_a_name() {
-        let text = format!("dev/{TBD}/a");
-        let own = RepositoryPath::new(Stage::default(), OrganizationId::TBD, text.parse().unwrap());
-        let found = named(&text, Some(OrganizationId::TBD)).unwrap();
-        assert_eq!(found, Named::Inside(own.unwrap(), None));
+    fn path_of_another_stage_is_an_error() {
+        let error = named(&format!("dev/{TBD}/a:v1"), Some(OrganizationId::TBD)).unwrap_err();
+        assert!(error.to_string().contains("is of the stage dev"), "{error}");
+        let upper = TBD.to_uppercase();
+        let error = named(&format!("prod/{upper}/a"), Some(OrganizationId::TBD)).unwrap_err();
+        assert!(error.to_string().contains("must be written"), "{error}");
     }
 }

@@ -9,8 +9,8 @@ use crate::backend::ecr::EcrBackend;
 use crate::digester::Digester;
 use crate::distribution::{Manifest, fetch_presigned};
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, Reference, RepositoryName};
-use crate::transfer::{MAX_CONFIG_BYTES, ManifestSource};
+use crate::model::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use crate::transfer::{Blob, MAX_CONFIG_BYTES, Source};
 
 /// A repository of no organization.
 pub(super) struct Outside<'a> {
@@ -18,19 +18,26 @@ pub(super) struct Outside<'a> {
     pub(super) name: &'a RepositoryName,
 }
 
-#[async_trait]
-impl ManifestSource for Outside<'_> {
-    fn repository(&self) -> String {
-        format!("{}/{}", self.ecr.ecr_host(), self.name)
-    }
-
-    async fn manifest(&self, reference: &Reference) -> Result<Manifest> {
+impl Outside<'_> {
+    /// Fetches the manifest at a tag or digest.
+    pub(super) async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
         let (digest, media_type, text) = self.ecr.outside_manifest(self.name, reference).await?;
         let manifest = Manifest::with_algorithm(media_type, text, digest.algorithm());
         match manifest.digest == digest {
             true => Ok(manifest),
             false => Err(something_else(&digest)),
         }
+    }
+}
+
+#[async_trait]
+impl Source for Outside<'_> {
+    fn name(&self) -> String {
+        format!("{}/{}", self.ecr.ecr_host(), self.name)
+    }
+
+    async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
+        self.fetch_manifest(&descriptor.digest.clone().into()).await
     }
 
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
@@ -41,8 +48,24 @@ impl ManifestSource for Outside<'_> {
             false => Err(something_else(&config.digest)),
         }
     }
+
+    async fn has(&self, _: &Descriptor) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
+        Ok(Blob::unavailable(descriptor, self.name()))
+    }
+
+    async fn referrers(&self, _: &Digest) -> Result<Vec<Descriptor>> {
+        Ok(Vec::new())
+    }
+
+    async fn tagged(&self, _: &Tag) -> Result<Option<Manifest>> {
+        Ok(None)
+    }
 }
 
 fn something_else(digest: &Digest) -> Error {
-    Error::failed(format!("what came for {digest} is something else"))
+    Error::failed(format!("the content of {digest} has another digest"))
 }

@@ -142,6 +142,17 @@ impl OpenRegistry {
         }
     }
 
+    /// Whether the registry may answer at a host that is not the configured one.
+    pub(super) fn answers_at(&self, host: &str) -> bool {
+        let _ = host;
+        match *self {
+            #[cfg(feature = "local")]
+            Self::Local(_) => false,
+            #[cfg(feature = "ecr")]
+            Self::Ecr(ref ecr) => ecr.answers_at(host),
+        }
+    }
+
     /// The memberships file of a registry that brings its own, whether or not it exists.
     pub(super) fn default_memberships(&self) -> Option<PathBuf> {
         match *self {

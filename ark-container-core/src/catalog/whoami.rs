@@ -1,5 +1,6 @@
 //! What a catalog tells about its caller: who it is, where they belong and what they may do.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,9 @@ use super::settings::Settings;
 use crate::backend::RegistryBackend as _;
 use crate::error::{Error, Result};
 use crate::identity::{Principal, PrincipalKind, PrincipalName, single_user};
-use crate::model::{OrganizationId, Organizations, RegistryHost, RepositoryPath, RoleArn};
+use crate::model::{
+    Access, OrganizationId, Organizations, RegistryHost, RepositoryPath, RoleArn, Scope,
+};
 use crate::permission::{Action, Explanation, IsolationLayer, PolicyRequest, explain};
 
 /// Who asks, why it is they, where they belong, and what they are connected to.
@@ -243,6 +246,61 @@ impl Catalog {
             }
             (_, organizations) => Ok(organizations),
         }
+    }
+
+    /// Returns the scope of a login for all that the caller may use. A scope has one access level, so it is
+    /// push to the organizations where the caller may push; if there are none, pull from those where they
+    /// may pull.
+    ///
+    /// # Errors
+    /// Those of [`organizations`](Self::organizations) and [`explain`](Self::explain); [`Error::Setting`] if
+    /// the caller belongs to every organization and none is chosen.
+    pub async fn login_scope(&self) -> Result<Scope> {
+        let registry = self.shared.registry.as_ref();
+        let own = match (self.organizations().await?, self.organization) {
+            (Organizations::Only(own), _) => own,
+            (Organizations::All, Some(organization)) => BTreeSet::from([organization]),
+            // The login is not narrowed then, and the organization is only a name.
+            (Organizations::All, None) if registry.is_some_and(|it| !it.narrows_credentials()) => {
+                BTreeSet::from([OrganizationId::TBD])
+            }
+            (Organizations::All, None) => {
+                return Err(Error::invalid(
+                    "nothing says which organizations the login is to be narrowed to",
+                )
+                .with_help(
+                    "name yours: export ARK_ORGANIZATION=GUID, or organization in the \
+                     configuration file",
+                ));
+            }
+        };
+        let mut writable = self.allowing(Action::Push, &own).await?;
+        if registry.is_some_and(OpenRegistry::is_in_aws) {
+            // AWS requires the administrator role for it, which permits nothing else.
+            writable.remove(&OrganizationId::GLOBAL);
+        }
+        let stage = self.backend.stage();
+        if !writable.is_empty() {
+            return Ok(Scope::organizations(stage, writable, Access::Push));
+        }
+        let others = own.into_iter().chain([OrganizationId::GLOBAL]).collect();
+        let readable = self.allowing(Action::Pull, &others).await?;
+        Ok(Scope::organizations(stage, readable, Access::Pull))
+    }
+
+    /// Returns the organizations in which the policy allows an action.
+    async fn allowing(
+        &self,
+        action: Action,
+        organizations: &BTreeSet<OrganizationId>,
+    ) -> Result<BTreeSet<OrganizationId>> {
+        let mut allowed = BTreeSet::new();
+        for organization in organizations {
+            if self.allows(action, *organization).await? {
+                allowed.insert(*organization);
+            }
+        }
+        Ok(allowed)
     }
 
     /// Whether the policy lets the caller do `action` with a resource. Nothing is recorded.

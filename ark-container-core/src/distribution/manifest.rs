@@ -12,10 +12,8 @@ use super::client::Request;
 use super::error::RequestTarget;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
-#[cfg(feature = "testing")]
-use crate::model::Index;
 use crate::model::{
-    Algorithm, Descriptor, Digest, ImageManifest, ManifestContent, Platform, Reference, Tag,
+    Algorithm, Descriptor, Digest, ImageManifest, Index, ManifestContent, Platform, Reference, Tag,
     media_type,
 };
 
@@ -77,8 +75,8 @@ impl Manifest {
         }
         let found = self.bytes.len();
         if found as u64 != *size {
-            let problem = format!("it has {found} bytes, and should have {size}");
-            return Err(Error::failed(format!("manifest {digest}: {problem}")));
+            let message = format!("manifest {digest} has {found} bytes, not {size}");
+            return Err(Error::failed(message));
         }
         Ok(Self { media_type: media_type.clone(), ..self })
     }
@@ -105,7 +103,6 @@ impl ImageManifest {
     }
 }
 
-#[cfg(feature = "testing")]
 impl Index {
     /// This index as it is put.
     pub(crate) fn to_manifest(&self) -> Result<Manifest> {
@@ -335,13 +332,15 @@ const CONCURRENT_PUTS: usize = 4;
 
 impl Client {
     /// Puts the manifests of an image whose blobs exist: those `below` the root, each after those that it
-    /// names, then the root, at the tag if there is one. Each manifest is reported when it was put.
+    /// names, those that are found by tags of their own, then the root, at the tag if there is one. Each
+    /// manifest is reported when it was put.
     ///
     /// # Errors
     /// Those of [`put_manifest`](Self::put_manifest).
     pub(crate) async fn publish(
         &self,
         below: impl IntoIterator<Item = &Manifest>,
+        tagged: &[(Tag, Manifest)],
         root: &Manifest,
         tag: Option<&Tag>,
         report: &(dyn Fn(&Reference) + Sync),
@@ -363,6 +362,9 @@ impl Client {
         for index in indexes {
             put(by_digest(index), index).await?;
         }
+        for (tag, manifest) in tagged {
+            put(tag.clone().into(), manifest).await?;
+        }
         put(tag.map_or_else(|| by_digest(root), |tag| tag.clone().into()), root).await
     }
 }
@@ -383,7 +385,7 @@ mod tests {
         assert_eq!(found, Manifest::new(media_type::OCI_INDEX, "{}"));
         let longer = Descriptor { size: 3, ..described.clone() };
         let error = manifest.clone().described_by(&longer).unwrap_err().to_string();
-        let expected = format!("manifest {}: it has 2 bytes, and should have 3", manifest.digest);
+        let expected = format!("manifest {} has 2 bytes, not 3", manifest.digest);
         assert_eq!(error, expected);
         let other = Digester::digest(Algorithm::Sha512, b"{}");
         assert!(manifest.described_by(&Descriptor { digest: other, ..described }).is_err());

@@ -65,9 +65,7 @@ impl Descriptor {
     /// has URLs to download it from.
     #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn may_be_missing(&self) -> bool {
-        let foreign = media_type::FOREIGN_LAYERS.iter();
-        !self.urls.is_empty()
-            && foreign.into_iter().any(|prefix| self.media_type.starts_with(prefix))
+        media_type::is_nondistributable(&self.media_type) && !self.urls.is_empty()
     }
 }
 

@@ -76,7 +76,7 @@ impl ImageManifest {
 
 impl Index {
     /// An OCI index.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "push")]
     pub(crate) fn new(manifests: Vec<Descriptor>) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -126,7 +126,7 @@ impl ManifestContent {
     pub(crate) fn parse(declared: &str, bytes: &[u8]) -> Result<Self, String> {
         let is_index = media_type::is_index(declared);
         if !is_index && !media_type::is_manifest(declared) {
-            return Err(format!("{declared:?} is not the media type of a manifest or index"));
+            return Err(format!("{declared:?} is not the media type of a manifest"));
         }
         // JSON is UTF-8, also in the fields that are ignored here.
         let text = std::str::from_utf8(bytes).map_err(|_| "it is no JSON, for it is not UTF-8")?;

@@ -23,12 +23,23 @@ pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.mani
 /// Docker's image configuration.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// The media types of layers that may not be redistributed, and so may be stored elsewhere.
+/// Returns docker's type of a layer that is compressed as an OCI layer of this type.
+#[cfg(feature = "push")]
+pub(crate) fn docker_layer(media_type: &str) -> &'static str {
+    match media_type {
+        OCI_LAYER_ZSTD => "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        _ => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    }
+}
+
+/// Whether this type is of a layer that may not be redistributed, so that a registry may lack it.
+///
+/// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md#non-distributable-layers>
 #[cfg(any(feature = "local", feature = "push"))]
-pub(crate) const FOREIGN_LAYERS: [&str; 2] = [
-    "application/vnd.oci.image.layer.nondistributable.v1.",
-    "application/vnd.docker.image.rootfs.foreign.",
-];
+pub(crate) fn is_nondistributable(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+}
 
 /// Whether this type is of a manifest that names other manifests.
 pub fn is_index(media_type: &str) -> bool {

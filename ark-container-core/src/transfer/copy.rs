@@ -1,25 +1,23 @@
 //! [`Copy`]: copies an image from one repository to another, without using the disk.
 
-use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::{BoxFuture, join};
-use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::Serialize;
 
-use super::download::blob_content;
-use super::progress::{BlobState, Event, Progress, as_seconds};
-use super::pull::{DEFAULT_CONCURRENCY, tally};
-use super::remote_image::RemoteImage;
+use super::compress::{Compression, Compressor};
+use super::engine::Transfer;
+use super::image::Image;
+use super::platforms::PlatformChoice;
+use super::progress::Progress;
+use super::push::Pushed;
+use super::upload::{Mounts, RegistryTarget};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, LoginScope, connection_options};
-use crate::distribution::{Client, Mount, Upload};
+use crate::distribution::Client;
 use crate::error::{Error, Result};
-use crate::model::{
-    Access, Descriptor, Digest, ImageUrl, Platform, Reference, RepositoryPath, Scope, Tag,
-};
+use crate::model::{Access, Reference, RepositoryPath, Scope, Tag};
 use crate::observability::{Run, count_bytes};
 
 /// A copy of one image to another repository of the same registry. Awaiting it runs it.
@@ -60,9 +58,9 @@ pub struct Copy {
     reference: Reference,
     to: RepositoryPath,
     tag: Option<Tag>,
-    platform: Option<Platform>,
+    platforms: PlatformChoice,
     login_scope: LoginScope,
-    concurrency: usize,
+    concurrency: Option<usize>,
     progress: Arc<dyn Progress>,
 }
 
@@ -83,9 +81,9 @@ impl Copy {
             reference,
             to: to.clone(),
             tag: None,
-            platform: None,
+            platforms: PlatformChoice::default(),
             login_scope: LoginScope::default(),
-            concurrency: DEFAULT_CONCURRENCY,
+            concurrency: None,
             progress: Arc::new(()),
         }
     }
@@ -95,9 +93,9 @@ impl Copy {
         Self { tag: Some(tag), ..self }
     }
 
-    /// Copies the image for one platform only, without the index around it.
-    pub fn with_platform(self, platform: Platform) -> Self {
-        Self { platform: Some(platform), ..self }
+    /// Chooses platforms of an image that has several. By default the image is copied as it is.
+    pub fn with_platforms(self, platforms: PlatformChoice) -> Self {
+        Self { platforms, ..self }
     }
 
     /// Sets how far the logins reach. By default each is for its repository alone, or for the organization
@@ -106,9 +104,9 @@ impl Copy {
         Self { login_scope, ..self }
     }
 
-    /// Sets the maximum number of concurrent blob copies, at least one. The default is 4.
+    /// Sets the maximum number of concurrent blob copies, at least one. The default adapts to the link.
     pub fn with_concurrency(self, concurrency: usize) -> Self {
-        Self { concurrency: concurrency.max(1), ..self }
+        Self { concurrency: Some(concurrency.max(1)), ..self }
     }
 
     /// Reports what the copy does while it runs.
@@ -116,12 +114,12 @@ impl Copy {
         Self { progress, ..self }
     }
 
-    async fn run(self) -> Result<Copied> {
+    async fn run(self) -> Result<Pushed> {
         let connection = self.connection.clone();
         let transfer =
             connection.serve_while(|connection| Self { connection, ..self.clone() }.transfer());
         let (tag, source) = (self.tag.as_ref(), Some(self.source_text()));
-        let recorded = self.connection.record_push(&self.to, tag, source, transfer, Copied::digest);
+        let recorded = self.connection.record_push(&self.to, tag, source, transfer, Pushed::digest);
         let copied = Run::transfer("copy", &self.to).around(recorded).await?;
         count_bytes(
             "copy",
@@ -142,54 +140,35 @@ impl Copy {
         }
     }
 
-    async fn transfer(self) -> Result<Copied> {
+    async fn transfer(self) -> Result<Pushed> {
+        let started = Instant::now();
         let pulling = self.login_scope.of(&self.from, Access::Pull);
         let source = self.connection.client(&self.from, &pulling);
         let (source, target) = join(source, self.open_target()).await;
-        let (source, (target, pushing)) = (source?, target?);
-        let mounts = pushing.covers(&self.from, Access::Pull);
-        self.copy(&source, &target, mounts).await
-    }
-
-    async fn copy(&self, source: &Client, target: &Client, mounts: bool) -> Result<Copied> {
-        let started = Instant::now();
-        let image = RemoteImage::fetch(source, &self.reference, self.platform.as_ref()).await?;
-        let image = image.with_referrers(source).await?;
-        image.report_blobs(&*self.progress);
-        let states = if self.is_there(target, &image).await? {
-            let there = image.blobs.iter().map(|blob| {
-                self.tell(blob, BlobState::Exists);
-                (BlobState::Exists, blob.size)
-            });
-            there.collect()
-        } else {
-            // As for a pull, so that a copy may change threads.
-            let blobs = image.blobs.iter();
-            let copying = blobs.map(|blob| self.copy_blob(source, target, mounts, blob));
-            let states: Vec<(BlobState, u64)> = stream::iter(copying.collect::<Vec<_>>())
-                .buffer_unordered(self.concurrency)
-                .try_collect()
-                .await?;
-            let told = |reference: &Reference| self.progress.event(&Event::Manifest { reference });
-            let below = image.children.iter().chain(&image.referrers);
-            target.publish(below, &image.root, self.tag.as_ref(), &told).await?;
-            states
+        let (source, (client, pushing)) = (source?, target?);
+        let retried = client.retry().retries();
+        let root = source.fetch_manifest(&self.reference).await?;
+        let image = Image::read(&source, root, &self.platforms).await?;
+        let image = image.with_referrers(&source).await?;
+        let mounts = match pushing.covers(&self.from, Access::Pull) {
+            true => Mounts::From(&self.from),
+            false => Mounts::Nowhere,
         };
-        let (blobs_sent, bytes_sent) = tally(&states, BlobState::Sent);
-        let (blobs_skipped, bytes_skipped) = tally(&states, BlobState::Exists);
-        let (blobs_mounted, bytes_mounted) = tally(&states, BlobState::Mounted);
-        let copied = Copied {
-            url: target.repository().image(image.root.digest.clone()),
-            tag: self.tag.clone(),
-            blobs_sent,
-            bytes_sent,
-            blobs_skipped,
-            bytes_skipped,
-            blobs_mounted,
-            bytes_mounted,
-            duration: started.elapsed(),
-            digest: image.root.digest,
+        let target = RegistryTarget {
+            client: &client,
+            tag: self.tag.as_ref(),
+            compressor: Compressor::new(Compression::default()),
+            cache: None,
+            mounts,
+            progress: &*self.progress,
         };
+        let transfer =
+            Transfer { target: &target, concurrency: self.concurrency, progress: &*self.progress };
+        let (image, outcomes) = transfer.run(&image).await?;
+        let retries = client.retry().retries() - retried;
+        let tag = self.tag.clone();
+        let copied =
+            Pushed::new(client.repository(), &image, tag, &outcomes, retries, started.elapsed());
         tracing::info!(image = %copied.url, sent = copied.bytes_sent, "copied");
         Ok(copied)
     }
@@ -214,101 +193,10 @@ impl Copy {
         let client = self.connection.client(&self.to, &own).await?;
         Ok((client, own))
     }
-
-    /// Returns whether the tag stands for the image already and the repository has its referrers. Then the
-    /// registry has all of the image.
-    async fn is_there(&self, target: &Client, image: &RemoteImage) -> Result<bool> {
-        let Some(tag) = &self.tag else { return Ok(false) };
-        let found = target.manifest(&tag.clone().into()).await?;
-        let is_tagged = found.is_some_and(|found| found.digest == image.root.digest);
-        Ok(is_tagged && target.are_attached(&image.referrers).await?)
-    }
-
-    /// Copies a blob unless the target has it, and returns its state and size.
-    async fn copy_blob(
-        &self,
-        source: &Client,
-        target: &Client,
-        mounts: bool,
-        blob: &Descriptor,
-    ) -> Result<(BlobState, u64)> {
-        let state = self.offer_blob(source, target, mounts, blob).await?;
-        self.tell(blob, state);
-        Ok((state, blob.size))
-    }
-
-    async fn offer_blob(
-        &self,
-        source: &Client,
-        target: &Client,
-        mounts: bool,
-        blob: &Descriptor,
-    ) -> Result<BlobState> {
-        if target.blob_exists(&blob.digest).await? {
-            return Ok(BlobState::Exists);
-        }
-        if !blob.urls.is_empty() && !source.blob_exists(&blob.digest).await? {
-            // A layer that may not be distributed stays where its author provides it.
-            return Ok(BlobState::Exists);
-        }
-        let upload = if mounts {
-            match target.mount_blob(&blob.digest, &self.from).await? {
-                Mount::Mounted => return Ok(BlobState::Mounted),
-                Mount::Upload(upload) => upload,
-            }
-        } else {
-            target.start_upload().await?
-        };
-        self.tell(blob, BlobState::Sending);
-        self.send_through(source, target, blob, &upload).await?;
-        Ok(BlobState::Sent)
-    }
-
-    /// Sends a blob while it is fetched. The target verifies it.
-    async fn send_through(
-        &self,
-        source: &Client,
-        target: &Client,
-        blob: &Descriptor,
-        upload: &Upload,
-    ) -> Result<()> {
-        let (moved, mut counts) = tokio::sync::mpsc::unbounded_channel();
-        let pieces = blob_content(source.clone(), blob.digest.clone(), blob.size, 0);
-        let pieces = pieces.map(move |piece| {
-            let piece = piece?;
-            // The receiver is gone if the copy is dropped.
-            let _ = moved.send(piece.len() as i64);
-            Ok::<_, Error>(piece)
-        });
-        let sending = target.upload_blob(upload, &blob.digest, blob.size, pieces);
-        let telling = async {
-            while let Some(bytes) = counts.recv().await {
-                self.progress.event(&Event::Moved { blob: &blob.digest, bytes });
-            }
-        };
-        let sent = join(sending, telling).await.0;
-        let is_abandoned = |error: &Error| !error.is_temporary() || is_source_error(error);
-        if sent.as_ref().is_err_and(is_abandoned)
-            && let Err(error) = target.cancel_upload(upload).await
-        {
-            // Some registries let uploads expire instead.
-            tracing::debug!(%error, "an upload that failed is left to run out");
-        }
-        sent
-    }
-
-    fn tell(&self, blob: &Descriptor, state: BlobState) {
-        self.progress.event(&Event::Blob { blob: &blob.digest, state });
-    }
-}
-
-/// Whether it was the content of an upload that failed, and not the target.
-fn is_source_error(error: &Error) -> bool {
-    error.source().is_some_and(|cause| cause.is::<Error>())
 }
 
 impl IntoFuture for Copy {
-    type Output = Result<Copied>;
+    type Output = Result<Pushed>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
@@ -324,71 +212,5 @@ impl fmt::Debug for Copy {
             .field("to", &self.to)
             .field("tag", &self.tag)
             .finish_non_exhaustive()
-    }
-}
-
-/// The result of a copy.
-///
-/// Its JSON is what the command line prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Copied {
-    /// The copy by digest.
-    pub url: ImageUrl,
-    /// The tag that was put on it, if one was requested.
-    pub tag: Option<Tag>,
-    /// The blobs that went through this machine.
-    pub blobs_sent: usize,
-    /// Their bytes.
-    pub bytes_sent: u64,
-    /// The blobs that the repository had.
-    pub blobs_skipped: usize,
-    /// Their bytes.
-    pub bytes_skipped: u64,
-    /// The blobs that the registry mounted from the other repository.
-    pub blobs_mounted: usize,
-    /// Their bytes.
-    pub bytes_mounted: u64,
-    /// The duration of the copy; `seconds` in JSON.
-    #[serde(rename = "seconds", serialize_with = "as_seconds")]
-    pub duration: Duration,
-    #[serde(skip)]
-    digest: Digest,
-}
-
-impl Copied {
-    /// The digest of the image's manifest or index.
-    pub fn digest(&self) -> &Digest {
-        &self.digest
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn copied_is_written_as_the_command_line_prints_it() {
-        let digest = crate::distribution::Manifest::new("", "content").digest;
-        let image = format!("h.example/prod/{}/a@{digest}", crate::model::OrganizationId::TBD);
-        let copied = Copied {
-            url: image.parse().unwrap(),
-            tag: Some("v1".parse().unwrap()),
-            blobs_sent: 1,
-            bytes_sent: 2,
-            blobs_skipped: 3,
-            bytes_skipped: 4,
-            blobs_mounted: 5,
-            bytes_mounted: 6,
-            duration: Duration::from_millis(1500),
-            digest,
-        };
-        let expected = format!(
-            "{{\"url\":\"{image}\",\
-             \"tag\":\"v1\",\"blobs_sent\":1,\"bytes_sent\":2,\"blobs_skipped\":3,\"bytes_skipped\":4,\
-             \"blobs_mounted\":5,\"bytes_mounted\":6,\
-             \"seconds\":1.5}}"
-        );
-        assert_eq!(serde_json::to_string(&copied).unwrap(), expected);
     }
 }

@@ -4,29 +4,34 @@
 //! using the disk. The order of publication is always the same: blobs, manifests by digest, and the name last,
 //! so that an interrupted transfer leaves no name on an incomplete image.
 
+mod blob;
 mod cache;
 mod compress;
 mod copy;
-mod download;
+mod engine;
+mod image;
 mod local_file;
-mod local_image;
 mod pending_uploads;
+mod platforms;
 mod progress;
 mod pull;
 mod push;
-mod remote_image;
+mod queue;
+mod resolve;
 mod source;
 mod target;
 mod upload;
 
 pub use crate::connection::LoginScope;
+pub use blob::Blob;
 pub use compress::Compression;
-pub use copy::{Copied, Copy};
-pub use local_image::{Layer, LocalBlob, LocalImage, Part, PlatformChoice};
+pub use copy::Copy;
+pub use image::Image;
+#[cfg(feature = "ecr")]
+pub(crate) use image::{MAX_CONFIG_BYTES, Source};
+pub use platforms::PlatformChoice;
 pub use progress::{BlobState, Event, Progress};
 pub use pull::{Pull, Pulled};
 pub use push::{Push, Pushed};
-#[cfg(feature = "ecr")]
-pub(crate) use remote_image::{MAX_CONFIG_BYTES, ManifestSource};
-pub use remote_image::{Resolve, ResolvedImage};
+pub use resolve::{Resolve, ResolvedImage};
 pub use source::ImageSource;

@@ -6,22 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::download::Receiver;
+use super::engine::{Transfer, tally};
+use super::image::Image;
+use super::platforms::PlatformChoice;
 use super::progress::{BlobState, Event, Progress, as_seconds};
-use super::remote_image::RemoteImage;
-use super::target::layout::Layout;
+use super::target::layout::{Layout, LayoutTarget, in_background};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
-use crate::distribution::Client;
-use crate::error::{Error, Result};
-use crate::model::{Access, Digest, ImageUrl, Platform, Reference, RepositoryPath, Scope};
+use crate::error::Result;
+use crate::model::{Access, Digest, ImageUrl, Reference, RepositoryPath, Scope};
 use crate::observability::{Run, count_bytes};
-
-/// The default maximum number of blobs that are transferred at once.
-pub(super) const DEFAULT_CONCURRENCY: usize = 4;
 
 /// A pull of one image from a repository into a folder in the OCI image layout. Awaiting it runs it.
 ///
@@ -54,7 +50,7 @@ pub(super) const DEFAULT_CONCURRENCY: usize = 4;
 /// [`Error::NotFound`] if the repository or the image does not exist; [`Error::InvalidInput`] if the image
 /// is not for the platform, or the folder holds something else than a layout; [`Error::Temporary`] if
 /// another pull writes to it; [`Error::Failed`] if the registry sends something else than the image's
-/// digests say, or the disk fails; and those of [`Client`] and of the backend's
+/// digests say, or the disk fails; and those of [`Client`](crate::distribution::Client) and of the backend's
 /// [`credentials`](RegistryBackend::credentials).
 #[derive(Clone)]
 #[must_use = "a pull runs when it is awaited"]
@@ -64,8 +60,8 @@ pub struct Pull {
     reference: Reference,
     directory: PathBuf,
     name: Option<String>,
-    platform: Option<Platform>,
-    concurrency: usize,
+    platforms: PlatformChoice,
+    concurrency: Option<usize>,
     progress: Arc<dyn Progress>,
 }
 
@@ -86,8 +82,8 @@ impl Pull {
             reference,
             directory: directory.into(),
             name: None,
-            platform: None,
-            concurrency: DEFAULT_CONCURRENCY,
+            platforms: PlatformChoice::default(),
+            concurrency: None,
             progress: Arc::new(()),
         }
     }
@@ -98,14 +94,14 @@ impl Pull {
         Self { name: Some(name.into()), ..self }
     }
 
-    /// Pulls the image for one platform only, without the index around it.
-    pub fn with_platform(self, platform: Platform) -> Self {
-        Self { platform: Some(platform), ..self }
+    /// Chooses platforms of an image that has several. By default the image is pulled as it is.
+    pub fn with_platforms(self, platforms: PlatformChoice) -> Self {
+        Self { platforms, ..self }
     }
 
-    /// Sets the maximum number of concurrent blob downloads, at least one. The default is 4.
+    /// Sets the maximum number of concurrent blob downloads, at least one. The default adapts to the link.
     pub fn with_concurrency(self, concurrency: usize) -> Self {
-        Self { concurrency: concurrency.max(1), ..self }
+        Self { concurrency: Some(concurrency.max(1)), ..self }
     }
 
     /// Reports what the pull does while it runs.
@@ -124,43 +120,31 @@ impl Pull {
 
     async fn download(self) -> Result<Pulled> {
         let folder = self.directory.clone();
-        let layout = Arc::new(blocking(move || Layout::open(&folder)).await?);
+        let layout = Arc::new(in_background(move || Layout::open(&folder)).await?);
         let scope = Scope::repository(self.path.clone(), Access::Pull);
         let client = self.connection.client(&self.path, &scope).await?;
-        self.fetch(&client, layout).await
-    }
-
-    async fn fetch(&self, client: &Client, layout: Arc<Layout>) -> Result<Pulled> {
         let started = Instant::now();
-        let image = RemoteImage::fetch(client, &self.reference, self.platform.as_ref()).await?;
-        image.report_blobs(&*self.progress);
-        let receiver = Receiver { client, layout: &layout, progress: &*self.progress };
-        // Made before the stream is: rustc takes a closure in it for one that may not change threads.
-        let receiving: Vec<_> = image.blobs.iter().map(|blob| receiver.receive(blob)).collect();
-        let states: Vec<(BlobState, u64)> =
-            stream::iter(receiving).buffer_unordered(self.concurrency).try_collect().await?;
-        let root = image.root.digest.clone();
-        let name = self.name.clone();
-        blocking(move || {
-            for manifest in image.children.iter().chain([&image.root]) {
-                layout.put(&manifest.digest, &manifest.bytes)?;
-            }
-            layout.list(&image.descriptor(), name.as_deref())
-        })
-        .await?;
+        let root = client.fetch_manifest(&self.reference).await?;
+        let image = Image::read(&client, root, &self.platforms).await?;
+        let image = image.with_referrers(&client).await?;
+        let progress = &*self.progress;
+        let target = LayoutTarget { layout, name: self.name.as_deref(), progress };
+        let transfer = Transfer { target: &target, concurrency: self.concurrency, progress };
+        let (image, outcomes) = transfer.run(&image).await?;
         self.progress.event(&Event::Manifest { reference: &self.reference });
-        let (blobs_fetched, bytes_fetched) = tally(&states, BlobState::Fetched);
-        let (blobs_skipped, bytes_skipped) = tally(&states, BlobState::Exists);
+        let (blobs_fetched, _) = tally(&outcomes, BlobState::Fetched);
+        let (blobs_skipped, bytes_skipped) = tally(&outcomes, BlobState::Exists);
+        let digest = image.root().digest.clone();
         let pulled = Pulled {
-            url: client.repository().image(root.clone()),
+            url: client.repository().image(digest.clone()),
             directory: self.directory.clone(),
             name: self.name.clone(),
             blobs_fetched,
-            bytes_fetched,
+            bytes_fetched: outcomes.iter().map(|outcome| outcome.bytes).sum(),
             blobs_skipped,
             bytes_skipped,
             duration: started.elapsed(),
-            digest: root,
+            digest,
         };
         tracing::info!(image = %pulled.url, fetched = pulled.bytes_fetched, "pulled");
         Ok(pulled)
@@ -218,20 +202,6 @@ impl Pulled {
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
-}
-
-/// The number of the blobs in a state, and their bytes together.
-pub(super) fn tally(blobs: &[(BlobState, u64)], state: BlobState) -> (usize, u64) {
-    let bytes = blobs.iter().filter(|(found, _)| *found == state).map(|(_, bytes)| bytes);
-    (bytes.clone().count(), bytes.sum())
-}
-
-/// Runs disk operations on a thread that may block.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::failed("writing the layout").with_source(error))?
 }
 
 #[cfg(test)]

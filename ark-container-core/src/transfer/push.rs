@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcetera::BaseStrategy;
 use futures_util::future::BoxFuture;
@@ -11,14 +11,16 @@ use serde::Serialize;
 
 use super::cache::PushCache;
 use super::compress::{Compression, Compressor};
-use super::local_image::{LocalImage, PlatformChoice};
-use super::progress::{Progress, as_seconds};
+use super::engine::{Outcome, Transfer, tally};
+use super::image::Image;
+use super::platforms::PlatformChoice;
+use super::progress::{BlobState, Progress, as_seconds};
 use super::source::ImageSource;
-use super::upload::{Neighbours, Sender};
+use super::upload::{Mounts, RegistryTarget};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, LoginScope, connection_options};
 use crate::error::Result;
-use crate::model::{Access, Digest, ImageUrl, RepositoryPath, Tag};
+use crate::model::{Access, Digest, ImageUrl, RepositoryPath, RepositoryUrl, Tag};
 use crate::observability::{Run, count_bytes};
 
 /// A push of one image to one repository. Awaiting it runs it.
@@ -59,15 +61,15 @@ use crate::observability::{Run, count_bytes};
 #[derive(Clone)]
 #[must_use = "a push runs when it is awaited"]
 pub struct Push {
-    pub(super) connection: Connection,
-    pub(super) path: RepositoryPath,
+    connection: Connection,
+    path: RepositoryPath,
     source: ImageSource,
     tag: Option<Tag>,
     platforms: PlatformChoice,
     login_scope: LoginScope,
     concurrency: Option<usize>,
     compression: Compression,
-    pub(super) cache: Option<PushCache>,
+    cache: Option<PushCache>,
     progress: Arc<dyn Progress>,
 }
 
@@ -99,7 +101,7 @@ impl Push {
         Self { tag: Some(tag), ..self }
     }
 
-    /// Chooses platforms where an index has several. By default there may be only one.
+    /// Chooses platforms of an image that has several. By default the image is pushed as it is.
     pub fn with_platforms(self, platforms: PlatformChoice) -> Self {
         Self { platforms, ..self }
     }
@@ -169,20 +171,30 @@ impl Push {
     }
 
     async fn upload(self) -> Result<Pushed> {
-        let image = LocalImage::open_for(&self.source, &self.platforms).await?;
+        let image = Image::open(&self.source, &self.platforms).await?;
         let scope = self.login_scope.of(&self.path, Access::Push);
         let client = self.connection.client(&self.path, &scope).await?;
-        let neighbours = Neighbours::find(&self, client.repository()).await;
-        let sender = Sender {
+        let cache = self.cache.as_ref();
+        let mounts = Mounts::neighbours(&self.connection, &self.path, &client, cache).await;
+        let target = RegistryTarget {
             client: &client,
             tag: self.tag.as_ref(),
-            concurrency: self.concurrency,
             compressor: Compressor::new(self.compression),
-            cache: self.cache.as_ref(),
-            neighbours,
+            cache,
+            mounts,
             progress: &*self.progress,
         };
-        sender.send(&image).await
+        let (started, retried) = (Instant::now(), client.retry().retries());
+        let transfer =
+            Transfer { target: &target, concurrency: self.concurrency, progress: &*self.progress };
+        let (image, outcomes) = transfer.run(&image).await?;
+        target.remember(&outcomes).await;
+        let retries = client.retry().retries() - retried;
+        let tag = self.tag.clone();
+        let pushed =
+            Pushed::new(client.repository(), &image, tag, &outcomes, retries, started.elapsed());
+        tracing::info!(image = %pushed.url, sent = pushed.bytes_sent, "pushed");
+        Ok(pushed)
     }
 }
 
@@ -237,10 +249,39 @@ pub struct Pushed {
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub duration: Duration,
     #[serde(skip)]
-    pub(super) digest: Digest,
+    digest: Digest,
 }
 
 impl Pushed {
+    pub(super) fn new(
+        repository: &RepositoryUrl,
+        image: &Image,
+        tag: Option<Tag>,
+        outcomes: &[Outcome],
+        retries: u64,
+        duration: Duration,
+    ) -> Self {
+        let (blobs_sent, _) = tally(outcomes, BlobState::Sent);
+        let (blobs_skipped, bytes_skipped) = tally(outcomes, BlobState::Exists);
+        let (blobs_mounted, bytes_mounted) = tally(outcomes, BlobState::Mounted);
+        let digest = image.root().digest.clone();
+        Self {
+            url: repository.image(digest.clone()),
+            tag,
+            blobs_sent,
+            bytes_sent: outcomes.iter().map(|outcome| outcome.bytes).sum(),
+            blobs_skipped,
+            bytes_skipped,
+            blobs_mounted,
+            bytes_mounted,
+            bytes_resumed: outcomes.iter().map(|outcome| outcome.resumed).sum(),
+            bytes_saved: outcomes.iter().map(|outcome| outcome.saved).sum(),
+            retries,
+            duration,
+            digest,
+        }
+    }
+
     /// The digest of the image's manifest or index.
     pub fn digest(&self) -> &Digest {
         &self.digest

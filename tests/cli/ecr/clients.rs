@@ -233,3 +233,16 @@ fn large_layer_is_sent_to_ecr_once() {
     let again = push("v2");
     assert_eq!((&again["blobs_sent"], &again["blobs_skipped"]), (&0.into(), &2.into()));
 }
+
+#[test]
+fn printed_urls_of_an_emulator_are_accepted_back() {
+    let cloud = Cloud::new();
+    let url = cloud.printed(&format!("--create-repository a/b --organization {TBD}"));
+    assert_eq!(url.trim_end(), cloud.image("a/b"));
+    let by_name = cloud.printed(&format!("--list-images a/b --organization {TBD}"));
+    let of_aws = format!("{}/prod/{TBD}/a/b", cloud.aws.host());
+    let fips = of_aws.replace("dkr.ecr.", "dkr.ecr-fips.");
+    for same in [url.trim_end(), &of_aws, &fips] {
+        assert_eq!(cloud.printed(&format!("--list-images {same}")), by_name, "{same}");
+    }
+}

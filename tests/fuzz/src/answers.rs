@@ -16,7 +16,7 @@ use ark_container_core::model::{
 use aws_lc_rs::digest::SHA256;
 use futures_util::TryStreamExt as _;
 
-use crate::place;
+use crate::environment;
 
 const PASSWORD: &str = "a-password-that-nobody-may-see";
 /// It in the form that HTTP Basic has it, with the user.
@@ -66,7 +66,7 @@ pub fn answers(data: &[u8]) {
     });
     let answers = answers.collect();
     *server.answers.lock().unwrap_or_else(PoisonError::into_inner) = answers;
-    place::runtime().block_on(ask(operation, &server.host));
+    environment::runtime().block_on(ask(operation, &server.host));
 }
 
 /// Whether an answer sends the client to another host; this target stays on its own machine.

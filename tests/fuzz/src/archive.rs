@@ -6,12 +6,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Component, Path};
 
 use ark_container_core::model::Digest;
-use ark_container_core::transfer::{ImageSource, LocalBlob, LocalImage, Part, PlatformChoice};
+use ark_container_core::transfer::{Blob, Image, ImageSource, PlatformChoice};
 use aws_lc_rs::digest::{SHA256, SHA512};
 use flate2::write::GzEncoder;
 use futures_util::TryStreamExt as _;
 
-use crate::place;
+use crate::environment;
 
 const BLOCK: usize = 512;
 /// What is beside the source, and must not come out of it.
@@ -30,8 +30,8 @@ pub fn archive(data: &[u8]) {
     let rest = data.get(end + 1..).unwrap_or_default();
     let mut words = line.split(' ');
     let (Some(form), Some(packing)) = (words.next(), words.next()) else { return };
-    let outside = place::folder();
-    place::write(outside.path(), "secret", SECRET);
+    let outside = environment::folder();
+    environment::write(outside.path(), "secret", SECRET);
     let path = outside.path().join("source");
     let members = || members(&String::from_utf8_lossy(rest));
     let source = match form {
@@ -58,8 +58,8 @@ pub fn archive(data: &[u8]) {
     };
     let is_docker = form.ends_with("docker");
     let linux = "linux/amd64".parse().expect("a platform");
-    for choice in [PlatformChoice::All, PlatformChoice::Only, PlatformChoice::One(linux)] {
-        match place::runtime().block_on(LocalImage::open_for(&source, &choice)) {
+    for choice in [PlatformChoice::All, PlatformChoice::AsIs, PlatformChoice::One(linux)] {
+        match environment::runtime().block_on(Image::open(&source, &choice)) {
             Ok(image) => fits_together(&image, is_docker),
             Err(error) => assert!(error.to_string().len() < 4096 + 8 * data.len()),
         }
@@ -67,25 +67,24 @@ pub fn archive(data: &[u8]) {
 }
 
 /// Every manifest is what its digest says, and every part has the size that is told.
-fn fits_together(image: &LocalImage, is_docker: bool) {
-    for manifest in image.root().into_iter().chain(image.children()).chain(image.referrers()) {
+fn fits_together(image: &Image, is_docker: bool) {
+    for manifest in image.children().iter().chain(image.referrers()).chain([image.root()]) {
         assert!(verifies(&manifest.digest, &manifest.bytes));
     }
-    for part in image.parts() {
-        let content = content(part.local());
-        let Some(content) = content else { continue };
-        assert_eq!(content.len() as u64, part.local().size());
-        assert!(content != SECRET, "{}", part.local().place());
-        // What is called by the digest that was found here; a layout's own are checked while they are sent.
-        if image.root().is_none() && is_docker && matches!(part, Part::Blob(_)) {
-            assert!(verifies(part.local().digest(), &content));
+    for blob in image.blobs() {
+        let Some(content) = content(blob) else { continue };
+        assert_eq!(content.len() as u64, blob.size());
+        assert!(content != SECRET, "{}", blob.location());
+        // The digests of a docker archive are computed; those of a layout are verified while they are sent.
+        if is_docker && image.children().is_empty() && !blob.is_tar() {
+            assert!(verifies(blob.digest(), &content));
         }
     }
 }
 
-fn content(blob: &LocalBlob) -> Option<Vec<u8>> {
+fn content(blob: &Blob) -> Option<Vec<u8>> {
     let reading = async { blob.pieces(0).await.ok()?.try_collect::<Vec<_>>().await.ok() };
-    Some(place::runtime().block_on(reading)?.concat())
+    Some(environment::runtime().block_on(reading)?.concat())
 }
 
 fn verifies(digest: &Digest, content: &[u8]) -> bool {

@@ -97,8 +97,8 @@ pub fn memberships(data: &[u8]) {
     let memberships = match Memberships::parse(text, "m.toml") {
         Ok(memberships) => memberships,
         Err(Error::InvalidInput { message, .. }) => {
-            let place = message.strip_prefix("m.toml:").expect("the file first");
-            let mut numbers = place.splitn(3, ':').map(str::parse::<usize>);
+            let position = message.strip_prefix("m.toml:").expect("the file first");
+            let mut numbers = position.splitn(3, ':').map(str::parse::<usize>);
             let lines = text.split('\n').count();
             assert!(matches!(numbers.next(), Some(Ok(line)) if (1..=lines).contains(&line)));
             assert!(matches!(numbers.next(), Some(Ok(column)) if column >= 1));

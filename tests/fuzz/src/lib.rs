@@ -6,9 +6,9 @@
 mod answers;
 mod archive;
 mod documents;
+mod environment;
 mod headers;
 mod names;
-mod place;
 mod registry;
 mod token;
 mod tree;

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::place;
+use crate::environment;
 use crate::tree::{Tree, hex};
 
 const OURS: OrganizationId = OrganizationId::TBD;
@@ -28,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// request N, counted from 0, and `@their-digest@` for a blob of theirs.
 pub fn registry(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let outside = place::folder();
+    let outside = environment::folder();
     let tree = Tree::new(outside.path());
     let backend = LocalBackend::open(Some(&tree.root)).expect("a folder");
     let served = Served::start(&backend);
@@ -57,7 +57,7 @@ impl Served {
         let any_port = "127.0.0.1:0".parse().expect("an address");
         let registry = Registry::bind(backend.clone(), any_port).expect("a port is free");
         let address = registry.local_addr();
-        let serving = place::runtime().spawn(async {
+        let serving = environment::runtime().spawn(async {
             registry.serve(std::future::pending()).await.expect("it serves");
         });
         let password = password(backend, OURS);
@@ -68,7 +68,8 @@ impl Served {
         for (organization, name) in [(OURS, "app"), (OURS, "other"), (THEIRS, "app")] {
             let path = path(organization, name);
             let options = CreateOptions::default();
-            let created = place::runtime().block_on(backend.create_repository(&path, &options));
+            let created =
+                environment::runtime().block_on(backend.create_repository(&path, &options));
             created.expect("it is new");
         }
         let target = format!(
@@ -112,7 +113,7 @@ fn path(organization: OrganizationId, name: &str) -> RepositoryPath {
 
 fn password(backend: &LocalBackend, organization: OrganizationId) -> String {
     let scope = Scope::organizations(Stage::default(), [organization], Access::Delete);
-    let credentials = place::runtime()
+    let credentials = environment::runtime()
         .block_on(backend.credentials(&scope, &Default::default()))
         .expect("a password");
     credentials.password.expose().to_owned()

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use crate::place;
+use crate::environment;
 
 /// What a seed writes for a token that is good.
 const GOOD: &str = "@token@";
@@ -41,7 +41,7 @@ pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some((kind, rest)) = text.split_once('\n') else { return };
     let rest = rest.replace(GOOD, &issued().token);
-    let folder = place::folder();
+    let folder = environment::folder();
     match kind {
         "file" => file(folder.path(), &rest),
         "claims" => claims(folder.path(), &rest),
@@ -52,8 +52,8 @@ pub fn token(data: &[u8]) {
 }
 
 fn file(folder: &Path, content: &str) {
-    let file = TokenFile::new(place::write(folder, "jwt.json", content.as_bytes()));
-    let read = place::runtime().block_on(file.read());
+    let file = TokenFile::new(environment::write(folder, "jwt.json", content.as_bytes()));
+    let read = environment::runtime().block_on(file.read());
     tells_nothing(&read, content.trim());
     if let Ok(token) = read {
         assert!(content.contains(token.expose()));
@@ -65,9 +65,9 @@ fn file(folder: &Path, content: &str) {
 fn claims(folder: &Path, claims: &str) {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let token = format!("{}.{}.c2ln", part(r#"{"alg":"ES256","typ":"JWT"}"#), part(claims));
-    let file = TokenFile::new(place::write(folder, "jwt.json", token.as_bytes()));
+    let file = TokenFile::new(environment::write(folder, "jwt.json", token.as_bytes()));
     let identity = TokenIdentity::unverified(file, ClaimNames::default());
-    let named = place::runtime().block_on(identity.principal());
+    let named = environment::runtime().block_on(identity.principal());
     tells_nothing(&named, &token);
     let Ok(principal) = named else { return };
     let claims: Value = serde_json::from_str(claims).expect("what was read is JSON");
@@ -87,18 +87,18 @@ fn claims(folder: &Path, claims: &str) {
 /// Only what was issued is genuine.
 fn verify(folder: &Path, token: &str) {
     let Issued { issuer, token: good } = issued();
-    let keys = place::write(folder, "keys.json", issuer.key_set_json().as_bytes());
+    let keys = environment::write(folder, "keys.json", issuer.key_set_json().as_bytes());
     let verifier = TokenVerifier::new(KeySet::file(keys), "ark").with_issuer(issuer.issuer());
-    let judged = place::runtime().block_on(verifier.verify(token));
+    let judged = environment::runtime().block_on(verifier.verify(token));
     assert_eq!(judged.is_ok(), token == good, "{judged:?}");
     tells_nothing(&judged, token);
 }
 
 /// No other key verifies it.
 fn keys(folder: &Path, keys: &str) {
-    let keys = place::write(folder, "keys.json", keys.as_bytes());
+    let keys = environment::write(folder, "keys.json", keys.as_bytes());
     let verifier = TokenVerifier::new(KeySet::file(keys), "ark");
-    let judged = place::runtime().block_on(verifier.verify(&issued().token));
+    let judged = environment::runtime().block_on(verifier.verify(&issued().token));
     assert!(judged.is_err(), "{judged:?}");
     tells_nothing(&judged, &issued().token);
 }

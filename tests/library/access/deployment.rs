@@ -9,14 +9,15 @@ use std::time::Duration;
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::CreateOptions;
 use ark_container_core::backend::ecr::{
-    EcrBackend, EcrBackendBuilder, IamDeployment, RolePolicies,
+    EcrBackend, EcrBackendBuilder, IamDeployment, IamPolicies, RolePolicies,
 };
 use ark_container_core::identity::TokenFile;
-use ark_container_core::model::{OrganizationId, Reference, RepositoryPath, Stage};
+use ark_container_core::model::{Reference, RepositoryPath, Stage};
 use ark_container_core::permission::{Permissioned, StandardPolicy};
 use ark_container_core::testing::conformance::{HttpImages, PutImage as _};
 use ark_container_core::testing::{SampleImage, TestToken, TokenIssuer};
-use ark_container_fakes::aws::{FakeAwsBuilder, IdentityProvider, Role};
+use ark_container_fakes::aws::{FakeAwsBuilder, IdentityProvider, Role, User};
+use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use tempfile::TempDir;
 
 use super::matrix::{Layers, Person};
@@ -25,8 +26,14 @@ use crate::aws::cloud::Cloud;
 pub(crate) const ISSUER: &str = "https://auth.example.com";
 pub(crate) const AUDIENCE: &str = "ark";
 
-const ACCESS: &str = "ark-access";
-const ADMINISTRATOR: &str = "ark-administrator";
+pub(crate) const ACCESS: &str = "arn:aws:iam::095412845506:role/ark-access";
+pub(crate) const ADMINISTRATOR: &str = "arn:aws:iam::095412845506:role/ark-administrator";
+
+/// The registry and the identity provider that the policies are for.
+pub(crate) fn iam() -> IamDeployment {
+    let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse().unwrap();
+    IamDeployment::new(host, Stage::default(), ISSUER, AUDIENCE).unwrap()
+}
 
 /// A deployment as the documentation describes it: the roles with the policies that the library
 /// writes, an identity provider, and an administrator of the account.
@@ -43,15 +50,20 @@ impl Deployment {
 
     /// The same, with more in the account.
     pub(crate) async fn start_with(more: impl FnOnce(FakeAwsBuilder) -> FakeAwsBuilder) -> Self {
+        Self::start_with_policies(&iam().policies(), more).await
+    }
+
+    /// The same, with these policies of its roles.
+    pub(crate) async fn start_with_policies(
+        policies: &IamPolicies,
+        more: impl FnOnce(FakeAwsBuilder) -> FakeAwsBuilder,
+    ) -> Self {
         let issuer = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
         let provider = IdentityProvider::new(ISSUER, issuer.key_set_json()).with_audience(AUDIENCE);
-        let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse().unwrap();
-        let iam = IamDeployment::new(host, Stage::default(), ISSUER, AUDIENCE).unwrap().policies();
-        let roles = [(ACCESS, &iam.access_role), (ADMINISTRATOR, &iam.administrator_role)];
-        let roles = roles.map(|(name, policies)| role(name, policies));
+        let access = role("ark-access", &policies.access_role);
+        let administrator = role("ark-administrator", &policies.administrator_role);
         let cloud = Cloud::start_with(|aws| {
-            let aws = roles.into_iter().fold(aws, |aws, role| aws.with_role(role));
-            more(aws.with_identity_provider(provider))
+            more(aws.with_identity_provider(provider).with_role(access).with_role(administrator))
         });
         Self { cloud: cloud.await, issuer, tokens: tempfile::tempdir().unwrap() }
     }
@@ -78,7 +90,7 @@ impl Deployment {
 
     /// What AWS allows to the bearer of a token.
     pub(crate) fn bearer(&self, token: &TestToken) -> EcrBackend {
-        self.bearer_of(&self.issuer.token(token).unwrap())
+        self.bearer_with(&self.sign(token), |builder| builder)
     }
 
     /// The same for the text of a token.
@@ -92,13 +104,33 @@ impl Deployment {
         token_file: &Path,
         more: impl FnOnce(EcrBackendBuilder) -> EcrBackendBuilder,
     ) -> EcrBackend {
-        let arn = |role| format!("arn:aws:iam::{}:role/{role}", self.cloud.aws.host().account());
         let builder = EcrBackend::builder(self.cloud.aws.host().clone(), Stage::default())
             .with_endpoint_url(self.cloud.aws.endpoint_url())
             .with_web_identity(TokenFile::new(token_file))
-            .with_role_arn(arn(ACCESS))
-            .with_administrator_role_arn(arn(ADMINISTRATOR));
+            .with_role_arn(ACCESS)
+            .with_administrator_role_arn(ADMINISTRATOR);
         more(builder).build()
+    }
+
+    /// Returns a client of ECR in a session of the bearer of a token, or the code of the refusal by AWS.
+    pub(crate) async fn ecr(
+        &self,
+        role_arn: &str,
+        token: &TestToken,
+    ) -> Result<aws_sdk_ecr::Client, String> {
+        let sts = self.cloud.sts(&User::new("nobody"));
+        let request = sts.assume_role_with_web_identity().role_arn(role_arn);
+        let request = request.role_session_name("test");
+        let token = self.issuer.token(token).unwrap();
+        match request.web_identity_token(token).send().await {
+            Ok(session) => Ok(self.cloud.ecr_of(&session.credentials.unwrap())),
+            Err(error) => Err(error.code().unwrap().to_owned()),
+        }
+    }
+
+    /// Signs a token and writes it to a file of its own.
+    pub(crate) fn sign(&self, token: &TestToken) -> PathBuf {
+        self.token_file(&self.issuer.token(token).unwrap())
     }
 
     /// Writes a token to a file of its own.
@@ -122,11 +154,6 @@ impl Deployment {
             }
         }
     }
-}
-
-/// The path of a repository.
-pub(crate) fn path(organization: OrganizationId, name: &str) -> RepositoryPath {
-    RepositoryPath::new(Stage::default(), organization, name.parse().unwrap()).unwrap()
 }
 
 fn role(name: &str, policies: &RolePolicies) -> Role {

@@ -16,10 +16,10 @@ use std::{env, fs};
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::model::RepositoryPath;
+use ark_container_fakes::registry_client::path;
 use futures_util::future::join_all;
 
 pub(crate) use deployment::Deployment;
-use deployment::path;
 use matrix::{Layers, PEOPLE, Person, REVIEWED, Target, repository_name};
 use operation::{Ended, Operation, Outcome};
 

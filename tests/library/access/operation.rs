@@ -9,7 +9,9 @@ use ark_container_core::{Error, RegistryBackend};
 use futures_util::TryStreamExt as _;
 use reqwest::StatusCode;
 
-use crate::registry::server::{Answer, Client, OCI_CONFIG, OCI_MANIFEST, descriptor, sha256};
+use crate::registry::server::{
+    Answer, OCI_CONFIG, OCI_MANIFEST, RegistryClient, descriptor, sha256,
+};
 
 /// A line of the table. They are done in this order, so that each finds what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +130,7 @@ impl Operation {
         let client = async |access| {
             let scope = Scope::repository(path.clone(), access);
             let credentials = backend.credentials(&scope, &Default::default()).await?;
-            Ok(Client::new(registry, credentials.password.expose()))
+            Ok(RegistryClient::new(registry, credentials.password.expose()))
         };
         let v2 = SampleImage::new("v2").digest();
         let v1 = Reference::Tag("v1".parse().unwrap());
@@ -179,7 +181,7 @@ async fn is_listed(
 }
 
 /// Sends what the manifest of an empty image refers to, and the manifest.
-async fn push(client: &Client, path: &RepositoryPath) -> Ended {
+async fn push(client: &RegistryClient, path: &RepositoryPath) -> Ended {
     let config = br#"{"pushed":true}"#;
     let digest = sha256(config);
     let started = client.post(&format!("/v2/{path}/blobs/uploads/")).await;

@@ -14,10 +14,10 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::access::Deployment;
-use crate::access::deployment::{AUDIENCE, ISSUER, path};
+use crate::access::deployment::{AUDIENCE, ISSUER};
 use crate::access::matrix::{Layers, OURS, PEOPLE, THEIRS};
 use crate::aws::cloud::code;
-use crate::registry::server::{Client, OCI_MANIFEST, answer, descriptor, sha256};
+use crate::registry::server::{OCI_MANIFEST, RegistryClient, answer, descriptor, path, sha256};
 
 /// What is in the account beside `app` of ours: each is tagged as ours by whoever created it.
 fn pretenders() -> Vec<String> {
@@ -95,7 +95,7 @@ async fn session_cannot_reach_similar_repository_names() {
     let scope = Scope::organizations(Stage::default(), [OURS], Access::Push);
     let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
     let address = credentials.host.as_str().parse().unwrap();
-    let client = Client::new(address, credentials.password.expose());
+    let client = RegistryClient::new(address, credentials.password.expose());
     for name in pretenders() {
         let answer = client.get(&format!("/v2/{name}/tags/list")).await;
         assert!(answer.status.is_client_error(), "{name}: {answer:?}");
@@ -170,7 +170,7 @@ async fn principal_identifier_cannot_name_another_session() {
     let scope = Scope::repository(path(OURS, "app"), Access::Pull);
     for subject in subjects.clone() {
         let token = PEOPLE[0].token().with_claim("sub", subject);
-        let file = deployment.token_file(&deployment.issuer.token(&token).unwrap());
+        let file = deployment.sign(&token);
         let principal = format!("user:{subject}");
         let backend = deployment.bearer_with(&file, |builder| builder.with_principal(&principal));
         backend
@@ -211,7 +211,7 @@ async fn false_claims_do_not_make_an_administrator() {
 const NAMES: [&str; 2] = ["app", "none"];
 
 /// A deployment with the repository `app` of both organizations, and who may do everything there.
-async fn two_organizations() -> (Deployment, Client) {
+async fn two_organizations() -> (Deployment, RegistryClient) {
     let deployment = Deployment::start().await;
     deployment.furnish([path(OURS, "app"), path(THEIRS, "app")]).await;
     let administrator =
@@ -220,7 +220,7 @@ async fn two_organizations() -> (Deployment, Client) {
 }
 
 /// alice with the passwords that her token gets her: for one repository, and for all of ours.
-async fn alice(deployment: &Deployment) -> [Client; 2] {
+async fn alice(deployment: &Deployment) -> [RegistryClient; 2] {
     let backend = deployment.bearer(&PEOPLE[0].token());
     let scopes = [
         Scope::repository(path(OURS, "app"), Access::Push),
@@ -230,7 +230,7 @@ async fn alice(deployment: &Deployment) -> [Client; 2] {
     for scope in scopes {
         let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
         let address = credentials.host.as_str().parse().unwrap();
-        clients.push(Client::new(address, credentials.password.expose()));
+        clients.push(RegistryClient::new(address, credentials.password.expose()));
     }
     clients.try_into().ok().unwrap()
 }

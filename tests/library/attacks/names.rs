@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::aws::cloud::{Cloud, allow, arn, policy};
-use crate::registry::server::{Client, OURS, Server, THEIRS, all_of, path, read_to_end};
+use crate::registry::server::{OURS, RegistryClient, Server, THEIRS, all_of, path, read_to_end};
 
 /// What only the foreign repository has, in its list of tags.
 const SECRET: &str = "secret-tag";
@@ -78,7 +78,7 @@ async fn raw(address: SocketAddr, password: &str, method: &str, url: &str) -> St
 
 /// Tries every way in, with a password for everything in our own organization.
 async fn no_way_leads_in(address: SocketAddr, ours: &str, theirs: &str) {
-    let owner = Client::new(address, theirs);
+    let owner = RegistryClient::new(address, theirs);
     owner.push_image(&path(THEIRS, "app"), SECRET, b"secret").await;
     let tags = raw(address, theirs, "GET", &format!("/v2/{}/tags/list", path(THEIRS, "app"))).await;
     assert!(tags.contains(SECRET), "{tags}");

@@ -1,4 +1,4 @@
-//! A catalog as programs use it, on a folder of this machine that nobody serves.
+//! A catalog as programs use it: on a folder of this machine that nobody serves, and at AWS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use ark_container_core::permission::Action;
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Catalog, Error};
 use futures_util::TryStreamExt;
+
+use crate::aws::cloud::Cloud;
 
 fn builder(folder: &Path) -> CatalogBuilder {
     let location = format!("local:{}", folder.display());
@@ -250,4 +252,20 @@ async fn whoami_names_the_caller_and_what_chose_it() {
     assert_eq!(robot.whoami().await.unwrap().principal.to_string(), "robot:a");
     assert!(robot.allows(Action::Pull, OrganizationId::TBD).await.unwrap());
     assert!(!robot.allows(Action::CreateRepository, OrganizationId::TBD).await.unwrap());
+}
+
+/// Each principal of a catalog is the caller whom AWS records, though one program makes all calls.
+#[tokio::test]
+async fn catalog_names_each_principal_to_aws() {
+    let cloud = Cloud::start().await;
+    let registry = format!("ecr://{}/prod", cloud.aws.host()).parse().unwrap();
+    let config = cloud.config(cloud.admin.access_key(), None);
+    let builder = Catalog::builder().with_registry(registry).with_sdk_config(config);
+    let catalog = builder.with_organization(OrganizationId::TBD).connect().await.unwrap();
+    for (name, repository) in [("user:alice", "by/alice"), ("user:bob", "by/bob")] {
+        let caller = catalog.acting_as(single_user(name.parse().unwrap()));
+        caller.create(repository).await.unwrap();
+        let tags = catalog.describe(repository).await.unwrap().resource_tags.unwrap();
+        assert_eq!(tags["ark:created-by"], name);
+    }
 }

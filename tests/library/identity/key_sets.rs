@@ -88,8 +88,8 @@ async fn cancelled_verification_does_not_repeat_the_fetch() {
     server.hold();
     let unknown = issuer.token(&user("alice").with_header("kid", "unknown")).unwrap();
     for _ in 0..3 {
-        let patience = Duration::from_millis(20);
-        assert!(tokio::time::timeout(patience, verifier.verify(&unknown)).await.is_err());
+        let timeout = Duration::from_millis(20);
+        assert!(tokio::time::timeout(timeout, verifier.verify(&unknown)).await.is_err());
     }
     server.let_one_go();
     assert!(!is_taken(&verifier, &unknown).await);

@@ -113,7 +113,7 @@ async fn traces(exists: bool) -> Vec<Trace> {
 }
 
 #[tokio::test]
-async fn foreign_repository_is_denied_like_a_missing_one() {
+async fn denial_and_audit_are_alike_for_missing_repository() {
     let (foreign, missing) = (traces(true).await, traces(false).await);
     assert_eq!(foreign, missing);
     for trace in foreign {
@@ -163,17 +163,17 @@ async fn listed(
 }
 
 #[tokio::test]
-async fn listing_of_all_asks_for_own_and_global_organization() {
-    let inner = listing_everything([TBD, GLOBAL].into_iter().collect());
-    let rows = listed(&guarded(inner, alice()), Organizations::All).await;
-    assert_eq!(rows, BTreeSet::from([TBD, GLOBAL]));
-}
-
-#[tokio::test]
-async fn listing_leaves_out_other_organizations() {
-    let inner = listing_everything(TBD.into());
-    let rows = listed(&guarded(inner, alice()), TBD.into()).await;
-    assert_eq!(rows, BTreeSet::from([TBD]));
+async fn listing_asks_for_and_shows_own_organizations() {
+    let everything = || single_user("user:alice".parse().unwrap());
+    let own: Organizations = [TBD, GLOBAL].into_iter().collect();
+    for (principal, asked, passed_on, shown) in [
+        (alice(), Organizations::All, own, &[TBD, GLOBAL][..]),
+        (alice(), TBD.into(), TBD.into(), &[TBD]),
+        (everything(), Organizations::All, Organizations::All, &[TBD, OTHER, GLOBAL]),
+    ] {
+        let backend = guarded(listing_everything(passed_on), principal);
+        assert_eq!(listed(&backend, asked).await, BTreeSet::from_iter(shown.iter().copied()));
+    }
 }
 
 #[tokio::test]
@@ -192,14 +192,6 @@ async fn denied_organization_denies_the_listing() {
 async fn empty_listing_does_not_call_the_backend() {
     let backend = guarded(MockRegistryBackend::new(), alice());
     assert!(listed(&backend, Organizations::none()).await.is_empty());
-}
-
-#[tokio::test]
-async fn member_of_all_organizations_lists_all() {
-    let inner = listing_everything(Organizations::All);
-    let everything = single_user("user:alice".parse().unwrap());
-    let rows = listed(&guarded(inner, everything), Organizations::All).await;
-    assert_eq!(rows, BTreeSet::from([TBD, OTHER, GLOBAL]));
 }
 
 /// Hides one organization from everyone.

@@ -6,7 +6,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::server::{
-    Client, OCI_INDEX, OCI_MANIFEST, OURS, Server, answer, descriptor, path, sample, sha256, sha512,
+    OCI_INDEX, OCI_MANIFEST, OURS, RegistryClient, Server, answer, descriptor, path, sample,
+    sha256, sha512,
 };
 
 #[tokio::test]
@@ -77,7 +78,7 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 async fn docker_image(
-    client: &Client,
+    client: &RegistryClient,
     repository: &ark_container_core::model::RepositoryPath,
 ) -> Value {
     client.push_blob(repository, b"layer").await;

@@ -183,6 +183,18 @@ impl EcrBackend {
         Ok(format!("endpoints {endpoints:?}; principal {principal:?}; lifetime {seconds:?}"))
     }
 
+    /// Whether the registry answers at this host: another spelling of its own, or any host outside of AWS if
+    /// an endpoint is set, since only an emulator itself names its host.
+    pub(crate) fn answers_at(&self, host: &str) -> bool {
+        let (config, own) = (self.config(), self.ecr_host());
+        if let Ok(host) = host.parse::<EcrHost>() {
+            return (host.account(), host.region()) == (own.account(), own.region());
+        }
+        let given = config.sdk_config.as_ref().and_then(|given| given.endpoint_url());
+        config.endpoint_url.as_deref().or(given).is_some()
+            || !AwsEnvironment::of_this_process().endpoints(config.profile.as_deref()).is_empty()
+    }
+
     /// Returns the ARN of the owner of these AWS credentials.
     async fn owner_of(&self, credentials: Credentials) -> Result<String> {
         let config = aws_sdk_sts::config::Builder::from(self.sdk_config().await);

@@ -9,10 +9,10 @@ mod token;
 pub use backend::LocalBackend;
 #[cfg(feature = "testing")]
 pub(crate) use registry::Faults;
-pub use registry::Registry;
 #[cfg(feature = "_ecr_emulation")]
 #[doc(hidden)]
 pub use registry::ecr_emulation;
+pub use registry::{HintCommands, Registry};
 
 #[cfg(feature = "_fuzzing")]
 pub mod fuzzing {

@@ -24,7 +24,7 @@ use self::encoder::Workers;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::{Algorithm, Descriptor, Digest, ParseError, media_type};
-use crate::transfer::LocalBlob;
+use crate::transfer::blob::{Blob, Pieces};
 use crate::transfer::local_file::Cursor;
 use crate::transfer::local_file::{PIECE_LEN, fill};
 
@@ -88,9 +88,6 @@ const MOST_AT_ONCE: usize = 16;
 /// How many parts of compressed layers may be in memory at once, however many layers are sent.
 const PARTS: usize = 8;
 
-/// A layer after compression.
-pub(super) type Pieces = BoxStream<'static, io::Result<Bytes>>;
-
 /// Compresses layers. However many at once, they take no more processors than there are.
 pub(super) struct Compressor {
     compression: Compression,
@@ -147,10 +144,10 @@ impl Compressor {
     /// of the layer went into each piece.
     ///
     /// # Errors
-    /// Those of [`LocalBlob::pieces`].
+    /// Those of [`Blob::pieces`].
     pub(super) async fn compress(
         &self,
-        tar: &LocalBlob,
+        tar: &Blob,
         moved: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<(Pieces, Outcome)> {
         let blocks = self.encode(Plain::open(tar).await?);
@@ -279,12 +276,12 @@ impl Outcome {
     }
 
     /// The error that names the file, if the layer is not what its diff ID says.
-    pub(super) fn fault(&self, tar: &LocalBlob) -> Option<Error> {
+    pub(super) fn fault(&self, tar: &Blob) -> Option<Error> {
         let found = match &*lock(&self.0) {
             Some(Settled::Damaged { found }) => found.clone(),
             _ => return None,
         };
-        let (place, diff_id) = (tar.place(), tar.digest());
+        let (place, diff_id) = (tar.location(), tar.digest());
         let message = format!("{place} is damaged: it is not {diff_id} but {found}");
         Some(Error::failed(message))
     }
@@ -306,8 +303,8 @@ impl Plain {
     /// A layer from its start.
     ///
     /// # Errors
-    /// Those of [`LocalBlob::open`].
-    async fn open(tar: &LocalBlob) -> Result<Self> {
+    /// Those of [`Blob::open`].
+    async fn open(tar: &Blob) -> Result<Self> {
         let digester = Digester::new(tar.digest().algorithm());
         Ok(Self { file: tar.open(0).await?, remaining: tar.size(), digester })
     }

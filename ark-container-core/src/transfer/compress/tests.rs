@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use super::*;
 use crate::digester::Digester;
 use crate::model::{Algorithm, Descriptor, Digest};
-use crate::transfer::LocalBlob;
+use crate::transfer::blob::Blob;
 use crate::transfer::local_file::OpenFile;
 
 /// Bytes of which about half are spared by compression, the same each time.
@@ -34,7 +34,7 @@ fn sha256(content: &[u8]) -> Digest {
 /// A layer in a file, and what is to be called its diff ID.
 struct Tar {
     file: tempfile::NamedTempFile,
-    blob: LocalBlob,
+    blob: Blob,
 }
 
 impl Tar {
@@ -47,14 +47,9 @@ impl Tar {
         file.write_all(b"before").unwrap();
         file.write_all(content).unwrap();
         file.write_all(b"after").unwrap();
-        let size = content.len() as u64;
-        let blob = LocalBlob::member(
-            diff_id,
-            size,
-            &OpenFile::open(file.path()).unwrap(),
-            6,
-            "a/layer.tar".to_owned(),
-        );
+        let tar = Descriptor::new("", diff_id, content.len() as u64);
+        let archive = OpenFile::open(file.path()).unwrap();
+        let blob = Blob::member(&tar, &archive, 6, "a/layer.tar");
         Self { file, blob }
     }
 

@@ -1,26 +1,29 @@
-//! Images in an archive of `docker save` or `podman save`, old style and new.
+//! Images in an archive of `docker save` or `podman save`, in the format with a `manifest.json`.
 //!
 //! Source: <https://github.com/moby/docker-image-spec/blob/v1.3.1/v1.2.md#combined-image-json--filesystem-changeset-format>
 
+use std::collections::HashMap;
 use std::io::Read;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::archive::{Archive, Region};
-use super::layout::{self, Layout};
-use super::{choose, damaged, elsewhere};
+use super::select::Candidate;
+use super::{damaged, layout};
 use crate::digester::Digester;
 use crate::distribution::Manifest;
-use crate::error::{Error, Result};
-use crate::model::{Algorithm, Digest, Platform};
-use crate::model::{Descriptor, media_type};
-use crate::transfer::{Layer, LocalBlob, LocalImage, PlatformChoice};
+use crate::error::{Error, ResourceKind, Result};
+use crate::model::{Algorithm, Descriptor, Digest, ImageManifest, Platform, Tag, media_type};
+use crate::transfer::blob::Blob;
+use crate::transfer::image::Source;
 
 /// The file that makes an archive one of docker's.
 pub(super) const LISTING: &str = "manifest.json";
-/// Also for the listing, and for the configuration, which the daemon limits in no other way.
-const MAX_JSON_LEN: usize = Manifest::MAX_LEN;
-const PIECE_LEN: usize = 256 * 1024;
+/// The maximum size of the listing and of a configuration, which docker does not limit.
+const MAX_JSON_BYTES: usize = Manifest::MAX_LEN;
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// One image in the listing.
 #[derive(Deserialize)]
@@ -35,12 +38,6 @@ struct Listed {
 
 #[derive(Deserialize)]
 struct Config {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: Option<String>,
     rootfs: RootFs,
 }
 
@@ -50,92 +47,126 @@ struct RootFs {
     diff_ids: Option<Vec<Digest>>,
 }
 
-/// The image of an archive that `reference` names, or its only one.
-///
-/// Since docker 25, there is an OCI layout in it as well. Where docker keeps its images as they came
-/// from a registry, that has their own manifests, and is taken; else it was made up to be saved, with
-/// layers that are not compressed.
-///
-/// Source: <https://docs.docker.com/engine/release-notes/25.0/>
-pub(super) fn open(
-    archive: &Archive,
-    reference: Option<&str>,
-    choice: &PlatformChoice,
-) -> Result<LocalImage> {
-    if !archive.has(LISTING) {
-        let hint = match archive.has(layout::MARKER) {
-            true => "it is an OCI archive: name it as oci-archive:FILE",
-            false => "it is no docker archive, for it has no manifest.json",
+/// An archive without manifests as a source of images: their manifests are written from the listing, with
+/// the layers as they are in the archive.
+#[derive(Debug)]
+pub(super) struct DockerArchive {
+    archive: Arc<Archive>,
+    images: Vec<Candidate>,
+    manifests: HashMap<Digest, Manifest>,
+    blobs: HashMap<Digest, Blob>,
+}
+
+impl DockerArchive {
+    pub(super) fn open(archive: &Arc<Archive>) -> Result<Self> {
+        if !archive.has(LISTING) {
+            let problem = match archive.has(layout::MARKER) {
+                true => "it is an OCI archive; write oci-archive:FILE",
+                false => "it is not a docker archive: it has no manifest.json",
+            };
+            return Err(damaged(archive.file().name(), problem));
+        }
+        let listing: Vec<Listed> =
+            parse(archive, LISTING, &archive.read(LISTING, MAX_JSON_BYTES)?)?;
+        let mut source = Self {
+            archive: Arc::clone(archive),
+            images: Vec::new(),
+            manifests: HashMap::new(),
+            blobs: HashMap::new(),
         };
-        return Err(damaged(archive.file().name(), hint));
+        for listed in listing {
+            source.add(listed)?;
+        }
+        Ok(source)
     }
-    if !archive.has(layout::MARKER) {
-        return listed(archive, reference, choice);
+
+    /// Returns the images that can be selected, in the order of the listing.
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        self.images.clone()
     }
-    match layout::open_compressed(Layout::Archive(archive), reference, choice)? {
-        Some(image) => Ok(image),
-        None => listed(archive, reference, choice),
+
+    fn add(&mut self, listed: Listed) -> Result<()> {
+        let archive = Arc::clone(&self.archive);
+        let content = archive.read(&listed.config, MAX_JSON_BYTES)?;
+        let config: Config = parse(&archive, &listed.config, &content)?;
+        let platform = Platform::of_config(&content);
+        let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
+        let names = listed.layers.unwrap_or_default();
+        if diff_ids.len() != names.len() {
+            let (promised, found) = (diff_ids.len(), names.len());
+            let problem = format!("its configuration has {promised} layers, its listing {found}");
+            return Err(damaged(archive.file().name(), problem));
+        }
+        let digest = Digester::digest(Algorithm::Sha256, &content);
+        let region = archive.find(&listed.config)?;
+        let config = Descriptor::new(media_type::OCI_CONFIG, digest, region.size);
+        self.blobs.insert(
+            config.digest.clone(),
+            Blob::member(&config, archive.file(), region.offset, &listed.config),
+        );
+        let mut layers = Vec::new();
+        for (name, diff_id) in names.iter().zip(diff_ids) {
+            let (layer, blob) = layer(&archive, name, &diff_id)?;
+            self.blobs.insert(layer.digest.clone(), blob);
+            layers.push(layer);
+        }
+        let manifest = ImageManifest::new(config, layers).to_manifest()?;
+        let size = manifest.bytes.len() as u64;
+        let descriptor = Descriptor {
+            platform,
+            ..Descriptor::new(media_type::OCI_MANIFEST, manifest.digest.clone(), size)
+        };
+        self.manifests.insert(manifest.digest.clone(), manifest);
+        self.images.push(Candidate {
+            names: listed.repo_tags.unwrap_or_default(),
+            descriptor,
+            is_referrer: false,
+        });
+        Ok(())
+    }
+
+    fn missing(&self, digest: &Digest) -> Error {
+        Error::not_found(ResourceKind::Blob, format!("{digest} in {}", self.archive.file().name()))
     }
 }
 
-/// The image as the listing has it.
-fn listed(
-    archive: &Archive,
-    reference: Option<&str>,
-    choice: &PlatformChoice,
-) -> Result<LocalImage> {
-    let listing: Vec<Listed> = parse(archive, LISTING, &archive.read(LISTING, MAX_JSON_LEN)?)?;
-    let listed = pick(archive.file().name(), listing, reference)?;
-    let content = archive.read(&listed.config, MAX_JSON_LEN)?;
-    let config: Config = parse(archive, &listed.config, &content)?;
-    config.check(archive, choice)?;
-    let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
-    let names = listed.layers.unwrap_or_default();
-    if diff_ids.len() != names.len() {
-        let (promised, found) = (diff_ids.len(), names.len());
-        let problem = format!("its configuration has {promised} layers, its listing {found}");
-        return Err(damaged(archive.file().name(), problem));
+#[async_trait]
+impl Source for DockerArchive {
+    fn name(&self) -> String {
+        self.archive.file().name().to_owned()
     }
-    let digest = Digester::digest(Algorithm::Sha256, &content);
-    let (config, config_blob) = part(archive, &listed.config, media_type::OCI_CONFIG, digest)?;
-    let layers = names.iter().zip(diff_ids).map(|(name, diff_id)| layer(archive, name, diff_id));
-    Ok(LocalImage::in_parts(config, config_blob, layers.collect::<Result<_>>()?))
-}
 
-fn pick(path: &str, mut images: Vec<Listed>, reference: Option<&str>) -> Result<Listed> {
-    let tags = |image: &Listed| image.repo_tags.clone().unwrap_or_default();
-    let choices: Vec<String> = images.iter().flat_map(tags).collect();
-    if let Some(reference) = reference {
-        let is = |matches: &dyn Fn(&str) -> bool| {
-            images.iter().position(|image| tags(image).iter().any(|tag| matches(tag)))
-        };
-        let exactly = is(&|tag| tag == reference);
-        match exactly.or_else(|| is(&|tag| familiar(tag) == familiar(reference))) {
-            Some(index) => Ok(images.swap_remove(index)),
-            None => Err(choose(path, Some(reference), &choices)),
-        }
-    } else {
-        match (images.pop(), images.is_empty()) {
-            (Some(image), true) => Ok(image),
-            (None, _) => Err(damaged(path, "its listing names no image")),
-            (Some(_), false) => Err(choose(path, None, &choices)),
-        }
+    async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
+        let manifest = self.manifests.get(&descriptor.digest).cloned();
+        manifest.ok_or_else(|| self.missing(&descriptor.digest))
     }
-}
 
-impl Config {
-    /// Refuses an image for another platform than the one that is asked for.
-    fn check(&self, archive: &Archive, choice: &PlatformChoice) -> Result<()> {
-        let PlatformChoice::One(wanted) = choice else { return Ok(()) };
-        let found = Platform {
-            os: self.os.clone(),
-            architecture: self.architecture.clone(),
-            variant: self.variant.clone(),
-        };
-        match wanted.admits(&found) {
-            true => Ok(()),
-            false => Err(elsewhere(archive.file().name(), wanted, [&found])),
-        }
+    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
+        use futures_util::TryStreamExt as _;
+
+        let blob = self.blob(config).await?;
+        let unreadable =
+            |error| Error::failed(format!("{} cannot be read", blob.location())).with_source(error);
+        let pieces = blob.pieces(0).await?.try_collect::<Vec<_>>().await;
+        Ok(pieces.map_err(unreadable)?.concat())
+    }
+
+    async fn has(&self, content: &Descriptor) -> Result<bool> {
+        let digest = &content.digest;
+        Ok(self.manifests.contains_key(digest) || self.blobs.contains_key(digest))
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
+        let blob = self.blobs.get(&descriptor.digest).cloned();
+        blob.ok_or_else(|| self.missing(&descriptor.digest))
+    }
+
+    async fn referrers(&self, _: &Digest) -> Result<Vec<Descriptor>> {
+        Ok(Vec::new())
+    }
+
+    async fn tagged(&self, _: &Tag) -> Result<Option<Manifest>> {
+        Ok(None)
     }
 }
 
@@ -149,60 +180,72 @@ pub(super) fn familiar(name: &str) -> String {
 
 fn parse<T: for<'de> Deserialize<'de>>(archive: &Archive, name: &str, json: &[u8]) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| {
-        Error::failed(format!("{name} in {} makes no sense", archive.file().name()))
-            .with_source(error)
+        Error::failed(format!("{name} in {} is invalid", archive.file().name())).with_source(error)
     })
 }
 
-/// A layer: a plain tar, or one that was compressed by whoever wrote the archive.
-fn layer(archive: &Archive, name: &str, diff_id: Digest) -> Result<Layer> {
+/// Returns a layer: a tar that is to be compressed, or one that the author of the archive compressed, whose
+/// content is verified here since nothing but its diff ID is known of it.
+fn layer(archive: &Archive, name: &str, diff_id: &Digest) -> Result<(Descriptor, Blob)> {
     let region = archive.find(name)?;
+    let unreadable = |error| archive.unreadable(error);
     let mut magic = Vec::new();
-    archive
-        .reader(Region { size: region.size.min(4), ..region })
-        .read_to_end(&mut magic)
-        .map_err(|error| archive.unreadable(error))?;
-    match magic.as_slice() {
-        [0x1f, 0x8b, ..] => {
-            let digest = hash(archive, region)?;
-            let (descriptor, blob) = part(archive, name, media_type::OCI_LAYER_GZIP, digest)?;
-            Ok(Layer::Ready(descriptor, blob))
-        }
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            let digest = hash(archive, region)?;
-            let (descriptor, blob) = part(archive, name, media_type::OCI_LAYER_ZSTD, digest)?;
-            Ok(Layer::Ready(descriptor, blob))
-        }
+    let start = Region { size: region.size.min(4), ..region };
+    archive.reader(start).read_to_end(&mut magic).map_err(unreadable)?;
+    let media_type = match magic.as_slice() {
+        [0x1f, 0x8b, ..] => media_type::OCI_LAYER_GZIP,
+        [0x28, 0xb5, 0x2f, 0xfd] => media_type::OCI_LAYER_ZSTD,
         _ => {
-            let Region { offset, size } = region;
-            let file = archive.file();
-            Ok(Layer::Tar(LocalBlob::member(diff_id, size, file, offset, name.to_owned())))
+            let tar = Descriptor::new(media_type::OCI_LAYER, diff_id.clone(), region.size);
+            let blob = Blob::member(&tar, archive.file(), region.offset, name).to_compress();
+            return Ok((tar, blob));
         }
+    };
+    let mut compressed =
+        Hashing { reader: archive.reader(region), digester: Digester::new(Algorithm::Sha256) };
+    let content: Box<dyn Read + '_> = match media_type {
+        media_type::OCI_LAYER_GZIP => Box::new(flate2::read::MultiGzDecoder::new(&mut compressed)),
+        _ => Box::new(zstd::stream::read::Decoder::new(&mut compressed).map_err(unreadable)?),
+    };
+    let found = digest_of(content, diff_id.algorithm());
+    let found = found.map_err(|error| {
+        Error::failed(format!("{name} in {} is damaged", archive.file().name())).with_source(error)
+    })?;
+    if found != *diff_id {
+        let problem = format!("its member {name} is damaged: it is not {diff_id} but {found}");
+        return Err(damaged(archive.file().name(), problem));
+    }
+    // What follows the compressed content is part of the blob.
+    digest_of(&mut compressed, Algorithm::Sha256).map_err(unreadable)?;
+    let layer = Descriptor::new(media_type, compressed.digester.finish(), region.size);
+    let blob = Blob::member(&layer, archive.file(), region.offset, name);
+    Ok((layer, blob))
+}
+
+/// A reader that hashes what it reads.
+struct Hashing<R> {
+    reader: R,
+    digester: Digester,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.digester.update(&buffer[..read]);
+        Ok(read)
     }
 }
 
-fn hash(archive: &Archive, region: Region) -> Result<Digest> {
-    let mut reader = archive.reader(region);
-    let mut digester = Digester::new(Algorithm::Sha256);
-    let mut piece = vec![0; PIECE_LEN];
+/// Returns the digest of all content of a reader.
+fn digest_of(mut reader: impl Read, algorithm: Algorithm) -> std::io::Result<Digest> {
+    let mut digester = Digester::new(algorithm);
+    let mut piece = vec![0; PIECE_BYTES];
     loop {
         match reader.read(&mut piece) {
             Ok(0) => return Ok(digester.finish()),
             Ok(read) => digester.update(&piece[..read]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(archive.unreadable(error)),
+            Err(error) => return Err(error),
         }
     }
-}
-
-fn part(
-    archive: &Archive,
-    name: &str,
-    media_type: &str,
-    digest: Digest,
-) -> Result<(Descriptor, LocalBlob)> {
-    let Region { offset, size } = archive.find(name)?;
-    let descriptor = Descriptor::new(media_type, digest.clone(), size);
-    let blob = LocalBlob::member(digest, size, archive.file(), offset, name.to_owned());
-    Ok((descriptor, blob))
 }

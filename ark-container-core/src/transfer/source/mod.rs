@@ -5,6 +5,8 @@ mod docker_archive;
 mod engine;
 mod layout;
 mod parse;
+mod registry;
+mod select;
 mod spool;
 #[cfg(test)]
 #[cfg(feature = "testing")]
@@ -12,15 +14,18 @@ mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use self::archive::Archive;
+use self::docker_archive::DockerArchive;
 use self::engine::Engine;
-use self::layout::Layout;
-use crate::distribution::platform_names;
+use self::layout::{Layout, LayoutSource};
+use self::select::{Candidate, ImageSelector};
+use super::image::Source;
+use super::local_file::OpenFile;
+use super::platforms::PlatformChoice;
+use crate::distribution::Manifest;
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::Platform;
-use crate::transfer::local_file::OpenFile;
-use crate::transfer::{LocalImage, PlatformChoice};
 
 /// Where on this machine an image comes from, and which image of it where it has several.
 ///
@@ -140,8 +145,11 @@ enum Format {
     Either,
 }
 
-/// Looks through a source.
-pub(super) async fn open(source: &ImageSource, choice: &PlatformChoice) -> Result<LocalImage> {
+/// Opens a source, and finds the image that it names.
+pub(super) async fn open(
+    source: &ImageSource,
+    _platforms: &PlatformChoice,
+) -> Result<(Box<dyn Source>, Manifest)> {
     let found;
     let source = match &source.kind {
         Kind::Unprefixed(text) => {
@@ -150,63 +158,85 @@ pub(super) async fn open(source: &ImageSource, choice: &PlatformChoice) -> Resul
         }
         _ => source,
     };
-    let reference = source.reference().map(str::to_owned);
+    let selector = source.reference().map(ImageSelector::parse);
     match &source.kind {
-        Kind::OciLayout(path) => open_layout(canonical(path)?, reference, choice.clone()).await,
-        Kind::OciArchive(path) => open_path(path, Format::Oci, reference, choice).await,
-        Kind::DockerArchive(path) => open_path(path, Format::Docker, reference, choice).await,
-        Kind::Archive(path) => open_path(path, Format::Either, reference, choice).await,
+        Kind::OciLayout(path) => {
+            let path = canonical(path)?;
+            let layout = in_background(move || LayoutSource::open(Layout::Folder(path.into())));
+            with_root(Opened::Layout(layout.await?), selector.as_ref()).await
+        }
+        Kind::OciArchive(path) => open_path(path, Format::Oci, selector).await,
+        Kind::DockerArchive(path) => open_path(path, Format::Docker, selector).await,
+        Kind::Archive(path) => open_path(path, Format::Either, selector).await,
         Kind::StandardInput => {
-            let file = spool::standard_input().await?;
-            open_archive(file, Format::Either, reference, choice.clone()).await
+            open_archive(spool::standard_input().await?, Format::Either, selector).await
         }
         Kind::Engine(engine) => {
             let file = engine.save(source.reference().unwrap_or_default()).await?;
             // It was saved by its ID, so it is the only one there.
-            open_archive(file, Format::Docker, None, choice.clone()).await
+            open_archive(file, Format::Docker, None).await
         }
         Kind::Unprefixed(text) => Err(parse::no_source(text)),
     }
 }
 
+/// An archive or folder whose list of images was read.
+enum Opened {
+    Layout(LayoutSource),
+    DockerArchive(DockerArchive),
+}
+
+async fn with_root(
+    opened: Opened,
+    selector: Option<&ImageSelector>,
+) -> Result<(Box<dyn Source>, Manifest)> {
+    let (source, candidates): (Box<dyn Source>, Vec<Candidate>) = match opened {
+        Opened::Layout(layout) => {
+            let candidates = layout.candidates();
+            (Box::new(layout), candidates)
+        }
+        Opened::DockerArchive(archive) => {
+            let candidates = archive.candidates();
+            (Box::new(archive), candidates)
+        }
+    };
+    let root = select::find(&*source, &candidates, selector).await?;
+    Ok((source, root))
+}
+
 async fn open_path(
     path: &Path,
     format: Format,
-    reference: Option<String>,
-    choice: &PlatformChoice,
-) -> Result<LocalImage> {
+    selector: Option<ImageSelector>,
+) -> Result<(Box<dyn Source>, Manifest)> {
     let path = canonical(path)?;
     let file = in_background(move || OpenFile::open(&path)).await?;
-    open_archive(spool::unpacked(file).await?, format, reference, choice.clone()).await
-}
-
-async fn open_layout(
-    path: PathBuf,
-    reference: Option<String>,
-    choice: PlatformChoice,
-) -> Result<LocalImage> {
-    in_background(move || layout::open(Layout::Folder(&path), reference.as_deref(), &choice)).await
+    open_archive(spool::unpacked(file).await?, format, selector).await
 }
 
 async fn open_archive(
     file: OpenFile,
     format: Format,
-    reference: Option<String>,
-    choice: PlatformChoice,
-) -> Result<LocalImage> {
-    in_background(move || {
-        let archive = Archive::read_from(file)?;
-        let is_oci = !archive.has(docker_archive::LISTING) && archive.has(layout::MARKER);
-        if format == Format::Oci || (format == Format::Either && is_oci) {
-            layout::open(Layout::Archive(&archive), reference.as_deref(), &choice)
+    selector: Option<ImageSelector>,
+) -> Result<(Box<dyn Source>, Manifest)> {
+    let opened = in_background(move || {
+        let archive = Arc::new(Archive::read_from(file)?);
+        let has_listing = archive.has(docker_archive::LISTING);
+        let is_oci = format == Format::Oci
+            || (format == Format::Either && !has_listing && archive.has(layout::MARKER));
+        if is_oci {
+            LayoutSource::open(Layout::Archive(archive)).map(Opened::Layout)
+        } else if has_listing && archive.has(layout::MARKER) {
+            // Since version 25, docker writes both.
+            LayoutSource::of_docker(&archive).map(Opened::Layout)
         } else {
-            docker_archive::open(&archive, reference.as_deref(), &choice)
+            DockerArchive::open(&archive).map(Opened::DockerArchive)
         }
-    })
-    .await
+    });
+    with_root(opened.await?, selector.as_ref()).await
 }
 
-/// The path without links: it is the user's own word, so they are followed to it; in it they are not.
+/// Returns the path without links. The user named the links on the way to it; in it they are not followed.
 fn canonical(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).map_err(|_| Error::not_found(ResourceKind::File, path.display()))
 }
@@ -215,53 +245,10 @@ async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let work = tokio::task::spawn_blocking(work);
-    work.await.map_err(|error| Error::failed("looking through the image").with_source(error))?
+    work.await.map_err(|error| Error::failed("reading the image").with_source(error))?
 }
 
-/// The error where a source has several images and it is not clear which one is meant.
-fn choose<S: AsRef<str>>(
-    source: impl fmt::Display,
-    reference: Option<&str>,
-    choices: &[S],
-) -> Error {
-    let problem = match reference {
-        Some(reference) => format!("has no image {reference}"),
-        None => "has several images".to_owned(),
-    };
-    let choices: Vec<&str> = choices.iter().map(AsRef::as_ref).collect();
-    let choices = match choices.as_slice() {
-        [] => "it has none with a name".to_owned(),
-        choices => format!("name one of: {}", choices.join(", ")),
-    };
-    Error::invalid(format!("{source} {problem}; {choices}"))
-}
-
-/// The error of an image for several platforms of which none is chosen.
-fn several<'a>(
-    source: impl fmt::Display,
-    platforms: impl IntoIterator<Item = &'a Platform>,
-) -> Error {
-    let platforms = platform_names(platforms);
-    Error::invalid(format!(
-        "{source} has an image for several platforms; choose one (--platform) or all \
-         (--all-platforms) of: {platforms}"
-    ))
-}
-
-/// The error of an image that is not for the platform that is asked for.
-fn elsewhere<'a>(
-    source: impl fmt::Display,
-    wanted: &Platform,
-    found: impl IntoIterator<Item = &'a Platform>,
-) -> Error {
-    let found = match platform_names(found) {
-        found if found.is_empty() => "it does not say what it runs on".to_owned(),
-        found => format!("it has: {found}"),
-    };
-    Error::invalid(format!("{source} has no image for {wanted}; {found}"))
-}
-
-/// The error of a source that is not what it should be.
+/// Returns the error of a source that is damaged or of another format.
 fn damaged(source: impl fmt::Display, problem: impl fmt::Display) -> Error {
     Error::failed(format!("{source}: {problem}"))
 }

@@ -7,14 +7,26 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::bytes::Bytes;
 
 use crate::digester::Digester;
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, media_type};
+use crate::model::{Descriptor, Digest, ManifestContent, media_type};
+use crate::transfer::blob::Blob;
+use crate::transfer::engine::{Outcome, Plan, Target};
+use crate::transfer::image::Image;
+use crate::transfer::progress::{BlobState, Event, Progress};
+use crate::transfer::queue::Counter;
 
+/// The maximum number of pieces that wait to be written.
+const MAX_QUEUED_PIECES: usize = 4;
 const MARKER: &str = "oci-layout";
 const VERSION: &str = "1.0.0";
 const INDEX: &str = "index.json";
@@ -68,7 +80,7 @@ impl Layout {
     }
 
     /// Returns whether it has a blob with the right size and digest.
-    pub(in crate::transfer) fn has(&self, blob: &Descriptor) -> Result<bool> {
+    fn has(&self, blob: &Descriptor) -> Result<bool> {
         let path = self.blob(&blob.digest);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -86,46 +98,54 @@ impl Layout {
     }
 
     /// Opens what was received of a blob so far.
-    pub(in crate::transfer) fn partial(&self, blob: &Descriptor) -> Result<Partial> {
+    fn partial(&self, blob: &Descriptor) -> Result<Partial> {
         let name = format!("{}-{}", blob.digest.algorithm().as_str(), blob.digest.hex());
         Partial::open(self.path.join(PARTIAL).join(name), self.blob(&blob.digest), blob)
     }
 
     /// Writes a manifest.
-    pub(in crate::transfer) fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
+    fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
         write_whole(&self.blob(digest), content)
     }
 
-    /// Lists an image, under a name if it has one, which replaces the image of that name. Until then the
-    /// layout's images are as they were.
-    pub(in crate::transfer) fn list(&self, image: &Descriptor, name: Option<&str>) -> Result<()> {
+    /// Lists images in their order, under a name if one has one, which replaces the image of that name. Until then
+    /// the layout's images are as they were.
+    fn list(&self, images: Vec<(Descriptor, Option<String>)>) -> Result<()> {
         let path = self.path.join(INDEX);
         let mut index = match fs::read(&path) {
-            Ok(content) => serde_json::from_slice(&content).map_err(|error| {
-                Error::failed(format!("{} makes no sense", path.display())).with_source(error)
-            })?,
+            Ok(content) => {
+                let invalid = |problem: String| {
+                    Error::failed(format!("{} is invalid: {problem}", path.display()))
+                };
+                ManifestContent::parse(media_type::OCI_INDEX, &content).map_err(invalid)?;
+                // Unknown fields are kept.
+                serde_json::from_slice(&content).map_err(|error| invalid(error.to_string()))?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
                 "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []
             }),
             Err(error) => return Err(cannot("read", &path, error)),
         };
-        let Some(manifests) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
-            let message = format!("{} lists no manifests", path.display());
-            return Err(Error::failed(message));
+        let mut manifests = match index["manifests"].take() {
+            Value::Array(manifests) => manifests,
+            // Other tools write `null` for an empty list.
+            _ => Vec::new(),
         };
-        let digest = image.digest.to_string();
-        manifests.retain(|listed| {
-            let listed_name = listed["annotations"][REF_NAME].as_str();
-            match name {
-                Some(_) => listed_name != name,
-                None => listed_name.is_some() || listed["digest"] != *digest,
-            }
-        });
-        let mut image = image.clone();
-        image.annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
         let failed =
             |error| Error::failed(format!("writing {}", path.display())).with_source(error);
-        manifests.push(serde_json::to_value(image).map_err(failed)?);
+        for (mut image, name) in images {
+            let (digest, name) = (image.digest.to_string(), name.as_deref());
+            manifests.retain(|listed| {
+                let listed_name = listed["annotations"][REF_NAME].as_str();
+                match name {
+                    Some(_) => listed_name != name,
+                    None => listed_name.is_some() || listed["digest"] != *digest,
+                }
+            });
+            image.annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
+            manifests.push(serde_json::to_value(image).map_err(failed)?);
+        }
+        index["manifests"] = Value::Array(manifests);
         write_whole(&path, &serde_json::to_vec(&index).map_err(failed)?)?;
         // The folder may contain partial blobs of another image, which are kept.
         let _ = fs::remove_dir(self.path.join(PARTIAL));
@@ -135,6 +155,130 @@ impl Layout {
     fn blob(&self, digest: &Digest) -> PathBuf {
         self.path.join(BLOBS).join(digest.algorithm().as_str()).join(digest.hex())
     }
+}
+
+/// A layout as the target of a transfer.
+pub(in crate::transfer) struct LayoutTarget<'a> {
+    pub(in crate::transfer) layout: Arc<Layout>,
+    /// The name of the image in the layout.
+    pub(in crate::transfer) name: Option<&'a str>,
+    pub(in crate::transfer) progress: &'a dyn Progress,
+}
+
+#[async_trait]
+impl Target for LayoutTarget<'_> {
+    async fn known(&self, blobs: &[Blob]) -> Vec<Option<Descriptor>> {
+        blobs.iter().map(|blob| Some(descriptor(blob))).collect()
+    }
+
+    async fn plan(&self, _: Option<&Image>, known: &[Option<Descriptor>]) -> Result<Plan> {
+        // Each blob is looked up, and hashed, when it is its turn.
+        Ok(Plan::Write(vec![false; known.len()]))
+    }
+
+    async fn write(
+        &self,
+        blob: &Blob,
+        _: Option<&Descriptor>,
+        counter: &Counter,
+    ) -> Result<Outcome> {
+        let (layout, wanted) = (Arc::clone(&self.layout), descriptor(blob));
+        if in_background(move || layout.has(&wanted)).await? {
+            return Ok(Outcome::unsent(descriptor(blob), BlobState::Exists));
+        }
+        self.tell(blob, BlobState::Fetching);
+        loop {
+            let (layout, wanted) = (Arc::clone(&self.layout), descriptor(blob));
+            let partial = in_background(move || layout.partial(&wanted)).await?;
+            let found = partial.received();
+            counter.set(found);
+            let partial = self.fill(partial, blob, counter).await?;
+            let layout = Arc::clone(&self.layout);
+            let finishing = in_background(move || {
+                let _locked = layout;
+                partial.finish()
+            });
+            match finishing.await? {
+                Received::Whole => {
+                    return Ok(Outcome::moved(descriptor(blob), BlobState::Fetched, found, 0));
+                }
+                // What an earlier pull left was not the start of this blob.
+                Received::Damaged(_) if found > 0 => {}
+                Received::Damaged(found) => return Err(damaged(blob, &found)),
+            }
+        }
+    }
+
+    async fn publish(&self, image: &Image) -> Result<()> {
+        let (layout, image) = (Arc::clone(&self.layout), image.clone());
+        let name = self.name.map(str::to_owned);
+        in_background(move || {
+            let tagged = image.signatures().iter().map(|(_, manifest)| manifest);
+            let manifests = image.children().iter().chain(image.referrers()).chain(tagged);
+            for manifest in manifests.chain([image.root()]) {
+                layout.put(&manifest.digest, &manifest.bytes)?;
+            }
+            let referrers = image.referrers().iter().map(|referrer| (referrer.descriptor(), None));
+            let tagged = image.signatures().iter();
+            let tagged = tagged.map(|(tag, found)| (found.descriptor(), Some(tag.to_string())));
+            let root = (image.root().descriptor(), name);
+            layout.list(referrers.chain(tagged).chain([root]).collect())
+        })
+        .await
+    }
+
+    async fn name(&self, _: &Image) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl LayoutTarget<'_> {
+    /// Receives the rest of a blob, while a thread writes and hashes it.
+    async fn fill(&self, mut partial: Partial, blob: &Blob, counter: &Counter) -> Result<Partial> {
+        let mut content = blob.pieces(partial.received()).await?;
+        let (sender, mut receiver) = mpsc::channel::<Bytes>(MAX_QUEUED_PIECES);
+        let layout = Arc::clone(&self.layout);
+        let writing = in_background(move || {
+            // If the pull is dropped, the next one must not write at the same time.
+            let _locked = layout;
+            while let Some(piece) = receiver.blocking_recv() {
+                partial.take(&piece)?;
+            }
+            Ok(partial)
+        });
+        let receiving = async {
+            // The pieces before an interruption are written too.
+            let sender = sender;
+            while let Some(piece) = content.try_next().await? {
+                let bytes = piece.len() as u64;
+                if sender.send(piece).await.is_err() {
+                    // The disk failed, which the writer reports.
+                    break;
+                }
+                counter.add(bytes);
+            }
+            Ok(())
+        };
+        let (received, written) = futures_util::future::join(receiving, writing).await;
+        let partial = written?;
+        received.map(|()| partial).map_err(|error| blob.unreadable(error))
+    }
+
+    fn tell(&self, blob: &Blob, state: BlobState) {
+        self.progress.event(&Event::Blob { blob: blob.digest(), state });
+    }
+}
+
+fn descriptor(blob: &Blob) -> Descriptor {
+    Descriptor::new(media_type::OCI_LAYER, blob.digest().clone(), blob.size())
+}
+
+/// Runs disk operations on a thread that may block.
+pub(in crate::transfer) async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::failed("writing the layout").with_source(error))?
 }
 
 /// Writes the marker file of a layout, unless it exists.
@@ -158,7 +302,7 @@ fn mark(marker: &mut File, path: &Path) -> Result<()> {
             Err(Error::failed(problem))
         }
         Err(error) => {
-            Err(Error::failed(format!("{} makes no sense", path.display())).with_source(error))
+            Err(Error::failed(format!("{} is invalid", path.display())).with_source(error))
         }
     }
 }
@@ -186,20 +330,17 @@ fn temporary_beside(folder: &Path, path: &Path) -> io::Result<(PathBuf, File)> {
     Ok((temporary, file))
 }
 
-pub(in crate::transfer) fn folder_of(path: &Path) -> Result<&Path> {
+fn folder_of(path: &Path) -> Result<&Path> {
     path.parent().ok_or_else(|| Error::invalid(format!("{} is in no folder", path.display())))
 }
 
 /// Makes a rename in a folder durable.
-pub(in crate::transfer) fn sync_folder(folder: &Path) -> io::Result<()> {
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 /// Reads a file to its end.
-pub(in crate::transfer) fn read_all(
-    mut file: impl Read,
-    mut take: impl FnMut(&[u8]),
-) -> io::Result<()> {
+fn read_all(mut file: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     // Small enough to stay in the processor's cache between reading and hashing.
     let mut buffer = vec![0; 128 * 1024];
     loop {
@@ -211,26 +352,24 @@ pub(in crate::transfer) fn read_all(
 }
 
 /// Returns the error of an operation on a file or folder.
-pub(in crate::transfer) fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
+fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
     Error::failed(format!("cannot {verb} {}", path.display())).with_source(error)
 }
 
 /// The received part of a blob, whose hash is computed while it is written.
 #[derive(Debug)]
-pub(in crate::transfer) struct Partial {
+struct Partial {
     path: PathBuf,
     target: PathBuf,
     file: File,
     digester: Digester,
     expected: Digest,
     received: u64,
-    /// The bytes that existed when it was opened.
-    found: u64,
 }
 
 /// The outcome of a blob that was received completely.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::transfer) enum Received {
+enum Received {
     /// It has its digest, and is in the layout.
     Whole,
     /// It has another digest, and was removed. What an earlier fetch left may be the reason.
@@ -261,21 +400,16 @@ impl Partial {
         }
         ready.map_err(|error| cannot("read", &path, error))?;
         let expected = blob.digest.clone();
-        Ok(Self { path, target, file, digester, expected, received, found: received })
+        Ok(Self { path, target, file, digester, expected, received })
     }
 
     /// Returns the number of received bytes.
-    pub(in crate::transfer) fn received(&self) -> u64 {
+    fn received(&self) -> u64 {
         self.received
     }
 
-    /// Returns whether some of them existed when it was opened.
-    pub(in crate::transfer) fn is_continued(&self) -> bool {
-        self.found > 0
-    }
-
     /// Writes the next piece.
-    pub(in crate::transfer) fn take(&mut self, piece: &[u8]) -> Result<()> {
+    fn take(&mut self, piece: &[u8]) -> Result<()> {
         self.file.write_all(piece).map_err(|error| cannot("write", &self.path, error))?;
         self.digester.update(piece);
         self.received += piece.len() as u64;
@@ -283,7 +417,7 @@ impl Partial {
     }
 
     /// Verifies the blob and moves it into the layout.
-    pub(in crate::transfer) fn finish(self) -> Result<Received> {
+    fn finish(self) -> Result<Received> {
         let found = self.digester.finish();
         if found != self.expected {
             fs::remove_file(&self.path).map_err(|error| cannot("remove", &self.path, error))?;
@@ -301,10 +435,9 @@ fn create_folders(files: [&PathBuf; 2]) -> io::Result<()> {
     files.into_iter().filter_map(|file| file.parent()).try_for_each(fs::create_dir_all::<&Path>)
 }
 
-/// Returns the error of a blob for which the registry sends something else.
-pub(in crate::transfer) fn damaged(blob: &Descriptor, found: &Digest) -> Error {
-    let message = format!("the registry sent {found} for blob {}", blob.digest);
-    Error::failed(message)
+/// Returns the error of a blob whose content has another digest.
+fn damaged(blob: &Blob, found: &Digest) -> Error {
+    Error::failed(format!("{} is damaged: its content is {found}", blob.location()))
 }
 
 #[cfg(test)]
@@ -333,7 +466,7 @@ mod tests {
         let (one, other) = (image("one"), image("other"));
         for (image, name) in [(&one, Some("v1")), (&one, None), (&one, None), (&other, Some("v1"))]
         {
-            layout.list(image, name).unwrap();
+            layout.list(vec![(image.clone(), name.map(str::to_owned))]).unwrap();
         }
         let expected =
             [(one.digest.to_string(), None), (other.digest.to_string(), Some("v1".to_owned()))];
@@ -346,7 +479,7 @@ mod tests {
         let layout = Layout::open(folder.path()).unwrap();
         fs::write(folder.path().join(INDEX), r#"{"manifests":[],"annotations":{"a":"b"}}"#)
             .unwrap();
-        layout.list(&image("one"), None).unwrap();
+        layout.list(vec![(image("one"), None)]).unwrap();
         let index = fs::read_to_string(folder.path().join(INDEX)).unwrap();
         assert!(index.contains(r#""annotations":{"a":"b"}"#), "{index}");
     }
@@ -420,7 +553,7 @@ mod tests {
         first.take(b"con").unwrap();
         drop(first);
         let mut second = place.open();
-        assert_eq!((second.received(), second.is_continued()), (3, true));
+        assert_eq!(second.received(), 3);
         second.take(b"tent").unwrap();
         assert!(!place.place().exists());
         assert_eq!(second.finish().unwrap(), Received::Whole);
@@ -444,7 +577,7 @@ mod tests {
         fs::create_dir_all(place.path().parent().unwrap()).unwrap();
         fs::write(place.path(), "content and more").unwrap();
         let mut partial = place.open();
-        assert_eq!((partial.received(), partial.is_continued()), (0, false));
+        assert_eq!(partial.received(), 0);
         partial.take(b"content").unwrap();
         assert_eq!(partial.finish().unwrap(), Received::Whole);
         assert_eq!(fs::read(place.place()).unwrap(), b"content");

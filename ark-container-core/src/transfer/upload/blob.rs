@@ -8,26 +8,28 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
-use super::queue::Counter;
-use super::{Outcome, Sender, as_it_is};
+use super::{RegistryTarget, as_it_is};
 use crate::digester::Digester;
 use crate::distribution::{DistributionError, Mount, Tries, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
+use crate::transfer::blob::Blob;
+use crate::transfer::engine::Outcome;
 use crate::transfer::pending_uploads::UploadRecord;
-use crate::transfer::{BlobState, Event, LocalBlob, Part};
+use crate::transfer::progress::{BlobState, Event};
+use crate::transfer::queue::Counter;
 
-impl Sender<'_> {
-    /// Sends one part. `known` is what the manifest will say of it, if that is known already.
-    pub(super) async fn send_part(
+impl RegistryTarget<'_> {
+    /// Sends one blob. `known` is what the manifest will say of it, if that is known already.
+    pub(super) async fn send(
         &self,
-        part: Part<'_>,
+        blob: &Blob,
         known: Option<&Descriptor>,
         counter: &Counter,
     ) -> Result<Outcome> {
         let mut opened = None;
         if let Some(known) = known {
-            match self.neighbours.mount(&known.digest).await {
+            match self.mounts.mount(self.client, &known.digest).await {
                 Some(Mount::Mounted) => {
                     return Ok(Outcome::unsent(known.clone(), BlobState::Mounted));
                 }
@@ -35,23 +37,19 @@ impl Sender<'_> {
                 None => {}
             }
         }
-        let blob = part.local();
-        match part {
-            Part::Blob(_) if blob.size() <= MAX_ONE_REQUEST_BYTES => {
-                let upload = self.open(opened).await?;
-                self.send_whole(blob, upload, counter).await?;
-                Ok(Outcome::sent(as_it_is(blob), 0, 0))
-            }
-            Part::Blob(_) => {
-                let resumed = self.send_in_parts(blob, opened, counter).await?;
-                Ok(Outcome::sent(as_it_is(blob), resumed, 0))
-            }
-            Part::Tar(_) => {
-                let (descriptor, resumed) = self.send_tar(blob, opened, counter).await?;
-                let saved = blob.size().saturating_sub(descriptor.size);
-                Ok(Outcome::sent(descriptor, resumed, saved))
-            }
+        if blob.is_tar() {
+            let (descriptor, resumed) = self.send_tar(blob, opened, counter).await?;
+            let saved = blob.size().saturating_sub(descriptor.size);
+            return Ok(Outcome::moved(descriptor, BlobState::Sent, resumed, saved));
         }
+        let resumed = if blob.size() <= MAX_ONE_REQUEST_BYTES {
+            let upload = self.open(opened).await?;
+            self.send_whole(blob, upload, counter).await?;
+            0
+        } else {
+            self.send_in_parts(blob, opened, counter).await?
+        };
+        Ok(Outcome::moved(as_it_is(blob), BlobState::Sent, resumed, 0))
     }
 
     /// The upload that a refused mount has `opened`, or a new one. A repository that is missing is told
@@ -64,7 +62,7 @@ impl Sender<'_> {
     }
 
     /// Sends a blob in one request, each time from its start.
-    async fn send_whole(&self, blob: &LocalBlob, upload: Upload, counter: &Counter) -> Result<()> {
+    async fn send_whole(&self, blob: &Blob, upload: Upload, counter: &Counter) -> Result<()> {
         let mut attempts = Attempts::begin(self, blob, counter, BlobState::Sending);
         let mut upload = upload;
         loop {
@@ -79,7 +77,7 @@ impl Sender<'_> {
         }
     }
 
-    async fn try_whole(&self, blob: &LocalBlob, upload: &Upload, counter: &Counter) -> Result<()> {
+    async fn try_whole(&self, blob: &Blob, upload: &Upload, counter: &Counter) -> Result<()> {
         let count = counter.clone();
         let content = blob.to_send(0..blob.size()).await?.inspect(move |piece| {
             if let Ok(piece) = piece {
@@ -140,21 +138,21 @@ enum UploadPosition {
 
 /// A blob that is sent in parts.
 struct InParts<'a> {
-    sender: &'a Sender<'a>,
-    blob: &'a LocalBlob,
+    target: &'a RegistryTarget<'a>,
+    blob: &'a Blob,
     counter: &'a Counter,
     position: UploadPosition,
     record: Option<UploadRecord>,
     restarts: u32,
 }
 
-impl Sender<'_> {
+impl RegistryTarget<'_> {
     /// Sends a blob in parts, and tells how many bytes of it an earlier push had sent.
     ///
     /// `opened` is an upload that was just opened for it, if so.
     pub(super) async fn send_in_parts(
         &self,
-        blob: &LocalBlob,
+        blob: &Blob,
         opened: Option<Upload>,
         counter: &Counter,
     ) -> Result<u64> {
@@ -172,7 +170,7 @@ impl Sender<'_> {
             None => UploadPosition::At(self.open(opened).await?, 0),
         };
         let mut attempts = Attempts::begin(self, blob, counter, BlobState::Sending);
-        let mut parts = InParts { sender: self, blob, counter, position, record, restarts: 0 };
+        let mut parts = InParts { target: self, blob, counter, position, record, restarts: 0 };
         loop {
             match parts.step().await {
                 Ok(true) => break,
@@ -214,7 +212,7 @@ impl InParts<'_> {
                     let message = format!("the registry loses the upload of {digest} each time");
                     return Err(Error::failed(message));
                 }
-                let upload = self.sender.client.start_upload().await?;
+                let upload = self.target.client.start_upload().await?;
                 self.position = UploadPosition::At(upload, 0);
                 Ok(false)
             }
@@ -229,7 +227,7 @@ impl InParts<'_> {
 
     /// Sends the next part; with the last one the upload is closed.
     async fn send(&mut self, upload: &Upload, offset: u64) -> Result<bool> {
-        let client = self.sender.client;
+        let client = self.target.client;
         let (digest, size) = (self.blob.digest(), self.blob.size());
         // Kept while the next part is on its way, so that none waits for the disk.
         let keeping = async {
@@ -253,7 +251,7 @@ impl InParts<'_> {
 
     /// Asks the registry how far the blob is; whether it is there as a whole.
     async fn ask(&mut self, upload: Upload, offset: u64) -> Result<bool> {
-        let client = self.sender.client;
+        let client = self.target.client;
         let size = self.blob.size();
         let was_closing = size.saturating_sub(offset) <= PART_BYTES;
         self.position = UploadPosition::Doubtful(upload.clone(), offset);
@@ -315,7 +313,7 @@ impl InParts<'_> {
         }
         if let UploadPosition::At(upload, _) | UploadPosition::Doubtful(upload, _) = &self.position
         {
-            self.sender.give_up(upload).await;
+            self.target.give_up(upload).await;
         }
         if let Some(record) = self.record {
             record.remove().await;
@@ -349,8 +347,8 @@ impl InParts<'_> {
 
 /// The attempts to send one blob.
 pub(super) struct Attempts<'a> {
-    sender: &'a Sender<'a>,
-    blob: &'a LocalBlob,
+    target: &'a RegistryTarget<'a>,
+    blob: &'a Blob,
     counter: &'a Counter,
     /// What it is in while it does not wait.
     state: BlobState,
@@ -360,12 +358,12 @@ pub(super) struct Attempts<'a> {
 impl<'a> Attempts<'a> {
     /// Begins, and tells so.
     pub(super) fn begin(
-        sender: &'a Sender<'_>,
-        blob: &'a LocalBlob,
+        target: &'a RegistryTarget<'_>,
+        blob: &'a Blob,
         counter: &'a Counter,
         state: BlobState,
     ) -> Self {
-        let attempts = Self { sender, blob, counter, state, tries: sender.client.retry().tries() };
+        let attempts = Self { target, blob, counter, state, tries: target.client.retry().tries() };
         attempts.tell(state);
         attempts
     }
@@ -405,19 +403,19 @@ impl<'a> Attempts<'a> {
                 let message = format!("{} arrived damaged", blob.digest());
                 return Ok(Error::temporary(message).with_source(error));
             }
-            let message = format!("{} is damaged: it is not {}", blob.place(), blob.digest());
+            let message = format!("{} is damaged: it is not {}", blob.location(), blob.digest());
             return Err(Error::failed(message).with_source(error));
         }
         match error {
             Error::Failed { .. } => {
-                Err(Error::failed(format!("{} cannot be sent", blob.place())).with_source(error))
+                Err(Error::failed(format!("{} cannot be sent", blob.location())).with_source(error))
             }
             error => Ok(error),
         }
     }
 
     fn tell(&self, state: BlobState) {
-        self.sender.tell(Event::Blob { blob: self.blob.digest(), state });
+        self.target.tell(Event::Blob { blob: self.blob.digest(), state });
     }
 }
 
@@ -436,11 +434,11 @@ pub(super) fn is_lost(error: &Error) -> bool {
 }
 
 /// Whether a blob on this machine is what its digest says.
-async fn is_whole(blob: &LocalBlob) -> Result<bool> {
+async fn is_whole(blob: &Blob) -> Result<bool> {
     let mut digester = Digester::new(blob.digest().algorithm());
     let mut pieces = Box::pin(blob.pieces(0).await?);
     let unreadable =
-        |error| Error::failed(format!("{} cannot be read", blob.place())).with_source(error);
+        |error| Error::failed(format!("{} cannot be read", blob.location())).with_source(error);
     while let Some(piece) = pieces.try_next().await.map_err(unreadable)? {
         digester.update(&piece);
     }

@@ -12,15 +12,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
-use super::Sender;
+use super::RegistryTarget;
 use super::blob::{Attempts, is_lost};
-use super::queue::Counter;
 use crate::distribution::{DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
-use crate::transfer::compress::{Outcome, Pieces};
+use crate::transfer::blob::{Blob, Pieces};
+use crate::transfer::compress::Outcome;
 use crate::transfer::pending_uploads::UploadRecord;
-use crate::transfer::{BlobState, LocalBlob};
+use crate::transfer::progress::BlobState;
+use crate::transfer::queue::Counter;
 
 /// What is compressed to less than this is sent in one request, with its digest.
 const MAX_ONE_REQUEST_BYTES: u64 = 1024 * 1024;
@@ -79,14 +80,14 @@ impl Part {
     }
 }
 
-impl Sender<'_> {
+impl RegistryTarget<'_> {
     /// Compresses a layer into an upload, and tells what it became and how many bytes of that an
     /// earlier push had sent.
     ///
     /// `opened` is an upload that was just opened for it, if so.
     pub(super) async fn send_tar(
         &self,
-        tar: &LocalBlob,
+        tar: &Blob,
         opened: Option<Upload>,
         counter: &Counter,
     ) -> Result<(Descriptor, u64)> {
@@ -132,7 +133,7 @@ impl Sender<'_> {
     }
 
     /// Where an earlier push left off, if it did, else at the start of an upload.
-    async fn position(&self, tar: &LocalBlob, opened: Option<Upload>) -> Result<UploadPosition> {
+    async fn position(&self, tar: &Blob, opened: Option<Upload>) -> Result<UploadPosition> {
         let pending = match self.cache {
             Some(cache) if tar.size() >= MIN_RESUMABLE_BYTES => {
                 let recipe = self.compressor.compression().recipe();
@@ -175,7 +176,7 @@ impl Sender<'_> {
 
     async fn compress_into(
         &self,
-        tar: &LocalBlob,
+        tar: &Blob,
         position: &mut UploadPosition,
         counter: &Counter,
     ) -> Result<Descriptor, Stopped> {

@@ -1,125 +1,43 @@
-//! Sending an image: what the repository lacks, in the order that keeps its tags whole.
+//! [`RegistryTarget`]: a repository as the target of a transfer.
 
 mod blob;
 mod compressed_layer;
-mod queue;
 #[cfg(test)]
 #[cfg(feature = "testing")]
 mod tests;
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
-
-use futures_util::future::{Either, OptionFuture, join3, select};
+use async_trait::async_trait;
+use futures_util::future::{OptionFuture, join4};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
+use super::blob::Blob;
+use super::cache::{BlobLocations, PushCache};
+use super::compress::Compressor;
+use super::engine::{Outcome, Plan, Target};
+use super::image::Image;
+use super::progress::{Event, Progress};
+use super::queue::Counter;
+use crate::connection::{Connection, LoginScope};
 use crate::distribution::{Client, Manifest, Mount};
-use crate::error::{Error, Result};
-use crate::model::{Access, Descriptor, Digest, Reference, RepositoryUrl, Tag, media_type};
-use crate::transfer::cache::BlobLocations;
-use crate::transfer::cache::PushCache;
-use crate::transfer::compress::Compressor;
-use crate::transfer::{BlobState, Event, LocalBlob, LocalImage, Part, Progress, Pushed};
-use crate::transfer::{LoginScope, Push};
+use crate::error::Result;
+use crate::model::{Access, Descriptor, Digest, Reference, RepositoryPath, Tag, media_type};
 
-/// A push, once it is known to where.
-pub(super) struct Sender<'a> {
+/// A repository that an image is sent to.
+pub(super) struct RegistryTarget<'a> {
     pub(super) client: &'a Client,
     pub(super) tag: Option<&'a Tag>,
-    /// How many large blobs are sent at once; `None` for as many as the link likes.
-    pub(super) concurrency: Option<usize>,
     pub(super) compressor: Compressor,
     pub(super) cache: Option<&'a PushCache>,
-    pub(super) neighbours: Neighbours<'a>,
+    pub(super) mounts: Mounts<'a>,
     pub(super) progress: &'a dyn Progress,
 }
 
-/// What became of a part of the image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Outcome {
-    /// What the manifest says of it.
-    descriptor: Descriptor,
-    state: BlobState,
-    /// The bytes that were sent for it.
-    bytes: u64,
-    /// The bytes that an earlier push had sent.
-    resumed: u64,
-    /// The bytes that compressing it spared.
-    saved: u64,
-}
-
-impl Outcome {
-    /// Of a part that need not be sent.
-    fn unsent(descriptor: Descriptor, state: BlobState) -> Self {
-        Self { descriptor, state, bytes: 0, resumed: 0, saved: 0 }
-    }
-
-    /// Of a part that was sent, but for what an earlier push had sent of it.
-    fn sent(descriptor: Descriptor, resumed: u64, saved: u64) -> Self {
-        let bytes = descriptor.size - resumed;
-        Self { descriptor, state: BlobState::Sent, bytes, resumed, saved }
-    }
-}
-
-impl Sender<'_> {
-    /// Sends what the repository lacks.
-    pub(super) async fn send(&self, image: &LocalImage) -> Result<Pushed> {
-        let (started, retried) = (Instant::now(), self.client.retry().retries());
-        let parts = image.parts();
-        for part in &parts {
-            let blob = part.local();
-            let is_tar = matches!(part, Part::Tar(_));
-            self.tell(Event::Found { blob: blob.digest(), size: blob.size(), is_tar });
-        }
-        let known = self.known(&parts).await;
-        let tars: HashMap<&Digest, &Descriptor> = parts
-            .iter()
-            .zip(&known)
-            .filter(|(part, _)| matches!(part, Part::Tar(_)))
-            .filter_map(|(part, known)| Some((part.local().digest(), known.as_ref()?)))
-            .collect();
-        let root = image.root_with(|diff_id| tars.get(diff_id).copied())?;
-        let asked: Vec<&Digest> = known.iter().flatten().map(|known| &known.digest).collect();
-        let (outcomes, root) =
-            match plan(self.client, root.as_ref(), image.referrers(), self.tag, &asked).await? {
-                Plan::Send(there) => {
-                    let mut there = there.into_iter();
-                    let there: Vec<bool> = known
-                        .iter()
-                        .map(|known| known.is_some() && there.next() == Some(true))
-                        .collect();
-                    let outcomes = self.send_parts(&parts, &known, &there).await?;
-                    let root = self.put_manifests(image, &parts, &outcomes).await?;
-                    (outcomes, root)
-                }
-                plan => {
-                    let root = root.ok_or_else(unwritten)?;
-                    if let (Plan::Tag, Some(tag)) = (plan, self.tag) {
-                        let reference = tag.clone().into();
-                        self.client.put_manifest(&reference, &root).await?;
-                        self.tell(Event::Manifest { reference: &reference });
-                    }
-                    (self.all_there(&parts, known), root)
-                }
-            };
-        self.remember(&outcomes).await;
-        let pushed = Pushed::new(
-            self.client.repository(),
-            root.digest,
-            self.tag.cloned(),
-            &outcomes,
-            self.client.retry().retries() - retried,
-            started.elapsed(),
-        );
-        tracing::info!(image = %pushed.url, sent = pushed.bytes_sent, "pushed");
-        Ok(pushed)
-    }
-
-    /// What the manifest will say of each part, as far as that is known before it is sent.
-    async fn known(&self, parts: &[Part<'_>]) -> Vec<Option<Descriptor>> {
-        let tars = parts.iter().filter(|part| matches!(part, Part::Tar(_)));
-        let diff_ids: Vec<Digest> = tars.map(|tar| tar.local().digest().clone()).collect();
+#[async_trait]
+impl Target for RegistryTarget<'_> {
+    async fn known(&self, blobs: &[Blob]) -> Vec<Option<Descriptor>> {
+        let tars = blobs.iter().filter(|blob| blob.is_tar());
+        let diff_ids: Vec<Digest> = tars.map(|tar| tar.digest().clone()).collect();
         let compressed = match self.cache {
             Some(cache) if !diff_ids.is_empty() => {
                 cache.compressed_layers(self.compressor.compression(), diff_ids).await
@@ -127,202 +45,180 @@ impl Sender<'_> {
             _ => Vec::new(),
         };
         let mut compressed = compressed.into_iter();
-        let known = parts.iter().map(|part| match part {
-            Part::Tar(_) => compressed.next().flatten(),
-            Part::Blob(blob) => Some(as_it_is(blob)),
+        let known = blobs.iter().map(|blob| match blob.is_tar() {
+            true => compressed.next().flatten(),
+            false => Some(as_it_is(blob)),
         });
         known.collect()
     }
 
-    fn tell(&self, event: Event<'_>) {
-        self.progress.event(&event);
-    }
-
-    /// Remembers where the image's parts are, if that is news.
-    async fn remember(&self, outcomes: &[Outcome]) {
-        let Some(cache) = self.cache else { return };
-        let blobs = outcomes.iter().map(|outcome| &outcome.descriptor.digest);
-        if !self.neighbours.have_all(blobs.clone()) {
-            let repository = self.client.repository();
-            let (host, path) = (repository.host(), repository.path());
-            cache.add_locations(host, path, blobs.cloned().collect()).await;
+    async fn plan(&self, image: Option<&Image>, known: &[Option<Descriptor>]) -> Result<Plan> {
+        let blobs = known.iter().flatten().map(|known| self.client.blob_exists(&known.digest));
+        let blobs = stream::iter(blobs.collect::<Vec<_>>()).buffered(CONCURRENT_LOOKUPS);
+        let image = OptionFuture::from(image.map(|image| self.find(image)));
+        let (blobs, image) =
+            futures_util::future::try_join(blobs.try_collect::<Vec<bool>>(), async {
+                image.await.transpose()
+            })
+            .await?;
+        let is_complete = known.iter().all(Option::is_some) && blobs.iter().all(|there| *there);
+        match image.flatten() {
+            Some(plan) if is_complete => Ok(plan),
+            _ => {
+                let mut there = blobs.into_iter();
+                let there = known.iter().map(|known| known.is_some() && there.next() == Some(true));
+                Ok(Plan::Write(there.collect()))
+            }
         }
     }
 
-    fn all_there(&self, parts: &[Part<'_>], known: Vec<Option<Descriptor>>) -> Vec<Outcome> {
-        let outcomes = parts.iter().zip(known).filter_map(|(part, descriptor)| {
-            self.tell(Event::Blob { blob: part.local().digest(), state: BlobState::Exists });
-            Some(Outcome::unsent(descriptor?, BlobState::Exists))
-        });
-        outcomes.collect()
+    async fn write(
+        &self,
+        blob: &Blob,
+        known: Option<&Descriptor>,
+        counter: &Counter,
+    ) -> Result<Outcome> {
+        self.send(blob, known, counter).await
     }
 
     /// Puts the manifests below the root and what refers to them, then the root: at the tag, where
     /// there is one. What refers to the root may be there before it.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests-with-subject>
-    async fn put_manifests(
-        &self,
-        image: &LocalImage,
-        parts: &[Part<'_>],
-        outcomes: &[Outcome],
-    ) -> Result<Manifest> {
-        let became: HashMap<&Digest, &Descriptor> = parts
-            .iter()
-            .zip(outcomes)
-            .map(|(part, outcome)| (part.local().digest(), &outcome.descriptor))
-            .collect();
-        let root = image.root_with(|diff_id| became.get(diff_id).copied())?;
-        let root = root.ok_or_else(unwritten)?;
+    async fn publish(&self, image: &Image) -> Result<()> {
         let below = image.children().iter().chain(image.referrers());
         let told = |reference: &Reference| self.tell(Event::Manifest { reference });
-        self.client.publish(below, &root, self.tag, &told).await?;
-        Ok(root)
+        self.client.publish(below, image.signatures(), image.root(), self.tag, &told).await
+    }
+
+    async fn name(&self, image: &Image) -> Result<()> {
+        let Some(tag) = self.tag else { return Ok(()) };
+        let reference = tag.clone().into();
+        self.client.put_manifest(&reference, image.root()).await?;
+        self.tell(Event::Manifest { reference: &reference });
+        Ok(())
+    }
+
+    fn overloads(&self) -> u64 {
+        self.client.retry().overloads()
     }
 }
 
-impl Pushed {
-    fn new(
-        repository: &RepositoryUrl,
-        digest: Digest,
-        tag: Option<Tag>,
-        outcomes: &[Outcome],
-        retries: u64,
-        duration: Duration,
-    ) -> Self {
-        let of = |state: BlobState| outcomes.iter().filter(move |outcome| outcome.state == state);
-        let sizes = |state| of(state).map(|outcome| outcome.descriptor.size).sum();
-        Self {
-            url: repository.image(digest.clone()),
-            tag,
-            blobs_sent: of(BlobState::Sent).count(),
-            bytes_sent: outcomes.iter().map(|outcome| outcome.bytes).sum(),
-            blobs_skipped: of(BlobState::Exists).count(),
-            bytes_skipped: sizes(BlobState::Exists),
-            blobs_mounted: of(BlobState::Mounted).count(),
-            bytes_mounted: sizes(BlobState::Mounted),
-            bytes_resumed: outcomes.iter().map(|outcome| outcome.resumed).sum(),
-            bytes_saved: outcomes.iter().map(|outcome| outcome.saved).sum(),
-            retries,
-            duration,
-            digest,
+impl RegistryTarget<'_> {
+    fn tell(&self, event: Event<'_>) {
+        self.progress.event(&event);
+    }
+
+    /// Returns what there is to do if the repository has all manifests of the image; `None` if it lacks one.
+    async fn find(&self, image: &Image) -> Result<Option<Plan>> {
+        let root = &image.root().digest;
+        let by_digest = Reference::Digest(root.clone());
+        let by_tag = self.tag.map(|tag| Reference::Tag(tag.clone()));
+        let tagged = OptionFuture::from(by_tag.as_ref().map(|tag| self.client.manifest(tag)));
+        let attached = self.client.are_attached(image.referrers());
+        let below = self.have_all(image.children(), image.signatures());
+        let there = self.client.manifest(&by_digest);
+        let (tagged, there, attached, below) = join4(tagged, there, attached, below).await;
+        if !attached? || !below? || there?.is_none() {
+            return Ok(None);
+        }
+        let found = tagged.transpose()?.map(|found| found.is_some_and(|it| it.digest == *root));
+        Ok(Some(if found == Some(false) { Plan::Name } else { Plan::Done }))
+    }
+
+    /// Returns whether the repository has these manifests, and these at their tags.
+    async fn have_all(&self, manifests: &[Manifest], tagged: &[(Tag, Manifest)]) -> Result<bool> {
+        let by_digest = manifests.iter().map(|manifest| (manifest.digest.clone().into(), manifest));
+        let by_tag = tagged.iter().map(|(tag, manifest)| (Reference::Tag(tag.clone()), manifest));
+        let lookups = by_digest.chain(by_tag).map(|(reference, manifest)| async move {
+            let found = self.client.manifest(&reference).await?;
+            Ok(found.is_some_and(|found| found.digest == manifest.digest))
+        });
+        let lookups = stream::iter(lookups.collect::<Vec<_>>()).buffered(CONCURRENT_LOOKUPS);
+        lookups.try_fold(true, |all, one| async move { Ok(all && one) }).await
+    }
+
+    /// Adds the locations of the blobs to the push cache, if they are new.
+    pub(super) async fn remember(&self, outcomes: &[Outcome]) {
+        let Some(cache) = self.cache else { return };
+        let blobs = outcomes.iter().map(|outcome| &outcome.descriptor.digest);
+        if !self.mounts.have_all(blobs.clone()) {
+            let repository = self.client.repository();
+            let (host, path) = (repository.host(), repository.path());
+            cache.add_locations(host, path, blobs.cloned().collect()).await;
         }
     }
 }
 
-/// A part that is sent as it is. What a manifest says of it stands in the image already.
-fn as_it_is(blob: &LocalBlob) -> Descriptor {
+/// Returns the descriptor of a blob that is sent as it is. Its media type stands in the image already.
+fn as_it_is(blob: &Blob) -> Descriptor {
     Descriptor::new(media_type::OCI_LAYER, blob.digest().clone(), blob.size())
 }
 
-fn unwritten() -> Error {
-    let message = "the image's manifest lacks a layer".to_owned();
-    Error::failed(message)
+/// The number of concurrent lookups. Each takes a connection of its own.
+const CONCURRENT_LOOKUPS: usize = 16;
+
+/// The repositories that blobs may be mounted from instead of being sent.
+pub(super) enum Mounts<'a> {
+    /// The repository that is copied from, with credentials that reach both.
+    From(&'a RepositoryPath),
+    /// The other repositories of the organization, as far as the push cache knows them.
+    Neighbours {
+        connection: &'a Connection,
+        path: &'a RepositoryPath,
+        locations: BlobLocations,
+        /// A client that may read from them, once there was a blob to mount; `None` where there are no
+        /// credentials for it.
+        client: OnceCell<Option<Client>>,
+    },
+    /// None.
+    Nowhere,
 }
 
-/// How many questions are on their way at once. Each takes a connection of its own.
-const CONCURRENT_QUESTIONS: usize = 16;
+impl<'a> Mounts<'a> {
+    /// Returns the neighbours of a repository that the cache knows.
+    pub(super) async fn neighbours(
+        connection: &'a Connection,
+        path: &'a RepositoryPath,
+        client: &Client,
+        cache: Option<&PushCache>,
+    ) -> Self {
+        let locations = match cache {
+            Some(cache) => cache.locations(client.repository().host(), path).await,
+            None => BlobLocations::default(),
+        };
+        Self::Neighbours { connection, path, locations, client: OnceCell::new() }
+    }
 
-/// What there is to do.
-#[derive(Debug)]
-enum Plan {
-    /// The tag stands for the image: nothing.
-    Done,
-    /// The image is there by its digest, and needs its tag.
-    Tag,
-    /// Some of it is there: for each blob that was asked about, whether it is.
-    Send(Vec<bool>),
-}
+    /// Returns whether the cache knows of all these blobs that the repository has them.
+    fn have_all<'b>(&self, blobs: impl Iterator<Item = &'b Digest>) -> bool {
+        match self {
+            Self::Neighbours { path, locations, .. } => locations.have_all(path, blobs),
+            Self::From(_) | Self::Nowhere => false,
+        }
+    }
 
-/// Asks about the image, if its `root` is known, with what refers to it, and about its blobs at the
-/// same time.
-async fn plan(
-    client: &Client,
-    root: Option<&Manifest>,
-    referrers: &[Manifest],
-    tag: Option<&Tag>,
-    blobs: &[&Digest],
-) -> Result<Plan> {
-    let image = std::pin::pin!(image(client, root, referrers, tag));
-    let blobs = blobs.iter().map(|digest| client.blob_exists(digest));
-    let blobs = stream::iter(blobs.collect::<Vec<_>>());
-    let blobs = std::pin::pin!(blobs.buffered(CONCURRENT_QUESTIONS).try_collect::<Vec<bool>>());
-    match select(image, blobs).await {
-        Either::Left((image, blobs)) => match image? {
-            Some(plan) => Ok(plan),
-            None => blobs.await.map(Plan::Send),
-        },
-        Either::Right((blobs, image)) => {
-            let blobs = blobs?;
-            Ok(image.await?.unwrap_or(Plan::Send(blobs)))
+    /// Asks the registry to mount a blob; `None` if no repository is known to have it, or it cannot be
+    /// asked: then the blob has to be sent.
+    async fn mount(&self, target: &Client, blob: &Digest) -> Option<Mount> {
+        match self {
+            Self::From(path) => or_upload(target.mount_blob(blob, path).await),
+            Self::Neighbours { connection, path, locations, client } => {
+                let from = locations.beside(path, blob).next()?;
+                // Credentials that reach one repository reach no neighbour.
+                let connect = || async {
+                    let scope = LoginScope::Organization.of(path, Access::Push);
+                    or_upload(connection.client(path, &scope).await)
+                };
+                let client = client.get_or_init(connect).await.as_ref()?;
+                or_upload(client.mount_blob(blob, from).await)
+            }
+            Self::Nowhere => None,
         }
     }
 }
 
-/// Whether the image is there as a whole: a registry takes no manifest whose blobs it lacks.
-async fn image(
-    client: &Client,
-    root: Option<&Manifest>,
-    referrers: &[Manifest],
-    tag: Option<&Tag>,
-) -> Result<Option<Plan>> {
-    let Some(root) = root else { return Ok(None) };
-    let by_digest = Reference::Digest(root.digest.clone());
-    let by_tag = tag.map(|tag| Reference::Tag(tag.clone()));
-    let tagged = OptionFuture::from(by_tag.as_ref().map(|tag| client.manifest(tag)));
-    let attached = client.are_attached(referrers);
-    let (tagged, there, attached) = join3(tagged, client.manifest(&by_digest), attached).await;
-    if !attached? {
-        return Ok(None);
-    }
-    let is_root = |digest: &Digest| *digest == root.digest;
-    let tagged = tagged.transpose()?.map(|found| found.is_some_and(|found| is_root(&found.digest)));
-    Ok(match (tagged, there?.is_some()) {
-        (Some(true), _) | (None, true) => Some(Plan::Done),
-        (Some(false), true) => Some(Plan::Tag),
-        (_, false) => None,
-    })
-}
-
-/// The other repositories of the organization, as far as earlier pushes remember.
-pub(super) struct Neighbours<'a> {
-    push: &'a Push,
-    locations: BlobLocations,
-    /// A client that may read from them, once there has been something to mount; `None` where there
-    /// are no credentials for it.
-    client: OnceCell<Option<Client>>,
-}
-
-impl<'a> Neighbours<'a> {
-    pub(super) async fn find(push: &'a Push, repository: &RepositoryUrl) -> Self {
-        let locations = match &push.cache {
-            Some(cache) => cache.locations(repository.host(), repository.path()).await,
-            None => BlobLocations::default(),
-        };
-        Self { push, locations, client: OnceCell::new() }
-    }
-
-    /// Whether it is remembered of all these blobs that the repository has them.
-    fn have_all<'b>(&self, blobs: impl Iterator<Item = &'b Digest>) -> bool {
-        self.locations.have_all(&self.push.path, blobs)
-    }
-
-    /// Asks the registry to take a blob over from a neighbour; `None` if none is known to have it, or
-    /// it cannot be asked: then the blob has to be sent.
-    async fn mount(&self, blob: &Digest) -> Option<Mount> {
-        let from = self.locations.beside(&self.push.path, blob).next()?;
-        let client = self.client.get_or_init(|| self.connect()).await.as_ref()?;
-        self.or_upload(client.mount_blob(blob, from).await)
-    }
-
-    /// Credentials that reach one repository reach no neighbour.
-    async fn connect(&self) -> Option<Client> {
-        let scope = LoginScope::Organization.of(&self.push.path, Access::Push);
-        self.or_upload(self.push.connection.client(&self.push.path, &scope).await)
-    }
-
-    fn or_upload<T>(&self, result: Result<T>) -> Option<T> {
-        let unmounted = |error| tracing::debug!(%error, "a blob is sent that could not be mounted");
-        result.map_err(unmounted).ok()
-    }
+fn or_upload<T>(result: Result<T>) -> Option<T> {
+    let unmounted = |error| tracing::debug!(%error, "a blob is sent that could not be mounted");
+    result.map_err(unmounted).ok()
 }

@@ -1,16 +1,15 @@
 //! Sending blobs against prepared answers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use super::queue::Counter;
 use super::*;
 use crate::digester::Digester;
 use crate::distribution::Upload;
+use crate::error::Error;
 use crate::model::Algorithm;
-use crate::testing::MockRegistryBackend;
 use crate::testing::scripted::{Scripted, answer, refusal};
 use crate::transfer::compress::Compression;
-use crate::transfer::{ImageSource, LocalBlob, Push};
+use crate::transfer::progress::BlobState;
 
 /// Keeps the states that blobs are in.
 #[derive(Default)]
@@ -30,30 +29,26 @@ async fn send(registry: &Scripted, content: &[u8], claimed: &[u8]) -> (Result<Ou
     let file = folder.path().join("layer");
     std::fs::write(&file, content).unwrap();
     let digest = Digester::digest(Algorithm::Sha256, claimed);
-    let blob = LocalBlob::file(digest, content.len() as u64, file);
+    let blob = Blob::file(&Descriptor::new("", digest, content.len() as u64), file);
     send_blob(registry, &blob, None).await
 }
 
 async fn send_blob(
     registry: &Scripted,
-    blob: &LocalBlob,
+    blob: &Blob,
     cache: Option<&PushCache>,
 ) -> (Result<Outcome>, States) {
     let known = as_it_is(blob);
     let (client, states) = (registry.patient_client(), States::default());
-    let backend = Arc::new(MockRegistryBackend::new());
-    let push = Push::new(backend, registry.url().path(), ImageSource::oci_layout("unused"));
-    let sender = Sender {
+    let target = RegistryTarget {
         client: &client,
         tag: None,
-        concurrency: None,
         compressor: Compressor::new(Compression::default()),
         cache,
-        neighbours: Neighbours::find(&push, client.repository()).await,
+        mounts: Mounts::Nowhere,
         progress: &states,
     };
-    let counter = Counter::default();
-    let sent = sender.send_part(Part::Blob(blob), Some(&known), &counter).await;
+    let sent = target.write(blob, Some(&known), &Counter::default()).await;
     (sent, states)
 }
 
@@ -78,7 +73,7 @@ async fn interrupted_blob_resumes_its_upload() {
     let (file, size) = (folder.path().join("layer"), 65 * 1024 * 1024);
     std::fs::File::create(&file).unwrap().set_len(size).unwrap();
     let digest = Digester::digest(Algorithm::Sha256, b"content");
-    let blob = LocalBlob::file(digest.clone(), size, file);
+    let blob = Blob::file(&Descriptor::new("", digest.clone(), size), file);
     let there = format!("Range: 0-{}", size - 8);
     let status = answer("204 No Content", &["Location: /u", &there], "");
     let registry = Scripted::new([status, answer("201 Created", &[], "")]);

@@ -26,6 +26,7 @@
 
 mod accounts;
 mod builder;
+pub mod cloud;
 mod ecr;
 mod faults;
 mod iam;

@@ -18,8 +18,8 @@ use futures_util::TryStreamExt;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::deployment::{A, ADMINISTRATOR, B, Deployment, GLOBAL, LIFECYCLE, iam, token};
-use crate::registry::server::Client;
+use super::{A, ADMINISTRATOR, B, Deployment, GLOBAL, LIFECYCLE, iam, token};
+use crate::registry::server::RegistryClient;
 
 /// The third organization has no repositories.
 const ORGANIZATIONS: [OrganizationId; 3] = [A, B, OrganizationId::from_u128(0xc)];
@@ -56,7 +56,7 @@ async fn visit(deployment: &Deployment, backend: &EcrBackend, path: &RepositoryP
     images.put(path, &tag, &image).await.unwrap();
     let scope = Scope::repository(path.clone(), Access::Push);
     let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
-    let client = Client::new(registry, credentials.password.expose());
+    let client = RegistryClient::new(registry, credentials.password.expose());
     let (blob, _) = image.blobs().next().unwrap();
     client.head(&format!("/v2/{path}/blobs/{blob}")).await.expect(StatusCode::OK);
     client.get(&format!("/v2/{path}/blobs/{blob}")).await.expect(StatusCode::OK);
@@ -72,11 +72,11 @@ async fn visit(deployment: &Deployment, backend: &EcrBackend, path: &RepositoryP
 async fn check(repository_policy: bool) {
     let iam = if repository_policy { iam().with_repository_policy() } else { iam() };
     let policies = iam.policies();
-    let deployment = Deployment::start_with(&policies, |aws| aws).await;
+    let deployment = Deployment::start_with_policies(&policies, |aws| aws).await;
     let administers = [ORGANIZATIONS.as_slice(), &[GLOBAL]].concat();
     let dora = token("user:dora", &ORGANIZATIONS, &administers);
     let text = policies.repository_policy.as_ref().map(ToString::to_string);
-    let backend = deployment.backend(&dora, |builder| match text {
+    let backend = deployment.bearer_with(&deployment.sign(&dora), |builder| match text {
         Some(text) => builder.with_repository_policy(text),
         None => builder,
     });
@@ -108,8 +108,8 @@ async fn check(repository_policy: bool) {
         called(&|caller| caller.is_some_and(|caller| caller.contains(&session)))
     };
     let by_token = called(&|caller| caller.is_none());
-    assert_eq!(allows(&policies.access_role.permissions), under("access"));
-    assert_eq!(allows(&policies.administrator_role.permissions), under("administrator"));
+    assert_eq!(allows(&policies.access_role.permissions), under("ark-access"));
+    assert_eq!(allows(&policies.administrator_role.permissions), under("ark-administrator"));
     assert_eq!(allows(&policies.access_role.trust), by_token);
     assert_eq!(allows(&policies.administrator_role.trust), by_token);
     assert!(calls.iter().any(|call| call.resources == [ADMINISTRATOR]));
@@ -120,11 +120,11 @@ async fn check(repository_policy: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_policies_allow_what_is_called_and_nothing_else() {
+async fn policies_allow_exactly_the_called_actions() {
     check(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_policy_takes_two_actions_more() {
+async fn repository_policy_needs_two_more_actions() {
     check(true).await;
 }

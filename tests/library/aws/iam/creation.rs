@@ -6,8 +6,9 @@ use ark_container_core::model::OrganizationId;
 use ark_container_fakes::aws::Role;
 use serde_json::Value;
 
-use super::deployment::{
-    A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, allowed, app, iam, tag, token,
+use super::{
+    A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, allowed, app, create_repositories, iam, tag,
+    token,
 };
 use crate::aws::cloud::arn;
 
@@ -68,7 +69,7 @@ async fn creation_is_for_members_and_global_administrators() {
 #[tokio::test]
 async fn organization_tag_cannot_change_afterwards() {
     let deployment = Deployment::start().await;
-    deployment.furnish().await;
+    create_repositories(&deployment).await;
     let carol = deployment.ecr(ACCESS, &token("user:carol", &[A, B], &[])).await.unwrap();
     let retag = |organization, tags: &[(&str, OrganizationId)]| {
         let tags = tags.iter().map(|(key, value)| tag(key, value)).collect();
@@ -101,9 +102,10 @@ async fn tags_need_actions_of_their_own() {
     let closed =
         role("closed", without(&access.trust, "sts:TagSession"), access.permissions.to_string());
     let deployment =
-        Deployment::start_with(&whole, |aws| aws.with_role(untagged).with_role(closed)).await;
+        Deployment::start_with_policies(&whole, |aws| aws.with_role(untagged).with_role(closed))
+            .await;
     let alice = token("user:alice", &[A], &[]);
-    let arn = |name: &str| ACCESS.replace("access", name);
+    let arn = |name: &str| ACCESS.replace("ark-access", name);
     let untagged = deployment.ecr(&arn("untagged"), &alice).await.unwrap();
     assert!(!creates(&untagged, A, &[(KEY, A)]).await);
     assert_eq!(deployment.ecr(&arn("closed"), &alice).await.err().unwrap(), "AccessDenied");

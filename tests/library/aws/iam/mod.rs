@@ -2,7 +2,84 @@
 
 mod actions;
 mod creation;
-mod deployment;
 mod reach;
-mod repository_policy;
-mod trust;
+
+use ark_container_core::model::OrganizationId;
+use ark_container_core::testing::TestToken;
+use aws_sdk_ecr::error::ProvideErrorMetadata;
+use aws_sdk_ecr::types::{ImageIdentifier, Tag};
+
+use crate::access::deployment::{ACCESS, ADMINISTRATOR, Deployment, iam};
+use crate::aws::cloud::arn;
+
+const A: OrganizationId = OrganizationId::TBD;
+const B: OrganizationId = OrganizationId::from_u128(0xb);
+const GLOBAL: OrganizationId = OrganizationId::GLOBAL;
+
+/// A repository of before there were organizations.
+const LEGACY: &str = "djt-mapping-pipeline-ecr";
+
+/// A lifecycle policy that AWS takes.
+const LIFECYCLE: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":
+    "imageCountMoreThan","countNumber":9},"action":{"type":"expire"}}]}"#;
+
+/// A token with what AWS is told of its holder.
+fn token(name: &str, of: &[OrganizationId], administers: &[OrganizationId]) -> TestToken {
+    TestToken::new(&name.parse().unwrap())
+        .with_organizations(of.iter().copied())
+        .with_administers(administers.iter().copied())
+        .with_session_tags()
+}
+
+/// Creates the repository `app` of A, of B and of the global organization, and others in the account.
+async fn create_repositories(deployment: &Deployment) {
+    let ecr = deployment.cloud.ecr(&deployment.cloud.admin);
+    for organization in [A, B, GLOBAL] {
+        let create = ecr.create_repository().repository_name(app(organization));
+        create.tags(tag("ark:organization", organization)).send().await.unwrap();
+    }
+    for name in [LEGACY.to_owned(), format!("dev/{A}/app"), format!("prod/{A}x/app")] {
+        ecr.create_repository().repository_name(name).send().await.unwrap();
+    }
+}
+
+fn app(organization: OrganizationId) -> String {
+    format!("prod/{organization}/app")
+}
+
+fn tag(key: &str, value: impl ToString) -> Tag {
+    Tag::builder().key(key).value(value.to_string()).build().unwrap()
+}
+
+/// What a session may do with a repository that exists, of: read, settle (set its lifecycle), delete an
+/// image, delete. It is tried: what may be deleted is gone.
+async fn may(ecr: &aws_sdk_ecr::Client, name: &str) -> Vec<&'static str> {
+    let image = ImageIdentifier::builder().image_tag("none").build();
+    let read = ecr.describe_images().repository_name(name).send().await;
+    let tags = ecr.list_tags_for_resource().resource_arn(arn(name)).send().await;
+    let settle = ecr.put_lifecycle_policy().repository_name(name).lifecycle_policy_text(LIFECYCLE);
+    let settle = settle.send().await;
+    let delete_image = ecr.batch_delete_image().repository_name(name).image_ids(image).send().await;
+    let delete = ecr.delete_repository().repository_name(name).send().await;
+    let tried = [
+        ("read", allowed(&read)),
+        ("read tags", allowed(&tags)),
+        ("settle", allowed(&settle)),
+        ("delete an image", allowed(&delete_image)),
+        ("delete", allowed(&delete)),
+    ];
+    tried.into_iter().filter_map(|(what, allowed)| allowed.then_some(what)).collect()
+}
+
+/// Whether AWS did it; a refusal for anything but a lack of rights is a fault of the test.
+#[track_caller]
+fn allowed<T, E>(result: &Result<T, E>) -> bool
+where
+    E: ProvideErrorMetadata + std::fmt::Debug,
+{
+    match result {
+        Ok(_) => true,
+        Err(error) if error.code() == Some("AccessDeniedException") => false,
+        Err(error) => panic!("{error:?}"),
+    }
+}

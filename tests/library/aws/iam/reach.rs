@@ -1,14 +1,21 @@
-//! Whose repositories a session reaches, with AWS alone to refuse.
+//! Which tokens get a session, and whose repositories it reaches, with AWS alone to refuse.
 
 use ark_container_core::RegistryBackend;
+use ark_container_core::backend::CreateOptions;
 use ark_container_core::model::{Access, OrganizationId, Scope};
+use ark_container_core::testing::TestToken;
+use ark_container_fakes::aws::Role;
+use serde_json::json;
 
-use super::deployment::{
-    A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, LEGACY, allowed, app, may, token,
+use super::{
+    A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, LEGACY, app, create_repositories, iam, may,
+    token,
 };
+use crate::aws::cloud::{allow, policy};
 
 const READS: [&str; 2] = ["read", "read tags"];
 const PUSHES: [&str; 3] = ["read", "read tags", "settle"];
+const EVERYTHING: [&str; 5] = ["read", "read tags", "settle", "delete an image", "delete"];
 const NOTHING: [&str; 0] = [];
 
 /// Repositories that are nobody's: of another stage, of a GUID with more behind it, and of long ago.
@@ -17,9 +24,9 @@ fn strays() -> [String; 3] {
 }
 
 #[tokio::test]
-async fn members_reach_their_organizations_and_read_the_global_one() {
+async fn members_push_to_their_own_and_read_global() {
     let deployment = Deployment::start().await;
-    deployment.furnish().await;
+    create_repositories(&deployment).await;
     for (name, of, in_a, in_b) in [
         ("user:alice", &[A][..], &PUSHES[..], &NOTHING[..]),
         ("user:bob", &[B], &NOTHING, &PUSHES),
@@ -42,13 +49,13 @@ async fn members_reach_their_organizations_and_read_the_global_one() {
 }
 
 #[tokio::test]
-async fn administrators_delete_in_what_they_administer() {
+async fn administrators_delete_in_their_organizations() {
     let everything = ["settle", "delete an image", "delete"];
     for (administers, deleted) in
         [(&[A][..], &[A][..]), (&[B, GLOBAL], &[B, GLOBAL]), (&[GLOBAL], &[GLOBAL])]
     {
         let deployment = Deployment::start().await;
-        deployment.furnish().await;
+        create_repositories(&deployment).await;
         let dora = token("user:dora", &[A, B], administers);
         let ecr = deployment.ecr(ADMINISTRATOR, &dora).await.unwrap();
         for organization in [A, B, GLOBAL] {
@@ -62,24 +69,7 @@ async fn administrators_delete_in_what_they_administer() {
 }
 
 #[tokio::test]
-async fn of_the_rest_of_the_account_nothing_is_described() {
-    let deployment = Deployment::start().await;
-    deployment.furnish().await;
-    let ecr = deployment.ecr(ACCESS, &token("robot:build", &[A], &[])).await.unwrap();
-    assert!(!allowed(&ecr.describe_repositories().send().await));
-    for stray in [app(B), LEGACY.to_owned(), format!("prod/{B}/missing")] {
-        let described = ecr.describe_repositories().repository_names(stray).send().await;
-        assert!(!allowed(&described));
-    }
-    let policy = ecr.get_repository_policy().repository_name(LEGACY).send().await;
-    assert!(!allowed(&policy));
-    let image = aws_sdk_ecr::types::ImageIdentifier::builder().image_tag("v1").build();
-    let pulled = ecr.batch_get_image().repository_name(app(B)).image_ids(image).send().await;
-    assert!(!allowed(&pulled));
-}
-
-#[tokio::test]
-async fn session_reaches_ten_organizations_and_no_more() {
+async fn session_reaches_ten_organizations_at_most() {
     let deployment = Deployment::start().await;
     let organizations: Vec<OrganizationId> = (1..=11).map(OrganizationId::from_u128).collect();
     let ecr = deployment.cloud.ecr(&deployment.cloud.admin);
@@ -97,7 +87,71 @@ async fn session_reaches_ten_organizations_and_no_more() {
         assert_eq!(may(&ecr, &app(organizations[10])).await, NOTHING);
     }
     // The tags leave room for the policy that narrows a login.
-    let backend = deployment.backend(&alice, |backend| backend);
+    let backend = deployment.bearer(&alice);
     let scope = Scope::repository(app(organizations[9]).parse().unwrap(), Access::Delete);
     backend.credentials(&scope, &Default::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn roles_are_for_every_kind_and_administrators() {
+    let deployment = Deployment::start().await;
+    for name in ["user:alice", "robot:build", "ingest-job:7"] {
+        let plain = token(name, &[A], &[]);
+        deployment.ecr(ACCESS, &plain).await.unwrap();
+        assert_eq!(deployment.ecr(ADMINISTRATOR, &plain).await.err().unwrap(), "AccessDenied");
+        let administrator = token(name, &[A], &[A, GLOBAL]);
+        deployment.ecr(ACCESS, &administrator).await.unwrap();
+        deployment.ecr(ADMINISTRATOR, &administrator).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn token_with_other_session_tags_is_denied() {
+    let deployment = Deployment::start().await;
+    let alice = || token("user:alice", &[A], &[B]);
+    let tagged =
+        |tags| alice().with_claim("https://aws.amazon.com/tags", json!({ "principal_tags": tags }));
+    let no_tags: TestToken = alice().without_claim("https://aws.amazon.com/tags");
+    for token in [
+        no_tags,
+        tagged(json!({ "organization": [A], "administers": [B] })),
+        tagged(json!({ "kind": ["service"], "administers": [B] })),
+        tagged(json!({ "kind": ["user"], "administers": [B], "team": ["x"] })),
+    ] {
+        for role in [ACCESS, ADMINISTRATOR] {
+            let refused = deployment.ecr(role, &token).await.err();
+            assert_eq!(refused.as_deref(), Some("AccessDenied"), "{token:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn repository_policy_overrides_a_wide_role() {
+    let policies = iam().with_repository_policy().policies();
+    let wide = Role::new("wide")
+        .with_trust_policy(&policies.access_role.trust)
+        .with_policy(policy(json!([allow(json!("ecr:*"), "*")])));
+    let deployment = Deployment::start_with_policies(&policies, |aws| aws.with_role(wide)).await;
+    let keeper = token("user:keeper", &[A, B], &[GLOBAL]);
+    let text = policies.repository_policy.as_ref().unwrap();
+    let keeper = deployment.bearer_with(&deployment.sign(&keeper), |backend| {
+        backend.with_repository_policy(text.to_string())
+    });
+    for organization in [A, B, GLOBAL] {
+        let path = app(organization).parse().unwrap();
+        keeper.create_repository(&path, &CreateOptions::default()).await.unwrap();
+        keeper.create_repository(&path, &CreateOptions::default()).await.unwrap();
+    }
+    let wide = ACCESS.replace("ark-access", "wide");
+    for of in [&[A][..], &[A, GLOBAL], &[]] {
+        let ecr = deployment.ecr(&wide, &token("user:alice", of, &[])).await.unwrap();
+        assert_eq!(may(&ecr, &app(B)).await, NOTHING, "{of:?}");
+        assert_eq!(may(&ecr, &app(GLOBAL)).await, READS, "{of:?}");
+    }
+    let dora = deployment.ecr(&wide, &token("user:dora", &[B], &[GLOBAL])).await.unwrap();
+    assert_eq!(may(&dora, &app(B)).await, EVERYTHING);
+    assert_eq!(may(&dora, &app(GLOBAL)).await, EVERYTHING);
+    // The account's own people have no organization, and are not spoken of.
+    let account = deployment.cloud.ecr(&deployment.cloud.admin);
+    assert_eq!(may(&account, &app(A)).await, EVERYTHING);
 }

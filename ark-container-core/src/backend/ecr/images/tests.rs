@@ -249,5 +249,5 @@ async fn what_is_of_another_digest_is_no_answer() {
         }]}))
     });
     let error = catalog(&aws, true).await.resolve(&format!("{HOST}/{NAME}")).await.unwrap_err();
-    assert!(error.to_string().ends_with("is something else"), "{error}");
+    assert!(error.to_string().ends_with("has another digest"), "{error}");
 }

@@ -8,7 +8,6 @@ use hyper::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use hyper::{HeaderMap, StatusCode};
 
 use super::error::{ApiError, Code};
-use super::route::Target;
 use crate::backend::local::token::{Signer, TokenError};
 use crate::credentials::{Password, USERNAME};
 use crate::model::{Access, RepositoryPath, Scope};
@@ -90,22 +89,18 @@ impl Permit for Scope {
 pub(super) fn authenticate(
     authorizer: &dyn Authorize,
     headers: &HeaderMap,
-    target: &Target,
 ) -> Result<Box<dyn Permit>, ApiError> {
     let Some(password) = password(headers) else {
-        let message = format!("log in as the user {USERNAME}: {}", login_command(target));
+        let message = format!("log in as the user {USERNAME}");
         return Err(unauthorized(Code::Unauthorized, message));
     };
     authorizer.permit(&password).map_err(|error| match error {
         TokenError::Expired => {
-            let message = format!("the password has expired; log in again: {}", login_command(target));
-            unauthorized(Code::Expired, message)
+            unauthorized(Code::Expired, "the password has expired; log in again")
         }
         TokenError::Invalid => {
-            let message = format!(
-                "the password is not one of this registry, or was changed on its way; log in again: {}",
-                login_command(target)
-            );
+            let message =
+                "the password is not one of this registry, or was changed on its way; log in again";
             unauthorized(Code::Unauthorized, message)
         }
     })
@@ -146,19 +141,8 @@ pub(super) fn password(headers: &HeaderMap) -> Option<Password> {
     Some(Password::new(decoded))
 }
 
-fn unauthorized(code: Code, message: String) -> ApiError {
+fn unauthorized(code: Code, message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, code, message).with_header(WWW_AUTHENTICATE, CHALLENGE)
-}
-
-fn login_command(target: &Target) -> String {
-    match target {
-        Target::InRepository { path: Ok(path), .. } => format!(
-            "ark-catalog-container-tool --login {} --organization {}",
-            path.name(),
-            path.organization()
-        ),
-        _ => "ark-catalog-container-tool --login NAME --organization GUID".to_owned(),
-    }
 }
 
 #[cfg(test)]

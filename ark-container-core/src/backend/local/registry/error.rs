@@ -7,6 +7,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::body::{self, Body};
+use super::route::Target;
 use crate::backend::local::store::PutManifestError;
 use crate::error::{Error, ResourceKind};
 use crate::model::RepositoryPath;
@@ -67,6 +68,16 @@ impl Code {
     }
 }
 
+/// The commands that the messages of the registry's errors suggest to users.
+#[derive(Debug, Clone, Copy)]
+pub struct HintCommands {
+    /// Returns the command that prints a password for a repository. The repository is `None` if the
+    /// request names none.
+    pub login: fn(Option<&RepositoryPath>) -> String,
+    /// Returns the command that creates a repository.
+    pub create_repository: fn(&RepositoryPath) -> String,
+}
+
 /// An error response: status, code, message and headers.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -109,6 +120,25 @@ impl ApiError {
         value: impl TryInto<HeaderValue>,
     ) -> Self {
         self.headers.extend(value.try_into().ok().map(|value| (name, value)));
+        self
+    }
+
+    /// Adds the command that solves the problem, if there is one.
+    pub(super) fn with_command(mut self, commands: &HintCommands, target: &Target) -> Self {
+        let path = match target {
+            Target::InRepository { path, .. } => path.as_ref().ok(),
+            _ => None,
+        };
+        match (self.code, path) {
+            (Code::Unauthorized | Code::Expired, path) => {
+                self.message = format!("{}: {}", self.message, (commands.login)(path));
+            }
+            (Code::NameUnknown, Some(path)) => {
+                let command = (commands.create_repository)(path);
+                self.message = format!("{}; create it first: {command}", self.message);
+            }
+            _ => {}
+        }
         self
     }
 
@@ -171,7 +201,8 @@ impl From<Error> for ApiError {
                 Self::new(StatusCode::FORBIDDEN, Code::Denied, message)
             }
             Error::NotFound { kind: ResourceKind::Repository, name, .. } => {
-                unknown_repository(&name)
+                let message = format!("repository {name} does not exist");
+                Self::new(StatusCode::NOT_FOUND, Code::NameUnknown, message)
             }
             Error::NotFound { kind: ResourceKind::Image, .. } => {
                 Self::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, message)
@@ -214,19 +245,6 @@ impl From<PutManifestError> for ApiError {
             PutManifestError::Other(error) => error.into(),
         }
     }
-}
-
-fn unknown_repository(name: &str) -> ApiError {
-    let command = match name.parse::<RepositoryPath>() {
-        Ok(path) => format!(
-            "; create it first: ark-catalog-container-tool --create-repository {} --organization {}",
-            path.name(),
-            path.organization()
-        ),
-        Err(_) => String::new(),
-    };
-    let message = format!("repository {name} does not exist{command}");
-    ApiError::new(StatusCode::NOT_FOUND, Code::NameUnknown, message)
 }
 
 fn causes<'a>(
@@ -288,22 +306,6 @@ mod tests {
         assert!(!body.to_string().contains("secret"), "{body}");
         let missing = Error::not_found(ResourceKind::File, "/secret/place");
         assert!(!sent(missing.into()).await.1.to_string().contains("secret"));
-    }
-
-    #[tokio::test]
-    async fn an_unknown_repository_comes_with_the_command_that_creates_it() {
-        let path = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo";
-        let (status, body) = sent(Error::not_found(ResourceKind::Repository, path).into()).await;
-        assert_eq!(status, StatusCode::NOT_FOUND);
-        assert_eq!(body["errors"][0]["code"], "NAME_UNKNOWN");
-        let message = body["errors"][0]["message"].as_str().unwrap();
-        assert!(
-            message.ends_with(
-                "ark-catalog-container-tool --create-repository test/repo \
-                 --organization 2ea25035-6aa4-42fb-9955-92288ea1b972"
-            ),
-            "{message}"
-        );
     }
 
     #[tokio::test]

@@ -34,6 +34,7 @@ use self::body::IDLE_TIMEOUT;
 #[cfg(feature = "testing")]
 pub(crate) use self::dialect::Faults;
 use self::dialect::{Dialect, LocalDialect};
+pub use self::error::HintCommands;
 use self::requests::Service;
 use super::LocalBackend;
 use super::address::{self, Announcement};
@@ -90,6 +91,7 @@ pub struct Registry {
     authorizer: Arc<dyn Authorize>,
     dialect: Arc<dyn Dialect>,
     announcement: Option<Announcement>,
+    commands: Option<HintCommands>,
 }
 
 impl Registry {
@@ -133,7 +135,15 @@ impl Registry {
         rustix::net::listen(&listener, LISTEN_BACKLOG)
             .map_err(|error| cannot_listen(address, error.into()))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(address, error))?;
-        Ok(Self { listener, address, store, authorizer, dialect, announcement: None })
+        Ok(Self {
+            listener,
+            address,
+            store,
+            authorizer,
+            dialect,
+            announcement: None,
+            commands: None,
+        })
     }
 
     /// Makes its address the host of every URL of the folder's repositories while it runs: for one
@@ -144,6 +154,12 @@ impl Registry {
     pub fn announced(mut self) -> Result<Self> {
         self.announcement = Some(address::announce(&self.store, self.address)?);
         Ok(self)
+    }
+
+    /// Adds commands to the messages of its errors, which clients such as docker show to their users.
+    pub fn with_hint_commands(mut self, commands: HintCommands) -> Self {
+        self.commands = Some(commands);
+        self
     }
 
     /// Where it listens.
@@ -177,8 +193,13 @@ impl Registry {
             let sweeping = sweep_hourly(self.store.clone());
             tasks.spawn(stopping.clone().run_until_cancelled_owned(sweeping));
         }
-        let service =
-            Arc::new(Service::new(self.store, self.authorizer, self.dialect, tasks.clone()));
+        let service = Arc::new(Service::new(
+            self.store,
+            self.authorizer,
+            self.dialect,
+            self.commands,
+            tasks.clone(),
+        ));
         tracing::info!(address = %self.address, "serving");
 
         let accepting = accept_all(listener, service, &tasks, &stopping, &cut);

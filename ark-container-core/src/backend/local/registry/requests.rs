@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::auth::{Authorize, Permit};
 use super::body::{self, Body, Content};
 use super::dialect::Dialect;
-use super::error::{ApiError, Code};
+use super::error::{ApiError, Code, HintCommands};
 use super::route::{Resource, Target};
 use super::{auth, blobs, manifests};
 use crate::backend::local::store::Store;
@@ -41,6 +41,7 @@ pub(super) struct Service {
     store: Store,
     authorizer: Arc<dyn Authorize>,
     dialect: Arc<dyn Dialect>,
+    commands: Option<HintCommands>,
     tasks: TaskTracker,
 }
 
@@ -50,9 +51,10 @@ impl Service {
         store: Store,
         authorizer: Arc<dyn Authorize>,
         dialect: Arc<dyn Dialect>,
+        commands: Option<HintCommands>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { store, authorizer, dialect, tasks }
+        Self { store, authorizer, dialect, commands, tasks }
     }
 
     /// Answers a request and logs it.
@@ -71,6 +73,10 @@ impl Service {
                 if !parts.headers.contains_key(header::EXPECT) {
                     content.discard().await;
                 }
+                let error = match &self.commands {
+                    Some(commands) => error.with_command(commands, &target),
+                    None => error,
+                };
                 self.dialect.refuse(error, &target)
             }
         };
@@ -91,7 +97,7 @@ impl Service {
             return Err(ApiError::new(StatusCode::URI_TOO_LONG, Code::Unsupported, message));
         }
         self.dialect.take_request()?;
-        let permit = auth::authenticate(&*self.authorizer, &parts.headers, target)?;
+        let permit = auth::authenticate(&*self.authorizer, &parts.headers)?;
         match target {
             Target::Base if matches!(parts.method, Method::GET | Method::HEAD) => {
                 Ok(body::json(StatusCode::OK, &json!({})))

@@ -1,6 +1,9 @@
 //! Archives of docker.
 
+use std::collections::HashMap;
+
 use super::*;
+use crate::distribution::Manifest;
 
 #[test]
 fn a_docker_archive_gives_the_same_image_each_time() {
@@ -9,48 +12,54 @@ fn a_docker_archive_gives_the_same_image_each_time() {
     let file = folder.path().join("image.tar");
     image.write_docker_archive(&file, &["team/tool:v1"]).unwrap();
     let found = open(&ImageSource::docker_archive(&file)).unwrap();
-    assert_eq!(found.root(), None);
-    let parts = found.parts();
-    let digests: Vec<_> = parts.iter().map(|part| part.local().digest()).collect();
-    assert_eq!(digests.len(), 2);
-    assert!(image.blobs().all(|(digest, _)| digests.contains(&&digest)));
+    assert_eq!(digests(&found).len(), 2);
+    assert!(image.blobs().all(|(digest, _)| digests(&found).contains(&digest)));
     // The sample's layers are plain tars, so with those it has the very manifest of the sample.
-    let layers: Vec<_> = image
-        .blobs()
-        .map(|(digest, content)| {
-            Descriptor::new(media_type::OCI_LAYER, digest, content.len() as u64)
-        })
-        .collect();
-    let as_it_is = |digest: &Digest| layers.iter().find(|layer| layer.digest == *digest);
-    let root = found.root_with(as_it_is).unwrap().unwrap();
-    assert_eq!(root, *image.root());
-    // Would it change, all images of users would be sent and stored anew.
+    assert_eq!(found.root(), image.root());
+    // If this changed, all images of users would be sent and stored again.
     let known = "sha256:7dfb22fc1956aabcf39750c46860a36064e844fec08847dd79af026aa12b96e5";
-    assert_eq!(root.digest.to_string(), known);
-    assert_eq!(found.root_with(|_| None).unwrap(), None);
+    assert_eq!(found.root().digest.to_string(), known);
+    assert!(found.with_compressed_layers(&HashMap::new()).unwrap().is_none());
+    let tar = found.blobs().iter().find(|blob| blob.is_tar()).unwrap();
+    let compressed = Descriptor::new(media_type::OCI_LAYER_GZIP, image_digest("gzip"), 4);
+    let written = found.with_compressed_layers(&HashMap::from([(tar.digest(), &compressed)]));
+    let root = String::from_utf8(written.unwrap().unwrap().root().bytes.to_vec()).unwrap();
+    let expected = root_with_layer(image.root(), tar.digest(), tar.size(), &compressed);
+    assert_eq!(root, expected);
+}
+
+/// Returns the text of a manifest whose uncompressed layer is replaced.
+fn root_with_layer(root: &Manifest, tar: &Digest, size: u64, compressed: &Descriptor) -> String {
+    let text = String::from_utf8(root.bytes.to_vec()).unwrap();
+    let old = serde_json::to_string(&Descriptor::new(media_type::OCI_LAYER, tar.clone(), size));
+    text.replace(&old.unwrap(), &serde_json::to_string(compressed).unwrap())
 }
 
 #[test]
 fn an_image_of_an_archive_is_chosen_by_its_tag() {
     let listing = |tags: &[&[&str]]| {
+        let config = |index: usize| format!("c{index}");
         let images: Vec<_> = tags
             .iter()
-            .map(|tags| json!({"Config": "c", "RepoTags": tags, "Layers": []}))
+            .enumerate()
+            .map(|(index, tags)| json!({"Config": config(index), "RepoTags": tags, "Layers": []}))
             .collect();
-        Tar::new()
-            .file("c", br#"{"rootfs":{}}"#)
-            .file("manifest.json", json!(images).to_string().as_bytes())
-            .save()
+        let mut tar = Tar::new();
+        for index in 0..tags.len() {
+            let content = json!({"author": index, "rootfs": {}}).to_string();
+            tar = tar.file(&config(index), content.as_bytes());
+        }
+        tar.file("manifest.json", json!(images).to_string().as_bytes()).save()
     };
     let (_folder, source) = listing(&[&["h:5000/a:1", "a:latest"], &["b:1"]]);
     for reference in ["h:5000/a:1", "a", "a:latest", "b:1", "docker.io/library/b:1"] {
         assert!(open(&source.clone().with_reference(reference)).is_ok(), "{reference}");
     }
-    let choices = "name one of: h:5000/a:1, a:latest, b:1";
+    let choices = "choose one of: h:5000/a:1, b:1";
     assert!(fault(&source).ends_with(&format!("has several images; {choices}")));
     let other = source.with_reference("b");
     assert!(fault(&other).ends_with(&format!("has no image b; {choices}")));
-    assert!(fault(&listing(&[]).1).ends_with("its listing names no image"));
+    assert!(fault(&listing(&[]).1).ends_with("lists no image"));
 }
 
 #[test]
@@ -65,9 +74,8 @@ fn links_within_an_archive_are_followed() {
         )
         .save();
     let image = open(&source).unwrap();
-    let parts = image.parts();
-    assert_eq!(parts.len(), 2);
-    let layer = parts[1].local();
+    assert_eq!(image.blobs().len(), 2);
+    let layer = &image.blobs()[1];
     assert_eq!((layer.size(), layer.digest().to_string()), (5, diff_id(b"layer")));
 }
 
@@ -91,17 +99,29 @@ fn links_out_of_an_archive_or_in_a_circle_are_refused() {
 }
 
 #[test]
-fn a_layer_that_is_compressed_is_called_by_its_own_digest() {
-    for (magic, kind) in [
-        (&b"\x1f\x8b\x08rest"[..], media_type::OCI_LAYER_GZIP),
-        (&b"\x28\xb5\x2f\xfdrest"[..], media_type::OCI_LAYER_ZSTD),
-    ] {
-        let (_folder, source) = Tar::new().file("l", magic).image(&["l"], &[diff_id(b"")]).save();
+fn compressed_layer_is_verified_against_its_diff_id() {
+    let content = vec![7; 100_000];
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&content).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(&content[..], 1).unwrap();
+    let archive = |layer: &[u8], diff_id: String| {
+        Tar::new().file("l", layer).image(&["l"], &[diff_id]).save()
+    };
+    for (layer, kind) in [(&gzip, media_type::OCI_LAYER_GZIP), (&zstd, media_type::OCI_LAYER_ZSTD)]
+    {
+        let (_folder, source) = archive(layer, diff_id(&content));
         let image = open(&source).unwrap();
-        assert_eq!(image.parts()[1].local().digest().to_string(), diff_id(magic));
-        let root = image.root_with(|_| None).unwrap().unwrap();
-        let manifest = String::from_utf8(root.bytes.to_vec()).unwrap();
+        assert_eq!(image.blobs()[1].digest().to_string(), diff_id(layer));
+        let manifest = String::from_utf8(image.root().bytes.to_vec()).unwrap();
         assert!(manifest.contains(&format!("\"mediaType\":\"{kind}\"")), "{manifest}");
+
+        let other = fault(&archive(layer, diff_id(b"other")).1);
+        assert!(other.contains("its member l is damaged: it is not sha256:"), "{other}");
+        let cut = fault(&archive(&layer[..layer.len() - 5], diff_id(&content)).1);
+        assert!(cut.contains("l in ") && cut.contains(" is damaged"), "{cut}");
+        let trailing = fault(&archive(&[layer, &b"rest"[..]].concat(), diff_id(&content)).1);
+        assert!(trailing.contains(" is damaged"), "{trailing}");
     }
 }
 
@@ -110,7 +130,7 @@ fn damaged_archive_is_named_before_sending() {
     let whole = || Tar::new().file("l", &[7; 5000]).image(&["l"], &[diff_id(&[7; 5000])]);
     let bytes = whole().0.into_inner().unwrap();
     assert!(fault(&save(&bytes[..3000]).1).ends_with("it ends in the middle of l"));
-    assert!(fault(&save(&bytes[..5632]).1).ends_with("for it has no manifest.json"));
+    assert!(fault(&save(&bytes[..5632]).1).ends_with("it has no manifest.json"));
     assert!(fault(&save(&bytes[..6000]).1).contains("is no whole archive"));
     assert!(fault(&save(&bytes[1000..]).1).contains("is no whole archive"));
 
@@ -139,8 +159,8 @@ fn what_is_no_docker_archive_gets_a_remedy() {
     assert!(fault(&save(b"\xfd7zXZ\0\0\0\0\0").1).ends_with("first, with unxz"));
     assert!(fault(&save(b"BZh91AY&SY").1).ends_with("first, with bunzip2"));
     let oci = Tar::new().file("oci-layout", b"{}").save();
-    assert!(fault(&oci.1).ends_with("name it as oci-archive:FILE"));
-    assert!(fault(&Tar::new().file("a", b"").save().1).contains("it is no docker archive"));
+    assert!(fault(&oci.1).ends_with("write oci-archive:FILE"));
+    assert!(fault(&Tar::new().file("a", b"").save().1).contains("it is not a docker archive"));
     let (folder, _) = layout(&sample("x"));
     let fault = fault(&ImageSource::docker_archive(folder.path()));
     assert!(fault.ends_with("is a folder, not a file"), "{fault}");

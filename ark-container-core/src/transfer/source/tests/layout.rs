@@ -1,24 +1,23 @@
 //! Layouts and archives of them: their images, platforms and referrers.
 
 use super::*;
+use crate::transfer::Blob;
 
 #[test]
 fn a_layout_gives_its_index_with_everything_below_it() {
     let image = SampleImage::for_two_platforms();
     let (folder, source) = layout(&image);
     let found = open_for(&source, &PlatformChoice::All).unwrap();
-    assert_eq!(found.root(), Some(image.root()));
+    assert_eq!(found.root(), image.root());
     let children: Vec<_> = image.children().iter().map(|child| child.root().clone()).collect();
     assert_eq!(found.children(), children);
     // Two layers are shared; a layer and a configuration are each image's own.
-    let parts = found.parts();
-    assert_eq!(parts.len(), 6);
+    assert_eq!(found.blobs().len(), 6);
     for (digest, content) in image.children().iter().flat_map(SampleImage::blobs) {
-        let blob = parts.iter().map(|part| part.local()).find(|blob| *blob.digest() == digest);
-        let blob = blob.unwrap();
+        let blob = found.blobs().iter().find(|blob| *blob.digest() == digest).unwrap();
         let place = blob_file(&folder, &digest).canonicalize().unwrap();
         assert_eq!(
-            (blob.size(), blob.place()),
+            (blob.size(), blob.location()),
             (content.len() as u64, place.display().to_string())
         );
     }
@@ -32,14 +31,20 @@ fn an_image_of_a_layout_is_chosen_by_its_name() {
     }
     let source = ImageSource::oci_layout(folder.path());
     let found = open(&source.clone().with_reference("v2")).unwrap();
-    assert_eq!(found.root(), Some(sample("two").root()));
-    assert!(fault(&source).ends_with("has several images; name one of: v1, v2"));
+    assert_eq!(found.root(), sample("two").root());
+    assert!(fault(&source).ends_with("has several images; choose one of: v1, v2"));
     let none = source.clone().with_reference("v3");
-    assert!(fault(&none).ends_with("has no image v3; name one of: v1, v2"));
+    assert!(fault(&none).ends_with("has no image v3; choose one of: v1, v2"));
     assert!(matches!(open(&none), Err(Error::InvalidInput { .. })));
 
-    sample("three").write_oci_layout(folder.path(), Some("v2")).unwrap();
-    assert!(fault(&source.with_reference("v2")).ends_with("several images of the name v2"));
+    let third = sample("three");
+    third.write_oci_layout(folder.path(), Some("v2")).unwrap();
+    let twice = fault(&source.clone().with_reference("v2"));
+    assert!(twice.ends_with("has several images v2; choose one of: v1, v2, v2"), "{twice}");
+    for selector in [format!("@{}", third.digest()), "@2".to_owned()] {
+        let found = open(&source.clone().with_reference(selector)).unwrap();
+        assert_eq!(found.root(), third.root());
+    }
 }
 
 #[test]
@@ -72,12 +77,12 @@ fn damaged_layout_is_named_before_sending() {
 
     let (folder, source) = layout(&image);
     fs::write(folder.path().join("index.json"), r#"{"manifests":[]}"#).unwrap();
-    assert!(fault(&source).ends_with("it has no image"));
+    assert!(fault(&source).ends_with(" lists no image"));
     let outside = r#"{"manifests":[{"mediaType":"m","size":1,"digest":"sha256:../../../passwd"}]}"#;
     fs::write(folder.path().join("index.json"), outside).unwrap();
     assert!(fault(&source).contains("is not a valid digest"));
     fs::remove_file(folder.path().join("oci-layout")).unwrap();
-    assert!(fault(&source).ends_with("it is no OCI layout, for it has no file oci-layout"));
+    assert!(fault(&source).ends_with("it is not an OCI layout: the file oci-layout is missing"));
 }
 
 #[test]
@@ -86,9 +91,7 @@ fn a_layout_of_something_else_than_images_is_refused() {
     let index = fs::read_to_string(folder.path().join("index.json")).unwrap();
     let index = index.replace(media_type::OCI_MANIFEST, "text/plain");
     fs::write(folder.path().join("index.json"), index).unwrap();
-    assert!(
-        fault(&source).ends_with("\"text/plain\" is not the media type of a manifest or index")
-    );
+    assert!(fault(&source).ends_with("\"text/plain\" is not the media type of a manifest"));
 }
 
 #[test]
@@ -111,19 +114,52 @@ fn one(platform: &str) -> PlatformChoice {
 }
 
 #[test]
-fn of_several_platforms_none_is_guessed() {
-    let (folder, source) = layout(&SampleImage::for_two_platforms());
-    let path = folder.path().canonicalize().unwrap();
-    let error = open(&source).unwrap_err();
-    assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "{} has an image for several platforms; choose one (--platform) or all \
-             (--all-platforms) of: linux/amd64, linux/arm64",
-            path.display()
+fn image_is_read_as_it_is_unless_a_platform_is_missing() {
+    let image = SampleImage::builder()
+        .with_platforms(
+            ["linux/amd64", "linux/arm64", "linux/s390x"].map(|platform| platform.parse().unwrap()),
         )
-    );
+        .build();
+    let (folder, source) = layout(&image);
+    let path = folder.path().canonicalize().unwrap();
+    for choice in [PlatformChoice::AsIs, PlatformChoice::All] {
+        assert_eq!(open_for(&source, &choice).unwrap().root(), image.root());
+    }
+    fs::remove_file(blob_file(&folder, &image.children()[0].digest())).unwrap();
+    for choice in [PlatformChoice::AsIs, PlatformChoice::All] {
+        let error = open_for(&source, &choice).unwrap_err();
+        assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
+        let expected = format!(
+            "{} does not have all platforms of the image; it has linux/arm64, linux/s390x, and lacks \
+             linux/amd64",
+            path.display()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+    fs::remove_file(blob_file(&folder, &image.children()[1].digest())).unwrap();
+    assert_eq!(open(&source).unwrap().root(), image.children()[2].root());
+    assert!(open_for(&source, &PlatformChoice::All).is_err());
+}
+
+#[test]
+fn layout_that_lists_platforms_itself_is_one_image() {
+    let folder = tempfile::tempdir().unwrap();
+    for architecture in ["amd64", "arm64"] {
+        let image = SampleImage::for_architecture("x", architecture);
+        image.write_oci_layout(folder.path(), Some("v1")).unwrap();
+    }
+    let arm = SampleImage::for_architecture("x", "arm64");
+    let source = ImageSource::oci_layout(folder.path());
+    for source in [source.clone(), source.clone().with_reference("v1")] {
+        let whole = open(&source).unwrap();
+        assert_eq!(
+            (whole.root().media_type.as_str(), whole.children().len()),
+            (media_type::OCI_INDEX, 2)
+        );
+        assert_eq!(open_for(&source, &one("linux/arm64")).unwrap().root(), arm.root());
+        assert!(open_for(&source, &one("linux/s390x")).is_err());
+    }
+    assert_eq!(open(&source.with_reference("@1")).unwrap().root(), arm.root());
 }
 
 #[test]
@@ -133,18 +169,18 @@ fn one_platform_comes_without_the_index_and_the_others() {
     // What is not asked for need not be there.
     fs::remove_file(blob_file(&folder, &image.children()[0].digest())).unwrap();
     let found = open_for(&source, &one("linux/arm64/v8")).unwrap();
-    assert_eq!(found.root(), Some(image.children()[1].root()));
+    assert_eq!(found.root(), image.children()[1].root());
     assert!(found.children().is_empty());
-    assert_eq!(found.parts().len(), image.children()[1].blobs().count());
+    assert_eq!(found.blobs().len(), image.children()[1].blobs().count());
     let error = open_for(&source, &one("linux/s390x")).unwrap_err().to_string();
-    let expected = "has no image for linux/s390x; it has: linux/amd64, linux/arm64";
+    let expected = "has no image for linux/s390x; it has: linux/arm64";
     assert!(error.ends_with(expected), "{error}");
 }
 
 #[test]
 fn image_without_index_has_its_configured_platform() {
     let (_folder, source) = layout(&SampleImage::for_architecture("x", "arm64"));
-    for choice in [one("linux/arm64"), PlatformChoice::Only, PlatformChoice::All] {
+    for choice in [one("linux/arm64"), PlatformChoice::AsIs, PlatformChoice::All] {
         assert!(open_for(&source, &choice).is_ok(), "{choice:?}");
     }
     let error = open_for(&source, &one("linux/amd64")).unwrap_err().to_string();
@@ -157,10 +193,10 @@ fn a_variant_is_to_be_chosen_only_where_there_are_several() {
     let platforms = platforms.map(|platform| platform.parse().unwrap());
     let image = SampleImage::builder().with_own_layer().with_platforms(platforms).build();
     let (_folder, source) = layout(&image);
-    let found = |choice: &str| open_for(&source, &one(choice)).unwrap().root().cloned();
-    assert_eq!(found("linux/arm/v6").as_ref(), Some(image.children()[0].root()));
-    assert_eq!(found("linux/arm").as_ref(), Some(image.children()[1].root()));
-    assert_eq!(found("linux/amd64").as_ref(), Some(image.children()[2].root()));
+    let found = |choice: &str| open_for(&source, &one(choice)).unwrap().root().clone();
+    assert_eq!(found("linux/arm/v6"), *image.children()[0].root());
+    assert_eq!(found("linux/arm"), *image.children()[1].root());
+    assert_eq!(found("linux/amd64"), *image.children()[2].root());
     assert!(open_for(&source, &one("linux/arm/v5")).is_err());
 }
 
@@ -182,10 +218,10 @@ fn attestation_is_no_platform_and_is_pushed() {
     fs::write(folder.path().join("index.json"), top).unwrap();
     let source = ImageSource::oci_layout(folder.path());
     let found = open(&source).unwrap();
-    assert_eq!(found.root().unwrap().digest, index.digest);
+    assert_eq!(found.root().digest, index.digest);
     assert_eq!(found.children().len(), 2);
     let found = open_for(&source, &one("linux/amd64")).unwrap();
-    assert_eq!(found.root(), Some(root));
+    assert_eq!(found.root(), root);
 }
 
 /// Adds a manifest to a layout that refers to another.
@@ -217,11 +253,11 @@ fn what_refers_to_the_image_goes_along_and_nothing_else() {
     let source = ImageSource::oci_layout(folder.path());
     // There is one image, for what refers to it is not one.
     let found = open(&source).unwrap();
-    assert_eq!(found.root(), Some(image.root()));
+    assert_eq!(found.root(), image.root());
     let referrers: Vec<_> = found.referrers().iter().map(|found| &found.digest).collect();
     assert_eq!(referrers, [&signature.digest, &countersigned.digest]);
     // Of each its layer, and the configuration that both have.
-    assert_eq!(found.parts().len(), image.blobs().count() + 3);
+    assert_eq!(found.blobs().len(), image.blobs().count() + 3);
 
     other.write_oci_layout(folder.path(), Some("v2")).unwrap();
     let foreign = refer(&folder, &entry(&other), "other");
@@ -229,7 +265,7 @@ fn what_refers_to_the_image_goes_along_and_nothing_else() {
     assert_eq!(found.referrers().len(), 2);
     let found = open(&source.clone().with_reference("v2")).unwrap();
     assert_eq!(found.referrers()[0].digest, foreign.digest);
-    assert!(fault(&source).ends_with("has several images; name one of: v1, v2"));
+    assert!(fault(&source).ends_with("has several images; choose one of: v1, v2"));
 }
 
 #[test]
@@ -256,15 +292,15 @@ fn an_archive_gives_what_its_folder_gives() {
     let (_archive, from_archive) = archive(&image, Some("v1")).save_oci();
     let open = |source| open_for(source, &PlatformChoice::All).unwrap();
     let (folder, archive) = (open(&from_folder), open(&from_archive));
-    assert_eq!(archive.root(), Some(image.root()));
+    assert_eq!(archive.root(), image.root());
     assert_eq!(archive.children(), folder.children());
     assert_eq!(digests(&archive), digests(&folder));
-    let place = archive.parts()[0].local().place();
+    let place = archive.blobs()[0].location();
     let path = from_archive.path().unwrap().display().to_string();
     assert!(place.starts_with("blobs/sha256/") && place.ends_with(&path), "{place}");
     // Without a prefix it is told from what is in it.
     let told: ImageSource = format!("{path}:v1").parse().unwrap();
-    assert_eq!(open(&told).root(), Some(image.root()));
+    assert_eq!(open(&told).root(), image.root());
 }
 
 #[test]
@@ -276,10 +312,9 @@ fn what_is_read_of_an_archive_is_the_blob() {
     fs::remove_file(source.path().unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for (digest, content) in image.blobs() {
-        let parts = found.parts();
-        let part = parts.iter().find(|part| *part.local().digest() == digest).unwrap();
+        let blob = found.blobs().iter().find(|blob| *blob.digest() == digest).unwrap();
         let pieces = runtime.block_on(async {
-            let pieces = part.local().pieces(1).await.unwrap();
+            let pieces = blob.pieces(1).await.unwrap();
             pieces.try_collect::<Vec<_>>().await.unwrap()
         });
         assert!(pieces.concat() == content[1..], "{digest}");
@@ -304,7 +339,7 @@ fn an_archive_that_is_compressed_gives_the_same() {
     for packed in [&gzip, &zstd, &members] {
         let (_folder, source) = save(packed);
         let source = ImageSource::oci_archive(source.path().unwrap());
-        assert_eq!(open(&source).unwrap().root(), Some(image.root()));
+        assert_eq!(open(&source).unwrap().root(), image.root());
     }
     let (_folder, cut) = save(&gzip[..gzip.len() / 2]);
     assert!(fault(&cut).contains("image.tar cannot be read: "), "{}", fault(&cut));
@@ -327,8 +362,7 @@ fn saved_by_docker(image: &SampleImage) -> Tar {
 fn uncompressed_layers_of_docker_are_compressed() {
     let (_folder, source) = saved_by_docker(&sample("x")).save();
     let found = open(&source).unwrap();
-    assert_eq!(found.root(), None);
-    assert!(matches!(found.parts()[1], crate::transfer::Part::Tar(_)));
+    assert!(found.blobs().iter().any(Blob::is_tar));
     let wanted = PlatformChoice::One("linux/arm64".parse().unwrap());
     let error = open_for(&source, &wanted).unwrap_err().to_string();
     assert!(error.ends_with("has no image for linux/arm64; it has: linux/amd64"), "{error}");
@@ -362,15 +396,12 @@ fn an_image_as_docker_got_it_keeps_its_digest() {
         Tar::new().folder(folder.path()).file("manifest.json", listing.as_bytes()).save();
     for reference in ["a:1", "1", "docker.io/library/a:1"] {
         let found = open(&source.clone().with_reference(reference)).unwrap();
-        assert_eq!(found.root().unwrap().digest, digest, "{reference}");
+        assert_eq!(found.root().digest, digest, "{reference}");
     }
     assert!(
-        fault(&source.clone().with_reference("b")).ends_with("name one of: docker.io/library/a:1")
+        fault(&source.clone().with_reference("b"))
+            .ends_with("choose one of: docker.io/library/a:1")
     );
     let error = open_for(&source, &PlatformChoice::All).unwrap_err().to_string();
-    assert!(error.contains("has no member blobs/sha256/"), "{error}");
-}
-
-fn image_digest(content: &str) -> Digest {
-    Digester::digest(Algorithm::Sha256, content.as_bytes())
+    assert!(error.ends_with("it has linux/arm64, and lacks linux/amd64"), "{error}");
 }

@@ -18,19 +18,19 @@ use crate::digester::Digester;
 use crate::error::{Error, ResourceKind};
 use crate::model::{Algorithm, Descriptor, Digest, media_type};
 use crate::testing::SampleImage;
-use crate::transfer::{LocalImage, PlatformChoice};
+use crate::transfer::{Image, PlatformChoice};
 
 fn sample(content: &str) -> SampleImage {
     SampleImage::new(content)
 }
 
-fn open(source: &ImageSource) -> Result<LocalImage, Error> {
-    open_for(source, &PlatformChoice::Only)
+fn open(source: &ImageSource) -> Result<Image, Error> {
+    open_for(source, &PlatformChoice::AsIs)
 }
 
-fn open_for(source: &ImageSource, platforms: &PlatformChoice) -> Result<LocalImage, Error> {
+fn open_for(source: &ImageSource, platforms: &PlatformChoice) -> Result<Image, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(LocalImage::open_for(source, platforms))
+    runtime.block_on(Image::open(source, platforms))
 }
 
 /// The whole text of the error of opening a source.
@@ -54,8 +54,8 @@ fn blob_file(folder: &TempDir, digest: &Digest) -> PathBuf {
     folder.path().join("blobs/sha256").join(digest.hex())
 }
 
-fn digests(image: &LocalImage) -> Vec<Digest> {
-    image.parts().iter().map(|part| part.local().digest().clone()).collect()
+fn digests(image: &Image) -> Vec<Digest> {
+    image.blobs().iter().map(|blob| blob.digest().clone()).collect()
 }
 
 /// Writes a blob into a layout.
@@ -126,6 +126,10 @@ fn save(content: &[u8]) -> (TempDir, ImageSource) {
     let file = folder.path().join("image.tar");
     fs::write(&file, content).unwrap();
     (folder, ImageSource::docker_archive(file))
+}
+
+fn image_digest(content: &str) -> Digest {
+    Digester::digest(Algorithm::Sha256, content.as_bytes())
 }
 
 fn diff_id(content: &[u8]) -> String {

@@ -1,12 +1,11 @@
 //! Signatures: who signed, with what, and when.
 
+use ark_container_fakes::aws::cloud::{Cloud, code, message};
 use ark_container_fakes::aws::{AccessKey, User};
 use reqwest::StatusCode;
 
-use super::cloud::{Cloud, code, message};
-
 #[tokio::test]
-async fn what_the_sdk_signs_is_taken_and_a_wrong_secret_is_not() {
+async fn signature_with_wrong_secret_is_rejected() {
     let cloud = Cloud::start().await;
     cloud.ecr(&cloud.admin).describe_repositories().send().await.unwrap();
     let wrong = AccessKey::new(&cloud.admin.access_key().id, "wrong");
@@ -19,7 +18,7 @@ async fn what_the_sdk_signs_is_taken_and_a_wrong_secret_is_not() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_told_in_each_services_words() {
+async fn unknown_key_has_error_code_of_its_service() {
     let cloud = Cloud::start().await;
     let unknown = User::new("unknown");
     let refused = cloud.ecr(&unknown).describe_repositories().send().await;
@@ -33,7 +32,7 @@ async fn an_unknown_key_is_told_in_each_services_words() {
 }
 
 #[tokio::test]
-async fn a_signature_is_for_the_region_and_sts_is_in_us_east_1_too() {
+async fn signature_is_for_one_region_except_for_sts() {
     let host = "095412845506.dkr.ecr.cn-north-1.amazonaws.com.cn".parse().unwrap();
     let cloud = Cloud::start_with(|aws| aws.with_host(host)).await;
     let created = cloud.ecr(&cloud.admin).create_repository().repository_name("other/a").send();
@@ -47,7 +46,7 @@ async fn a_signature_is_for_the_region_and_sts_is_in_us_east_1_too() {
 }
 
 #[tokio::test]
-async fn clocks_may_differ_by_a_quarter_of_an_hour() {
+async fn signature_allows_15_minutes_of_clock_skew() {
     let cloud = Cloud::start().await;
     // A new client each time: one may correct its clock after an answer.
     let ask = || cloud.ecr(&cloud.admin).describe_repositories().send();
@@ -62,7 +61,7 @@ async fn clocks_may_differ_by_a_quarter_of_an_hour() {
 }
 
 #[tokio::test]
-async fn what_is_not_signed_is_refused() {
+async fn unsigned_request_is_rejected() {
     let cloud = Cloud::start().await;
     let request = |target: &str| {
         let client = reqwest::Client::new().post(cloud.aws.endpoint_url());

@@ -1,19 +1,19 @@
-//! The registry of the fake of AWS over HTTP: it speaks as ECR does.
+//! The registry of the fake of AWS over HTTP: uploads in parts, and the settings of the account.
+//!
+//! The rules of ECR itself are tested beside them, in `local/registry/ecr_emulation.rs` of the core.
 
 use ark_container_core::model::RepositoryPath;
-use aws_sdk_ecr::types::ImageTagMutability;
+use ark_container_fakes::aws::cloud::Cloud;
+use ark_container_fakes::registry_client::{
+    OCI_MANIFEST, OURS, RegistryClient, answer, descriptor, path, sample, sha256,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-
-use super::cloud::Cloud;
-use crate::registry::server::{
-    Client, OCI_MANIFEST, OURS, answer, descriptor, path, sample, sha256,
-};
 
 const MIB: usize = 1024 * 1024;
 
 /// A fake with the repository `app`, and a client whose password opens everything.
-async fn registry() -> (Cloud, Client) {
+async fn registry() -> (Cloud, RegistryClient) {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let client = cloud.log_in(&cloud.ecr(&cloud.admin)).await;
@@ -25,7 +25,7 @@ fn app() -> RepositoryPath {
 }
 
 #[tokio::test]
-async fn parts_are_stored_though_what_it_tells_sticks_at_the_first() {
+async fn reported_range_stays_at_the_first_part() {
     let (_cloud, client) = registry().await;
     let upload = client.start_upload(&app()).await;
     let blob = sample(12 * MIB);
@@ -45,34 +45,7 @@ async fn parts_are_stored_though_what_it_tells_sticks_at_the_first() {
 }
 
 #[tokio::test]
-async fn a_part_at_the_wrong_place_is_refused_and_the_upload_goes_on() {
-    let (_cloud, client) = registry().await;
-    let upload = client.start_upload(&app()).await;
-    let blob = sample(6 * MIB);
-    client.chunk(&upload, 0, &blob[..5 * MIB]).await.expect(StatusCode::CREATED);
-    let again = client.chunk(&upload, 0, &blob[..5 * MIB]).await;
-    let status = StatusCode::RANGE_NOT_SATISFIABLE;
-    let again = again.expect_error(status, "BLOB_UPLOAD_INVALID");
-    let message = format!("First byte of the layer part is 0 instead of {}", 5 * MIB);
-    assert_eq!(again.message(), message);
-    client.chunk(&upload, 5 * MIB, &blob[5 * MIB..]).await.expect(StatusCode::CREATED);
-    let end = client.put(&format!("{upload}?digest={}", sha256(&blob)), []).await;
-    end.expect(StatusCode::CREATED);
-}
-
-#[tokio::test]
-async fn a_small_part_before_the_last_fails_the_upload() {
-    let (_cloud, client) = registry().await;
-    let upload = client.start_upload(&app()).await;
-    for (start, byte) in [(0, b'a'), (1, b'b')] {
-        client.chunk(&upload, start, &[byte]).await.expect(StatusCode::CREATED);
-    }
-    let end = client.put(&format!("{upload}?digest={}", sha256(b"ab")), []).await;
-    end.expect_error(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID");
-}
-
-#[tokio::test]
-async fn an_upload_that_ends_without_a_byte_fails_once_on_demand() {
+async fn empty_last_request_fails_once_on_demand() {
     let (cloud, client) = registry().await;
     cloud.aws.fail_next_empty_put();
     let upload = client.start_upload(&app()).await;
@@ -83,7 +56,7 @@ async fn an_upload_that_ends_without_a_byte_fails_once_on_demand() {
 }
 
 #[tokio::test]
-async fn blobs_are_mounted_where_the_account_says_so() {
+async fn blob_mounting_is_an_account_setting() {
     let (cloud, client) = registry().await;
     let other = path(OURS, "other");
     let ecr = cloud.ecr(&cloud.admin);
@@ -96,56 +69,7 @@ async fn blobs_are_mounted_where_the_account_says_so() {
 }
 
 #[tokio::test]
-async fn a_tag_that_is_immutable_is_told_in_ecrs_words() {
-    let (cloud, client) = registry().await;
-    let path = path(OURS, "fixed");
-    let create = cloud.ecr(&cloud.admin).create_repository().repository_name(path.to_string());
-    create.image_tag_mutability(ImageTagMutability::Immutable).send().await.unwrap();
-    client.push_image(&path, "v1", b"one").await;
-    // The same image again is no change.
-    client.push_image(&path, "v1", b"one").await;
-    let other = client.image(&path, b"two").await;
-    let refused = client.put_manifest(&path, "v1", OCI_MANIFEST, &other).await;
-    let refused = refused.expect_error(StatusCode::BAD_REQUEST, "TAG_INVALID");
-    assert_eq!(
-        refused.message(),
-        format!(
-            "The image tag 'v1' already exists in the '{path}' repository and cannot be \
-             overwritten because the repository is immutable."
-        )
-    );
-}
-
-#[tokio::test]
-async fn what_is_missing_is_told_in_ecrs_words() {
-    let (cloud, client) = registry().await;
-    let missing = path(OURS, "missing");
-    let refused = client.post(&format!("/v2/{missing}/blobs/uploads/")).await;
-    let refused = refused.expect_error(StatusCode::NOT_FOUND, "NAME_UNKNOWN");
-    assert_eq!(
-        refused.message(),
-        format!(
-            "The repository with name '{missing}' does not exist in the registry with id '{}'",
-            cloud.aws.host().account()
-        )
-    );
-    let image = client.get(&format!("/v2/{}/manifests/v1", app())).await;
-    image.expect_error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN");
-}
-
-#[tokio::test]
-async fn blobs_and_uploads_are_not_deleted_over_http() {
-    let (_cloud, client) = registry().await;
-    let digest = client.push_blob(&app(), b"hello").await;
-    let upload = client.start_upload(&app()).await;
-    for url in [format!("/v2/{}/blobs/{digest}", app()), upload] {
-        let refused = client.delete(&url).await;
-        refused.expect_error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
-    }
-}
-
-#[tokio::test]
-async fn referrers_are_kept_unless_their_subject_is_refused() {
+async fn manifest_with_subject_is_rejected_on_demand() {
     let (cloud, client) = registry().await;
     let subject = client.image(&app(), b"one").await;
     client.push_image(&app(), "v1", b"one").await;
@@ -165,7 +89,7 @@ async fn referrers_are_kept_unless_their_subject_is_refused() {
 }
 
 #[tokio::test]
-async fn expired_and_foreign_passwords_are_refused() {
+async fn expired_and_foreign_passwords_are_rejected() {
     let (cloud, mut client) = registry().await;
     let base = "/v2/";
     client.get(base).await.expect(StatusCode::OK);
@@ -178,4 +102,21 @@ async fn expired_and_foreign_passwords_are_refused() {
     assert_eq!(wrong.body, b"Not Authorized\n");
     let anonymous = answer(client.anonymous(Method::GET, base)).await;
     assert!(anonymous.header("www-authenticate").starts_with("Basic "));
+}
+
+#[tokio::test]
+async fn missing_repository_is_not_found_in_its_account() {
+    let (cloud, client) = registry().await;
+    let missing = path(OURS, "missing");
+    let refused = client.post(&format!("/v2/{missing}/blobs/uploads/")).await;
+    let refused = refused.expect_error(StatusCode::NOT_FOUND, "NAME_UNKNOWN");
+    assert_eq!(
+        refused.message(),
+        format!(
+            "The repository with name '{missing}' does not exist in the registry with id '{}'",
+            cloud.aws.host().account()
+        )
+    );
+    let image = client.get(&format!("/v2/{}/manifests/v1", app())).await;
+    image.expect_error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN");
 }

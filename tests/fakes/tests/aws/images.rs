@@ -1,11 +1,12 @@
 //! Images: pushed to the registry, and seen by the API.
 
+use ark_container_fakes::aws::cloud::{Cloud, code, ours};
+use ark_container_fakes::registry_client::{
+    OCI_INDEX, OCI_MANIFEST, OURS, descriptor, path, sample, sha256,
+};
 use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier};
 use reqwest::StatusCode;
 use serde_json::json;
-
-use super::cloud::{Cloud, code, ours};
-use crate::registry::server::{OCI_INDEX, OCI_MANIFEST, OURS, descriptor, path, sample};
 
 fn tag(tag: &str) -> ImageIdentifier {
     ImageIdentifier::builder().image_tag(tag).build()
@@ -16,7 +17,7 @@ fn digest(digest: &str) -> ImageIdentifier {
 }
 
 #[tokio::test]
-async fn what_the_registry_takes_the_api_describes() {
+async fn pushed_images_are_described_by_the_api() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&cloud.admin);
@@ -24,7 +25,7 @@ async fn what_the_registry_takes_the_api_describes() {
     let app = path(OURS, "app");
     let tagged = client.push_image(&app, "v1", &sample(1_000)).await;
     let untagged = client.image(&app, &sample(2_000)).await;
-    let untagged_digest = crate::registry::server::sha256(untagged.to_string().as_bytes());
+    let untagged_digest = sha256(untagged.to_string().as_bytes());
     let put = client.put_manifest(&app, &untagged_digest, OCI_MANIFEST, &untagged).await;
     put.expect(StatusCode::CREATED);
 
@@ -56,7 +57,7 @@ async fn what_the_registry_takes_the_api_describes() {
 }
 
 #[tokio::test]
-async fn an_image_goes_with_its_last_tag_but_not_from_under_an_index() {
+async fn last_tag_deletes_its_image_unless_an_index_has_it() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&cloud.admin);
@@ -65,7 +66,7 @@ async fn an_image_goes_with_its_last_tag_but_not_from_under_an_index() {
     let single = client.push_image(&app, "v1", &sample(10)).await;
     client.push_image(&app, "v2", &sample(10)).await;
     let child = client.image(&app, &sample(20)).await;
-    let child_digest = crate::registry::server::sha256(child.to_string().as_bytes());
+    let child_digest = sha256(child.to_string().as_bytes());
     client
         .put_manifest(&app, &child_digest, OCI_MANIFEST, &child)
         .await
@@ -96,7 +97,7 @@ async fn an_image_goes_with_its_last_tag_but_not_from_under_an_index() {
 }
 
 #[tokio::test]
-async fn an_immutable_tag_stays_but_for_the_exceptions() {
+async fn immutable_tag_is_kept_except_by_filter() {
     use aws_sdk_ecr::types::{
         ImageTagMutability, ImageTagMutabilityExclusionFilter as Filter,
         ImageTagMutabilityExclusionFilterType as Kind,

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use ark_container_fakes::aws::cloud::{Cloud, arn, code, message, ours};
 use ark_container_fakes::aws::{ListedRepository, User};
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageTagMutability, ImageTagMutabilityExclusionFilter,
     ImageTagMutabilityExclusionFilterType, Tag,
 };
 
-use super::cloud::{Cloud, arn, code, message, ours};
-
 #[tokio::test]
-async fn a_repository_is_described_as_it_was_created() {
+async fn repository_is_described_as_created() {
     let cloud = Cloud::start().await;
     let ecr = cloud.ecr(&cloud.admin);
     let filter = ImageTagMutabilityExclusionFilter::builder()
@@ -47,7 +46,7 @@ async fn a_repository_is_described_as_it_was_created() {
 }
 
 #[tokio::test]
-async fn what_exists_or_is_missing_is_told_in_the_words_of_ecr() {
+async fn existing_and_missing_repository_have_ecr_errors() {
     let cloud = Cloud::start().await;
     let ecr = cloud.ecr(&cloud.admin);
     let create = || ecr.create_repository().repository_name(ours()).send();
@@ -69,7 +68,7 @@ async fn what_exists_or_is_missing_is_told_in_the_words_of_ecr() {
 }
 
 #[tokio::test]
-async fn what_is_invalid_is_refused() {
+async fn invalid_creation_is_rejected() {
     let cloud = Cloud::start().await;
     let ecr = cloud.ecr(&cloud.admin);
     let create = || ecr.create_repository().repository_name("other/a");
@@ -93,7 +92,7 @@ async fn what_is_invalid_is_refused() {
 }
 
 #[tokio::test]
-async fn a_listing_has_pages_of_100_and_up_to_1000() {
+async fn listing_has_pages_of_100_and_up_to_1000() {
     let names: BTreeSet<String> = (0..2_345).map(|number| format!("other/{number}")).collect();
     let listed: Vec<_> = names.iter().map(ListedRepository::new).collect();
     let cloud = Cloud::start_with(|aws| aws.with_list(listed)).await;
@@ -130,7 +129,7 @@ async fn a_listing_has_pages_of_100_and_up_to_1000() {
 }
 
 #[tokio::test]
-async fn repositories_of_a_hundred_thousand_are_listed_quickly() {
+async fn listing_of_100_000_repositories_takes_100_calls() {
     let listed = (0..100_000).map(|number| ListedRepository::new(format!("other/{number:06}")));
     let cloud = Cloud::start_with(|aws| aws.with_list(listed)).await;
     let ecr = cloud.ecr(&cloud.admin);
@@ -145,7 +144,7 @@ async fn repositories_of_a_hundred_thousand_are_listed_quickly() {
 }
 
 #[tokio::test]
-async fn tags_are_added_to_those_that_are_there() {
+async fn tag_resource_adds_and_replaces_tags() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&cloud.admin);
@@ -163,7 +162,7 @@ async fn tags_are_added_to_those_that_are_there() {
 }
 
 #[tokio::test]
-async fn a_lifecycle_policy_is_kept_as_it_was_put() {
+async fn lifecycle_policy_is_returned_as_put() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&cloud.admin);
@@ -180,7 +179,7 @@ async fn a_lifecycle_policy_is_kept_as_it_was_put() {
 }
 
 #[tokio::test]
-async fn every_account_has_its_own_repositories() {
+async fn each_account_has_its_own_repositories() {
     let stranger = User::administrator("stranger").with_account("222222222222");
     let cloud = Cloud::start_with(|aws| aws.with_user(stranger.clone())).await;
     cloud.create_repositories().await;

@@ -1,11 +1,10 @@
 //! The index of tags: Resource Groups Tagging.
 
+use ark_container_fakes::aws::cloud::{Cloud, arn, code};
 use ark_container_fakes::aws::{Fault, ListedRepository};
 use aws_sdk_ecr::types::Tag;
 use aws_sdk_resourcegroupstagging::operation::get_resources::builders::GetResourcesFluentBuilder;
 use aws_sdk_resourcegroupstagging::types::TagFilter;
-
-use super::cloud::{Cloud, arn, code};
 
 fn of_organization(
     tagging: &aws_sdk_resourcegroupstagging::Client,
@@ -16,7 +15,7 @@ fn of_organization(
 }
 
 #[tokio::test]
-async fn the_index_finds_an_organization_among_a_hundred_thousand() {
+async fn tag_index_finds_an_organization_among_100_000() {
     let listed = (0..100_000).map(|number| {
         let organization = if number % 1_000 == 0 { "ours" } else { "theirs" };
         ListedRepository::new(format!("other/{number}")).with_tag("ark:organization", organization)
@@ -40,7 +39,7 @@ async fn the_index_finds_an_organization_among_a_hundred_thousand() {
 }
 
 #[tokio::test]
-async fn filters_go_together_and_what_is_out_of_bounds_is_refused() {
+async fn tag_filters_are_combined() {
     let listed = [("a", "1"), ("b", "2")].map(|(name, value)| {
         ListedRepository::new(name.repeat(2)).with_tag("team", value).with_tag("kind", "x")
     });
@@ -68,7 +67,7 @@ async fn filters_go_together_and_what_is_out_of_bounds_is_refused() {
 }
 
 #[tokio::test]
-async fn a_stale_index_catches_up_when_it_is_let() {
+async fn stale_index_omits_new_repository_until_reset() {
     let cloud = Cloud::start().await;
     cloud.aws.set_index_stale(true);
     let tag = Tag::builder().key("ark:organization").value("ours").build().unwrap();

@@ -1,4 +1,4 @@
-//! Sending the parts that the repository lacks, several at once, the large ones first; and how many at once.
+//! The queue of a transfer: several blobs at once, the large ones first; and how many at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +9,11 @@ use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep;
 
-use super::{Outcome, Sender};
+use super::blob::Blob;
+use super::engine::{Outcome, Transfer};
+use super::progress::{BlobState, Event};
 use crate::error::{Error, Result};
 use crate::model::Descriptor;
-use crate::transfer::{BlobState, Event, Part};
 
 /// Blobs below this size cost a round trip, and not the link: they do not count against the limit.
 const SMALL_BLOB_BYTES: u64 = 1024 * 1024;
@@ -48,40 +49,40 @@ struct Running {
     told: u64,
 }
 
-impl Sender<'_> {
-    /// Sends the parts that are not `there`, and tells what became of each, in their order.
-    pub(super) async fn send_parts(
+impl Transfer<'_> {
+    /// Writes the blobs that are not `there`, and returns the outcome of each, in their order.
+    pub(super) async fn write(
         &self,
-        parts: &[Part<'_>],
+        blobs: &[Blob],
         known: &[Option<Descriptor>],
         there: &[bool],
     ) -> Result<Vec<Outcome>> {
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; parts.len()];
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; blobs.len()];
         let mut waiting = Vec::new();
-        for (index, part) in parts.iter().enumerate() {
+        for (index, blob) in blobs.iter().enumerate() {
             match &known[index] {
                 Some(descriptor) if there[index] => {
                     let (descriptor, state) = (descriptor.clone(), BlobState::Exists);
-                    self.tell(Event::Blob { blob: part.local().digest(), state });
+                    self.tell(Event::Blob { blob: blob.digest(), state });
                     outcomes[index] = Some(Outcome::unsent(descriptor, state));
                 }
                 _ => waiting.push(index),
             }
         }
         // The largest last, where it is taken from.
-        waiting.sort_by_key(|index| parts[*index].local().size());
+        waiting.sort_by_key(|index| blobs[*index].size());
 
         let mut limit = Limit::new(self.concurrency, Instant::now());
         let (mut sending, mut running) = (FuturesUnordered::new(), Vec::<Running>::new());
-        let (mut moved, mut overloads) = (0, self.client.retry().overloads());
+        let (mut moved, mut overloads) = (0, self.target.overloads());
         loop {
-            while let Some(index) = self.next(&mut waiting, parts, &running, &limit) {
+            while let Some(index) = self.next(&mut waiting, blobs, &running, &limit) {
                 let counter = Counter::default();
-                let is_large = parts[index].local().size() >= SMALL_BLOB_BYTES;
+                let is_large = blobs[index].size() >= SMALL_BLOB_BYTES;
                 running.push(Running { index, is_large, counter: counter.clone(), told: 0 });
                 let known = known[index].as_ref();
                 sending.push(async move {
-                    (index, self.send_part(parts[index], known, &counter).await)
+                    (index, self.target.write(&blobs[index], known, &counter).await)
                 });
             }
             if sending.is_empty() {
@@ -89,17 +90,17 @@ impl Sender<'_> {
             }
             match select(sending.next(), std::pin::pin!(sleep(REPORT_INTERVAL))).await {
                 Either::Left((Some((index, outcome)), _)) => {
-                    moved += self.tell_moved(&mut running, parts);
+                    moved += self.tell_moved(&mut running, blobs);
                     running.retain(|part| part.index != index);
                     let outcome = outcome?;
-                    let blob = parts[index].local().digest();
+                    let blob = blobs[index].digest();
                     self.tell(Event::Blob { blob, state: outcome.state });
                     outcomes[index] = Some(outcome);
                 }
                 Either::Left((None, _)) => break,
-                Either::Right(_) => moved += self.tell_moved(&mut running, parts),
+                Either::Right(_) => moved += self.tell_moved(&mut running, blobs),
             }
-            let asked = self.client.retry().overloads();
+            let asked = self.target.overloads();
             if asked > overloads {
                 overloads = asked;
                 limit.spare(Instant::now(), moved);
@@ -109,14 +110,14 @@ impl Sender<'_> {
         outcomes
             .into_iter()
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| Error::failed("a part of the image was neither sent nor found"))
+            .ok_or_else(|| Error::failed("a blob of the image was neither transferred nor found"))
     }
 
     /// The next part to send, if another may be sent now.
     fn next(
         &self,
         waiting: &mut Vec<usize>,
-        parts: &[Part<'_>],
+        blobs: &[Blob],
         running: &[Running],
         limit: &Limit,
     ) -> Option<usize> {
@@ -130,17 +131,17 @@ impl Sender<'_> {
         }
         // The small ones are at the front, the smallest first.
         let first = *waiting.first()?;
-        (parts[first].local().size() < SMALL_BLOB_BYTES).then(|| waiting.remove(0))
+        (blobs[first].size() < SMALL_BLOB_BYTES).then(|| waiting.remove(0))
     }
 
     /// Tells how far the parts have come since it was last told, and how much that is together.
-    fn tell_moved(&self, running: &mut [Running], parts: &[Part<'_>]) -> u64 {
+    fn tell_moved(&self, running: &mut [Running], blobs: &[Blob]) -> u64 {
         let mut forward = 0;
         for part in running {
             let now = part.counter.get();
             let bytes = now as i64 - part.told as i64;
             if bytes != 0 {
-                let blob = parts[part.index].local().digest();
+                let blob = blobs[part.index].digest();
                 self.tell(Event::Moved { blob, bytes });
             }
             forward += now.saturating_sub(part.told);

@@ -1,13 +1,12 @@
 //! What policies allow, of the API and of the registry.
 
+use ark_container_fakes::aws::cloud::{Cloud, allow, arn, code, message, ours, policy, theirs};
 use ark_container_fakes::aws::{Role, User};
+use ark_container_fakes::registry_client::{OURS, path, sample};
 use aws_sdk_ecr::types::Tag as EcrTag;
 use aws_sdk_sts::types::{Credentials, Tag};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-
-use super::cloud::{Cloud, allow, arn, code, message, ours, policy, theirs};
-use crate::registry::server::{OURS, path, sample};
 
 /// What one may push with.
 fn push_actions() -> Value {
@@ -20,10 +19,6 @@ fn push_actions() -> Value {
         "ecr:CompleteLayerUpload",
         "ecr:PutImage",
     ])
-}
-
-fn pull_actions() -> Value {
-    json!(["ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"])
 }
 
 fn token() -> Value {
@@ -53,7 +48,7 @@ async fn session(cloud: &Cloud, narrowed: Option<Value>, tags: &[(&str, &str)]) 
 }
 
 #[tokio::test]
-async fn who_has_no_policy_may_do_nothing_but_ask_who_they_are() {
+async fn user_without_policy_may_only_get_caller_identity() {
     let nobody = User::new("nobody");
     let cloud = Cloud::start_with(|aws| aws.with_user(nobody.clone())).await;
     cloud.create_repositories().await;
@@ -78,7 +73,7 @@ async fn who_has_no_policy_may_do_nothing_but_ask_who_they_are() {
 }
 
 #[tokio::test]
-async fn a_session_policy_narrows_the_api_and_the_password() {
+async fn session_policy_restricts_api_and_password() {
     let role = Role::new("push")
         .with_trust_policy(trusting("admin"))
         .with_policy(policy(json!([allow(json!("ecr:*"), "*")])));
@@ -107,62 +102,7 @@ async fn a_session_policy_narrows_the_api_and_the_password() {
 }
 
 #[tokio::test]
-async fn who_may_pull_may_not_push() {
-    let robot = User::new("robot")
-        .with_policy(policy(json!([token(), allow(pull_actions(), arn(&ours()))])));
-    let cloud = Cloud::start_with(|aws| aws.with_user(robot.clone())).await;
-    cloud.create_repositories().await;
-    let app = path(OURS, "app");
-    let admin = cloud.log_in(&cloud.ecr(&cloud.admin)).await;
-    let digest = admin.push_image(&app, "v1", &sample(100)).await;
-    let client = cloud.log_in(&cloud.ecr(&robot)).await;
-    client.get(&format!("/v2/{app}/manifests/{digest}")).await.expect(StatusCode::OK);
-    let refused = client.post(&format!("/v2/{app}/blobs/uploads/")).await;
-    refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
-    let refused = client.delete(&format!("/v2/{app}/manifests/v1")).await;
-    refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
-}
-
-#[tokio::test]
-async fn session_tags_choose_the_organization() {
-    let resource = arn("prod/${aws:PrincipalTag/organization}/*");
-    let role = Role::new("push")
-        .with_trust_policy(trusting("admin"))
-        .with_policy(policy(json!([token(), allow(push_actions(), resource)])));
-    let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
-    cloud.create_repositories().await;
-    let organization = OURS.to_string();
-    let tagged = session(&cloud, None, &[("organization", &organization)]).await;
-    let client = cloud.log_in(&cloud.ecr_of(&tagged)).await;
-    client.push_image(&path(OURS, "app"), "v1", &sample(100)).await;
-    let refused = client.get(&format!("/v2/{}/manifests/v1", theirs())).await;
-    refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
-    let untagged = session(&cloud, None, &[]).await;
-    let client = cloud.log_in(&cloud.ecr_of(&untagged)).await;
-    let refused = client.get(&format!("/v2/{}/manifests/v1", ours())).await;
-    refused.expect_error(StatusCode::FORBIDDEN, "DENIED");
-}
-
-#[tokio::test]
-async fn creation_with_tags_needs_leave_to_tag_and_the_right_tag() {
-    let mut create = allow(json!("ecr:CreateRepository"), arn("prod/*"));
-    create["Condition"] = json!({ "StringEquals": { "aws:RequestTag/team": "ours" } });
-    let half = User::new("half").with_policy(policy(json!([create.clone()])));
-    let mut tag = create.clone();
-    tag["Action"] = json!("ecr:TagResource");
-    let whole = User::new("whole").with_policy(policy(json!([create, tag])));
-    let cloud = Cloud::start_with(|aws| aws.with_user(half.clone()).with_user(whole.clone())).await;
-    let create = |user: &User, team: &str| {
-        let tag = EcrTag::builder().key("team").value(team).build().unwrap();
-        cloud.ecr(user).create_repository().repository_name(ours()).tags(tag).send()
-    };
-    assert!(message(create(&half, "ours").await).contains("perform: ecr:TagResource on"));
-    assert!(message(create(&whole, "theirs").await).contains("perform: ecr:CreateRepository on"));
-    create(&whole, "ours").await.unwrap();
-}
-
-#[tokio::test]
-async fn resource_tags_decide_who_may_describe() {
+async fn condition_on_resource_tag_decides_describe() {
     let mut describe = allow(json!(["ecr:DescribeRepositories", "ecr:ListTagsForResource"]), "*");
     describe["Condition"] =
         json!({ "StringEquals": { "ecr:ResourceTag/team": "${aws:PrincipalTag/team}" } });
@@ -212,7 +152,7 @@ async fn repository_policy_denies_even_administrators() {
 }
 
 #[tokio::test]
-async fn the_policy_of_a_repository_allows_what_no_other_does() {
+async fn repository_policy_allows_user_without_policy() {
     let reader = User::new("reader").with_policy(policy(json!([token()])));
     let cloud = Cloud::start_with(|aws| aws.with_user(reader.clone())).await;
     cloud.create_repositories().await;
@@ -229,7 +169,7 @@ async fn the_policy_of_a_repository_allows_what_no_other_does() {
 }
 
 #[tokio::test]
-async fn what_the_registry_is_asked_is_recorded_action_by_action() {
+async fn registry_requests_are_recorded_by_action() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let client = cloud.log_in(&cloud.ecr(&cloud.admin)).await;
@@ -251,7 +191,7 @@ async fn what_the_registry_is_asked_is_recorded_action_by_action() {
 }
 
 #[tokio::test]
-async fn calls_are_recorded_with_who_and_what() {
+async fn calls_are_recorded_with_principal_and_resource() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let calls = cloud.aws.calls();

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use ark_container_core::Catalog;
-use ark_container_core::identity::single_user;
-use ark_container_core::model::OrganizationId;
+use ark_container_fakes::aws::cloud::{Cloud, allow, code, message, policy};
 use ark_container_fakes::aws::{Role, User};
 use aws_sdk_sts::operation::assume_role::builders::AssumeRoleFluentBuilder;
 use aws_sdk_sts::types::Tag;
 use serde_json::{Value, json};
-
-use super::cloud::{Cloud, allow, code, message, policy};
 
 const ROLE: &str = "arn:aws:iam::095412845506:role/push";
 
@@ -37,7 +33,7 @@ async fn start() -> Cloud {
 }
 
 #[tokio::test]
-async fn a_role_that_trusts_the_account_leaves_it_to_policies() {
+async fn role_that_trusts_its_account_needs_a_user_policy() {
     let cloud = start().await;
     assume(&cloud.sts(&cloud.admin)).send().await.unwrap();
     let refused = assume(&cloud.sts(&User::new("pusher"))).send().await;
@@ -54,7 +50,7 @@ async fn a_role_that_trusts_the_account_leaves_it_to_policies() {
 }
 
 #[tokio::test]
-async fn tags_need_leave_of_their_own() {
+async fn session_tags_need_an_action_of_their_own() {
     let admin = json!({ "AWS": "arn:aws:iam::095412845506:user/admin" });
     let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
     let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
@@ -64,7 +60,7 @@ async fn tags_need_leave_of_their_own() {
 }
 
 #[tokio::test]
-async fn sessions_last_as_long_as_role_and_chain_allow() {
+async fn session_duration_is_limited_by_role_and_chaining() {
     let cloud = start().await;
     let sts = cloud.sts(&cloud.admin);
     let duration = |seconds| assume(&sts).duration_seconds(seconds).send();
@@ -82,7 +78,7 @@ async fn sessions_last_as_long_as_role_and_chain_allow() {
 }
 
 #[tokio::test]
-async fn a_role_has_a_longest_session() {
+async fn session_is_limited_by_its_role() {
     let admin = json!({ "AWS": "*" });
     let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
     let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
@@ -91,7 +87,7 @@ async fn a_role_has_a_longest_session() {
 }
 
 #[tokio::test]
-async fn policies_and_names_have_bounds() {
+async fn session_policy_and_name_have_limits() {
     let cloud = start().await;
     let sts = cloud.sts(&cloud.admin);
     let resources: Vec<String> =
@@ -115,7 +111,7 @@ async fn policies_and_names_have_bounds() {
 }
 
 #[tokio::test]
-async fn a_session_ends() {
+async fn expired_session_is_rejected() {
     let cloud = start().await;
     let session = assume(&cloud.sts(&cloud.admin)).send().await.unwrap().credentials.unwrap();
     let ecr = cloud.ecr_of(&session);
@@ -128,20 +124,4 @@ async fn a_session_ends() {
     cloud.aws.expire_sessions();
     assert_eq!(code(ecr.describe_repositories().send().await), "ExpiredTokenException");
     assert_eq!(code(cloud.sts_of(&session).get_caller_identity().send().await), "ExpiredToken");
-}
-
-/// Each principal of a catalog is the caller whom AWS records, though one program makes all calls.
-#[tokio::test]
-async fn catalog_names_each_principal_to_aws() {
-    let cloud = Cloud::start().await;
-    let registry = format!("ecr://{}/prod", cloud.aws.host()).parse().unwrap();
-    let config = cloud.config(cloud.admin.access_key(), None);
-    let builder = Catalog::builder().with_registry(registry).with_sdk_config(config);
-    let catalog = builder.with_organization(OrganizationId::TBD).connect().await.unwrap();
-    for (name, repository) in [("user:alice", "by/alice"), ("user:bob", "by/bob")] {
-        let caller = catalog.acting_as(single_user(name.parse().unwrap()));
-        caller.create(repository).await.unwrap();
-        let tags = catalog.describe(repository).await.unwrap().resource_tags.unwrap();
-        assert_eq!(tags["ark:created-by"], name);
-    }
 }

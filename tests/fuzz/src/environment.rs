@@ -1,4 +1,4 @@
-//! Where targets run that need more than memory: a folder of their own, and a runtime.
+//! The environment of targets that need more than memory: a folder of their own, and a runtime.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -3,14 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use ark_container_core::testing::{SigningAlgorithm, TestToken, TokenIssuer};
+use ark_container_fakes::aws::cloud::{Cloud, allow, code, message, policy};
 use ark_container_fakes::aws::{IdentityProvider, Role, User};
 use aws_sdk_sts::error::SdkError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::{
     AssumeRoleWithWebIdentityError, AssumeRoleWithWebIdentityOutput,
 };
 use serde_json::json;
-
-use super::cloud::{Cloud, allow, code, message, policy};
 
 const ROLE: &str = "arn:aws:iam::095412845506:role/access";
 
@@ -66,7 +65,7 @@ fn alice() -> TestToken {
 }
 
 #[tokio::test]
-async fn a_token_of_a_provider_opens_the_role_that_trusts_it() {
+async fn token_of_trusted_provider_gets_a_session() {
     for algorithm in [SigningAlgorithm::Es256, SigningAlgorithm::Rs256] {
         let aws = Trusting::start(algorithm).await;
         let session = aws.assume(&aws.issuer.token(&alice()).unwrap()).await.unwrap();
@@ -78,7 +77,7 @@ async fn a_token_of_a_provider_opens_the_role_that_trusts_it() {
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_has_signed_opens_nothing() {
+async fn forged_token_is_rejected() {
     let aws = Trusting::start(SigningAlgorithm::Es256).await;
     let stranger = TokenIssuer::new(aws.issuer.issuer(), "ark").unwrap();
     let public_key = aws.issuer.key_set_json();
@@ -108,7 +107,7 @@ async fn a_token_that_nobody_has_signed_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_must_say_what_the_account_asks_for() {
+async fn token_with_other_claims_is_rejected() {
     let aws = Trusting::start(SigningAlgorithm::Es256).await;
     let ago = SystemTime::now() - Duration::from_secs(1);
     let later = SystemTime::now() + Duration::from_secs(600);
@@ -136,7 +135,7 @@ async fn a_token_must_say_what_the_account_asks_for() {
 }
 
 #[tokio::test]
-async fn the_clock_of_aws_says_when_a_token_expires() {
+async fn token_expires_by_the_clock_of_aws() {
     let aws = Trusting::start(SigningAlgorithm::Es256).await;
     let token = alice().expiring_at(SystemTime::now() + Duration::from_secs(60));
     let token = aws.issuer.token(&token).unwrap();

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
+use ark_container_fakes::aws::cloud::{Cloud, code, ours};
 use ark_container_fakes::aws::{Fault, ListedRepository};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 
-use super::cloud::{Cloud, code, ours};
-
 #[tokio::test]
-async fn refusals_are_in_each_services_words() {
+async fn faults_have_error_codes_of_their_service() {
     let cloud = Cloud::start().await;
     let (ecr, sts) = (cloud.ecr(&cloud.admin), cloud.sts(&cloud.admin));
     cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories").times(1));
@@ -33,7 +32,7 @@ async fn refusals_are_in_each_services_words() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_does_nothing_and_a_lost_answer_is_done() {
+async fn lost_answer_is_done_and_cut_connection_is_not() {
     let cloud = Cloud::start().await;
     let ecr = cloud.ecr(&cloud.admin);
     let create = || ecr.create_repository().repository_name(ours()).send();
@@ -45,7 +44,7 @@ async fn a_cut_connection_does_nothing_and_a_lost_answer_is_done() {
 }
 
 #[tokio::test]
-async fn an_answer_can_be_slow() {
+async fn slow_fault_delays_the_answer() {
     let cloud = Cloud::start().await;
     cloud.aws.inject(Fault::slow(Duration::from_millis(150)));
     let started = Instant::now();
@@ -54,7 +53,7 @@ async fn an_answer_can_be_slow() {
 }
 
 #[tokio::test]
-async fn short_pages_and_repeated_tokens_lose_nothing() {
+async fn short_pages_lose_no_repository() {
     let names: BTreeSet<String> = (0..40).map(|number| format!("other/{number}")).collect();
     let listed: Vec<_> = names.iter().map(ListedRepository::new).collect();
     let cloud = Cloud::start_with(|aws| aws.with_list(listed).with_seed(42)).await;
@@ -85,7 +84,7 @@ async fn short_pages_and_repeated_tokens_lose_nothing() {
 }
 
 #[tokio::test]
-async fn tokens_can_be_dated_and_short_lived() {
+async fn token_date_and_lifetime_can_be_set() {
     let cloud = Cloud::start().await;
     let ecr = cloud.ecr(&cloud.admin);
     cloud.aws.set_token_lifetime(Duration::ZERO);

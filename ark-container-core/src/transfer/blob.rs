@@ -1,0 +1,381 @@
+//! [`Blob`]: a configuration or layer at its source, and its content, in a file or in a registry.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio::time::sleep;
+use tokio_util::bytes::{Buf, Bytes};
+
+use super::local_file::{Cursor, MAX_PIECES_WHILE_SENDING, OpenFile, open_regular, read_ahead};
+use crate::distribution::Client;
+use crate::error::{Error, Result};
+use crate::model::{Descriptor, Digest};
+
+/// The content of a blob, in pieces.
+pub(super) type Pieces = BoxStream<'static, io::Result<Bytes>>;
+
+/// A configuration or layer at its source.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    digest: Digest,
+    size: u64,
+    content: Content,
+    is_tar: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    File(PathBuf),
+    /// In an archive, from `offset` on.
+    Member {
+        archive: OpenFile,
+        offset: u64,
+        name: String,
+    },
+    /// In a registry, with the download that the last read left, which the next read continues.
+    Remote {
+        client: Client,
+        download: Arc<Mutex<Option<Download>>>,
+    },
+    /// At a source of which only manifests are read.
+    #[cfg(feature = "ecr")]
+    Unavailable {
+        source: String,
+    },
+}
+
+impl Blob {
+    /// Returns a blob in a file of its own.
+    pub(super) fn file(descriptor: &Descriptor, file: PathBuf) -> Self {
+        Self::new(descriptor, Content::File(file))
+    }
+
+    /// Returns a blob that is a member of an archive.
+    pub(super) fn member(
+        descriptor: &Descriptor,
+        archive: &OpenFile,
+        offset: u64,
+        name: impl Into<String>,
+    ) -> Self {
+        let (archive, name) = (archive.clone(), name.into());
+        Self::new(descriptor, Content::Member { archive, offset, name })
+    }
+
+    /// Returns a blob in the repository of a client.
+    pub(super) fn remote(descriptor: &Descriptor, client: &Client) -> Self {
+        Self::new(descriptor, Content::Remote { client: client.clone(), download: Arc::default() })
+    }
+
+    /// Returns a blob whose content cannot be read.
+    #[cfg(feature = "ecr")]
+    pub(crate) fn unavailable(descriptor: &Descriptor, source: String) -> Self {
+        Self::new(descriptor, Content::Unavailable { source })
+    }
+
+    fn new(descriptor: &Descriptor, content: Content) -> Self {
+        let Descriptor { digest, size, .. } = descriptor;
+        Self { digest: digest.clone(), size: *size, content, is_tar: false }
+    }
+
+    /// Returns this blob as a layer that is not compressed, and is before it is sent to a registry.
+    pub(super) fn to_compress(self) -> Self {
+        Self { is_tar: true, ..self }
+    }
+
+    /// Returns the digest. That of a layer which is to be compressed is its diff ID.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Returns the size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns whether it is a layer that is compressed before it is sent to a registry.
+    pub fn is_tar(&self) -> bool {
+        self.is_tar
+    }
+
+    /// Returns the file that it is in, with its name there if that is an archive, or its repository.
+    pub fn location(&self) -> String {
+        match &self.content {
+            Content::File(path) => path.display().to_string(),
+            Content::Member { archive, name, .. } => format!("{name} in {}", archive.name()),
+            Content::Remote { client, .. } => {
+                format!("blob {} in {}", self.digest, client.repository())
+            }
+            #[cfg(feature = "ecr")]
+            Content::Unavailable { source } => format!("blob {} in {source}", self.digest),
+        }
+    }
+
+    /// Returns the error of content that cannot be read.
+    pub(super) fn unreadable(&self, error: io::Error) -> Error {
+        // The error of a registry says what to do next.
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => {
+                Error::failed(format!("{} cannot be read", self.location())).with_source(error)
+            }
+        }
+    }
+
+    /// Returns its content from byte `from` on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be read; the stream fails
+    /// if the content ends too early.
+    pub async fn pieces(&self, from: u64) -> Result<BoxStream<'static, io::Result<Bytes>>> {
+        self.read(from..self.size, None).await
+    }
+
+    /// Returns a range of its content in pieces to send. The number of pieces in memory is bounded: the next
+    /// one is read when another is dropped.
+    ///
+    /// Errors are those of [`pieces`](Self::pieces).
+    pub(super) async fn to_send(&self, range: Range<u64>) -> Result<Pieces> {
+        self.read(range, Some(MAX_PIECES_WHILE_SENDING)).await
+    }
+
+    async fn read(&self, range: Range<u64>, max_pieces: Option<usize>) -> Result<Pieces> {
+        if let Content::Remote { client, download } = &self.content {
+            let kept = lock(download).take().filter(|kept| kept.at == range.start);
+            let started = kept.unwrap_or_else(|| Download {
+                client: client.clone(),
+                digest: self.digest.clone(),
+                size: self.size,
+                at: range.start,
+                response: None,
+                rest: Bytes::new(),
+            });
+            return Ok(started.pieces(range.end, Arc::clone(download)));
+        }
+        let file = self.open(range.start).await?;
+        Ok(read_ahead(file, range.end.saturating_sub(range.start), max_pieces).boxed())
+    }
+
+    /// Opens the file that it is in at its byte `from`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened or is in a registry.
+    pub(super) async fn open(&self, from: u64) -> Result<Cursor> {
+        match &self.content {
+            Content::File(path) => {
+                let path = path.clone();
+                let opening = tokio::task::spawn_blocking(move || open_regular(&path));
+                let opened = opening
+                    .await
+                    .map_err(|error| Error::failed("opening a blob").with_source(error))?;
+                Ok(Cursor::new(opened?.0, from))
+            }
+            Content::Member { archive, offset, .. } => Ok(archive.at(offset + from)),
+            _ => Err(Error::failed(format!("{} is not a file", self.location()))),
+        }
+    }
+}
+
+/// A download has a whole state after every change, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The download of a blob. If the connection breaks, only the rest is requested again.
+///
+/// The content is not verified.
+#[derive(Debug)]
+struct Download {
+    client: Client,
+    digest: Digest,
+    size: u64,
+    /// The offset of the next byte.
+    at: u64,
+    response: Option<Response>,
+    /// Bytes that were received, but lie behind the end of the last range.
+    rest: Bytes,
+}
+
+/// A response whose body is being received.
+struct Response {
+    pieces: BoxStream<'static, Result<Bytes>>,
+    /// The number of bytes before the wanted one, from a registry that does not support ranges.
+    skip: u64,
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response").field("skip", &self.skip).finish_non_exhaustive()
+    }
+}
+
+impl Download {
+    /// Returns the content up to the offset `end`, and keeps the download in `slot` then.
+    fn pieces(self, end: u64, slot: Arc<Mutex<Option<Self>>>) -> Pieces {
+        stream::try_unfold(Some(self), move |download| {
+            let slot = Arc::clone(&slot);
+            async move {
+                let Some(mut download) = download else { return Ok(None) };
+                match download.next(end).await.map_err(io::Error::other)? {
+                    Some(piece) => Ok(Some((piece, Some(download)))),
+                    None => {
+                        *lock(&slot) = Some(download);
+                        Ok(None)
+                    }
+                }
+            }
+        })
+        .boxed()
+    }
+
+    /// Returns the next piece before the offset `end`.
+    async fn next(&mut self, end: u64) -> Result<Option<Bytes>> {
+        if self.at >= end {
+            return Ok(None);
+        }
+        if self.rest.is_empty() {
+            self.rest = self.receive().await?;
+        }
+        let length = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(self.rest.len());
+        self.at += length as u64;
+        Ok(Some(self.rest.split_to(length)))
+    }
+
+    /// Receives the next piece. The bytes that came reset the retries.
+    async fn receive(&mut self) -> Result<Bytes> {
+        let retry = self.client.retry().clone();
+        let mut tries = retry.tries();
+        loop {
+            match self.response().await?.next().await {
+                Ok(piece) if piece.is_empty() => {}
+                Ok(piece) if piece.len() as u64 > self.size - self.at => {
+                    return Err(self.problem("the registry sends more bytes than its size"));
+                }
+                Ok(piece) => return Ok(piece),
+                Err(error) => {
+                    self.response = None;
+                    sleep(tries.failed(error)?).await;
+                }
+            }
+        }
+    }
+
+    /// Returns the response that is being received, or the one to a new request.
+    async fn response(&mut self) -> Result<&mut Response> {
+        let response = match self.response.take() {
+            Some(response) => response,
+            None => {
+                let rest = self.client.fetch_blob_from(&self.digest, self.at).await?;
+                let Some(skip) = self.at.checked_sub(rest.from) else {
+                    return Err(self.problem("the registry left out a part of it"));
+                };
+                Response { pieces: rest.pieces, skip }
+            }
+        };
+        Ok(self.response.insert(response))
+    }
+
+    fn problem(&self, problem: &str) -> Error {
+        Error::failed(format!("blob {}: {problem}", self.digest))
+    }
+}
+
+impl Response {
+    /// Returns the next piece, which may be empty after the bytes that are skipped.
+    async fn next(&mut self) -> Result<Bytes> {
+        let Some(mut piece) = self.pieces.next().await.transpose()? else {
+            return Err(Error::temporary("the registry broke off in the middle of a blob"));
+        };
+        let skipped = usize::try_from(self.skip).unwrap_or(piece.len()).min(piece.len());
+        self.skip -= skipped as u64;
+        piece.advance(skipped);
+        Ok(piece)
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests {
+    use futures_util::TryStreamExt;
+
+    use super::*;
+    use crate::distribution::Manifest;
+    use crate::testing::scripted::{Scripted, answer};
+
+    const CONTENT: &str = "0123456789";
+
+    fn digest() -> Digest {
+        Manifest::new("", CONTENT).digest
+    }
+
+    /// An answer that promises all of the blob and breaks off after some of it.
+    fn cut(after: usize) -> String {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", CONTENT.len());
+        head + &CONTENT[..after]
+    }
+
+    fn partial(from: usize) -> String {
+        let range = format!("Content-Range: bytes {from}-9/10");
+        answer("206 Partial Content", &[&range], &CONTENT[from..])
+    }
+
+    async fn received(registry: &Scripted, from: u64) -> Result<Vec<u8>> {
+        let descriptor = Descriptor::new("", digest(), CONTENT.len() as u64);
+        let blob = Blob::remote(&descriptor, &registry.patient_client());
+        let content = blob.pieces(from).await?.try_collect::<Vec<Bytes>>().await;
+        Ok(content.map_err(|error| blob.unreadable(error))?.concat())
+    }
+
+    #[tokio::test]
+    async fn interrupted_fetch_continues_at_its_offset() {
+        let registry = Scripted::new([cut(4), partial(4)]);
+        assert_eq!(received(&registry, 0).await.unwrap(), CONTENT.as_bytes());
+        let requests = registry.requests();
+        assert_eq!(requests[0].header("range"), None);
+        assert_eq!(requests[1].header("range"), Some("bytes=4-"));
+    }
+
+    #[tokio::test]
+    async fn a_registry_without_ranges_sends_what_is_there_again() {
+        let registry = Scripted::new([cut(4), answer("200 OK", &[], CONTENT)]);
+        assert_eq!(received(&registry, 0).await.unwrap(), CONTENT.as_bytes());
+        let registry = Scripted::new([answer("200 OK", &[], CONTENT)]);
+        assert_eq!(received(&registry, 7).await.unwrap(), b"789");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_leaves_something_out_is_not_taken() {
+        let registry = Scripted::new([partial(7)]);
+        let error = received(&registry, 4).await.unwrap_err().to_string();
+        assert!(error.ends_with("the registry left out a part of it"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn more_than_the_manifest_says_is_not_taken() {
+        let registry = Scripted::new([answer("200 OK", &[], "0123456789x")]);
+        let error = received(&registry, 0).await.unwrap_err().to_string();
+        assert!(error.ends_with("more bytes than its size"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn complete_blob_needs_no_request() {
+        let registry = Scripted::new(Vec::<String>::new());
+        assert_eq!(received(&registry, 10).await.unwrap(), b"");
+        assert!(registry.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn ranges_of_a_blob_take_one_request() {
+        let registry = Scripted::new([answer("200 OK", &[], CONTENT)]);
+        let descriptor = Descriptor::new("", digest(), CONTENT.len() as u64);
+        let blob = Blob::remote(&descriptor, &registry.patient_client());
+        for (range, expected) in [(0..3, "012"), (3..7, "3456"), (7..10, "789")] {
+            let pieces = blob.to_send(range).await.unwrap().try_collect::<Vec<Bytes>>().await;
+            assert_eq!(pieces.unwrap().concat(), expected.as_bytes());
+        }
+        assert_eq!(registry.requests().len(), 1);
+    }
+}

@@ -1,0 +1,13 @@
+//! The fake of AWS, as AWS's own SDK and a client of its registry see it.
+
+#![expect(clippy::unwrap_used, reason = "the functions that tests share are tests too")]
+
+mod access;
+mod faults;
+mod images;
+mod registry;
+mod repositories;
+mod sessions;
+mod signatures;
+mod tagging;
+mod web_identity;
