@@ -29,22 +29,6 @@ pub enum ImageSelector {
     Index(usize),
 }
 
-impl ImageSelector {
-    /// Returns whether an image is selected, given its position, its digest and how names are compared.
-    pub(super) fn matches(
-        &self,
-        position: usize,
-        digest: &Digest,
-        has_name: impl Fn(&str) -> bool,
-    ) -> bool {
-        match self {
-            Self::Name(name) => has_name(name),
-            Self::Digest(selected) => selected == digest,
-            Self::Index(selected) => *selected == position,
-        }
-    }
-}
-
 /// A digest or a position; any other text is a name.
 impl From<&str> for ImageSelector {
     fn from(text: &str) -> Self {

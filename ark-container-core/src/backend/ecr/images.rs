@@ -121,10 +121,11 @@ pub(super) async fn describe(
     if let Some(failure) = read.failures().first() {
         return Err(image_failure(backend, "read", path, reference, failure));
     }
-    let manifest = read.images().first().and_then(|image| image.image_manifest());
-    let manifest = manifest.ok_or_else(|| backend.invalid_image(path))?;
-    let set = image.set_manifest(manifest.as_bytes());
-    set.map_err(|error| backend.invalid_image(path).with_source(error))?;
+    let found = read.images().first();
+    let manifest = found.and_then(|found| Some((found, found.image_manifest()?)));
+    let (found, manifest) = manifest.ok_or_else(|| backend.invalid_image(path))?;
+    let media_type = found.image_manifest_media_type().unwrap_or_default();
+    image.set_manifest(media_type, manifest.as_bytes());
     Ok(image)
 }
 

@@ -13,9 +13,9 @@ use super::archive::{Archive, Region};
 use super::damaged;
 use super::select::Candidate;
 use crate::digester::Digester;
-use crate::distribution::{ImageManifest, Manifest};
+use crate::distribution::Manifest;
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Algorithm, Descriptor, Digest, Platform, Tag, media_type};
+use crate::model::{Algorithm, Descriptor, Digest, ImageManifest, Platform, Tag, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::decompress::CompressionFormat;
 use crate::transfer::image::Source;
@@ -83,7 +83,7 @@ impl DockerArchive {
         let archive = Arc::clone(&self.archive);
         let content = archive.read(&listed.config, MAX_JSON_BYTES)?;
         let config: Config = parse(&archive, &listed.config, &content)?;
-        let platform: Option<Platform> = serde_json::from_slice(&content).ok();
+        let platform = Platform::of_config(&content);
         let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
         let names = listed.layers.unwrap_or_default();
         if diff_ids.len() != names.len() {

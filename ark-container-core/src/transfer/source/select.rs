@@ -1,9 +1,9 @@
 //! [`Candidate`]: an image that a layout or archive lists; and which of them is meant.
 
 use super::docker_archive::familiar;
-use crate::distribution::{Index, Manifest, UNKNOWN_OS};
+use crate::distribution::Manifest;
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, Platform, media_type};
+use crate::model::{Descriptor, Digest, Index, Platform, media_type};
 use crate::transfer::image::Source;
 use crate::transfer::platforms::configured;
 use crate::transfer::selector::ImageSelector;
@@ -90,8 +90,7 @@ async fn index_of_platforms(
             descriptor.platform = platform.await.unwrap_or_default();
         }
         let Some(platform) = &descriptor.platform else { return Ok(None) };
-        let is_attestation = platform.os == UNKNOWN_OS;
-        if !is_attestation && platforms.iter().any(|other| other.is_same_as(platform)) {
+        if platform.is_known() && platforms.iter().any(|other| other.is_same_as(platform)) {
             return Ok(None);
         }
         platforms.push(platform.clone());
