@@ -6,6 +6,7 @@
 mod access;
 mod aws;
 mod descriptor;
+mod image_reference;
 mod location;
 pub mod media_type;
 mod organization;
@@ -18,6 +19,7 @@ pub(crate) use access::Effect;
 pub use access::{Access, Action, Decision, Scope, ScopeTarget};
 pub use aws::{EcrHost, RoleArn};
 pub use descriptor::{Algorithm, Descriptor, Digest};
+pub use image_reference::ImageReference;
 pub use location::{RegistryHost, RegistryLocation};
 pub use organization::{OrganizationId, Organizations};
 pub use parse::ParseError;
