@@ -65,8 +65,15 @@ mod tests {
         let lines = ["\u{2028}", "\u{2029}"];
         let bidirectional = ["\u{61c}", "\u{200e}", "\u{200f}", "\u{202a}", "\u{202e}", "\u{2069}"];
         let zero_width = [
-            "\u{ad}", "\u{200b}", "\u{200d}", "\u{2060}", "\u{feff}", "\u{fe0f}", "\u{e0041}",
-            "\u{3164}", "\u{e0100}",
+            "\u{ad}",
+            "\u{200b}",
+            "\u{200d}",
+            "\u{2060}",
+            "\u{feff}",
+            "\u{fe0f}",
+            "\u{e0041}",
+            "\u{3164}",
+            "\u{e0100}",
         ];
         let all = [&control[..], &lines, &bidirectional, &zero_width].concat();
         for text in all {

@@ -156,6 +156,21 @@ impl Client {
     }
 }
 
+/// The ends of the tags under which cosign stores what belongs to an image.
+///
+/// Source: <https://github.com/sigstore/cosign/blob/v2.4.1/specs/SIGNATURE_SPEC.md>
+const SIGNATURE_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
+
+impl Client {
+    /// Returns the tags under which cosign stores the signatures, attestations and SBOMs of a manifest:
+    /// `sha256-<hex>.sig`, `.att` and `.sbom`. There are none for a digest that is too long for a tag.
+    pub fn signature_tags(digest: &Digest) -> Vec<Tag> {
+        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        let tags = SIGNATURE_SUFFIXES.iter().map(|suffix| format!("{name}.{suffix}").parse());
+        tags.filter_map(Result::ok).collect()
+    }
+}
+
 /// Returns the tag of the index where clients list the referrers of a manifest.
 ///
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
@@ -181,5 +196,15 @@ mod tests {
             let tag = referrers_tag(&digest).unwrap().to_string();
             assert_eq!(tag, format!("{name}-{}", &digest.hex()[..64]));
         }
+    }
+
+    #[test]
+    fn signature_tags_have_the_digest() {
+        let digest = Digester::digest(Algorithm::Sha256, b"content");
+        let tags: Vec<String> =
+            Client::signature_tags(&digest).iter().map(Tag::to_string).collect();
+        let expected = ["sig", "att", "sbom"].map(|end| format!("sha256-{}.{end}", digest.hex()));
+        assert_eq!(tags, expected);
+        assert!(Client::signature_tags(&Digester::digest(Algorithm::Sha512, b"")).is_empty());
     }
 }

@@ -179,7 +179,7 @@ impl Copy {
         let (blobs_skipped, bytes_skipped) = tally(&states, BlobState::Exists);
         let (blobs_mounted, bytes_mounted) = tally(&states, BlobState::Mounted);
         let copied = Copied {
-            url: target.repository().image(image.root.digest.clone()),
+            url: target.repository()?.image(image.root.digest.clone()),
             tag: self.tag.clone(),
             blobs_sent,
             bytes_sent,

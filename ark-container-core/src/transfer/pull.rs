@@ -152,7 +152,7 @@ impl Pull {
         let (blobs_fetched, bytes_fetched) = tally(&states, BlobState::Fetched);
         let (blobs_skipped, bytes_skipped) = tally(&states, BlobState::Exists);
         let pulled = Pulled {
-            url: client.repository().image(root.clone()),
+            url: client.repository()?.image(root.clone()),
             directory: self.directory.clone(),
             name: self.name.clone(),
             blobs_fetched,

@@ -172,7 +172,7 @@ impl Push {
         let image = LocalImage::open_for(&self.source, &self.platforms).await?;
         let scope = self.login_scope.of(&self.path, Access::Push);
         let client = self.connection.client(&self.path, &scope).await?;
-        let neighbours = Neighbours::find(&self, client.repository()).await;
+        let neighbours = Neighbours::find(&self, client.repository()?).await;
         let sender = Sender {
             client: &client,
             tag: self.tag.as_ref(),

@@ -44,7 +44,7 @@ pub(crate) trait ManifestSource: Send + Sync {
 #[async_trait]
 impl ManifestSource for Client {
     fn repository(&self) -> String {
-        Self::repository(self).to_string()
+        self.name()
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<Manifest> {

@@ -105,7 +105,7 @@ impl Sender<'_> {
             };
         self.remember(&outcomes).await;
         let pushed = Pushed::new(
-            self.client.repository(),
+            self.client.repository()?,
             root.digest,
             self.tag.cloned(),
             &outcomes,
@@ -142,8 +142,9 @@ impl Sender<'_> {
     async fn remember(&self, outcomes: &[Outcome]) {
         let Some(cache) = self.cache else { return };
         let blobs = outcomes.iter().map(|outcome| &outcome.descriptor.digest);
-        if !self.neighbours.have_all(blobs.clone()) {
-            let repository = self.client.repository();
+        if let Ok(repository) = self.client.repository()
+            && !self.neighbours.have_all(blobs.clone())
+        {
             let (host, path) = (repository.host(), repository.path());
             cache.add_locations(host, path, blobs.cloned().collect()).await;
         }
