@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::error::RequestTarget;
+use super::error::{DistributionError, RequestTarget};
 use super::manifest::{Index, Manifest, Referring};
 use super::response::pages;
 use crate::error::{Error, Result};
@@ -139,7 +139,7 @@ impl Client {
         let listed = pages.map_ok(|page| stream::iter(page.manifests.into_iter().map(Ok)));
         match listed.try_flatten().try_collect().await {
             Ok(listed) => Ok(Some(listed)),
-            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) if is_unsupported(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -154,6 +154,12 @@ impl Client {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a registry does not know a request. Older ones answer with other statuses than 404.
+fn is_unsupported(error: &Error) -> bool {
+    let status = DistributionError::of(error).map(DistributionError::status);
+    matches!(error, Error::NotFound { .. }) || matches!(status, Some(400 | 405 | 406 | 501))
 }
 
 /// The ends of the tags under which cosign stores what belongs to an image.

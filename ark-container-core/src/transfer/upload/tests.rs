@@ -49,7 +49,7 @@ async fn send_blob(
         concurrency: None,
         compressor: Compressor::new(Compression::default()),
         cache,
-        neighbours: Neighbours::find(&push, client.repository()).await,
+        neighbours: Neighbours::find(&push, client.repository().unwrap()).await,
         progress: &states,
     };
     let counter = Counter::default();
