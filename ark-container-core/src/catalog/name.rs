@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::{
-    ImageName, OrganizationId, Reference, RegistryHost, RepositoryName, RepositoryPath, Stage,
+    ImageName, ImageReference, OrganizationId, Reference, RegistryHost, RepositoryPath, Stage,
 };
 
 /// A repository, and an image of it where one is named.
@@ -10,8 +10,8 @@ use crate::model::{
 pub(super) enum Named {
     /// In the scheme `<stage>/<organization>/<name>`.
     Inside(RepositoryPath, Option<Reference>),
-    /// Elsewhere in the same registry.
-    Outside(RepositoryName, Option<Reference>),
+    /// In the same registry without an organization, or in another registry.
+    Outside(ImageReference),
 }
 
 /// Where names are resolved.
@@ -23,14 +23,27 @@ pub(super) struct NameScope {
 }
 
 impl NameScope {
-    /// What `text` names: `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`.
+    /// What `text` names: `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`, or
+    /// `docker://<host>/<name>[:<tag>|@<digest>]` in any registry.
     pub(super) fn named(&self, text: &str) -> Result<Named> {
+        if text.starts_with(ImageReference::PREFIX) {
+            let image: ImageReference = text.parse()?;
+            if *image.host() != self.host {
+                return Ok(Named::Outside(image));
+            }
+            // Its own registry is read with its own credentials, however the name is written.
+            return self.named(&image.to_string());
+        }
         let ImageName { repository, reference } = ImageName::parse(text)?;
         // As for docker, a first part with a dot or a colon is a host.
         let first = repository.split_once('/');
         if let Some((host, path)) = first.filter(|(first, _)| is_host(first)) {
             if host != self.host.as_str() {
-                return Err(Error::invalid(format!("{text} is not in the registry {}", self.host)));
+                return Err(Error::invalid(format!(
+                    "{text} is not in the registry {}; the name of an image in another registry \
+                     starts with docker://",
+                    self.host
+                )));
             }
             return match path.parse::<RepositoryPath>() {
                 Ok(path) if *path.stage() == self.stage => Ok(Named::Inside(path, reference)),
@@ -40,7 +53,7 @@ impl NameScope {
                     path.stage(),
                     self.stage
                 ))),
-                Err(_) => Ok(Named::Outside(path.parse()?, reference)),
+                Err(_) => Ok(Named::Outside(text.parse()?)),
             };
         }
         if let Ok(path) = repository.parse::<RepositoryPath>()
@@ -96,16 +109,31 @@ mod tests {
     #[test]
     fn a_first_part_like_a_host_is_one() {
         let outside = |text: &str| match named(text, None) {
-            Ok(Named::Outside(name, _)) => Ok(name.to_string()),
+            Ok(Named::Outside(image)) => Ok(image.to_string()),
             other => Err(format!("{other:?}")),
         };
-        assert_eq!(outside(&format!("{HOST}/older:latest")).as_deref(), Ok("older"));
+        let older = format!("{HOST}/older:latest");
+        assert_eq!(outside(&older), Ok(older));
         let other_stage = outside(&format!("{HOST}/dev/{TBD}/a")).unwrap_err();
         assert!(other_stage.contains("is of the stage dev"), "{other_stage}");
         for elsewhere in ["docker.io/library/ubuntu", "localhost/a", "localhost:5050/a"] {
             let error = named(elsewhere, Some(OrganizationId::TBD)).unwrap_err();
             assert!(error.to_string().contains("is not in the registry 127.0.0.1:5050"), "{error}");
         }
+    }
+
+    #[test]
+    fn prefix_names_an_image_of_any_registry() {
+        for (text, image) in [
+            ("docker://alpine", "docker.io/library/alpine:latest"),
+            ("docker://ghcr.io/a/b:v1", "ghcr.io/a/b:v1"),
+            ("docker://127.0.0.1:5050/older:v1", "127.0.0.1:5050/older:v1"),
+        ] {
+            assert_eq!(named(text, None).unwrap(), Named::Outside(image.parse().unwrap()));
+        }
+        let path: RepositoryPath = format!("prod/{TBD}/a").parse().unwrap();
+        let own = named(&format!("docker://{HOST}/{path}:v1"), None).unwrap();
+        assert_eq!(own, Named::Inside(path, Some("v1".parse().unwrap())));
     }
 
     #[test]
