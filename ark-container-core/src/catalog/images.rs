@@ -9,6 +9,7 @@ use super::name::Named;
 use super::outside::Outside;
 #[cfg(any(feature = "ecr", feature = "local"))]
 use super::registry::OpenRegistry;
+use crate::backend::RegistryBackend as _;
 use crate::connection::Connection;
 use crate::credentials::ForeignCredentials;
 use crate::distribution::Client;
