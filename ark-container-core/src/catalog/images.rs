@@ -9,10 +9,12 @@ use super::name::Named;
 use super::outside::Outside;
 #[cfg(any(feature = "ecr", feature = "local"))]
 use super::registry::OpenRegistry;
+use crate::backend::RegistryBackend as _;
 use crate::connection::Connection;
+use crate::credentials::ForeignCredentials;
 use crate::distribution::Client;
 use crate::error::{Error, Result};
-use crate::model::{Access, Platform, Reference, RepositoryName, RepositoryPath, Scope, Tag};
+use crate::model::{Access, ImageReference, Platform, Reference, RepositoryPath, Scope, Tag};
 use crate::transfer::{Copy, ImageSource, Pull, Pulled, Push, Pushed, Resolve, ResolvedImage};
 
 /// Images are named by a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest`
@@ -112,7 +114,8 @@ impl Catalog {
         }
     }
 
-    /// What an image is now: its digest, and its size, media type and platforms.
+    /// What an image is now: its digest, and its size, media type and platforms. An image in another registry
+    /// is named `docker://HOST/REPOSITORY:TAG`, and read with the credentials of docker and podman.
     ///
     /// No layer is fetched. The tag may stand for another image the next moment;
     /// [`ResolvedImage::url`] goes on to name this one.
@@ -136,9 +139,8 @@ impl Catalog {
         image: &str,
         platform: Option<&Platform>,
     ) -> Result<ResolvedImage> {
-        if let Named::Outside(name, reference) = self.named(image)? {
-            let reference = reference.unwrap_or_else(|| Tag::latest().into());
-            return self.resolve_outside(image, &name, &reference, platform).await;
+        if let Named::Outside(image) = self.named(image)? {
+            return self.resolve_outside(&image, platform).await;
         }
         let (path, reference) = self.image(image)?;
         let mut resolve = Resolve::new(Arc::new(self.backend.clone()), &path, reference);
@@ -148,14 +150,18 @@ impl Catalog {
         resolve.with_connection(self.connection()).await
     }
 
-    /// What an image of a repository of no organization is, where AWS has it and the program wants it.
+    /// What an image of another registry is, or one of a repository of no organization, where AWS has it and
+    /// the program wants it.
     async fn resolve_outside(
         &self,
-        image: &str,
-        name: &RepositoryName,
-        reference: &Reference,
+        image: &ImageReference,
         platform: Option<&Platform>,
     ) -> Result<ResolvedImage> {
+        if *image.host() != self.backend.host() {
+            let client = Client::foreign(image, ForeignCredentials::find(image).await?, false)?;
+            let root = client.fetch_manifest(image.reference()).await?;
+            return ResolvedImage::look_up(&client, root, platform).await;
+        }
         #[cfg(feature = "ecr")]
         if let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry {
             if !self.shared.outside_repositories {
@@ -165,11 +171,10 @@ impl Catalog {
                 )));
             }
             let ecr = &ecr.acting_as(&self.principal().await?);
-            let outside = Outside { ecr, name };
-            let root = outside.fetch_manifest(reference).await?;
+            let outside = Outside { ecr, repository: image.repository() };
+            let root = outside.fetch_manifest(image.reference()).await?;
             return ResolvedImage::look_up(&outside, root, platform).await;
         }
-        let _ = (name, reference, platform);
-        Err(self.not_outside(image))
+        Err(self.not_outside(&image.to_string()))
     }
 }

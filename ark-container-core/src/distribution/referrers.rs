@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::error::RequestTarget;
+use super::error::{DistributionError, RequestTarget};
 use super::manifest::Manifest;
 use super::response::pages;
 use crate::error::{Error, Result};
@@ -139,7 +139,7 @@ impl Client {
         let listed = pages.map_ok(|page| stream::iter(page.manifests.unwrap_or_default()).map(Ok));
         match listed.try_flatten().try_collect().await {
             Ok(listed) => Ok(Some(listed)),
-            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) if is_unsupported(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -158,6 +158,27 @@ impl Client {
 #[derive(Deserialize)]
 struct Page {
     manifests: Option<Vec<Descriptor>>,
+}
+
+/// Whether a registry does not know a request. Older ones answer with other statuses than 404.
+fn is_unsupported(error: &Error) -> bool {
+    let status = DistributionError::of(error).map(DistributionError::status);
+    matches!(error, Error::NotFound { .. }) || matches!(status, Some(400 | 405 | 406 | 501))
+}
+
+/// The ends of the tags under which cosign stores what belongs to an image.
+///
+/// Source: <https://github.com/sigstore/cosign/blob/v2.4.1/specs/SIGNATURE_SPEC.md>
+const SIGNATURE_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
+
+impl Client {
+    /// Returns the tags under which cosign stores the signatures, attestations and SBOMs of a manifest:
+    /// `sha256-<hex>.sig`, `.att` and `.sbom`. There are none for a digest that is too long for a tag.
+    pub fn signature_tags(digest: &Digest) -> Vec<Tag> {
+        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        let tags = SIGNATURE_SUFFIXES.iter().map(|suffix| format!("{name}.{suffix}").parse());
+        tags.filter_map(Result::ok).collect()
+    }
 }
 
 /// Returns the tag of the index where clients list the referrers of a manifest.
@@ -190,5 +211,15 @@ mod tests {
             let tag = referrers_tag(&digest).unwrap().to_string();
             assert_eq!(tag, format!("{name}-{}", &digest.hex()[..64]));
         }
+    }
+
+    #[test]
+    fn signature_tags_have_the_digest() {
+        let digest = Digester::digest(Algorithm::Sha256, b"content");
+        let tags: Vec<String> =
+            Client::signature_tags(&digest).iter().map(Tag::to_string).collect();
+        let expected = ["sig", "att", "sbom"].map(|end| format!("sha256-{}.{end}", digest.hex()));
+        assert_eq!(tags, expected);
+        assert!(Client::signature_tags(&Digester::digest(Algorithm::Sha512, b"")).is_empty());
     }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod aws;
 mod descriptor;
+mod image_reference;
 mod location;
 #[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
 mod manifest_content;
@@ -22,6 +23,7 @@ pub(crate) use access::Effect;
 pub use access::{Access, Action, Decision, Scope, ScopeTarget};
 pub use aws::{EcrHost, RoleArn};
 pub use descriptor::{Algorithm, Descriptor, Digest};
+pub use image_reference::ImageReference;
 pub use location::{RegistryHost, RegistryLocation};
 #[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
 pub(crate) use manifest_content::ManifestContent;

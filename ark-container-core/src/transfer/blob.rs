@@ -118,7 +118,7 @@ impl Blob {
             Content::File(path) => path.display().to_string(),
             Content::Member { archive, name, .. } => format!("{name} in {}", archive.name()),
             Content::Remote { client, .. } => {
-                format!("blob {} in {}", self.digest, client.repository())
+                format!("blob {} in {}", self.digest, client.name())
             }
             #[cfg(feature = "ecr")]
             Content::Unavailable { source } => format!("blob {} in {source}", self.digest),

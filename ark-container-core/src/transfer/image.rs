@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::blob::Blob;
 use super::platforms::{self, PlatformChoice};
 use super::source::{self, ImageSource};
-use crate::distribution::{Manifest, ManifestBounds};
+use crate::distribution::{Client, Manifest, ManifestBounds};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Tag, media_type};
 
@@ -103,7 +103,7 @@ impl Image {
         }
         reader.seen.extend(level.iter().cloned());
         reader.seen.extend(self.blobs.iter().map(|blob| blob.digest().clone()));
-        for tag in level.iter().flat_map(signature_tags) {
+        for tag in level.iter().flat_map(Client::signature_tags) {
             let Some(manifest) = source.tagged(&tag).await? else { continue };
             self.referrers.extend(reader.children(&manifest).await?);
             self.signatures.push((tag, manifest));
@@ -205,16 +205,6 @@ async fn read_referrer(
     };
     let is_referrer = manifest.content()?.subject().is_some_and(|found| found.digest == *subject);
     Ok(is_referrer.then_some(manifest))
-}
-
-/// Returns the tags under which cosign keeps what belongs to a manifest.
-///
-/// Source: <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>
-fn signature_tags(digest: &Digest) -> impl Iterator<Item = Tag> + use<> {
-    let prefix = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
-    ["sig", "att", "sbom"]
-        .into_iter()
-        .filter_map(move |kind| format!("{prefix}.{kind}").parse().ok())
 }
 
 /// Reads manifests of one source, each once.

@@ -11,7 +11,7 @@ use crate::transfer::image::{MAX_CONFIG_BYTES, Source};
 #[async_trait]
 impl Source for Client {
     fn name(&self) -> String {
-        self.repository().to_string()
+        Self::name(self)
     }
 
     async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
