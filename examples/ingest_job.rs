@@ -34,7 +34,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // By digest, so that what runs is what was looked at, wherever the tag goes meanwhile.
     let pinned = retry.run(|| catalog.resolve(settings)).await?.url;
-    let pulled = retry.run(|| catalog.pull(&pinned, directory)).await?;
+    let target = format!("oci:{directory}");
+    let pulled = retry.run(|| catalog.pull(&pinned, &target)).await?;
     eprintln!("{} is in {directory}, {} bytes fetched", pulled.url, pulled.bytes_fetched);
 
     // The worker has a login of its own, in a file that only this user can read, until it has ended.

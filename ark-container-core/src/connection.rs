@@ -124,6 +124,11 @@ impl Connection {
         Self { endpoint: Endpoint::Folder(local.clone()), ..self }
     }
 
+    /// Returns how requests are retried.
+    pub(crate) fn retry(&self) -> &Retry {
+        &self.retry
+    }
+
     /// Sets how requests are retried.
     pub(crate) fn with_retry(self, retry: Retry) -> Self {
         Self { retry, ..self }

@@ -2,11 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ark_container_core::model::{ImageName, Platform, Reference, Tag};
+use ark_container_core::model::{ImageName, ImageReference, Platform, Reference, Tag};
 use ark_container_core::transfer::{Compression, ImageTarget, PlatformChoice, Push};
 use ark_container_core::{Error, RegistryBackendExt as _};
 use clap::builder::TypedValueParser;
@@ -197,10 +196,18 @@ Examples:
   ark-catalog-container-tool --pull test/repo@sha256:… --to oci:DIR:v1 --organization GUID \\
       --platform linux/arm64
 
-The folder keeps the images that it has. The image is listed there last, under REF, else under the tag;
-one that had this name gives it up.";
+TARGET is one of:
+  oci:DIR[:NAME]             a folder in the OCI image layout
+  oci-archive:FILE[:NAME]    a new archive of such a folder
+  docker-archive:FILE[:NAME] a new archive that docker load and podman load read
+  docker-daemon:NAME         docker
+  podman:NAME                podman
+  -                          an archive on standard output
 
-/// Fetch an image into a folder in the OCI image layout, and print its URL by digest
+A folder keeps the images that it has. The image is listed there last, under NAME, else under the tag;
+one that had this name loses it. Docker and podman take one platform: choose it with --platform.";
+
+/// Fetch an image to this machine, and print its URL by digest
 ///
 /// What the folder has already is not fetched again, and a pull that was cut off goes on where it was.
 /// Every blob is verified.
@@ -211,9 +218,9 @@ pub(crate) struct PullArgs {
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
-    /// Where the image goes: oci:DIR[:REF], a folder in the OCI image layout
-    #[arg(long, value_name = "TARGET")]
-    to: Layout,
+    /// Where the image goes: a folder, an archive, docker or podman
+    #[arg(long, value_name = "TARGET", allow_hyphen_values = true)]
+    to: String,
 
     #[command(flatten)]
     owner: OrganizationArgs,
@@ -226,49 +233,28 @@ pub(crate) struct PullArgs {
     concurrency: Option<NonZeroUsize>,
 }
 
-/// A folder in the OCI image layout, and the name of an image in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Layout {
-    directory: PathBuf,
-    name: Option<String>,
-}
-
-impl FromStr for Layout {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if !text.starts_with("oci:") {
-            return Err("expected oci:DIR[:REF]".to_owned());
-        }
-        let target: ImageTarget = text.parse().map_err(|error: Error| error.to_string())?;
-        let directory = target.path().ok_or("expected oci:DIR[:REF]")?.to_owned();
-        Ok(Self { directory, name: target.name().map(str::to_owned) })
-    }
-}
-
 pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> {
     let ImageName { repository: name, reference } =
         ImageName::parse(&args.image).map_err(Error::Parse)?;
     let reference = reference.unwrap_or_else(|| Tag::latest().into());
-    let name_in_layout = args.to.name.or_else(|| match &reference {
-        Reference::Tag(tag) => Some(tag.to_string()),
-        Reference::Digest(_) => None,
-    });
+    let mut to: ImageTarget = args.to.parse()?;
+    if let (Reference::Tag(tag), None, Some(_)) = (&reference, to.name(), to.path()) {
+        to = to.with_name(tag.to_string());
+    }
     let (catalog, target) = context.connect_to(name, &args.owner).await?;
     let image = catalog.backend().repository_url(&target.path).image(reference);
     let report = Arc::new(Report::new(context.output));
-    let pull =
-        catalog.prepare_pull(&image.to_string(), args.to.directory).map_err(Failure::from)?;
+    let pull = catalog.prepare_pull(&image.to_string(), &to.to_string()).map_err(Failure::from)?;
     let mut pull = pull.with_platforms(args.platforms.choice()).with_progress(report.clone());
-    if let Some(name) = name_in_layout {
-        pull = pull.with_name(name);
-    }
     if let Some(concurrency) = args.concurrency {
         pull = pull.with_concurrency(concurrency.get());
     }
     let pulled = transfer(pull.into_future(), &report, PULL_INTERRUPTED).await?;
     let pulled = pulled.map_err(|error| target.explain(Attempt::Pull, error))?;
-    context.output.result(&pulled.url.to_string(), &pulled)?;
+    // An archive on standard output is the result itself.
+    if !to.is_standard_output() {
+        context.output.result(&pulled.url.to_string(), &pulled)?;
+    }
     let counts = [
         blobs("blobs fetched", pulled.blobs_fetched, pulled.bytes_fetched),
         blobs("there already", pulled.blobs_skipped, pulled.bytes_skipped),
@@ -282,17 +268,21 @@ Examples:
   ark-catalog-container-tool --copy test/repo:v1 --to release/repo:v1 --organization GUID
   ark-catalog-container-tool --copy test/repo@sha256:… --to repo:v1 --organization GUID \\
       --to-organization GUID2
+  ark-catalog-container-tool --copy docker://alpine:3.20 --to base/alpine --organization GUID
 
-Within an organization the registry takes the blobs over by itself, where it can; else they go
+docker://HOST/REPOSITORY[:TAG|@DIGEST] is an image of any registry, which is read with the credentials that
+docker or podman has for it, or without. Within an organization the registry takes the blobs over by itself, where it can; else they go
 through this machine, and touch no disk. The tag is put last.";
 
-/// Copy an image to another repository of the registry, and print its URL there by digest
+/// Copy an image of this or any other registry to a repository, and print its URL there by digest
 ///
 /// The image keeps its digest, and what refers to it, such as a signature, goes along. What the other repository has already is not sent again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = COPY_EXAMPLES)]
 pub(crate) struct CopyArgs {
-    /// The repository's name and the image's tag or digest; the tag is latest where left out
+    /// The image: a repository's name with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    ///
+    /// The tag is latest where left out.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
@@ -304,6 +294,10 @@ pub(crate) struct CopyArgs {
 
     #[command(flatten)]
     owner: OrganizationArgs,
+
+    /// Read the registry of a docker:// image by plain HTTP
+    #[arg(long)]
+    plain_http: bool,
 
     /// The organization of the other repository, if it is another
     #[arg(long, value_name = "GUID")]
@@ -321,37 +315,45 @@ pub(crate) struct CopyArgs {
 }
 
 pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> {
-    let ImageName { repository: name, reference } =
-        ImageName::parse(&args.image).map_err(Error::Parse)?;
     let (to, to_tag) = name_and_tag(&args.to, "a copy")?;
-    let tag = match (&reference, to_tag) {
-        (_, Some(tag)) => tag,
-        (Some(Reference::Tag(tag)), None) => tag.clone(),
+    let (catalog, from, source, target) = if args.image.starts_with(ImageReference::PREFIX) {
+        let image: ImageReference = args.image.parse().map_err(Error::Parse)?;
+        let (catalog, target) = context.connect_to(to, &args.owner).await?;
+        (catalog, args.image.clone(), (None, Some(image.reference().clone())), target)
+    } else {
+        let ImageName { repository: name, reference } =
+            ImageName::parse(&args.image).map_err(Error::Parse)?;
+        let (catalog, source) = context.connect_to(name, &args.owner).await?;
+        let organization = match args.to_organization.as_deref() {
+            Some(other) => context.owner_of(to, Some(other))?,
+            None => source.path.organization(),
+        };
+        let path = path_in(&catalog.in_organization(organization), to)?;
+        let read = reference.clone().unwrap_or_else(|| Tag::latest().into());
+        let image = catalog.backend().repository_url(&source.path).image(read);
+        let target = Target::new(path, &context.settings);
+        (catalog, image.to_string(), (Some(source), reference), target)
+    };
+    let (source, reference) = source;
+    let tag = match (reference, to_tag) {
+        (_, Some(tag)) | (Some(Reference::Tag(tag)), None) => tag,
         (_, None) => Tag::latest(),
     };
-    let reference = reference.unwrap_or(Reference::Tag(tag.clone()));
-    let (catalog, source) = context.connect_to(name, &args.owner).await?;
-    let organization = match args.to_organization.as_deref() {
-        Some(other) => context.owner_of(to, Some(other))?,
-        None => source.path.organization(),
-    };
-    let path = path_in(&catalog.in_organization(organization), to)?;
-    let target = Target::new(path, &context.settings);
-    let image = catalog.backend().repository_url(&source.path).image(reference);
     let report = Arc::new(Report::new(context.output));
-    let copy = catalog.prepare_copy(&image.to_string(), &format!("{}:{tag}", target.path));
-    let mut copy = copy
+    let mut copy = catalog
+        .prepare_copy(&from, &format!("{}:{tag}", target.path))
         .map_err(Failure::from)?
         .with_login_scope(args.login.login_scope)
         .with_platforms(args.platforms.choice())
+        .with_plain_http(args.plain_http)
         .with_progress(report.clone());
     if let Some(concurrency) = args.concurrency {
         copy = copy.with_concurrency(concurrency.get());
     }
     let copied = transfer(copy.into_future(), &report, PUSH_INTERRUPTED).await?;
-    let copied = copied.map_err(|error| match is_about(&error, &source) {
-        true => source.explain(Attempt::Pull, error),
-        false => target.explain(Attempt::Copy, error),
+    let copied = copied.map_err(|error| match &source {
+        Some(source) if is_about(&error, source) => source.explain(Attempt::Pull, error),
+        _ => target.explain(Attempt::Copy, error),
     })?;
     context.output.result(&copied.url.to_string(), &copied)?;
     let mut counts = vec![
@@ -403,33 +405,4 @@ fn blobs(label: &str, count: usize, bytes: u64) -> String {
 /// Returns what a transfer did, for people.
 fn summary(image: &str, counts: &[String], duration: Duration) -> String {
     format!("{image}: {}; {}", counts.join("; "), human_time(duration))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layout(text: &str) -> Result<(String, Option<String>), &'static str> {
-        let Layout { directory, name } = text.parse()?;
-        Ok((directory.display().to_string(), name))
-    }
-
-    #[test]
-    fn pull_target_is_a_folder_and_an_image_name() {
-        assert_eq!(layout("oci:a/b"), Ok(("a/b".to_owned(), None)));
-        assert_eq!(layout("oci:a/b:v1"), Ok(("a/b".to_owned(), Some("v1".to_owned()))));
-        assert_eq!(layout("oci:a:x/y:v1"), Ok(("a".to_owned(), Some("x/y:v1".to_owned()))));
-        for wrong in ["a/b", "oci:", "oci::v1", "docker-archive:a"] {
-            assert!(layout(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn existing_folder_may_have_colons() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a:b");
-        std::fs::create_dir(&path).unwrap();
-        let path = path.display().to_string();
-        assert_eq!(layout(&format!("oci:{path}")), Ok((path, None)));
-    }
 }

@@ -1,6 +1,5 @@
 //! What a catalog does with images.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Catalog;
@@ -15,7 +14,9 @@ use crate::credentials::ForeignCredentials;
 use crate::distribution::Client;
 use crate::error::{Error, Result};
 use crate::model::{Access, ImageReference, Platform, Reference, RepositoryPath, Scope, Tag};
-use crate::transfer::{Copy, ImageSource, Pull, Pulled, Push, Pushed, Resolve, ResolvedImage};
+use crate::transfer::{
+    Copy, ImageSource, ImageTarget, Pull, Pulled, Push, Pushed, Resolve, ResolvedImage,
+};
 
 /// Images are named by a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest`
 /// where neither is given. A folder of this machine needs no server: while images move, it is served on a
@@ -46,12 +47,15 @@ impl Catalog {
         Ok(push.with_connection(self.connection()))
     }
 
-    /// Fetches an image into a folder in the OCI image layout, with all its platforms.
+    /// Fetches an image to this machine, with all its platforms.
+    ///
+    /// The target is `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`,
+    /// `docker-daemon:NAME`, `podman:NAME` or `-`, as [`ImageTarget`] reads it.
     ///
     /// # Errors
     /// Those of [`Pull`], and of [`prepare_pull`](Self::prepare_pull).
-    pub async fn pull(&self, image: &str, directory: impl Into<PathBuf>) -> Result<Pulled> {
-        self.prepare_pull(image, directory)?.await
+    pub async fn pull(&self, image: &str, target: &str) -> Result<Pulled> {
+        self.prepare_pull(image, target)?.await
     }
 
     /// Prepares a pull, to choose a platform and the like before it is awaited.
@@ -59,13 +63,15 @@ impl Catalog {
     /// # Errors
     /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is not valid, or lies outside of the
     /// organizations.
-    pub fn prepare_pull(&self, image: &str, directory: impl Into<PathBuf>) -> Result<Pull> {
+    pub fn prepare_pull(&self, image: &str, target: &str) -> Result<Pull> {
         let (path, reference) = self.image(image)?;
-        let pull = Pull::new(Arc::new(self.backend.clone()), &path, reference, directory);
+        let target: ImageTarget = target.parse()?;
+        let pull = Pull::new(Arc::new(self.backend.clone()), &path, reference, target);
         Ok(pull.with_connection(self.connection()))
     }
 
-    /// Copies an image to another repository of this registry, or to another tag, with all its platforms.
+    /// Copies an image to a repository, with all its platforms: from another repository of this registry, from
+    /// another tag, or from any other registry, as `docker://HOST/REPOSITORY[:TAG|@DIGEST]`.
     ///
     /// # Errors
     /// Those of [`Copy`](struct@Copy), and of [`prepare_copy`](Self::prepare_copy).
@@ -79,8 +85,16 @@ impl Catalog {
     /// [`Error::Parse`] and [`Error::InvalidInput`] if a name is not valid or lies outside of the
     /// organizations, or if the name of the copy has a digest.
     pub fn prepare_copy(&self, from: &str, to: &str) -> Result<Copy> {
-        let ((from, reference), (to, tag)) = (self.image(from)?, self.target(to)?);
-        let copy = Copy::new(Arc::new(self.backend.clone()), &from, reference, &to).with_tag(tag);
+        let (to, tag) = self.target(to)?;
+        let backend = Arc::new(self.backend.clone());
+        let copy = match self.named(from)? {
+            Named::Outside(image) => Copy::from_registry(backend, image, &to),
+            Named::Inside(path, reference) => {
+                let reference = reference.unwrap_or_else(|| Tag::latest().into());
+                Copy::new(backend, &path, reference, &to)
+            }
+        };
+        let copy = copy.with_tag(tag);
         Ok(copy.with_connection(self.connection()))
     }
 

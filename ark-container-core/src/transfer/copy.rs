@@ -1,26 +1,32 @@
-//! [`Copy`]: copies an image from one repository to another, without using the disk.
+//! [`Copy`]: copies an image to a repository, from another one or from any other registry, without using the disk.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join};
 
+use super::blob::Blob;
 use super::compress::{Compression, Compressor};
 use super::engine::Transfer;
-use super::image::Image;
+use super::image::{Image, Source};
 use super::platforms::PlatformChoice;
 use super::progress::Progress;
 use super::push::Pushed;
 use super::upload::{Mounts, RegistryTarget};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, LoginScope, connection_options};
-use crate::distribution::Client;
-use crate::error::{Error, Result};
-use crate::model::{Access, Reference, RepositoryPath, Scope, Tag};
+use crate::credentials::ForeignCredentials;
+use crate::distribution::{Client, Manifest};
+use crate::error::{Error, ResourceKind, Result};
+use crate::model::{
+    Access, Descriptor, Digest, ImageReference, Reference, RepositoryPath, Scope, Tag,
+};
 use crate::observability::{Run, count_bytes};
 
-/// A copy of one image to another repository of the same registry. Awaiting it runs it.
+/// A copy of one image to a repository, from another one of the same registry or from any other registry. Awaiting
+/// it runs it.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -54,8 +60,8 @@ use crate::observability::{Run, count_bytes};
 #[must_use = "a copy runs when it is awaited"]
 pub struct Copy {
     connection: Connection,
-    from: RepositoryPath,
-    reference: Reference,
+    from: Origin,
+    plain_http: bool,
     to: RepositoryPath,
     tag: Option<Tag>,
     platforms: PlatformChoice,
@@ -77,8 +83,8 @@ impl Copy {
     ) -> Self {
         Self {
             connection: Connection::new(backend),
-            from: from.clone(),
-            reference,
+            from: Origin::Repository(from.clone(), reference),
+            plain_http: false,
             to: to.clone(),
             tag: None,
             platforms: PlatformChoice::default(),
@@ -86,6 +92,24 @@ impl Copy {
             concurrency: None,
             progress: Arc::new(()),
         }
+    }
+
+    /// A copy of an image of any registry to the repository `to`, with all its platforms, and by digest only.
+    ///
+    /// The other registry is read with the credentials that docker or podman has for it, see
+    /// [`ForeignCredentials::find`], or without.
+    pub fn from_registry(
+        backend: Arc<dyn RegistryBackend>,
+        from: ImageReference,
+        to: &RepositoryPath,
+    ) -> Self {
+        let copy = Self::new(backend, to, from.reference().clone(), to);
+        Self { from: Origin::Registry(from), ..copy }
+    }
+
+    /// Sets whether another registry is read by plain HTTP. By default only registries on this machine are.
+    pub fn with_plain_http(self, plain_http: bool) -> Self {
+        Self { plain_http, ..self }
     }
 
     /// Puts a tag on the image in the end.
@@ -118,7 +142,7 @@ impl Copy {
         let connection = self.connection.clone();
         let transfer =
             connection.serve_while(|connection| Self { connection, ..self.clone() }.transfer());
-        let (tag, source) = (self.tag.as_ref(), Some(self.source_text()));
+        let (tag, source) = (self.tag.as_ref(), Some(self.from.to_string()));
         let recorded = self.connection.record_push(&self.to, tag, source, transfer, Pushed::digest);
         let copied = Run::transfer("copy", &self.to).around(recorded).await?;
         count_bytes(
@@ -132,27 +156,26 @@ impl Copy {
         Ok(copied)
     }
 
-    /// The image that is copied, as `<path>:<tag>` or `<path>@<digest>`.
-    fn source_text(&self) -> String {
-        match &self.reference {
-            Reference::Tag(tag) => format!("{}:{tag}", self.from),
-            Reference::Digest(digest) => format!("{}@{digest}", self.from),
-        }
-    }
-
     async fn transfer(self) -> Result<Pushed> {
         let started = Instant::now();
-        let pulling = self.login_scope.of(&self.from, Access::Pull);
-        let source = self.connection.client(&self.from, &pulling);
-        let (source, target) = join(source, self.open_target()).await;
-        let (source, (client, pushing)) = (source?, target?);
+        let (source, target) = join(self.open_source(), self.open_target()).await;
+        let ((source, reference), (client, pushing)) = (source?, target?);
         let retried = client.retry().retries();
-        let root = source.fetch_manifest(&self.reference).await?;
-        let image = Image::read(&source, root, &self.platforms).await?;
-        let image = image.with_referrers(&source).await?;
-        let mounts = match pushing.covers(&self.from, Access::Pull) {
-            true => Mounts::From(&self.from),
-            false => Mounts::Nowhere,
+        let (source, root): (Box<dyn Source>, _) = match &self.from {
+            Origin::Repository(..) => {
+                let root = source.fetch_manifest(reference).await?;
+                (Box::new(source), root)
+            }
+            Origin::Registry(_) => {
+                let root = fetch_unless_there(&source, &client, reference).await?;
+                (Box::new(Fetched { source, target: client.clone() }), root)
+            }
+        };
+        let image = Image::read(&*source, root, &self.platforms).await?;
+        let image = image.with_referrers(&*source).await?;
+        let mounts = match &self.from {
+            Origin::Repository(from, _) if pushing.covers(from, Access::Pull) => Mounts::From(from),
+            _ => Mounts::Nowhere,
         };
         let target = RegistryTarget {
             client: &client,
@@ -173,13 +196,30 @@ impl Copy {
         Ok(copied)
     }
 
+    /// Opens a client of the repository that is copied from.
+    async fn open_source(&self) -> Result<(Client, &Reference)> {
+        match &self.from {
+            Origin::Repository(from, reference) => {
+                let scope = self.login_scope.of(from, Access::Pull);
+                Ok((self.connection.client(from, &scope).await?, reference))
+            }
+            Origin::Registry(image) => {
+                let credentials = ForeignCredentials::find(image).await?;
+                let client = Client::foreign(image, credentials, self.plain_http)?;
+                Ok((client.with_retry(self.connection.retry().clone()), image.reference()))
+            }
+        }
+    }
+
     /// A client of the repository that is copied to, and the scope of its credentials.
     ///
     /// Mounting takes credentials for both repositories, and the narrowest that there are for two are
     /// those for their organization.
     async fn open_target(&self) -> Result<(Client, Scope)> {
-        let organization = self.to.organization();
-        if organization == self.from.organization() && self.to != self.from {
+        if let Origin::Repository(from, _) = &self.from
+            && self.to.organization() == from.organization()
+            && self.to != *from
+        {
             let both = LoginScope::Organization.of(&self.to, Access::Push);
             match self.connection.client(&self.to, &both).await {
                 Ok(client) => return Ok((client, both)),
@@ -192,6 +232,85 @@ impl Copy {
         let own = self.login_scope.of(&self.to, Access::Push);
         let client = self.connection.client(&self.to, &own).await?;
         Ok((client, own))
+    }
+}
+
+/// The image that is copied.
+#[derive(Debug, Clone)]
+enum Origin {
+    Repository(RepositoryPath, Reference),
+    Registry(ImageReference),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository(path, reference) => {
+                write!(f, "{path}{}{reference}", reference.separator())
+            }
+            Self::Registry(image) => image.fmt(f),
+        }
+    }
+}
+
+/// Fetches the manifest of an image from the target if it has it, so that the other registry, which may count
+/// what is fetched, is only asked for the digest.
+async fn fetch_unless_there(
+    source: &Client,
+    target: &Client,
+    reference: &Reference,
+) -> Result<Manifest> {
+    let digest = match reference {
+        Reference::Digest(digest) => Some(digest.clone()),
+        Reference::Tag(_) => source.manifest(reference).await?.map(|found| found.digest),
+    };
+    let Some(digest) = digest else {
+        return Err(Error::not_found(ResourceKind::Image, source.image_name(reference)));
+    };
+    let by_digest = digest.into();
+    match target.fetch_manifest(&by_digest).await {
+        Err(Error::NotFound { .. }) => source.fetch_manifest(&by_digest).await,
+        fetched => fetched,
+    }
+}
+
+/// A repository whose manifests are fetched from the target where that has them.
+struct Fetched {
+    source: Client,
+    target: Client,
+}
+
+#[async_trait]
+impl Source for Fetched {
+    fn name(&self) -> String {
+        Source::name(&self.source)
+    }
+
+    async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
+        match Source::manifest(&self.target, descriptor).await {
+            Err(Error::NotFound { .. }) => Source::manifest(&self.source, descriptor).await,
+            manifest => manifest,
+        }
+    }
+
+    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
+        self.source.config(config).await
+    }
+
+    async fn has(&self, content: &Descriptor) -> Result<bool> {
+        self.source.has(content).await
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
+        self.source.blob(descriptor).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        Source::referrers(&self.source, subject).await
+    }
+
+    async fn tagged(&self, tag: &Tag) -> Result<Option<Manifest>> {
+        self.source.tagged(tag).await
     }
 }
 
@@ -208,7 +327,6 @@ impl fmt::Debug for Copy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Copy")
             .field("from", &self.from)
-            .field("reference", &self.reference)
             .field("to", &self.to)
             .field("tag", &self.tag)
             .finish_non_exhaustive()

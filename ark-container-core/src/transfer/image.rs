@@ -103,8 +103,12 @@ impl Image {
         }
         reader.seen.extend(level.iter().cloned());
         reader.seen.extend(self.blobs.iter().map(|blob| blob.digest().clone()));
-        for tag in level.iter().flat_map(Client::signature_tags) {
-            let Some(manifest) = source.tagged(&tag).await? else { continue };
+        let tags: Vec<Tag> = level.iter().flat_map(Client::signature_tags).collect();
+        let lookups = tags.iter().map(|tag| source.tagged(tag)).collect::<Vec<_>>();
+        let lookups = stream::iter(lookups).buffered(CONCURRENT_READS);
+        let tagged: Vec<Option<Manifest>> = lookups.try_collect().await?;
+        for (tag, manifest) in tags.into_iter().zip(tagged) {
+            let Some(manifest) = manifest else { continue };
             self.referrers.extend(reader.children(&manifest).await?);
             self.signatures.push((tag, manifest));
         }

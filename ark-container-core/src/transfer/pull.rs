@@ -1,39 +1,42 @@
-//! [`Pull`]: fetches an image into a folder of this machine.
+//! [`Pull`]: fetches an image to this machine: into a folder, an archive, docker or podman.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use super::engine::{Transfer, tally};
+use super::engine::{Target, Transfer, tally};
 use super::image::Image;
-use super::platforms::PlatformChoice;
-use super::progress::{BlobState, Event, Progress, as_seconds};
+use super::platforms::{self, PlatformChoice};
+use super::progress::{BlobState, Event, Progress, as_seconds, as_text};
+use super::target::ImageTarget;
+use super::target::archive::ArchiveTarget;
 use super::target::layout::{Layout, LayoutTarget, in_background};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
-use crate::error::Result;
+use crate::distribution::{Client, platform_names};
+use crate::error::{Error, Result};
 use crate::model::{Access, Digest, ImageUrl, Reference, RepositoryPath, Scope};
 use crate::observability::{Run, count_bytes};
 
-/// A pull of one image from a repository into a folder in the OCI image layout. Awaiting it runs it.
+/// A pull of one image from a repository to an [`ImageTarget`] of this machine. Awaiting it runs it.
 ///
-/// The folder is created if it does not exist, and keeps the images that it has; one of the same name
-/// loses its name.
+/// A folder is created if it does not exist, and keeps the images that it has; one of the same name
+/// loses its name. An archive replaces the file.
 ///
 /// ```no_run
 /// use std::sync::Arc;
 ///
 /// use ark_container_core::RegistryBackend;
 /// use ark_container_core::model::RepositoryPath;
-/// use ark_container_core::transfer::Pull;
+/// use ark_container_core::transfer::{ImageTarget, Pull};
 ///
 /// # async fn example(backend: Arc<dyn RegistryBackend>, path: RepositoryPath)
 /// # -> ark_container_core::Result<()> {
-/// let pulled = Pull::new(backend, &path, "v1".parse()?, "build/image").await?;
+/// let pulled = Pull::new(backend, &path, "v1".parse()?, "oci:build/image".parse::<ImageTarget>()?).await?;
 /// println!("pulled {}", pulled.url);
 /// # Ok(())
 /// # }
@@ -58,8 +61,7 @@ pub struct Pull {
     connection: Connection,
     path: RepositoryPath,
     reference: Reference,
-    directory: PathBuf,
-    name: Option<String>,
+    target: ImageTarget,
     platforms: PlatformChoice,
     concurrency: Option<usize>,
     progress: Arc<dyn Progress>,
@@ -69,29 +71,22 @@ connection_options!(Pull);
 
 impl Pull {
     /// A pull of the image that `reference` names in the repository at `path`, with all its platforms,
-    /// into `directory`.
+    /// to `target`. A path is a folder in the OCI image layout.
     pub fn new(
         backend: Arc<dyn RegistryBackend>,
         path: &RepositoryPath,
         reference: Reference,
-        directory: impl Into<PathBuf>,
+        target: impl Into<ImageTarget>,
     ) -> Self {
         Self {
             connection: Connection::new(backend),
             path: path.clone(),
             reference,
-            directory: directory.into(),
-            name: None,
+            target: target.into(),
             platforms: PlatformChoice::default(),
             concurrency: None,
             progress: Arc::new(()),
         }
-    }
-
-    /// Sets the name of the image in the layout, its `org.opencontainers.image.ref.name`. By default it
-    /// has none.
-    pub fn with_name(self, name: impl Into<String>) -> Self {
-        Self { name: Some(name.into()), ..self }
     }
 
     /// Chooses platforms of an image that has several. By default the image is pulled as it is.
@@ -119,26 +114,34 @@ impl Pull {
     }
 
     async fn download(self) -> Result<Pulled> {
-        let folder = self.directory.clone();
-        let layout = Arc::new(in_background(move || Layout::open(&folder)).await?);
+        let progress = &*self.progress;
+        // A target that cannot be written to is told before anything is fetched.
+        let opened = self.open_target(progress).await?;
         let scope = Scope::repository(self.path.clone(), Access::Pull);
         let client = self.connection.client(&self.path, &scope).await?;
         let started = Instant::now();
         let root = client.fetch_manifest(&self.reference).await?;
-        let image = Image::read(&client, root, &self.platforms).await?;
-        let image = image.with_referrers(&client).await?;
-        let progress = &*self.progress;
-        let target = LayoutTarget { layout, name: self.name.as_deref(), progress };
-        let transfer = Transfer { target: &target, concurrency: self.concurrency, progress };
-        let (image, outcomes) = transfer.run(&image).await?;
+        let mut image = Image::read(&client, root, &self.platforms).await?;
+        if self.target.is_for_one_platform() {
+            self.check_single_platform(&client, &image).await?;
+        } else {
+            image = image.with_referrers(&client).await?;
+        }
+        // An archive is written from its start to its end.
+        let (target, concurrency): (&dyn Target, _) = match &opened {
+            OpenTarget::Layout(target) => (target, self.concurrency),
+            OpenTarget::Archive(target) => (target, Some(1)),
+        };
+        let (image, outcomes) = Transfer { target, concurrency, progress }.run(&image).await?;
         self.progress.event(&Event::Manifest { reference: &self.reference });
         let (blobs_fetched, _) = tally(&outcomes, BlobState::Fetched);
         let (blobs_skipped, bytes_skipped) = tally(&outcomes, BlobState::Exists);
         let digest = image.root().digest.clone();
         let pulled = Pulled {
             url: client.repository()?.image(digest.clone()),
-            directory: self.directory.clone(),
-            name: self.name.clone(),
+            target: self.target.clone(),
+            directory: self.target.path().map(Path::to_owned),
+            name: self.target.name().map(str::to_owned),
             blobs_fetched,
             bytes_fetched: outcomes.iter().map(|outcome| outcome.bytes).sum(),
             blobs_skipped,
@@ -149,6 +152,34 @@ impl Pull {
         tracing::info!(image = %pulled.url, fetched = pulled.bytes_fetched, "pulled");
         Ok(pulled)
     }
+
+    async fn open_target<'a>(&'a self, progress: &'a dyn Progress) -> Result<OpenTarget<'a>> {
+        let Some(folder) = self.target.layout().map(Path::to_owned) else {
+            return ArchiveTarget::create(&self.target, progress).await.map(OpenTarget::Archive);
+        };
+        let layout = Arc::new(in_background(move || Layout::open(&folder)).await?);
+        Ok(OpenTarget::Layout(LayoutTarget { layout, name: self.target.name(), progress }))
+    }
+
+    /// Refuses an image with several platforms for a target that has one.
+    async fn check_single_platform(&self, client: &Client, image: &Image) -> Result<()> {
+        if image.children().is_empty() {
+            return Ok(());
+        }
+        let found = platforms::platforms(client, image.root()).await?;
+        let found = platform_names(&found);
+        Err(Error::invalid(format!(
+            "{} takes an image for one platform, and {} has: {found}",
+            self.target,
+            client.image_name(&self.reference)
+        )))
+    }
+}
+
+/// The target of a pull, which can be written to.
+enum OpenTarget<'a> {
+    Layout(LayoutTarget<'a>),
+    Archive(ArchiveTarget<'a>),
 }
 
 impl IntoFuture for Pull {
@@ -165,7 +196,7 @@ impl fmt::Debug for Pull {
         f.debug_struct("Pull")
             .field("path", &self.path)
             .field("reference", &self.reference)
-            .field("directory", &self.directory)
+            .field("target", &self.target)
             .finish_non_exhaustive()
     }
 }
@@ -178,9 +209,12 @@ impl fmt::Debug for Pull {
 pub struct Pulled {
     /// The image by digest.
     pub url: ImageUrl,
-    /// The folder in the OCI image layout.
-    pub directory: PathBuf,
-    /// The name of the image in the layout, if it has one.
+    /// The target.
+    #[serde(serialize_with = "as_text")]
+    pub target: ImageTarget,
+    /// The folder in the OCI image layout, or the archive.
+    pub directory: Option<PathBuf>,
+    /// The name of the image in the target, if it has one.
     pub name: Option<String>,
     /// The blobs that were fetched.
     pub blobs_fetched: usize,
@@ -214,7 +248,8 @@ mod tests {
         let image = format!("h.example/prod/{}/a@{digest}", crate::model::OrganizationId::TBD);
         let pulled = Pulled {
             url: image.parse().unwrap(),
-            directory: "build/image".into(),
+            target: ImageTarget::oci_layout("build/image"),
+            directory: Some("build/image".into()),
             name: None,
             blobs_fetched: 1,
             bytes_fetched: 2,
@@ -225,7 +260,7 @@ mod tests {
         };
         let expected = format!(
             "{{\"url\":\"{image}\",\
-             \"directory\":\"build/image\",\"name\":null,\"blobs_fetched\":1,\"bytes_fetched\":2,\
+             \"target\":\"oci:build/image\",\"directory\":\"build/image\",\"name\":null,\"blobs_fetched\":1,\"bytes_fetched\":2,\
              \"blobs_skipped\":3,\"bytes_skipped\":4,\
              \"seconds\":1.5}}"
         );

@@ -57,8 +57,8 @@ async fn local_image_is_pushed_and_pulled_without_server() {
     assert!(elsewhere.to_string().contains("linux/amd64, linux/arm64"), "{elsewhere}");
 
     // What one pins is a name too.
-    let (other, out) = (catalog.clone(), path("out"));
-    let pulled = in_a_task(async move { other.pull(&resolved.url, out).await }).await.unwrap();
+    let (other, out) = (catalog.clone(), format!("oci:{}", path("out").display()));
+    let pulled = in_a_task(async move { other.pull(&resolved.url, &out).await }).await.unwrap();
     assert_eq!(pulled.url.to_string(), catalog.resolve(named).await.unwrap().url);
 }
 

@@ -61,7 +61,7 @@ fn futures_are_send() {
     sendable(catalog.describe("a"));
     sendable(catalog.credentials("a", Access::Pull));
     sendable(catalog.push("a:v1", "oci:layout"));
-    sendable(catalog.pull("a:v1", "layout"));
+    sendable(catalog.pull("a:v1", "oci:layout"));
     sendable(catalog.resolve("a:v1"));
     sendable(catalog.resolve_for("a:v1", &"linux/arm64".parse().unwrap()));
 
@@ -70,7 +70,7 @@ fn futures_are_send() {
     let reference: Reference = "v1".parse().unwrap();
     let source: ImageSource = "oci:layout".parse().unwrap();
     spawnable(Push::new(backend.clone(), &path, source));
-    spawnable(Pull::new(backend.clone(), &path, reference.clone(), "layout"));
+    spawnable(Pull::new(backend.clone(), &path, reference.clone(), std::path::Path::new("layout")));
     spawnable(Copy::new(backend.clone(), &path, reference.clone(), &path));
     spawnable(Resolve::new(backend, &path, reference));
 }

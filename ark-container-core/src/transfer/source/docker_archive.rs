@@ -167,7 +167,7 @@ impl Source for DockerArchive {
 }
 
 /// A name as docker shows it: without the registry that it assumes, with the tag that it assumes.
-pub(super) fn familiar(name: &str) -> String {
+pub(in crate::transfer) fn familiar(name: &str) -> String {
     let short = name.strip_prefix("docker.io/").unwrap_or(name);
     let short = short.strip_prefix("library/").unwrap_or(short);
     let last = short.rsplit('/').next().unwrap_or(short);

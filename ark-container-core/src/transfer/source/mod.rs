@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use self::archive::Archive;
 use self::docker_archive::DockerArchive;
+pub(super) use self::docker_archive::familiar;
 pub(super) use self::engine::Engine;
 use self::layout::{Layout, LayoutSource};
 pub(super) use self::parse::{DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_LAYOUT};

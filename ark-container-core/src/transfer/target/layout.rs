@@ -27,13 +27,13 @@ use crate::transfer::queue::Counter;
 
 /// The maximum number of pieces that wait to be written.
 const MAX_QUEUED_PIECES: usize = 4;
-const MARKER: &str = "oci-layout";
+pub(super) const MARKER: &str = "oci-layout";
 const VERSION: &str = "1.0.0";
-const INDEX: &str = "index.json";
+pub(super) const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs";
 /// The folder of partial blobs, which readers of layouts ignore.
 const PARTIAL: &str = ".ark-partial";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// A folder in the OCI image layout, locked for as long as it is written to.
 #[derive(Debug)]
@@ -153,8 +153,13 @@ impl Layout {
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
-        self.path.join(BLOBS).join(digest.algorithm().as_str()).join(digest.hex())
+        self.path.join(blob_name(digest))
     }
+}
+
+/// Returns the path of a blob in a layout.
+pub(super) fn blob_name(digest: &Digest) -> String {
+    format!("{BLOBS}/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 
 /// A layout as the target of a transfer.
@@ -269,7 +274,7 @@ impl LayoutTarget<'_> {
     }
 }
 
-fn descriptor(blob: &Blob) -> Descriptor {
+pub(super) fn descriptor(blob: &Blob) -> Descriptor {
     Descriptor::new(media_type::OCI_LAYER, blob.digest().clone(), blob.size())
 }
 

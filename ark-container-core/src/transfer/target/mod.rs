@@ -1,5 +1,6 @@
 //! [`ImageTarget`]: where an image is written to on this machine.
 
+pub(super) mod archive;
 pub(super) mod layout;
 
 use std::fmt;
@@ -99,9 +100,36 @@ impl ImageTarget {
         }
     }
 
+    /// Returns the folder in the OCI image layout, if it is one.
+    pub(super) fn layout(&self) -> Option<&Path> {
+        match &self.kind {
+            TargetKind::OciLayout(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Returns whether it is an archive on standard output.
+    pub fn is_standard_output(&self) -> bool {
+        self.kind == TargetKind::StandardOutput
+    }
+
     /// The name of the image in the target, if one is set.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+}
+
+/// A folder in the OCI image layout.
+impl From<PathBuf> for ImageTarget {
+    fn from(path: PathBuf) -> Self {
+        Self::oci_layout(path)
+    }
+}
+
+/// A folder in the OCI image layout.
+impl From<&Path> for ImageTarget {
+    fn from(path: &Path) -> Self {
+        Self::oci_layout(path)
     }
 }
 

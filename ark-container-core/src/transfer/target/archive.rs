@@ -1,0 +1,340 @@
+//! [`ArchiveTarget`]: an archive in the OCI image layout, with docker's listing beside it where docker reads it.
+
+use std::fs::{File, Permissions};
+use std::io::{self, IsTerminal as _, Read, Seek as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use tokio::sync::mpsc;
+use tokio_util::bytes::{Buf as _, Bytes};
+
+use super::layout::{INDEX, MARKER, REF_NAME, blob_name, descriptor, in_background};
+use super::{ImageTarget, TargetKind};
+use crate::digester::Digester;
+use crate::error::{Error, Result};
+use crate::model::{Descriptor, Digest, ImageReference, ManifestContent, media_type};
+use crate::transfer::blob::Blob;
+use crate::transfer::engine::{Outcome, Plan, Target};
+use crate::transfer::image::Image;
+use crate::transfer::progress::{BlobState, Event, Progress};
+use crate::transfer::queue::Counter;
+use crate::transfer::source::{Engine, familiar};
+
+/// The maximum number of pieces that wait to be written.
+const MAX_QUEUED_PIECES: usize = 4;
+/// Docker's listing of the images in an archive.
+const LISTING: &str = "manifest.json";
+/// The annotation with the whole name of an image.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// An archive that is written from its start to its end, so one blob at a time.
+pub(in crate::transfer) struct ArchiveTarget<'a> {
+    archive: Arc<Mutex<Output>>,
+    target: &'a ImageTarget,
+    progress: &'a dyn Progress,
+}
+
+/// The archive, and where its bytes go.
+struct Output {
+    tar: tar::Builder<Box<dyn Write + Send>>,
+    file: Destination,
+}
+
+enum Destination {
+    /// A temporary file beside the file that it replaces in the end.
+    File(NamedTempFile),
+    /// An unnamed temporary file that docker or podman loads.
+    Engine(File, Engine),
+    StandardOutput,
+}
+
+impl<'a> ArchiveTarget<'a> {
+    /// Creates the archive.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if standard output is a terminal; [`Error::Failed`] if the file cannot be
+    /// created.
+    pub(in crate::transfer) async fn create(
+        target: &'a ImageTarget,
+        progress: &'a dyn Progress,
+    ) -> Result<Self> {
+        let kind = target.kind.clone();
+        let archive = in_background(move || Output::create(&kind)).await?;
+        Ok(Self { archive: Arc::new(Mutex::new(archive)), target, progress })
+    }
+
+    /// Adds a member of `size` bytes, and returns the digest of its content.
+    async fn add_blob(&self, blob: &Blob, counter: &Counter) -> Result<Digest> {
+        let mut content = blob.pieces(0).await?;
+        let (sender, receiver) = mpsc::channel::<Bytes>(MAX_QUEUED_PIECES);
+        let (archive, name) = (Arc::clone(&self.archive), blob_name(blob.digest()));
+        let (size, algorithm) = (blob.size(), blob.digest().algorithm());
+        let writing = in_background(move || {
+            let digester = Digester::new(algorithm);
+            let mut content = Received { receiver, piece: Bytes::new(), digester };
+            lock(&archive).add(&name, size, &mut content)?;
+            Ok(content.digester.finish())
+        });
+        let receiving = async {
+            let sender = sender;
+            while let Some(piece) = content.try_next().await? {
+                let bytes = piece.len() as u64;
+                if sender.send(piece).await.is_err() {
+                    // The disk failed, which the writer reports.
+                    break;
+                }
+                counter.add(bytes);
+            }
+            Ok(())
+        };
+        let (received, written) = futures_util::future::join(receiving, writing).await;
+        received.map_err(|error| blob.unreadable(error))?;
+        written
+    }
+}
+
+#[async_trait]
+impl Target for ArchiveTarget<'_> {
+    async fn known(&self, blobs: &[Blob]) -> Vec<Option<Descriptor>> {
+        blobs.iter().map(|blob| Some(descriptor(blob))).collect()
+    }
+
+    async fn plan(&self, _: Option<&Image>, known: &[Option<Descriptor>]) -> Result<Plan> {
+        Ok(Plan::Write(vec![false; known.len()]))
+    }
+
+    async fn write(
+        &self,
+        blob: &Blob,
+        _: Option<&Descriptor>,
+        counter: &Counter,
+    ) -> Result<Outcome> {
+        self.progress.event(&Event::Blob { blob: blob.digest(), state: BlobState::Fetching });
+        let found = self.add_blob(blob, counter).await?;
+        if found != *blob.digest() {
+            let problem = format!("{} is damaged: its content is {found}", blob.location());
+            return Err(Error::failed(problem));
+        }
+        Ok(Outcome::moved(descriptor(blob), BlobState::Fetched, 0, 0))
+    }
+
+    async fn publish(&self, image: &Image) -> Result<()> {
+        let (archive, image) = (Arc::clone(&self.archive), image.clone());
+        let target = self.target.clone();
+        let engine = in_background(move || {
+            let mut archive = lock(&archive);
+            archive.add_manifests(&image, &target)?;
+            archive.finish(&target)
+        });
+        if let Some((file, engine)) = engine.await? {
+            let words = engine.load(file).await?;
+            tracing::info!(words, "loaded");
+        }
+        Ok(())
+    }
+
+    async fn name(&self, _: &Image) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Output {
+    fn create(kind: &TargetKind) -> Result<Self> {
+        let no_file = |error| Error::failed("no temporary file can be created").with_source(error);
+        let (writer, file): (Box<dyn Write + Send>, _) = match kind {
+            TargetKind::OciArchive(path) | TargetKind::DockerArchive(path) => {
+                if path.is_dir() {
+                    let path = path.display();
+                    return Err(Error::invalid(format!("{path} is a folder; write oci:{path}")));
+                }
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                // Others may read it as far as the user's mask allows, unlike a temporary file.
+                let mode = Permissions::from_mode(0o666);
+                let file = tempfile::Builder::new()
+                    .permissions(mode)
+                    .tempfile_in(folder.unwrap_or(Path::new(".")));
+                let file = file.map_err(|error| cannot_write(path, error))?;
+                let writer = file.reopen().map_err(|error| cannot_write(path, error))?;
+                (Box::new(io::BufWriter::new(writer)), Destination::File(file))
+            }
+            TargetKind::Engine(engine) => {
+                let file = tempfile::tempfile().map_err(no_file)?;
+                let writer = file.try_clone().map_err(no_file)?;
+                (Box::new(io::BufWriter::new(writer)), Destination::Engine(file, *engine))
+            }
+            TargetKind::StandardOutput | TargetKind::OciLayout(_) => {
+                if io::stdout().is_terminal() {
+                    return Err(Error::invalid(
+                        "standard output is a terminal: redirect it into a file, or pipe it into docker load",
+                    ));
+                }
+                (Box::new(io::BufWriter::new(io::stdout())), Destination::StandardOutput)
+            }
+        };
+        let mut output = Self { tar: tar::Builder::new(writer), file };
+        output.add_bytes(MARKER, json!({"imageLayoutVersion": "1.0.0"}).to_string().as_bytes())?;
+        Ok(output)
+    }
+
+    fn add_bytes(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        self.add(name, content.len() as u64, content)
+    }
+
+    fn add(&mut self, name: &str, size: u64, content: impl Read) -> Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(size);
+        header.set_mode(0o644);
+        let mut content = Counted { inner: content, bytes: 0 };
+        let added = self.tar.append_data(&mut header, name, &mut content);
+        added.map_err(|error| Error::failed("cannot write the archive").with_source(error))?;
+        if content.bytes != size {
+            let found = content.bytes;
+            return Err(Error::failed(format!("{name} has {found} bytes, not {size}")));
+        }
+        Ok(())
+    }
+
+    /// Adds manifests and the lists of images.
+    fn add_manifests(&mut self, image: &Image, target: &ImageTarget) -> Result<()> {
+        let tagged = image.signatures().iter().map(|(_, manifest)| manifest);
+        let manifests = image.children().iter().chain(image.referrers()).chain(tagged);
+        for manifest in manifests.chain([image.root()]) {
+            self.add_bytes(&blob_name(&manifest.digest), &manifest.bytes)?;
+        }
+        let mut root = image.root().descriptor();
+        if let Some(name) = target.name() {
+            root.annotations.insert(REF_NAME.to_owned(), target.ref_name(name));
+            if target.is_read_by_docker() {
+                root.annotations.insert(CONTAINERD_NAME.to_owned(), full_name(name));
+            }
+        }
+        let referrers = image.referrers().iter().map(|referrer| referrer.descriptor());
+        let tagged = image.signatures().iter().map(|(tag, manifest)| {
+            let mut descriptor = manifest.descriptor();
+            descriptor.annotations.insert(REF_NAME.to_owned(), tag.to_string());
+            descriptor
+        });
+        let listed: Vec<Descriptor> = [root].into_iter().chain(tagged).chain(referrers).collect();
+        let index = json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listed
+        });
+        self.add_bytes(INDEX, index.to_string().as_bytes())?;
+        if target.is_read_by_docker()
+            && let Some(listing) = listing(image, target.name())?
+        {
+            self.add_bytes(LISTING, listing.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Ends the archive, and returns the file that is to be loaded.
+    fn finish(&mut self, target: &ImageTarget) -> Result<Option<(File, Engine)>> {
+        let failed = |error| Error::failed(format!("cannot write {target}")).with_source(error);
+        self.tar.finish().and_then(|()| self.tar.get_mut().flush()).map_err(failed)?;
+        match std::mem::replace(&mut self.file, Destination::StandardOutput) {
+            Destination::StandardOutput => Ok(None),
+            Destination::Engine(mut file, engine) => {
+                file.rewind().map_err(failed)?;
+                Ok(Some((file, engine)))
+            }
+            Destination::File(file) => {
+                let path = target.path().unwrap_or(Path::new(""));
+                file.as_file().sync_all().map_err(failed)?;
+                file.persist(path).map_err(|error| cannot_write(path, error.error))?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl ImageTarget {
+    /// Returns whether docker and podman load the archive, which must be for one platform then.
+    pub(in crate::transfer) fn is_for_one_platform(&self) -> bool {
+        matches!(self.kind, TargetKind::DockerArchive(_) | TargetKind::Engine(_))
+    }
+
+    fn is_read_by_docker(&self) -> bool {
+        self.is_for_one_platform() || self.kind == TargetKind::StandardOutput
+    }
+
+    /// Returns the name in the layout of the archive: for docker, the tag alone.
+    fn ref_name(&self, name: &str) -> String {
+        match self.is_for_one_platform() {
+            true => familiar(name).rsplit(':').next().unwrap_or(name).to_owned(),
+            false => name.to_owned(),
+        }
+    }
+}
+
+/// Returns the name of an image with the registry and the tag that docker assumes.
+fn full_name(name: &str) -> String {
+    let familiar = familiar(name);
+    match format!("docker://{familiar}").parse::<ImageReference>() {
+        Ok(image) => image.to_string(),
+        Err(_) => familiar,
+    }
+}
+
+/// Returns docker's listing of an image; `None` if it has several platforms or is no image.
+fn listing(image: &Image, name: Option<&str>) -> Result<Option<Value>> {
+    let ManifestContent::Image(content) = image.root().content()? else { return Ok(None) };
+    let is_image =
+        [media_type::OCI_CONFIG, media_type::DOCKER_CONFIG].contains(&&*content.config.media_type);
+    if !is_image {
+        return Ok(None);
+    }
+    let layers: Vec<String> = content.layers.iter().map(|layer| blob_name(&layer.digest)).collect();
+    Ok(Some(json!([{
+        "Config": blob_name(&content.config.digest),
+        "RepoTags": name.map(|name| vec![familiar(name)]),
+        "Layers": layers,
+    }])))
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> Error {
+    Error::failed(format!("cannot write {}", path.display())).with_source(error)
+}
+
+/// An archive is given up after an error, so a panic elsewhere does not spoil it.
+fn lock(archive: &Mutex<Output>) -> std::sync::MutexGuard<'_, Output> {
+    archive.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A reader of pieces that are received, which hashes them.
+struct Received {
+    receiver: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+    digester: Digester,
+}
+
+impl Read for &mut Received {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty() {
+            let Some(piece) = self.receiver.blocking_recv() else { return Ok(0) };
+            self.piece = piece;
+        }
+        let length = buffer.len().min(self.piece.len());
+        self.piece.copy_to_slice(&mut buffer[..length]);
+        self.digester.update(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// A reader that counts its bytes.
+struct Counted<R> {
+    inner: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
