@@ -11,7 +11,7 @@ use tar::EntryType;
 use super::damaged;
 use crate::error::{Error, Result};
 use crate::transfer::decompress::CompressionFormat;
-use crate::transfer::local_file::{Cursor, OpenFile};
+use crate::transfer::local_file::{Cursor, OpenFile, PIECE_LEN};
 
 /// What the headers of an archive may amount to: about 100,000 members. A bound on the memory that
 /// a hostile archive can make us take.
@@ -20,7 +20,6 @@ const MAX_HEADERS_LEN: u64 = 64 * 1024 * 1024;
 const MAX_LINKS: usize = 8;
 /// The length of a header in a tar file.
 const BLOCK_LEN: u64 = 512;
-const PIECE_LEN: usize = 128 * 1024;
 
 /// The members of a tar file by their names.
 #[derive(Debug)]

@@ -4,9 +4,9 @@
 //! deleted with its last reader, however the program ends.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Read, Seek as _, Write as _};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,9 +92,15 @@ pub(super) async fn open(path: &Path) -> Result<OpenFile> {
             };
             return Err(damaged(&named, problem));
         }
-        let file = File::open(&owned).map_err(unreadable)?;
-        let length = file.metadata().map_err(unreadable)?.len();
-        Ok(Some(OpenFile::new(file, length, named.as_str())))
+        // A pipe that was put there since would block otherwise.
+        let mut options = OpenOptions::new();
+        let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(&owned);
+        let file = file.map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        match metadata.is_file() {
+            true => Ok(Some(OpenFile::new(file, metadata.len(), named.as_str()))),
+            false => Err(damaged(&named, "it was replaced while it was opened")),
+        }
     });
     match opened.await? {
         Some(file) => decompressed(file).await,
