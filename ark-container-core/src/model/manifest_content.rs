@@ -9,6 +9,7 @@ use super::parse::{annotations, null_as_default};
 use super::{Descriptor, media_type};
 
 /// The media types of configurations that name a platform.
+#[cfg(any(feature = "local", feature = "push"))]
 const IMAGE_CONFIGS: [&str; 2] = [media_type::OCI_CONFIG, media_type::DOCKER_CONFIG];
 
 /// The content of a manifest or index of OCI or docker.
@@ -182,6 +183,7 @@ impl ManifestContent {
 
     /// Returns the blobs that must be stored before this: configuration and layers, or what an index lists
     /// besides manifests. The index of a build cache lists blobs.
+    #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, layers) = match self {
             Self::Image(image) => (Some(&image.config), image.layers.as_slice()),
@@ -192,6 +194,7 @@ impl ManifestContent {
     }
 
     /// Returns the manifests and indexes that an index lists.
+    #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn manifests(&self) -> impl Iterator<Item = &Descriptor> {
         self.listed().iter().filter(|child| child.is_manifest())
     }
@@ -214,6 +217,7 @@ impl ManifestContent {
     }
 
     /// Returns the configuration, if its type names a platform.
+    #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn image_config(&self) -> Option<&Descriptor> {
         match self {
             Self::Image(ImageManifest { config, .. }) => {
@@ -244,6 +248,7 @@ impl ManifestContent {
         }
     }
 
+    #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn annotations(&self) -> &BTreeMap<String, String> {
         match self {
             Self::Image(ImageManifest { annotations, .. })

@@ -62,7 +62,7 @@ fn what_is_no_image() {
     sandbox.write("damaged/index.json", "{");
     assert_snapshot!(push(&sandbox, "oci:damaged"), @"
     exit 1
-    error: ~/damaged/index.json makes no sense: EOF while parsing an object at line 1 column 1
+    error: ~/damaged/index.json is invalid: EOF while parsing an object at line 1 column 1
     ");
 }
 

@@ -13,7 +13,7 @@ use super::archive::Archive;
 use super::select::Candidate;
 use super::{damaged, in_background};
 use crate::distribution::Manifest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, ManifestContent, Tag, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::image::Source;
@@ -47,7 +47,7 @@ impl LayoutSource {
         }
         let index = ManifestContent::parse(media_type::OCI_INDEX, &layout.read(INDEX)?);
         let invalid =
-            |problem| damaged(layout.location(INDEX), format!("it is invalid: {problem}"));
+            |problem| Error::failed(format!("{} is invalid: {problem}", layout.location(INDEX)));
         let top = index.map_err(invalid)?.into_listed();
         let mut referrers: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
         let mut seen = HashSet::new();

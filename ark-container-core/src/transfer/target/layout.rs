@@ -490,6 +490,29 @@ mod tests {
     }
 
     #[test]
+    fn index_without_images_may_have_null() {
+        for (content, expected) in [
+            (r#"{"schemaVersion":2,"manifests":null}"#, None),
+            (r#"{"schemaVersion":2}"#, Some("an index needs manifests")),
+            (r#"{"manifests":[],"manifests":[]}"#, Some("the key \"manifests\" occurs twice")),
+            (r#"{"manifests":{}}"#, Some("expected")),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let layout = Layout::open(folder.path()).unwrap();
+            fs::write(folder.path().join(INDEX), content).unwrap();
+            let one = image("one");
+            let result = layout.list(vec![(one.clone(), None)]);
+            match expected {
+                None => assert_eq!(listed(folder.path()), [(one.digest.to_string(), None)]),
+                Some(expected) => {
+                    let error = result.unwrap_err().to_string();
+                    assert!(error.contains(expected), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_folder_with_something_else_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("letter.txt");

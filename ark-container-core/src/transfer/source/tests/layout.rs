@@ -112,6 +112,69 @@ fn a_tower_of_indexes_is_refused() {
     assert!(fault(&source).ends_with("its indexes are nested more than 4 deep"));
 }
 
+/// Writes a manifest or index into a layout as its only image.
+fn write_root(folder: &TempDir, media_type: &str, content: &str) {
+    let digest = Digester::digest(Algorithm::Sha256, content.as_bytes());
+    fs::write(blob_file(folder, &digest), content).unwrap();
+    let entry = json!({"mediaType": media_type, "digest": digest, "size": content.len(),
+        "annotations": null, "platform": {"os": "linux"}, "urls": null});
+    let index = json!({"schemaVersion": 2, "mediaType": null, "manifests": [entry]}).to_string();
+    fs::write(folder.path().join("index.json"), index).unwrap();
+}
+
+#[test]
+fn manifest_in_layout_is_read_as_by_the_registry() {
+    let image = sample("x");
+    let text = std::str::from_utf8(&image.root().bytes).unwrap().to_owned();
+    let layers = text.find(r#","layers""#).unwrap();
+    for (content, expected) in [
+        (text.clone(), Ok(2)),
+        (format!("{}}}", &text[..layers]), Ok(1)),
+        (format!(r#"{},"layers":null}}"#, &text[..layers]), Ok(1)),
+        (text.replacen('{', r#"{"annotations":{"a":null},"subject":null,"#, 1), Ok(2)),
+        (text.replacen('{', r#"{"Layers":[],"#, 1), Err(r#"the key "Layers" differs"#)),
+        (text.replacen('{', r#"{"config":null,"#, 1), Err(r#"the key "config" occurs twice"#)),
+        (text.replacen('{', r#"{"manifests":[],"#, 1), Err("only an index has manifests")),
+        (text.replacen('2', "1", 1), Err("its schema version is 1, not 2")),
+    ] {
+        let (folder, source) = layout(&image);
+        write_root(&folder, media_type::OCI_MANIFEST, &content);
+        match expected {
+            Ok(blobs) => {
+                let opened = open_for(&source, &PlatformChoice::AsIs).unwrap();
+                assert_eq!(opened.blobs().len(), blobs, "{content}");
+            }
+            Err(expected) => {
+                let error = fault(&source);
+                assert!(error.starts_with("manifest sha256:"), "{error}");
+                assert!(error.contains(expected), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn index_may_list_hundreds_of_manifests_and_blobs() {
+    let image = sample("x");
+    let (folder, source) = layout(&image);
+    let mut children = Vec::new();
+    for number in 0..300 {
+        let text = std::str::from_utf8(&image.root().bytes).unwrap();
+        let content = text.replacen('{', &format!(r#"{{"annotations":{{"n":"{number}"}},"#), 1);
+        let digest = Digester::digest(Algorithm::Sha256, content.as_bytes());
+        fs::write(blob_file(&folder, &digest), &content).unwrap();
+        children.push(json!({"mediaType": media_type::OCI_MANIFEST, "digest": digest,
+            "size": content.len()}));
+    }
+    let cached = Digester::digest(Algorithm::Sha256, b"cached");
+    fs::write(blob_file(&folder, &cached), "cached").unwrap();
+    children.push(json!({"mediaType": media_type::OCI_LAYER_GZIP, "digest": cached, "size": 6}));
+    let index = json!({"schemaVersion": 2, "manifests": children}).to_string();
+    write_root(&folder, media_type::OCI_INDEX, &index);
+    let opened = open_for(&source, &PlatformChoice::All).unwrap();
+    assert_eq!((opened.children().len(), opened.blobs().len()), (300, 3));
+}
+
 fn one(platform: &str) -> PlatformChoice {
     PlatformChoice::One(platform.parse().unwrap())
 }
