@@ -253,7 +253,7 @@ impl DistributionError {
     }
 
     /// Returns when the rate limit is reset that the request exceeds, as the end of a sentence.
-    fn reset_time(&self) -> Option<String> {
+    pub(super) fn reset_time(&self) -> Option<String> {
         let delay = self.retry_after.filter(|_| self.status == StatusCode::TOO_MANY_REQUESTS)?;
         let time = SystemTime::now().checked_add(delay)?;
         let delay = humantime::format_duration(Duration::from_secs(delay.as_secs()));

@@ -449,7 +449,13 @@ fn refused(method: Method, url: &Url, reply: &Reply, body: &[u8], secrets: &Secr
     let refusal = DistributionError::new(method, url, status, headers, body, secrets);
     let service = secrets.strike_out(&redacted(url)).into_owned();
     if refusal.is_temporary() {
-        Error::temporary(format!("no login at {service} for now")).with_source(refusal)
+        let message = match refusal.reset_time() {
+            Some(reset) => {
+                format!("a login exceeds the rate limit of {service}, which is reset {reset}")
+            }
+            None => format!("no login at {service} for now"),
+        };
+        Error::temporary(message).with_source(refusal)
     } else {
         let message = format!("{service} gives no login");
         Error::unauthenticated(message).with_source(refusal)

@@ -141,8 +141,9 @@ impl Deref for Reply {
 const PAGE: &str = "1000";
 /// Room for registries that do not know pages, and for AWS ECR's 100,000 tags.
 const MAX_PAGE_LEN: usize = 16 * 1024 * 1024;
-/// The maximum length of all pages of a listing together, and their maximum number.
-const MAX_LISTING_LEN: usize = 64 * 1024 * 1024;
+/// The maximum length of all pages of tags together, which are streamed.
+const MAX_TAGS_LEN: usize = 64 * 1024 * 1024;
+/// The maximum number of pages of a listing.
 const MAX_PAGES: usize = 10_000;
 
 impl Client {
@@ -161,7 +162,8 @@ impl Client {
         if let Ok(url) = &mut first {
             url.query_pairs_mut().append_pair("n", PAGE);
         }
-        let pages = pages::<Page>(self.clone(), RequestTarget::Repository, first);
+        let target = RequestTarget::Repository;
+        let pages = pages::<Page>(self.clone(), target, first, MAX_TAGS_LEN);
         let tags = |page: Page| {
             let tags = page.tags.unwrap_or_default().into_iter();
             stream::iter(tags.filter_map(|tag| tag.parse().ok()).map(Ok))
@@ -170,15 +172,16 @@ impl Client {
     }
 }
 
-/// Fetches the pages of a listing, each once.
+/// Fetches the pages of a listing, each once. All pages together have at most `limit` bytes.
 pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
     client: Client,
     target: RequestTarget,
     first: Result<Url>,
+    limit: usize,
 ) -> BoxStream<'static, Result<T>> {
     let ahead = VecDeque::from([first]);
-    let state = (client, target, ahead, HashSet::new(), MAX_LISTING_LEN);
-    stream::try_unfold(state, |(client, target, mut ahead, mut seen, room)| async move {
+    let state = (client, target, ahead, HashSet::new(), limit);
+    stream::try_unfold(state, move |(client, target, mut ahead, mut seen, room)| async move {
         let Some(url) = ahead.pop_front().transpose()? else { return Ok(None) };
         if !seen.insert(url.clone()) {
             let message = format!("the pages of {} go round in a circle", client.name());
@@ -194,8 +197,7 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
         ahead.extend(next.map(|target| client.resolve(response.url(), &target)));
         let page = response.parse_json(&body)?;
         let room = room.checked_sub(body.len()).ok_or_else(|| {
-            let message = format!("{} lists more than {MAX_LISTING_LEN} bytes", client.name());
-            Error::failed(message)
+            Error::failed(format!("{} lists more than {limit} bytes", client.name()))
         })?;
         Ok(Some((page, (client, target, ahead, seen, room))))
     })

@@ -19,7 +19,6 @@ use super::repositories::{Pages, listing};
 use super::web_identity::Rights;
 use crate::backend::Image;
 use crate::error::{BoxError, Error, ResourceKind, Result};
-#[cfg(feature = "push")]
 use crate::model::{Digest, Reference, RepositoryPath, media_type};
 
 /// Maximum number of images in a page.

@@ -11,7 +11,7 @@ fn image(host: &str) -> ImageReference {
     format!("docker://{host}/team/app:v1").parse().unwrap()
 }
 
-fn client(registry: &Scripted, credentials: Option<ForeignCredentials>) -> Client {
+fn client_of(registry: &Scripted, credentials: Option<ForeignCredentials>) -> Client {
     let image = image(registry.host().as_str());
     Client::foreign(&image, credentials, false).unwrap().with_retry(Retry::never())
 }
@@ -51,7 +51,7 @@ async fn password_is_sent_after_the_registry_asks() {
         answer("200 OK", &[], ""),
         answer("200 OK", &[], ""),
     ]);
-    let client = client(&registry, Some(password()));
+    let client = client_of(&registry, Some(password()));
     assert!(client.blob_exists(&digest()).await.unwrap());
     assert!(client.blob_exists(&digest()).await.unwrap());
     assert_eq!(logins(registry), [None, Some(basic()), Some(basic())]);
@@ -62,7 +62,7 @@ async fn password_goes_to_the_login_service_alone() {
     let service = Scripted::new([answer("200 OK", &[], r#"{"token":"t-01"}"#)]);
     let unauthorized = answer("401 Unauthorized", &[&bearer(&service)], "");
     let registry = Scripted::new([unauthorized, answer("200 OK", &[], "")]);
-    assert!(client(&registry, Some(password())).blob_exists(&digest()).await.unwrap());
+    assert!(client_of(&registry, Some(password())).blob_exists(&digest()).await.unwrap());
     assert_eq!(logins(service), [Some(basic())]);
     assert_eq!(logins(registry), [None, Some("Bearer t-01".to_owned())]);
 }
@@ -72,7 +72,7 @@ async fn anonymous_client_gets_a_token() {
     let service = Scripted::new([answer("200 OK", &[], r#"{"access_token":"t-01"}"#)]);
     let unauthorized = answer("401 Unauthorized", &[&bearer(&service)], "");
     let registry = Scripted::new([unauthorized, answer("200 OK", &[], "")]);
-    assert!(client(&registry, None).blob_exists(&digest()).await.unwrap());
+    assert!(client_of(&registry, None).blob_exists(&digest()).await.unwrap());
     assert_eq!(logins(service), [None]);
     assert_eq!(logins(registry), [None, Some("Bearer t-01".to_owned())]);
 }
@@ -82,7 +82,7 @@ async fn identity_token_is_exchanged_by_post() {
     let service = Scripted::new([answer("200 OK", &[], r#"{"access_token":"t-01"}"#)]);
     let unauthorized = answer("401 Unauthorized", &[&bearer(&service)], "");
     let registry = Scripted::new([unauthorized, answer("200 OK", &[], "")]);
-    assert!(client(&registry, Some(identity_token())).blob_exists(&digest()).await.unwrap());
+    assert!(client_of(&registry, Some(identity_token())).blob_exists(&digest()).await.unwrap());
     let asked = &service.requests()[0];
     assert_eq!(asked.line, "POST /token HTTP/1.1");
     let form = "grant_type=refresh_token&client_id=ark-container&refresh_token=refresh-1\
@@ -96,7 +96,7 @@ async fn refused_login_says_whether_there_was_one() {
     let refused = |answers: usize, credentials| async move {
         let registry =
             Scripted::new(vec![refusal("401 Unauthorized", "UNAUTHORIZED", "no"); answers]);
-        let error = client(&registry, credentials).start_upload().await.unwrap_err();
+        let error = client_of(&registry, credentials).start_upload().await.unwrap_err();
         assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
         assert_eq!(registry.requests().len(), answers);
         error.to_string()
@@ -124,13 +124,20 @@ async fn rate_limit_names_the_reset_and_is_not_waited_for() {
         let text = error.to_string();
         assert!(text.starts_with(start) && text.contains(", which is reset in 6h, at 2"), "{text}");
         assert_eq!(registry.requests().len(), 1);
+
+        let service = Scripted::new([answer("429 Too Many Requests", &[header], "")]);
+        let unauthorized = answer("401 Unauthorized", &[&bearer(&service)], "");
+        let registry = Scripted::new([unauthorized]);
+        let error = client_of(&registry, None).blob_exists(&digest()).await.unwrap_err();
+        assert!(error.is_temporary(), "{error:?}");
+        assert!(error.to_string().contains("/token, which is reset in 6h, at 2"), "{error}");
     }
 }
 
 #[tokio::test]
 async fn error_names_the_image_as_docker_does() {
     let registry = Scripted::new([answer("404 Not Found", &[], "")]);
-    let client = client(&registry, None);
+    let client = client_of(&registry, None);
     let reference = "v1".parse().unwrap();
     let error = client.fetch_manifest(&reference).await.unwrap_err();
     let name = format!("{}/team/app:v1", registry.host());
@@ -163,7 +170,7 @@ async fn registry_without_referrers_has_them_by_tag() {
         let index =
             format!(r#"{{"manifests":[{{"mediaType":"m","size":1,"digest":"{}"}}]}}"#, digest());
         let registry = Scripted::new([answer(status, &[], ""), answer("200 OK", &[], &index)]);
-        let found = client(&registry, None).referrers(&digest(), None).await.unwrap();
+        let found = client_of(&registry, None).referrers(&digest(), None).await.unwrap();
         assert_eq!(found.len(), 1, "{status}");
     }
 }

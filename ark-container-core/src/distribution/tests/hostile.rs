@@ -130,6 +130,10 @@ async fn listing_without_an_end_is_cut_off() {
     };
     let error = registry_error(Scripted::new((0..5).map(page))).await;
     assert!(error.to_string().ends_with("lists more than 67108864 bytes"), "{error}");
+    let long = format!("{{\"manifests\":[], \"x\":\"{}\"}}", "x".repeat(9 << 20));
+    let registry = Scripted::new([answer("200 OK", &[], &long)]);
+    let error = registry.client().referrers(&digest(), None).await.unwrap_err();
+    assert!(error.to_string().ends_with("lists more than 8388608 bytes"), "{error}");
 }
 
 /// The body of an answer that never ends, from one byte at a time.

@@ -165,7 +165,6 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Failed`] with the words of the command.
-    #[expect(dead_code, reason = "for pulls into docker and podman")]
     pub(in crate::transfer) async fn load(self, archive: impl Into<Stdio>) -> Result<String> {
         let mut load = Command::new(self.program());
         load.arg("load").stdout(Stdio::piped());
