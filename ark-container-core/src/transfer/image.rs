@@ -199,7 +199,7 @@ async fn referrers(source: &dyn Source, subject: &Digest) -> Result<Vec<Manifest
 /// Returns the tags under which cosign keeps what belongs to a manifest.
 ///
 /// Source: <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>
-fn signature_tags(digest: &Digest) -> impl Iterator<Item = Tag> + use<> {
+pub(super) fn signature_tags(digest: &Digest) -> impl Iterator<Item = Tag> + use<> {
     let prefix = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
     ["sig", "att", "sbom"]
         .into_iter()

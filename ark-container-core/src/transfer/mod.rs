@@ -1,4 +1,4 @@
-//! Transfers of images: [`Push`], [`Pull`], [`Copy`](struct@Copy) and [`Resolve`].
+//! Transfers of images: [`Push`], [`Pull`] and [`Copy`](struct@Copy); and what an image is: [`Inspected`].
 //!
 //! A push uploads an image of this machine to a repository, a pull downloads one, and a copy does both without
 //! using the disk. The order of publication is always the same: blobs, manifests by digest, and the name last,
@@ -10,6 +10,7 @@ mod compress;
 mod copy;
 mod engine;
 mod image;
+mod inspect;
 mod local_file;
 mod pending_uploads;
 mod platforms;
@@ -17,7 +18,6 @@ mod progress;
 mod pull;
 mod push;
 mod queue;
-mod resolve;
 mod source;
 mod target;
 mod upload;
@@ -28,10 +28,13 @@ pub use compress::Compression;
 pub use copy::Copy;
 pub use image::Image;
 #[cfg(feature = "ecr")]
-pub(crate) use image::{MAX_CONFIG_BYTES, Source};
+pub(crate) use image::MAX_CONFIG_BYTES;
+pub(crate) use image::Source;
+pub use inspect::{
+    Inspected, InspectedConfig, InspectedLayer, InspectedManifest, InspectedReferrer, ResolvedImage,
+};
 pub use platforms::PlatformChoice;
 pub use progress::{BlobState, Event, Progress};
 pub use pull::{Pull, Pulled};
 pub use push::{Push, Pushed};
-pub use resolve::{Resolve, ResolvedImage};
 pub use source::ImageSource;

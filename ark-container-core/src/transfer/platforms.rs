@@ -139,12 +139,15 @@ pub(super) async fn configured(
     manifest: &Manifest,
 ) -> Result<Option<Platform>> {
     let config = parse::<ImageManifest>(manifest)?.config;
-    let is_image =
-        matches!(config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG);
-    if !is_image {
+    if !is_image_config(&config) {
         return Ok(None);
     }
     Ok(serde_json::from_slice(&source.config(&config).await?).ok())
+}
+
+/// Returns whether this is the configuration of an image, and not of an artifact.
+pub(super) fn is_image_config(config: &Descriptor) -> bool {
+    matches!(config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
 }
 
 fn no_such_platform<'a>(
