@@ -302,7 +302,8 @@ pub(crate) struct CopyArgs {
 
     /// The other repository's name and the tag to put on the image there
     ///
-    /// Where the tag is left out it is that of the image, or latest.
+    /// Where the tag is left out it is that of the image, or latest. :TAG2 alone is a tag in the same
+    /// repository.
     #[arg(long, value_name = "NAME2[:TAG2]")]
     to: String,
 
@@ -327,13 +328,17 @@ pub(crate) struct CopyArgs {
 pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> {
     let ImageName { repository: name, reference } =
         ImageName::parse(&args.image).map_err(Error::Parse)?;
-    let (to, to_tag) = name_and_tag(&args.to, "a copy")?;
+    let reference = reference.unwrap_or_else(|| Tag::latest().into());
+    let to = match args.to.starts_with(':') {
+        true => format!("{name}{}", args.to),
+        false => args.to,
+    };
+    let (to, to_tag) = name_and_tag(&to, "a copy")?;
     let tag = match (&reference, to_tag) {
         (_, Some(tag)) => tag,
-        (Some(Reference::Tag(tag)), None) => tag.clone(),
-        (_, None) => Tag::latest(),
+        (Reference::Tag(tag), None) => tag.clone(),
+        (Reference::Digest(_), None) => Tag::latest(),
     };
-    let reference = reference.unwrap_or(Reference::Tag(tag.clone()));
     let (catalog, source) = context.connect_to(name, &args.owner).await?;
     let organization = match args.to_organization.as_deref() {
         Some(other) => context.owner_of(to, Some(other))?,

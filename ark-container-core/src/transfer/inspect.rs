@@ -213,11 +213,17 @@ impl Inspected {
             configs_bytes += config.as_ref().map_or(0, Vec::len);
             if configs_bytes > MAX_CONFIGS_BYTES {
                 let name = source.name();
-                let problem = format!("its configurations have more than {MAX_CONFIGS_BYTES} bytes");
+                let problem =
+                    format!("its configurations have more than {MAX_CONFIGS_BYTES} bytes");
                 return Err(Error::failed(format!("{name}: {problem}")));
             }
             let platform = platforms.remove(&manifest.digest);
-            manifests.push(InspectedManifest::new(manifest, &content, config.as_deref(), platform)?);
+            manifests.push(InspectedManifest::new(
+                manifest,
+                &content,
+                config.as_deref(),
+                platform,
+            )?);
             if let Some(config) = config.filter(|_| with_documents) {
                 documents.insert(content.config.digest, text(&config));
             }
@@ -317,10 +323,10 @@ impl InspectedManifest {
     ) -> Result<Self> {
         let own = Described::of(manifest)?;
         let digest = &content.config.digest;
-        let invalid = |error| {
-            Error::failed(format!("configuration {digest} is invalid")).with_source(error)
-        };
-        let read = config.map(serde_json::from_slice::<ImageConfig>).transpose().map_err(invalid)?;
+        let invalid =
+            |error| Error::failed(format!("configuration {digest} is invalid")).with_source(error);
+        let read =
+            config.map(serde_json::from_slice::<ImageConfig>).transpose().map_err(invalid)?;
         let configured = || config.and_then(|config| serde_json::from_slice(config).ok());
         let platform = platform.or_else(configured).filter(|found| found.os != UNKNOWN_OS);
         let mut created = None;
