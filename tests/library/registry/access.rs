@@ -187,7 +187,7 @@ async fn errors_have_no_command_by_default() {
     let requests = async {
         let missing = path(OURS, "missing");
         let credentials = backend.credentials(&all_of(OURS), &Default::default()).await.unwrap();
-        let client = Client::new(address, credentials.password.expose());
+        let client = RegistryClient::new(address, credentials.password.expose());
         let refused = client.get(&format!("/v2/{missing}/tags/list")).await;
         let refused = refused.expect_error(StatusCode::NOT_FOUND, "NAME_UNKNOWN");
         assert_eq!(refused.message(), format!("repository {missing} does not exist"));
