@@ -8,7 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Command, Parser, Subcommand};
 
 use crate::commands::{
-    access, cmake_dir, deployment, docker, images, login, manual, repositories, transfers,
+    access, cmake_dir, deployment, docker, images, inspect, login, manual, repositories, transfers,
 };
 use crate::completion;
 use crate::failure::Failure;
@@ -123,10 +123,16 @@ pub(crate) enum Operation {
     Copy(transfers::CopyArgs),
     #[command(long_flag = "list-images")]
     ListImages(images::ListArgs),
+    #[command(long_flag = "inspect")]
+    Inspect(inspect::Args),
+    #[command(long_flag = "tag")]
+    Tag(images::TagArgs),
     #[command(long_flag = "delete-repository")]
     DeleteRepository(repositories::DeleteArgs),
     #[command(long_flag = "delete-image")]
     DeleteImage(images::DeleteArgs),
+    #[command(long_flag = "prune-images")]
+    PruneImages(images::PruneArgs),
     #[command(long_flag = "serve")]
     Serve(deployment::ServeArgs),
     #[command(long_flag = "whoami")]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ark_container_core::Catalog;
 use ark_container_core::model::Organizations;
-use clap::{Arg, Command, CommandFactory as _, ValueEnum};
+use clap::{Arg, ArgAction, Command, CommandFactory as _, ValueEnum};
 use futures_util::TryStreamExt as _;
 
 use crate::arguments::{Cli, END_OF_OPTIONS, GlobalOptions};
@@ -263,9 +263,12 @@ impl<'a> TypedLine<'a> {
         own.chain(self.command.get_arguments())
     }
 
-    /// Returns the next operand of the operation.
+    /// Returns the next operand of the operation. The last may be given several times.
     fn operand(&self) -> Option<&'a Arg> {
-        self.operation.and_then(|operation| operation.get_positionals().nth(self.operands))
+        let operation = self.operation?;
+        let is_list = |operand: &&Arg| matches!(operand.get_action(), ArgAction::Append);
+        let next = operation.get_positionals().nth(self.operands);
+        next.or_else(|| operation.get_positionals().last().filter(is_list))
     }
 
     fn operation_called(&self, name: &str) -> Option<&'a Command> {

@@ -97,6 +97,7 @@ pub(crate) enum Attempt<'a> {
     Push { source: &'a str },
     Pull,
     Copy,
+    Tag,
     ListImages,
     DeleteRepository,
     DeleteImage,
@@ -151,7 +152,7 @@ impl Target {
             (ResourceKind::Repository, _) => {
                 Some(format!("see what there is: {}", self.command_with("list-repositories")))
             }
-            (ResourceKind::Image, Attempt::DeleteImage | Attempt::Pull) => {
+            (ResourceKind::Image, Attempt::DeleteImage | Attempt::Pull | Attempt::Tag) => {
                 Some(format!("see what there is: {}", self.command("list-images")))
             }
             (ResourceKind::File, Attempt::Push { .. }) => Some(SOURCES.to_owned()),
@@ -174,6 +175,9 @@ impl Target {
                 format!("push it under another tag: {}", self.command_with(&push))
             }
             Attempt::Copy => format!("copy it under another tag: --to {name}:TAG"),
+            Attempt::Tag => {
+                format!("choose a tag that is not in use: {}", self.command("list-images"))
+            }
             Attempt::DeleteImage => {
                 format!("delete what refers to it first: {}", self.command("list-images"))
             }

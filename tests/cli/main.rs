@@ -16,6 +16,7 @@ mod errors;
 mod extract_video;
 mod iam_policy;
 mod identity;
+mod images;
 mod load;
 mod output;
 mod packages;

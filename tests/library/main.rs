@@ -11,6 +11,7 @@ mod conformance;
 mod embedding;
 mod examples;
 mod identity;
+mod images;
 mod live;
 mod observability;
 mod oci_spec;

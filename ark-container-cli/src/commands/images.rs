@@ -1,14 +1,17 @@
-//! Operations on images: `--list-images`, `--delete-image`.
+//! Operations on images: `--list-images`, `--tag`, `--delete-image`, `--prune-images`.
+
+use std::time::Duration;
 
 use ark_container_core::backend::Image;
-use ark_container_core::model::{ImageName, Tag};
+use ark_container_core::catalog::{Prune, PruneStep};
+use ark_container_core::model::{ImageName, Reference, Tag, TagPattern};
 use ark_container_core::{Error, RegistryBackendExt as _, escape_untrusted};
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, stream};
 
 use crate::arguments::{OrganizationArgs, PROGRAM, RepositoryArgs};
-use crate::context::Context;
+use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
-use crate::hint::Attempt;
+use crate::hint::{Attempt, Target};
 use crate::output::{human_size, rfc3339};
 
 const LIST_EXAMPLE: &str = "\
@@ -30,8 +33,11 @@ pub(crate) async fn list(args: ListArgs, context: &Context) -> Result<(), Stop> 
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let images = catalog.images(&target.name()).map_err(Failure::from)?;
     let images = images.map_err(|error| target.explain(Attempt::ListImages, error));
-    let header = row(["Tags", "Digest", "Size", "Pushed at", "Platforms"]);
-    context.output.table(&header, images, image_row).await
+    context.output.table(&header(), images, image_row).await
+}
+
+fn header() -> String {
+    row(["Tags", "Digest", "Size", "Pushed at", "Platforms"])
 }
 
 fn image_row(image: &Image) -> String {
@@ -58,37 +64,165 @@ fn or_dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
+const TAG_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --tag test/repo:v1 stable --organization GUID
+  ark-catalog-container-tool --tag test/repo@sha256:HEX v1 --organization GUID";
+
+/// Put another tag on an image, and print its URL by digest
+///
+/// No blob moves, and the image keeps its other tags. The tag is taken from an image that has it, unless
+/// the repository's tags are immutable.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = TAG_EXAMPLES)]
+pub(crate) struct TagArgs {
+    /// The repository's name and the image's tag or digest; the tag is latest where left out
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    image: String,
+
+    /// The tag to put on the image
+    #[arg(value_name = "NEWTAG")]
+    tag: String,
+
+    #[command(flatten)]
+    owner: OrganizationArgs,
+}
+
+pub(crate) async fn tag(args: TagArgs, context: &Context) -> Result<(), Stop> {
+    let ImageName { repository: name, reference } =
+        ImageName::parse(&args.image).map_err(Error::Parse)?;
+    let reference = reference.unwrap_or_else(|| Tag::latest().into());
+    let (catalog, target) = context.connect_to(name, &args.owner).await?;
+    let image = catalog.backend().repository_url(&target.path).image(reference);
+    let tagged = catalog.tag(&image.to_string(), &args.tag).await;
+    let tagged = tagged.map_err(|error| target.explain(Attempt::Tag, error))?;
+    context.output.result(&tagged.url.to_string(), &tagged)
+}
+
 const DELETE_EXAMPLES: &str = "\
 Examples:
-  ark-catalog-container-tool --delete-image test/repo:v1 --organization GUID
+  ark-catalog-container-tool --delete-image test/repo:v1 test/repo:v2 --organization GUID
   ark-catalog-container-tool --delete-image test/repo@sha256:HEX --organization GUID";
 
-/// Delete an image by tag or digest, and print its URL (administrators)
+/// Delete images by tag or digest, and print the URL of each (administrators)
 ///
 /// A tag is deleted alone if the image has others, and with the image if it is its last. A digest
-/// is deleted with all its tags.
+/// is deleted with all its tags. The first failure ends the deletion: what was printed is deleted.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = DELETE_EXAMPLES)]
 pub(crate) struct DeleteArgs {
-    /// The image: a repository's name with a tag or a digest
-    #[arg(value_name = "NAME:TAG|NAME@DIGEST")]
-    image: String,
+    /// The images: each a repository's name with a tag or a digest
+    #[arg(value_name = "NAME:TAG|NAME@DIGEST", required = true)]
+    images: Vec<String>,
 
     #[command(flatten)]
     owner: OrganizationArgs,
 }
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
+    let images = args.images.iter().map(|image| named_image(image));
+    let images = images.collect::<Result<Vec<_>, Failure>>()?;
+    let catalog = context.connect().await?;
+    let mut targets = Vec::with_capacity(images.len());
+    for (name, reference) in images {
+        let organization = context.owner_of(name, args.owner.organization.as_deref())?;
+        let path = path_in(&catalog.in_organization(organization), name)?;
+        targets.push((Target::new(path, &context.settings), reference));
+    }
+    for (target, reference) in targets {
+        let url = catalog.backend().repository_url(&target.path).image(reference);
+        let deleted = catalog.delete_image(&url.to_string()).await;
+        deleted.map_err(|error| target.explain(Attempt::DeleteImage, error))?;
+        context.output.result(&url.to_string(), &serde_json::json!({ "url": url }))?;
+    }
+    Ok(())
+}
+
+/// Returns the repository, and the tag or digest that an image is deleted by.
+fn named_image(image: &str) -> Result<(&str, Reference), Failure> {
     let ImageName { repository: name, reference } =
-        ImageName::parse(&args.image).map_err(Error::Parse)?;
-    let Some(reference) = reference else {
-        return Err(Failure::usage(format!("{name:?} names no image: add :TAG or @DIGEST"))
+        ImageName::parse(image).map_err(Error::Parse)?;
+    let reference = reference.ok_or_else(|| {
+        Failure::usage(format!("{name:?} names no image: add :TAG or @DIGEST"))
             .with_help(format!("to delete the whole repository: {PROGRAM} --delete-repository"))
-            .into());
-    };
-    let (catalog, target) = context.connect_to(name, &args.owner).await?;
-    let url = catalog.backend().repository_url(&target.path).image(reference);
-    let deleted = catalog.delete_image(&url.to_string()).await;
-    deleted.map_err(|error| target.explain(Attempt::DeleteImage, error))?;
-    context.output.result(&url.to_string(), &serde_json::json!({ "url": url }))
+    })?;
+    Ok((name, reference))
+}
+
+const PRUNE_EXAMPLES: &str = "\
+Examples:
+  ark-catalog-container-tool --prune-images test/repo --keep 10 --dry-run --organization GUID
+  ark-catalog-container-tool --prune-images test/repo --keep 10 --older-than 30d \\
+      --keep-tags 'release-*' --untagged --organization GUID
+
+An index goes with its images, and an image with its signatures and other referrers; these do not count
+as images of their own. What an image that stays needs stays too.";
+
+/// Delete the old images of a repository, and print them (administrators)
+///
+/// The images to delete are shown first. One that gets or loses a tag meanwhile stays.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = PRUNE_EXAMPLES)]
+pub(crate) struct PruneArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+
+    /// Delete tagged images, except for the N that were pushed last
+    #[arg(long, value_name = "N", required_unless_present = "untagged")]
+    keep: Option<usize>,
+
+    /// Delete only images that were pushed longer ago, such as 30d or 12h
+    ///
+    /// The default for images without a tag is 1h, since a push that has not ended may need them.
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    older_than: Option<Duration>,
+
+    /// Keep images with such a tag, and do not count them, such as 'release-*'; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    keep_tags: Vec<String>,
+
+    /// Delete images without a tag too, unless an index or image needs them
+    #[arg(long)]
+    untagged: bool,
+
+    /// Print the images that would be deleted, and delete none
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) async fn prune(args: PruneArgs, context: &Context) -> Result<(), Stop> {
+    let patterns = args.keep_tags.iter().map(|pattern| {
+        let pattern = pattern.parse::<TagPattern>();
+        pattern.map_err(|error| Failure::from(Error::Parse(error)).within("--keep-tags"))
+    });
+    let patterns = patterns.collect::<Result<Vec<_>, _>>()?;
+    let (catalog, target) =
+        context.connect_to(&args.repository.name, &args.repository.owner).await?;
+    let explain = |error| target.explain(Attempt::DeleteImage, error);
+    let mut prune = catalog.prune(target.name()).untagged(args.untagged);
+    if let Some(count) = args.keep {
+        prune = prune.keep_newest(count);
+    }
+    if let Some(age) = args.older_than {
+        prune = prune.older_than(age);
+    }
+    let prune = patterns.into_iter().fold(prune, Prune::keep_tags);
+    let plan = prune.plan().await.map_err(explain)?;
+    let (count, kept) = (plan.images.len(), plan.kept);
+    let would = if args.dry_run { "would be" } else { "will be" };
+    context.output.note(&format!("{count} of {} images {would} deleted", count + kept));
+    if args.dry_run {
+        let images = stream::iter(plan.images.into_iter().map(Ok));
+        return context.output.table(&header(), images, image_row).await;
+    }
+    plan.images.iter().for_each(|image| context.output.note(&image_row(image)));
+    let deleted = plan.run().map_err(explain).try_filter_map(async |step| match step {
+        PruneStep::Deleted(image) => Ok(Some(image)),
+        PruneStep::Changed(image) => {
+            context.output.note(&format!("{} has changed meanwhile and stays", image.digest));
+            Ok(None)
+        }
+        _ => Ok(None),
+    });
+    context.output.table(&header(), deleted, image_row).await
 }

@@ -5,6 +5,7 @@ pub(crate) mod cmake_dir;
 pub(crate) mod deployment;
 pub(crate) mod docker;
 pub(crate) mod images;
+pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod manual;
 pub(crate) mod repositories;
@@ -26,8 +27,11 @@ pub(crate) async fn run(operation: Operation, context: &Context) -> Result<(), S
         Operation::Pull(args) => transfers::pull(args, context).await,
         Operation::Copy(args) => transfers::copy(args, context).await,
         Operation::ListImages(args) => images::list(args, context).await,
+        Operation::Inspect(args) => inspect::run(args, context).await,
+        Operation::Tag(args) => images::tag(args, context).await,
         Operation::DeleteRepository(args) => repositories::delete(args, context).await,
         Operation::DeleteImage(args) => images::delete(args, context).await,
+        Operation::PruneImages(args) => images::prune(args, context).await,
         Operation::Serve(args) => deployment::serve(args, context).await,
         Operation::Whoami(args) => access::whoami(args, context).await,
         Operation::CheckAccess(args) => access::check_access(args, context).await,

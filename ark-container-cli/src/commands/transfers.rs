@@ -288,7 +288,8 @@ pub(crate) struct CopyArgs {
 
     /// The other repository's name and the tag to put on the image there
     ///
-    /// Where the tag is left out it is that of the image, or latest.
+    /// Where the tag is left out it is that of the image, or latest. :TAG2 alone is a tag in the same
+    /// repository.
     #[arg(long, value_name = "NAME2[:TAG2]")]
     to: String,
 
@@ -315,7 +316,17 @@ pub(crate) struct CopyArgs {
 }
 
 pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> {
-    let (to, to_tag) = name_and_tag(&args.to, "a copy")?;
+    let same_repository;
+    let to = match args.to.starts_with(':') {
+        true => {
+            let ImageName { repository, .. } =
+                ImageName::parse(&args.image).map_err(Error::Parse)?;
+            same_repository = format!("{repository}{}", args.to);
+            &same_repository
+        }
+        false => &args.to,
+    };
+    let (to, to_tag) = name_and_tag(to, "a copy")?;
     let (catalog, from, source, target) = if args.image.starts_with(ImageReference::PREFIX) {
         let image: ImageReference = args.image.parse().map_err(Error::Parse)?;
         let (catalog, target) = context.connect_to(to, &args.owner).await?;

@@ -190,7 +190,8 @@ impl DeleteOptions {
 ///
 /// [`describe_image`](super::RegistryBackend::describe_image) sets every field that the manifest tells. A
 /// [listing](super::RegistryBackend::list_images) leaves `platforms`, `children`, `subject` and
-/// `artifact_type` empty where the registry does not tell them without the manifest.
+/// `artifact_type` empty where the registry does not tell them without the manifest. A listing that tells
+/// the platforms of an image tells its subject too.
 ///
 /// It serializes to `tags`, `digest`, `size`, `pushed_at` (RFC 3339 in UTC, to the second),
 /// `media_type` and `platforms`.

@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::Catalog;
 use super::name::Named;
-#[cfg(feature = "ecr")]
-use super::outside::Outside;
-#[cfg(any(feature = "ecr", feature = "local"))]
+#[cfg(feature = "local")]
 use super::registry::OpenRegistry;
-use crate::backend::RegistryBackend as _;
+use crate::backend::RegistryBackendExt as _;
 use crate::connection::Connection;
-use crate::credentials::ForeignCredentials;
 use crate::distribution::Client;
 use crate::error::{Error, Result};
-use crate::model::{Access, ImageReference, Platform, Reference, RepositoryPath, Scope, Tag};
-use crate::transfer::{
-    Copy, ImageSource, ImageTarget, Pull, Pulled, Push, Pushed, Resolve, ResolvedImage,
-};
+use crate::model::{Access, ImageUrl, Reference, RepositoryPath, Scope, Tag};
+use crate::transfer::{Copy, ImageSource, ImageTarget, Pull, Pulled, Push, Pushed};
 
 /// Images are named by a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest`
 /// where neither is given. A folder of this machine needs no server: while images move, it is served on a
@@ -109,7 +106,7 @@ impl Catalog {
         self.connection().client(&path, &scope).await
     }
 
-    fn connection(&self) -> Connection {
+    pub(super) fn connection(&self) -> Connection {
         let connection = Connection::audited(&self.backend);
         match &self.shared.registry {
             #[cfg(feature = "local")]
@@ -128,67 +125,36 @@ impl Catalog {
         }
     }
 
-    /// What an image is now: its digest, and its size, media type and platforms. An image in another registry
-    /// is named `docker://HOST/REPOSITORY:TAG`, and read with the credentials of docker and podman.
-    ///
-    /// No layer is fetched. The tag may stand for another image the next moment;
-    /// [`ResolvedImage::url`] goes on to name this one.
+    /// Puts another tag on an image: no blob moves, and the image keeps its other tags.
     ///
     /// # Errors
-    /// Those of [`Resolve`]; [`Error::Parse`] and [`Error::InvalidInput`] if the name is none.
-    pub async fn resolve(&self, image: &str) -> Result<ResolvedImage> {
-        self.resolve_with(image, None).await
-    }
-
-    /// The same, of the image for one platform, such as [`Platform::of_this_machine`].
-    ///
-    /// # Errors
-    /// Those of [`resolve`](Self::resolve); [`Error::InvalidInput`] if the image is not for the platform.
-    pub async fn resolve_for(&self, image: &str, platform: &Platform) -> Result<ResolvedImage> {
-        self.resolve_with(image, Some(platform)).await
-    }
-
-    async fn resolve_with(
-        &self,
-        image: &str,
-        platform: Option<&Platform>,
-    ) -> Result<ResolvedImage> {
-        if let Named::Outside(image) = self.named(image)? {
-            return self.resolve_outside(&image, platform).await;
-        }
+    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name or the tag is not valid, or if the name lies
+    /// outside of the organizations; [`Error::NotFound`] if there is no such image; [`Error::Conflict`] if
+    /// the tag stands for another image and may not be moved.
+    pub async fn tag(&self, image: &str, tag: &str) -> Result<Tagged> {
         let (path, reference) = self.image(image)?;
-        let mut resolve = Resolve::new(Arc::new(self.backend.clone()), &path, reference);
-        if let Some(platform) = platform {
-            resolve = resolve.with_platform(platform.clone());
-        }
-        resolve.with_connection(self.connection()).await
+        let tag: Tag = tag.parse()?;
+        let connection = self.connection();
+        let put = connection.clone().serve_while(async |connection| {
+            let scope = Scope::repository(path.clone(), Access::Push);
+            let client = connection.client(&path, &scope).await?;
+            let manifest = client.fetch_manifest(&reference).await?;
+            client.put_manifest(&tag.clone().into(), &manifest).await?;
+            Ok(manifest)
+        });
+        let source = format!("{path}{}{reference}", reference.separator());
+        let put = connection.record_push(&path, Some(&tag), Some(source), put, |put| &put.digest);
+        let url = self.backend.repository_url(&path).image(Reference::Digest(put.await?.digest));
+        Ok(Tagged { url, tag })
     }
+}
 
-    /// What an image of another registry is, or one of a repository of no organization, where AWS has it and
-    /// the program wants it.
-    async fn resolve_outside(
-        &self,
-        image: &ImageReference,
-        platform: Option<&Platform>,
-    ) -> Result<ResolvedImage> {
-        if *image.host() != self.backend.host() {
-            let client = Client::foreign(image, ForeignCredentials::find(image).await?, false)?;
-            let root = client.fetch_manifest(image.reference()).await?;
-            return ResolvedImage::look_up(&client, root, platform).await;
-        }
-        #[cfg(feature = "ecr")]
-        if let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry {
-            if !self.shared.outside_repositories {
-                return Err(Error::invalid(format!(
-                    "{image} is of no organization, so that AWS alone decides who may read it; a \
-                     program that takes this sets with_outside_repositories(true)"
-                )));
-            }
-            let ecr = &ecr.acting_as(&self.principal().await?);
-            let outside = Outside { ecr, repository: image.repository() };
-            let root = outside.fetch_manifest(image.reference()).await?;
-            return ResolvedImage::look_up(&outside, root, platform).await;
-        }
-        Err(self.not_outside(&image.to_string()))
-    }
+/// An image that got another tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Tagged {
+    /// The image by digest.
+    pub url: ImageUrl,
+    /// The tag that it got.
+    pub tag: Tag,
 }

@@ -8,9 +8,12 @@ mod builder;
 mod identity;
 #[cfg(feature = "push")]
 mod images;
+#[cfg(feature = "push")]
+mod inspect;
 mod name;
 #[cfg(all(feature = "ecr", feature = "push"))]
 mod outside;
+mod prune;
 mod registry;
 mod settings;
 mod whoami;
@@ -31,7 +34,12 @@ use crate::permission::{AuditFile, Permissioned, Policy};
 
 pub use builder::CatalogBuilder;
 pub use identity::ChosenIdentity;
+#[cfg(feature = "push")]
+pub use images::Tagged;
+#[cfg(feature = "push")]
+pub use inspect::Inspect;
 pub use name::organization_of;
+pub use prune::{Prune, PrunePlan, PruneStep, Pruned};
 pub use settings::{Origin, Settings};
 pub use whoami::{AwsReport, CredentialsReach, IdentityReport, Membership, Resource, WhoAmI};
 

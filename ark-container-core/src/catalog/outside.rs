@@ -13,16 +13,16 @@ use crate::model::{Descriptor, Digest, Reference, Tag};
 use crate::transfer::{Blob, MAX_CONFIG_BYTES, Source};
 
 /// A repository of no organization.
-pub(super) struct Outside<'a> {
-    pub(super) ecr: &'a EcrBackend,
-    pub(super) repository: &'a str,
+pub(super) struct Outside {
+    pub(super) ecr: EcrBackend,
+    pub(super) repository: Box<str>,
 }
 
-impl Outside<'_> {
+impl Outside {
     /// Fetches the manifest at a tag or digest.
     pub(super) async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
         let (digest, media_type, text) =
-            self.ecr.outside_manifest(self.repository, reference).await?;
+            self.ecr.outside_manifest(&self.repository, reference).await?;
         let manifest = Manifest::with_algorithm(media_type, text, digest.algorithm());
         match manifest.digest == digest {
             true => Ok(manifest),
@@ -32,7 +32,7 @@ impl Outside<'_> {
 }
 
 #[async_trait]
-impl Source for Outside<'_> {
+impl Source for Outside {
     fn name(&self) -> String {
         format!("{}/{}", self.ecr.ecr_host(), self.repository)
     }
@@ -42,7 +42,7 @@ impl Source for Outside<'_> {
     }
 
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
-        let url = self.ecr.outside_blob(self.repository, &config.digest).await?;
+        let url = self.ecr.outside_blob(&self.repository, &config.digest).await?;
         let content = fetch_presigned(&url, MAX_CONFIG_BYTES).await?;
         match config.digest == Digester::digest(config.digest.algorithm(), &content) {
             true => Ok(content),

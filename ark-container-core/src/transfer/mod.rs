@@ -1,4 +1,4 @@
-//! Transfers of images: [`Push`], [`Pull`], [`Copy`](struct@Copy) and [`Resolve`].
+//! Transfers of images: [`Push`], [`Pull`] and [`Copy`](struct@Copy); and what an image is: [`Inspected`].
 //!
 //! A push uploads an image of this machine to a repository, a pull downloads one, and a copy does both without
 //! using the disk. The order of publication is always the same: blobs, manifests by digest, and the name last,
@@ -11,6 +11,7 @@ mod copy;
 mod decompress;
 mod engine;
 mod image;
+mod inspect;
 mod local_file;
 mod pending_uploads;
 mod platforms;
@@ -18,7 +19,6 @@ mod progress;
 mod pull;
 mod push;
 mod queue;
-mod resolve;
 mod selector;
 mod source;
 mod target;
@@ -30,12 +30,15 @@ pub use compress::Compression;
 pub use copy::Copy;
 pub use image::Image;
 #[cfg(feature = "ecr")]
-pub(crate) use image::{MAX_CONFIG_BYTES, Source};
+pub(crate) use image::MAX_CONFIG_BYTES;
+pub(crate) use image::Source;
+pub use inspect::{
+    Inspected, InspectedConfig, InspectedLayer, InspectedManifest, InspectedReferrer, ResolvedImage,
+};
 pub use platforms::PlatformChoice;
 pub use progress::{BlobState, Event, Progress};
 pub use pull::{Pull, Pulled};
 pub use push::{Push, Pushed};
-pub use resolve::{Resolve, ResolvedImage};
 pub use selector::ImageSelector;
 pub use source::ImageSource;
 pub use target::ImageTarget;

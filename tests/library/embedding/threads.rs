@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ark_container_core::backend::Observed;
 use ark_container_core::backend::ecr::{EcrBackend, EcrBackendBuilder};
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::catalog::CatalogBuilder;
+use ark_container_core::catalog::{CatalogBuilder, Inspect, Prune};
 use ark_container_core::credentials::RegistryCredentials;
 use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::distribution::Client;
@@ -14,7 +14,7 @@ use ark_container_core::identity::{KeySet, MembershipsFile, Principal, TokenFile
 use ark_container_core::model::{Access, Reference, RepositoryPath};
 use ark_container_core::permission::{AuditFile, Permissioned};
 use ark_container_core::testing::MockRegistryBackend;
-use ark_container_core::transfer::{Copy, Pull, Resolve};
+use ark_container_core::transfer::{Copy, Pull};
 use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{Catalog, Error, RegistryBackend};
 
@@ -46,7 +46,8 @@ fn handles_are_send_and_sync() {
     kept_by_each_task::<Push>();
     kept_by_each_task::<Pull>();
     kept_by_each_task::<Copy>();
-    kept_by_each_task::<Resolve>();
+    kept_by_each_task::<Inspect>();
+    kept_by_each_task::<Prune>();
     everywhere::<EcrBackendBuilder>();
     everywhere::<Error>();
 }
@@ -64,6 +65,10 @@ fn futures_are_send() {
     sendable(catalog.pull("a:v1", "oci:layout"));
     sendable(catalog.resolve("a:v1"));
     sendable(catalog.resolve_for("a:v1", &"linux/arm64".parse().unwrap()));
+    sendable(catalog.tag("a:v1", "v2"));
+    spawnable(catalog.inspect("a:v1"));
+    spawnable(catalog.prune("a"));
+    sendable(catalog.prune("a").plan());
 
     let backend: Arc<dyn RegistryBackend> = Arc::new(MockRegistryBackend::new());
     let path: RepositoryPath = "prod/11111111-2222-3333-4444-555555555555/a".parse().unwrap();
@@ -71,6 +76,5 @@ fn futures_are_send() {
     let source: ImageSource = "oci:layout".parse().unwrap();
     spawnable(Push::new(backend.clone(), &path, source));
     spawnable(Pull::new(backend.clone(), &path, reference.clone(), std::path::Path::new("layout")));
-    spawnable(Copy::new(backend.clone(), &path, reference.clone(), &path));
-    spawnable(Resolve::new(backend, &path, reference));
+    spawnable(Copy::new(backend, &path, reference, &path));
 }

@@ -1,0 +1,126 @@
+//! [`Inspect`]: what an image of a repository is, without fetching its layers.
+
+use futures_util::future::BoxFuture;
+
+use super::Catalog;
+use super::name::Named;
+#[cfg(feature = "ecr")]
+use super::outside::Outside;
+#[cfg(feature = "ecr")]
+use super::registry::OpenRegistry;
+use crate::backend::RegistryBackend as _;
+use crate::credentials::ForeignCredentials;
+use crate::distribution::{Client, Manifest};
+use crate::error::{Error, Result};
+use crate::model::{Access, ImageReference, Platform, Scope, Tag};
+use crate::transfer::{Inspected, ResolvedImage, Source};
+
+impl Catalog {
+    /// Returns the digest of an image now, with its size, media type and platforms. An image in another registry
+    /// is named `docker://HOST/REPOSITORY:TAG`, and read with the credentials of docker and podman.
+    ///
+    /// No layer is fetched. The tag may stand for another image the next moment;
+    /// [`ResolvedImage::url`] goes on to name this one.
+    ///
+    /// # Errors
+    /// Those of [`inspect`](Self::inspect).
+    pub async fn resolve(&self, image: &str) -> Result<ResolvedImage> {
+        let (source, root) = self.open_source(image).await?;
+        ResolvedImage::read(&*source, root, None).await
+    }
+
+    /// The same, of the image for one platform, such as [`Platform::of_this_machine`].
+    ///
+    /// # Errors
+    /// Those of [`resolve`](Self::resolve); [`Error::InvalidInput`] if the image is not for the platform.
+    pub async fn resolve_for(&self, image: &str, platform: &Platform) -> Result<ResolvedImage> {
+        let (source, root) = self.open_source(image).await?;
+        ResolvedImage::read(&*source, root, Some(platform)).await
+    }
+
+    /// Inspects an image: all that [`resolve`](Self::resolve) returns, its layers, what its containers run,
+    /// and its referrers. Awaiting it runs it. No layer is fetched.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is not valid, or if the image is not for the
+    /// platform that was chosen; [`Error::NotFound`] if there is no such image; [`Error::Failed`] if a
+    /// manifest or configuration is invalid; and those of [`credentials`](Self::credentials) for pulling.
+    pub fn inspect(&self, image: impl Into<String>) -> Inspect {
+        let (catalog, image) = (self.clone(), image.into());
+        Inspect { catalog, image, platform: None, with_documents: false }
+    }
+
+    /// Opens the source of an image, and reads its manifest or index.
+    async fn open_source(&self, image: &str) -> Result<(Box<dyn Source>, Manifest)> {
+        let (path, reference) = match self.named(image)? {
+            Named::Inside(path, reference) => (path, reference),
+            Named::Outside(image) => return self.open_outside(image).await,
+        };
+        let reference = reference.unwrap_or_else(|| Tag::latest().into());
+        let scope = Scope::repository(path.clone(), Access::Pull);
+        let client = self.connection().client(&path, &scope).await?;
+        let root = client.fetch_manifest(&reference).await?;
+        Ok((Box::new(client), root))
+    }
+
+    /// Opens an image of another registry, or of a repository of no organization, where AWS has it and the
+    /// program wants it.
+    async fn open_outside(&self, image: ImageReference) -> Result<(Box<dyn Source>, Manifest)> {
+        if *image.host() != self.backend.host() {
+            let client = Client::foreign(&image, ForeignCredentials::find(&image).await?, false)?;
+            let root = client.fetch_manifest(image.reference()).await?;
+            return Ok((Box::new(client), root));
+        }
+        #[cfg(feature = "ecr")]
+        if let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry {
+            if !self.shared.outside_repositories {
+                return Err(Error::invalid(format!(
+                    "{image} is of no organization, so that AWS alone decides who may read it; a \
+                     program that takes this sets with_outside_repositories(true)"
+                )));
+            }
+            let ecr = ecr.acting_as(&self.principal().await?);
+            let outside = Outside { ecr, repository: image.repository().into() };
+            let root = outside.fetch_manifest(image.reference()).await?;
+            return Ok((Box::new(outside), root));
+        }
+        Err(self.not_outside(&image.to_string()))
+    }
+}
+
+/// An inspection of one image, by [`Catalog::inspect`]. Awaiting it runs it.
+#[derive(Debug, Clone)]
+#[must_use = "an image is inspected when this is awaited"]
+pub struct Inspect {
+    catalog: Catalog,
+    image: String,
+    platform: Option<Platform>,
+    with_documents: bool,
+}
+
+impl Inspect {
+    /// Inspects the image for one platform in an index. By default all are.
+    pub fn with_platform(self, platform: Platform) -> Self {
+        Self { platform: Some(platform), ..self }
+    }
+
+    /// Returns the text of manifests and configurations too.
+    pub fn with_documents(self, with_documents: bool) -> Self {
+        Self { with_documents, ..self }
+    }
+
+    async fn run(self) -> Result<Inspected> {
+        let Self { catalog, image, platform, with_documents } = self;
+        let (source, root) = catalog.open_source(&image).await?;
+        Inspected::read(&*source, root, platform.as_ref(), with_documents).await
+    }
+}
+
+impl IntoFuture for Inspect {
+    type Output = Result<Inspected>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}

@@ -1,0 +1,372 @@
+//! [`Prune`]: deletes the old images of a repository, and nothing that an image which stays needs.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use serde::Serialize;
+
+use super::Catalog;
+use crate::backend::{Image, RegistryBackend as _};
+use crate::error::{Error, Result};
+use crate::model::{Digest, Reference, RepositoryPath, Tag, TagPattern, media_type};
+
+/// The age from which on an image without a tag is pruned by default. A push puts the manifests of an index
+/// before the index, and the tag last.
+const UNTAGGED_AGE: Duration = Duration::from_secs(60 * 60);
+/// The number of images that are described at once.
+const CONCURRENT_DESCRIPTIONS: usize = 8;
+
+impl Catalog {
+    /// Prepares the deletion of old images of a repository. [`Prune::plan`] tells what would be deleted;
+    /// awaiting it deletes that.
+    pub fn prune(&self, name: impl Into<String>) -> Prune {
+        Prune { catalog: self.clone(), name: name.into(), rules: PruneRules::default() }
+    }
+}
+
+/// A deletion of old images of one repository, by [`Catalog::prune`]. Awaiting it plans and runs it.
+///
+/// # Behavior
+/// - Nothing is deleted unless [`keep_newest`](Self::keep_newest) or [`untagged`](Self::untagged) is called.
+/// - An index takes its images along, and an image its referrers, such as signatures, also those that are
+///   found by a tag with the digest of the image. These do not count as images of their own.
+/// - Whatever an image that stays needs stays: the images of an index, and the subject of a referrer. The
+///   referrers of an image that stays do so too.
+/// - Images are deleted by digest. One that got or lost a tag meanwhile stays.
+///
+/// # Errors
+/// Those of [`RegistryBackend::list_images`](crate::RegistryBackend::list_images) and
+/// [`delete_image`](crate::RegistryBackend::delete_image). What was deleted before an error stays deleted,
+/// and the same call again deletes the rest.
+#[derive(Debug, Clone)]
+#[must_use = "images are deleted when this is awaited"]
+pub struct Prune {
+    catalog: Catalog,
+    name: String,
+    rules: PruneRules,
+}
+
+impl Prune {
+    /// Deletes tagged images, except for this many that were pushed last.
+    pub fn keep_newest(mut self, count: usize) -> Self {
+        self.rules.keep_newest = Some(count);
+        self
+    }
+
+    /// Deletes only images that were pushed longer ago. The default is any age for tagged images, and an
+    /// hour for those without a tag, which may belong to a push that has not ended.
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.rules.older_than = Some(age);
+        self
+    }
+
+    /// Keeps each image with a tag that matches. It does not count among the newest. May be called again.
+    pub fn keep_tags(mut self, pattern: TagPattern) -> Self {
+        self.rules.keep_tags.push(pattern);
+        self
+    }
+
+    /// Deletes images without a tag too, unless they belong to an index or refer to an image.
+    pub fn untagged(mut self, untagged: bool) -> Self {
+        self.rules.untagged = untagged;
+        self
+    }
+
+    /// Finds the images to delete, and deletes none.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is not valid; those of
+    /// [`RegistryBackend::list_images`](crate::RegistryBackend::list_images).
+    pub async fn plan(self) -> Result<PrunePlan> {
+        let Self { catalog, name, rules } = self;
+        let path = catalog.path(&name)?;
+        let listed = catalog.backend.list_images(&path);
+        let described = listed.map(|image| describe(&catalog, &path, image));
+        let described = described.buffer_unordered(CONCURRENT_DESCRIPTIONS);
+        let found: Vec<Option<Image>> = described.try_collect().await?;
+        let all: Vec<Image> = found.into_iter().flatten().collect();
+        let total = all.len();
+        let images = rules.select(all, SystemTime::now());
+        Ok(PrunePlan { kept: total - images.len(), images, catalog, path })
+    }
+
+    async fn run(self) -> Result<Pruned> {
+        let plan = self.plan().await?;
+        let mut pruned = Pruned { deleted: Vec::new(), changed: Vec::new(), kept: plan.kept };
+        let mut steps = plan.run();
+        while let Some(step) = steps.try_next().await? {
+            match step {
+                PruneStep::Deleted(image) => pruned.deleted.push(image),
+                PruneStep::Changed(image) => pruned.changed.push(image),
+            }
+        }
+        Ok(pruned)
+    }
+}
+
+impl IntoFuture for Prune {
+    type Output = Result<Pruned>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// Adds the children and the subject to a listed image where the listing does not tell them. Returns `None`
+/// if the image was deleted meanwhile.
+async fn describe(
+    catalog: &Catalog,
+    path: &RepositoryPath,
+    image: Result<Image>,
+) -> Result<Option<Image>> {
+    let image = image?;
+    let refers_to_nothing = image.media_type == media_type::DOCKER_MANIFEST;
+    let is_told = !image.platforms.is_empty() || image.subject.is_some();
+    if refers_to_nothing || is_told && media_type::is_manifest(&image.media_type) {
+        return Ok(Some(image));
+    }
+    match catalog.backend.describe_image(path, &image.digest.clone().into()).await {
+        Ok(described) => Ok(Some(described)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The images that a [`Prune`] deletes.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct PrunePlan {
+    /// The images to delete, each index before its images.
+    pub images: Vec<Image>,
+    /// The number of images that stay.
+    pub kept: usize,
+    #[serde(skip)]
+    catalog: Catalog,
+    #[serde(skip)]
+    path: RepositoryPath,
+}
+
+impl PrunePlan {
+    /// Returns the repository.
+    pub fn path(&self) -> &RepositoryPath {
+        &self.path
+    }
+
+    /// Deletes the images one after the other. After an error the stream ends.
+    ///
+    /// An image whose tags have changed since the plan was made stays, as does one that belongs to a new
+    /// index.
+    pub fn run(self) -> BoxStream<'static, Result<PruneStep>> {
+        let Self { images, catalog, path, .. } = self;
+        let steps = stream::iter(images).then(move |image| {
+            let (catalog, path) = (catalog.clone(), path.clone());
+            async move { delete(&catalog, &path, image).await }
+        });
+        let mut has_failed = false;
+        let until_error = steps.take_while(move |step| {
+            let had_failed = std::mem::replace(&mut has_failed, step.is_err());
+            std::future::ready(!had_failed)
+        });
+        until_error.boxed()
+    }
+}
+
+async fn delete(catalog: &Catalog, path: &RepositoryPath, image: Image) -> Result<PruneStep> {
+    let reference = Reference::Digest(image.digest.clone());
+    let is_same = match catalog.backend.describe_image(path, &reference).await {
+        Ok(now) => (&now.tags, now.pushed_at) == (&image.tags, image.pushed_at),
+        Err(Error::NotFound { .. }) => false,
+        Err(error) => return Err(error),
+    };
+    if !is_same {
+        return Ok(PruneStep::Changed(image));
+    }
+    match catalog.backend.delete_image(path, &reference).await {
+        Ok(_) => Ok(PruneStep::Deleted(image)),
+        Err(Error::NotFound { .. } | Error::Conflict { .. }) => Ok(PruneStep::Changed(image)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What became of an image of a [`PrunePlan`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PruneStep {
+    /// It was deleted.
+    Deleted(Image),
+    /// It stays, or somebody else deleted it: it is not the image that was examined.
+    Changed(Image),
+}
+
+/// The result of a [`Prune`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// The images that were deleted.
+    pub deleted: Vec<Image>,
+    /// The images that changed after they had been examined, and were not deleted.
+    pub changed: Vec<Image>,
+    /// The number of images that the rules keep.
+    pub kept: usize,
+}
+
+/// The rules of a [`Prune`].
+#[derive(Debug, Clone, Default)]
+struct PruneRules {
+    keep_newest: Option<usize>,
+    older_than: Option<Duration>,
+    keep_tags: Vec<TagPattern>,
+    untagged: bool,
+}
+
+impl PruneRules {
+    /// Returns the images to delete of all images of a repository, each index before its images.
+    fn select(&self, images: Vec<Image>, now: SystemTime) -> Vec<Image> {
+        let graph = Graph::new(&images);
+        let chosen = self.chosen(&images, &graph, now);
+        // An index takes its images along, and an image its referrers.
+        let going = closure(chosen.clone(), |at| [&graph.children[at], &graph.referrers[at]]);
+        let stays = |at: &usize| {
+            // An image with a tag stays without its index.
+            let has_own_right = graph.is_tagged[*at] && !graph.is_attached(*at);
+            !going.contains(at)
+                || has_own_right && !chosen.contains(at)
+                || self.keeps_tag(&images[*at])
+        };
+        let kept = closure((0..images.len()).filter(stays).collect(), |at| {
+            [&graph.children[at], &graph.referrers[at], &graph.subjects[at]]
+        });
+        let deleted = graph.indexes_first(|at| !kept.contains(&at));
+        let mut images: Vec<Option<Image>> = images.into_iter().map(Some).collect();
+        deleted.into_iter().filter_map(|at| images[at].take()).collect()
+    }
+
+    /// Returns the images that the rules choose, without those that belong to them.
+    fn chosen(&self, images: &[Image], graph: &Graph, now: SystemTime) -> HashSet<usize> {
+        let newest = self.newest(images, graph);
+        let is_older = |at: usize, default: Duration| {
+            let age = self.older_than.unwrap_or(default);
+            now.checked_sub(age).is_some_and(|limit| images[at].pushed_at <= limit)
+        };
+        let chosen = (0..images.len()).filter(|&at| {
+            if graph.is_attached(at) || self.keeps_tag(&images[at]) {
+                return false;
+            }
+            match graph.is_tagged[at] {
+                true => !newest.contains(&at) && is_older(at, Duration::ZERO),
+                false => self.untagged && !graph.is_child[at] && is_older(at, UNTAGGED_AGE),
+            }
+        });
+        chosen.collect()
+    }
+
+    /// Returns the tagged images that are kept since they are new.
+    fn newest(&self, images: &[Image], graph: &Graph) -> HashSet<usize> {
+        let counts = |at: &usize| {
+            graph.is_tagged[*at] && !graph.is_attached(*at) && !self.keeps_tag(&images[*at])
+        };
+        let mut counted: Vec<usize> = (0..images.len()).filter(counts).collect();
+        counted.sort_by(|a, b| {
+            let (a, b) = (&images[*a], &images[*b]);
+            b.pushed_at.cmp(&a.pushed_at).then_with(|| b.tags.cmp(&a.tags))
+        });
+        counted.into_iter().take(self.keep_newest.unwrap_or(usize::MAX)).collect()
+    }
+
+    fn keeps_tag(&self, image: &Image) -> bool {
+        image.tags.iter().any(|tag| self.keep_tags.iter().any(|pattern| pattern.matches(tag)))
+    }
+}
+
+/// How the images of a repository refer to each other, by their places.
+struct Graph {
+    /// Whether an image has a tag of its own: one that does not name a subject.
+    is_tagged: Vec<bool>,
+    children: Vec<Vec<usize>>,
+    is_child: Vec<bool>,
+    subjects: Vec<Vec<usize>>,
+    referrers: Vec<Vec<usize>>,
+}
+
+impl Graph {
+    fn new(images: &[Image]) -> Self {
+        let places: HashMap<&Digest, usize> =
+            images.iter().enumerate().map(|(at, image)| (&image.digest, at)).collect();
+        let place = |digest: &Digest| places.get(digest).copied();
+        let is_own_tag = |tag: &Tag| subject_in_tag(tag).is_none();
+        let mut graph = Self {
+            is_tagged: images.iter().map(|image| image.tags.iter().any(is_own_tag)).collect(),
+            children: Vec::new(),
+            is_child: vec![false; images.len()],
+            subjects: Vec::new(),
+            referrers: vec![Vec::new(); images.len()],
+        };
+        for (at, image) in images.iter().enumerate() {
+            let children: Vec<_> =
+                image.children.iter().filter_map(|child| place(&child.digest)).collect();
+            children.iter().for_each(|&child| graph.is_child[child] = true);
+            graph.children.push(children);
+            let by_tag = image.tags.iter().filter_map(subject_in_tag);
+            let subjects = image.subject.iter().cloned().chain(by_tag);
+            let subjects: Vec<_> = subjects.filter_map(|subject| place(&subject)).collect();
+            subjects.iter().for_each(|&subject| graph.referrers[subject].push(at));
+            graph.subjects.push(subjects);
+        }
+        graph
+    }
+
+    /// Returns whether the image refers to an image of the repository.
+    fn is_attached(&self, at: usize) -> bool {
+        !self.subjects[at].is_empty()
+    }
+
+    /// Returns the wanted places, each index before its images, since a registry refuses to delete an image
+    /// of an index; and otherwise referrers last.
+    fn indexes_first(&self, is_wanted: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut wanted: Vec<usize> = (0..self.children.len()).filter(|at| is_wanted(*at)).collect();
+        wanted.sort_by_key(|at| self.is_attached(*at));
+        let mut indexes = vec![0; self.children.len()];
+        let children = wanted.iter().flat_map(|at| &self.children[*at]);
+        children.for_each(|child| indexes[*child] += 1);
+        let mut ordered: Vec<usize> =
+            wanted.iter().copied().filter(|at| indexes[*at] == 0).collect();
+        let mut next = 0;
+        while let Some(&at) = ordered.get(next) {
+            for &child in &self.children[at] {
+                indexes[child] -= 1;
+                if indexes[child] == 0 && is_wanted(child) {
+                    ordered.push(child);
+                }
+            }
+            next += 1;
+        }
+        ordered
+    }
+}
+
+/// Returns the places in `from`, and those that can be reached from there by `next`.
+fn closure<'a, const N: usize>(
+    mut from: HashSet<usize>,
+    next: impl Fn(usize) -> [&'a Vec<usize>; N],
+) -> HashSet<usize> {
+    let mut waiting: Vec<usize> = from.iter().copied().collect();
+    while let Some(at) = waiting.pop() {
+        let reached = next(at).into_iter().flatten();
+        waiting.extend(reached.filter(|at| from.insert(**at)));
+    }
+    from
+}
+
+/// Returns the digest in a tag such as `sha256-<hex>` or `sha256-<hex>.sig`, under which clients keep the
+/// referrers and signatures of an image.
+fn subject_in_tag(tag: &Tag) -> Option<Digest> {
+    let (digest, _) = tag.as_str().split_once('.').unwrap_or((tag.as_str(), ""));
+    digest.replacen('-', ":", 1).parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
