@@ -93,6 +93,8 @@ mod digester;
 #[cfg(feature = "push")]
 pub mod distribution;
 mod error;
+#[cfg(feature = "push")]
+mod files;
 #[cfg(feature = "_fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -13,6 +13,8 @@ mod image;
 mod local_file;
 mod pending_uploads;
 mod platforms;
+#[cfg(all(test, feature = "testing"))]
+mod prepared_layout_tests;
 mod progress;
 mod pull;
 mod push;

@@ -26,6 +26,7 @@ use super::local_file::OpenFile;
 use super::platforms::PlatformChoice;
 use crate::distribution::Manifest;
 use crate::error::{Error, ResourceKind, Result};
+use crate::files::Directory;
 
 /// Where on this machine an image comes from, and which image of it where it has several.
 ///
@@ -162,7 +163,8 @@ pub(super) async fn open(
     match &source.kind {
         Kind::OciLayout(path) => {
             let path = canonical(path)?;
-            let layout = in_background(move || LayoutSource::open(Layout::Folder(path.into())));
+            let layout =
+                in_background(move || LayoutSource::open(Layout::Folder(Directory::open(&path)?)));
             with_root(Opened::Layout(layout.await?), selector.as_ref()).await
         }
         Kind::OciArchive(path) => open_path(path, Format::Oci, selector).await,
