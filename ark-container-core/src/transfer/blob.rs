@@ -42,8 +42,12 @@ enum Content {
 
 impl Blob {
     /// Returns a blob in a file of a layout.
-    pub(super) fn file(descriptor: &Descriptor, layout: &Directory, name: String) -> Self {
-        Self::new(descriptor, Content::File { layout: layout.clone(), name })
+    pub(super) fn file(
+        descriptor: &Descriptor,
+        layout: &Directory,
+        name: impl Into<String>,
+    ) -> Self {
+        Self::new(descriptor, Content::File { layout: layout.clone(), name: name.into() })
     }
 
     /// Returns a blob that is a member of an archive.
