@@ -94,6 +94,8 @@ mod digester;
 pub mod distribution;
 mod error;
 mod escape;
+#[cfg(feature = "push")]
+mod files;
 #[cfg(feature = "_fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

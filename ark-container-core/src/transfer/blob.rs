@@ -2,7 +2,6 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
@@ -11,9 +10,10 @@ use tokio::time::sleep;
 use tokio_util::bytes::{Buf, Bytes};
 
 use super::decompress::CompressionFormat;
-use super::local_file::{Cursor, MAX_PIECES_WHILE_SENDING, OpenFile, open_regular, read_ahead};
+use super::local_file::{Cursor, MAX_PIECES_WHILE_SENDING, OpenFile, read_ahead};
 use crate::distribution::Client;
 use crate::error::{Error, Result};
+use crate::files::Directory;
 use crate::model::{Descriptor, Digest};
 
 /// The content of a blob, in pieces.
@@ -30,7 +30,8 @@ pub struct Blob {
 
 #[derive(Debug, Clone)]
 enum Content {
-    File(PathBuf),
+    /// In a layout, under this relative path.
+    File { layout: Directory, name: String },
     /// In an archive, from `offset` on.
     Member {
         archive: OpenFile,
@@ -40,21 +41,20 @@ enum Content {
         packed: Option<(CompressionFormat, u64)>,
     },
     /// In a registry, with the download that the last read left, which the next read continues.
-    Remote {
-        client: Client,
-        download: Arc<Mutex<Option<Download>>>,
-    },
+    Remote { client: Client, download: Arc<Mutex<Option<Download>>> },
     /// At a source of which only manifests are read.
     #[cfg(feature = "ecr")]
-    Unavailable {
-        source: String,
-    },
+    Unavailable { source: String },
 }
 
 impl Blob {
-    /// Returns a blob in a file of its own.
-    pub(super) fn file(descriptor: &Descriptor, file: PathBuf) -> Self {
-        Self::new(descriptor, Content::File(file))
+    /// Returns a blob in a file of a layout.
+    pub(super) fn file(
+        descriptor: &Descriptor,
+        layout: &Directory,
+        name: impl Into<String>,
+    ) -> Self {
+        Self::new(descriptor, Content::File { layout: layout.clone(), name: name.into() })
     }
 
     /// Returns a blob that is a member of an archive.
@@ -93,7 +93,7 @@ impl Blob {
     }
 
     /// Returns this blob as a layer that is not compressed, and is before it is sent to a registry.
-    pub(super) fn to_compress(self) -> Self {
+    pub(super) fn compressed_when_sent(self) -> Self {
         Self { is_tar: true, ..self }
     }
 
@@ -115,7 +115,7 @@ impl Blob {
     /// Returns the file that it is in, with its name there if that is an archive, or its repository.
     pub fn location(&self) -> String {
         match &self.content {
-            Content::File(path) => path.display().to_string(),
+            Content::File { layout, name } => layout.path().join(name).display().to_string(),
             Content::Member { archive, name, .. } => format!("{name} in {}", archive.name()),
             Content::Remote { client, .. } => {
                 format!("blob {} in {}", self.digest, client.name())
@@ -176,9 +176,9 @@ impl Blob {
     /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened or is in a registry.
     pub(super) async fn open(&self, from: u64) -> Result<Box<dyn Read + Send>> {
         match &self.content {
-            Content::File(path) => {
-                let path = path.clone();
-                let opening = tokio::task::spawn_blocking(move || open_regular(&path));
+            Content::File { layout, name } => {
+                let (layout, name) = (layout.clone(), name.clone());
+                let opening = tokio::task::spawn_blocking(move || layout.file(name));
                 let opened = opening
                     .await
                     .map_err(|error| Error::failed("opening a blob").with_source(error))?;

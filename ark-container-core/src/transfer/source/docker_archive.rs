@@ -191,7 +191,7 @@ fn layer(archive: &Archive, name: &str, diff_id: &Digest) -> Result<(Descriptor,
     archive.reader(first).read_to_end(&mut start).map_err(unreadable)?;
     let Some(format) = CompressionFormat::detect(&start) else {
         let tar = Descriptor::new(media_type::OCI_LAYER, diff_id.clone(), region.size);
-        let blob = Blob::member(&tar, archive.file(), region.offset, name).to_compress();
+        let blob = Blob::member(&tar, archive.file(), region.offset, name).compressed_when_sent();
         return Ok((tar, blob));
     };
     let registry_type = match format {
@@ -214,7 +214,7 @@ fn layer(archive: &Archive, name: &str, diff_id: &Digest) -> Result<(Descriptor,
     let Some(media_type) = registry_type else {
         let tar = Descriptor::new(media_type::OCI_LAYER, found, size);
         let blob = Blob::member(&tar, archive.file(), region.offset, name);
-        return Ok((tar, blob.packed(format, region.size).to_compress()));
+        return Ok((tar, blob.packed(format, region.size).compressed_when_sent()));
     };
     // The decoder need not have read the last bytes.
     io::copy(&mut compressed, &mut io::sink()).map_err(unreadable)?;

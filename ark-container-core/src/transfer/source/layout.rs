@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,10 +13,10 @@ use super::select::Candidate;
 use super::{damaged, in_background};
 use crate::distribution::Manifest;
 use crate::error::{Error, Result};
+use crate::files::Directory;
 use crate::model::{Descriptor, Digest, ManifestContent, Tag, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::image::Source;
-use crate::transfer::local_file::{read_regular, regular_size};
 
 const INDEX: &str = "index.json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -41,7 +40,7 @@ pub(super) struct LayoutSource {
 impl LayoutSource {
     /// Opens a layout whose images are transferred as they are.
     pub(super) fn open(layout: Layout) -> Result<Self> {
-        if !layout.has(MARKER) {
+        if !layout.has(MARKER)? {
             let problem = format!("it is not an OCI layout: the file {MARKER} is missing");
             return Err(damaged(layout.name(), problem));
         }
@@ -102,14 +101,15 @@ impl Source for LayoutSource {
     }
 
     async fn has(&self, content: &Descriptor) -> Result<bool> {
-        Ok(self.layout.has(&blob_name(&content.digest)))
+        let (layout, name) = (self.layout.clone(), blob_name(&content.digest));
+        in_background(move || layout.has(&name)).await
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
         let blob = self.layout.blob(descriptor)?;
         // In the words of OCI and of docker.
         let is_tar = self.compresses && descriptor.media_type.ends_with(".tar");
-        Ok(if is_tar { blob.to_compress() } else { blob })
+        Ok(if is_tar { blob.compressed_when_sent() } else { blob })
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
@@ -134,7 +134,7 @@ pub(super) const MARKER: &str = "oci-layout";
 #[derive(Debug, Clone)]
 pub(super) enum Layout {
     /// In a folder.
-    Folder(Arc<Path>),
+    Folder(Directory),
     /// In an archive, which is not unpacked.
     Archive(Arc<Archive>),
 }
@@ -143,7 +143,7 @@ impl Layout {
     /// What errors call it.
     fn name(&self) -> Cow<'_, str> {
         match self {
-            Self::Folder(path) => path.to_string_lossy(),
+            Self::Folder(directory) => directory.path().to_string_lossy(),
             Self::Archive(archive) => archive.file().name().into(),
         }
     }
@@ -151,23 +151,23 @@ impl Layout {
     /// What errors call a file of it.
     fn location(&self, name: &str) -> String {
         match self {
-            Self::Folder(path) => path.join(name).display().to_string(),
+            Self::Folder(directory) => directory.path().join(name).display().to_string(),
             Self::Archive(archive) => format!("{name} in {}", archive.file().name()),
         }
     }
 
     /// Whether it has a file of this name.
-    fn has(&self, name: &str) -> bool {
+    fn has(&self, name: &str) -> Result<bool> {
         match self {
-            Self::Folder(path) => path.join(name).is_file(),
-            Self::Archive(archive) => archive.has(name),
+            Self::Folder(directory) => directory.has(name),
+            Self::Archive(archive) => Ok(archive.has(name)),
         }
     }
 
     /// A file that is to be held in memory: no larger than a manifest may be.
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         match self {
-            Self::Folder(path) => read_regular(&path.join(name), Manifest::MAX_LEN),
+            Self::Folder(directory) => directory.read(name, Manifest::MAX_LEN),
             Self::Archive(archive) => archive.read(name, Manifest::MAX_LEN),
         }
     }
@@ -190,10 +190,10 @@ impl Layout {
     fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
         let name = blob_name(&descriptor.digest);
         match self {
-            Self::Folder(path) => {
-                let path = path.join(name);
-                self.check_size(descriptor, regular_size(&path)?)?;
-                Ok(Blob::file(descriptor, path))
+            Self::Folder(directory) => {
+                let (_, metadata) = directory.file(&name)?;
+                self.check_size(descriptor, metadata.len())?;
+                Ok(Blob::file(descriptor, directory, name))
             }
             Self::Archive(archive) => {
                 let region = archive.find(&name)?;

@@ -29,6 +29,7 @@ use super::platforms::PlatformChoice;
 use super::selector::ImageSelector;
 use crate::distribution::Manifest;
 use crate::error::{Error, ResourceKind, Result};
+use crate::files::Directory;
 
 /// Where on this machine an image is read from, and which image of it where it has several.
 ///
@@ -236,7 +237,7 @@ async fn open_layout(
             let problem = format!("it is a file, not a folder; name it as oci-archive:{name}");
             return Err(damaged(name, problem));
         }
-        LayoutSource::open(Layout::Folder(path.into()))
+        LayoutSource::open(Layout::Folder(Directory::open(&path)?))
     });
     with_root(Opened::Layout(opening.await?), selector).await
 }

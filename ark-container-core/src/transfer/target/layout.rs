@@ -3,9 +3,8 @@
 //!
 //! Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,9 @@ use tokio::sync::mpsc;
 use tokio_util::bytes::Bytes;
 
 use crate::digester::Digester;
+use crate::distribution::Manifest;
 use crate::error::{Error, Result};
+use crate::files::{Directory, cannot, is_own};
 use crate::model::{Descriptor, Digest, ManifestContent, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::engine::{Outcome, Plan, Target};
@@ -28,6 +29,8 @@ use crate::transfer::queue::Counter;
 /// The maximum number of pieces that wait to be written.
 const MAX_QUEUED_PIECES: usize = 4;
 pub(super) const MARKER: &str = "oci-layout";
+/// The maximum length of the marker that is read.
+const MAX_MARKER_BYTES: u64 = 64 * 1024;
 const VERSION: &str = "1.0.0";
 pub(super) const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs";
@@ -38,7 +41,7 @@ pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// A folder in the OCI image layout, locked for as long as it is written to.
 #[derive(Debug)]
 pub(in crate::transfer) struct Layout {
-    path: PathBuf,
+    directory: Directory,
     /// Holds the lock.
     _marker: File,
 }
@@ -50,69 +53,56 @@ impl Layout {
     /// [`Error::Temporary`] if another process writes to it; [`Error::InvalidInput`] if the folder holds
     /// something else.
     pub(in crate::transfer) fn open(path: &Path) -> Result<Self> {
-        let marker = path.join(MARKER);
         let foreign =
             || Error::invalid(format!("{} is no OCI layout, and not empty", path.display()));
-        match fs::read_dir(path) {
-            Ok(mut entries) => {
-                if !marker.exists() && entries.next().is_some() {
-                    return Err(foreign());
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(foreign()),
-            Err(error) => return Err(cannot("read", path, error)),
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir()) {
+            return Err(foreign());
         }
-        fs::create_dir_all(path).map_err(|error| cannot("create", path, error))?;
-        let lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&marker);
-        let mut lock = lock.map_err(|error| cannot("open", &marker, error))?;
-        match lock.try_lock() {
+        let directory = Directory::create(path)?;
+        if !directory.has(MARKER)? && !directory.is_empty()? {
+            return Err(foreign());
+        }
+        let (marker, metadata) = directory.open_or_create(MARKER)?;
+        let path = path.join(MARKER);
+        match marker.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let message = format!("another process writes to {}", path.display());
+                let message = format!("another process writes to {}", directory.path().display());
                 return Err(Error::temporary(message));
             }
-            Err(TryLockError::Error(error)) => return Err(cannot("lock", &marker, error)),
+            Err(TryLockError::Error(error)) => return Err(cannot("lock", &path, error)),
         }
-        mark(&mut lock, &marker)?;
-        Ok(Self { path: path.to_owned(), _marker: lock })
+        mark(&marker, &path, is_own(&metadata))?;
+        Ok(Self { directory, _marker: marker })
     }
 
     /// Returns whether it has a blob with the right size and digest.
     fn has(&self, blob: &Descriptor) -> Result<bool> {
-        let path = self.blob(&blob.digest);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(cannot("open", &path, error)),
+        let name = blob_name(&blob.digest);
+        let (file, metadata) = match self.directory.file(&name) {
+            Ok(opened) => opened,
+            Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error),
         };
-        let length = file.metadata().map_err(|error| cannot("read", &path, error))?.len();
-        if length != blob.size {
+        if metadata.len() != blob.size {
             return Ok(false);
         }
         let mut digester = Digester::new(blob.digest.algorithm());
         read_all(file, |piece| digester.update(piece))
-            .map_err(|error| cannot("read", &path, error))?;
+            .map_err(|error| cannot("read", &self.directory.path().join(name), error))?;
         Ok(digester.finish() == blob.digest)
-    }
-
-    /// Opens what was received of a blob so far.
-    fn partial(&self, blob: &Descriptor) -> Result<Partial> {
-        let name = format!("{}-{}", blob.digest.algorithm().as_str(), blob.digest.hex());
-        Partial::open(self.path.join(PARTIAL).join(name), self.blob(&blob.digest), blob)
     }
 
     /// Writes a manifest.
     fn put(&self, digest: &Digest, content: &[u8]) -> Result<()> {
-        write_whole(&self.blob(digest), content)
+        self.directory.replace(blob_name(digest), content)
     }
 
     /// Lists images in their order, under a name if one has one, which replaces the image of that name. Until then
     /// the layout's images are as they were.
     fn list(&self, images: Vec<(Descriptor, Option<String>)>) -> Result<()> {
-        let path = self.path.join(INDEX);
-        let mut index = match fs::read(&path) {
+        let path = self.directory.path().join(INDEX);
+        let mut index = match self.directory.read(INDEX, Manifest::MAX_LEN) {
             Ok(content) => {
                 let invalid = |problem: String| {
                     Error::failed(format!("{} is invalid: {problem}", path.display()))
@@ -121,10 +111,10 @@ impl Layout {
                 // Unknown fields are kept.
                 serde_json::from_slice(&content).map_err(|error| invalid(error.to_string()))?
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
+            Err(Error::NotFound { .. }) => json!({
                 "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []
             }),
-            Err(error) => return Err(cannot("read", &path, error)),
+            Err(error) => return Err(error),
         };
         let mut manifests = match index["manifests"].take() {
             Value::Array(manifests) => manifests,
@@ -146,14 +136,10 @@ impl Layout {
             manifests.push(serde_json::to_value(image).map_err(failed)?);
         }
         index["manifests"] = Value::Array(manifests);
-        write_whole(&path, &serde_json::to_vec(&index).map_err(failed)?)?;
+        self.directory.replace(INDEX, &serde_json::to_vec(&index).map_err(failed)?)?;
         // The folder may contain partial blobs of another image, which are kept.
-        let _ = fs::remove_dir(self.path.join(PARTIAL));
+        let _ = self.directory.remove_directory(PARTIAL);
         Ok(())
-    }
-
-    fn blob(&self, digest: &Digest) -> PathBuf {
-        self.path.join(blob_name(digest))
     }
 }
 
@@ -194,7 +180,7 @@ impl Target for LayoutTarget<'_> {
         self.tell(blob, BlobState::Fetching);
         loop {
             let (layout, wanted) = (Arc::clone(&self.layout), descriptor(blob));
-            let partial = in_background(move || layout.partial(&wanted)).await?;
+            let partial = in_background(move || Partial::open(&layout.directory, &wanted)).await?;
             let found = partial.received();
             counter.set(found);
             let partial = self.fill(partial, blob, counter).await?;
@@ -286,16 +272,20 @@ pub(in crate::transfer) async fn in_background<T: Send + 'static>(
     done.map_err(|error| Error::failed("writing the layout").with_source(error))?
 }
 
-/// Writes the marker file of a layout, unless it exists.
-fn mark(marker: &mut File, path: &Path) -> Result<()> {
+/// Writes the marker file of a layout, unless it has content.
+fn mark(mut marker: &File, path: &Path, is_own: bool) -> Result<()> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Marker {
         image_layout_version: String,
     }
     let mut content = Vec::new();
-    marker.read_to_end(&mut content).map_err(|error| cannot("read", path, error))?;
-    if content.is_empty() {
+    let read = marker.take(MAX_MARKER_BYTES).read_to_end(&mut content);
+    read.map_err(|error| cannot("read", path, error))?;
+    if content.is_empty() && !is_own {
+        let problem = "is empty, and belongs to another user or has several names; remove it";
+        return Err(Error::failed(format!("{} {problem}", path.display())));
+    } else if content.is_empty() {
         let content = json!({ "imageLayoutVersion": VERSION }).to_string();
         let written = marker.write_all(content.as_bytes()).and_then(|()| marker.sync_all());
         return written.map_err(|error| cannot("write", path, error));
@@ -312,38 +302,6 @@ fn mark(marker: &mut File, path: &Path) -> Result<()> {
     }
 }
 
-/// Writes a file so that it exists as a whole or not at all, also after a loss of power.
-fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = folder_of(path)?;
-    let written = || {
-        let (temporary, mut file) = temporary_beside(folder, path)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_folder(folder)
-    };
-    written().map_err(|error| cannot("write", path, error))
-}
-
-/// Creates a temporary file beside `path`. Only one process writes here, so an existing one is left over.
-fn temporary_beside(folder: &Path, path: &Path) -> io::Result<(PathBuf, File)> {
-    fs::create_dir_all(folder)?;
-    let mut name = OsString::from(".ark-new-");
-    name.push(path.file_name().unwrap_or_default());
-    let temporary = folder.join(name);
-    let file = File::create(&temporary)?;
-    Ok((temporary, file))
-}
-
-fn folder_of(path: &Path) -> Result<&Path> {
-    path.parent().ok_or_else(|| Error::invalid(format!("{} is in no folder", path.display())))
-}
-
-/// Makes a rename in a folder durable.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 /// Reads a file to its end.
 fn read_all(mut file: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     // Small enough to stay in the processor's cache between reading and hashing.
@@ -356,16 +314,12 @@ fn read_all(mut file: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> 
     }
 }
 
-/// Returns the error of an operation on a file or folder.
-fn cannot(verb: &str, path: &Path, error: io::Error) -> Error {
-    Error::failed(format!("cannot {verb} {}", path.display())).with_source(error)
-}
-
 /// The received part of a blob, whose hash is computed while it is written.
 #[derive(Debug)]
 struct Partial {
-    path: PathBuf,
-    target: PathBuf,
+    directory: Directory,
+    /// The path of the received part in the layout.
+    name: String,
     file: File,
     digester: Digester,
     expected: Digest,
@@ -382,30 +336,23 @@ enum Received {
 }
 
 impl Partial {
-    /// Opens the part of a blob at `path`, which moves to `target` when it is complete.
-    pub(in crate::transfer) fn open(
-        path: PathBuf,
-        target: PathBuf,
-        blob: &Descriptor,
-    ) -> Result<Self> {
-        let opened = create_folders([&path, &target]).and_then(|()| {
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
+    /// Opens the received part of a blob in a layout.
+    fn open(directory: &Directory, blob: &Descriptor) -> Result<Self> {
+        let name = format!("{PARTIAL}/{}-{}", blob.digest.algorithm().as_str(), blob.digest.hex());
+        let (file, expected) = (directory.resume(&name)?, blob.digest.clone());
+        let (mut digester, mut received) = (Digester::new(expected.algorithm()), 0);
+        let hashed = file.metadata().and_then(|metadata| {
+            if metadata.len() > blob.size {
+                return file.set_len(0);
+            }
+            read_all(&file, |piece| {
+                digester.update(piece);
+                received += piece.len() as u64;
+            })
         });
-        let mut file = opened.map_err(|error| cannot("open", &path, error))?;
-        let algorithm = blob.digest.algorithm();
-        let (mut digester, mut received) = (Digester::new(algorithm), 0);
-        let read = read_all(&file, |piece| {
-            digester.update(piece);
-            received += piece.len() as u64;
-        });
-        let mut ready = read;
-        if ready.is_ok() && received > blob.size {
-            (digester, received) = (Digester::new(algorithm), 0);
-            ready = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)).map(drop));
-        }
-        ready.map_err(|error| cannot("read", &path, error))?;
-        let expected = blob.digest.clone();
-        Ok(Self { path, target, file, digester, expected, received })
+        let directory = directory.clone();
+        hashed.map_err(|error| cannot("read", &directory.path().join(&name), error))?;
+        Ok(Self { directory, name, file, digester, expected, received })
     }
 
     /// Returns the number of received bytes.
@@ -415,7 +362,8 @@ impl Partial {
 
     /// Writes the next piece.
     fn take(&mut self, piece: &[u8]) -> Result<()> {
-        self.file.write_all(piece).map_err(|error| cannot("write", &self.path, error))?;
+        let written = self.file.write_all(piece);
+        written.map_err(|error| cannot("write", &self.path(), error))?;
         self.digester.update(piece);
         self.received += piece.len() as u64;
         Ok(())
@@ -423,21 +371,20 @@ impl Partial {
 
     /// Verifies the blob and moves it into the layout.
     fn finish(self) -> Result<Received> {
+        let path = self.path();
         let found = self.digester.finish();
         if found != self.expected {
-            fs::remove_file(&self.path).map_err(|error| cannot("remove", &self.path, error))?;
+            self.directory.remove(&self.name)?;
             return Ok(Received::Damaged(found));
         }
-        let folder = folder_of(&self.target)?;
-        let placed = self.file.sync_all().and_then(|()| fs::rename(&self.path, &self.target));
-        let placed = placed.and_then(|()| sync_folder(folder));
-        placed.map_err(|error| cannot("write", &self.target, error))?;
+        self.file.sync_all().map_err(|error| cannot("write", &path, error))?;
+        self.directory.rename(&self.name, blob_name(&self.expected))?;
         Ok(Received::Whole)
     }
-}
 
-fn create_folders(files: [&PathBuf; 2]) -> io::Result<()> {
-    files.into_iter().filter_map(|file| file.parent()).try_for_each(fs::create_dir_all::<&Path>)
+    fn path(&self) -> PathBuf {
+        self.directory.path().join(&self.name)
+    }
 }
 
 /// Returns the error of a blob whose content has another digest.
@@ -562,15 +509,15 @@ mod tests {
         }
 
         fn path(&self) -> PathBuf {
-            self.folder.path().join("a/partial")
+            self.folder.path().join(PARTIAL).join(format!("sha256-{}", self.blob.digest.hex()))
         }
 
         fn place(&self) -> PathBuf {
-            self.folder.path().join("b/whole")
+            self.folder.path().join(blob_name(&self.blob.digest))
         }
 
         fn open(&self) -> Partial {
-            Partial::open(self.path(), self.place(), &self.blob).unwrap()
+            Partial::open(&Directory::open(self.folder.path()).unwrap(), &self.blob).unwrap()
         }
     }
 

@@ -172,7 +172,7 @@ pub(super) enum Mounts<'a> {
         locations: BlobLocations,
         /// A client that may read from them, once there was a blob to mount; `None` where there are no
         /// credentials for it.
-        client: OnceCell<Option<Client>>,
+        client: Box<OnceCell<Option<Client>>>,
     },
     /// None.
     Nowhere,
@@ -190,7 +190,7 @@ impl<'a> Mounts<'a> {
             Some(cache) => cache.locations(host, path).await,
             None => BlobLocations::default(),
         };
-        Self::Neighbours { connection, path, locations, client: OnceCell::new() }
+        Self::Neighbours { connection, path, locations, client: Box::default() }
     }
 
     /// Returns whether the cache knows of all these blobs that the repository has them.

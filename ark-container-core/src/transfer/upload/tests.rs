@@ -6,6 +6,7 @@ use super::*;
 use crate::digester::Digester;
 use crate::distribution::Upload;
 use crate::error::Error;
+use crate::files::Directory;
 use crate::model::Algorithm;
 use crate::testing::scripted::{Scripted, answer, refusal};
 use crate::transfer::compress::Compression;
@@ -26,10 +27,10 @@ impl Progress for States {
 /// Sends one blob of `content`, which calls itself the digest of `claimed`.
 async fn send(registry: &Scripted, content: &[u8], claimed: &[u8]) -> (Result<Outcome>, States) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("layer");
-    std::fs::write(&file, content).unwrap();
+    let directory = Directory::open(folder.path()).unwrap();
+    directory.replace("layer", content).unwrap();
     let digest = Digester::digest(Algorithm::Sha256, claimed);
-    let blob = Blob::file(&Descriptor::new("", digest, content.len() as u64), file);
+    let blob = Blob::file(&Descriptor::new("", digest, content.len() as u64), &directory, "layer");
     send_blob(registry, &blob, None).await
 }
 
@@ -73,7 +74,8 @@ async fn interrupted_blob_resumes_its_upload() {
     let (file, size) = (folder.path().join("layer"), 65 * 1024 * 1024);
     std::fs::File::create(&file).unwrap().set_len(size).unwrap();
     let digest = Digester::digest(Algorithm::Sha256, b"content");
-    let blob = Blob::file(&Descriptor::new("", digest.clone(), size), file);
+    let directory = Directory::open(folder.path()).unwrap();
+    let blob = Blob::file(&Descriptor::new("", digest.clone(), size), &directory, "layer");
     let there = format!("Range: 0-{}", size - 8);
     let status = answer("204 No Content", &["Location: /u", &there], "");
     let registry = Scripted::new([status, answer("201 Created", &[], "")]);
