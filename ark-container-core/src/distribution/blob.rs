@@ -129,7 +129,7 @@ impl Client {
 fn first_byte(response: &Reply) -> Result<u64> {
     let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     range.and_then(start_of).ok_or_else(|| {
-        let url = response.shown_url();
+        let (url, range) = (response.shown_url(), response.shown_header(&CONTENT_RANGE));
         let message = format!("GET {url}: the range {range:?} is invalid");
         Error::failed(message)
     })

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::bytes::Bytes;
 use tracing::Instrument;
 
-use super::error::{Context, DistributionError, RequestTarget, broken, redacted, silent};
+use super::error::{Context, DistributionError, RequestTarget, broken, silent};
 use super::login::{Authenticate, Challenge, Credentials, Login, Refused, Shown};
 use super::response::{MAX_ERROR_BODY_LEN, Reply};
 use super::retry::Retry;
@@ -426,31 +426,32 @@ impl Client {
         timeout: impl Future<Output = ()>,
     ) -> Result<Reply, Failure> {
         let Request { method, url, headers, .. } = request;
+        let shown = self.login.current(&self.http, &self.base).await?;
+        let shown_url = shown.secrets().redacted(url);
         if !self.plain_http.admits(url) {
-            let (host, url) = (self.repository.host(), redacted(url));
-            let message = format!("{host} asks for a request without TLS to {url}");
+            let host = self.repository.host();
+            let message = format!("{host} asks for a request without TLS to {shown_url}");
             return Err(Error::failed(message).into());
         }
         let mut builder = self.http.request(method.clone(), url.clone()).body(body);
         for (name, value) in headers {
             builder = builder.header(name, value);
         }
-        let shown = self.login.current(&self.http, &self.base).await?;
         if url.origin() == self.base.origin() {
             builder = shown.authorize(builder);
         }
         let built = builder
             .build()
             .map_err(|error| Error::failed(target.attempt()).with_source(error.without_url()))?;
-        tracing::debug!(%method, url = redacted(url), "request");
-        let mut observed = ObservedRequest::start(method.as_str(), || redacted(url));
+        tracing::debug!(%method, url = shown_url, "request");
+        let mut observed = ObservedRequest::start(method.as_str(), || shown_url.clone());
         let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
         let response = match select(answer, pin!(timeout)).await {
             Either::Left((Ok(response), _)) => response,
             Either::Left((Err(error), _)) => {
-                return Err(broken(method, &redacted(url), error).into());
+                return Err(broken(method, &shown_url, error).into());
             }
-            Either::Right(_) => return Err(silent(method, &redacted(url)).into()),
+            Either::Right(_) => return Err(silent(method, &shown_url).into()),
         };
         let mut reply = Reply::new(response, shown.secrets());
         observed.answered(reply.status().as_u16());

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use super::client::RESPONSE_TIMEOUT;
-use super::error::{DistributionError, Secrets, broken, printable, redacted, silent};
+use super::error::{DistributionError, Secrets, broken, silent};
 use super::response::{MAX_ERROR_BODY_LEN, Reply};
 use crate::credentials::{ForeignCredentials, Password, RegistryCredentials};
 use crate::error::{Error, Result};
@@ -350,7 +350,7 @@ impl Token {
                 (Method::GET, request)
             }
         };
-        let shown_url = secrets.strike_out(&redacted(&url)).into_owned();
+        let shown_url = secrets.redacted(&url);
         let answer = timeout(RESPONSE_TIMEOUT, request.send()).await;
         let answer = answer.map_err(|_| silent(&method, &shown_url))?;
         let answer = answer.map_err(|error| broken(&method, &shown_url, error))?;
@@ -400,7 +400,7 @@ pub(super) fn service_url(base: &Url, challenge: &Challenge, secrets: &Secrets) 
     let realm = &challenge.realm;
     let refused = |problem: &str| {
         let host = base.host_str().unwrap_or_default();
-        let realm = printable(&secrets.strike_out(realm));
+        let realm = secrets.printable(realm);
         Error::failed(format!("{host} asks to log in at {realm:?}, which is {problem}"))
     };
     let url = Url::parse(realm).map_err(|_| refused("no URL"))?;
@@ -447,7 +447,7 @@ fn oauth_form(challenge: &Challenge, identity_token: &Password) -> String {
 fn refused(method: Method, url: &Url, reply: &Reply, body: &[u8], secrets: &Secrets) -> Error {
     let (status, headers) = (reply.status(), reply.headers());
     let refusal = DistributionError::new(method, url, status, headers, body, secrets);
-    let service = secrets.strike_out(&redacted(url)).into_owned();
+    let service = secrets.redacted(url);
     if refusal.is_temporary() {
         let message = match refusal.reset_time() {
             Some(reset) => {

@@ -10,6 +10,7 @@ use tokio_util::bytes::Bytes;
 use super::client::Client;
 use super::client::Request;
 use super::error::RequestTarget;
+use super::response::Reply;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::{
@@ -318,9 +319,14 @@ fn header<'a>(response: &'a Response, name: &HeaderName) -> Option<&'a str> {
     response.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-fn content_type(response: &Response) -> String {
-    let media_type = header(response, &CONTENT_TYPE).unwrap_or_default();
-    media_type.split(';').next().unwrap_or_default().trim().to_owned()
+fn content_type(response: &Reply) -> String {
+    let first = |text: &str| text.split(';').next().unwrap_or_default().trim().to_owned();
+    let known = first(header(response, &CONTENT_TYPE).unwrap_or_default());
+    match media_type::is_index(&known) || media_type::is_manifest(&known) {
+        true => known,
+        // Errors name the type.
+        false => first(&response.shown_header(&CONTENT_TYPE)),
+    }
 }
 
 fn content_digest(response: &Response) -> Option<Digest> {

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 #[cfg(feature = "ecr")]
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, LINK};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LINK};
 use reqwest::{Method, Response, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -37,24 +37,28 @@ const SLOW_START: Duration = RESPONSE_TIMEOUT.saturating_mul(2);
 #[derive(Debug)]
 pub(super) struct Reply {
     response: Response,
-    /// The URL for errors, after redirects.
-    shown_url: String,
+    /// What errors may not show of the answer.
+    secrets: Secrets,
     /// The bytes that were read, and the time that was spent waiting for them.
     received: u64,
     waited: Duration,
 }
 
 impl Reply {
-    /// Strikes the secrets out of all that errors may show of an answer.
-    pub(super) fn new(mut response: Response, secrets: &Secrets) -> Self {
-        secrets.strike_out_of(response.headers_mut());
-        let shown_url = secrets.strike_out(&redacted(response.url())).into_owned();
-        Self { response, shown_url, received: 0, waited: Duration::ZERO }
+    /// Returns an answer to a request that was sent with these secrets.
+    pub(super) fn new(response: Response, secrets: &Secrets) -> Self {
+        Self { response, secrets: secrets.clone(), received: 0, waited: Duration::ZERO }
     }
 
-    /// Returns the URL for errors.
-    pub(super) fn shown_url(&self) -> &str {
-        &self.shown_url
+    /// Returns the URL for errors, after redirects.
+    pub(super) fn shown_url(&self) -> String {
+        self.secrets.redacted(self.response.url())
+    }
+
+    /// Returns the value of a header for errors.
+    pub(super) fn shown_header(&self, name: &HeaderName) -> String {
+        let value = self.response.headers().get(name).map(HeaderValue::as_bytes);
+        self.secrets.printable(&String::from_utf8_lossy(value.unwrap_or_default()))
     }
 
     /// Reads the next piece of a blob, or `None` at its end.
@@ -72,16 +76,16 @@ impl Reply {
                 self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
                 Ok(piece)
             }
-            Ok(Err(error)) => Err(broken(&Method::GET, &self.shown_url, error)),
+            Ok(Err(error)) => Err(broken(&Method::GET, &self.shown_url(), error)),
             Err(_) if left < RESPONSE_TIMEOUT => {
-                let Self { shown_url, received, .. } = self;
+                let (shown_url, received) = (self.shown_url(), self.received);
                 let seconds = (self.waited + left).as_secs();
                 let message = format!(
                     "GET {shown_url}: the answer is too slow: {received} bytes in {seconds} s"
                 );
                 Err(Error::failed(message))
             }
-            Err(_) => Err(silent(&Method::GET, &self.shown_url)),
+            Err(_) => Err(silent(&Method::GET, &self.shown_url())),
         }
     }
 
@@ -108,7 +112,7 @@ impl Reply {
         match self.read_up_to(limit).await {
             (body, Ok(true)) => Ok(body),
             (_, Ok(false)) => {
-                let url = &self.shown_url;
+                let url = self.shown_url();
                 let message = format!("GET {url}: the answer is longer than {limit} bytes");
                 Err(Error::failed(message))
             }
@@ -120,7 +124,7 @@ impl Reply {
     pub(super) fn parse_json<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
         serde_json::from_slice(body).map_err(|error| {
             let (line, column) = (error.line(), error.column());
-            let url = &self.shown_url;
+            let url = self.shown_url();
             Error::failed(format!(
                 "GET {url}: the answer is invalid JSON or of another form, at line {line}, column \
                  {column}"

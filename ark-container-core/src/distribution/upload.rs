@@ -180,7 +180,7 @@ impl Client {
         match received(range) {
             Some(received) => Ok((self.goes_on(&response, upload)?, received)),
             None => {
-                let url = response.shown_url();
+                let (url, range) = (response.shown_url(), response.shown_header(&RANGE));
                 let message = format!("GET {url}: the range {range:?} is invalid");
                 Err(Error::failed(message))
             }

@@ -52,11 +52,40 @@ async fn echoed_password_is_struck_out_of_locations() {
     ]);
     let client = registry.client();
     let upload = client.start_upload().await.unwrap();
-    assert!(!format!("{upload:?}").contains("hunter2"));
     assert_clean(
         &client.upload_blob(&upload, &digest(), 7, pieces(&[b"content"])).await.unwrap_err(),
     );
     assert_clean(&client.upload_status(&upload).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn weak_password_does_not_spoil_headers() {
+    let digest = digest().to_string();
+    let location = format!("Location: /u/{}", &digest[7..11]);
+    let docker = format!("Content-Type: {}", media_type::DOCKER_MANIFEST);
+    for secret in [&digest[7..11], "docker", "sha256"] {
+        let registry = Scripted::new([
+            answer("202 Accepted", &[&location], ""),
+            found(&super::digest()).replacen("\r\n", &format!("\r\n{docker}\r\n"), 1),
+        ]);
+        let mut credentials = credentials_for(registry.host().as_str());
+        credentials.password = Password::new(secret.to_owned());
+        let client = Client::new(registry.url(), credentials).unwrap();
+        let upload = client.start_upload().await.unwrap();
+        assert!(upload.location().path().ends_with(&digest[7..11]));
+        let manifest = client.manifest(&"v1".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(manifest.digest.to_string(), digest);
+        assert_eq!(manifest.media_type, media_type::DOCKER_MANIFEST);
+        registry.requests();
+    }
+}
+
+#[tokio::test]
+async fn unknown_media_type_shows_no_secret() {
+    let headers = ["Content-Type: text/hunter2\u{a0}; x"];
+    let registry = Scripted::new([answer("200 OK", &headers, "{}")]);
+    let manifest = registry.client().fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
+    assert!(manifest.media_type.starts_with("text/***"), "{}", manifest.media_type);
 }
 
 #[tokio::test]
