@@ -41,7 +41,7 @@ enum Content {
         packed: Option<(CompressionFormat, u64)>,
     },
     /// In a registry, with the download that the last read left, which the next read continues.
-    Remote { client: Client, download: Arc<Mutex<Option<Download>>> },
+    Remote { client: Arc<Client>, download: Arc<Mutex<Option<Download>>> },
     /// At a source of which only manifests are read.
     #[cfg(feature = "ecr")]
     Unavailable { source: String },
@@ -78,7 +78,10 @@ impl Blob {
 
     /// Returns a blob in the repository of a client.
     pub(super) fn remote(descriptor: &Descriptor, client: &Client) -> Self {
-        Self::new(descriptor, Content::Remote { client: client.clone(), download: Arc::default() })
+        Self::new(
+            descriptor,
+            Content::Remote { client: Arc::new(client.clone()), download: Arc::default() },
+        )
     }
 
     /// Returns a blob whose content cannot be read.
@@ -157,7 +160,7 @@ impl Blob {
         if let Content::Remote { client, download } = &self.content {
             let kept = lock(download).take().filter(|kept| kept.at == range.start);
             let started = kept.unwrap_or_else(|| Download {
-                client: client.clone(),
+                client: Arc::clone(client),
                 digest: self.digest.clone(),
                 size: self.size,
                 at: range.start,
@@ -212,7 +215,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The content is not verified.
 #[derive(Debug)]
 struct Download {
-    client: Client,
+    client: Arc<Client>,
     digest: Digest,
     size: u64,
     /// The offset of the next byte.

@@ -15,7 +15,8 @@ mod inspect;
 mod local_file;
 mod pending_uploads;
 mod platforms;
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod prepared_layout_tests;
 mod progress;
 mod pull;
