@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use ark_container_core::backend::ecr::AwsRefusal;
-use ark_container_core::{Error, ErrorKind};
+use ark_container_core::{Error, ErrorKind, escape_untrusted};
 use serde::Serialize;
 
 use crate::hint;
@@ -154,8 +154,8 @@ impl Failure {
 /// The message and its causes on one line.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", visible(&self.message))?;
-        self.causes.iter().try_for_each(|cause| write!(f, ": {}", visible(cause)))
+        write!(f, "{}", escape_untrusted(&self.message))?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {}", escape_untrusted(cause)))
     }
 }
 

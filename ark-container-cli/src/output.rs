@@ -10,6 +10,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
+use ark_container_core::escape_untrusted;
 use clap::ValueEnum;
 use futures_util::{Stream, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -127,7 +128,7 @@ impl Lines {
     pub(crate) fn line(&mut self, label: &str, value: &dyn fmt::Display) {
         let newline = if self.0.is_empty() { "" } else { "\n" };
         // Writing to a string cannot fail.
-        let _ = write!(self.0, "{newline}{label:<14} {}", visible(&value.to_string()));
+        let _ = write!(self.0, "{newline}{label:<14} {}", escape_untrusted(&value.to_string()));
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -180,17 +181,12 @@ pub(crate) fn stdout_failure(error: &io::Error) -> Stop {
     }
 }
 
-/// Escapes control characters, so that text of others cannot control the terminal.
+/// Escapes text of others, so that it cannot control the terminal. Line breaks stay.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    let is_control = |character: char| character.is_control() && character != '\n';
-    if !text.contains(is_control) {
-        return Cow::Borrowed(text);
+    match text.contains('\n') {
+        false => escape_untrusted(text),
+        true => text.split('\n').map(escape_untrusted).collect::<Vec<_>>().join("\n").into(),
     }
-    let escape = |character: char| match is_control(character) {
-        true => character.escape_default().to_string(),
-        false => character.to_string(),
-    };
-    Cow::Owned(text.chars().map(escape).collect())
 }
 
 /// Returns a time as RFC 3339, to the second and in UTC.

@@ -93,6 +93,7 @@ mod digester;
 #[cfg(feature = "push")]
 pub mod distribution;
 mod error;
+mod escape;
 #[cfg(feature = "_fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -112,3 +113,4 @@ pub mod transfer;
 pub use backend::{RegistryBackend, RegistryBackendExt};
 pub use catalog::Catalog;
 pub use error::{BoxError, Error, ErrorKind, InvalidSetting, ResourceKind, Result};
+pub use escape::escape_untrusted;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ark_container_core::backend::Image;
 use ark_container_core::catalog::{Prune, PruneStep};
 use ark_container_core::model::{ImageName, Reference, Tag, TagPattern};
-use ark_container_core::{Error, RegistryBackendExt as _};
+use ark_container_core::{Error, RegistryBackendExt as _, escape_untrusted};
 use futures_util::{TryStreamExt as _, stream};
 
 use crate::arguments::{OrganizationArgs, PROGRAM, RepositoryArgs};
@@ -50,7 +50,9 @@ fn image_row(image: &Image) -> String {
         &rfc3339(image.pushed_at),
         &or_dash(platforms.join(",")),
     ];
-    row(columns.map(String::as_str))
+    // A registry chooses tags and platforms.
+    let columns = columns.map(|column| escape_untrusted(column));
+    row(columns.each_ref().map(|column| &**column))
 }
 
 /// Rows are printed as they arrive, so the columns have fixed widths that fit usual values.

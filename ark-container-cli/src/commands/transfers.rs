@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ark_container_core::model::{ImageName, Platform, Reference, Tag};
-use ark_container_core::transfer::{Compression, PlatformChoice, Push};
+use ark_container_core::transfer::{Compression, ImageTarget, PlatformChoice, Push};
 use ark_container_core::{Error, RegistryBackendExt as _};
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
@@ -35,8 +35,9 @@ SOURCE is one of:
   docker-archive:FILE[:REF] what docker save writes
   oci:DIR[:REF]             a folder in the OCI image layout
   oci-archive:FILE[:REF]    such a folder in a tar
-  -                         an archive of either kind on standard input
-Without a prefix it is told from what is there.
+  -[:REF]                   an archive of either kind on standard input
+Without a prefix it is told from what is there. In a folder or an archive, REF is a name, a digest
+as @sha256:… or a position as @0.
 
 The tag is put last: until then the repository's tags are as they were, however the push ends.";
 
@@ -52,7 +53,7 @@ pub(crate) struct PushArgs {
     image: String,
 
     /// Where the image is: an image of docker or podman, an archive or a folder
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", allow_hyphen_values = true)]
     from: String,
 
     #[command(flatten)]
@@ -232,21 +233,16 @@ struct Layout {
     name: Option<String>,
 }
 
-/// The text is a path with a colon if such a folder exists, as for `--from`.
 impl FromStr for Layout {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rest = text.strip_prefix("oci:").ok_or("expected oci:DIR[:REF]")?;
-        let (directory, name) = match rest.split_once(':') {
-            Some((directory, name)) if !PathBuf::from(rest).is_dir() => (directory, name),
-            _ => (rest, ""),
-        };
-        if directory.is_empty() {
-            return Err("it names no folder; expected oci:DIR[:REF]");
+        if !text.starts_with("oci:") {
+            return Err("expected oci:DIR[:REF]".to_owned());
         }
-        let name = (!name.is_empty()).then(|| name.to_owned());
-        Ok(Self { directory: directory.into(), name })
+        let target: ImageTarget = text.parse().map_err(|error: Error| error.to_string())?;
+        let directory = target.path().ok_or("expected oci:DIR[:REF]")?.to_owned();
+        Ok(Self { directory, name: target.name().map(str::to_owned) })
     }
 }
 

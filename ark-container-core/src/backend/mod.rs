@@ -7,9 +7,6 @@ mod forward;
 mod layer;
 #[cfg(feature = "local")]
 pub mod local;
-#[cfg(any(feature = "ecr", feature = "local"))]
-#[cfg_attr(not(feature = "local"), expect(dead_code, reason = "ECR checks manifests itself"))]
-mod manifest;
 mod observed;
 mod types;
 

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
+#[cfg(any(feature = "ecr", feature = "local"))]
+use crate::model::ManifestContent;
 use crate::model::{Descriptor, Digest, Platform, RepositoryUrl, Tag, TagPattern};
 
 /// Whether a tag can be moved to another image.
@@ -236,6 +238,34 @@ impl Image {
             artifact_type: None,
         }
     }
+
+    /// Sets what the manifest of this image tells: children, subject, artifact type, and the platforms
+    /// where none are known. An invalid manifest, which an older version may have stored, tells nothing.
+    #[cfg(any(feature = "ecr", feature = "local"))]
+    pub(crate) fn set_manifest(&mut self, media_type: &str, manifest: &[u8]) {
+        let content = match ManifestContent::parse(media_type, manifest) {
+            Ok(content) => content,
+            Err(problem) => {
+                tracing::debug!(digest = %self.digest, problem, "the manifest is invalid");
+                return;
+            }
+        };
+        self.children = content.listed().iter().map(described).collect();
+        self.subject = content.subject().map(|subject| subject.digest.clone());
+        self.artifact_type = content.artifact_type().map(str::to_owned);
+        if self.platforms.is_empty() {
+            let platforms = self.children.iter().filter_map(|child| child.platform.clone());
+            self.platforms = platforms.collect::<BTreeSet<_>>().into_iter().collect();
+        }
+    }
+}
+
+/// Returns what an image tells of a child: the required fields and the platform.
+#[cfg(any(feature = "ecr", feature = "local"))]
+fn described(child: &Descriptor) -> Descriptor {
+    let Descriptor { media_type, digest, size, platform, .. } = child;
+    let platform = platform.clone().filter(Platform::is_known);
+    Descriptor { platform, ..Descriptor::new(media_type, digest.clone(), *size) }
 }
 
 impl Serialize for Image {
@@ -300,6 +330,39 @@ mod tests {
             r#"{{"tags":["v1"],"digest":"{digest}","size":12,"pushed_at":"2026-09-21T14:13:20Z","media_type":"m","platforms":["linux/arm64/v8"]}}"#
         );
         assert_eq!(to_string(&image).unwrap(), expected);
+    }
+
+    #[test]
+    #[cfg(any(feature = "ecr", feature = "local"))]
+    fn manifest_sets_children_and_platforms() {
+        use crate::model::media_type::{OCI_INDEX, OCI_MANIFEST};
+
+        let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+        let child = |platform: &str| {
+            format!(
+                r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{digest}","size":7,"urls":["x"],"platform":{platform}}}"#
+            )
+        };
+        let children = [
+            child(r#"{"os":"linux","architecture":"amd64"}"#),
+            child(r#"{"os":"unknown","architecture":"unknown"}"#),
+            child("null"),
+        ];
+        let index = format!(
+            r#"{{"schemaVersion":2,"subject":{},"manifests":[{}]}}"#,
+            child("null"),
+            children.join(",")
+        );
+        let mut image = Image::new(digest.clone(), OCI_INDEX, 0, SystemTime::UNIX_EPOCH);
+        let untold = image.clone();
+        image.set_manifest(OCI_INDEX, b"{}");
+        assert_eq!(image, untold);
+        image.set_manifest(OCI_INDEX, index.as_bytes());
+        let mut expected = vec![Descriptor::new(OCI_MANIFEST, digest.clone(), 7); 3];
+        expected[0].platform = "linux/amd64".parse().ok();
+        assert_eq!(image.children, expected);
+        assert_eq!(image.platforms, ["linux/amd64".parse().unwrap()]);
+        assert_eq!((image.subject, image.artifact_type), (Some(digest), None));
     }
 
     #[test]

@@ -8,13 +8,18 @@ use super::name::Named;
 use super::outside::Outside;
 #[cfg(feature = "ecr")]
 use super::registry::OpenRegistry;
-use crate::distribution::Manifest;
-use crate::error::{Error, Result};
-use crate::model::{Access, Platform, Reference, RepositoryName, Scope, Tag};
+use crate::backend::RegistryBackend as _;
+use crate::credentials::ForeignCredentials;
+use crate::distribution::{Client, Manifest};
+#[cfg(feature = "ecr")]
+use crate::error::Error;
+use crate::error::Result;
+use crate::model::{Access, ImageReference, Platform, Scope, Tag};
 use crate::transfer::{Inspected, ResolvedImage, Source};
 
 impl Catalog {
-    /// Returns the digest of an image now, with its size, media type and platforms.
+    /// Returns the digest of an image now, with its size, media type and platforms. An image in another
+    /// registry is named `docker://HOST/REPOSITORY:TAG`, and read with the credentials of docker and podman.
     ///
     /// No layer is fetched. The tag may stand for another image the next moment;
     /// [`ResolvedImage::url`] goes on to name this one.
@@ -49,27 +54,26 @@ impl Catalog {
 
     /// Opens the source of an image, and reads its manifest or index.
     async fn open_source(&self, image: &str) -> Result<(Box<dyn Source>, Manifest)> {
-        let (path, reference) = match self.named(image)? {
-            Named::Inside(path, reference) => (path, reference),
-            Named::Outside(name, reference) => {
+        match self.named(image)? {
+            Named::Inside(path, reference) => {
                 let reference = reference.unwrap_or_else(|| Tag::latest().into());
-                return self.open_outside(image, name, &reference).await;
+                let scope = Scope::repository(path.clone(), Access::Pull);
+                let client = self.connection().client(&path, &scope).await?;
+                let root = client.fetch_manifest(&reference).await?;
+                Ok((Box::new(client), root))
             }
-        };
-        let reference = reference.unwrap_or_else(|| Tag::latest().into());
-        let scope = Scope::repository(path.clone(), Access::Pull);
-        let client = self.connection().client(&path, &scope).await?;
-        let root = client.fetch_manifest(&reference).await?;
-        Ok((Box::new(client), root))
+            Named::Outside(image) if *image.host() != self.backend.host() => {
+                let client =
+                    Client::foreign(&image, ForeignCredentials::find(&image).await?, false)?;
+                let root = client.fetch_manifest(image.reference()).await?;
+                Ok((Box::new(client), root))
+            }
+            Named::Outside(image) => self.open_outside(&image).await,
+        }
     }
 
     /// Opens a repository of no organization, where AWS has it and the program wants it.
-    async fn open_outside(
-        &self,
-        image: &str,
-        name: RepositoryName,
-        reference: &Reference,
-    ) -> Result<(Box<dyn Source>, Manifest)> {
+    async fn open_outside(&self, image: &ImageReference) -> Result<(Box<dyn Source>, Manifest)> {
         #[cfg(feature = "ecr")]
         if let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry {
             if !self.shared.outside_repositories {
@@ -78,12 +82,12 @@ impl Catalog {
                      program that takes this sets with_outside_repositories(true)"
                 )));
             }
-            let outside = Outside { ecr: ecr.acting_as(&self.principal().await?), name };
-            let root = outside.fetch_manifest(reference).await?;
+            let ecr = ecr.acting_as(&self.principal().await?);
+            let outside = Outside { ecr, repository: image.repository().to_owned() };
+            let root = outside.fetch_manifest(image.reference()).await?;
             return Ok((Box::new(outside), root));
         }
-        let _ = (name, reference);
-        Err(self.not_outside(image))
+        Err(self.not_outside(&image.to_string()))
     }
 }
 

@@ -3,7 +3,8 @@
 use super::registry::OpenRegistry;
 use crate::error::{Error, Result};
 use crate::model::{
-    ImageName, OrganizationId, Reference, RegistryHost, RepositoryName, RepositoryPath, Stage,
+    ImageName, ImageReference, OrganizationId, Reference, RegistryHost, RepositoryName,
+    RepositoryPath, Stage,
 };
 
 /// A repository, and an image of it where one is named.
@@ -11,8 +12,8 @@ use crate::model::{
 pub(super) enum Named {
     /// In the scheme `<stage>/<organization>/<name>`.
     Inside(RepositoryPath, Option<Reference>),
-    /// Elsewhere in the same registry.
-    Outside(RepositoryName, Option<Reference>),
+    /// In the same registry without an organization, or in another registry.
+    Outside(ImageReference),
 }
 
 /// Where names are resolved.
@@ -26,18 +27,31 @@ pub(super) struct NameScope<'a> {
 }
 
 impl NameScope<'_> {
-    /// Parses `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`.
+    /// Parses `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`, or
+    /// `docker://<host>/<name>[:<tag>|@<digest>]` in any registry.
     pub(super) fn named(&self, text: &str) -> Result<Named> {
+        if text.starts_with(ImageReference::PREFIX) {
+            let image: ImageReference = text.parse()?;
+            if !self.is_own(image.host().as_str(), image.repository()) {
+                return Ok(Named::Outside(image));
+            }
+            // Its own registry is read with its own credentials, however the name is written.
+            return self.named(&image.to_string());
+        }
         let ImageName { repository, reference } = ImageName::parse(text)?;
         // As for docker, a first part with a dot or a colon is a host.
         let first = repository.split_once('/');
         if let Some((host, path)) = first.filter(|(first, _)| is_host(first)) {
             if !self.is_own(host, path) {
-                return Err(Error::invalid(format!("{text} is not in the registry {}", self.host)));
+                return Err(Error::invalid(format!(
+                    "{text} is not in the registry {}; the name of an image in another registry \
+                     starts with docker://",
+                    self.host
+                )));
             }
             return match path.parse() {
                 Ok(path) => self.inside(text, path, reference),
-                Err(_) => Ok(Named::Outside(path.parse()?, reference)),
+                Err(_) => Ok(Named::Outside(text.parse()?)),
             };
         }
         if is_path(repository) {
@@ -149,10 +163,11 @@ mod tests {
     #[test]
     fn first_part_with_dot_or_colon_is_a_host() {
         let outside = |text: &str| match named(text, None) {
-            Ok(Named::Outside(name, _)) => Ok(name.to_string()),
+            Ok(Named::Outside(image)) => Ok(image.to_string()),
             other => Err(format!("{other:?}")),
         };
-        assert_eq!(outside(&format!("{HOST}/older:latest")).as_deref(), Ok("older"));
+        let older = format!("{HOST}/older:latest");
+        assert_eq!(outside(&older), Ok(older));
         let other_stage = outside(&format!("{HOST}/dev/{TBD}/a")).unwrap_err();
         assert!(other_stage.contains("is of the stage dev"), "{other_stage}");
         for elsewhere in ["docker.io/library/ubuntu", "localhost/a", "localhost:5050/a"] {
@@ -168,5 +183,19 @@ mod tests {
         let upper = TBD.to_uppercase();
         let error = named(&format!("prod/{upper}/a"), Some(OrganizationId::TBD)).unwrap_err();
         assert!(error.to_string().contains("must be written"), "{error}");
+    }
+
+    #[test]
+    fn prefix_names_an_image_of_any_registry() {
+        for (text, image) in [
+            ("docker://alpine", "docker.io/library/alpine:latest"),
+            ("docker://ghcr.io/a/b:v1", "ghcr.io/a/b:v1"),
+            ("docker://127.0.0.1:5050/older:v1", "127.0.0.1:5050/older:v1"),
+        ] {
+            assert_eq!(named(text, None).unwrap(), Named::Outside(image.parse().unwrap()));
+        }
+        let path: RepositoryPath = format!("prod/{TBD}/a").parse().unwrap();
+        let own = named(&format!("docker://{HOST}/{path}:v1"), None).unwrap();
+        assert_eq!(own, Named::Inside(path, Some("v1".parse().unwrap())));
     }
 }

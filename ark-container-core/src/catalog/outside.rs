@@ -9,19 +9,20 @@ use crate::backend::ecr::EcrBackend;
 use crate::digester::Digester;
 use crate::distribution::{Manifest, fetch_presigned};
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use crate::model::{Descriptor, Digest, Reference, Tag};
 use crate::transfer::{Blob, MAX_CONFIG_BYTES, Source};
 
 /// A repository of no organization.
 pub(super) struct Outside {
     pub(super) ecr: EcrBackend,
-    pub(super) name: RepositoryName,
+    pub(super) repository: String,
 }
 
 impl Outside {
     /// Fetches the manifest at a tag or digest.
     pub(super) async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
-        let (digest, media_type, text) = self.ecr.outside_manifest(&self.name, reference).await?;
+        let (digest, media_type, text) =
+            self.ecr.outside_manifest(&self.repository, reference).await?;
         let manifest = Manifest::with_algorithm(media_type, text, digest.algorithm());
         match manifest.digest == digest {
             true => Ok(manifest),
@@ -33,7 +34,7 @@ impl Outside {
 #[async_trait]
 impl Source for Outside {
     fn name(&self) -> String {
-        format!("{}/{}", self.ecr.ecr_host(), self.name)
+        format!("{}/{}", self.ecr.ecr_host(), self.repository)
     }
 
     async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
@@ -41,7 +42,7 @@ impl Source for Outside {
     }
 
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
-        let url = self.ecr.outside_blob(&self.name, &config.digest).await?;
+        let url = self.ecr.outside_blob(&self.repository, &config.digest).await?;
         let content = fetch_presigned(&url, MAX_CONFIG_BYTES).await?;
         match config.digest == Digester::digest(config.digest.algorithm(), &content) {
             true => Ok(content),

@@ -54,7 +54,11 @@ impl DockerConfig {
     /// [`Error::Failed`] if the file cannot be read; [`Error::InvalidInput`] if it is not a JSON object of
     /// the form that docker accepts.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(FILE);
+        Self::read_file(folder.join(FILE))
+    }
+
+    /// Reads a file of this form with any name, such as podman's `auth.json`.
+    pub(super) fn read_file(path: PathBuf) -> Result<Self> {
         let shown = path.display();
         let text = match fs::read(&path) {
             Ok(bytes) => String::from_utf8(bytes)
@@ -85,11 +89,36 @@ impl DockerConfig {
         self.members.get(CREDENTIAL_HELPERS)?.get(host)?.as_str()
     }
 
+    /// Returns the entries of a section of the file.
+    #[cfg(feature = "push")]
+    fn entries(&self, section: &str) -> impl Iterator<Item = (&str, &Value)> {
+        let entries = self.members.get(section).and_then(Value::as_object);
+        entries.into_iter().flatten().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// Returns the registries and repositories that have a credential helper of their own.
+    #[cfg(feature = "push")]
+    pub(super) fn helpers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let helpers = self.entries(CREDENTIAL_HELPERS);
+        helpers.filter_map(|(key, helper)| Some((key, helper.as_str()?)))
+    }
+
+    /// Returns the credential helper of the registries that have none of their own.
+    pub(super) fn default_helper(&self) -> Option<&str> {
+        let helper = self.members.get(CREDENTIALS_STORE).and_then(Value::as_str);
+        helper.filter(|helper| !helper.is_empty())
+    }
+
+    /// Returns the registries and repositories that have a login in the file.
+    #[cfg(feature = "push")]
+    pub(super) fn logins(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.entries(LOGINS)
+    }
+
     /// Returns the credential helper that docker asks instead of reading the logins in the file: the
     /// registry's own, or the one for all registries.
     fn helper_before_logins(&self, host: &str) -> Option<&str> {
-        let for_all = || self.members.get(CREDENTIALS_STORE).and_then(Value::as_str);
-        self.helper(host).or_else(|| for_all().filter(|helper| !helper.is_empty()))
+        self.helper(host).or_else(|| self.default_helper())
     }
 
     /// Returns the registries that have this credential helper.

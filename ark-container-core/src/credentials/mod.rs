@@ -3,6 +3,8 @@
 #[cfg(feature = "ecr")]
 pub mod cache;
 mod docker_config;
+#[cfg(feature = "push")]
+mod foreign;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::model::{RegistryHost, Scope};
 
 pub use docker_config::DockerConfig;
+#[cfg(feature = "push")]
+pub use foreign::{CredentialFiles, ForeignCredentials};
 
 /// The user name that registries of this project and AWS ECR expect.
 ///

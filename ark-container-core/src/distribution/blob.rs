@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use reqwest::header::{CONTENT_RANGE, RANGE};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, StatusCode};
 use tokio_util::bytes::Bytes;
 
 use super::client::Request;
 use super::client::{Client, Server};
-use super::error::{RequestTarget, redacted};
-use super::response::next_piece;
+use super::error::RequestTarget;
+use super::response::Reply;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::Digest;
@@ -62,7 +62,7 @@ impl Client {
 }
 
 struct Fetching {
-    response: Response,
+    response: Reply,
     digester: Digester,
     expected: Digest,
     _server: Option<Arc<dyn Server>>,
@@ -70,7 +70,7 @@ struct Fetching {
 
 impl Fetching {
     async fn step(mut self) -> Result<Option<(Bytes, Self)>> {
-        if let Some(piece) = next_piece(&mut self.response).await? {
+        if let Some(piece) = self.response.next_piece().await? {
             self.digester.update(&piece);
             return Ok(Some((piece, self)));
         }
@@ -120,17 +120,17 @@ impl Client {
             _ => 0,
         };
         let pieces = stream::try_unfold((response, self.server()), |mut state| async move {
-            Ok(next_piece(&mut state.0).await?.map(|piece| (piece, state)))
+            Ok(state.0.next_piece().await?.map(|piece| (piece, state)))
         });
         Ok(BlobRest { from, pieces: pieces.boxed() })
     }
 }
 
-fn first_byte(response: &Response) -> Result<u64> {
+fn first_byte(response: &Reply) -> Result<u64> {
     let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     range.and_then(start_of).ok_or_else(|| {
-        let url = redacted(response.url());
-        let message = format!("GET {url}: the range {range:?} makes no sense");
+        let url = response.shown_url();
+        let message = format!("GET {url}: the range {range:?} is invalid");
         Error::failed(message)
     })
 }

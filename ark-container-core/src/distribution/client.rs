@@ -9,20 +9,19 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use reqwest::header::HeaderName;
-use reqwest::{Body, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Body, Method, StatusCode, Url, redirect};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::bytes::Bytes;
 use tracing::Instrument;
 
 use super::error::{Context, DistributionError, RequestTarget, broken, redacted, silent};
-use super::login::Challenge;
-use super::login::{Authenticate, Login, Refused, Shown};
-use super::response::{MAX_ERROR_BODY_LEN, read_up_to, read_whole};
+use super::login::{Authenticate, Challenge, Credentials, Login, Refused, Shown};
+use super::response::{MAX_ERROR_BODY_LEN, Reply};
 use super::retry::Retry;
-use crate::credentials::RegistryCredentials;
+use crate::credentials::{ForeignCredentials, RegistryCredentials};
 use crate::error::{Error, Result};
-use crate::model::{Access, EcrHost, RegistryHost, RepositoryUrl};
+use crate::model::{Access, EcrHost, ImageReference, Reference, RegistryHost, RepositoryUrl};
 use crate::observability::ObservedRequest;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,11 +35,15 @@ const MAX_LOGINS: usize = 2;
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
 const ECR_MANIFESTS_PER_SECOND: usize = 10;
 
-/// A client of one repository.
+/// A client of one repository, of this project or of any other registry.
 ///
-/// The client uses plain HTTP for loopback hosts and HTTPS for all others, as docker does. It sends the
-/// credentials with every request to the registry itself, and to no other host: neither to one that the
-/// registry redirects to nor to one that it names as the location of an upload.
+/// The client uses plain HTTP for loopback hosts and HTTPS for all others, as docker does. A registry with
+/// HTTPS cannot make it send or fetch anything by plain HTTP. It sends the credentials with every request to
+/// the registry itself, and to no other host: neither to one that the registry redirects to nor to one that it
+/// names as the location of an upload. No error repeats them, whatever a registry answers.
+///
+/// An answer that is read as a whole, such as a manifest, fails if it comes more slowly than 16 KiB/s, and a
+/// blob if it comes more slowly than 1 KiB/s, in the mean after 2 minutes.
 ///
 /// Temporary errors are retried as its [`Retry`] says. Where an answer was lost, the client asks the
 /// registry what was done. Where the registry requires a token, the client fetches it from the login
@@ -75,7 +78,8 @@ const ECR_MANIFESTS_PER_SECOND: usize = 10;
 pub struct Client {
     http: reqwest::Client,
     base: Url,
-    repository: RepositoryUrl,
+    plain_http: PlainHttp,
+    repository: Repository,
     login: Arc<Login>,
     retry: Retry,
     /// How fast manifests may be put, where the registry is strict about it.
@@ -84,6 +88,53 @@ pub struct Client {
     listing: Arc<Mutex<()>>,
     /// Serves the registry from within this process until the last clone is dropped.
     server: Option<Arc<dyn Server>>,
+}
+
+/// A repository of any registry.
+#[derive(Debug, Clone)]
+pub(super) struct Repository {
+    host: RegistryHost,
+    path: Box<str>,
+    /// Its URL, if it is a repository of this project.
+    own: Option<RepositoryUrl>,
+}
+
+impl Repository {
+    pub(super) fn host(&self) -> &RegistryHost {
+        &self.host
+    }
+}
+
+impl From<RepositoryUrl> for Repository {
+    fn from(url: RepositoryUrl) -> Self {
+        let (host, path) = (url.host().clone(), url.path().to_string().into());
+        Self { host, path, own: Some(url) }
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.path)
+    }
+}
+
+/// The hosts that may be reached by plain HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlainHttp {
+    Nowhere,
+    Loopback,
+    Anywhere,
+}
+
+impl PlainHttp {
+    /// Returns whether a request may be sent to a URL.
+    fn admits(self, url: &Url) -> bool {
+        match (url.scheme(), self) {
+            ("https", _) | ("http", Self::Anywhere) => true,
+            ("http", Self::Loopback) => is_loopback(url.host_str().unwrap_or_default()),
+            _ => false,
+        }
+    }
 }
 
 /// A server within this process that runs until it is dropped.
@@ -119,7 +170,7 @@ impl Client {
                 repository.host()
             )));
         }
-        Self::open(repository, Some(credentials), endpoint)
+        Self::open(repository.into(), Some(Credentials::Own(credentials)), endpoint, false)
     }
 
     /// Returns a client without credentials, which dials `endpoint`. It uses the tokens that a login service
@@ -128,20 +179,57 @@ impl Client {
     /// # Errors
     /// [`Error::Failed`] if TLS cannot be set up.
     pub fn anonymous(repository: RepositoryUrl, endpoint: &RegistryHost) -> Result<Self> {
-        Self::open(repository, None, endpoint)
+        Self::open(repository.into(), None, endpoint, false)
+    }
+
+    /// Returns a client of the repository of an image in any registry, with the credentials that
+    /// [`ForeignCredentials::find`] finds, or without.
+    ///
+    /// # Behavior
+    /// - A password is sent only after the registry has asked for one.
+    /// - Plain HTTP is used for loopback hosts, and for others if `plain_http` is set.
+    /// - Docker Hub counts the manifests that are fetched, and not those that
+    ///   [`manifest`](Self::manifest) asks for. An exceeded rate limit is [`Error::Temporary`] with the reset
+    ///   time, and is not waited for longer than 120 s.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if TLS cannot be set up.
+    ///
+    /// ```no_run
+    /// use ark_container_core::credentials::ForeignCredentials;
+    /// use ark_container_core::distribution::Client;
+    /// use ark_container_core::model::ImageReference;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let image: ImageReference = "ghcr.io/oras-project/oras:v1.2.0".parse()?;
+    /// let client = Client::foreign(&image, ForeignCredentials::find(&image).await?, false)?;
+    /// println!("{:?}", client.manifest(image.reference()).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn foreign(
+        image: &ImageReference,
+        credentials: Option<ForeignCredentials>,
+        plain_http: bool,
+    ) -> Result<Self> {
+        let (host, path) = (image.host().clone(), image.repository().into());
+        let repository = Repository { host, path, own: None };
+        let credentials = credentials.map(Credentials::Foreign);
+        Self::open(repository, credentials, &image.endpoint(), plain_http)
     }
 
     fn open(
-        repository: RepositoryUrl,
-        credentials: Option<RegistryCredentials>,
+        repository: Repository,
+        credentials: Option<Credentials>,
         endpoint: &RegistryHost,
+        plain_http: bool,
     ) -> Result<Self> {
-        let base = base_url(&repository, endpoint)?;
+        let (base, plain_http) = base_url(&repository, endpoint, plain_http)?;
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::custom(follow))
+            .redirect(redirect::Policy::custom(move |attempt| follow(plain_http, attempt)))
             .user_agent(concat!("ark-container/", env!("CARGO_PKG_VERSION")));
-        if base.scheme() == "http" {
+        if is_loopback(base.host_str().unwrap_or_default()) {
             // No proxy reaches this machine's own ports.
             http = http.no_proxy();
         }
@@ -154,6 +242,7 @@ impl Client {
         Ok(Self {
             http,
             base,
+            plain_http,
             repository,
             login,
             retry: Retry::default(),
@@ -185,9 +274,25 @@ impl Client {
         self.server.clone()
     }
 
-    /// Returns the repository.
-    pub fn repository(&self) -> &RepositoryUrl {
-        &self.repository
+    /// Returns the URL of the repository.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if the repository is not one of this project.
+    pub fn repository(&self) -> Result<&RepositoryUrl> {
+        let Repository { own, .. } = &self.repository;
+        own.as_ref().ok_or_else(|| {
+            Error::invalid(format!("{} is a repository of another registry", self.repository))
+        })
+    }
+
+    /// Returns the registry and the repository as text, such as `docker.io/library/alpine`.
+    pub fn name(&self) -> String {
+        self.repository.to_string()
+    }
+
+    /// Returns an image of the repository as text.
+    pub fn image_name(&self, reference: &Reference) -> String {
+        format!("{}{}{reference}", self.repository, reference.separator())
     }
 
     /// Returns how temporary errors are retried, and how often they were.
@@ -240,7 +345,7 @@ impl Client {
         request: Request,
         target: RequestTarget,
         expected: &[StatusCode],
-    ) -> Result<Response> {
+    ) -> Result<Reply> {
         self.retry.run(|| self.ask(&request, &target, expected)).await
     }
 
@@ -250,10 +355,10 @@ impl Client {
         request: Request,
         target: RequestTarget,
         limit: usize,
-    ) -> Result<(Response, Vec<u8>)> {
+    ) -> Result<(Reply, Vec<u8>)> {
         let fetching = || async {
             let mut response = self.ask(&request, &target, &[StatusCode::OK]).await?;
-            let body = read_whole(&mut response, limit).await?;
+            let body = response.read_whole(limit).await?;
             Ok((response, body))
         };
         self.retry.run(fetching).await
@@ -265,7 +370,7 @@ impl Client {
         request: &Request,
         target: &RequestTarget,
         expected: &[StatusCode],
-    ) -> Result<Response> {
+    ) -> Result<Reply> {
         let mut logins = 0;
         loop {
             let body = request.body.clone().into();
@@ -297,7 +402,7 @@ impl Client {
         target: RequestTarget,
         expected: &[StatusCode],
         timeout: impl Future<Output = ()>,
-    ) -> Result<Response> {
+    ) -> Result<Reply> {
         match self.attempt(&request, body, &target, expected, timeout).await {
             Ok(response) => Ok(response),
             Err(Failure { error, refused: Some(refused) }) => {
@@ -319,8 +424,13 @@ impl Client {
         target: &RequestTarget,
         expected: &[StatusCode],
         timeout: impl Future<Output = ()>,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Reply, Failure> {
         let Request { method, url, headers, .. } = request;
+        if !self.plain_http.admits(url) {
+            let (host, url) = (self.repository.host(), redacted(url));
+            let message = format!("{host} asks for a request without TLS to {url}");
+            return Err(Error::failed(message).into());
+        }
         let mut builder = self.http.request(method.clone(), url.clone()).body(body);
         for (name, value) in headers {
             builder = builder.header(name, value);
@@ -335,23 +445,26 @@ impl Client {
         tracing::debug!(%method, url = redacted(url), "request");
         let mut observed = ObservedRequest::start(method.as_str(), || redacted(url));
         let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
-        let mut response = match select(answer, pin!(timeout)).await {
+        let response = match select(answer, pin!(timeout)).await {
             Either::Left((Ok(response), _)) => response,
-            Either::Left((Err(error), _)) => return Err(broken(method, url, error).into()),
-            Either::Right(_) => return Err(silent(method, url).into()),
+            Either::Left((Err(error), _)) => {
+                return Err(broken(method, &redacted(url), error).into());
+            }
+            Either::Right(_) => return Err(silent(method, &redacted(url)).into()),
         };
-        observed.answered(response.status().as_u16());
+        let mut reply = Reply::new(response, shown.secrets());
+        observed.answered(reply.status().as_u16());
         drop(observed);
-        if expected.contains(&response.status()) {
+        if expected.contains(&reply.status()) {
             if !matches!(*method, Method::GET) {
                 // A connection whose answer was not read to its end is not used again.
-                let _ = read_up_to(&mut response, MAX_ERROR_BODY_LEN).await;
+                let _ = reply.read_up_to(MAX_ERROR_BODY_LEN).await;
             }
-            return Ok(response);
+            return Ok(reply);
         }
         // What came before it broke off says more than how it broke off.
-        let (body, _) = read_up_to(&mut response, MAX_ERROR_BODY_LEN).await;
-        Err(self.refused(request, target, &response, &body, &shown))
+        let (body, _) = reply.read_up_to(MAX_ERROR_BODY_LEN).await;
+        Err(self.refused(request, target, &reply, &body, &shown))
     }
 
     /// What a refusal means.
@@ -359,16 +472,16 @@ impl Client {
         &self,
         request: &Request,
         target: &RequestTarget,
-        response: &Response,
+        reply: &Reply,
         body: &[u8],
         shown: &Shown,
     ) -> Failure {
         let Request { method, url, .. } = request;
-        let (status, headers) = (response.status(), response.headers());
-        let error = DistributionError::new(method.clone(), url, status, headers, body);
+        let (status, headers, secrets) = (reply.status(), reply.headers(), shown.secrets());
+        let error = DistributionError::new(method.clone(), url, status, headers, body, secrets);
         tracing::debug!(%error, "refused");
         // Another host's refusal says nothing about a login that it was not shown.
-        let own = response.url().origin() == self.base.origin();
+        let own = reply.url().origin() == self.base.origin();
         // ECR says in words that a login has expired, and there is no room for words here.
         let mute = *method == Method::HEAD && status == StatusCode::FORBIDDEN;
         let certain = error.refuses_login();
@@ -405,14 +518,21 @@ fn is_ecr(host: &RegistryHost) -> bool {
 }
 
 /// The repository's URL in the distribution API, with the scheme that its host calls for.
-fn base_url(repository: &RepositoryUrl, endpoint: &RegistryHost) -> Result<Url> {
-    let invalid = |error| Error::failed(format!("{endpoint} makes no URL")).with_source(error);
-    let mut url: Url =
-        format!("http://{endpoint}/v2/{}/", repository.path()).parse().map_err(invalid)?;
-    if !is_loopback(url.host_str().unwrap_or_default()) {
-        url = format!("https://{endpoint}/v2/{}/", repository.path()).parse().map_err(invalid)?;
+fn base_url(
+    repository: &Repository,
+    endpoint: &RegistryHost,
+    is_plain_http_allowed: bool,
+) -> Result<(Url, PlainHttp)> {
+    let url = |scheme: &str| -> Result<Url> {
+        let url = format!("{scheme}://{endpoint}/v2/{}/", repository.path).parse();
+        url.map_err(|error| Error::failed(format!("{endpoint} makes no URL")).with_source(error))
+    };
+    let plain = url("http")?;
+    match is_loopback(plain.host_str().unwrap_or_default()) {
+        _ if is_plain_http_allowed => Ok((plain, PlainHttp::Anywhere)),
+        true => Ok((plain, PlainHttp::Loopback)),
+        false => Ok((url("https")?, PlainHttp::Nowhere)),
     }
-    Ok(url)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -421,10 +541,11 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Follows a redirect unless it leaves HTTPS. That credentials stay behind is reqwest's own rule.
-fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
+fn follow(plain_http: PlainHttp, attempt: redirect::Attempt<'_>) -> redirect::Action {
     let from_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-    if from_https && attempt.url().scheme() != "https" {
-        attempt.error("it redirects from HTTPS to plain HTTP")
+    let to_https = attempt.url().scheme() == "https";
+    if !to_https && (from_https || !plain_http.admits(attempt.url())) {
+        attempt.error("it redirects to plain HTTP")
     } else if attempt.previous().len() > MAX_REDIRECTS {
         attempt.error("it redirects again and again")
     } else {

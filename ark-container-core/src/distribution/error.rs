@@ -1,18 +1,85 @@
 //! [`DistributionError`]: a registry's refusal, and the [`Error`] that it becomes.
 
+use std::borrow::Cow;
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
+use super::client::Repository;
+use crate::credentials::Password;
 use crate::error::{Error, ResourceKind};
-use crate::model::{Access, Digest, Reference, RepositoryUrl};
+use crate::escape::escape_untrusted;
+use crate::model::{Access, Digest, Reference};
 
 /// The characters that are shown of a text that a registry chose.
 const SHOWN_CHARS: usize = 400;
+
+/// The shortest secret that is struck out. A shorter one is part of ordinary words.
+const MIN_SECRET_LEN: usize = 4;
+
+/// The secrets that a client sends. A registry may repeat them, and errors and logs may not.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Secrets(Arc<[Password]>);
+
+impl Secrets {
+    /// Adds a secret in the forms that HTTP has for it.
+    pub(super) fn with(&self, secret: &str) -> Self {
+        if secret.len() < MIN_SECRET_LEN {
+            return self.clone();
+        }
+        let mut forms = vec![secret.to_owned(), STANDARD.encode(secret)];
+        // As a query and as a path have it.
+        forms.push(form_urlencoded::byte_serialize(secret.as_bytes()).collect());
+        if let Ok(mut url) = Url::parse("http://h/") {
+            url.set_path(secret);
+            forms.push(url.path()[1..].to_owned());
+        }
+        let mut all: Vec<Password> = self.0.to_vec();
+        all.extend(forms.into_iter().map(Password::new));
+        // A secret may be a part of another one.
+        all.sort_by(|one, other| {
+            let (one, other) = (one.expose(), other.expose());
+            other.len().cmp(&one.len()).then_with(|| one.cmp(other))
+        });
+        all.dedup_by(|one, other| one.expose() == other.expose());
+        Self(all.into())
+    }
+
+    /// Adds a user name and password, and how HTTP Basic authentication sends them.
+    pub(super) fn with_basic(&self, username: &str, password: &Password) -> Self {
+        let login = format!("{username}:{}", password.expose());
+        self.with(password.expose()).with(&login)
+    }
+
+    /// Strikes all secrets out of a text from a registry.
+    pub(super) fn strike_out<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for secret in self.0.iter().map(Password::expose) {
+            if text.contains(secret) {
+                text = Cow::Owned(text.replace(secret, "***"));
+            }
+        }
+        text
+    }
+
+    /// Strikes all secrets out of the headers of an answer.
+    pub(super) fn strike_out_of(&self, headers: &mut HeaderMap) {
+        for value in headers.values_mut() {
+            if let Ok(text) = value.to_str()
+                && let Cow::Owned(struck) = self.strike_out(text)
+            {
+                *value = HeaderValue::from_str(&struck).unwrap_or(HeaderValue::from_static(""));
+            }
+        }
+    }
+}
 
 /// The reason why a tag of a repository with immutable tags cannot be moved.
 const IMMUTABLE: &str = "the tags of this repository stay where they were first put";
@@ -56,6 +123,7 @@ impl DistributionError {
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
+        secrets: &Secrets,
     ) -> Self {
         #[derive(Deserialize)]
         struct Body {
@@ -67,17 +135,23 @@ impl DistributionError {
             #[serde(default)]
             message: Option<String>,
         }
+        let shown = |text: &str| printable(&secrets.strike_out(text));
         let mut messages = Vec::new();
         let mut excerpt = String::new();
         match serde_json::from_slice::<Body>(body) {
             Ok(body) => messages.extend(body.errors.into_iter().map(|entry| RegistryMessage {
-                code: printable(&entry.code),
-                message: printable(&entry.message.unwrap_or_default()),
+                code: shown(&entry.code),
+                message: shown(&entry.message.unwrap_or_default()),
             })),
-            Err(_) => excerpt = printable(&String::from_utf8_lossy(body)),
+            Err(_) => excerpt = shown(&String::from_utf8_lossy(body)),
         }
-        let retry_after = retry_after(headers, SystemTime::now());
-        Self { method, url: redacted(url), status, messages, excerpt, retry_after }
+        let now = SystemTime::now();
+        let retry_after = match status {
+            StatusCode::TOO_MANY_REQUESTS => rate_limit_reset(headers, now),
+            _ => retry_after(headers, now),
+        };
+        let url = secrets.strike_out(&redacted(url)).into_owned();
+        Self { method, url, status, messages, excerpt, retry_after }
     }
 
     /// Returns the answer that is the direct source of an error.
@@ -136,7 +210,10 @@ impl DistributionError {
         let putting_manifest =
             self.method == Method::PUT && matches!(context.target, RequestTarget::Image(_));
         if self.refuses_login() {
-            let message = format!("{} refuses the credentials", repository.host());
+            let message = match context.username {
+                Some(_) => format!("{} refuses the credentials", repository.host()),
+                None => format!("{repository} does not exist, or requires credentials"),
+            };
             Error::unauthenticated(message).with_source(self)
         } else if in_the_way {
             let (kind, name) = context.target.named(repository);
@@ -160,12 +237,27 @@ impl DistributionError {
             let (kind, name) = context.target.named(repository);
             Error::not_found(kind, name)
         } else if self.is_temporary() {
-            Error::temporary(format!("{} failed for now", context.target.attempt()))
-                .with_source(self)
+            let attempt = context.target.attempt();
+            let message = match self.reset_time() {
+                Some(reset) => format!(
+                    "{attempt} exceeds the rate limit of {}, which is reset {reset}",
+                    repository.host()
+                ),
+                None => format!("{attempt} failed for now"),
+            };
+            Error::temporary(message).with_source(self)
         } else {
             let message = format!("{} was refused", context.target.attempt());
             Error::failed(message).with_source(self)
         }
+    }
+
+    /// Returns when the rate limit is reset that the request exceeds, as the end of a sentence.
+    fn reset_time(&self) -> Option<String> {
+        let delay = self.retry_after.filter(|_| self.status == StatusCode::TOO_MANY_REQUESTS)?;
+        let time = SystemTime::now().checked_add(delay)?;
+        let delay = humantime::format_duration(Duration::from_secs(delay.as_secs()));
+        Some(format!("in {delay}, at {}", humantime::format_rfc3339_seconds(time)))
     }
 
     /// Returns whether the login was refused, and not the request.
@@ -209,7 +301,7 @@ impl std::error::Error for DistributionError {}
 /// The context of a request, for the text of its errors.
 #[derive(Debug)]
 pub(super) struct Context<'a> {
-    pub(super) repository: &'a RepositoryUrl,
+    pub(super) repository: &'a Repository,
     pub(super) username: Option<&'a str>,
     pub(super) access: Access,
     pub(super) target: RequestTarget,
@@ -226,13 +318,13 @@ pub(super) enum RequestTarget {
 
 impl RequestTarget {
     /// Returns the object that is missing or in conflict, if the registry names no other.
-    fn named(&self, repository: &RepositoryUrl) -> (ResourceKind, String) {
+    fn named(&self, repository: &Repository) -> (ResourceKind, String) {
         match self {
             Self::Repository => (ResourceKind::Repository, repository.to_string()),
             Self::Blob(digest) => (ResourceKind::Blob, format!("{digest} in {repository}")),
             Self::Upload => (ResourceKind::Upload, format!("to {repository}")),
             Self::Image(reference) => {
-                (ResourceKind::Image, repository.image(reference.clone()).to_string())
+                (ResourceKind::Image, format!("{repository}{}{reference}", reference.separator()))
             }
         }
     }
@@ -260,8 +352,8 @@ pub(super) fn redacted(url: &Url) -> String {
 }
 
 /// Returns the error of a request without an answer.
-pub(super) fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error {
-    let what = format!("{method} {}", redacted(url));
+pub(super) fn broken(method: &Method, shown_url: &str, error: reqwest::Error) -> Error {
+    let what = format!("{method} {shown_url}");
     let error = error.without_url();
     if error.is_redirect() || error.is_builder() {
         Error::failed(what).with_source(error)
@@ -273,8 +365,8 @@ pub(super) fn broken(method: &Method, url: &Url, error: reqwest::Error) -> Error
 }
 
 /// Returns the error of a request that timed out.
-pub(super) fn silent(method: &Method, url: &Url) -> Error {
-    let message = format!("{method} {}: the registry did not respond in time", redacted(url));
+pub(super) fn silent(method: &Method, shown_url: &str) -> Error {
+    let message = format!("{method} {shown_url}: the registry did not respond in time");
     Error::temporary(message).with_source(io::Error::from(io::ErrorKind::TimedOut))
 }
 
@@ -307,8 +399,45 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     }
 }
 
+/// The longest delay that is believed: a year.
+const MAX_RESET: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Numbers above this one are a time in seconds since 1970, and no delay.
+const MIN_UNIX_TIME: u64 = 1_000_000_000;
+
+/// Returns the delay until a registry accepts requests again whose rate limit is exceeded.
+///
+/// Besides `Retry-After`, registries send the time or the delay of the reset, or the window of the limit, in
+/// which it is reset at the latest: `ratelimit-remaining: 0;w=21600`.
+///
+/// Source: <https://docs.docker.com/docker-hub/usage/pulls/> and
+/// <https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-07>
+fn rate_limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let number = |text: &str| {
+        let digits = text.trim().split([';', ',', '.']).next()?;
+        let seconds = digits.parse::<u64>().ok()?;
+        if seconds < MIN_UNIX_TIME {
+            return Some(Duration::from_secs(seconds));
+        }
+        let reset = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
+        Some(reset.duration_since(now).unwrap_or_default())
+    };
+    let reset = || {
+        let names = ["ratelimit-reset", "x-ratelimit-reset", "x-retry-after"];
+        names.into_iter().filter_map(header).find_map(number)
+    };
+    let window = || {
+        let remaining = header("ratelimit-remaining")?;
+        let (number_left, parameters) = remaining.split_once(';')?;
+        let window = parameters.trim().strip_prefix("w=").filter(|_| number_left.trim() == "0")?;
+        number(window)
+    };
+    let delay = retry_after(headers, now).or_else(reset).or_else(window)?;
+    (delay <= MAX_RESET).then_some(delay)
+}
+
 /// Returns a text from outside as one line for a terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let mut shown = String::new();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     for word in words.filter(|word| !word.is_empty()) {
@@ -322,7 +451,7 @@ fn printable(text: &str) -> String {
             break;
         }
     }
-    shown
+    escape_untrusted(&shown).into_owned()
 }
 
 #[cfg(test)]
@@ -331,7 +460,8 @@ mod tests {
 
     fn answer(status: StatusCode, body: &str) -> DistributionError {
         let url = "http://h.example/v2/a".parse().unwrap();
-        DistributionError::new(Method::PATCH, &url, status, &HeaderMap::new(), body.as_bytes())
+        let (headers, secrets) = (HeaderMap::new(), Secrets::default());
+        DistributionError::new(Method::PATCH, &url, status, &headers, body.as_bytes(), &secrets)
     }
 
     #[test]
@@ -363,6 +493,69 @@ mod tests {
         assert_eq!(words("First byte of the layer part is 5 instead of 7."), Some(7));
         for other in ["", "instead of", "instead of that", "the next byte of this upload is 7"] {
             assert_eq!(words(other), None, "{other}");
+        }
+    }
+    #[test]
+    fn secret_is_struck_out_in_every_form() {
+        let password = Password::new("hunter2/é?".to_owned());
+        let secrets = Secrets::default().with_basic("alice", &password).with("t-0123");
+        let url = "http://h.example/hunter2/%C3%A9%3F?x".parse().unwrap();
+        let basic = STANDARD.encode("alice:hunter2/é?");
+        for text in ["hunter2/é?", "hunter2%2F%C3%A9%3F", "t-0123", &basic] {
+            let bodies = [
+                serde_json::json!({"errors": [{"code": text, "message": format!("no {text}")}]}),
+                serde_json::json!(format!("<{text}>{text}")),
+                serde_json::json!({"errors": [{"code": "X", "message": "x".repeat(390) + text}]}),
+            ];
+            for body in bodies {
+                let (body, status) = (body.to_string(), StatusCode::BAD_REQUEST);
+                let (method, headers) = (Method::GET, HeaderMap::new());
+                let body = body.as_bytes();
+                let error = DistributionError::new(method, &url, status, &headers, body, &secrets);
+                let shown = format!("{error} {error:?} {secrets:?}");
+                assert!(shown.contains("***"), "{shown}");
+                for part in ["hunter2", "0123", &basic[..5]] {
+                    assert!(!shown.contains(part), "{part}: {shown}");
+                }
+            }
+            let mut headers = HeaderMap::new();
+            headers.insert("location", format!("/{text}").parse().unwrap());
+            secrets.strike_out_of(&mut headers);
+            if text.is_ascii() {
+                assert_eq!(headers["location"], "/***");
+            }
+        }
+    }
+
+    #[test]
+    fn text_of_a_registry_is_one_escaped_line() {
+        let text = "a\nhint: run\u{202e}x\u{200b}\u{2028}b";
+        assert_eq!(printable(text), r"a hint: run\u{202e}x\u{200b} b");
+    }
+
+    #[test]
+    fn rate_limit_names_its_reset() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let reset = |headers: &[(&'static str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| {
+                (reqwest::header::HeaderName::from_static(name), value.parse().unwrap())
+            });
+            rate_limit_reset(&headers.collect(), now).map(|delay| delay.as_secs())
+        };
+        for (headers, expected) in [
+            (&[][..], None),
+            (&[("retry-after", "7"), ("ratelimit-reset", "9")], Some(7)),
+            (&[("ratelimit-reset", "3600")], Some(3600)),
+            (&[("ratelimit-reset", "60;w=100")], Some(60)),
+            (&[("x-ratelimit-reset", "1800000060")], Some(60)),
+            (&[("x-retry-after", "1799999999")], Some(0)),
+            (&[("ratelimit-remaining", "0;w=21600")], Some(21600)),
+            (&[("ratelimit-remaining", "5;w=21600")], None),
+            (&[("ratelimit-reset", "soon")], None),
+            (&[("ratelimit-reset", "18446744073709551615")], None),
+            (&[("retry-after", "18446744073709551615")], None),
+        ] {
+            assert_eq!(reset(headers), expected, "{headers:?}");
         }
     }
 }

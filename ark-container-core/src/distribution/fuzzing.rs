@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 
-use super::error::{self, DistributionError};
+use super::error::{self, DistributionError, Secrets};
 use super::login::Challenge;
 use super::{blob, login, response, upload};
 
@@ -30,7 +30,10 @@ pub fn login_url(
     scope: Option<String>,
 ) -> Option<String> {
     let base = base.parse().ok()?;
-    login::service_url(&base, &Challenge { realm, service, scope }).map(String::from).ok()
+    let challenge = Challenge { realm, service, scope };
+    let mut url = login::service_url(&base, &challenge, &Secrets::default()).ok()?;
+    challenge.add_to(&mut url);
+    Some(url.into())
 }
 
 /// What a `Retry-After` header asks for.
@@ -53,7 +56,8 @@ pub fn received(header: &str) -> Option<u64> {
 pub fn refusal(status: u16, body: &[u8]) -> Option<(DistributionError, Option<u64>)> {
     let url = "http://registry.example/v2/".parse().ok()?;
     let status = StatusCode::from_u16(status).ok()?;
-    let refusal = DistributionError::new(Method::GET, &url, status, &HeaderMap::new(), body);
+    let (headers, secrets) = (HeaderMap::new(), Secrets::default());
+    let refusal = DistributionError::new(Method::GET, &url, status, &headers, body, &secrets);
     let offset = refusal.expected_offset();
     Some((refusal, offset))
 }

@@ -6,15 +6,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use super::client::RESPONSE_TIMEOUT;
-use super::error::{DistributionError, broken, redacted, silent};
-use super::response::{MAX_ERROR_BODY_LEN, parse_json, read_up_to, read_whole};
-use crate::credentials::{Password, RegistryCredentials};
+use super::error::{DistributionError, Secrets, broken, printable, redacted, silent};
+use super::response::{MAX_ERROR_BODY_LEN, Reply};
+use crate::credentials::{ForeignCredentials, Password, RegistryCredentials};
 use crate::error::{Error, Result};
 
 /// A source of new credentials for a client whose registry refused the current ones.
@@ -30,6 +30,44 @@ pub trait Authenticate: fmt::Debug + Send + Sync {
     async fn renew(&self) -> Result<RegistryCredentials>;
 }
 
+/// The credentials of a client.
+#[derive(Debug, Clone)]
+pub(super) enum Credentials {
+    /// For a registry of this project, which are sent with each request.
+    Own(RegistryCredentials),
+    /// For another registry, which are sent after it has asked for them.
+    Foreign(ForeignCredentials),
+}
+
+impl Credentials {
+    /// The user name and password for HTTP Basic authentication, if that is what they are.
+    fn basic(&self) -> Option<(&str, &Password)> {
+        match self {
+            Self::Own(credentials) => Some((&credentials.username, &credentials.password)),
+            Self::Foreign(ForeignCredentials::Password { username, password }) => {
+                Some((username, password))
+            }
+            Self::Foreign(ForeignCredentials::IdentityToken(_)) => None,
+        }
+    }
+
+    fn identity_token(&self) -> Option<&Password> {
+        match self {
+            Self::Foreign(ForeignCredentials::IdentityToken(token)) => Some(token),
+            _ => None,
+        }
+    }
+
+    /// Adds these credentials to the secrets that no error shows.
+    fn add_to(&self, secrets: &Secrets) -> Secrets {
+        let secrets = match self.basic() {
+            Some((username, password)) => secrets.with_basic(username, password),
+            None => secrets.clone(),
+        };
+        self.identity_token().map_or(secrets.clone(), |token| secrets.with(token.expose()))
+    }
+}
+
 /// The current login of a client, which changes while it runs. All clones of a client share it.
 #[derive(Debug)]
 pub(super) struct Login {
@@ -42,10 +80,16 @@ pub(super) struct Login {
 /// A login at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
-    credentials: Option<RegistryCredentials>,
+    credentials: Option<Credentials>,
+    /// Whether the credentials are sent with each request.
+    is_basic: bool,
     token: Option<Token>,
     /// The number of logins before this one.
     generation: u64,
+    /// The credentials of this login and of those before it.
+    known: Secrets,
+    /// These, the token and the previous token.
+    secrets: Secrets,
 }
 
 /// A registry's refusal of a login.
@@ -58,8 +102,12 @@ pub(super) struct Refused {
 }
 
 impl Login {
-    pub(super) fn new(credentials: Option<RegistryCredentials>) -> Self {
-        let shown = Shown { credentials, token: None, generation: 0 };
+    pub(super) fn new(credentials: Option<Credentials>) -> Self {
+        let none = Secrets::default();
+        let known = credentials.as_ref().map_or(none.clone(), |own| own.add_to(&none));
+        let is_basic = matches!(credentials, Some(Credentials::Own(_)));
+        let secrets = known.clone();
+        let shown = Shown { credentials, is_basic, token: None, generation: 0, known, secrets };
         Self { shown: RwLock::new(shown), turn: tokio::sync::Mutex::default(), authenticate: None }
     }
 
@@ -99,40 +147,57 @@ impl Login {
             return Ok(true);
         }
         let Some(challenge) = refused.challenge else {
+            if !shown.is_basic
+                && shown.credentials.as_ref().is_some_and(|own| own.basic().is_some())
+            {
+                // Without a login service, the registry takes the password itself.
+                self.show(Shown { is_basic: true, ..shown });
+                return Ok(true);
+            }
             return match self.renew(&shown).await? {
-                Some(credentials) => Ok(self.show(Some(credentials), None)),
+                Some(credentials) => {
+                    self.show(Shown { credentials: Some(credentials), ..shown });
+                    Ok(true)
+                }
                 None => Ok(false),
             };
         };
-        match Token::fetch(http, base, &challenge, shown.credentials.as_ref()).await {
-            Ok(token) => Ok(self.show(shown.credentials, Some(token))),
+        let fetch =
+            |credentials, secrets| Token::fetch(http, base, &challenge, credentials, secrets);
+        let renewed = match fetch(shown.credentials.as_ref(), &shown.secrets).await {
+            Ok(token) => Shown { token: Some(token), ..shown },
             // The login service refuses the credentials, too.
             Err(refusal @ Error::Unauthenticated { .. }) => {
                 let Some(credentials) = self.renew(&shown).await? else { return Err(refusal) };
-                let token = Token::fetch(http, base, &challenge, Some(&credentials)).await?;
-                Ok(self.show(Some(credentials), Some(token)))
+                let secrets = credentials.add_to(&shown.secrets);
+                let token = fetch(Some(&credentials), &secrets).await?;
+                Shown { credentials: Some(credentials), token: Some(token), ..shown }
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        self.show(renewed);
+        Ok(true)
     }
 
     /// Returns new credentials in place of refused ones, if there is a source of them.
-    async fn renew(&self, shown: &Shown) -> Result<Option<RegistryCredentials>> {
-        if let Some(credentials) = &shown.credentials {
+    async fn renew(&self, shown: &Shown) -> Result<Option<Credentials>> {
+        if let Some(Credentials::Own(credentials)) = &shown.credentials {
             credentials.mark_refused();
         }
         match &self.authenticate {
-            Some(authenticate) => authenticate.renew().await.map(Some),
+            Some(authenticate) => authenticate.renew().await.map(Credentials::Own).map(Some),
             None => Ok(None),
         }
     }
 
-    /// Sets the login.
-    fn show(&self, credentials: Option<RegistryCredentials>, token: Option<Token>) -> bool {
+    /// Sets the login that follows the current one.
+    fn show(&self, next: Shown) {
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        let generation = shown.generation + 1;
-        *shown = Shown { credentials, token, generation };
-        true
+        let known =
+            next.credentials.as_ref().map_or(next.known.clone(), |new| new.add_to(&next.known));
+        let tokens = [&shown.token, &next.token].into_iter().flatten();
+        let secrets = tokens.fold(known.clone(), |known, token| known.with(token.expose()));
+        *shown = Shown { generation: next.generation + 1, known, secrets, ..next };
     }
 
     fn shown(&self) -> Shown {
@@ -148,17 +213,25 @@ impl Shown {
 
     /// The user name, or `None` without credentials.
     pub(super) fn username(&self) -> Option<&str> {
-        self.credentials.as_ref().map(|credentials| credentials.username.as_str())
+        match self.credentials.as_ref()?.basic() {
+            Some((username, _)) => Some(username),
+            None => Some(ForeignCredentials::IDENTITY_TOKEN_USERNAME),
+        }
+    }
+
+    /// The secrets that no error may show.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// Adds the login to a request.
     pub(super) fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
-        match (&self.token, &self.credentials) {
-            (Some(token), _) => request.bearer_auth(token.expose()),
-            (None, Some(credentials)) => {
-                request.basic_auth(&credentials.username, Some(credentials.password.expose()))
-            }
-            (None, None) => request,
+        if let Some(token) = &self.token {
+            return request.bearer_auth(token.expose());
+        }
+        match self.credentials.as_ref().filter(|_| self.is_basic).and_then(Credentials::basic) {
+            Some((username, password)) => request.basic_auth(username, Some(password.expose())),
+            None => request,
         }
     }
 }
@@ -253,27 +326,43 @@ impl Token {
         http: &reqwest::Client,
         base: &Url,
         challenge: &Challenge,
-        credentials: Option<&RegistryCredentials>,
+        credentials: Option<&Credentials>,
+        secrets: &Secrets,
     ) -> Result<Self> {
-        let url = service_url(base, challenge)?;
+        let mut url = service_url(base, challenge, secrets)?;
         let asked_at = Instant::now();
-        let mut request = http.get(url.clone());
-        if let Some(credentials) = credentials {
-            request =
-                request.basic_auth(&credentials.username, Some(credentials.password.expose()));
-        }
+        let (method, request) = match credentials.and_then(Credentials::identity_token) {
+            Some(identity_token) => {
+                let form = oauth_form(challenge, identity_token);
+                let form_type = "application/x-www-form-urlencoded";
+                let request = http.post(url.clone()).header(CONTENT_TYPE, form_type).body(form);
+                (Method::POST, request)
+            }
+            None => {
+                challenge.add_to(&mut url);
+                let request = http.get(url.clone());
+                let request = match credentials.and_then(Credentials::basic) {
+                    Some((username, password)) => {
+                        request.basic_auth(username, Some(password.expose()))
+                    }
+                    None => request,
+                };
+                (Method::GET, request)
+            }
+        };
+        let shown_url = secrets.strike_out(&redacted(&url)).into_owned();
         let answer = timeout(RESPONSE_TIMEOUT, request.send()).await;
-        let answer = answer.map_err(|_| silent(&Method::GET, &url))?;
-        let mut response = answer.map_err(|error| broken(&Method::GET, &url, error))?;
-        if response.status() != StatusCode::OK {
-            let (body, _) = read_up_to(&mut response, MAX_ERROR_BODY_LEN).await;
-            return Err(refused(&url, &response, &body));
+        let answer = answer.map_err(|_| silent(&method, &shown_url))?;
+        let answer = answer.map_err(|error| broken(&method, &shown_url, error))?;
+        let mut reply = Reply::new(answer, secrets);
+        if reply.status() != StatusCode::OK {
+            let (body, _) = reply.read_up_to(MAX_ERROR_BODY_LEN).await;
+            return Err(refused(method, &url, &reply, &body, secrets));
         }
-        let body = read_whole(&mut response, MAX_ERROR_BODY_LEN).await?;
-        let Answer { token, access_token, expires_in } = parse_json(&response, &body)?;
+        let body = reply.read_whole(MAX_ERROR_BODY_LEN).await?;
+        let Answer { token, access_token, expires_in } = reply.parse_json(&body)?;
         let Some(token) = token.or(access_token).filter(|token| !token.is_empty()) else {
-            let message = format!("GET {}: the answer has no token", redacted(&url));
-            return Err(Error::failed(message));
+            return Err(Error::failed(format!("{method} {shown_url}: the answer has no token")));
         };
         let good_until = asked_at + lifetime(expires_in).saturating_sub(EXPIRY_MARGIN);
         Ok(Self { token: Password::new(token), challenge: challenge.clone(), good_until })
@@ -306,36 +395,59 @@ fn lifetime(expires_in: Option<u64>) -> Duration {
     Duration::from_secs(expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS).min(MAX_LIFETIME_SECONDS))
 }
 
-/// Returns the URL of the request for a token: HTTPS, or HTTP on the host of a registry of this machine.
-pub(super) fn service_url(base: &Url, challenge: &Challenge) -> Result<Url> {
-    let Challenge { realm, service, scope } = challenge;
+/// Returns the URL of a login service: HTTPS, or HTTP on the host of a registry of this machine.
+pub(super) fn service_url(base: &Url, challenge: &Challenge, secrets: &Secrets) -> Result<Url> {
+    let realm = &challenge.realm;
     let refused = |problem: &str| {
         let host = base.host_str().unwrap_or_default();
-        let message = format!("{host} asks to log in at {realm:?}, which is {problem}");
-        Error::failed(message)
+        let realm = printable(&secrets.strike_out(realm));
+        Error::failed(format!("{host} asks to log in at {realm:?}, which is {problem}"))
     };
-    let mut url = Url::parse(realm).map_err(|_| refused("no URL"))?;
+    let url = Url::parse(realm).map_err(|_| refused("no URL"))?;
     let at_home = base.scheme() == "http" && url.host() == base.host();
     match url.scheme() {
-        "https" => {}
-        "http" if at_home => {}
-        _ => return Err(refused("not a safe place for a password")),
+        "https" => Ok(url),
+        "http" if at_home => Ok(url),
+        _ => Err(refused("not a safe place for a password")),
     }
-    let mut query = url.query_pairs_mut();
-    if let Some(service) = service {
-        query.append_pair("service", service);
-    }
-    for scope in scope.iter().flat_map(|scope| scope.split_whitespace()) {
-        query.append_pair("scope", scope);
-    }
-    drop(query);
-    Ok(url)
 }
 
-fn refused(url: &Url, response: &reqwest::Response, body: &[u8]) -> Error {
-    let (status, headers) = (response.status(), response.headers());
-    let refusal = DistributionError::new(Method::GET, url, status, headers, body);
-    let service = redacted(url);
+impl Challenge {
+    /// Adds the service and the scopes to the URL of a request for a token.
+    pub(super) fn add_to(&self, url: &mut Url) {
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = &self.service {
+            query.append_pair("service", service);
+        }
+        for scope in self.scope.iter().flat_map(|scope| scope.split_whitespace()) {
+            query.append_pair("scope", scope);
+        }
+    }
+}
+
+/// The name of this program at login services.
+const CLIENT_ID: &str = "ark-container";
+
+/// Returns the form that requests a token for an identity token.
+///
+/// Source: <https://distribution.github.io/distribution/spec/auth/oauth/>
+fn oauth_form(challenge: &Challenge, identity_token: &Password) -> String {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token")
+        .append_pair("client_id", CLIENT_ID)
+        .append_pair("refresh_token", identity_token.expose());
+    for (name, value) in [("service", &challenge.service), ("scope", &challenge.scope)] {
+        if let Some(value) = value {
+            form.append_pair(name, value);
+        }
+    }
+    form.finish()
+}
+
+fn refused(method: Method, url: &Url, reply: &Reply, body: &[u8], secrets: &Secrets) -> Error {
+    let (status, headers) = (reply.status(), reply.headers());
+    let refusal = DistributionError::new(method, url, status, headers, body, secrets);
+    let service = secrets.strike_out(&redacted(url)).into_owned();
     if refusal.is_temporary() {
         Error::temporary(format!("no login at {service} for now")).with_source(refusal)
     } else {
@@ -376,7 +488,9 @@ mod tests {
             service: Some("registry.example".to_owned()),
             scope: Some("repository:a:pull,push repository:b:pull".to_owned()),
         };
-        service_url(&base.parse().unwrap(), &challenge).map(String::from)
+        let mut url = service_url(&base.parse().unwrap(), &challenge, &Secrets::default())?;
+        challenge.add_to(&mut url);
+        Ok(url.into())
     }
 
     #[test]

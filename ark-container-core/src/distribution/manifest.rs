@@ -1,11 +1,9 @@
 //! [`Manifest`]: manifests and indexes as bytes and as JSON; fetching and putting them; publishing an image.
 
-use std::collections::BTreeMap;
-
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use reqwest::{Method, Response, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
@@ -14,7 +12,10 @@ use super::client::Request;
 use super::error::RequestTarget;
 use crate::digester::Digester;
 use crate::error::{Error, Result};
-use crate::model::{Algorithm, Descriptor, Digest, Platform, Reference, Tag, media_type};
+use crate::model::{
+    Algorithm, Descriptor, Digest, ImageManifest, Index, ManifestContent, Platform, Reference, Tag,
+    media_type,
+};
 
 /// A manifest or index: its bytes, which are never changed, with their type and digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,76 +50,98 @@ impl Manifest {
         let digest = Digester::digest(algorithm, &bytes);
         Self { digest, media_type: media_type.into(), bytes }
     }
-}
 
-impl Manifest {
-    /// Returns the descriptor of the manifest.
+    /// Parses and checks the manifest, by the same rules as the embedded registry.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if it is invalid.
+    pub(crate) fn content(&self) -> Result<ManifestContent> {
+        ManifestContent::parse(&self.media_type, &self.bytes).map_err(|problem| {
+            Error::failed(format!("manifest {} is invalid: {problem}", self.digest))
+        })
+    }
+
+    /// Returns this manifest with the media type in a descriptor, which counts more than the registry's.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if its size or digest is not the one in the descriptor.
+    pub(crate) fn described_by(self, descriptor: &Descriptor) -> Result<Self> {
+        let Descriptor { media_type, digest, size, .. } = descriptor;
+        if self.digest != *digest {
+            return Err(Error::failed(format!(
+                "manifest {digest}: its content is {}",
+                self.digest
+            )));
+        }
+        let found = self.bytes.len();
+        if found as u64 != *size {
+            let message = format!("manifest {digest} has {found} bytes, not {size}");
+            return Err(Error::failed(message));
+        }
+        Ok(Self { media_type: media_type.clone(), ..self })
+    }
+
+    /// Returns the descriptor of this manifest.
     pub(crate) fn descriptor(&self) -> Descriptor {
         Descriptor::new(&self.media_type, self.digest.clone(), self.bytes.len() as u64)
     }
-}
 
-/// The content of an image manifest: one configuration, and layers from the lowest up.
-///
-/// Its fields are written in this order, and must be for ever: the digest of the same image would
-/// change with it.
-///
-/// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md>
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ImageManifest {
-    #[serde(default)]
-    schema_version: u8,
-    #[serde(default)]
-    media_type: String,
-    pub(crate) config: Descriptor,
-    pub(crate) layers: Vec<Descriptor>,
+    /// Returns the descriptor of this manifest in a list of referrers.
+    pub(super) fn as_referrer(&self, content: &ManifestContent) -> Descriptor {
+        Descriptor {
+            artifact_type: content.artifact_type().map(str::to_owned),
+            annotations: content.annotations().clone(),
+            ..self.descriptor()
+        }
+    }
 }
 
 impl ImageManifest {
-    /// An OCI manifest.
-    pub(crate) fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
-        Self { schema_version: 2, media_type: media_type::OCI_MANIFEST.to_owned(), config, layers }
-    }
-
     /// This manifest as it is put.
     pub(crate) fn to_manifest(&self) -> Result<Manifest> {
         Ok(Manifest::new(media_type::OCI_MANIFEST, json(self)?))
     }
 }
 
-/// The content of an index: its manifests. A list of referrers has the same form.
-///
-/// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-index.md>
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Index {
-    #[serde(default)]
-    schema_version: u8,
-    #[serde(default)]
-    media_type: String,
-    #[serde(default)]
-    pub(crate) manifests: Vec<Descriptor>,
-}
-
 impl Index {
-    /// An OCI index.
-    pub(crate) fn new(manifests: Vec<Descriptor>) -> Self {
-        Self { schema_version: 2, media_type: media_type::OCI_INDEX.to_owned(), manifests }
-    }
-
     /// This index as it is put.
     pub(crate) fn to_manifest(&self) -> Result<Manifest> {
         Ok(Manifest::new(media_type::OCI_INDEX, json(self)?))
     }
 }
 
-/// How deep indexes within indexes are followed. They are legal, but nobody builds deep ones.
-pub(crate) const MAX_INDEX_DEPTH: usize = 4;
-/// The operating system that builders write for an attestation, which runs nowhere.
-///
-/// Source: <https://github.com/moby/buildkit/blob/v0.18.0/docs/attestations/attestation-storage.md>
-pub(crate) const UNKNOWN_OS: &str = "unknown";
+/// The maximum depth of an index or manifest below the root of an image. Deep indexes are legal, but no
+/// tool builds them.
+pub(crate) const MAX_MANIFEST_DEPTH: usize = 4;
+/// The maximum sum of the manifests of one image and of its referrers, in bytes. They are in memory
+/// during a transfer. A manifest usually has a few kB, so that the bound admits thousands of them.
+pub(crate) const MAX_MANIFESTS_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Bounds what a hostile registry or layout makes a program hold in memory.
+#[derive(Debug, Default)]
+pub(crate) struct ManifestBounds {
+    bytes: u64,
+}
+
+impl ManifestBounds {
+    /// Counts a manifest at a depth below the root of its image.
+    ///
+    /// Counting the sizes in descriptors before a manifest is fetched is enough, since
+    /// [`Manifest::described_by`] holds them against the content.
+    ///
+    /// # Errors
+    /// The bound that is exceeded.
+    pub(crate) fn add(&mut self, size: u64, depth: usize) -> Result<(), String> {
+        self.bytes = self.bytes.saturating_add(size);
+        if depth > MAX_MANIFEST_DEPTH {
+            return Err(format!("its indexes are nested more than {MAX_MANIFEST_DEPTH} deep"));
+        }
+        match self.bytes > MAX_MANIFESTS_BYTES {
+            true => Err(format!("its manifests have more than {MAX_MANIFESTS_BYTES} bytes")),
+            false => Ok(()),
+        }
+    }
+}
 
 /// Returns the images for a platform: the one that names it exactly, or else all that it admits.
 pub(crate) fn images_for<'a>(
@@ -140,43 +163,8 @@ pub(crate) fn platform_names<'a>(platforms: impl IntoIterator<Item = &'a Platfor
     names.join(", ")
 }
 
-/// The content of a manifest that refers to another one, its subject.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Referring {
-    pub(crate) subject: Descriptor,
-    artifact_type: Option<String>,
-    config: Option<Typed>,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-/// A descriptor, of which only the type matters.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Typed {
-    media_type: String,
-}
-
-impl Referring {
-    /// Returns the content of a manifest, or `None` if it has no subject.
-    pub(crate) fn of(manifest: &Manifest) -> Option<Self> {
-        serde_json::from_slice(&manifest.bytes).ok()
-    }
-
-    /// Returns the descriptor of the manifest in a list of referrers.
-    pub(super) fn describe(self, manifest: &Manifest) -> Descriptor {
-        let Manifest { digest, media_type, bytes } = manifest;
-        let own = self.artifact_type.filter(|own| !own.is_empty());
-        Descriptor {
-            artifact_type: own.or(self.config.map(|config| config.media_type)),
-            annotations: self.annotations.unwrap_or_default(),
-            ..Descriptor::new(media_type, digest.clone(), bytes.len() as u64)
-        }
-    }
-}
-
-fn json(document: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(document)
+fn json(manifest: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(manifest)
         .map_err(|error| Error::failed("writing a manifest").with_source(error))
 }
 
@@ -204,10 +192,7 @@ impl Client {
             }
             // The specification does not require these headers; without them the manifest is fetched.
             _ => match self.fetch_manifest(reference).await {
-                Ok(manifest) => {
-                    let Manifest { digest, media_type, bytes } = manifest;
-                    Ok(Some(Descriptor::new(media_type, digest, bytes.len() as u64)))
-                }
+                Ok(manifest) => Ok(Some(manifest.descriptor())),
                 Err(Error::NotFound { .. }) => Ok(None),
                 Err(error) => Err(error),
             },
@@ -254,8 +239,13 @@ impl Client {
     /// the manifest faulty, lacks what it names, or stores it under another digest.
     pub async fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<()> {
         let is_listed = self.put(reference, manifest).await?;
-        match Referring::of(manifest) {
-            Some(referring) => self.attach(manifest, referring, is_listed).await,
+        // The registry decides about what is no manifest here.
+        let Ok(content) = manifest.content() else { return Ok(()) };
+        match content.subject() {
+            Some(subject) => {
+                let referrer = manifest.as_referrer(&content);
+                self.attach(&subject.digest, referrer, is_listed).await
+            }
             None => Ok(()),
         }
     }
@@ -381,4 +371,44 @@ impl Client {
 
 fn by_digest(manifest: &Manifest) -> Reference {
     Reference::Digest(manifest.digest.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifest_must_match_its_descriptor() {
+        let manifest = Manifest::new("application/json", "{}");
+        let described = Descriptor::new(media_type::OCI_INDEX, manifest.digest.clone(), 2);
+        let found = manifest.clone().described_by(&described).unwrap();
+        assert_eq!(found, Manifest::new(media_type::OCI_INDEX, "{}"));
+        let longer = Descriptor { size: 3, ..described.clone() };
+        let error = manifest.clone().described_by(&longer).unwrap_err().to_string();
+        let expected = format!("manifest {} has 2 bytes, not 3", manifest.digest);
+        assert_eq!(error, expected);
+        let other = Digester::digest(Algorithm::Sha512, b"{}");
+        assert!(manifest.described_by(&Descriptor { digest: other, ..described }).is_err());
+    }
+
+    #[test]
+    fn invalid_manifest_is_named_with_its_key() {
+        let manifest = Manifest::new(media_type::OCI_MANIFEST, r#"{"Layers":[],"config":{}}"#);
+        let error = manifest.content().unwrap_err().to_string();
+        let expected =
+            format!("manifest {} is invalid: the key \"Layers\" differs", manifest.digest);
+        assert!(error.starts_with(&expected), "{error}");
+    }
+
+    #[test]
+    fn manifests_are_bounded_by_bytes_and_depth() {
+        let mut bounds = ManifestBounds::default();
+        for _ in 0..1000 {
+            bounds.add(4096, MAX_MANIFEST_DEPTH).unwrap();
+        }
+        let problem = bounds.add(0, MAX_MANIFEST_DEPTH + 1).unwrap_err();
+        assert_eq!(problem, "its indexes are nested more than 4 deep");
+        let problem = bounds.add(u64::MAX, 0).unwrap_err();
+        assert_eq!(problem, "its manifests have more than 33554432 bytes");
+    }
 }

@@ -26,9 +26,7 @@ pub use client::Client;
 pub use error::{DistributionError, RegistryMessage};
 pub use login::Authenticate;
 pub use manifest::Manifest;
-pub(crate) use manifest::{
-    ImageManifest, Index, MAX_INDEX_DEPTH, Referring, UNKNOWN_OS, images_for, platform_names,
-};
+pub(crate) use manifest::{ManifestBounds, images_for, platform_names};
 #[cfg(feature = "ecr")]
 pub(crate) use response::fetch_presigned;
 pub use retry::Retry;

@@ -4,11 +4,12 @@
 
 use futures_util::future::join;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::error::RequestTarget;
-use super::manifest::{Index, Manifest, Referring};
+use super::error::{DistributionError, RequestTarget};
+use super::manifest::Manifest;
 use super::response::pages;
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Reference, Tag, media_type};
@@ -52,10 +53,11 @@ impl Client {
 
     async fn is_attached(&self, manifest: &Manifest) -> Result<bool> {
         let by_digest = Reference::Digest(manifest.digest.clone());
-        let Some(referring) = Referring::of(manifest) else {
+        let content = manifest.content()?;
+        let Some(subject) = content.subject() else {
             return Ok(self.manifest(&by_digest).await?.is_some());
         };
-        let listed = self.referrers(&referring.subject.digest, None);
+        let listed = self.referrers(&subject.digest, None);
         let (there, listed) = join(self.manifest(&by_digest), listed).await;
         let is_listed = match listed {
             Err(Error::PermissionDenied { .. }) => true,
@@ -64,62 +66,60 @@ impl Client {
         Ok(is_listed && there?.is_some())
     }
 
-    /// Lists a manifest with a subject that was put, unless the registry does. `is_listed` is the registry's
-    /// answer, unless it was lost.
+    /// Lists a referrer that was put, unless the registry does. `is_listed` is the registry's answer, unless
+    /// it was lost.
     pub(super) async fn attach(
         &self,
-        manifest: &Manifest,
-        referring: Referring,
+        subject: &Digest,
+        referrer: Descriptor,
         is_listed: Option<bool>,
     ) -> Result<()> {
-        let subject = &referring.subject.digest;
         let is_listed = match is_listed {
             Some(is_listed) => is_listed,
             None => self.referrers_by_api(subject, None).await?.is_some(),
         };
         match is_listed {
             true => Ok(()),
-            false => self.list_under_tag(manifest, referring).await,
+            false => self.list_under_tag(subject, referrer).await,
         }
     }
 
-    /// Adds a manifest to the index at the referrers tag of its subject.
+    /// Adds a referrer to the index at the referrers tag of its subject.
     ///
     /// A program that writes the same tag at the same time can remove it again: these registries support no
     /// conditional requests.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests-with-subject>
-    async fn list_under_tag(&self, manifest: &Manifest, referring: Referring) -> Result<()> {
+    async fn list_under_tag(&self, subject: &Digest, referrer: Descriptor) -> Result<()> {
         // Two manifests of this push may refer to the same one.
         let _turn = self.listing().await;
-        let tag = referrers_tag(&referring.subject.digest)?;
-        let other = |problem: &str| {
-            let message = format!("{} cannot be listed: tag {tag} {problem}", manifest.digest);
-            Error::failed(message)
-        };
+        let tag = referrers_tag(subject)?;
         let reference = Reference::Tag(tag.clone());
+        let written =
+            |error| Error::failed(format!("writing the index at {tag}")).with_source(error);
         let mut index = match self.fetch_manifest(&reference).await {
-            Ok(index) if index.media_type == media_type::OCI_INDEX => {
+            Ok(index) => {
+                let listed = listed_under_tag(&tag, &index).map_err(|error| {
+                    let problem = format!("tag {tag} has no index of referrers");
+                    let message = format!("{} cannot be listed: {problem}", referrer.digest);
+                    Error::failed(message).with_source(error)
+                })?;
+                if listed.iter().any(|listed| listed.digest == referrer.digest) {
+                    return Ok(());
+                }
                 // Unknown fields are kept.
-                serde_json::from_slice(&index.bytes).map_err(|error| no_index(&tag, error))?
+                serde_json::from_slice(&index.bytes).map_err(written)?
             }
-            Ok(_) => return Err(other("stands for something that is no index")),
             Err(Error::NotFound { .. }) => {
-                json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []})
+                json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX})
             }
             Err(error) => return Err(error),
         };
-        let Some(listed) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
-            return Err(other("stands for an index that lists nothing"));
-        };
-        let digest = manifest.digest.to_string();
-        if listed.iter().any(|listed| listed["digest"] == *digest) {
-            return Ok(());
+        let referrer = serde_json::to_value(referrer).map_err(written)?;
+        match &mut index["manifests"] {
+            Value::Array(listed) => listed.push(referrer),
+            empty => *empty = json!([referrer]),
         }
-        let written =
-            |error| Error::failed(format!("writing the index at {tag}")).with_source(error);
-        let descriptor = referring.describe(manifest);
-        listed.push(serde_json::to_value(descriptor).map_err(written)?);
         let bytes = serde_json::to_vec(&index).map_err(written)?;
         self.put(&reference, &Manifest::new(media_type::OCI_INDEX, bytes)).await.map(drop)
     }
@@ -135,11 +135,11 @@ impl Client {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
         let target = RequestTarget::Image(digest.clone().into());
-        let pages = pages::<Index>(self.clone(), target, Ok(url));
-        let listed = pages.map_ok(|page| stream::iter(page.manifests.into_iter().map(Ok)));
+        let pages = pages::<Page>(self.clone(), target, Ok(url));
+        let listed = pages.map_ok(|page| stream::iter(page.manifests.unwrap_or_default()).map(Ok));
         match listed.try_flatten().try_collect().await {
             Ok(listed) => Ok(Some(listed)),
-            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) if is_unsupported(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -147,12 +147,37 @@ impl Client {
     async fn referrers_by_tag(&self, digest: &Digest) -> Result<Vec<Descriptor>> {
         let tag = referrers_tag(digest)?;
         match self.fetch_manifest(&Reference::Tag(tag.clone())).await {
-            Ok(index) => serde_json::from_slice::<Index>(&index.bytes)
-                .map(|index| index.manifests)
-                .map_err(|error| no_index(&tag, error)),
+            Ok(index) => listed_under_tag(&tag, &index),
             Err(Error::NotFound { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// A page of the API's listing. It has the form of an index, but it is no content with a digest.
+#[derive(Deserialize)]
+struct Page {
+    manifests: Option<Vec<Descriptor>>,
+}
+
+/// Whether a registry does not know a request. Older ones answer with other statuses than 404.
+fn is_unsupported(error: &Error) -> bool {
+    let status = DistributionError::of(error).map(DistributionError::status);
+    matches!(error, Error::NotFound { .. }) || matches!(status, Some(400 | 405 | 406 | 501))
+}
+
+/// The ends of the tags under which cosign stores what belongs to an image.
+///
+/// Source: <https://github.com/sigstore/cosign/blob/v2.4.1/specs/SIGNATURE_SPEC.md>
+const SIGNATURE_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
+
+impl Client {
+    /// Returns the tags under which cosign stores the signatures, attestations and SBOMs of a manifest:
+    /// `sha256-<hex>.sig`, `.att` and `.sbom`. There are none for a digest that is too long for a tag.
+    pub fn signature_tags(digest: &Digest) -> Vec<Tag> {
+        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        let tags = SIGNATURE_SUFFIXES.iter().map(|suffix| format!("{name}.{suffix}").parse());
+        tags.filter_map(Result::ok).collect()
     }
 }
 
@@ -164,8 +189,13 @@ fn referrers_tag(digest: &Digest) -> Result<Tag> {
     Ok(format!("{}-{digits}", digest.algorithm().as_str()).parse()?)
 }
 
-fn no_index(tag: &Tag, error: serde_json::Error) -> Error {
-    Error::failed(format!("tag {tag} stands for no index")).with_source(error)
+/// Returns the referrers in the index at a referrers tag.
+fn listed_under_tag(tag: &Tag, index: &Manifest) -> Result<Vec<Descriptor>> {
+    if index.media_type != media_type::OCI_INDEX {
+        let message = format!("tag {tag} stands for {:?}, not for an index", index.media_type);
+        return Err(Error::failed(message));
+    }
+    Ok(index.content()?.into_listed())
 }
 
 #[cfg(test)]
@@ -181,5 +211,15 @@ mod tests {
             let tag = referrers_tag(&digest).unwrap().to_string();
             assert_eq!(tag, format!("{name}-{}", &digest.hex()[..64]));
         }
+    }
+
+    #[test]
+    fn signature_tags_have_the_digest() {
+        let digest = Digester::digest(Algorithm::Sha256, b"content");
+        let tags: Vec<String> =
+            Client::signature_tags(&digest).iter().map(Tag::to_string).collect();
+        let expected = ["sig", "att", "sbom"].map(|end| format!("sha256-{}.{end}", digest.hex()));
+        assert_eq!(tags, expected);
+        assert!(Client::signature_tags(&Digester::digest(Algorithm::Sha512, b"")).is_empty());
     }
 }

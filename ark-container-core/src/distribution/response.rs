@@ -1,6 +1,8 @@
 //! Reading responses: bodies of bounded size, pages of listings, and content at presigned URLs.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Deref;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -10,70 +12,138 @@ use reqwest::header::{HeaderMap, LINK};
 use reqwest::{Method, Response, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::bytes::Bytes;
 
 use super::client::Request;
 use super::client::{Client, RESPONSE_TIMEOUT};
-use super::error::{RequestTarget, broken, redacted, silent};
+use super::error::{RequestTarget, Secrets, broken, redacted, silent};
 use crate::error::{Error, Result};
 use crate::model::Tag;
 
 /// The bytes that are read of a refusal, and of content that is not used.
 pub(super) const MAX_ERROR_BODY_LEN: usize = 64 * 1024;
 
-/// Reads the next piece of a body, or `None` at its end.
-pub(super) async fn next_piece(response: &mut Response) -> Result<Option<Bytes>> {
-    match timeout(RESPONSE_TIMEOUT, response.chunk()).await {
-        Ok(Ok(piece)) => Ok(piece),
-        Ok(Err(error)) => Err(broken(&Method::GET, response.url(), error)),
-        Err(_) => Err(silent(&Method::GET, response.url())),
-    }
+/// The mean rate, in bytes per second, below which an answer fails that is read as a whole.
+///
+/// A document of 4 MiB then takes 7 minutes at most, however slowly a registry sends it.
+const MIN_DOCUMENT_RATE: u64 = 16 * 1024;
+/// The mean rate, in bytes per second, below which a blob fails. Several blobs share a slow link.
+const MIN_BLOB_RATE: u64 = 1024;
+/// The time that an answer has to reach this rate. It is longer than a timeout, which is retried.
+const SLOW_START: Duration = RESPONSE_TIMEOUT.saturating_mul(2);
+
+/// An answer whose body is read piece by piece. Its texts are safe to show.
+#[derive(Debug)]
+pub(super) struct Reply {
+    response: Response,
+    /// The URL for errors, after redirects.
+    shown_url: String,
+    /// The bytes that were read, and the time that was spent waiting for them.
+    received: u64,
+    waited: Duration,
 }
 
-/// Reads at most `limit` bytes, and returns whether that is the whole body, or the error that ended it.
-pub(super) async fn read_up_to(response: &mut Response, limit: usize) -> (Vec<u8>, Result<bool>) {
-    let mut body = Vec::new();
-    loop {
-        match next_piece(response).await {
-            Ok(Some(piece)) => {
-                let room = limit - body.len();
-                body.extend_from_slice(&piece[..piece.len().min(room)]);
-                if piece.len() > room {
-                    return (body, Ok(false));
-                }
+impl Reply {
+    /// Strikes the secrets out of all that errors may show of an answer.
+    pub(super) fn new(mut response: Response, secrets: &Secrets) -> Self {
+        secrets.strike_out_of(response.headers_mut());
+        let shown_url = secrets.strike_out(&redacted(response.url())).into_owned();
+        Self { response, shown_url, received: 0, waited: Duration::ZERO }
+    }
+
+    /// Returns the URL for errors.
+    pub(super) fn shown_url(&self) -> &str {
+        &self.shown_url
+    }
+
+    /// Reads the next piece of a blob, or `None` at its end.
+    pub(super) async fn next_piece(&mut self) -> Result<Option<Bytes>> {
+        self.next_piece_at(MIN_BLOB_RATE).await
+    }
+
+    async fn next_piece_at(&mut self, min_rate: u64) -> Result<Option<Bytes>> {
+        let started = Instant::now();
+        let due = SLOW_START + Duration::from_secs(self.received / min_rate);
+        let left = due.saturating_sub(self.waited);
+        match timeout(RESPONSE_TIMEOUT.min(left), self.response.chunk()).await {
+            Ok(Ok(piece)) => {
+                self.waited += started.elapsed();
+                self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                Ok(piece)
             }
-            Ok(None) => return (body, Ok(true)),
-            Err(error) => return (body, Err(error)),
+            Ok(Err(error)) => Err(broken(&Method::GET, &self.shown_url, error)),
+            Err(_) if left < RESPONSE_TIMEOUT => {
+                let Self { shown_url, received, .. } = self;
+                let seconds = (self.waited + left).as_secs();
+                let message = format!(
+                    "GET {shown_url}: the answer is too slow: {received} bytes in {seconds} s"
+                );
+                Err(Error::failed(message))
+            }
+            Err(_) => Err(silent(&Method::GET, &self.shown_url)),
         }
+    }
+
+    /// Reads at most `limit` bytes, and returns whether that is the whole body, or the error that ended it.
+    pub(super) async fn read_up_to(&mut self, limit: usize) -> (Vec<u8>, Result<bool>) {
+        let mut body = Vec::new();
+        loop {
+            match self.next_piece_at(MIN_DOCUMENT_RATE).await {
+                Ok(Some(piece)) => {
+                    let room = limit - body.len();
+                    body.extend_from_slice(&piece[..piece.len().min(room)]);
+                    if piece.len() > room {
+                        return (body, Ok(false));
+                    }
+                }
+                Ok(None) => return (body, Ok(true)),
+                Err(error) => return (body, Err(error)),
+            }
+        }
+    }
+
+    /// Reads a whole body, which may not be longer than `limit` bytes.
+    pub(super) async fn read_whole(&mut self, limit: usize) -> Result<Vec<u8>> {
+        match self.read_up_to(limit).await {
+            (body, Ok(true)) => Ok(body),
+            (_, Ok(false)) => {
+                let url = &self.shown_url;
+                let message = format!("GET {url}: the answer is longer than {limit} bytes");
+                Err(Error::failed(message))
+            }
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Parses a body as JSON. The error does not show its content.
+    pub(super) fn parse_json<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+        serde_json::from_slice(body).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            let url = &self.shown_url;
+            Error::failed(format!(
+                "GET {url}: the answer is invalid JSON or of another form, at line {line}, column \
+                 {column}"
+            ))
+        })
     }
 }
 
-/// Reads a whole body, which may not be longer than `limit` bytes.
-pub(super) async fn read_whole(response: &mut Response, limit: usize) -> Result<Vec<u8>> {
-    match read_up_to(response, limit).await {
-        (body, Ok(true)) => Ok(body),
-        (_, Ok(false)) => {
-            let url = redacted(response.url());
-            let message = format!("GET {url}: the answer is longer than {limit} bytes");
-            Err(Error::failed(message))
-        }
-        (_, Err(error)) => Err(error),
-    }
-}
+impl Deref for Reply {
+    type Target = Response;
 
-/// Parses a body as JSON.
-pub(super) fn parse_json<T: DeserializeOwned>(response: &Response, body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|error| {
-        let url = redacted(response.url());
-        Error::failed(format!("GET {url}: the answer makes no sense")).with_source(error)
-    })
+    fn deref(&self) -> &Response {
+        &self.response
+    }
 }
 
 /// AWS ECR's largest page.
 const PAGE: &str = "1000";
 /// Room for registries that do not know pages, and for AWS ECR's 100,000 tags.
 const MAX_PAGE_LEN: usize = 16 * 1024 * 1024;
+/// The maximum length of all pages of a listing together, and their maximum number.
+const MAX_LISTING_LEN: usize = 64 * 1024 * 1024;
+const MAX_PAGES: usize = 10_000;
 
 impl Client {
     /// Lists the tags of the repository, in the registry's order. Invalid tags are left out.
@@ -107,19 +177,27 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
     first: Result<Url>,
 ) -> BoxStream<'static, Result<T>> {
     let ahead = VecDeque::from([first]);
-    let state = (client, target, ahead, HashSet::new());
-    stream::try_unfold(state, |(client, target, mut ahead, mut seen)| async move {
+    let state = (client, target, ahead, HashSet::new(), MAX_LISTING_LEN);
+    stream::try_unfold(state, |(client, target, mut ahead, mut seen, room)| async move {
         let Some(url) = ahead.pop_front().transpose()? else { return Ok(None) };
         if !seen.insert(url.clone()) {
-            let message = format!("the pages of {} go round in a circle", client.repository());
+            let message = format!("the pages of {} go round in a circle", client.name());
+            return Err(Error::failed(message));
+        }
+        if seen.len() > MAX_PAGES {
+            let message = format!("{} lists more than {MAX_PAGES} pages", client.name());
             return Err(Error::failed(message));
         }
         let request = Request::new(Method::GET, url);
         let (response, body) = client.fetch(request, target.clone(), MAX_PAGE_LEN).await?;
         let next = next_target(response.headers());
         ahead.extend(next.map(|target| client.resolve(response.url(), &target)));
-        let page = parse_json(&response, &body)?;
-        Ok(Some((page, (client, target, ahead, seen))))
+        let page = response.parse_json(&body)?;
+        let room = room.checked_sub(body.len()).ok_or_else(|| {
+            let message = format!("{} lists more than {MAX_LISTING_LEN} bytes", client.name());
+            Error::failed(message)
+        })?;
+        Ok(Some((page, (client, target, ahead, seen, room))))
     })
     .boxed()
 }
@@ -165,10 +243,11 @@ pub(crate) async fn fetch_presigned(url: &str, limit: usize) -> Result<Vec<u8>> 
         .parse()
         .map_err(|error| Error::failed("the place of a blob is no URL").with_source(error))?;
     let answer = timeout(RESPONSE_TIMEOUT, reqwest::get(url.clone())).await;
-    let answer = answer.map_err(|_| silent(&Method::GET, &url))?;
-    let mut response = answer.map_err(|error| broken(&Method::GET, &url, error))?;
-    match response.status() {
-        StatusCode::OK => read_whole(&mut response, limit).await,
+    let answer = answer.map_err(|_| silent(&Method::GET, &redacted(&url)))?;
+    let answer = answer.map_err(|error| broken(&Method::GET, &redacted(&url), error))?;
+    let mut reply = Reply::new(answer, &Secrets::default());
+    match reply.status() {
+        StatusCode::OK => reply.read_whole(limit).await,
         status => {
             let message = format!("GET {}: HTTP {}", redacted(&url), status.as_u16());
             Err(match status.is_server_error() {

@@ -21,7 +21,7 @@ const MAX_DELAY: Duration = Duration::from_secs(10);
 const MAX_UNREACHABLE_DELAY: Duration = Duration::from_secs(5);
 /// How many more requests may fail than succeed, of all that share a budget.
 const BUDGET: u32 = 64;
-/// The longest `Retry-After` of a registry that is waited for.
+/// The longest time that one operation waits because a registry says when to retry.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 /// How temporary errors are retried: with exponential backoff, or when the registry says.
@@ -29,7 +29,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// # Behavior
 /// - An operation is retried up to 8 times, after 0.25 s, which doubles each time, up to 10 s. Half of
 ///   each delay is random.
-/// - A `Retry-After` of a registry is obeyed, up to 120 s. An operation is not retried for a longer one.
+/// - A `Retry-After` of a registry, or the reset time of its rate limit, is obeyed. An operation that would
+///   wait longer than 120 s for it, in all, is not retried.
 /// - Until there was a first connection, the delays of an operation take 5 s together at most: a host or
 ///   port that is wrong, and refuses all connections, fails within 5 s.
 /// - Clones share one budget: when 64 more requests have failed than succeeded, nothing is retried, so
@@ -184,7 +185,8 @@ impl Tries<'_> {
             shared.overloads.fetch_add(1, Ordering::Relaxed);
         }
         let asked = refusal.and_then(DistributionError::retry_after);
-        if self.failures >= *max_retries || asked.is_some_and(|asked| asked > MAX_RETRY_AFTER) {
+        let is_too_long = |asked: Duration| self.waited.saturating_add(asked) > MAX_RETRY_AFTER;
+        if self.failures >= *max_retries || asked.is_some_and(is_too_long) {
             return Err(error);
         }
         let delay = self.retry.delay(self.failures + 1);
@@ -220,13 +222,15 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::distribution::error::{Secrets, silent};
 
     fn refused(status: u16, retry_after: Option<&str>) -> Error {
         let url = "http://h.example/v2/a".parse().unwrap();
         let status = StatusCode::from_u16(status).unwrap();
         let headers = retry_after.map(|after| (RETRY_AFTER, after.parse().unwrap()));
         let headers = HeaderMap::from_iter(headers);
-        let refusal = DistributionError::new(Method::GET, &url, status, &headers, b"");
+        let secrets = Secrets::default();
+        let refusal = DistributionError::new(Method::GET, &url, status, &headers, b"", &secrets);
         Error::temporary("it failed for now").with_source(refusal)
     }
 
@@ -264,6 +268,8 @@ mod tests {
         assert!(elapsed >= Duration::from_secs(60) && elapsed < Duration::from_secs(62));
         let (elapsed, count) = exhaust(&retry, Some("3600")).await;
         assert_eq!((elapsed, count), (Duration::ZERO, 1));
+        let (elapsed, count) = exhaust(&Retry::default(), Some("50")).await;
+        assert_eq!((elapsed.as_secs() / 10, count), (10, 3));
     }
 
     #[tokio::test(start_paused = true)]
@@ -290,10 +296,9 @@ mod tests {
 
     #[test]
     fn timeout_counts_as_overload() {
-        let url = "http://h.example/".parse().unwrap();
         let retry = Retry::default();
         let mut tries = retry.tries();
-        tries.failed(super::super::error::silent(&Method::GET, &url)).unwrap();
+        tries.failed(silent(&Method::GET, "http://h.example/")).unwrap();
         tries.failed(refused(502, None)).unwrap();
         assert_eq!((retry.overloads(), retry.retries()), (1, 2));
         tries.failed(refused(429, None)).unwrap();

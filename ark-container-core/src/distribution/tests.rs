@@ -1,5 +1,7 @@
 //! The client against prepared answers.
 
+mod foreign;
+mod hostile;
 mod logins;
 mod referrers;
 

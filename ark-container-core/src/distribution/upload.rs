@@ -7,13 +7,14 @@ use std::{fmt, io};
 
 use futures_util::{Stream, stream};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
-use reqwest::{Body, Method, Response, StatusCode, Url};
+use reqwest::{Body, Method, StatusCode, Url};
 use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
 use super::client::Client;
 use super::client::Request;
 use super::error::{RequestTarget, redacted};
+use super::response::Reply;
 use super::upload_body::{UploadBody, UploadMonitor};
 use crate::digester::Digester;
 use crate::error::{BoxError, Error, Result};
@@ -140,7 +141,7 @@ impl Client {
         request: Request,
         (content, sending): (UploadBody<S>, UploadMonitor),
         expected: &[StatusCode],
-    ) -> Result<Response>
+    ) -> Result<Reply>
     where
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,
         E: Into<BoxError>,
@@ -179,25 +180,25 @@ impl Client {
         match received(range) {
             Some(received) => Ok((self.goes_on(&response, upload)?, received)),
             None => {
-                let url = redacted(response.url());
-                let message = format!("GET {url}: the range {range:?} makes no sense");
+                let url = response.shown_url();
+                let message = format!("GET {url}: the range {range:?} is invalid");
                 Err(Error::failed(message))
             }
         }
     }
 
     /// Returns the upload to continue with: at the location in the answer, if it has one.
-    pub(super) fn goes_on(&self, response: &Response, upload: &Upload) -> Result<Upload> {
+    pub(super) fn goes_on(&self, response: &Reply, upload: &Upload) -> Result<Upload> {
         match response.headers().contains_key(LOCATION) {
             true => self.opened(response),
             false => Ok(upload.clone()),
         }
     }
 
-    pub(super) fn opened(&self, response: &Response) -> Result<Upload> {
+    pub(super) fn opened(&self, response: &Reply) -> Result<Upload> {
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let Some(location) = location else {
-            let url = redacted(response.url());
+            let url = response.shown_url();
             let message = format!("{url}: the answer does not say where to upload");
             return Err(Error::failed(message));
         };

@@ -6,12 +6,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Platform;
-use super::parse::{ParseError, serde_as_text};
+use super::parse::{ParseError, annotations, null_as_default, serde_as_text};
+use super::platform::whole;
+use super::{Platform, media_type};
 
 /// The reference of a manifest or index to a piece of content: its type, digest and size.
 ///
 /// Fields and annotations are serialized in a fixed order, so that equal manifests have equal digests.
+/// In the JSON that is read, `null` stands for an absent field.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,13 +30,13 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Other URLs of the content, for layers that may not be redistributed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Annotations of the author.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "annotations", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The platform of an image in an index.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The platform of an image in an index. Without an operating system or architecture it is absent.
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }
 
@@ -50,6 +52,20 @@ impl Descriptor {
             annotations: BTreeMap::new(),
             platform: None,
         }
+    }
+
+    /// Whether the content is a manifest or an index by its media type, and not a blob.
+    ///
+    /// An index may list blobs: that of a build cache does.
+    pub fn is_manifest(&self) -> bool {
+        media_type::is_manifest(&self.media_type) || media_type::is_index(&self.media_type)
+    }
+
+    /// Whether the content may be absent from the repository: a layer that may not be redistributed and
+    /// has URLs to download it from.
+    #[cfg(any(feature = "local", feature = "push"))]
+    pub(crate) fn may_be_missing(&self) -> bool {
+        media_type::is_nondistributable(&self.media_type) && !self.urls.is_empty()
     }
 }
 
@@ -177,6 +193,37 @@ mod tests {
         assert!(error("md5:00").ends_with("neither sha256 nor sha512"));
         assert!(error("sha256:0A").ends_with("but found 'A' at character 9"));
         assert!(error("sha512:00").ends_with("2 hexadecimal digits, not 128"));
+    }
+
+    #[test]
+    fn only_foreign_layer_with_url_may_be_missing() {
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        let restricted = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        let urls = r#"["https://example.com/x"]"#;
+        for (media_type, urls, expected) in [
+            (foreign, urls, true),
+            (restricted, urls, true),
+            (foreign, "[]", false),
+            (foreign, "null", false),
+            (media_type::OCI_LAYER_GZIP, urls, false),
+        ] {
+            let digest = format!("sha256:{}", "ab".repeat(32));
+            let text = format!(
+                r#"{{"mediaType":"{media_type}","digest":"{digest}","size":1,"urls":{urls}}}"#
+            );
+            let layer: Descriptor = serde_json::from_str(&text).unwrap();
+            assert_eq!(layer.may_be_missing(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn null_fields_are_absent() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let required = format!(r#""mediaType":"x","digest":"{digest}","size":1"#);
+        let optional = r#""artifactType":null,"urls":null,"annotations":null,"platform":null"#;
+        let read: Descriptor = serde_json::from_str(&format!("{{{required},{optional}}}")).unwrap();
+        assert_eq!(read, Descriptor::new("x", digest.parse().unwrap(), 1));
+        assert_eq!(serde_json::to_string(&read).unwrap(), format!("{{{required}}}"));
     }
 
     proptest! {

@@ -35,7 +35,7 @@ pub(crate) fn docker_layer(media_type: &str) -> &'static str {
 /// Whether this type is of a layer that may not be redistributed, so that a registry may lack it.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md#non-distributable-layers>
-#[cfg(feature = "push")]
+#[cfg(any(feature = "local", feature = "push"))]
 pub(crate) fn is_nondistributable(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
         || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")

@@ -6,7 +6,12 @@
 mod access;
 mod aws;
 mod descriptor;
+mod image_reference;
 mod location;
+#[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
+mod manifest_content;
+#[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
+mod manifest_keys;
 pub mod media_type;
 mod organization;
 mod parse;
@@ -18,7 +23,14 @@ pub(crate) use access::Effect;
 pub use access::{Access, Action, Decision, Scope, ScopeTarget};
 pub use aws::{EcrHost, RoleArn};
 pub use descriptor::{Algorithm, Descriptor, Digest};
+pub use image_reference::ImageReference;
 pub use location::{RegistryHost, RegistryLocation};
+#[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
+pub(crate) use manifest_content::ManifestContent;
+#[cfg(feature = "_fuzzing")]
+pub(crate) use manifest_content::fuzzing;
+#[cfg(feature = "push")]
+pub(crate) use manifest_content::{ImageManifest, Index};
 pub use organization::{OrganizationId, Organizations};
 pub use parse::ParseError;
 pub(crate) use parse::{matches_wildcards, serde_as_text};

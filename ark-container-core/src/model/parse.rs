@@ -1,6 +1,9 @@
 //! [`ParseError`], and the helpers that the types of the model share.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use serde::{Deserialize, Deserializer};
 
 /// The maximum number of characters of the input in an error.
 const MAX_SHOWN_CHARS: usize = 80;
@@ -59,6 +62,23 @@ impl fmt::Display for ParseError {
 }
 
 impl std::error::Error for ParseError {}
+
+/// Reads `null` as the default. Go programs write it for an empty list, map or text.
+pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Reads annotations; one with the value `null` is absent.
+pub(super) fn annotations<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let found: BTreeMap<String, Option<String>> = null_as_default(deserializer)?;
+    Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+}
 
 /// `Display` and `FromStr` are the serde form of every type in the model.
 macro_rules! serde_as_text {

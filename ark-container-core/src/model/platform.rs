@@ -3,9 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::parse::ParseError;
+
+#[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
+const UNKNOWN: &str = "unknown";
 
 /// What an image runs on, in the words of the OCI image specification: `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +47,22 @@ impl Platform {
         self.admits(other) && self.usual_variant() == other.usual_variant()
     }
 
+    /// Returns the platform in an image's configuration, if it names one.
+    #[cfg(any(feature = "local", feature = "push"))]
+    pub(crate) fn of_config(config: &[u8]) -> Option<Self> {
+        let fields: PlatformFields = serde_json::from_slice(config).ok()?;
+        fields.whole().filter(Self::is_known)
+    }
+
+    /// Whether it is a platform that a program runs on. Builders write `unknown/unknown` for an artifact
+    /// without one, such as an attestation.
+    ///
+    /// Source: <https://github.com/moby/buildkit/blob/v0.18.0/docs/attestations/attestation-storage.md>
+    #[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
+    pub(crate) fn is_known(&self) -> bool {
+        self.os != UNKNOWN && self.architecture != UNKNOWN
+    }
+
     /// The variant, with the one that ARM has when none is written.
     ///
     /// Source: <https://github.com/containerd/platforms/blob/v1.0.0/database.go>
@@ -54,6 +73,34 @@ impl Platform {
             (_, variant) => variant,
         }
     }
+}
+
+/// The platform fields of a configuration or descriptor, any of which may be missing, `null` or empty.
+#[derive(Debug, Deserialize)]
+struct PlatformFields {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+}
+
+impl PlatformFields {
+    /// Returns the platform if it has an operating system and an architecture.
+    fn whole(self) -> Option<Platform> {
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Some(Platform {
+            os: filled(self.os)?,
+            architecture: filled(self.architecture)?,
+            variant: filled(self.variant),
+        })
+    }
+}
+
+/// Reads the platform of a descriptor; one without an operating system or architecture is absent.
+pub(super) fn whole<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Platform>, D::Error> {
+    let fields: Option<PlatformFields> = Option::deserialize(deserializer)?;
+    Ok(fields.and_then(PlatformFields::whole))
 }
 
 impl fmt::Display for Platform {
@@ -124,6 +171,23 @@ mod tests {
         for text in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b", "linux/amd64/"]
         {
             assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    #[cfg(any(feature = "local", feature = "push"))]
+    fn platform_of_config_is_known_or_absent() {
+        for (config, expected) in [
+            (r#"{"os":"linux","architecture":"arm","variant":"v7","x":{}}"#, Some("linux/arm/v7")),
+            (r#"{"os":"linux","architecture":"amd64","variant":""}"#, Some("linux/amd64")),
+            (r#"{"os":"linux","architecture":"amd64","variant":null}"#, Some("linux/amd64")),
+            (r#"{"os":"unknown","architecture":"unknown"}"#, None),
+            (r#"{"os":"linux"}"#, None),
+            ("{}", None),
+            ("not json", None),
+        ] {
+            let found = Platform::of_config(config.as_bytes()).map(|found| found.to_string());
+            assert_eq!(found.as_deref(), expected, "{config}");
         }
     }
 

@@ -12,9 +12,9 @@ use super::{OrganizationId, Reference, RegistryHost};
 /// Source: `RepositoryName` in the ECR service model, 2 to 256 characters.
 const MAX_PATH_LEN: usize = 256;
 
-/// Checks one or more components against ECR's pattern,
+/// Checks one or more components against ECR's pattern, which is also that of other registries,
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/…)*`, and points at the first character that breaks it.
-fn check_components(what: &'static str, input: &str) -> Result<(), ParseError> {
+pub(super) fn check_components(what: &'static str, input: &str) -> Result<(), ParseError> {
     if input.is_empty() {
         return Err(ParseError::new(what, input, "it is empty"));
     }

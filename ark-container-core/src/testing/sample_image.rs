@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use tokio_util::bytes::Bytes;
 
 use crate::digester::Digester;
-use crate::distribution::{ImageManifest, Index, Manifest};
+use crate::distribution::Manifest;
 use crate::error::{Error, Result};
-use crate::model::{Algorithm, Descriptor, Digest, Platform, media_type};
+use crate::model::{
+    Algorithm, Descriptor, Digest, ImageManifest, Index, ManifestContent, Platform, media_type,
+};
 
 const CREATED: &str = "2026-01-01T00:00:00Z";
 
@@ -139,7 +141,10 @@ impl SampleImage {
             self.write_contents(&blobs)?;
             let path = folder.join("index.json");
             let mut index = match fs::read(&path) {
-                Ok(index) => serde_json::from_slice(&index)?,
+                Ok(index) => {
+                    let index = ManifestContent::parse(media_type::OCI_INDEX, &index);
+                    Index::new(index.map_err(io::Error::other)?.into_listed())
+                }
                 Err(_) => Index::new(Vec::new()),
             };
             let mut entry = self.descriptor();
@@ -165,7 +170,10 @@ impl SampleImage {
             return first.write_docker_archive(file, repo_tags);
         }
         let written = || -> io::Result<()> {
-            let manifest: ImageManifest = serde_json::from_slice(&self.root.bytes)?;
+            let content = self.root.content().map_err(io::Error::other)?;
+            let ManifestContent::Image(manifest) = content else {
+                return Err(io::Error::other("an index without images"));
+            };
             let config = format!("{}.json", manifest.config.digest.hex());
             let layer = |digest: &Digest| format!("{}/layer.tar", digest.hex());
             let mut builder = tar::Builder::new(fs::File::create(file)?);

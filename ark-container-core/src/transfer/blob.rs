@@ -1,6 +1,6 @@
 //! [`Blob`]: a configuration or layer at its source, and its content, in a file or in a registry.
 
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio::time::sleep;
 use tokio_util::bytes::{Buf, Bytes};
 
+use super::decompress::CompressionFormat;
 use super::local_file::{Cursor, MAX_PIECES_WHILE_SENDING, OpenFile, open_regular, read_ahead};
 use crate::distribution::Client;
 use crate::error::{Error, Result};
@@ -35,6 +36,8 @@ enum Content {
         archive: OpenFile,
         offset: u64,
         name: String,
+        /// The compression that is undone while it is read, and the size before that.
+        packed: Option<(CompressionFormat, u64)>,
     },
     /// In a registry, with the download that the last read left, which the next read continues.
     Remote {
@@ -62,7 +65,15 @@ impl Blob {
         name: impl Into<String>,
     ) -> Self {
         let (archive, name) = (archive.clone(), name.into());
-        Self::new(descriptor, Content::Member { archive, offset, name })
+        Self::new(descriptor, Content::Member { archive, offset, name, packed: None })
+    }
+
+    /// Returns this member as one of `packed_size` bytes that is decompressed while it is read.
+    pub(super) fn packed(mut self, format: CompressionFormat, packed_size: u64) -> Self {
+        if let Content::Member { packed, .. } = &mut self.content {
+            *packed = Some((format, packed_size));
+        }
+        self
     }
 
     /// Returns a blob in the repository of a client.
@@ -107,7 +118,7 @@ impl Blob {
             Content::File(path) => path.display().to_string(),
             Content::Member { archive, name, .. } => format!("{name} in {}", archive.name()),
             Content::Remote { client, .. } => {
-                format!("blob {} in {}", self.digest, client.repository())
+                format!("blob {} in {}", self.digest, client.name())
             }
             #[cfg(feature = "ecr")]
             Content::Unavailable { source } => format!("blob {} in {source}", self.digest),
@@ -163,7 +174,7 @@ impl Blob {
     ///
     /// # Errors
     /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened or is in a registry.
-    pub(super) async fn open(&self, from: u64) -> Result<Cursor> {
+    pub(super) async fn open(&self, from: u64) -> Result<Box<dyn Read + Send>> {
         match &self.content {
             Content::File(path) => {
                 let path = path.clone();
@@ -171,9 +182,21 @@ impl Blob {
                 let opened = opening
                     .await
                     .map_err(|error| Error::failed("opening a blob").with_source(error))?;
-                Ok(Cursor::new(opened?.0, from))
+                Ok(Box::new(Cursor::new(opened?.0, from)))
             }
-            Content::Member { archive, offset, .. } => Ok(archive.at(offset + from)),
+            Content::Member { archive, offset, packed: None, .. } => {
+                Ok(Box::new(archive.at(offset + from)))
+            }
+            Content::Member { archive, offset, packed: Some((format, size)), .. } => {
+                let (packed, format) = (archive.at(*offset).take(*size), *format);
+                let skipping = tokio::task::spawn_blocking(move || {
+                    let mut content = format.decoder(packed)?;
+                    io::copy(&mut content.by_ref().take(from), &mut io::sink())?;
+                    Ok(content)
+                });
+                let skipped = skipping.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+                skipped.map_err(|error| self.unreadable(error))
+            }
             _ => Err(Error::failed(format!("{} is not a file", self.location()))),
         }
     }

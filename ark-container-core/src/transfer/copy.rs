@@ -168,7 +168,7 @@ impl Copy {
         let retries = client.retry().retries() - retried;
         let tag = self.tag.clone();
         let copied =
-            Pushed::new(client.repository(), &image, tag, &outcomes, retries, started.elapsed());
+            Pushed::new(client.repository()?, &image, tag, &outcomes, retries, started.elapsed());
         tracing::info!(image = %copied.url, sent = copied.bytes_sent, "copied");
         Ok(copied)
     }

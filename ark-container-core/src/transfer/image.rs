@@ -10,12 +10,10 @@ use serde_json::{Map, Value};
 use super::blob::Blob;
 use super::platforms::{self, PlatformChoice};
 use super::source::{self, ImageSource};
-use crate::distribution::{ImageManifest, Index, MAX_INDEX_DEPTH, Manifest, Referring};
+use crate::distribution::{Client, Manifest, ManifestBounds};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Tag, media_type};
 
-/// The maximum size of all manifests of an image together, since they are kept in memory.
-const MAX_MANIFESTS_BYTES: usize = 32 * 1024 * 1024;
 /// The number of manifests that are read at once.
 const CONCURRENT_READS: usize = 8;
 /// The maximum size of a configuration that is read.
@@ -100,10 +98,12 @@ impl Image {
         let own = self.children.iter().chain([&self.root]);
         let mut level: Vec<Digest> = own.clone().map(|manifest| manifest.digest.clone()).collect();
         let mut reader = Reader::new(source);
-        reader.bytes = own.map(|manifest| manifest.bytes.len()).sum();
+        for manifest in own {
+            reader.count(&manifest.descriptor(), 0)?;
+        }
         reader.seen.extend(level.iter().cloned());
         reader.seen.extend(self.blobs.iter().map(|blob| blob.digest().clone()));
-        for tag in level.iter().flat_map(signature_tags) {
+        for tag in level.iter().flat_map(Client::signature_tags) {
             let Some(manifest) = source.tagged(&tag).await? else { continue };
             self.referrers.extend(reader.children(&manifest).await?);
             self.signatures.push((tag, manifest));
@@ -111,11 +111,18 @@ impl Image {
         while !level.is_empty() {
             let listed = level.iter().map(|subject| referrers(source, subject));
             let listed = stream::iter(listed.collect::<Vec<_>>()).buffered(CONCURRENT_READS);
-            let mut found: Vec<Manifest> = listed.try_collect::<Vec<_>>().await?.concat();
-            found.retain(|manifest| reader.seen.insert(manifest.digest.clone()));
+            let mut listed = listed.try_collect::<Vec<_>>().await?.concat();
+            listed.retain(|(_, referrer)| reader.seen.insert(referrer.digest.clone()));
+            for (_, referrer) in &listed {
+                reader.count(referrer, 0)?;
+            }
+            let reading =
+                listed.iter().map(|(subject, referrer)| read_referrer(source, subject, referrer));
+            let reading = stream::iter(reading.collect::<Vec<_>>()).buffered(CONCURRENT_READS);
+            let found: Vec<Option<Manifest>> = reading.try_collect().await?;
+            let found: Vec<Manifest> = found.into_iter().flatten().collect();
             level = found.iter().map(|manifest| manifest.digest.clone()).collect();
             for manifest in found {
-                reader.count(&manifest)?;
                 self.referrers.extend(reader.children(&manifest).await?);
                 self.referrers.push(manifest);
             }
@@ -179,44 +186,38 @@ impl Image {
     }
 }
 
-/// Reads the manifests that refer to `subject`.
-async fn referrers(source: &dyn Source, subject: &Digest) -> Result<Vec<Manifest>> {
-    let mut found = Vec::new();
-    for referrer in source.referrers(subject).await? {
-        match source.manifest(&referrer).await {
-            Ok(manifest) => found.push(manifest),
-            // The list that clients keep under a tag may name a manifest that was deleted.
-            Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    found.retain(|manifest| {
-        Referring::of(manifest).is_some_and(|referring| referring.subject.digest == *subject)
-    });
-    Ok(found)
+/// Lists the manifests that refer to `subject`, each with it.
+async fn referrers(source: &dyn Source, subject: &Digest) -> Result<Vec<(Digest, Descriptor)>> {
+    let listed = source.referrers(subject).await?;
+    Ok(listed.into_iter().map(|referrer| (subject.clone(), referrer)).collect())
 }
 
-/// Returns the tags under which cosign keeps what belongs to a manifest.
-///
-/// Source: <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>
-pub(super) fn signature_tags(digest: &Digest) -> impl Iterator<Item = Tag> + use<> {
-    let prefix = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
-    ["sig", "att", "sbom"]
-        .into_iter()
-        .filter_map(move |kind| format!("{prefix}.{kind}").parse().ok())
+/// Reads a manifest that is listed as a referrer of `subject`, unless it is none.
+async fn read_referrer(
+    source: &dyn Source,
+    subject: &Digest,
+    referrer: &Descriptor,
+) -> Result<Option<Manifest>> {
+    let manifest = match source.manifest(referrer).await {
+        // The list that clients keep under a tag may name a manifest that was deleted.
+        Err(Error::NotFound { .. }) => return Ok(None),
+        manifest => manifest?,
+    };
+    let is_referrer = manifest.content()?.subject().is_some_and(|found| found.digest == *subject);
+    Ok(is_referrer.then_some(manifest))
 }
 
 /// Reads manifests of one source, each once.
 struct Reader<'a> {
     source: &'a dyn Source,
     seen: HashSet<Digest>,
-    bytes: usize,
+    bounds: ManifestBounds,
     blobs: Vec<Descriptor>,
 }
 
 impl<'a> Reader<'a> {
     fn new(source: &'a dyn Source) -> Self {
-        Self { source, seen: HashSet::new(), bytes: 0, blobs: Vec::new() }
+        Self { source, seen: HashSet::new(), bounds: ManifestBounds::default(), blobs: Vec::new() }
     }
 
     /// Reads the manifests below `root`, and returns them, each after those that it names.
@@ -233,17 +234,13 @@ impl<'a> Reader<'a> {
             if wanted.is_empty() {
                 break;
             }
-            if depth == MAX_INDEX_DEPTH {
-                let problem = format!("its indexes are nested more than {MAX_INDEX_DEPTH} deep");
-                return Err(self.damaged(problem));
+            for descriptor in &wanted {
+                self.count(descriptor, depth + 1)?;
             }
             let source = self.source;
             let reading = wanted.iter().map(|descriptor| source.manifest(descriptor));
             let reading = stream::iter(reading.collect::<Vec<_>>()).buffered(CONCURRENT_READS);
             level = reading.try_collect().await?;
-            for manifest in &level {
-                self.count(manifest)?;
-            }
         }
         let mut ordered = Vec::new();
         take_after_children(&root.digest, &mut found, &mut ordered);
@@ -258,40 +255,20 @@ impl<'a> Reader<'a> {
         manifest: &Manifest,
         wanted: &mut Vec<Descriptor>,
     ) -> Result<Vec<Digest>> {
-        let mut below = Vec::new();
-        if media_type::is_index(&manifest.media_type) {
-            for child in parse::<Index>(manifest)?.manifests {
-                let is_manifest = media_type::is_index(&child.media_type)
-                    || media_type::is_manifest(&child.media_type);
-                if is_manifest {
-                    below.push(child.digest.clone());
-                }
-                if self.seen.insert(child.digest.clone()) {
-                    // A build cache is an index of blobs.
-                    if is_manifest { wanted.push(child) } else { self.blobs.push(child) }
-                }
-            }
-        } else if media_type::is_manifest(&manifest.media_type) {
-            let image: ImageManifest = parse(manifest)?;
-            for blob in std::iter::once(image.config).chain(image.layers) {
-                if self.seen.insert(blob.digest.clone()) {
-                    self.blobs.push(blob);
-                }
-            }
-        } else {
-            let problem = format!("{:?} is not the media type of a manifest", manifest.media_type);
-            return Err(self.damaged(problem));
+        let content = manifest.content()?;
+        for child in content.manifests().filter(|child| self.seen.insert(child.digest.clone())) {
+            wanted.push(child.clone());
         }
-        Ok(below)
+        for blob in content.blobs().filter(|blob| self.seen.insert(blob.digest.clone())) {
+            self.blobs.push(blob.clone());
+        }
+        Ok(content.manifests().map(|child| child.digest.clone()).collect())
     }
 
-    /// Counts the bytes of a manifest.
-    fn count(&mut self, manifest: &Manifest) -> Result<()> {
-        self.bytes += manifest.bytes.len();
-        if self.bytes <= MAX_MANIFESTS_BYTES {
-            return Ok(());
-        }
-        Err(self.damaged(format!("its manifests have more than {MAX_MANIFESTS_BYTES} bytes")))
+    /// Counts a manifest against the bounds before it is read: the source verifies its size.
+    fn count(&mut self, manifest: &Descriptor, depth: usize) -> Result<()> {
+        let counted = self.bounds.add(manifest.size, depth);
+        counted.map_err(|problem| Error::failed(format!("{}: {problem}", self.source.name())))
     }
 
     /// Returns the blobs that were noted, the largest first.
@@ -299,18 +276,12 @@ impl<'a> Reader<'a> {
         let mut blobs = Vec::new();
         for descriptor in std::mem::take(&mut self.blobs) {
             // A layer that may not be distributed stays where its author provides it.
-            if media_type::is_nondistributable(&descriptor.media_type)
-                && !self.source.has(&descriptor).await?
-            {
+            if descriptor.may_be_missing() && !self.source.has(&descriptor).await? {
                 continue;
             }
             blobs.push(self.source.blob(&descriptor).await?);
         }
         Ok(blobs)
-    }
-
-    fn damaged(&self, problem: impl std::fmt::Display) -> Error {
-        Error::failed(format!("{}: {problem}", self.source.name()))
     }
 }
 
@@ -325,12 +296,6 @@ fn take_after_children(
         take_after_children(child, found, ordered);
     }
     ordered.push(manifest);
-}
-
-pub(super) fn parse<T: serde::de::DeserializeOwned>(manifest: &Manifest) -> Result<T> {
-    serde_json::from_slice(&manifest.bytes).map_err(|error| {
-        Error::failed(format!("manifest {} is invalid", manifest.digest)).with_source(error)
-    })
 }
 
 /// A manifest or index whose descriptors are replaced. Fields are written in this order.
@@ -356,7 +321,9 @@ fn rewritten(
     layers: &HashMap<&Digest, &Descriptor>,
     manifests: &HashMap<Digest, Descriptor>,
 ) -> Result<Manifest> {
-    let mut content: Rewritten = parse(manifest)?;
+    let mut content: Rewritten = serde_json::from_slice(&manifest.bytes).map_err(|error| {
+        Error::failed(format!("manifest {} is invalid", manifest.digest)).with_source(error)
+    })?;
     let is_docker = manifest.media_type == media_type::DOCKER_MANIFEST;
     let mut is_changed = false;
     for layer in content.layers.iter_mut().flatten() {

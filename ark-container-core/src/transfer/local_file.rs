@@ -24,15 +24,6 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Opens a regular file that is not a symbolic link.
-    ///
-    /// # Errors
-    /// Those of [`open_regular`].
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let (file, length) = open_regular(path)?;
-        Ok(Self::new(file, length, path.display().to_string()))
-    }
-
     /// A file that is open already. `name` is what errors call it.
     pub(super) fn new(file: File, length: u64, name: impl Into<Arc<str>>) -> Self {
         Self { file: Arc::new(file), length, name: name.into() }

@@ -61,7 +61,7 @@ impl PendingUploads {
         client: &Client,
         blob: impl fmt::Display,
     ) -> Option<(UploadRecord, Option<(Upload, u64)>)> {
-        let key = format!("{} {} {blob}", client.base(), client.repository());
+        let key = format!("{} {} {blob}", client.base(), client.name());
         let digest = Digester::digest(Algorithm::Sha256, key.as_bytes());
         let stem = format!("upload-{FORMAT}-{}", digest.hex());
         let folder = self.0.clone();

@@ -2,10 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::image::{Source, parse};
-use crate::distribution::{
-    ImageManifest, Index, MAX_INDEX_DEPTH, Manifest, UNKNOWN_OS, images_for, platform_names,
-};
+use super::image::Source;
+use crate::distribution::{Manifest, ManifestBounds, images_for, platform_names};
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Platform, media_type};
 
@@ -92,8 +90,8 @@ pub(super) async fn platforms(source: &dyn Source, root: &Manifest) -> Result<Ve
 
 /// Returns whether the source has all images of an index.
 async fn is_complete(source: &dyn Source, index: &Manifest) -> Result<bool> {
-    for child in parse::<Index>(index)?.manifests {
-        if !source.has(&child).await? {
+    for child in index.content()?.listed() {
+        if !source.has(child).await? {
             return Ok(false);
         }
     }
@@ -105,20 +103,18 @@ async fn entries(source: &dyn Source, root: &Manifest) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut indexes = vec![(root.clone(), 0)];
     let mut seen = HashSet::new();
+    let mut bounds = ManifestBounds::default();
     while let Some((index, depth)) = indexes.pop() {
-        for image in parse::<Index>(&index)?.manifests {
+        for image in index.content()?.into_listed() {
             // An image that several indexes name counts once.
             if !seen.insert(image.digest.clone()) {
                 continue;
             }
             let is_here = source.has(&image).await?;
             if media_type::is_index(&image.media_type) && is_here {
-                if depth == MAX_INDEX_DEPTH {
-                    let name = source.name();
-                    return Err(Error::failed(format!(
-                        "{name}: its indexes are nested more than {MAX_INDEX_DEPTH} deep"
-                    )));
-                }
+                let counted = bounds.add(image.size, depth + 1);
+                counted
+                    .map_err(|problem| Error::failed(format!("{}: {problem}", source.name())))?;
                 indexes.push((source.manifest(&image).await?, depth + 1));
                 continue;
             }
@@ -126,7 +122,7 @@ async fn entries(source: &dyn Source, root: &Manifest) -> Result<Vec<Entry>> {
             if platform.is_none() && is_here && media_type::is_manifest(&image.media_type) {
                 platform = configured(source, &source.manifest(&image).await?).await?;
             }
-            let platform = platform.filter(|platform| platform.os != UNKNOWN_OS);
+            let platform = platform.filter(Platform::is_known);
             entries.push(Entry { image, platform, is_here });
         }
     }
@@ -138,16 +134,10 @@ pub(super) async fn configured(
     source: &dyn Source,
     manifest: &Manifest,
 ) -> Result<Option<Platform>> {
-    let config = parse::<ImageManifest>(manifest)?.config;
-    if !is_image_config(&config) {
-        return Ok(None);
+    match manifest.content()?.image_config() {
+        Some(config) => Ok(Platform::of_config(&source.config(config).await?)),
+        None => Ok(None),
     }
-    Ok(serde_json::from_slice(&source.config(&config).await?).ok())
-}
-
-/// Returns whether this is the configuration of an image, and not of an artifact.
-pub(super) fn is_image_config(config: &Descriptor) -> bool {
-    matches!(config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
 }
 
 fn no_such_platform<'a>(

@@ -136,7 +136,7 @@ impl Pull {
         let (blobs_skipped, bytes_skipped) = tally(&outcomes, BlobState::Exists);
         let digest = image.root().digest.clone();
         let pulled = Pulled {
-            url: client.repository().image(digest.clone()),
+            url: client.repository()?.image(digest.clone()),
             directory: self.directory.clone(),
             name: self.name.clone(),
             blobs_fetched,

@@ -175,7 +175,9 @@ impl Push {
         let scope = self.login_scope.of(&self.path, Access::Push);
         let client = self.connection.client(&self.path, &scope).await?;
         let cache = self.cache.as_ref();
-        let mounts = Mounts::neighbours(&self.connection, &self.path, &client, cache).await;
+        let mounts =
+            Mounts::neighbours(&self.connection, &self.path, client.repository()?.host(), cache)
+                .await;
         let target = RegistryTarget {
             client: &client,
             tag: self.tag.as_ref(),
@@ -192,7 +194,7 @@ impl Push {
         let retries = client.retry().retries() - retried;
         let tag = self.tag.clone();
         let pushed =
-            Pushed::new(client.repository(), &image, tag, &outcomes, retries, started.elapsed());
+            Pushed::new(client.repository()?, &image, tag, &outcomes, retries, started.elapsed());
         tracing::info!(image = %pushed.url, sent = pushed.bytes_sent, "pushed");
         Ok(pushed)
     }

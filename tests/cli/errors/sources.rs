@@ -52,8 +52,12 @@ fn what_is_no_image() {
     sandbox.write("text.tar", "hello");
     assert_snapshot!(push(&sandbox, "docker-archive:text.tar"), @"
     exit 1
-    error: ~/text.tar is no whole archive: failed to read entire block
+    error: text.tar is not a tar archive: it looks like text
     ");
+    assert_snapshot!(push(&sandbox, "empty"), @r#"
+    exit 2
+    error: "empty" is no image source: the folder is no OCI layout, for it has no file oci-layout, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
+    "#);
     sandbox.write_image("damaged", "hello");
     sandbox.write("damaged/index.json", "{");
     assert_snapshot!(push(&sandbox, "oci:damaged"), @"

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use ark_container_core::distribution::Manifest;
+use ark_container_core::testing::SampleImage;
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -255,7 +256,7 @@ fn failed_save_is_reported() {
     ");
     assert_snapshot!(save("echo no archive"), @"
     exit 1
-    error: docker-daemon:a:1 is no whole archive: failed to read entire block
+    error: docker-daemon:a:1 is not a tar archive: it looks like text
     ");
     assert_snapshot!(save("kill -9 $$"), @"
     exit 1
@@ -266,6 +267,70 @@ fn failed_save_is_reported() {
     exit 1
     error: docker does not give its image a:1: "nonsense" is no ID of an image
     "#);
+}
+
+/// A push of a source from stand-ins: its exit code, and its error.
+fn push_platform(sandbox: &Sandbox, source: &str, options: &str) -> (i32, String) {
+    let run = sandbox.finish(&mut push_with_stand_ins(sandbox, &format!("{source} {options}")));
+    (run.code, run.stderr)
+}
+
+#[test]
+fn docker_saves_the_chosen_platform_where_it_can() {
+    let sandbox = with_repository();
+    SampleImage::new("x").write_docker_archive(&sandbox.path("x.tar"), &["a:1"]).unwrap();
+    let tar = sandbox.path("x.tar");
+    let docker = |save: &str| {
+        let save = save.replace("TAR", tar.to_str().unwrap());
+        let script = format!("case \"$*\" in 'image inspect'*) echo sha256:{ID};; {save} esac");
+        stand_in(&sandbox, "docker", &script);
+    };
+    // A new docker, whose image for this machine is not there.
+    docker("'save --platform linux/amd64 sha256:'*) /bin/cat TAR;; *) echo none >&2; exit 1;;");
+    assert_eq!(push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/amd64").0, 0);
+    let other = push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/arm64");
+    assert_eq!(other.0, 1, "{other:?}");
+    // An old docker saves what it has.
+    docker("*--platform*) echo 'unknown flag: --platform' >&2; exit 125;; *) /bin/cat TAR;;");
+    assert_eq!(push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/amd64").0, 0);
+    let (code, error) = push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/arm64");
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("has no image for linux/arm64; it has: linux/amd64"), "{error}");
+}
+
+#[test]
+fn podman_manifest_list_is_saved_with_all_platforms() {
+    let sandbox = with_repository();
+    let layout = sandbox.path("layout");
+    SampleImage::for_two_platforms().write_oci_layout(&layout, None).unwrap();
+    let tar = sandbox.path("l.tar");
+    let mut pack = Command::new("tar");
+    pack.arg("-C").arg(&layout).arg("-cf").arg(&tar).arg(".");
+    assert!(pack.status().unwrap().success());
+    let push = format!("/bin/cp {} \"${{6#oci-archive:}}\"", tar.display());
+    let script = format!(
+        "case \"$1 $2\" in 'manifest exists');; 'manifest push') {push};; *) exit 9;; esac"
+    );
+    stand_in(&sandbox, "podman", &script);
+    assert_eq!(push_platform(&sandbox, "podman:app", "--all-platforms").0, 0);
+    assert_eq!(push_platform(&sandbox, "podman:app", "--platform linux/arm64").0, 0);
+    let (code, error) = push_platform(&sandbox, "podman:app", "");
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("of: linux/amd64, linux/arm64"), "{error}");
+}
+
+#[test]
+fn image_on_standard_input_is_selected() {
+    let sandbox = with_repository();
+    SampleImage::new("x").write_docker_archive(&sandbox.path("x.tar"), &["a:1"]).unwrap();
+    for source in ["-:a:1", "-:@0", "docker-archive:/dev/stdin:a:1", "/dev/stdin", "-"] {
+        for prefix in ["--from ", "--from="] {
+            let line = format!("--quiet --push a:v1 {prefix}{source} --organization {TBD}");
+            let file = File::open(sandbox.path("x.tar")).unwrap();
+            let run = sandbox.finish(sandbox.command(&line).stdin(file));
+            assert_eq!(run.code, 0, "{line}: {run:?}");
+        }
+    }
 }
 
 #[test]

@@ -14,15 +14,16 @@ use source::{Source, exports, test_modules_in_files};
 const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("error", &["model"]),
+    ("escape", &[]),
     // The cache names its files by hashes.
-    ("credentials", &["model", "error", "observability", "digester", "private_folder"]),
+    ("credentials", &["model", "error", "escape", "observability", "digester", "private_folder"]),
     ("digester", &["model"]),
     ("private_folder", &[]),
     ("observability", &["model", "error"]),
     ("identity", &["model", "error"]),
     ("backend", &["model", "error", "observability", "credentials", "digester", "identity"]),
     ("permission", &["model", "error", "observability", "credentials", "identity", "backend"]),
-    ("distribution", &["model", "error", "observability", "credentials", "digester"]),
+    ("distribution", &["model", "error", "escape", "observability", "credentials", "digester"]),
     // A push or pull asks the backend for credentials; nothing of the backend knows of either.
     ("progress", &["model"]),
     ("connection", &["model", "error", "credentials", "backend", "permission", "distribution"]),
@@ -122,7 +123,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
             "testing",
         ],
     ),
-    ("std::process", &["backend", "push", "testing"]),
+    ("std::process", &["backend", "credentials", "push", "testing"]),
     ("axum", &["backend", "testing"]),
     ("hyper", &["backend", "testing"]),
     ("hyper_util", &["backend", "testing"]),

@@ -20,7 +20,6 @@ use super::web_identity::Rights;
 use crate::backend::Image;
 use crate::error::{BoxError, Error, ResourceKind, Result};
 #[cfg(feature = "push")]
-use crate::model::RepositoryName;
 use crate::model::{Digest, Reference, RepositoryPath, media_type};
 
 /// Maximum number of images in a page.
@@ -121,10 +120,11 @@ pub(super) async fn describe(
     if let Some(failure) = read.failures().first() {
         return Err(image_failure(backend, "read", path, reference, failure));
     }
-    let manifest = read.images().first().and_then(|image| image.image_manifest());
-    let manifest = manifest.ok_or_else(|| backend.invalid_image(path))?;
-    let set = image.set_manifest(manifest.as_bytes());
-    set.map_err(|error| backend.invalid_image(path).with_source(error))?;
+    let found = read.images().first();
+    let manifest = found.and_then(|found| Some((found, found.image_manifest()?)));
+    let (found, manifest) = manifest.ok_or_else(|| backend.invalid_image(path))?;
+    let media_type = found.image_manifest_media_type().unwrap_or_default();
+    image.set_manifest(media_type, manifest.as_bytes());
     Ok(image)
 }
 
@@ -166,7 +166,7 @@ impl EcrBackend {
     /// [`Error::NotFound`] if the repository or the image does not exist.
     pub(crate) async fn outside_manifest(
         &self,
-        repository: &RepositoryName,
+        repository: &str,
         reference: &Reference,
     ) -> Result<(Digest, String, String)> {
         let read = read_manifest(self, repository, reference).await?.send().await;
@@ -184,15 +184,11 @@ impl EcrBackend {
     }
 
     /// Returns a presigned URL of a blob, which is valid for a while.
-    pub(crate) async fn outside_blob(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<String> {
+    pub(crate) async fn outside_blob(&self, repository: &str, digest: &Digest) -> Result<String> {
         let request = self.ecr().await?.get_download_url_for_layer();
         let answer = request
             .registry_id(self.ecr_host().account())
-            .repository_name(repository.as_str())
+            .repository_name(repository)
             .layer_digest(digest.to_string())
             .send()
             .await;
@@ -200,11 +196,7 @@ impl EcrBackend {
         answer.download_url.ok_or_else(|| self.invalid_image(repository))
     }
 
-    fn outside_error<E>(
-        &self,
-        repository: &RepositoryName,
-        error: SdkError<E, HttpResponse>,
-    ) -> Error
+    fn outside_error<E>(&self, repository: &str, error: SdkError<E, HttpResponse>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {

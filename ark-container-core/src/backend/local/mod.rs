@@ -21,7 +21,7 @@ pub mod fuzzing {
     use super::token::{self, AccessClaim};
     use crate::model::Scope;
 
-    pub use crate::backend::manifest::fuzzing::{manifest, platform};
+    pub use crate::model::fuzzing::{manifest, platform};
 
     pub use super::registry::fuzzing::{Route, chunk, password, range, route};
 

@@ -9,19 +9,35 @@ async fn referrers_are_filtered_and_found_by_tag() {
     let entry = |kind: &str| {
         format!(r#"{{"mediaType":"m","size":1,"digest":"{}","artifactType":"{kind}"}}"#, digest())
     };
-    let index = format!(r#"{{"manifests":[{},{}]}}"#, entry("sbom"), entry("signature"));
-    let new = Scripted::new([answer("200 OK", &[], &index)]);
+    let page = format!(r#"{{"manifests":[{},{}]}}"#, entry("sbom"), entry("signature"));
+    let new = Scripted::new([answer("200 OK", &[], &page)]);
     let found = new.client().referrers(&digest(), Some("sbom")).await.unwrap();
     assert_eq!(found.len(), 1);
     assert!(new.requests()[0].line.contains("?artifactType=sbom "));
 
-    let old = Scripted::new([answer("404 Not Found", &[], ""), answer("200 OK", &[], &index)]);
+    let old = Scripted::new([missing(), index(&page.parse().unwrap())]);
     assert_eq!(old.client().referrers(&digest(), None).await.unwrap().len(), 2);
     let tag = digest().to_string().replace(':', "-");
     assert!(old.requests()[1].line.contains(&format!("/manifests/{tag} ")));
 
     let bare = Scripted::new(vec![answer("404 Not Found", &[], ""); 2]);
     assert!(bare.client().referrers(&digest(), None).await.unwrap().is_empty());
+
+    let null = Scripted::new([answer("200 OK", &[], r#"{"manifests":null}"#)]);
+    assert!(null.client().referrers(&digest(), None).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn invalid_index_of_referrers_is_refused() {
+    for (content, expected) in [
+        (json!({"config": {}}), "missing field"),
+        (json!({"Manifests": []}), "differs from \"manifests\" only by case"),
+        (json!({"mediaType": media_type::OCI_MANIFEST, "manifests": []}), "and came as"),
+    ] {
+        let registry = Scripted::new([missing(), index(&content)]);
+        let error = registry.client().referrers(&digest(), None).await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }
 
 /// A signature of what has [`digest`].
@@ -98,6 +114,11 @@ async fn where_none_lists_it_is_added_to_the_index_at_the_tag() {
     let (_, written) = put_last(registry);
     assert_eq!(written["manifests"], json!([other, listed(&signature())]));
     assert_eq!(written["annotations"], there["annotations"]);
+
+    let empty = json!({"schemaVersion": 2, "manifests": null});
+    let registry = Scripted::new([created(), index(&empty), created()]);
+    put(&registry).await.unwrap();
+    assert_eq!(put_last(registry).1["manifests"], json!([listed(&signature())]));
 }
 
 #[tokio::test]

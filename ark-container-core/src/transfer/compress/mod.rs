@@ -25,7 +25,6 @@ use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::{Algorithm, Descriptor, Digest, ParseError, media_type};
 use crate::transfer::blob::{Blob, Pieces};
-use crate::transfer::local_file::Cursor;
 use crate::transfer::local_file::{PIECE_LEN, fill};
 
 /// How layers are compressed that come as plain tar files. What is compressed already is sent as it is.
@@ -294,7 +293,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A layer as far as it has been read.
 struct Plain {
-    file: Cursor,
+    file: Box<dyn io::Read + Send>,
     remaining: u64,
     digester: Digester,
 }

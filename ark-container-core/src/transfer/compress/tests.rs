@@ -48,7 +48,9 @@ impl Tar {
         file.write_all(content).unwrap();
         file.write_all(b"after").unwrap();
         let tar = Descriptor::new("", diff_id, content.len() as u64);
-        let archive = OpenFile::open(file.path()).unwrap();
+        let length = content.len() as u64 + 11;
+        let name = file.path().display().to_string();
+        let archive = OpenFile::new(file.reopen().unwrap(), length, name);
         let blob = Blob::member(&tar, &archive, 6, "a/layer.tar");
         Self { file, blob }
     }

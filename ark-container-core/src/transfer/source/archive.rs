@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 use tar::EntryType;
 
 use super::damaged;
 use crate::error::{Error, Result};
+use crate::transfer::decompress::CompressionFormat;
 use crate::transfer::local_file::{Cursor, OpenFile};
 
 /// What the headers of an archive may amount to: about 100,000 members. A bound on the memory that
@@ -16,12 +18,29 @@ use crate::transfer::local_file::{Cursor, OpenFile};
 const MAX_HEADERS_LEN: u64 = 64 * 1024 * 1024;
 /// A link to a link is legal, but not in a circle.
 const MAX_LINKS: usize = 8;
+/// The length of a header in a tar file.
+const BLOCK_LEN: u64 = 512;
+const PIECE_LEN: usize = 128 * 1024;
 
 /// The members of a tar file by their names.
 #[derive(Debug)]
 pub(super) struct Archive {
     file: OpenFile,
-    members: HashMap<PathBuf, Member>,
+    members: Members,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    first: HashMap<PathBuf, Member>,
+    repeats: HashMap<PathBuf, Repeats>,
+}
+
+/// The members with the name of an earlier one.
+#[derive(Debug, Default)]
+struct Repeats {
+    members: Vec<Member>,
+    /// Compared once, since a listing may name a member often.
+    are_identical: OnceLock<bool>,
 }
 
 #[derive(Debug)]
@@ -43,10 +62,32 @@ pub(super) struct Region {
 
 impl Archive {
     /// Reads the headers of an archive.
+    ///
+    /// No error contains bytes of the file, which may be a private one that was named by mistake. The errors
+    /// of the tar library do.
     pub(super) fn read_from(file: OpenFile) -> Result<Self> {
-        let headers = Headers { file: file.at(0), budget: MAX_HEADERS_LEN };
-        let members = index(headers, file.length()).map_err(|error| {
-            Error::failed(format!("{} is no whole archive", file.name())).with_source(error)
+        check_first_header(&file)?;
+        let headers = Headers { file: file.at(0), position: 0, budget: MAX_HEADERS_LEN };
+        let mut tar = tar::Archive::new(headers);
+        let members = index(&mut tar, file.length());
+        let members = members.map_err(|fault| {
+            let Headers { position, budget, .. } = tar.into_inner();
+            match fault {
+                Fault::Problem(problem) => damaged(file.name(), problem),
+                Fault::Tar(error) if error.raw_os_error().is_some() => unreadable(&file, error),
+                Fault::Tar(_) if budget == 0 => {
+                    let problem = format!("its headers have more than {MAX_HEADERS_LEN} bytes");
+                    damaged(file.name(), problem)
+                }
+                Fault::Tar(_) if position >= file.length() && position % BLOCK_LEN != 0 => {
+                    damaged(file.name(), "the tar archive ends in the middle of a header")
+                }
+                Fault::Tar(_) => {
+                    let problem =
+                        format!("the tar archive has an invalid header before byte {position}");
+                    damaged(file.name(), problem)
+                }
+            }
         })?;
         Ok(Self { file, members })
     }
@@ -58,7 +99,8 @@ impl Archive {
 
     /// Whether there is a member of this name.
     pub(super) fn has(&self, name: &str) -> bool {
-        within(Path::new(""), Path::new(name)).is_some_and(|name| self.members.contains_key(&name))
+        within(Path::new(""), Path::new(name))
+            .is_some_and(|name| self.members.first.contains_key(&name))
     }
 
     /// Where the content of a member is, behind any links to it.
@@ -67,7 +109,11 @@ impl Archive {
             return Err(damaged(self.file.name(), format!("{name} is outside the archive")));
         };
         for _ in 0..MAX_LINKS {
-            match self.members.get(&target) {
+            if !self.is_unambiguous(&target)? {
+                let problem = format!("it has several members {} that differ", target.display());
+                return Err(damaged(self.file.name(), problem));
+            }
+            match self.members.first.get(&target) {
                 Some(Member::File(region)) => return Ok(*region),
                 Some(Member::Link(next)) => target.clone_from(next),
                 Some(Member::Folder) => {
@@ -83,6 +129,51 @@ impl Archive {
             }
         }
         Err(damaged(self.file.name(), format!("its member {name} is a circle of links")))
+    }
+
+    /// Returns whether all members of a name are identical.
+    ///
+    /// Programs that unpack an archive take the last one, those that stream it the first one. If they
+    /// differ, one archive is two images.
+    fn is_unambiguous(&self, name: &Path) -> Result<bool> {
+        let Some(repeats) = self.members.repeats.get(name) else { return Ok(true) };
+        if let Some(known) = repeats.are_identical.get() {
+            return Ok(*known);
+        }
+        let first = self.members.first.get(name);
+        let mut are_identical = true;
+        for repeat in &repeats.members {
+            are_identical &= match (first, repeat) {
+                // tar writes a link for a file that it is given twice.
+                (Some(_), Member::Link(target)) if target == name => true,
+                (Some(Member::Link(one)), Member::Link(other)) => one == other,
+                (Some(Member::File(one)), Member::File(other)) => self.is_same(*one, *other)?,
+                _ => false,
+            };
+        }
+        Ok(*repeats.are_identical.get_or_init(|| are_identical))
+    }
+
+    /// Returns whether two regions have the same content.
+    fn is_same(&self, one: Region, other: Region) -> Result<bool> {
+        if one.size != other.size {
+            return Ok(false);
+        }
+        let (mut one_reader, mut other_reader) = (self.reader(one), self.reader(other));
+        let (mut one_piece, mut other_piece) = (vec![0; PIECE_LEN], vec![0; PIECE_LEN]);
+        let mut remaining = one.size;
+        while remaining > 0 {
+            let length = usize::try_from(remaining).unwrap_or(PIECE_LEN).min(PIECE_LEN);
+            let read = one_reader
+                .read_exact(&mut one_piece[..length])
+                .and_then(|()| other_reader.read_exact(&mut other_piece[..length]));
+            read.map_err(|error| self.unreadable(error))?;
+            if one_piece[..length] != other_piece[..length] {
+                return Ok(false);
+            }
+            remaining -= length as u64;
+        }
+        Ok(true)
     }
 
     /// The content of a member, which may not be larger than `limit`.
@@ -108,13 +199,99 @@ impl Archive {
 
     /// The error where the operating system does not let the archive be read.
     pub(super) fn unreadable(&self, error: io::Error) -> Error {
-        Error::failed(format!("{} cannot be read", self.file.name())).with_source(error)
+        unreadable(&self.file, error)
     }
 }
 
-fn index(headers: Headers, length: u64) -> io::Result<HashMap<PathBuf, Member>> {
-    let mut members = HashMap::new();
-    let mut archive = tar::Archive::new(headers);
+fn unreadable(file: &OpenFile, error: io::Error) -> Error {
+    Error::failed(format!("{} cannot be read", file.name())).with_source(error)
+}
+
+/// Refuses a file that does not start with the header of a member, or the end of an empty archive.
+fn check_first_header(file: &OpenFile) -> Result<()> {
+    let mut start = Vec::new();
+    let read = file.at(0).take(BLOCK_LEN).read_to_end(&mut start);
+    read.map_err(|error| unreadable(file, error))?;
+    if start.len() as u64 == BLOCK_LEN && is_header(&start) {
+        return Ok(());
+    }
+    let problem = match likely_kind(&start) {
+        _ if start.is_empty() => format!("{} is empty", file.name()),
+        Some(kind) => format!("{} is not a tar archive: it looks like {kind}", file.name()),
+        None => format!("{} is not a tar archive", file.name()),
+    };
+    Err(Error::failed(problem))
+}
+
+/// Returns whether the checksum of a header is right, or the block is that of the end of an archive.
+///
+/// Source: <https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06>
+fn is_header(block: &[u8]) -> bool {
+    const CHECKSUM: std::ops::Range<usize> = 148..156;
+    let is_digit = |byte: &u8| (b'0'..=b'7').contains(byte);
+    let digits =
+        block[CHECKSUM].iter().skip_while(|byte| **byte == b' ').take_while(|b| is_digit(b));
+    let promised = digits.fold(0, |sum, digit| 8 * sum + u32::from(digit - b'0'));
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    let found = sum(&block[..CHECKSUM.start]) + 8 * u32::from(b' ') + sum(&block[CHECKSUM.end..]);
+    found == promised || block.iter().all(|byte| *byte == 0)
+}
+
+/// Returns the kind of file that starts like this, without any of its bytes.
+fn likely_kind(start: &[u8]) -> Option<&'static str> {
+    const SIGNATURES: [(&[u8], &str); 7] = [
+        (
+            b"version https://git-lfs.github.com/",
+            "a Git LFS pointer; fetch the file with git lfs pull",
+        ),
+        (b"<!doctype html", "an HTML page"),
+        (b"<html", "an HTML page"),
+        (b"<?xml", "an XML document"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"\xff\xfe", UTF16),
+        (b"\xfe\xff", UTF16),
+    ];
+    const UTF16: &str =
+        "UTF-16 text, which PowerShell makes of what it redirects; write the archive with --output";
+    if CompressionFormat::detect(start).is_some() {
+        return Some("a file that is compressed twice");
+    }
+    let text = start.trim_ascii_start();
+    let is_start = |signature: &[u8]| {
+        text.get(..signature.len()).is_some_and(|start| start.eq_ignore_ascii_case(signature))
+    };
+    let known = SIGNATURES.iter().find(|(signature, _)| is_start(signature));
+    known.map(|(_, kind)| *kind).or_else(|| is_text(start).then_some("text"))
+}
+
+/// Returns whether this is the start of a text in UTF-8.
+fn is_text(start: &[u8]) -> bool {
+    let text = match std::str::from_utf8(start) {
+        Ok(text) => text,
+        // A character may be cut at the end.
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&start[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    !text.contains(|c: char| c.is_control() && !c.is_ascii_whitespace())
+}
+
+/// The reason why the members of an archive cannot be listed.
+enum Fault {
+    /// An error of the tar library, whose text may contain bytes of the file.
+    Tar(io::Error),
+    Problem(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Tar(error)
+    }
+}
+
+fn index(archive: &mut tar::Archive<Headers>, length: u64) -> Result<Members, Fault> {
+    let mut members = Members::default();
     for entry in archive.entries_with_seek()? {
         let mut entry = entry?;
         let is_sparse = is_sparse(&mut entry)?;
@@ -128,12 +305,14 @@ fn index(headers: Headers, length: u64) -> io::Result<HashMap<PathBuf, Member>> 
         };
         let outside = Member::Other("a link out of the archive");
         let member = match entry.header().entry_type() {
-            _ if is_sparse => Member::Other("a file with holes"),
+            _ if is_sparse => {
+                Member::Other("a sparse file; write the archive without tar's --sparse")
+            }
             EntryType::Regular | EntryType::Continuous => {
                 let end = region.offset.checked_add(region.size);
                 if end.is_none_or(|end| end > length) {
                     let problem = format!("it ends in the middle of {}", name.display());
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
+                    return Err(Fault::Problem(problem));
                 }
                 Member::File(region)
             }
@@ -142,14 +321,13 @@ fn index(headers: Headers, length: u64) -> io::Result<HashMap<PathBuf, Member>> 
             EntryType::Directory => Member::Folder,
             _ => Member::Other("something special"),
         };
-        match members.entry(name) {
+        match members.first.entry(name) {
             Entry::Vacant(place) => drop(place.insert(member)),
-            // Whoever unpacks it takes the last one, whoever reads on the way the first one: two
-            // images in one archive. Folders come several times in honest ones.
-            Entry::Occupied(mut place) if !is_folder(place.get()) || !is_folder(&member) => {
-                place.insert(Member::Other("there twice"));
+            Entry::Occupied(place) if is_folder(place.get()) && is_folder(&member) => {}
+            Entry::Occupied(place) => {
+                let repeats = members.repeats.entry(place.key().clone()).or_default();
+                repeats.members.push(member);
             }
-            Entry::Occupied(_) => {}
         }
     }
     Ok(members)
@@ -192,24 +370,26 @@ fn within(folder: &Path, name: &Path) -> Option<PathBuf> {
 /// A file of which only so much may be read; what is sought past is free.
 struct Headers {
     file: Cursor,
+    /// The end of what was read last.
+    position: u64,
     budget: u64,
 }
 
 impl Read for Headers {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
-        match self.budget.checked_sub(read as u64) {
-            Some(budget) => {
-                self.budget = budget;
-                Ok(read)
-            }
-            None => Err(io::Error::new(io::ErrorKind::InvalidData, "it has too many headers")),
+        self.position += read as u64;
+        self.budget = self.budget.saturating_sub(read as u64);
+        match self.budget {
+            0 => Err(io::Error::other("too many headers")),
+            _ => Ok(read),
         }
     }
 }
 
 impl Seek for Headers {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.file.seek(position)
+        self.position = self.file.seek(position)?;
+        Ok(self.position)
     }
 }

@@ -3,20 +3,21 @@
 //! Source: <https://github.com/moby/docker-image-spec/blob/v1.3.1/v1.2.md#combined-image-json--filesystem-changeset-format>
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::archive::{Archive, Region};
+use super::damaged;
 use super::select::Candidate;
-use super::{damaged, layout};
 use crate::digester::Digester;
-use crate::distribution::{ImageManifest, Manifest};
+use crate::distribution::Manifest;
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Algorithm, Descriptor, Digest, Platform, Tag, media_type};
+use crate::model::{Algorithm, Descriptor, Digest, ImageManifest, Platform, Tag, media_type};
 use crate::transfer::blob::Blob;
+use crate::transfer::decompress::CompressionFormat;
 use crate::transfer::image::Source;
 
 /// The file that makes an archive one of docker's.
@@ -59,13 +60,6 @@ pub(super) struct DockerArchive {
 
 impl DockerArchive {
     pub(super) fn open(archive: &Arc<Archive>) -> Result<Self> {
-        if !archive.has(LISTING) {
-            let problem = match archive.has(layout::MARKER) {
-                true => "it is an OCI archive; write oci-archive:FILE",
-                false => "it is not a docker archive: it has no manifest.json",
-            };
-            return Err(damaged(archive.file().name(), problem));
-        }
         let listing: Vec<Listed> =
             parse(archive, LISTING, &archive.read(LISTING, MAX_JSON_BYTES)?)?;
         let mut source = Self {
@@ -89,7 +83,7 @@ impl DockerArchive {
         let archive = Arc::clone(&self.archive);
         let content = archive.read(&listed.config, MAX_JSON_BYTES)?;
         let config: Config = parse(&archive, &listed.config, &content)?;
-        let platform: Option<Platform> = serde_json::from_slice(&content).ok();
+        let platform = Platform::of_config(&content);
         let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
         let names = listed.layers.unwrap_or_default();
         if diff_ids.len() != names.len() {
@@ -100,6 +94,7 @@ impl DockerArchive {
         let digest = Digester::digest(Algorithm::Sha256, &content);
         let region = archive.find(&listed.config)?;
         let config = Descriptor::new(media_type::OCI_CONFIG, digest, region.size);
+        let id = config.digest.clone();
         self.blobs.insert(
             config.digest.clone(),
             Blob::member(&config, archive.file(), region.offset, &listed.config),
@@ -120,6 +115,7 @@ impl DockerArchive {
         self.images.push(Candidate {
             names: listed.repo_tags.unwrap_or_default(),
             descriptor,
+            id: Some(id),
             is_referrer: false,
         });
         Ok(())
@@ -189,34 +185,39 @@ fn parse<T: for<'de> Deserialize<'de>>(archive: &Archive, name: &str, json: &[u8
 fn layer(archive: &Archive, name: &str, diff_id: &Digest) -> Result<(Descriptor, Blob)> {
     let region = archive.find(name)?;
     let unreadable = |error| archive.unreadable(error);
-    let mut magic = Vec::new();
-    let start = Region { size: region.size.min(4), ..region };
-    archive.reader(start).read_to_end(&mut magic).map_err(unreadable)?;
-    let media_type = match magic.as_slice() {
-        [0x1f, 0x8b, ..] => media_type::OCI_LAYER_GZIP,
-        [0x28, 0xb5, 0x2f, 0xfd] => media_type::OCI_LAYER_ZSTD,
-        _ => {
-            let tar = Descriptor::new(media_type::OCI_LAYER, diff_id.clone(), region.size);
-            let blob = Blob::member(&tar, archive.file(), region.offset, name).to_compress();
-            return Ok((tar, blob));
-        }
+    let mut start = Vec::new();
+    let length = CompressionFormat::SIGNATURE_LEN as u64;
+    let first = Region { size: region.size.min(length), ..region };
+    archive.reader(first).read_to_end(&mut start).map_err(unreadable)?;
+    let Some(format) = CompressionFormat::detect(&start) else {
+        let tar = Descriptor::new(media_type::OCI_LAYER, diff_id.clone(), region.size);
+        let blob = Blob::member(&tar, archive.file(), region.offset, name).to_compress();
+        return Ok((tar, blob));
     };
-    let mut compressed =
-        Hashing { reader: archive.reader(region), digester: Digester::new(Algorithm::Sha256) };
-    let content: Box<dyn Read + '_> = match media_type {
-        media_type::OCI_LAYER_GZIP => Box::new(flate2::read::MultiGzDecoder::new(&mut compressed)),
-        _ => Box::new(zstd::stream::read::Decoder::new(&mut compressed).map_err(unreadable)?),
+    let registry_type = match format {
+        CompressionFormat::Gzip => Some(media_type::OCI_LAYER_GZIP),
+        CompressionFormat::Zstd => Some(media_type::OCI_LAYER_ZSTD),
+        // No registry has layers of these: they are compressed again.
+        CompressionFormat::Bzip2 | CompressionFormat::Xz => None,
     };
-    let found = digest_of(content, diff_id.algorithm());
-    let found = found.map_err(|error| {
+    let reader = archive.reader(region);
+    let mut compressed = Hashing { reader, digester: Digester::new(Algorithm::Sha256) };
+    let content = format.decoder(&mut compressed).map_err(unreadable)?;
+    let found = digest_and_size(content, diff_id.algorithm());
+    let (found, size) = found.map_err(|error| {
         Error::failed(format!("{name} in {} is damaged", archive.file().name())).with_source(error)
     })?;
     if found != *diff_id {
         let problem = format!("its member {name} is damaged: it is not {diff_id} but {found}");
         return Err(damaged(archive.file().name(), problem));
     }
-    // What follows the compressed content is part of the blob.
-    digest_of(&mut compressed, Algorithm::Sha256).map_err(unreadable)?;
+    let Some(media_type) = registry_type else {
+        let tar = Descriptor::new(media_type::OCI_LAYER, found, size);
+        let blob = Blob::member(&tar, archive.file(), region.offset, name);
+        return Ok((tar, blob.packed(format, region.size).to_compress()));
+    };
+    // The decoder need not have read the last bytes.
+    io::copy(&mut compressed, &mut io::sink()).map_err(unreadable)?;
     let layer = Descriptor::new(media_type, compressed.digester.finish(), region.size);
     let blob = Blob::member(&layer, archive.file(), region.offset, name);
     Ok((layer, blob))
@@ -229,22 +230,25 @@ struct Hashing<R> {
 }
 
 impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;
         self.digester.update(&buffer[..read]);
         Ok(read)
     }
 }
 
-/// Returns the digest of all content of a reader.
-fn digest_of(mut reader: impl Read, algorithm: Algorithm) -> std::io::Result<Digest> {
-    let mut digester = Digester::new(algorithm);
+/// Returns the digest and the size of all content of a reader.
+fn digest_and_size(mut reader: impl Read, algorithm: Algorithm) -> io::Result<(Digest, u64)> {
+    let (mut digester, mut size) = (Digester::new(algorithm), 0);
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         match reader.read(&mut piece) {
-            Ok(0) => return Ok(digester.finish()),
-            Ok(read) => digester.update(&piece[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(0) => return Ok((digester.finish(), size)),
+            Ok(read) => {
+                digester.update(&piece[..read]);
+                size += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

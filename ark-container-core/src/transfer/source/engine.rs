@@ -1,5 +1,7 @@
-//! [`Engine`]: docker and podman, which are asked for their images through their commands.
+//! [`Engine`]: docker and podman, whose commands save and load images.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::process::{Output, Stdio};
 
@@ -7,6 +9,7 @@ use tokio::process::Command;
 
 use super::spool;
 use crate::error::{Error, ResourceKind, Result};
+use crate::transfer::PlatformChoice;
 use crate::transfer::local_file::OpenFile;
 
 /// What is shown of the words of a command; the end says what it failed of.
@@ -14,7 +17,7 @@ const SHOWN_LEN: usize = 2000;
 
 /// A program that keeps images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Engine {
+pub(in crate::transfer) enum Engine {
     Docker,
     Podman,
 }
@@ -31,7 +34,7 @@ pub(super) enum Refusal {
 }
 
 impl Engine {
-    pub(super) const ALL: [Self; 2] = [Self::Docker, Self::Podman];
+    pub(in crate::transfer) const ALL: [Self; 2] = [Self::Docker, Self::Podman];
 
     /// The command.
     pub(super) fn program(self) -> &'static str {
@@ -41,8 +44,8 @@ impl Engine {
         }
     }
 
-    /// What a source of it starts with.
-    pub(super) fn prefix(self) -> &'static str {
+    /// The prefix of its sources and targets.
+    pub(in crate::transfer) fn prefix(self) -> &'static str {
         match self {
             Self::Docker => "docker-daemon",
             Self::Podman => "podman",
@@ -61,8 +64,10 @@ impl Engine {
         format!("{}:{reference}", self.prefix())
     }
 
-    /// Refuses what the command would take for an option, or cannot be given.
-    pub(super) fn check(self, reference: &str) -> Result<()> {
+    /// Refuses a reference that the command would take for an option, or that no image has.
+    ///
+    /// `role` is "image source" or "image target".
+    pub(in crate::transfer) fn check(self, role: &str, reference: &str) -> Result<()> {
         let problem = if reference.is_empty() {
             "names no image"
         } else if reference.starts_with('-') {
@@ -72,7 +77,7 @@ impl Engine {
         } else {
             return Ok(());
         };
-        Err(Error::invalid(format!("image source {:?} {problem}", self.source(reference))))
+        Err(Error::invalid(format!("{role} {:?} {problem}", self.source(reference))))
     }
 
     /// The ID of the image of this name: a name without a tag is that of the tag `latest`.
@@ -88,39 +93,105 @@ impl Engine {
         }
     }
 
-    /// Saves an image into a file without a name, as a docker archive.
+    /// Saves an image into a file without a name: as a docker archive, or a manifest list of podman as an OCI
+    /// archive.
+    ///
+    /// The archive may have other platforms than the chosen ones: more of a manifest list; others of a docker
+    /// that cannot select them.
     ///
     /// The command writes to the file itself, and is killed when nobody waits for it any more.
-    pub(super) async fn save(self, reference: &str) -> Result<OpenFile> {
-        self.check(reference)?;
+    pub(super) async fn save(
+        self,
+        reference: &str,
+        platforms: &PlatformChoice,
+    ) -> Result<OpenFile> {
+        self.check("image source", reference)?;
+        if self == Self::Podman && is_manifest_list(reference).await {
+            return self.save_manifest_list(reference).await;
+        }
         // By its ID: by a name without a tag, all of its tags would be saved.
         let id = self.id(reference).await.map_err(|refusal| self.error(reference, refusal))?;
+        let mut save = vec!["save".to_owned()];
+        if self == Self::Podman {
+            save.extend(["--quiet", "--format", "docker-archive"].map(str::to_owned));
+        }
+        if let (Self::Docker, PlatformChoice::One(platform)) = (self, platforms) {
+            let selected = ["--platform".to_owned(), platform.to_string(), id.clone()];
+            match self.write(reference, save.iter().chain(&selected)).await? {
+                Err(Refusal::Other(words)) if is_option_unsupported(&words) => {}
+                saved => return saved.map_err(|refusal| self.error(reference, refusal)),
+            }
+        }
+        save.push(id);
+        let saved = self.write(reference, &save).await?;
+        saved.map_err(|refusal| self.error(reference, refusal))
+    }
+
+    /// Keeps what a command writes to its standard output.
+    async fn write(
+        self,
+        reference: &str,
+        arguments: impl IntoIterator<Item = &String>,
+    ) -> Result<Result<OpenFile, Refusal>> {
         let name = self.source(reference);
         let file = spool::file()?;
         let stdout = file.try_clone().map_err(spool::no_file)?;
-        let mut save = Command::new(self.program());
-        save.arg("save");
-        if self == Self::Podman {
-            save.args(["--quiet", "--format", "docker-archive"]);
+        let mut command = Command::new(self.program());
+        match run(command.args(arguments).stdout(stdout)).await {
+            Ok(_) => Ok(Ok(spool::opened(file, name)?)),
+            Err(_) if spool::is_full(&file) => Err(spool::no_room(&name, None)),
+            Err(refusal) => Ok(Err(refusal)),
         }
-        save.arg(id).stdout(stdout);
-        let saved = run(&mut save).await;
-        if saved.is_err() && spool::is_full(&file) {
-            return Err(spool::no_room(&name, None));
-        }
-        saved.map_err(|refusal| self.error(reference, refusal))?;
-        spool::opened(file, name)
+    }
+
+    /// Saves a manifest list with all its images, which podman writes to a file with a name only.
+    async fn save_manifest_list(self, reference: &str) -> Result<OpenFile> {
+        let name = self.source(reference);
+        let folder = tempfile::tempdir().map_err(spool::no_file)?;
+        let path = folder.path().join("image.tar");
+        let mut target = OsString::from("oci-archive:");
+        target.push(&path);
+        let mut push = Command::new(self.program());
+        push.args(["manifest", "push", "--all", "--quiet", reference]).arg(target);
+        let pushed = run(push.stdout(Stdio::null())).await;
+        pushed.map_err(|refusal| self.error(reference, refusal))?;
+        spool::opened(File::open(&path).map_err(spool::no_file)?, name)
+    }
+
+    /// Loads the images of an archive: a docker archive, or an OCI archive where the engine reads them.
+    ///
+    /// `archive` is the standard input of the command: a file from its position on, or a pipe. Returns what
+    /// the command prints, such as `Loaded image: team/tool:v1`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the words of the command.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for pulls into docker and podman"))]
+    pub(in crate::transfer) async fn load(self, archive: impl Into<Stdio>) -> Result<String> {
+        let mut load = Command::new(self.program());
+        load.arg("load").stdout(Stdio::piped());
+        let words = match run_with(&mut load, archive.into()).await {
+            Ok(output) => return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            Err(Refusal::NotInstalled) => return Err(self.not_installed()),
+            Err(Refusal::NoSuchImage) => "no such image".to_owned(),
+            Err(Refusal::Other(words)) => words,
+        };
+        Err(Error::failed(format!("{} does not load the image", self.program())).with_source(words))
+    }
+
+    fn not_installed(self) -> Error {
+        Error::failed(format!(
+            "{program} is not installed, or not on the PATH; on Debian: apt-get install {}",
+            self.package(),
+            program = self.program(),
+        ))
     }
 
     fn error(self, reference: &str, refusal: Refusal) -> Error {
-        let program = self.program();
         match refusal {
-            Refusal::NotInstalled => Error::failed(format!(
-                "{program} is not installed, or not on the PATH; on Debian: apt-get install {}",
-                self.package()
-            )),
+            Refusal::NotInstalled => self.not_installed(),
             Refusal::NoSuchImage => Error::not_found(ResourceKind::Image, self.source(reference)),
             Refusal::Other(words) => {
+                let program = self.program();
                 Error::failed(format!("{program} does not give its image {reference}"))
                     .with_source(words)
             }
@@ -128,10 +199,29 @@ impl Engine {
     }
 }
 
+/// Returns whether podman has a manifest list of this name, which its other commands reduce to the image for
+/// this machine.
+async fn is_manifest_list(reference: &str) -> bool {
+    let mut exists = Command::new(Engine::Podman.program());
+    run(exists.args(["manifest", "exists", reference]).stdout(Stdio::null())).await.is_ok()
+}
+
+/// Returns whether these words of docker say that the command or the daemon is too old for an option.
+///
+/// `docker save --platform` needs docker 28 and API 1.48.
+/// Source: <https://docs.docker.com/reference/cli/docker/image/save/>
+fn is_option_unsupported(words: &str) -> bool {
+    words.contains("unknown flag: --platform")
+        || (words.contains("--platform") && words.contains("requires API version"))
+}
+
 /// Runs a command to its end, unless nobody waits for it.
 async fn run(command: &mut Command) -> Result<Output, Refusal> {
-    let child = match command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()
-    {
+    run_with(command, Stdio::null()).await
+}
+
+async fn run_with(command: &mut Command, stdin: Stdio) -> Result<Output, Refusal> {
+    let child = match command.stdin(stdin).stderr(Stdio::piped()).kill_on_drop(true).spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(Refusal::NotInstalled);
@@ -158,6 +248,7 @@ async fn run(command: &mut Command) -> Result<Output, Refusal> {
 #[cfg(unix)]
 mod tests {
     use std::fs;
+    use std::io::Read as _;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -191,6 +282,44 @@ mod tests {
             assert!(Instant::now() < deadline, "it goes on");
             last = length();
             tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn command_reads_standard_input_from_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        fs::write(&path, "content of the archive").unwrap();
+        let mut file = File::open(&path).unwrap();
+        let output = run_with(&mut shell("cat"), file.try_clone().unwrap().into()).await.unwrap();
+        assert_eq!(output.stdout, b"content of the archive");
+        let mut rest = String::new();
+        file.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
+    }
+
+    #[tokio::test]
+    async fn load_without_a_readable_archive_fails() {
+        let loaded = Engine::Podman.load(Stdio::null()).await;
+        assert!(matches!(loaded, Err(Error::Failed { .. })), "{loaded:?}");
+    }
+
+    #[test]
+    fn docker_without_platform_option_is_detected() {
+        for words in [
+            "unknown flag: --platform\nSee 'docker save --help'.",
+            "\"--platform\" requires API version 1.48, but the Docker daemon API version is 1.47",
+            "\"--platform\" flag requires API version 1.48, but the daemon has 1.41",
+        ] {
+            assert!(is_option_unsupported(words), "{words}");
+        }
+        for words in [
+            "no suitable export target found: image with reference x was found but does not provide \
+             the specified platform (linux/arm64)",
+            "Cannot connect to the Docker daemon",
+            "this requires API version 1.48",
+        ] {
+            assert!(!is_option_unsupported(words), "{words}");
         }
     }
 

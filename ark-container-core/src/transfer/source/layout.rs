@@ -8,14 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Deserialize;
 
 use super::archive::Archive;
 use super::select::Candidate;
 use super::{damaged, in_background};
-use crate::distribution::{Index, Manifest, Referring};
-use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, Tag, media_type};
+use crate::distribution::Manifest;
+use crate::error::Result;
+use crate::model::{Descriptor, Digest, ManifestContent, Tag, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::image::Source;
 use crate::transfer::local_file::{read_regular, regular_size};
@@ -46,8 +45,10 @@ impl LayoutSource {
             let problem = format!("it is not an OCI layout: the file {MARKER} is missing");
             return Err(damaged(layout.name(), problem));
         }
-        let index: Index = layout.parse(INDEX, &layout.read(INDEX)?)?;
-        let top = index.manifests;
+        let index = ManifestContent::parse(media_type::OCI_INDEX, &layout.read(INDEX)?);
+        let invalid =
+            |problem| damaged(layout.location(INDEX), format!("it is invalid: {problem}"));
+        let top = index.map_err(invalid)?.into_listed();
         let mut referrers: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
         let mut seen = HashSet::new();
         // A single manifest is the image.
@@ -72,6 +73,7 @@ impl LayoutSource {
             self.referrers.values().flatten().map(|referrer| &referrer.digest).collect();
         let annotation = |image: &Descriptor, key: &str| image.annotations.get(key).cloned();
         let candidate = |image: &Descriptor| Candidate {
+            id: None,
             is_referrer: referring.contains(&image.digest),
             // People write the whole name where there is one.
             names: [annotation(image, CONTAINERD_NAME), annotation(image, REF_NAME)]
@@ -170,13 +172,6 @@ impl Layout {
         }
     }
 
-    /// What the JSON of a file says.
-    fn parse<T: for<'de> Deserialize<'de>>(&self, name: &str, content: &[u8]) -> Result<T> {
-        serde_json::from_slice(content).map_err(|error| {
-            Error::failed(format!("{} is invalid", self.location(name))).with_source(error)
-        })
-    }
-
     /// A manifest or index, which is what its descriptor says.
     fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
         let name = blob_name(&descriptor.digest);
@@ -210,13 +205,11 @@ impl Layout {
 
     /// Returns what a manifest refers to. One that cannot be read refers to nothing.
     fn subject(&self, descriptor: &Descriptor) -> Option<Digest> {
-        if !media_type::is_manifest(&descriptor.media_type)
-            && !media_type::is_index(&descriptor.media_type)
-        {
+        if !descriptor.is_manifest() {
             return None;
         }
-        let manifest = self.manifest(descriptor).ok()?;
-        Some(Referring::of(&manifest)?.subject.digest)
+        let content = self.manifest(descriptor).ok()?.content().ok()?;
+        Some(content.subject()?.digest.clone())
     }
 
     fn check_size(&self, descriptor: &Descriptor, found: u64) -> Result<()> {

@@ -18,32 +18,39 @@ use std::sync::Arc;
 
 use self::archive::Archive;
 use self::docker_archive::DockerArchive;
-use self::engine::Engine;
+pub(super) use self::engine::Engine;
 use self::layout::{Layout, LayoutSource};
-use self::select::{Candidate, ImageSelector};
+pub(super) use self::parse::{DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_LAYOUT};
+use self::select::Candidate;
 use super::image::Source;
 use super::local_file::OpenFile;
 use super::platforms::PlatformChoice;
+use super::selector::ImageSelector;
 use crate::distribution::Manifest;
 use crate::error::{Error, ResourceKind, Result};
 
-/// Where on this machine an image comes from, and which image of it where it has several.
+/// Where on this machine an image is read from, and which image of it where it has several.
 ///
 /// Written as skopeo does:
 ///
 /// | source | image |
 /// |---|---|
 /// | `docker-daemon:REF` | of the docker daemon that the `docker` command reaches, by name or ID |
-/// | `podman:REF` | of podman, by name or ID |
-/// | `docker-archive:FILE[:REF]` | in an archive of `docker save` or `podman save` |
-/// | `oci:DIR[:REF]` | in a folder in the OCI image layout |
-/// | `oci-archive:FILE[:REF]` | in an archive of such a folder |
-/// | `-[:REF]` | in an archive of either kind on standard input |
+/// | `podman:REF` | of podman, by name or ID; a manifest list with all its platforms |
+/// | `docker-archive:FILE[:SELECTOR]` | in an archive of `docker save` or `podman save` |
+/// | `oci:DIR[:SELECTOR]` | in a folder in the OCI image layout |
+/// | `oci-archive:FILE[:SELECTOR]` | in an archive of such a folder |
+/// | `-[:SELECTOR]` | in an archive of either kind on standard input |
 ///
-/// Archives may be compressed with gzip or zstd. Since paths and references may have colons too, the
-/// longest path that exists is taken for the path. Without a prefix the source is told from what is
-/// there: a folder, an archive of either kind, an image of docker or podman. If several are, that is
-/// an error.
+/// A `SELECTOR` is a name, a digest as `@sha256:…`, or a position as `@0`: see [`ImageSelector`]. `DIR@sha256:…`
+/// means the same as `DIR:@sha256:…`.
+///
+/// Archives may be compressed with gzip, zstd, xz or bzip2. A `FILE` may be a named pipe, `/dev/stdin` or what
+/// a shell puts for `<(…)`. Paths and names may have colons: the longest part of the text that exists belongs
+/// to the path, which extends to the next colon.
+///
+/// Without a prefix the source is told from what is there: a folder, an archive of either kind, an image of
+/// docker or podman. If several are, that is an error.
 ///
 /// ```
 /// use ark_container_core::transfer::ImageSource;
@@ -57,7 +64,7 @@ use crate::error::{Error, ResourceKind, Result};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageSource {
     kind: Kind,
-    reference: Option<String>,
+    selector: Option<ImageSelector>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -68,7 +75,8 @@ enum Kind {
     /// Of the two, what it turns out to be.
     Archive(PathBuf),
     StandardInput,
-    Engine(Engine),
+    /// An image by its name or ID.
+    Engine(Engine, String),
     /// What may be a path or the name of an image, or both.
     Unprefixed(String),
 }
@@ -95,12 +103,12 @@ impl ImageSource {
     ///
     /// The `docker` command is asked for it, so that `DOCKER_HOST` and contexts count as they do there.
     pub fn docker_daemon(reference: impl Into<String>) -> Self {
-        Self::from(Kind::Engine(Engine::Docker)).with_reference(reference)
+        Kind::Engine(Engine::Docker, reference.into()).into()
     }
 
     /// An image of podman, by name or ID. The `podman` command is asked for it.
     pub fn podman(reference: impl Into<String>) -> Self {
-        Self::from(Kind::Engine(Engine::Podman)).with_reference(reference)
+        Kind::Engine(Engine::Podman, reference.into()).into()
     }
 
     /// An archive on standard input, with its only image. It can be read once.
@@ -108,10 +116,21 @@ impl ImageSource {
         Kind::StandardInput.into()
     }
 
-    /// This source with the image named: in a layout by its `org.opencontainers.image.ref.name`, in a
-    /// docker archive by one of its tags.
-    pub fn with_reference(self, reference: impl Into<String>) -> Self {
-        Self { reference: Some(reference.into()), ..self }
+    /// Selects the image: by name, by digest (`@sha256:…`) or by position (`@0`).
+    ///
+    /// For docker and podman, which keep all their images, this replaces the name or ID.
+    pub fn with_reference(self, selector: impl Into<ImageSelector>) -> Self {
+        let selector = selector.into();
+        match (self.kind, selector) {
+            (Kind::Engine(engine, _), ImageSelector::Digest(id)) => {
+                Kind::Engine(engine, id.to_string()).into()
+            }
+            (Kind::Engine(engine, _), other) => Kind::Engine(engine, other.to_string()).into(),
+            (Kind::Unprefixed(text), selector) => {
+                Kind::Unprefixed(format!("{text}:{selector}")).into()
+            }
+            (kind, selector) => Self { kind, selector: Some(selector) },
+        }
     }
 
     /// The folder or file, where it is known to be one.
@@ -121,19 +140,19 @@ impl ImageSource {
             | Kind::OciArchive(path)
             | Kind::DockerArchive(path)
             | Kind::Archive(path) => Some(path),
-            Kind::StandardInput | Kind::Engine(_) | Kind::Unprefixed(_) => None,
+            Kind::StandardInput | Kind::Engine(..) | Kind::Unprefixed(_) => None,
         }
     }
 
-    /// The name of the image in it, where one was given.
-    pub fn reference(&self) -> Option<&str> {
-        self.reference.as_deref()
+    /// The selected image of a layout or archive, where one is selected.
+    pub fn selector(&self) -> Option<&ImageSelector> {
+        self.selector.as_ref()
     }
 }
 
 impl From<Kind> for ImageSource {
     fn from(kind: Kind) -> Self {
-        Self { kind, reference: None }
+        Self { kind, selector: None }
     }
 }
 
@@ -148,7 +167,7 @@ enum Format {
 /// Opens a source, and finds the image that it names.
 pub(super) async fn open(
     source: &ImageSource,
-    _platforms: &PlatformChoice,
+    platforms: &PlatformChoice,
 ) -> Result<(Box<dyn Source>, Manifest)> {
     let found;
     let source = match &source.kind {
@@ -158,23 +177,25 @@ pub(super) async fn open(
         }
         _ => source,
     };
-    let selector = source.reference().map(ImageSelector::parse);
+    let selector = source.selector();
     match &source.kind {
-        Kind::OciLayout(path) => {
-            let path = canonical(path)?;
-            let layout = in_background(move || LayoutSource::open(Layout::Folder(path.into())));
-            with_root(Opened::Layout(layout.await?), selector.as_ref()).await
+        Kind::OciLayout(path) => open_layout(canonical(path)?, selector).await,
+        Kind::OciArchive(path) => {
+            open_archive(spool::open(path).await?, Format::Oci, selector).await
         }
-        Kind::OciArchive(path) => open_path(path, Format::Oci, selector).await,
-        Kind::DockerArchive(path) => open_path(path, Format::Docker, selector).await,
-        Kind::Archive(path) => open_path(path, Format::Either, selector).await,
+        Kind::DockerArchive(path) => {
+            open_archive(spool::open(path).await?, Format::Docker, selector).await
+        }
+        Kind::Archive(path) => {
+            open_archive(spool::open(path).await?, Format::Either, selector).await
+        }
         Kind::StandardInput => {
             open_archive(spool::standard_input().await?, Format::Either, selector).await
         }
-        Kind::Engine(engine) => {
-            let file = engine.save(source.reference().unwrap_or_default()).await?;
-            // It was saved by its ID, so it is the only one there.
-            open_archive(file, Format::Docker, None).await
+        Kind::Engine(engine, reference) => {
+            // The archive has no other image than this one.
+            let file = engine.save(reference, platforms).await?;
+            open_archive(file, Format::Either, None).await
         }
         Kind::Unprefixed(text) => Err(parse::no_source(text)),
     }
@@ -204,36 +225,52 @@ async fn with_root(
     Ok((source, root))
 }
 
-async fn open_path(
-    path: &Path,
-    format: Format,
-    selector: Option<ImageSelector>,
+async fn open_layout(
+    path: PathBuf,
+    selector: Option<&ImageSelector>,
 ) -> Result<(Box<dyn Source>, Manifest)> {
-    let path = canonical(path)?;
-    let file = in_background(move || OpenFile::open(&path)).await?;
-    open_archive(spool::unpacked(file).await?, format, selector).await
+    let opening = in_background(move || {
+        if path.is_file() {
+            let name = path.display();
+            let problem = format!("it is a file, not a folder; name it as oci-archive:{name}");
+            return Err(damaged(name, problem));
+        }
+        LayoutSource::open(Layout::Folder(path.into()))
+    });
+    with_root(Opened::Layout(opening.await?), selector).await
 }
 
 async fn open_archive(
     file: OpenFile,
     format: Format,
-    selector: Option<ImageSelector>,
+    selector: Option<&ImageSelector>,
 ) -> Result<(Box<dyn Source>, Manifest)> {
-    let opened = in_background(move || {
+    let opening = in_background(move || {
         let archive = Arc::new(Archive::read_from(file)?);
-        let has_listing = archive.has(docker_archive::LISTING);
-        let is_oci = format == Format::Oci
-            || (format == Format::Either && !has_listing && archive.has(layout::MARKER));
-        if is_oci {
-            LayoutSource::open(Layout::Archive(archive)).map(Opened::Layout)
-        } else if has_listing && archive.has(layout::MARKER) {
+        let is_docker = archive.has(docker_archive::LISTING);
+        let is_oci = archive.has(layout::MARKER);
+        let problem = match format {
             // Since version 25, docker writes both.
-            LayoutSource::of_docker(&archive).map(Opened::Layout)
-        } else {
-            DockerArchive::open(&archive).map(Opened::DockerArchive)
-        }
+            Format::Docker | Format::Either if is_docker && is_oci => {
+                return LayoutSource::of_docker(&archive).map(Opened::Layout);
+            }
+            Format::Docker | Format::Either if is_docker => {
+                return DockerArchive::open(&archive).map(Opened::DockerArchive);
+            }
+            Format::Oci | Format::Either if is_oci => {
+                return LayoutSource::open(Layout::Archive(archive)).map(Opened::Layout);
+            }
+            Format::Oci if is_docker => "it is a docker archive: name it as docker-archive:FILE",
+            Format::Docker if is_oci => "it is an OCI archive: name it as oci-archive:FILE",
+            Format::Oci => "it is not an OCI archive: the file oci-layout is missing",
+            Format::Docker => "it is not a docker archive: manifest.json is missing",
+            Format::Either => {
+                "it is not an archive of an image: manifest.json and oci-layout are missing"
+            }
+        };
+        Err(damaged(archive.file().name(), problem))
     });
-    with_root(opened.await?, selector.as_ref()).await
+    with_root(opening.await?, selector).await
 }
 
 /// Returns the path without links. The user named the links on the way to it; in it they are not followed.

@@ -1,9 +1,10 @@
 //! Image sources as text, with a prefix or told from what exists.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+use std::{fmt, fs, io};
 
 use futures_util::future::join;
 use tokio::time::timeout;
@@ -11,28 +12,30 @@ use tokio::time::timeout;
 use super::engine::{Engine, Refusal};
 use super::{ImageSource, Kind, layout};
 use crate::error::{Error, Result};
+use crate::transfer::selector::{ImageSelector, split_path};
 
-const OCI_LAYOUT: &str = "oci";
-const OCI_ARCHIVE: &str = "oci-archive";
-const DOCKER_ARCHIVE: &str = "docker-archive";
+/// The prefixes of sources and targets.
+pub(in crate::transfer) const OCI_LAYOUT: &str = "oci";
+pub(in crate::transfer) const OCI_ARCHIVE: &str = "oci-archive";
+pub(in crate::transfer) const DOCKER_ARCHIVE: &str = "docker-archive";
 const STANDARD_INPUT: &str = "-";
 
-/// Looks at the file system to tell path and reference apart.
+/// Looks at the file system to tell path and selector apart.
 impl FromStr for ImageSource {
     type Err = Error;
 
     fn from_str(input: &str) -> Result<Self> {
-        let (prefix, rest) = input.split_once(':').unwrap_or((input, ""));
-        if prefix == STANDARD_INPUT {
-            let reference = Some(rest).filter(|rest| !rest.is_empty());
-            return Ok(Kind::StandardInput.with(reference));
+        if input == STANDARD_INPUT {
+            return Ok(Self::standard_input());
         }
-        if !input.contains(':') {
-            return parse_unprefixed(input);
+        let Some((prefix, rest)) = input.split_once(':') else { return parse_unprefixed(input) };
+        if prefix == STANDARD_INPUT {
+            let selector = (!rest.is_empty()).then(|| rest.into());
+            return Ok(Kind::StandardInput.with(selector));
         }
         if let Some(engine) = Engine::ALL.into_iter().find(|engine| engine.prefix() == prefix) {
-            engine.check(rest)?;
-            return Ok(Kind::Engine(engine).with(Some(rest)));
+            engine.check("image source", rest)?;
+            return Ok(Kind::Engine(engine, rest.to_owned()).into());
         }
         let kind: fn(PathBuf) -> Kind = match prefix {
             OCI_LAYOUT => Kind::OciLayout,
@@ -40,17 +43,17 @@ impl FromStr for ImageSource {
             DOCKER_ARCHIVE => Kind::DockerArchive,
             _ => return parse_unprefixed(input),
         };
-        let (path, reference) = split_reference(rest);
+        let (path, selector) = split_path(rest);
         if path.as_os_str().is_empty() {
             return Err(Error::invalid(format!("image source {input:?} names no path")));
         }
-        Ok(kind(path).with(reference))
+        Ok(kind(path).with(selector))
     }
 }
 
 impl Kind {
-    pub(super) fn with(self, reference: Option<&str>) -> ImageSource {
-        ImageSource { kind: self, reference: reference.map(str::to_owned) }
+    fn with(self, selector: Option<ImageSelector>) -> ImageSource {
+        ImageSource { kind: self, selector }
     }
 }
 
@@ -62,38 +65,31 @@ impl fmt::Display for ImageSource {
             Kind::DockerArchive(path) => write!(f, "{DOCKER_ARCHIVE}:{}", path.display())?,
             Kind::Archive(path) => write!(f, "{}", path.display())?,
             Kind::StandardInput => f.write_str(STANDARD_INPUT)?,
-            Kind::Engine(engine) => f.write_str(engine.prefix())?,
+            Kind::Engine(engine, reference) => write!(f, "{}:{reference}", engine.prefix())?,
             Kind::Unprefixed(text) => f.write_str(text)?,
         }
-        match &self.reference {
-            Some(reference) => write!(f, ":{reference}"),
+        match &self.selector {
+            Some(selector) => write!(f, ":{selector}"),
             None => Ok(()),
         }
     }
 }
 
-/// The longest path that exists and what follows; else all up to the first colon is the path.
-fn split_reference(text: &str) -> (PathBuf, Option<&str>) {
-    let whole = PathBuf::from(text);
-    if whole.exists() {
-        return (whole, None);
-    }
-    let colons: Vec<usize> = text.match_indices(':').map(|(offset, _)| offset).collect();
-    let existing = colons.iter().rev().find(|offset| Path::new(&text[..**offset]).exists());
-    match existing.or(colons.first()) {
-        Some(offset) => {
-            let reference = Some(&text[offset + 1..]).filter(|reference| !reference.is_empty());
-            (text[..*offset].into(), reference)
-        }
-        None => (whole, None),
-    }
-}
-
 /// The error of a text that says nothing of an image.
 pub(super) fn no_source(text: &str) -> Error {
-    Error::invalid(format!(
-        "{text:?} is no image source: there is neither an OCI layout nor an archive; write {FORMS}"
-    ))
+    Error::invalid(format!("{text:?} is no image source: {}; write {FORMS}", no_file(text)))
+}
+
+/// Returns why the path in a text is no source.
+fn no_file(text: &str) -> &'static str {
+    match fs::metadata(split_path(text).0) {
+        Ok(metadata) if metadata.is_dir() => {
+            "the folder is no OCI layout, for it has no file oci-layout"
+        }
+        Ok(_) => "it is a device or socket",
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => "it cannot be read",
+        Err(_) => "there is no such file",
+    }
 }
 
 /// All that a source can be.
@@ -119,7 +115,7 @@ pub(super) async fn find_unprefixed(text: &str) -> Result<ImageSource> {
     let engines = [(Engine::Docker, &docker), (Engine::Podman, &podman)];
     for (engine, answer) in engines {
         if matches!(answer, Ok(true)) {
-            found.push(Kind::Engine(engine).with(Some(text)));
+            found.push(Kind::Engine(engine, text.to_owned()).into());
         }
     }
     match (found.pop(), found.as_slice()) {
@@ -140,7 +136,8 @@ pub(super) async fn find_unprefixed(text: &str) -> Result<ImageSource> {
                 .collect();
             let why = why.join(", ");
             Err(Error::invalid(format!(
-                "{text:?} is no image source: there is no such file, {why}; write {FORMS}"
+                "{text:?} is no image source: {}, {why}; write {FORMS}",
+                no_file(text)
             )))
         }
     }
@@ -162,14 +159,12 @@ async fn has(engine: Engine, name: &str) -> Result<bool, &'static str> {
 
 /// The layout or archive that a text is the path of.
 fn file(text: &str) -> Option<ImageSource> {
-    let (path, reference) = split_reference(text);
+    let (path, selector) = split_path(text);
     if path.join(layout::MARKER).is_file() {
-        Some(Kind::OciLayout(path).with(reference))
-    } else if path.is_file() {
-        Some(Kind::Archive(path).with(reference))
-    } else {
-        None
+        return Some(Kind::OciLayout(path).with(selector));
     }
+    let kind = fs::metadata(&path).ok()?.file_type();
+    (kind.is_file() || kind.is_fifo()).then(|| Kind::Archive(path).with(selector))
 }
 
 /// What a source is to be written as so that it can be nothing else.

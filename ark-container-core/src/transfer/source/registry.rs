@@ -11,19 +11,11 @@ use crate::transfer::image::{MAX_CONFIG_BYTES, Source};
 #[async_trait]
 impl Source for Client {
     fn name(&self) -> String {
-        self.repository().to_string()
+        Self::name(self)
     }
 
     async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
-        let manifest = self.fetch_manifest(&descriptor.digest.clone().into()).await?;
-        let (found, promised) = (manifest.bytes.len() as u64, descriptor.size);
-        if found != promised {
-            let digest = &descriptor.digest;
-            let message = format!("manifest {digest} has {found} bytes, not {promised}");
-            return Err(Error::failed(message));
-        }
-        // The media type in the index counts, not the one of the registry.
-        Ok(Manifest { media_type: descriptor.media_type.clone(), ..manifest })
+        self.fetch_manifest(&descriptor.digest.clone().into()).await?.described_by(descriptor)
     }
 
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
@@ -31,7 +23,7 @@ impl Source for Client {
     }
 
     async fn has(&self, content: &Descriptor) -> Result<bool> {
-        match crate::model::media_type::is_nondistributable(&content.media_type) {
+        match content.may_be_missing() {
             true => self.blob_exists(&content.digest).await,
             false => Ok(true),
         }

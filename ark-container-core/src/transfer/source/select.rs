@@ -1,11 +1,12 @@
 //! [`Candidate`]: an image that a layout or archive lists; and which of them is meant.
 
-use super::super::image::Source;
-use super::super::platforms::configured;
 use super::docker_archive::familiar;
-use crate::distribution::{Index, Manifest, UNKNOWN_OS};
+use crate::distribution::Manifest;
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, Platform, media_type};
+use crate::model::{Descriptor, Digest, Index, Platform, media_type};
+use crate::transfer::image::Source;
+use crate::transfer::platforms::configured;
+use crate::transfer::selector::ImageSelector;
 
 /// An image in the list of a layout or archive.
 #[derive(Debug, Clone)]
@@ -13,32 +14,15 @@ pub(super) struct Candidate {
     /// The names that it has, the one for people first.
     pub(super) names: Vec<String>,
     pub(super) descriptor: Descriptor,
+    /// The ID that it has in docker: the digest of its configuration.
+    pub(super) id: Option<Digest>,
     /// Whether it refers to another one, as a signature does.
     pub(super) is_referrer: bool,
 }
 
-/// The choice of an image in a layout or archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ImageSelector {
-    /// By one of its names.
-    Name(String),
-    /// By its digest.
-    Digest(Digest),
-    /// By its position, from 0 on.
-    Index(usize),
-}
-
-impl ImageSelector {
-    pub(super) fn parse(text: &str) -> Self {
-        if let Some(rest) = text.strip_prefix('@') {
-            if let Ok(digest) = rest.parse() {
-                return Self::Digest(digest);
-            }
-            if let Ok(index) = rest.parse() {
-                return Self::Index(index);
-            }
-        }
-        text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Digest)
+impl Candidate {
+    fn has_digest(&self, digest: &Digest) -> bool {
+        self.descriptor.digest == *digest || self.id.as_ref() == Some(digest)
     }
 }
 
@@ -54,7 +38,7 @@ pub(super) async fn find(
         None => candidates.iter().filter(|candidate| !candidate.is_referrer).collect(),
         Some(ImageSelector::Name(name)) => named(candidates, name),
         Some(ImageSelector::Digest(digest)) => {
-            candidates.iter().filter(|candidate| candidate.descriptor.digest == *digest).collect()
+            candidates.iter().filter(|candidate| candidate.has_digest(digest)).collect()
         }
         Some(ImageSelector::Index(index)) => candidates.get(*index).into_iter().collect(),
     };
@@ -106,8 +90,7 @@ async fn index_of_platforms(
             descriptor.platform = platform.await.unwrap_or_default();
         }
         let Some(platform) = &descriptor.platform else { return Ok(None) };
-        let is_attestation = platform.os == UNKNOWN_OS;
-        if !is_attestation && platforms.iter().any(|other| other.is_same_as(platform)) {
+        if platform.is_known() && platforms.iter().any(|other| other.is_same_as(platform)) {
             return Ok(None);
         }
         platforms.push(platform.clone());
@@ -124,12 +107,7 @@ fn none_or_several(
     selector: Option<&ImageSelector>,
     problem: &str,
 ) -> Error {
-    let selected = match selector {
-        None => String::new(),
-        Some(ImageSelector::Name(name)) => format!(" {name}"),
-        Some(ImageSelector::Digest(digest)) => format!(" @{digest}"),
-        Some(ImageSelector::Index(index)) => format!(" @{index}"),
-    };
+    let selected = selector.map(|selector| format!(" {selector}")).unwrap_or_default();
     let choices: Vec<String> = candidates
         .iter()
         .enumerate()
@@ -143,5 +121,5 @@ fn none_or_several(
         return Error::failed(format!("{name} lists no image"));
     }
     let choices = choices.join(", ");
-    Error::invalid(format!("{name} {problem}{selected}; choose one of: {choices}"))
+    Error::invalid(format!("{name} {problem}{selected}; name one of: {choices}"))
 }

@@ -1,20 +1,22 @@
-//! Archives that cannot be read where they are, kept in a file without a name for a while.
+//! Archives that cannot be read in place: compressed files, pipes and standard input.
 //!
-//! It is in the folder for temporary files, `$TMPDIR`, and gone when the last who reads it is,
-//! however the program ends.
+//! Their content is kept in a file without a name in the folder for temporary files, `$TMPDIR`. The file is
+//! deleted with its last reader, however the program ends.
 
-use std::cell::Cell;
 use std::env;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Read, Seek as _, Write as _};
-use std::rc::Rc;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use flate2::read::MultiGzDecoder;
 use tokio::sync::oneshot;
 
-use super::damaged;
-use crate::error::{Error, Result};
+use super::{damaged, in_background, layout};
+use crate::error::{Error, ResourceKind, Result};
+use crate::transfer::decompress::{CompressionFormat, decompress};
 use crate::transfer::local_file::OpenFile;
 
 const PIECE_LEN: usize = 256 * 1024;
@@ -23,34 +25,6 @@ const UNSUSPICIOUS_LEN: u64 = 1024 * 1024 * 1024;
 /// By how much more than it has it may unpack beyond that. The files of images come to 2 to 10.
 const MAX_RATIO: u64 = 100;
 const STANDARD_INPUT: &str = "standard input";
-
-/// How an archive is packed, told from its start.
-///
-/// Source: <https://en.wikipedia.org/wiki/List_of_file_signatures>
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Packing {
-    None,
-    Gzip,
-    Zstd,
-    /// One that only others unpack, with their command.
-    Other(&'static str),
-}
-
-impl Packing {
-    /// The longest of the signatures.
-    const SIGNATURE_LEN: u64 = 6;
-
-    fn of(start: &[u8]) -> Self {
-        const SIGNATURES: [(&[u8], Packing); 4] = [
-            (b"\x1f\x8b", Packing::Gzip),
-            (b"\x28\xb5\x2f\xfd", Packing::Zstd),
-            (b"\xfd7zXZ\0", Packing::Other("unxz")),
-            (b"BZh", Packing::Other("bunzip2")),
-        ];
-        let found = SIGNATURES.iter().find(|(signature, _)| start.starts_with(signature));
-        found.map_or(Self::None, |(_, packing)| *packing)
-    }
-}
 
 /// A new file without a name.
 pub(super) fn file() -> Result<File> {
@@ -89,23 +63,64 @@ pub(super) fn opened(file: File, name: impl Into<std::sync::Arc<str>>) -> Result
     Ok(OpenFile::new(file, length, name))
 }
 
-/// The archive that is piped in.
+/// Opens the archive at a path: a file is read in place, a named pipe once.
+///
+/// Links are followed, since the path is the user's own. `/dev/stdin`, `/dev/fd/N` and `<(…)` are such links.
+pub(super) async fn open(path: &Path) -> Result<OpenFile> {
+    if path == Path::new("/dev/stdin") {
+        // Opening it again fails for a socket, and has another position in a file.
+        return standard_input().await;
+    }
+    let (owned, name) = (path.to_owned(), path.display().to_string());
+    let named = name.clone();
+    let opened = in_background(move || {
+        let unreadable = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => Error::not_found(ResourceKind::File, &named),
+            _ => unreadable(&named, error),
+        };
+        let kind = fs::metadata(&owned).map_err(unreadable)?.file_type();
+        if kind.is_fifo() {
+            return Ok(None);
+        }
+        if !kind.is_file() {
+            let problem = match kind.is_dir() {
+                true if owned.join(layout::MARKER).is_file() => {
+                    format!("it is a folder in the OCI image layout; name it as oci:{named}")
+                }
+                true => "it is a folder, not an archive".to_owned(),
+                false => "it is a device or socket, not an archive".to_owned(),
+            };
+            return Err(damaged(&named, problem));
+        }
+        let file = File::open(&owned).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        Ok(Some(OpenFile::new(file, length, named.as_str())))
+    });
+    match opened.await? {
+        Some(file) => decompressed(file).await,
+        None => {
+            let path = path.to_owned();
+            // Opening a pipe waits for its other end.
+            keep(move || File::open(path), name).await
+        }
+    }
+}
+
+/// Opens the archive on standard input: a file in place, anything else once.
 pub(super) async fn standard_input() -> Result<OpenFile> {
     if io::stdin().is_terminal() {
         return Err(Error::invalid(
             "standard input is a terminal: pipe an archive into it, as of docker save",
         ));
     }
-    let unreadable =
-        |error| Error::failed(format!("{STANDARD_INPUT} cannot be read")).with_source(error);
-    let mut input = duplicate().map_err(unreadable)?;
-    let metadata = input.metadata().map_err(unreadable)?;
+    let mut input = duplicate().map_err(|error| unreadable(STANDARD_INPUT, error))?;
+    let metadata = input.metadata().map_err(|error| unreadable(STANDARD_INPUT, error))?;
     // A file that was redirected can be read where it is.
     let file = if metadata.is_file() && input.stream_position().is_ok_and(|position| position == 0)
     {
-        unpacked(OpenFile::new(input, metadata.len(), STANDARD_INPUT)).await?
+        decompressed(OpenFile::new(input, metadata.len(), STANDARD_INPUT)).await?
     } else {
-        keep(input, STANDARD_INPUT.to_owned()).await?
+        keep(|| Ok(input), STANDARD_INPUT.to_owned()).await?
     };
     if file.length() == 0 {
         return Err(damaged(STANDARD_INPUT, "nothing came"));
@@ -119,23 +134,36 @@ fn duplicate() -> io::Result<File> {
     io::stdin().as_fd().try_clone_to_owned().map(File::from)
 }
 
-/// The archive itself, or what it unpacks to.
-pub(super) async fn unpacked(archive: OpenFile) -> Result<OpenFile> {
-    let name = archive.name().to_owned();
-    let start = start_of(&mut archive.at(0), &name)?;
-    match Packing::of(&start) {
-        Packing::None => Ok(archive),
-        _ => keep(archive.at(0), name).await,
+fn unreadable(name: &str, error: io::Error) -> Error {
+    Error::failed(format!("{name} cannot be read")).with_source(error)
+}
+
+/// The archive itself, or its decompressed content.
+async fn decompressed(archive: OpenFile) -> Result<OpenFile> {
+    let mut start = Vec::new();
+    let read = archive.at(0).take(CompressionFormat::SIGNATURE_LEN as u64).read_to_end(&mut start);
+    read.map_err(|error| unreadable(archive.name(), error))?;
+    match CompressionFormat::detect(&start) {
+        None => Ok(archive),
+        Some(_) => {
+            let name = archive.name().to_owned();
+            keep(move || Ok(archive.at(0)), name).await
+        }
     }
 }
 
-/// Keeps an archive that is read once, without what it is packed in.
+/// Keeps the decompressed content of an archive that is read once.
 ///
 /// It is read by a thread that nothing waits for: from a pipe, nothing may ever come.
-async fn keep(packed: impl Read + Send + 'static, name: String) -> Result<OpenFile> {
+async fn keep<R: Read + Send>(
+    open: impl FnOnce() -> io::Result<R> + Send + 'static,
+    name: String,
+) -> Result<OpenFile> {
     let (sender, receiver) = oneshot::channel();
     let work = move || {
-        let kept = copy(packed, &name, UNSUSPICIOUS_LEN, || sender.is_closed());
+        let kept = open()
+            .map_err(|error| unreadable(&name, error))
+            .and_then(|stream| copy(stream, &name, UNSUSPICIOUS_LEN, || sender.is_closed()));
         // Nobody is left to be told where this fails.
         let _ = sender.send(kept);
     };
@@ -145,24 +173,14 @@ async fn keep(packed: impl Read + Send + 'static, name: String) -> Result<OpenFi
 }
 
 fn copy(
-    mut packed: impl Read,
+    stream: impl Read + Send,
     name: &str,
     unsuspicious_len: u64,
     is_unwanted: impl Fn() -> bool,
 ) -> Result<OpenFile> {
-    let start = start_of(&mut packed, name)?;
-    let came = Rc::new(Cell::new(start.len() as u64));
-    let whole = io::Cursor::new(start.clone()).chain(Counted { inner: packed, came: came.clone() });
-    let unreadable = |error| Error::failed(format!("{name} cannot be read")).with_source(error);
-    let mut content: Box<dyn Read> = match Packing::of(&start) {
-        Packing::None => Box::new(whole),
-        Packing::Gzip => Box::new(MultiGzDecoder::new(whole)),
-        Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(whole).map_err(unreadable)?),
-        Packing::Other(remedy) => {
-            let problem = format!("it is compressed; decompress it first, with {remedy}");
-            return Err(damaged(name, problem));
-        }
-    };
+    let came = Arc::new(AtomicU64::new(0));
+    let counted = Counted { inner: stream, came: came.clone() };
+    let mut content = decompress(counted).map_err(|error| unreadable(name, error))?;
     let mut kept = file()?;
     let mut piece = vec![0; PIECE_LEN];
     let mut length = 0;
@@ -171,10 +189,10 @@ fn copy(
             Ok(0) => return opened(kept, name),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(unreadable(error)),
+            Err(error) => return Err(unreadable(name, error)),
         };
         length += read as u64;
-        if length > unsuspicious_len && length / MAX_RATIO > came.get() {
+        if length > unsuspicious_len && length / MAX_RATIO > came.load(Ordering::Relaxed) {
             let problem =
                 format!("it unpacks to more than {MAX_RATIO} times its size; decompress it first");
             return Err(damaged(name, problem));
@@ -189,15 +207,6 @@ fn copy(
     }
 }
 
-fn start_of(packed: &mut impl Read, name: &str) -> Result<Vec<u8>> {
-    let mut start = Vec::new();
-    packed
-        .take(Packing::SIGNATURE_LEN)
-        .read_to_end(&mut start)
-        .map_err(|error| Error::failed(format!("{name} cannot be read")).with_source(error))?;
-    Ok(start)
-}
-
 fn is_no_room(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -208,13 +217,13 @@ fn is_no_room(error: &io::Error) -> bool {
 /// A reader that tells how much came of it.
 struct Counted<R> {
     inner: R,
-    came: Rc<Cell<u64>>,
+    came: Arc<AtomicU64>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.came.set(self.came.get() + read as u64);
+        self.came.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
@@ -234,6 +243,45 @@ mod tests {
         let expected = "it unpacks to more than 100 times its size; decompress it first";
         assert_eq!(error.to_string(), format!("bomb.tar.zst: {expected}"));
         assert_eq!(copy(&bomb[..], "small", 8 << 20, || false).unwrap().length(), 8 << 20);
+    }
+
+    #[tokio::test]
+    async fn named_pipe_is_read_once_and_decompressed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let (other_end, content) = (path.clone(), b"content of the archive");
+        let writer = thread::spawn(move || {
+            fs::write(other_end, zstd::encode_all(&content[..], 1).unwrap()).unwrap();
+        });
+        let mut found = Vec::new();
+        open(&path).await.unwrap().at(0).read_to_end(&mut found).unwrap();
+        assert_eq!(found, content);
+        writer.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn pipe_without_writer_does_not_block_cancellation() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        let opening = tokio::time::timeout(Duration::from_millis(50), open(&path));
+        assert!(opening.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn path_that_is_no_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let problem = async |path: &Path| open(path).await.unwrap_err().to_string();
+        assert!(problem(folder.path()).await.ends_with(": it is a folder, not an archive"));
+        fs::write(folder.path().join(layout::MARKER), "{}").unwrap();
+        let name = folder.path().display();
+        assert!(problem(folder.path()).await.ends_with(&format!("; name it as oci:{name}")));
+        let device = problem(Path::new("/dev/null")).await;
+        assert_eq!(device, "/dev/null: it is a device or socket, not an archive");
+        let missing = open(&folder.path().join("missing")).await.unwrap_err();
+        assert!(matches!(missing, Error::NotFound { kind: ResourceKind::File, .. }));
     }
 
     #[test]
@@ -259,7 +307,8 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_read_when_nobody_waits_for_it() {
         let alive = Arc::new(());
-        let mut keeping = Box::pin(keep(Endless(alive.clone()), "endless".to_owned()));
+        let endless = Endless(alive.clone());
+        let mut keeping = Box::pin(keep(move || Ok(endless), "endless".to_owned()));
         assert!(futures_util::poll!(&mut keeping).is_pending());
         drop(keeping);
         let deadline = Instant::now() + Duration::from_secs(10);

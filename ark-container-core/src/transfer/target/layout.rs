@@ -18,7 +18,7 @@ use tokio_util::bytes::Bytes;
 
 use crate::digester::Digester;
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, media_type};
+use crate::model::{Descriptor, Digest, ManifestContent, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::engine::{Outcome, Plan, Target};
 use crate::transfer::image::Image;
@@ -113,17 +113,23 @@ impl Layout {
     fn list(&self, images: Vec<(Descriptor, Option<String>)>) -> Result<()> {
         let path = self.path.join(INDEX);
         let mut index = match fs::read(&path) {
-            Ok(content) => serde_json::from_slice(&content).map_err(|error| {
-                Error::failed(format!("{} is invalid", path.display())).with_source(error)
-            })?,
+            Ok(content) => {
+                let invalid = |problem: String| {
+                    Error::failed(format!("{} is invalid: {problem}", path.display()))
+                };
+                ManifestContent::parse(media_type::OCI_INDEX, &content).map_err(invalid)?;
+                // Unknown fields are kept.
+                serde_json::from_slice(&content).map_err(|error| invalid(error.to_string()))?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => json!({
                 "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": []
             }),
             Err(error) => return Err(cannot("read", &path, error)),
         };
-        let Some(manifests) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
-            let message = format!("{} lists no manifests", path.display());
-            return Err(Error::failed(message));
+        let mut manifests = match index["manifests"].take() {
+            Value::Array(manifests) => manifests,
+            // Other tools write `null` for an empty list.
+            _ => Vec::new(),
         };
         let failed =
             |error| Error::failed(format!("writing {}", path.display())).with_source(error);
@@ -139,6 +145,7 @@ impl Layout {
             image.annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
             manifests.push(serde_json::to_value(image).map_err(failed)?);
         }
+        index["manifests"] = Value::Array(manifests);
         write_whole(&path, &serde_json::to_vec(&index).map_err(failed)?)?;
         // The folder may contain partial blobs of another image, which are kept.
         let _ = fs::remove_dir(self.path.join(PARTIAL));

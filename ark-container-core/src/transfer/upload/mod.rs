@@ -21,7 +21,9 @@ use super::queue::Counter;
 use crate::connection::{Connection, LoginScope};
 use crate::distribution::{Client, Manifest, Mount};
 use crate::error::Result;
-use crate::model::{Access, Descriptor, Digest, Reference, RepositoryPath, Tag, media_type};
+use crate::model::{
+    Access, Descriptor, Digest, Reference, RegistryHost, RepositoryPath, Tag, media_type,
+};
 
 /// A repository that an image is sent to.
 pub(super) struct RegistryTarget<'a> {
@@ -143,7 +145,8 @@ impl RegistryTarget<'_> {
         let Some(cache) = self.cache else { return };
         let blobs = outcomes.iter().map(|outcome| &outcome.descriptor.digest);
         if !self.mounts.have_all(blobs.clone()) {
-            let repository = self.client.repository();
+            // Every repository that is pushed to is one of ours.
+            let Ok(repository) = self.client.repository() else { return };
             let (host, path) = (repository.host(), repository.path());
             cache.add_locations(host, path, blobs.cloned().collect()).await;
         }
@@ -180,11 +183,11 @@ impl<'a> Mounts<'a> {
     pub(super) async fn neighbours(
         connection: &'a Connection,
         path: &'a RepositoryPath,
-        client: &Client,
+        host: &RegistryHost,
         cache: Option<&PushCache>,
     ) -> Self {
         let locations = match cache {
-            Some(cache) => cache.locations(client.repository().host(), path).await,
+            Some(cache) => cache.locations(host, path).await,
             None => BlobLocations::default(),
         };
         Self::Neighbours { connection, path, locations, client: OnceCell::new() }

@@ -8,8 +8,8 @@ use super::Store;
 use super::files::{self, cannot, remove_file};
 use super::layout::{Locked, RepositoryFolder};
 use super::manifests::{
-    ManifestHeader, damaged, find_manifest, image_name, manifest_digests, missing_image,
-    remove_manifest, resolve,
+    ManifestHeader, find_manifest, image_name, manifest_digests, missing_image, remove_manifest,
+    resolve,
 };
 use crate::backend::Image;
 use crate::error::{Error, ResourceKind, Result};
@@ -47,9 +47,9 @@ impl Store {
     pub(crate) fn image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
         let folder = self.folder(path)?;
         let (digest, header, manifest) = find_manifest(&folder, reference)?;
-        let file = folder.manifest(&digest);
+        let media_type = header.media_type.clone();
         let mut image = header.into_image(digest);
-        image.set_manifest(&manifest).map_err(|error| damaged(&file, error))?;
+        image.set_manifest(&media_type, &manifest);
         image.tags = tags_by_digest(&folder)?.remove(&image.digest).unwrap_or_default();
         folder.confirm()?;
         Ok(image)

@@ -14,10 +14,11 @@ use super::files::{cannot, remove_file, rfc3339};
 use super::images::{remove_tag, tagged_digest, tags_by_digest};
 use super::layout::{Locked, RepositoryFolder};
 use crate::backend::Image;
-use crate::backend::manifest::{ManifestContent, configured_platform};
 use crate::digester::Digester;
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Algorithm, Descriptor, Digest, Platform, Reference, RepositoryPath};
+use crate::model::{
+    Algorithm, Descriptor, Digest, ManifestContent, Platform, Reference, RepositoryPath,
+};
 
 /// The number of bytes that are read of a configuration. The ones that builders write are far smaller.
 const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
@@ -178,33 +179,36 @@ fn header_of(
 ) -> Result<ManifestHeader, PutManifestError> {
     let mut image_size = length;
     let mut counted = BTreeSet::new();
-    for blob in content.blobs().filter(|blob| counted.insert(blob.digest())) {
-        match folder.metadata(&folder.blob(blob.digest()))? {
-            Some(metadata) => image_size += metadata.len(),
+    for blob in content.blobs().filter(|blob| counted.insert(&blob.digest)) {
+        match folder.metadata(&folder.blob(&blob.digest))? {
+            Some(metadata) => {
+                check_size(blob, metadata.len())?;
+                image_size += metadata.len();
+            }
             None if blob.may_be_missing() => {}
-            None => return Err(PutManifestError::Missing(blob.digest().clone())),
+            None => return Err(PutManifestError::Missing(blob.digest.clone())),
         }
     }
     let mut children = BTreeSet::new();
     let mut platforms = BTreeSet::new();
-    for child in content.children() {
-        let missing = || PutManifestError::Missing(child.digest().clone());
-        let new = counted.insert(child.digest());
-        if child.is_manifest() {
-            let header = ManifestHeader::read(folder, child.digest())?.ok_or_else(missing)?;
-            image_size += if new { header.image_size } else { 0 };
-            children.insert(child.digest().clone());
-            match child.platform() {
-                Some(platform) => platforms.extend([platform]),
-                None => platforms.extend(header.platforms),
-            }
-        } else {
-            let blob = folder.metadata(&folder.blob(child.digest()))?.ok_or_else(missing)?;
-            image_size += if new { blob.len() } else { 0 };
+    for child in content.manifests() {
+        let missing = || PutManifestError::Missing(child.digest.clone());
+        let header = ManifestHeader::read(folder, &child.digest)?.ok_or_else(missing)?;
+        check_size(child, header.length)?;
+        if child.media_type != header.media_type {
+            let Descriptor { digest, media_type, .. } = child;
+            let problem = format!("{digest} is {:?}, not {media_type:?}", header.media_type);
+            return Err(PutManifestError::Invalid(problem));
+        }
+        image_size += if counted.insert(&child.digest) { header.image_size } else { 0 };
+        children.insert(child.digest.clone());
+        match child.platform.clone().filter(Platform::is_known) {
+            Some(platform) => platforms.extend([platform]),
+            None => platforms.extend(header.platforms),
         }
     }
     platforms.extend(read_platform(folder, content)?);
-    let subject = content.subject().cloned();
+    let subject = content.subject().map(|subject| subject.digest.clone());
     let referrer = subject.is_some();
     Ok(ManifestHeader {
         media_type: media_type.to_owned(),
@@ -214,19 +218,28 @@ fn header_of(
         platforms: platforms.into_iter().collect(),
         children: children.into_iter().collect(),
         artifact_type: content.artifact_type().map(str::to_owned),
-        annotations: if referrer { content.annotations() } else { Default::default() },
+        annotations: if referrer { content.annotations().clone() } else { Default::default() },
         subject,
     })
 }
 
+/// Fails if content does not have the size in its descriptor, which clients hold it against.
+fn check_size(descriptor: &Descriptor, found: u64) -> Result<(), PutManifestError> {
+    let Descriptor { digest, size, .. } = descriptor;
+    if found == *size {
+        return Ok(());
+    }
+    Err(PutManifestError::Invalid(format!("{digest} has {found} bytes, not {size}")))
+}
+
 /// Reads the platform in an image's configuration.
 fn read_platform(folder: &RepositoryFolder, content: &ManifestContent) -> Result<Option<Platform>> {
-    let Some(digest) = content.image_config() else { return Ok(None) };
-    let path = folder.blob(digest);
+    let Some(config) = content.image_config() else { return Ok(None) };
+    let path = folder.blob(&config.digest);
     let Some((file, _)) = folder.open(&path)? else { return Ok(None) };
     let mut config = Vec::new();
     file.take(MAX_CONFIG_BYTES).read_to_end(&mut config).map_err(cannot("read", &path))?;
-    Ok(configured_platform(&config))
+    Ok(Platform::of_config(&config))
 }
 
 /// Returns the digest of an image. The image of a tag exists; the one of a digest may not.

@@ -55,11 +55,36 @@ fn an_image_of_an_archive_is_chosen_by_its_tag() {
     for reference in ["h:5000/a:1", "a", "a:latest", "b:1", "docker.io/library/b:1"] {
         assert!(open(&source.clone().with_reference(reference)).is_ok(), "{reference}");
     }
-    let choices = "choose one of: h:5000/a:1, b:1";
+    let choices = "name one of: h:5000/a:1, b:1";
     assert!(fault(&source).ends_with(&format!("has several images; {choices}")));
     let other = source.with_reference("b");
     assert!(fault(&other).ends_with(&format!("has no image b; {choices}")));
     assert!(fault(&listing(&[]).1).ends_with("lists no image"));
+    // By position, where some have no name.
+    let (_folder, source) = listing(&[&[], &["b:1"], &[]]);
+    assert!(fault(&source).ends_with("name one of: @0, b:1, @2"), "{}", fault(&source));
+    for position in ["@0", "@1", "@2"] {
+        assert!(open(&source.clone().with_reference(position)).is_ok(), "{position}");
+    }
+    assert!(fault(&source.with_reference("@3")).contains("has no image @3"));
+}
+
+#[test]
+fn image_of_an_archive_is_selected_by_its_id() {
+    let configs = [&br#"{"rootfs":{},"os":"linux"}"#[..], br#"{"rootfs":{},"os":"windows"}"#];
+    let listing = json!([{"Config": "c0", "Layers": []}, {"Config": "c1", "Layers": []}]);
+    let (_folder, source) = Tar::new()
+        .file("c0", configs[0])
+        .file("c1", configs[1])
+        .file("manifest.json", listing.to_string().as_bytes())
+        .save();
+    for config in configs {
+        let id = diff_id(config);
+        let image = open(&source.clone().with_reference(format!("@{id}"))).unwrap();
+        assert_eq!(digests(&image)[0].to_string(), id);
+    }
+    let other = source.with_reference(diff_id(b"other"));
+    assert!(fault(&other).ends_with("name one of: @0, @1"), "{}", fault(&other));
 }
 
 #[test]
@@ -130,9 +155,14 @@ fn damaged_archive_is_named_before_sending() {
     let whole = || Tar::new().file("l", &[7; 5000]).image(&["l"], &[diff_id(&[7; 5000])]);
     let bytes = whole().0.into_inner().unwrap();
     assert!(fault(&save(&bytes[..3000]).1).ends_with("it ends in the middle of l"));
-    assert!(fault(&save(&bytes[..5632]).1).ends_with("it has no manifest.json"));
-    assert!(fault(&save(&bytes[..6000]).1).contains("is no whole archive"));
-    assert!(fault(&save(&bytes[1000..]).1).contains("is no whole archive"));
+    assert!(fault(&save(&bytes[..5632]).1).ends_with("manifest.json is missing"));
+    let cut = fault(&save(&bytes[..6000]).1);
+    assert!(cut.ends_with("the tar archive ends in the middle of a header"), "{cut}");
+    assert!(fault(&save(&bytes[1000..]).1).ends_with("is not a tar archive"));
+    let mut overwritten = bytes.clone();
+    overwritten[5700..5720].fill(b'x');
+    let overwritten = fault(&save(&overwritten).1);
+    assert!(overwritten.ends_with("has an invalid header before byte 6144"), "{overwritten}");
 
     // A header that promises more than the file has.
     let mut lying = Tar::new().0;
@@ -156,14 +186,20 @@ fn damaged_archive_is_named_before_sending() {
 
 #[test]
 fn what_is_no_docker_archive_gets_a_remedy() {
-    assert!(fault(&save(b"\xfd7zXZ\0\0\0\0\0").1).ends_with("first, with unxz"));
-    assert!(fault(&save(b"BZh91AY&SY").1).ends_with("first, with bunzip2"));
     let oci = Tar::new().file("oci-layout", b"{}").save();
-    assert!(fault(&oci.1).ends_with("write oci-archive:FILE"));
+    assert!(fault(&oci.1).ends_with("name it as oci-archive:FILE"));
     assert!(fault(&Tar::new().file("a", b"").save().1).contains("it is not a docker archive"));
     let (folder, _) = layout(&sample("x"));
     let fault = fault(&ImageSource::docker_archive(folder.path()));
-    assert!(fault.ends_with("is a folder, not a file"), "{fault}");
+    assert!(fault.ends_with(&format!("name it as oci:{}", folder.path().display())), "{fault}");
+    let docker = ImageSource::oci_archive(Tar::new().image(&[], &[]).save().1.path().unwrap());
+    assert!(matches!(open(&docker), Err(Error::NotFound { .. })));
+    let (_folder, docker) = Tar::new().image(&[], &[]).save_oci();
+    assert!(super::fault(&docker).ends_with("name it as docker-archive:FILE"));
+    let layout_of_a_file = ImageSource::oci_layout(docker.path().unwrap());
+    assert!(
+        super::fault(&layout_of_a_file).contains("it is a file, not a folder; name it as oci-arch")
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::digester::Digester;
 use crate::error::{Error, ResourceKind};
 use crate::model::{Algorithm, Descriptor, Digest, media_type};
 use crate::testing::SampleImage;
-use crate::transfer::{Image, PlatformChoice};
+use crate::transfer::{Image, ImageSelector, PlatformChoice};
 
 fn sample(content: &str) -> SampleImage {
     SampleImage::new(content)
@@ -137,24 +137,27 @@ fn diff_id(content: &[u8]) -> String {
 }
 
 #[test]
-fn the_longest_path_that_exists_is_the_path() {
+fn colon_in_path_and_selector_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     fs::write(at("a"), "").unwrap();
     fs::write(at("a:b"), "").unwrap();
+    let digest = diff_id(b"");
     let parsed = |text: String| text.parse::<ImageSource>().unwrap();
-    for (text, path, reference) in [
-        ("a", "a", None),
-        ("a:", "a", None),
-        ("a:x", "a", Some("x")),
-        ("a:b", "a:b", None),
-        ("a:b:h.example:5000/t/n:v1", "a:b", Some("h.example:5000/t/n:v1")),
-        ("none:h.example:5000/t/n:v1", "none", Some("h.example:5000/t/n:v1")),
+    for (text, path, selector) in [
+        ("a".to_owned(), "a", None),
+        ("a:x".to_owned(), "a", Some(ImageSelector::from("x"))),
+        ("a:b".to_owned(), "a:b", None),
+        ("a:b:@2".to_owned(), "a:b", Some(ImageSelector::Index(2))),
+        (format!("a:@{digest}"), "a", Some(ImageSelector::Digest(digest.parse().unwrap()))),
+        (format!("a@{digest}"), "a", Some(ImageSelector::Digest(digest.parse().unwrap()))),
     ] {
-        let source = parsed(format!("docker-archive:{}", at(text)));
-        assert_eq!(source.path(), Some(Path::new(&at(path))), "{text}");
-        assert_eq!(source.reference(), reference, "{text}");
-        assert_eq!(parsed(source.to_string()), source, "{text}");
+        for prefix in ["docker-archive:", "oci:", "oci-archive:"] {
+            let source = parsed(format!("{prefix}{}", at(&text)));
+            assert_eq!(source.path(), Some(Path::new(&at(path))), "{text}");
+            assert_eq!(source.selector(), selector.as_ref(), "{text}");
+            assert_eq!(parsed(source.to_string()), source, "{text}");
+        }
     }
 }
 
@@ -180,6 +183,7 @@ fn every_kind_of_source_is_printed_as_it_is_written() {
         ("podman:h.example:5000/a", ImageSource::podman("h.example:5000/a")),
         ("-", ImageSource::standard_input()),
         ("-:a:1", ImageSource::standard_input().with_reference("a:1")),
+        ("-:@1", ImageSource::standard_input().with_reference("@1")),
         ("oci-archive:x.tar:v1", ImageSource::oci_archive("x.tar").with_reference("v1")),
     ] {
         let parsed: ImageSource = text.parse().unwrap();
@@ -201,11 +205,26 @@ fn what_a_command_would_take_for_an_option_is_refused() {
 }
 
 #[test]
+fn reference_of_an_engine_is_not_a_selector() {
+    let id = diff_id(b"");
+    let source = ImageSource::docker_daemon("a:1").with_reference(id.as_str());
+    assert_eq!(source, ImageSource::docker_daemon(id.as_str()));
+    assert_eq!(source.to_string(), format!("docker-daemon:{id}"));
+    assert_eq!(source.selector(), None);
+}
+
+#[test]
 fn what_is_no_source_gets_the_choices_named() {
     for text in ["", "./nowhere", "/", "-x", "a b"] {
         let error = text.parse::<ImageSource>().unwrap_err().to_string();
         assert!(error.contains("write docker-daemon:REF, podman:REF, "), "{error}");
     }
+    let folder = tempfile::tempdir().unwrap();
+    let error = folder.path().display().to_string().parse::<ImageSource>().unwrap_err().to_string();
+    assert!(
+        error.contains("the folder is no OCI layout, for it has no file oci-layout"),
+        "{error}"
+    );
     let error = "oci:".parse::<ImageSource>().unwrap_err().to_string();
     assert_eq!(error, "image source \"oci:\" names no path");
     let error = open(&"oci:/nowhere/to/be/found".parse().unwrap()).unwrap_err();

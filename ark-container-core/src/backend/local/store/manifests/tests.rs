@@ -78,6 +78,32 @@ fn what_a_manifest_needs_must_be_there() {
 }
 
 #[test]
+fn descriptor_that_contradicts_its_content_is_invalid() {
+    let (sample, path) = Sample::with_repository("a");
+    let text = sample.manifest(&path, b"layer");
+    sample.put(&path, "v1", MANIFEST, &text).unwrap();
+    let (config, layer) = (descriptor(CONFIG, b"{}"), descriptor(LAYER, b"layer"));
+    sample.push_blob(&path, b"{}");
+    let child = descriptor(MANIFEST, text.as_bytes());
+    let size = format!(r#""size":{}"#, text.len());
+    for (media_type, text, expected) in [
+        (MANIFEST, manifest_of(MANIFEST, &config.replace(":2}", ":3}"), &[]), "has 2 bytes, not 3"),
+        (
+            MANIFEST,
+            manifest_of(MANIFEST, &config, &[layer.replace(":5}", ":4}")]),
+            "5 bytes, not 4",
+        ),
+        (INDEX, index_of(INDEX, &[layer.replace(":5}", ":0}")]), "has 5 bytes, not 0"),
+        (INDEX, index_of(INDEX, &[child.replace(&size, r#""size":7"#)]), "bytes, not 7"),
+        (INDEX, index_of(INDEX, &[child.replace(MANIFEST, INDEX)]), "v1+json\", not \""),
+    ] {
+        let error = sample.put(&path, "v2", media_type, &text).unwrap_err();
+        assert!(matches!(&error, PutManifestError::Invalid(_)), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn build_caches_have_blobs_in_an_index() {
     let (sample, path) = Sample::with_repository("a");
     let index = index_of(INDEX, &[descriptor(LAYER, b"layer")]);

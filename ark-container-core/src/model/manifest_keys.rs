@@ -1,0 +1,153 @@
+//! [`check_keys`]: refuses JSON that other programs may read as another manifest.
+//!
+//! Go's decoder takes the last of two equal keys, and takes a key in another case for the known one.
+//! A manifest with such keys would be two images with one digest.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, de::Unexpected};
+
+/// The maximum number of characters of a key in an error.
+const MAX_SHOWN_CHARS: usize = 80;
+
+/// Checks the keys of a manifest or index, of its descriptors, and of their platforms and annotations.
+///
+/// # Errors
+/// A key occurs twice; a key differs from a known one only by case; a value is no object where one is read.
+pub(super) fn check_keys(manifest: &str) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_str(manifest);
+    Value::Manifest.deserialize(&mut deserializer)?;
+    deserializer.end()
+}
+
+/// A value in a manifest, by the keys that are known in it.
+#[derive(Debug, Clone, Copy)]
+enum Value {
+    Manifest,
+    Descriptors,
+    Descriptor,
+    Platform,
+    Annotations,
+    Other,
+}
+
+impl Value {
+    /// The keys that this project or another one reads.
+    fn known_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Manifest => &[
+                "schemaVersion",
+                "mediaType",
+                "artifactType",
+                "config",
+                "layers",
+                "manifests",
+                "subject",
+                "annotations",
+            ],
+            Self::Descriptor => &[
+                "mediaType",
+                "digest",
+                "size",
+                "urls",
+                "annotations",
+                "data",
+                "artifactType",
+                "platform",
+            ],
+            Self::Platform => &["architecture", "os", "os.version", "os.features", "variant"],
+            Self::Descriptors | Self::Annotations | Self::Other => &[],
+        }
+    }
+
+    /// Returns what stands at a key.
+    fn at(self, key: &str) -> Self {
+        match (self, key) {
+            (Self::Manifest, "layers" | "manifests") => Self::Descriptors,
+            (Self::Manifest, "config" | "subject") => Self::Descriptor,
+            (Self::Manifest | Self::Descriptor, "annotations") => Self::Annotations,
+            (Self::Descriptor, "platform") => Self::Platform,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Value {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self {
+            Self::Other => IgnoredAny::deserialize(deserializer).map(drop),
+            _ => deserializer.deserialize_any(self),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Hash, Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Visitor<'de> for Value {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Descriptors => "an array",
+            _ => "an object",
+        })
+    }
+
+    /// Accepts `null`, which stands for an absent value.
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        match self {
+            Self::Descriptors => {
+                while elements.next_element_seed(Self::Descriptor)?.is_some() {}
+                Ok(())
+            }
+            // A derived deserializer would read the fields of a structure from an array.
+            _ => Err(A::Error::invalid_type(Unexpected::Seq, &self)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut keys = HashSet::new();
+        while let Some(key) = entries.next_key::<Key<'de>>()? {
+            if let Some(known) = self.known_keys().iter().find(|known| is_confused(&key.0, known)) {
+                let problem =
+                    format!("the key {} differs from {known:?} only by case", shown(&key));
+                return Err(A::Error::custom(problem));
+            }
+            entries.next_value_seed(self.at(&key.0))?;
+            if let Some(key) = keys.replace(key) {
+                return Err(A::Error::custom(format!("the key {} occurs twice", shown(&key))));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a key is not the known one, but equals it under Unicode case folding.
+fn is_confused(key: &str, known: &str) -> bool {
+    key != known && key.chars().map(folded).eq(known.chars().map(folded))
+}
+
+/// Folds the characters that fold to ASCII, which is all that the known keys have.
+///
+/// Source: <https://www.unicode.org/Public/UCD/latest/ucd/CaseFolding.txt>
+fn folded(character: char) -> char {
+    match character {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+fn shown(key: &Key<'_>) -> String {
+    format!("{:?}", key.0.chars().take(MAX_SHOWN_CHARS).collect::<String>())
+}
