@@ -112,7 +112,7 @@ fn report(inspected: &Inspected) -> Result<String, Failure> {
 
 fn manifest_lines(manifest: &InspectedManifest) -> Result<Lines, Failure> {
     let mut lines = Lines::default();
-    let mut line = |label, value: &str| lines.line(label, &value)
+    let mut line = |label, value: &str| lines.line(label, &value);
     match &manifest.platform {
         Some(platform) => line("Platform", &platform.to_string()),
         None => line("Artifact", &manifest.artifact_type),
