@@ -87,11 +87,11 @@ fn report(inspected: &Inspected) -> Result<String, Failure> {
     whole.line("Image", &image.url);
     let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
     if inspected.manifests.iter().all(|manifest| manifest.digest != *image.digest()) {
-        whole.line("Media type", &one_line(&image.media_type));
+        whole.line("Media type", &image.media_type);
         whole.line("Size", &human_size(image.size));
-        whole.line("Platforms", &one_line(&platforms.join(", ")));
+        whole.line("Platforms", &platforms.join(", "));
         for (key, value) in &inspected.annotations {
-            whole.line("Annotation", &one_line(&format!("{key}={value}")));
+            whole.line("Annotation", &format!("{key}={value}"));
         }
     }
     let mut paragraphs = vec![whole];
@@ -103,7 +103,7 @@ fn report(inspected: &Inspected) -> Result<String, Failure> {
         let tag = referrer.tag.as_ref().map(Tag::as_str);
         let kind = referrer.artifact_type.as_deref().or(tag).unwrap_or(&referrer.media_type);
         let size = human_size(referrer.size);
-        referrers.line("Referrer", &one_line(&format!("{} {size:>8} {kind}", referrer.digest)));
+        referrers.line("Referrer", &format!("{} {size:>8} {kind}", referrer.digest));
     }
     paragraphs.push(referrers);
     let texts = paragraphs.iter().map(Lines::text).filter(|text| !text.is_empty());
@@ -112,7 +112,7 @@ fn report(inspected: &Inspected) -> Result<String, Failure> {
 
 fn manifest_lines(manifest: &InspectedManifest) -> Result<Lines, Failure> {
     let mut lines = Lines::default();
-    let mut line = |label, value: &str| lines.line(label, &one_line(value));
+    let mut line = |label, value: &str| lines.line(label, &value);
     match &manifest.platform {
         Some(platform) => line("Platform", &platform.to_string()),
         None => line("Artifact", &manifest.artifact_type),
@@ -152,9 +152,4 @@ fn manifest_lines(manifest: &InspectedManifest) -> Result<Lines, Failure> {
 fn json(words: &[String]) -> Result<String, Failure> {
     serde_json::to_string(words)
         .map_err(|error| Failure::io("cannot write a result as JSON", &error.into()))
-}
-
-/// Escapes line breaks, so that text of an image cannot look like a line of the report.
-fn one_line(text: &str) -> String {
-    text.replace('\n', r"\n")
 }

@@ -11,13 +11,15 @@ use super::registry::OpenRegistry;
 use crate::backend::RegistryBackend as _;
 use crate::credentials::ForeignCredentials;
 use crate::distribution::{Client, Manifest};
-use crate::error::{Error, Result};
+#[cfg(feature = "ecr")]
+use crate::error::Error;
+use crate::error::Result;
 use crate::model::{Access, ImageReference, Platform, Scope, Tag};
 use crate::transfer::{Inspected, ResolvedImage, Source};
 
 impl Catalog {
-    /// Returns the digest of an image now, with its size, media type and platforms. An image in another registry
-    /// is named `docker://HOST/REPOSITORY:TAG`, and read with the credentials of docker and podman.
+    /// Returns the digest of an image now, with its size, media type and platforms. An image in another
+    /// registry is named `docker://HOST/REPOSITORY:TAG`, and read with the credentials of docker and podman.
     ///
     /// No layer is fetched. The tag may stand for another image the next moment;
     /// [`ResolvedImage::url`] goes on to name this one.
@@ -52,25 +54,26 @@ impl Catalog {
 
     /// Opens the source of an image, and reads its manifest or index.
     async fn open_source(&self, image: &str) -> Result<(Box<dyn Source>, Manifest)> {
-        let (path, reference) = match self.named(image)? {
-            Named::Inside(path, reference) => (path, reference),
-            Named::Outside(image) => return self.open_outside(image).await,
-        };
-        let reference = reference.unwrap_or_else(|| Tag::latest().into());
-        let scope = Scope::repository(path.clone(), Access::Pull);
-        let client = self.connection().client(&path, &scope).await?;
-        let root = client.fetch_manifest(&reference).await?;
-        Ok((Box::new(client), root))
+        match self.named(image)? {
+            Named::Inside(path, reference) => {
+                let reference = reference.unwrap_or_else(|| Tag::latest().into());
+                let scope = Scope::repository(path.clone(), Access::Pull);
+                let client = self.connection().client(&path, &scope).await?;
+                let root = client.fetch_manifest(&reference).await?;
+                Ok((Box::new(client), root))
+            }
+            Named::Outside(image) if *image.host() != self.backend.host() => {
+                let client =
+                    Client::foreign(&image, ForeignCredentials::find(&image).await?, false)?;
+                let root = client.fetch_manifest(image.reference()).await?;
+                Ok((Box::new(client), root))
+            }
+            Named::Outside(image) => self.open_outside(&image).await,
+        }
     }
 
-    /// Opens an image of another registry, or of a repository of no organization, where AWS has it and the
-    /// program wants it.
-    async fn open_outside(&self, image: ImageReference) -> Result<(Box<dyn Source>, Manifest)> {
-        if *image.host() != self.backend.host() {
-            let client = Client::foreign(&image, ForeignCredentials::find(&image).await?, false)?;
-            let root = client.fetch_manifest(image.reference()).await?;
-            return Ok((Box::new(client), root));
-        }
+    /// Opens a repository of no organization, where AWS has it and the program wants it.
+    async fn open_outside(&self, image: &ImageReference) -> Result<(Box<dyn Source>, Manifest)> {
         #[cfg(feature = "ecr")]
         if let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry {
             if !self.shared.outside_repositories {
@@ -80,7 +83,7 @@ impl Catalog {
                 )));
             }
             let ecr = ecr.acting_as(&self.principal().await?);
-            let outside = Outside { ecr, repository: image.repository().into() };
+            let outside = Outside { ecr, repository: image.repository().to_owned() };
             let root = outside.fetch_manifest(image.reference()).await?;
             return Ok((Box::new(outside), root));
         }

@@ -15,7 +15,7 @@ use crate::transfer::{Blob, MAX_CONFIG_BYTES, Source};
 /// A repository of no organization.
 pub(super) struct Outside {
     pub(super) ecr: EcrBackend,
-    pub(super) repository: Box<str>,
+    pub(super) repository: String,
 }
 
 impl Outside {

@@ -75,6 +75,13 @@ impl ImageManifest {
     }
 }
 
+impl ImageManifest {
+    /// Returns whether the type of the configuration names a platform.
+    pub(crate) fn has_image_config(&self) -> bool {
+        IMAGE_CONFIGS.contains(&self.config.media_type.as_str())
+    }
+}
+
 impl Index {
     /// An OCI index.
     #[cfg(feature = "push")]
@@ -220,9 +227,7 @@ impl ManifestContent {
     #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn image_config(&self) -> Option<&Descriptor> {
         match self {
-            Self::Image(ImageManifest { config, .. }) => {
-                IMAGE_CONFIGS.contains(&config.media_type.as_str()).then_some(config)
-            }
+            Self::Image(image) => image.has_image_config().then_some(&image.config),
             Self::Index(_) => None,
         }
     }

@@ -11,7 +11,7 @@ use super::image::{Image, Source};
 use super::platforms::{self, PlatformChoice};
 use crate::distribution::{Client, Manifest};
 use crate::error::{Error, Result};
-use crate::model::{Descriptor, Digest, ImageManifest, ManifestContent, Platform, Tag, media_type};
+use crate::model::{Descriptor, Digest, ImageManifest, ManifestContent, Platform, Tag};
 
 /// The number of configurations and lists of referrers that are read at once.
 const CONCURRENT_READS: usize = 4;
@@ -195,40 +195,38 @@ impl Inspected {
     ) -> Result<Self> {
         let image = read_image(source, root, platform).await?;
         let all: Vec<&Manifest> = image.children().iter().chain([image.root()]).collect();
-        let mut platforms = HashMap::new();
-        for index in all.iter().filter(|manifest| media_type::is_index(&manifest.media_type)) {
-            for named in index.content()?.into_listed() {
-                platforms.extend(named.platform.map(|platform| (named.digest, platform)));
-            }
-        }
         let mut documents = BTreeMap::new();
         if with_documents {
             documents.extend(all.iter().map(|found| (found.digest.clone(), text(&found.bytes))));
         }
-        let images = all.iter().filter(|manifest| !media_type::is_index(&manifest.media_type));
-        let read = images.map(|manifest| read_config(source, manifest)).collect::<Vec<_>>();
-        let mut read = stream::iter(read).buffered(CONCURRENT_READS);
+        let (mut platforms, mut images) = (HashMap::new(), Vec::new());
+        for manifest in &all {
+            match manifest.content()? {
+                ManifestContent::Image(content) => images.push((*manifest, content)),
+                ManifestContent::Index(index) => {
+                    let listed = index.manifests.into_iter();
+                    let listed = listed.map(|listed| (listed.digest, listed.platform));
+                    platforms.extend(listed.filter_map(|(digest, found)| Some((digest, found?))));
+                }
+            }
+        }
+        let configs = images.iter().map(|(_, content)| read_config(source, content));
+        let mut configs = stream::iter(configs.collect::<Vec<_>>()).buffered(CONCURRENT_READS);
         let (mut manifests, mut configs_bytes) = (Vec::new(), 0);
-        while let Some((manifest, content, config)) = read.try_next().await? {
+        for (manifest, content) in &images {
+            let config = configs.try_next().await?.flatten();
             configs_bytes += config.as_ref().map_or(0, Vec::len);
             if configs_bytes > MAX_CONFIGS_BYTES {
                 let name = source.name();
-                let problem =
-                    format!("its configurations have more than {MAX_CONFIGS_BYTES} bytes");
-                return Err(Error::failed(format!("{name}: {problem}")));
+                let problem = "its configurations have more than";
+                return Err(Error::failed(format!("{name}: {problem} {MAX_CONFIGS_BYTES} bytes")));
             }
             let platform = platforms.remove(&manifest.digest);
-            manifests.push(InspectedManifest::new(
-                manifest,
-                &content,
-                config.as_deref(),
-                platform,
-            )?);
+            manifests.push(InspectedManifest::new(manifest, content, config.as_deref(), platform)?);
             if let Some(config) = config.filter(|_| with_documents) {
-                documents.insert(content.config.digest, text(&config));
+                documents.insert(content.config.digest.clone(), text(&config));
             }
         }
-        drop(read);
         let referrers = all.iter().map(|manifest| referrers(source, &manifest.digest));
         let referrers = stream::iter(referrers.collect::<Vec<_>>()).buffered(CONCURRENT_READS);
         let referrers = referrers.try_collect::<Vec<_>>().await?.concat();
@@ -248,19 +246,11 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Reads the configuration of an image; an artifact has none.
-async fn read_config<'a>(
-    source: &dyn Source,
-    manifest: &'a Manifest,
-) -> Result<(&'a Manifest, ImageManifest, Option<Vec<u8>>)> {
-    let content = manifest.content()?;
-    let config = match content.image_config() {
-        Some(config) => Some(source.config(config).await?),
-        None => None,
-    };
-    let ManifestContent::Image(content) = content else {
-        return Err(Error::failed(format!("{} is an index", manifest.digest)));
-    };
-    Ok((manifest, content, config))
+async fn read_config(source: &dyn Source, content: &ImageManifest) -> Result<Option<Vec<u8>>> {
+    match content.has_image_config() {
+        true => source.config(&content.config).await.map(Some),
+        false => Ok(None),
+    }
 }
 
 /// Lists the manifests that refer to `subject`, by the registry's list and by the tags of signatures.
@@ -315,8 +305,7 @@ impl InspectedManifest {
             |error| Error::failed(format!("configuration {digest} is invalid")).with_source(error);
         let read =
             config.map(serde_json::from_slice::<ImageConfig>).transpose().map_err(invalid)?;
-        let configured = || config.and_then(Platform::of_config);
-        let platform = platform.or_else(configured).filter(Platform::is_known);
+        let platform = platform.or_else(|| Platform::of_config(config?));
         let mut created = None;
         let config = read.map(|read| {
             created = read.created;
@@ -343,11 +332,12 @@ impl InspectedManifest {
             digest: manifest.digest.clone(),
             media_type: manifest.media_type.clone(),
             size: blobs.fold(manifest.bytes.len() as u64, u64::saturating_add),
-            platform,
+            platform: platform.filter(Platform::is_known),
             artifact_type: content
                 .artifact_type
-                .clone()
-                .unwrap_or_else(|| content.config.media_type.clone()),
+                .as_ref()
+                .unwrap_or(&content.config.media_type)
+                .clone(),
             created,
             config,
             layers,
