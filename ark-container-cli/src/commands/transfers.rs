@@ -123,6 +123,8 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     let explain = |error| target.explain(Attempt::Push { source: &args.from }, error);
     let push = catalog.prepare_push(&format!("{}:{tag}", target.path), &args.from);
     let push = push.map_err(explain)?;
+    let report = Arc::new(Report::new(context.output));
+    let push = push.with_platforms(args.platforms.choice()).open().await.map_err(explain)?;
     if args.create {
         let created = catalog.create_if_missing(&target.name()).await;
         let created =
@@ -131,9 +133,7 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
             context.output.note(&format!("created {}", created.repository.url));
         }
     }
-    let report = Arc::new(Report::new(context.output));
     let mut push = push
-        .with_platforms(args.platforms.choice())
         .with_compression(args.compression)
         .with_login_scope(args.login.login_scope)
         .with_progress(report.clone());

@@ -11,7 +11,7 @@ use super::blob::Blob;
 use super::platforms::{self, PlatformChoice};
 use super::source::{self, ImageSource};
 use crate::distribution::{Client, Manifest, ManifestBounds};
-use crate::error::{Error, Result};
+use crate::error::{Error, ResourceKind, Result};
 use crate::model::{Descriptor, Digest, Tag, media_type};
 
 /// The number of manifests that are read at once.
@@ -76,7 +76,16 @@ impl Image {
     /// fails, or if there is no room to keep it.
     pub async fn open(source: &ImageSource, platforms: &PlatformChoice) -> Result<Self> {
         let (source, root) = source::open(source, platforms).await?;
-        Self::read(&*source, root, platforms).await?.with_referrers(&*source).await
+        let reading =
+            async { Self::read(&*source, root, platforms).await?.with_referrers(&*source).await };
+        reading.await.map_err(|error| match error {
+            // The source exists: a file that its manifests name does not.
+            Error::NotFound { kind: ResourceKind::File, name: missing, .. } => {
+                let name = source.name();
+                Error::failed(format!("{name} is incomplete: the file {missing} is missing"))
+            }
+            error => error,
+        })
     }
 
     /// Reads the manifests of an image below `root`, or of the chosen platforms in it.

@@ -64,6 +64,7 @@ pub struct Push {
     connection: Connection,
     path: RepositoryPath,
     source: ImageSource,
+    image: Option<Image>,
     tag: Option<Tag>,
     platforms: PlatformChoice,
     login_scope: LoginScope,
@@ -86,6 +87,7 @@ impl Push {
             connection: Connection::new(backend),
             path: path.clone(),
             source,
+            image: None,
             tag: None,
             platforms: PlatformChoice::default(),
             login_scope: LoginScope::default(),
@@ -147,6 +149,16 @@ impl Push {
         Self { progress, ..self }
     }
 
+    /// Opens the source now, for the platforms that were chosen: what is created next, such as the repository, is
+    /// created for an image that can be pushed.
+    ///
+    /// # Errors
+    /// Those of the source, see [`Push`].
+    pub async fn open(self) -> Result<Self> {
+        let image = Image::open(&self.source, &self.platforms).await?;
+        Ok(Self { image: Some(image), ..self })
+    }
+
     async fn run(self) -> Result<Pushed> {
         let connection = self.connection.clone();
         let upload =
@@ -171,7 +183,10 @@ impl Push {
     }
 
     async fn upload(self) -> Result<Pushed> {
-        let image = Image::open(&self.source, &self.platforms).await?;
+        let image = match self.image.clone() {
+            Some(image) => image,
+            None => Image::open(&self.source, &self.platforms).await?,
+        };
         let scope = self.login_scope.of(&self.path, Access::Push);
         let client = self.connection.client(&self.path, &scope).await?;
         let cache = self.cache.as_ref();
