@@ -124,8 +124,10 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     let push = catalog.prepare_push(&format!("{}:{tag}", target.path), &args.from);
     let push = push.map_err(explain)?;
     let report = Arc::new(Report::new(context.output));
-    let push = push.with_platforms(args.platforms.choice()).open().await.map_err(explain)?;
+    let mut push = push.with_platforms(args.platforms.choice());
     if args.create {
+        // Nothing is created for a source that cannot be pushed.
+        push = push.open().await.map_err(explain)?;
         let created = catalog.create_if_missing(&target.name()).await;
         let created =
             created.map_err(|error| target.explain(Attempt::Create { existing: None }, error))?;
@@ -133,7 +135,7 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
             context.output.note(&format!("created {}", created.repository.url));
         }
     }
-    let mut push = push
+    push = push
         .with_compression(args.compression)
         .with_login_scope(args.login.login_scope)
         .with_progress(report.clone());
