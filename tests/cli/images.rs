@@ -114,10 +114,11 @@ fn tag_adds_a_tag() {
     let url = format!("127.0.0.1:5050/prod/{TBD}/a@{}\n", image.digest());
     assert_eq!(sandbox.printed(&format!("--tag a:v1 v2 --organization {TBD}")), url);
     let copied = sandbox.run(&format!("--copy a:v2 --to :v3 --organization {TBD}"));
-    assert_eq!((copied.code, copied.stdout), (0, url));
+    assert_eq!((copied.code, copied.stdout), (0, url.clone()));
     assert!(tags(&sandbox).ends_with("v1,v2,v3"), "{}", tags(&sandbox));
-    let json = sandbox.printed(&format!("--tag a v4 --organization {TBD} --output json --quiet"));
-    assert_eq!(json, "");
+    let json = sandbox.printed(&format!("--tag a:v1 v4 --organization {TBD} --output json"));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json, serde_json::json!({"url": url.trim(), "tag": "v4"}));
 }
 
 #[test]
