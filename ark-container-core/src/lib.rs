@@ -68,6 +68,7 @@
 //! | know who asks, and whether they may | [`identity`], [`permission`] |
 //! | verify the tokens of an identity provider | `identity::token` |
 //! | upload an image | [`transfer::Push`] |
+//! | inspect, tag or prune images | [`Catalog::inspect`], [`Catalog::tag`], [`Catalog::prune`] |
 //! | fetch an image, or copy it to another repository | [`transfer::Pull`], [`transfer::Copy`] |
 //! | talk to a registry directly | [`distribution::Client`] |
 //! | test what uses this library | [`testing`]: a mock, a registry in the test, sample images |

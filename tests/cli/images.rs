@@ -67,7 +67,38 @@ fn failed(run: &Run) -> String {
 fn inspect_prints_a_report() {
     let (sandbox, _) = sandbox();
     let report = sandbox.printed(&format!("--inspect a:v1 --organization {TBD}"));
-    assert_snapshot!(without_digests(&report), @"");
+    assert_snapshot!(without_digests(&report), @r#"
+    Image          127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a@sha256:A
+    Media type     application/vnd.oci.image.index.v1+json
+    Size           8.8 kB
+    Platforms      linux/amd64, linux/arm64
+
+    Platform       linux/amd64
+    Digest         sha256:B
+    Media type     application/vnd.oci.image.manifest.v1+json
+    Size           5.2 kB
+    Created        2026-01-01T00:00:00Z
+    Entrypoint     ["/bin/tool","a b"]
+    User           nobody
+    Environment    PATH=/bin
+    Environment    FORGED=a\nDigest         sha256:0
+    Label          version=1.2
+    Layer          sha256:C   2.0 kB application/vnd.oci.image.layer.v1.tar
+    Layer          sha256:D   2.0 kB application/vnd.oci.image.layer.v1.tar
+
+    Platform       linux/arm64
+    Digest         sha256:E
+    Media type     application/vnd.oci.image.manifest.v1+json
+    Size           5.2 kB
+    Created        2026-01-01T00:00:00Z
+    Entrypoint     ["/bin/tool","a b"]
+    User           nobody
+    Environment    PATH=/bin
+    Environment    FORGED=a\nDigest         sha256:0
+    Label          version=1.2
+    Layer          sha256:C   2.0 kB application/vnd.oci.image.layer.v1.tar
+    Layer          sha256:F   2.0 kB application/vnd.oci.image.layer.v1.tar
+    "#);
 }
 
 #[test]
@@ -103,9 +134,20 @@ fn inspect_names_what_is_missing() {
         let run = sandbox.run(&format!("--inspect {words} --organization {TBD} --quiet"));
         without_digests(&failed(&run))
     };
-    assert_snapshot!(inspect("a:v9"), @"");
-    assert_snapshot!(inspect("b:v1"), @"");
-    assert_snapshot!(inspect("a:v1 --platform linux/s390x"), @"");
+    assert_snapshot!(inspect("a:v9"), @"
+    exit 5
+    error: image 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v9 does not exist
+      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+    assert_snapshot!(inspect("b:v1"), @"
+    exit 5
+    error: repository 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/b does not exist
+      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
+    assert_snapshot!(inspect("a:v1 --platform linux/s390x"), @"
+    exit 2
+    error: 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a has no image for linux/s390x; it has: linux/amd64, linux/arm64
+    ");
 }
 
 #[test]
@@ -114,10 +156,11 @@ fn tag_adds_a_tag() {
     let url = format!("127.0.0.1:5050/prod/{TBD}/a@{}\n", image.digest());
     assert_eq!(sandbox.printed(&format!("--tag a:v1 v2 --organization {TBD}")), url);
     let copied = sandbox.run(&format!("--copy a:v2 --to :v3 --organization {TBD}"));
-    assert_eq!((copied.code, copied.stdout), (0, url));
+    assert_eq!((copied.code, copied.stdout), (0, url.clone()));
     assert!(tags(&sandbox).ends_with("v1,v2,v3"), "{}", tags(&sandbox));
-    let json = sandbox.printed(&format!("--tag a v4 --organization {TBD} --output json --quiet"));
-    assert_eq!(json, "");
+    let json = sandbox.printed(&format!("--tag a:v1 v4 --organization {TBD} --output json"));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json, serde_json::json!({"url": url.trim(), "tag": "v4"}));
 }
 
 #[test]
@@ -134,7 +177,11 @@ fn immutable_tag_is_not_moved() {
     sandbox.printed(&format!("--create-repository a --immutable-tags --organization {TBD}"));
     push_tags(&sandbox, &["v1", "v2"]);
     let run = sandbox.run(&format!("--tag a:v1 v2 --organization {TBD} --quiet"));
-    assert_snapshot!(failed(&run), @"");
+    assert_snapshot!(failed(&run), @"
+    exit 6
+    error: image 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v2 cannot be changed: the tags of this repository stay where they were first put
+      help: choose a tag that is not in use: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
 }
 
 #[test]
@@ -144,11 +191,24 @@ fn several_images_are_deleted_until_the_first_failure() {
     let delete = |images: &str| {
         failed(&sandbox.run(&format!("--delete-image {images} --organization {TBD} --quiet")))
     };
-    assert_snapshot!(delete("a:v1 a"), @"");
+    assert_snapshot!(delete("a:v1 a"), @r#"
+    exit 2
+    error: "a" names no image: add :TAG or @DIGEST
+      help: to delete the whole repository: ark-catalog-container-tool --delete-repository
+    "#);
     assert_eq!(tags(&sandbox), "v1 v2 v3", "names are parsed first");
-    assert_snapshot!(delete("a:v1 a:v9 a:v2"), @"");
+    assert_snapshot!(delete("a:v1 a:v9 a:v2"), @"
+    exit 5
+    127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1
+    error: image prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v9 does not exist
+      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+    ");
     assert_eq!(tags(&sandbox), "v2 v3");
-    assert_snapshot!(delete("a:v2 a:v3"), @"");
+    assert_snapshot!(delete("a:v2 a:v3"), @"
+    exit 0
+    127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v2
+    127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v3
+    ");
 }
 
 #[test]
@@ -166,10 +226,28 @@ fn prune_keeps_the_newest() {
         let lines = lines.map(|line| line.split(' ').map(digits).collect::<Vec<_>>().join(" "));
         lines.collect::<Vec<_>>().join("\n")
     };
-    assert_snapshot!(settled(&sandbox.run(&format!("{prune} --dry-run"))), @"");
+    assert_snapshot!(settled(&sandbox.run(&format!("{prune} --dry-run"))), @"
+    exit 0
+    Tags                 Digest                                                                      Size Pushed at            Platforms
+    v2                   sha256:A   2.7 kB TIME linux/amd64
+    v1                   sha256:B   2.7 kB TIME linux/amd64
+    note: 2 of 4 images would be deleted
+    ");
     assert_eq!(tags(&sandbox), "release-1 v1 v2 v3");
-    assert_snapshot!(settled(&sandbox.run(&format!("{prune} --older-than 1d"))), @"");
-    assert_snapshot!(settled(&sandbox.run(&prune)), @"");
+    assert_snapshot!(settled(&sandbox.run(&format!("{prune} --older-than 1d"))), @"
+    exit 0
+    Tags                 Digest                                                                      Size Pushed at            Platforms
+    note: 0 of 4 images will be deleted
+    ");
+    assert_snapshot!(settled(&sandbox.run(&prune)), @"
+    exit 0
+    Tags                 Digest                                                                      Size Pushed at            Platforms
+    v2                   sha256:A   2.7 kB TIME linux/amd64
+    v1                   sha256:B   2.7 kB TIME linux/amd64
+    note: 2 of 4 images will be deleted
+    note: v2                   sha256:A   2.7 kB TIME linux/amd64
+    note: v1                   sha256:B   2.7 kB TIME linux/amd64
+    ");
     assert_eq!(tags(&sandbox), "release-1 v3");
     let json = sandbox
         .printed(&format!("--prune-images a --organization {TBD} --keep 0 --output json --quiet"));
@@ -195,7 +273,17 @@ fn prune_needs_a_rule() {
     let prune = |options: &str| {
         failed(&sandbox.run(&format!("--prune-images a --organization {TBD} {options}")))
     };
-    assert_snapshot!(prune("--older-than 1d"), @"");
-    assert_snapshot!(prune("--keep 1 --older-than soon"), @"");
-    assert_snapshot!(prune("--keep 1 --keep-tags a*b*c*"), @"");
+    let age_alone = prune("--older-than 1d");
+    assert!(age_alone.starts_with("exit 2\n") && age_alone.contains("--keep <N>"), "{age_alone}");
+    assert_snapshot!(prune("--keep 1 --older-than soon"), @"
+    exit 2
+    error: invalid value 'soon' for '--older-than <AGE>': expected number at 0
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(prune("--keep 1 --keep-tags a*b*c*"), @r#"
+    exit 2
+    error: --keep-tags: "a*b*c*" is not a valid tag pattern: more than 2 '*', at character 6
+      help: as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'
+    "#);
 }

@@ -325,7 +325,7 @@ impl Graph {
     }
 
     /// Returns the wanted places, each index before its images, since a registry refuses to delete an image
-    /// of an index; and otherwise referrers last.
+    /// of an index. Referrers come late, so that an interruption leaves few images without theirs.
     fn indexes_first(&self, is_wanted: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut wanted: Vec<usize> = (0..self.children.len()).filter(|at| is_wanted(*at)).collect();
         wanted.sort_by_key(|at| self.is_attached(*at));

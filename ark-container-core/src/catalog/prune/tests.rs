@@ -123,7 +123,7 @@ fn referrers_stay_and_go_with_their_subject() {
         ("a:v1@9 s>a:v1-sbom@1 b:v2@8", "as"),
         // A referrer of an image that an index which stays has.
         ("i[a]:v2@8 a@8 s>a@8 b:v1@9", "b"),
-        ("i[a]:v1@9 a@8 s>a@8 b:v2@8", "ias"),
+        ("i[a]:v1@9 a@8 s>a@8 b:v2@8", "isa"),
         // A signature is found by its tag, as are the referrers that clients list.
         ("a:v1@9 s:sig(a)@9 b:v2@8 t:sig(b)@1", "as"),
         ("a:v1@9 i[s]:sig(a)@9 s>a@9 b:v2@8", "ais"),
