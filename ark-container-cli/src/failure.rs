@@ -154,7 +154,12 @@ impl Failure {
 /// The message and its causes on one line.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", escape_untrusted(&self.message))?;
+        // clap breaks its own lines.
+        let message = match self.usage {
+            Some(_) => visible(&self.message),
+            None => escape_untrusted(&self.message),
+        };
+        f.write_str(&message)?;
         self.causes.iter().try_for_each(|cause| write!(f, ": {}", escape_untrusted(cause)))
     }
 }

@@ -1,6 +1,7 @@
 //! Images that are pushed, copied and pulled by the command line.
 
 mod copy;
+mod matrix;
 mod progress;
 mod sources;
 

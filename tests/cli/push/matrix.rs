@@ -1,0 +1,201 @@
+//! Every source and every target: what arrives is what was asked for, or an error that says what there is.
+
+use std::fs;
+use std::path::PathBuf;
+
+use ark_container_core::distribution::Manifest;
+use ark_container_core::model::{Descriptor, media_type};
+use serde_json::{Value, json};
+
+use super::object;
+use crate::sandbox::{OTHER, Run, Sandbox, Served, TBD};
+
+const ARM: &str = "linux/arm64";
+const OPTIONS: [&str; 3] = ["", "--platform linux/arm64", "--all-platforms"];
+
+/// An image in a layout, and the digests that transfers of it have.
+struct Sample {
+    name: &'static str,
+    whole: String,
+    /// The image for [`ARM`], if it has one.
+    arm: Option<String>,
+    /// Whether docker and podman take all of it.
+    is_single: bool,
+}
+
+impl Sample {
+    /// Returns the digest that arrives with these options; `None` for an error.
+    fn expected(&self, options: &str) -> Option<&str> {
+        match options.contains("--platform ") {
+            true => self.arm.as_deref(),
+            false => Some(&self.whole),
+        }
+    }
+}
+
+/// A layout that is written.
+struct Layout(PathBuf);
+
+impl Layout {
+    fn blob(&self, media_type: &str, content: impl Into<Vec<u8>>) -> Descriptor {
+        let content = content.into();
+        let blob = Manifest::new(media_type, content.clone());
+        fs::create_dir_all(self.0.join("blobs/sha256")).unwrap();
+        fs::write(self.0.join("blobs/sha256").join(blob.digest.hex()), &content).unwrap();
+        Descriptor::new(media_type, blob.digest, content.len() as u64)
+    }
+
+    fn manifest(&self, config: &Descriptor, layer: &Descriptor) -> Descriptor {
+        let manifest = json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+            "config": config, "layers": [layer]});
+        self.blob(media_type::OCI_MANIFEST, manifest.to_string())
+    }
+
+    /// Adds an image, whose layer is its architecture's.
+    fn image(&self, architecture: &str) -> Descriptor {
+        // No transfer looks into a layer.
+        let tar = architecture.as_bytes();
+        let diff_id = Manifest::new("", tar).digest;
+        let config = json!({"os": "linux", "architecture": architecture,
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]}});
+        let config = self.blob(media_type::OCI_CONFIG, config.to_string());
+        let layer = self.blob(media_type::OCI_LAYER, tar);
+        let mut image = self.manifest(&config, &layer);
+        image.platform = Some(format!("linux/{architecture}").parse().unwrap());
+        image
+    }
+
+    fn index(&self, children: &[&Descriptor]) -> Descriptor {
+        let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children});
+        self.blob(media_type::OCI_INDEX, index.to_string())
+    }
+
+    fn list(&self, root: &Descriptor) {
+        let top = json!({"schemaVersion": 2, "manifests": [root]});
+        fs::write(self.0.join("index.json"), top.to_string()).unwrap();
+        fs::write(self.0.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    }
+}
+
+/// Writes a single image, an index, one with an attestation, an artifact and a nested index.
+fn write_samples(sandbox: &Sandbox) -> Vec<Sample> {
+    let text = |descriptor: &Descriptor| descriptor.digest.to_string();
+    ["single", "index", "attested", "artifact", "nested"]
+        .map(|name| {
+            let layout = Layout(sandbox.path(name));
+            let arm = layout.image("arm64");
+            let root = match name {
+                "single" => arm.clone(),
+                "index" => layout.index(&[&layout.image("amd64"), &arm]),
+                "attested" => {
+                    let config = layout.blob(media_type::OCI_CONFIG, "{}");
+                    let statement = layout.blob("application/vnd.in-toto+json", "{}");
+                    let mut attestation = layout.manifest(&config, &statement);
+                    attestation.platform = Some("unknown/unknown".parse().unwrap());
+                    layout.index(&[&arm, &attestation])
+                }
+                "artifact" => {
+                    let config = layout.blob("application/vnd.oci.empty.v1+json", "{}");
+                    layout.manifest(&config, &layout.blob("text/plain", "text"))
+                }
+                _ => layout.index(&[&layout.index(&[&layout.image("amd64"), &arm])]),
+            };
+            layout.list(&root);
+            Sample {
+                name,
+                whole: text(&root),
+                arm: (name != "artifact").then(|| text(&arm)),
+                is_single: name == "single",
+            }
+        })
+        .into()
+}
+
+/// The digest in what a transfer printed, or `None` if it was refused.
+fn arrived(run: &Run, case: &str) -> Option<String> {
+    if run.code == 0 {
+        let url = run.stdout.trim_end();
+        return Some(url.split_once('@').unwrap_or_else(|| panic!("{case}: {run:?}")).1.to_owned());
+    }
+    assert_eq!(run.code, 2, "{case}: {run:?}");
+    assert!(run.stderr.contains("has no image for") || run.stderr.contains("for one platform"), "{case}: {run:?}");
+    None
+}
+
+#[test]
+fn every_source_and_target_transfers_what_was_chosen() {
+    let sandbox = Sandbox::new();
+    let samples = write_samples(&sandbox);
+    for repository in ["a", "b"] {
+        sandbox.printed(&format!("--create-repository {repository} --organization {TBD}"));
+    }
+    for (number, sample) in samples.iter().enumerate() {
+        let (name, ours) = (sample.name, format!("--organization {TBD}"));
+        sandbox.printed(&format!("--push a:{name} --from oci:{name} {ours}"));
+        for options in OPTIONS {
+            let case = |what: &str| format!("{what} of {name} with {options:?}");
+            let expected = sample.expected(options).map(str::to_owned);
+            let run = |line: String| sandbox.run(&format!("{line} {options} {ours}"));
+            let pushed = run(format!("--push b:pushed --from oci:{name}"));
+            assert_eq!(arrived(&pushed, &case("push")), expected, "{}", case("push"));
+            let copied = run(format!("--copy a:{name} --to b:copied"));
+            assert_eq!(arrived(&copied, &case("copy")), expected, "{}", case("copy"));
+            for form in ["oci", "oci-archive", "docker-archive"] {
+                let file = format!("{form}-{number}-{}", options.len());
+                let takes_it = form != "docker-archive"
+                    || sample.is_single
+                    || (options.contains("--platform ") && sample.arm.is_some())
+                    || sample.name == "artifact" && !options.contains("--platform ");
+                let what = case(&format!("pull into {form}"));
+                let pulled = arrived(&run(format!("--pull a:{name} --to {form}:{file}")), &what);
+                assert_eq!(pulled, expected.clone().filter(|_| takes_it), "{what}");
+                let (Some(digest), true) = (pulled, sample.name != "artifact" || form != "docker-archive") else {
+                    continue;
+                };
+                let back = sandbox.run(&format!("--push b:back --from {form}:{file} {ours}"));
+                let what = case(&format!("push from {form}"));
+                assert_eq!(arrived(&back, &what), Some(digest), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn image_of_another_registry_is_copied_with_its_referrers_and_digest() {
+    let served = Served::with_repositories(&["a"]);
+    let samples = write_samples(&served.sandbox);
+    let here = Sandbox::new();
+    here.printed(&format!("--create-repository b --organization {OTHER}"));
+    let login = format!("--quiet --login a --organization {TBD} --access pull --docker-config login");
+    served.sandbox.printed(&login);
+    let copy = |line: &str| {
+        let mut command = here.command(&format!("{line} --organization {OTHER}"));
+        here.finish(command.env("DOCKER_CONFIG", served.sandbox.path("login")))
+    };
+    for sample in &samples {
+        let name = sample.name;
+        let push = format!("--push a:{name} --from oci:{name} --organization {TBD}");
+        served.sandbox.printed(&push);
+        // As cosign does.
+        let signature = format!("{}.sig", sample.whole.replace(':', "-"));
+        let sign = format!("--push a:{signature} --from oci:single --organization {TBD}");
+        served.sandbox.printed(&sign);
+        let image = format!("docker://{}", served.image(&format!("a:{name}")));
+        for options in OPTIONS {
+            let case = format!("copy of {name} with {options:?}");
+            let copied = copy(&format!("--copy {image} --to b {options}"));
+            assert_eq!(arrived(&copied, &case).as_deref(), sample.expected(options), "{case}");
+        }
+        let resolved = object(&here, &format!("--inspect b:{signature} --organization {OTHER}"));
+        assert_eq!(digest_of(&resolved), samples[0].whole, "{name}");
+    }
+    let anonymous = here.run(&format!(
+        "--copy docker://{} --to b --organization {OTHER}",
+        served.image("a:single")
+    ));
+    assert_eq!(anonymous.code, 3, "{anonymous:?}");
+}
+
+fn digest_of(inspected: &Value) -> String {
+    inspected["digest"].as_str().unwrap().to_owned()
+}
