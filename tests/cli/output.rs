@@ -97,15 +97,22 @@ fn help_and_version_are_results() {
       push, --push
               Upload an image, and print its URL by digest
       pull, --pull
-              Fetch an image into a folder in the OCI image layout, and print its URL by digest
+              Fetch an image to this machine, and print its URL by digest
       copy, --copy
-              Copy an image to another repository of the registry, and print its URL there by digest
+              Copy an image of this or any other registry to a repository, and print its URL there by
+              digest
       list-images, --list-images
               List the images of a repository: tags, digest, size, when pushed, platform
+      inspect, --inspect
+              Show an image: digest, size, platforms, layers, what it runs, and what refers to it
+      tag, --tag
+              Put another tag on an image, and print its URL by digest
       delete-repository, --delete-repository
               Delete a repository, and print its URL (administrators)
       delete-image, --delete-image
-              Delete an image by tag or digest, and print its URL (administrators)
+              Delete images by tag or digest, and print the URL of each (administrators)
+      prune-images, --prune-images
+              Delete the old images of a repository, and print them (administrators)
       serve, --serve
               Serve a local registry until interrupted, and print its address when it is ready
       whoami, --whoami
@@ -522,7 +529,7 @@ fn url_of_another_registry_or_stage_is_rejected() {
         run.stderr
     };
     assert_snapshot!(told(format!("registry.example/prod/{TBD}/a")), @"
-    error: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in the registry 127.0.0.1:5050
+    error: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in the registry 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told(format!("dev/{TBD}/a")), @"
@@ -530,7 +537,7 @@ fn url_of_another_registry_or_stage_is_rejected() {
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told("my.team/a".to_owned()), @"
-    error: my.team/a is not in the registry 127.0.0.1:5050
+    error: my.team/a is not in the registry 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: if that is a name, give the path: prod/2ea25035-6aa4-42fb-9955-92288ea1b972/my.team/a
     ");
 }

@@ -122,6 +122,10 @@ pub(crate) struct DeleteArgs {
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
     let images = args.images.iter().map(|image| named_image(image));
     let images = images.collect::<Result<Vec<_>, Failure>>()?;
+    for (name, _) in &images {
+        // A registry is not opened, and so not created, for a command that cannot be right.
+        context.owner_of(name, args.owner.organization.as_deref())?;
+    }
     let catalog = context.connect().await?;
     let mut targets = Vec::with_capacity(images.len());
     for (name, reference) in images {

@@ -82,7 +82,9 @@ impl Image {
             // The source exists: a file that its manifests name does not.
             Error::NotFound { kind: ResourceKind::File, name: missing, .. } => {
                 let name = source.name();
-                Error::failed(format!("{name} is incomplete: the file {missing} is missing"))
+                Error::failed(format!(
+                    "{name}: the layout is incomplete, it lacks the file {missing}"
+                ))
             }
             error => error,
         })

@@ -47,7 +47,7 @@ fn what_is_no_image() {
     std::fs::create_dir(sandbox.path("empty")).unwrap();
     assert_snapshot!(push(&sandbox, "oci:empty"), @"
     exit 1
-    error: ~/empty: it is no OCI layout, for it has no file oci-layout
+    error: ~/empty: it is not an OCI layout: the file oci-layout is missing
     ");
     sandbox.write("text.tar", "hello");
     assert_snapshot!(push(&sandbox, "docker-archive:text.tar"), @"
@@ -75,10 +75,6 @@ fn ambiguous_source() {
     }
     let platforms = SampleImage::for_two_platforms();
     platforms.write_oci_layout(&sandbox.path("platforms"), None).unwrap();
-    assert_snapshot!(push(&sandbox, "platforms"), @"
-    exit 2
-    error: ~/platforms has an image for several platforms; choose one (--platform) or all (--all-platforms) of: linux/amd64, linux/arm64
-    ");
     assert_snapshot!(push(&sandbox, "oci:platforms --platform linux/s390x"), @"
     exit 2
     error: ~/platforms has no image for linux/s390x; it has: linux/amd64, linux/arm64

@@ -195,7 +195,7 @@ fn one_platform_comes_without_the_index() {
     assert!(manifest["layers"].is_array(), "{manifest}");
     let run = sandbox.run(&format!("{pull} --platform linux/s390x"));
     assert_eq!(run.code, 2, "{run:?}");
-    assert!(run.stderr.contains("it is for: linux/amd64, linux/arm64"), "{}", run.stderr);
+    assert!(run.stderr.contains("it has: linux/amd64, linux/arm64"), "{}", run.stderr);
 }
 
 #[test]

@@ -66,7 +66,8 @@ impl Layout {
     }
 
     fn index(&self, children: &[&Descriptor]) -> Descriptor {
-        let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children});
+        let index =
+            json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": children});
         self.blob(media_type::OCI_INDEX, index.to_string())
     }
 
@@ -118,7 +119,10 @@ fn arrived(run: &Run, case: &str) -> Option<String> {
         return Some(url.split_once('@').unwrap_or_else(|| panic!("{case}: {run:?}")).1.to_owned());
     }
     assert_eq!(run.code, 2, "{case}: {run:?}");
-    assert!(run.stderr.contains("has no image for") || run.stderr.contains("for one platform"), "{case}: {run:?}");
+    assert!(
+        run.stderr.contains("has no image for") || run.stderr.contains("for one platform"),
+        "{case}: {run:?}"
+    );
     None
 }
 
@@ -149,7 +153,9 @@ fn every_source_and_target_transfers_what_was_chosen() {
                 let what = case(&format!("pull into {form}"));
                 let pulled = arrived(&run(format!("--pull a:{name} --to {form}:{file}")), &what);
                 assert_eq!(pulled, expected.clone().filter(|_| takes_it), "{what}");
-                let (Some(digest), true) = (pulled, sample.name != "artifact" || form != "docker-archive") else {
+                let (Some(digest), true) =
+                    (pulled, sample.name != "artifact" || form != "docker-archive")
+                else {
                     continue;
                 };
                 let back = sandbox.run(&format!("--push b:back --from {form}:{file} {ours}"));
@@ -166,7 +172,8 @@ fn image_of_another_registry_is_copied_with_its_referrers_and_digest() {
     let samples = write_samples(&served.sandbox);
     let here = Sandbox::new();
     here.printed(&format!("--create-repository b --organization {OTHER}"));
-    let login = format!("--quiet --login a --organization {TBD} --access pull --docker-config login");
+    let login =
+        format!("--quiet --login a --organization {TBD} --access pull --docker-config login");
     served.sandbox.printed(&login);
     let copy = |line: &str| {
         let mut command = here.command(&format!("{line} --organization {OTHER}"));

@@ -166,10 +166,11 @@ fn plain_http_is_used_for_loopback_or_on_request() {
 
 #[tokio::test]
 async fn registry_without_referrers_has_them_by_tag() {
+    let typed = "Content-Type: application/vnd.oci.image.index.v1+json";
     for status in ["404 Not Found", "400 Bad Request", "405 Method Not Allowed", "501 E"] {
         let index =
             format!(r#"{{"manifests":[{{"mediaType":"m","size":1,"digest":"{}"}}]}}"#, digest());
-        let registry = Scripted::new([answer(status, &[], ""), answer("200 OK", &[], &index)]);
+        let registry = Scripted::new([answer(status, &[], ""), answer("200 OK", &[typed], &index)]);
         let found = client_of(&registry, None).referrers(&digest(), None).await.unwrap();
         assert_eq!(found.len(), 1, "{status}");
     }
