@@ -120,12 +120,14 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
-    let images = args.images.iter().map(|image| named_image(image));
+    let images = args.images.iter().map(|image| {
+        let (name, reference) = named_image(image)?;
+        Ok((name, reference, context.owner_of(name, args.owner.organization.as_deref())?))
+    });
     let images = images.collect::<Result<Vec<_>, Failure>>()?;
     let catalog = context.connect().await?;
     let mut targets = Vec::with_capacity(images.len());
-    for (name, reference) in images {
-        let organization = context.owner_of(name, args.owner.organization.as_deref())?;
+    for (name, reference, organization) in images {
         let path = path_in(&catalog.in_organization(organization), name)?;
         targets.push((Target::new(path, &context.settings), reference));
     }
