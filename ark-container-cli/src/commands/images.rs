@@ -120,7 +120,10 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
-    let images = args.images.iter().map(|image| named_image(image));
+    let images = args.images.iter().map(|image| {
+        let (name, reference) = named_image(image)?;
+        Ok((name, reference, context.owner_of(name, args.owner.organization.as_deref())?))
+    });
     let images = images.collect::<Result<Vec<_>, Failure>>()?;
     for (name, _) in &images {
         // A registry is not opened, and so not created, for a command that cannot be right.
@@ -128,8 +131,7 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
     }
     let catalog = context.connect().await?;
     let mut targets = Vec::with_capacity(images.len());
-    for (name, reference) in images {
-        let organization = context.owner_of(name, args.owner.organization.as_deref())?;
+    for (name, reference, organization) in images {
         let path = path_in(&catalog.in_organization(organization), name)?;
         targets.push((Target::new(path, &context.settings), reference));
     }
