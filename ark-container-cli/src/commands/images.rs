@@ -125,10 +125,6 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
         Ok((name, reference, context.owner_of(name, args.owner.organization.as_deref())?))
     });
     let images = images.collect::<Result<Vec<_>, Failure>>()?;
-    for (name, _) in &images {
-        // A registry is not opened, and so not created, for a command that cannot be right.
-        context.owner_of(name, args.owner.organization.as_deref())?;
-    }
     let catalog = context.connect().await?;
     let mut targets = Vec::with_capacity(images.len());
     for (name, reference, organization) in images {

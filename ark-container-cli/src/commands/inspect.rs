@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use ark_container_core::model::{ImageName, Platform, Tag};
+use ark_container_core::model::{ImageName, ImageReference, Platform, Tag};
 use ark_container_core::transfer::{Inspected, InspectedManifest};
 use ark_container_core::{Error, RegistryBackendExt as _};
 
@@ -25,7 +25,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The repository's name and the image's tag or digest; the tag is latest where left out
+    /// The image: a repository's name with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    ///
+    /// The tag is latest where left out.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
@@ -46,12 +48,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let ImageName { repository: name, reference } =
-        ImageName::parse(&args.image).map_err(Error::Parse)?;
-    let reference = reference.unwrap_or_else(|| Tag::latest().into());
-    let (catalog, target) = context.connect_to(name, &args.owner).await?;
-    let image = catalog.backend().repository_url(&target.path).image(reference).to_string();
-    let explain = |error| target.explain(Attempt::Pull, error);
+    let (catalog, image, target) = if args.image.starts_with(ImageReference::PREFIX) {
+        (context.connect().await?, args.image, None)
+    } else {
+        let ImageName { repository: name, reference } =
+            ImageName::parse(&args.image).map_err(Error::Parse)?;
+        let reference = reference.unwrap_or_else(|| Tag::latest().into());
+        let (catalog, target) = context.connect_to(name, &args.owner).await?;
+        let image = catalog.backend().repository_url(&target.path).image(reference).to_string();
+        (catalog, image, Some(target))
+    };
+    let explain = |error| match &target {
+        Some(target) => target.explain(Attempt::Pull, error),
+        None => Failure::from(error),
+    };
     if args.digest {
         let resolved = match &args.platform {
             Some(platform) => catalog.resolve_for(&image, platform).await,

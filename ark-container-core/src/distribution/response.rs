@@ -17,7 +17,9 @@ use tokio_util::bytes::Bytes;
 
 use super::client::Request;
 use super::client::{Client, RESPONSE_TIMEOUT};
-use super::error::{RequestTarget, Secrets, broken, redacted, silent};
+#[cfg(feature = "ecr")]
+use super::error::redacted;
+use super::error::{RequestTarget, Secrets, broken, silent};
 use crate::error::{Error, Result};
 use crate::model::Tag;
 

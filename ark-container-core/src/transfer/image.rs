@@ -78,16 +78,7 @@ impl Image {
         let (source, root) = source::open(source, platforms).await?;
         let reading =
             async { Self::read(&*source, root, platforms).await?.with_referrers(&*source).await };
-        reading.await.map_err(|error| match error {
-            // The source exists: a file that its manifests name does not.
-            Error::NotFound { kind: ResourceKind::File, name: missing, .. } => {
-                let name = source.name();
-                Error::failed(format!(
-                    "{name}: the layout is incomplete, it lacks the file {missing}"
-                ))
-            }
-            error => error,
-        })
+        reading.await.map_err(|error| incomplete(&*source, error))
     }
 
     /// Reads the manifests of an image below `root`, or of the chosen platforms in it.
@@ -198,6 +189,17 @@ impl Image {
         let children = self.children.iter().map(&mut rewrite).collect::<Result<_>>()?;
         let root = rewrite(&self.root)?;
         Ok(Some(Self { root, children, ..self.clone() }))
+    }
+}
+
+/// Returns the error of a source that exists, but lacks a file that its manifests name.
+pub(super) fn incomplete(source: &dyn Source, error: Error) -> Error {
+    match error {
+        Error::NotFound { kind: ResourceKind::File, name: missing, .. } => {
+            let name = source.name();
+            Error::failed(format!("{name}: the layout is incomplete, it lacks the file {missing}"))
+        }
+        error => error,
     }
 }
 

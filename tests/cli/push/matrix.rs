@@ -54,8 +54,8 @@ impl Layout {
     /// Adds an image, whose layer is its architecture's.
     fn image(&self, architecture: &str) -> Descriptor {
         // No transfer looks into a layer.
-        let tar = architecture.as_bytes();
-        let diff_id = Manifest::new("", tar).digest;
+        let tar = architecture.as_bytes().to_vec();
+        let diff_id = Manifest::new("", tar.clone()).digest;
         let config = json!({"os": "linux", "architecture": architecture,
             "rootfs": {"type": "layers", "diff_ids": [diff_id]}});
         let config = self.blob(media_type::OCI_CONFIG, config.to_string());
@@ -196,6 +196,9 @@ fn image_of_another_registry_is_copied_with_its_referrers_and_digest() {
         let resolved = object(&here, &format!("--inspect b:{signature} --organization {OTHER}"));
         assert_eq!(digest_of(&resolved), samples[0].whole, "{name}");
     }
+    let image = format!("docker://{}", served.image("a:index"));
+    let inspected = copy(&format!("--inspect {image} --digest"));
+    assert_eq!(inspected.stdout.trim_end(), samples[1].whole, "{inspected:?}");
     let anonymous = here.run(&format!(
         "--copy docker://{} --to b --organization {OTHER}",
         served.image("a:single")

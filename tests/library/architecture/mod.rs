@@ -24,11 +24,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("backend", &["model", "error", "observability", "credentials", "digester", "identity"]),
     ("permission", &["model", "error", "observability", "credentials", "identity", "backend"]),
     ("distribution", &["model", "error", "escape", "observability", "credentials", "digester"]),
-    // A push or pull asks the backend for credentials; nothing of the backend knows of either.
-    ("progress", &["model"]),
+    // A transfer asks the backend for credentials; nothing of the backend knows of either.
+    ("files", &["error"]),
     ("connection", &["model", "error", "credentials", "backend", "permission", "distribution"]),
     (
-        "push",
+        "transfer",
         &[
             "model",
             "error",
@@ -36,23 +36,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "credentials",
             "digester",
             "private_folder",
+            "files",
             "backend",
             "distribution",
             "connection",
-            "progress",
-        ],
-    ),
-    (
-        "pull",
-        &[
-            "model",
-            "error",
-            "observability",
-            "digester",
-            "backend",
-            "distribution",
-            "connection",
-            "progress",
         ],
     ),
     // Docs alone.
@@ -70,8 +57,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "permission",
             "distribution",
             "connection",
-            "push",
-            "pull",
+            "transfer",
         ],
     ),
     // Private parsers, re-exported for the fuzz targets.
@@ -87,7 +73,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "backend",
             "permission",
             "distribution",
-            "push",
+            "transfer",
             "catalog",
         ],
     ),
@@ -103,9 +89,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
             "distribution",
             "identity",
             "permission",
-            "pull",
-            "push",
             "testing",
+            "transfer",
         ],
     ),
     (
@@ -117,13 +102,13 @@ const OUTSIDE: &[(&str, &[&str])] = &[
             "distribution",
             "identity",
             "permission",
+            "files",
             "private_folder",
-            "pull",
-            "push",
             "testing",
+            "transfer",
         ],
     ),
-    ("std::process", &["backend", "credentials", "push", "testing"]),
+    ("std::process", &["backend", "credentials", "testing", "transfer"]),
     ("axum", &["backend", "testing"]),
     ("hyper", &["backend", "testing"]),
     ("hyper_util", &["backend", "testing"]),
@@ -276,6 +261,6 @@ fn test_modules_in_files_are_known_by_their_declaration() {
     for real in ["mod real;", "#[cfg(not(test))]\nmod real;", "#[cfg(test)]\nmod inline {}"] {
         assert_eq!(found(real), Vec::<String>::new(), "{real}");
     }
-    let nested = test_modules_in_files("push/source.rs", "#[cfg(test)]\nmod tests;");
-    assert_eq!(nested, ["push/source/tests"]);
+    let nested = test_modules_in_files("transfer/source.rs", "#[cfg(test)]\nmod tests;");
+    assert_eq!(nested, ["transfer/source/tests"]);
 }

@@ -259,8 +259,6 @@ async fn one_platform_arrives_without_the_index() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let sources = Sources::new(SampleImage::for_two_platforms());
     let push = local.push_of(sources.layout());
-    let error = push.clone().await.unwrap_err();
-    assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
     let arm = PlatformChoice::One("linux/arm64".parse().unwrap());
     let pushed = push.with_platforms(arm).await.unwrap();
     let image = &sources.image.children()[1];

@@ -23,7 +23,7 @@ pub(super) use self::engine::Engine;
 use self::layout::{Layout, LayoutSource};
 pub(super) use self::parse::{DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_LAYOUT};
 use self::select::Candidate;
-use super::image::Source;
+use super::image::{Source, incomplete};
 use super::local_file::OpenFile;
 use super::platforms::PlatformChoice;
 use super::selector::ImageSelector;
@@ -223,7 +223,8 @@ async fn with_root(
             (Box::new(archive), candidates)
         }
     };
-    let root = select::find(&*source, &candidates, selector).await?;
+    let root = select::find(&*source, &candidates, selector).await;
+    let root = root.map_err(|error| incomplete(&*source, error))?;
     Ok((source, root))
 }
 
