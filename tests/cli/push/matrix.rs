@@ -10,14 +10,13 @@ use serde_json::{Value, json};
 use super::object;
 use crate::sandbox::{OTHER, Run, Sandbox, Served, TBD};
 
-const ARM: &str = "linux/arm64";
 const OPTIONS: [&str; 3] = ["", "--platform linux/arm64", "--all-platforms"];
 
 /// An image in a layout, and the digests that transfers of it have.
 struct Sample {
     name: &'static str,
     whole: String,
-    /// The image for [`ARM`], if it has one.
+    /// The image for linux/arm64, if it has one.
     arm: Option<String>,
     /// Whether docker and podman take all of it.
     is_single: bool,
