@@ -195,6 +195,7 @@ mod tests {
         assert!(error("sha512:00").ends_with("2 hexadecimal digits, not 128"));
     }
 
+    #[cfg(any(feature = "local", feature = "push"))]
     #[test]
     fn only_foreign_layer_with_url_may_be_missing() {
         let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";

@@ -75,6 +75,7 @@ impl ImageManifest {
     }
 }
 
+#[cfg(any(feature = "local", feature = "push"))]
 impl ImageManifest {
     /// Returns whether the type of the configuration names a platform.
     pub(crate) fn has_image_config(&self) -> bool {
@@ -289,6 +290,7 @@ pub(crate) mod fuzzing {
 }
 
 #[cfg(test)]
+#[cfg(any(feature = "local", feature = "push"))]
 mod tests {
     use proptest::prelude::*;
 
