@@ -52,13 +52,13 @@ impl Layout {
 
     /// Adds an image, whose layer is its architecture's.
     fn image(&self, architecture: &str) -> Descriptor {
-        // No transfer looks into a layer.
+        // Nothing looks into a layer that is called compressed.
         let tar = architecture.as_bytes().to_vec();
         let diff_id = Manifest::new("", tar.clone()).digest;
         let config = json!({"os": "linux", "architecture": architecture,
             "rootfs": {"type": "layers", "diff_ids": [diff_id]}});
         let config = self.blob(media_type::OCI_CONFIG, config.to_string());
-        let layer = self.blob(media_type::OCI_LAYER, tar);
+        let layer = self.blob(media_type::OCI_LAYER_GZIP, tar);
         let mut image = self.manifest(&config, &layer);
         image.platform = Some(format!("linux/{architecture}").parse().unwrap());
         image

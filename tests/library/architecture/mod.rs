@@ -228,7 +228,7 @@ fn forbidden_dependency_is_found() {
             "use crate::permission::Policy;",
             "backend may not use permission (permission)",
         ),
-        ("push/x.rs", "let t = crate::testing::f();", "push may not use testing (testing)"),
+        ("transfer/x.rs", "let t = crate::testing::f();", "transfer may not use testing (testing)"),
         ("news/mod.rs", "", "module news has no row in the table"),
     ] {
         assert_eq!(faults(path, text), [format!("{path}: {expected}")], "{text}");
