@@ -240,10 +240,14 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
         ImageName::parse(&args.image).map_err(Error::Parse)?;
     let reference = reference.unwrap_or_else(|| Tag::latest().into());
     let mut to: ImageTarget = args.to.parse()?;
-    if let (Reference::Tag(tag), None, Some(_)) = (&reference, to.name(), to.path()) {
-        to = to.with_name(tag.to_string());
-    }
     let (catalog, target) = context.connect_to(name, &args.owner).await?;
+    if let (Reference::Tag(tag), None, Some(_)) = (&reference, to.name(), to.path()) {
+        let name = match to.is_for_one_platform() {
+            true => format!("{}:{tag}", target.path.name()),
+            false => tag.to_string(),
+        };
+        to = to.with_name(name);
+    }
     let image = catalog.backend().repository_url(&target.path).image(reference);
     let report = Arc::new(Report::new(context.output));
     let pull = catalog.prepare_pull(&image.to_string(), &to.to_string()).map_err(Failure::from)?;
@@ -251,7 +255,11 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
     if let Some(concurrency) = args.concurrency {
         pull = pull.with_concurrency(concurrency.get());
     }
-    let pulled = transfer(pull.into_future(), &report, PULL_INTERRUPTED).await?;
+    let interrupted = match to.to_string().starts_with("oci:") {
+        true => PULL_INTERRUPTED,
+        false => "nothing is in the target",
+    };
+    let pulled = transfer(pull.into_future(), &report, interrupted).await?;
     let pulled = pulled.map_err(|error| target.explain(Attempt::Pull, error))?;
     // An archive on standard output is the result itself.
     if !to.is_standard_output() {

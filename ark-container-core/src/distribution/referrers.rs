@@ -17,6 +17,8 @@ use crate::model::{Descriptor, Digest, Reference, Tag, media_type};
 /// The digits of a digest that are part of the tag.
 const TAG_DIGITS: usize = 64;
 /// The maximum length of a list of referrers, which is held in memory.
+const MAX_REFERRERS_PAGES: usize = 100;
+/// The maximum size of all pages of referrers together.
 const MAX_REFERRERS_LEN: usize = 8 * 1024 * 1024;
 /// The number of referrers that are looked up at once.
 const CONCURRENT_LOOKUPS: usize = 8;
@@ -137,7 +139,8 @@ impl Client {
             url.query_pairs_mut().append_pair("artifactType", artifact_type);
         }
         let target = RequestTarget::Image(digest.clone().into());
-        let pages = pages::<Page>(self.clone(), target, Ok(url), MAX_REFERRERS_LEN);
+        let pages =
+            pages::<Page>(self.clone(), target, Ok(url), MAX_REFERRERS_PAGES, MAX_REFERRERS_LEN);
         let listed = pages.map_ok(|page| stream::iter(page.manifests.unwrap_or_default()).map(Ok));
         match listed.try_flatten().try_collect().await {
             Ok(listed) => Ok(Some(listed)),

@@ -169,7 +169,7 @@ impl Client {
             url.query_pairs_mut().append_pair("n", PAGE);
         }
         let target = RequestTarget::Repository;
-        let pages = pages::<Page>(self.clone(), target, first, MAX_TAGS_LEN);
+        let pages = pages::<Page>(self.clone(), target, first, MAX_PAGES, MAX_TAGS_LEN);
         let tags = |page: Page| {
             let tags = page.tags.unwrap_or_default().into_iter();
             stream::iter(tags.filter_map(|tag| tag.parse().ok()).map(Ok))
@@ -183,6 +183,7 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
     client: Client,
     target: RequestTarget,
     first: Result<Url>,
+    max_pages: usize,
     limit: usize,
 ) -> BoxStream<'static, Result<T>> {
     let ahead = VecDeque::from([first]);
@@ -193,8 +194,8 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
             let message = format!("the pages of {} go round in a circle", client.name());
             return Err(Error::failed(message));
         }
-        if seen.len() > MAX_PAGES {
-            let message = format!("{} lists more than {MAX_PAGES} pages", client.name());
+        if seen.len() > max_pages {
+            let message = format!("{} lists more than {max_pages} pages", client.name());
             return Err(Error::failed(message));
         }
         let request = Request::new(Method::GET, url);

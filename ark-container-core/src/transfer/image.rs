@@ -43,6 +43,11 @@ pub(crate) trait Source: Send + Sync {
     /// [`Error::NotFound`] if the source is on this machine and does not have it.
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob>;
 
+    /// Returns whether it is normal that the source lacks platforms of an image: docker pulls one of them.
+    fn may_lack_platforms(&self) -> bool {
+        false
+    }
+
     /// Lists the manifests that refer to `subject`.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 

@@ -15,8 +15,8 @@ use crate::model::{Descriptor, Platform, media_type};
 pub enum PlatformChoice {
     /// The image as it is at the source: the whole index with all its platforms and attestations.
     ///
-    /// Where the source has only one of the platforms that the index names, as docker does after a pull, it is
-    /// the image for that platform. If it has several of them but not all, that is an error.
+    /// Where docker has only one of the platforms that the index names, as after a pull, it is the image for that
+    /// platform. Any other source that lacks a platform is an error.
     #[default]
     AsIs,
     /// The image for this platform, without the index around it.
@@ -67,7 +67,9 @@ pub(super) async fn select(
             [] => Err(no_such_platform(source, wanted, here.into_iter().map(|(_, found)| found))),
             fitting => Err(ambiguous(source, wanted, fitting.iter().map(|(_, found)| *found))),
         },
-        PlatformChoice::AsIs if here.len() == 1 => source.manifest(here[0].0).await,
+        PlatformChoice::AsIs if here.len() == 1 && source.may_lack_platforms() => {
+            source.manifest(here[0].0).await
+        }
         _ if missing.is_empty() => Ok(root),
         PlatformChoice::AsIs | PlatformChoice::All => {
             let found = platform_names(here.into_iter().map(|(_, found)| found));

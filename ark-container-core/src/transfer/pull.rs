@@ -124,7 +124,8 @@ impl Pull {
         let mut image = Image::read(&client, root, &self.platforms).await?;
         if self.target.is_for_one_platform() {
             self.check_single_platform(&client, &image).await?;
-        } else {
+        }
+        if !self.target.is_read_by_docker() {
             image = image.with_referrers(&client).await?;
         }
         // An archive is written from its start to its end.
@@ -163,8 +164,15 @@ impl Pull {
 
     /// Refuses an image with several platforms for a target that has one.
     async fn check_single_platform(&self, client: &Client, image: &Image) -> Result<()> {
-        if image.children().is_empty() {
+        if image.root().content()?.image_config().is_some() {
             return Ok(());
+        }
+        if image.children().is_empty() {
+            let image = client.image_name(&self.reference);
+            return Err(Error::invalid(format!(
+                "{} takes an image, which {image} is not",
+                self.target
+            )));
         }
         let found = platforms::platforms(client, image.root()).await?;
         let found = platform_names(&found);

@@ -112,6 +112,10 @@ impl Source for LayoutSource {
         Ok(if is_tar { blob.compressed_when_sent() } else { blob })
     }
 
+    fn may_lack_platforms(&self) -> bool {
+        self.compresses
+    }
+
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         Ok(self.referrers.get(subject).cloned().unwrap_or_default())
     }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::engine::{Engine, Refusal};
 use super::{ImageSource, Kind, layout};
 use crate::error::{Error, Result};
+use crate::model::ImageReference;
 use crate::transfer::selector::{ImageSelector, split_path};
 
 /// The prefixes of sources and targets.
@@ -32,6 +33,11 @@ impl FromStr for ImageSource {
         if prefix == STANDARD_INPUT {
             let selector = (!rest.is_empty()).then(|| rest.into());
             return Ok(Kind::StandardInput.with(selector));
+        }
+        if input.starts_with(ImageReference::PREFIX) {
+            return Err(Error::invalid(format!(
+                "{input} is an image in a registry, which is copied and not pushed"
+            )));
         }
         if let Some(engine) = Engine::ALL.into_iter().find(|engine| engine.prefix() == prefix) {
             engine.check("image source", rest)?;

@@ -113,7 +113,11 @@ fn none_or_several(
         .enumerate()
         .filter(|(_, candidate)| !candidate.is_referrer)
         .map(|(index, candidate)| {
-            candidate.names.first().cloned().unwrap_or_else(|| format!("@{index}"))
+            let is_own = |name: &&String| {
+                candidates.iter().filter(|other| other.names.first() == Some(name)).count() == 1
+            };
+            let name = candidate.names.first().filter(is_own);
+            name.cloned().unwrap_or_else(|| format!("@{index}"))
         })
         .collect();
     let name = source.name();

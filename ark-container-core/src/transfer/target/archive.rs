@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, IsTerminal as _, Read, Seek as _, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,19 +50,26 @@ enum Destination {
     File(NamedTempFile),
     /// An unnamed temporary file that docker or podman loads.
     Engine(File, Engine),
-    StandardOutput,
+    /// A named pipe, or standard output.
+    Pipe,
 }
 
 impl<'a> ArchiveTarget<'a> {
     /// Creates the archive.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if standard output is a terminal; [`Error::Failed`] if the file cannot be
-    /// created.
+    /// [`Error::InvalidInput`] if standard output is a terminal; [`Error::Parse`] if the name is not one of
+    /// docker's; [`Error::Failed`] if the file cannot be created.
     pub(in crate::transfer) async fn create(
         target: &'a ImageTarget,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
+        if let Some(name) = target.name()
+            && target.is_read_by_docker()
+        {
+            // Docker refuses to load an archive with another name.
+            format!("{}{}", ImageReference::PREFIX, familiar(name)).parse::<ImageReference>()?;
+        }
         let kind = target.kind.clone();
         let archive = in_background(move || Output::create(&kind)).await?;
         Ok(Self { archive: Arc::new(Mutex::new(archive)), target, progress })
@@ -148,10 +155,13 @@ impl Output {
         let no_file = |error| Error::failed("no temporary file can be created").with_source(error);
         let (writer, file): (Box<dyn Write + Send>, _) = match kind {
             TargetKind::OciArchive(path) | TargetKind::DockerArchive(path) => {
-                if path.is_dir() {
-                    let path = path.display();
-                    return Err(Error::invalid(format!("{path} is a folder; write oci:{path}")));
+                if let Some(pipe) = open_pipe(path)? {
+                    let writer = pipe.try_clone().map_err(|error| cannot_write(path, error))?;
+                    let output =
+                        Self { tar: tar::Builder::new(Box::new(writer)), file: Destination::Pipe };
+                    return output.with_marker();
                 }
+                let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
                 // Others may read it as far as the user's mask allows, unlike a temporary file.
                 let mode = Permissions::from_mode(0o666);
@@ -173,12 +183,16 @@ impl Output {
                         "standard output is a terminal: redirect it into a file, or pipe it into docker load",
                     ));
                 }
-                (Box::new(io::BufWriter::new(io::stdout())), Destination::StandardOutput)
+                (Box::new(io::BufWriter::new(io::stdout())), Destination::Pipe)
             }
         };
-        let mut output = Self { tar: tar::Builder::new(writer), file };
-        output.add_bytes(MARKER, json!({"imageLayoutVersion": "1.0.0"}).to_string().as_bytes())?;
-        Ok(output)
+        Self { tar: tar::Builder::new(writer), file }.with_marker()
+    }
+
+    /// Adds the file that makes the archive a layout.
+    fn with_marker(mut self) -> Result<Self> {
+        self.add_bytes(MARKER, json!({"imageLayoutVersion": "1.0.0"}).to_string().as_bytes())?;
+        Ok(self)
     }
 
     fn add_bytes(&mut self, name: &str, content: &[u8]) -> Result<()> {
@@ -236,8 +250,8 @@ impl Output {
     fn finish(&mut self, target: &ImageTarget) -> Result<Option<(File, Engine)>> {
         let failed = |error| Error::failed(format!("cannot write {target}")).with_source(error);
         self.tar.finish().and_then(|()| self.tar.get_mut().flush()).map_err(failed)?;
-        match std::mem::replace(&mut self.file, Destination::StandardOutput) {
-            Destination::StandardOutput => Ok(None),
+        match std::mem::replace(&mut self.file, Destination::Pipe) {
+            Destination::Pipe => Ok(None),
             Destination::Engine(mut file, engine) => {
                 file.rewind().map_err(failed)?;
                 Ok(Some((file, engine)))
@@ -245,20 +259,47 @@ impl Output {
             Destination::File(file) => {
                 let path = target.path().unwrap_or(Path::new(""));
                 file.as_file().sync_all().map_err(failed)?;
-                file.persist(path).map_err(|error| cannot_write(path, error.error))?;
+                // A link stays, and the file that it names is replaced.
+                let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+                file.persist(&path).map_err(|error| cannot_write(&path, error.error))?;
                 Ok(None)
             }
         }
     }
 }
 
+/// Opens what is at a path for writing, if it is a named pipe or a stream of this process; `None` if a file is
+/// there or none.
+fn open_pipe(path: &Path) -> Result<Option<File>> {
+    let is_stream = path == Path::new("/dev/stdout")
+        || ["/dev/fd", "/proc/self/fd"].iter().any(|folder| path.starts_with(folder));
+    let kind = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_stream => return Ok(None),
+        Err(error) => return Err(cannot_write(path, error)),
+    };
+    if is_stream || kind.is_fifo() {
+        let opened = File::options().write(true).open(path);
+        return opened.map(Some).map_err(|error| cannot_write(path, error));
+    }
+    let shown = path.display();
+    match kind {
+        _ if kind.is_file() => Ok(None),
+        _ if kind.is_dir() => {
+            Err(Error::invalid(format!("{shown} is a folder; write oci:{shown}")))
+        }
+        _ => Err(Error::invalid(format!("{shown} is a device, not a file"))),
+    }
+}
+
 impl ImageTarget {
-    /// Returns whether docker and podman load the archive, which must be for one platform then.
-    pub(in crate::transfer) fn is_for_one_platform(&self) -> bool {
+    /// Returns whether docker and podman load the archive, which must be an image for one platform then.
+    pub fn is_for_one_platform(&self) -> bool {
         matches!(self.kind, TargetKind::DockerArchive(_) | TargetKind::Engine(_))
     }
 
-    fn is_read_by_docker(&self) -> bool {
+    /// Returns whether docker or podman may read the archive, which has no other manifests then.
+    pub(in crate::transfer) fn is_read_by_docker(&self) -> bool {
         self.is_for_one_platform() || self.kind == TargetKind::StandardOutput
     }
 

@@ -40,7 +40,7 @@ fn an_image_of_a_layout_is_chosen_by_its_name() {
     let third = sample("three");
     third.write_oci_layout(folder.path(), Some("v2")).unwrap();
     let twice = fault(&source.clone().with_reference("v2"));
-    assert!(twice.ends_with("has several images v2; name one of: v1, v2, v2"), "{twice}");
+    assert!(twice.ends_with("has several images v2; name one of: v1, @1, @2"), "{twice}");
     for selector in [format!("@{}", third.digest()), "@2".to_owned()] {
         let found = open(&source.clone().with_reference(selector)).unwrap();
         assert_eq!(found.root(), third.root());
@@ -203,8 +203,7 @@ fn image_is_read_as_it_is_unless_a_platform_is_missing() {
         assert_eq!(error.to_string(), expected);
     }
     fs::remove_file(blob_file(&folder, &image.children()[1].digest())).unwrap();
-    assert_eq!(open(&source).unwrap().root(), image.children()[2].root());
-    assert!(open_for(&source, &PlatformChoice::All).is_err());
+    assert!(open(&source).is_err() && open_for(&source, &PlatformChoice::All).is_err());
 }
 
 #[test]
