@@ -3,7 +3,7 @@
 use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::backend::{Repository, TagMutability};
 use ark_container_core::catalog::{ChosenIdentity, Origin, Settings, organization_of};
-use ark_container_core::model::{ParseError, RepositoryPath};
+use ark_container_core::model::{ImageReference, ParseError, RepositoryPath};
 use ark_container_core::{Catalog, Error, RegistryBackendExt as _, ResourceKind};
 
 use crate::arguments::PROGRAM;
@@ -256,6 +256,47 @@ pub(crate) fn quoted(text: &str) -> String {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Where an image is read from.
+pub(crate) enum ImageOrigin {
+    Repository(Target),
+    /// Any other registry.
+    Registry(ImageReference),
+}
+
+impl ImageOrigin {
+    /// Returns whether the error is about this image, and not about where it is copied to.
+    pub(crate) fn is_about(&self, error: &Error) -> bool {
+        match self {
+            Self::Repository(target) => {
+                let path = target.path.to_string();
+                let is_path = |name: &str| {
+                    let rest = name.rsplit_once(&path).map(|(_, rest)| rest);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+                };
+                matches!(error, Error::NotFound { name, .. } if is_path(name))
+            }
+            Self::Registry(image) => {
+                error.to_string().contains(&format!("{}/{}", image.host(), image.repository()))
+            }
+        }
+    }
+
+    /// Returns the failure to read the image.
+    pub(crate) fn explain(&self, error: Error) -> Failure {
+        let image = match self {
+            Self::Repository(target) => return target.explain(Attempt::Pull, error),
+            Self::Registry(image) => image,
+        };
+        let failure = Failure::from(error);
+        match failure.kind() {
+            Kind::NotAuthenticated | Kind::NotPermitted => {
+                failure.with_help(format!("log in to the registry: docker login {}", image.host()))
+            }
+            _ => failure,
+        }
+    }
 }
 
 #[cfg(test)]

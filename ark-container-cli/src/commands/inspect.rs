@@ -9,7 +9,7 @@ use ark_container_core::{Error, RegistryBackendExt as _};
 use crate::arguments::OrganizationArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Stop};
-use crate::hint::Attempt;
+use crate::hint::ImageOrigin;
 use crate::output::{Format, Lines, human_size, print_text, visible};
 
 const EXAMPLES: &str = "\
@@ -48,20 +48,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let (catalog, image, target) = if args.image.starts_with(ImageReference::PREFIX) {
-        (context.connect().await?, args.image, None)
+    let (catalog, image, origin) = if args.image.starts_with(ImageReference::PREFIX) {
+        let image: ImageReference = args.image.parse().map_err(Error::Parse)?;
+        (context.connect().await?, args.image, ImageOrigin::Registry(image))
     } else {
         let ImageName { repository: name, reference } =
             ImageName::parse(&args.image).map_err(Error::Parse)?;
         let reference = reference.unwrap_or_else(|| Tag::latest().into());
         let (catalog, target) = context.connect_to(name, &args.owner).await?;
         let image = catalog.backend().repository_url(&target.path).image(reference).to_string();
-        (catalog, image, Some(target))
+        (catalog, image, ImageOrigin::Repository(target))
     };
-    let explain = |error| match &target {
-        Some(target) => target.explain(Attempt::Pull, error),
-        None => Failure::from(error),
-    };
+    let explain = |error| origin.explain(error);
     if args.digest {
         let resolved = match &args.platform {
             Some(platform) => catalog.resolve_for(&image, platform).await,

@@ -14,7 +14,7 @@ use futures_util::future::{Either, select};
 use crate::arguments::{LoginScopeArgs, OrganizationArgs, one_of};
 use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
-use crate::hint::{Attempt, Target};
+use crate::hint::{Attempt, ImageOrigin, Target};
 use crate::output::{human_size, human_time, replace_file, to_json_line};
 use crate::progress::Report;
 
@@ -340,7 +340,8 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
     let (catalog, from, source, target) = if args.image.starts_with(ImageReference::PREFIX) {
         let image: ImageReference = args.image.parse().map_err(Error::Parse)?;
         let (catalog, target) = context.connect_to(to, &args.owner).await?;
-        (catalog, args.image.clone(), (None, Some(image.reference().clone())), target)
+        let reference = Some(image.reference().clone());
+        (catalog, args.image.clone(), (ImageOrigin::Registry(image), reference), target)
     } else {
         let ImageName { repository: name, reference } =
             ImageName::parse(&args.image).map_err(Error::Parse)?;
@@ -353,7 +354,7 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
         let read = reference.clone().unwrap_or_else(|| Tag::latest().into());
         let image = catalog.backend().repository_url(&source.path).image(read);
         let target = Target::new(path, &context.settings);
-        (catalog, image.to_string(), (Some(source), reference), target)
+        (catalog, image.to_string(), (ImageOrigin::Repository(source), reference), target)
     };
     let (source, reference) = source;
     let tag = match (reference, to_tag) {
@@ -372,9 +373,9 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
         copy = copy.with_concurrency(concurrency.get());
     }
     let copied = transfer(copy.into_future(), &report, PUSH_INTERRUPTED).await?;
-    let copied = copied.map_err(|error| match &source {
-        Some(source) if is_about(&error, source) => source.explain(Attempt::Pull, error),
-        _ => target.explain(Attempt::Copy, error),
+    let copied = copied.map_err(|error| match source.is_about(&error) {
+        true => source.explain(error),
+        false => target.explain(Attempt::Copy, error),
     })?;
     context.output.result(&copied.url.to_string(), &copied)?;
     let mut counts = vec![
@@ -386,16 +387,6 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
     }
     context.output.note(&summary(&format!("{to}:{tag}"), &counts, copied.duration));
     Ok(())
-}
-
-/// Whether the repository, or an image in it, was not found.
-fn is_about(error: &Error, repository: &Target) -> bool {
-    let path = repository.path.to_string();
-    let is_path = |name: &str| {
-        let rest = name.rsplit_once(&path).map(|(_, rest)| rest);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
-    };
-    matches!(error, Error::NotFound { name, .. } if is_path(name))
 }
 
 /// Runs a transfer until it ends, or until Ctrl-C drops it.

@@ -196,6 +196,8 @@ fn image_of_another_registry_is_copied_with_its_referrers_and_digest() {
         served.image("a:single")
     ));
     assert_eq!(anonymous.code, 3, "{anonymous:?}");
+    let help = format!("log in to the registry: docker login {}", served.server.host());
+    assert!(anonymous.stderr.contains(&help), "{anonymous:?}");
 }
 
 fn digest_of(inspected: &Value) -> String {
