@@ -1,7 +1,7 @@
 //! [`Digester`]: computes a [`Digest`] of content in pieces.
 
 use std::fmt;
-#[cfg(feature = "local")]
+#[cfg(any(feature = "local", feature = "push"))]
 use std::io::{self, Read};
 
 use aws_lc_rs::digest::{Context, SHA256, SHA512};
@@ -33,18 +33,28 @@ impl Digester {
     }
 
     /// Returns the digest of all content of `source`.
-    #[cfg(feature = "local")]
-    pub(crate) fn digest_of_stream(
-        algorithm: Algorithm,
-        mut source: impl Read,
-    ) -> io::Result<Digest> {
+    #[cfg(any(feature = "local", feature = "push"))]
+    pub(crate) fn digest_of_stream(algorithm: Algorithm, source: impl Read) -> io::Result<Digest> {
+        let mut digester = Self::new(algorithm);
+        digester.update_from(source)?;
+        Ok(digester.finish())
+    }
+
+    /// Adds all content of `source`, and returns its length in bytes.
+    #[cfg(any(feature = "local", feature = "push"))]
+    pub(crate) fn update_from(&mut self, mut source: impl Read) -> io::Result<u64> {
         // Small enough to stay in the processor's cache between reading and hashing.
         let mut buffer = vec![0; 128 * 1024];
-        let mut digester = Self::new(algorithm);
+        let mut length = 0;
         loop {
-            match source.read(&mut buffer)? {
-                0 => return Ok(digester.finish()),
-                read => digester.update(&buffer[..read]),
+            match source.read(&mut buffer) {
+                Ok(0) => return Ok(length),
+                Ok(read) => {
+                    self.update(&buffer[..read]);
+                    length += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -4,17 +4,19 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::bytes::{Buf, Bytes};
 
 use super::decompress::CompressionFormat;
 use super::local_file::{Cursor, MAX_PIECES_WHILE_SENDING, OpenFile, read_ahead};
+use super::queue::Counter;
 use crate::distribution::Client;
 use crate::error::{Error, Result};
 use crate::files::Directory;
-use crate::model::{Descriptor, Digest};
+use crate::model::{Descriptor, Digest, media_type};
 
 /// The content of a blob, in pieces.
 pub(super) type Pieces = BoxStream<'static, io::Result<Bytes>>;
@@ -126,6 +128,37 @@ impl Blob {
             #[cfg(feature = "ecr")]
             Content::Unavailable { source } => format!("blob {} in {source}", self.digest),
         }
+    }
+
+    /// Returns the descriptor of a blob that is transferred as it is. Its media type stands in the manifest.
+    pub(super) fn descriptor(&self) -> Descriptor {
+        Descriptor::new(media_type::OCI_LAYER, self.digest.clone(), self.size)
+    }
+
+    /// Sends its content from byte `from` on to the thread that writes it, and counts the bytes.
+    ///
+    /// # Errors
+    /// Those of [`pieces`](Self::pieces), and of the content. If the thread has ended, it reports why.
+    pub(super) async fn send_to(
+        &self,
+        sender: mpsc::Sender<Bytes>,
+        from: u64,
+        counter: &Counter,
+    ) -> Result<()> {
+        let mut pieces = self.pieces(from).await?;
+        while let Some(piece) = pieces.try_next().await.map_err(|error| self.unreadable(error))? {
+            let bytes = piece.len() as u64;
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+            counter.add(bytes);
+        }
+        Ok(())
+    }
+
+    /// Returns the error of content that has another digest.
+    pub(super) fn damaged(&self, found: &Digest) -> Error {
+        Error::failed(format!("{} is damaged: its content is {found}", self.location()))
     }
 
     /// Returns the error of content that cannot be read.

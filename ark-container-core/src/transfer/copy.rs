@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, join};
 
 use super::blob::Blob;
 use super::compress::{Compression, Compressor};
-use super::engine::Transfer;
+use super::engine::transfer_options;
 use super::image::{Image, Source};
 use super::platforms::PlatformChoice;
 use super::progress::Progress;
@@ -23,7 +23,7 @@ use crate::error::{Error, ResourceKind, Result};
 use crate::model::{
     Access, Descriptor, Digest, ImageReference, Reference, RepositoryPath, Scope, Tag,
 };
-use crate::observability::{Run, count_bytes};
+use crate::observability::Run;
 
 /// A copy of one image to a repository, from another one of the same registry or from any other registry. Awaiting
 /// it runs it.
@@ -71,6 +71,7 @@ pub struct Copy {
 }
 
 connection_options!(Copy);
+transfer_options!(Copy);
 
 impl Copy {
     /// A copy of the image that `reference` names in the repository `from` to the repository `to`, with
@@ -81,17 +82,7 @@ impl Copy {
         reference: Reference,
         to: &RepositoryPath,
     ) -> Self {
-        Self {
-            connection: Connection::new(backend),
-            from: Origin::Repository(from.clone(), reference),
-            plain_http: false,
-            to: to.clone(),
-            tag: None,
-            platforms: PlatformChoice::default(),
-            login_scope: LoginScope::default(),
-            concurrency: None,
-            progress: Arc::new(()),
-        }
+        Self::of(backend, Origin::Repository(from.clone(), reference), to)
     }
 
     /// A copy of an image of any registry to the repository `to`, with all its platforms, and by digest only.
@@ -103,8 +94,21 @@ impl Copy {
         from: ImageReference,
         to: &RepositoryPath,
     ) -> Self {
-        let copy = Self::new(backend, to, from.reference().clone(), to);
-        Self { from: Origin::Registry(from), ..copy }
+        Self::of(backend, Origin::Registry(from), to)
+    }
+
+    fn of(backend: Arc<dyn RegistryBackend>, from: Origin, to: &RepositoryPath) -> Self {
+        Self {
+            connection: Connection::new(backend),
+            from,
+            plain_http: false,
+            to: to.clone(),
+            tag: None,
+            platforms: PlatformChoice::default(),
+            login_scope: LoginScope::default(),
+            concurrency: None,
+            progress: Arc::new(()),
+        }
     }
 
     /// Sets whether another registry is read by plain HTTP. By default only registries on this machine are.
@@ -117,25 +121,10 @@ impl Copy {
         Self { tag: Some(tag), ..self }
     }
 
-    /// Chooses platforms of an image that has several. By default the image is copied as it is.
-    pub fn with_platforms(self, platforms: PlatformChoice) -> Self {
-        Self { platforms, ..self }
-    }
-
     /// Sets how far the logins reach. By default each is for its repository alone, or for the organization
     /// that owns both, so that blobs can be mounted.
     pub fn with_login_scope(self, login_scope: LoginScope) -> Self {
         Self { login_scope, ..self }
-    }
-
-    /// Sets the maximum number of concurrent blob copies, at least one. The default adapts to the link.
-    pub fn with_concurrency(self, concurrency: usize) -> Self {
-        Self { concurrency: Some(concurrency.max(1)), ..self }
-    }
-
-    /// Reports what the copy does while it runs.
-    pub fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
-        Self { progress, ..self }
     }
 
     async fn run(self) -> Result<Pushed> {
@@ -145,14 +134,7 @@ impl Copy {
         let (tag, source) = (self.tag.as_ref(), Some(self.from.to_string()));
         let recorded = self.connection.record_push(&self.to, tag, source, transfer, Pushed::digest);
         let copied = Run::transfer("copy", &self.to).around(recorded).await?;
-        count_bytes(
-            "copy",
-            [
-                ("sent", copied.bytes_sent),
-                ("skipped", copied.bytes_skipped),
-                ("mounted", copied.bytes_mounted),
-            ],
-        );
+        copied.count_bytes("copy");
         Ok(copied)
     }
 
@@ -185,13 +167,7 @@ impl Copy {
             mounts,
             progress: &*self.progress,
         };
-        let transfer =
-            Transfer { target: &target, concurrency: self.concurrency, progress: &*self.progress };
-        let (image, outcomes) = transfer.run(&image).await?;
-        let retries = client.retry().retries() - retried;
-        let tag = self.tag.clone();
-        let copied =
-            Pushed::new(client.repository()?, &image, tag, &outcomes, retries, started.elapsed());
+        let copied = target.push(&image, self.concurrency, started, retried).await?;
         tracing::info!(image = %copied.url, sent = copied.bytes_sent, "copied");
         Ok(copied)
     }

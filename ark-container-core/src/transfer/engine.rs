@@ -19,11 +19,15 @@ use crate::model::{Descriptor, Digest};
 pub(super) trait Target: Send + Sync {
     /// Returns what a manifest will say of each blob, as far as that is known before the blob is written: the
     /// digest of a layer that is compressed first may be unknown.
-    async fn known(&self, blobs: &[Blob]) -> Vec<Option<Descriptor>>;
+    async fn known(&self, blobs: &[Blob]) -> Vec<Option<Descriptor>> {
+        blobs.iter().map(|blob| Some(blob.descriptor())).collect()
+    }
 
     /// Finds out what the target has of an image and of its blobs. The image is `None` as long as its manifests
-    /// cannot be written.
-    async fn plan(&self, image: Option<&Image>, known: &[Option<Descriptor>]) -> Result<Plan>;
+    /// cannot be written. A target on this machine looks for each blob when it is written.
+    async fn plan(&self, _: Option<&Image>, known: &[Option<Descriptor>]) -> Result<Plan> {
+        Ok(Plan::Write(vec![false; known.len()]))
+    }
 
     /// Writes a blob. `counter` counts its bytes while they are read.
     async fn write(
@@ -37,7 +41,9 @@ pub(super) trait Target: Send + Sync {
     async fn publish(&self, image: &Image) -> Result<()>;
 
     /// Gives an image that the target has as a whole its name.
-    async fn name(&self, image: &Image) -> Result<()>;
+    async fn name(&self, _: &Image) -> Result<()> {
+        Ok(())
+    }
 
     /// Returns how often the target asked for fewer requests.
     fn overloads(&self) -> u64 {
@@ -150,3 +156,30 @@ fn compressed<'a>(
     let layers = blobs.iter().zip(became).filter(|(blob, _)| blob.is_tar());
     layers.filter_map(|(blob, became)| Some((blob.digest(), became?))).collect()
 }
+
+/// Adds the options of every transfer to a builder with the fields `platforms`, `concurrency` and `progress`.
+macro_rules! transfer_options {
+    ($builder:ident) => {
+        impl $builder {
+            /// Chooses platforms of an image that has several. By default it is transferred as it is.
+            pub fn with_platforms(self, platforms: $crate::transfer::PlatformChoice) -> Self {
+                Self { platforms, ..self }
+            }
+
+            /// Sets the maximum number of blobs at once, at least one. The default adapts to the link.
+            pub fn with_concurrency(self, concurrency: usize) -> Self {
+                Self { concurrency: Some(concurrency.max(1)), ..self }
+            }
+
+            /// Reports what happens while it runs.
+            pub fn with_progress(
+                self,
+                progress: std::sync::Arc<dyn $crate::transfer::Progress>,
+            ) -> Self {
+                Self { progress, ..self }
+            }
+        }
+    };
+}
+
+pub(super) use transfer_options;

@@ -162,6 +162,12 @@ impl Image {
         &self.signatures
     }
 
+    /// Returns all manifests, each after those that it names. The root is the last.
+    pub(super) fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        let tagged = self.signatures.iter().map(|(_, manifest)| manifest);
+        self.children.iter().chain(&self.referrers).chain(tagged).chain([&self.root])
+    }
+
     /// Returns configurations and layers, including those of referrers, each once.
     pub fn blobs(&self) -> &[Blob] {
         &self.blobs

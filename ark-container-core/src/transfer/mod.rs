@@ -28,6 +28,7 @@ mod target;
 mod upload;
 
 pub use crate::connection::LoginScope;
+use crate::error::{Error, Result};
 pub use blob::Blob;
 pub use compress::Compression;
 pub use copy::Copy;
@@ -45,3 +46,11 @@ pub use push::{Push, Pushed};
 pub use selector::ImageSelector;
 pub use source::ImageSource;
 pub use target::ImageTarget;
+
+/// Runs work with files on a thread that may block.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let work = tokio::task::spawn_blocking(work);
+    work.await.map_err(|error| Error::failed("reading or writing the image").with_source(error))?
+}

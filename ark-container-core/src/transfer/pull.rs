@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use super::engine::{Target, Transfer, tally};
+use super::engine::{Target, Transfer, tally, transfer_options};
 use super::image::Image;
+use super::in_background;
 use super::platforms::{self, PlatformChoice};
 use super::progress::{BlobState, Event, Progress, as_seconds, as_text};
 use super::target::ImageTarget;
 use super::target::archive::ArchiveTarget;
-use super::target::layout::{Layout, LayoutTarget, in_background};
+use super::target::layout::{Layout, LayoutTarget};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
 use crate::distribution::{Client, platform_names};
@@ -68,6 +69,7 @@ pub struct Pull {
 }
 
 connection_options!(Pull);
+transfer_options!(Pull);
 
 impl Pull {
     /// A pull of the image that `reference` names in the repository at `path`, with all its platforms,
@@ -87,21 +89,6 @@ impl Pull {
             concurrency: None,
             progress: Arc::new(()),
         }
-    }
-
-    /// Chooses platforms of an image that has several. By default the image is pulled as it is.
-    pub fn with_platforms(self, platforms: PlatformChoice) -> Self {
-        Self { platforms, ..self }
-    }
-
-    /// Sets the maximum number of concurrent blob downloads, at least one. The default adapts to the link.
-    pub fn with_concurrency(self, concurrency: usize) -> Self {
-        Self { concurrency: Some(concurrency.max(1)), ..self }
-    }
-
-    /// Reports what the pull does while it runs.
-    pub fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
-        Self { progress, ..self }
     }
 
     async fn run(self) -> Result<Pulled> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::cache::PushCache;
 use super::compress::{Compression, Compressor};
-use super::engine::{Outcome, Transfer, tally};
+use super::engine::{Outcome, tally, transfer_options};
 use super::image::Image;
 use super::platforms::PlatformChoice;
 use super::progress::{BlobState, Progress, as_seconds};
@@ -75,6 +75,7 @@ pub struct Push {
 }
 
 connection_options!(Push);
+transfer_options!(Push);
 
 impl Push {
     /// A push of the image in `source` to the repository at `path`, by digest only.
@@ -103,19 +104,9 @@ impl Push {
         Self { tag: Some(tag), ..self }
     }
 
-    /// Chooses platforms of an image that has several. By default the image is pushed as it is.
-    pub fn with_platforms(self, platforms: PlatformChoice) -> Self {
-        Self { platforms, ..self }
-    }
-
     /// Sets how far the login reaches. By default it is for the repository alone.
     pub fn with_login_scope(self, login_scope: LoginScope) -> Self {
         Self { login_scope, ..self }
-    }
-
-    /// Sets the maximum number of concurrent blob uploads, at least one. The default adapts to the link.
-    pub fn with_concurrency(self, concurrency: usize) -> Self {
-        Self { concurrency: Some(concurrency.max(1)), ..self }
     }
 
     /// Sets how layers are compressed that are not compressed yet. The default is gzip.
@@ -144,11 +135,6 @@ impl Push {
         Some(folders.cache_dir().join("ark/push"))
     }
 
-    /// Reports what the push does while it runs.
-    pub fn with_progress(self, progress: Arc<dyn Progress>) -> Self {
-        Self { progress, ..self }
-    }
-
     /// Opens the source now, for the platforms that were chosen: what is created next, such as the repository, is
     /// created for an image that can be pushed.
     ///
@@ -171,19 +157,12 @@ impl Push {
             Pushed::digest,
         );
         let pushed = Run::transfer("push", &self.path).around(recorded).await?;
-        count_bytes(
-            "push",
-            [
-                ("sent", pushed.bytes_sent),
-                ("skipped", pushed.bytes_skipped),
-                ("mounted", pushed.bytes_mounted),
-            ],
-        );
+        pushed.count_bytes("push");
         Ok(pushed)
     }
 
     async fn upload(self) -> Result<Pushed> {
-        let image = match self.image.clone() {
+        let image = match self.image {
             Some(image) => image,
             None => Image::open(&self.source, &self.platforms).await?,
         };
@@ -202,14 +181,7 @@ impl Push {
             progress: &*self.progress,
         };
         let (started, retried) = (Instant::now(), client.retry().retries());
-        let transfer =
-            Transfer { target: &target, concurrency: self.concurrency, progress: &*self.progress };
-        let (image, outcomes) = transfer.run(&image).await?;
-        target.remember(&outcomes).await;
-        let retries = client.retry().retries() - retried;
-        let tag = self.tag.clone();
-        let pushed =
-            Pushed::new(client.repository()?, &image, tag, &outcomes, retries, started.elapsed());
+        let pushed = target.push(&image, self.concurrency, started, retried).await?;
         tracing::info!(image = %pushed.url, sent = pushed.bytes_sent, "pushed");
         Ok(pushed)
     }
@@ -297,6 +269,13 @@ impl Pushed {
             duration,
             digest,
         }
+    }
+
+    /// Counts the bytes of an operation in the metrics.
+    pub(super) fn count_bytes(&self, operation: &'static str) {
+        let (sent, skipped) = (self.bytes_sent, self.bytes_skipped);
+        let bytes = [("sent", sent), ("skipped", skipped), ("mounted", self.bytes_mounted)];
+        count_bytes(operation, bytes);
     }
 
     /// The digest of the image's manifest or index.

@@ -24,7 +24,6 @@ use crate::transfer::image::Source;
 pub(super) const LISTING: &str = "manifest.json";
 /// The maximum size of the listing and of a configuration, which docker does not limit.
 const MAX_JSON_BYTES: usize = Manifest::MAX_LEN;
-const PIECE_BYTES: usize = 256 * 1024;
 
 /// One image in the listing.
 #[derive(Deserialize)]
@@ -203,10 +202,11 @@ fn layer(archive: &Archive, name: &str, diff_id: &Digest) -> Result<(Descriptor,
     let reader = archive.reader(region);
     let mut compressed = Hashing { reader, digester: Digester::new(Algorithm::Sha256) };
     let content = format.decoder(&mut compressed).map_err(unreadable)?;
-    let found = digest_and_size(content, diff_id.algorithm());
-    let (found, size) = found.map_err(|error| {
+    let mut digester = Digester::new(diff_id.algorithm());
+    let size = digester.update_from(content).map_err(|error| {
         Error::failed(format!("{name} in {} is damaged", archive.file().name())).with_source(error)
     })?;
+    let found = digester.finish();
     if found != *diff_id {
         let problem = format!("its member {name} is damaged: it is not {diff_id} but {found}");
         return Err(damaged(archive.file().name(), problem));
@@ -234,22 +234,5 @@ impl<R: Read> Read for Hashing<R> {
         let read = self.reader.read(buffer)?;
         self.digester.update(&buffer[..read]);
         Ok(read)
-    }
-}
-
-/// Returns the digest and the size of all content of a reader.
-fn digest_and_size(mut reader: impl Read, algorithm: Algorithm) -> io::Result<(Digest, u64)> {
-    let (mut digester, mut size) = (Digester::new(algorithm), 0);
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match reader.read(&mut piece) {
-            Ok(0) => return Ok((digester.finish(), size)),
-            Ok(read) => {
-                digester.update(&piece[..read]);
-                size += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::archive::Archive;
+use super::damaged;
 use super::select::Candidate;
-use super::{damaged, in_background};
 use crate::distribution::Manifest;
 use crate::error::{Error, Result};
 use crate::files::Directory;
 use crate::model::{Descriptor, Digest, ManifestContent, Tag, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::image::Source;
+use crate::transfer::in_background;
 
 const INDEX: &str = "index.json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";

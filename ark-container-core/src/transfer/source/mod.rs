@@ -24,6 +24,7 @@ use self::layout::{Layout, LayoutSource};
 pub(super) use self::parse::{DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_LAYOUT};
 use self::select::Candidate;
 use super::image::{Source, incomplete};
+use super::in_background;
 use super::local_file::OpenFile;
 use super::platforms::PlatformChoice;
 use super::selector::ImageSelector;
@@ -279,13 +280,6 @@ async fn open_archive(
 /// Returns the path without links. The user named the links on the way to it; in it they are not followed.
 fn canonical(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).map_err(|_| Error::not_found(ResourceKind::File, path.display()))
-}
-
-async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let work = tokio::task::spawn_blocking(work);
-    work.await.map_err(|error| Error::failed("reading the image").with_source(error))?
 }
 
 /// Returns the error of a source that is damaged or of another format.

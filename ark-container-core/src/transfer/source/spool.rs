@@ -14,9 +14,10 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use super::{damaged, in_background, layout};
+use super::{damaged, layout};
 use crate::error::{Error, ResourceKind, Result};
 use crate::transfer::decompress::{CompressionFormat, decompress};
+use crate::transfer::in_background;
 use crate::transfer::local_file::OpenFile;
 
 const PIECE_LEN: usize = 256 * 1024;

@@ -7,26 +7,25 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt as _;
+use futures_util::future::join;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 use tokio_util::bytes::{Buf as _, Bytes};
 
-use super::layout::{INDEX, MARKER, REF_NAME, blob_name, descriptor, in_background};
+use super::layout::{INDEX, MARKER, MAX_QUEUED_PIECES, attached, blob_name, named};
 use super::{ImageTarget, TargetKind};
 use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, ImageReference, ManifestContent, media_type};
 use crate::transfer::blob::Blob;
-use crate::transfer::engine::{Outcome, Plan, Target};
+use crate::transfer::engine::{Outcome, Target};
 use crate::transfer::image::Image;
+use crate::transfer::in_background;
 use crate::transfer::progress::{BlobState, Event, Progress};
 use crate::transfer::queue::Counter;
 use crate::transfer::source::{Engine, familiar};
 
-/// The maximum number of pieces that wait to be written.
-const MAX_QUEUED_PIECES: usize = 4;
 /// Docker's listing of the images in an archive.
 const LISTING: &str = "manifest.json";
 /// The annotation with the whole name of an image.
@@ -77,7 +76,6 @@ impl<'a> ArchiveTarget<'a> {
 
     /// Adds a member of `size` bytes, and returns the digest of its content.
     async fn add_blob(&self, blob: &Blob, counter: &Counter) -> Result<Digest> {
-        let mut content = blob.pieces(0).await?;
         let (sender, receiver) = mpsc::channel::<Bytes>(MAX_QUEUED_PIECES);
         let (archive, name) = (Arc::clone(&self.archive), blob_name(blob.digest()));
         let (size, algorithm) = (blob.size(), blob.digest().algorithm());
@@ -87,34 +85,14 @@ impl<'a> ArchiveTarget<'a> {
             lock(&archive).add(&name, size, &mut content)?;
             Ok(content.digester.finish())
         });
-        let receiving = async {
-            let sender = sender;
-            while let Some(piece) = content.try_next().await? {
-                let bytes = piece.len() as u64;
-                if sender.send(piece).await.is_err() {
-                    // The disk failed, which the writer reports.
-                    break;
-                }
-                counter.add(bytes);
-            }
-            Ok(())
-        };
-        let (received, written) = futures_util::future::join(receiving, writing).await;
-        received.map_err(|error| blob.unreadable(error))?;
+        let (received, written) = join(blob.send_to(sender, 0, counter), writing).await;
+        received?;
         written
     }
 }
 
 #[async_trait]
 impl Target for ArchiveTarget<'_> {
-    async fn known(&self, blobs: &[Blob]) -> Vec<Option<Descriptor>> {
-        blobs.iter().map(|blob| Some(descriptor(blob))).collect()
-    }
-
-    async fn plan(&self, _: Option<&Image>, known: &[Option<Descriptor>]) -> Result<Plan> {
-        Ok(Plan::Write(vec![false; known.len()]))
-    }
-
     async fn write(
         &self,
         blob: &Blob,
@@ -124,10 +102,9 @@ impl Target for ArchiveTarget<'_> {
         self.progress.event(&Event::Blob { blob: blob.digest(), state: BlobState::Fetching });
         let found = self.add_blob(blob, counter).await?;
         if found != *blob.digest() {
-            let problem = format!("{} is damaged: its content is {found}", blob.location());
-            return Err(Error::failed(problem));
+            return Err(blob.damaged(&found));
         }
-        Ok(Outcome::moved(descriptor(blob), BlobState::Fetched, 0, 0))
+        Ok(Outcome::moved(blob.descriptor(), BlobState::Fetched, 0, 0))
     }
 
     async fn publish(&self, image: &Image) -> Result<()> {
@@ -142,10 +119,6 @@ impl Target for ArchiveTarget<'_> {
             let words = engine.load(file).await?;
             tracing::info!(words, "loaded");
         }
-        Ok(())
-    }
-
-    async fn name(&self, _: &Image) -> Result<()> {
         Ok(())
     }
 }
@@ -215,31 +188,24 @@ impl Output {
 
     /// Adds manifests and the lists of images.
     fn add_manifests(&mut self, image: &Image, target: &ImageTarget) -> Result<()> {
-        let tagged = image.signatures().iter().map(|(_, manifest)| manifest);
-        let manifests = image.children().iter().chain(image.referrers()).chain(tagged);
-        for manifest in manifests.chain([image.root()]) {
+        for manifest in image.manifests() {
             self.add_bytes(&blob_name(&manifest.digest), &manifest.bytes)?;
         }
-        let mut root = image.root().descriptor();
-        if let Some(name) = target.name() {
-            root.annotations.insert(REF_NAME.to_owned(), target.ref_name(name));
-            if target.is_read_by_docker() {
-                root.annotations.insert(CONTAINERD_NAME.to_owned(), full_name(name));
-            }
+        let name = target.name();
+        let mut root = named((image.root().descriptor(), name.map(|name| target.ref_name(name))));
+        if let Some(name) = name
+            && target.is_read_by_docker()
+        {
+            root.annotations.insert(CONTAINERD_NAME.to_owned(), full_name(name));
         }
-        let referrers = image.referrers().iter().map(|referrer| referrer.descriptor());
-        let tagged = image.signatures().iter().map(|(tag, manifest)| {
-            let mut descriptor = manifest.descriptor();
-            descriptor.annotations.insert(REF_NAME.to_owned(), tag.to_string());
-            descriptor
-        });
-        let listed: Vec<Descriptor> = [root].into_iter().chain(tagged).chain(referrers).collect();
+        let listed: Vec<Descriptor> =
+            [root].into_iter().chain(attached(image).map(named)).collect();
         let index = json!({
             "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listed
         });
         self.add_bytes(INDEX, index.to_string().as_bytes())?;
         if target.is_read_by_docker()
-            && let Some(listing) = listing(image, target.name())?
+            && let Some(listing) = listing(image, name)?
         {
             self.add_bytes(LISTING, listing.to_string().as_bytes())?;
         }

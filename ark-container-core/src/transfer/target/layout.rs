@@ -4,12 +4,12 @@
 //! Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt as _;
+use futures_util::future::join;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -21,13 +21,14 @@ use crate::error::{Error, Result};
 use crate::files::{Directory, cannot, is_own};
 use crate::model::{Descriptor, Digest, ManifestContent, media_type};
 use crate::transfer::blob::Blob;
-use crate::transfer::engine::{Outcome, Plan, Target};
+use crate::transfer::engine::{Outcome, Target};
 use crate::transfer::image::Image;
+use crate::transfer::in_background;
 use crate::transfer::progress::{BlobState, Event, Progress};
 use crate::transfer::queue::Counter;
 
 /// The maximum number of pieces that wait to be written.
-const MAX_QUEUED_PIECES: usize = 4;
+pub(super) const MAX_QUEUED_PIECES: usize = 4;
 pub(super) const MARKER: &str = "oci-layout";
 /// The maximum length of the marker that is read.
 const MAX_MARKER_BYTES: u64 = 64 * 1024;
@@ -87,10 +88,9 @@ impl Layout {
         if metadata.len() != blob.size {
             return Ok(false);
         }
-        let mut digester = Digester::new(blob.digest.algorithm());
-        read_all(file, |piece| digester.update(piece))
+        let found = Digester::digest_of_stream(blob.digest.algorithm(), file)
             .map_err(|error| cannot("read", &self.directory.path().join(name), error))?;
-        Ok(digester.finish() == blob.digest)
+        Ok(found == blob.digest)
     }
 
     /// Writes a manifest.
@@ -123,17 +123,16 @@ impl Layout {
         };
         let failed =
             |error| Error::failed(format!("writing {}", path.display())).with_source(error);
-        for (mut image, name) in images {
-            let (digest, name) = (image.digest.to_string(), name.as_deref());
+        for (image, name) in images {
+            let digest = image.digest.to_string();
             manifests.retain(|listed| {
                 let listed_name = listed["annotations"][REF_NAME].as_str();
-                match name {
-                    Some(_) => listed_name != name,
+                match &name {
+                    Some(name) => listed_name != Some(name),
                     None => listed_name.is_some() || listed["digest"] != *digest,
                 }
             });
-            image.annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
-            manifests.push(serde_json::to_value(image).map_err(failed)?);
+            manifests.push(serde_json::to_value(named((image, name))).map_err(failed)?);
         }
         index["manifests"] = Value::Array(manifests);
         self.directory.replace(INDEX, &serde_json::to_vec(&index).map_err(failed)?)?;
@@ -158,28 +157,19 @@ pub(in crate::transfer) struct LayoutTarget<'a> {
 
 #[async_trait]
 impl Target for LayoutTarget<'_> {
-    async fn known(&self, blobs: &[Blob]) -> Vec<Option<Descriptor>> {
-        blobs.iter().map(|blob| Some(descriptor(blob))).collect()
-    }
-
-    async fn plan(&self, _: Option<&Image>, known: &[Option<Descriptor>]) -> Result<Plan> {
-        // Each blob is looked up, and hashed, when it is its turn.
-        Ok(Plan::Write(vec![false; known.len()]))
-    }
-
     async fn write(
         &self,
         blob: &Blob,
         _: Option<&Descriptor>,
         counter: &Counter,
     ) -> Result<Outcome> {
-        let (layout, wanted) = (Arc::clone(&self.layout), descriptor(blob));
+        let (layout, wanted) = (Arc::clone(&self.layout), blob.descriptor());
         if in_background(move || layout.has(&wanted)).await? {
-            return Ok(Outcome::unsent(descriptor(blob), BlobState::Exists));
+            return Ok(Outcome::unsent(blob.descriptor(), BlobState::Exists));
         }
         self.tell(blob, BlobState::Fetching);
         loop {
-            let (layout, wanted) = (Arc::clone(&self.layout), descriptor(blob));
+            let (layout, wanted) = (Arc::clone(&self.layout), blob.descriptor());
             let partial = in_background(move || Partial::open(&layout.directory, &wanted)).await?;
             let found = partial.received();
             counter.set(found);
@@ -191,11 +181,11 @@ impl Target for LayoutTarget<'_> {
             });
             match finishing.await? {
                 Received::Whole => {
-                    return Ok(Outcome::moved(descriptor(blob), BlobState::Fetched, found, 0));
+                    return Ok(Outcome::moved(blob.descriptor(), BlobState::Fetched, found, 0));
                 }
                 // What an earlier pull left was not the start of this blob.
                 Received::Damaged(_) if found > 0 => {}
-                Received::Damaged(found) => return Err(damaged(blob, &found)),
+                Received::Damaged(found) => return Err(blob.damaged(&found)),
             }
         }
     }
@@ -204,29 +194,20 @@ impl Target for LayoutTarget<'_> {
         let (layout, image) = (Arc::clone(&self.layout), image.clone());
         let name = self.name.map(str::to_owned);
         in_background(move || {
-            let tagged = image.signatures().iter().map(|(_, manifest)| manifest);
-            let manifests = image.children().iter().chain(image.referrers()).chain(tagged);
-            for manifest in manifests.chain([image.root()]) {
+            for manifest in image.manifests() {
                 layout.put(&manifest.digest, &manifest.bytes)?;
             }
-            let referrers = image.referrers().iter().map(|referrer| (referrer.descriptor(), None));
-            let tagged = image.signatures().iter();
-            let tagged = tagged.map(|(tag, found)| (found.descriptor(), Some(tag.to_string())));
             let root = (image.root().descriptor(), name);
-            layout.list(referrers.chain(tagged).chain([root]).collect())
+            layout.list(attached(&image).chain([root]).collect())
         })
         .await
-    }
-
-    async fn name(&self, _: &Image) -> Result<()> {
-        Ok(())
     }
 }
 
 impl LayoutTarget<'_> {
     /// Receives the rest of a blob, while a thread writes and hashes it.
     async fn fill(&self, mut partial: Partial, blob: &Blob, counter: &Counter) -> Result<Partial> {
-        let mut content = blob.pieces(partial.received()).await?;
+        let from = partial.received();
         let (sender, mut receiver) = mpsc::channel::<Bytes>(MAX_QUEUED_PIECES);
         let layout = Arc::clone(&self.layout);
         let writing = in_background(move || {
@@ -237,22 +218,10 @@ impl LayoutTarget<'_> {
             }
             Ok(partial)
         });
-        let receiving = async {
-            // The pieces before an interruption are written too.
-            let sender = sender;
-            while let Some(piece) = content.try_next().await? {
-                let bytes = piece.len() as u64;
-                if sender.send(piece).await.is_err() {
-                    // The disk failed, which the writer reports.
-                    break;
-                }
-                counter.add(bytes);
-            }
-            Ok(())
-        };
-        let (received, written) = futures_util::future::join(receiving, writing).await;
+        // The pieces before an interruption are written too.
+        let (received, written) = join(blob.send_to(sender, from, counter), writing).await;
         let partial = written?;
-        received.map(|()| partial).map_err(|error| blob.unreadable(error))
+        received.map(|()| partial)
     }
 
     fn tell(&self, blob: &Blob, state: BlobState) {
@@ -260,16 +229,17 @@ impl LayoutTarget<'_> {
     }
 }
 
-pub(super) fn descriptor(blob: &Blob) -> Descriptor {
-    Descriptor::new(media_type::OCI_LAYER, blob.digest().clone(), blob.size())
+/// Returns what `index.json` lists beside the image: its referrers, and signatures under their tags.
+pub(super) fn attached(image: &Image) -> impl Iterator<Item = (Descriptor, Option<String>)> {
+    let referrers = image.referrers().iter().map(|referrer| (referrer.descriptor(), None));
+    let tagged = image.signatures().iter();
+    referrers.chain(tagged.map(|(tag, found)| (found.descriptor(), Some(tag.to_string()))))
 }
 
-/// Runs disk operations on a thread that may block.
-pub(in crate::transfer) async fn in_background<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::failed("writing the layout").with_source(error))?
+/// Returns the entry of `index.json` for a manifest.
+pub(super) fn named((mut listed, name): (Descriptor, Option<String>)) -> Descriptor {
+    listed.annotations.extend(name.map(|name| (REF_NAME.to_owned(), name)));
+    listed
 }
 
 /// Writes the marker file of a layout, unless it has content.
@@ -302,18 +272,6 @@ fn mark(mut marker: &File, path: &Path, is_own: bool) -> Result<()> {
     }
 }
 
-/// Reads a file to its end.
-fn read_all(mut file: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    // Small enough to stay in the processor's cache between reading and hashing.
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(()),
-            read => take(&buffer[..read]),
-        }
-    }
-}
-
 /// The received part of a blob, whose hash is computed while it is written.
 #[derive(Debug)]
 struct Partial {
@@ -340,18 +298,14 @@ impl Partial {
     fn open(directory: &Directory, blob: &Descriptor) -> Result<Self> {
         let name = format!("{PARTIAL}/{}-{}", blob.digest.algorithm().as_str(), blob.digest.hex());
         let (file, expected) = (directory.resume(&name)?, blob.digest.clone());
-        let (mut digester, mut received) = (Digester::new(expected.algorithm()), 0);
-        let hashed = file.metadata().and_then(|metadata| {
-            if metadata.len() > blob.size {
-                return file.set_len(0);
-            }
-            read_all(&file, |piece| {
-                digester.update(piece);
-                received += piece.len() as u64;
-            })
+        let mut digester = Digester::new(expected.algorithm());
+        let hashed = file.metadata().and_then(|metadata| match metadata.len() > blob.size {
+            true => file.set_len(0).map(|()| 0),
+            false => digester.update_from(&file),
         });
         let directory = directory.clone();
-        hashed.map_err(|error| cannot("read", &directory.path().join(&name), error))?;
+        let received =
+            hashed.map_err(|error| cannot("read", &directory.path().join(&name), error))?;
         Ok(Self { directory, name, file, digester, expected, received })
     }
 
@@ -385,11 +339,6 @@ impl Partial {
     fn path(&self) -> PathBuf {
         self.directory.path().join(&self.name)
     }
-}
-
-/// Returns the error of a blob whose content has another digest.
-fn damaged(blob: &Blob, found: &Digest) -> Error {
-    Error::failed(format!("{} is damaged: its content is {found}", blob.location()))
 }
 
 #[cfg(test)]

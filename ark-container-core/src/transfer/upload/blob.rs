@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
-use super::{RegistryTarget, as_it_is};
+use super::RegistryTarget;
 use crate::digester::Digester;
 use crate::distribution::{DistributionError, Mount, Tries, Upload};
 use crate::error::{Error, ResourceKind, Result};
@@ -49,7 +49,7 @@ impl RegistryTarget<'_> {
         } else {
             self.send_in_parts(blob, opened, counter).await?
         };
-        Ok(Outcome::moved(as_it_is(blob), BlobState::Sent, resumed, 0))
+        Ok(Outcome::moved(blob.descriptor(), BlobState::Sent, resumed, 0))
     }
 
     /// The upload that a refused mount has `opened`, or a new one. A repository that is missing is told

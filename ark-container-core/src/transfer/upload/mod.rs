@@ -6,6 +6,8 @@ mod compressed_layer;
 #[cfg(feature = "testing")]
 mod tests;
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use futures_util::future::{OptionFuture, join4};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -14,16 +16,15 @@ use tokio::sync::OnceCell;
 use super::blob::Blob;
 use super::cache::{BlobLocations, PushCache};
 use super::compress::Compressor;
-use super::engine::{Outcome, Plan, Target};
+use super::engine::{Outcome, Plan, Target, Transfer};
 use super::image::Image;
 use super::progress::{Event, Progress};
+use super::push::Pushed;
 use super::queue::Counter;
 use crate::connection::{Connection, LoginScope};
 use crate::distribution::{Client, Manifest, Mount};
 use crate::error::Result;
-use crate::model::{
-    Access, Descriptor, Digest, Reference, RegistryHost, RepositoryPath, Tag, media_type,
-};
+use crate::model::{Access, Descriptor, Digest, Reference, RegistryHost, RepositoryPath, Tag};
 
 /// A repository that an image is sent to.
 pub(super) struct RegistryTarget<'a> {
@@ -49,7 +50,7 @@ impl Target for RegistryTarget<'_> {
         let mut compressed = compressed.into_iter();
         let known = blobs.iter().map(|blob| match blob.is_tar() {
             true => compressed.next().flatten(),
-            false => Some(as_it_is(blob)),
+            false => Some(blob.descriptor()),
         });
         known.collect()
     }
@@ -140,8 +141,25 @@ impl RegistryTarget<'_> {
         lookups.try_fold(true, |all, one| async move { Ok(all && one) }).await
     }
 
+    /// Transfers an image to the repository. `started` and `retried` are the time and the retries of the client
+    /// when the operation started.
+    pub(super) async fn push(
+        &self,
+        image: &Image,
+        concurrency: Option<usize>,
+        started: Instant,
+        retried: u64,
+    ) -> Result<Pushed> {
+        let transfer = Transfer { target: self, concurrency, progress: self.progress };
+        let (image, outcomes) = transfer.run(image).await?;
+        self.remember(&outcomes).await;
+        let (repository, tag) = (self.client.repository()?, self.tag.cloned());
+        let retries = self.client.retry().retries() - retried;
+        Ok(Pushed::new(repository, &image, tag, &outcomes, retries, started.elapsed()))
+    }
+
     /// Adds the locations of the blobs to the push cache, if they are new.
-    pub(super) async fn remember(&self, outcomes: &[Outcome]) {
+    async fn remember(&self, outcomes: &[Outcome]) {
         let Some(cache) = self.cache else { return };
         let blobs = outcomes.iter().map(|outcome| &outcome.descriptor.digest);
         if !self.mounts.have_all(blobs.clone()) {
@@ -151,11 +169,6 @@ impl RegistryTarget<'_> {
             cache.add_locations(host, path, blobs.cloned().collect()).await;
         }
     }
-}
-
-/// Returns the descriptor of a blob that is sent as it is. Its media type stands in the image already.
-fn as_it_is(blob: &Blob) -> Descriptor {
-    Descriptor::new(media_type::OCI_LAYER, blob.digest().clone(), blob.size())
 }
 
 /// The number of concurrent lookups. Each takes a connection of its own.

@@ -39,7 +39,7 @@ async fn send_blob(
     blob: &Blob,
     cache: Option<&PushCache>,
 ) -> (Result<Outcome>, States) {
-    let known = as_it_is(blob);
+    let known = blob.descriptor();
     let (client, states) = (registry.patient_client(), States::default());
     let target = RegistryTarget {
         client: &client,
