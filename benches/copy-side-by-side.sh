@@ -21,19 +21,11 @@ pids=()
 trap 'kill "${pids[@]}" 2>/dev/null; wait; rm -rf "$work"' EXIT
 export ARK_REGISTRY="local:$work/registry" ARK_ORGANIZATION=2ea25035-6aa4-42fb-9955-92288ea1b972
 export HOME="$work/home" XDG_CONFIG_HOME="$work/config" XDG_CACHE_HOME="$work/cache" XDG_DATA_HOME="$work/data"
-mkdir -p "$HOME" "$work/tls" "$work/login"
+mkdir -p "$HOME" "$work/login"
 
-# An authority for the certificate of the source. 0.0.0.0 is an address of this machine that no client takes for
+# 0.0.0.0 is an address of this machine that no client takes for
 # loopback, so that all of them use TLS.
-{
-  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bench-authority \
-    -keyout "$work/ca.key" -out "$work/tls/ca.crt"
-  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=bench \
-    -keyout "$work/key.pem" -out "$work/request.pem"
-  openssl x509 -req -in "$work/request.pem" -CA "$work/tls/ca.crt" -CAkey "$work/ca.key" -CAcreateserial \
-    -days 2 -extfile <(echo subjectAltName=IP:0.0.0.0) -out "$work/certificate.pem"
-} 2>/dev/null
-export SSL_CERT_FILE="$work/tls/ca.crt"
+authority "$work"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("0.0.0.0", 0)); print(s.getsockname()[1])')
 cat >"$work/source.yml" <<YAML
 version: 0.1

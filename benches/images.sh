@@ -1,4 +1,21 @@
-# Images for push-side-by-side.sh, which sources this file: layouts and archives with nothing to run.
+# For push-side-by-side.sh and copy-side-by-side.sh, which source this file: layouts and archives with nothing to run,
+# and the certificate of a registry.
+
+# authority FOLDER: makes an authority, FOLDER/tls/ca.crt, which programs trust from then on, and its certificate and
+# key for 0.0.0.0, FOLDER/certificate.pem and FOLDER/key.pem.
+authority() {
+  local folder=$1
+  mkdir -p "$folder/tls"
+  {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bench-authority \
+      -keyout "$folder/ca.key" -out "$folder/tls/ca.crt"
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=bench \
+      -keyout "$folder/key.pem" -out "$folder/request.pem"
+    openssl x509 -req -in "$folder/request.pem" -CA "$folder/tls/ca.crt" -CAkey "$folder/ca.key" -CAcreateserial \
+      -days 2 -extfile <(echo subjectAltName=IP:0.0.0.0) -out "$folder/certificate.pem"
+  } 2>/dev/null
+  export SSL_CERT_FILE="$folder/tls/ca.crt"
+}
 
 # described MEDIA_TYPE FILE: its descriptor.
 described() {

@@ -38,16 +38,7 @@ export AWS_ACCESS_KEY_ID=AKIAEXAMPLE AWS_SECRET_ACCESS_KEY=example AWS_REGION=us
 mkdir -p "$HOME"
 
 # An authority for the registry's certificate, which each client is told to trust.
-mkdir "$work/tls"
-{
-  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bench-authority \
-    -keyout "$work/ca.key" -out "$work/tls/ca.crt"
-  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=bench \
-    -keyout "$work/key.pem" -out "$work/request.pem"
-  openssl x509 -req -in "$work/request.pem" -CA "$work/tls/ca.crt" -CAkey "$work/ca.key" -CAcreateserial \
-    -days 2 -extfile <(echo subjectAltName=IP:0.0.0.0) -out "$work/certificate.pem"
-} 2>/dev/null
-export SSL_CERT_FILE="$work/tls/ca.crt"
+authority "$work"
 
 # sink NAME OPTIONS…: starts one, and sets NAME to its host and NAME_tls to that for TLS.
 sink() {

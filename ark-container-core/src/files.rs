@@ -157,26 +157,6 @@ impl Directory {
         new.publish()
     }
 
-    /// Copies a whole file to a relative path without reading it into memory: as a clone where the file system
-    /// supports that, else by the kernel. The copy appears once it is [published](NewFile::publish).
-    ///
-    /// The position in `source` changes.
-    // No transfer calls this yet.
-    #[cfg(test)]
-    pub(crate) fn copy(&self, mut source: &File, relative: impl AsRef<Path>) -> Result<NewFile> {
-        use std::io::Seek as _;
-
-        let path = self.path.join(&relative);
-        let new = self.create_new(relative)?;
-        #[cfg(target_os = "linux")]
-        if rustix::fs::ioctl_ficlone(&new.file, source).is_ok() {
-            return Ok(new);
-        }
-        let copied = source.rewind().and_then(|()| io::copy(&mut source, &mut &new.file));
-        copied.map_err(|error| cannot("write", &path, error))?;
-        Ok(new)
-    }
-
     /// Moves a file durably, and replaces what is at its new path.
     pub(crate) fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
         let (old_parent, old) = self.parent_of(from.as_ref(), false)?;
@@ -287,12 +267,6 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Returns the open file.
-    #[cfg(test)]
-    pub(crate) fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Moves it durably to its path, and replaces what is there.
     pub(crate) fn publish(mut self) -> Result<()> {
         let path = self.directory.path.join(&self.name);
@@ -480,18 +454,20 @@ mod tests {
     }
 
     #[test]
-    fn copied_file_appears_when_it_is_published() {
+    fn new_file_appears_when_it_is_published() {
         let (folder, directory) = directory();
         let content: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
-        fs::write(folder.path().join("source"), &content).unwrap();
-        let (mut source, _) = directory.file("source").unwrap();
-        source.read_exact(&mut [0; 10]).unwrap();
-        let copy = directory.copy(&source, "a/copy").unwrap();
-        assert_eq!(copy.file().metadata().unwrap().len(), content.len() as u64);
-        assert!(!directory.has("a/copy").unwrap());
-        copy.publish().unwrap();
-        assert!(directory.read("a/copy", content.len()).unwrap() == content);
-        drop(directory.copy(&source, "a/copy").unwrap());
+        let written = || {
+            let mut new = directory.create_new("a/new").unwrap();
+            new.file.write_all(&content).unwrap();
+            new
+        };
+        let new = written();
+        assert_eq!(new.file.metadata().unwrap().len(), content.len() as u64);
+        assert!(!directory.has("a/new").unwrap());
+        new.publish().unwrap();
+        assert!(directory.read("a/new", content.len()).unwrap() == content);
+        drop(written());
         assert_eq!(fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
     }
 }

@@ -215,10 +215,10 @@ async fn prune_deletes_indexes_with_their_images_and_referrers() {
     let kept = fixture.refer(new.root(), None).await;
     let before = fixture.digests().await;
 
-    let plan = fixture.catalog.prune("a").keep_newest(1).plan().await.unwrap();
+    let plan = fixture.catalog.prune("a").with_kept_newest(1).plan().await.unwrap();
     assert_eq!((plan.images.len(), plan.kept, &plan.images[0].digest), (4, 2, &old.digest()));
     assert_eq!(fixture.digests().await, before, "a plan deletes nothing");
-    let prune = fixture.catalog.prune("a").keep_newest(1);
+    let prune = fixture.catalog.prune("a").with_kept_newest(1);
     let pruned = tokio::spawn(prune.into_future()).await.unwrap().unwrap();
     assert!(pruned.deleted.iter().any(|image| image.digest == signature), "{pruned:?}");
     assert_eq!((pruned.deleted.len(), pruned.changed.len(), pruned.kept), (4, 0, 2));
@@ -235,7 +235,7 @@ async fn prune_spares_images_that_changed_since_the_plan() {
     for (image, tag) in images.iter().zip(["v1", "v2", "v3"]) {
         fixture.push(image, tag).await;
     }
-    let plan = fixture.catalog.prune("a").keep_newest(0).plan().await.unwrap();
+    let plan = fixture.catalog.prune("a").with_kept_newest(0).plan().await.unwrap();
     assert_eq!(plan.images.len(), 3);
     fixture.catalog.tag("a:v1", "stable").await.unwrap();
     fixture.catalog.delete_image("a:v2").await.unwrap();
@@ -251,11 +251,11 @@ async fn prune_of_untagged_images_spares_young_ones() {
     fixture.push(&SampleImage::new("one"), "v1").await;
     let moved = SampleImage::new("two");
     fixture.push(&moved, "v1").await;
-    let prune = || fixture.catalog.prune("a").untagged(true);
+    let prune = || fixture.catalog.prune("a").with_untagged(true);
     assert_eq!(prune().await.unwrap().deleted, []);
-    let pruned = prune().older_than(Duration::ZERO).await.unwrap();
+    let pruned = prune().with_min_age(Duration::ZERO).await.unwrap();
     assert_eq!((pruned.deleted.len(), pruned.kept), (1, 1));
     assert_eq!(fixture.digests().await, [moved.digest()]);
-    let missing = fixture.catalog.prune("b").untagged(true).await.unwrap_err();
+    let missing = fixture.catalog.prune("b").with_untagged(true).await.unwrap_err();
     assert!(matches!(missing, Error::NotFound { .. }), "{missing}");
 }

@@ -201,14 +201,14 @@ pub(crate) async fn prune(args: PruneArgs, context: &Context) -> Result<(), Stop
     let (catalog, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let explain = |error| target.explain(Attempt::DeleteImage, error);
-    let mut prune = catalog.prune(target.name()).untagged(args.untagged);
+    let mut prune = catalog.prune(target.name()).with_untagged(args.untagged);
     if let Some(count) = args.keep {
-        prune = prune.keep_newest(count);
+        prune = prune.with_kept_newest(count);
     }
     if let Some(age) = args.older_than {
-        prune = prune.older_than(age);
+        prune = prune.with_min_age(age);
     }
-    let prune = patterns.into_iter().fold(prune, Prune::keep_tags);
+    let prune = patterns.into_iter().fold(prune, Prune::with_kept_tags);
     let plan = prune.plan().await.map_err(explain)?;
     let (count, kept) = (plan.images.len(), plan.kept);
     let would = if args.dry_run { "would be" } else { "will be" };

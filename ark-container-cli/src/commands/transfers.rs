@@ -255,9 +255,9 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
     if let Some(concurrency) = args.concurrency {
         pull = pull.with_concurrency(concurrency.get());
     }
-    let interrupted = match to.to_string().starts_with("oci:") {
-        true => PULL_INTERRUPTED,
-        false => "nothing is in the target",
+    let interrupted = match to.layout() {
+        Some(_) => PULL_INTERRUPTED,
+        None => "nothing is in the target",
     };
     let pulled = transfer(pull.into_future(), &report, interrupted).await?;
     let pulled = pulled.map_err(|error| target.explain(Attempt::Pull, error))?;

@@ -21,8 +21,8 @@ impl Catalog {
     /// Returns the digest of an image now, with its size, media type and platforms. An image in another
     /// registry is named `docker://HOST/REPOSITORY:TAG`, and read with the credentials of docker and podman.
     ///
-    /// No layer is fetched. The tag may stand for another image the next moment;
-    /// [`ResolvedImage::url`] goes on to name this one.
+    /// No layer is fetched. The tag may be moved to another image at any time; [`ResolvedImage::url`] names this
+    /// one by its digest.
     ///
     /// # Errors
     /// Those of [`inspect`](Self::inspect).

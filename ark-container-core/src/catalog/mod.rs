@@ -93,7 +93,7 @@ pub struct Catalog {
 struct Shared {
     /// The registry, if its kind is known.
     registry: Option<OpenRegistry>,
-    /// Whether the program has set a policy of its own.
+    /// Whether the program set a policy.
     has_own_policy: bool,
     memberships: Option<MembershipsFile>,
     /// `None` for a catalog over a backend of the program's own, without any setting.

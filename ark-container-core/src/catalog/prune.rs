@@ -30,11 +30,10 @@ impl Catalog {
 /// A deletion of old images of one repository, by [`Catalog::prune`]. Awaiting it plans and runs it.
 ///
 /// # Behavior
-/// - Nothing is deleted unless [`keep_newest`](Self::keep_newest) or [`untagged`](Self::untagged) is called.
+/// - Nothing is deleted unless [`with_kept_newest`](Self::with_kept_newest) or [`with_untagged`](Self::with_untagged) is called.
 /// - An index takes its images along, and an image its referrers, such as signatures, also those that are
 ///   found by a tag with the digest of the image. These do not count as images of their own.
-/// - Whatever an image that stays needs stays: the images of an index, and the subject of a referrer. The
-///   referrers of an image that stays do so too.
+/// - The images of an index that stays stay too, as do the subject of a referrer and the referrers of an image.
 /// - Images are deleted by digest. One that got or lost a tag meanwhile stays.
 ///
 /// # Errors
@@ -51,26 +50,26 @@ pub struct Prune {
 
 impl Prune {
     /// Deletes tagged images, except for this many that were pushed last.
-    pub fn keep_newest(mut self, count: usize) -> Self {
+    pub fn with_kept_newest(mut self, count: usize) -> Self {
         self.rules.keep_newest = Some(count);
         self
     }
 
     /// Deletes only images that were pushed longer ago. The default is any age for tagged images, and an
     /// hour for those without a tag, which may belong to a push that has not ended.
-    pub fn older_than(mut self, age: Duration) -> Self {
+    pub fn with_min_age(mut self, age: Duration) -> Self {
         self.rules.older_than = Some(age);
         self
     }
 
     /// Keeps each image with a tag that matches. It does not count among the newest. May be called again.
-    pub fn keep_tags(mut self, pattern: TagPattern) -> Self {
+    pub fn with_kept_tags(mut self, pattern: TagPattern) -> Self {
         self.rules.keep_tags.push(pattern);
         self
     }
 
     /// Deletes images without a tag too, unless they belong to an index or refer to an image.
-    pub fn untagged(mut self, untagged: bool) -> Self {
+    pub fn with_untagged(mut self, untagged: bool) -> Self {
         self.rules.untagged = untagged;
         self
     }
@@ -198,7 +197,7 @@ async fn delete(catalog: &Catalog, path: &RepositoryPath, image: Image) -> Resul
 pub enum PruneStep {
     /// It was deleted.
     Deleted(Image),
-    /// It stays, or somebody else deleted it: it is not the image that was examined.
+    /// The image is not the one that was examined: it stays, or another program deleted it.
     Changed(Image),
 }
 
@@ -282,9 +281,9 @@ impl PruneRules {
     }
 }
 
-/// How the images of a repository refer to each other, by their places.
+/// How the images of a repository refer to each other, by their positions.
 struct Graph {
-    /// Whether an image has a tag of its own: one that does not name a subject.
+    /// Which images have a tag that does not name a subject.
     is_tagged: Vec<bool>,
     children: Vec<Vec<usize>>,
     is_child: Vec<bool>,
@@ -294,9 +293,9 @@ struct Graph {
 
 impl Graph {
     fn new(images: &[Image]) -> Self {
-        let places: HashMap<&Digest, usize> =
+        let positions: HashMap<&Digest, usize> =
             images.iter().enumerate().map(|(at, image)| (&image.digest, at)).collect();
-        let place = |digest: &Digest| places.get(digest).copied();
+        let position = |digest: &Digest| positions.get(digest).copied();
         let is_own_tag = |tag: &Tag| subject_in_tag(tag).is_none();
         let mut graph = Self {
             is_tagged: images.iter().map(|image| image.tags.iter().any(is_own_tag)).collect(),
@@ -307,12 +306,12 @@ impl Graph {
         };
         for (at, image) in images.iter().enumerate() {
             let children: Vec<_> =
-                image.children.iter().filter_map(|child| place(&child.digest)).collect();
+                image.children.iter().filter_map(|child| position(&child.digest)).collect();
             children.iter().for_each(|&child| graph.is_child[child] = true);
             graph.children.push(children);
             let by_tag = image.tags.iter().filter_map(subject_in_tag);
             let subjects = image.subject.iter().cloned().chain(by_tag);
-            let subjects: Vec<_> = subjects.filter_map(|subject| place(&subject)).collect();
+            let subjects: Vec<_> = subjects.filter_map(|subject| position(&subject)).collect();
             subjects.iter().for_each(|&subject| graph.referrers[subject].push(at));
             graph.subjects.push(subjects);
         }
@@ -324,7 +323,7 @@ impl Graph {
         !self.subjects[at].is_empty()
     }
 
-    /// Returns the wanted places, each index before its images, since a registry refuses to delete an image
+    /// Returns the wanted positions, each index before its images, since a registry refuses to delete an image
     /// of an index. Referrers come late, so that an interruption leaves few images without theirs.
     fn indexes_first(&self, is_wanted: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut wanted: Vec<usize> = (0..self.children.len()).filter(|at| is_wanted(*at)).collect();
@@ -348,7 +347,7 @@ impl Graph {
     }
 }
 
-/// Returns the places in `from`, and those that can be reached from there by `next`.
+/// Returns the positions in `from`, and those that can be reached from there by `next`.
 fn closure<'a, const N: usize>(
     mut from: HashSet<usize>,
     next: impl Fn(usize) -> [&'a Vec<usize>; N],

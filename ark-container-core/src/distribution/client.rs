@@ -40,7 +40,7 @@ const ECR_MANIFESTS_PER_SECOND: usize = 10;
 /// The client uses plain HTTP for loopback hosts and HTTPS for all others, as docker does. A registry with
 /// HTTPS cannot make it send or fetch anything by plain HTTP. It sends the credentials with every request to
 /// the registry itself, and to no other host: neither to one that the registry redirects to nor to one that it
-/// names as the location of an upload. No error repeats them, whatever a registry answers.
+/// names as the location of an upload. No error contains them, even if a registry echoes them.
 ///
 /// An answer that is read as a whole, such as a manifest, fails if it comes more slowly than 16 KiB/s, and a
 /// blob if it comes more slowly than 1 KiB/s, in the mean after 2 minutes.

@@ -270,8 +270,8 @@ pub(crate) mod fuzzing {
     use super::ManifestContent;
     use crate::model::{Descriptor, Digest, Platform};
 
-    /// The configuration and layers of a manifest of this type, and then what an index lists; an error where
-    /// it is none.
+    /// The configuration and layers of a manifest of this type, and then what an index lists; an error if
+    /// it is not a manifest.
     pub fn manifest(media_type: &str, bytes: &[u8]) -> Result<(Vec<Digest>, Vec<Digest>), String> {
         let digests =
             |found: Vec<&Descriptor>| found.into_iter().map(|found| found.digest.clone()).collect();

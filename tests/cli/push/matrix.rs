@@ -159,7 +159,7 @@ fn every_source_and_target_transfers_what_was_chosen() {
 }
 
 #[test]
-fn image_of_another_registry_is_copied_with_its_referrers_and_digest() {
+fn foreign_image_is_copied_with_its_digest_and_signature() {
     let served = Served::with_repositories(&["a"]);
     let samples = write_samples(&served.sandbox);
     let here = Sandbox::new();

@@ -183,7 +183,7 @@ impl EcrBackend {
         Ok(format!("endpoints {endpoints:?}; principal {principal:?}; lifetime {seconds:?}"))
     }
 
-    /// Whether the registry answers at this host: another spelling of its own, or any host outside of AWS if
+    /// Returns whether the registry answers at this host: another spelling of its own, or any host outside of AWS if
     /// an endpoint is set, since only an emulator itself names its host.
     pub(crate) fn answers_at(&self, host: &str) -> bool {
         let (config, own) = (self.config(), self.ecr_host());

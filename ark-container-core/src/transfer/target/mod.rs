@@ -100,8 +100,8 @@ impl ImageTarget {
         }
     }
 
-    /// Returns the folder in the OCI image layout, if it is one.
-    pub(super) fn layout(&self) -> Option<&Path> {
+    /// The folder, if it is one in the OCI image layout.
+    pub fn layout(&self) -> Option<&Path> {
         match &self.kind {
             TargetKind::OciLayout(path) => Some(path),
             _ => None,
