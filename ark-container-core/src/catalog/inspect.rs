@@ -15,7 +15,7 @@ use crate::distribution::{Client, Manifest};
 use crate::error::Error;
 use crate::error::Result;
 use crate::model::{Access, ImageReference, Platform, Scope, Tag};
-use crate::transfer::{Inspected, ResolvedImage, Source};
+use crate::transfer::{Inspected, RegistrySource, ResolvedImage, Source};
 
 impl Catalog {
     /// Returns the digest of an image now, with its size, media type and platforms. An image in another
@@ -60,13 +60,13 @@ impl Catalog {
                 let scope = Scope::repository(path.clone(), Access::Pull);
                 let client = self.connection().client(&path, &scope).await?;
                 let root = client.fetch_manifest(&reference).await?;
-                Ok((Box::new(client), root))
+                Ok((Box::new(RegistrySource::new(client)), root))
             }
             Named::Outside(image) if *image.host() != self.backend.host() => {
                 let client =
                     Client::foreign(&image, ForeignCredentials::find(&image).await?, false)?;
                 let root = client.fetch_manifest(image.reference()).await?;
-                Ok((Box::new(client), root))
+                Ok((Box::new(RegistrySource::new(client)), root))
             }
             Named::Outside(image) => self.open_outside(&image).await,
         }

@@ -97,7 +97,7 @@ impl Client {
     async fn list_under_tag(&self, subject: &Digest, referrer: Descriptor) -> Result<()> {
         // Two manifests of this push may refer to the same one.
         let _turn = self.listing().await;
-        let tag = referrers_tag(subject)?;
+        let tag = Self::referrers_tag(subject)?;
         let reference = Reference::Tag(tag.clone());
         let written =
             |error| Error::failed(format!("writing the index at {tag}")).with_source(error);
@@ -129,7 +129,7 @@ impl Client {
     }
 
     /// Lists referrers by the API, or returns `None` if the registry does not have this part of it.
-    async fn referrers_by_api(
+    pub(crate) async fn referrers_by_api(
         &self,
         digest: &Digest,
         artifact_type: Option<&str>,
@@ -149,8 +149,9 @@ impl Client {
         }
     }
 
-    async fn referrers_by_tag(&self, digest: &Digest) -> Result<Vec<Descriptor>> {
-        let tag = referrers_tag(digest)?;
+    /// Lists the referrers in the index that clients keep under a tag.
+    pub(crate) async fn referrers_by_tag(&self, digest: &Digest) -> Result<Vec<Descriptor>> {
+        let tag = Self::referrers_tag(digest)?;
         match self.fetch_manifest(&Reference::Tag(tag.clone())).await {
             Ok(index) => listed_under_tag(&tag, &index),
             Err(Error::NotFound { .. }) => Ok(Vec::new()),
@@ -184,14 +185,14 @@ impl Client {
         let tags = SIGNATURE_SUFFIXES.iter().map(|suffix| format!("{name}.{suffix}").parse());
         tags.filter_map(Result::ok).collect()
     }
-}
 
-/// Returns the tag of the index where clients list the referrers of a manifest.
-///
-/// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
-fn referrers_tag(digest: &Digest) -> Result<Tag> {
-    let digits: String = digest.hex().chars().take(TAG_DIGITS).collect();
-    Ok(format!("{}-{digits}", digest.algorithm().as_str()).parse()?)
+    /// Returns the tag of the index where clients list the referrers of a manifest.
+    ///
+    /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
+    pub(crate) fn referrers_tag(digest: &Digest) -> Result<Tag> {
+        let digits: String = digest.hex().chars().take(TAG_DIGITS).collect();
+        Ok(format!("{}-{digits}", digest.algorithm().as_str()).parse()?)
+    }
 }
 
 /// Returns the referrers in the index at a referrers tag.
@@ -213,7 +214,7 @@ mod tests {
     fn the_tag_of_a_long_digest_is_cut() {
         for (algorithm, name) in [(Algorithm::Sha256, "sha256"), (Algorithm::Sha512, "sha512")] {
             let digest = Digester::digest(algorithm, b"content");
-            let tag = referrers_tag(&digest).unwrap().to_string();
+            let tag = Client::referrers_tag(&digest).unwrap().to_string();
             assert_eq!(tag, format!("{name}-{}", &digest.hex()[..64]));
         }
     }

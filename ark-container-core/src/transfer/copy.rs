@@ -4,25 +4,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join};
 
-use super::blob::Blob;
 use super::compress::{Compression, Compressor};
 use super::engine::transfer_options;
-use super::image::{Image, Source};
+use super::image::Image;
 use super::platforms::PlatformChoice;
 use super::progress::Progress;
 use super::push::Pushed;
+use super::source::RegistrySource;
 use super::upload::{Mounts, RegistryTarget};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, LoginScope, connection_options};
 use crate::credentials::ForeignCredentials;
-use crate::distribution::{Client, Manifest};
-use crate::error::{Error, ResourceKind, Result};
-use crate::model::{
-    Access, Descriptor, Digest, ImageReference, Reference, RepositoryPath, Scope, Tag,
-};
+use crate::distribution::Client;
+use crate::error::{Error, Result};
+use crate::model::{Access, ImageReference, Reference, RepositoryPath, Scope, Tag};
 use crate::observability::Run;
 
 /// A copy of one image to a repository, from another one of the same registry or from any other registry. Awaiting
@@ -143,18 +140,13 @@ impl Copy {
         let (source, target) = join(self.open_source(), self.open_target()).await;
         let ((source, reference), (client, pushing)) = (source?, target?);
         let retried = client.retry().retries();
-        let (source, root): (Box<dyn Source>, _) = match &self.from {
-            Origin::Repository(..) => {
-                let root = source.fetch_manifest(reference).await?;
-                (Box::new(source), root)
-            }
-            Origin::Registry(_) => {
-                let root = fetch_unless_there(&source, &client, reference).await?;
-                (Box::new(Fetched { source, target: client.clone() }), root)
-            }
-        };
-        let image = Image::read(&*source, root, &self.platforms).await?;
-        let image = image.with_referrers(&*source).await?;
+        let mut source = RegistrySource::new(source);
+        if let Origin::Registry(_) = &self.from {
+            source = source.with_copies_in(client.clone());
+        }
+        let root = source.fetch_manifest(reference).await?;
+        let image = Image::read(&source, root, &self.platforms).await?;
+        let image = image.with_referrers(&source).await?;
         let mounts = match &self.from {
             Origin::Repository(from, _) if pushing.covers(from, Access::Pull) => Mounts::From(from),
             _ => Mounts::Nowhere,
@@ -226,67 +218,6 @@ impl fmt::Display for Origin {
             }
             Self::Registry(image) => image.fmt(f),
         }
-    }
-}
-
-/// Fetches the manifest of an image from the target if it has it, so that the other registry, which may count
-/// what is fetched, is only asked for the digest.
-async fn fetch_unless_there(
-    source: &Client,
-    target: &Client,
-    reference: &Reference,
-) -> Result<Manifest> {
-    let digest = match reference {
-        Reference::Digest(digest) => Some(digest.clone()),
-        Reference::Tag(_) => source.manifest(reference).await?.map(|found| found.digest),
-    };
-    let Some(digest) = digest else {
-        return Err(Error::not_found(ResourceKind::Image, source.image_name(reference)));
-    };
-    let by_digest = digest.into();
-    match target.fetch_manifest(&by_digest).await {
-        Err(Error::NotFound { .. }) => source.fetch_manifest(&by_digest).await,
-        fetched => fetched,
-    }
-}
-
-/// A repository whose manifests are fetched from the target where that has them.
-struct Fetched {
-    source: Client,
-    target: Client,
-}
-
-#[async_trait]
-impl Source for Fetched {
-    fn name(&self) -> String {
-        Source::name(&self.source)
-    }
-
-    async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
-        match Source::manifest(&self.target, descriptor).await {
-            Err(Error::NotFound { .. }) => Source::manifest(&self.source, descriptor).await,
-            manifest => manifest,
-        }
-    }
-
-    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
-        self.source.config(config).await
-    }
-
-    async fn has(&self, content: &Descriptor) -> Result<bool> {
-        self.source.has(content).await
-    }
-
-    async fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
-        self.source.blob(descriptor).await
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        Source::referrers(&self.source, subject).await
-    }
-
-    async fn tagged(&self, tag: &Tag) -> Result<Option<Manifest>> {
-        self.source.tagged(tag).await
     }
 }
 

@@ -13,12 +13,13 @@ use super::image::Image;
 use super::in_background;
 use super::platforms::{self, PlatformChoice};
 use super::progress::{BlobState, Event, Progress, as_seconds, as_text};
+use super::source::RegistrySource;
 use super::target::ImageTarget;
 use super::target::archive::ArchiveTarget;
 use super::target::layout::{Layout, LayoutTarget};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, connection_options};
-use crate::distribution::{Client, platform_names};
+use crate::distribution::platform_names;
 use crate::error::{Error, Result};
 use crate::model::{Access, Digest, ImageUrl, Reference, RepositoryPath, Scope};
 use crate::observability::{Run, count_bytes};
@@ -107,13 +108,14 @@ impl Pull {
         let scope = Scope::repository(self.path.clone(), Access::Pull);
         let client = self.connection.client(&self.path, &scope).await?;
         let started = Instant::now();
-        let root = client.fetch_manifest(&self.reference).await?;
-        let mut image = Image::read(&client, root, &self.platforms).await?;
+        let source = RegistrySource::new(client.clone());
+        let root = source.fetch_manifest(&self.reference).await?;
+        let mut image = Image::read(&source, root, &self.platforms).await?;
         if self.target.is_for_one_platform() {
-            self.check_single_platform(&client, &image).await?;
+            self.check_single_platform(&source, &image).await?;
         }
         if !self.target.is_read_by_docker() {
-            image = image.with_referrers(&client).await?;
+            image = image.with_referrers(&source).await?;
         }
         // An archive is written from its start to its end.
         let (target, concurrency): (&dyn Target, _) = match &opened {
@@ -150,23 +152,23 @@ impl Pull {
     }
 
     /// Refuses an image with several platforms for a target that has one.
-    async fn check_single_platform(&self, client: &Client, image: &Image) -> Result<()> {
+    async fn check_single_platform(&self, source: &RegistrySource, image: &Image) -> Result<()> {
         if image.root().content()?.image_config().is_some() {
             return Ok(());
         }
         if image.children().is_empty() {
-            let image = client.image_name(&self.reference);
+            let image = source.image_name(&self.reference);
             return Err(Error::invalid(format!(
                 "{} takes an image, which {image} is not",
                 self.target
             )));
         }
-        let found = platforms::platforms(client, image.root()).await?;
+        let found = platforms::platforms(source, image.root()).await?;
         let found = platform_names(&found);
         Err(Error::invalid(format!(
             "{} takes an image for one platform, and {} has: {found}",
             self.target,
-            client.image_name(&self.reference)
+            source.image_name(&self.reference)
         )))
     }
 }

@@ -1,17 +1,115 @@
-//! A repository as a source of images, by the client of its registry.
+//! [`RegistrySource`]: a repository as a source of images, by the client of its registry.
+
+use std::collections::HashSet;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::distribution::{Client, Manifest};
-use crate::error::{Error, Result};
+use crate::error::{Error, ResourceKind, Result};
 use crate::model::{Descriptor, Digest, Reference, Tag};
 use crate::transfer::blob::Blob;
 use crate::transfer::image::{MAX_CONFIG_BYTES, Source};
 
+/// The maximum number of tags that are listed to find out which of an image's signatures exist. In a repository
+/// with more, each is requested.
+const MAX_LISTED_TAGS: usize = 1_000;
+
+/// A repository that is read for one transfer.
+///
+/// Whether tags exist and whether the registry lists referrers is asked once, since an image of many platforms
+/// needs the answers for each.
+pub(crate) struct RegistrySource {
+    client: Client,
+    /// The repository whose copies of manifests are read instead.
+    copies: Option<Client>,
+    /// The tags of the repository, unless they are too many or cannot be listed.
+    tags: OnceCell<Option<HashSet<Tag>>>,
+    lists_referrers: Mutex<Option<bool>>,
+}
+
+impl RegistrySource {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, copies: None, tags: OnceCell::new(), lists_referrers: Mutex::default() }
+    }
+
+    /// Reads manifests from `target` if it has them, since another registry may count what is fetched.
+    pub(crate) fn with_copies_in(self, target: Client) -> Self {
+        Self { copies: Some(target), ..self }
+    }
+
+    /// Returns the name of an image of the repository, for errors.
+    pub(crate) fn image_name(&self, reference: &Reference) -> String {
+        self.client.image_name(reference)
+    }
+
+    /// Fetches the manifest or index at a tag or digest.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the repository does not have it.
+    pub(crate) async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
+        let Some(copies) = &self.copies else { return self.client.fetch_manifest(reference).await };
+        let digest = match reference {
+            Reference::Digest(digest) => Some(digest.clone()),
+            Reference::Tag(_) => self.client.manifest(reference).await?.map(|found| found.digest),
+        };
+        let Some(digest) = digest else {
+            return Err(Error::not_found(ResourceKind::Image, self.image_name(reference)));
+        };
+        let by_digest = digest.into();
+        match copies.fetch_manifest(&by_digest).await {
+            Err(Error::NotFound { .. }) => self.client.fetch_manifest(&by_digest).await,
+            fetched => fetched,
+        }
+    }
+
+    async fn may_have(&self, tag: &Tag) -> bool {
+        let list = async || {
+            let tags =
+                self.client.tags().take(MAX_LISTED_TAGS + 1).try_collect::<HashSet<_>>().await;
+            match tags {
+                Ok(tags) => (tags.len() <= MAX_LISTED_TAGS).then_some(tags),
+                Err(error) => {
+                    tracing::debug!(%error, "the tags cannot be listed, and each is requested");
+                    None
+                }
+            }
+        };
+        let tags = self.tags.get_or_init(list).await;
+        tags.as_ref().is_none_or(|tags| tags.contains(tag))
+    }
+
+    /// Lists referrers by the API of the registry, or returns `None` if it does not have this part of it.
+    async fn referrers_by_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        let mut lists_referrers = self.lists_referrers.lock().await;
+        match *lists_referrers {
+            Some(false) => return Ok(None),
+            Some(true) => drop(lists_referrers),
+            None => {
+                let listed = self.client.referrers_by_api(subject, None).await?;
+                *lists_referrers = Some(listed.is_some());
+                return Ok(listed);
+            }
+        }
+        self.client.referrers_by_api(subject, None).await
+    }
+
+    async fn all_referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        if let Some(listed) = self.referrers_by_api(subject).await? {
+            return Ok(listed);
+        }
+        match self.may_have(&Client::referrers_tag(subject)?).await {
+            true => self.client.referrers_by_tag(subject).await,
+            false => Ok(Vec::new()),
+        }
+    }
+}
+
 #[async_trait]
-impl Source for Client {
+impl Source for RegistrySource {
     fn name(&self) -> String {
-        Self::name(self)
+        self.client.name()
     }
 
     async fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest> {
@@ -19,22 +117,22 @@ impl Source for Client {
     }
 
     async fn config(&self, config: &Descriptor) -> Result<Vec<u8>> {
-        Ok(self.fetch_blob_bytes(&config.digest, MAX_CONFIG_BYTES).await?.into())
+        Ok(self.client.fetch_blob_bytes(&config.digest, MAX_CONFIG_BYTES).await?.into())
     }
 
     async fn has(&self, content: &Descriptor) -> Result<bool> {
         match content.may_be_missing() {
-            true => self.blob_exists(&content.digest).await,
+            true => self.client.blob_exists(&content.digest).await,
             false => Ok(true),
         }
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
-        Ok(Blob::remote(descriptor, self))
+        Ok(Blob::remote(descriptor, &self.client))
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        match Self::referrers(self, subject, None).await {
+        match self.all_referrers(subject).await {
             Err(error @ Error::PermissionDenied { .. }) => {
                 tracing::warn!(%error, "the referrers of the image cannot be listed, and are not copied");
                 Ok(Vec::new())
@@ -45,9 +143,9 @@ impl Source for Client {
 
     async fn tagged(&self, tag: &Tag) -> Result<Option<Manifest>> {
         let reference = Reference::Tag(tag.clone());
-        match Self::manifest(self, &reference).await? {
-            Some(_) => self.fetch_manifest(&reference).await.map(Some),
-            None => Ok(None),
+        if !self.may_have(tag).await || self.client.manifest(&reference).await?.is_none() {
+            return Ok(None);
         }
+        self.fetch_manifest(&reference).await.map(Some)
     }
 }
