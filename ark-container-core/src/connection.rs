@@ -1,6 +1,9 @@
 //! [`Connection`]: opens clients of a backend's repositories, with logins that are renewed; and
 //! [`LoginScope`], how far these logins reach.
 
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +14,8 @@ use crate::backend::RegistryBackend;
 use crate::backend::local::LocalBackend;
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::distribution::{Authenticate, Client, Retry};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::files::Directory;
 use crate::model::{
     Access, Digest, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Tag,
 };
@@ -72,6 +76,9 @@ enum Endpoint {
     /// At a registry over this folder, in this process.
     #[cfg(feature = "local")]
     Folder(LocalBackend),
+    /// At this address, where this process serves the folder.
+    #[cfg(feature = "local")]
+    ServedFolder(RegistryHost, LocalBackend),
 }
 
 impl Connection {
@@ -143,7 +150,8 @@ impl Connection {
         match self.endpoint.clone() {
             #[cfg(feature = "local")]
             Endpoint::Folder(local) => {
-                local.serve_while(|host| work(self.with_endpoint(host))).await
+                let served = |host| Endpoint::ServedFolder(host, local.clone());
+                local.serve_while(|host| work(Self { endpoint: served(host), ..self })).await
             }
             _ => work(self).await,
         }
@@ -161,6 +169,10 @@ impl Connection {
             Endpoint::CredentialsHost => Client::new(url, credentials)?,
             Endpoint::Host(endpoint) => Client::with_endpoint(url, credentials, endpoint)?,
             #[cfg(feature = "local")]
+            Endpoint::ServedFolder(endpoint, _) => {
+                Client::with_endpoint(url, credentials, endpoint)?
+            }
+            #[cfg(feature = "local")]
             Endpoint::Folder(local) => {
                 let (endpoint, server) = local.serve_until_dropped()?;
                 Client::with_endpoint(url, credentials, &endpoint)?.with_server(Arc::new(server))
@@ -168,6 +180,59 @@ impl Connection {
         };
         let login = BackendLogin { backend: Arc::clone(&self.backend), scope: scope.clone() };
         Ok(client.with_retry(self.retry.clone()).with_authenticate(Arc::new(login)))
+    }
+}
+
+/// The blobs of a registry on this machine, which are copied from file to file. A client that was opened with
+/// credentials for the repository comes first.
+impl Connection {
+    /// Returns the folder of the registry, and the path of a blob in it, if they are on this machine.
+    pub(crate) async fn find_blob(
+        &self,
+        path: &RepositoryPath,
+        digest: &Digest,
+    ) -> Result<Option<(Directory, PathBuf)>> {
+        match &self.endpoint {
+            #[cfg(feature = "local")]
+            Endpoint::ServedFolder(_, local) => match local.find_blob(path, digest).await? {
+                Some((folder, blob)) => Ok(Some((Directory::open(&folder)?, blob))),
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns whether [`import_blob`](Self::import_blob) may be called.
+    pub(crate) fn imports_blobs(&self) -> bool {
+        match &self.endpoint {
+            #[cfg(feature = "local")]
+            Endpoint::ServedFolder(..) => true,
+            _ => false,
+        }
+    }
+
+    /// Stores a range of a file as a blob of a registry on this machine. `copied` is called with the length of each
+    /// piece, and ends the copy by returning `false`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if the content has another digest; [`Error::Failed`] if it cannot be copied.
+    pub(crate) async fn import_blob(
+        &self,
+        path: &RepositoryPath,
+        digest: &Digest,
+        source: (Arc<File>, Range<u64>),
+        copied: impl FnMut(u64) -> bool + Send + 'static,
+    ) -> Result<()> {
+        match &self.endpoint {
+            #[cfg(feature = "local")]
+            Endpoint::ServedFolder(_, local) => {
+                local.import_blob(path, digest, source, copied).await
+            }
+            _ => {
+                let (_, _) = (source, copied);
+                Err(Error::failed(format!("{path} is not on this machine, for {digest}")))
+            }
+        }
     }
 }
 

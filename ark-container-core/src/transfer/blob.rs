@@ -1,7 +1,9 @@
 //! [`Blob`]: a configuration or layer at its source, and its content, in a file or in a registry.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{self, BoxStream};
@@ -11,6 +13,7 @@ use tokio::time::sleep;
 use tokio_util::bytes::{Buf, Bytes};
 
 use super::decompress::CompressionFormat;
+use super::in_background;
 use super::local_file::{Cursor, MAX_PIECES_WHILE_SENDING, OpenFile, read_ahead};
 use super::queue::Counter;
 use crate::distribution::Client;
@@ -32,8 +35,8 @@ pub struct Blob {
 
 #[derive(Debug, Clone)]
 enum Content {
-    /// In a layout, under this relative path.
-    File { layout: Directory, name: String },
+    /// In a layout or in the folder of a registry, under this relative path.
+    File { layout: Directory, name: PathBuf },
     /// In an archive, from `offset` on.
     Member {
         archive: OpenFile,
@@ -54,7 +57,7 @@ impl Blob {
     pub(super) fn file(
         descriptor: &Descriptor,
         layout: &Directory,
-        name: impl Into<String>,
+        name: impl Into<PathBuf>,
     ) -> Self {
         Self::new(descriptor, Content::File { layout: layout.clone(), name: name.into() })
     }
@@ -211,18 +214,10 @@ impl Blob {
     /// # Errors
     /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened or is in a registry.
     pub(super) async fn open(&self, from: u64) -> Result<Box<dyn Read + Send>> {
+        if let Some((file, offset)) = self.stored().await? {
+            return Ok(Box::new(Cursor::new(file, offset + from)));
+        }
         match &self.content {
-            Content::File { layout, name } => {
-                let (layout, name) = (layout.clone(), name.clone());
-                let opening = tokio::task::spawn_blocking(move || layout.file(name));
-                let opened = opening
-                    .await
-                    .map_err(|error| Error::failed("opening a blob").with_source(error))?;
-                Ok(Box::new(Cursor::new(opened?.0, from)))
-            }
-            Content::Member { archive, offset, packed: None, .. } => {
-                Ok(Box::new(archive.at(offset + from)))
-            }
             Content::Member { archive, offset, packed: Some((format, size)), .. } => {
                 let (packed, format) = (archive.at(*offset).take(*size), *format);
                 let skipping = tokio::task::spawn_blocking(move || {
@@ -234,6 +229,25 @@ impl Blob {
                 skipped.map_err(|error| self.unreadable(error))
             }
             _ => Err(Error::failed(format!("{} is not a file", self.location()))),
+        }
+    }
+
+    /// Opens the file that has its content as it is, and returns it with the offset of the content there; `None` if
+    /// the content is in another registry, or is decompressed while it is read.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened.
+    pub(super) async fn stored(&self) -> Result<Option<(Arc<File>, u64)>> {
+        match &self.content {
+            Content::File { layout, name } => {
+                let (layout, name) = (layout.clone(), name.clone());
+                let opened = in_background(move || layout.file(name)).await?;
+                Ok(Some((Arc::new(opened.0), 0)))
+            }
+            Content::Member { archive, offset, packed: None, .. } => {
+                Ok(Some((archive.file(), *offset)))
+            }
+            _ => Ok(None),
         }
     }
 }

@@ -141,9 +141,10 @@ impl Copy {
         let ((source, reference), (client, pushing)) = (source?, target?);
         let retried = client.retry().retries();
         let mut source = RegistrySource::new(source);
-        if let Origin::Registry(_) = &self.from {
-            source = source.with_copies_in(client.clone());
-        }
+        source = match &self.from {
+            Origin::Repository(..) => source.with_connection(self.connection.clone()),
+            Origin::Registry(_) => source.with_copies_in(client.clone()),
+        };
         let root = source.fetch_manifest(reference).await?;
         let image = Image::read(&source, root, &self.platforms).await?;
         let image = image.with_referrers(&source).await?;
@@ -153,6 +154,7 @@ impl Copy {
         };
         let target = RegistryTarget {
             client: &client,
+            connection: &self.connection,
             tag: self.tag.as_ref(),
             compressor: Compressor::new(Compression::default()),
             cache: None,

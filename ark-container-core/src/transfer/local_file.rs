@@ -35,9 +35,14 @@ impl OpenFile {
         self.length
     }
 
+    /// Returns the file.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
     /// A reader from `position` on, which disturbs no other.
     pub(super) fn at(&self, position: u64) -> Cursor {
-        Cursor { file: Arc::clone(&self.file), position }
+        Cursor::new(self.file(), position)
     }
 }
 
@@ -58,9 +63,8 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// A reader from `position` on of a file that nobody else reads.
-    pub(super) fn new(file: File, position: u64) -> Self {
-        Self { file: Arc::new(file), position }
+    pub(super) fn new(file: Arc<File>, position: u64) -> Self {
+        Self { file, position }
     }
 }
 

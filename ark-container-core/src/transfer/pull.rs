@@ -108,7 +108,7 @@ impl Pull {
         let scope = Scope::repository(self.path.clone(), Access::Pull);
         let client = self.connection.client(&self.path, &scope).await?;
         let started = Instant::now();
-        let source = RegistrySource::new(client.clone());
+        let source = RegistrySource::new(client.clone()).with_connection(self.connection.clone());
         let root = source.fetch_manifest(&self.reference).await?;
         let mut image = Image::read(&source, root, &self.platforms).await?;
         if self.target.is_for_one_platform() {

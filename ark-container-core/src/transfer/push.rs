@@ -174,6 +174,7 @@ impl Push {
                 .await;
         let target = RegistryTarget {
             client: &client,
+            connection: &self.connection,
             tag: self.tag.as_ref(),
             compressor: Compressor::new(self.compression),
             cache,

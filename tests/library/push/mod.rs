@@ -7,6 +7,7 @@ mod ecr_parts;
 mod faults;
 mod local_registry;
 mod resume;
+mod this_machine;
 mod unsteady;
 
 use std::fs;

@@ -165,7 +165,7 @@ impl LocalBackend {
     }
 
     /// Runs work with a repository of this backend's stage on a blocking thread.
-    async fn with_repository<T: Send + 'static>(
+    pub(super) async fn with_repository<T: Send + 'static>(
         &self,
         path: &RepositoryPath,
         work: impl FnOnce(&Store, &RepositoryPath) -> Result<T> + Send + 'static,

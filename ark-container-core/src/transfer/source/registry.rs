@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, OnceCell};
 
+use crate::connection::Connection;
 use crate::distribution::{Client, Manifest};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{Descriptor, Digest, Reference, Tag};
@@ -22,6 +23,8 @@ const MAX_LISTED_TAGS: usize = 1_000;
 /// needs the answers for each.
 pub(crate) struct RegistrySource {
     client: Client,
+    /// The registry of the repository, if it is ours.
+    connection: Option<Connection>,
     /// The repository whose copies of manifests are read instead.
     copies: Option<Client>,
     /// The tags of the repository, unless they are too many or cannot be listed.
@@ -31,7 +34,18 @@ pub(crate) struct RegistrySource {
 
 impl RegistrySource {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, copies: None, tags: OnceCell::new(), lists_referrers: Mutex::default() }
+        Self {
+            client,
+            connection: None,
+            copies: None,
+            tags: OnceCell::new(),
+            lists_referrers: Mutex::default(),
+        }
+    }
+
+    /// Reads blobs from files if the registry is on this machine.
+    pub(crate) fn with_connection(self, connection: Connection) -> Self {
+        Self { connection: Some(connection), ..self }
     }
 
     /// Reads manifests from `target` if it has them, since another registry may count what is fetched.
@@ -128,6 +142,12 @@ impl Source for RegistrySource {
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> Result<Blob> {
+        if let Some(connection) = &self.connection {
+            let path = self.client.repository()?.path();
+            if let Some((folder, file)) = connection.find_blob(path, &descriptor.digest).await? {
+                return Ok(Blob::file(descriptor, &folder, file));
+            }
+        }
         Ok(Blob::remote(descriptor, &self.client))
     }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use tokio_util::bytes::Bytes;
 use crate::digester::Digester;
 use crate::distribution::Manifest;
 use crate::error::{Error, Result};
-use crate::files::{Directory, cannot, is_own};
+use crate::files::{Directory, cannot, copy, is_own};
 use crate::model::{Descriptor, Digest, ManifestContent, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::engine::{Outcome, Target};
@@ -208,6 +209,9 @@ impl LayoutTarget<'_> {
     /// Receives the rest of a blob, while a thread writes and hashes it.
     async fn fill(&self, mut partial: Partial, blob: &Blob, counter: &Counter) -> Result<Partial> {
         let from = partial.received();
+        if let Some((file, offset)) = blob.stored().await? {
+            return self.copy(partial, (file, offset + from..offset + blob.size()), counter).await;
+        }
         let (sender, mut receiver) = mpsc::channel::<Bytes>(MAX_QUEUED_PIECES);
         let layout = Arc::clone(&self.layout);
         let writing = in_background(move || {
@@ -222,6 +226,28 @@ impl LayoutTarget<'_> {
         let (received, written) = join(blob.send_to(sender, from, counter), writing).await;
         let partial = written?;
         received.map(|()| partial)
+    }
+
+    /// Copies the rest of a blob from a file.
+    async fn copy(
+        &self,
+        mut partial: Partial,
+        source: (Arc<File>, Range<u64>),
+        counter: &Counter,
+    ) -> Result<Partial> {
+        // The thread ends when the pull is dropped, and keeps the layout locked until then.
+        let running = Arc::new(());
+        let (is_running, counter) = (Arc::downgrade(&running), counter.clone());
+        let layout = Arc::clone(&self.layout);
+        in_background(move || {
+            let _locked = layout;
+            partial.copy((&source.0, source.1), |length| {
+                counter.add(length);
+                is_running.strong_count() > 0
+            })?;
+            Ok(partial)
+        })
+        .await
     }
 
     fn tell(&self, blob: &Blob, state: BlobState) {
@@ -321,6 +347,12 @@ impl Partial {
         self.digester.update(piece);
         self.received += piece.len() as u64;
         Ok(())
+    }
+
+    /// Copies the rest from a file.
+    fn copy(&mut self, source: (&File, Range<u64>), copied: impl FnMut(u64) -> bool) -> Result<()> {
+        let written = copy(source, (&self.file, self.received), &mut self.digester, copied);
+        written.map_err(|error| cannot("write", &self.path(), error))
     }
 
     /// Verifies the blob and moves it into the layout.

@@ -1,7 +1,9 @@
 //! Sending one part: mounted, in one request, or in parts, so that an interrupted upload is resumed in this
 //! push or the next.
 
+use std::fs::File;
 use std::ops::Range;
+use std::sync::Arc;
 
 use futures_util::future::join;
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -42,6 +44,13 @@ impl RegistryTarget<'_> {
             let saved = blob.size().saturating_sub(descriptor.size);
             return Ok(Outcome::moved(descriptor, BlobState::Sent, resumed, saved));
         }
+        if self.connection.imports_blobs()
+            && let Some((file, from)) = blob.stored().await?
+        {
+            self.give_up_opened(opened).await;
+            self.import(blob, (file, from..from + blob.size()), counter).await?;
+            return Ok(Outcome::moved(blob.descriptor(), BlobState::Sent, 0, 0));
+        }
         let resumed = if blob.size() <= MAX_ONE_REQUEST_BYTES {
             let upload = self.open(opened).await?;
             self.send_whole(blob, upload, counter).await?;
@@ -50,6 +59,28 @@ impl RegistryTarget<'_> {
             self.send_in_parts(blob, opened, counter).await?
         };
         Ok(Outcome::moved(blob.descriptor(), BlobState::Sent, resumed, 0))
+    }
+
+    /// Copies a file into a registry on this machine.
+    async fn import(
+        &self,
+        blob: &Blob,
+        source: (Arc<File>, Range<u64>),
+        counter: &Counter,
+    ) -> Result<()> {
+        self.tell(Event::Blob { blob: blob.digest(), state: BlobState::Sending });
+        // The thread that copies ends when the transfer is dropped.
+        let running = Arc::new(());
+        let (is_running, count) = (Arc::downgrade(&running), counter.clone());
+        let copied = move |length| {
+            count.add(length);
+            is_running.strong_count() > 0
+        };
+        let path = self.client.repository()?.path();
+        match self.connection.import_blob(path, blob.digest(), source, copied).await {
+            Err(error @ Error::InvalidInput { .. }) => Err(is_damaged(blob, error)),
+            imported => imported,
+        }
     }
 
     /// The upload that a refused mount has `opened`, or a new one. A repository that is missing is told
@@ -403,8 +434,7 @@ impl<'a> Attempts<'a> {
                 let message = format!("{} arrived damaged", blob.digest());
                 return Ok(Error::temporary(message).with_source(error));
             }
-            let message = format!("{} is damaged: it is not {}", blob.location(), blob.digest());
-            return Err(Error::failed(message).with_source(error));
+            return Err(is_damaged(blob, error));
         }
         match error {
             Error::Failed { .. } => {
@@ -417,6 +447,11 @@ impl<'a> Attempts<'a> {
     fn tell(&self, state: BlobState) {
         self.target.tell(Event::Blob { blob: self.blob.digest(), state });
     }
+}
+
+fn is_damaged(blob: &Blob, error: Error) -> Error {
+    let message = format!("{} is damaged: it is not {}", blob.location(), blob.digest());
+    Error::failed(message).with_source(error)
 }
 
 /// Whether the registry knows nothing of the upload any more, or something else than it should.

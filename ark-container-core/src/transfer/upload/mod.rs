@@ -29,6 +29,7 @@ use crate::model::{Access, Descriptor, Digest, Reference, RegistryHost, Reposito
 /// A repository that an image is sent to.
 pub(super) struct RegistryTarget<'a> {
     pub(super) client: &'a Client,
+    pub(super) connection: &'a Connection,
     pub(super) tag: Option<&'a Tag>,
     pub(super) compressor: Compressor,
     pub(super) cache: Option<&'a PushCache>,

@@ -1,6 +1,6 @@
 //! Sending blobs against prepared answers.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::*;
 use crate::digester::Digester;
@@ -8,6 +8,7 @@ use crate::distribution::Upload;
 use crate::error::Error;
 use crate::files::Directory;
 use crate::model::Algorithm;
+use crate::testing::MockRegistryBackend;
 use crate::testing::scripted::{Scripted, answer, refusal};
 use crate::transfer::compress::Compression;
 use crate::transfer::progress::BlobState;
@@ -41,8 +42,10 @@ async fn send_blob(
 ) -> (Result<Outcome>, States) {
     let known = blob.descriptor();
     let (client, states) = (registry.patient_client(), States::default());
+    let connection = Connection::new(Arc::new(MockRegistryBackend::new()));
     let target = RegistryTarget {
         client: &client,
+        connection: &connection,
         tag: None,
         compressor: Compressor::new(Compression::default()),
         cache,

@@ -151,8 +151,7 @@ impl ApiError {
         }
         tracing::error!(cause = %chain(cause.as_ref()), "the registry failed");
         if is_storage_full(cause.as_ref()) {
-            let message = "the registry's disk is full";
-            return Self::new(StatusCode::INSUFFICIENT_STORAGE, Code::Unknown, message);
+            return Self::new(StatusCode::INSUFFICIENT_STORAGE, Code::Unknown, STORAGE_FULL);
         }
         let message = "the registry failed; its log says why";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
@@ -263,7 +262,12 @@ fn io_causes<'a>(
     causes(error).filter_map(|cause| cause.downcast_ref())
 }
 
-fn is_storage_full(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(in crate::backend::local) const STORAGE_FULL: &str = "the registry's disk is full";
+
+/// Returns whether an error is that of a full disk.
+pub(in crate::backend::local) fn is_storage_full(
+    error: &(dyn std::error::Error + 'static),
+) -> bool {
     let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     io_causes(error).any(|cause| full(cause.kind()))
 }

@@ -35,6 +35,8 @@ use self::body::IDLE_TIMEOUT;
 pub(crate) use self::dialect::Faults;
 use self::dialect::{Dialect, LocalDialect};
 pub use self::error::HintCommands;
+#[cfg(feature = "push")]
+pub(super) use self::error::{STORAGE_FULL, is_storage_full};
 use self::requests::Service;
 use super::LocalBackend;
 use super::address::{self, Announcement};

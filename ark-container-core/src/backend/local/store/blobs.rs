@@ -373,3 +373,5 @@ fn missing_blob(folder: &RepositoryFolder, digest: &Digest) -> Error {
 
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "push")]
+mod transfer;
