@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("{} is in {directory}, {} bytes fetched", pulled.url, pulled.bytes_fetched);
 
     // The worker has a login of its own, in a file that only this user can read, until it has ended.
-    let url = pulled.url.repository().to_string();
+    let url = format!("{}/{}", pulled.url.host(), pulled.url.repository());
     let credentials = retry.run(|| catalog.credentials(&url, Access::Pull)).await?;
     let folder = tempfile::tempdir()?;
     let config = credentials.write_docker_config(folder.path())?;

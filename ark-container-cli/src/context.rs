@@ -4,13 +4,15 @@ use std::fmt;
 
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::catalog::{CatalogBuilder, Origin, Settings, organization_of};
-use ark_container_core::model::{OrganizationId, RegistryLocation, RepositoryPath};
-use ark_container_core::{Catalog, Error};
+use ark_container_core::model::{
+    ImageName, ImageReference, OrganizationId, RegistryLocation, RepositoryPath, Tag,
+};
+use ark_container_core::{Catalog, Error, RegistryBackendExt as _};
 use clap::ValueEnum as _;
 
 use crate::arguments::{GlobalOptions, OrganizationArgs, PROGRAM};
 use crate::failure::Failure;
-use crate::hint::{self, Target};
+use crate::hint::{self, ImageOrigin, Target};
 use crate::output::{Format, Output};
 
 const OUTPUT_VARIABLE: &str = "ARK_OUTPUT";
@@ -122,6 +124,26 @@ impl Context {
         let catalog = self.connect().await?.in_organization(organization);
         let path = path_in(&catalog, repository)?;
         Ok((catalog, Target::new(path, &self.settings)))
+    }
+
+    /// Opens the catalog for an operation that reads one image, which is given by the name, path or URL of a
+    /// repository, or as `docker://…` in any registry. Returns the image with its registry, and with the tag
+    /// `latest` if none is given.
+    pub(crate) async fn connect_to_image(
+        &self,
+        image: &str,
+        owner: &OrganizationArgs,
+    ) -> Result<(Catalog, String, ImageOrigin), Failure> {
+        if image.starts_with(ImageReference::PREFIX) {
+            let origin = ImageOrigin::Registry(image.parse().map_err(Error::Parse)?);
+            return Ok((self.connect().await?, image.to_owned(), origin));
+        }
+        let ImageName { repository: name, reference } =
+            ImageName::parse(image).map_err(Error::Parse)?;
+        let reference = reference.unwrap_or_else(|| Tag::latest().into());
+        let (catalog, target) = self.connect_to(name, owner).await?;
+        let image = catalog.backend().repository_url(&target.path).image(reference).to_string();
+        Ok((catalog, image, ImageOrigin::Repository(target)))
     }
 
     /// Returns the organization of a repository that is given by name, path or URL: its own, else that of the

@@ -2,14 +2,12 @@
 
 use std::io::{self, IsTerminal as _};
 
-use ark_container_core::model::{ImageName, ImageReference, Platform, Tag};
+use ark_container_core::model::{Platform, Tag};
 use ark_container_core::transfer::{Inspected, InspectedManifest};
-use ark_container_core::{Error, RegistryBackendExt as _};
 
 use crate::arguments::OrganizationArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Stop};
-use crate::hint::ImageOrigin;
 use crate::output::{Format, Lines, human_size, print_text, visible};
 
 const EXAMPLES: &str = "\
@@ -48,17 +46,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
-    let (catalog, image, origin) = if args.image.starts_with(ImageReference::PREFIX) {
-        let image: ImageReference = args.image.parse().map_err(Error::Parse)?;
-        (context.connect().await?, args.image, ImageOrigin::Registry(image))
-    } else {
-        let ImageName { repository: name, reference } =
-            ImageName::parse(&args.image).map_err(Error::Parse)?;
-        let reference = reference.unwrap_or_else(|| Tag::latest().into());
-        let (catalog, target) = context.connect_to(name, &args.owner).await?;
-        let image = catalog.backend().repository_url(&target.path).image(reference).to_string();
-        (catalog, image, ImageOrigin::Repository(target))
-    };
+    let (catalog, image, origin) = context.connect_to_image(&args.image, &args.owner).await?;
     let explain = |error| origin.explain(error);
     if args.digest {
         let resolved = match &args.platform {

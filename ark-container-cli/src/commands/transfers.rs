@@ -11,7 +11,7 @@ use ark_container_core::{Error, RegistryBackendExt as _};
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 
-use crate::arguments::{LoginScopeArgs, OrganizationArgs, one_of};
+use crate::arguments::{LoginScopeArgs, OrganizationArgs, PROGRAM, one_of};
 use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, ImageOrigin, Target};
@@ -119,6 +119,12 @@ fn compression() -> impl TypedValueParser<Value = Compression> {
 pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> {
     let (name, tag) = name_and_tag(&args.image, "a push")?;
     let tag = tag.unwrap_or_else(Tag::latest);
+    if args.from.starts_with(ImageReference::PREFIX) {
+        let command = format!("{PROGRAM} --copy {} --to {}", args.from, args.image);
+        return Err(Failure::usage(format!("{} is in a registry, not on this machine", args.from))
+            .with_help(format!("copy it: {command}"))
+            .into());
+    }
     let (catalog, target) = context.connect_to(name, &args.owner).await?;
     let explain = |error| target.explain(Attempt::Push { source: &args.from }, error);
     let push = catalog.prepare_push(&format!("{}:{tag}", target.path), &args.from);
@@ -197,6 +203,7 @@ Examples:
   ark-catalog-container-tool --pull test/repo:v1 --to oci:DIR --organization GUID
   ark-catalog-container-tool --pull test/repo@sha256:… --to oci:DIR:v1 --organization GUID \\
       --platform linux/arm64
+  ark-catalog-container-tool --pull docker://alpine:3.20 --to oci-archive:alpine.tar
 
 TARGET is one of:
   oci:DIR[:NAME]             a folder in the OCI image layout
@@ -216,7 +223,9 @@ one that had this name loses it. Docker and podman take one platform: choose it 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PULL_EXAMPLES)]
 pub(crate) struct PullArgs {
-    /// The repository's name and the image's tag or digest; the tag is latest where left out
+    /// The image: a repository's name with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    ///
+    /// The tag is latest where left out.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
@@ -227,6 +236,10 @@ pub(crate) struct PullArgs {
     #[command(flatten)]
     owner: OrganizationArgs,
 
+    /// Read the registry of a docker:// image by plain HTTP
+    #[arg(long)]
+    plain_http: bool,
+
     #[command(flatten)]
     platforms: PlatformArgs,
 
@@ -236,22 +249,21 @@ pub(crate) struct PullArgs {
 }
 
 pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> {
-    let ImageName { repository: name, reference } =
-        ImageName::parse(&args.image).map_err(Error::Parse)?;
-    let reference = reference.unwrap_or_else(|| Tag::latest().into());
     let mut to: ImageTarget = args.to.parse()?;
-    let (catalog, target) = context.connect_to(name, &args.owner).await?;
-    if let (Reference::Tag(tag), None, Some(_)) = (&reference, to.name(), to.path()) {
-        let name = match to.is_for_one_platform() {
-            true => format!("{}:{tag}", target.path.name()),
-            false => tag.to_string(),
+    let (catalog, image, origin) = context.connect_to_image(&args.image, &args.owner).await?;
+    let read: ImageReference = image.parse().map_err(Error::Parse)?;
+    if let (Reference::Tag(tag), None, Some(_)) = (read.reference(), to.name(), to.path()) {
+        let name = match &origin {
+            _ if !to.is_for_one_platform() => tag.to_string(),
+            ImageOrigin::Repository(target) => format!("{}:{tag}", target.path.name()),
+            ImageOrigin::Registry(image) => image.to_string(),
         };
         to = to.with_name(name);
     }
-    let image = catalog.backend().repository_url(&target.path).image(reference);
     let report = Arc::new(Report::new(context.output));
-    let pull = catalog.prepare_pull(&image.to_string(), &to.to_string()).map_err(Failure::from)?;
-    let mut pull = pull.with_platforms(args.platforms.choice()).with_progress(report.clone());
+    let pull = catalog.prepare_pull(&image, &to.to_string()).map_err(Failure::from)?;
+    let pull = pull.with_plain_http(args.plain_http).with_progress(report.clone());
+    let mut pull = pull.with_platforms(args.platforms.choice());
     if let Some(concurrency) = args.concurrency {
         pull = pull.with_concurrency(concurrency.get());
     }
@@ -260,7 +272,7 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
         None => "nothing is in the target",
     };
     let pulled = transfer(pull.into_future(), &report, interrupted).await?;
-    let pulled = pulled.map_err(|error| target.explain(Attempt::Pull, error))?;
+    let pulled = pulled.map_err(|error| origin.explain(error))?;
     // An archive on standard output is the result itself.
     if !to.is_standard_output() {
         context.output.result(&pulled.url.to_string(), &pulled)?;

@@ -44,7 +44,8 @@ impl Catalog {
         Ok(push.with_connection(self.connection()))
     }
 
-    /// Fetches an image to this machine, with all its platforms.
+    /// Fetches an image to this machine, with all its platforms: from a repository, or from any other registry, as
+    /// `docker://HOST/REPOSITORY[:TAG|@DIGEST]`.
     ///
     /// The target is `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`,
     /// `docker-daemon:NAME`, `podman:NAME` or `-`, as [`ImageTarget`] reads it.
@@ -61,9 +62,15 @@ impl Catalog {
     /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is not valid, or lies outside of the
     /// organizations.
     pub fn prepare_pull(&self, image: &str, target: &str) -> Result<Pull> {
-        let (path, reference) = self.image(image)?;
         let target: ImageTarget = target.parse()?;
-        let pull = Pull::new(Arc::new(self.backend.clone()), &path, reference, target);
+        let backend = Arc::new(self.backend.clone());
+        let pull = match self.named(image)? {
+            Named::Outside(image) => Pull::from_registry(backend, image, target),
+            Named::Inside(path, reference) => {
+                let reference = reference.unwrap_or_else(|| Tag::latest().into());
+                Pull::new(backend, &path, reference, target)
+            }
+        };
         Ok(pull.with_connection(self.connection()))
     }
 

@@ -45,10 +45,7 @@ impl Run {
 
     /// A push, pull or copy, in a span of its own.
     #[cfg(feature = "push")]
-    pub(crate) fn transfer(
-        transfer: &'static str,
-        repository: &crate::model::RepositoryPath,
-    ) -> Self {
+    pub(crate) fn transfer(transfer: &'static str, repository: &dyn std::fmt::Display) -> Self {
         let span = tracing::info_span!(
             "ark.transfer",
             transfer,

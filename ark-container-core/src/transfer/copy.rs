@@ -12,11 +12,10 @@ use super::image::Image;
 use super::platforms::PlatformChoice;
 use super::progress::Progress;
 use super::push::Pushed;
-use super::source::RegistrySource;
+use super::source::ImageOrigin;
 use super::upload::{Mounts, RegistryTarget};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, LoginScope, connection_options};
-use crate::credentials::ForeignCredentials;
 use crate::distribution::Client;
 use crate::error::{Error, Result};
 use crate::model::{Access, ImageReference, Reference, RepositoryPath, Scope, Tag};
@@ -57,7 +56,7 @@ use crate::observability::Run;
 #[must_use = "a copy runs when it is awaited"]
 pub struct Copy {
     connection: Connection,
-    from: Origin,
+    from: ImageOrigin,
     plain_http: bool,
     to: RepositoryPath,
     tag: Option<Tag>,
@@ -79,22 +78,22 @@ impl Copy {
         reference: Reference,
         to: &RepositoryPath,
     ) -> Self {
-        Self::of(backend, Origin::Repository(from.clone(), reference), to)
+        Self::of(backend, ImageOrigin::Repository(from.clone(), reference), to)
     }
 
     /// A copy of an image of any registry to the repository `to`, with all its platforms, and by digest only.
     ///
     /// The other registry is read with the credentials that docker or podman has for it, see
-    /// [`ForeignCredentials::find`], or without.
+    /// [`ForeignCredentials::find`](crate::credentials::ForeignCredentials::find), or without.
     pub fn from_registry(
         backend: Arc<dyn RegistryBackend>,
         from: ImageReference,
         to: &RepositoryPath,
     ) -> Self {
-        Self::of(backend, Origin::Registry(from), to)
+        Self::of(backend, ImageOrigin::Registry(from), to)
     }
 
-    fn of(backend: Arc<dyn RegistryBackend>, from: Origin, to: &RepositoryPath) -> Self {
+    fn of(backend: Arc<dyn RegistryBackend>, from: ImageOrigin, to: &RepositoryPath) -> Self {
         Self {
             connection: Connection::new(backend),
             from,
@@ -137,19 +136,20 @@ impl Copy {
 
     async fn transfer(self) -> Result<Pushed> {
         let started = Instant::now();
-        let (source, target) = join(self.open_source(), self.open_target()).await;
-        let ((source, reference), (client, pushing)) = (source?, target?);
+        let source = self.from.open(&self.connection, self.login_scope, self.plain_http);
+        let (source, target) = join(source, self.open_target()).await;
+        let (mut source, (client, pushing)) = (source?, target?);
         let retried = client.retry().retries();
-        let mut source = RegistrySource::new(source);
-        source = match &self.from {
-            Origin::Repository(..) => source.with_connection(self.connection.clone()),
-            Origin::Registry(_) => source.with_copies_in(client.clone()),
-        };
-        let root = source.fetch_manifest(reference).await?;
+        if let ImageOrigin::Registry(_) = &self.from {
+            source = source.with_copies_in(client.clone());
+        }
+        let root = source.fetch_manifest(self.from.reference()).await?;
         let image = Image::read(&source, root, &self.platforms).await?;
         let image = image.with_referrers(&source).await?;
         let mounts = match &self.from {
-            Origin::Repository(from, _) if pushing.covers(from, Access::Pull) => Mounts::From(from),
+            ImageOrigin::Repository(from, _) if pushing.covers(from, Access::Pull) => {
+                Mounts::From(from)
+            }
             _ => Mounts::Nowhere,
         };
         let target = RegistryTarget {
@@ -166,27 +166,12 @@ impl Copy {
         Ok(copied)
     }
 
-    /// Opens a client of the repository that is copied from.
-    async fn open_source(&self) -> Result<(Client, &Reference)> {
-        match &self.from {
-            Origin::Repository(from, reference) => {
-                let scope = self.login_scope.of(from, Access::Pull);
-                Ok((self.connection.client(from, &scope).await?, reference))
-            }
-            Origin::Registry(image) => {
-                let credentials = ForeignCredentials::find(image).await?;
-                let client = Client::foreign(image, credentials, self.plain_http)?;
-                Ok((client.with_retry(self.connection.retry().clone()), image.reference()))
-            }
-        }
-    }
-
     /// A client of the repository that is copied to, and the scope of its credentials.
     ///
     /// Mounting takes credentials for both repositories, and the narrowest that there are for two are
     /// those for their organization.
     async fn open_target(&self) -> Result<(Client, Scope)> {
-        if let Origin::Repository(from, _) = &self.from
+        if let ImageOrigin::Repository(from, _) = &self.from
             && self.to.organization() == from.organization()
             && self.to != *from
         {
@@ -202,24 +187,6 @@ impl Copy {
         let own = self.login_scope.of(&self.to, Access::Push);
         let client = self.connection.client(&self.to, &own).await?;
         Ok((client, own))
-    }
-}
-
-/// The image that is copied.
-#[derive(Debug, Clone)]
-enum Origin {
-    Repository(RepositoryPath, Reference),
-    Registry(ImageReference),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Repository(path, reference) => {
-                write!(f, "{path}{}{reference}", reference.separator())
-            }
-            Self::Registry(image) => image.fmt(f),
-        }
     }
 }
 

@@ -13,18 +13,18 @@ use super::image::Image;
 use super::in_background;
 use super::platforms::{self, PlatformChoice};
 use super::progress::{BlobState, Event, Progress, as_seconds, as_text};
-use super::source::RegistrySource;
+use super::source::{ImageOrigin, RegistrySource};
 use super::target::ImageTarget;
 use super::target::archive::ArchiveTarget;
 use super::target::layout::{Layout, LayoutTarget};
 use crate::backend::RegistryBackend;
-use crate::connection::{Connection, connection_options};
+use crate::connection::{Connection, LoginScope, connection_options};
 use crate::distribution::platform_names;
 use crate::error::{Error, Result};
-use crate::model::{Access, Digest, ImageUrl, Reference, RepositoryPath, Scope};
+use crate::model::{Digest, ImageReference, Reference, RepositoryPath};
 use crate::observability::{Run, count_bytes};
 
-/// A pull of one image from a repository to an [`ImageTarget`] of this machine. Awaiting it runs it.
+/// A pull of one image, from a repository or from any other registry, to an [`ImageTarget`] of this machine. Awaiting it runs it.
 ///
 /// A folder is created if it does not exist, and keeps the images that it has; one of the same name
 /// loses its name. An archive replaces the file.
@@ -61,8 +61,8 @@ use crate::observability::{Run, count_bytes};
 #[must_use = "a pull runs when it is awaited"]
 pub struct Pull {
     connection: Connection,
-    path: RepositoryPath,
-    reference: Reference,
+    from: ImageOrigin,
+    plain_http: bool,
     target: ImageTarget,
     platforms: PlatformChoice,
     concurrency: Option<usize>,
@@ -81,22 +81,43 @@ impl Pull {
         reference: Reference,
         target: impl Into<ImageTarget>,
     ) -> Self {
+        Self::of(backend, ImageOrigin::Repository(path.clone(), reference), target.into())
+    }
+
+    /// A pull of an image of any registry to `target`, with all its platforms.
+    ///
+    /// The registry is read with the credentials that docker or podman has for it, see
+    /// [`ForeignCredentials::find`](crate::credentials::ForeignCredentials::find), or without.
+    pub fn from_registry(
+        backend: Arc<dyn RegistryBackend>,
+        from: ImageReference,
+        target: impl Into<ImageTarget>,
+    ) -> Self {
+        Self::of(backend, ImageOrigin::Registry(from), target.into())
+    }
+
+    fn of(backend: Arc<dyn RegistryBackend>, from: ImageOrigin, target: ImageTarget) -> Self {
         Self {
             connection: Connection::new(backend),
-            path: path.clone(),
-            reference,
-            target: target.into(),
+            from,
+            plain_http: false,
+            target,
             platforms: PlatformChoice::default(),
             concurrency: None,
             progress: Arc::new(()),
         }
     }
 
+    /// Sets whether another registry is read by plain HTTP. By default only registries on this machine are.
+    pub fn with_plain_http(self, plain_http: bool) -> Self {
+        Self { plain_http, ..self }
+    }
+
     async fn run(self) -> Result<Pulled> {
         let connection = self.connection.clone();
         let download =
             connection.serve_while(|connection| Self { connection, ..self.clone() }.download());
-        let pulled = Run::transfer("pull", &self.path).around(download).await?;
+        let pulled = Run::transfer("pull", &self.from.repository()).around(download).await?;
         count_bytes("pull", [("fetched", pulled.bytes_fetched), ("skipped", pulled.bytes_skipped)]);
         Ok(pulled)
     }
@@ -105,11 +126,10 @@ impl Pull {
         let progress = &*self.progress;
         // A target that cannot be written to is told before anything is fetched.
         let opened = self.open_target(progress).await?;
-        let scope = Scope::repository(self.path.clone(), Access::Pull);
-        let client = self.connection.client(&self.path, &scope).await?;
+        let source = self.from.open(&self.connection, LoginScope::Repository, self.plain_http);
+        let source = source.await?;
         let started = Instant::now();
-        let source = RegistrySource::new(client.clone()).with_connection(self.connection.clone());
-        let root = source.fetch_manifest(&self.reference).await?;
+        let root = source.fetch_manifest(self.from.reference()).await?;
         let mut image = Image::read(&source, root, &self.platforms).await?;
         if self.target.is_for_one_platform() {
             self.check_single_platform(&source, &image).await?;
@@ -123,12 +143,12 @@ impl Pull {
             OpenTarget::Archive(target) => (target, Some(1)),
         };
         let (image, outcomes) = Transfer { target, concurrency, progress }.run(&image).await?;
-        self.progress.event(&Event::Manifest { reference: &self.reference });
+        self.progress.event(&Event::Manifest { reference: self.from.reference() });
         let (blobs_fetched, _) = tally(&outcomes, BlobState::Fetched);
         let (blobs_skipped, bytes_skipped) = tally(&outcomes, BlobState::Exists);
         let digest = image.root().digest.clone();
         let pulled = Pulled {
-            url: client.repository()?.image(digest.clone()),
+            url: source.image(&digest)?,
             target: self.target.clone(),
             directory: self.target.path().map(Path::to_owned),
             name: self.target.name().map(str::to_owned),
@@ -157,7 +177,7 @@ impl Pull {
             return Ok(());
         }
         if image.children().is_empty() {
-            let image = source.image_name(&self.reference);
+            let image = source.image_name(self.from.reference());
             return Err(Error::invalid(format!(
                 "{} takes an image, which {image} is not",
                 self.target
@@ -168,7 +188,7 @@ impl Pull {
         Err(Error::invalid(format!(
             "{} takes an image for one platform, and {} has: {found}",
             self.target,
-            source.image_name(&self.reference)
+            source.image_name(self.from.reference())
         )))
     }
 }
@@ -191,8 +211,7 @@ impl IntoFuture for Pull {
 impl fmt::Debug for Pull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pull")
-            .field("path", &self.path)
-            .field("reference", &self.reference)
+            .field("from", &self.from)
             .field("target", &self.target)
             .finish_non_exhaustive()
     }
@@ -205,7 +224,7 @@ impl fmt::Debug for Pull {
 #[non_exhaustive]
 pub struct Pulled {
     /// The image by digest.
-    pub url: ImageUrl,
+    pub url: ImageReference,
     /// The target.
     #[serde(serialize_with = "as_text")]
     pub target: ImageTarget,

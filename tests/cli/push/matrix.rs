@@ -159,7 +159,7 @@ fn every_source_and_target_transfers_what_was_chosen() {
 }
 
 #[test]
-fn foreign_image_is_copied_with_its_digest_and_signature() {
+fn foreign_image_is_copied_and_pulled_with_its_signature() {
     let served = Served::with_repositories(&["a"]);
     let samples = write_samples(&served.sandbox);
     let here = Sandbox::new();
@@ -184,7 +184,12 @@ fn foreign_image_is_copied_with_its_digest_and_signature() {
             let case = format!("copy of {name} with {options:?}");
             let copied = copy(&format!("--copy {image} --to b {options}"));
             assert_eq!(arrived(&copied, &case).as_deref(), sample.expected(options), "{case}");
+            let pulled = copy(&format!("--pull {image} --to oci:pulled:{name} {options}"));
+            assert_eq!(arrived(&pulled, &case).as_deref(), sample.expected(options), "{case}");
         }
+        let back = format!("--push b:back --from oci:pulled:{name} --organization {OTHER}");
+        let last = sample.expected(OPTIONS[2]).map(str::to_owned);
+        assert_eq!(arrived(&here.run(&back), "back"), last, "{name}");
         let resolved = object(&here, &format!("--inspect b:{signature} --organization {OTHER}"));
         assert_eq!(digest_of(&resolved), samples[0].whole, "{name}");
     }
@@ -198,6 +203,10 @@ fn foreign_image_is_copied_with_its_digest_and_signature() {
     assert_eq!(anonymous.code, 3, "{anonymous:?}");
     let help = format!("log in to the registry: docker login {}", served.server.host());
     assert!(anonymous.stderr.contains(&help), "{anonymous:?}");
+    let pushed = copy(&format!("--push b:v1 --from {image}"));
+    assert_eq!(pushed.code, 2, "{pushed:?}");
+    let help = format!("copy it: ark-catalog-container-tool --copy {image} --to b:v1");
+    assert!(pushed.stderr.contains(&help), "{pushed:?}");
 }
 
 fn digest_of(inspected: &Value) -> String {

@@ -1,21 +1,80 @@
 //! [`RegistrySource`]: a repository as a source of images, by the client of its registry.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, LoginScope};
+use crate::credentials::ForeignCredentials;
 use crate::distribution::{Client, Manifest};
 use crate::error::{Error, ResourceKind, Result};
-use crate::model::{Descriptor, Digest, Reference, Tag};
+use crate::model::{Access, Descriptor, Digest, ImageReference, Reference, RepositoryPath, Tag};
 use crate::transfer::blob::Blob;
 use crate::transfer::image::{MAX_CONFIG_BYTES, Source};
 
 /// The maximum number of tags that are listed to find out which of an image's signatures exist. In a repository
 /// with more, each is requested.
 const MAX_LISTED_TAGS: usize = 1_000;
+
+/// An image in a repository of ours or in any other registry, as a source of a transfer.
+#[derive(Debug, Clone)]
+pub(crate) enum ImageOrigin {
+    Repository(RepositoryPath, Reference),
+    Registry(ImageReference),
+}
+
+impl ImageOrigin {
+    pub(crate) fn reference(&self) -> &Reference {
+        match self {
+            Self::Repository(_, reference) => reference,
+            Self::Registry(image) => image.reference(),
+        }
+    }
+
+    /// Returns the name of the repository, without that of our registry.
+    pub(crate) fn repository(&self) -> String {
+        match self {
+            Self::Repository(path, _) => path.to_string(),
+            Self::Registry(image) => format!("{}/{}", image.host(), image.repository()),
+        }
+    }
+
+    /// Opens the repository: ours with a login from the backend, another with the credentials that docker or
+    /// podman has for it, or without.
+    pub(crate) async fn open(
+        &self,
+        connection: &Connection,
+        login_scope: LoginScope,
+        plain_http: bool,
+    ) -> Result<RegistrySource> {
+        match self {
+            Self::Repository(path, _) => {
+                let scope = login_scope.of(path, Access::Pull);
+                let client = connection.client(path, &scope).await?;
+                Ok(RegistrySource::new(client).with_connection(connection.clone()))
+            }
+            Self::Registry(image) => {
+                let credentials = ForeignCredentials::find(image).await?;
+                let client = Client::foreign(image, credentials, plain_http)?;
+                Ok(RegistrySource::new(client.with_retry(connection.retry().clone())))
+            }
+        }
+    }
+}
+
+impl fmt::Display for ImageOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository(path, reference) => {
+                write!(f, "{path}{}{reference}", reference.separator())
+            }
+            Self::Registry(image) => image.fmt(f),
+        }
+    }
+}
 
 /// A repository that is read for one transfer.
 ///
@@ -51,6 +110,11 @@ impl RegistrySource {
     /// Reads manifests from `target` if it has them, since another registry may count what is fetched.
     pub(crate) fn with_copies_in(self, target: Client) -> Self {
         Self { copies: Some(target), ..self }
+    }
+
+    /// Returns the image with this digest, as an image in any registry.
+    pub(crate) fn image(&self, digest: &Digest) -> Result<ImageReference> {
+        Ok(self.image_name(&digest.clone().into()).parse()?)
     }
 
     /// Returns the name of an image of the repository, for errors.
