@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use libdeflater::CompressionLvl;
 use tokio_util::bytes::Bytes;
-use zstd::zstd_safe::{self, CParameter};
+use zstd::zstd_safe;
 
 use super::{Compression, lock};
 
@@ -17,17 +17,10 @@ const GZIP_LEVEL: i32 = 1;
 /// Deflate looks back 32 KiB, so that almost nothing is lost to a new start after this many bytes.
 const GZIP_BLOCK_LEN: usize = 256 * KIB;
 
-/// With these parameters the same files come out 11% smaller than what skopeo makes of them with gzip, in
-/// four fifths of the time of level 4, which makes them 12% smaller. Level 3 by itself makes them 10%
-/// smaller, give or take the files.
+/// On 160 MB of programs and libraries, within 1% of the size of blocks of 4 MiB, in three quarters of the time, and
+/// 2% smaller than `gzip -6`. Level 2 takes a seventh less time, and comes out 4% larger.
 const ZSTD_LEVEL: i32 = 3;
-/// The level's own window is 2 MiB. Of its two tables, the one for long matches is twice the level's, and
-/// the one for short matches, which are near, half of it: together they stay in the processor's cache.
-const ZSTD_PARAMETERS: [CParameter; 3] =
-    [CParameter::WindowLog(ZSTD_WINDOW_LOG), CParameter::HashLog(18), CParameter::ChainLog(15)];
-/// Over the whole block.
-const ZSTD_WINDOW_LOG: u32 = 22;
-const ZSTD_BLOCK_LEN: usize = 1 << ZSTD_WINDOW_LOG;
+const ZSTD_BLOCK_LEN: usize = 1024 * KIB;
 
 impl Compression {
     /// How many bytes of a layer are compressed by themselves.
@@ -45,7 +38,7 @@ impl Compression {
     pub(in crate::transfer) const fn recipe(self) -> &'static str {
         match self {
             Self::Gzip => "gzip-1",
-            Self::Zstd => "zstd-2",
+            Self::Zstd => "zstd-3",
         }
     }
 }
@@ -100,13 +93,7 @@ impl Worker {
                     .map_err(|_| io::Error::other("libdeflate has no such level"))?;
                 Encoder::Gzip(libdeflater::Compressor::new(level))
             }
-            Compression::Zstd => {
-                let mut zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
-                for parameter in ZSTD_PARAMETERS {
-                    zstd.set_parameter(parameter)?;
-                }
-                Encoder::Zstd(zstd)
-            }
+            Compression::Zstd => Encoder::Zstd(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
         };
         Ok(Self { encoder, block: Vec::new(), encoded: Vec::new() })
     }

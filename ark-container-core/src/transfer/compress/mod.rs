@@ -84,8 +84,8 @@ impl fmt::Display for Compression {
 /// How many blocks are compressed at once at most, which bounds the memory on a machine with many
 /// processors. Of one layer no more could be read in that time, since a hash has to go in order.
 const MOST_AT_ONCE: usize = 16;
-/// How many parts of compressed layers may be in memory at once, however many layers are sent.
-const PARTS: usize = 8;
+/// The maximum number of parts of compressed layers in memory at once, of all layers together: 25 MiB.
+const PARTS: usize = 5;
 
 /// Compresses layers. However many at once, they take no more processors than there are.
 pub(super) struct Compressor {
