@@ -296,7 +296,9 @@ impl Graph {
         let positions: HashMap<&Digest, usize> =
             images.iter().enumerate().map(|(at, image)| (&image.digest, at)).collect();
         let position = |digest: &Digest| positions.get(digest).copied();
-        let is_own_tag = |tag: &Tag| subject_in_tag(tag).is_none();
+        let by_digest_tag: HashMap<String, usize> =
+            images.iter().enumerate().map(|(at, image)| (digest_tag(&image.digest), at)).collect();
+        let is_own_tag = |tag: &Tag| !is_digest_tag(tag);
         let mut graph = Self {
             is_tagged: images.iter().map(|image| image.tags.iter().any(is_own_tag)).collect(),
             children: Vec::new(),
@@ -309,9 +311,9 @@ impl Graph {
                 image.children.iter().filter_map(|child| position(&child.digest)).collect();
             children.iter().for_each(|&child| graph.is_child[child] = true);
             graph.children.push(children);
-            let by_tag = image.tags.iter().filter_map(subject_in_tag);
-            let subjects = image.subject.iter().cloned().chain(by_tag);
-            let subjects: Vec<_> = subjects.filter_map(|subject| position(&subject)).collect();
+            let by_tag = image.tags.iter().filter_map(|tag| by_digest_tag.get(stem(tag)).copied());
+            let subjects: Vec<_> =
+                image.subject.iter().filter_map(position).chain(by_tag).collect();
             subjects.iter().for_each(|&subject| graph.referrers[subject].push(at));
             graph.subjects.push(subjects);
         }
@@ -360,11 +362,28 @@ fn closure<'a, const N: usize>(
     from
 }
 
-/// Returns the digest in a tag such as `sha256-<hex>` or `sha256-<hex>.sig`, under which clients keep the
-/// referrers and signatures of an image.
-fn subject_in_tag(tag: &Tag) -> Option<Digest> {
-    let (digest, _) = tag.as_str().split_once('.').unwrap_or((tag.as_str(), ""));
-    digest.replacen('-', ":", 1).parse().ok()
+/// The hexadecimal digits of a digest that are in a tag.
+///
+/// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
+const TAG_DIGITS: usize = 64;
+
+/// Returns the tag under which clients keep the referrers of an image. Signatures add an ending, such as `.sig`.
+fn digest_tag(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("{}-{}", digest.algorithm().as_str(), &hex[..TAG_DIGITS.min(hex.len())])
+}
+
+/// Returns a tag without the ending of a signature.
+fn stem(tag: &Tag) -> &str {
+    tag.as_str().split_once('.').map_or(tag.as_str(), |(stem, _)| stem)
+}
+
+/// Returns whether a tag names an image by its digest.
+fn is_digest_tag(tag: &Tag) -> bool {
+    let Some((algorithm, hex)) = stem(tag).split_once('-') else { return false };
+    ["sha256", "sha512"].contains(&algorithm)
+        && hex.len() == TAG_DIGITS
+        && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

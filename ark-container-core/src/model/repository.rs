@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::parse::{ParseError, serde_as_text};
-use super::{OrganizationId, Reference, RegistryHost};
+use super::{OrganizationId, Reference, RegistryHost, Tag};
 
 /// The longest repository path that ECR takes.
 ///
@@ -288,7 +288,7 @@ impl fmt::Display for RepositoryUrl {
     }
 }
 
-/// A repository in any spelling, with an optional tag or digest: `<repository>[:<tag>|@<digest>]`.
+/// A repository in any spelling, with an optional tag or digest: `<repository>[:<tag>][@<digest>]`.
 ///
 /// ```
 /// use ark_container_core::model::ImageName;
@@ -309,7 +309,7 @@ pub struct ImageName<'a> {
 
 impl<'a> ImageName<'a> {
     /// Splits the text at the first `:` or `@` after the last slash: a colon before that slash belongs
-    /// to the port of a host.
+    /// to the port of a host. Of a tag and a digest the digest counts, as for docker.
     ///
     /// # Errors
     /// If the tag or digest is invalid.
@@ -321,7 +321,13 @@ impl<'a> ImageName<'a> {
         let (repository, rest) = text.split_at(last_slash + offset);
         let reference = match rest.strip_prefix('@') {
             Some(digest) => Reference::Digest(digest.parse()?),
-            None => Reference::Tag(rest[1..].parse()?),
+            None => match rest[1..].split_once('@') {
+                Some((tag, digest)) => {
+                    tag.parse::<Tag>()?;
+                    Reference::Digest(digest.parse()?)
+                }
+                None => Reference::Tag(rest[1..].parse()?),
+            },
         };
         Ok(Self { repository, reference: Some(reference) })
     }
@@ -445,11 +451,15 @@ mod tests {
         assert_eq!(split("a/b:v1").unwrap(), ("a/b", Some(tag)));
         let digest = format!("sha256:{}", "0".repeat(64));
         let reference = Reference::Digest(digest.parse().unwrap());
-        assert_eq!(split(&format!("a@{digest}")).unwrap(), ("a", Some(reference)));
-        let error = |text| split(text).unwrap_err().to_string();
+        for tag in ["", ":v1"] {
+            let expected = ("a", Some(reference.clone()));
+            assert_eq!(split(&format!("a{tag}@{digest}")).unwrap(), expected);
+        }
+        let error = |text: &str| split(text).unwrap_err().to_string();
         assert!(error("a:").contains("tag: it is empty"));
         assert!(error("a:b:c").contains("':' is not allowed at character 2"));
-        assert!(error("a:v1@sha256:0").contains("'@' is not allowed at character 3"));
+        assert!(error("a:v1@sha256:0").contains("digest: "));
+        assert!(error(&format!("a:@{digest}")).contains("tag: it is empty"));
         assert!(error("a@v1").contains("digest: expected"));
     }
 

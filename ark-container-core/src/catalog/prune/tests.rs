@@ -157,3 +157,15 @@ fn untagged_images_go_if_nothing_needs_them() {
     let rules = PruneRules { untagged: true, ..keep(1) };
     assert_eq!(deleted(&rules, "a@9 b:v1@9 c:v2@8"), "ab");
 }
+
+#[test]
+fn tag_of_a_long_digest_is_found() {
+    let subject: Digest = format!("sha512:{}", "ab".repeat(64)).parse().unwrap();
+    let mut images = ["a:v1@9", "b:v2@8", "s:v3@9"].map(image);
+    images[0].digest = subject;
+    let kept = format!("sha512-{}", "ab".repeat(32));
+    images[2].tags = vec![kept.parse().unwrap()];
+    let deleted = keep(1).select(images.into(), now());
+    let deleted: Vec<String> = deleted.iter().map(|image| image.tags[0].to_string()).collect();
+    assert_eq!(deleted, ["v1", &kept]);
+}
