@@ -66,7 +66,7 @@ impl PushCache {
     pub(super) fn new(directory: PathBuf) -> Self {
         Self {
             layers: Folder::new(directory.join("layers"), LAYER_LIMITS),
-            locations: Folder::new(directory.join("places"), LOCATION_LIMITS),
+            locations: Folder::new(directory.join("locations"), LOCATION_LIMITS),
             uploads: PendingUploads::new(directory.join("uploads")),
         }
     }

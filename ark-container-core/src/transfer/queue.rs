@@ -160,7 +160,7 @@ const OBSERVATION_PERIOD: Duration = Duration::from_millis(400);
 /// How much more must go through for more blobs at once to be worth it.
 const MIN_SPEEDUP: f64 = 1.08;
 
-/// How many large blobs are sent at once: as many as the link likes, or a number that was fixed.
+/// The number of large blobs that are sent at once: it adapts to the link, or is fixed.
 ///
 /// One more is tried for as long as that lets more through; where it does not, the last number stays.
 /// A registry that asks to be spared halves it.
