@@ -127,7 +127,7 @@ async fn corrupt_or_foreign_cache_is_ignored() {
     let remembering = Remembering::new().await;
     let first = remembering.push(&image(1)).await;
     let cache = remembering.folder.path().join("cache");
-    for folder in ["layers", "places"] {
+    for folder in ["layers", "locations"] {
         for entry in fs::read_dir(cache.join(folder)).unwrap() {
             fs::write(entry.unwrap().path(), "nonsense").unwrap();
         }
