@@ -198,7 +198,10 @@ impl Connection {
                 Some((folder, blob)) => Ok(Some((Directory::open(&folder)?, blob))),
                 None => Ok(None),
             },
-            _ => Ok(None),
+            _ => {
+                let (_, _) = (path, digest);
+                Ok(None)
+            }
         }
     }
 
