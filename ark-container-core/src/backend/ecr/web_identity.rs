@@ -169,7 +169,8 @@ impl EcrBackend {
         scope: &Scope,
         validity: Validity,
     ) -> Result<Credentials> {
-        let policy = session_policy(self.ecr_host(), scope)?;
+        let actions = &self.config().additional_actions;
+        let policy = session_policy(self.ecr_host(), scope, actions)?;
         let name = self.session_name();
         let sts = self.without_session().await.sts(self.config()).await;
         let answer = assume_with_duration(validity, role, |seconds| {
@@ -420,7 +421,7 @@ mod tests {
                 assert_eq!(credentials.narrowing, crate::credentials::Narrowing::Scoped);
                 let [assume, login] = &aws.asked()[..] else { panic!("{:?}", aws.operations()) };
                 assert_eq!(field(assume, "RoleArn"), role, "{scope}");
-                let policy = session_policy(&HOST.parse().unwrap(), &scope).unwrap();
+                let policy = session_policy(&HOST.parse().unwrap(), &scope, &[]).unwrap();
                 assert_eq!(field(assume, "Policy"), policy);
                 assert_eq!(login.key, role.rsplit('/').next().unwrap());
             }

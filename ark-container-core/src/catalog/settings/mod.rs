@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use super::identity::ChosenIdentity;
 use crate::error::{Error, Result};
-use crate::model::{OrganizationId, ParseError, RegistryLocation, RoleArn};
+use crate::model::{AdditionalAction, OrganizationId, ParseError, RegistryLocation, RoleArn};
 
 pub(super) use ecr::EcrSettings;
 use file::File;
@@ -136,20 +136,23 @@ impl Settings {
             Some(given) => Some(given.clone()),
             None => registry_in(variable(REGISTRY_VARIABLE)?)?,
         };
-        let ecr = EcrSettings::resolve(given, environment, file.ecr, &path)?;
-        let identity = IdentitySettings::resolve(given, environment, file.identity, &path)?;
-        let (registry, registry_origin) = match (chosen, file.registry) {
+        let (registry, registry_origin) = match (chosen, &file.registry) {
             (Some(chosen), _) => chosen,
-            (None, Some(registry)) => (registry, Origin::File(path.clone())),
+            (None, Some(registry)) => (registry.clone(), Origin::File(path.clone())),
             (None, None) => (RegistryLocation::Local { directory: None }, Origin::Default),
         };
+        let own = file.table_of(&registry);
+        let ecr = EcrSettings::resolve(given, environment, file.ecr, own, &path)?;
+        let identity = IdentitySettings::resolve(given, environment, file.identity, &path)?;
         let memberships = given.memberships.clone();
         let audit_file = given.audit_file.clone();
         Ok(Self {
             reads_environment: false,
             registry,
             registry_origin,
-            further_registries: file.registries,
+            further_registries: { file.registries.into_iter() }
+                .map(|further| further.location)
+                .collect(),
             output: file.output.map(|text| (text, Origin::File(path))),
             memberships: memberships
                 .or_else(|| path_variable(MEMBERSHIPS_VARIABLE))
@@ -205,6 +208,11 @@ impl Settings {
     /// The file with the policy of new repositories on AWS.
     pub fn repository_policy(&self) -> Option<&Path> {
         self.ecr.repository_policy.as_deref()
+    }
+
+    /// What a push needs on AWS besides the actions of ECR.
+    pub fn additional_actions(&self) -> &[AdditionalAction] {
+        &self.ecr.additional_actions
     }
 
     /// The issuer that tokens must have.

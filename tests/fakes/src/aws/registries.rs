@@ -258,10 +258,6 @@ impl EcrAuthorizer for RegistryAuthorizer {
     }
 
     fn allows(&self, caller: &Arc<Caller>, path: &RepositoryPath, action: &'static str) -> bool {
-        // Repository policies for other accounts are not supported.
-        if caller.account != self.host.account() {
-            return false;
-        }
         let resource = self.host.repository_arn(path);
         // A missing repository has no tags, so policies with conditions on tags do not allow it.
         let repository = self

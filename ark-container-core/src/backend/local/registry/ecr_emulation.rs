@@ -117,13 +117,13 @@ impl<A: EcrAuthorizer> Permit for EcrPermit<A> {
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/security_iam_id-based-policy-examples.html>
 fn actions(operation: Operation) -> &'static [&'static str] {
     match operation {
-        Operation::ReadManifest => &["ecr:BatchGetImage"],
+        Operation::ReadManifest | Operation::ListReferrers => &["ecr:BatchGetImage"],
+        // Source: <https://github.com/containers/skopeo/issues/726>
+        Operation::ListTags => &["ecr:ListImages"],
         Operation::CheckBlob => &["ecr:BatchCheckLayerAvailability"],
         // Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
         Operation::ReadBlob | Operation::MountBlob => &["ecr:GetDownloadUrlForLayer"],
-        Operation::ListTags | Operation::ListReferrers | Operation::UploadStatus => {
-            &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-        }
+        Operation::UploadStatus => &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
         // The whole blob may come with it.
         Operation::StartUpload => {
             &["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload"]
