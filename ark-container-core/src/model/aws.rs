@@ -333,10 +333,7 @@ impl AdditionalAction {
     ///
     /// # Errors
     /// [`ParseError`] if one of the two is none.
-    pub fn new(
-        action: impl Into<String>,
-        resource: impl Into<String>,
-    ) -> Result<Self, ParseError> {
+    pub fn new(action: impl Into<String>, resource: impl Into<String>) -> Result<Self, ParseError> {
         let (action, resource) = (action.into(), resource.into());
         let is_word = |word: &str| {
             !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-*".contains(c))

@@ -359,7 +359,8 @@ impl AttachedPolicy<'_> {
                 self.read(backend, path, answer.map(|answer| answer.lifecycle_policy_text))
             }
             PolicyKind::Repository => {
-                let request = ecr.get_repository_policy().registry_id(account).repository_name(name);
+                let request =
+                    ecr.get_repository_policy().registry_id(account).repository_name(name);
                 let answer = request.send().await;
                 self.read(backend, path, answer.map(|answer| answer.policy_text))
             }

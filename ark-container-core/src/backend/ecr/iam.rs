@@ -469,9 +469,7 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    pub(super) fn allow(
-        actions: impl IntoIterator<Item = impl Into<Cow<'static, str>>>,
-    ) -> Self {
+    pub(super) fn allow(actions: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
         Self {
             sid: None,
             effect: "Allow",
@@ -482,9 +480,7 @@ impl Statement {
         }
     }
 
-    pub(super) fn deny(
-        actions: impl IntoIterator<Item = impl Into<Cow<'static, str>>>,
-    ) -> Self {
+    pub(super) fn deny(actions: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
         Self { effect: "Deny", ..Self::allow(actions) }
     }
 

@@ -110,10 +110,18 @@ pub(super) fn session_policy(
 
 /// The error of a scope whose policy is too long, by our count or by AWS's own.
 pub(super) fn too_long(how_long: &str, scope: &Scope) -> Error {
-    let organizations = scope.organization_ids().len();
+    let (what, remedy) = match scope.target() {
+        ScopeTarget::Repository(path) => (
+            path.to_string(),
+            "set fewer additional_actions, or get a token with fewer organizations",
+        ),
+        ScopeTarget::Organizations(_, organizations) => (
+            format!("{} organizations", organizations.len()),
+            "ask for fewer organizations at a time, or for one repository",
+        ),
+    };
     Error::invalid(format!(
-        "credentials for {organizations} organizations need a session policy that {how_long}; \
-         ask for fewer organizations at a time, or for one repository, or set fewer additional actions"
+        "credentials for {what} need a session policy that {how_long}; {remedy}"
     ))
 }
 

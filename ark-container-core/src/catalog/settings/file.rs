@@ -77,9 +77,7 @@ impl File {
     /// The table of a registry that has one of its own. Clients know a registry by its host alone.
     pub(super) fn table_of(&self, registry: &RegistryLocation) -> Option<ecr::Table> {
         let RegistryLocation::Ecr { host, .. } = registry else { return None };
-        let is_it = |further: &&FurtherRegistry| {
-            matches!(&further.location, RegistryLocation::Ecr { host: other, .. } if other == host)
-        };
+        let is_it = |further: &&FurtherRegistry| matches!(&further.location, RegistryLocation::Ecr { host: other, .. } if other == host);
         self.registries.iter().find(is_it)?.ecr.clone()
     }
 

@@ -309,6 +309,32 @@ mod tests {
     }
 
     #[test]
+    fn table_of_a_registry_replaces_the_one_of_all() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("ark")).unwrap();
+        let text = "[ecr]\nprofile = 'a'\nrequire_scoped = true\nexternal_id = 'a'\n\
+             [[registries]]\nlocation = 'ecr://111122223333.dkr.ecr.us-east-1.amazonaws.com/dev'\n\
+             ecr.profile = 'b'\necr.repository_policy = 'b.json'\n";
+        std::fs::write(home.path().join(FILE), text).unwrap();
+        let environment = |name: &str| match name {
+            "XDG_CONFIG_HOME" => Some(home.path().as_os_str().to_owned()),
+            "ARK_ROLE_ARN" => Some("arn:aws:iam::095412845506:role/a".into()),
+            _ => None,
+        };
+        let ecr = |account: &str| {
+            let location = format!("ecr://{account}.dkr.ecr.us-east-1.amazonaws.com/prod");
+            let registry = Some((location.parse().unwrap(), Origin::Program));
+            Settings::read(&Given { registry, ..Given::default() }, &environment).unwrap().ecr
+        };
+        let (all, own) = (ecr("095412845506"), ecr("111122223333"));
+        assert_eq!((all.profile.as_deref(), own.profile.as_deref()), (Some("a"), Some("b")));
+        assert_eq!((all.role_arn.is_some(), own.role_arn), (true, None));
+        assert_eq!((all.external_id.as_deref(), own.external_id), (Some("a"), None));
+        assert!(all.require_scoped && own.require_scoped);
+        assert_eq!(own.repository_policy, Some(home.path().join("ark/b.json")));
+    }
+
+    #[test]
     fn an_error_is_one_sentence_or_its_parts() {
         let environment = |name: &str| match name {
             "XDG_CONFIG_HOME" => Some("/nowhere".into()),

@@ -84,7 +84,8 @@ fn assume_role(exchange: &mut Exchange<'_>) -> Result<String, ApiError> {
     let tagging = (!session.tags.is_empty()).then_some("sts:TagSession");
     // Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>
     let naming = source_identity.as_ref().map(|_| "sts:SetSourceIdentity");
-    for (key, value) in [("sts:ExternalId", &external_id), ("sts:SourceIdentity", &source_identity)] {
+    for (key, value) in [("sts:ExternalId", &external_id), ("sts:SourceIdentity", &source_identity)]
+    {
         if let Some(value) = value {
             context = context.with(key, value);
         }

@@ -160,7 +160,7 @@ async fn role_narrows_login_to_its_scope() {
     assert_eq!(field(assume, "RoleSessionName"), "user.alice");
     assert_eq!(field(assume, "DurationSeconds"), "43200");
     let policy = field(assume, "Policy");
-    assert_eq!(policy, session_policy(&HOST.parse().unwrap(), &scope()).unwrap());
+    assert_eq!(policy, session_policy(&HOST.parse().unwrap(), &scope(), &[]).unwrap());
 }
 
 #[tokio::test]

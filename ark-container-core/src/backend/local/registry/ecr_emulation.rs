@@ -18,6 +18,7 @@ use super::body::{self, Body, WithHeader};
 use super::dialect::{Dialect, Part};
 use super::error::{ApiError, Code};
 use super::route::{Resource, Target};
+use crate::backend::CreateOptions;
 use crate::backend::local::LocalBackend;
 use crate::backend::local::store::UploadId;
 use crate::backend::local::token::TokenError;
@@ -79,6 +80,18 @@ pub fn read_manifest(
 ) -> Result<(String, Vec<u8>)> {
     let manifest = backend.store().manifest(path, &Reference::Digest(digest.clone()))?;
     Ok((manifest.media_type, manifest.bytes))
+}
+
+/// Creates a repository without waiting.
+///
+/// # Errors
+/// [`Error::Conflict`](crate::Error::Conflict) if it exists with other options.
+pub fn create_repository(
+    backend: &LocalBackend,
+    path: &RepositoryPath,
+    options: &CreateOptions,
+) -> Result<()> {
+    backend.store().create_repository(path, options).map(drop)
 }
 
 /// Authorizes each request by the IAM actions that it needs.
