@@ -35,10 +35,6 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
             "let the identity provider write fewer tags into the token: organizations that are not needed \
              at once can have a token each",
         ),
-        "RegionDisabledException" => Some(
-            "an administrator of the AWS account activates STS in the region, under Account settings of the \
-             IAM console",
-        ),
         _ => None,
     }
 }

@@ -222,17 +222,19 @@ fn helper_reports_invalid_settings() {
     let sandbox = Sandbox::new();
     sandbox.write("config/ark/container.toml", "registries = [\"ecr://x\"]\n");
     assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @r#"
-    docker-credential-ark: ~/config/ark/container.toml:1:14: "x" is not a valid ECR host: expected <account>.dkr.ecr.<region>.amazonaws.com
+    docker-credential-ark: ~/config/ark/container.toml:1:15: "x" is not a valid ECR host: expected <account>.dkr.ecr.<region>.amazonaws.com
     "#);
     let table = "[[registries]]\nlocation = \"local:\"\necr.role = \"x\"\n";
     sandbox.write("config/ark/container.toml", table);
-    assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @"");
+    assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @"
+    docker-credential-ark: ~/config/ark/container.toml:3:5: unknown field `role`, expected one of `profile`, `role_arn`, `administrator_role_arn`, `require_scoped`, `repository_policy`, `external_id`, `source_identity`, `additional_actions`
+    ");
 }
 
 /// Each registry has the identity that its table says, whatever the environment is for.
 #[test]
 fn helper_serves_registries_of_several_accounts() {
-    let (bob, host) = (User::administrator("bob"), "111122223333.dkr.ecr.eu-west-1.amazonaws.com");
+    let (bob, host) = (User::administrator("bob"), "111122223333.dkr.ecr.us-east-1.amazonaws.com");
     let trust = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
         "Principal": {"AWS": "arn:aws:iam::095412845506:user/bob"},
         "Condition": {"StringEquals": {"sts:ExternalId": "catalog"}}}}"#;

@@ -490,7 +490,7 @@ mod tests {
                 "PackedPolicyTooLarge",
                 "Packed policy consumes 110%",
                 |error| matches!(error, Error::InvalidInput { .. }),
-                "ask for fewer organizations",
+                "get a token with fewer organizations",
             ),
         ];
         let holder = Holder::new();
