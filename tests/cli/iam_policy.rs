@@ -87,7 +87,10 @@ fn additional_actions_take_room_of_the_session_policy() {
         cloud.sandbox.finish(&mut cloud.narrowed_command(&line))
     };
     assert_eq!(login("pull").code, 0);
-    assert_snapshot!(told(&login("push")), @"");
+    assert_snapshot!(told(&login("push")), @"
+    exit 2
+    error: credentials for prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a need a session policy that takes 2927 characters of 2048; set fewer additional_actions
+    ");
 }
 
 #[test]

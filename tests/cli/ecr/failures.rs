@@ -22,13 +22,13 @@ fn denial_of_another_account_names_both_accounts() {
     let told = |line: &str| told_as(&cloud, &bob, line);
     assert_snapshot!(told("--list-repositories"), @"
     exit 4
-    error: arn:aws:iam::111122223333:user/bob may not ecr:DescribeRepositories arn:aws:ecr:us-east-1:095412845506:repository/*, because no resource-based policy allows the ecr:DescribeRepositories action (AWS request REQUEST); the registry is in the account 095412845506, and the credentials of the environment (AWS_ACCESS_KEY_ID) are of the account 111122223333: choose another profile or registry, or have 095412845506 permit it
+    error: arn:aws:iam::111122223333:user/bob may not ecr:DescribeRepositories arn:aws:ecr:us-east-1:095412845506:repository/*, because no resource-based policy allows the ecr:DescribeRepositories action (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or have 095412845506 permit it
       help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
     ");
     for line in ["--create-repository a", "--list-images a", "--delete-repository a"] {
         let told = told(&format!("{line} --organization {TBD}"));
         assert!(told.starts_with("exit 4\n"), "{told}");
-        assert!(told.contains("are of the account 111122223333: choose another profile"), "{told}");
+        assert!(told.contains("in 111122223333: choose another profile or registry"), "{told}");
     }
     assert_eq!(cloud.aws.count("sts:GetCallerIdentity"), 0);
 }
@@ -98,7 +98,7 @@ fn denied_role_is_reported() {
     command.env("ARK_ROLE_ARN", "arn:aws:iam::095412845506:role/ark-registry");
     assert_snapshot!(cloud.told(&cloud.sandbox.finish(&mut command)), @r"
     exit 4
-    error: arn:aws:iam::111122223333:user/bob may not sts:AssumeRole arn:aws:iam::095412845506:role/ark-registry (AWS request REQUEST); the registry is in the account 095412845506, and the credentials of the environment (AWS_ACCESS_KEY_ID) are of the account 111122223333: choose another profile or registry, or have 095412845506 permit it
+    error: arn:aws:iam::111122223333:user/bob may not sts:AssumeRole arn:aws:iam::095412845506:role/ark-registry (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or have 095412845506 permit it
       help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
     ");
 }

@@ -299,7 +299,9 @@ impl EcrBackend {
     {
         if error.code() == Some("PackedPolicyTooLarge") {
             let said = error.message().unwrap_or_default();
-            return too_long(&format!("AWS finds too long when packed ({said})"), scope);
+            let how_long = format!("AWS finds too long when packed ({said})");
+            let remedy = "get a token with fewer organizations, or set fewer additional_actions";
+            return too_long(&how_long, scope, remedy);
         }
         let doing = format!("assume the role {role} for a login to");
         self.call(&doing).error(error)

@@ -234,9 +234,9 @@ impl Call<'_> {
         let own = self.backend.ecr_host().account();
         if let Some(account) = account_in(principal).filter(|account| *account != own) {
             resource += &format!(
-                "; the registry is in the account {own}, and {} are of the account {account}: choose \
+                "; the registry is in the account {own}, and the caller, from {}, in {account}: choose \
                  another profile or registry, or have {own} permit it",
-                self.backend.config().proof()
+                self.backend.config().credentials_source()
             );
         }
         Error::permission_denied(principal, action, resource)
@@ -537,9 +537,9 @@ mod tests {
         let error = aws.backend.describe_repository(&path()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         let expected = "no resource-based policy allows the ecr:DescribeRepositories action (AWS \
-            request 7a1b); the registry is in the account 095412845506, and the credentials of the \
-            profile \"builds\" are of the account 111122223333: choose another profile or registry, or \
-            have 095412845506 permit it";
+            request 7a1b); the registry is in the account 095412845506, and the caller, from the profile \
+            \"builds\", in 111122223333: choose another profile or registry, or have 095412845506 permit \
+            it";
         assert!(error.to_string().ends_with(expected), "{error}");
         assert!(!aws.operations().contains(&"GetCallerIdentity".to_owned()));
     }

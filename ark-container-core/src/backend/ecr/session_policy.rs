@@ -105,16 +105,14 @@ pub(super) fn session_policy(
     if policy.len() <= MAX_POLICY_CHARS {
         return Ok(policy);
     }
-    Err(too_long(&format!("takes {} characters of {MAX_POLICY_CHARS}", policy.len()), scope))
+    let how_long = format!("takes {} characters of {MAX_POLICY_CHARS}", policy.len());
+    Err(too_long(&how_long, scope, "set fewer additional_actions"))
 }
 
-/// The error of a scope whose policy is too long, by our count or by AWS's own.
-pub(super) fn too_long(how_long: &str, scope: &Scope) -> Error {
+/// The error of a scope whose policy is too long, by our count or by AWS's own; `remedy` is for one repository.
+pub(super) fn too_long(how_long: &str, scope: &Scope, remedy: &str) -> Error {
     let (what, remedy) = match scope.target() {
-        ScopeTarget::Repository(path) => (
-            path.to_string(),
-            "set fewer additional_actions, or get a token with fewer organizations",
-        ),
+        ScopeTarget::Repository(path) => (path.to_string(), remedy),
         ScopeTarget::Organizations(_, organizations) => (
             format!("{} organizations", organizations.len()),
             "ask for fewer organizations at a time, or for one repository",

@@ -2,9 +2,10 @@
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::CreateOptions;
-use ark_container_core::model::{Access, OrganizationId, Scope};
-use ark_container_core::testing::TestToken;
+use ark_container_core::model::{Access, OrganizationId, RepositoryPath, Scope};
+use ark_container_core::testing::{SampleImage, TestToken};
 use ark_container_fakes::aws::Role;
+use reqwest::StatusCode;
 use serde_json::json;
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     token,
 };
 use crate::aws::cloud::{allow, policy};
+use crate::registry::server::RegistryClient;
 
 const READS: [&str; 2] = ["read", "read tags"];
 const PUSHES: [&str; 3] = ["read", "read tags", "push"];
@@ -162,4 +164,20 @@ async fn repository_policy_overrides_a_wide_role() {
     // The account's own people have no organization, and are not spoken of.
     let account = deployment.cloud.ecr(&deployment.cloud.admin);
     assert_eq!(may(&deployment, &account, &app(A)).await, EVERYTHING);
+}
+
+#[tokio::test]
+async fn password_for_pulling_lists_tags_and_referrers() {
+    let deployment = Deployment::start().await;
+    let path = app(A).parse().unwrap();
+    deployment.furnish([RepositoryPath::clone(&path)]).await;
+    let backend = deployment.bearer(&token("robot:build", &[A], &[]));
+    let scope = Scope::repository(path, Access::Pull);
+    let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
+    let registry = deployment.cloud.aws.registry_host().as_str().parse().unwrap();
+    let client = RegistryClient::new(registry, credentials.password.expose());
+    let v1 = SampleImage::new("v1").digest();
+    for end in ["tags/list".to_owned(), format!("referrers/{v1}")] {
+        client.get(&format!("/v2/{}/{end}", app(A))).await.expect(StatusCode::OK);
+    }
 }
