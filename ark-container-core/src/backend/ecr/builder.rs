@@ -151,8 +151,8 @@ impl EcrBackendBuilder {
     /// Calls AWS as the holder of the token in this file, by STS AssumeRoleWithWebIdentity, and looks for
     /// no other AWS credentials.
     ///
-    /// Everything is done under the role of [`role_arn`](Self::with_role_arn), which must be set; deletions
-    /// and changes in the global organization under that of
+    /// Everything is done under the role of [`role_arn`](Self::with_role_arn), which must be set; deletions,
+    /// policies of repositories and changes in the global organization under that of
     /// [`administrator_role_arn`](Self::with_administrator_role_arn). The file is read at each call: with a
     /// new token comes a new session.
     ///
@@ -180,7 +180,8 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// Deletes, and changes the global organization, under this IAM role of administrators.
+    /// Deletes, sets policies of repositories, and changes the global organization under this IAM role of
+    /// administrators.
     ///
     /// It takes effect together with a token: who calls with other AWS credentials does everything as
     /// that caller.

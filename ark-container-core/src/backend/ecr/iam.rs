@@ -83,7 +83,7 @@ pub struct IamDeployment {
 pub struct IamPolicies {
     /// For the role that everybody takes.
     pub access_role: RolePolicies,
-    /// For the role that deletions and changes of the global organization need.
+    /// For the role that deletions, policies of repositories and changes of the global organization need.
     pub administrator_role: RolePolicies,
     /// For each repository, where repositories get a policy of their own.
     pub repository_policy: Option<PolicyDocument>,

@@ -192,7 +192,7 @@ impl EcrBackend {
             Rights::Administrator => (
                 &config.administrator_role_arn,
                 "administrator_role_arn",
-                "to delete by token, or to change the global organization",
+                "to delete or set policies by token, or to change the global organization",
             ),
         };
         role.as_deref()

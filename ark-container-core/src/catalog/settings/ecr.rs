@@ -25,7 +25,7 @@ pub(in crate::catalog) struct EcrSettings {
     pub(in crate::catalog) credentials_origin: Origin,
     /// The role under which credentials are narrowed.
     pub(in crate::catalog) role_arn: Option<RoleArn>,
-    /// The role under which a token deletes, and changes the global organization.
+    /// The role under which a token deletes, sets policies, and changes the global organization.
     pub(in crate::catalog) administrator_role_arn: Option<RoleArn>,
     /// Refuse to hand out credentials that are not narrowed.
     pub(in crate::catalog) require_scoped: bool,
