@@ -57,6 +57,7 @@ async fn page(
         .ecr()
         .await?
         .describe_images()
+        .registry_id(backend.ecr_host().account())
         .repository_name(path.to_string())
         .max_results(MAX_IMAGES_PER_PAGE)
         .set_next_token(pages.token())
@@ -64,10 +65,9 @@ async fn page(
         .await;
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return Err(backend.call_on("list the images of", path).failed(error).await),
+        Err(error) => return Err(backend.call_on("list the images of", path).error(error)),
     };
     let found = answer.image_details.unwrap_or_default();
-    backend.check_registry(found.first().and_then(|detail| detail.registry_id())).await?;
     pages.advance(answer.next_token, &format!("the list of images of {path}"))?;
     found.iter().map(|detail| image(backend, path, detail)).collect()
 }
@@ -98,23 +98,23 @@ pub(super) async fn describe(
     reference: &Reference,
 ) -> Result<Image> {
     let call = backend.call_on("describe an image of", path);
-    let request = backend.ecr().await?.describe_images().repository_name(path.to_string());
+    let request = backend.ecr().await?.describe_images().registry_id(backend.ecr_host().account());
+    let request = request.repository_name(path.to_string());
     let described = match request.image_ids(image_id(reference)).send().await {
         Ok(described) => described,
         Err(error) if error.code() == Some(IMAGE_NOT_FOUND) => {
             return Err(missing_image(backend, path, reference));
         }
-        Err(error) => return Err(call.failed(error).await),
+        Err(error) => return Err(call.error(error)),
     };
     let detail = described.image_details().first();
     let detail = detail.ok_or_else(|| missing_image(backend, path, reference))?;
-    backend.check_registry(detail.registry_id()).await?;
     let mut image = image(backend, path, detail)?;
     // By digest, since the tag may have moved meanwhile.
     let by_digest = Reference::Digest(image.digest.clone());
     let read = match read_manifest(backend, path, &by_digest).await?.send().await {
         Ok(read) => read,
-        Err(error) => return Err(call.failed(error).await),
+        Err(error) => return Err(call.error(error)),
     };
     if let Some(failure) = read.failures().first() {
         return Err(image_failure(backend, "read", path, reference, failure));
@@ -145,7 +145,7 @@ pub(super) async fn delete(
         .await;
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return Err(backend.call_on("delete an image of", path).failed(error).await),
+        Err(error) => return Err(backend.call_on("delete an image of", path).error(error)),
     };
     if let Some(failure) = answer.failures().first() {
         return Err(image_failure(backend, "delete", path, reference, failure));

@@ -44,21 +44,17 @@ async fn scan_page(
         .ecr()
         .await?
         .describe_repositories()
+        .registry_id(backend.ecr_host().account())
         .max_results(MAX_REPOSITORIES_PER_PAGE)
         .set_next_token(pages.token())
         .send()
         .await;
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return Err(backend.call("list the repositories of").failed(error).await),
+        Err(error) => return Err(backend.call("list the repositories of").error(error)),
     };
     let found = answer.repositories.unwrap_or_default();
-    backend.check_registry(found.first().and_then(|row| row.registry_id())).await?;
-    pages.any |= !found.is_empty();
-    let more = pages.advance(answer.next_token, &format!("the list of {backend}"))?;
-    if !more && !pages.any {
-        backend.check_caller().await?;
-    }
+    pages.advance(answer.next_token, &format!("the list of {backend}"))?;
     let mut rows = Vec::new();
     for repository in found {
         // Other repositories of the account belong to no organization.
@@ -90,20 +86,20 @@ impl EcrBackend {
     /// A repository with its resource tags.
     pub(super) async fn describe(&self, path: &RepositoryPath) -> Result<Described> {
         let ecr = self.ecr().await?;
-        let describing = ecr.describe_repositories().repository_names(path.to_string()).send();
+        let describing = ecr.describe_repositories().registry_id(self.ecr_host().account());
+        let describing = describing.repository_names(path.to_string()).send();
         let arn = self.ecr_host().repository_arn(path);
         let tagged = ecr.list_tags_for_resource().resource_arn(arn).send();
         let (described, tagged) = join(describing, tagged).await;
         let described = match described {
             Ok(described) => described,
-            Err(error) => return Err(self.call_on("describe", path).failed(error).await),
+            Err(error) => return Err(self.call_on("describe", path).error(error)),
         };
         let missing = || Error::not_found(ResourceKind::Repository, path);
         let found = described.repositories().first().ok_or_else(missing)?;
-        self.check_registry(found.registry_id()).await?;
         let tagged = match tagged {
             Ok(tagged) => tagged,
-            Err(error) => return Err(self.call_on("read the tags of", path).failed(error).await),
+            Err(error) => return Err(self.call_on("read the tags of", path).error(error)),
         };
         let mut repository = repository_from(self, path.clone(), found)?;
         repository.resource_tags = Some(resource_tags(tagged.tags.unwrap_or_default()));
@@ -135,8 +131,8 @@ impl EcrBackend {
         while let Some(mut names) = left.pop() {
             let texts = names.iter().map(ToString::to_string).collect();
             let ecr = self.ecr().await?;
-            let answer = ecr.describe_repositories().set_repository_names(Some(texts)).send().await;
-            let answer = match answer {
+            let request = ecr.describe_repositories().registry_id(self.ecr_host().account());
+            let answer = match request.set_repository_names(Some(texts)).send().await {
                 Ok(answer) => answer,
                 Err(error) if error.code() == Some(REPOSITORY_NOT_FOUND) => {
                     if names.len() > 1 {
@@ -146,11 +142,10 @@ impl EcrBackend {
                     continue;
                 }
                 Err(error) => {
-                    return Err(self.call("list the repositories of").failed(error).await);
+                    return Err(self.call("list the repositories of").error(error));
                 }
             };
             for repository in answer.repositories() {
-                self.check_registry(repository.registry_id()).await?;
                 let name = repository.repository_name().unwrap_or_default();
                 if let Some(path) = names.iter().find(|path| path.to_string() == name) {
                     found.push(repository_from(self, path.clone(), repository)?);
@@ -205,7 +200,6 @@ fn resource_tags(tags: Vec<Tag>) -> BTreeMap<String, String> {
 pub(super) struct Pages {
     next: Option<String>,
     seen: HashSet<String>,
-    pub(super) any: bool,
 }
 
 impl Pages {
@@ -355,28 +349,6 @@ mod tests {
         let since = row.created_at.unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(since.as_millis(), 1_790_000_000_500);
         assert_eq!(row.resource_tags, None);
-    }
-
-    #[tokio::test]
-    async fn an_empty_list_of_another_account_is_an_error() {
-        let aws = Scripted::built(|builder| builder, "111122223333", |_| page_of(&[], None));
-        let error = names(&aws.backend).await.unwrap_err();
-        assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
-        let text = error.to_string();
-        for part in ["095412845506", "111122223333", "user/alice"] {
-            assert!(text.contains(part), "{text}");
-        }
-        let own = Scripted::new(|_| page_of(&[], None));
-        assert_eq!(names(&own.backend).await.unwrap(), Vec::<String>::new());
-    }
-
-    #[tokio::test]
-    async fn rows_of_another_account_are_an_error() {
-        let mut row = described(&name(1));
-        row["registryId"] = "111122223333".into();
-        let aws = Scripted::new(move |_| Answer::ok(json!({"repositories": [row]})));
-        let error = names(&aws.backend).await.unwrap_err();
-        assert!(error.to_string().contains("for the account 111122223333"), "{error}");
     }
 
     proptest! {
