@@ -31,6 +31,14 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
             "the key must be enabled, of the registry's region, and one that you may use: \
              aws kms describe-key --key-id KEY",
         ),
+        "UnableToGetUpstreamImageException" | "UnableToGetUpstreamLayerException" => Some(
+            "check the credentials of the pull-through cache rule: \
+             aws ecr validate-pull-through-cache-rule --ecr-repository-prefix PREFIX",
+        ),
+        "RegionDisabledException" => Some(
+            "an administrator of the AWS account activates STS in the region: IAM console, Account \
+             settings, Endpoints",
+        ),
         _ => None,
     }
 }

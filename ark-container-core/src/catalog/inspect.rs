@@ -58,8 +58,9 @@ impl Catalog {
             Named::Inside(path, reference) => {
                 let reference = reference.unwrap_or_else(|| Tag::latest().into());
                 let scope = Scope::repository(path.clone(), Access::Pull);
-                let client = self.connection().client(&path, &scope).await?;
-                let root = client.fetch_manifest(&reference).await?;
+                let connection = self.connection();
+                let client = connection.client(&path, &scope).await?;
+                let root = connection.fetch_image(&client, &path, &reference).await?;
                 Ok((Box::new(client), root))
             }
             Named::Outside(image) if *image.host() != self.backend.host() => {

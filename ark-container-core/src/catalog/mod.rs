@@ -197,6 +197,16 @@ impl Catalog {
         self.backend.list_repositories(&organization.into())
     }
 
+    /// Returns whether a listing of this catalog or a clone may have lacked repositories, as it came from the tag
+    /// index of AWS: see [`EcrBackend`](crate::backend::ecr::EcrBackend). Other registries list completely.
+    #[cfg(feature = "ecr")]
+    pub fn has_listed_incompletely(&self) -> bool {
+        match &self.shared.registry {
+            Some(OpenRegistry::Ecr(ecr)) => ecr.has_listed_incompletely(),
+            _ => false,
+        }
+    }
+
     /// Creates a repository; one that exists is returned as it is.
     ///
     /// # Errors

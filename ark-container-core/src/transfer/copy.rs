@@ -144,8 +144,8 @@ impl Copy {
         let ((source, reference), (client, pushing)) = (source?, target?);
         let retried = client.retry().retries();
         let (source, root): (Box<dyn Source>, _) = match &self.from {
-            Origin::Repository(..) => {
-                let root = source.fetch_manifest(reference).await?;
+            Origin::Repository(from, _) => {
+                let root = self.connection.fetch_image(&source, from, reference).await?;
                 (Box::new(source), root)
             }
             Origin::Registry(_) => {

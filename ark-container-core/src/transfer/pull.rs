@@ -107,7 +107,7 @@ impl Pull {
         let scope = Scope::repository(self.path.clone(), Access::Pull);
         let client = self.connection.client(&self.path, &scope).await?;
         let started = Instant::now();
-        let root = client.fetch_manifest(&self.reference).await?;
+        let root = self.connection.fetch_image(&client, &self.path, &self.reference).await?;
         let mut image = Image::read(&client, root, &self.platforms).await?;
         if self.target.is_for_one_platform() {
             self.check_single_platform(&client, &image).await?;

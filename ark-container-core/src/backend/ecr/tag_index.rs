@@ -1,17 +1,31 @@
-//! The tag index: repositories by the resource tag of their organization.
+//! The organization listing: the repositories of some organizations, from the account and the tag index.
+//!
+//! # The rule
+//! 1. The first page of the account (DescribeRepositories, 1,000 repositories) and that of the tag index
+//!    (GetResources by the tag `ark:organization`, 20 organizations per call) are requested at once.
+//! 2. Where the page is the whole account, it is the answer: it has every repository, whoever created it.
+//! 3. Otherwise the answer is what that page, the tag index and the [cache](super::listing_cache) of
+//!    repositories that this user created lately have together. The listing counts as incomplete, since the
+//!    index lacks untagged repositories and lags.
+//! 4. Where the tag index cannot be asked, the scan of the account continues behind its first page, and for
+//!    an hour the index is not asked first. The index is that of the caller's account, so that callers of
+//!    another account scan too.
+//! 5. Where AWS denies the account to the caller, the index is asked whatever it was before. The page is
+//!    requested once per process then.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashSet};
+use std::pin::pin;
 
 use aws_sdk_resourcegroupstagging::types::TagFilter;
+use futures_util::future::{Either, select};
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::backend::EcrBackend;
-use super::repositories::{Pages, listing, scan};
+use super::pages::{Page, listing};
+use super::repositories::{MAX_NAMES_PER_CALL, account_page, scan};
 use crate::backend::Repository;
 use crate::error::{Error, Result};
-use crate::model::{OrganizationId, RepositoryPath};
+use crate::model::{OrganizationId, Organizations, RepositoryPath};
 
 /// The resource tag that names the organization of a repository.
 pub(super) const ORGANIZATION_TAG: &str = "ark:organization";
@@ -22,80 +36,148 @@ pub(super) const ORGANIZATION_TAG: &str = "ark:organization";
 /// <https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html>
 const MAX_RESOURCES_PER_PAGE: i32 = 100;
 
-/// Maximum number of organizations that are looked up at once.
-const MAX_CONCURRENT_ORGANIZATIONS: usize = 8;
+/// Maximum number of organizations that one call asks the tag index for.
+///
+/// Source: `TagFilter$Values` of GetResources: up to 20 values.
+const MAX_ORGANIZATIONS_PER_CALL: usize = 20;
 
-/// The repositories of organizations by the index; by the scan where the index cannot be asked.
-pub(super) fn list(
+/// Maximum number of listings of the tag index at once, each for [`MAX_ORGANIZATIONS_PER_CALL`].
+const MAX_CONCURRENT_LISTINGS: usize = 8;
+
+type Repositories = BoxStream<'static, Result<Repository>>;
+
+/// Lists the repositories of some organizations by the rule of this module.
+pub(super) fn list(backend: EcrBackend, organizations: BTreeSet<OrganizationId>) -> Repositories {
+    stream::once(open(backend, organizations)).try_flatten().boxed()
+}
+
+/// The first page of the account.
+enum Account {
+    /// It is the whole account.
+    Whole(Vec<Repository>),
+    /// There are more pages.
+    Part(Page<Repository>),
+    /// AWS denies it, with this error unless that is known from before.
+    Denied(Option<Error>),
+}
+
+async fn open(
     backend: EcrBackend,
     organizations: BTreeSet<OrganizationId>,
-) -> BoxStream<'static, Result<Repository>> {
-    let listing = Arc::new(TagIndexListing {
-        backend,
-        any: AtomicBool::new(false),
-        unlisted: Mutex::default(),
-        refused: AtomicBool::new(false),
-    });
-    let one = {
-        let listing = Arc::clone(&listing);
-        move |organization| listing.clone().organization(organization)
+) -> Result<Repositories> {
+    let ids: Vec<OrganizationId> = organizations.iter().copied().collect();
+    let mut queries = ids
+        .chunks(MAX_ORGANIZATIONS_PER_CALL)
+        .map(|some| IndexQuery { backend: backend.clone(), organizations: some.into() });
+    let Some(query) = queries.next() else { return Ok(stream::empty().boxed()) };
+    let cache = backend.listing_cache();
+    let account = Organizations::Only(organizations.clone());
+
+    let index =
+        async { if cache.is_index_missing().await { None } else { Some(query.page(None).await) } };
+    let page = first_page(&backend, &account);
+    let (page, index) = match select(pin!(page), pin!(index)).await {
+        // Nobody waits for the index then.
+        Either::Left((Ok(whole @ Account::Whole(_)), _)) => (whole, None),
+        Either::Left((page, index)) => (page?, index.await),
+        Either::Right((index, page)) => (page.await?, index),
     };
-    let indexed =
-        stream::iter(organizations).map(one).flatten_unordered(MAX_CONCURRENT_ORGANIZATIONS);
-    let rest = stream::once(listing.rest()).try_flatten();
-    // After an error there is nothing more.
-    let mut failed = false;
-    let rows = indexed.chain(rest);
-    rows.take_while(move |row| {
-        let go_on = !failed;
-        failed |= row.is_err();
-        std::future::ready(go_on)
-    })
-    .boxed()
+    let index = match (&page, index) {
+        (Account::Whole(_), _) => None,
+        (Account::Denied(_), None) => Some(query.page(None).await),
+        (_, index) => index,
+    };
+    let index = match index {
+        // Without credentials a scan fails too.
+        Some(Err(error @ Error::Unauthenticated { .. })) => return Err(error),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the tag index cannot be asked: the account is read instead");
+            cache.set_index_missing().await;
+            None
+        }
+        Some(Ok((paths, None))) if paths.is_empty() && is_foreign(&backend).await => None,
+        Some(Ok(index)) => Some(index),
+        None => None,
+    };
+    let (rows, index) = match (page, index) {
+        (Account::Whole(rows), _) => return Ok(given(rows)),
+        (Account::Part(page), None) => return Ok(scan(backend, account, Some(page))),
+        (Account::Denied(None), None) => return Ok(scan(backend, account, None)),
+        (Account::Denied(Some(error)), None) => return Err(backend.explained(error).await),
+        (Account::Part((rows, _)), Some(index)) => (rows, index),
+        (Account::Denied(_), Some(index)) => (Vec::new(), index),
+    };
+
+    cache.set_incomplete();
+    let mut known: HashSet<RepositoryPath> =
+        rows.iter().map(|row| row.url.path().clone()).collect();
+    let mut created = cache.created().await;
+    created.retain(|path| {
+        organizations.contains(&path.organization())
+            && backend.has_stage_of(path)
+            && known.insert(path.clone())
+    });
+
+    let others: Vec<_> = queries.map(|query| query.list(None)).collect();
+    let others = stream::iter(others).flatten_unordered(MAX_CONCURRENT_LISTINGS);
+    let indexed = query.list(Some(index)).chain(others);
+    let indexed = indexed.try_filter(move |path| std::future::ready(!known.contains(path)));
+    let paths = stream::iter(created).map(Ok).chain(indexed).try_chunks(MAX_NAMES_PER_CALL);
+    let described = paths.map_err(|error| error.1).and_then(move |paths| {
+        let backend = backend.clone();
+        async move { Ok(given(backend.describe_several(paths).await?)) }
+    });
+    Ok(given(rows).chain(described.try_flatten()).boxed())
 }
 
-/// What a listing of several organizations has found out.
-#[derive(Debug)]
-struct TagIndexListing {
+fn given(rows: Vec<Repository>) -> Repositories {
+    stream::iter(rows).map(Ok).boxed()
+}
+
+async fn first_page(backend: &EcrBackend, organizations: &Organizations) -> Result<Account> {
+    let cache = backend.listing_cache();
+    if cache.is_account_denied() {
+        return Ok(Account::Denied(None));
+    }
+    match account_page(backend, organizations, None).await {
+        Ok((rows, None)) => Ok(Account::Whole(rows)),
+        Ok(page) => Ok(Account::Part(page)),
+        Err(error @ Error::PermissionDenied { .. }) => {
+            cache.set_account_denied();
+            Ok(Account::Denied(Some(error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether the caller is known to be of another account than the registry.
+async fn is_foreign(backend: &EcrBackend) -> bool {
+    let caller = backend.caller().await;
+    caller.is_ok_and(|caller| caller.account != backend.ecr_host().account())
+}
+
+/// A listing of the tag index for up to [`MAX_ORGANIZATIONS_PER_CALL`] organizations.
+#[derive(Debug, Clone)]
+struct IndexQuery {
     backend: EcrBackend,
-    /// Whether the index had anything.
-    any: AtomicBool,
-    /// Whether AWS refused the index, as it will for the next organization.
-    refused: AtomicBool,
-    /// The organizations of which the index did not tell.
-    unlisted: Mutex<BTreeSet<OrganizationId>>,
+    organizations: Box<[OrganizationId]>,
 }
 
-impl TagIndexListing {
-    /// The repositories of one organization, a page of the index at a time.
-    fn organization(
-        self: Arc<Self>,
-        organization: OrganizationId,
-    ) -> BoxStream<'static, Result<Repository>> {
-        listing(move |mut pages| {
-            let listing = Arc::clone(&self);
-            async move {
-                let Some(paths) = listing.page(organization, &mut pages).await? else {
-                    return Ok(None);
-                };
-                Ok(Some((listing.backend.describe_several(paths).await?, pages)))
-            }
+impl IndexQuery {
+    /// The repositories that the index names, from its `first` page on where that is known.
+    fn list(
+        self,
+        first: Option<Page<RepositoryPath>>,
+    ) -> BoxStream<'static, Result<RepositoryPath>> {
+        listing(format!("the tag index of {}", self.backend), first, move |token| {
+            let query = self.clone();
+            async move { query.page(token).await }
         })
     }
 
-    /// One page of the index; `None` where the scan is to be asked instead.
-    async fn page(
-        &self,
-        organization: OrganizationId,
-        pages: &mut Pages,
-    ) -> Result<Option<Vec<RepositoryPath>>> {
-        let first = pages.token().is_none();
-        if first && self.refused.load(Ordering::Relaxed) {
-            self.leave_to_scan(organization);
-            return Ok(None);
-        }
-        let filter =
-            TagFilter::builder().key(ORGANIZATION_TAG).values(organization.to_string()).build();
+    async fn page(&self, token: Option<String>) -> Result<Page<RepositoryPath>> {
+        let values = self.organizations.iter().map(ToString::to_string).collect();
+        let filter = TagFilter::builder().key(ORGANIZATION_TAG).set_values(Some(values)).build();
         let answer = self
             .backend
             .tagging()
@@ -104,59 +186,26 @@ impl TagIndexListing {
             .resource_type_filters("ecr:repository")
             .tag_filters(filter)
             .resources_per_page(MAX_RESOURCES_PER_PAGE)
-            .set_pagination_token(pages.token())
+            .set_pagination_token(token)
             .send()
             .await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                let error = self.backend.call("list by tags the repositories of").error(error);
-                // What was listed cannot be taken back, and without credentials a scan fails too.
-                if !first || matches!(error, Error::Unauthenticated { .. }) {
-                    return Err(error);
-                }
-                tracing::warn!(%error, "the index of tags is not there, the account is read instead");
-                self.refused.store(true, Ordering::Relaxed);
-                self.leave_to_scan(organization);
-                return Ok(None);
-            }
-        };
+        let doing = "list by tags the repositories of";
+        let answer = answer.map_err(|error| self.backend.call(doing).error(error))?;
         let resources = answer.resource_tag_mapping_list.unwrap_or_default();
-        if !resources.is_empty() {
-            self.any.store(true, Ordering::Relaxed);
-        }
-        pages.advance(answer.pagination_token, &format!("the index of {organization}"))?;
-        let mut paths = BTreeSet::new();
-        for arn in resources.iter().filter_map(|resource| resource.resource_arn()) {
-            paths.extend(self.path(arn).filter(|path| path.organization() == organization));
-        }
-        Ok(Some(paths.into_iter().collect()))
+        let arns = resources.iter().filter_map(|resource| resource.resource_arn());
+        let token = answer.pagination_token.filter(|token| !token.is_empty());
+        Ok((arns.filter_map(|arn| self.path(arn)).collect(), token))
     }
 
-    /// The path of a repository of this registry and stage.
+    /// The path of a repository of this registry, stage and listing.
     ///
     /// Anybody may tag a repository: what counts is where it is.
     fn path(&self, arn: &str) -> Option<RepositoryPath> {
         let path = arn.strip_prefix(&self.backend.ecr_host().repository_arn_like(""))?;
         let path: RepositoryPath = path.parse().ok()?;
-        (*path.stage() == self.backend.config().stage).then_some(path)
-    }
-
-    fn leave_to_scan(&self, organization: OrganizationId) {
-        self.unlisted.lock().unwrap_or_else(PoisonError::into_inner).insert(organization);
-    }
-
-    /// What the index did not tell.
-    async fn rest(self: Arc<Self>) -> Result<BoxStream<'static, Result<Repository>>> {
-        let unlisted =
-            std::mem::take(&mut *self.unlisted.lock().unwrap_or_else(PoisonError::into_inner));
-        if !unlisted.is_empty() {
-            return Ok(scan(self.backend.clone(), unlisted.into_iter().collect()));
-        }
-        if !self.any.load(Ordering::Relaxed) {
-            self.backend.check_caller().await?;
-        }
-        Ok(stream::empty().boxed())
+        let is_listed =
+            self.organizations.contains(&path.organization()) && self.backend.has_stage_of(&path);
+        is_listed.then_some(path)
     }
 }
 
