@@ -141,3 +141,55 @@ impl Position {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn path(number: u32) -> RepositoryPath {
+        format!("prod/2ea25035-6aa4-42fb-9955-92288ea1b972/n{number}").parse().unwrap()
+    }
+
+    /// Lists pages of two rows, of which the tokens at these requests have expired.
+    async fn list(expired: &'static [usize]) -> (Result<Vec<RepositoryPath>>, usize) {
+        let requests = std::sync::Arc::new(Mutex::new(0));
+        let counted = requests.clone();
+        let rows = listing("the list".to_owned(), None, move |token: Option<String>| {
+            let mut requests = counted.lock().unwrap();
+            *requests += 1;
+            let page: u32 = token.as_deref().map_or(0, |token| token.parse().unwrap());
+            let answer = match expired.contains(&*requests) {
+                true => Err(Error::invalid("Invalid parameter at 'nextToken'")),
+                false => {
+                    let next = (page < 2).then(|| (page + 1).to_string());
+                    Ok((vec![path(2 * page), path(2 * page + 1)], next))
+                }
+            };
+            ready(answer)
+        });
+        let rows = rows.try_collect().await;
+        let requests = *requests.lock().unwrap();
+        (rows, requests)
+    }
+
+    #[tokio::test]
+    async fn expired_page_token_restarts_the_listing() {
+        let all: Vec<_> = (0..6).map(path).collect();
+        for (expired, requests) in [(&[][..], 3), (&[2], 5), (&[3], 6), (&[2, 4, 6], 9)] {
+            let (listed, requested) = list(expired).await;
+            assert_eq!((listed.unwrap(), requested), (all.clone(), requests), "{expired:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn listing_gives_up_after_three_restarts() {
+        let (listed, requested) = list(&[2, 4, 6, 8]).await;
+        assert!(matches!(listed, Err(Error::InvalidInput { .. })), "{listed:?}");
+        assert_eq!(requested, 8);
+        let (first, requested) = list(&[1]).await;
+        assert!(first.is_err());
+        assert_eq!(requested, 1, "the first page has no token");
+    }
+}
