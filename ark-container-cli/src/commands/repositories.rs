@@ -58,9 +58,9 @@ pub(crate) async fn list(args: ListArgs, context: &Context) -> Result<(), Stop> 
 }
 
 /// The note below a list from the tag index.
-const INCOMPLETE_LIST: &str = "the list comes from the tag index of AWS and may be incomplete: repositories \
-    without the resource tag ark:organization, and the newest ones of others, are missing; to add the tag: \
-    ark-catalog-container-tool --create-repository NAME; to read the whole account: \
+const INCOMPLETE_LIST: &str = "the list may be incomplete: it comes from the tag index of AWS, which lacks \
+    repositories without the resource tag ark:organization, and new ones of others for some minutes; add the tag: \
+    ark-catalog-container-tool --create-repository NAME; read the whole account: \
     ark-catalog-container-tool --list-repositories --all-pages";
 
 const CREATE_EXAMPLES: &str = "\

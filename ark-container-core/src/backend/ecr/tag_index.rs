@@ -91,7 +91,7 @@ async fn open(
         // Without credentials a scan fails too.
         Some(Err(error @ Error::Unauthenticated { .. })) => return Err(error),
         Some(Err(error)) => {
-            tracing::warn!(%error, "the tag index cannot be asked: the account is read instead");
+            tracing::info!(%error, "the tag index cannot be asked: the account is read instead");
             cache.set_index_missing().await;
             None
         }
