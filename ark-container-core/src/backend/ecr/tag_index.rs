@@ -10,8 +10,8 @@
 //! 4. Where the tag index cannot be asked, the scan of the account continues behind its first page, and for
 //!    an hour the index is not asked first. The index is that of the caller's account, so that callers of
 //!    another account scan too.
-//! 5. Where AWS denies the account to the caller, the index is asked whatever it was before. The page is
-//!    requested once per process then.
+//! 5. Where AWS denies the account to the caller, the answer is that of the index, whatever it was before. For
+//!    an hour the page is not requested again by this process, or by any sessions of the same role.
 
 use std::collections::{BTreeSet, HashSet};
 use std::pin::pin;
@@ -136,14 +136,15 @@ fn given(rows: Vec<Repository>) -> Repositories {
 
 async fn first_page(backend: &EcrBackend, organizations: &Organizations) -> Result<Account> {
     let cache = backend.listing_cache();
-    if cache.is_account_denied() {
+    let role = backend.config().web_identity.as_ref().and(backend.config().role_arn.as_deref());
+    if cache.is_account_denied(role).await {
         return Ok(Account::Denied(None));
     }
     match account_page(backend, organizations, None).await {
         Ok((rows, None)) => Ok(Account::Whole(rows)),
         Ok(page) => Ok(Account::Part(page)),
         Err(error @ Error::PermissionDenied { .. }) => {
-            cache.set_account_denied();
+            cache.set_account_denied(role).await;
             Ok(Account::Denied(Some(error)))
         }
         Err(error) => Err(error),
