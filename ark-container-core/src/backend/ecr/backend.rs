@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::builder::{EcrBackendBuilder, EcrConfig};
 use super::clients::Clients;
-use super::listing_cache::ListingCache;
+use super::listing_cache::{Fact, ListingCache};
 use super::principal_text::session_name;
 use super::selector::Selector;
 use super::web_identity::{Rights, Sessions};
@@ -354,7 +354,7 @@ impl RegistryBackend for EcrBackend {
             .await;
         match deleted {
             Ok(_) => {
-                self.listing_cache().remove_created(path).await;
+                self.listing_cache().remove(Fact::Created(path)).await;
                 Ok(())
             }
             Err(error) => match error.as_service_error() {

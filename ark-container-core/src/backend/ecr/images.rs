@@ -43,10 +43,15 @@ const MEDIA_TYPES: [&str; 4] = [
 
 /// The images of a repository, those in the archive too, page by page.
 pub(super) fn list(backend: EcrBackend, path: RepositoryPath) -> BoxStream<'static, Result<Image>> {
-    listing(format!("the list of images of {path}"), None, move |token| {
-        let (backend, path) = (backend.clone(), path.clone());
-        async move { page(&backend, &path, token).await }
-    })
+    listing(
+        format!("the list of images of {path}"),
+        None,
+        |image| &image.digest,
+        move |token| {
+            let (backend, path) = (backend.clone(), path.clone());
+            async move { page(&backend, &path, token).await }
+        },
+    )
 }
 
 async fn page(

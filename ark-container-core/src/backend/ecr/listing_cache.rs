@@ -1,7 +1,6 @@
 //! [`ListingCache`]: what a listing of an account knows from earlier calls.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,15 +18,24 @@ const LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 const LIMITS: Limits = Limits { max_len: 4 * 1024, kept_for: LIFETIME, most: 1000 };
 
-/// What counts for an hour: the repositories that this user created, that the tag index cannot be asked, and
-/// that AWS denies the account to a caller.
-///
-/// In memory, and on disk for the user's other processes. A disk that cannot be used is no error.
+/// What a call finds out, and listings use within an hour.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fact<'a> {
+    /// This user created the repository, or it just got the tag of its organization.
+    Created(&'a RepositoryPath),
+    /// The tag index cannot be asked with credentials from this source.
+    IndexMissing(&'a str),
+    /// AWS denies the account to the sessions of this role; without one, to the caller of this process.
+    AccountDenied(Option<&'a str>),
+}
+
+/// Facts about the account of a registry: in memory, and on disk for the user's other processes. A disk that
+/// cannot be used is no error.
 #[derive(Debug)]
 pub(super) struct ListingCache {
     registry: RegistryHost,
     folder: Option<Folder>,
-    /// The keys of entries, with the seconds since 1970 at which they were made.
+    /// The keys of facts, with the seconds since 1970 at which they were found out.
     entries: Mutex<HashMap<String, u64>>,
     incomplete: AtomicBool,
 }
@@ -50,19 +58,40 @@ impl ListingCache {
         }
     }
 
-    /// Adds a repository that was just created, or that just got the tag of its organization.
-    pub(super) async fn add_created(&self, path: &RepositoryPath) {
-        self.add(self.created_key(path)).await;
+    pub(super) async fn add(&self, fact: Fact<'_>) {
+        let entry = Entry { key: self.key(fact), made_at: seconds_since_1970() };
+        {
+            let mut entries = self.entries();
+            entries.retain(|_, made_at| is_recent(*made_at));
+            entries.insert(entry.key.clone(), entry.made_at);
+        }
+        // Another process may have another caller.
+        if matches!(fact, Fact::AccountDenied(None)) {
+            return;
+        }
+        self.on_disk(move |folder| {
+            folder.write_soon(&stem(&entry.key), &serde_json::to_vec(&entry)?)?;
+            folder.sweep()
+        })
+        .await;
     }
 
-    /// Removes a repository that was deleted.
-    pub(super) async fn remove_created(&self, path: &RepositoryPath) {
-        let key = self.created_key(path);
+    pub(super) async fn remove(&self, fact: Fact<'_>) {
+        let key = self.key(fact);
         self.entries().remove(&key);
         self.on_disk(move |folder| folder.remove(&stem(&key))).await;
     }
 
-    /// Returns the repositories that were created.
+    pub(super) async fn has(&self, fact: Fact<'_>) -> bool {
+        let key = self.key(fact);
+        if self.entries().get(&key).copied().is_some_and(is_recent) {
+            return true;
+        }
+        let on_disk = self.on_disk(move |folder| Ok(read(folder, &stem(&key))));
+        on_disk.await.flatten().is_some_and(|entry| is_recent(entry.made_at))
+    }
+
+    /// Returns the repositories that this user created.
     pub(super) async fn created(&self) -> BTreeSet<RepositoryPath> {
         let on_disk = self.on_disk(|folder| {
             let stems = folder.stems()?.into_iter();
@@ -71,34 +100,9 @@ impl ListingCache {
         let on_disk = on_disk.await.unwrap_or_default();
         let mut entries = self.entries().clone();
         entries.extend(on_disk.into_iter().map(|entry| (entry.key, entry.made_at)));
-        let prefix = self.created_key("");
+        let prefix = self.created_prefix();
         let recent = entries.iter().filter(|(_, made_at)| is_recent(**made_at));
         recent.filter_map(|(key, _)| key.strip_prefix(&prefix)?.parse().ok()).collect()
-    }
-
-    /// Records that the tag index cannot be asked with credentials from this source.
-    pub(super) async fn set_index_missing(&self, credentials_source: &str) {
-        self.add(self.index_key(credentials_source)).await;
-    }
-
-    /// Returns whether the tag index could not be asked with credentials from this source.
-    pub(super) async fn is_index_missing(&self, credentials_source: &str) -> bool {
-        self.has(self.index_key(credentials_source)).await
-    }
-
-    /// Records that AWS denies the account to the sessions of a role; without one, to the caller of this
-    /// process. Only a role is the same in other processes.
-    pub(super) async fn set_account_denied(&self, role: Option<&str>) {
-        let key = self.denied_key(role);
-        match role {
-            Some(_) => self.add(key).await,
-            None => drop(self.entries().insert(key, seconds_since_1970())),
-        }
-    }
-
-    /// Returns whether AWS denied the account to the sessions of a role, or to the caller of this process.
-    pub(super) async fn is_account_denied(&self, role: Option<&str>) -> bool {
-        self.has(self.denied_key(role)).await
     }
 
     /// Records that a listing may lack repositories.
@@ -110,42 +114,17 @@ impl ListingCache {
         self.incomplete.load(Ordering::Relaxed)
     }
 
-    fn created_key(&self, path: impl Display) -> String {
-        format!("created {}/{path}", self.registry)
-    }
-
-    fn index_key(&self, credentials_source: &str) -> String {
-        format!("no index {} for {credentials_source}", self.registry)
-    }
-
-    fn denied_key(&self, role: Option<&str>) -> String {
-        format!("account {} denied to {}", self.registry, role.unwrap_or("the caller"))
-    }
-
-    async fn has(&self, key: String) -> bool {
-        let in_memory = self.entries().get(&key).copied();
-        let made_at = match in_memory {
-            Some(made_at) => Some(made_at),
-            None => {
-                let on_disk = self.on_disk(move |folder| Ok(read(folder, &stem(&key))));
-                on_disk.await.flatten().map(|entry| entry.made_at)
-            }
-        };
-        made_at.is_some_and(is_recent)
-    }
-
-    async fn add(&self, key: String) {
-        let entry = Entry { key, made_at: seconds_since_1970() };
-        {
-            let mut entries = self.entries();
-            entries.retain(|_, made_at| is_recent(*made_at));
-            entries.insert(entry.key.clone(), entry.made_at);
+    fn key(&self, fact: Fact<'_>) -> String {
+        let registry = &self.registry;
+        match fact {
+            Fact::Created(path) => format!("{}{path}", self.created_prefix()),
+            Fact::IndexMissing(source) => format!("no tag index of {registry} for {source}"),
+            Fact::AccountDenied(role) => format!("account of {registry} denied to {role:?}"),
         }
-        self.on_disk(move |folder| {
-            folder.write_soon(&stem(&entry.key), &serde_json::to_vec(&entry)?)?;
-            folder.sweep()
-        })
-        .await;
+    }
+
+    fn created_prefix(&self) -> String {
+        format!("created {}/", self.registry)
     }
 
     async fn on_disk<T: Send + 'static>(
@@ -203,25 +182,25 @@ mod tests {
     async fn entries_are_shared_by_processes_of_one_registry() {
         let folder = tempfile::tempdir().unwrap();
         let one = cache("one", Some(folder.path()));
-        one.add_created(&path("a")).await;
-        one.add_created(&path("b")).await;
-        one.set_index_missing("the program").await;
-        one.set_account_denied(Some("arn:role/a")).await;
-        one.set_account_denied(None).await;
+        let role = Fact::AccountDenied(Some("arn:role/a"));
+        let missing = Fact::IndexMissing("the program");
+        for fact in [Fact::Created(&path("a")), Fact::Created(&path("b")), missing, role] {
+            one.add(fact).await;
+        }
+        one.add(Fact::AccountDenied(None)).await;
         for other in [&one, &cache("one", Some(folder.path()))] {
             assert_eq!(other.created().await, [path("a"), path("b")].into());
-            assert!(other.is_index_missing("the program").await);
-            assert!(!other.is_index_missing("the profile").await);
-            assert!(other.is_account_denied(Some("arn:role/a")).await);
-            assert!(!other.is_account_denied(Some("arn:role/b")).await);
+            assert!(other.has(missing).await && other.has(role).await);
+            assert!(!other.has(Fact::IndexMissing("the profile")).await);
+            assert!(!other.has(Fact::AccountDenied(Some("arn:role/b"))).await);
         }
-        assert!(one.is_account_denied(None).await);
-        assert!(!cache("one", Some(folder.path())).is_account_denied(None).await);
-        cache("one", Some(folder.path())).remove_created(&path("a")).await;
+        assert!(one.has(Fact::AccountDenied(None)).await);
+        assert!(!cache("one", Some(folder.path())).has(Fact::AccountDenied(None)).await);
+        cache("one", Some(folder.path())).remove(Fact::Created(&path("a"))).await;
         assert_eq!(cache("one", Some(folder.path())).created().await, [path("b")].into());
         let elsewhere = cache("two", Some(folder.path()));
         assert!(elsewhere.created().await.is_empty());
-        assert!(!elsewhere.is_index_missing("the program").await);
+        assert!(!elsewhere.has(missing).await);
         assert_eq!(cache("one", None).created().await, BTreeSet::new());
     }
 
@@ -229,11 +208,9 @@ mod tests {
     async fn entries_count_for_an_hour() {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache("one", Some(folder.path()));
-        cache.add_created(&path("a")).await;
         let now = seconds_since_1970();
         for (made_at, counts) in [(now - 3_590, true), (now - 3_600, false), (now + 60, false)] {
-            cache.entries().clear();
-            let entry = Entry { key: cache.created_key(path("a")), made_at };
+            let entry = Entry { key: cache.key(Fact::Created(&path("a"))), made_at };
             let file = Folder::new(folder.path().join("listings"), LIMITS);
             file.write_soon(&stem(&entry.key), &serde_json::to_vec(&entry).unwrap()).unwrap();
             assert_eq!(!cache.created().await.is_empty(), counts, "{made_at}");

@@ -8,9 +8,7 @@ use std::hash::{BuildHasher, Hash};
 use futures_util::future::Either;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use crate::backend::{Image, Repository};
 use crate::error::{Error, Result};
-use crate::model::{Digest, RepositoryPath};
 
 /// How often a listing starts again after its page token has expired.
 const MAX_RESTARTS: u32 = 3;
@@ -18,56 +16,27 @@ const MAX_RESTARTS: u32 = 3;
 /// The rows of a page, and the token of the next page.
 pub(super) type Page<T> = (Vec<T>, Option<String>);
 
-/// What a listing gives once.
-pub(super) trait Row: Send + 'static {
-    type Key: Hash;
-
-    /// What tells it from the other rows.
-    fn key(&self) -> &Self::Key;
-}
-
-impl Row for Repository {
-    type Key = RepositoryPath;
-
-    fn key(&self) -> &RepositoryPath {
-        self.url.path()
-    }
-}
-
-impl Row for RepositoryPath {
-    type Key = Self;
-
-    fn key(&self) -> &Self {
-        self
-    }
-}
-
-impl Row for Image {
-    type Key = Digest;
-
-    fn key(&self) -> &Digest {
-        &self.digest
-    }
-}
-
-/// Lists the rows of all pages, each row once: those of the `first` page where it is known, then those that
+/// Lists the rows of all pages, each `key` once: those of the `first` page where it is known, then those that
 /// `fetch` returns for a page token.
 ///
 /// Page tokens of AWS expire, some after 15 minutes. The only parameter that a page has and the first page
 /// lacks is the token. So where AWS finds a parameter invalid there, the listing starts again.
 ///
 /// Holds one page at a time, and a hash of each row. `what` names the listing in errors.
-pub(super) fn listing<T, P, F>(
+pub(super) fn listing<T, K, P, F>(
     what: String,
     mut first: Option<Page<T>>,
+    key: fn(&T) -> &K,
     fetch: P,
 ) -> BoxStream<'static, Result<T>>
 where
-    T: Row,
+    T: Send + 'static,
+    K: Hash + 'static,
     P: Fn(Option<String>) -> F + Send + 'static,
     F: Future<Output = Result<Page<T>>> + Send + 'static,
 {
-    let pages = stream::try_unfold(Some(Position::new(what)), move |position| {
+    let start = Position { what, ..Position::default() };
+    let pages = stream::try_unfold(Some(start), move |position: Option<Position>| {
         let fetched = position.map(|position| {
             let page = match first.take() {
                 Some(page) => Either::Left(ready(Ok(page))),
@@ -77,7 +46,7 @@ where
         });
         async move {
             let Some((page, mut position)) = fetched else { return Ok(None) };
-            let rows = position.advance(page.await)?;
+            let rows = position.advance(page.await, key)?;
             let next = (!position.is_last).then_some(position);
             Ok::<_, Error>(Some((stream::iter(rows.into_iter().map(Ok)), next)))
         }
@@ -86,6 +55,7 @@ where
 }
 
 /// The position of a listing.
+#[derive(Default)]
 struct Position {
     what: String,
     /// The token of the page to fetch; `None` for the first page.
@@ -100,23 +70,11 @@ struct Position {
 }
 
 impl Position {
-    fn new(what: String) -> Self {
-        Self {
-            what,
-            token: None,
-            is_last: false,
-            tokens: HashSet::new(),
-            rows: HashSet::new(),
-            hasher: RandomState::new(),
-            restarts: 0,
-        }
-    }
-
     /// Moves behind a page, and returns its new rows.
     ///
     /// # Errors
     /// [`Error::Failed`] if AWS gave the token of the next page before: the listing would never end.
-    fn advance<T: Row>(&mut self, page: Result<Page<T>>) -> Result<Vec<T>> {
+    fn advance<T, K: Hash>(&mut self, page: Result<Page<T>>, key: fn(&T) -> &K) -> Result<Vec<T>> {
         let (mut rows, token) = match page {
             Err(Error::InvalidInput { message, .. })
                 if self.token.is_some() && self.restarts < MAX_RESTARTS =>
@@ -129,7 +87,7 @@ impl Position {
             }
             page => page?,
         };
-        rows.retain(|row| self.rows.insert(self.hasher.hash_one(row.key())));
+        rows.retain(|row| self.rows.insert(self.hasher.hash_one(key(row))));
         self.token = token.filter(|token| !token.is_empty());
         self.is_last = self.token.is_none();
         match &self.token {
@@ -147,6 +105,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::model::RepositoryPath;
 
     fn path(number: u32) -> RepositoryPath {
         format!("prod/2ea25035-6aa4-42fb-9955-92288ea1b972/n{number}").parse().unwrap()
@@ -156,19 +115,24 @@ mod tests {
     async fn list(expired: &'static [usize]) -> (Result<Vec<RepositoryPath>>, usize) {
         let requests = std::sync::Arc::new(Mutex::new(0));
         let counted = requests.clone();
-        let rows = listing("the list".to_owned(), None, move |token: Option<String>| {
-            let mut requests = counted.lock().unwrap();
-            *requests += 1;
-            let page: u32 = token.as_deref().map_or(0, |token| token.parse().unwrap());
-            let answer = match expired.contains(&*requests) {
-                true => Err(Error::invalid("Invalid parameter at 'nextToken'")),
-                false => {
-                    let next = (page < 2).then(|| (page + 1).to_string());
-                    Ok((vec![path(2 * page), path(2 * page + 1)], next))
-                }
-            };
-            ready(answer)
-        });
+        let rows = listing(
+            "the list".to_owned(),
+            None,
+            |path| path,
+            move |token: Option<String>| {
+                let mut requests = counted.lock().unwrap();
+                *requests += 1;
+                let page: u32 = token.as_deref().map_or(0, |token| token.parse().unwrap());
+                let answer = match expired.contains(&*requests) {
+                    true => Err(Error::invalid("Invalid parameter at 'nextToken'")),
+                    false => {
+                        let next = (page < 2).then(|| (page + 1).to_string());
+                        Ok((vec![path(2 * page), path(2 * page + 1)], next))
+                    }
+                };
+                ready(answer)
+            },
+        );
         let rows = rows.try_collect().await;
         let requests = *requests.lock().unwrap();
         (rows, requests)

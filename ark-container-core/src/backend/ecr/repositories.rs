@@ -27,16 +27,20 @@ pub(super) fn scan(
     organizations: Organizations,
     first: Option<Page<Repository>>,
 ) -> BoxStream<'static, Result<Repository>> {
-    listing(format!("the list of {backend}"), first, move |token| {
-        let (backend, organizations) = (backend.clone(), organizations.clone());
-        async move {
-            let page = account_page(&backend, &organizations, token).await;
-            match page {
-                Ok(page) => Ok(page),
-                Err(error) => Err(backend.explained(error).await),
+    listing(
+        format!("the list of {backend}"),
+        first,
+        |row| row.url.path(),
+        move |token| {
+            let (backend, organizations) = (backend.clone(), organizations.clone());
+            async move {
+                match account_page(&backend, &organizations, token).await {
+                    Ok(page) => Ok(page),
+                    Err(error) => Err(backend.explained(error).await),
+                }
             }
-        }
-    })
+        },
+    )
 }
 
 /// The repositories of `organizations` in one page of the account.

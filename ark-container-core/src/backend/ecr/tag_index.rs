@@ -21,6 +21,7 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::backend::EcrBackend;
+use super::listing_cache::Fact;
 use super::pages::{Page, listing};
 use super::repositories::{MAX_NAMES_PER_CALL, account_page, scan};
 use crate::backend::Repository;
@@ -73,8 +74,10 @@ async fn open(
     let cache = backend.listing_cache();
     let account = Organizations::Only(organizations.clone());
 
+    let credentials_source = backend.config().credentials_source();
+    let missing = Fact::IndexMissing(&credentials_source);
     let index =
-        async { if cache.is_index_missing().await { None } else { Some(query.page(None).await) } };
+        async { if cache.has(missing).await { None } else { Some(query.page(None).await) } };
     let page = first_page(&backend, &account);
     let (page, index) = match select(pin!(page), pin!(index)).await {
         // Nobody waits for the index then.
@@ -92,7 +95,7 @@ async fn open(
         Some(Err(error @ Error::Unauthenticated { .. })) => return Err(error),
         Some(Err(error)) => {
             tracing::info!(%error, "the tag index cannot be asked: the account is read instead");
-            cache.set_index_missing().await;
+            cache.add(missing).await;
             None
         }
         Some(Ok((paths, None))) if paths.is_empty() && is_foreign(&backend).await => None,
@@ -136,15 +139,19 @@ fn given(rows: Vec<Repository>) -> Repositories {
 
 async fn first_page(backend: &EcrBackend, organizations: &Organizations) -> Result<Account> {
     let cache = backend.listing_cache();
-    let role = backend.config().web_identity.as_ref().and(backend.config().role_arn.as_deref());
-    if cache.is_account_denied(role).await {
+    let config = backend.config();
+    let denied = match &config.web_identity {
+        Some(_) => Fact::AccountDenied(config.role_arn.as_deref()),
+        None => Fact::AccountDenied(None),
+    };
+    if cache.has(denied).await {
         return Ok(Account::Denied(None));
     }
     match account_page(backend, organizations, None).await {
         Ok((rows, None)) => Ok(Account::Whole(rows)),
         Ok(page) => Ok(Account::Part(page)),
         Err(error @ Error::PermissionDenied { .. }) => {
-            cache.set_account_denied(role).await;
+            cache.add(denied).await;
             Ok(Account::Denied(Some(error)))
         }
         Err(error) => Err(error),
@@ -170,10 +177,15 @@ impl IndexQuery {
         self,
         first: Option<Page<RepositoryPath>>,
     ) -> BoxStream<'static, Result<RepositoryPath>> {
-        listing(format!("the tag index of {}", self.backend), first, move |token| {
-            let query = self.clone();
-            async move { query.page(token).await }
-        })
+        listing(
+            format!("the tag index of {}", self.backend),
+            first,
+            |path| path,
+            move |token| {
+                let query = self.clone();
+                async move { query.page(token).await }
+            },
+        )
     }
 
     async fn page(&self, token: Option<String>) -> Result<Page<RepositoryPath>> {
