@@ -329,7 +329,9 @@ impl RegistryBackend for EcrBackend {
         options: &CreateOptions,
     ) -> Result<Repository> {
         self.check_stage(path.stage())?;
-        create::create(self, path, options).await
+        let created = create::create(self, path, options).await?;
+        self.listing_cache().add(Fact::Created(path)).await;
+        Ok(created)
     }
 
     async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {

@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use super::backend::EcrBackend;
 use super::errors::REPOSITORY_NOT_FOUND;
-use super::listing_cache::Fact;
 use super::principal_text::tag_value;
 use super::repositories::{Described, repository_from};
 use super::tag_index::ORGANIZATION_TAG;
@@ -83,7 +82,6 @@ pub(super) async fn create(
             backend.check_registry(created.registry_id()).await?;
             let mut repository = repository_from(backend, path.clone(), &created)?;
             repository.resource_tags = Some(tags);
-            backend.listing_cache().add(Fact::Created(path)).await;
             settle(backend, path).await?;
             for policy in policies(backend, options) {
                 policy.put(backend, path).await?;
@@ -214,7 +212,6 @@ async fn add_organization_tag(
     match request.resource_arn(arn).tags(tag).send().await.map_err(|error| call.error(error)) {
         Ok(_) => {
             tags.insert(ORGANIZATION_TAG.to_owned(), organization);
-            backend.listing_cache().add(Fact::Created(path)).await;
             Ok(())
         }
         Err(error @ Error::PermissionDenied { .. }) => {

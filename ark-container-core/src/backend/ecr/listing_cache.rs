@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits { max_len: 4 * 1024, kept_for: LIFETIME, most: 100
 /// What a call finds out, and listings use within an hour.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fact<'a> {
-    /// This user created the repository, or it just got the tag of its organization.
+    /// This user created the repository. It may also have existed, and have got the tag of its organization.
     Created(&'a RepositoryPath),
     /// The tag index cannot be asked with credentials from this source.
     IndexMissing(&'a str),

@@ -7,13 +7,14 @@
 //! 3. Otherwise the answer is what that page, the tag index and the [cache](super::listing_cache) of
 //!    repositories that this user created lately have together. The listing counts as incomplete, since the
 //!    index lacks untagged repositories and lags.
-//! 4. Where the tag index cannot be asked, the scan of the account continues behind its first page, and for
-//!    an hour the index is not asked first. The index is that of the caller's account, so that callers of
+//! 4. Where the tag index cannot be asked, the scan of the account continues behind its first page. Where it is
+//!    denied or cannot be reached, it is not asked again for an hour. The index is that of the caller's account, so that callers of
 //!    another account scan too.
 //! 5. Where AWS denies the account to the caller, the answer is that of the index, whatever it was before. For
 //!    an hour the page is not requested again by this process, or by any sessions of the same role.
 
 use std::collections::{BTreeSet, HashSet};
+use std::error::Error as _;
 use std::pin::pin;
 
 use aws_sdk_resourcegroupstagging::types::TagFilter;
@@ -21,6 +22,7 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::backend::EcrBackend;
+use super::errors::AwsRefusal;
 use super::listing_cache::Fact;
 use super::pages::{Page, listing};
 use super::repositories::{MAX_NAMES_PER_CALL, account_page, scan};
@@ -95,7 +97,11 @@ async fn open(
         Some(Err(error @ Error::Unauthenticated { .. })) => return Err(error),
         Some(Err(error)) => {
             tracing::info!(%error, "the tag index cannot be asked: the account is read instead");
-            cache.add(missing).await;
+            // A failure of the service soon ends.
+            let has_answered = error.source().is_some_and(|source| source.is::<AwsRefusal>());
+            if !(error.is_temporary() && has_answered) {
+                cache.add(missing).await;
+            }
             None
         }
         Some(Ok((paths, None))) if paths.is_empty() && is_foreign(&backend).await => None,

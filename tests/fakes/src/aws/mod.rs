@@ -194,16 +194,15 @@ impl FakeAws {
         self.world.set_index_stale(stale);
     }
 
-    /// Puts a tag on an image that clients of OCI registries refuse: ECR accepts tags of 300 characters.
+    /// Puts a tag on an image that clients of OCI registries refuse: ECR accepts tags of 300 characters. A
+    /// repository that does not exist stays as it is.
     ///
     /// Source: `ImageTag` in the service model of ECR.
-    ///
-    /// # Panics
-    /// If there is no such repository.
     pub fn add_long_tag(&self, repository: &str, digest: &Digest, tag: impl Into<String>) {
         self.world.registries.with(self.host().account(), |repositories| {
-            let repository = repositories.get_mut(repository).expect("the repository exists");
-            repository.long_tags.entry(digest.to_string()).or_default().insert(tag.into());
+            if let Some(repository) = repositories.get_mut(repository) {
+                repository.long_tags.entry(digest.to_string()).or_default().insert(tag.into());
+            }
         });
     }
 
