@@ -16,6 +16,7 @@ use ark_container_core::model::{
 use ark_container_core::testing::{SampleImage, TestToken};
 use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{Error, RegistryBackend};
+use ark_container_fakes::aws::ListedRepository;
 use futures_util::TryStreamExt;
 use reqwest::StatusCode;
 use tempfile::TempDir;
@@ -164,6 +165,17 @@ async fn account_is_denied_to_sessions_of_a_role_once() {
     let calls = aws.deployment.cloud.aws.calls();
     let denied = calls.iter().filter(|call| call.error.as_deref() == Some("AccessDeniedException"));
     assert_eq!(denied.count(), 1, "{calls:?}");
+}
+
+#[tokio::test]
+async fn member_adds_the_tag_of_the_organization() {
+    let terraform = ListedRepository::new(path(OURS, "terraform").to_string());
+    let deployment = Deployment::start_with(|aws| aws.with_list([terraform])).await;
+    let backend = deployment.bearer(&token("user:alice", OURS));
+    assert_eq!(list(&backend).await.unwrap(), Vec::<String>::new());
+    create(&backend, &path(OURS, "terraform")).await.unwrap();
+    let others = deployment.bearer(&token("robot:nightly", OURS));
+    assert_eq!(list(&others).await.unwrap(), [path(OURS, "terraform").to_string()]);
 }
 
 /// What the child of the test below asks AWS through.

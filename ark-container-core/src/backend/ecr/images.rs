@@ -83,23 +83,18 @@ async fn describe_images(
 
 /// Says what keeps a repository from being deleted, such as `has 3 images, 2 of them archived`.
 pub(super) async fn count(backend: &EcrBackend, path: &RepositoryPath) -> String {
-    let (images, more) = match page(backend, path, None).await {
-        Ok((images, token)) if !images.is_empty() => (images, token.is_some()),
-        counted => {
-            tracing::debug!(?counted, "the images cannot be counted");
-            return "has images".to_owned();
-        }
-    };
+    let counted = page(backend, path, None).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "the images cannot be counted");
+        Page::default()
+    });
+    let (images, token) = counted;
     let archived = images.iter().filter(|image| image.state != ImageState::Active).count();
-    let count = images.len();
-    let count = match (count, more) {
-        (1, false) => "has 1 image".to_owned(),
-        (_, false) => format!("has {count} images"),
-        (_, true) => format!("has more than {count} images"),
-    };
-    match archived {
-        0 => count,
-        _ => format!("{count}, {archived} of them archived"),
+    let more = if token.is_some() { "more than " } else { "" };
+    match (images.len(), archived) {
+        (0, _) => "has images".to_owned(),
+        (1, 0) => format!("has {more}1 image"),
+        (count, 0) => format!("has {more}{count} images"),
+        (count, _) => format!("has {more}{count} images, {archived} of them archived"),
     }
 }
 
