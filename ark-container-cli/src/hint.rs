@@ -35,6 +35,14 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
             "let the identity provider write fewer tags into the token: organizations that are not needed \
              at once can have a token each",
         ),
+        "UnableToGetUpstreamImageException" | "UnableToGetUpstreamLayerException" => Some(
+            "check the credentials of the pull-through cache rule: \
+             aws ecr validate-pull-through-cache-rule --ecr-repository-prefix PREFIX",
+        ),
+        "RegionDisabledException" => Some(
+            "an administrator of the AWS account activates STS in the region: IAM console, Account \
+             settings, Endpoints",
+        ),
         _ => None,
     }
 }

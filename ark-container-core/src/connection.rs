@@ -13,8 +13,8 @@ use crate::backend::RegistryBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::LocalBackend;
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
-use crate::distribution::{Authenticate, Client, Retry};
-use crate::error::{Error, Result};
+use crate::distribution::{Authenticate, Client, Manifest, Retry};
+use crate::error::{Error, ResourceKind, Result};
 use crate::files::Directory;
 use crate::model::{
     Access, Digest, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Tag,
@@ -55,6 +55,9 @@ const TRANSFER_CREDENTIALS: CredentialsOptions = CredentialsOptions {
     min_remaining: Some(Duration::ZERO),
     require_scoped: false,
 };
+
+/// How long the backend may take to say why an image is missing, which delays the error.
+const REASON_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A backend, where its registry is dialled, and how requests are retried.
 #[derive(Debug, Clone)]
@@ -180,6 +183,32 @@ impl Connection {
         };
         let login = BackendLogin { backend: Arc::clone(&self.backend), scope: scope.clone() };
         Ok(client.with_retry(self.retry.clone()).with_authenticate(Arc::new(login)))
+    }
+}
+
+impl Connection {
+    /// Fetches the manifest or index of an image.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the repository or the image does not exist. Where the backend knows why it
+    /// cannot be read, such as that it is archived, the source of the error says so.
+    pub(crate) async fn fetch_image(
+        &self,
+        client: &Client,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Manifest> {
+        let missing = match client.fetch_manifest(reference).await {
+            Err(error @ Error::NotFound { kind: ResourceKind::Image, .. }) => error,
+            fetched => return fetched,
+        };
+        let described = self.backend.describe_image(path, reference);
+        match tokio::time::timeout(REASON_TIMEOUT, described).await {
+            Ok(Err(Error::NotFound { source: Some(reason), .. })) => {
+                Err(missing.with_source(reason))
+            }
+            _ => Err(missing),
+        }
     }
 }
 

@@ -65,6 +65,12 @@ impl Folder {
         self.put(stem, content, true)
     }
 
+    /// Writes a file without waiting for the disk: the file outlives the program, but perhaps not the machine.
+    #[cfg(any(feature = "ecr", feature = "push"))]
+    pub(crate) fn write_soon(&self, stem: &str, content: &[u8]) -> io::Result<()> {
+        self.put(stem, content, false)
+    }
+
     fn put(&self, stem: &str, content: &[u8], durable: bool) -> io::Result<()> {
         self.create()?;
         let random = RandomState::new().hash_one(stem);
@@ -185,11 +191,6 @@ impl Folder {
 /// What unfinished uploads and remembered layers take.
 #[cfg(feature = "push")]
 impl Folder {
-    /// Writes a file without waiting for the disk: the file outlives the program, but perhaps not the machine.
-    pub(crate) fn write_soon(&self, stem: &str, content: &[u8]) -> io::Result<()> {
-        self.put(stem, content, false)
-    }
-
     /// The lock of one file alone, unless another handle has it. It goes with [`let_go`](Self::let_go).
     pub(crate) fn try_hold(&self, stem: &str) -> io::Result<Option<File>> {
         self.create()?;

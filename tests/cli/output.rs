@@ -376,6 +376,7 @@ fn images() {
         "digest": digest,
         "media_type": "application/vnd.oci.image.manifest.v1+json",
         "platforms": ["linux/amd64"],
+        "state": "active",
     });
     assert_eq!(image, expected);
     let deleted = object(&sandbox, &format!("--delete-image a:v1 --organization {TBD}"));

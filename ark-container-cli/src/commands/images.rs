@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ark_container_core::backend::Image;
+use ark_container_core::backend::{Image, ImageState};
 use ark_container_core::catalog::{Prune, PruneStep};
 use ark_container_core::model::{ImageName, Reference, Tag, TagPattern};
 use ark_container_core::{Error, RegistryBackendExt as _, escape_untrusted};
@@ -20,7 +20,8 @@ Example:
 
 /// List the images of a repository: tags, digest, size, when pushed, platform
 ///
-/// The newest comes first. Sizes are of what the registry stores, compressed.
+/// The newest comes first. Sizes are of what the registry stores, compressed. An image in the archive of AWS
+/// ECR is marked as archived: it cannot be pulled until it is restored.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = LIST_EXAMPLE)]
 pub(crate) struct ListArgs {
@@ -43,12 +44,16 @@ fn header() -> String {
 fn image_row(image: &Image) -> String {
     let tags: Vec<&str> = image.tags.iter().map(Tag::as_str).collect();
     let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
+    let mut platforms = or_dash(platforms.join(","));
+    if image.state != ImageState::Active {
+        platforms = format!("{platforms} ({})", image.state);
+    }
     let columns = [
         &or_dash(tags.join(",")),
         &image.digest.to_string(),
         &human_size(image.size),
         &rfc3339(image.pushed_at),
-        &or_dash(platforms.join(",")),
+        &platforms,
     ];
     // A registry chooses tags and platforms.
     let columns = columns.map(|column| escape_untrusted(column));

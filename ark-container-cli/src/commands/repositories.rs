@@ -28,10 +28,10 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "GUID")]
     organization: Option<String>,
 
-    /// On ecr:, read through the whole account instead of the index of the organization
+    /// On ecr:, read through the whole account, where it has more than 1,000 repositories
     ///
-    /// The index may be some seconds behind, and knows only repositories with the resource tag
-    /// ark:organization, which --create-repository puts on them.
+    /// Otherwise such a list comes from the tag index, with a note: repositories without the resource tag
+    /// ark:organization may be missing, and the newest ones of others. --create-repository adds the tag.
     #[arg(long)]
     all_pages: bool,
 }
@@ -50,8 +50,18 @@ pub(crate) async fn list(args: ListArgs, context: &Context) -> Result<(), Stop> 
     let row = |repository: &Repository| {
         format!("{} {}", repository.url.path().organization(), repository.url)
     };
-    context.output.table(&header, repositories.map_err(Failure::from), row).await
+    context.output.table(&header, repositories.map_err(Failure::from), row).await?;
+    if catalog.has_listed_incompletely() {
+        context.output.note(INCOMPLETE_LIST);
+    }
+    Ok(())
 }
+
+/// The note below a list from the tag index.
+const INCOMPLETE_LIST: &str = "the list may be incomplete: it comes from the tag index of AWS, which lacks \
+    repositories without the resource tag ark:organization, and new ones of others for some minutes; add the tag: \
+    ark-catalog-container-tool --create-repository NAME; read the whole account: \
+    ark-catalog-container-tool --list-repositories --all-pages";
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
@@ -64,7 +74,8 @@ Encryption, scans and lifecycle policies are AWS ECR's; a registry in a folder r
 /// Create a repository, and print its URL
 ///
 /// A repository that exists with the same settings is left as it is: the same command again succeeds,
-/// and finishes what was interrupted.
+/// and finishes what was interrupted. On AWS ECR it also adds the resource tag ark:organization, which
+/// Terraform and the console do not set.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = CREATE_EXAMPLES)]
 pub(crate) struct CreateArgs {
@@ -85,7 +96,7 @@ pub(crate) struct CreateArgs {
     #[arg(long = "resource-tag", value_name = "KEY=VALUE")]
     resource_tags: Vec<String>,
 
-    /// Encrypt its images: aes256, kms or kms:KEY, where KEY is an ARN, id or alias
+    /// Encrypt its images: aes256, kms[:KEY] or kms-dsse[:KEY], where KEY is an ARN, id or alias
     #[arg(long, value_name = "HOW", value_parser = parse_encryption)]
     encryption: Option<Encryption>,
 
@@ -99,11 +110,16 @@ pub(crate) struct CreateArgs {
 }
 
 fn parse_encryption(text: &str) -> Result<Encryption, &'static str> {
-    match text.split_once(':') {
-        None if text == "aes256" => Ok(Encryption::Aes256),
-        None if text == "kms" => Ok(Encryption::Kms { key: None }),
-        Some(("kms", key)) if !key.is_empty() => Ok(Encryption::Kms { key: Some(key.to_owned()) }),
-        _ => Err("expected aes256, kms or kms:KEY"),
+    let (kind, key) = match text.split_once(':') {
+        Some((kind, key)) if !key.is_empty() => (kind, Some(key.to_owned())),
+        Some(_) => ("", None),
+        None => (text, None),
+    };
+    match (kind, key) {
+        ("aes256", None) => Ok(Encryption::Aes256),
+        ("kms", key) => Ok(Encryption::Kms { key }),
+        ("kms-dsse", key) => Ok(Encryption::KmsDsse { key }),
+        _ => Err("expected aes256, kms, kms:KEY, kms-dsse or kms-dsse:KEY"),
     }
 }
 
@@ -180,7 +196,7 @@ pub(crate) struct DeleteArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
 
-    /// Delete its images too
+    /// Delete its images too, those in the archive of AWS ECR among them
     #[arg(long)]
     force: bool,
 }

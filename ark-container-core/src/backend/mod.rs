@@ -26,7 +26,9 @@ pub use crate::model::Platform;
 pub use extension::RegistryBackendExt;
 pub use layer::{BackendLayer, Layered};
 pub use observed::Observed;
-pub use types::{CreateOptions, DeleteOptions, Encryption, Image, Repository, TagMutability};
+pub use types::{
+    CreateOptions, DeleteOptions, Encryption, Image, ImageState, Repository, TagMutability,
+};
 
 /// The repositories of one registry: listed, created, described, deleted, and opened for clients.
 ///
@@ -142,7 +144,8 @@ pub trait RegistryBackend: Any + Debug + Display + Send + Sync {
     /// - The image has all its tags, its children, its subject and its artifact type.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist.
+    /// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist. An image
+    /// that is [archived](ImageState::Archived) is such an error too, whose source says how to restore it.
     async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image>;
 
     /// Deletes an image by digest, with all its tags; or a tag, and the image with its last tag. Returns

@@ -45,6 +45,11 @@ pub enum Encryption {
         /// Its ARN, id or alias; `None` for the key that KMS keeps for ECR.
         key: Option<String>,
     },
+    /// A key of AWS KMS, in two layers of encryption.
+    KmsDsse {
+        /// Its ARN, id or alias; `None` for the key that KMS keeps for ECR.
+        key: Option<String>,
+    },
 }
 
 impl fmt::Display for Encryption {
@@ -53,6 +58,8 @@ impl fmt::Display for Encryption {
             Self::Aes256 => f.write_str("AES256"),
             Self::Kms { key: None } => f.write_str("KMS"),
             Self::Kms { key: Some(key) } => write!(f, "KMS with the key {key}"),
+            Self::KmsDsse { key: None } => f.write_str("KMS_DSSE"),
+            Self::KmsDsse { key: Some(key) } => write!(f, "KMS_DSSE with the key {key}"),
         }
     }
 }
@@ -188,6 +195,30 @@ impl DeleteOptions {
     }
 }
 
+/// Whether the content of an image can be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ImageState {
+    /// It can be read.
+    #[default]
+    Active,
+    /// It is in the archive of AWS ECR. Clients get the answer that it does not exist until it is restored.
+    Archived,
+    /// It is being restored from the archive.
+    Activating,
+}
+
+impl fmt::Display for ImageState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Archived => "archived",
+            Self::Activating => "activating",
+        })
+    }
+}
+
 /// An image of a repository: one manifest or index.
 ///
 /// [`describe_image`](super::RegistryBackend::describe_image) sets every field that the manifest tells. A
@@ -196,13 +227,14 @@ impl DeleteOptions {
 /// the platforms of an image tells its subject too.
 ///
 /// It serializes to `tags`, `digest`, `size`, `pushed_at` (RFC 3339 in UTC, to the second),
-/// `media_type` and `platforms`.
+/// `media_type`, `platforms` and `state`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Image {
     /// The digest of its manifest.
     pub digest: Digest,
-    /// Its tags, in the order of their bytes.
+    /// Its tags, in the order of their bytes. AWS ECR has tags of up to 300 characters: one that is longer
+    /// than OCI clients accept is listed, and cannot be parsed.
     pub tags: Vec<Tag>,
     /// In bytes: manifest, configuration and layers as they are stored; of an index, its images' too.
     pub size: u64,
@@ -218,6 +250,8 @@ pub struct Image {
     pub subject: Option<Digest>,
     /// The artifact type of the manifest, or else the media type of its configuration.
     pub artifact_type: Option<String>,
+    /// Whether its content can be read.
+    pub state: ImageState,
 }
 
 impl Image {
@@ -238,6 +272,7 @@ impl Image {
             children: Vec::new(),
             subject: None,
             artifact_type: None,
+            state: ImageState::default(),
         }
     }
 
@@ -273,13 +308,14 @@ fn described(child: &Descriptor) -> Descriptor {
 impl Serialize for Image {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let platforms: Vec<String> = self.platforms.iter().map(ToString::to_string).collect();
-        let mut fields = serializer.serialize_struct("Image", 6)?;
+        let mut fields = serializer.serialize_struct("Image", 7)?;
         fields.serialize_field("tags", &self.tags)?;
         fields.serialize_field("digest", &self.digest)?;
         fields.serialize_field("size", &self.size)?;
         fields.serialize_field("pushed_at", &rfc3339(self.pushed_at))?;
         fields.serialize_field("media_type", &self.media_type)?;
         fields.serialize_field("platforms", &platforms)?;
+        fields.serialize_field("state", &self.state)?;
         fields.end()
     }
 }
@@ -329,7 +365,7 @@ mod tests {
         image.platforms = vec!["linux/arm64/v8".parse().unwrap()];
         image.subject = Some(digest.clone());
         let expected = format!(
-            r#"{{"tags":["v1"],"digest":"{digest}","size":12,"pushed_at":"2026-09-21T14:13:20Z","media_type":"m","platforms":["linux/arm64/v8"]}}"#
+            r#"{{"tags":["v1"],"digest":"{digest}","size":12,"pushed_at":"2026-09-21T14:13:20Z","media_type":"m","platforms":["linux/arm64/v8"],"state":"active"}}"#
         );
         assert_eq!(to_string(&image).unwrap(), expected);
     }

@@ -175,8 +175,8 @@ impl CatalogBuilder {
         self
     }
 
-    /// Lists repositories by reading through all that the registry has, and not by its index; only ECR
-    /// has one.
+    /// Lists repositories by reading through all that the registry has, and not by its tag index; only ECR
+    /// has one, for accounts of more than 1,000 repositories.
     pub fn with_full_scan(mut self, full_scan: bool) -> Self {
         self.options.full_scan = full_scan;
         self

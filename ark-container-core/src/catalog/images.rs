@@ -145,7 +145,7 @@ impl Catalog {
         let put = connection.clone().serve_while(async |connection| {
             let scope = Scope::repository(path.clone(), Access::Push);
             let client = connection.client(&path, &scope).await?;
-            let manifest = client.fetch_manifest(&reference).await?;
+            let manifest = connection.fetch_image(&client, &path, &reference).await?;
             client.put_manifest(&tag.clone().into(), &manifest).await?;
             Ok(manifest)
         });

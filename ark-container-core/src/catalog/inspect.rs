@@ -58,9 +58,11 @@ impl Catalog {
             Named::Inside(path, reference) => {
                 let reference = reference.unwrap_or_else(|| Tag::latest().into());
                 let scope = Scope::repository(path.clone(), Access::Pull);
-                let client = self.connection().client(&path, &scope).await?;
-                let root = client.fetch_manifest(&reference).await?;
-                Ok((Box::new(RegistrySource::new(client)), root))
+                let connection = self.connection();
+                let client = connection.client(&path, &scope).await?;
+                let source = RegistrySource::new(client).with_connection(connection);
+                let root = source.fetch_manifest(&reference).await?;
+                Ok((Box::new(source), root))
             }
             Named::Outside(image) if *image.host() != self.backend.host() => {
                 let client =

@@ -197,6 +197,17 @@ impl Catalog {
         self.backend.list_repositories(&organization.into())
     }
 
+    /// Returns whether a listing of this catalog or a clone may have lacked repositories, as it came from the
+    /// [tag index](crate::backend::ecr::EcrBackend::has_listed_incompletely) of AWS. A catalog that is opened
+    /// over a backend of the program's own does not know.
+    #[cfg(feature = "ecr")]
+    pub fn has_listed_incompletely(&self) -> bool {
+        match &self.shared.registry {
+            Some(OpenRegistry::Ecr(ecr)) => ecr.has_listed_incompletely(),
+            _ => false,
+        }
+    }
+
     /// Creates a repository; one that exists is returned as it is.
     ///
     /// # Errors

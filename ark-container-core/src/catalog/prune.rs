@@ -1,6 +1,7 @@
 //! [`Prune`]: deletes the old images of a repository, and nothing that an image which stays needs.
 
 use std::collections::{HashMap, HashSet};
+use std::future::ready;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
@@ -9,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::Catalog;
-use crate::backend::{Image, RegistryBackend as _};
+use crate::backend::{Image, ImageState, RegistryBackend as _};
 use crate::error::{Error, Result};
 use crate::model::{Digest, Reference, RepositoryPath, Tag, TagPattern, media_type};
 
@@ -34,6 +35,7 @@ impl Catalog {
 /// - An index takes its images along, and an image its referrers, such as signatures, also those that are
 ///   found by a tag with the digest of the image. These do not count as images of their own.
 /// - The images of an index that stays stay too, as do the subject of a referrer and the referrers of an image.
+/// - Archived images stay, and do not count among the newest.
 /// - Images are deleted by digest. One that got or lost a tag meanwhile stays.
 ///
 /// # Errors
@@ -83,6 +85,8 @@ impl Prune {
         let Self { catalog, name, rules } = self;
         let path = catalog.path(&name)?;
         let listed = catalog.backend.list_images(&path);
+        // An image in the archive is kept there on purpose.
+        let listed = listed.try_filter(|image| ready(image.state == ImageState::Active));
         let described = listed.map(|image| describe(&catalog, &path, image));
         let described = described.buffer_unordered(CONCURRENT_DESCRIPTIONS);
         let found: Vec<Option<Image>> = described.try_collect().await?;

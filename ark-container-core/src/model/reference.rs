@@ -20,16 +20,15 @@ impl Tag {
         Self("latest".into())
     }
 
-    /// The tag as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Returns a tag of AWS ECR, which may be longer than others.
+    ///
+    /// Source: `ImageTag` in the ECR service model: 1 to 300 characters.
+    #[cfg(feature = "ecr")]
+    pub(crate) fn of_ecr(input: &str) -> Result<Self, ParseError> {
+        Self::parse(input, 300)
     }
-}
 
-impl FromStr for Tag {
-    type Err = ParseError;
-
-    fn from_str(input: &str) -> Result<Self, ParseError> {
+    fn parse(input: &str, max_len: usize) -> Result<Self, ParseError> {
         if input.is_empty() {
             return Err(ParseError::new("tag", input, "it is empty"));
         }
@@ -43,11 +42,24 @@ impl FromStr for Tag {
                 return Err(ParseError::at("tag", input, offset, problem));
             }
         }
-        if input.len() > MAX_TAG_LEN {
-            let problem = format!("{} characters, of at most {MAX_TAG_LEN}", input.len());
+        if input.len() > max_len {
+            let problem = format!("{} characters, of at most {max_len}", input.len());
             return Err(ParseError::new("tag", input, problem));
         }
         Ok(Self(input.into()))
+    }
+
+    /// The tag as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = ParseError;
+
+    fn from_str(input: &str) -> Result<Self, ParseError> {
+        Self::parse(input, MAX_TAG_LEN)
     }
 }
 

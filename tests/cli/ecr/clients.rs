@@ -15,7 +15,7 @@ use crate::sandbox::{OTHER, TBD};
 use crate::tools::Tools;
 
 /// The AWS command line in the cloud's home.
-fn aws(cloud: &Cloud, line: &str) -> Command {
+pub(super) fn aws(cloud: &Cloud, line: &str) -> Command {
     let mut command = python_component("aws");
     command
         .env_clear()

@@ -2,6 +2,7 @@
 
 mod clients;
 mod failures;
+mod listing;
 mod logins;
 
 use std::process::{Child, Command, Stdio};

@@ -204,7 +204,7 @@ fn options_of_creation_that_are_wrong() {
         |option: &str| with(&[], &format!("--create-repository a --organization {TBD} {option}"));
     assert_snapshot!(create("--encryption rot13"), @"
     exit 2
-    error: invalid value 'rot13' for '--encryption <HOW>': expected aes256, kms or kms:KEY
+    error: invalid value 'rot13' for '--encryption <HOW>': expected aes256, kms, kms:KEY, kms-dsse or kms-dsse:KEY
 
     For more information, try '--help'.
     ");

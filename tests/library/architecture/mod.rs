@@ -21,7 +21,18 @@ const EDGES: &[(&str, &[&str])] = &[
     ("private_folder", &[]),
     ("observability", &["model", "error"]),
     ("identity", &["model", "error"]),
-    ("backend", &["model", "error", "observability", "credentials", "digester", "identity"]),
+    (
+        "backend",
+        &[
+            "model",
+            "error",
+            "observability",
+            "credentials",
+            "digester",
+            "private_folder",
+            "identity",
+        ],
+    ),
     ("permission", &["model", "error", "observability", "credentials", "identity", "backend"]),
     ("distribution", &["model", "error", "escape", "observability", "credentials", "digester"]),
     // A transfer asks the backend for credentials; nothing of the backend knows of either.
@@ -85,6 +96,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
         "tokio",
         &[
             "backend",
+            "connection",
             "credentials",
             "distribution",
             "identity",

@@ -13,6 +13,7 @@ use ark_container_core::model::{Access, OrganizationId, RepositoryPath};
 use ark_container_core::permission::Action;
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Catalog, Error};
+use ark_container_fakes::aws::Role;
 use futures_util::TryStreamExt;
 
 use crate::aws::cloud::Cloud;
@@ -249,18 +250,48 @@ async fn whoami_names_the_caller_and_what_chose_it() {
     assert!(!robot.allows(Action::CreateRepository, OrganizationId::TBD).await.unwrap());
 }
 
-/// Each principal of a catalog is the caller whom AWS records, though one program makes all calls.
+/// Each principal of a service is the caller whom AWS and the audit record, though one program makes all
+/// calls.
 #[tokio::test]
 async fn catalog_names_each_principal_to_aws() {
-    let cloud = Cloud::start().await;
+    let role = Role::new("ark-registry")
+        .with_trust_policy(
+            r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
+                "Principal": {"AWS": "arn:aws:iam::095412845506:root"}}}"#,
+        )
+        .with_policy(
+            r#"{"Version": "2012-10-17",
+                "Statement": {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}}"#,
+        );
+    let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let audit = folder.path().join("audit.jsonl");
+    let role = "arn:aws:iam::095412845506:role/ark-registry".parse().unwrap();
     let registry = format!("ecr://{}/prod", cloud.aws.host()).parse().unwrap();
     let config = cloud.config(cloud.admin.access_key(), None);
-    let builder = Catalog::builder().with_registry(registry).with_sdk_config(config);
+    let builder = Catalog::builder().with_registry(registry).with_role(role);
+    let builder = builder.with_sdk_config(config).with_audit(&audit);
     let catalog = builder.with_organization(OrganizationId::TBD).connect().await.unwrap();
-    for (name, repository) in [("user:alice", "by/alice"), ("user:bob", "by/bob")] {
+    let hostile = "user:bob, of the \"team\" ü";
+    for (name, repository, tag, session) in [
+        ("user:alice", "by/alice", "user:alice", "user.alice"),
+        // AWS accepts these characters in neither place.
+        (hostile, "by/bob", "user:bob--of-the--team---+", "user-bob,-of-the--team---+"),
+    ] {
         let caller = catalog.acting_as(single_user(name.parse().unwrap()));
         caller.create(repository).await.unwrap();
         let tags = catalog.describe(repository).await.unwrap().resource_tags.unwrap();
-        assert_eq!(tags["ark:created-by"], name);
+        assert!(tags["ark:created-by"].starts_with(tag), "{tags:?}");
+        caller.credentials(repository, Access::Pull).await.unwrap();
+        let calls = cloud.aws.calls();
+        let login = calls.iter().rfind(|call| call.action == "ecr:GetAuthorizationToken").unwrap();
+        let principal = login.principal.as_deref().unwrap();
+        let sessions = "arn:aws:sts::095412845506:assumed-role/ark-registry/";
+        assert!(principal.starts_with(&format!("{sessions}{session}")), "{principal}");
     }
+    let audit = std::fs::read_to_string(audit).unwrap();
+    let events = audit.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let changes = events.filter(|event| event["event"] == "change");
+    let principals: Vec<_> = changes.map(|event| event["principal"].clone()).collect();
+    assert_eq!(principals, ["user:alice", hostile]);
 }

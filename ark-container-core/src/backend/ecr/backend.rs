@@ -10,8 +10,9 @@ use tokio::sync::OnceCell;
 
 use super::builder::{EcrBackendBuilder, EcrConfig};
 use super::clients::Clients;
+use super::listing_cache::{Fact, ListingCache};
+use super::principal_text::session_name;
 use super::selector::Selector;
-use super::session_policy::session_name;
 use super::web_identity::{Rights, Sessions};
 use super::{create, images, repositories, tag_index};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
@@ -36,11 +37,14 @@ use crate::model::{
 /// - What it creates has the resource tags `ark:organization` and, where the principal is known,
 ///   `ark:created-by`.
 /// - A handle acts for one principal or for none, see [`acting_as`](Self::acting_as).
-/// - A listing of particular organizations asks the index of resource tags (AWS Resource Groups
-///   Tagging), whose cost grows with the organizations and not with the account. The index may be some
-///   seconds or minutes behind; a repository without the tag `ark:organization`, such as one that was
-///   created by other means, is absent from it. Where AWS does not permit the index, or after
-///   [`full_scan`](EcrBackendBuilder::with_full_scan), the whole account is read instead.
+/// - A listing of particular organizations is complete in an account of at most 1,000 repositories that the
+///   caller may list. In others it is that of the tag index (AWS Resource Groups Tagging), whose cost grows
+///   with the organizations and not with the account. A repository without the tag `ark:organization` may be
+///   missing then, and the index lags by seconds or minutes, except for what this user created:
+///   [`has_listed_incompletely`](Self::has_listed_incompletely) tells. Where the index cannot be asked, or
+///   with a [full scan](EcrBackendBuilder::with_full_scan), the whole account is read instead.
+/// - A listing of images has those in the archive too. Describing such an image fails with
+///   [`Error::NotFound`], whose source says how to restore it.
 /// - A listing has images without platforms, children and subject, which ECR does not tell there.
 ///   [`describe_image`](RegistryBackend::describe_image) also reads the manifest (`ecr:BatchGetImage`); it
 ///   tells the platforms of an index, and not the one of a single image.
@@ -72,6 +76,7 @@ struct Shared {
     sessions: Sessions,
     selector: OnceCell<Selector>,
     cache: CredentialsCache,
+    listing_cache: ListingCache,
 }
 
 /// The identity of the caller in AWS.
@@ -95,7 +100,9 @@ impl EcrBackend {
             Some(directory) => CredentialsCache::open(directory),
             None => CredentialsCache::in_memory(),
         };
+        let host = config.host.registry_host();
         let shared = Shared {
+            listing_cache: ListingCache::new(host, config.cache_directory.as_deref()),
             config,
             clients: Arc::default(),
             sessions: Sessions::default(),
@@ -198,6 +205,21 @@ impl EcrBackend {
         &self.shared.cache
     }
 
+    pub(super) fn listing_cache(&self) -> &ListingCache {
+        &self.shared.listing_cache
+    }
+
+    /// Returns whether a listing of this backend or of a clone came from the tag index, so that
+    /// repositories may be missing in it: those without the resource tag `ark:organization`, and those that
+    /// others created or tagged in the last minutes.
+    pub fn has_listed_incompletely(&self) -> bool {
+        self.listing_cache().is_incomplete()
+    }
+
+    pub(super) fn has_stage_of(&self, path: &RepositoryPath) -> bool {
+        *path.stage() == self.config().stage
+    }
+
     pub(super) fn check_stage(&self, stage: &Stage) -> Result<()> {
         if *stage == self.config().stage {
             return Ok(());
@@ -257,7 +279,7 @@ impl RegistryBackend for EcrBackend {
             Organizations::Only(some) if !self.config().full_scan => {
                 tag_index::list(self.clone(), some.clone())
             }
-            organizations => repositories::scan(self.clone(), organizations.clone()),
+            organizations => repositories::scan(self.clone(), organizations.clone(), None),
         }
     }
 
@@ -267,7 +289,9 @@ impl RegistryBackend for EcrBackend {
         options: &CreateOptions,
     ) -> Result<Repository> {
         self.check_stage(path.stage())?;
-        create::create(self, path, options).await
+        let created = create::create(self, path, options).await?;
+        self.listing_cache().add(Fact::Created(path)).await;
+        Ok(created)
     }
 
     async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository> {
@@ -291,10 +315,14 @@ impl RegistryBackend for EcrBackend {
             .send()
             .await;
         match deleted {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.listing_cache().remove(Fact::Created(path)).await;
+                Ok(())
+            }
             Err(error) => match error.as_service_error() {
                 Some(e) if e.is_repository_not_empty_exception() => {
-                    Err(Error::conflict(ResourceKind::Repository, path, "has images"))
+                    let problem = images::count(self, path).await;
+                    Err(Error::conflict(ResourceKind::Repository, path, problem))
                 }
                 _ => Err(self.call_on("delete the repository", path).error(error)),
             },

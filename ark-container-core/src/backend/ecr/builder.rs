@@ -217,16 +217,17 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// Keeps registry credentials in this folder, for other processes and later ones.
+    /// Keeps registry credentials in this folder, and below `listings` what listings use within an hour, for
+    /// other processes and later ones.
     pub fn with_cache_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.config.cache_directory = Some(directory.into());
         self
     }
 
-    /// Lists repositories by reading through the whole account, not by the index of resource tags.
+    /// Lists repositories by reading through the whole account, also where it has more than 1,000.
     ///
     /// The scan also finds repositories without the resource tag `ark:organization`, and those that
-    /// the index does not know yet; its cost grows with the account.
+    /// the tag index does not know yet; its cost grows with the account.
     pub fn with_full_scan(mut self, full_scan: bool) -> Self {
         self.config.full_scan = full_scan;
         self

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::backend::EcrBackend;
 use super::errors::REPOSITORY_NOT_FOUND;
+use super::principal_text::tag_value;
 use super::repositories::{Described, repository_from};
 use super::tag_index::ORGANIZATION_TAG;
 use super::web_identity::Rights;
@@ -48,10 +49,8 @@ pub(super) async fn create(
     let not_built = |error: BuildError| {
         Error::failed(format!("cannot ask for the repository {path}")).with_source(error)
     };
-    let mut aws_tags = Vec::with_capacity(tags.len());
-    for (key, value) in &tags {
-        aws_tags.push(Tag::builder().key(key).value(value).build().map_err(not_built)?);
-    }
+    let aws_tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+    let aws_tags: Vec<Tag> = aws_tags.collect::<Result<_, _>>().map_err(not_built)?;
     let mut filters = Vec::new();
     for filter in &options.mutability_exclusions {
         let filter = ImageTagMutabilityExclusionFilter::builder()
@@ -146,20 +145,18 @@ fn resource_tags(
     let mut tags = options.resource_tags.clone();
     tags.insert(ORGANIZATION_TAG.to_owned(), path.organization().to_string());
     if let Some(principal) = backend.principal() {
-        tags.insert(CREATED_BY_TAG.to_owned(), principal.to_owned());
+        tags.insert(CREATED_BY_TAG.to_owned(), tag_value(principal));
     }
     tags
 }
 
 fn encryption(encryption: &Encryption) -> Result<EncryptionConfiguration, BuildError> {
-    let configuration = EncryptionConfiguration::builder();
-    match encryption {
-        Encryption::Aes256 => configuration.encryption_type(EncryptionType::Aes256),
-        Encryption::Kms { key } => {
-            configuration.encryption_type(EncryptionType::Kms).set_kms_key(key.clone())
-        }
-    }
-    .build()
+    let (kind, key) = match encryption {
+        Encryption::Aes256 => (EncryptionType::Aes256, None),
+        Encryption::Kms { key } => (EncryptionType::Kms, key.clone()),
+        Encryption::KmsDsse { key } => (EncryptionType::KmsDsse, key.clone()),
+    };
+    EncryptionConfiguration::builder().encryption_type(kind).set_kms_key(key).build()
 }
 
 /// Waits until AWS tells of what it created, a second or two at most.
@@ -203,15 +200,48 @@ async fn existing(
         wait *= 2;
         described = backend.describe(path).await;
     }
-    let described = described?;
+    let mut described = described?;
     if let Some(problem) = clash(&described, options) {
         return Err(Error::conflict(ResourceKind::Repository, path, problem));
     }
+    add_organization_tag(backend, path, &mut described.repository).await?;
     for policy in policies(backend, options) {
         let finished = policy.finish(backend, path).await;
         policy.unless_left_to_administrators(backend, path, finished)?;
     }
     Ok(described.repository)
+}
+
+/// Adds the tag by which the tag index finds a repository that was created by other means.
+///
+/// Who may not tag it can use it nevertheless.
+async fn add_organization_tag(
+    backend: &EcrBackend,
+    path: &RepositoryPath,
+    repository: &mut Repository,
+) -> Result<()> {
+    let organization = path.organization().to_string();
+    let tags = repository.resource_tags.get_or_insert_default();
+    if tags.get(ORGANIZATION_TAG) == Some(&organization) {
+        return Ok(());
+    }
+    let call = backend.call_on("tag the repository", path);
+    let tag = Tag::builder().key(ORGANIZATION_TAG).value(&organization).build();
+    let tag =
+        tag.map_err(|error| Error::failed(format!("cannot tag {path}")).with_source(error))?;
+    let arn = backend.ecr_host().repository_arn(path);
+    let request = backend.ecr_with(Rights::to_create(path)).await?.tag_resource();
+    match request.resource_arn(arn).tags(tag).send().await.map_err(|error| call.error(error)) {
+        Ok(_) => {
+            tags.insert(ORGANIZATION_TAG.to_owned(), organization);
+            Ok(())
+        }
+        Err(error @ Error::PermissionDenied { .. }) => {
+            tracing::warn!(%error, "listings by the tag index lack the repository");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Why a repository is not what `options` ask for; what they leave open is no reason.
@@ -229,18 +259,15 @@ fn clash(described: &Described, options: &CreateOptions) -> Option<String> {
             false => format!("{} tags except {}", repository.tag_mutability, present.join(", ")),
         });
     }
-    let same_key = match (&options.encryption, encryption) {
-        (None, _) | (Some(Encryption::Kms { key: None }), Encryption::Kms { .. }) => true,
-        // AWS answers with the ARN of a key, however it was named in the request. An alias cannot be compared.
-        (Some(Encryption::Kms { key: Some(asked) }), Encryption::Kms { key: Some(present) }) => {
-            asked == present
-                || present.ends_with(&format!(":key/{asked}"))
-                || asked.starts_with("alias/")
-                || asked.contains(":alias/")
+    let same_encryption = match (&options.encryption, encryption) {
+        (None, _) => true,
+        (Some(Encryption::Kms { key: asked }), Encryption::Kms { key: present })
+        | (Some(Encryption::KmsDsse { key: asked }), Encryption::KmsDsse { key: present }) => {
+            is_same_key(asked.as_deref(), present.as_deref())
         }
         (Some(asked), present) => asked == present,
     };
-    if !same_key {
+    if !same_encryption {
         return already(format!("the encryption {encryption}"));
     }
     if options.scan_on_push && !scan_on_push {
@@ -251,6 +278,17 @@ fn clash(described: &Described, options: &CreateOptions) -> Option<String> {
     let (key, value) =
         asked.find(|(key, value)| present.and_then(|tags| tags.get(*key)) != Some(value))?;
     Some(format!("already exists without the resource tag {key}={value}"))
+}
+
+/// Whether a repository has the KMS key that was asked for; any key if none was.
+///
+/// AWS answers with the ARN of a key, however it was named in the request. An alias cannot be compared.
+fn is_same_key(asked: Option<&str>, present: Option<&str>) -> bool {
+    let (Some(asked), Some(present)) = (asked, present) else { return asked.is_none() };
+    asked == present
+        || present.ends_with(&format!(":key/{asked}"))
+        || asked.starts_with("alias/")
+        || asked.contains(":alias/")
 }
 
 /// Which policy of a repository it is.

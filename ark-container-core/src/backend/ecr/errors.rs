@@ -1,11 +1,13 @@
 //! Failed calls of AWS as [`Error`]s, which are named for what the caller does next.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::{fmt, iter};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId as _;
+use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::backend::EcrBackend;
@@ -60,12 +62,16 @@ enum Meaning {
     Invalid,
     Quota,
     Kms,
+    Upstream,
+    Region,
     Temporary,
     Other,
 }
 
 impl Meaning {
-    fn of(code: &str, message: &str, status: u16) -> Self {
+    /// `creates` says whether a repository was to be created: only then is a quota reached. Other calls are
+    /// throttled with the same code.
+    fn of(code: &str, message: &str, status: u16, creates: bool) -> Self {
         // Wrong keys and a wrong clock have the same code.
         let skewed = ["Signature expired", "Signature not yet current", "in the future"];
         match code {
@@ -99,12 +105,20 @@ impl Meaning {
             REPOSITORY_NOT_FOUND => Self::NoRepository,
             "InvalidParameterException"
             | "InvalidTagParameterException"
+            | "MalformedPolicyDocument"
+            | "MalformedPolicyDocumentException"
+            | "PaginationTokenExpiredException"
             | "TooManyTagsException"
             | "ValidationError"
             | "ValidationException" => Self::Invalid,
-            QUOTA_REACHED => Self::Quota,
+            QUOTA_REACHED if creates => Self::Quota,
             "KmsException" => Self::Kms,
-            "IDPCommunicationError"
+            "UnableToGetUpstreamImageException" | "UnableToGetUpstreamLayerException" => {
+                Self::Upstream
+            }
+            "RegionDisabledException" => Self::Region,
+            QUOTA_REACHED
+            | "IDPCommunicationError"
             | "IDPCommunicationErrorException"
             | "PriorRequestNotComplete"
             | "RequestLimitExceeded"
@@ -145,7 +159,8 @@ impl Call<'_> {
                     "" => format!("{code}, HTTP {status}{request}"),
                     message => format!("{code}: {message}{request}"),
                 };
-                let meaning = Meaning::of(code, message, status);
+                let creates = (service.err() as &dyn Any).is::<CreateRepositoryError>();
+                let meaning = Meaning::of(code, message, status, creates);
                 self.refused(meaning, code, message, said, date, &request)
             }
             SdkError::ResponseError(response) => {
@@ -205,6 +220,12 @@ impl Call<'_> {
                 Error::failed(format!("cannot {self}: a quota of the account is reached"))
             }
             Meaning::Kms => Error::failed(format!("cannot {self}: AWS KMS cannot use the key")),
+            Meaning::Upstream => Error::failed(format!(
+                "cannot {self}: AWS cannot read the upstream registry of the pull-through cache"
+            )),
+            Meaning::Region => Error::failed(format!(
+                "cannot {self}: the AWS account has not activated STS in the region"
+            )),
             Meaning::Temporary => Error::temporary(format!("cannot {self}")),
             Meaning::Other => Error::failed(format!("cannot {self}")),
         };
@@ -457,7 +478,26 @@ mod tests {
             (500, "ServerException", ErrorKind::Temporary, "ServerException"),
             (503, "SomethingNew", ErrorKind::Temporary, "SomethingNew"),
             (429, "SomethingNew", ErrorKind::Temporary, "SomethingNew"),
-            (400, "LimitExceededException", ErrorKind::Failed, "a quota of the account is reached"),
+            (400, "LimitExceededException", ErrorKind::Temporary, "LimitExceededException"),
+            (
+                400,
+                "UnableToGetUpstreamImageException",
+                ErrorKind::Failed,
+                "the upstream registry of the pull-through cache",
+            ),
+            (
+                400,
+                "UnableToGetUpstreamLayerException",
+                ErrorKind::Failed,
+                "the upstream registry of the pull-through cache",
+            ),
+            (403, "RegionDisabledException", ErrorKind::Failed, "not activated STS in the region"),
+            (
+                400,
+                "MalformedPolicyDocument",
+                ErrorKind::InvalidInput,
+                "MalformedPolicyDocument: the message",
+            ),
             (400, "KmsException", ErrorKind::Failed, "AWS KMS cannot use the key"),
             (
                 400,

@@ -7,7 +7,11 @@ use aws_sdk_ecr::error::ProvideErrorMetadata;
 #[cfg(feature = "push")]
 use aws_sdk_ecr::error::SdkError;
 use aws_sdk_ecr::operation::batch_get_image::builders::BatchGetImageFluentBuilder;
-use aws_sdk_ecr::types::{ImageDetail, ImageFailure, ImageFailureCode, ImageIdentifier};
+use aws_sdk_ecr::operation::describe_images::builders::DescribeImagesFluentBuilder;
+use aws_sdk_ecr::types::{
+    DescribeImagesFilter, ImageDetail, ImageFailure, ImageFailureCode, ImageIdentifier,
+    ImageStatus, ImageStatusFilter,
+};
 #[cfg(feature = "push")]
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::stream::BoxStream;
@@ -15,11 +19,11 @@ use futures_util::stream::BoxStream;
 use super::backend::EcrBackend;
 #[cfg(feature = "push")]
 use super::errors::REPOSITORY_NOT_FOUND;
-use super::repositories::{Pages, listing};
+use super::pages::{Page, listing};
 use super::web_identity::Rights;
-use crate::backend::Image;
+use crate::backend::{Image, ImageState};
 use crate::error::{BoxError, Error, ResourceKind, Result};
-use crate::model::{Digest, Reference, RepositoryPath, media_type};
+use crate::model::{Digest, Reference, RepositoryPath, Tag, media_type};
 
 /// Maximum number of images in a page.
 ///
@@ -37,39 +41,60 @@ const MEDIA_TYPES: [&str; 4] = [
     media_type::DOCKER_MANIFEST,
 ];
 
-/// The images of a repository, page by page.
+/// The images of a repository, those in the archive too, page by page.
 pub(super) fn list(backend: EcrBackend, path: RepositoryPath) -> BoxStream<'static, Result<Image>> {
-    listing(move |mut pages| {
-        let (backend, path) = (backend.clone(), path.clone());
-        async move {
-            let images = page(&backend, &path, &mut pages).await?;
-            Ok(Some((images, pages)))
-        }
-    })
+    listing(
+        format!("the list of images of {path}"),
+        None,
+        |image| &image.digest,
+        move |token| {
+            let (backend, path) = (backend.clone(), path.clone());
+            async move { page(&backend, &path, token).await }
+        },
+    )
 }
 
 async fn page(
     backend: &EcrBackend,
     path: &RepositoryPath,
-    pages: &mut Pages,
-) -> Result<Vec<Image>> {
-    let answer = backend
-        .ecr()
-        .await?
-        .describe_images()
-        .registry_id(backend.ecr_host().account())
-        .repository_name(path.to_string())
-        .max_results(MAX_IMAGES_PER_PAGE)
-        .set_next_token(pages.token())
-        .send()
-        .await;
+    token: Option<String>,
+) -> Result<Page<Image>> {
+    let request = describe_images(backend, path).await?;
+    let answer = request.max_results(MAX_IMAGES_PER_PAGE).set_next_token(token).send().await;
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return Err(backend.call_on("list the images of", path).error(error)),
     };
     let found = answer.image_details.unwrap_or_default();
-    pages.advance(answer.next_token, &format!("the list of images of {path}"))?;
-    found.iter().map(|detail| image(backend, path, detail)).collect()
+    let images: Result<_> = found.iter().map(|detail| image(backend, path, detail)).collect();
+    Ok((images?, answer.next_token))
+}
+
+/// Requests images, those in the archive too: without a filter, AWS leaves them out.
+async fn describe_images(
+    backend: &EcrBackend,
+    path: &RepositoryPath,
+) -> Result<DescribeImagesFluentBuilder> {
+    let filter = DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
+    let request = backend.ecr().await?.describe_images().filter(filter);
+    Ok(request.registry_id(backend.ecr_host().account()).repository_name(path.to_string()))
+}
+
+/// Says what keeps a repository from being deleted, such as `has 3 images, 2 of them archived`.
+pub(super) async fn count(backend: &EcrBackend, path: &RepositoryPath) -> String {
+    let counted = page(backend, path, None).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "the images cannot be counted");
+        Page::default()
+    });
+    let (images, token) = counted;
+    let archived = images.iter().filter(|image| image.state != ImageState::Active).count();
+    let more = if token.is_some() { "more than " } else { "" };
+    match (images.len(), archived) {
+        (0, _) => "has images".to_owned(),
+        (1, 0) => format!("has {more}1 image"),
+        (count, 0) => format!("has {more}{count} images"),
+        (count, _) => format!("has {more}{count} images, {archived} of them archived"),
+    }
 }
 
 fn image(backend: &EcrBackend, path: &RepositoryPath, detail: &ImageDetail) -> Result<Image> {
@@ -84,9 +109,14 @@ fn image(backend: &EcrBackend, path: &RepositoryPath, detail: &ImageDetail) -> R
     let media_type = detail.image_manifest_media_type().unwrap_or_default();
     let mut image = Image::new(digest, media_type, size, pushed_at);
     for tag in detail.image_tags() {
-        image.tags.push(tag.parse().map_err(|error| unclear(Box::new(error)))?);
+        image.tags.push(Tag::of_ecr(tag).map_err(|error| unclear(Box::new(error)))?);
     }
     image.tags.sort();
+    image.state = match detail.image_status() {
+        Some(ImageStatus::Archived) => ImageState::Archived,
+        Some(ImageStatus::Activating) => ImageState::Activating,
+        _ => ImageState::Active,
+    };
     image.artifact_type = detail.artifact_media_type().map(str::to_owned);
     Ok(image)
 }
@@ -98,8 +128,7 @@ pub(super) async fn describe(
     reference: &Reference,
 ) -> Result<Image> {
     let call = backend.call_on("describe an image of", path);
-    let request = backend.ecr().await?.describe_images().registry_id(backend.ecr_host().account());
-    let request = request.repository_name(path.to_string());
+    let request = describe_images(backend, path).await?;
     let described = match request.image_ids(image_id(reference)).send().await {
         Ok(described) => described,
         Err(error) if error.code() == Some(IMAGE_NOT_FOUND) => {
@@ -110,6 +139,10 @@ pub(super) async fn describe(
     let detail = described.image_details().first();
     let detail = detail.ok_or_else(|| missing_image(backend, path, reference))?;
     let mut image = image(backend, path, detail)?;
+    if image.state != ImageState::Active {
+        let cause = in_archive(backend, path, &image);
+        return Err(missing_image(backend, path, reference).with_source(cause));
+    }
     // By digest, since the tag may have moved meanwhile.
     let by_digest = Reference::Digest(image.digest.clone());
     let read = match read_manifest(backend, path, &by_digest).await?.send().await {
@@ -191,7 +224,13 @@ impl EcrBackend {
             .layer_digest(digest.to_string())
             .send()
             .await;
-        let answer = answer.map_err(|error| self.outside_error(repository, error))?;
+        let answer = answer.map_err(|error| match error.code() {
+            Some("LayersNotFoundException" | "LayerInaccessibleException") => {
+                let name = format!("{digest} in {}/{repository}", self.ecr_host());
+                Error::not_found(ResourceKind::Blob, name)
+            }
+            _ => self.outside_error(repository, error),
+        })?;
         answer.download_url.ok_or_else(|| self.invalid_image(repository))
     }
 
@@ -237,6 +276,20 @@ fn image_id(reference: &Reference) -> ImageIdentifier {
     .build()
 }
 
+/// Why an image cannot be read that exists.
+fn in_archive(backend: &EcrBackend, path: &RepositoryPath, image: &Image) -> String {
+    if image.state == ImageState::Activating {
+        return "it is being restored from the archive; try again in a while".to_owned();
+    }
+    let (host, digest) = (backend.ecr_host(), &image.digest);
+    format!(
+        "it is archived; restore it: aws ecr update-image-storage-class --region {} --registry-id {} \
+         --repository-name {path} --image-id imageDigest={digest} --target-storage-class STANDARD",
+        host.region(),
+        host.account(),
+    )
+}
+
 fn missing_image(
     backend: &EcrBackend,
     repository: impl fmt::Display,
@@ -269,9 +322,16 @@ fn image_failure(
             Error::conflict(ResourceKind::Image, image, problem)
         }
         code => {
-            let code = code.map_or("an unknown failure", ImageFailureCode::as_str);
+            let word = code.map_or("an unknown failure", ImageFailureCode::as_str);
             let reason = failure.failure_reason().unwrap_or("no reason given");
-            Error::failed(format!("cannot {doing} the image {image}: {code}: {reason}"))
+            let message = format!("cannot {doing} the image {image}: {word}: {reason}");
+            match code {
+                Some(
+                    ImageFailureCode::UpstreamTooManyRequests
+                    | ImageFailureCode::UpstreamUnavailable,
+                ) => Error::temporary(message),
+                _ => Error::failed(message),
+            }
         }
     }
 }

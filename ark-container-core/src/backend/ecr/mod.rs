@@ -8,6 +8,9 @@ mod credentials;
 mod errors;
 mod iam;
 mod images;
+mod listing_cache;
+mod pages;
+mod principal_text;
 mod repositories;
 #[cfg(test)]
 mod scripted;

@@ -1,15 +1,16 @@
 //! Repositories of the account: described by name, and listed by a full scan page by page.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{EncryptionType, ImageTagMutability, Tag};
 use futures_util::future::join;
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures_util::stream::BoxStream;
 
 use super::backend::EcrBackend;
 use super::errors::REPOSITORY_NOT_FOUND;
+use super::pages::{Page, listing};
 use crate::backend::{Encryption, Repository, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{EcrHost, Organizations, RepositoryPath, RepositoryUrl, TagPattern};
@@ -19,42 +20,41 @@ use crate::model::{EcrHost, Organizations, RepositoryPath, RepositoryUrl, TagPat
 /// Source: `maxResults` of DescribeRepositories in the ECR service model.
 const MAX_REPOSITORIES_PER_PAGE: i32 = 1000;
 
-/// The repositories of `organizations`, found by reading through the account.
-///
-/// Holds one page at a time, and the tokens of those that were read.
+/// The repositories of `organizations`, found by reading through the account; `first` is its first page
+/// where that is known.
 pub(super) fn scan(
     backend: EcrBackend,
     organizations: Organizations,
+    first: Option<Page<Repository>>,
 ) -> BoxStream<'static, Result<Repository>> {
-    listing(move |mut pages| {
-        let (backend, organizations) = (backend.clone(), organizations.clone());
-        async move {
-            let rows = scan_page(&backend, &organizations, &mut pages).await?;
-            Ok(Some((rows, pages)))
-        }
-    })
+    listing(
+        format!("the list of {backend}"),
+        first,
+        |row| row.url.path(),
+        move |token| {
+            let (backend, organizations) = (backend.clone(), organizations.clone());
+            async move { account_page(&backend, &organizations, token).await }
+        },
+    )
 }
 
-async fn scan_page(
+/// The repositories of `organizations` in one page of the account.
+pub(super) async fn account_page(
     backend: &EcrBackend,
     organizations: &Organizations,
-    pages: &mut Pages,
-) -> Result<Vec<Repository>> {
+    token: Option<String>,
+) -> Result<Page<Repository>> {
     let answer = backend
         .ecr()
         .await?
         .describe_repositories()
         .registry_id(backend.ecr_host().account())
         .max_results(MAX_REPOSITORIES_PER_PAGE)
-        .set_next_token(pages.token())
+        .set_next_token(token)
         .send()
         .await;
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(error) => return Err(backend.call("list the repositories of").error(error)),
-    };
+    let answer = answer.map_err(|error| backend.call("list the repositories of").error(error))?;
     let found = answer.repositories.unwrap_or_default();
-    pages.advance(answer.next_token, &format!("the list of {backend}"))?;
     let mut rows = Vec::new();
     for repository in found {
         // Other repositories of the account belong to no organization.
@@ -66,13 +66,13 @@ async fn scan_page(
             rows.push(repository_from(backend, path, &repository)?);
         }
     }
-    Ok(rows)
+    Ok((rows, answer.next_token))
 }
 
 /// Maximum number of repositories that one call describes by name.
 ///
 /// Source: `RepositoryNameList` in the ECR service model.
-const MAX_NAMES_PER_CALL: usize = 100;
+pub(super) const MAX_NAMES_PER_CALL: usize = 100;
 
 /// A repository with what only its creation asks about.
 #[derive(Debug)]
@@ -86,8 +86,11 @@ impl EcrBackend {
     /// A repository with its resource tags.
     pub(super) async fn describe(&self, path: &RepositoryPath) -> Result<Described> {
         let ecr = self.ecr().await?;
-        let describing = ecr.describe_repositories().registry_id(self.ecr_host().account());
-        let describing = describing.repository_names(path.to_string()).send();
+        let describing = ecr
+            .describe_repositories()
+            .registry_id(self.ecr_host().account())
+            .repository_names(path.to_string())
+            .send();
         let arn = self.ecr_host().repository_arn(path);
         let tagged = ecr.list_tags_for_resource().resource_arn(arn).send();
         let (described, tagged) = join(describing, tagged).await;
@@ -104,13 +107,13 @@ impl EcrBackend {
         let mut repository = repository_from(self, path.clone(), found)?;
         repository.resource_tags = Some(resource_tags(tagged.tags.unwrap_or_default()));
         let encryption = found.encryption_configuration();
+        let key = encryption.and_then(|encryption| encryption.kms_key()).map(str::to_owned);
         Ok(Described {
             repository,
             encryption: match encryption.map(|encryption| encryption.encryption_type()) {
                 None | Some(EncryptionType::Aes256) => Encryption::Aes256,
-                Some(_) => {
-                    Encryption::Kms { key: encryption.and_then(|e| e.kms_key()).map(str::to_owned) }
-                }
+                Some(EncryptionType::KmsDsse) => Encryption::KmsDsse { key },
+                Some(_) => Encryption::Kms { key },
             },
             scan_on_push: found
                 .image_scanning_configuration()
@@ -118,7 +121,7 @@ impl EcrBackend {
         })
     }
 
-    /// The repositories of these that exist, without their resource tags.
+    /// The repositories of these that exist, [`MAX_NAMES_PER_CALL`] at most, without their resource tags.
     ///
     /// One missing name fails a call of AWS whole, so that it is asked again in halves.
     pub(super) async fn describe_several(
@@ -126,12 +129,11 @@ impl EcrBackend {
         paths: Vec<RepositoryPath>,
     ) -> Result<Vec<Repository>> {
         let mut found = Vec::with_capacity(paths.len());
-        let mut left: Vec<Vec<RepositoryPath>> =
-            paths.chunks(MAX_NAMES_PER_CALL).rev().map(<[_]>::to_vec).collect();
+        let mut left = vec![paths];
         while let Some(mut names) = left.pop() {
             let texts = names.iter().map(ToString::to_string).collect();
-            let ecr = self.ecr().await?;
-            let request = ecr.describe_repositories().registry_id(self.ecr_host().account());
+            let request = self.ecr().await?.describe_repositories();
+            let request = request.registry_id(self.ecr_host().account());
             let answer = match request.set_repository_names(Some(texts)).send().await {
                 Ok(answer) => answer,
                 Err(error) if error.code() == Some(REPOSITORY_NOT_FOUND) => {
@@ -193,56 +195,6 @@ pub(super) fn repository_from(
 
 fn resource_tags(tags: Vec<Tag>) -> BTreeMap<String, String> {
     tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
-}
-
-/// The position of a listing in pages.
-#[derive(Debug, Default)]
-pub(super) struct Pages {
-    next: Option<String>,
-    seen: HashSet<String>,
-}
-
-impl Pages {
-    /// The token for the page to ask for; none for the first.
-    pub(super) fn token(&self) -> Option<String> {
-        self.next.clone()
-    }
-
-    /// Whether there is another page after the one that gave `token`.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] if the token was given before: the listing would never end.
-    pub(super) fn advance(&mut self, token: Option<String>, what: &str) -> Result<bool> {
-        self.next = token.filter(|token| !token.is_empty());
-        match &self.next {
-            Some(token) if !self.seen.insert(token.clone()) => Err(Error::failed(format!(
-                "{what} goes round in circles: AWS gave one page token twice"
-            ))),
-            next => Ok(next.is_some()),
-        }
-    }
-}
-
-/// A listing, a page at a time.
-///
-/// `page` fetches the page that the token is for, and gives it with where the listing has come to; `None`
-/// ends the listing there.
-pub(super) fn listing<T, P, F>(page: P) -> BoxStream<'static, Result<T>>
-where
-    T: Send + 'static,
-    P: Fn(Pages) -> F + Send + 'static,
-    F: Future<Output = Result<Option<(Vec<T>, Pages)>>> + Send + 'static,
-{
-    let pages = stream::try_unfold(Some(Pages::default()), move |pages| {
-        let fetched = pages.map(&page);
-        async move {
-            let Some(fetched) = fetched else { return Ok(None) };
-            let Some((rows, pages)) = fetched.await? else { return Ok(None) };
-            let more = pages.next.is_some().then_some(pages);
-            Ok::<_, Error>(Some((stream::iter(rows.into_iter().map(Ok)), more)))
-        }
-    });
-    pages.try_flatten().boxed()
 }
 
 #[cfg(test)]

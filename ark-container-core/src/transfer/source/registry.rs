@@ -127,6 +127,10 @@ impl RegistrySource {
     /// # Errors
     /// [`Error::NotFound`] if the repository does not have it.
     pub(crate) async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
+        if let Some(connection) = &self.connection {
+            let path = self.client.repository()?.path();
+            return connection.fetch_image(&self.client, path, reference).await;
+        }
         let Some(copies) = &self.copies else { return self.client.fetch_manifest(reference).await };
         let digest = match reference {
             Reference::Digest(digest) => Some(digest.clone()),

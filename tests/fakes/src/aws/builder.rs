@@ -155,6 +155,7 @@ impl FakeAwsBuilder {
             clock,
             accounts,
             registries,
+            dialect,
             logins,
             faults: Faults::new(self.seed),
             record,
@@ -170,6 +171,6 @@ impl FakeAwsBuilder {
             }
         }));
         tokio::spawn(server::serve(listener, world.clone(), stop.clone()));
-        Ok(FakeAws { world, address, dialect, _stop: stop.drop_guard() })
+        Ok(FakeAws { world, address, _stop: stop.drop_guard() })
     }
 }

@@ -17,6 +17,7 @@ pub(super) enum Kind {
     ExpiredToken,
     ShortPage(usize),
     RepeatedToken,
+    ExpiredPageToken,
 }
 
 /// Something that goes wrong at AWS: with every request, until it is told otherwise.
@@ -84,6 +85,13 @@ impl Fault {
     /// A page of a listing names itself as the next one.
     pub fn repeated_token() -> Self {
         Self::new(Kind::RepeatedToken)
+    }
+
+    /// The page token of a request has expired; a request for a first page has none.
+    ///
+    /// Source: `PaginationToken` of GetResources: a token is valid for 15 minutes.
+    pub fn expired_page_token() -> Self {
+        Self::new(Kind::ExpiredPageToken)
     }
 
     /// Only requests for this action, such as `ecr:CreateRepository`.

@@ -46,8 +46,7 @@ use std::time::{Duration, SystemTime};
 
 use ark_container_core::backend::ecr::EcrBackend;
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::backend::local::ecr_emulation::EcrDialect;
-use ark_container_core::model::{EcrHost, RegistryHost, Stage};
+use ark_container_core::model::{Digest, EcrHost, RegistryHost, Stage};
 use ark_container_core::{Catalog, Error, Result};
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -71,7 +70,6 @@ use crate::aws::world::World;
 pub struct FakeAws {
     world: Arc<World>,
     address: SocketAddr,
-    dialect: Arc<EcrDialect>,
     _stop: DropGuard,
 }
 
@@ -196,6 +194,18 @@ impl FakeAws {
         self.world.set_index_stale(stale);
     }
 
+    /// Puts a tag on an image that clients of OCI registries refuse: ECR accepts tags of 300 characters. A
+    /// repository that does not exist stays as it is.
+    ///
+    /// Source: `ImageTag` in the service model of ECR.
+    pub fn add_long_tag(&self, repository: &str, digest: &Digest, tag: impl Into<String>) {
+        self.world.registries.with(self.host().account(), |repositories| {
+            if let Some(repository) = repositories.get_mut(repository) {
+                repository.long_tags.entry(digest.to_string()).or_default().insert(tag.into());
+            }
+        });
+    }
+
     /// Gives authorization tokens with this `expiresAt` from now on, whenever they really expire.
     pub fn date_tokens(&self, expires_at: SystemTime) {
         self.world.logins.date(expires_at);
@@ -210,12 +220,12 @@ impl FakeAws {
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
     pub fn set_blob_mounting(&self, mounts: bool) {
-        self.dialect.set_mounts(mounts);
+        self.world.dialect.set_mounts(mounts);
     }
 
     /// Refuses manifests with a subject from now on, or no longer, as was reported of ECR.
     pub fn set_refuses_subjects(&self, refuses: bool) {
-        self.dialect.set_refuses_subjects(refuses);
+        self.world.dialect.set_refuses_subjects(refuses);
     }
 
     /// Gives logins for another host from now on, once: for one that stands in front of the registry
@@ -227,7 +237,7 @@ impl FakeAws {
 
     /// Fails the next upload that ends without a byte in its last request, as was reported of ECR.
     pub fn fail_next_empty_put(&self) {
-        self.dialect.fail_next_empty_put();
+        self.world.dialect.fail_next_empty_put();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The repositories of each account, and the access of authorization tokens to the registry.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -134,6 +134,8 @@ pub(super) struct Repository {
     pub(super) lifecycle_policy: Option<String>,
     pub(super) policy: Option<RepositoryPolicy>,
     pub(super) tags: BTreeMap<String, String>,
+    /// The image tags that the store does not take, by digest.
+    pub(super) long_tags: BTreeMap<String, BTreeSet<String>>,
     /// Its place in the store; `None` for one that is only listed.
     pub(super) path: Option<RepositoryPath>,
 }
@@ -149,6 +151,7 @@ impl Repository {
             lifecycle_policy: None,
             policy: None,
             tags: BTreeMap::new(),
+            long_tags: BTreeMap::new(),
             path: None,
         }
     }

@@ -355,11 +355,14 @@ pub(super) struct Paging {
 }
 
 impl Paging {
-    /// A page of `size` entries at most; `None` if the token is not one that a page gave.
-    pub(super) fn new(size: usize, token: Option<String>) -> Option<Self> {
+    /// A page of `size` entries at most; `None` if the token is not one that a page gave, or has expired.
+    pub(super) fn new(exchange: &Exchange<'_>, size: usize, token: Option<String>) -> Option<Self> {
         let Some(token) = token else {
             return Some(Self { size, token: None, number: 0, after: None });
         };
+        if exchange.has_fault(&Kind::ExpiredPageToken) {
+            return None;
+        }
         let bytes = URL_SAFE_NO_PAD.decode(&token).ok()?;
         let text = String::from_utf8(bytes).ok()?;
         let (number, after) = text.strip_prefix("page ")?.split_once(' ')?;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::aws::faults::Kind;
 use crate::aws::iam::Circumstances;
 use crate::aws::protocol::ApiError;
 use crate::aws::registries::behind;
@@ -60,7 +61,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
     }
     let request: Request = exchange.request()?;
     exchange.authorize("tag:GetResources", "*", &Circumstances::default())?;
-    let paging = request.paging()?;
+    let paging = request.paging(exchange)?;
     let caller = exchange.caller()?;
     let world = exchange.world;
     // The index has what was ever tagged.
@@ -93,7 +94,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
 }
 
 impl Request {
-    fn paging(&self) -> Result<Paging, ApiError> {
+    fn paging(&self, exchange: &Exchange<'_>) -> Result<Paging, ApiError> {
         let invalid = |message: &str| ApiError::new("InvalidParameterException", message);
         let filters = &self.tag_filters;
         if filters.len() > MAX_FILTERS || filters.iter().any(|f| f.values.len() > MAX_VALUES) {
@@ -105,7 +106,13 @@ impl Request {
             Some(_) => return Err(invalid("ResourcesPerPage must be from 1 to 100")),
         };
         let token = self.pagination_token.clone().filter(|token| !token.is_empty());
-        Paging::new(size, token).ok_or_else(|| invalid("Invalid PaginationToken"))
+        Paging::new(exchange, size, token).ok_or_else(|| {
+            // Source: `PaginationTokenExpiredException` of GetResources.
+            match exchange.has_fault(&Kind::ExpiredPageToken) {
+                true => ApiError::new("PaginationTokenExpiredException", "The token has expired"),
+                false => invalid("Invalid PaginationToken"),
+            }
+        })
     }
 
     fn takes_repositories(&self) -> bool {

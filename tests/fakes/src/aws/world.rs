@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ark_container_core::backend::local::ecr_emulation::EcrDialect;
 use ark_container_core::model::{EcrHost, RegistryHost};
 
 use crate::aws::accounts::Accounts;
@@ -24,6 +25,8 @@ pub(super) struct World {
     pub(super) clock: Arc<Clock>,
     pub(super) accounts: Accounts,
     pub(super) registries: Arc<Registries>,
+    /// How the registry behaves, and which images are in the archive.
+    pub(super) dialect: Arc<EcrDialect>,
     pub(super) logins: Arc<Logins>,
     pub(super) faults: Faults,
     pub(super) record: Arc<Record>,

@@ -84,6 +84,22 @@ async fn short_pages_lose_no_repository() {
 }
 
 #[tokio::test]
+async fn expired_page_token_is_refused() {
+    let listed = ["ab", "cd"].map(|name| ListedRepository::new(name).with_tag("k", "v"));
+    let cloud = Cloud::start_with(|aws| aws.with_list(listed)).await;
+    cloud.aws.inject(Fault::expired_page_token());
+    let ecr = cloud.ecr(&cloud.admin);
+    let page = |token| ecr.describe_repositories().max_results(1).set_next_token(token).send();
+    let token = page(None).await.unwrap().next_token;
+    assert_eq!(code(page(token).await), "InvalidParameterException");
+    let tagging = cloud.tagging(&cloud.admin);
+    let page =
+        |token| tagging.get_resources().resources_per_page(1).set_pagination_token(token).send();
+    let token = page(None).await.unwrap().pagination_token;
+    assert_eq!(code(page(token).await), "PaginationTokenExpiredException");
+}
+
+#[tokio::test]
 async fn token_date_and_lifetime_can_be_set() {
     let cloud = Cloud::start().await;
     let ecr = cloud.ecr(&cloud.admin);

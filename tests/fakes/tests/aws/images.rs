@@ -4,7 +4,10 @@ use ark_container_fakes::aws::cloud::{Cloud, code, ours};
 use ark_container_fakes::registry_client::{
     OCI_INDEX, OCI_MANIFEST, OURS, descriptor, path, sample, sha256,
 };
-use aws_sdk_ecr::types::{ImageFailureCode, ImageIdentifier};
+use aws_sdk_ecr::types::{
+    DescribeImagesFilter, ImageFailureCode, ImageIdentifier, ImageStatus, ImageStatusFilter,
+    TargetStorageClass,
+};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -117,4 +120,37 @@ async fn immutable_tag_is_kept_except_by_filter() {
     client.put_manifest(&app, "dev-1", OCI_MANIFEST, &other).await.expect(StatusCode::CREATED);
     let moved = client.put_manifest(&app, "v1", OCI_MANIFEST, &other).await;
     assert!(moved.expect(StatusCode::BAD_REQUEST).message().contains("already exists in the"));
+}
+
+#[tokio::test]
+async fn archived_image_is_shown_on_demand_and_not_served() {
+    let cloud = Cloud::start().await;
+    cloud.create_repositories().await;
+    let ecr = cloud.ecr(&cloud.admin);
+    let client = cloud.log_in(&ecr).await;
+    let app = path(OURS, "app");
+    let image = client.push_image(&app, "v1", &sample(10)).await;
+    let store = |class: TargetStorageClass| {
+        let request = ecr.update_image_storage_class().repository_name(ours());
+        request.image_id(digest(&image)).target_storage_class(class).send()
+    };
+    let archived = store(TargetStorageClass::Archive).await.unwrap();
+    assert_eq!(archived.image_status(), Some(&ImageStatus::Archived));
+    let describe = || ecr.describe_images().repository_name(ours());
+    assert!(describe().send().await.unwrap().image_details().is_empty());
+    let by_tag = describe().image_ids(tag("v1")).send().await;
+    assert_eq!(code(by_tag), "ImageNotFoundException");
+    let any = DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
+    let shown = describe().image_ids(tag("v1")).filter(any).send().await.unwrap();
+    assert_eq!(shown.image_details()[0].image_status(), Some(&ImageStatus::Archived));
+    let got = ecr.batch_get_image().repository_name(ours()).image_ids(tag("v1")).send();
+    let failure = got.await.unwrap().failures.unwrap().remove(0);
+    assert_eq!(failure.failure_code(), Some(&ImageFailureCode::ImageNotFound));
+    client.get(&format!("/v2/{app}/manifests/v1")).await.expect(StatusCode::NOT_FOUND);
+    let full = ecr.delete_repository().repository_name(ours()).send().await;
+    assert_eq!(code(full), "RepositoryNotEmptyException");
+
+    store(TargetStorageClass::Standard).await.unwrap();
+    assert_eq!(describe().send().await.unwrap().image_details().len(), 1);
+    client.get(&format!("/v2/{app}/manifests/v1")).await.expect(StatusCode::OK);
 }

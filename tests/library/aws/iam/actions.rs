@@ -117,7 +117,10 @@ async fn check(repository_policy: bool) {
     let denied = calls.iter().filter(|call| {
         call.error.as_ref().is_some_and(|code| code.contains("Denied") || code == "DENIED")
     });
-    assert_eq!(denied.collect::<Vec<_>>(), Vec::<&Call>::new());
+    let denied: Vec<&Call> = denied.collect();
+    let whole_account = "arn:aws:ecr:us-east-1:095412845506:repository/*";
+    assert_eq!(denied.len(), 1, "{denied:?}");
+    assert_eq!(denied[0].resources, [whole_account], "a listing requests the account once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,7 @@ fn present(repository: Value, policy: Option<&'static str>) -> impl Fn(&Asked) -
         "ListTagsForResource" => Answer::ok(json!({"tags": [
             {"Key": "team", "Value": "maps"},
             {"Key": "ark:created-by", "Value": "user:bob"},
+            {"Key": "ark:organization", "Value": path().organization()},
         ]})),
         "GetLifecyclePolicy" => match policy {
             Some(policy) => Answer::ok(json!({"lifecyclePolicyText": policy})),
@@ -131,6 +132,52 @@ async fn what_exists_as_asked_for_is_returned() {
         assert_eq!(found.resource_tags.unwrap()["ark:created-by"], "user:bob");
         assert!(!aws.operations().contains(&"PutLifecyclePolicy".to_owned()));
     }
+}
+
+#[tokio::test]
+async fn existing_repository_gets_the_organization_tag() {
+    let untagged = |tagging: Answer| {
+        let present = present(whole(), None);
+        Scripted::new(move |asked| match asked.operation.as_str() {
+            "ListTagsForResource" => {
+                Answer::ok(json!({"tags": [{"Key": "by", "Value": "terraform"}]}))
+            }
+            "TagResource" => tagging.clone(),
+            _ => present(asked),
+        })
+    };
+    let organization = path().organization().to_string();
+    let aws = untagged(Answer::ok(json!({})));
+    let found = create(&aws, &CreateOptions::default()).await.unwrap();
+    assert_eq!(found.resource_tags.unwrap()[ORGANIZATION_TAG], organization);
+    let asked = aws.asked();
+    let tagged = asked.iter().find(|asked| asked.operation == "TagResource").unwrap();
+    assert_eq!(tagged.input["tags"], json!([{"Key": ORGANIZATION_TAG, "Value": organization}]));
+    assert!(tagged.input["resourceArn"].as_str().unwrap().ends_with(&path().to_string()));
+    // Who may not tag it can use it nevertheless.
+    let aws = untagged(Answer::error(400, "AccessDeniedException", "no"));
+    let found = create(&aws, &CreateOptions::default()).await.unwrap();
+    assert_eq!(found.resource_tags.unwrap().get(ORGANIZATION_TAG), None);
+}
+
+#[tokio::test]
+async fn dual_layer_encryption_is_created_and_compared() {
+    let key = "arn:aws:kms:us-east-1:095412845506:key/1234";
+    let mut repository = whole();
+    repository["encryptionConfiguration"] = json!({"encryptionType": "KMS_DSSE", "kmsKey": key});
+    let with = |encryption| CreateOptions::default().with_encryption(encryption);
+    let own = with(Encryption::KmsDsse { key: Some("1234".to_owned()) });
+    let aws = Scripted::new(fresh);
+    create(&aws, &own).await.unwrap();
+    let asked = &aws.asked()[0].input["encryptionConfiguration"];
+    assert_eq!(*asked, json!({"encryptionType": "KMS_DSSE", "kmsKey": "1234"}));
+    for same in [own, with(Encryption::KmsDsse { key: None })] {
+        create(&Scripted::new(present(repository.clone(), None)), &same).await.unwrap();
+    }
+    let other = with(Encryption::Kms { key: None });
+    let error = create(&Scripted::new(present(repository, None)), &other).await.unwrap_err();
+    let expected = format!("with the encryption KMS_DSSE with the key {key}");
+    assert!(error.to_string().ends_with(&expected), "{error}");
 }
 
 #[tokio::test]
@@ -290,10 +337,15 @@ async fn a_repository_policy_is_finished_and_never_replaced() {
 #[tokio::test]
 async fn creator_tag_names_acting_principal() {
     let aws = Scripted::built(|builder| builder.with_principal("robot:service"), ACCOUNT, fresh);
-    for name in ["user:alice", "user:bob"] {
+    for (name, value) in [
+        ("user:alice", "user:alice"),
+        // AWS does not accept these characters in the value of a tag.
+        ("user:bob, of the \"team\"", "user:bob--of-the--team-+"),
+    ] {
         let backend = aws.backend.acting_as(&principal(name));
         let created = backend.create_repository(&path(), &CreateOptions::default()).await.unwrap();
-        assert_eq!(created.resource_tags.unwrap()[CREATED_BY_TAG], name);
+        let creator = &created.resource_tags.unwrap()[CREATED_BY_TAG];
+        assert!(creator.starts_with(value), "{creator}");
     }
     let own = create(&aws, &CreateOptions::default()).await.unwrap();
     assert_eq!(own.resource_tags.unwrap()[CREATED_BY_TAG], "robot:service");

@@ -52,6 +52,64 @@ async fn images_come_page_by_page_with_their_tags_in_order() {
 }
 
 #[tokio::test]
+async fn archived_image_is_listed_and_says_how_to_restore_it() {
+    let mut archived = detail(2, &["v1"]);
+    archived["imageStatus"] = "ARCHIVED".into();
+    let aws = Scripted::new(move |asked| {
+        assert_eq!(asked.input["filter"], json!({"imageStatus": "ANY"}));
+        match asked.input["imageIds"].is_null() {
+            true => Answer::ok(json!({"imageDetails": [detail(1, &[]), archived]})),
+            false => Answer::ok(json!({"imageDetails": [archived]})),
+        }
+    });
+    let states: Vec<_> = images(&aws).await.unwrap().iter().map(|image| image.state).collect();
+    assert_eq!(states, [ImageState::Active, ImageState::Archived]);
+    let error = aws.backend.describe_image(&path(), &"v1".parse().unwrap()).await.unwrap_err();
+    let Error::NotFound { source: Some(source), .. } = &error else { panic!("{error:?}") };
+    let expected = format!(
+        "it is archived; restore it: aws ecr update-image-storage-class --region us-east-1 \
+         --registry-id {ACCOUNT} --repository-name {} --image-id imageDigest={} \
+         --target-storage-class STANDARD",
+        path(),
+        digest(2)
+    );
+    assert_eq!(source.to_string(), expected);
+}
+
+#[tokio::test]
+async fn tag_of_300_characters_is_listed() {
+    let long = "v".repeat(300);
+    let tags = [long.clone(), "a".to_owned()];
+    let details = json!([detail(1, &tags.each_ref().map(String::as_str)), detail(2, &[])]);
+    let aws = Scripted::new(move |_| Answer::ok(json!({"imageDetails": details})));
+    let images = images(&aws).await.unwrap();
+    let listed: Vec<_> = images[0].tags.iter().map(Tag::as_str).collect();
+    assert_eq!((images.len(), listed), (2, vec!["a", &*long]));
+}
+
+#[tokio::test]
+async fn full_repository_says_what_it_has() {
+    let full = |images: Value, next: Value| {
+        let images = json!({"imageDetails": images, "nextToken": next});
+        Scripted::new(move |asked| match asked.operation.as_str() {
+            "DescribeImages" => Answer::ok(images.clone()),
+            _ => Answer::error(400, "RepositoryNotEmptyException", "no"),
+        })
+    };
+    let mut archived = detail(3, &[]);
+    archived["imageStatus"] = "ARCHIVED".into();
+    for (aws, problem) in [
+        (full(json!([detail(1, &[])]), Value::Null), "has 1 image"),
+        (full(json!([detail(1, &[]), archived]), Value::Null), "has 2 images, 1 of them archived"),
+        (full(json!([archived]), "more".into()), "has more than 1 images, 1 of them archived"),
+        (full(json!([]), Value::Null), "has images"),
+    ] {
+        let deleted = aws.backend.delete_repository(&path(), &Default::default()).await;
+        assert_eq!(deleted.unwrap_err().to_string(), format!("repository {} {problem}", path()));
+    }
+}
+
+#[tokio::test]
 async fn images_of_a_missing_repository_are_one_error() {
     let aws = Scripted::new(|_| Answer::error(400, "RepositoryNotFoundException", "no"));
     let items: Vec<_> = aws.backend.list_images(&path()).collect().await;
@@ -230,6 +288,12 @@ async fn what_aws_does_not_have_is_not_found() {
     let gone = Scripted::new(|_| Answer::error(400, REPOSITORY_NOT_FOUND, "no"));
     let error = catalog(&gone, true).await.resolve(&format!("{HOST}/x/y")).await.unwrap_err();
     assert_eq!(error.to_string(), format!("repository {HOST}/x/y does not exist"));
+    for code in ["LayersNotFoundException", "LayerInaccessibleException"] {
+        let aws = Scripted::new(move |_| Answer::error(400, code, "no"));
+        let layer = digest_of("layer");
+        let error = aws.backend.outside_blob(NAME, &layer).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("blob {layer} in {HOST}/{NAME} does not exist"));
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use super::body::Body;
 use super::error::ApiError;
 use super::route::{Resource, Target};
 use crate::backend::local::store::UploadId;
+use crate::model::{Digest, RepositoryPath};
 
 /// Behaviour in which registries differ. The default bodies are the behaviour of the local registry.
 pub(crate) trait Dialect: fmt::Debug + Send + Sync {
@@ -57,6 +58,11 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     /// Returns the number of stored bytes that the upload status reports, of `size`.
     fn reported_status(&self, size: u64) -> Result<u64, ApiError> {
         Ok(size)
+    }
+
+    /// Whether a stored manifest is served.
+    fn serves(&self, _path: &RepositoryPath, _digest: &Digest) -> bool {
+        true
     }
 
     /// Checks a manifest before it is stored.

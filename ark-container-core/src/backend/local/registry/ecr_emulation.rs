@@ -2,11 +2,11 @@
 //!
 //! Behaviour that AWS does not document comes from the reports that are cited next to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::header;
 use hyper::{Method, Response, StatusCode};
@@ -162,6 +162,7 @@ pub struct EcrDialect {
     refuses_subjects: AtomicBool,
     fails_empty_put: AtomicBool,
     uploads: Mutex<HashMap<UploadId, Parts>>,
+    archived: Mutex<HashSet<(RepositoryPath, Digest)>>,
 }
 
 /// The parts of an upload, as far as they matter for those that follow.
@@ -184,6 +185,7 @@ impl EcrDialect {
             refuses_subjects: AtomicBool::new(false),
             fails_empty_put: AtomicBool::new(false),
             uploads: Mutex::default(),
+            archived: Mutex::default(),
         }
     }
 
@@ -202,6 +204,27 @@ impl EcrDialect {
     /// Fails the next upload that ends without a byte in its last request.
     pub fn fail_next_empty_put(&self) {
         self.fails_empty_put.store(true, Ordering::Relaxed);
+    }
+
+    /// Puts an image into the archive, or restores it.
+    ///
+    /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdateImageStorageClass.html>
+    pub fn set_archived(&self, path: &RepositoryPath, digest: &Digest, archives: bool) {
+        let image = (path.clone(), digest.clone());
+        match archives {
+            true => self.archived().insert(image),
+            false => self.archived().remove(&image),
+        };
+    }
+
+    /// Whether an image is in the archive.
+    pub fn is_archived(&self, path: &RepositoryPath, digest: &Digest) -> bool {
+        self.archived().contains(&(path.clone(), digest.clone()))
+    }
+
+    fn archived(&self) -> MutexGuard<'_, HashSet<(RepositoryPath, Digest)>> {
+        // A panic while the set was locked leaves it consistent.
+        self.archived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn parts<T>(&self, read: impl FnOnce(&mut HashMap<UploadId, Parts>) -> T) -> T {
@@ -321,6 +344,13 @@ impl Dialect for EcrDialect {
     fn reported_status(&self, _size: u64) -> std::result::Result<u64, ApiError> {
         let message = "The upload could not be found";
         Err(ApiError::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, message))
+    }
+
+    /// Pulls of archived images are answered as if they did not exist.
+    ///
+    /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive_restore_image.html>
+    fn serves(&self, path: &RepositoryPath, digest: &Digest) -> bool {
+        !self.is_archived(path, digest)
     }
 
     /// Source: <https://github.com/aws/containers-roadmap/issues/2783>,

@@ -29,6 +29,9 @@ pub(super) async fn get_manifest(
 ) -> Result<Response<Body>, ApiError> {
     let reference = existing(reference)?;
     let manifest = repository.run(move |store, path| store.manifest(path, &reference)).await?;
+    if !repository.dialect().serves(repository.path(), &manifest.digest) {
+        return Err(ApiError::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, "it is archived"));
+    }
     let length = manifest.bytes.len();
     let body = if method == Method::HEAD { body::empty() } else { body::full(manifest.bytes) };
     Ok(Response::new(body)

@@ -1,6 +1,6 @@
-//! `DescribeImages`, `ListImages`, `BatchGetImage`, `BatchDeleteImage`.
+//! `DescribeImages`, `ListImages`, `BatchGetImage`, `BatchDeleteImage`, `UpdateImageStorageClass`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ark_container_core::Error;
 use ark_container_core::backend::local::ecr_emulation;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{allowed, invalid, missing, paging, registry_id, unsatisfied};
 use crate::aws::protocol::ApiError;
-use crate::aws::registries::behind;
+use crate::aws::registries::{Repository, behind};
 use crate::aws::server::Exchange;
 use crate::aws::world::epoch_seconds;
 
@@ -28,11 +28,23 @@ struct DescribeRequest {
     filter: Option<Filter>,
 }
 
-/// Source: `DescribeImagesFilter` in the service model; the fake has no archived images.
+/// Source: `DescribeImagesFilter` in the service model.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Filter {
     tag_status: Option<TagStatus>,
+    image_status: Option<StatusFilter>,
+}
+
+/// Source: `ImageStatusFilter` in the service model. The fake restores an image at once, so that none is
+/// activating.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum StatusFilter {
+    Active,
+    Archived,
+    Activating,
+    Any,
 }
 
 /// Source: `TagStatus` in the service model.
@@ -45,7 +57,13 @@ enum TagStatus {
 }
 
 impl Filter {
-    fn takes(filter: Option<&Self>, tagged: bool) -> bool {
+    /// Without a status, only active images are meant.
+    fn takes(filter: Option<&Self>, tagged: bool, archived: bool) -> bool {
+        let status = filter.and_then(|filter| filter.image_status).unwrap_or(StatusFilter::Active);
+        let own = if archived { StatusFilter::Archived } else { StatusFilter::Active };
+        if status != own && status != StatusFilter::Any {
+            return false;
+        }
         match filter.and_then(|filter| filter.tag_status).unwrap_or(TagStatus::Any) {
             TagStatus::Tagged => tagged,
             TagStatus::Untagged => !tagged,
@@ -57,14 +75,18 @@ impl Filter {
 /// Answers `{ imageDetails, nextToken }`.
 pub(super) async fn describe(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: DescribeRequest = exchange.request()?;
-    let Contents { account, name, images, .. } =
-        contents(exchange, request.registry_id, request.repository_name).await?;
-    let detail = |image: &Image| detail(&account, &name, image);
+    let contents = contents(exchange, request.registry_id, request.repository_name).await?;
+    let Contents { account, name, images, .. } = &contents;
+    let archived = |image: &Image| contents.is_archived(exchange, image);
+    let takes = |image: &Image| {
+        Filter::takes(request.filter.as_ref(), !contents.tags(image).is_empty(), archived(image))
+    };
+    let detail = |image: &Image| contents.detail(image, archived(image));
     let Some(ids) = request.image_ids else {
-        let paging = paging(request.max_results, request.next_token)?;
+        let paging = paging(exchange, request.max_results, request.next_token)?;
         let by_digest: BTreeMap<String, &Image> = images
             .iter()
-            .filter(|image| Filter::takes(request.filter.as_ref(), !image.tags.is_empty()))
+            .filter(|image| takes(image))
             .map(|image| (image.digest.to_string(), image))
             .collect();
         let behind = behind(&by_digest, paging.after());
@@ -78,7 +100,7 @@ pub(super) async fn describe(exchange: &mut Exchange<'_>) -> Result<Value, ApiEr
     check_count(&ids)?;
     let mut details = Vec::with_capacity(ids.len());
     for id in &ids {
-        let image = find(&images, id).map_err(|_| {
+        let image = find(images, id).ok().filter(|image| takes(image)).ok_or_else(|| {
             let id = json!(id);
             let message = format!(
                 "The image with imageId {id} does not exist within the repository with name \
@@ -91,22 +113,41 @@ pub(super) async fn describe(exchange: &mut Exchange<'_>) -> Result<Value, ApiEr
     Ok(json!({ "imageDetails": details }))
 }
 
-/// Source: `ImageDetail` in the service model. The members of scans, archives and pulls are absent, as
-/// for an image that was never scanned, archived or pulled.
-fn detail(account: &str, name: &str, image: &Image) -> Value {
-    let mut detail = json!({
+/// Source: `UpdateImageStorageClassRequest` in the service model; required: all but `registryId`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StorageClassRequest {
+    registry_id: Option<String>,
+    repository_name: String,
+    image_id: ImageId,
+    target_storage_class: StorageClass,
+}
+
+/// Source: `TargetStorageClass` in the service model.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum StorageClass {
+    Standard,
+    Archive,
+}
+
+/// Answers `{ registryId, repositoryName, imageId, imageStatus }`.
+pub(super) async fn update_storage_class(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    let request: StorageClassRequest = exchange.request()?;
+    let Contents { account, name, images, path, .. } =
+        contents(exchange, request.registry_id, request.repository_name).await?;
+    let image = find(&images, &request.image_id);
+    let image = image.map_err(|failure| ApiError::new("ImageNotFoundException", failure.reason))?;
+    let archives = request.target_storage_class == StorageClass::Archive;
+    if let Some(path) = &path {
+        exchange.world.dialect.set_archived(path, &image.digest, archives);
+    }
+    Ok(json!({
         "registryId": account,
         "repositoryName": name,
-        "imageDigest": image.digest.to_string(),
-        "imageSizeInBytes": image.size,
-        "imagePushedAt": epoch_seconds(image.pushed_at),
-        "imageManifestMediaType": image.media_type,
-        "imageStatus": "ACTIVE",
-    });
-    if !image.tags.is_empty() {
-        detail["imageTags"] = image.tags.iter().map(|tag| tag.as_str()).collect();
-    }
-    detail
+        "imageId": request.image_id,
+        "imageStatus": if archives { "ARCHIVED" } else { "ACTIVE" },
+    }))
 }
 
 /// Source: `ListImagesRequest` in the service model; required: `repositoryName`.
@@ -123,25 +164,19 @@ struct ListRequest {
 /// Answers `{ imageIds, nextToken }`: one for each tag, and one for an image without any.
 pub(super) async fn list(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: ListRequest = exchange.request()?;
-    let Contents { images, .. } =
-        contents(exchange, request.registry_id, request.repository_name).await?;
-    let paging = paging(request.max_results, request.next_token)?;
-    let ids = images.iter().flat_map(ids_of);
-    let ids = ids.filter(|id| Filter::takes(request.filter.as_ref(), id.image_tag.is_some()));
-    let by_text: BTreeMap<String, ImageId> = ids.map(|id| (json!(id).to_string(), id)).collect();
+    let contents = contents(exchange, request.registry_id, request.repository_name).await?;
+    let paging = paging(exchange, request.max_results, request.next_token)?;
+    let mut by_text = BTreeMap::new();
+    for image in &contents.images {
+        let archived = contents.is_archived(exchange, image);
+        let ids = contents.ids(image).into_iter();
+        let ids = ids
+            .filter(|id| Filter::takes(request.filter.as_ref(), id.image_tag.is_some(), archived));
+        by_text.extend(ids.map(|id| (json!(id).to_string(), id)));
+    }
     let behind = behind(&by_text, paging.after());
     let (page, next) = paging.page(exchange, behind, |_, id| json!(id));
     Ok(with_next(json!({ "imageIds": page }), next))
-}
-
-/// Every name of an image.
-fn ids_of(image: &Image) -> Vec<ImageId> {
-    let digest = Some(image.digest.to_string());
-    if image.tags.is_empty() {
-        return vec![ImageId { image_digest: digest, image_tag: None }];
-    }
-    let with_tag = |tag| ImageId { image_digest: digest.clone(), image_tag: Some(tag) };
-    image.tags.iter().map(|tag| with_tag(tag.to_string())).collect()
 }
 
 /// Source: `BatchGetImageRequest` in the service model; required: `repositoryName`, `imageIds`. An image
@@ -160,12 +195,16 @@ struct GetRequest {
 /// imageManifestMediaType }], failures }`.
 pub(super) async fn get(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: GetRequest = exchange.request()?;
-    let Contents { account, name, images, path } =
-        contents(exchange, request.registry_id, request.repository_name).await?;
+    let contents = contents(exchange, request.registry_id, request.repository_name).await?;
+    let Contents { account, name, images, path, .. } = &contents;
     check_count(&request.image_ids)?;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for id in &request.image_ids {
-        let image = find(&images, id).map(|image| (image, path.clone()));
+        let image =
+            find(images, id).and_then(|image| match contents.is_archived(exchange, image) {
+                true => Err(Failure::new("ImageNotFound", "Requested image not found")),
+                false => Ok((image, path.clone())),
+            });
         let (image, path) = match image {
             Ok((image, Some(path))) => (image, path),
             // Only a repository with a path has images.
@@ -208,12 +247,12 @@ struct DeleteRequest {
 /// Answers `{ imageIds, failures }`: an image by a tag loses that tag, and is deleted with its last.
 pub(super) async fn delete(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: DeleteRequest = exchange.request()?;
-    let Contents { images, path, .. } =
-        contents(exchange, request.registry_id, request.repository_name).await?;
+    let contents = contents(exchange, request.registry_id, request.repository_name).await?;
+    let Contents { images, path, .. } = &contents;
     check_count(&request.image_ids)?;
     let (mut deleted, mut failures) = (Vec::new(), Vec::new());
     for id in &request.image_ids {
-        let (image, path) = match (find(&images, id), &path) {
+        let (image, path) = match (find(images, id), path) {
             (Ok(image), Some(path)) => (image, path),
             (Ok(_), None) => continue,
             (Err(failure), _) => {
@@ -225,7 +264,7 @@ pub(super) async fn delete(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
         let reference = tag.map_or(Reference::Digest(image.digest.clone()), Reference::Tag);
         let names = match &id.image_tag {
             Some(_) => vec![ImageId { image_digest: Some(image.digest.to_string()), ..id.clone() }],
-            None => ids_of(image),
+            None => contents.ids(image),
         };
         match exchange.world.registries.store.delete_image(path, &reference).await {
             Ok(_) => deleted.extend(names),
@@ -249,6 +288,49 @@ struct Contents {
     name: String,
     path: Option<RepositoryPath>,
     images: Vec<Image>,
+    long_tags: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Contents {
+    fn is_archived(&self, exchange: &Exchange<'_>, image: &Image) -> bool {
+        let dialect = &exchange.world.dialect;
+        self.path.as_ref().is_some_and(|path| dialect.is_archived(path, &image.digest))
+    }
+
+    fn tags(&self, image: &Image) -> Vec<String> {
+        let long = self.long_tags.get(&image.digest.to_string()).into_iter().flatten();
+        image.tags.iter().map(ToString::to_string).chain(long.cloned()).collect()
+    }
+
+    /// Every name of an image.
+    fn ids(&self, image: &Image) -> Vec<ImageId> {
+        let digest = Some(image.digest.to_string());
+        let tags = self.tags(image);
+        if tags.is_empty() {
+            return vec![ImageId { image_digest: digest, image_tag: None }];
+        }
+        let with_tag = |tag| ImageId { image_digest: digest.clone(), image_tag: Some(tag) };
+        tags.into_iter().map(with_tag).collect()
+    }
+
+    /// Source: `ImageDetail` in the service model. The members of scans and pulls are absent, as for an
+    /// image that was never scanned or pulled.
+    fn detail(&self, image: &Image, archived: bool) -> Value {
+        let mut detail = json!({
+            "registryId": self.account,
+            "repositoryName": self.name,
+            "imageDigest": image.digest.to_string(),
+            "imageSizeInBytes": image.size,
+            "imagePushedAt": epoch_seconds(image.pushed_at),
+            "imageManifestMediaType": image.media_type,
+            "imageStatus": if archived { "ARCHIVED" } else { "ACTIVE" },
+        });
+        let tags = self.tags(image);
+        if !tags.is_empty() {
+            detail["imageTags"] = json!(tags);
+        }
+        detail
+    }
 }
 
 async fn contents(
@@ -257,7 +339,7 @@ async fn contents(
     name: String,
 ) -> Result<Contents, ApiError> {
     let account = registry_id(exchange, registry_id_asked)?;
-    let path = allowed(exchange, &account, &name, None)?.path;
+    let Repository { path, long_tags, .. } = allowed(exchange, &account, &name, None)?;
     let images = match &path {
         None => Vec::new(),
         Some(path) => {
@@ -268,7 +350,7 @@ async fn contents(
             })?
         }
     };
-    Ok(Contents { account, name, path, images })
+    Ok(Contents { account, name, path, images, long_tags })
 }
 
 fn with_next(mut answer: Value, next: Option<String>) -> Value {

@@ -46,6 +46,7 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
         "UntagResource" => settings::untag_resource(exchange),
         "ListTagsForResource" => settings::list_tags(exchange),
         "DescribeImages" => images::describe(exchange).await,
+        "UpdateImageStorageClass" => images::update_storage_class(exchange).await,
         "ListImages" => images::list(exchange).await,
         "BatchGetImage" => images::get(exchange).await,
         "BatchDeleteImage" => images::delete(exchange).await,
@@ -160,7 +161,11 @@ fn missing(account: &str, name: &str) -> ApiError {
 }
 
 /// Checks `maxResults` and `nextToken`.
-fn paging(max_results: Option<i64>, next_token: Option<String>) -> Result<Paging, ApiError> {
+fn paging(
+    exchange: &Exchange<'_>,
+    max_results: Option<i64>,
+    next_token: Option<String>,
+) -> Result<Paging, ApiError> {
     let size = match max_results {
         None => DEFAULT_PAGE_SIZE,
         Some(asked) => match usize::try_from(asked) {
@@ -175,7 +180,7 @@ fn paging(max_results: Option<i64>, next_token: Option<String>) -> Result<Paging
             }
         },
     };
-    Paging::new(size, next_token).ok_or_else(|| unsatisfied("nextToken", "Invalid token"))
+    Paging::new(exchange, size, next_token).ok_or_else(|| unsatisfied("nextToken", "Invalid token"))
 }
 
 /// As long as those of AWS, whose length has broken clients.

@@ -180,7 +180,7 @@ pub(super) fn describe(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: DescribeRequest = exchange.request()?;
     let account = registry_id(exchange, request.registry_id)?;
     let Some(names) = request.repository_names else {
-        let paging = paging(request.max_results, request.next_token)?;
+        let paging = paging(exchange, request.max_results, request.next_token)?;
         let all = arn(exchange, &account, "*");
         exchange.authorize("ecr:DescribeRepositories", &all, &Circumstances::default())?;
         let (page, next) = exchange.world.registries.with(&account, |repositories| {
