@@ -15,7 +15,6 @@ use crate::backend::local::LocalBackend;
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
 use crate::distribution::{Authenticate, Client, Manifest, Retry};
 use crate::error::{Error, ResourceKind, Result};
-use crate::files::Directory;
 use crate::model::{
     Access, Digest, Reference, RegistryHost, RepositoryPath, RepositoryUrl, Scope, Tag,
 };
@@ -212,21 +211,18 @@ impl Connection {
     }
 }
 
-/// The blobs of a registry on this machine, which are copied from file to file. A client that was opened with
-/// credentials for the repository comes first.
+/// The blobs of a registry on this machine, which are copied from file to file. The caller must have opened a client
+/// with credentials for the repository: these methods do not authorize.
 impl Connection {
     /// Returns the folder of the registry, and the path of a blob in it, if they are on this machine.
     pub(crate) async fn find_blob(
         &self,
         path: &RepositoryPath,
         digest: &Digest,
-    ) -> Result<Option<(Directory, PathBuf)>> {
+    ) -> Result<Option<(PathBuf, PathBuf)>> {
         match &self.endpoint {
             #[cfg(feature = "local")]
-            Endpoint::ServedFolder(_, local) => match local.find_blob(path, digest).await? {
-                Some((folder, blob)) => Ok(Some((Directory::open(&folder)?, blob))),
-                None => Ok(None),
-            },
+            Endpoint::ServedFolder(_, local) => local.find_blob(path, digest).await,
             _ => {
                 let (_, _) = (path, digest);
                 Ok(None)
@@ -262,7 +258,8 @@ impl Connection {
             }
             _ => {
                 let (_, _) = (source, copied);
-                Err(Error::failed(format!("{path} is not on this machine, for {digest}")))
+                let why = "the registry is not on this machine";
+                Err(Error::failed(format!("cannot copy {digest} to {path}: {why}")))
             }
         }
     }

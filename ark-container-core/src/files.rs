@@ -294,7 +294,7 @@ const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Copies a range of a file into another file from a position on, and hashes what was written there.
 ///
-/// The kernel copies where it can, which shares the blocks where the file system can. `copied` is called with
+/// The kernel copies the data if it can. File systems with reflinks share the blocks. `copied` is called with
 /// the length of each piece, and ends the copy by returning `false`.
 pub(crate) fn copy(
     (source, range): (&File, Range<u64>),
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn copy_ends_when_the_file_does_or_nobody_wants_more() {
+    fn copy_fails_on_short_source_or_cancellation() {
         let source = tempfile::tempfile().unwrap();
         source.write_all_at(b"0123456789", 0).unwrap();
         let target = tempfile::tempfile().unwrap();

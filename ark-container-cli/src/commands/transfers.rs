@@ -14,7 +14,7 @@ use futures_util::future::{Either, select};
 use crate::arguments::{LoginScopeArgs, OrganizationArgs, PROGRAM, one_of};
 use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
-use crate::hint::{Attempt, ImageOrigin, Target};
+use crate::hint::{Attempt, ImageOrigin, Target, quoted};
 use crate::output::{human_size, human_time, replace_file, to_json_line};
 use crate::progress::Report;
 
@@ -120,7 +120,10 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     let (name, tag) = name_and_tag(&args.image, "a push")?;
     let tag = tag.unwrap_or_else(Tag::latest);
     if args.from.starts_with(ImageReference::PREFIX) {
-        let command = format!("{PROGRAM} --copy {} --to {}", args.from, args.image);
+        let mut command = format!("{PROGRAM} --copy {} --to {}", quoted(&args.from), args.image);
+        if let Some(organization) = &args.owner.organization {
+            command = format!("{command} --organization {organization}");
+        }
         return Err(Failure::usage(format!("{} is in a registry, not on this machine", args.from))
             .with_help(format!("copy it: {command}"))
             .into());
@@ -225,7 +228,7 @@ one that had this name loses it. Docker and podman take one platform: choose it 
 pub(crate) struct PullArgs {
     /// The image: a repository's name with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
     ///
-    /// The tag is latest where left out.
+    /// The default tag is latest.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 

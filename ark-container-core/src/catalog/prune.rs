@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Catalog;
 use crate::backend::{Image, ImageState, RegistryBackend as _};
 use crate::error::{Error, Result};
-use crate::model::{Digest, Reference, RepositoryPath, Tag, TagPattern, media_type};
+use crate::model::{Algorithm, Digest, Reference, RepositoryPath, Tag, TagPattern, media_type};
 
 /// The age from which on an image without a tag is pruned by default. A push puts the manifests of an index
 /// before the index, and the tag last.
@@ -366,7 +366,7 @@ fn closure<'a, const N: usize>(
     from
 }
 
-/// The hexadecimal digits of a digest that are in a tag.
+/// Number of hexadecimal digits of a digest in a referrers tag.
 ///
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
 const TAG_DIGITS: usize = 64;
@@ -385,7 +385,7 @@ fn stem(tag: &Tag) -> &str {
 /// Returns whether a tag names an image by its digest.
 fn is_digest_tag(tag: &Tag) -> bool {
     let Some((algorithm, hex)) = stem(tag).split_once('-') else { return false };
-    ["sha256", "sha512"].contains(&algorithm)
+    [Algorithm::Sha256, Algorithm::Sha512].iter().any(|known| known.as_str() == algorithm)
         && hex.len() == TAG_DIGITS
         && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::parse::{ParseError, serde_as_text};
-use super::{OrganizationId, Reference, RegistryHost, Tag};
+use super::{OrganizationId, Reference, RegistryHost};
 
 /// The longest repository path that ECR takes.
 ///
@@ -288,7 +288,7 @@ impl fmt::Display for RepositoryUrl {
     }
 }
 
-/// A repository in any spelling, with an optional tag or digest: `<repository>[:<tag>][@<digest>]`.
+/// A repository in any spelling, with an optional tag or digest: `<repository>[:<tag>|@<digest>]`.
 ///
 /// ```
 /// use ark_container_core::model::ImageName;
@@ -309,10 +309,10 @@ pub struct ImageName<'a> {
 
 impl<'a> ImageName<'a> {
     /// Splits the text at the first `:` or `@` after the last slash: a colon before that slash belongs
-    /// to the port of a host. Of a tag and a digest the digest counts, as for docker.
+    /// to the port of a host.
     ///
     /// # Errors
-    /// If the tag or digest is invalid.
+    /// If the tag or digest is invalid, or if there are both.
     pub fn parse(text: &'a str) -> Result<Self, ParseError> {
         let last_slash = text.rfind('/').unwrap_or(0);
         let Some(offset) = text[last_slash..].find([':', '@']) else {
@@ -321,13 +321,10 @@ impl<'a> ImageName<'a> {
         let (repository, rest) = text.split_at(last_slash + offset);
         let reference = match rest.strip_prefix('@') {
             Some(digest) => Reference::Digest(digest.parse()?),
-            None => match rest[1..].split_once('@') {
-                Some((tag, digest)) => {
-                    tag.parse::<Tag>()?;
-                    Reference::Digest(digest.parse()?)
-                }
-                None => Reference::Tag(rest[1..].parse()?),
-            },
+            None if rest.contains('@') => {
+                return Err(ParseError::new("image", text, "it has a tag and a digest; give one"));
+            }
+            None => Reference::Tag(rest[1..].parse()?),
         };
         Ok(Self { repository, reference: Some(reference) })
     }
@@ -451,15 +448,11 @@ mod tests {
         assert_eq!(split("a/b:v1").unwrap(), ("a/b", Some(tag)));
         let digest = format!("sha256:{}", "0".repeat(64));
         let reference = Reference::Digest(digest.parse().unwrap());
-        for tag in ["", ":v1"] {
-            let expected = ("a", Some(reference.clone()));
-            assert_eq!(split(&format!("a{tag}@{digest}")).unwrap(), expected);
-        }
+        assert_eq!(split(&format!("a@{digest}")).unwrap(), ("a", Some(reference)));
         let error = |text: &str| split(text).unwrap_err().to_string();
         assert!(error("a:").contains("tag: it is empty"));
         assert!(error("a:b:c").contains("':' is not allowed at character 2"));
-        assert!(error("a:v1@sha256:0").contains("digest: "));
-        assert!(error(&format!("a:@{digest}")).contains("tag: it is empty"));
+        assert!(error("a:v1@sha256:0").contains("it has a tag and a digest; give one"));
         assert!(error("a@v1").contains("digest: expected"));
     }
 

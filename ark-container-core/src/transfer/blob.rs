@@ -214,7 +214,7 @@ impl Blob {
     /// # Errors
     /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened or is in a registry.
     pub(super) async fn open(&self, from: u64) -> Result<Box<dyn Read + Send>> {
-        if let Some((file, offset)) = self.stored().await? {
+        if let Some((file, offset)) = self.open_file().await? {
             return Ok(Box::new(Cursor::new(file, offset + from)));
         }
         match &self.content {
@@ -236,13 +236,19 @@ impl Blob {
     /// the content is in another registry, or is decompressed while it is read.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened.
-    pub(super) async fn stored(&self) -> Result<Option<(Arc<File>, u64)>> {
+    /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be opened or is too short.
+    pub(super) async fn open_file(&self) -> Result<Option<(Arc<File>, u64)>> {
         match &self.content {
             Content::File { layout, name } => {
                 let (layout, name) = (layout.clone(), name.clone());
-                let opened = in_background(move || layout.file(name)).await?;
-                Ok(Some((Arc::new(opened.0), 0)))
+                let (file, metadata) = in_background(move || layout.file(name)).await?;
+                match self.size.checked_sub(metadata.len()) {
+                    None | Some(0) => Ok(Some((Arc::new(file), 0))),
+                    Some(missing) => Err(Error::failed(format!(
+                        "{} is damaged: it is {missing} bytes shorter than its descriptor says",
+                        self.location()
+                    ))),
+                }
             }
             Content::Member { archive, offset, packed: None, .. } => {
                 Ok(Some((archive.file(), *offset)))

@@ -12,7 +12,7 @@ use super::image::Image;
 use super::platforms::PlatformChoice;
 use super::progress::Progress;
 use super::push::Pushed;
-use super::source::ImageOrigin;
+use super::source::RegistryImage;
 use super::upload::{Mounts, RegistryTarget};
 use crate::backend::RegistryBackend;
 use crate::connection::{Connection, LoginScope, connection_options};
@@ -56,7 +56,7 @@ use crate::observability::Run;
 #[must_use = "a copy runs when it is awaited"]
 pub struct Copy {
     connection: Connection,
-    from: ImageOrigin,
+    from: RegistryImage,
     plain_http: bool,
     to: RepositoryPath,
     tag: Option<Tag>,
@@ -78,7 +78,7 @@ impl Copy {
         reference: Reference,
         to: &RepositoryPath,
     ) -> Self {
-        Self::of(backend, ImageOrigin::Repository(from.clone(), reference), to)
+        Self::of(backend, RegistryImage::Repository(from.clone(), reference), to)
     }
 
     /// A copy of an image of any registry to the repository `to`, with all its platforms, and by digest only.
@@ -90,10 +90,10 @@ impl Copy {
         from: ImageReference,
         to: &RepositoryPath,
     ) -> Self {
-        Self::of(backend, ImageOrigin::Registry(from), to)
+        Self::of(backend, RegistryImage::Registry(from), to)
     }
 
-    fn of(backend: Arc<dyn RegistryBackend>, from: ImageOrigin, to: &RepositoryPath) -> Self {
+    fn of(backend: Arc<dyn RegistryBackend>, from: RegistryImage, to: &RepositoryPath) -> Self {
         Self {
             connection: Connection::new(backend),
             from,
@@ -140,14 +140,14 @@ impl Copy {
         let (source, target) = join(source, self.open_target()).await;
         let (mut source, (client, pushing)) = (source?, target?);
         let retried = client.retry().retries();
-        if let ImageOrigin::Registry(_) = &self.from {
+        if let RegistryImage::Registry(_) = &self.from {
             source = source.with_copies_in(client.clone());
         }
         let root = source.fetch_manifest(self.from.reference()).await?;
         let image = Image::read(&source, root, &self.platforms).await?;
         let image = image.with_referrers(&source).await?;
         let mounts = match &self.from {
-            ImageOrigin::Repository(from, _) if pushing.covers(from, Access::Pull) => {
+            RegistryImage::Repository(from, _) if pushing.covers(from, Access::Pull) => {
                 Mounts::From(from)
             }
             _ => Mounts::Nowhere,
@@ -171,7 +171,7 @@ impl Copy {
     /// Mounting takes credentials for both repositories, and the narrowest that there are for two are
     /// those for their organization.
     async fn open_target(&self) -> Result<(Client, Scope)> {
-        if let ImageOrigin::Repository(from, _) = &self.from
+        if let RegistryImage::Repository(from, _) = &self.from
             && self.to.organization() == from.organization()
             && self.to != *from
         {

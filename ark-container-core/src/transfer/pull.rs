@@ -13,7 +13,7 @@ use super::image::Image;
 use super::in_background;
 use super::platforms::{self, PlatformChoice};
 use super::progress::{BlobState, Event, Progress, as_seconds, as_text};
-use super::source::{ImageOrigin, RegistrySource};
+use super::source::{RegistryImage, RegistrySource};
 use super::target::ImageTarget;
 use super::target::archive::ArchiveTarget;
 use super::target::layout::{Layout, LayoutTarget};
@@ -61,7 +61,7 @@ use crate::observability::{Run, count_bytes};
 #[must_use = "a pull runs when it is awaited"]
 pub struct Pull {
     connection: Connection,
-    from: ImageOrigin,
+    from: RegistryImage,
     plain_http: bool,
     target: ImageTarget,
     platforms: PlatformChoice,
@@ -81,7 +81,7 @@ impl Pull {
         reference: Reference,
         target: impl Into<ImageTarget>,
     ) -> Self {
-        Self::of(backend, ImageOrigin::Repository(path.clone(), reference), target.into())
+        Self::of(backend, RegistryImage::Repository(path.clone(), reference), target.into())
     }
 
     /// A pull of an image of any registry to `target`, with all its platforms.
@@ -93,10 +93,10 @@ impl Pull {
         from: ImageReference,
         target: impl Into<ImageTarget>,
     ) -> Self {
-        Self::of(backend, ImageOrigin::Registry(from), target.into())
+        Self::of(backend, RegistryImage::Registry(from), target.into())
     }
 
-    fn of(backend: Arc<dyn RegistryBackend>, from: ImageOrigin, target: ImageTarget) -> Self {
+    fn of(backend: Arc<dyn RegistryBackend>, from: RegistryImage, target: ImageTarget) -> Self {
         Self {
             connection: Connection::new(backend),
             from,

@@ -54,15 +54,15 @@ impl Unserved {
         Pull::new(Arc::new(self.backend.clone()), path, reference, target).with_local(&self.backend)
     }
 
-    /// Uploads end, and are removed, soon after a push was dropped.
-    async fn assert_no_uploads(&self) {
+    /// Copies end, and are removed, soon after a push was dropped.
+    async fn assert_no_leftovers(&self) {
         for _ in 0..500 {
-            if self.files("uploads").is_empty() {
+            if self.files("imports").is_empty() && self.files("uploads").is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("uploads are left: {:?}", self.files("uploads"));
+        panic!("left: {:?} {:?}", self.files("imports"), self.files("uploads"));
     }
 
     /// All files below a folder of the registry that has this name.
@@ -100,7 +100,7 @@ fn blobs(layout: &Path) -> BTreeSet<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn image_arrives_whole_from_every_source() {
+async fn layout_and_archive_keep_every_blob() {
     let sources = Sources::new(image());
     let expected = blobs(&sources.path("layout"));
     for source in [sources.layout(), ImageSource::oci_archive(archive(&sources))] {
@@ -122,7 +122,7 @@ async fn image_arrives_whole_from_every_source() {
         let pulled = registry.pull(&other, &target).await.unwrap();
         assert_eq!(pulled.blobs_fetched, 4);
         assert!(blobs(&target) == expected);
-        registry.assert_no_uploads().await;
+        registry.assert_no_leftovers().await;
     }
 }
 
@@ -151,7 +151,7 @@ async fn damaged_file_is_not_published() {
     assert!(matches!(error, Error::Failed { .. }), "{error:?}");
     let expected = format!("{} is damaged: it is not sha256:", sources.layer().display());
     assert!(error.to_string().starts_with(&expected), "{error}");
-    registry.assert_no_uploads().await;
+    registry.assert_no_leftovers().await;
     assert_eq!(registry.files("tags"), Vec::<PathBuf>::new());
 }
 
@@ -170,7 +170,7 @@ async fn damaged_blob_of_the_registry_is_not_pulled() {
 }
 
 #[tokio::test]
-async fn dropped_push_stops_and_leaves_no_upload() {
+async fn dropped_push_stops_and_leaves_nothing() {
     let builder = SampleImage::builder().with_random_layer(64 << 20);
     let sources = Sources::new(builder.build());
     let registry = Unserved::new().await;
@@ -178,5 +178,32 @@ async fn dropped_push_stops_and_leaves_no_upload() {
     if push.await.is_ok() {
         return; // This machine copied everything before the push could be dropped.
     }
-    registry.assert_no_uploads().await;
+    registry.assert_no_leftovers().await;
+}
+
+#[tokio::test]
+async fn copies_of_killed_pushes_are_removed() {
+    let sources = Sources::new(image());
+    let registry = Unserved::new().await;
+    registry.push(sources.layout()).await.unwrap();
+    let tag = registry.files("tags").remove(0);
+    let imports = tag.parent().unwrap().with_file_name("imports");
+    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    for (name, is_old) in [("00000000000000000000000000000001", true), ("new", false)] {
+        let file = fs::File::create(imports.join(name)).unwrap();
+        file.set_modified(if is_old { hour_ago } else { std::time::SystemTime::now() }).unwrap();
+    }
+    let other = Sources::new(SampleImage::new("another"));
+    registry.push(other.layout()).await.unwrap();
+    assert_eq!(registry.files("imports"), [imports.join("new")]);
+}
+
+#[tokio::test]
+async fn short_file_is_named() {
+    let sources = Sources::new(image());
+    let file = fs::File::options().write(true).open(sources.layer()).unwrap();
+    file.set_len(0).unwrap();
+    let registry = Unserved::new().await;
+    let error = registry.push(sources.layout()).await.unwrap_err().to_string();
+    assert!(error.contains(&sources.layer().display().to_string()), "{error}");
 }

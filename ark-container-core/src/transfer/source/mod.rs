@@ -22,7 +22,7 @@ pub(super) use self::docker_archive::familiar;
 pub(super) use self::engine::Engine;
 use self::layout::{Layout, LayoutSource};
 pub(super) use self::parse::{DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_LAYOUT};
-pub(crate) use self::registry::{ImageOrigin, RegistrySource};
+pub(crate) use self::registry::{RegistryImage, RegistrySource};
 use self::select::Candidate;
 use super::image::{Source, incomplete};
 use super::in_background;

@@ -2,15 +2,18 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, OnceCell};
+use tokio::time::timeout;
 
 use crate::connection::{Connection, LoginScope};
 use crate::credentials::ForeignCredentials;
 use crate::distribution::{Client, Manifest};
 use crate::error::{Error, ResourceKind, Result};
+use crate::files::Directory;
 use crate::model::{Access, Descriptor, Digest, ImageReference, Reference, RepositoryPath, Tag};
 use crate::transfer::blob::Blob;
 use crate::transfer::image::{MAX_CONFIG_BYTES, Source};
@@ -19,14 +22,14 @@ use crate::transfer::image::{MAX_CONFIG_BYTES, Source};
 /// with more, each is requested.
 const MAX_LISTED_TAGS: usize = 1_000;
 
-/// An image in a repository of ours or in any other registry, as a source of a transfer.
+/// An image in a repository of the backend or in any other registry, as a source of a transfer.
 #[derive(Debug, Clone)]
-pub(crate) enum ImageOrigin {
+pub(crate) enum RegistryImage {
     Repository(RepositoryPath, Reference),
     Registry(ImageReference),
 }
 
-impl ImageOrigin {
+impl RegistryImage {
     pub(crate) fn reference(&self) -> &Reference {
         match self {
             Self::Repository(_, reference) => reference,
@@ -65,7 +68,7 @@ impl ImageOrigin {
     }
 }
 
-impl fmt::Display for ImageOrigin {
+impl fmt::Display for RegistryImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Repository(path, reference) => {
@@ -76,14 +79,19 @@ impl fmt::Display for ImageOrigin {
     }
 }
 
+/// The maximum time for the list of tags, with its retries.
+const TAGS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A repository that is read for one transfer.
 ///
-/// Whether tags exist and whether the registry lists referrers is asked once, since an image of many platforms
-/// needs the answers for each.
+/// The tags are listed once, and support of the referrers API is detected once, because every platform of an image
+/// needs both.
 pub(crate) struct RegistrySource {
     client: Client,
     /// The registry of the repository, if it is ours.
     connection: Option<Connection>,
+    /// The folder of the registry, if it is on this machine: one handle for all blobs.
+    folder: OnceCell<Directory>,
     /// The repository whose copies of manifests are read instead.
     copies: Option<Client>,
     /// The tags of the repository, unless they are too many or cannot be listed.
@@ -96,6 +104,7 @@ impl RegistrySource {
         Self {
             client,
             connection: None,
+            folder: OnceCell::new(),
             copies: None,
             tags: OnceCell::new(),
             lists_referrers: Mutex::default(),
@@ -148,12 +157,11 @@ impl RegistrySource {
 
     async fn may_have(&self, tag: &Tag) -> bool {
         let list = async || {
-            let tags =
-                self.client.tags().take(MAX_LISTED_TAGS + 1).try_collect::<HashSet<_>>().await;
-            match tags {
-                Ok(tags) => (tags.len() <= MAX_LISTED_TAGS).then_some(tags),
-                Err(error) => {
-                    tracing::debug!(%error, "the tags cannot be listed, and each is requested");
+            let tags = self.client.tags().take(MAX_LISTED_TAGS + 1).try_collect::<HashSet<_>>();
+            match timeout(TAGS_TIMEOUT, tags).await {
+                Ok(Ok(tags)) => (tags.len() <= MAX_LISTED_TAGS).then_some(tags),
+                failed => {
+                    tracing::debug!(?failed, "the tags cannot be listed, and each is requested");
                     None
                 }
             }
@@ -213,7 +221,9 @@ impl Source for RegistrySource {
         if let Some(connection) = &self.connection {
             let path = self.client.repository()?.path();
             if let Some((folder, file)) = connection.find_blob(path, &descriptor.digest).await? {
-                return Ok(Blob::file(descriptor, &folder, file));
+                let open = async || Directory::open(&folder);
+                let folder = self.folder.get_or_try_init(open).await?;
+                return Ok(Blob::file(descriptor, folder, file));
             }
         }
         Ok(Blob::remote(descriptor, &self.client))

@@ -209,7 +209,7 @@ impl LayoutTarget<'_> {
     /// Receives the rest of a blob, while a thread writes and hashes it.
     async fn fill(&self, mut partial: Partial, blob: &Blob, counter: &Counter) -> Result<Partial> {
         let from = partial.received();
-        if let Some((file, offset)) = blob.stored().await? {
+        if let Some((file, offset)) = blob.open_file().await? {
             return self.copy(partial, (file, offset + from..offset + blob.size()), counter).await;
         }
         let (sender, mut receiver) = mpsc::channel::<Bytes>(MAX_QUEUED_PIECES);

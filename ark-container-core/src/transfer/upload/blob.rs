@@ -45,7 +45,7 @@ impl RegistryTarget<'_> {
             return Ok(Outcome::moved(descriptor, BlobState::Sent, resumed, saved));
         }
         if self.connection.imports_blobs()
-            && let Some((file, from)) = blob.stored().await?
+            && let Some((file, from)) = blob.open_file().await?
         {
             self.give_up_opened(opened).await;
             self.import(blob, (file, from..from + blob.size()), counter).await?;
@@ -78,7 +78,7 @@ impl RegistryTarget<'_> {
         };
         let path = self.client.repository()?.path();
         match self.connection.import_blob(path, blob.digest(), source, copied).await {
-            Err(error @ Error::InvalidInput { .. }) => Err(is_damaged(blob, error)),
+            Err(error @ Error::InvalidInput { .. }) => Err(damaged_blob_error(blob, error)),
             imported => imported,
         }
     }
@@ -434,7 +434,7 @@ impl<'a> Attempts<'a> {
                 let message = format!("{} arrived damaged", blob.digest());
                 return Ok(Error::temporary(message).with_source(error));
             }
-            return Err(is_damaged(blob, error));
+            return Err(damaged_blob_error(blob, error));
         }
         match error {
             Error::Failed { .. } => {
@@ -449,7 +449,7 @@ impl<'a> Attempts<'a> {
     }
 }
 
-fn is_damaged(blob: &Blob, error: Error) -> Error {
+fn damaged_blob_error(blob: &Blob, error: Error) -> Error {
     let message = format!("{} is damaged: it is not {}", blob.location(), blob.digest());
     Error::failed(message).with_source(error)
 }

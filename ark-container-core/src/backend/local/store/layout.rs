@@ -164,6 +164,11 @@ impl RepositoryFolder {
         self.uploads().join(id.to_string())
     }
 
+    /// The folder of blobs that are being copied from files.
+    pub(super) fn imports(&self) -> PathBuf {
+        self.folder.join("imports")
+    }
+
     /// Syncs the folders of blobs, so that renames of blobs are durable.
     pub(super) fn sync_blobs(&self) -> Result<()> {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {

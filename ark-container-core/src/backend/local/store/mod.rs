@@ -10,6 +10,7 @@
 //!     tags/<tag>                            the digest of its manifest
 //!     referrers/<algorithm>/<hex>/<digest>  the manifests that have the first as their subject
 //!     uploads/<id>
+//!     imports/<id>                          blobs that are being copied from files of this machine
 //! _tmp/                                     files and folders that are being written
 //! _trash/                                   folders that are being deleted
 //! ```
@@ -155,7 +156,10 @@ impl Store {
         let Some(before) = before else { return Ok(swept) };
         for stage in folder_names(self.root())?.iter().filter_map(|name| name.parse().ok()) {
             for path in Walk::new(self.root(), &stage, &Organizations::All)? {
-                swept.uploads += sweep_uploads(&self.repository_folder(&path?), before)?;
+                let folder = self.repository_folder(&path?);
+                for uploads in [folder.uploads(), folder.imports()] {
+                    swept.uploads += sweep_uploads(&folder, &uploads, before)?;
+                }
             }
         }
         swept.leftovers += sweep_folder(&self.root().join(TEMPORARY), Some(before))?;
@@ -165,10 +169,9 @@ impl Store {
     }
 }
 
-fn sweep_uploads(folder: &RepositoryFolder, before: SystemTime) -> Result<usize> {
-    let uploads = folder.uploads();
+fn sweep_uploads(folder: &RepositoryFolder, uploads: &Path, before: SystemTime) -> Result<usize> {
     let mut removed = 0;
-    for name in folder.file_names(&uploads)? {
+    for name in folder.file_names(uploads)? {
         let path = uploads.join(name);
         let opened = files::open_file(&path, OpenOptions::new().write(true))
             .map_err(cannot("open", &path))?;

@@ -1,15 +1,15 @@
 //! Blobs that a transfer in this process reads and writes as files.
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::OFlags;
-
-use super::super::Store;
 use super::super::files::cannot;
+use super::super::{Store, sweep_uploads};
+use super::{Upload, UploadId};
 use crate::backend::local::LocalBackend;
 use crate::backend::local::registry::{STORAGE_FULL, is_storage_full};
 use crate::digester::Digester;
@@ -35,10 +35,10 @@ impl Store {
     }
 
     /// Stores a range of a file as a blob. `copied` is called with the length of each piece, and ends the copy by
-    /// returning `false`.
+    /// returning `false`. What a killed process has left of its copies is removed first.
     ///
     /// # Errors
-    /// Those of [`Upload::finish`](super::Upload::finish); [`Error::Failed`] if the file cannot be copied.
+    /// Those of [`Upload::finish`](Upload::finish); [`Error::Failed`] if the file cannot be copied.
     fn import_blob(
         &self,
         path: &RepositoryPath,
@@ -46,15 +46,10 @@ impl Store {
         (source, range): (&File, Range<u64>),
         copied: impl FnMut(u64) -> bool,
     ) -> Result<()> {
-        let id = self.start_upload(path)?;
-        let mut upload = self.open_upload(path, &id)?;
+        let mut upload = self.start_import(path)?;
         let mut digester = Digester::new(digest.algorithm());
         let size = range.end - range.start;
-        // The kernel does not copy to a file that is opened for appending.
-        let written = rustix::fs::fcntl_setfl(&upload.file, OFlags::empty());
-        let written = written
-            .map_err(io::Error::from)
-            .and_then(|()| files::copy((source, range), (&upload.file, 0), &mut digester, copied));
+        let written = files::copy((source, range), (&upload.file, 0), &mut digester, copied);
         if let Err(error) = written {
             let error = cannot("write", &upload.path)(error);
             upload.remove()?;
@@ -64,7 +59,27 @@ impl Store {
         upload.sha256 = (digest.algorithm() == Algorithm::Sha256).then_some(digester);
         upload.finish(digest)
     }
+
+    fn start_import(&self, path: &RepositoryPath) -> Result<Upload> {
+        let folder = self.folder(path)?;
+        if let Some(before) = SystemTime::now().checked_sub(ABANDONED_AGE) {
+            sweep_uploads(&folder, &folder.imports(), before)?;
+        }
+        let id = UploadId::random()?;
+        let path = folder.imports().join(id.to_string());
+        folder.create_parents(&path)?;
+        let mut options = OpenOptions::new();
+        let created = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = created.map_err(folder.cannot("create", &path))?;
+        // The lock ends with the process, and shows that the file is in use.
+        file.lock().map_err(cannot("lock", &path))?;
+        let upload_hashes = self.upload_hashes.clone();
+        Ok(Upload { folder, path, id, file, size: 0, sha256: None, upload_hashes })
+    }
 }
+
+/// The age from which a copy that no process has open counts as abandoned.
+const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
 impl LocalBackend {
     /// Returns the registry's folder, and the path of a blob below it, if the repository has it.
