@@ -33,7 +33,8 @@ HOST is the part of the repository's URL before the first slash.
 Settings, strongest first: option, environment variable, $XDG_CONFIG_HOME/ark/container.toml with
 the keys registry, registries, organization, output, memberships and audit_file; for tokens the table [identity]
 with the keys token_file, key_set, audience, issuer and claims; and for AWS the table [ecr] with the
-keys profile, role_arn, administrator_role_arn, require_scoped and repository_policy
+keys profile, role_arn, administrator_role_arn, require_scoped, external_id, source_identity,
+additional_actions and repository_policy
 [env: ARK_AUDIT_FILE, ARK_JWT_FILE, ARK_KEY_SET, ARK_JWT_AUDIENCE, AWS_PROFILE, ARK_ROLE_ARN,
 ARK_ADMINISTRATOR_ROLE_ARN, ARK_REQUIRE_SCOPED].
 

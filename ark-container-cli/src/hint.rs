@@ -19,8 +19,8 @@ pub(crate) const DENIED_BY_AWS: &str = "whoever administers the AWS account can 
 
 /// Returns the help for a refusal of AWS that neither the caller nor the request caused.
 ///
-/// Source: the errors of CreateRepository in the service model of ECR, and
-/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>
+/// Source: the errors of CreateRepository in the service model of ECR and of AssumeRoleWithWebIdentity in that
+/// of STS, and <https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>
 pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
     match refusal.code() {
         "LimitExceededException" => Some(
@@ -38,6 +38,10 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
         "RegionDisabledException" => Some(
             "an administrator of the AWS account activates STS in the region: IAM console, Account \
              settings, Endpoints",
+        ),
+        "PackedPolicyTooLarge" => Some(
+            "let the identity provider write fewer tags into the token: organizations that are not needed \
+             at once can have a token each",
         ),
         _ => None,
     }

@@ -1,4 +1,5 @@
-# The roles of a registry whose users have tokens of an identity provider, and no accounts in AWS.
+# A registry whose users have tokens of an identity provider, and no accounts in AWS: its roles, and the settings of
+# the account.
 
 terraform {
   required_version = ">= 1.5"
@@ -6,7 +7,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.0"
+      version = ">= 6.29"
     }
   }
 }
@@ -24,7 +25,11 @@ locals {
     provider          = var.identity_provider
     audience          = var.audience
     repository_policy = var.repository_policy
+
+    additional_actions = var.additional_actions
   }
+
+  repository_policy = var.repository_policy ? templatefile("${path.module}/policies/repository.json.tftpl", {}) : null
 }
 
 # Where the account knows the provider already, for this audience or another, it is added there.
@@ -61,4 +66,56 @@ resource "aws_iam_role_policy" "administrator" {
   name   = "administered-organizations"
   role   = aws_iam_role.administrator.id
   policy = templatefile("${path.module}/policies/administrator-role-permissions.json.tftpl", local.policy)
+}
+
+# Layers that another repository has need not be sent again.
+resource "aws_ecr_account_setting" "blob_mounting" {
+  region = local.host.region
+  name   = "BLOB_MOUNTING"
+  value  = "ENABLED"
+}
+
+# What ECR creates by itself gets the tag by which it is listed, and the policies that users may not set.
+resource "aws_ecr_repository_creation_template" "organization" {
+  for_each = var.organizations
+
+  region            = local.host.region
+  prefix            = "${var.stage}/${each.key}"
+  description       = "Repositories of the organization ${each.key}"
+  applied_for       = concat(["PULL_THROUGH_CACHE", "REPLICATION"], var.create_on_push ? ["CREATE_ON_PUSH"] : [])
+  custom_role_arn   = aws_iam_role.creation[0].arn
+  resource_tags     = { "ark:organization" = each.key }
+  lifecycle_policy  = var.lifecycle_policy
+  repository_policy = local.repository_policy
+}
+
+# The role in which ECR tags what it creates.
+resource "aws_iam_role" "creation" {
+  count = length(var.organizations) > 0 ? 1 : 0
+
+  name        = "${var.name}-creation"
+  description = "ECR creates repositories by templates"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "ecr.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "creation" {
+  count = length(var.organizations) > 0 ? 1 : 0
+
+  name = "creation"
+  role = aws_iam_role.creation[0].id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = ["ecr:CreateRepository", "ecr:ReplicateImage", "ecr:TagResource"]
+      Resource = "arn:${local.policy.partition}:ecr:${local.host.region}:${local.host.account}:repository/${var.stage}/*"
+    }]
+  })
 }

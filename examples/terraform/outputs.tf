@@ -10,5 +10,5 @@ output "administrator_role_arn" {
 
 output "repository_policy" {
   description = "For the file that [ecr] repository_policy names; null where repositories get none."
-  value       = var.repository_policy ? templatefile("${path.module}/policies/repository.json.tftpl", {}) : null
+  value       = local.repository_policy
 }

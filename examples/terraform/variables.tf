@@ -51,6 +51,35 @@ variable "create_identity_provider" {
   default     = true
 }
 
+variable "organizations" {
+  description = "The organizations for whose repositories ECR has a template, for those that it creates by itself."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.organizations : can(regex("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", id))])
+    error_message = "GUIDs in lower case."
+  }
+}
+
+variable "create_on_push" {
+  description = "Whether a push creates a missing repository. AWS then creates an empty one for whoever has a password."
+  type        = bool
+  default     = false
+}
+
+variable "lifecycle_policy" {
+  description = "The lifecycle policy of the repositories that ECR creates by itself: a JSON document."
+  type        = string
+  default     = null
+}
+
+variable "additional_actions" {
+  description = "What pushes need besides the actions of ECR, such as signer:SignPayload: [ecr] additional_actions."
+  type        = list(object({ action = string, resource = string }))
+  default     = []
+}
+
 variable "repository_policy" {
   description = "Whether repositories get a policy of their own when they are created: [ecr] repository_policy."
   type        = bool

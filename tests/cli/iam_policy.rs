@@ -1,6 +1,7 @@
 //! `--iam-policy`: what it prints, and what it needs to know.
 
 use ark_container_core::backend::ecr::IamDeployment;
+use ark_container_core::model::AdditionalAction;
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -53,6 +54,43 @@ fn iam_policy_reads_the_configuration_file() {
     let policies = deployment().with_repository_policy().policies();
     let compact = format!("{}\n", serde_json::to_string(&policies).unwrap());
     assert_eq!(sandbox.printed("iam-policy --output json"), compact);
+    let profile = "arn:aws:signer:eu-west-1:095412845506:/signing-profiles/release";
+    let sign = AdditionalAction::new("signer:SignPayload", profile).unwrap();
+    let more = format!(
+        "{SETTINGS}[[ecr.additional_actions]]\naction = 'signer:SignPayload'\nresource = '{profile}'\n"
+    );
+    sandbox.write("config/ark/container.toml", more);
+    let policies = deployment().with_additional_actions([sign]).policies();
+    let compact = format!("{}\n", serde_json::to_string(&policies).unwrap());
+    assert_eq!(sandbox.printed("iam-policy --output json"), compact);
+    let more =
+        format!("{SETTINGS}[ecr]\nadditional_actions = [{{ action = 'sign', resource = '*' }}]\n");
+    sandbox.write("config/ark/container.toml", more);
+    assert_snapshot!(told(&sandbox.run("iam-policy")), @r#"
+    exit 2
+    error: ~/config/ark/container.toml:8:22: "sign" is not a valid action of IAM: it does not have the form <service>:<Action>
+    "#);
+}
+
+#[test]
+fn additional_actions_take_room_of_the_session_policy() {
+    let cloud = Cloud::new();
+    let profile = |number| {
+        let profile = format!("arn:aws:signer:us-east-1:095412845506:/signing-profiles/{number}");
+        format!("{{ action = 'signer:SignPayload', resource = '{profile}' }}, ")
+    };
+    let many: String = (0..20).map(profile).collect();
+    let settings = format!("[ecr]\nadditional_actions = [{many}]\n");
+    cloud.sandbox.write("config/ark/container.toml", settings);
+    let login = |access: &str| {
+        let line = format!("--login a --organization {TBD} --access {access}");
+        cloud.sandbox.finish(&mut cloud.narrowed_command(&line))
+    };
+    assert_eq!(login("pull").code, 0);
+    assert_snapshot!(told(&login("push")), @"
+    exit 2
+    error: credentials for prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a need a session policy that takes 2927 characters of 2048; set fewer additional_actions
+    ");
 }
 
 #[test]

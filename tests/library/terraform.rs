@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use ark_container_core::backend::ecr::IamDeployment;
-use ark_container_core::model::EcrHost;
+use ark_container_core::model::{AdditionalAction, EcrHost};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -43,14 +43,26 @@ fn check(host: &str, partition: &str, stage: &str, audience: &str, repository_po
     let host: EcrHost = host.parse().unwrap();
     let (account, region) = (host.account().to_owned(), host.region().to_owned());
     let deployment = IamDeployment::new(host, stage.parse().unwrap(), provider, audience).unwrap();
-    let policies = match repository_policy {
-        true => deployment.with_repository_policy().policies(),
-        false => deployment.policies(),
+    let actions = ["release", "debug"].map(|profile| {
+        let profile = format!("arn:aws:signer:us-east-1:{account}:/signing-profiles/{profile}");
+        AdditionalAction::new("signer:SignPayload", profile).unwrap()
+    });
+    // Both are off, or both are on.
+    let (policies, actions) = match repository_policy {
+        true => {
+            let deployment = deployment.with_repository_policy();
+            (deployment.with_additional_actions(actions.clone()).policies(), &actions[..])
+        }
+        false => (deployment.policies(), &[][..]),
     };
+    let listed = actions.iter().map(|additional| {
+        format!("{{ action = {:?}, resource = {:?} }}", additional.action(), additional.resource())
+    });
+    let listed = listed.collect::<Vec<_>>().join(", ");
     let mut rendered = rendered(&format!(
         "{{ partition = {partition:?}, account = {account:?}, region = {region:?}, \
          stage = {stage:?}, provider = {provider:?}, audience = {audience:?}, \
-         repository_policy = {repository_policy} }}"
+         repository_policy = {repository_policy}, additional_actions = [{listed}] }}"
     ));
     let mut same = |name: &str, document: String| {
         let document: Value = serde_json::from_str(&document).unwrap();
@@ -112,6 +124,8 @@ fn terraform_rejects_unknown_arguments() {
         ("assume_role_policy ", "assume_policy ", "Missing required argument"),
         ("max_session_duration ", "longest_session ", "Unsupported argument"),
         ("aws_iam_role.access.id", "aws_iam_role.access.arnn", "Unsupported attribute"),
+        ("applied_for ", "applies_to ", "Missing required argument"),
+        ("name   = \"BLOB_MOUNTING\"", "", "Missing required argument"),
     ] {
         let changed = main.replacen(good, bad, 1);
         assert_ne!(changed, main);

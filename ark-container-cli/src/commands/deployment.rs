@@ -148,7 +148,8 @@ fn policies(args: IamPolicyArgs, context: &Context) -> Result<IamPolicies, Failu
     let audience = || settings.token_audience().map(str::to_owned);
     let audience = args.audience.or_else(audience);
     let audience = audience.ok_or_else(|| missing("--audience", "AUDIENCE"))?;
-    let deployment = IamDeployment::new(host.clone(), stage.clone(), &provider, audience)?;
+    let deployment = IamDeployment::new(host.clone(), stage.clone(), &provider, audience)?
+        .with_additional_actions(settings.additional_actions().iter().cloned());
     Ok(match args.repository_policy || settings.repository_policy().is_some() {
         true => deployment.with_repository_policy().policies(),
         false => deployment.policies(),

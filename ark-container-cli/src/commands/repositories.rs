@@ -104,7 +104,7 @@ pub(crate) struct CreateArgs {
     #[arg(long)]
     scan_on_push: bool,
 
-    /// Which images expire: a file with an ECR lifecycle policy in JSON
+    /// Which images expire: a file with an ECR lifecycle policy in JSON; it takes the permission to delete images
     #[arg(long, value_name = "FILE")]
     lifecycle_policy: Option<PathBuf>,
 }

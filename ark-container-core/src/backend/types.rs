@@ -130,6 +130,8 @@ pub struct CreateOptions {
     pub scan_on_push: bool,
     /// Which images expire, as the JSON text of an ECR lifecycle policy.
     ///
+    /// It deletes images, so that it needs the permission for that too.
+    ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html>
     pub lifecycle_policy: Option<String>,
 }

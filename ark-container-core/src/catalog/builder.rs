@@ -128,7 +128,8 @@ impl CatalogBuilder {
         self
     }
 
-    /// Deletes, and changes the global organization, under this role where a token says who asks.
+    /// Deletes, sets policies of repositories, and changes the global organization under this role where a
+    /// token says who asks.
     pub fn with_administrator_role(mut self, role_arn: RoleArn) -> Self {
         self.given.administrator_role_arn = Some(role_arn);
         self

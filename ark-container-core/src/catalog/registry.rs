@@ -377,8 +377,16 @@ mod aws {
         options: &RegistryOptions,
     ) -> Result<EcrBackend> {
         let ecr_settings = &settings.ecr;
-        ecr =
-            ecr.with_require_scoped(ecr_settings.require_scoped).with_full_scan(options.full_scan);
+        ecr = ecr
+            .with_require_scoped(ecr_settings.require_scoped)
+            .with_full_scan(options.full_scan)
+            .with_additional_actions(ecr_settings.additional_actions.iter().cloned());
+        if let Some(external_id) = &ecr_settings.external_id {
+            ecr = ecr.with_external_id(external_id);
+        }
+        if let Some(source_identity) = &ecr_settings.source_identity {
+            ecr = ecr.with_source_identity(source_identity);
+        }
         if let Some(config) = &options.sdk_config {
             ecr = ecr.with_sdk_config(config.clone());
         }

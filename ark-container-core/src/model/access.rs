@@ -24,7 +24,7 @@ pub enum Action {
     DeleteRepository,
     /// List a repository's images.
     ListImages,
-    /// Delete an image or a tag.
+    /// Delete an image or a tag, or create a repository with a lifecycle policy, which deletes images.
     DeleteImage,
     /// Read images.
     Pull,

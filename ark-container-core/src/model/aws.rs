@@ -1,7 +1,9 @@
-//! Names in AWS: [`EcrHost`] and [`RoleArn`].
+//! Names in AWS: [`EcrHost`], [`RoleArn`] and [`AdditionalAction`].
 
 use std::fmt;
 use std::str::FromStr;
+
+use serde::Deserialize;
 
 use super::parse::{ParseError, serde_as_text};
 use super::{RegistryHost, RepositoryPath};
@@ -289,6 +291,77 @@ impl fmt::Display for RoleArn {
 
 serde_as_text!(RoleArn);
 
+/// An action of IAM that a push needs besides those of ECR, and the resource on which it needs it.
+///
+/// Managed signing signs as the principal that pushes, so that every policy that narrows must allow it.
+///
+/// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/managed-signing.html>
+///
+/// ```
+/// use ark_container_core::model::AdditionalAction;
+///
+/// let profile = "arn:aws:signer:us-east-1:095412845506:/signing-profiles/release";
+/// let sign = AdditionalAction::new("signer:SignPayload", profile)?;
+/// assert_eq!(sign.resource(), profile);
+/// # Ok::<(), ark_container_core::model::ParseError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "UncheckedAction")]
+pub struct AdditionalAction {
+    action: String,
+    resource: String,
+}
+
+/// An [`AdditionalAction`] as a file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UncheckedAction {
+    action: String,
+    resource: String,
+}
+
+impl TryFrom<UncheckedAction> for AdditionalAction {
+    type Error = ParseError;
+
+    fn try_from(UncheckedAction { action, resource }: UncheckedAction) -> Result<Self, ParseError> {
+        Self::new(action, resource)
+    }
+}
+
+impl AdditionalAction {
+    /// An action such as `signer:SignPayload`, on the resource with this ARN or on `*`.
+    ///
+    /// # Errors
+    /// [`ParseError`] if one of the two is none.
+    pub fn new(action: impl Into<String>, resource: impl Into<String>) -> Result<Self, ParseError> {
+        let (action, resource) = (action.into(), resource.into());
+        let is_word = |word: &str| {
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-*".contains(c))
+        };
+        let is_pair = |(service, name): (&str, &str)| is_word(service) && is_word(name);
+        if !action.split_once(':').is_some_and(is_pair) {
+            let problem = "it does not have the form <service>:<Action>";
+            return Err(ParseError::new("action of IAM", &action, problem));
+        }
+        let is_text = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
+        if resource != "*" && !(resource.starts_with("arn:") && resource.chars().all(is_text)) {
+            let problem = "it is neither an ARN nor *";
+            return Err(ParseError::new("resource of IAM", &resource, problem));
+        }
+        Ok(Self { action, resource })
+    }
+
+    /// The action.
+    pub fn action(&self) -> &str {
+        &self.action
+    }
+
+    /// The resource.
+    pub fn resource(&self) -> &str {
+        &self.resource
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -400,6 +473,20 @@ mod tests {
         assert!(error("arn:aws:iam::095412845506:role/a b").contains("at character 33"));
         let long = format!("arn:aws:iam::095412845506:role/{}", "a".repeat(MAX_ARN_LEN));
         assert!(error(&long).contains("longer than 2048"));
+    }
+
+    #[test]
+    fn additional_actions_are_checked() {
+        let error = |action: &str, resource: &str| {
+            AdditionalAction::new(action, resource).unwrap_err().to_string()
+        };
+        AdditionalAction::new("signer:Sign*", "*").unwrap();
+        for action in ["", "SignPayload", "signer:", ":x", "signer:Sign Payload", "a:b:c"] {
+            assert!(error(action, "*").contains("<service>:<Action>"), "{action}");
+        }
+        for resource in ["", "profile", "arn:aws:signer:\"", "arn:a b", "arn:é"] {
+            assert!(error("signer:SignPayload", resource).contains("neither an ARN"), "{resource}");
+        }
     }
 
     proptest! {

@@ -182,6 +182,10 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         options: &CreateOptions,
     ) -> Result<Repository> {
         let call = self.begin_call().await?;
+        if options.lifecycle_policy.is_some() {
+            // It deletes images, also of a repository that exists.
+            call.check(Action::DeleteImage, path).await?;
+        }
         let change = call.begin_change(Action::CreateRepository, path).await?;
         let result = self.inner_for(&call).create_repository(path, options).await;
         change.finish(&result).await;

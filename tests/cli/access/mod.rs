@@ -10,6 +10,8 @@ use std::thread;
 
 use matrix::{Layers, Person, Target, repository_name, reviewed_outcome};
 
+use ark_container_fakes::aws::Fault;
+
 pub(crate) use account::Account;
 pub(crate) use matrix::{OURS, PEOPLE, THEIRS};
 
@@ -124,6 +126,19 @@ fn aws_permits_the_program_as_reviewed() {
 #[test]
 fn token_permits_the_program_as_reviewed() {
     check(Layers::Both, &PEOPLE.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn overfull_token_is_explained() {
+    let account = Account::new();
+    let message = "Packed policy consumes 110% of allotted space, please use smaller policy.";
+    let fault = Fault::error("PackedPolicyTooLarge", message);
+    account.aws.inject(fault.on("sts:AssumeRoleWithWebIdentity"));
+    let token = account.token_file(&PEOPLE[0].token());
+    let line = format!("--list-images app --organization {OURS}");
+    let run = account.sandbox.finish(&mut account.bearer(&token, &line));
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains("help: let the identity provider write fewer tags"), "{run:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use ark_container_core::model::OrganizationId;
+use ark_container_fakes::aws::{Role, User};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
@@ -221,8 +222,53 @@ fn helper_reports_invalid_settings() {
     let sandbox = Sandbox::new();
     sandbox.write("config/ark/container.toml", "registries = [\"ecr://x\"]\n");
     assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @r#"
-    docker-credential-ark: ~/config/ark/container.toml:1:14: "x" is not a valid ECR host: expected <account>.dkr.ecr.<region>.amazonaws.com
+    docker-credential-ark: ~/config/ark/container.toml:1:15: "x" is not a valid ECR host: expected <account>.dkr.ecr.<region>.amazonaws.com
     "#);
+    let table = "[[registries]]\nlocation = \"local:\"\necr.role = \"x\"\n";
+    sandbox.write("config/ark/container.toml", table);
+    assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @"
+    docker-credential-ark: ~/config/ark/container.toml:3:5: unknown field `role`, expected one of `profile`, `role_arn`, `administrator_role_arn`, `require_scoped`, `repository_policy`, `external_id`, `source_identity`, `additional_actions`
+    ");
+}
+
+/// Each registry has the identity that its table says, whatever the environment is for.
+#[test]
+fn helper_serves_registries_of_several_accounts() {
+    let (bob, host) = (User::administrator("bob"), "111122223333.dkr.ecr.us-east-1.amazonaws.com");
+    let trust = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
+        "Principal": {"AWS": "arn:aws:iam::095412845506:user/bob"},
+        "Condition": {"StringEquals": {"sts:ExternalId": "catalog"}}}}"#;
+    let everything = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}}"#;
+    let central = Role::new("central").with_trust_policy(trust).with_policy(everything);
+    let cloud = Cloud::with(|aws| aws.with_user(bob.clone()).with_role(central));
+    let key = bob.access_key();
+    let profiles = cloud.sandbox.write(
+        "aws-config",
+        format!(
+            "[profile central]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            key.id, key.secret
+        ),
+    );
+    let settings = format!(
+        "organization = '{TBD}'\n[[registries]]\nlocation = 'ecr://{host}/prod'\n\
+         ecr.profile = 'central'\necr.role_arn = 'arn:aws:iam::095412845506:role/central'\n\
+         ecr.external_id = 'catalog'\n"
+    );
+    cloud.sandbox.write("config/ark/container.toml", settings);
+    for (server, principal) in [
+        (cloud.aws.host().to_string(), "assumed-role/ark-registry/"),
+        (host.to_owned(), "assumed-role/central/"),
+    ] {
+        cloud.aws.forget_calls();
+        let mut command = helper_at(&cloud, "get", &server);
+        command.env("AWS_CONFIG_FILE", &profiles);
+        command.env("ARK_ROLE_ARN", "arn:aws:iam::095412845506:role/ark-registry");
+        assert_eq!(login(&cloud.sandbox.finish(&mut command)).0, server);
+        let calls = cloud.aws.calls();
+        let token = calls.iter().find(|call| call.action == "ecr:GetAuthorizationToken").unwrap();
+        let caller = token.principal.as_deref().unwrap();
+        assert!(caller.contains(principal), "{server}: {caller}");
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn settings_for_aws() {
     sandbox.write("config/ark/container.toml", "[ecr]\nrole = \"x\"\n");
     assert_snapshot!(in_sandbox(&sandbox, &[], "--whoami"), @"
     exit 2
-    error: ~/config/ark/container.toml:2:1: unknown field `role`, expected one of `profile`, `role_arn`, `administrator_role_arn`, `require_scoped`, `repository_policy`
+    error: ~/config/ark/container.toml:2:1: unknown field `role`, expected one of `profile`, `role_arn`, `administrator_role_arn`, `require_scoped`, `repository_policy`, `external_id`, `source_identity`, `additional_actions`
     ");
     assert_snapshot!(with(&[("ARK_REQUIRE_SCOPED", "yes")], "--whoami"), @r#"
     exit 2

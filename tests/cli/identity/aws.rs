@@ -169,7 +169,7 @@ fn deletions_take_the_role_of_administrators() {
     let delete = format!("--delete-repository a --organization {TBD}");
     assert_snapshot!(told(&cloud, &run(&cloud, &delete)), @"
     exit 2
-    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod has no IAM role to delete by token, or to change the global organization: set administrator_role_arn
+    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod has no IAM role to delete or set policies by token, or to change the global organization: set administrator_role_arn
     ");
     let mut delete = command(&cloud, &delete);
     delete.env("ARK_ADMINISTRATOR_ROLE_ARN", arn(ADMINISTRATOR));

@@ -80,6 +80,22 @@ impl Deployment {
         }
     }
 
+    /// Returns clients of ECR in the sessions that a person's token opens; behind the policy alone, the token
+    /// opens none.
+    pub(crate) async fn sessions(
+        &self,
+        layers: Layers,
+        person: &Person,
+    ) -> Vec<aws_sdk_ecr::Client> {
+        let mut sessions = Vec::new();
+        if layers != Layers::Policy {
+            for role in [ACCESS, ADMINISTRATOR] {
+                sessions.extend(self.ecr(role, &person.token()).await);
+            }
+        }
+        sessions
+    }
+
     /// Everything, as the administrator of the account.
     pub(crate) fn administrator(&self) -> EcrBackend {
         let config = self.cloud.config(self.cloud.admin.access_key(), None);

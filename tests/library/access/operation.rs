@@ -6,9 +6,11 @@ use ark_container_core::backend::{CreateOptions, DeleteOptions};
 use ark_container_core::model::{Access, Organizations, Reference, RepositoryPath, Scope};
 use ark_container_core::testing::SampleImage;
 use ark_container_core::{Error, RegistryBackend};
+use aws_sdk_ecr::error::ProvideErrorMetadata;
 use futures_util::TryStreamExt as _;
 use reqwest::StatusCode;
 
+use crate::aws::cloud::arn;
 use crate::registry::server::{
     Answer, OCI_CONFIG, OCI_MANIFEST, RegistryClient, descriptor, sha256,
 };
@@ -23,6 +25,10 @@ pub(crate) enum Operation {
     ListImages,
     Pull,
     Push,
+    CreateByPushing,
+    SetLifecyclePolicy,
+    SetRepositoryPolicy,
+    RemoveResourceTag,
     DeleteImage,
     DeleteImageOverHttp,
     Delete,
@@ -37,6 +43,8 @@ pub(crate) enum Outcome {
     Nothing,
     /// It was denied.
     Denied,
+    /// The program has no such operation; only AWS has it.
+    Unavailable,
 }
 
 impl Outcome {
@@ -45,6 +53,7 @@ impl Outcome {
             Self::Done => "yes",
             Self::Nothing => "nothing",
             Self::Denied => "no",
+            Self::Unavailable => "-",
         }
     }
 }
@@ -85,8 +94,18 @@ impl Ended {
     }
 }
 
+/// What somebody has at hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) backend: &'a dyn RegistryBackend,
+    /// Where clients find the registry.
+    pub(crate) registry: SocketAddr,
+    /// Clients of ECR, past the program: of the sessions that their token opens. None behind the policy alone.
+    pub(crate) sessions: &'a [aws_sdk_ecr::Client],
+}
+
 impl Operation {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::ListEverything,
         Self::List,
         Self::Create,
@@ -94,6 +113,10 @@ impl Operation {
         Self::ListImages,
         Self::Pull,
         Self::Push,
+        Self::CreateByPushing,
+        Self::SetLifecyclePolicy,
+        Self::SetRepositoryPolicy,
+        Self::RemoveResourceTag,
         Self::DeleteImage,
         Self::DeleteImageOverHttp,
         Self::Delete,
@@ -108,6 +131,10 @@ impl Operation {
             Self::ListImages => "list its images",
             Self::Pull => "log in and pull",
             Self::Push => "log in and push",
+            Self::CreateByPushing => "create one by pushing",
+            Self::SetLifecyclePolicy => "set its lifecycle policy",
+            Self::SetRepositoryPolicy => "set its repository policy",
+            Self::RemoveResourceTag => "remove its resource tag",
             Self::DeleteImage => "delete an image",
             Self::DeleteImageOverHttp => "log in and delete an image",
             Self::Delete => "delete it",
@@ -119,14 +146,20 @@ impl Operation {
         matches!(self, Self::ListEverything | Self::List)
     }
 
-    /// Does it, to a repository that has the images `v1` and `v2` if it exists; `registry` is where
-    /// clients find it.
-    pub(crate) async fn attempt(
-        self,
-        backend: &dyn RegistryBackend,
-        registry: SocketAddr,
-        path: &RepositoryPath,
-    ) -> Ended {
+    /// Whether it is a way around what the others guard.
+    pub(crate) fn is_indirect(self) -> bool {
+        matches!(
+            self,
+            Self::CreateByPushing
+                | Self::SetLifecyclePolicy
+                | Self::SetRepositoryPolicy
+                | Self::RemoveResourceTag
+        )
+    }
+
+    /// Does it, to a repository that has the images `v1` and `v2` if it exists.
+    pub(crate) async fn attempt(self, means: Means<'_>, path: &RepositoryPath) -> Ended {
+        let Means { backend, registry, sessions } = means;
         let client = async |access| {
             let scope = Scope::repository(path.clone(), access);
             let credentials = backend.credentials(&scope, &Default::default()).await?;
@@ -153,6 +186,43 @@ impl Operation {
                 Ok(client) => push(&client, path).await,
                 Err(error) => Ended::of(Err::<(), _>(error)),
             },
+            Self::CreateByPushing => {
+                let new: RepositoryPath = format!("{path}/pushed").parse().unwrap();
+                let scope = Scope::repository(new.clone(), Access::Push);
+                match backend.credentials(&scope, &Default::default()).await {
+                    Ok(credentials) => {
+                        let client = RegistryClient::new(registry, credentials.password.expose());
+                        Ended::at_registry(client.post(&format!("/v2/{new}/blobs/uploads/")).await)
+                    }
+                    Err(error) => Ended::of(Err::<(), _>(error)),
+                }
+            }
+            // The program's own way to set one.
+            Self::SetLifecyclePolicy if sessions.is_empty() => {
+                let options = CreateOptions::default().with_lifecycle_policy(EXPIRE_ALL_BUT_ONE);
+                Ended::of(backend.create_repository(path, &options).await)
+            }
+            Self::SetLifecyclePolicy => {
+                by_any(sessions, |ecr| {
+                    let request = ecr.put_lifecycle_policy().repository_name(path.to_string());
+                    request.lifecycle_policy_text(EXPIRE_ALL_BUT_ONE).send()
+                })
+                .await
+            }
+            Self::SetRepositoryPolicy => {
+                by_any(sessions, |ecr| {
+                    let request = ecr.set_repository_policy().repository_name(path.to_string());
+                    request.policy_text(OPEN_TO_THE_ACCOUNT).send()
+                })
+                .await
+            }
+            Self::RemoveResourceTag => {
+                by_any(sessions, |ecr| {
+                    let request = ecr.untag_resource().resource_arn(arn(&path.to_string()));
+                    request.tag_keys("ark:organization").send()
+                })
+                .await
+            }
             Self::DeleteImage => Ended::of(backend.delete_image(path, &v1).await),
             Self::DeleteImageOverHttp => match client(Access::Delete).await {
                 Ok(client) => {
@@ -166,6 +236,42 @@ impl Operation {
             }
         }
     }
+}
+
+/// A lifecycle policy that deletes images.
+const EXPIRE_ALL_BUT_ONE: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":
+    "imageCountMoreThan","countNumber":1},"action":{"type":"expire"}}]}"#;
+
+/// A repository policy that lets the account read.
+const OPEN_TO_THE_ACCOUNT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
+    "Principal":{"AWS":"arn:aws:iam::095412845506:root"},"Action":"ecr:DescribeImages"}]}"#;
+
+/// Tries a call of AWS in each session.
+async fn by_any<T, E: ProvideErrorMetadata, F: Future<Output = Result<T, E>>>(
+    sessions: &[aws_sdk_ecr::Client],
+    call: impl Fn(&aws_sdk_ecr::Client) -> F,
+) -> Ended {
+    let mut ended = Ended { outcome: Outcome::Unavailable, told: String::new() };
+    for ecr in sessions {
+        let (outcome, told) = match call(ecr).await {
+            Ok(_) => (Outcome::Done, String::new()),
+            Err(error) => match error.code() {
+                Some("AccessDeniedException") => {
+                    (Outcome::Denied, error.message().unwrap_or_default().to_owned())
+                }
+                Some("RepositoryNotFoundException") => (Outcome::Nothing, String::new()),
+                code => panic!("neither done nor denied: {code:?}"),
+            },
+        };
+        ended.told += &told;
+        if ended.outcome == Outcome::Unavailable || outcome != Outcome::Denied {
+            ended.outcome = outcome;
+        }
+        if outcome == Outcome::Done {
+            break;
+        }
+    }
+    ended
 }
 
 async fn is_listed(

@@ -1,5 +1,6 @@
 //! The ECR backend on the fake of AWS and on emulators that others wrote.
 
+mod accounts;
 mod conformance;
 pub(crate) mod emulator;
 mod iam;

@@ -2,7 +2,8 @@
 else. Arguments and attributes are those of the provider's documentation.
 
 Source: https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/iam_role,
-.../iam_role_policy, .../iam_openid_connect_provider and .../data-sources/partition
+.../iam_role_policy, .../iam_openid_connect_provider, .../ecr_account_setting, .../ecr_repository_creation_template and
+.../data-sources/partition
 """
 
 from tf.iface import DataSource, Provider, Resource
@@ -31,6 +32,25 @@ def either(name, of):
 TAGS = [optional("tags", Map(String())), either("tags_all", Map(String()))]
 
 RESOURCES = {
+    "ecr_account_setting": [
+        required("name", String()),
+        required("value", String()),
+        computed("id", String()),
+        either("region", String()),
+    ],
+    "ecr_repository_creation_template": [
+        required("applied_for", Set(String())),
+        required("prefix", String()),
+        optional("custom_role_arn", String()),
+        optional("description", String()),
+        optional("image_tag_mutability", String()),
+        optional("lifecycle_policy", String()),
+        optional("repository_policy", String()),
+        optional("resource_tags", Map(String())),
+        computed("id", String()),
+        either("region", String()),
+        computed("registry_id", String()),
+    ],
     "iam_openid_connect_provider": [
         required("url", String()),
         required("client_id_list", Set(String())),

@@ -30,8 +30,8 @@ use crate::model::{
 /// Clones are cheap and share their connections. AWS credentials come from where the AWS command
 /// line takes them: environment, profiles, SSO, web identity, the roles of machines and containers.
 /// Who has a token instead needs none: see [`web_identity`](EcrBackendBuilder::with_web_identity).
-/// Everything is asked of the account that the credentials are for; where that is not the registry's,
-/// the first call says so with [`Error::InvalidInput`].
+/// Everything is asked of the registry of the host, whose account may be another than that of the
+/// credentials if its policies allow that; a denial then names both.
 ///
 /// Beyond the contract:
 /// - What it creates has the resource tags `ark:organization` and, where the principal is known,
@@ -247,46 +247,6 @@ impl EcrBackend {
             _ => Err(Error::failed("AWS does not say who calls")),
         }
     }
-
-    /// Fails if an answer comes from another account than the registry's.
-    pub(super) async fn check_registry(&self, registry_id: Option<&str>) -> Result<()> {
-        match registry_id {
-            Some(account) if account != self.ecr_host().account() => {
-                let arn = self.caller().await.map(|caller| caller.arn.as_str()).ok();
-                Err(self.account_mismatch(account, arn))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Fails if the caller's account is not the registry's, where no answer names the account.
-    ///
-    /// A caller whose account is unknown passes.
-    pub(super) async fn check_caller(&self) -> Result<()> {
-        match self.caller().await {
-            Ok(caller) if caller.account != self.ecr_host().account() => {
-                Err(self.account_mismatch(&caller.account, Some(&caller.arn)))
-            }
-            Ok(_) => Ok(()),
-            Err(error) => {
-                tracing::debug!(%error, "the caller's account is not known");
-                Ok(())
-            }
-        }
-    }
-
-    fn account_mismatch(&self, account: &str, arn: Option<&str>) -> Error {
-        let as_whom = match arn {
-            Some(arn) => format!(" ({arn})"),
-            None => String::new(),
-        };
-        let credentials = self.config().credentials_source();
-        Error::invalid(format!(
-            "{self} is in the AWS account {}, but the credentials of {credentials}{as_whom} are \
-             for the account {account}: choose another profile or registry",
-            self.ecr_host().account(),
-        ))
-    }
 }
 
 impl fmt::Display for EcrBackend {
@@ -364,7 +324,7 @@ impl RegistryBackend for EcrBackend {
                     let problem = images::count(self, path).await;
                     Err(Error::conflict(ResourceKind::Repository, path, problem))
                 }
-                _ => Err(self.call_on("delete the repository", path).failed(error).await),
+                _ => Err(self.call_on("delete the repository", path).error(error)),
             },
         }
     }

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::backend::EcrBackend;
 use crate::identity::TokenFile;
-use crate::model::{EcrHost, Stage};
+use crate::model::{AdditionalAction, EcrHost, Stage};
 
 /// The configuration of an [`EcrBackend`].
 #[derive(Debug)]
@@ -30,6 +30,9 @@ pub(crate) struct EcrConfig {
     pub(crate) full_scan: bool,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) repository_policy: Option<String>,
+    pub(crate) external_id: Option<String>,
+    pub(crate) source_identity: Option<String>,
+    pub(crate) additional_actions: Vec<AdditionalAction>,
 }
 
 impl EcrConfig {
@@ -111,6 +114,9 @@ impl EcrBackendBuilder {
             full_scan: false,
             max_attempts: None,
             repository_policy: None,
+            external_id: None,
+            source_identity: None,
+            additional_actions: Vec::new(),
         };
         Self { config, principal: None }
     }
@@ -145,8 +151,8 @@ impl EcrBackendBuilder {
     /// Calls AWS as the holder of the token in this file, by STS AssumeRoleWithWebIdentity, and looks for
     /// no other AWS credentials.
     ///
-    /// Everything is done under the role of [`role_arn`](Self::with_role_arn), which must be set; deletions
-    /// and changes in the global organization under that of
+    /// Everything is done under the role of [`role_arn`](Self::with_role_arn), which must be set; deletions,
+    /// policies of repositories and changes in the global organization under that of
     /// [`administrator_role_arn`](Self::with_administrator_role_arn). The file is read at each call: with a
     /// new token comes a new session.
     ///
@@ -174,7 +180,8 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// Deletes, and changes the global organization, under this IAM role of administrators.
+    /// Deletes, sets policies of repositories, and changes the global organization under this IAM role of
+    /// administrators.
     ///
     /// It takes effect together with a token: who calls with other AWS credentials does everything as
     /// that caller.
@@ -233,10 +240,39 @@ impl EcrBackendBuilder {
         self
     }
 
+    /// Shows this external identifier when the [role](Self::with_role_arn) is assumed, as a role of another
+    /// account may demand. AssumeRoleWithWebIdentity has none.
+    ///
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>
+    pub fn with_external_id(mut self, external_id: impl Into<String>) -> Self {
+        self.config.external_id = Some(external_id.into());
+        self
+    }
+
+    /// Sets the source identity of the sessions of the [role](Self::with_role_arn), which CloudTrail records.
+    /// The role must allow `sts:SetSourceIdentity`. With a token, the token says it.
+    ///
+    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>
+    pub fn with_source_identity(mut self, source_identity: impl Into<String>) -> Self {
+        self.config.source_identity = Some(source_identity.into());
+        self
+    }
+
+    /// Allows these actions too in the credentials of pushes and deletions, where they are narrowed under a
+    /// [role](Self::with_role_arn), which must allow them itself.
+    pub fn with_additional_actions(
+        mut self,
+        actions: impl IntoIterator<Item = AdditionalAction>,
+    ) -> Self {
+        self.config.additional_actions.extend(actions);
+        self
+    }
+
     /// Gives each repository that is created this repository policy, a JSON document.
     ///
     /// It is applied like a lifecycle policy: the same creation again finishes one that was interrupted,
-    /// and a repository that has another policy is a conflict.
+    /// and a repository that has another policy is a conflict. With a token, only administrators may set it:
+    /// what others create gets it when an administrator asks for the same creation.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
     pub fn with_repository_policy(mut self, policy: impl Into<String>) -> Self {

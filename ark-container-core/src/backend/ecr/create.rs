@@ -38,6 +38,7 @@ pub(super) async fn create(
     options: &CreateOptions,
 ) -> Result<Repository> {
     check(backend, options)?;
+    check_lifecycle_policy(backend, path, options).await?;
     let tags = resource_tags(backend, path, options);
     let request = backend
         .ecr_with(Rights::to_create(path))
@@ -79,12 +80,12 @@ pub(super) async fn create(
             let created = answer.repository.ok_or_else(|| {
                 Error::failed(format!("AWS does not say what it created for {path}"))
             })?;
-            backend.check_registry(created.registry_id()).await?;
             let mut repository = repository_from(backend, path.clone(), &created)?;
             repository.resource_tags = Some(tags);
             settle(backend, path).await?;
             for policy in policies(backend, options) {
-                policy.put(backend, path).await?;
+                let put = policy.put(backend, path).await;
+                policy.unless_left_to_administrators(backend, path, put)?;
             }
             Ok(repository)
         }
@@ -95,7 +96,7 @@ pub(super) async fn create(
         {
             existing(backend, path, options).await
         }
-        Err(error) => Err(backend.call_on("create the repository", path).failed(error).await),
+        Err(error) => Err(backend.call_on("create the repository", path).error(error)),
     }
 }
 
@@ -114,6 +115,26 @@ fn check(backend: &EcrBackend, options: &CreateOptions) -> Result<()> {
         return Err(Error::invalid(message));
     }
     policies(backend, options).try_for_each(|policy| policy.check())
+}
+
+/// Makes sure, before the repository exists, that the caller may set a lifecycle policy.
+async fn check_lifecycle_policy(
+    backend: &EcrBackend,
+    path: &RepositoryPath,
+    options: &CreateOptions,
+) -> Result<()> {
+    if options.lifecycle_policy.is_none() {
+        return Ok(());
+    }
+    match backend.clients(Rights::Administrator).await {
+        Ok(_) => Ok(()),
+        Err(Error::PermissionDenied { principal, .. }) => Err(Error::permission_denied(
+            principal,
+            "set a lifecycle policy on",
+            format!("{path}: only administrators of the organization may; nothing was changed"),
+        )),
+        Err(error) => Err(error),
+    }
 }
 
 fn resource_tags(
@@ -143,8 +164,8 @@ async fn settle(backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
     let mut wait = FIRST_VISIBILITY_WAIT;
     for _ in 0..MAX_VISIBILITY_CHECKS {
         let ecr = backend.ecr().await?;
-        let seen = ecr.describe_repositories().repository_names(path.to_string()).send().await;
-        match seen {
+        let request = ecr.describe_repositories().registry_id(backend.ecr_host().account());
+        match request.repository_names(path.to_string()).send().await {
             Err(error) if error.code() == Some(REPOSITORY_NOT_FOUND) => {}
             Ok(_) => return Ok(()),
             // It exists, whether or not the caller may look.
@@ -185,7 +206,8 @@ async fn existing(
     }
     add_organization_tag(backend, path, &mut described.repository).await?;
     for policy in policies(backend, options) {
-        policy.finish(backend, path).await?;
+        let finished = policy.finish(backend, path).await;
+        policy.unless_left_to_administrators(backend, path, finished)?;
     }
     Ok(described.repository)
 }
@@ -338,23 +360,52 @@ impl AttachedPolicy<'_> {
         }
     }
 
+    /// Takes the result of putting it there. The repository policy is the deployment's: where the bearer of a
+    /// token may not set it, the creation succeeds and an administrator sets it later.
+    fn unless_left_to_administrators(
+        self,
+        backend: &EcrBackend,
+        path: &RepositoryPath,
+        put: Result<()>,
+    ) -> Result<()> {
+        let config = backend.config();
+        match put {
+            Err(error)
+                if self.kind == PolicyKind::Repository
+                    && config.web_identity.is_some()
+                    && (config.administrator_role_arn.is_none()
+                        || matches!(error, Error::PermissionDenied { .. })) =>
+            {
+                tracing::warn!(
+                    "{path} has no repository policy yet: only administrators may set it, and the same \
+                     request by one of them does"
+                );
+                Ok(())
+            }
+            put => put,
+        }
+    }
+
     /// The text of the one that a repository has.
     async fn present(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<Option<String>> {
-        let ecr = backend.ecr_with(Rights::to_create(path)).await?;
-        let name = path.to_string();
+        let ecr = backend.ecr_with(Rights::Administrator).await?;
+        let (account, name) = (backend.ecr_host().account(), path.to_string());
         match self.kind {
             PolicyKind::Lifecycle => {
-                let answer = ecr.get_lifecycle_policy().repository_name(name).send().await;
-                self.read(backend, path, answer.map(|answer| answer.lifecycle_policy_text)).await
+                let request = ecr.get_lifecycle_policy().registry_id(account).repository_name(name);
+                let answer = request.send().await;
+                self.read(backend, path, answer.map(|answer| answer.lifecycle_policy_text))
             }
             PolicyKind::Repository => {
-                let answer = ecr.get_repository_policy().repository_name(name).send().await;
-                self.read(backend, path, answer.map(|answer| answer.policy_text)).await
+                let request =
+                    ecr.get_repository_policy().registry_id(account).repository_name(name);
+                let answer = request.send().await;
+                self.read(backend, path, answer.map(|answer| answer.policy_text))
             }
         }
     }
 
-    async fn read<E: ServiceError>(
+    fn read<E: ServiceError>(
         self,
         backend: &EcrBackend,
         path: &RepositoryPath,
@@ -364,30 +415,30 @@ impl AttachedPolicy<'_> {
         match answer {
             Ok(text) => Ok(text),
             Err(error) if error.code() == Some(self.kind.missing()) => Ok(None),
-            Err(error) => Err(backend.call_on(&doing, path).failed(error).await),
+            Err(error) => Err(backend.call_on(&doing, path).error(error)),
         }
     }
 
     /// Puts it on a repository; the error says what state that is in.
     async fn put(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
-        let ecr = backend.ecr_with(Rights::to_create(path)).await?;
+        let ecr = backend.ecr_with(Rights::Administrator).await?;
         let (account, name) = (backend.ecr_host().account(), path.to_string());
         match self.kind {
             PolicyKind::Lifecycle => {
                 let request = ecr.put_lifecycle_policy().registry_id(account).repository_name(name);
                 let put = request.lifecycle_policy_text(self.text).send().await;
-                self.done(backend, path, put.map(drop)).await
+                self.done(backend, path, put.map(drop))
             }
             PolicyKind::Repository => {
                 let request =
                     ecr.set_repository_policy().registry_id(account).repository_name(name);
                 let put = request.policy_text(self.text).send().await;
-                self.done(backend, path, put.map(drop)).await
+                self.done(backend, path, put.map(drop))
             }
         }
     }
 
-    async fn done<E: ServiceError>(
+    fn done<E: ServiceError>(
         self,
         backend: &EcrBackend,
         path: &RepositoryPath,
@@ -396,7 +447,7 @@ impl AttachedPolicy<'_> {
         let Err(error) = answer else { return Ok(()) };
         let name = self.kind.name();
         let doing = format!("put the {name} on");
-        let error = backend.call_on(&doing, path).failed(error).await;
+        let error = backend.call_on(&doing, path).error(error);
         let state = format!(
             "the repository {path} exists as asked for, but without its {name}; the same request \
              again puts it there"

@@ -180,7 +180,11 @@ impl EcrBackend {
         endpoints.extend(config.endpoint_url.as_deref().or(given).map(str::to_owned));
         let seconds = validity.lifetime.map(|lifetime| lifetime.as_secs());
         let principal = self.principal();
-        Ok(format!("endpoints {endpoints:?}; principal {principal:?}; lifetime {seconds:?}"))
+        let (source, actions) = (&config.source_identity, &config.additional_actions);
+        Ok(format!(
+            "endpoints {endpoints:?}; principal {principal:?}; lifetime {seconds:?}; source identity \
+             {source:?}; actions {actions:?}"
+        ))
     }
 
     /// Returns whether the registry answers at this host: another spelling of its own, or any host outside of AWS if
@@ -244,29 +248,16 @@ impl EcrBackend {
         let aws_expiry = aws.expiry();
         let config = aws_sdk_ecr::config::Builder::from(self.sdk_config().await);
         let client = aws_sdk_ecr::Client::from_conf(config.credentials_provider(aws).build());
-        let answer = match client.get_authorization_token().send().await {
-            Ok(answer) => answer,
-            // A role may belong to another account than its caller.
-            Err(error) if narrowing == Narrowing::Scoped => {
-                return Err(self.call(LOGGING_IN).error(error));
-            }
-            Err(error) => return Err(self.call(LOGGING_IN).failed(error).await),
-        };
+        let answer = client.get_authorization_token().send().await;
+        let answer = answer.map_err(|error| self.call(LOGGING_IN).error(error))?;
         let data = answer.authorization_data.and_then(|data| data.into_iter().next());
         let login = Login::read(&data.ok_or_else(|| no_sense("it has no token"))?)?;
         let host = match login.endpoint.as_str().parse::<EcrHost>() {
-            Ok(endpoint) => {
-                self.check_registry(Some(endpoint.account())).await?;
-                // The configured host keeps FIPS and IPv6, which the host in the answer does not.
-                self.config().host.registry_host().clone()
-            }
-            // The endpoint of an emulator does not name an account.
-            Err(_) => {
-                if narrowing == Narrowing::Caller {
-                    self.check_caller().await?;
-                }
-                login.endpoint
-            }
+            // The password is good for every registry that the principal may use. The configured host keeps
+            // account, FIPS and IPv6, which the one in the answer does not.
+            Ok(_) => self.config().host.registry_host().clone(),
+            // An emulator names its own address.
+            Err(_) => login.endpoint,
         };
         let expires_at = aws_expiry.map_or(login.expires_at, |end| end.min(login.expires_at));
         let credentials = RegistryCredentials::new(host, login.password, expires_at, scope.clone());
@@ -280,11 +271,14 @@ impl EcrBackend {
         scope: &Scope,
         validity: Validity,
     ) -> Result<Credentials> {
-        let policy = session_policy(self.ecr_host(), scope)?;
+        let config = self.config();
+        let policy = session_policy(self.ecr_host(), scope, &config.additional_actions)?;
         let session = self.session_name();
         let client = self.sts().await?;
         let answer = assume_with_duration(validity, role, |seconds| {
             let request = client.assume_role().role_arn(role).role_session_name(&session);
+            let request = request.set_external_id(config.external_id.clone());
+            let request = request.set_source_identity(config.source_identity.clone());
             request.policy(&policy).duration_seconds(seconds).send()
         });
         match answer.await {
@@ -305,7 +299,9 @@ impl EcrBackend {
     {
         if error.code() == Some("PackedPolicyTooLarge") {
             let said = error.message().unwrap_or_default();
-            return too_long(&format!("AWS finds too long when packed ({said})"), scope);
+            let how_long = format!("AWS finds too long when packed ({said})");
+            let remedy = "get a token with fewer organizations, or set fewer additional_actions";
+            return too_long(&how_long, scope, remedy);
         }
         let doing = format!("assume the role {role} for a login to");
         self.call(&doing).error(error)

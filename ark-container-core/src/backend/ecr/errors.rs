@@ -37,16 +37,6 @@ impl EcrBackend {
     pub(crate) fn call_on<'a>(&'a self, doing: &'a str, path: &'a RepositoryPath) -> Call<'a> {
         Call { backend: self, doing, path: Some(path) }
     }
-
-    /// Returns an error of AWS, or that of the caller's account where it explains the error.
-    pub(super) async fn explained(&self, error: Error) -> Error {
-        if matches!(error, Error::NotFound { .. } | Error::PermissionDenied { .. })
-            && let Err(mismatch) = self.check_caller().await
-        {
-            return mismatch;
-        }
-        error
-    }
 }
 
 impl fmt::Display for Call<'_> {
@@ -198,14 +188,6 @@ impl Call<'_> {
         }
     }
 
-    /// The same, once it is known that it is not for the caller's account being another one.
-    pub(crate) async fn failed<E>(self, error: SdkError<E, HttpResponse>) -> Error
-    where
-        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-    {
-        self.backend.explained(self.error(error)).await
-    }
-
     fn refused(
         self,
         meaning: Meaning,
@@ -262,7 +244,7 @@ impl Call<'_> {
             };
             Some((principal, action, format!("{resource}{reason}{request}")))
         });
-        let (principal, action, resource) = words.unwrap_or_else(|| {
+        let (principal, action, mut resource) = words.unwrap_or_else(|| {
             let said = if message.is_empty() { "AWS denies it" } else { message };
             let resource = match self.path {
                 Some(path) => format!("{path} in {}: {said}{request}", self.backend),
@@ -270,8 +252,21 @@ impl Call<'_> {
             };
             (self.backend.principal().unwrap_or("the AWS caller"), self.doing, resource)
         });
+        let own = self.backend.ecr_host().account();
+        if let Some(account) = account_in(principal).filter(|account| *account != own) {
+            resource += &format!(
+                "; the registry is in the account {own}, and the caller, from {}, in {account}: choose \
+                 another profile or registry, or have {own} permit it",
+                self.backend.config().credentials_source()
+            );
+        }
         Error::permission_denied(principal, action, resource)
     }
+}
+
+/// The account in the ARN of a principal.
+fn account_in(principal: &str) -> Option<&str> {
+    principal.split(':').nth(4).filter(|account| !account.is_empty())
 }
 
 /// What AWS said when it refused a call: the source of errors that are due to it, printed with AWS's
@@ -570,19 +565,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_denial_of_another_account_says_so() {
-        for code in ["AccessDeniedException", "RepositoryNotFoundException"] {
-            let aws = Scripted::built(
-                |builder| builder.with_profile("builds"),
-                "111122223333",
-                move |_| Answer::error(400, code, "no"),
-            );
-            let error = aws.backend.describe_repository(&path()).await.unwrap_err();
-            let told = error.to_string();
-            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{told}");
-            for part in ["095412845506", "111122223333", "\"builds\"", "user/alice"] {
-                assert!(told.contains(part), "{told}");
-            }
-        }
+    async fn denial_of_another_account_names_both_accounts() {
+        let message = "User: arn:aws:sts::111122223333:assumed-role/builds/alice is not authorized to \
+            perform: ecr:DescribeRepositories on resource: arn:aws:ecr:us-east-1:095412845506:\
+            repository/x because no resource-based policy allows the ecr:DescribeRepositories action";
+        let aws = Scripted::built(
+            |builder| builder.with_profile("builds"),
+            "111122223333",
+            move |_| Answer::error(400, "AccessDeniedException", message),
+        );
+        let error = aws.backend.describe_repository(&path()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        let expected = "no resource-based policy allows the ecr:DescribeRepositories action (AWS \
+            request 7a1b); the registry is in the account 095412845506, and the caller, from the profile \
+            \"builds\", in 111122223333: choose another profile or registry, or have 095412845506 permit \
+            it";
+        assert!(error.to_string().ends_with(expected), "{error}");
+        assert!(!aws.operations().contains(&"GetCallerIdentity".to_owned()));
     }
 }

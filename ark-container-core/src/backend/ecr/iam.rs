@@ -1,11 +1,16 @@
 //! The policies that a deployment needs in AWS, for its roles and repositories: [`IamDeployment`].
 //!
 //! A session tag has one value, so a principal of several organizations has a tag for each: `organization`,
-//! `organization2`, up to [`MAX_TAGS_OF_FAMILY`]. A tag that a session lacks is a variable without a
-//! value, and a resource with such a variable is none at all.
+//! `organization2`, up to [`MAX_TAGS_OF_FAMILY`]. The variable of a tag that a session lacks has the default
+//! `-`, which no organization and no name of a repository is. AWS says that a variable without a value may
+//! make a whole statement invalid.
 //!
-//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-no-value>
+//! A lifecycle policy deletes images, and a repository policy can let anybody delete them. AWS has no condition
+//! on what such a policy says or on when it is set, so only administrators may set them.
+//!
+//! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-default-values>
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -14,7 +19,7 @@ use serde::{Serialize, Serializer};
 use super::session_policy::{LOGIN, registry_actions};
 use super::tag_index::ORGANIZATION_TAG;
 use crate::error::{Error, Result};
-use crate::model::{Access, EcrHost, OrganizationId, Stage};
+use crate::model::{Access, AdditionalAction, EcrHost, OrganizationId, Stage};
 
 /// What IAM takes of the address of an identity provider, in characters.
 ///
@@ -41,7 +46,8 @@ const MAX_AUDIENCE_CHARS: usize = 255;
 ///
 /// Under the *access role*, every kind reads the repositories of its organizations and of the global one,
 /// and users create and push in their own. Under the *administrator's role*, which takes a token with
-/// `administers`, everything can be done in the organizations that are administered, and there alone.
+/// `administers`, everything can be done in the organizations that are administered, and there alone: it
+/// alone sets lifecycle and repository policies.
 ///
 /// GUIDs are written as [`OrganizationId`](crate::model::OrganizationId) prints them: IAM compares texts,
 /// and to it another spelling is another organization. The names of repositories alone are not kept
@@ -68,6 +74,7 @@ pub struct IamDeployment {
     provider: String,
     audience: String,
     repository_policy: bool,
+    additional_actions: Vec<AdditionalAction>,
 }
 
 /// What a deployment needs; it serializes to one JSON object with the documents.
@@ -76,7 +83,7 @@ pub struct IamDeployment {
 pub struct IamPolicies {
     /// For the role that everybody takes.
     pub access_role: RolePolicies,
-    /// For the role that deletions and changes of the global organization need.
+    /// For the role that deletions, policies of repositories and changes of the global organization need.
     pub administrator_role: RolePolicies,
     /// For each repository, where repositories get a policy of their own.
     pub repository_policy: Option<PolicyDocument>,
@@ -108,16 +115,24 @@ impl IamDeployment {
         let provider = identity_provider.strip_prefix("https://").unwrap_or(identity_provider);
         let provider = check_provider(provider)?.to_owned();
         let audience = check_audience(audience.into())?;
-        Ok(Self { host, stage, provider, audience, repository_policy: false })
+        let additional_actions = Vec::new();
+        Ok(Self { host, stage, provider, audience, repository_policy: false, additional_actions })
     }
 
-    /// The same where repositories get a policy of their own when they are created; see
+    /// The same where repositories get a policy of their own; see
     /// [`EcrBackendBuilder::with_repository_policy`](super::EcrBackendBuilder::with_repository_policy).
-    ///
-    /// A principal that may create repositories can then also replace the policies of its organization's
-    /// repositories.
     pub fn with_repository_policy(mut self) -> Self {
         self.repository_policy = true;
+        self
+    }
+
+    /// The same where pushes need further actions, such as `signer:SignPayload` for managed signing; see
+    /// [`EcrBackendBuilder::with_additional_actions`](super::EcrBackendBuilder::with_additional_actions).
+    pub fn with_additional_actions(
+        mut self,
+        actions: impl IntoIterator<Item = AdditionalAction>,
+    ) -> Self {
+        self.additional_actions.extend(actions);
         self
     }
 
@@ -203,22 +218,12 @@ impl TagFamily {
         }
     }
 
-    /// The variables of its tags, in order.
+    /// The variables of its tags, in order, with the default `-`.
     fn variables(self) -> impl Iterator<Item = String> {
         let name = self.name();
         let first = std::iter::once(String::new());
         let numbers = first.chain((2..=MAX_TAGS_OF_FAMILY).map(|number| number.to_string()));
-        numbers.map(move |number| format!("${{aws:PrincipalTag/{name}{number}}}"))
-    }
-
-    /// The same with a value that no organization has, where the session has no such tag.
-    ///
-    /// AWS says that a variable without a value may make a whole statement invalid: one that allows
-    /// would then allow nothing, but one that denies would deny nothing.
-    ///
-    /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-default-values>
-    fn variables_or_none(self) -> impl Iterator<Item = String> {
-        self.variables().map(|variable| variable.replace('}', ", '-'}"))
+        numbers.map(move |number| format!("${{aws:PrincipalTag/{name}{number}, '-'}}"))
     }
 
     /// The ARNs of the repositories of its organizations, a pattern for each.
@@ -275,7 +280,7 @@ const DESCRIBE_ACTIONS: [&str; 3] =
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-supported-iam-actions-tagging.html>
 const CREATE_ACTIONS: [&str; 2] = ["ecr:CreateRepository", "ecr:TagResource"];
 
-/// What follows a creation.
+/// The policies of a repository, which only administrators read and set.
 const LIFECYCLE_ACTIONS: [&str; 2] = ["ecr:GetLifecyclePolicy", "ecr:PutLifecyclePolicy"];
 const REPOSITORY_POLICY_ACTIONS: [&str; 2] = ["ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"];
 
@@ -290,18 +295,20 @@ fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
         statement.when("StringEquals", format!("aws:PrincipalTag/{KIND_TAG}"), [USER_KIND])
     };
     let read: Vec<&str> = registry_actions(Access::Pull).chain(DESCRIBE_ACTIONS).collect();
-    let change: Vec<&str> = push(deployment).collect();
+    let push: Vec<&str> =
+        registry_actions(Access::Push).filter(|action| !is_pull(action)).collect();
 
     let mut readable = own.clone();
     readable.push(global.clone());
     let mut statements = vec![
         Statement::allow([LOGIN, TAG_INDEX]).called("LogInAndAskTheIndex").on(everything()),
         Statement::allow(read).called("Read").on(readable),
-        is_user(Statement::allow(change.clone()).called("Push").on(own)),
+        is_user(Statement::allow(push.clone()).called("Push").on(own)),
     ];
+    statements.extend(additional(deployment).map(is_user));
     statements.extend(creations(deployment, TagFamily::Organization).map(is_user));
     // For every organization in the token.
-    let denied: Vec<&str> = CREATE_ACTIONS.into_iter().chain(change).collect();
+    let denied: Vec<&str> = CREATE_ACTIONS.into_iter().chain(push).collect();
     statements.push(Statement::deny(denied).called("LeaveGlobalToAdministrators").on([global]));
     PolicyDocument::new(statements)
 }
@@ -311,14 +318,17 @@ fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
 fn administrator_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
     let IamDeployment { host, stage, .. } = deployment;
     let administered = TagFamily::Administers.repositories(host, stage);
+    let policies = deployment.repository_policy.then_some(REPOSITORY_POLICY_ACTIONS);
     let actions: Vec<&str> = registry_actions(Access::Delete)
-        .chain(after_creation(deployment))
+        .chain(policies.into_iter().flatten())
+        .chain(LIFECYCLE_ACTIONS)
         .chain([DELETE_REPOSITORY])
         .collect();
     let mut statements = vec![
         Statement::allow([LOGIN]).called("LogIn").on(everything()),
         Statement::allow(actions).called("Administer").on(administered),
     ];
+    statements.extend(additional(deployment));
     statements.extend(creations(deployment, TagFamily::Administers));
     PolicyDocument::new(statements)
 }
@@ -333,19 +343,18 @@ fn changes() -> Vec<&'static str> {
         .collect()
 }
 
-/// What a push adds to a pull, and what finishes a creation.
-fn push(deployment: &IamDeployment) -> impl Iterator<Item = &'static str> {
-    let push = registry_actions(Access::Push).filter(|action| !is_pull(action));
-    push.chain(after_creation(deployment))
-}
-
 fn is_pull(action: &str) -> bool {
     registry_actions(Access::Pull).any(|pull| pull == action)
 }
 
-fn after_creation(deployment: &IamDeployment) -> impl Iterator<Item = &'static str> {
-    let policy = deployment.repository_policy.then_some(REPOSITORY_POLICY_ACTIONS);
-    policy.into_iter().flatten().chain(LIFECYCLE_ACTIONS)
+/// A statement for each additional action.
+fn additional(deployment: &IamDeployment) -> impl Iterator<Item = Statement> {
+    let numbered = deployment.additional_actions.iter().zip(1..);
+    numbered.map(|(action, number)| allow_additional(action).called(format!("Additional{number}")))
+}
+
+pub(super) fn allow_additional(additional: &AdditionalAction) -> Statement {
+    Statement::allow([additional.action().to_owned()]).on([additional.resource().to_owned()])
 }
 
 /// Creation, a statement for each organization: what is created there is tagged with that one.
@@ -371,15 +380,14 @@ fn everything() -> [String; 1] {
 
 /// The policy that fits every repository: it asks for the repository's own tag.
 ///
-/// Who lacks a tag has a value in its place that no repository has, and is denied. It speaks only of sessions
-/// with the deployment's tags: the account's own administrators and services have no organization.
+/// It speaks only of sessions with the deployment's tags: the account's own administrators and services have no organization.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
 fn repository_policy() -> PolicyDocument {
     let resource_tag = || format!("aws:ResourceTag/{ORGANIZATION_TAG}");
     let global = || OrganizationId::GLOBAL.to_string();
-    let own = TagFamily::Organization.variables_or_none();
-    let own = own.chain(TagFamily::Administers.variables_or_none());
+    let own = TagFamily::Organization.variables();
+    let own = own.chain(TagFamily::Administers.variables());
     let denied = |statement: Statement| {
         let is_of_deployment = format!("aws:PrincipalTag/{KIND_TAG}");
         statement.of(Principal::Anyone).when("Null", is_of_deployment, ["false"])
@@ -391,7 +399,7 @@ fn repository_policy() -> PolicyDocument {
     );
     let global_changes = denied(Statement::deny(changes()).called("GlobalIsForAdministrators"))
         .when("StringEquals", resource_tag(), [global()])
-        .when("StringNotEquals", resource_tag(), TagFamily::Administers.variables_or_none());
+        .when("StringNotEquals", resource_tag(), TagFamily::Administers.variables());
     PolicyDocument::new([elsewhere, global_changes])
 }
 
@@ -453,7 +461,7 @@ pub(super) struct Statement {
     effect: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<Principal>,
-    action: Vec<&'static str>,
+    action: Vec<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     resource: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -461,19 +469,19 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    pub(super) fn allow(action: impl Into<Vec<&'static str>>) -> Self {
+    pub(super) fn allow(actions: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
         Self {
             sid: None,
             effect: "Allow",
             principal: None,
-            action: action.into(),
+            action: actions.into_iter().map(Into::into).collect(),
             resource: Vec::new(),
             condition: BTreeMap::new(),
         }
     }
 
-    pub(super) fn deny(action: impl Into<Vec<&'static str>>) -> Self {
-        Self { effect: "Deny", ..Self::allow(action) }
+    pub(super) fn deny(actions: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
+        Self { effect: "Deny", ..Self::allow(actions) }
     }
 
     /// Its name, of letters and digits.

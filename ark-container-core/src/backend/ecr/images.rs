@@ -63,10 +63,9 @@ async fn page(
     let answer = request.max_results(MAX_IMAGES_PER_PAGE).set_next_token(token).send().await;
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return Err(backend.call_on("list the images of", path).failed(error).await),
+        Err(error) => return Err(backend.call_on("list the images of", path).error(error)),
     };
     let found = answer.image_details.unwrap_or_default();
-    backend.check_registry(found.first().and_then(|detail| detail.registry_id())).await?;
     let images: Result<_> = found.iter().map(|detail| image(backend, path, detail)).collect();
     Ok((images?, answer.next_token))
 }
@@ -135,11 +134,10 @@ pub(super) async fn describe(
         Err(error) if error.code() == Some(IMAGE_NOT_FOUND) => {
             return Err(missing_image(backend, path, reference));
         }
-        Err(error) => return Err(call.failed(error).await),
+        Err(error) => return Err(call.error(error)),
     };
     let detail = described.image_details().first();
     let detail = detail.ok_or_else(|| missing_image(backend, path, reference))?;
-    backend.check_registry(detail.registry_id()).await?;
     let mut image = image(backend, path, detail)?;
     if image.state != ImageState::Active {
         let cause = in_archive(backend, path, &image);
@@ -149,7 +147,7 @@ pub(super) async fn describe(
     let by_digest = Reference::Digest(image.digest.clone());
     let read = match read_manifest(backend, path, &by_digest).await?.send().await {
         Ok(read) => read,
-        Err(error) => return Err(call.failed(error).await),
+        Err(error) => return Err(call.error(error)),
     };
     if let Some(failure) = read.failures().first() {
         return Err(image_failure(backend, "read", path, reference, failure));
@@ -180,7 +178,7 @@ pub(super) async fn delete(
         .await;
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return Err(backend.call_on("delete an image of", path).failed(error).await),
+        Err(error) => return Err(backend.call_on("delete an image of", path).error(error)),
     };
     if let Some(failure) = answer.failures().first() {
         return Err(image_failure(backend, "delete", path, reference, failure));

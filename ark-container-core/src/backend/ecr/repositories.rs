@@ -33,12 +33,7 @@ pub(super) fn scan(
         |row| row.url.path(),
         move |token| {
             let (backend, organizations) = (backend.clone(), organizations.clone());
-            async move {
-                match account_page(&backend, &organizations, token).await {
-                    Ok(page) => Ok(page),
-                    Err(error) => Err(backend.explained(error).await),
-                }
-            }
+            async move { account_page(&backend, &organizations, token).await }
         },
     )
 }
@@ -49,7 +44,6 @@ pub(super) async fn account_page(
     organizations: &Organizations,
     token: Option<String>,
 ) -> Result<Page<Repository>> {
-    let is_first = token.is_none();
     let answer = backend
         .ecr()
         .await?
@@ -61,10 +55,6 @@ pub(super) async fn account_page(
         .await;
     let answer = answer.map_err(|error| backend.call("list the repositories of").error(error))?;
     let found = answer.repositories.unwrap_or_default();
-    backend.check_registry(found.first().and_then(|row| row.registry_id())).await?;
-    if is_first && found.is_empty() && answer.next_token.is_none() {
-        backend.check_caller().await?;
-    }
     let mut rows = Vec::new();
     for repository in found {
         // Other repositories of the account belong to no organization.
@@ -106,14 +96,13 @@ impl EcrBackend {
         let (described, tagged) = join(describing, tagged).await;
         let described = match described {
             Ok(described) => described,
-            Err(error) => return Err(self.call_on("describe", path).failed(error).await),
+            Err(error) => return Err(self.call_on("describe", path).error(error)),
         };
         let missing = || Error::not_found(ResourceKind::Repository, path);
         let found = described.repositories().first().ok_or_else(missing)?;
-        self.check_registry(found.registry_id()).await?;
         let tagged = match tagged {
             Ok(tagged) => tagged,
-            Err(error) => return Err(self.call_on("read the tags of", path).failed(error).await),
+            Err(error) => return Err(self.call_on("read the tags of", path).error(error)),
         };
         let mut repository = repository_from(self, path.clone(), found)?;
         repository.resource_tags = Some(resource_tags(tagged.tags.unwrap_or_default()));
@@ -155,11 +144,10 @@ impl EcrBackend {
                     continue;
                 }
                 Err(error) => {
-                    return Err(self.call("list the repositories of").failed(error).await);
+                    return Err(self.call("list the repositories of").error(error));
                 }
             };
             for repository in answer.repositories() {
-                self.check_registry(repository.registry_id()).await?;
                 let name = repository.repository_name().unwrap_or_default();
                 if let Some(path) = names.iter().find(|path| path.to_string() == name) {
                     found.push(repository_from(self, path.clone(), repository)?);
@@ -313,28 +301,6 @@ mod tests {
         let since = row.created_at.unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(since.as_millis(), 1_790_000_000_500);
         assert_eq!(row.resource_tags, None);
-    }
-
-    #[tokio::test]
-    async fn an_empty_list_of_another_account_is_an_error() {
-        let aws = Scripted::built(|builder| builder, "111122223333", |_| page_of(&[], None));
-        let error = names(&aws.backend).await.unwrap_err();
-        assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
-        let text = error.to_string();
-        for part in ["095412845506", "111122223333", "user/alice"] {
-            assert!(text.contains(part), "{text}");
-        }
-        let own = Scripted::new(|_| page_of(&[], None));
-        assert_eq!(names(&own.backend).await.unwrap(), Vec::<String>::new());
-    }
-
-    #[tokio::test]
-    async fn rows_of_another_account_are_an_error() {
-        let mut row = described(&name(1));
-        row["registryId"] = "111122223333".into();
-        let aws = Scripted::new(move |_| Answer::ok(json!({"repositories": [row]})));
-        let error = names(&aws.backend).await.unwrap_err();
-        assert!(error.to_string().contains("for the account 111122223333"), "{error}");
     }
 
     proptest! {

@@ -8,9 +8,9 @@
 //!
 //! Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 
-use super::iam::{PolicyDocument, Statement};
+use super::iam::{PolicyDocument, Statement, allow_additional};
 use crate::error::{Error, Result};
-use crate::model::{Access, EcrHost, Scope, ScopeTarget};
+use crate::model::{Access, AdditionalAction, EcrHost, Scope, ScopeTarget};
 
 /// What STS takes of a session policy, in characters.
 ///
@@ -28,7 +28,13 @@ pub(super) const LOGIN: &str = "ecr:GetAuthorizationToken";
 const ACTIONS: [(Access, &[&str]); 3] = [
     (
         Access::Pull,
-        &["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
+        &[
+            "ecr:BatchCheckLayerAvailability",
+            "ecr:GetDownloadUrlForLayer",
+            "ecr:BatchGetImage",
+            // Lists the tags of a repository over HTTP.
+            "ecr:ListImages",
+        ],
     ),
     (
         Access::Push,
@@ -48,28 +54,39 @@ pub(super) fn registry_actions(access: Access) -> impl Iterator<Item = &'static 
     levels.flat_map(|(_, actions)| *actions).copied()
 }
 
-/// The session policy that allows what `scope` says in the registry of `host`, and nothing else.
+/// The session policy that allows what `scope` says in the registry of `host`, the `additional` actions from
+/// [`Access::Push`] on, and nothing else.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] if the scope names no organization, or more than fit.
-pub(super) fn session_policy(host: &EcrHost, scope: &Scope) -> Result<String> {
-    let policy = policy(host, scope)?;
+pub(super) fn session_policy(
+    host: &EcrHost,
+    scope: &Scope,
+    additional: &[AdditionalAction],
+) -> Result<String> {
+    let policy = policy(host, scope, additional)?;
     if policy.len() <= MAX_POLICY_CHARS {
         return Ok(policy);
     }
-    Err(too_long(&format!("takes {} characters of {MAX_POLICY_CHARS}", policy.len()), scope))
+    let how_long = format!("takes {} characters of {MAX_POLICY_CHARS}", policy.len());
+    Err(too_long(&how_long, scope, "set fewer additional_actions"))
 }
 
-/// The error of a scope whose policy is too long, by our count or by AWS's own.
-pub(super) fn too_long(how_long: &str, scope: &Scope) -> Error {
-    let organizations = scope.organization_ids().len();
+/// The error of a scope whose policy is too long, by our count or by AWS's own; `remedy` is for one repository.
+pub(super) fn too_long(how_long: &str, scope: &Scope, remedy: &str) -> Error {
+    let (what, remedy) = match scope.target() {
+        ScopeTarget::Repository(path) => (path.to_string(), remedy),
+        ScopeTarget::Organizations(_, organizations) => (
+            format!("{} organizations", organizations.len()),
+            "ask for fewer organizations at a time, or for one repository",
+        ),
+    };
     Error::invalid(format!(
-        "credentials for {organizations} organizations need a session policy that {how_long}; \
-         ask for fewer organizations at a time, or for one repository"
+        "credentials for {what} need a session policy that {how_long}; {remedy}"
     ))
 }
 
-fn policy(host: &EcrHost, scope: &Scope) -> Result<String> {
+fn policy(host: &EcrHost, scope: &Scope, additional: &[AdditionalAction]) -> Result<String> {
     let resources: Vec<String> = match scope.target() {
         ScopeTarget::Repository(path) => vec![host.repository_arn(path)],
         ScopeTarget::Organizations(stage, organizations) => organizations
@@ -82,7 +99,11 @@ fn policy(host: &EcrHost, scope: &Scope) -> Result<String> {
     }
     let actions: Vec<&str> = registry_actions(scope.access()).collect();
     let login = Statement::allow([LOGIN]).on(["*".to_owned()]);
-    Ok(PolicyDocument::new([login, Statement::allow(actions).on(resources)]).to_string())
+    let mut statements = vec![login, Statement::allow(actions).on(resources)];
+    if scope.access() >= Access::Push {
+        statements.extend(additional.iter().map(allow_additional));
+    }
+    Ok(PolicyDocument::new(statements).to_string())
 }
 
 #[cfg(test)]
@@ -127,13 +148,13 @@ mod tests {
     #[test]
     fn a_policy_is_as_short_as_it_can_be() {
         let path = format!("prod/{}/a", OrganizationId::TBD).parse().unwrap();
-        let policy = session_policy(&host(), &Scope::repository(path, Access::Pull)).unwrap();
+        let policy = session_policy(&host(), &Scope::repository(path, Access::Pull), &[]).unwrap();
         assert_eq!(
             policy,
             "{\"Version\":\"2012-10-17\",\"Statement\":[\
              {\"Effect\":\"Allow\",\"Action\":[\"ecr:GetAuthorizationToken\"],\"Resource\":[\"*\"]},\
              {\"Effect\":\"Allow\",\"Action\":[\"ecr:BatchCheckLayerAvailability\",\
-             \"ecr:GetDownloadUrlForLayer\",\"ecr:BatchGetImage\"],\
+             \"ecr:GetDownloadUrlForLayer\",\"ecr:BatchGetImage\",\"ecr:ListImages\"],\
              \"Resource\":[\"arn:aws:ecr:us-east-1:095412845506:repository/\
              prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a\"]}]}"
         );
@@ -143,14 +164,30 @@ mod tests {
     fn session_policy_fits_eighteen_organizations() {
         for access in [Access::Pull, Access::Push] {
             let scope = Scope::organizations(Stage::default(), organizations(18), access);
-            assert!(session_policy(&host(), &scope).is_ok(), "{access}");
+            assert!(session_policy(&host(), &scope, &[]).is_ok(), "{access}");
         }
         let scope = Scope::organizations(Stage::default(), organizations(19), Access::Push);
-        let error = session_policy(&host(), &scope).unwrap_err();
+        let error = session_policy(&host(), &scope, &[]).unwrap_err();
         assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
         let error = error.to_string();
         assert!(error.starts_with("credentials for 19 organizations need a"), "{error}");
         assert!(error.contains("of 2048; ask for fewer organizations"), "{error}");
+    }
+
+    #[test]
+    fn additional_actions_are_for_pushes_and_deletions() {
+        let sign = AdditionalAction::new("signer:SignPayload", "arn:aws:signer:*").unwrap();
+        let path: RepositoryPath = format!("prod/{}/a", OrganizationId::TBD).parse().unwrap();
+        for (access, expected) in
+            [(Access::Pull, false), (Access::Push, true), (Access::Delete, true)]
+        {
+            let scope = Scope::repository(path.clone(), access);
+            let policy = session_policy(&host(), &scope, std::slice::from_ref(&sign)).unwrap();
+            let policy: Value = serde_json::from_str(&policy).unwrap();
+            let profile = "arn:aws:signer:us-east-1:1:/p";
+            assert_eq!(allows(&policy, "signer:SignPayload", profile), expected, "{access}");
+            assert!(!allows(&policy, "signer:SignPayload", &host().repository_arn(&path)));
+        }
     }
 
     #[test]
@@ -159,14 +196,14 @@ mod tests {
         let path: RepositoryPath = format!("prod/{}/{name}", OrganizationId::TBD).parse().unwrap();
         for host in [HOST, "095412845506.dkr.ecr.us-gov-west-1.amazonaws.com"] {
             let scope = Scope::repository(path.clone(), Access::Delete);
-            assert!(session_policy(&host.parse().unwrap(), &scope).is_ok(), "{host}");
+            assert!(session_policy(&host.parse().unwrap(), &scope, &[]).is_ok(), "{host}");
         }
     }
 
     #[test]
     fn a_scope_of_nobody_has_no_policy() {
         let scope = Scope::organizations(Stage::default(), [], Access::Pull);
-        let error = session_policy(&host(), &scope).unwrap_err();
+        let error = session_policy(&host(), &scope, &[]).unwrap_err();
         assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
     }
 
@@ -201,7 +238,7 @@ mod tests {
             path in path(),
             level in 0usize..3,
         ) {
-            let text = session_policy(&host(), &scope).unwrap();
+            let text = session_policy(&host(), &scope, &[]).unwrap();
             let policy: Value = serde_json::from_str(&text).unwrap();
             let (needed, actions) = ACTIONS[level];
             for action in actions {
@@ -225,7 +262,7 @@ mod tests {
         #[test]
         fn a_policy_that_fits_is_within_the_limit(count in 1u128..40, access in access()) {
             let scope = Scope::organizations(Stage::default(), organizations(count), access);
-            if let Ok(policy) = session_policy(&host(), &scope) {
+            if let Ok(policy) = session_policy(&host(), &scope, &[]) {
                 prop_assert!(policy.chars().count() <= MAX_POLICY_CHARS);
             } else {
                 prop_assert!(count > 17, "{} organizations fit", count);

@@ -112,7 +112,7 @@ async fn open(
         (Account::Whole(rows), _) => return Ok(given(rows)),
         (Account::Part(page), None) => return Ok(scan(backend, account, Some(page))),
         (Account::Denied(None), None) => return Ok(scan(backend, account, None)),
-        (Account::Denied(Some(error)), None) => return Err(backend.explained(error).await),
+        (Account::Denied(Some(error)), None) => return Err(error),
         (Account::Part((rows, _)), Some(index)) => (rows, index),
         (Account::Denied(_), Some(index)) => (Vec::new(), index),
     };

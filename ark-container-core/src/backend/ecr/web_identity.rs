@@ -169,7 +169,8 @@ impl EcrBackend {
         scope: &Scope,
         validity: Validity,
     ) -> Result<Credentials> {
-        let policy = session_policy(self.ecr_host(), scope)?;
+        let actions = &self.config().additional_actions;
+        let policy = session_policy(self.ecr_host(), scope, actions)?;
         let name = self.session_name();
         let sts = self.without_session().await.sts(self.config()).await;
         let answer = assume_with_duration(validity, role, |seconds| {
@@ -191,7 +192,7 @@ impl EcrBackend {
             Rights::Administrator => (
                 &config.administrator_role_arn,
                 "administrator_role_arn",
-                "to delete by token, or to change the global organization",
+                "to delete or set policies by token, or to change the global organization",
             ),
         };
         role.as_deref()
@@ -420,7 +421,7 @@ mod tests {
                 assert_eq!(credentials.narrowing, crate::credentials::Narrowing::Scoped);
                 let [assume, login] = &aws.asked()[..] else { panic!("{:?}", aws.operations()) };
                 assert_eq!(field(assume, "RoleArn"), role, "{scope}");
-                let policy = session_policy(&HOST.parse().unwrap(), &scope).unwrap();
+                let policy = session_policy(&HOST.parse().unwrap(), &scope, &[]).unwrap();
                 assert_eq!(field(assume, "Policy"), policy);
                 assert_eq!(login.key, role.rsplit('/').next().unwrap());
             }
@@ -489,7 +490,7 @@ mod tests {
                 "PackedPolicyTooLarge",
                 "Packed policy consumes 110%",
                 |error| matches!(error, Error::InvalidInput { .. }),
-                "ask for fewer organizations",
+                "get a token with fewer organizations",
             ),
         ];
         let holder = Holder::new();

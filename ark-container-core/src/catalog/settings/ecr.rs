@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{Environment, Given, Origin, parsed, variable};
 use crate::error::{Error, Result};
-use crate::model::RoleArn;
+use crate::model::{AdditionalAction, RoleArn};
 
 /// Where the environment says whose credentials to take, the SDK knows in what order they count.
 const CREDENTIALS_VARIABLES: [&str; 3] =
@@ -25,16 +25,22 @@ pub(in crate::catalog) struct EcrSettings {
     pub(in crate::catalog) credentials_origin: Origin,
     /// The role under which credentials are narrowed.
     pub(in crate::catalog) role_arn: Option<RoleArn>,
-    /// The role under which a token deletes, and changes the global organization.
+    /// The role under which a token deletes, sets policies, and changes the global organization.
     pub(in crate::catalog) administrator_role_arn: Option<RoleArn>,
     /// Refuse to hand out credentials that are not narrowed.
     pub(in crate::catalog) require_scoped: bool,
     /// The file with the policy that each repository gets when it is created.
     pub(in crate::catalog) repository_policy: Option<PathBuf>,
+    /// The external identifier that the role demands.
+    pub(in crate::catalog) external_id: Option<String>,
+    /// The source identity of the role's sessions.
+    pub(in crate::catalog) source_identity: Option<String>,
+    /// What a push needs besides the actions of ECR.
+    pub(in crate::catalog) additional_actions: Vec<AdditionalAction>,
 }
 
-/// The table `[ecr]` of the configuration file.
-#[derive(Debug, Default, Deserialize)]
+/// The table `[ecr]` of the configuration file, or the one of a registry in `registries`.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Table {
     profile: Option<String>,
@@ -42,6 +48,10 @@ pub(super) struct Table {
     administrator_role_arn: Option<RoleArn>,
     require_scoped: Option<bool>,
     repository_policy: Option<PathBuf>,
+    external_id: Option<String>,
+    source_identity: Option<String>,
+    #[serde(default)]
+    additional_actions: Vec<AdditionalAction>,
 }
 
 impl Table {
@@ -53,12 +63,28 @@ impl Table {
 
 impl EcrSettings {
     /// Gathers them; `table` is of the configuration file, which is at `path`.
+    ///
+    /// `own` is the registry's own table. It stands in the place of `table`, and its account need not be the one
+    /// that the environment is for: the profile and the roles of the environment do not count then.
+    /// `require_scoped` counts wherever it is set.
     pub(super) fn resolve(
         given: &Given,
         environment: Environment<'_>,
         table: Table,
+        own: Option<Table>,
         path: &Path,
     ) -> Result<Self> {
+        if let Some(own) = own {
+            let hides_credentials = own.profile.is_some();
+            let visible = |name: &str| match name {
+                ROLE_ARN_VARIABLE | ADMINISTRATOR_ROLE_ARN_VARIABLE => None,
+                _ if hides_credentials && CREDENTIALS_VARIABLES.contains(&name) => None,
+                _ => environment(name),
+            };
+            let require_scoped = own.require_scoped.or(table.require_scoped);
+            let table = Table { require_scoped, ..own };
+            return Self::resolve(given, &visible, table, None, path);
+        }
         let told = |name: &str| environment(name).is_some_and(|value| !value.is_empty());
         let variable_told = CREDENTIALS_VARIABLES.into_iter().find(|name| told(name));
         let (profile, credentials_origin) = match (&given.profile, variable_told, table.profile) {
@@ -97,6 +123,9 @@ impl EcrSettings {
             administrator_role_arn,
             require_scoped,
             repository_policy: table.repository_policy,
+            external_id: table.external_id,
+            source_identity: table.source_identity,
+            additional_actions: table.additional_actions,
         })
     }
 }

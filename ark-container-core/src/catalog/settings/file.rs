@@ -1,12 +1,15 @@
 //! The configuration file.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{Environment, ecr, identity};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::model::{OrganizationId, RegistryLocation};
 
 /// Where it is, below `$XDG_CONFIG_HOME`.
@@ -18,7 +21,7 @@ pub(super) const FILE: &str = "ark/container.toml";
 pub(super) struct File {
     pub(super) registry: Option<RegistryLocation>,
     #[serde(default)]
-    pub(super) registries: Vec<RegistryLocation>,
+    pub(super) registries: Vec<FurtherRegistry>,
     pub(super) organization: Option<OrganizationId>,
     pub(super) output: Option<String>,
     pub(super) memberships: Option<PathBuf>,
@@ -29,13 +32,61 @@ pub(super) struct File {
     pub(super) ecr: ecr::Table,
 }
 
+/// A registry besides `registry`: its location, or a table with that and with settings of its own.
+#[derive(Debug, Clone)]
+pub(super) struct FurtherRegistry {
+    pub(super) location: RegistryLocation,
+    /// In the place of `[ecr]`.
+    pub(super) ecr: Option<ecr::Table>,
+}
+
+impl<'de> Deserialize<'de> for FurtherRegistry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            location: RegistryLocation,
+            ecr: Option<ecr::Table>,
+        }
+
+        struct LocationOrTable;
+
+        impl<'de> Visitor<'de> for LocationOrTable {
+            type Value = FurtherRegistry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a registry location, or a table with a location")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                let location = text.parse().map_err(E::custom)?;
+                Ok(FurtherRegistry { location, ecr: None })
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Self::Value, M::Error> {
+                let Table { location, ecr } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(FurtherRegistry { location, ecr })
+            }
+        }
+
+        deserializer.deserialize_any(LocationOrTable)
+    }
+}
+
 impl File {
+    /// The table of a registry that has one of its own. Clients know a registry by its host alone.
+    pub(super) fn table_of(&self, registry: &RegistryLocation) -> Option<ecr::Table> {
+        let RegistryLocation::Ecr { host, .. } = registry else { return None };
+        let is_it = |further: &&FurtherRegistry| matches!(&further.location, RegistryLocation::Ecr { host: other, .. } if other == host);
+        self.registries.iter().find(is_it)?.ecr.clone()
+    }
+
     /// Reads it, if there is one, and says where it is or would be.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] with line and column if it is not as it should be; [`Error::Failed`] if it
     /// cannot be read.
-    pub(super) fn read(environment: Environment<'_>) -> Result<(Self, PathBuf)> {
+    pub(super) fn read(environment: Environment<'_>) -> crate::Result<(Self, PathBuf)> {
         let Some(path) = path(environment) else {
             return Ok((Self::default(), PathBuf::new()));
         };
@@ -62,7 +113,8 @@ impl File {
     /// Relative paths in the file are relative to the file, not to wherever the program is run.
     fn relative_to(mut self, path: &Path) -> Self {
         let folder = path.parent().unwrap_or(path);
-        for registry in self.registry.iter_mut().chain(&mut self.registries) {
+        let further = self.registries.iter_mut().map(|further| &mut further.location);
+        for registry in self.registry.iter_mut().chain(further) {
             if let RegistryLocation::Local { directory: Some(directory) } = registry {
                 *directory = folder.join(&*directory);
             }
@@ -71,6 +123,9 @@ impl File {
         self.audit_file = self.audit_file.map(|audit| folder.join(audit));
         self.identity = self.identity.relative_to(folder);
         self.ecr = self.ecr.relative_to(folder);
+        for further in &mut self.registries {
+            further.ecr = further.ecr.take().map(|table| table.relative_to(folder));
+        }
         self
     }
 }

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use super::identity::ChosenIdentity;
 use crate::error::{Error, Result};
-use crate::model::{OrganizationId, ParseError, RegistryLocation, RoleArn};
+use crate::model::{AdditionalAction, OrganizationId, ParseError, RegistryLocation, RoleArn};
 
 pub(super) use ecr::EcrSettings;
 use file::File;
@@ -136,20 +136,23 @@ impl Settings {
             Some(given) => Some(given.clone()),
             None => registry_in(variable(REGISTRY_VARIABLE)?)?,
         };
-        let ecr = EcrSettings::resolve(given, environment, file.ecr, &path)?;
-        let identity = IdentitySettings::resolve(given, environment, file.identity, &path)?;
-        let (registry, registry_origin) = match (chosen, file.registry) {
+        let (registry, registry_origin) = match (chosen, &file.registry) {
             (Some(chosen), _) => chosen,
-            (None, Some(registry)) => (registry, Origin::File(path.clone())),
+            (None, Some(registry)) => (registry.clone(), Origin::File(path.clone())),
             (None, None) => (RegistryLocation::Local { directory: None }, Origin::Default),
         };
+        let own = file.table_of(&registry);
+        let ecr = EcrSettings::resolve(given, environment, file.ecr, own, &path)?;
+        let identity = IdentitySettings::resolve(given, environment, file.identity, &path)?;
         let memberships = given.memberships.clone();
         let audit_file = given.audit_file.clone();
         Ok(Self {
             reads_environment: false,
             registry,
             registry_origin,
-            further_registries: file.registries,
+            further_registries: { file.registries.into_iter() }
+                .map(|further| further.location)
+                .collect(),
             output: file.output.map(|text| (text, Origin::File(path))),
             memberships: memberships
                 .or_else(|| path_variable(MEMBERSHIPS_VARIABLE))
@@ -205,6 +208,11 @@ impl Settings {
     /// The file with the policy of new repositories on AWS.
     pub fn repository_policy(&self) -> Option<&Path> {
         self.ecr.repository_policy.as_deref()
+    }
+
+    /// What a push needs on AWS besides the actions of ECR.
+    pub fn additional_actions(&self) -> &[AdditionalAction] {
+        &self.ecr.additional_actions
     }
 
     /// The issuer that tokens must have.
@@ -298,6 +306,32 @@ mod tests {
         assert_eq!(settings.memberships, Some(home.path().join("ark/m.toml")));
         std::fs::remove_file(&path).unwrap();
         assert_eq!(registry(&Given::default(), false), ("local:".into(), Origin::Default));
+    }
+
+    #[test]
+    fn table_of_a_registry_replaces_the_one_of_all() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("ark")).unwrap();
+        let text = "[ecr]\nprofile = 'a'\nrequire_scoped = true\nexternal_id = 'a'\n\
+             [[registries]]\nlocation = 'ecr://111122223333.dkr.ecr.us-east-1.amazonaws.com/dev'\n\
+             ecr.profile = 'b'\necr.repository_policy = 'b.json'\n";
+        std::fs::write(home.path().join(FILE), text).unwrap();
+        let environment = |name: &str| match name {
+            "XDG_CONFIG_HOME" => Some(home.path().as_os_str().to_owned()),
+            "ARK_ROLE_ARN" => Some("arn:aws:iam::095412845506:role/a".into()),
+            _ => None,
+        };
+        let ecr = |account: &str| {
+            let location = format!("ecr://{account}.dkr.ecr.us-east-1.amazonaws.com/prod");
+            let registry = Some((location.parse().unwrap(), Origin::Program));
+            Settings::read(&Given { registry, ..Given::default() }, &environment).unwrap().ecr
+        };
+        let (all, own) = (ecr("095412845506"), ecr("111122223333"));
+        assert_eq!((all.profile.as_deref(), own.profile.as_deref()), (Some("a"), Some("b")));
+        assert_eq!((all.role_arn.is_some(), own.role_arn), (true, None));
+        assert_eq!((all.external_id.as_deref(), own.external_id), (Some("a"), None));
+        assert!(all.require_scoped && own.require_scoped);
+        assert_eq!(own.repository_policy, Some(home.path().join("ark/b.json")));
     }
 
     #[test]

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::aws::accounts::{Accounts, Role, User};
 use crate::aws::faults::Faults;
 use crate::aws::identity_provider::{IdentityProvider, KnownProvider};
-use crate::aws::registries::{ListedRepository, Logins, Registries, RegistryAuthorizer};
+use crate::aws::registries::{
+    CreationTemplate, ListedRepository, Logins, Registries, RegistryAuthorizer,
+};
 use crate::aws::world::{Clock, Record, World};
 use crate::aws::{FakeAws, server};
 
@@ -36,6 +38,7 @@ pub struct FakeAwsBuilder {
     roles: Vec<Role>,
     providers: Vec<IdentityProvider>,
     listed: Vec<ListedRepository>,
+    templates: Vec<CreationTemplate>,
     packed_limit: usize,
     seed: u64,
 }
@@ -49,6 +52,7 @@ impl FakeAwsBuilder {
             roles: Vec::new(),
             providers: Vec::new(),
             listed: Vec::new(),
+            templates: Vec::new(),
             packed_limit: PACKED_LIMIT,
             seed: 0,
         }
@@ -82,6 +86,12 @@ impl FakeAwsBuilder {
     /// More repositories that are only listed.
     pub fn with_list(mut self, repositories: impl IntoIterator<Item = ListedRepository>) -> Self {
         self.listed.extend(repositories);
+        self
+    }
+
+    /// One more template of the repositories that ECR creates on a push; unless told, it creates none.
+    pub fn with_creation_template(mut self, template: CreationTemplate) -> Self {
+        self.templates.push(template);
         self
     }
 
@@ -122,6 +132,7 @@ impl FakeAwsBuilder {
             host: host.clone(),
             logins: logins.clone(),
             registries: registries.clone(),
+            templates: self.templates,
             clock: clock.clone(),
             record: record.clone(),
         };

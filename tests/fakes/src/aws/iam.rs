@@ -56,8 +56,10 @@ impl Context {
 pub(super) enum PolicyKind {
     Identity,
     Session,
-    /// A role's trust policy, or a repository's policy.
+    /// A repository's policy; denials say it of a role's trust policy too.
     Resource,
+    /// A role's trust policy.
+    Trust,
 }
 
 impl fmt::Display for PolicyKind {
@@ -65,7 +67,7 @@ impl fmt::Display for PolicyKind {
         f.write_str(match self {
             Self::Identity => "identity-based policy",
             Self::Session => "session policy",
-            Self::Resource => "resource-based policy",
+            Self::Resource | Self::Trust => "resource-based policy",
         })
     }
 }
@@ -136,8 +138,8 @@ pub(super) fn denied_message(
             let article = if kind == PolicyKind::Identity { "an" } else { "a" };
             format!("{request} with an explicit deny in {article} {kind}")
         }
-        // STS says no reason where the role's trust policy is the one.
-        Refusal::Implicit(PolicyKind::Resource) => request,
+        // STS says no reason.
+        Refusal::Implicit(PolicyKind::Trust) => request,
         Refusal::Implicit(kind) => {
             format!("{request} because no {kind} allows the {action} action")
         }
@@ -167,9 +169,12 @@ impl Circumstances<'_> {
     }
 }
 
-/// Whether a caller may do something with what is in their own account.
+/// Whether a caller may do something with a resource.
 ///
-/// The policy of a repository allows as much as the caller's own; one that denies goes before all.
+/// The policy of a repository allows as much as the caller's own; one that denies goes before all. In another
+/// account, the policy of the repository must allow it too.
+///
+/// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html>
 pub(super) fn check_access(
     caller: &Caller,
     action: &str,
@@ -180,7 +185,12 @@ pub(super) fn check_access(
     let policy = circumstances.repository.and_then(|repository| repository.policy.as_ref());
     let policies = policy.map(|policy| std::slice::from_ref(&policy.judged)).unwrap_or_default();
     let named = named_by(policies, action, resource, &context, |names| name_of(caller, names))?;
-    caller_allows(caller, action, resource, &context, named == Some(Named::Itself))
+    let is_foreign = resource.split(':').nth(4).is_some_and(|owner| owner != caller.account);
+    if is_foreign && named.is_none() {
+        return Err(Refusal::Implicit(PolicyKind::Resource));
+    }
+    let allowed_already = named == Some(Named::Itself) && !is_foreign;
+    caller_allows(caller, action, resource, &context, allowed_already)
 }
 
 /// Whether the caller's own policies leave something to them that a resource's policy may allow already.
@@ -351,6 +361,6 @@ mod tests {
             refused(Refusal::Explicit(PolicyKind::Identity))
                 .ends_with("arn:r with an explicit deny in an identity-based policy")
         );
-        assert!(refused(Refusal::Implicit(PolicyKind::Resource)).ends_with("on resource: arn:r"));
+        assert!(refused(Refusal::Implicit(PolicyKind::Trust)).ends_with("on resource: arn:r"));
     }
 }

@@ -60,7 +60,7 @@ pub use crate::aws::accounts::{AccessKey, Role, User};
 pub use crate::aws::builder::FakeAwsBuilder;
 pub use crate::aws::faults::Fault;
 pub use crate::aws::identity_provider::IdentityProvider;
-pub use crate::aws::registries::ListedRepository;
+pub use crate::aws::registries::{CreationTemplate, ListedRepository};
 pub use crate::aws::world::Call;
 
 use crate::aws::world::World;

@@ -8,8 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use ark_container_core::Result;
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::backend::local::ecr_emulation::{EcrAuthorizer, RejectedPassword};
-use ark_container_core::backend::{RegistryBackend, Repository as Stored, TagMutability};
+use ark_container_core::backend::local::ecr_emulation::{
+    EcrAuthorizer, RejectedPassword, create_repository,
+};
+use ark_container_core::backend::{
+    CreateOptions, RegistryBackend, Repository as Stored, TagMutability,
+};
 use ark_container_core::credentials::Password;
 use ark_container_core::model::{EcrHost, Organizations, RepositoryPath};
 use futures_util::TryStreamExt;
@@ -39,6 +43,40 @@ impl ListedRepository {
     pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.insert(key.into(), value.into());
         self
+    }
+}
+
+/// What repositories get that ECR creates where somebody pushes to a missing one, below a prefix.
+///
+/// Source: `RepositoryCreationTemplate` in the service model of ECR, with `CREATE_ON_PUSH` in `appliedFor`.
+#[derive(Debug, Clone)]
+pub struct CreationTemplate {
+    prefix: String,
+    tags: BTreeMap<String, String>,
+    lifecycle_policy: Option<String>,
+}
+
+impl CreationTemplate {
+    /// The template of the repositories whose paths continue `prefix` after a slash.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), tags: BTreeMap::new(), lifecycle_policy: None }
+    }
+
+    /// This template with one more tag.
+    pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.insert(key.into(), value.into());
+        self
+    }
+
+    /// This template with a lifecycle policy.
+    pub fn with_lifecycle_policy(mut self, policy: impl Into<String>) -> Self {
+        self.lifecycle_policy = Some(policy.into());
+        self
+    }
+
+    fn is_for(&self, path: &RepositoryPath) -> bool {
+        let path = path.to_string();
+        path.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('/'))
     }
 }
 
@@ -244,8 +282,36 @@ pub(super) struct RegistryAuthorizer {
     pub(super) host: EcrHost,
     pub(super) logins: Arc<Logins>,
     pub(super) registries: Arc<Registries>,
+    pub(super) templates: Vec<CreationTemplate>,
     pub(super) clock: Arc<Clock>,
     pub(super) record: Arc<Record>,
+}
+
+impl RegistryAuthorizer {
+    /// Creates a missing repository that a template is for, whoever pushes to it.
+    ///
+    /// Source: <https://github.com/aws/containers-roadmap/issues/853>
+    fn create_on_push(&self, path: &RepositoryPath) {
+        let Some(template) = self.templates.iter().find(|template| template.is_for(path)) else {
+            return;
+        };
+        let name = path.to_string();
+        self.registries.with(self.host.account(), |repositories| {
+            let options = CreateOptions::default();
+            if repositories.contains_key(&name)
+                || create_repository(&self.registries.store, path, &options).is_err()
+            {
+                return;
+            }
+            let created = Repository {
+                tags: template.tags.clone(),
+                lifecycle_policy: template.lifecycle_policy.clone(),
+                path: Some(path.clone()),
+                ..Repository::new(self.clock.now())
+            };
+            repositories.insert(name, created);
+        });
+    }
 }
 
 impl EcrAuthorizer for RegistryAuthorizer {
@@ -261,9 +327,8 @@ impl EcrAuthorizer for RegistryAuthorizer {
     }
 
     fn allows(&self, caller: &Arc<Caller>, path: &RepositoryPath, action: &'static str) -> bool {
-        // Repository policies for other accounts are not supported.
-        if caller.account != self.host.account() {
-            return false;
+        if action == "ecr:InitiateLayerUpload" {
+            self.create_on_push(path);
         }
         let resource = self.host.repository_arn(path);
         // A missing repository has no tags, so policies with conditions on tags do not allow it.

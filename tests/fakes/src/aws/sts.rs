@@ -68,24 +68,34 @@ fn unsatisfied(value: &str, parameter: &str, constraint: &str) -> ApiError {
 }
 
 /// Source: `AssumeRoleRequest` in the service model; required: `RoleArn`, `RoleSessionName`. The fake
-/// has no managed session policies, external ids, MFA, source identities or transitive tags.
+/// has no managed session policies, MFA or transitive tags.
 fn assume_role(exchange: &mut Exchange<'_>) -> Result<String, ApiError> {
     let caller = exchange.caller()?;
     let mut parameters = Parameters::parse(exchange.body);
     let role_arn = parameters.required("RoleArn")?;
     let tags = parameters.tags()?;
+    let external_id = parameters.optional("ExternalId");
+    let source_identity = parameters.optional("SourceIdentity");
     let session = Session::parse(&mut parameters, tags)?;
     parameters.finish()?;
     exchange.resources.push(role_arn.clone());
 
-    let context = caller.context().with_request_tags(&session.tags);
+    let mut context = caller.context().with_request_tags(&session.tags);
     let tagging = (!session.tags.is_empty()).then_some("sts:TagSession");
+    // Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>
+    let naming = source_identity.as_ref().map(|_| "sts:SetSourceIdentity");
+    for (key, value) in [("sts:ExternalId", &external_id), ("sts:SourceIdentity", &source_identity)]
+    {
+        if let Some(value) = value {
+            context = context.with(key, value);
+        }
+    }
     // What does not exist is refused in the same words as what is not allowed.
     let role = exchange.world.accounts.role(&role_arn);
-    for action in std::iter::once("sts:AssumeRole").chain(tagging) {
+    for action in std::iter::once("sts:AssumeRole").chain(tagging).chain(naming) {
         let refusal = match role {
             Some(role) => check(&caller, role, action, &context).err(),
-            None => Some(Refusal::Implicit(PolicyKind::Resource)),
+            None => Some(Refusal::Implicit(PolicyKind::Trust)),
         };
         if let Some(refusal) = refusal {
             let message = denied_message(&caller.arn, action, &role_arn, refusal);
@@ -170,7 +180,7 @@ fn trust(
     name: impl Fn(&Principals) -> Option<Named>,
 ) -> Result<Named, Refusal> {
     let named = named_by(&role.trust, action, &role.arn, context, name)?;
-    named.ok_or(Refusal::Implicit(PolicyKind::Resource))
+    named.ok_or(Refusal::Implicit(PolicyKind::Trust))
 }
 
 /// The tags of a role's session: those of the session go before the role's of the same key.

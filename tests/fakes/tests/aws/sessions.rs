@@ -106,8 +106,8 @@ async fn session_policy_and_name_have_limits() {
     assert_eq!(code(assume(&sts).policy("{}").send().await), "MalformedPolicyDocument");
     let name = sts.assume_role().role_arn(ROLE).role_session_name("user:alice").send().await;
     assert!(message(name).contains("'roleSessionName'"));
-    let unknown = assume(&sts).external_id("xyz").send().await;
-    assert!(message(unknown).contains("no parameter ExternalId"));
+    let unknown = assume(&sts).serial_number("arn:aws:iam::095412845506:mfa/a").send().await;
+    assert!(message(unknown).contains("no parameter SerialNumber"));
 }
 
 #[tokio::test]

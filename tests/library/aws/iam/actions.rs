@@ -61,6 +61,7 @@ async fn visit(deployment: &Deployment, backend: &EcrBackend, path: &RepositoryP
     client.head(&format!("/v2/{path}/blobs/{blob}")).await.expect(StatusCode::OK);
     client.get(&format!("/v2/{path}/blobs/{blob}")).await.expect(StatusCode::OK);
     client.get(&format!("/v2/{path}/manifests/v1")).await.expect(StatusCode::OK);
+    client.get(&format!("/v2/{path}/tags/list")).await.expect(StatusCode::OK);
     backend.list_images(path).try_collect::<Vec<_>>().await.unwrap();
     backend.describe_repository(path).await.unwrap();
     backend.delete_image(path, &tag).await.unwrap();

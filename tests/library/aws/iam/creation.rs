@@ -2,15 +2,18 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ark_container_core::model::OrganizationId;
-use ark_container_fakes::aws::Role;
+use ark_container_core::backend::CreateOptions;
+use ark_container_core::model::{OrganizationId, RepositoryPath};
+use ark_container_core::{ErrorKind, RegistryBackend as _};
+use ark_container_fakes::aws::{CreationTemplate, Role};
+use reqwest::StatusCode;
 use serde_json::Value;
 
 use super::{
-    A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, allowed, app, create_repositories, iam, tag,
-    token,
+    A, ACCESS, ADMINISTRATOR, B, Deployment, GLOBAL, LIFECYCLE, allowed, app, create_repositories,
+    iam, tag, token,
 };
-use crate::aws::cloud::arn;
+use crate::aws::cloud::{arn, code};
 
 const KEY: &str = "ark:organization";
 
@@ -109,4 +112,77 @@ async fn tags_need_actions_of_their_own() {
     let untagged = deployment.ecr(&arn("untagged"), &alice).await.unwrap();
     assert!(!creates(&untagged, A, &[(KEY, A)]).await);
     assert_eq!(deployment.ecr(&arn("closed"), &alice).await.err().unwrap(), "AccessDenied");
+}
+
+#[tokio::test]
+async fn lifecycle_policy_of_a_user_is_refused_before_creation() {
+    let deployment = Deployment::start().await;
+    let alice = deployment.bearer(&token("user:alice", &[A], &[]));
+    let path: RepositoryPath = app(A).parse().unwrap();
+    let options = CreateOptions::default().with_lifecycle_policy(LIFECYCLE);
+    let error = alice.create_repository(&path, &options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains("may not set a lifecycle policy on prod/"), "{error}");
+    assert!(error.to_string().ends_with("nothing was changed"), "{error}");
+    let missing = alice.describe_repository(&path).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+
+    alice.create_repository(&path, &CreateOptions::default()).await.unwrap();
+    let dora = deployment.bearer(&token("user:dora", &[A], &[A]));
+    dora.create_repository(&path, &options).await.unwrap();
+    let account = deployment.cloud.ecr(&deployment.cloud.admin);
+    let set = account.get_lifecycle_policy().repository_name(path.to_string()).send().await;
+    assert_eq!(set.unwrap().lifecycle_policy_text(), Some(LIFECYCLE));
+}
+
+#[tokio::test]
+async fn repository_policy_is_set_by_an_administrator_later() {
+    let policies = iam().with_repository_policy().policies();
+    let deployment = Deployment::start_with_policies(&policies, |aws| aws).await;
+    let text = policies.repository_policy.as_ref().unwrap().to_string();
+    let path: RepositoryPath = app(A).parse().unwrap();
+    let account = deployment.cloud.ecr(&deployment.cloud.admin);
+    let policy = || account.get_repository_policy().repository_name(path.to_string()).send();
+    let of = |name: &str, administers: &[OrganizationId]| {
+        let file = deployment.sign(&token(name, &[A], administers));
+        deployment.bearer_with(&file, |backend| backend.with_repository_policy(&text))
+    };
+    // An administrator of another organization is none of this one.
+    for user in [of("user:alice", &[]), of("user:bob", &[B])] {
+        user.create_repository(&path, &CreateOptions::default()).await.unwrap();
+        assert_eq!(code(policy().await), "RepositoryPolicyNotFoundException");
+    }
+    let dora = of("user:dora", &[A]);
+    dora.create_repository(&path, &CreateOptions::default()).await.unwrap();
+    assert_eq!(policy().await.unwrap().policy_text(), Some(text.as_str()));
+}
+
+/// The template is the deployment's. That AWS creates a repository for whoever has a password is reported.
+#[tokio::test]
+async fn push_creates_what_the_template_says() {
+    let template = CreationTemplate::new(format!("prod/{A}"))
+        .with_tag("ark:organization", A.to_string())
+        .with_lifecycle_policy(LIFECYCLE);
+    let deployment = Deployment::start_with(|aws| aws.with_creation_template(template)).await;
+    let account = deployment.cloud.ecr(&deployment.cloud.admin);
+    for (name, of, organization, status, is_created) in [
+        ("user:alice", A, A, StatusCode::ACCEPTED, true),
+        ("robot:build", A, A, StatusCode::FORBIDDEN, true),
+        ("user:bob", B, A, StatusCode::FORBIDDEN, true),
+        ("user:bob", B, B, StatusCode::NOT_FOUND, false),
+    ] {
+        let ecr = deployment.ecr(ACCESS, &token(name, &[of], &[])).await.unwrap();
+        let registry = deployment.cloud.log_in(&ecr).await;
+        let path = format!("prod/{organization}/{}", name.replace(':', "-"));
+        let started = registry.post(&format!("/v2/{path}/blobs/uploads/")).await;
+        assert_eq!(started.status, status, "{name} {path}");
+        let policy = account.get_lifecycle_policy().repository_name(&path).send().await;
+        let tags = account.list_tags_for_resource().resource_arn(arn(&path)).send().await;
+        if is_created {
+            assert_eq!(policy.unwrap().lifecycle_policy_text(), Some(LIFECYCLE));
+            assert_eq!(tags.unwrap().tags(), [tag("ark:organization", A)]);
+        } else {
+            assert_eq!(code(policy), "RepositoryNotFoundException");
+        }
+    }
 }

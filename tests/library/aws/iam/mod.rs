@@ -8,6 +8,7 @@ use ark_container_core::model::OrganizationId;
 use ark_container_core::testing::TestToken;
 use aws_sdk_ecr::error::ProvideErrorMetadata;
 use aws_sdk_ecr::types::{ImageIdentifier, Tag};
+use reqwest::StatusCode;
 
 use crate::access::deployment::{ACCESS, ADMINISTRATOR, Deployment, iam};
 use crate::aws::cloud::arn;
@@ -51,12 +52,14 @@ fn tag(key: &str, value: impl ToString) -> Tag {
     Tag::builder().key(key).value(value.to_string()).build().unwrap()
 }
 
-/// What a session may do with a repository that exists, of: read, settle (set its lifecycle), delete an
+/// What a session may do with a repository that exists, of: read, push, settle (set its lifecycle), delete an
 /// image, delete. It is tried: what may be deleted is gone.
-async fn may(ecr: &aws_sdk_ecr::Client, name: &str) -> Vec<&'static str> {
+async fn may(deployment: &Deployment, ecr: &aws_sdk_ecr::Client, name: &str) -> Vec<&'static str> {
     let image = ImageIdentifier::builder().image_tag("none").build();
     let read = ecr.describe_images().repository_name(name).send().await;
     let tags = ecr.list_tags_for_resource().resource_arn(arn(name)).send().await;
+    let registry = deployment.cloud.log_in(ecr).await;
+    let push = registry.post(&format!("/v2/{name}/blobs/uploads/")).await;
     let settle = ecr.put_lifecycle_policy().repository_name(name).lifecycle_policy_text(LIFECYCLE);
     let settle = settle.send().await;
     let delete_image = ecr.batch_delete_image().repository_name(name).image_ids(image).send().await;
@@ -64,6 +67,7 @@ async fn may(ecr: &aws_sdk_ecr::Client, name: &str) -> Vec<&'static str> {
     let tried = [
         ("read", allowed(&read)),
         ("read tags", allowed(&tags)),
+        ("push", push.status == StatusCode::ACCEPTED),
         ("settle", allowed(&settle)),
         ("delete an image", allowed(&delete_image)),
         ("delete", allowed(&delete)),

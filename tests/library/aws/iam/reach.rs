@@ -2,9 +2,10 @@
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::CreateOptions;
-use ark_container_core::model::{Access, OrganizationId, Scope};
-use ark_container_core::testing::TestToken;
+use ark_container_core::model::{Access, OrganizationId, RepositoryPath, Scope};
+use ark_container_core::testing::{SampleImage, TestToken};
 use ark_container_fakes::aws::Role;
+use reqwest::StatusCode;
 use serde_json::json;
 
 use super::{
@@ -12,10 +13,11 @@ use super::{
     token,
 };
 use crate::aws::cloud::{allow, policy};
+use crate::registry::server::RegistryClient;
 
 const READS: [&str; 2] = ["read", "read tags"];
-const PUSHES: [&str; 3] = ["read", "read tags", "settle"];
-const EVERYTHING: [&str; 5] = ["read", "read tags", "settle", "delete an image", "delete"];
+const PUSHES: [&str; 3] = ["read", "read tags", "push"];
+const EVERYTHING: [&str; 6] = ["read", "read tags", "push", "settle", "delete an image", "delete"];
 const NOTHING: [&str; 0] = [];
 
 /// Repositories that are nobody's: of another stage, of a GUID with more behind it, and of long ago.
@@ -39,18 +41,18 @@ async fn members_push_to_their_own_and_read_global() {
     ] {
         // Under this role, nobody is an administrator.
         let ecr = deployment.ecr(ACCESS, &token(name, of, &[A, B, GLOBAL])).await.unwrap();
-        assert_eq!(may(&ecr, &app(A)).await, in_a, "{name}");
-        assert_eq!(may(&ecr, &app(B)).await, in_b, "{name}");
-        assert_eq!(may(&ecr, &app(GLOBAL)).await, READS, "{name}");
+        assert_eq!(may(&deployment, &ecr, &app(A)).await, in_a, "{name}");
+        assert_eq!(may(&deployment, &ecr, &app(B)).await, in_b, "{name}");
+        assert_eq!(may(&deployment, &ecr, &app(GLOBAL)).await, READS, "{name}");
         for stray in strays() {
-            assert_eq!(may(&ecr, &stray).await, NOTHING, "{name} {stray}");
+            assert_eq!(may(&deployment, &ecr, &stray).await, NOTHING, "{name} {stray}");
         }
     }
 }
 
 #[tokio::test]
 async fn administrators_delete_in_their_organizations() {
-    let everything = ["settle", "delete an image", "delete"];
+    let everything = ["push", "settle", "delete an image", "delete"];
     for (administers, deleted) in
         [(&[A][..], &[A][..]), (&[B, GLOBAL], &[B, GLOBAL]), (&[GLOBAL], &[GLOBAL])]
     {
@@ -60,10 +62,14 @@ async fn administrators_delete_in_their_organizations() {
         let ecr = deployment.ecr(ADMINISTRATOR, &dora).await.unwrap();
         for organization in [A, B, GLOBAL] {
             let expected = if deleted.contains(&organization) { &everything[..] } else { &NOTHING };
-            assert_eq!(may(&ecr, &app(organization)).await, expected, "{administers:?}");
+            assert_eq!(
+                may(&deployment, &ecr, &app(organization)).await,
+                expected,
+                "{administers:?}"
+            );
         }
         for stray in strays() {
-            assert_eq!(may(&ecr, &stray).await, NOTHING, "{administers:?} {stray}");
+            assert_eq!(may(&deployment, &ecr, &stray).await, NOTHING, "{administers:?} {stray}");
         }
     }
 }
@@ -78,13 +84,17 @@ async fn session_reaches_ten_organizations_at_most() {
     }
     let alice = token("user:alice", &organizations, &organizations);
     for (role, may_what) in
-        [(ACCESS, &PUSHES[..]), (ADMINISTRATOR, &["settle", "delete an image", "delete"])]
+        [(ACCESS, &PUSHES[..]), (ADMINISTRATOR, &["push", "settle", "delete an image", "delete"])]
     {
         let ecr = deployment.ecr(role, &alice).await.unwrap();
         for organization in &organizations[..9] {
-            assert_eq!(may(&ecr, &app(*organization)).await, may_what, "{organization}");
+            assert_eq!(
+                may(&deployment, &ecr, &app(*organization)).await,
+                may_what,
+                "{organization}"
+            );
         }
-        assert_eq!(may(&ecr, &app(organizations[10])).await, NOTHING);
+        assert_eq!(may(&deployment, &ecr, &app(organizations[10])).await, NOTHING);
     }
     // The tags leave room for the policy that narrows a login.
     let backend = deployment.bearer(&alice);
@@ -132,7 +142,7 @@ async fn repository_policy_overrides_a_wide_role() {
         .with_trust_policy(&policies.access_role.trust)
         .with_policy(policy(json!([allow(json!("ecr:*"), "*")])));
     let deployment = Deployment::start_with_policies(&policies, |aws| aws.with_role(wide)).await;
-    let keeper = token("user:keeper", &[A, B], &[GLOBAL]);
+    let keeper = token("user:keeper", &[A, B], &[A, B, GLOBAL]);
     let text = policies.repository_policy.as_ref().unwrap();
     let keeper = deployment.bearer_with(&deployment.sign(&keeper), |backend| {
         backend.with_repository_policy(text.to_string())
@@ -145,13 +155,29 @@ async fn repository_policy_overrides_a_wide_role() {
     let wide = ACCESS.replace("ark-access", "wide");
     for of in [&[A][..], &[A, GLOBAL], &[]] {
         let ecr = deployment.ecr(&wide, &token("user:alice", of, &[])).await.unwrap();
-        assert_eq!(may(&ecr, &app(B)).await, NOTHING, "{of:?}");
-        assert_eq!(may(&ecr, &app(GLOBAL)).await, READS, "{of:?}");
+        assert_eq!(may(&deployment, &ecr, &app(B)).await, NOTHING, "{of:?}");
+        assert_eq!(may(&deployment, &ecr, &app(GLOBAL)).await, READS, "{of:?}");
     }
     let dora = deployment.ecr(&wide, &token("user:dora", &[B], &[GLOBAL])).await.unwrap();
-    assert_eq!(may(&dora, &app(B)).await, EVERYTHING);
-    assert_eq!(may(&dora, &app(GLOBAL)).await, EVERYTHING);
+    assert_eq!(may(&deployment, &dora, &app(B)).await, EVERYTHING);
+    assert_eq!(may(&deployment, &dora, &app(GLOBAL)).await, EVERYTHING);
     // The account's own people have no organization, and are not spoken of.
     let account = deployment.cloud.ecr(&deployment.cloud.admin);
-    assert_eq!(may(&account, &app(A)).await, EVERYTHING);
+    assert_eq!(may(&deployment, &account, &app(A)).await, EVERYTHING);
+}
+
+#[tokio::test]
+async fn password_for_pulling_lists_tags_and_referrers() {
+    let deployment = Deployment::start().await;
+    let path = app(A).parse().unwrap();
+    deployment.furnish([RepositoryPath::clone(&path)]).await;
+    let backend = deployment.bearer(&token("robot:build", &[A], &[]));
+    let scope = Scope::repository(path, Access::Pull);
+    let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
+    let registry = deployment.cloud.aws.registry_host().as_str().parse().unwrap();
+    let client = RegistryClient::new(registry, credentials.password.expose());
+    let v1 = SampleImage::new("v1").digest();
+    for end in ["tags/list".to_owned(), format!("referrers/{v1}")] {
+        client.get(&format!("/v2/{}/{end}", app(A))).await.expect(StatusCode::OK);
+    }
 }

@@ -282,7 +282,7 @@ async fn nothing_is_created_in_another_account() {
         },
     );
     let error = create(&aws, &CreateOptions::default()).await.unwrap_err();
-    assert!(error.to_string().contains("for the account 111122223333"), "{error}");
+    assert_eq!(error.kind(), crate::ErrorKind::PermissionDenied, "{error}");
 }
 
 /// AWS, for a backend that gives each repository a policy.

@@ -86,20 +86,61 @@ fn nothing_is_allowed_everywhere_but_a_login_and_the_index() {
 }
 
 #[test]
-fn repository_policy_adds_only_its_permissions() {
+fn repository_policy_adds_only_administrators_permissions() {
     let (without, with) = (usual().policies(), usual().with_repository_policy().policies());
     assert_eq!(without.repository_policy, None);
     assert!(with.repository_policy.is_some());
-    assert_eq!(without.access_role.trust, with.access_role.trust);
-    for (without, with) in [
-        (without.access_role, with.access_role),
-        (without.administrator_role, with.administrator_role),
-    ] {
-        let (without, with) = (without.permissions.to_string(), with.permissions.to_string());
-        assert!(!without.contains("RepositoryPolicy"));
-        let added = r#""ecr:GetRepositoryPolicy","ecr:SetRepositoryPolicy","#;
-        assert_eq!(with.replace(added, ""), without);
+    assert_eq!(without.access_role, with.access_role);
+    assert_eq!(without.administrator_role.trust, with.administrator_role.trust);
+    let (without, with) =
+        (without.administrator_role.permissions, with.administrator_role.permissions);
+    assert!(!without.to_string().contains("RepositoryPolicy"));
+    let added = r#""ecr:GetRepositoryPolicy","ecr:SetRepositoryPolicy","#;
+    assert_eq!(with.to_string().replace(added, ""), without.to_string());
+}
+
+/// Nobody else may expire images, or let others delete them.
+#[test]
+fn policies_of_repositories_are_set_by_administrators_alone() {
+    let permissions = longest().policies().access_role.permissions.to_string();
+    for action in ["LifecyclePolicy", "RepositoryPolicy", "UntagResource", "Delete"] {
+        assert!(!permissions.contains(action), "{action}");
     }
+}
+
+#[test]
+fn every_variable_has_a_default() {
+    for document in documents(&longest().policies()) {
+        let text = document.to_string();
+        for variable in text.split("${").skip(1) {
+            let (variable, _) = variable.split_once('}').unwrap();
+            assert!(variable.ends_with(", '-'"), "{variable}");
+        }
+    }
+}
+
+#[test]
+fn additional_actions_are_for_whoever_pushes() {
+    let profile = "arn:aws:signer:us-east-1:095412845506:/signing-profiles/release";
+    let sign = AdditionalAction::new("signer:SignPayload", profile).unwrap();
+    let policies = usual().with_additional_actions([sign]).policies();
+    let [access, administrator] = [policies.access_role, policies.administrator_role].map(|role| {
+        let permissions: Value = serde_json::from_str(&role.permissions.to_string()).unwrap();
+        let statements = permissions["Statement"].as_array().unwrap().clone();
+        statements.into_iter().find(|statement| statement["Sid"] == "Additional1").unwrap()
+    });
+    let expected = serde_json::json!({
+        "Sid": "Additional1",
+        "Effect": "Allow",
+        "Action": ["signer:SignPayload"],
+        "Resource": [profile],
+    });
+    assert_eq!(administrator, expected);
+    assert_eq!(access["Condition"]["StringEquals"]["aws:PrincipalTag/kind"][0], "user");
+    assert_eq!(
+        (&access["Action"], &access["Resource"]),
+        (&expected["Action"], &expected["Resource"])
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::body::{self, Body, WithHeader};
 use super::dialect::{Dialect, Part};
 use super::error::{ApiError, Code};
 use super::route::{Resource, Target};
+use crate::backend::CreateOptions;
 use crate::backend::local::LocalBackend;
 use crate::backend::local::store::UploadId;
 use crate::backend::local::token::TokenError;
@@ -81,6 +82,18 @@ pub fn read_manifest(
     Ok((manifest.media_type, manifest.bytes))
 }
 
+/// Creates a repository without waiting.
+///
+/// # Errors
+/// [`Error::Conflict`](crate::Error::Conflict) if it exists with other options.
+pub fn create_repository(
+    backend: &LocalBackend,
+    path: &RepositoryPath,
+    options: &CreateOptions,
+) -> Result<()> {
+    backend.store().create_repository(path, options).map(drop)
+}
+
 /// Authorizes each request by the IAM actions that it needs.
 #[derive(Debug)]
 struct ByAction<A>(Arc<A>);
@@ -117,13 +130,13 @@ impl<A: EcrAuthorizer> Permit for EcrPermit<A> {
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/security_iam_id-based-policy-examples.html>
 fn actions(operation: Operation) -> &'static [&'static str] {
     match operation {
-        Operation::ReadManifest => &["ecr:BatchGetImage"],
+        Operation::ReadManifest | Operation::ListReferrers => &["ecr:BatchGetImage"],
+        // Source: <https://github.com/containers/skopeo/issues/726>
+        Operation::ListTags => &["ecr:ListImages"],
         Operation::CheckBlob => &["ecr:BatchCheckLayerAvailability"],
         // Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
         Operation::ReadBlob | Operation::MountBlob => &["ecr:GetDownloadUrlForLayer"],
-        Operation::ListTags | Operation::ListReferrers | Operation::UploadStatus => {
-            &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-        }
+        Operation::UploadStatus => &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
         // The whole blob may come with it.
         Operation::StartUpload => {
             &["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload"]

@@ -1,4 +1,5 @@
-//! `PutLifecyclePolicy`, `GetLifecyclePolicy`, `SetRepositoryPolicy`, `GetRepositoryPolicy`, `TagResource`, `ListTagsForResource`.
+//! `PutLifecyclePolicy`, `GetLifecyclePolicy`, `SetRepositoryPolicy`, `GetRepositoryPolicy`, `TagResource`,
+//! `UntagResource`, `ListTagsForResource`.
 
 use std::collections::BTreeMap;
 
@@ -193,6 +194,26 @@ pub(super) fn tag_resource(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
         tags.extend(added);
         check_count(&tags)?;
         repository.tags = tags;
+        Ok(json!({}))
+    })
+}
+
+/// Source: `UntagResourceRequest` in the service model; both are required.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RemoveRequest {
+    resource_arn: String,
+    tag_keys: Vec<String>,
+}
+
+/// Answers `{}`.
+pub(super) fn untag_resource(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
+    let request: RemoveRequest = exchange.request()?;
+    let (account, name) = parse_arn(exchange, &request.resource_arn)?;
+    allowed(exchange, &account, &name, None)?;
+    exchange.world.registries.with(&account, |repositories| {
+        let repository = repositories.get_mut(&name).ok_or_else(|| missing(&account, &name))?;
+        repository.tags.retain(|key, _| !request.tag_keys.contains(key));
         Ok(json!({}))
     })
 }
