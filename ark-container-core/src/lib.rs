@@ -116,4 +116,4 @@ pub mod transfer;
 pub use backend::{RegistryBackend, RegistryBackendExt};
 pub use catalog::Catalog;
 pub use error::{BoxError, Error, ErrorKind, InvalidSetting, ResourceKind, Result};
-pub use escape::escape_untrusted;
+pub use escape::{escape_untrusted, quote_for_shell};

@@ -4,13 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::OnceCell;
 
 use super::builder::{EcrBackendBuilder, EcrConfig};
-use super::clients::Clients;
-use super::selector::Selector;
+use super::clients::{AwsConfig, Clients};
 use super::session_policy::session_name;
 use super::web_identity::{Rights, Sessions};
 use super::{create, images, repositories, tag_index};
@@ -70,7 +68,6 @@ struct Shared {
     config: EcrConfig,
     clients: Arc<Clients>,
     sessions: Sessions,
-    selector: OnceCell<Selector>,
     cache: CredentialsCache,
 }
 
@@ -95,13 +92,8 @@ impl EcrBackend {
             Some(directory) => CredentialsCache::open(directory),
             None => CredentialsCache::in_memory(),
         };
-        let shared = Shared {
-            config,
-            clients: Arc::default(),
-            sessions: Sessions::default(),
-            selector: OnceCell::new(),
-            cache,
-        };
+        let shared =
+            Shared { config, clients: Arc::default(), sessions: Sessions::default(), cache };
         Self { shared: Arc::new(shared), principal, caller: Arc::default() }
     }
 
@@ -145,10 +137,9 @@ impl EcrBackend {
         &self.shared.config
     }
 
-    /// Returns the SDK's configuration. It fetches credentials on demand, and has none if calls are made by
-    /// token.
-    pub(crate) async fn sdk_config(&self) -> &SdkConfig {
-        self.without_session().await.sdk_config(self.config()).await
+    /// Returns the configuration of calls without a session. It has no credentials if calls are made by token.
+    pub(super) async fn aws_config(&self) -> Result<&AwsConfig> {
+        self.without_session().config(self.config()).await
     }
 
     pub(crate) async fn ecr(&self) -> Result<aws_sdk_ecr::Client> {
@@ -157,41 +148,31 @@ impl EcrBackend {
 
     /// Returns a client of ECR: under the role with these rights if there is a token, or else as the caller.
     pub(super) async fn ecr_with(&self, rights: Rights) -> Result<aws_sdk_ecr::Client> {
-        Ok(self.clients(rights).await?.ecr(self.config()).await.clone())
+        Ok(self.clients(rights).await?.ecr(self.config()).await?.clone())
     }
 
     pub(crate) async fn sts(&self) -> Result<aws_sdk_sts::Client> {
-        Ok(self.clients(Rights::Access).await?.sts(self.config()).await.clone())
+        Ok(self.clients(Rights::Access).await?.sts(self.config()).await?.clone())
     }
 
     pub(super) async fn tagging(&self) -> Result<aws_sdk_resourcegroupstagging::Client> {
-        Ok(self.clients(Rights::Access).await?.tagging(self.config()).await.clone())
+        Ok(self.clients(Rights::Access).await?.tagging(self.config()).await?.clone())
     }
 
     pub(super) async fn clients(&self, rights: Rights) -> Result<Arc<Clients>> {
         if let Some(file) = &self.config().web_identity {
             return self.session(file, rights).await;
         }
-        self.without_session().await;
         Ok(Arc::clone(&self.shared.clients))
     }
 
     /// Returns the clients without the session of a token.
-    pub(super) async fn without_session(&self) -> &Clients {
-        if self.config().web_identity.is_none() {
-            // Read before the SDK reads its configuration, so that a later change is noticed.
-            self.selector().await;
-        }
+    pub(super) fn without_session(&self) -> &Clients {
         &self.shared.clients
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
         &self.shared.sessions
-    }
-
-    /// Returns whose AWS credentials this backend had at its first use.
-    pub(super) async fn selector(&self) -> &Selector {
-        self.shared.selector.get_or_init(|| self.read_selector()).await
     }
 
     pub(super) fn cache(&self) -> &CredentialsCache {

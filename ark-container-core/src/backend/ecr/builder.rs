@@ -8,7 +8,9 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
+use super::aws_settings::variable;
 use super::backend::EcrBackend;
+use crate::escape::quote_for_shell;
 use crate::identity::TokenFile;
 use crate::model::{EcrHost, Stage};
 
@@ -33,10 +35,9 @@ pub(crate) struct EcrConfig {
 }
 
 impl EcrConfig {
-    /// The profile of the AWS configuration files that credentials come from, if they come from there.
+    /// Returns the profile of the AWS files that holds, for the SDK and for messages alike.
     pub(crate) fn profile_in_use(&self) -> String {
-        let variables = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
-        let named = || variables.into_iter().find_map(|name| std::env::var(name).ok());
+        let named = || ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"].into_iter().find_map(variable);
         self.profile.clone().or_else(named).unwrap_or_else(|| "default".to_owned())
     }
 
@@ -76,13 +77,13 @@ impl EcrConfig {
                     AWS_SESSION_TOKEN)"
                 .to_owned();
         }
-        let profile = self.profile_in_use();
+        let profile = quote_for_shell(&self.profile_in_use());
         format!("where it came from SSO, run `aws sso login --profile {profile}`")
     }
 }
 
 fn keys_in_environment() -> bool {
-    std::env::var_os("AWS_ACCESS_KEY_ID").is_some()
+    variable("AWS_ACCESS_KEY_ID").is_some()
 }
 
 /// How an account's registry is reached, and as whom; see [`EcrBackend::builder`].

@@ -1,5 +1,7 @@
 //! Repositories in AWS ECR.
 
+mod aws_credentials;
+mod aws_settings;
 mod backend;
 mod builder;
 mod clients;
@@ -11,7 +13,6 @@ mod images;
 mod repositories;
 #[cfg(test)]
 mod scripted;
-mod selector;
 mod session_policy;
 mod tag_index;
 mod web_identity;
