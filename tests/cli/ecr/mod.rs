@@ -3,6 +3,7 @@
 mod clients;
 mod failures;
 mod logins;
+mod settings;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -14,7 +14,6 @@ use aws_sdk_ecr::config::retry::{
 use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_ecr::error::ProvideErrorMetadata;
 use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
-use aws_sdk_resourcegroupstagging::operation::get_resources::GetResourcesInput;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -322,9 +321,12 @@ struct FirstPageIsFinal;
 
 impl ClassifyRetry for FirstPageIsFinal {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        let input = context.input().and_then(|input| input.downcast_ref::<GetResourcesInput>());
-        match (context.output_or_error(), input.map(GetResourcesInput::pagination_token)) {
-            (Some(Err(_)), Some(None)) => RetryAction::RetryForbidden,
+        // The input is serialized by now.
+        let body = context.request().and_then(|request| request.body().bytes());
+        let token = b"\"PaginationToken\"";
+        let is_first = body.is_some_and(|body| !body.windows(token.len()).any(|w| w == token));
+        match context.output_or_error() {
+            Some(Err(_)) if is_first => RetryAction::RetryForbidden,
             _ => RetryAction::NoActionIndicated,
         }
     }

@@ -13,7 +13,7 @@ use super::aws_credentials::{CredentialsSource, SourceFailed, UnusableKey};
 use super::aws_settings::profile_has;
 use super::backend::EcrBackend;
 use super::clients::QUOTA_REACHED;
-use crate::error::{BoxError, Error, ResourceKind};
+use crate::error::{BoxError, Error, ResourceKind, is_untrusted, untrusted};
 use crate::escape::quote_for_shell;
 use crate::model::RepositoryPath;
 
@@ -296,7 +296,7 @@ impl Unanswered {
             let error = error.downcast_ref::<io::Error>();
             error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         };
-        if tells(&["certificate", "TLS", "tls ", "received corrupt message"]) {
+        if is_untrusted(error) {
             Self::Untrusted
         } else if tells(&["proxy authorization required"]) {
             Self::ProxyAuthentication
@@ -341,13 +341,7 @@ where
         return credentials_problem(call, credentials);
     }
     let error = match Unanswered::of(&*cause) {
-        Unanswered::Untrusted => Error::invalid(format!(
-            "cannot {call}: there is no trusted TLS connection to the endpoint"
-        ))
-        .with_help(
-            "name the file of its root certificate: export AWS_CA_BUNDLE=FILE, or SSL_CERT_FILE for \
-             images too; a proxy that inspects TLS has a root certificate of its own",
-        ),
+        Unanswered::Untrusted => untrusted(format!("cannot {call}")),
         Unanswered::ProxyAuthentication => invalid_proxy(call, "asks for a user and a password"),
         Unanswered::Proxy => invalid_proxy(call, "does not connect to the endpoint"),
         Unanswered::UnknownHost => Error::temporary(format!(
