@@ -7,13 +7,16 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ecr::config::interceptors::InterceptorContext;
+use aws_sdk_ecr::config::interceptors::{
+    BeforeSerializationInterceptorContextRef, InterceptorContext,
+};
 use aws_sdk_ecr::config::retry::{
     ClassifyRetry, ClientRateLimiter, RetryAction, RetryPartition, TokenBucket,
 };
-use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_ecr::config::{ConfigBag, Credentials, Intercept, SharedCredentialsProvider};
 use aws_sdk_ecr::error::ProvideErrorMetadata;
 use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
+use aws_sdk_resourcegroupstagging::operation::get_resources::GetResourcesInput;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -22,6 +25,7 @@ use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
     SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use tokio::sync::OnceCell;
@@ -30,7 +34,7 @@ use super::aws_credentials::CallerCredentials;
 use super::aws_settings::{AwsSettings, Services};
 use super::builder::EcrConfig;
 use super::errors::Unanswered;
-use crate::error::{Error, Result};
+use crate::error::{BoxError, Error, Result};
 use crate::model::EcrHost;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -147,7 +151,7 @@ impl Clients {
         let config = self.config(config).await?;
         let fail_fast = |builder: aws_sdk_resourcegroupstagging::config::Builder| {
             let timeout = TimeoutConfig::builder().operation_attempt_timeout(INDEX_TIMEOUT).build();
-            builder.timeout_config(timeout).retry_classifier(FirstPageIsFinal)
+            builder.timeout_config(timeout).interceptor(FirstPageOnce)
         };
         let client =
             || async { client!(aws_sdk_resourcegroupstagging, config, tagging, fail_fast) };
@@ -315,24 +319,27 @@ impl ClassifyRetry for FinalErrors {
     }
 }
 
-/// Ends the attempts at the first page of the tag index: the account can be listed instead.
+/// Gives the first page of the tag index one attempt: the account can be listed instead.
 #[derive(Debug)]
-struct FirstPageIsFinal;
+struct FirstPageOnce;
 
-impl ClassifyRetry for FirstPageIsFinal {
-    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        // The input is serialized by now.
-        let body = context.request().and_then(|request| request.body().bytes());
-        let token = b"\"PaginationToken\"";
-        let is_first = body.is_some_and(|body| !body.windows(token.len()).any(|w| w == token));
-        match context.output_or_error() {
-            Some(Err(_)) if is_first => RetryAction::RetryForbidden,
-            _ => RetryAction::NoActionIndicated,
-        }
+#[dyn_dispatch_hint]
+impl Intercept for FirstPageOnce {
+    fn name(&self) -> &'static str {
+        "one attempt for the first page"
     }
 
-    fn name(&self) -> &'static str {
-        "first page of the tag index"
+    fn read_before_serialization(
+        &self,
+        context: &BeforeSerializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let input = context.input().downcast_ref::<GetResourcesInput>();
+        if input.is_some_and(|input| input.pagination_token().is_none()) {
+            config.interceptor_state().store_put(RetryConfig::standard().with_max_attempts(1));
+        }
+        Ok(())
     }
 }
 
