@@ -21,7 +21,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("private_folder", &[]),
     ("observability", &["model", "error"]),
     ("identity", &["model", "error"]),
-    ("backend", &["model", "error", "observability", "credentials", "digester", "identity"]),
+    (
+        "backend",
+        &["model", "error", "escape", "observability", "credentials", "digester", "identity"],
+    ),
     ("permission", &["model", "error", "observability", "credentials", "identity", "backend"]),
     ("distribution", &["model", "error", "escape", "observability", "credentials", "digester"]),
     // A transfer asks the backend for credentials; nothing of the backend knows of either.
@@ -112,7 +115,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("axum", &["backend", "testing"]),
     ("hyper", &["backend", "testing"]),
     ("hyper_util", &["backend", "testing"]),
-    ("reqwest", &["distribution", "identity", "testing"]),
+    // The backend checks URLs and certificates of settings with it.
+    ("reqwest", &["backend", "distribution", "identity", "testing"]),
     ("TcpListener", &["backend", "testing"]),
     ("TcpStream", &["backend", "testing"]),
     ("UdpSocket", &[]),
