@@ -40,9 +40,8 @@ impl Home {
             endpoint_url.into_iter().fold(builder, |builder, url| builder.with_endpoint_url(url));
         let backend = builder.build();
         // The variables are of the test, and not of the process.
-        let settings =
-            AwsSettings::read(backend.config(), &|name| self.variables.get(name).cloned());
-        settings
+        let variables = |name: &str| self.variables.get(name).cloned();
+        AwsSettings::read(backend.config(), &variables)
     }
 
     /// The error of reading, with the folder of the home left out.
