@@ -84,6 +84,8 @@
 //! distribution API. `token` (on, and part of `ecr`): principals by JSON Web Tokens. `testing`: for the
 //! tests of programs that use the library.
 
+#[cfg(feature = "ecr")]
+mod aws_environment;
 pub mod backend;
 pub mod catalog;
 #[cfg(feature = "push")]

@@ -21,9 +21,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("private_folder", &[]),
     ("observability", &["model", "error"]),
     ("identity", &["model", "error"]),
+    ("aws_environment", &["error"]),
     (
         "backend",
-        &["model", "error", "escape", "observability", "credentials", "digester", "identity"],
+        &[
+            "model",
+            "error",
+            "escape",
+            "observability",
+            "credentials",
+            "digester",
+            "identity",
+            "aws_environment",
+        ],
     ),
     ("permission", &["model", "error", "observability", "credentials", "identity", "backend"]),
     ("distribution", &["model", "error", "escape", "observability", "credentials", "digester"]),
@@ -99,6 +109,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     (
         "std::fs",
         &[
+            "aws_environment",
             "backend",
             "catalog",
             "credentials",
@@ -115,8 +126,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("axum", &["backend", "testing"]),
     ("hyper", &["backend", "testing"]),
     ("hyper_util", &["backend", "testing"]),
-    // The backend checks URLs and certificates of settings with it.
-    ("reqwest", &["backend", "distribution", "identity", "testing"]),
+    // The environment of AWS has URLs and certificates, which it parses.
+    ("reqwest", &["aws_environment", "distribution", "identity", "testing"]),
     ("TcpListener", &["backend", "testing"]),
     ("TcpStream", &["backend", "testing"]),
     ("UdpSocket", &[]),

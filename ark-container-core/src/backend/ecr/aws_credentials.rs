@@ -2,7 +2,6 @@
 //!
 //! An error names the provider that failed, which the SDK's own chain of providers does not.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use aws_config::credential_process::CredentialProcessProvider;
@@ -17,8 +16,8 @@ use aws_credential_types::provider::{self, future};
 use aws_sdk_ecr::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
 use tokio::sync::Mutex;
 
-use super::aws_settings::is_key;
 use super::builder::EcrConfig;
+use crate::aws_environment::{is_key, profile_has};
 use crate::escape::quote_for_shell;
 
 /// How long before their end credentials are fetched anew.
@@ -27,40 +26,20 @@ const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 /// Timeout of the metadata service, asked once: where there is none, packets are lost.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where AWS credentials come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CredentialsSource {
-    /// `AWS_ACCESS_KEY_ID` and its like.
-    Environment,
-    Profile,
-    /// `AWS_WEB_IDENTITY_TOKEN_FILE`.
-    WebIdentity,
-    /// `AWS_CONTAINER_CREDENTIALS_FULL_URI` or `…_RELATIVE_URI`.
-    Container,
-    /// The metadata service of a machine.
-    Machine,
-    /// The configuration that the program brings.
-    Program,
-}
-
 /// The source that failed, as the cause of a [`CredentialsError`].
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
 pub(super) struct SourceFailed {
-    pub(super) source: CredentialsSource,
-    error: CredentialsError,
+    /// The source, such as `the profile "builds"`.
+    pub(super) name: String,
+    pub(super) error: CredentialsError,
 }
 
-impl fmt::Display for SourceFailed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl std::error::Error for SourceFailed {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error.source()
-    }
-}
+/// What a profile may have its credentials from, by the name of the value.
+const SOURCES_OF_PROFILES: [(&str, &str); 2] = [
+    ("credential_process", "the credential process of "),
+    ("web_identity_token_file", "the web identity of "),
+];
 
 /// A part of credentials that cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -70,56 +49,64 @@ pub(super) struct UnusableKey;
 /// The credentials of the first source that has some, cached until they expire.
 #[derive(Debug)]
 pub(super) struct CallerCredentials {
-    sources: Vec<(CredentialsSource, SharedCredentialsProvider)>,
+    /// The sources, with their names; the metadata service has none.
+    sources: Vec<(String, SharedCredentialsProvider)>,
     /// Provides the credentials of a profile that `aws login` made.
     login_session: CredentialProcessProvider,
     cached: Mutex<Option<Credentials>>,
 }
 
 impl CallerCredentials {
-    /// Returns the sources of the AWS command line, or the profile alone if the program names one.
+    /// Returns the sources of the AWS command line, or the profile alone if the program chose one.
     pub(super) fn new(config: &EcrConfig, providers: &ProviderConfig) -> Self {
         let name = config.profile_in_use();
+        let from = SOURCES_OF_PROFILES.into_iter().find(|(key, _)| profile_has(&name, key));
+        let from = from.map_or("", |(_, from)| from);
         let profile = ProfileFileCredentialsProvider::builder().profile_name(&name);
-        let profile = profile.configure(providers).build();
-        let profile = (CredentialsSource::Profile, SharedCredentialsProvider::new(profile));
-        let sources = match &config.profile {
-            Some(_) => vec![profile],
-            None => {
-                let metadata = imds::Client::builder()
-                    .configure(providers)
-                    .max_attempts(1)
-                    .connect_timeout(METADATA_TIMEOUT)
-                    .operation_timeout(METADATA_TIMEOUT)
-                    .build();
-                let environment = EnvironmentVariableCredentialsProvider::new();
-                let web_identity =
-                    WebIdentityTokenCredentialsProvider::builder().configure(providers).build();
-                let container = EcsCredentialsProvider::builder().configure(providers).build();
-                let machine = ImdsCredentialsProvider::builder().imds_client(metadata);
-                let machine = machine.configure(providers).build();
-                vec![
-                    (CredentialsSource::Environment, SharedCredentialsProvider::new(environment)),
-                    profile,
-                    (CredentialsSource::WebIdentity, SharedCredentialsProvider::new(web_identity)),
-                    (CredentialsSource::Container, SharedCredentialsProvider::new(container)),
-                    (CredentialsSource::Machine, SharedCredentialsProvider::new(machine)),
-                ]
-            }
-        };
+        let profile = SharedCredentialsProvider::new(profile.configure(providers).build());
+        let profile = (format!("{from}the profile {name:?}"), profile);
+        if config.profile.is_some() {
+            return Self::of(vec![profile], &name);
+        }
+        let environment = EnvironmentVariableCredentialsProvider::new();
+        let web_identity = WebIdentityTokenCredentialsProvider::builder();
+        let container = EcsCredentialsProvider::builder().configure(providers).build();
+        let metadata = imds::Client::builder()
+            .configure(providers)
+            .max_attempts(1)
+            .connect_timeout(METADATA_TIMEOUT)
+            .operation_timeout(METADATA_TIMEOUT)
+            .build();
+        let machine = ImdsCredentialsProvider::builder().imds_client(metadata);
+        let sources = vec![
+            ("the environment".to_owned(), SharedCredentialsProvider::new(environment)),
+            profile,
+            (
+                "the web identity of AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN".to_owned(),
+                SharedCredentialsProvider::new(web_identity.configure(providers).build()),
+            ),
+            (
+                "the endpoint of the container (AWS_CONTAINER_CREDENTIALS_FULL_URI or \
+                 …_RELATIVE_URI)"
+                    .to_owned(),
+                SharedCredentialsProvider::new(container),
+            ),
+            (String::new(), SharedCredentialsProvider::new(machine.configure(providers).build())),
+        ];
         Self::of(sources, &name)
     }
 
     /// Returns the credentials of a provider that the program brings.
     pub(super) fn of_program(provider: SharedCredentialsProvider, config: &EcrConfig) -> Self {
-        let source = match config.profile {
-            Some(_) => CredentialsSource::Profile,
-            None => CredentialsSource::Program,
+        let profile = config.profile_in_use();
+        let name = match config.profile {
+            Some(_) => format!("the profile {profile:?}"),
+            None => "the AWS configuration of the program".to_owned(),
         };
-        Self::of(vec![(source, provider)], &config.profile_in_use())
+        Self::of(vec![(name, provider)], &profile)
     }
 
-    fn of(sources: Vec<(CredentialsSource, SharedCredentialsProvider)>, profile: &str) -> Self {
+    fn of(sources: Vec<(String, SharedCredentialsProvider)>, profile: &str) -> Self {
         // Renewing such a session takes another cryptography library, and whoever has one has the command.
         let export = format!(
             "aws configure export-credentials --format process --profile {}",
@@ -147,35 +134,30 @@ impl CallerCredentials {
     }
 
     async fn fetch(&self) -> provider::Result {
-        let mut missing = CredentialsError::not_loaded_no_source();
-        for (source, provider) in &self.sources {
+        for (name, provider) in &self.sources {
             let mut answer = provider.provide_credentials().await;
             if answer.as_ref().is_err_and(is_login_session) {
                 answer = self.login_session.provide_credentials().await;
             }
             match answer {
                 Ok(credentials) => return Ok(credentials),
-                Err(error @ CredentialsError::CredentialsNotLoaded(_)) => missing = error,
+                Err(CredentialsError::CredentialsNotLoaded(_)) => {}
+                // Most machines have no metadata service, which is found out by its failure.
+                Err(_) if name.is_empty() => {}
                 Err(error) => {
-                    let failed = SourceFailed { source: *source, error };
+                    let failed = SourceFailed { name: name.clone(), error };
                     return Err(CredentialsError::provider_error(failed));
                 }
             }
         }
-        Err(missing)
+        Err(CredentialsError::not_loaded_no_source())
     }
 }
 
 /// Whether the SDK names the feature without which it does not read sessions of `aws login`.
 fn is_login_session(error: &CredentialsError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("credentials-login") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    let cause = std::error::Error::source(error);
+    cause.is_some_and(|cause| cause.to_string().contains("credentials-login"))
 }
 
 impl ProvideCredentials for CallerCredentials {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use super::aws_settings::variable;
 use super::backend::EcrBackend;
+use crate::aws_environment::{AwsChoices, profile_in_use, variable};
 use crate::escape::quote_for_shell;
 use crate::identity::TokenFile;
 use crate::model::{EcrHost, Stage};
@@ -35,10 +35,16 @@ pub(crate) struct EcrConfig {
 }
 
 impl EcrConfig {
-    /// Returns the profile of the AWS files that holds, for the SDK and for messages alike.
     pub(crate) fn profile_in_use(&self) -> String {
-        let named = || ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"].into_iter().find_map(variable);
-        self.profile.clone().or_else(named).unwrap_or_else(|| "default".to_owned())
+        profile_in_use(self.profile.as_deref())
+    }
+
+    pub(crate) fn aws_choices(&self) -> AwsChoices<'_> {
+        AwsChoices {
+            profile: self.profile.as_deref(),
+            endpoint_url: self.endpoint_url.as_deref(),
+            uses_credentials: self.web_identity.is_none(),
+        }
     }
 
     /// Where the credentials in use come from, as far as it can be told without asking for them.

@@ -17,10 +17,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 
-use super::aws_settings::AwsSettings;
 use super::backend::EcrBackend;
 use super::clients::Clients;
 use super::session_policy::{session_policy, too_long};
+use crate::aws_environment::AwsSettings;
 use crate::credentials::cache::CacheKey;
 use crate::credentials::{CredentialsOptions, Narrowing, Password, RegistryCredentials, USERNAME};
 use crate::digester::Digester;
@@ -150,7 +150,7 @@ impl EcrBackend {
         }
         let given = config.sdk_config.as_ref().and_then(|given| given.endpoint_url());
         config.endpoint_url.as_deref().or(given).is_some()
-            || AwsSettings::of_this_process(config)
+            || AwsSettings::of_this_process(&config.aws_choices())
                 .is_ok_and(|settings| settings.has_endpoint_url())
     }
 

@@ -9,10 +9,10 @@ use aws_sdk_ecr::operation::RequestId as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
-use super::aws_credentials::{CredentialsSource, SourceFailed, UnusableKey};
-use super::aws_settings::profile_has;
+use super::aws_credentials::{SourceFailed, UnusableKey};
 use super::backend::EcrBackend;
 use super::clients::QUOTA_REACHED;
+use crate::aws_environment::profile_has;
 use crate::error::{BoxError, Error, ResourceKind, is_untrusted, untrusted};
 use crate::escape::quote_for_shell;
 use crate::model::RepositoryPath;
@@ -373,70 +373,49 @@ fn invalid_proxy(call: Call<'_>, problem: &str) -> Error {
 
 /// The error for credentials that a source does not provide.
 fn credentials_problem(call: Call<'_>, error: &CredentialsError) -> Error {
-    let config = call.backend.config();
-    let profile = config.profile_in_use();
-    let quoted = quote_for_shell(&profile);
-    let told: Vec<String> = chain(error).map(ToString::to_string).collect();
-    let tells = |text: &str| told.iter().any(|cause| cause.contains(text));
-    let has = |name| profile_has(config, name);
-    let sign_in = format!("run `aws sso login --profile {quoted}`");
     if chain(error).any(|cause| cause.is::<UnusableKey>()) {
         return Error::invalid(format!("cannot {call}")).with_source(UnusableKey);
     }
+    let config = call.backend.config();
+    let profile = config.profile_in_use();
+    let quoted = quote_for_shell(&profile);
     let failed = chain(error).find_map(|cause| cause.downcast_ref::<SourceFailed>());
-    let problem = match failed.map(|failed| failed.source) {
-        None | Some(CredentialsSource::Machine) => {
-            // The metadata service is asked last: its failure means that no other source has any.
-            let problem = match &config.profile {
-                Some(_) => format!(
-                    "the profile {profile:?} does not exist in the AWS configuration, or has no \
-                     credentials"
-                ),
-                None => "no AWS credentials were found".to_owned(),
-            };
-            let configure = format!("run `aws configure --profile {quoted}` or `aws login`");
-            return Error::unauthenticated(format!("cannot {call}: {problem}: {configure}"));
-        }
-        Some(CredentialsSource::WebIdentity) => {
-            "the web identity of AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN gives no AWS credentials"
-                .to_owned()
-        }
-        Some(CredentialsSource::Container) => {
-            "the endpoint of the container (AWS_CONTAINER_CREDENTIALS_FULL_URI or …_RELATIVE_URI) \
-             gives no AWS credentials"
-                .to_owned()
-        }
-        Some(CredentialsSource::Program) => {
-            "the AWS configuration of the program gives no credentials".to_owned()
-        }
-        Some(_) if tells("SSO") || tells("sso") => match tells("expired") || tells("Unauthorized") {
-            true => format!("the SSO session of the profile {profile:?} has expired: {sign_in}"),
-            false => format!("the profile {profile:?} has no SSO session: {sign_in}"),
-        },
-        Some(_) if has("mfa_serial") => format!(
+    let Some(SourceFailed { name, error: failure }) = failed else {
+        let problem = match &config.profile {
+            Some(_) => format!(
+                "the profile {profile:?} does not exist in the AWS configuration, or has no credentials"
+            ),
+            None => "no AWS credentials were found".to_owned(),
+        };
+        let configure = format!("run `aws configure --profile {quoted}` or `aws login`");
+        return Error::unauthenticated(format!("cannot {call}: {problem}: {configure}"));
+    };
+    let told: Vec<String> = chain(failure).map(ToString::to_string).collect();
+    let tells = |text: &str| told.iter().any(|cause| cause.contains(text));
+    let has = |key| name.ends_with(&format!("{profile:?}")) && profile_has(&profile, key);
+    let problem = if tells("SSO") || tells("sso") {
+        let problem = match tells("expired") || tells("Unauthorized") {
+            true => format!("the SSO session of the profile {profile:?} has expired"),
+            false => format!("the profile {profile:?} has no SSO session"),
+        };
+        format!("{problem}: run `aws sso login --profile {quoted}`")
+    } else if has("mfa_serial") {
+        format!(
             "the role of the profile {profile:?} requires a code of the device in mfa_serial, which \
              only the AWS command line asks for: run `eval \"$(aws configure export-credentials \
              --profile {quoted} --format env)\"`"
-        ),
-        Some(_) if has("credential_process") => {
-            format!("the credential process of the profile {profile:?} failed")
-        }
-        Some(_) if has("login_session") => format!(
-            "the profile {profile:?} has no session of `aws login`: run `aws login --profile {quoted}`"
-        ),
-        Some(_) if has("web_identity_token_file") => {
-            format!("the web identity of the profile {profile:?} gives no AWS credentials")
-        }
-        Some(_) => format!("the profile {profile:?} gives no AWS credentials"),
+        )
+    } else if has("login_session") {
+        format!("{name} has no session of `aws login`: run `aws login --profile {quoted}`")
+    } else {
+        format!("{name} gives no AWS credentials")
     };
     let message = format!("cannot {call}: {problem}");
-    let is_temporary = |cause: &(dyn StdError + 'static)| cause.is::<ConnectorError>();
-    let error = match chain(error).any(is_temporary) {
+    let error = match chain(failure).any(|cause| cause.is::<ConnectorError>()) {
         true => Error::temporary(message),
         false => Error::unauthenticated(message),
     };
-    let cause = failed.and_then(|failed| copied(failed.source()?));
-    match cause {
+    match failure.source().and_then(copied) {
         Some(cause) => error.with_source(cause),
         None => error,
     }

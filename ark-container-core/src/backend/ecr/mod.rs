@@ -1,7 +1,6 @@
 //! Repositories in AWS ECR.
 
 mod aws_credentials;
-mod aws_settings;
 mod backend;
 mod builder;
 mod clients;

@@ -1,5 +1,6 @@
 //! Credentials that are cached, refused or missing.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;

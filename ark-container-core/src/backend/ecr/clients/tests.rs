@@ -2,16 +2,16 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::sync::Mutex;
 use std::thread;
 
 use futures_util::TryStreamExt;
+use serde_json::json;
 
 use super::super::scripted::{self, Answer, Scripted};
 use super::*;
 use crate::backend::RegistryBackend;
 use crate::backend::ecr::{EcrBackend, EcrBackendBuilder};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::identity::TokenFile;
 use crate::model::{Organizations, Stage};
 
@@ -140,51 +140,19 @@ async fn throttled_caller_leaves_others_their_retries() {
     assert_eq!(attempts(&second), 3);
 }
 
-/// An HTTP client that answers nothing and keeps the host of the last request.
-#[derive(Debug, Clone, Default)]
-struct LastHost(Arc<Mutex<String>>);
-
-impl HttpClient for LastHost {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
-impl HttpConnector for LastHost {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let host = request.uri().strip_prefix("https://").unwrap();
-        *self.0.lock().unwrap() = host.trim_end_matches('/').to_owned();
-        let status = 400.try_into().unwrap();
-        let body = aws_smithy_types::body::SdkBody::empty();
-        HttpConnectorFuture::ready(Ok(
-            aws_smithy_runtime_api::client::orchestrator::HttpResponse::new(status, body),
-        ))
-    }
-}
-
 /// The hosts of ECR, STS and Resource Groups Tagging that are called.
 async fn hosts_called(registry: &str, use_fips: bool, use_dual_stack: bool) -> [String; 3] {
-    let backend = builder(registry).build();
-    let host = backend.ecr_host();
-    let client = LastHost::default();
-    let sdk = keys().into_builder().http_client(client.clone());
-    let sdk = sdk.region(Region::new(host.region().to_owned())).build();
-    let endpoints = aws_endpoints(host, use_fips, use_dual_stack);
-    let clients = Clients::new(AwsConfig { sdk, endpoints });
-    let last = || client.0.lock().unwrap().clone();
-    let ecr = clients.ecr(backend.config()).await.unwrap();
-    ecr.describe_repositories().send().await.unwrap_err();
-    let ecr = last();
-    let sts = clients.sts(backend.config()).await.unwrap();
-    sts.get_caller_identity().send().await.unwrap_err();
-    let sts = last();
-    let tagging = clients.tagging(backend.config()).await.unwrap();
-    tagging.get_resources().send().await.unwrap_err();
-    [ecr, sts, last()]
+    let aws =
+        Scripted::at(registry, |builder| builder, scripted::ACCOUNT, |_| Answer::ok(json!({})));
+    let config = aws.backend.config();
+    let mut calls = aws.backend.aws_config().await.unwrap().clone();
+    calls.endpoints = aws_endpoints(aws.backend.ecr_host(), use_fips, use_dual_stack);
+    let clients = Clients::new(calls);
+    clients.ecr(config).await.unwrap().describe_repositories().send().await.unwrap();
+    clients.sts(config).await.unwrap().get_caller_identity().send().await.unwrap();
+    clients.tagging(config).await.unwrap().get_resources().send().await.unwrap();
+    let hosts: Vec<String> = aws.asked().into_iter().map(|asked| asked.host).collect();
+    hosts.try_into().unwrap()
 }
 
 /// Source: `endpoints.json` of botocore 1.43.

@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use tempfile::TempDir;
 
 use super::*;
-use crate::backend::ecr::EcrBackend;
-use crate::model::Stage;
 
 /// A home with the two files of the AWS tools, and variables.
 struct Home {
@@ -34,14 +32,10 @@ impl Home {
     }
 
     fn read_with(&self, profile: &str, endpoint_url: Option<&str>) -> Result<AwsSettings> {
-        let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse().unwrap();
-        let builder = EcrBackend::builder(host, Stage::default()).with_profile(profile);
-        let builder =
-            endpoint_url.into_iter().fold(builder, |builder, url| builder.with_endpoint_url(url));
-        let backend = builder.build();
+        let choices = AwsChoices { profile: Some(profile), endpoint_url, uses_credentials: true };
         // The variables are of the test, and not of the process.
         let variables = |name: &str| self.variables.get(name).cloned();
-        AwsSettings::read(backend.config(), &variables)
+        AwsSettings::read(&choices, &variables)
     }
 
     /// The error of reading, with the folder of the home left out.
@@ -109,21 +103,20 @@ fn unusable_line_of_a_file_is_named() {
 
 #[test]
 fn key_with_a_line_break_is_rejected_unless_a_profile_is_chosen() {
-    let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse().unwrap();
-    let read = |builder: crate::backend::ecr::EcrBackendBuilder, name: &str, value: &str| {
+    let read = |profile: Option<&str>, name: &str, value: &str| {
         let variables = |asked: &str| (asked == name).then(|| value.into());
-        AwsSettings::read(builder.build().config(), &variables).map(drop)
+        let choices = AwsChoices { profile, endpoint_url: None, uses_credentials: true };
+        AwsSettings::read(&choices, &variables).map(drop)
     };
-    let builder = || EcrBackend::builder(Clone::clone(&host), Stage::default());
     for (name, value) in [
         ("AWS_ACCESS_KEY_ID", "AKIA\n"),
         ("AWS_SECRET_ACCESS_KEY", "secret\r"),
         ("AWS_SESSION_TOKEN", "a b"),
     ] {
-        let error = read(builder(), name, value).unwrap_err();
+        let error = read(None, name, value).unwrap_err();
         assert!(error.to_string().starts_with(&format!("{name}: it has a space")), "{error}");
         assert!(!error.to_string().contains("secret"), "{error}");
-        read(builder().with_profile("a"), name, value).unwrap();
+        read(Some("a"), name, value).unwrap();
     }
 }
 

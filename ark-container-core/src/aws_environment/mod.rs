@@ -1,9 +1,12 @@
-//! [`AwsSettings`]: what the environment and the files of the AWS tools say, checked before the SDK reads it.
+//! [`AwsSettings`]: what the environment and the files of the AWS tools say, checked before the SDK reads it;
+//! and the HTTP client that follows from it.
 //!
 //! The SDK panics on some values, ignores others, and takes an empty variable for a value. Here an empty
 //! variable counts as not set, and a value that cannot be used is an error with its origin.
 //!
 //! Source: <https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html>
+
+pub(crate) mod http_client;
 
 use std::env;
 use std::ffi::OsString;
@@ -12,7 +15,6 @@ use std::path::{Path, PathBuf};
 
 use aws_config::retry::{RetryConfig, RetryMode};
 
-use super::builder::EcrConfig;
 use crate::error::{Error, Result};
 
 /// The proxies for HTTPS and for HTTP, in the order in which the HTTP client looks for them.
@@ -28,24 +30,33 @@ const KEYS: [(&str, &str); 3] = [
     ("AWS_SESSION_TOKEN", "aws_session_token"),
 ];
 
+/// What the program chose, which precedes the environment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AwsChoices<'a> {
+    pub(crate) profile: Option<&'a str>,
+    pub(crate) endpoint_url: Option<&'a str>,
+    /// Whether AWS credentials are used at all.
+    pub(crate) uses_credentials: bool,
+}
+
 /// One value for each service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Services<T> {
-    pub(super) ecr: T,
-    pub(super) sts: T,
-    pub(super) tagging: T,
+pub(crate) struct Services<T> {
+    pub(crate) ecr: T,
+    pub(crate) sts: T,
+    pub(crate) tagging: T,
 }
 
 /// The settings of the AWS tools that hold for a backend.
 #[derive(Debug)]
-pub(super) struct AwsSettings {
+pub(crate) struct AwsSettings {
     /// The URL of a service that is not at AWS's own endpoint.
-    pub(super) endpoint_urls: Services<Option<String>>,
-    pub(super) use_fips: bool,
-    pub(super) use_dual_stack: bool,
-    pub(super) retry: RetryConfig,
+    pub(crate) endpoint_urls: Services<Option<String>>,
+    pub(crate) use_fips: bool,
+    pub(crate) use_dual_stack: bool,
+    pub(crate) retry: RetryConfig,
     /// The root certificates, in PEM, that replace those of the system.
-    pub(super) ca_bundle: Option<Vec<u8>>,
+    pub(crate) ca_bundle: Option<Vec<u8>>,
 }
 
 impl AwsSettings {
@@ -53,16 +64,19 @@ impl AwsSettings {
     ///
     /// # Errors
     /// [`Error::Setting`] with the variable, or the file and line, of a value that cannot be used.
-    pub(super) fn of_this_process(config: &EcrConfig) -> Result<Self> {
-        Self::read(config, &|name| env::var_os(name))
+    pub(crate) fn of_this_process(choices: &AwsChoices<'_>) -> Result<Self> {
+        Self::read(choices, &|name| env::var_os(name))
     }
 
-    fn read(config: &EcrConfig, variables: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
-        let source = Source::open(config.profile_in_use(), variables)?;
-        if config.web_identity.is_none() {
-            source.check_keys(config.profile.is_none())?;
+    fn read(
+        choices: &AwsChoices<'_>,
+        variables: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self> {
+        let source = Source::open(profile_in_use(choices.profile), variables)?;
+        if choices.uses_credentials {
+            source.check_keys(choices.profile.is_none())?;
         }
-        let endpoint_urls = source.endpoint_urls(config.endpoint_url.as_deref())?;
+        let endpoint_urls = source.endpoint_urls(choices.endpoint_url)?;
         let own_url = endpoint_urls.ecr.as_ref().or(endpoint_urls.sts.as_ref());
         let flag = |variable, key| match source.get(variable, key)? {
             None => Ok(false),
@@ -101,22 +115,42 @@ impl AwsSettings {
     }
 
     /// Whether a service is somewhere else than at AWS.
-    pub(super) fn has_endpoint_url(&self) -> bool {
+    pub(crate) fn has_endpoint_url(&self) -> bool {
         let Services { ecr, sts, tagging } = &self.endpoint_urls;
         [ecr, sts, tagging].into_iter().any(Option::is_some)
     }
 }
 
 /// Returns the variable, if it is set and not empty.
-pub(super) fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Whether the profile in use says something under this name.
-pub(super) fn profile_has(config: &EcrConfig, name: &str) -> bool {
+/// Returns the profile that holds, for the SDK and for messages alike.
+pub(crate) fn profile_in_use(chosen: Option<&str>) -> String {
+    let named = || ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"].into_iter().find_map(variable);
+    chosen.map(str::to_owned).or_else(named).unwrap_or_else(|| "default".to_owned())
+}
+
+/// Returns whether a profile has a value of this name.
+pub(crate) fn profile_has(profile: &str, name: &str) -> bool {
     let variables = |name: &str| env::var_os(name);
-    Source::open(config.profile_in_use(), &variables)
-        .is_ok_and(|source| source.in_profile(name).is_some())
+    let source = Source::open(profile.to_owned(), &variables);
+    source.is_ok_and(|source| source.in_profile(name).is_some())
+}
+
+/// Fails with the line of an AWS file that the SDK cannot parse: it would take the file for an empty one.
+pub(crate) async fn check_files(profile: &str) -> Result<()> {
+    let (fs, env, files) = Default::default();
+    let loaded = aws_config::profile::load(&fs, &env, &files, Some(profile.to_owned().into()));
+    let Err(error) = loaded.await else { return Ok(()) };
+    // `error parsing FILE on line N:` and the problem on the next line.
+    let problem = match std::error::Error::source(&error) {
+        Some(cause) => cause.to_string(),
+        None => error.to_string(),
+    };
+    let words: Vec<_> = problem.split_whitespace().collect();
+    Err(Error::invalid(format!("cannot use the AWS configuration: {}", words.join(" "))))
 }
 
 /// A value, and the variable or the line of the file that has it.
@@ -319,7 +353,7 @@ impl<'a> Source<'a> {
 }
 
 /// Whether text can be an access key, its secret, or a session token.
-pub(super) fn is_key(text: &str) -> bool {
+pub(crate) fn is_key(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
