@@ -167,8 +167,8 @@ async fn aws_config(config: &EcrConfig) -> Result<AwsConfig> {
                 SharedCredentialsProvider::new(CallerCredentials::of_program(provider, config))
             });
             builder.set_credentials_provider(credentials);
-            let http_client = config.http_client.clone().or(given.http_client());
-            builder.set_http_client(Some(http_client.unwrap_or_else(|| http_client(None))));
+            let client = config.http_client.clone().or(given.http_client());
+            builder.set_http_client(Some(client.unwrap_or_else(|| http_client(None))));
             (builder.build(), endpoints)
         }
         None => load(config).await?,
@@ -194,7 +194,7 @@ async fn load(config: &EcrConfig) -> Result<(SdkConfig, Services<Endpoint>)> {
     let aws = aws_endpoints(&config.host, settings.use_fips, settings.use_dual_stack);
     let region = Region::new(config.host.region().to_owned());
     let ca_bundle = settings.ca_bundle;
-    let http_client = config.http_client.clone().unwrap_or_else(|| http_client(ca_bundle));
+    let client = config.http_client.clone().unwrap_or_else(|| http_client(ca_bundle));
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
@@ -211,7 +211,7 @@ async fn load(config: &EcrConfig) -> Result<(SdkConfig, Services<Endpoint>)> {
         .profile_name(&profile)
         .retry_config(settings.retry.clone())
         .timeout_config(timeouts.clone())
-        .http_client(http_client.clone())
+        .http_client(client.clone())
         .use_fips(fips)
         .use_dual_stack(dual_stack);
     loader = match config.web_identity {
@@ -221,7 +221,7 @@ async fn load(config: &EcrConfig) -> Result<(SdkConfig, Services<Endpoint>)> {
                 .with_region(Some(region))
                 .with_retry_config(settings.retry)
                 .with_timeout_config(timeouts)
-                .with_http_client(http_client)
+                .with_http_client(client)
                 .with_use_fips(Some(fips))
                 .with_use_dual_stack(Some(dual_stack));
             loader.credentials_provider(CallerCredentials::new(config, &providers))

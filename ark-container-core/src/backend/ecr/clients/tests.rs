@@ -155,144 +155,36 @@ async fn hosts_called(registry: &str, use_fips: bool, use_dual_stack: bool) -> [
     hosts.try_into().unwrap()
 }
 
+/// Registry, flags, and the endpoints of ECR, STS and Resource Groups Tagging.
+///
 /// Source: `endpoints.json` of botocore 1.43.
+const ENDPOINTS: &str = "
+    dkr.ecr.us-east-1.amazonaws.com none api.ecr.us-east-1.amazonaws.com sts.us-east-1.amazonaws.com tagging.us-east-1.amazonaws.com
+    dkr.ecr.us-east-1.amazonaws.com fips api.ecr-fips.us-east-1.amazonaws.com sts-fips.us-east-1.amazonaws.com tagging.us-east-1.amazonaws.com
+    dkr.ecr-fips.us-east-1.amazonaws.com none api.ecr-fips.us-east-1.amazonaws.com sts-fips.us-east-1.amazonaws.com tagging.us-east-1.amazonaws.com
+    dkr.ecr.us-east-1.amazonaws.com dual ecr.us-east-1.api.aws sts.us-east-1.api.aws tagging.us-east-1.amazonaws.com
+    dkr-ecr.us-east-1.on.aws none ecr.us-east-1.api.aws sts.us-east-1.api.aws tagging.us-east-1.amazonaws.com
+    dkr-ecr-fips.us-east-1.on.aws none ecr-fips.us-east-1.api.aws sts-fips.us-east-1.api.aws tagging.us-east-1.amazonaws.com
+    dkr.ecr.us-west-2.amazonaws.com both ecr-fips.us-west-2.api.aws sts-fips.us-west-2.api.aws tagging.us-west-2.amazonaws.com
+    dkr.ecr.eu-west-1.amazonaws.com fips api.ecr-fips.eu-west-1.amazonaws.com sts.eu-west-1.amazonaws.com tagging.eu-west-1.amazonaws.com
+    dkr.ecr.us-gov-west-1.amazonaws.com none api.ecr.us-gov-west-1.amazonaws.com sts.us-gov-west-1.amazonaws.com tagging.us-gov-west-1.amazonaws.com
+    dkr.ecr.us-gov-west-1.amazonaws.com fips api.ecr-fips.us-gov-west-1.amazonaws.com sts.us-gov-west-1.amazonaws.com tagging.us-gov-west-1.amazonaws.com
+    dkr-ecr-fips.us-gov-east-1.on.aws none ecr-fips.us-gov-east-1.api.aws sts.us-gov-east-1.amazonaws.com tagging.us-gov-east-1.amazonaws.com
+    dkr.ecr.cn-north-1.amazonaws.com.cn dual ecr.cn-north-1.api.amazonwebservices.com.cn sts.cn-north-1.api.amazonwebservices.com.cn tagging.cn-north-1.amazonaws.com.cn
+    dkr.ecr.cn-north-1.amazonaws.com.cn fips api.ecr-fips.cn-north-1.amazonaws.com.cn sts.cn-north-1.amazonaws.com.cn tagging.cn-north-1.amazonaws.com.cn
+    dkr.ecr.us-iso-east-1.c2s.ic.gov dual ecr.us-iso-east-1.api.aws.ic.gov sts.us-iso-east-1.c2s.ic.gov tagging.us-iso-east-1.c2s.ic.gov
+    dkr.ecr.us-isob-east-1.sc2s.sgov.gov none api.ecr.us-isob-east-1.sc2s.sgov.gov sts.us-isob-east-1.sc2s.sgov.gov tagging.us-isob-east-1.sc2s.sgov.gov
+    dkr.ecr.eusc-de-east-1.amazonaws.eu both ecr-fips.eusc-de-east-1.api.amazonwebservices.eu sts.eusc-de-east-1.api.amazonwebservices.eu tagging.eusc-de-east-1.amazonaws.eu
+";
+
 #[tokio::test]
 async fn fips_and_dual_stack_endpoints_are_known_ones() {
-    const NONE: (bool, bool) = (false, false);
-    const FIPS: (bool, bool) = (true, false);
-    const DUAL: (bool, bool) = (false, true);
-    const BOTH: (bool, bool) = (true, true);
-    for (registry, flags, expected) in [
-        (
-            "dkr.ecr.us-east-1.amazonaws.com",
-            NONE,
-            [
-                "api.ecr.us-east-1.amazonaws.com",
-                "sts.us-east-1.amazonaws.com",
-                "tagging.us-east-1.amazonaws.com",
-            ],
-        ),
-        (
-            "dkr.ecr.us-east-1.amazonaws.com",
-            FIPS,
-            [
-                "api.ecr-fips.us-east-1.amazonaws.com",
-                "sts-fips.us-east-1.amazonaws.com",
-                "tagging.us-east-1.amazonaws.com",
-            ],
-        ),
-        (
-            "dkr.ecr-fips.us-east-1.amazonaws.com",
-            NONE,
-            [
-                "api.ecr-fips.us-east-1.amazonaws.com",
-                "sts-fips.us-east-1.amazonaws.com",
-                "tagging.us-east-1.amazonaws.com",
-            ],
-        ),
-        (
-            "dkr.ecr.us-east-1.amazonaws.com",
-            DUAL,
-            ["ecr.us-east-1.api.aws", "sts.us-east-1.api.aws", "tagging.us-east-1.amazonaws.com"],
-        ),
-        (
-            "dkr-ecr.us-east-1.on.aws",
-            NONE,
-            ["ecr.us-east-1.api.aws", "sts.us-east-1.api.aws", "tagging.us-east-1.amazonaws.com"],
-        ),
-        (
-            "dkr-ecr-fips.us-east-1.on.aws",
-            NONE,
-            [
-                "ecr-fips.us-east-1.api.aws",
-                "sts-fips.us-east-1.api.aws",
-                "tagging.us-east-1.amazonaws.com",
-            ],
-        ),
-        (
-            "dkr.ecr.us-west-2.amazonaws.com",
-            BOTH,
-            [
-                "ecr-fips.us-west-2.api.aws",
-                "sts-fips.us-west-2.api.aws",
-                "tagging.us-west-2.amazonaws.com",
-            ],
-        ),
-        (
-            "dkr.ecr.eu-west-1.amazonaws.com",
-            FIPS,
-            [
-                "api.ecr-fips.eu-west-1.amazonaws.com",
-                "sts.eu-west-1.amazonaws.com",
-                "tagging.eu-west-1.amazonaws.com",
-            ],
-        ),
-        (
-            "dkr.ecr.us-gov-west-1.amazonaws.com",
-            NONE,
-            [
-                "api.ecr.us-gov-west-1.amazonaws.com",
-                "sts.us-gov-west-1.amazonaws.com",
-                "tagging.us-gov-west-1.amazonaws.com",
-            ],
-        ),
-        (
-            "dkr.ecr.us-gov-west-1.amazonaws.com",
-            FIPS,
-            [
-                "api.ecr-fips.us-gov-west-1.amazonaws.com",
-                "sts.us-gov-west-1.amazonaws.com",
-                "tagging.us-gov-west-1.amazonaws.com",
-            ],
-        ),
-        (
-            "dkr-ecr-fips.us-gov-east-1.on.aws",
-            NONE,
-            [
-                "ecr-fips.us-gov-east-1.api.aws",
-                "sts.us-gov-east-1.amazonaws.com",
-                "tagging.us-gov-east-1.amazonaws.com",
-            ],
-        ),
-        (
-            "dkr.ecr.cn-north-1.amazonaws.com.cn",
-            DUAL,
-            [
-                "ecr.cn-north-1.api.amazonwebservices.com.cn",
-                "sts.cn-north-1.api.amazonwebservices.com.cn",
-                "tagging.cn-north-1.amazonaws.com.cn",
-            ],
-        ),
-        (
-            "dkr.ecr.cn-north-1.amazonaws.com.cn",
-            FIPS,
-            [
-                "api.ecr-fips.cn-north-1.amazonaws.com.cn",
-                "sts.cn-north-1.amazonaws.com.cn",
-                "tagging.cn-north-1.amazonaws.com.cn",
-            ],
-        ),
-        (
-            "dkr.ecr.us-iso-east-1.c2s.ic.gov",
-            DUAL,
-            [
-                "ecr.us-iso-east-1.api.aws.ic.gov",
-                "sts.us-iso-east-1.c2s.ic.gov",
-                "tagging.us-iso-east-1.c2s.ic.gov",
-            ],
-        ),
-        (
-            "dkr.ecr.eusc-de-east-1.amazonaws.eu",
-            BOTH,
-            [
-                "ecr-fips.eusc-de-east-1.api.amazonwebservices.eu",
-                "sts.eusc-de-east-1.api.amazonwebservices.eu",
-                "tagging.eusc-de-east-1.amazonaws.eu",
-            ],
-        ),
-    ] {
-        let called = hosts_called(&format!("095412845506.{registry}"), flags.0, flags.1).await;
-        assert_eq!(called, expected, "{registry} {flags:?}");
+    for line in ENDPOINTS.lines().filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [registry, flags, expected @ ..] = &words[..] else { panic!("{line}") };
+        let has = |flag: &str| *flags == flag || *flags == "both";
+        let registry = format!("095412845506.{registry}");
+        assert_eq!(hosts_called(&registry, has("fips"), has("dual")).await, expected, "{line}");
     }
 }
 
