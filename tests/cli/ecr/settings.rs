@@ -166,7 +166,7 @@ fn failed_source_of_credentials_is_named() {
     for (profile, variables, expected) in [
         (Some("code"), &[][..], "requires a code of the device in mfa_serial"),
         (Some("role"), &[], "the profile \"role\" gives no AWS credentials"),
-        (Some("command"), &[], "the credential process of the profile \"command\" failed"),
+        (Some("command"), &[], "the credential process of the profile \"command\" gives no AWS credentials"),
         (
             Some("sso"),
             &[],
@@ -174,7 +174,11 @@ fn failed_source_of_credentials_is_named() {
         ),
         (Some("web"), &[], "the web identity of the profile \"web\" gives no AWS credentials"),
         (None, &web, "the web identity of AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN gives no"),
-        (None, &container, "the endpoint of the container (AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        (
+            None,
+            &container,
+            "the endpoint of the container (AWS_CONTAINER_CREDENTIALS_FULL_URI) gives no",
+        ),
     ] {
         let option = profile.map(|name| format!(" --profile {name}")).unwrap_or_default();
         let mut command = without_keys(&cloud, &format!("--list-repositories{option}"));

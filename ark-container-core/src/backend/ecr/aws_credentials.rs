@@ -17,7 +17,7 @@ use aws_sdk_ecr::config::{Credentials, ProvideCredentials, SharedCredentialsProv
 use tokio::sync::Mutex;
 
 use super::builder::EcrConfig;
-use crate::aws_environment::{is_key, profile_has};
+use crate::aws_environment::{is_key, profile_has, variable};
 use crate::escape::quote_for_shell;
 
 /// How long before their end credentials are fetched anew.
@@ -34,6 +34,10 @@ pub(super) struct SourceFailed {
     pub(super) name: String,
     pub(super) error: CredentialsError,
 }
+
+/// Variables that name the endpoint of a container's credentials.
+const CONTAINER_VARIABLES: [&str; 2] =
+    ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
 
 /// What a profile may have its credentials from, by the name of the value.
 const SOURCES_OF_PROFILES: [(&str, &str); 2] = [
@@ -69,30 +73,28 @@ impl CallerCredentials {
             return Self::of(vec![profile], &name);
         }
         let environment = EnvironmentVariableCredentialsProvider::new();
-        let web_identity = WebIdentityTokenCredentialsProvider::builder();
-        let container = EcsCredentialsProvider::builder().configure(providers).build();
+        let environment = SharedCredentialsProvider::new(environment);
+        let mut sources = vec![("the environment".to_owned(), environment), profile];
+        // The SDK takes an empty variable for a file or URL.
+        if variable("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() {
+            let provider = WebIdentityTokenCredentialsProvider::builder().configure(providers);
+            let name =
+                "the web identity of AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN".to_owned();
+            sources.push((name, SharedCredentialsProvider::new(provider.build())));
+        }
+        if let Some(name) = CONTAINER_VARIABLES.into_iter().find(|name| variable(name).is_some()) {
+            let provider = EcsCredentialsProvider::builder().configure(providers);
+            let name = format!("the endpoint of the container ({name})");
+            sources.push((name, SharedCredentialsProvider::new(provider.build())));
+        }
         let metadata = imds::Client::builder()
             .configure(providers)
             .max_attempts(1)
             .connect_timeout(METADATA_TIMEOUT)
             .operation_timeout(METADATA_TIMEOUT)
             .build();
-        let machine = ImdsCredentialsProvider::builder().imds_client(metadata);
-        let sources = vec![
-            ("the environment".to_owned(), SharedCredentialsProvider::new(environment)),
-            profile,
-            (
-                "the web identity of AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN".to_owned(),
-                SharedCredentialsProvider::new(web_identity.configure(providers).build()),
-            ),
-            (
-                "the endpoint of the container (AWS_CONTAINER_CREDENTIALS_FULL_URI or \
-                 …_RELATIVE_URI)"
-                    .to_owned(),
-                SharedCredentialsProvider::new(container),
-            ),
-            (String::new(), SharedCredentialsProvider::new(machine.configure(providers).build())),
-        ];
+        let machine = ImdsCredentialsProvider::builder().imds_client(metadata).configure(providers);
+        sources.push((String::new(), SharedCredentialsProvider::new(machine.build())));
         Self::of(sources, &name)
     }
 

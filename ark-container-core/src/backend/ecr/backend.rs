@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -21,6 +22,9 @@ use crate::model::{
     Digest, EcrHost, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget,
     Stage,
 };
+
+/// How long a caller who is only to be named is asked for.
+const NAME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The repositories of an AWS account's registry in one region.
 ///
@@ -196,6 +200,12 @@ impl EcrBackend {
     /// [`Error::Temporary`] if AWS cannot be reached.
     pub async fn caller(&self) -> Result<&Caller> {
         self.caller.get_or_try_init(|| self.ask_for_caller()).await
+    }
+
+    /// Returns the identity of the caller where it is only a name: if AWS tells it at once.
+    pub(crate) async fn caller_in_time(&self) -> Option<&Caller> {
+        let caller = tokio::time::timeout(NAME_TIMEOUT, self.caller()).await;
+        caller.ok()?.inspect_err(|error| tracing::debug!(%error, "the caller has no name")).ok()
     }
 
     async fn ask_for_caller(&self) -> Result<Caller> {
