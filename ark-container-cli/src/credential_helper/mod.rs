@@ -56,9 +56,6 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum length of the input: some passwords have a megabyte, and no server's name has.
 const MAX_INPUT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Maximum number of attempts of each call to AWS: docker waits for the result.
-const MAX_ATTEMPTS: u32 = 2;
-
 /// Maximum number of organizations of a login: the local registry reads 64 KiB of headers, and each
 /// organization adds some 170 bytes to the password.
 const MAX_ORGANIZATIONS: usize = 300;
@@ -263,7 +260,7 @@ async fn login(
     context: Context,
     registry: RegistryLocation,
 ) -> Result<RegistryCredentials, Failure> {
-    let context = context.with_registry(registry)?.with_max_attempts(MAX_ATTEMPTS);
+    let context = context.with_registry(registry)?;
     credentials(&context).await.map_err(|failure| context.advise(failure))
 }
 

@@ -9,6 +9,8 @@ use aws_config::SdkConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::backend::EcrBackend;
+use crate::aws_environment::{AwsChoices, profile_in_use, variable};
+use crate::escape::quote_for_shell;
 use crate::identity::TokenFile;
 use crate::model::{AdditionalAction, EcrHost, Stage};
 
@@ -36,11 +38,16 @@ pub(crate) struct EcrConfig {
 }
 
 impl EcrConfig {
-    /// The profile of the AWS configuration files that credentials come from, if they come from there.
     pub(crate) fn profile_in_use(&self) -> String {
-        let variables = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
-        let named = || variables.into_iter().find_map(|name| std::env::var(name).ok());
-        self.profile.clone().or_else(named).unwrap_or_else(|| "default".to_owned())
+        profile_in_use(self.profile.as_deref())
+    }
+
+    pub(crate) fn aws_choices(&self) -> AwsChoices<'_> {
+        AwsChoices {
+            profile: self.profile.as_deref(),
+            endpoint_url: self.endpoint_url.as_deref(),
+            uses_credentials: self.web_identity.is_none(),
+        }
     }
 
     /// Where the credentials in use come from, as far as it can be told without asking for them.
@@ -79,13 +86,13 @@ impl EcrConfig {
                     AWS_SESSION_TOKEN)"
                 .to_owned();
         }
-        let profile = self.profile_in_use();
+        let profile = quote_for_shell(&self.profile_in_use());
         format!("where it came from SSO, run `aws sso login --profile {profile}`")
     }
 }
 
 fn keys_in_environment() -> bool {
-    std::env::var_os("AWS_ACCESS_KEY_ID").is_some()
+    variable("AWS_ACCESS_KEY_ID").is_some()
 }
 
 /// How an account's registry is reached, and as whom; see [`EcrBackend::builder`].
