@@ -33,7 +33,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Kind};
 use crate::hint::serve_command;
 use crate::output::{self, rfc3339, visible};
-use crate::program::block_on;
+use crate::program::{block_on, unset_empty_variables};
 use registry::registry_of;
 
 pub(crate) use registry::host_of;
@@ -63,6 +63,7 @@ const MAX_ORGANIZATIONS: usize = 300;
 /// Runs the operation of the command line, and returns the exit code.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
+    unset_empty_variables(&argv);
     let answer = in_time(RUN_TIMEOUT, move || block_on(answer(&argv))?);
     match answer {
         Ok(answer) => match write!(io::stdout(), "{answer}").and_then(|()| io::stdout().flush()) {

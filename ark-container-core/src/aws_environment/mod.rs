@@ -30,6 +30,16 @@ const KEYS: [(&str, &str); 3] = [
     ("AWS_SESSION_TOKEN", "aws_session_token"),
 ];
 
+/// What makes the SDK call AWS for the credentials of a profile.
+const SIGN_IN_SETTINGS: [&str; 3] = ["role_arn", "sso_session", "sso_start_url"];
+/// The endpoints of these calls.
+const SIGN_IN_ENDPOINTS: [&str; 4] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_ENDPOINT_URL_SSO",
+    "AWS_ENDPOINT_URL_SSO_OIDC",
+];
+
 /// What the program chose, which precedes the environment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AwsChoices<'a> {
@@ -75,6 +85,7 @@ impl AwsSettings {
         let source = Source::open(profile_in_use(choices.profile), variables)?;
         if choices.uses_credentials {
             source.check_keys(choices.profile.is_none())?;
+            source.check_own_calls()?;
         }
         let endpoint_urls = source.endpoint_urls(choices.endpoint_url)?;
         let own_url = endpoint_urls.ecr.as_ref().or(endpoint_urls.sts.as_ref());
@@ -223,8 +234,13 @@ impl<'a> Source<'a> {
         Ok(value.map(|value| Setting { value, origin: name.to_owned() }))
     }
 
-    /// Returns what the profile says; the credentials file precedes the configuration.
+    /// Returns what the profile says.
     fn in_profile(&self, name: &str) -> Option<Setting> {
+        self.line_of_profile(name).filter(|setting| !setting.value.is_empty())
+    }
+
+    /// Returns the line of the profile; the credentials file precedes the configuration.
+    fn line_of_profile(&self, name: &str) -> Option<Setting> {
         let profile = self.profile.as_str();
         self.credentials
             .find(profile, "", name)
@@ -261,7 +277,8 @@ impl<'a> Source<'a> {
             let own = format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase());
             let of_service = || {
                 let section = services.as_deref()?;
-                self.config.find(section, service, "endpoint_url")
+                let url = self.config.find(section, service, "endpoint_url");
+                url.filter(|url| !url.value.is_empty())
             };
             let url = self
                 .variable(&own)?
@@ -320,6 +337,23 @@ impl<'a> Source<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Checks the settings of calls that the SDK makes by itself for credentials: it panics on a URL that is
+    /// empty, in a variable or in the profile.
+    fn check_own_calls(&self) -> Result<()> {
+        let mut signs_in = SIGN_IN_SETTINGS.iter().filter_map(|name| self.in_profile(name));
+        if signs_in.next().is_none() && self.variable("AWS_WEB_IDENTITY_TOKEN_FILE")?.is_none() {
+            return Ok(());
+        }
+        let is_empty = |name: &&&str| (self.variables)(name).is_some_and(|url| url.is_empty());
+        if let Some(name) = SIGN_IN_ENDPOINTS.iter().find(is_empty) {
+            return Err(Error::invalid("it is empty: unset it").within(name));
+        }
+        match self.line_of_profile("endpoint_url") {
+            Some(url) if url.value.is_empty() => Err(url.error("it is empty: remove it")),
+            _ => Ok(()),
+        }
     }
 
     /// Checks the proxies: the HTTP client connects directly where it cannot parse one.
@@ -424,7 +458,7 @@ impl AwsFile {
                 found = Some(Setting { value: value.to_owned(), origin });
             }
         }
-        found.filter(|setting| !setting.value.is_empty())
+        found
     }
 }
 

@@ -143,6 +143,15 @@ fn empty_variables_are_not_set() {
 }
 
 #[test]
+fn empty_endpoint_is_rejected_where_the_sdk_signs_in() {
+    let role = "[profile a]\nrole_arn = r\n[profile b]\nsso_session = s\nendpoint_url =\n";
+    let home = Home::new(role, "").with("AWS_ENDPOINT_URL_STS", "");
+    assert_eq!(home.error("a"), "AWS_ENDPOINT_URL_STS: it is empty: unset it");
+    home.read("default").unwrap();
+    assert_eq!(Home::new(role, "").error("b"), "~/.aws/config:5: it is empty: remove it");
+}
+
+#[test]
 fn endpoint_of_service_precedes_that_of_all() {
     let config = "[profile a]\nservices = here\nendpoint_url = http://127.0.0.1:1\n\
         [services here]\necr =\n  endpoint_url = http://127.0.0.1:2 # ECR\ns3 =\n  endpoint_url = http://s3\n";

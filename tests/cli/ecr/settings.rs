@@ -9,7 +9,7 @@ use std::thread;
 
 use ark_container_fakes::aws::User;
 
-use super::{Cloud, alice};
+use super::{Cloud, ROLE, alice};
 use crate::sandbox::{Run, TBD};
 
 const KEYS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
@@ -76,6 +76,23 @@ fn empty_variables_change_nothing() {
         let run = cloud.sandbox.finish(cloud.command("--list-repositories").env(name, ""));
         assert_eq!((run.code, run.stdout.as_str()), (0, expected.as_str()), "{name}: {run:?}");
     }
+}
+
+#[test]
+fn empty_endpoint_does_not_disturb_the_role_of_a_profile() {
+    let cloud = Cloud::new();
+    let config = format!(
+        "[profile role]\nrole_arn = arn:aws:iam::{}:role/{ROLE}\nsource_profile = alice\n\
+         [profile alice]\n{}",
+        cloud.aws.host().account(),
+        keys_of(&alice())
+    );
+    cloud.sandbox.write(".aws/config", config);
+    let mut command = without_keys(&cloud, "--list-repositories --profile role");
+    command.env("AWS_ENDPOINT_URL_STS", "").env("AWS_CONFIG_FILE", "").env("SSL_CERT_FILE", "");
+    let run = cloud.sandbox.finish(&mut command);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(cloud.aws.count("sts:AssumeRole"), 1);
 }
 
 #[test]
