@@ -132,7 +132,7 @@ fn broken_configuration_file_is_named_with_its_line() {
 }
 
 #[test]
-fn profile_of_aws_login_takes_its_session_from_the_aws_command_line() {
+fn aws_login_profile_uses_the_session_of_the_command_line() {
     let cloud = Cloud::new();
     let session = "[profile console]\nlogin_session = arn:aws:iam::095412845506:user/alice\n";
     cloud.sandbox.write(".aws/config", session);

@@ -134,7 +134,7 @@ fn no_credentials() {
     }
     assert_snapshot!(with(&[], "--list-repositories"), @"
     exit 3
-    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: no AWS credentials were found: run `aws configure --profile default` or `aws login`
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: no AWS credentials were found: run `aws configure --profile default` or `aws login --profile default`
       help: without AWS credentials: run `ark-auth-tool -u <user>`, and set the role that your tokens open: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
             for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
@@ -144,7 +144,7 @@ fn no_credentials() {
 fn a_profile_that_is_not_there() {
     assert_snapshot!(with(&[], "--list-repositories --profile builds"), @r#"
     exit 3
-    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the profile "builds" does not exist in the AWS configuration, or has no credentials: run `aws configure --profile builds` or `aws login`
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the profile "builds" does not exist in the AWS configuration, or has no credentials: run `aws configure --profile builds` or `aws login --profile builds`
       help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     "#);
 }

@@ -265,7 +265,7 @@ fn aws_endpoints(host: &EcrHost, use_fips: bool, use_dual_stack: bool) -> Servic
 /// AWS's code for a quota of the account that is reached.
 pub(super) const QUOTA_REACHED: &str = "LimitExceededException";
 
-/// Ends the attempts at errors that another attempt meets again: an unknown host, a refused connection, an
+/// Ends the attempts at errors that another attempt meets again: an unknown or unreachable host, an
 /// untrusted certificate, a proxy that refuses, and a creation when the quota of repositories is reached.
 ///
 /// In other services the code of a quota means throttling, so that the SDK would retry it.

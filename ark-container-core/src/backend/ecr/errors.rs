@@ -304,7 +304,8 @@ pub(super) enum Unanswered {
     /// The proxy cannot be reached, or does not connect to the host.
     Proxy,
     UnknownHost,
-    Refused,
+    /// The connection is refused, or packets are lost.
+    Unreachable,
     Other,
 }
 
@@ -324,8 +325,8 @@ impl Unanswered {
             Self::Proxy
         } else if tells(&["dns error", "failed to lookup address"]) {
             Self::UnknownHost
-        } else if chain(error).any(is_refused) {
-            Self::Refused
+        } else if chain(error).any(is_refused) || tells(&["connect timeout"]) {
+            Self::Unreachable
         } else {
             Self::Other
         }
@@ -371,10 +372,10 @@ where
         Unanswered::Other if timed_out => {
             Error::temporary(format!("cannot {call}: AWS did not answer in time"))
         }
-        Unanswered::Refused | Unanswered::Other if is_connection => {
+        Unanswered::Unreachable | Unanswered::Other if is_connection => {
             Error::temporary(format!("cannot {call}: its AWS endpoint cannot be reached"))
         }
-        Unanswered::Refused | Unanswered::Other => {
+        Unanswered::Unreachable | Unanswered::Other => {
             Error::invalid(format!("cannot {call}: the request cannot be made"))
         }
     };
@@ -396,19 +397,20 @@ fn credentials_problem(call: Call<'_>, error: &CredentialsError) -> Error {
     if chain(error).any(|cause| cause.is::<UnusableKey>()) {
         return Error::invalid(format!("cannot {call}")).with_source(UnusableKey);
     }
-    let config = call.backend.config();
-    let profile = config.profile_in_use();
+    let profile = call.backend.config().profile_in_use();
     let quoted = quote_for_shell(&profile);
     let failed = chain(error).find_map(|cause| cause.downcast_ref::<SourceFailed>());
     let Some(SourceFailed { name, error: failure }) = failed else {
-        let problem = match &config.profile {
-            Some(_) => format!(
+        let problem = match profile.as_str() {
+            "default" => "no AWS credentials were found".to_owned(),
+            _ => format!(
                 "the profile {profile:?} does not exist in the AWS configuration, or has no credentials"
             ),
-            None => "no AWS credentials were found".to_owned(),
         };
-        let configure = format!("run `aws configure --profile {quoted}` or `aws login`");
-        return Error::unauthenticated(format!("cannot {call}: {problem}: {configure}"));
+        return Error::unauthenticated(format!(
+            "cannot {call}: {problem}: run `aws configure --profile {quoted}` or `aws login --profile \
+             {quoted}`"
+        ));
     };
     let told: Vec<String> = chain(failure).map(ToString::to_string).collect();
     let tells = |text: &str| told.iter().any(|cause| cause.contains(text));
@@ -470,7 +472,7 @@ mod tests {
     use std::error::Error as _;
 
     use super::super::scripted::{Answer, Scripted};
-    use super::AwsRefusal;
+    use super::{AwsRefusal, Unanswered};
     use crate::backend::RegistryBackend;
     use crate::error::{Error, ErrorKind};
     use crate::model::RepositoryPath;
@@ -483,6 +485,22 @@ mod tests {
     async fn error(answer: Answer) -> Error {
         let aws = Scripted::new(move |_| answer.clone());
         aws.backend.delete_repository(&path(), &Default::default()).await.unwrap_err()
+    }
+
+    #[test]
+    fn reason_of_a_missing_answer_is_read_from_its_causes() {
+        for (text, expected, is_final) in [
+            ("invalid peer certificate: UnknownIssuer", Unanswered::Untrusted, true),
+            ("proxy authorization required", Unanswered::ProxyAuthentication, true),
+            ("tunnel error: unsuccessful", Unanswered::Proxy, true),
+            ("dns error", Unanswered::UnknownHost, true),
+            ("HTTP connect timeout occurred after 3s", Unanswered::Unreachable, true),
+            ("HTTP read timeout occurred after 30s", Unanswered::Other, false),
+            ("connection reset", Unanswered::Other, false),
+        ] {
+            let reason = Unanswered::of(&std::io::Error::other(text));
+            assert_eq!((reason, reason.is_final()), (expected, is_final), "{text}");
+        }
     }
 
     #[tokio::test]

@@ -14,7 +14,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::session_policy::{LOGIN, registry_actions};
 use super::tag_index::ORGANIZATION_TAG;
@@ -200,37 +201,24 @@ const PRINCIPAL_KINDS: [&str; 3] = ["user", "robot", "ingest-job"];
 /// The kind that may change something.
 const USER_KIND: &str = "user";
 
-/// A family of tags, one for each organization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TagFamily {
-    /// The organizations that the principal is a member of.
-    Organization,
-    /// The organizations that the principal administers.
-    Administers,
+/// The first tag of the organizations that the principal is a member of.
+const ORGANIZATION_TAGS: &str = "organization";
+
+/// The first tag of the organizations that the principal administers.
+const ADMINISTERS_TAGS: &str = "administers";
+
+/// The variables of the tags of the principal that start with `first`, in order, with the default `-`.
+fn variables(first: &str) -> impl Iterator<Item = String> {
+    let numbers = (2..=MAX_TAGS_OF_FAMILY).map(|number| number.to_string());
+    let numbers = std::iter::once(String::new()).chain(numbers);
+    numbers.map(move |number| format!("${{aws:PrincipalTag/{first}{number}, '-'}}"))
 }
 
-impl TagFamily {
-    /// The name of its first tag.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Organization => "organization",
-            Self::Administers => "administers",
-        }
-    }
-
-    /// The variables of its tags, in order, with the default `-`.
-    fn variables(self) -> impl Iterator<Item = String> {
-        let name = self.name();
-        let first = std::iter::once(String::new());
-        let numbers = first.chain((2..=MAX_TAGS_OF_FAMILY).map(|number| number.to_string()));
-        numbers.map(move |number| format!("${{aws:PrincipalTag/{name}{number}, '-'}}"))
-    }
-
-    /// The ARNs of the repositories of its organizations, a pattern for each.
-    fn repositories(self, host: &EcrHost, stage: &Stage) -> Vec<String> {
-        let of = |variable| host.repository_arn_like(format_args!("{stage}/{variable}/*"));
-        self.variables().map(of).collect()
-    }
+/// The ARNs of the repositories of the organizations in these tags, a pattern for each.
+fn repositories(deployment: &IamDeployment, first: &str) -> Vec<String> {
+    let IamDeployment { host, stage, .. } = deployment;
+    let of = |variable| host.repository_arn_like(format_args!("{stage}/{variable}/*"));
+    variables(first).map(of).collect()
 }
 
 /// The second one is needed because the token carries session tags.
@@ -245,7 +233,7 @@ fn access_role_trust(deployment: &IamDeployment) -> PolicyDocument {
 
 /// Of the administrator's role: who administers at least one organization.
 fn administrator_role_trust(deployment: &IamDeployment) -> PolicyDocument {
-    let administers = format!("aws:RequestTag/{}", TagFamily::Administers.name());
+    let administers = format!("aws:RequestTag/{}", ADMINISTERS_TAGS);
     PolicyDocument::new([trust_statement(deployment).when("Null", administers, ["false"])])
 }
 
@@ -257,7 +245,7 @@ fn trust_statement(deployment: &IamDeployment) -> Statement {
     let tags = [KIND_TAG, "organization*", "administers*"];
     Statement::allow(ASSUME_ROLE_ACTIONS)
         .called("Tokens")
-        .of(Principal::Provider(deployment.provider_arn()))
+        .of(json!({ "Federated": deployment.provider_arn() }))
         .when("StringEquals", format!("{}:aud", deployment.provider), [&deployment.audience])
         .when("StringEquals", format!("aws:RequestTag/{KIND_TAG}"), PRINCIPAL_KINDS)
         .when("ForAllValues:StringLike", "aws:TagKeys", tags)
@@ -289,24 +277,23 @@ const DELETE_REPOSITORY: &str = "ecr:DeleteRepository";
 /// Permissions of the access role: members read, and users also create and push.
 fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
     let IamDeployment { host, stage, .. } = deployment;
-    let own = TagFamily::Organization.repositories(host, stage);
+    let own = repositories(deployment, ORGANIZATION_TAGS);
     let global = host.repository_arn_like(format_args!("{stage}/{}/*", OrganizationId::GLOBAL));
     let is_user = |statement: Statement| {
         statement.when("StringEquals", format!("aws:PrincipalTag/{KIND_TAG}"), [USER_KIND])
     };
-    let read: Vec<&str> = registry_actions(Access::Pull).chain(DESCRIBE_ACTIONS).collect();
     let push: Vec<&str> =
-        registry_actions(Access::Push).filter(|action| !is_pull(action)).collect();
+        registry_actions(Access::Push).filter(|action| !reads().contains(action)).collect();
 
     let mut readable = own.clone();
     readable.push(global.clone());
     let mut statements = vec![
         Statement::allow([LOGIN, TAG_INDEX]).called("LogInAndAskTheIndex").on(everything()),
-        Statement::allow(read).called("Read").on(readable),
+        Statement::allow(reads()).called("Read").on(readable),
         is_user(Statement::allow(push.clone()).called("Push").on(own)),
     ];
     statements.extend(additional(deployment).map(is_user));
-    statements.extend(creations(deployment, TagFamily::Organization).map(is_user));
+    statements.extend(creations(deployment, ORGANIZATION_TAGS).map(is_user));
     // For every organization in the token.
     let denied: Vec<&str> = CREATE_ACTIONS.into_iter().chain(push).collect();
     statements.push(Statement::deny(denied).called("LeaveGlobalToAdministrators").on([global]));
@@ -316,8 +303,7 @@ fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
 /// Of the administrator's role: everything with the repositories of what one administers, apart from
 /// looking at them, which is done under the access role.
 fn administrator_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
-    let IamDeployment { host, stage, .. } = deployment;
-    let administered = TagFamily::Administers.repositories(host, stage);
+    let administered = repositories(deployment, ADMINISTERS_TAGS);
     let policies = deployment.repository_policy.then_some(REPOSITORY_POLICY_ACTIONS);
     let actions: Vec<&str> = registry_actions(Access::Delete)
         .chain(policies.into_iter().flatten())
@@ -329,22 +315,13 @@ fn administrator_role_permissions(deployment: &IamDeployment) -> PolicyDocument 
         Statement::allow(actions).called("Administer").on(administered),
     ];
     statements.extend(additional(deployment));
-    statements.extend(creations(deployment, TagFamily::Administers));
+    statements.extend(creations(deployment, ADMINISTERS_TAGS));
     PolicyDocument::new(statements)
 }
 
-/// What changes a repository that exists.
-fn changes() -> Vec<&'static str> {
-    let change = registry_actions(Access::Delete).filter(|action| !is_pull(action));
-    change
-        .chain(LIFECYCLE_ACTIONS)
-        .chain(REPOSITORY_POLICY_ACTIONS)
-        .chain([CREATE_ACTIONS[1], DELETE_REPOSITORY])
-        .collect()
-}
-
-fn is_pull(action: &str) -> bool {
-    registry_actions(Access::Pull).any(|pull| pull == action)
+/// What everybody may do with the repositories that they see.
+fn reads() -> Vec<&'static str> {
+    registry_actions(Access::Pull).chain(DESCRIBE_ACTIONS).collect()
 }
 
 /// A statement for each additional action.
@@ -353,6 +330,7 @@ fn additional(deployment: &IamDeployment) -> impl Iterator<Item = Statement> {
     numbered.map(|(action, number)| allow_additional(action).called(format!("Additional{number}")))
 }
 
+/// The statement that allows an additional action.
 pub(super) fn allow_additional(additional: &AdditionalAction) -> Statement {
     Statement::allow([additional.action().to_owned()]).on([additional.resource().to_owned()])
 }
@@ -362,9 +340,11 @@ pub(super) fn allow_additional(additional: &AdditionalAction) -> Statement {
 /// The keys of tags have no case in `aws:RequestTag`, so that `aws:TagKeys` asks for the very key.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_tags.html#access_tags_control-tag-keys>
-fn creations(deployment: &IamDeployment, family: TagFamily) -> impl Iterator<Item = Statement> {
-    let resources = family.repositories(&deployment.host, &deployment.stage);
-    let slots = family.variables().zip(resources).enumerate();
+fn creations<'d>(
+    deployment: &'d IamDeployment,
+    first: &'d str,
+) -> impl Iterator<Item = Statement> + use<'d> {
+    let slots = variables(first).zip(repositories(deployment, first)).enumerate();
     slots.map(|(index, (variable, resource))| {
         Statement::allow(CREATE_ACTIONS)
             .called(format!("Create{}", index + 1))
@@ -380,26 +360,29 @@ fn everything() -> [String; 1] {
 
 /// The policy that fits every repository: it asks for the repository's own tag.
 ///
-/// It speaks only of sessions with the deployment's tags: the account's own administrators and services have no organization.
+/// It speaks only of sessions with the deployment's tags: the account's own administrators and services have no
+/// organization. In the global organization it denies all but reading, so that nothing that AWS adds is
+/// forgotten.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
 fn repository_policy() -> PolicyDocument {
     let resource_tag = || format!("aws:ResourceTag/{ORGANIZATION_TAG}");
     let global = || OrganizationId::GLOBAL.to_string();
-    let own = TagFamily::Organization.variables();
-    let own = own.chain(TagFamily::Administers.variables());
+    let own = variables(ORGANIZATION_TAGS);
+    let own = own.chain(variables(ADMINISTERS_TAGS));
     let denied = |statement: Statement| {
         let is_of_deployment = format!("aws:PrincipalTag/{KIND_TAG}");
-        statement.of(Principal::Anyone).when("Null", is_of_deployment, ["false"])
+        statement.of("*").when("Null", is_of_deployment, ["false"])
     };
     let elsewhere = denied(Statement::deny(["ecr:*"]).called("OtherOrganizations")).when(
         "StringNotEquals",
         resource_tag(),
         own.chain([global()]),
     );
-    let global_changes = denied(Statement::deny(changes()).called("GlobalIsForAdministrators"))
-        .when("StringEquals", resource_tag(), [global()])
-        .when("StringNotEquals", resource_tag(), TagFamily::Administers.variables());
+    let global_changes =
+        denied(Statement::deny_all_but(reads()).called("GlobalIsForAdministrators"))
+            .when("StringEquals", resource_tag(), [global()])
+            .when("StringNotEquals", resource_tag(), variables(ADMINISTERS_TAGS));
     PolicyDocument::new([elsewhere, global_changes])
 }
 
@@ -434,24 +417,6 @@ impl fmt::Display for PolicyDocument {
     }
 }
 
-/// Who a statement of a trust policy or a repository policy is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Principal {
-    /// The holder of a token of the identity provider with this ARN.
-    Provider(String),
-    /// Everybody.
-    Anyone,
-}
-
-impl Serialize for Principal {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Provider(arn) => BTreeMap::from([("Federated", arn)]).serialize(serializer),
-            Self::Anyone => serializer.serialize_str("*"),
-        }
-    }
-}
-
 /// What is allowed or denied, to whom, of what, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -460,8 +425,11 @@ pub(super) struct Statement {
     sid: Option<String>,
     effect: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    principal: Option<Principal>,
+    principal: Option<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     action: Vec<Cow<'static, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_action: Vec<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     resource: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -475,6 +443,7 @@ impl Statement {
             effect: "Allow",
             principal: None,
             action: actions.into_iter().map(Into::into).collect(),
+            not_action: Vec::new(),
             resource: Vec::new(),
             condition: BTreeMap::new(),
         }
@@ -482,6 +451,10 @@ impl Statement {
 
     pub(super) fn deny(actions: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
         Self { effect: "Deny", ..Self::allow(actions) }
+    }
+
+    pub(super) fn deny_all_but(not_action: Vec<&'static str>) -> Self {
+        Self { not_action, ..Self::deny([""; 0]) }
     }
 
     /// Its name, of letters and digits.
@@ -492,8 +465,8 @@ impl Statement {
         self
     }
 
-    pub(super) fn of(mut self, principal: Principal) -> Self {
-        self.principal = Some(principal);
+    pub(super) fn of(mut self, principal: impl Into<Value>) -> Self {
+        self.principal = Some(principal.into());
         self
     }
 

@@ -52,7 +52,7 @@ fn tag(key: &str, value: impl ToString) -> Tag {
     Tag::builder().key(key).value(value.to_string()).build().unwrap()
 }
 
-/// What a session may do with a repository that exists, of: read, push, settle (set its lifecycle), delete an
+/// What a session may do with a repository that exists, of: read, push, untag, settle (set its lifecycle), delete an
 /// image, delete. It is tried: what may be deleted is gone.
 async fn may(deployment: &Deployment, ecr: &aws_sdk_ecr::Client, name: &str) -> Vec<&'static str> {
     let image = ImageIdentifier::builder().image_tag("none").build();
@@ -60,6 +60,7 @@ async fn may(deployment: &Deployment, ecr: &aws_sdk_ecr::Client, name: &str) -> 
     let tags = ecr.list_tags_for_resource().resource_arn(arn(name)).send().await;
     let registry = deployment.cloud.log_in(ecr).await;
     let push = registry.post(&format!("/v2/{name}/blobs/uploads/")).await;
+    let untag = ecr.untag_resource().resource_arn(arn(name)).tag_keys("team").send().await;
     let settle = ecr.put_lifecycle_policy().repository_name(name).lifecycle_policy_text(LIFECYCLE);
     let settle = settle.send().await;
     let delete_image = ecr.batch_delete_image().repository_name(name).image_ids(image).send().await;
@@ -68,6 +69,7 @@ async fn may(deployment: &Deployment, ecr: &aws_sdk_ecr::Client, name: &str) -> 
         ("read", allowed(&read)),
         ("read tags", allowed(&tags)),
         ("push", push.status == StatusCode::ACCEPTED),
+        ("untag", allowed(&untag)),
         ("settle", allowed(&settle)),
         ("delete an image", allowed(&delete_image)),
         ("delete", allowed(&delete)),

@@ -17,7 +17,8 @@ use crate::registry::server::RegistryClient;
 
 const READS: [&str; 2] = ["read", "read tags"];
 const PUSHES: [&str; 3] = ["read", "read tags", "push"];
-const EVERYTHING: [&str; 6] = ["read", "read tags", "push", "settle", "delete an image", "delete"];
+const EVERYTHING: [&str; 7] =
+    ["read", "read tags", "push", "untag", "settle", "delete an image", "delete"];
 const NOTHING: [&str; 0] = [];
 
 /// Repositories that are nobody's: of another stage, of a GUID with more behind it, and of long ago.
