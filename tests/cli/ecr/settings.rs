@@ -1,7 +1,7 @@
 //! Settings and credentials of the AWS tools: which count, and what is told of those that cannot be used.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -243,6 +243,33 @@ fn proxy_that_requires_a_password_is_a_usage_error() {
         assert_eq!(code, 2, "{told}");
         assert!(told.contains("the proxy asks for a user and a password"), "{told}");
         assert!(told.contains("HTTPS_PROXY"), "{told}");
+    }
+}
+
+#[test]
+fn fips_and_dual_stack_variables_choose_the_endpoint() {
+    let cloud = Cloud::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    for (variables, host) in [
+        (&["AWS_USE_FIPS_ENDPOINT"][..], "api.ecr-fips.us-east-1.amazonaws.com"),
+        (&["AWS_USE_DUALSTACK_ENDPOINT"], "ecr.us-east-1.api.aws"),
+        (&["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"], "ecr-fips.us-east-1.api.aws"),
+    ] {
+        let mut command = cloud.command("--list-repositories");
+        command.env_remove("AWS_ENDPOINT_URL").env("HTTPS_PROXY", &proxy);
+        command.envs(variables.iter().map(|name| (name, "true")));
+        let requested = thread::scope(|scope| {
+            let proxy = scope.spawn(|| {
+                let (stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                BufReader::new(stream).read_line(&mut line).unwrap();
+                line
+            });
+            assert_eq!(failed(cloud.sandbox.finish(&mut command)).0, 2);
+            proxy.join().unwrap()
+        });
+        assert_eq!(requested, format!("CONNECT {host}:443 HTTP/1.1\r\n"));
     }
 }
 
