@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::thread;
 
-use ark_container_fakes::aws::User;
+use ark_container_fakes::aws::{Fault, User};
 
 use super::{Cloud, ROLE, alice};
 use crate::sandbox::{Run, TBD};
@@ -210,6 +210,30 @@ fn failed_source_of_credentials_is_named() {
         let blames_others = told.contains("aws sso login") && profile != Some("sso");
         assert!(!blames_others, "{told}");
     }
+}
+
+#[test]
+fn expired_credentials_of_a_container_name_the_container() {
+    let cloud = Cloud::new();
+    cloud.aws.inject(Fault::expired_token());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/credentials", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let body = r#"{"AccessKeyId": "ASIA", "SecretAccessKey": "s", "Token": "t",
+            "Expiration": "2100-01-01T00:00:00Z"}"#;
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .unwrap();
+        }
+    });
+    let mut command = without_keys(&cloud, "--list-repositories");
+    command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
+    let (code, told) = failed(cloud.sandbox.finish(&mut command));
+    assert_eq!(code, 3, "{told}");
+    assert!(told.contains("renew the credentials of the container"), "{told}");
+    assert!(!told.contains("sso login"), "{told}");
 }
 
 #[test]
