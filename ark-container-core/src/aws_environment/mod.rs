@@ -23,6 +23,8 @@ const PROXY_VARIABLES: [[&str; 4]; 2] = [
     ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
 ];
 
+const PEM_LABEL: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
 /// The keys of an AWS caller: variable and name in a profile.
 const KEYS: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "aws_access_key_id"),
@@ -181,17 +183,19 @@ impl Setting {
         if self.value.contains('@') { "it".to_owned() } else { format!("{:?}", self.value) }
     }
 
-    /// Checks the URL of a server; a URL without a scheme is taken for one of HTTP if `scheme_is_optional`.
-    fn check_url(&self, scheme_is_optional: bool) -> Result<()> {
+    /// Checks the URL of an endpoint, or of a proxy, which may have a password and lack the scheme.
+    fn check_url(&self, is_proxy: bool) -> Result<()> {
         let text = match self.value.contains("://") {
-            false if scheme_is_optional => format!("http://{}", self.value),
+            false if is_proxy => format!("http://{}", self.value),
             _ => self.value.clone(),
         };
         // A parser of URLs skips white space that the HTTP client refuses.
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-        let url = reqwest::Url::parse(&text)
-            .ok()
-            .filter(|url| is_plain && url.has_host() && matches!(url.scheme(), "http" | "https"));
+        let url = reqwest::Url::parse(&text).ok().filter(|url| {
+            let is_anonymous = url.username().is_empty() && url.password().is_none();
+            let is_http = matches!(url.scheme(), "http" | "https");
+            is_plain && url.has_host() && is_http && (is_proxy || is_anonymous)
+        });
         match url {
             Some(_) => Ok(()),
             None => Err(self.error(format!(
@@ -376,11 +380,12 @@ impl<'a> Source<'a> {
         }
         if let Some(file) = (self.variables)("SSL_CERT_FILE") {
             let path = PathBuf::from(&file);
-            let setting = Setting {
-                value: file.to_string_lossy().into_owned(),
-                origin: "SSL_CERT_FILE".to_owned(),
-            };
-            bundle_of(&setting, &path)?;
+            let value = file.to_string_lossy().into_owned();
+            let setting = Setting { value, origin: "SSL_CERT_FILE".to_owned() };
+            // The HTTP client ignores single certificates of this file, but not that there is none.
+            if !read_bundle(&setting, &path)?.windows(PEM_LABEL.len()).any(|w| w == PEM_LABEL) {
+                return Err(no_certificates(&setting, &path));
+            }
         }
         Ok(None)
     }
@@ -391,18 +396,26 @@ pub(crate) fn is_key(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// Reads root certificates of which each can be parsed: the HTTP client panics on others.
 fn bundle_of(setting: &Setting, path: &Path) -> Result<Vec<u8>> {
-    let pem = fs::read(path).map_err(|error| {
-        setting.error(format!("cannot read {}", path.display())).with_source(error)
-    })?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem);
-    let usable = certificates.ok().filter(|certificates| !certificates.is_empty());
-    // The SDK's HTTP client panics on a certificate that cannot be parsed.
-    let client = usable.map(|some| reqwest::Client::builder().tls_certs_only(some).build());
-    match client {
-        Some(Ok(_)) => Ok(pem),
-        _ => Err(setting.error(format!("{} has no certificates in PEM", path.display()))),
+    let pem = read_bundle(setting, path)?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    let client = reqwest::Client::builder().tls_certs_only(certificates.clone()).build();
+    match certificates.is_empty() || client.is_err() {
+        true => Err(no_certificates(setting, path)),
+        false => Ok(pem),
     }
+}
+
+fn read_bundle(setting: &Setting, path: &Path) -> Result<Vec<u8>> {
+    let read = fs::read(path);
+    read.map_err(|error| {
+        setting.error(format!("cannot read {}", path.display())).with_source(error)
+    })
+}
+
+fn no_certificates(setting: &Setting, path: &Path) -> Error {
+    setting.error(format!("{} has no certificates in PEM", path.display()))
 }
 
 /// Returns a variable as text; an empty one is as good as none.

@@ -57,7 +57,7 @@ fn unusable_variable_is_named() {
         ("AWS_ENDPOINT_URL_ECR", "http://localhost:4566\r", "4566\\r\" is not a URL"),
         ("AWS_ENDPOINT_URL_STS", "\"http://localhost\"", "is not a URL"),
         ("AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API", "ftp://a", "is not a URL"),
-        ("AWS_ENDPOINT_URL", "http:// a:hunter2@b", "it is not a URL"),
+        ("AWS_ENDPOINT_URL", "http://a:hunter2@b", "it is not a URL"),
         ("AWS_RETRY_MODE", "legacy", "\"legacy\" is no retry mode; set standard or adaptive"),
         ("AWS_MAX_ATTEMPTS", "0", "\"0\" is no number of attempts, from 1"),
         ("AWS_MAX_ATTEMPTS", "many", "is no number of attempts"),
@@ -70,6 +70,7 @@ fn unusable_variable_is_named() {
         ("AWS_CA_BUNDLE", "/nonexistent.pem", "cannot read /nonexistent.pem"),
         ("AWS_CA_BUNDLE", "/dev/null", "/dev/null has no certificates in PEM"),
         ("SSL_CERT_FILE", "/nonexistent.pem", "cannot read /nonexistent.pem"),
+        ("SSL_CERT_FILE", "/dev/null", "/dev/null has no certificates in PEM"),
     ] {
         let told = Home::new("", "").with(name, value).error("default");
         assert!(told.starts_with(&format!("{name}: ")), "{told}");

@@ -9,6 +9,7 @@ use ark_container_fakes::aws::{AccessKey, Fault, User};
 use insta::assert_snapshot;
 
 use super::{Cloud, alice};
+use crate::identity;
 use crate::sandbox::{Run, TBD};
 
 /// What a run is told on behalf of somebody.
@@ -266,6 +267,21 @@ fn ca_bundle_makes_a_server_trusted() {
     cloud.sandbox.write(".aws/config", "[default]\nca_bundle = ~/missing.pem\n");
     let missing = told(&mut cloud.command("--list-repositories"));
     assert!(missing.contains(".aws/config:2: cannot read ~/missing.pem"), "{missing}");
+}
+
+#[test]
+fn untrusted_key_set_is_a_usage_error() {
+    let cloud = Cloud::new();
+    let tls = UntrustedServer::start(&cloud);
+    identity::aws::leave(&cloud, &identity::provider(), &identity::alice());
+    let mut command = cloud.sandbox.command("--whoami --registry local:registry");
+    command
+        .env("ARK_JWT_FILE", cloud.sandbox.path(".cache/tbd/jwt.json"))
+        .env("ARK_KEY_SET", format!("https://localhost:{}/keys", tls.port))
+        .env("ARK_JWT_AUDIENCE", "ark");
+    let run = cloud.sandbox.finish(&mut command);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.stderr.contains("SSL_CERT_FILE"), "{run:?}");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Settings and credentials of the AWS tools: which count, and what is told of those that cannot be used.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::thread;
 
-use ark_container_fakes::aws::User;
+use ark_container_fakes::aws::{Fault, User};
 
 use super::{Cloud, ROLE, alice};
 use crate::sandbox::{Run, TBD};
@@ -213,6 +213,30 @@ fn failed_source_of_credentials_is_named() {
 }
 
 #[test]
+fn expired_credentials_of_a_container_name_the_container() {
+    let cloud = Cloud::new();
+    cloud.aws.inject(Fault::expired_token());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/credentials", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let body = r#"{"AccessKeyId": "ASIA", "SecretAccessKey": "s", "Token": "t",
+            "Expiration": "2100-01-01T00:00:00Z"}"#;
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .unwrap();
+        }
+    });
+    let mut command = without_keys(&cloud, "--list-repositories");
+    command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
+    let (code, told) = failed(cloud.sandbox.finish(&mut command));
+    assert_eq!(code, 3, "{told}");
+    assert!(told.contains("renew the credentials of the container"), "{told}");
+    assert!(!told.contains("sso login"), "{told}");
+}
+
+#[test]
 fn missing_credentials_are_told_in_three_lines() {
     let cloud = Cloud::new();
     for line in ["--list-repositories", "--whoami", &format!("--login a --organization {TBD}")] {
@@ -243,6 +267,33 @@ fn proxy_that_requires_a_password_is_a_usage_error() {
         assert_eq!(code, 2, "{told}");
         assert!(told.contains("the proxy asks for a user and a password"), "{told}");
         assert!(told.contains("HTTPS_PROXY"), "{told}");
+    }
+}
+
+#[test]
+fn fips_and_dual_stack_variables_choose_the_endpoint() {
+    let cloud = Cloud::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    for (variables, host) in [
+        (&["AWS_USE_FIPS_ENDPOINT"][..], "api.ecr-fips.us-east-1.amazonaws.com"),
+        (&["AWS_USE_DUALSTACK_ENDPOINT"], "ecr.us-east-1.api.aws"),
+        (&["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"], "ecr-fips.us-east-1.api.aws"),
+    ] {
+        let mut command = cloud.command("--list-repositories");
+        command.env_remove("AWS_ENDPOINT_URL").env("HTTPS_PROXY", &proxy);
+        command.envs(variables.iter().map(|name| (name, "true")));
+        let requested = thread::scope(|scope| {
+            let proxy = scope.spawn(|| {
+                let (stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                BufReader::new(stream).read_line(&mut line).unwrap();
+                line
+            });
+            assert_eq!(failed(cloud.sandbox.finish(&mut command)).0, 2);
+            proxy.join().unwrap()
+        });
+        assert_eq!(requested, format!("CONNECT {host}:443 HTTP/1.1\r\n"));
     }
 }
 
