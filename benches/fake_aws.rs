@@ -3,13 +3,18 @@
 //! `fake-aws TOTAL OURS` has so many repositories, some of them the standard organization's. It prints
 //! the environment that reaches it, one variable on a line, and an empty line. Then each line that
 //! it reads is answered with the number of calls since the last one; the end of its input is its end.
+//! A line may have what goes wrong from then on: `throttle ACTION`, once, `silence ACTION`, or `heal`.
 
 use std::error::Error;
 use std::io::{self, BufRead as _, Write as _};
+use std::time::Duration;
 
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::model::OrganizationId;
-use ark_container_fakes::aws::{FakeAws, ListedRepository, User};
+use ark_container_fakes::aws::{FakeAws, Fault, ListedRepository, User};
+
+/// Longer than any client waits.
+const SILENCE: Duration = Duration::from_secs(600);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -33,7 +38,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     writeln!(stdout)?;
     stdout.flush()?;
     for line in io::stdin().lock().lines() {
-        line?;
+        let line = line?;
+        if line == "heal" {
+            aws.clear_faults();
+        }
+        match line.split_once(' ') {
+            Some(("throttle", action)) => aws.inject(Fault::throttle().on(action).times(1)),
+            Some(("silence", action)) => aws.inject(Fault::slow(SILENCE).on(action)),
+            _ => {}
+        }
         writeln!(stdout, "{}", aws.calls().len())?;
         stdout.flush()?;
         aws.forget_calls();

@@ -4,7 +4,7 @@ use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::backend::{Repository, TagMutability};
 use ark_container_core::catalog::{ChosenIdentity, Origin, Settings, organization_of};
 use ark_container_core::model::{ImageReference, ParseError, RepositoryPath};
-use ark_container_core::{Catalog, Error, RegistryBackendExt as _, ResourceKind};
+use ark_container_core::{Catalog, Error, RegistryBackendExt as _, ResourceKind, quote_for_shell};
 
 use crate::arguments::PROGRAM;
 use crate::failure::{Failure, Kind};
@@ -31,10 +31,6 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
             "the key must be enabled, of the registry's region, and one that you may use: \
              aws kms describe-key --key-id KEY",
         ),
-        "PackedPolicyTooLarge" => Some(
-            "let the identity provider write fewer tags into the token: organizations that are not needed \
-             at once can have a token each",
-        ),
         "UnableToGetUpstreamImageException" | "UnableToGetUpstreamLayerException" => Some(
             "check the credentials of the pull-through cache rule: \
              aws ecr validate-pull-through-cache-rule --ecr-repository-prefix PREFIX",
@@ -42,6 +38,10 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
         "RegionDisabledException" => Some(
             "an administrator of the AWS account activates STS in the region: IAM console, Account \
              settings, Endpoints",
+        ),
+        "PackedPolicyTooLarge" => Some(
+            "let the identity provider write fewer tags into the token: organizations that are not needed \
+             at once can have a token each",
         ),
         _ => None,
     }
@@ -183,7 +183,7 @@ impl Target {
                 format!("delete its images too: {} --force", self.command("delete-repository"))
             }
             Attempt::Push { source } => {
-                let push = format!("push {name}:TAG --from {}", quoted(source));
+                let push = format!("push {name}:TAG --from {}", quote_for_shell(source));
                 format!("push it under another tag: {}", self.command_with(&push))
             }
             Attempt::Copy => format!("copy it under another tag: --to {name}:TAG"),
@@ -206,7 +206,7 @@ fn options_of(existing: &Repository) -> String {
     };
     for filter in &existing.mutability_exclusions {
         options.push_str(" --except-tags ");
-        options.push_str(&quoted(filter.as_str()));
+        options.push_str(&quote_for_shell(filter.as_str()));
     }
     options
 }
@@ -256,18 +256,11 @@ pub(crate) fn serve_command(settings: &Settings) -> String {
 /// Returns ` --registry LOCATION` if the option was given: other settings still hold for the next command.
 fn registry_option(settings: &Settings) -> String {
     match settings.registry_origin() {
-        Origin::Flag(flag) => format!(" {flag} {}", quoted(&settings.registry().to_string())),
+        Origin::Flag(flag) => {
+            format!(" {flag} {}", quote_for_shell(&settings.registry().to_string()))
+        }
         _ => String::new(),
     }
-}
-
-/// Quotes text for a shell, if it needs quotes.
-pub(crate) fn quoted(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Where an image is read from.
@@ -308,18 +301,5 @@ impl ImageOrigin {
             }
             _ => failure,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_only_if_a_shell_would_split_them() {
-        assert_eq!(quoted("oci:/a/b-c:v1"), "oci:/a/b-c:v1");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
     }
 }

@@ -1,9 +1,11 @@
 //! One run of `ark-catalog-container-tool`, from the command line to the exit code.
 
+use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroUsize;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ const THREAD_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Runs the operation of the command line, prints its failure, and returns the exit code.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
+    unset_empty_variables(&argv);
     let mut format = typed_format(&argv);
     match attempt(argv, &mut format) {
         // A reader that closes standard output has what it wanted, as for ripgrep.
@@ -38,6 +41,30 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
         Err(Stop::Interrupted) => ExitCode::from(INTERRUPTED_EXIT_CODE),
         Err(Stop::Failed(failure)) => failure.report(format),
     }
+}
+
+/// Starts the program anew without the empty variables of AWS, certificates and proxies, if there are any.
+///
+/// An empty variable counts as not set. The SDK of AWS panics on some, which no setting of it prevents.
+pub(crate) fn unset_empty_variables(argv: &[OsString]) {
+    let is_empty = |(name, value): &(OsString, OsString)| {
+        let name = name.to_string_lossy().to_ascii_uppercase();
+        let concerns_requests = name.starts_with("AWS_") || name.starts_with("SSL_CERT_");
+        value.is_empty() && (concerns_requests || name.ends_with("_PROXY"))
+    };
+    let empty: Vec<_> = env::vars_os().filter(is_empty).collect();
+    let (Some((program, arguments)), Ok(path), false) =
+        (argv.split_first(), env::current_exe(), empty.is_empty())
+    else {
+        return;
+    };
+    let mut command = Command::new(path);
+    command.arg0(program).args(arguments);
+    for (name, _) in empty {
+        command.env_remove(name);
+    }
+    // It returns only if it fails. The core reports the variables that matter then.
+    let _ = command.exec();
 }
 
 /// Runs the operation. Sets `format` as soon as the settings are known.

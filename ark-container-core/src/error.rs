@@ -317,6 +317,24 @@ impl Error {
     }
 }
 
+/// Returns whether the certificate of a server is not trusted, by the text of the error and its causes.
+#[cfg(any(feature = "push", feature = "token"))]
+pub(crate) fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).any(|text| {
+        ["certificate", "TLS", "tls ", "received corrupt message"].iter().any(|t| text.contains(t))
+    })
+}
+
+/// Returns the error of a request whose TLS connection is not trusted: no other attempt has one.
+#[cfg(any(feature = "push", feature = "token"))]
+pub(crate) fn untrusted(request: impl fmt::Display) -> Error {
+    Error::invalid(format!("{request}: there is no trusted TLS connection to the server")).with_help(
+        "name the file of its root certificate: export SSL_CERT_FILE=FILE (AWS_CA_BUNDLE for the API \
+         of AWS alone); a proxy that inspects TLS has a root certificate of its own",
+    )
+}
+
 /// A setting that cannot be used: where it was made, what is wrong, and what to set instead.
 ///
 /// As text it is one sentence with all three.

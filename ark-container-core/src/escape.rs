@@ -1,4 +1,4 @@
-//! [`escape_untrusted`]: text of images, archives and registries, made safe for a terminal.
+//! [`escape_untrusted`] and [`quote_for_shell`]: text made safe for a terminal, and for a shell.
 
 use std::borrow::Cow;
 
@@ -25,6 +25,24 @@ pub fn escape_untrusted(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// Quotes an argument of a command that is printed, if a shell would change it.
+///
+/// ```
+/// use ark_container_core::quote_for_shell;
+///
+/// assert_eq!(quote_for_shell("oci:/a/b-c:v1"), "oci:/a/b-c:v1");
+/// assert_eq!(quote_for_shell("a b"), "'a b'");
+/// assert_eq!(quote_for_shell("it's"), r"'it'\''s'");
+/// assert_eq!(quote_for_shell(""), "''");
+/// ```
+pub fn quote_for_shell(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn is_unsafe(character: char) -> bool {

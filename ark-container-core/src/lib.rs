@@ -84,6 +84,8 @@
 //! distribution API. `token` (on, and part of `ecr`): principals by JSON Web Tokens. `testing`: for the
 //! tests of programs that use the library.
 
+#[cfg(feature = "ecr")]
+mod aws_environment;
 pub mod backend;
 pub mod catalog;
 #[cfg(feature = "push")]
@@ -116,4 +118,4 @@ pub mod transfer;
 pub use backend::{RegistryBackend, RegistryBackendExt};
 pub use catalog::Catalog;
 pub use error::{BoxError, Error, ErrorKind, InvalidSetting, ResourceKind, Result};
-pub use escape::escape_untrusted;
+pub use escape::{escape_untrusted, quote_for_shell};

@@ -3,16 +3,15 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use ark_container_core::Error;
 use ark_container_core::catalog::Origin;
 use ark_container_core::credentials::DockerConfig;
+use ark_container_core::{Error, quote_for_shell};
 use serde::Serialize;
 
 use crate::arguments::PROGRAM;
 use crate::context::Context;
 use crate::credential_helper::{HELPER, SUFFIX, host_of};
 use crate::failure::{Failure, Kind, Stop};
-use crate::hint::quoted;
 
 /// The environment variable that names the folder of docker's configuration.
 pub(crate) const FOLDER_VARIABLE: &str = "DOCKER_CONFIG";
@@ -113,14 +112,14 @@ fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[S
         output.warning(&format!(
             "{HELPER} sees no options: instead of {flag}, set registry in the configuration file, or \
              export ARK_REGISTRY={}",
-            quoted(&settings.registry().to_string())
+            quote_for_shell(&settings.registry().to_string())
         ));
     }
     if !is_on_path() {
         output.warning(&match beside_this_program() {
             Some(folder) => format!(
                 "{HELPER} is not on PATH, where docker looks for it: export PATH={}:\"$PATH\"",
-                quoted(&folder.display().to_string())
+                quote_for_shell(&folder.display().to_string())
             ),
             None => format!(
                 "{HELPER} is not on PATH, where docker looks for it; it is built and installed with \
@@ -162,7 +161,7 @@ pub(crate) fn config_failure(folder: &Path, error: Error) -> Failure {
     match error {
         Error::InvalidInput { message, .. } => {
             let path = folder.join("config.json").display().to_string();
-            let (from, to) = (quoted(&path), quoted(&format!("{path}.bad")));
+            let (from, to) = (quote_for_shell(&path), quote_for_shell(&format!("{path}.bad")));
             Failure::new(Kind::Other, message)
                 .with_help(format!("correct it, or move it away: mv {from} {to}"))
         }

@@ -3,18 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
-use ark_container_core::Catalog;
 use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{Narrowing, RegistryCredentials, USERNAME};
 use ark_container_core::model::{Access, RegistryHost, RegistryLocation};
 use ark_container_core::permission::Action;
+use ark_container_core::{Catalog, quote_for_shell};
 use serde::Serialize;
 
 use crate::arguments::{RepositoryArgs, one_of};
 use crate::commands::docker::{FOLDER_VARIABLE, config_failure};
 use crate::context::Context;
 use crate::failure::{Failure, Stop};
-use crate::hint::{Attempt, TO_NARROW, Target, quoted, serve_command};
+use crate::hint::{Attempt, TO_NARROW, Target, serve_command};
 use crate::output::rfc3339;
 
 const LOGIN_EXAMPLES: &str = "\
@@ -100,7 +100,7 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
     match &args.docker_config {
         Some(folder) => {
             let folder = write_docker_config(folder, &credentials)?;
-            let export = quoted(&folder.display().to_string());
+            let export = quote_for_shell(&folder.display().to_string());
             let target = LoginTarget::DockerConfig { docker_config: &folder };
             print(&format!("export {FOLDER_VARIABLE}={export}"), target)?;
         }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use ark_container_core::model::{ImageName, ImageReference, Platform, Reference, Tag};
 use ark_container_core::transfer::{Compression, ImageTarget, PlatformChoice, Push};
-use ark_container_core::{Error, RegistryBackendExt as _};
+use ark_container_core::{Error, RegistryBackendExt as _, quote_for_shell};
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 
 use crate::arguments::{LoginScopeArgs, OrganizationArgs, PROGRAM, one_of};
 use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
-use crate::hint::{Attempt, ImageOrigin, Target, quoted};
+use crate::hint::{Attempt, ImageOrigin, Target};
 use crate::output::{human_size, human_time, replace_file, to_json_line};
 use crate::progress::Report;
 
@@ -120,7 +120,8 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     let (name, tag) = name_and_tag(&args.image, "a push")?;
     let tag = tag.unwrap_or_else(Tag::latest);
     if args.from.starts_with(ImageReference::PREFIX) {
-        let mut command = format!("{PROGRAM} --copy {} --to {}", quoted(&args.from), args.image);
+        let mut command =
+            format!("{PROGRAM} --copy {} --to {}", quote_for_shell(&args.from), args.image);
         if let Some(organization) = &args.owner.organization {
             command = format!("{command} --organization {organization}");
         }

@@ -33,7 +33,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Kind};
 use crate::hint::serve_command;
 use crate::output::{self, rfc3339, visible};
-use crate::program::block_on;
+use crate::program::{block_on, unset_empty_variables};
 use registry::registry_of;
 
 pub(crate) use registry::host_of;
@@ -56,9 +56,6 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum length of the input: some passwords have a megabyte, and no server's name has.
 const MAX_INPUT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Maximum number of attempts of each call to AWS: docker waits for the result.
-const MAX_ATTEMPTS: u32 = 2;
-
 /// Maximum number of organizations of a login: the local registry reads 64 KiB of headers, and each
 /// organization adds some 170 bytes to the password.
 const MAX_ORGANIZATIONS: usize = 300;
@@ -66,6 +63,7 @@ const MAX_ORGANIZATIONS: usize = 300;
 /// Runs the operation of the command line, and returns the exit code.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
+    unset_empty_variables(&argv);
     let answer = in_time(RUN_TIMEOUT, move || block_on(answer(&argv))?);
     match answer {
         Ok(answer) => match write!(io::stdout(), "{answer}").and_then(|()| io::stdout().flush()) {
@@ -263,7 +261,7 @@ async fn login(
     context: Context,
     registry: RegistryLocation,
 ) -> Result<RegistryCredentials, Failure> {
-    let context = context.with_registry(registry)?.with_max_attempts(MAX_ATTEMPTS);
+    let context = context.with_registry(registry)?;
     credentials(&context).await.map_err(|failure| context.advise(failure))
 }
 

@@ -454,16 +454,21 @@ mod aws {
         }
     }
 
-    /// The AWS caller, called by their ARN, where the system has no name for the user.
+    /// The AWS caller, called by their ARN, where the system has no name for the user. It is a name for
+    /// records alone, so no operation waits for it for long.
     #[derive(Debug)]
     struct NamedByAws(EcrBackend);
 
     #[async_trait]
     impl IdentitySource for NamedByAws {
         async fn principal(&self) -> Result<Arc<Principal>> {
-            let caller = self.0.caller().await?;
-            let name = PrincipalName::new(PrincipalKind::User, &caller.arn)?;
-            Ok(Arc::new(single_user(name)))
+            match self.0.caller_in_time().await {
+                Some(caller) => {
+                    let name = PrincipalName::new(PrincipalKind::User, &caller.arn)?;
+                    Ok(Arc::new(single_user(name)))
+                }
+                None => Nameless.principal().await,
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::client::Repository;
 use crate::credentials::Password;
-use crate::error::{Error, ResourceKind};
+use crate::error::{Error, ResourceKind, is_untrusted, untrusted};
 use crate::escape::escape_untrusted;
 use crate::model::{Access, Digest, Reference};
 
@@ -356,6 +356,8 @@ pub(super) fn broken(method: &Method, shown_url: &str, error: reqwest::Error) ->
     let error = error.without_url();
     if error.is_redirect() || error.is_builder() {
         Error::failed(what).with_source(error)
+    } else if error.is_connect() && is_untrusted(&error) {
+        untrusted(what).with_source(error)
     } else if error.is_connect() {
         Error::temporary(format!("{what}: no connection")).with_source(error)
     } else {

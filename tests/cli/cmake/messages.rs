@@ -234,7 +234,6 @@ fn a_registry_that_is_not_reached() {
         .with("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         .with("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
         .with("AWS_SECRET_ACCESS_KEY", "secret")
-        .with("AWS_MAX_ATTEMPTS", "1")
         .configured("Ninja", &[]);
     let run = built(&project);
     assert_snapshot!(told(&run), @"

@@ -281,14 +281,24 @@ fn helper_reports_the_refusal_of_aws() {
 }
 
 #[test]
+fn throttled_helper_gives_a_login() {
+    let cloud = Cloud::new();
+    for action in ["sts:AssumeRole", "ecr:GetAuthorizationToken"] {
+        cloud.aws.inject(Fault::throttle().on(action).times(2));
+    }
+    let run = cloud.sandbox.finish(&mut get(&cloud));
+    assert_eq!(run.code, 0, "{run:?}");
+}
+
+#[test]
 fn helper_reports_missing_credentials_and_endpoint() {
     let cloud = Cloud::new();
     let mut nobody = get(&cloud);
     nobody.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
-    assert_snapshot!(told_at(&cloud, &mut nobody), @r#"
-    docker-credential-ark: not authenticated: cannot get a login for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: there are no AWS credentials in the environment (AWS_ACCESS_KEY_ID), the profile, a web identity (AWS_WEB_IDENTITY_TOKEN_FILE), the roles of a container and of a machine; for the profile "default", run `aws configure --profile default` or run `aws sso login --profile default`, or choose another profile: no credentials found in chain. Attempted: Environment: the credential provider was not enabled: environment variable not set; Profile: the credential provider was not enabled; WebIdentityToken: the credential provider was not enabled: $AWS_WEB_IDENTITY_TOKEN_FILE was not set; EcsContainer: the credential provider was not enabled: ECS provider not configured; Ec2InstanceMetadata: the credential provider was not enabled: IMDS disabled by AWS_EC2_METADATA_DISABLED env var set to `true`
+    assert_snapshot!(told_at(&cloud, &mut nobody), @"
+    docker-credential-ark: not authenticated: cannot get a login for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: no AWS credentials were found: run `aws configure --profile default` or `aws login --profile default`
     help: without AWS credentials: run `ark-auth-tool -u <user>`; for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
-    "#);
+    ");
     let mut nowhere = get(&cloud);
     // A port where nobody listens.
     nowhere.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");

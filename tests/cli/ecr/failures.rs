@@ -1,10 +1,16 @@
 //! Messages for refusals and failures of AWS.
 
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use ark_container_fakes::aws::{AccessKey, Fault, User};
 use insta::assert_snapshot;
 
 use super::{Cloud, alice};
-use crate::sandbox::TBD;
+use crate::identity;
+use crate::sandbox::{Run, TBD};
 
 /// What a run is told on behalf of somebody.
 fn told_as(cloud: &Cloud, user: &User, line: &str) -> String {
@@ -143,18 +149,177 @@ fn immutable_tag_is_a_conflict() {
     ");
 }
 
+/// Runs the program, and returns how long it took.
+fn timed(cloud: &Cloud, command: &mut Command) -> (Run, Duration) {
+    let started = Instant::now();
+    (cloud.sandbox.finish(command), started.elapsed())
+}
+
+#[test]
+fn one_throttled_call_costs_at_most_two_seconds() {
+    for (action, line) in [
+        ("ecr:DescribeRepositories", "--list-repositories".to_owned()),
+        ("ecr:GetAuthorizationToken", format!("--login a --organization {TBD}")),
+        ("sts:AssumeRole", format!("--login a --organization {TBD} --access pull")),
+    ] {
+        let cloud = Cloud::new();
+        cloud.aws.inject(Fault::throttle().on(action).times(1));
+        let (run, time) = timed(&cloud, &mut cloud.narrowed_command(&line));
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(cloud.aws.count(action), 2, "{action}");
+        assert!(time < Duration::from_secs(2), "{action}: {time:?}");
+    }
+}
+
+#[test]
+fn attempts_are_those_of_the_aws_settings() {
+    let cloud = Cloud::new();
+    cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories"));
+    let attempts = |command: &mut Command| {
+        cloud.aws.forget_calls();
+        let run = cloud.sandbox.finish(command);
+        assert_eq!(run.code, 7, "{run:?}");
+        cloud.aws.count("ecr:DescribeRepositories")
+    };
+    assert_eq!(attempts(cloud.command("--list-repositories").env("AWS_MAX_ATTEMPTS", "2")), 2);
+    assert_eq!(attempts(cloud.command("--list-repositories").env("AWS_RETRY_MODE", "standard")), 3);
+    cloud.sandbox.write(".aws/config", "[default]\nmax_attempts = 4\n");
+    assert_eq!(attempts(&mut cloud.command("--list-repositories")), 4);
+}
+
+#[test]
+fn unreachable_and_untrusted_endpoints_fail_within_five_seconds() {
+    let cloud = Cloud::new();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tls = UntrustedServer::start(&cloud);
+    for (url, code) in [
+        (format!("http://{free}"), 7),
+        ("http://ecr.invalid".to_owned(), 7),
+        (format!("https://localhost:{}", tls.port), 2),
+    ] {
+        for line in ["--list-repositories", "--whoami", &format!("--login a --organization {TBD}")]
+        {
+            let mut command = cloud.command(line);
+            let (run, time) = timed(&cloud, command.env("AWS_ENDPOINT_URL", &url));
+            assert_eq!(run.code, code, "{url} {line}: {run:?}");
+            assert!(time < Duration::from_secs(5), "{url} {line}: {time:?}");
+        }
+    }
+}
+
+/// A server with a certificate of its own.
+struct UntrustedServer {
+    process: Child,
+    port: u16,
+}
+
+impl UntrustedServer {
+    fn start(cloud: &Cloud) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (key, certificate) = (cloud.sandbox.path("key.pem"), cloud.sandbox.path("tls.pem"));
+        let made = Command::new("openssl")
+            .args("req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost".split(' '))
+            .args(["-addext", "subjectAltName=DNS:localhost", "-keyout"])
+            .args([key.as_os_str(), "-out".as_ref(), certificate.as_os_str()])
+            .output();
+        assert!(made.unwrap().status.success());
+        let process = Command::new("openssl")
+            .args(["s_server", "-quiet", "-accept", &port.to_string(), "-key"])
+            .args([key.as_os_str(), "-cert".as_ref(), certificate.as_os_str()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        Self { process, port }
+    }
+}
+
+impl Drop for UntrustedServer {
+    fn drop(&mut self) {
+        // It has ended if this fails.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn ca_bundle_makes_a_server_trusted() {
+    let cloud = Cloud::new();
+    let tls = UntrustedServer::start(&cloud);
+    let url = format!("https://localhost:{}", tls.port);
+    let told = |command: &mut Command| {
+        let run = cloud.sandbox.finish(command.env("AWS_ENDPOINT_URL", &url));
+        assert_eq!(run.code, 2, "{run:?}");
+        run.stderr
+    };
+    let untrusted = told(&mut cloud.command("--list-repositories"));
+    assert!(untrusted.contains("there is no trusted TLS connection"), "{untrusted}");
+    assert!(untrusted.contains("AWS_CA_BUNDLE"), "{untrusted}");
+    let bundle = cloud.sandbox.path("tls.pem");
+    let mut trusting = cloud.command("--list-repositories");
+    let trusted = told(trusting.env("AWS_CA_BUNDLE", &bundle));
+    // A certificate of an authority is none of a server.
+    assert!(trusted.contains("CaUsedAsEndEntity"), "{trusted}");
+    cloud.sandbox.write(".aws/config", "[default]\nca_bundle = ~/missing.pem\n");
+    let missing = told(&mut cloud.command("--list-repositories"));
+    assert!(missing.contains(".aws/config:2: cannot read ~/missing.pem"), "{missing}");
+}
+
+#[test]
+fn untrusted_key_set_is_a_usage_error() {
+    let cloud = Cloud::new();
+    let tls = UntrustedServer::start(&cloud);
+    identity::aws::leave(&cloud, &identity::provider(), &identity::alice());
+    let mut command = cloud.sandbox.command("--whoami --registry local:registry");
+    command
+        .env("ARK_JWT_FILE", cloud.sandbox.path(".cache/tbd/jwt.json"))
+        .env("ARK_KEY_SET", format!("https://localhost:{}/keys", tls.port))
+        .env("ARK_JWT_AUDIENCE", "ark");
+    let run = cloud.sandbox.finish(&mut command);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.stderr.contains("SSL_CERT_FILE"), "{run:?}");
+}
+
+#[test]
+fn silent_tag_index_costs_at_most_three_seconds() {
+    let cloud = Cloud::new();
+    cloud.create(&["a"]);
+    cloud.aws.inject(Fault::slow(Duration::from_secs(60)).on("tag:GetResources"));
+    let line = format!("--list-repositories --organization {TBD}");
+    let (run, time) = timed(&cloud, &mut cloud.command(&line));
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.stdout.contains(&cloud.image("a")), "{run:?}");
+    assert!(time < Duration::from_secs(5), "{time:?}");
+}
+
+#[test]
+fn login_needs_no_call_of_sts_without_a_role() {
+    let cloud = Cloud::new();
+    cloud.aws.inject(Fault::slow(Duration::from_secs(60)).on("sts:GetCallerIdentity"));
+    let login = format!("--login a --organization {TBD}");
+    let (run, time) = timed(&cloud, &mut cloud.command(&login));
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(time < Duration::from_secs(2), "{time:?}");
+    let (run, _) = timed(&cloud, &mut cloud.narrowed_command(&login));
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(cloud.aws.count("sts:GetCallerIdentity"), 0);
+}
+
 #[test]
 fn throttling_is_temporary() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories"));
-    let mut list = cloud.command("--list-repositories");
-    let run = cloud.sandbox.finish(list.env("AWS_MAX_ATTEMPTS", "1"));
+    let run = cloud.run("--list-repositories");
     assert_snapshot!(cloud.told(&run), @r"
     exit 7
     error: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: ThrottlingException: Rate exceeded (AWS request REQUEST)
       help: try again in a while
     ");
-    assert_eq!(cloud.aws.count("ecr:DescribeRepositories"), 1);
+    assert_eq!(cloud.aws.count("ecr:DescribeRepositories"), 3);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod clients;
 mod failures;
 mod listing;
 mod logins;
+mod settings;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

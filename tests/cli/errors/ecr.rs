@@ -132,19 +132,19 @@ fn no_credentials() {
     ] {
         assert!(with(&[], &line).starts_with("exit 3\n"), "{line}: {}", with(&[], &line));
     }
-    assert_snapshot!(with(&[], "--list-repositories"), @r#"
+    assert_snapshot!(with(&[], "--list-repositories"), @"
     exit 3
-    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: there are no AWS credentials in the environment (AWS_ACCESS_KEY_ID), the profile, a web identity (AWS_WEB_IDENTITY_TOKEN_FILE), the roles of a container and of a machine; for the profile "default", run `aws configure --profile default` or run `aws sso login --profile default`, or choose another profile: no credentials found in chain. Attempted: Environment: the credential provider was not enabled: environment variable not set; Profile: the credential provider was not enabled; WebIdentityToken: the credential provider was not enabled: $AWS_WEB_IDENTITY_TOKEN_FILE was not set; EcsContainer: the credential provider was not enabled: ECS provider not configured; Ec2InstanceMetadata: the credential provider was not enabled: IMDS disabled by AWS_EC2_METADATA_DISABLED env var set to `true`
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: no AWS credentials were found: run `aws configure --profile default` or `aws login --profile default`
       help: without AWS credentials: run `ark-auth-tool -u <user>`, and set the role that your tokens open: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
             for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
-    "#);
+    ");
 }
 
 #[test]
 fn a_profile_that_is_not_there() {
     assert_snapshot!(with(&[], "--list-repositories --profile builds"), @r#"
     exit 3
-    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the profile "builds" of the AWS configuration does not exist or gives no credentials: run `aws configure --profile builds` or run `aws sso login --profile builds`, or choose another profile
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the profile "builds" does not exist in the AWS configuration, or has no credentials: run `aws configure --profile builds` or `aws login --profile builds`
       help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     "#);
 }
@@ -158,7 +158,6 @@ fn an_endpoint_where_nobody_listens() {
         ("AWS_ENDPOINT_URL", endpoint.as_str()),
         ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"),
         ("AWS_SECRET_ACCESS_KEY", "example"),
-        ("AWS_MAX_ATTEMPTS", "1"),
     ];
     let list = with(&variables, "--list-repositories").replace(&free, "127.0.0.1:PORT");
     assert_snapshot!(list, @"

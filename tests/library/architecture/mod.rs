@@ -21,16 +21,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("private_folder", &[]),
     ("observability", &["model", "error"]),
     ("identity", &["model", "error"]),
+    ("aws_environment", &["error"]),
     (
         "backend",
         &[
             "model",
             "error",
+            "escape",
             "observability",
             "credentials",
             "digester",
             "private_folder",
             "identity",
+            "aws_environment",
         ],
     ),
     ("permission", &["model", "error", "observability", "credentials", "identity", "backend"]),
@@ -108,6 +111,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     (
         "std::fs",
         &[
+            "aws_environment",
             "backend",
             "catalog",
             "credentials",
@@ -124,7 +128,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("axum", &["backend", "testing"]),
     ("hyper", &["backend", "testing"]),
     ("hyper_util", &["backend", "testing"]),
-    ("reqwest", &["distribution", "identity", "testing"]),
+    // The environment of AWS has URLs and certificates, which it parses.
+    ("reqwest", &["aws_environment", "distribution", "identity", "testing"]),
     ("TcpListener", &["backend", "testing"]),
     ("TcpStream", &["backend", "testing"]),
     ("UdpSocket", &[]),

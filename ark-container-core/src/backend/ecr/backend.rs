@@ -2,17 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::OnceCell;
 
 use super::builder::{EcrBackendBuilder, EcrConfig};
-use super::clients::Clients;
+use super::clients::{AwsConfig, Clients};
 use super::listing_cache::{Fact, ListingCache};
 use super::principal_text::session_name;
-use super::selector::Selector;
 use super::web_identity::{Rights, Sessions};
 use super::{create, images, repositories, tag_index};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
@@ -24,6 +23,9 @@ use crate::model::{
     Digest, EcrHost, Organizations, Reference, RegistryHost, RepositoryPath, Scope, ScopeTarget,
     Stage,
 };
+
+/// How long a caller who is only to be named is asked for.
+const NAME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The repositories of an AWS account's registry in one region.
 ///
@@ -74,7 +76,6 @@ struct Shared {
     config: EcrConfig,
     clients: Arc<Clients>,
     sessions: Sessions,
-    selector: OnceCell<Selector>,
     cache: CredentialsCache,
     listing_cache: ListingCache,
 }
@@ -106,7 +107,6 @@ impl EcrBackend {
             config,
             clients: Arc::default(),
             sessions: Sessions::default(),
-            selector: OnceCell::new(),
             cache,
         };
         Self { shared: Arc::new(shared), principal, caller: Arc::default() }
@@ -152,10 +152,9 @@ impl EcrBackend {
         &self.shared.config
     }
 
-    /// Returns the SDK's configuration. It fetches credentials on demand, and has none if calls are made by
-    /// token.
-    pub(crate) async fn sdk_config(&self) -> &SdkConfig {
-        self.without_session().await.sdk_config(self.config()).await
+    /// Returns the configuration of calls without a session. It has no credentials if calls are made by token.
+    pub(super) async fn aws_config(&self) -> Result<&AwsConfig> {
+        self.without_session().config(self.config()).await
     }
 
     pub(crate) async fn ecr(&self) -> Result<aws_sdk_ecr::Client> {
@@ -164,41 +163,31 @@ impl EcrBackend {
 
     /// Returns a client of ECR: under the role with these rights if there is a token, or else as the caller.
     pub(super) async fn ecr_with(&self, rights: Rights) -> Result<aws_sdk_ecr::Client> {
-        Ok(self.clients(rights).await?.ecr(self.config()).await.clone())
+        Ok(self.clients(rights).await?.ecr(self.config()).await?.clone())
     }
 
     pub(crate) async fn sts(&self) -> Result<aws_sdk_sts::Client> {
-        Ok(self.clients(Rights::Access).await?.sts(self.config()).await.clone())
+        Ok(self.clients(Rights::Access).await?.sts(self.config()).await?.clone())
     }
 
     pub(super) async fn tagging(&self) -> Result<aws_sdk_resourcegroupstagging::Client> {
-        Ok(self.clients(Rights::Access).await?.tagging(self.config()).await.clone())
+        Ok(self.clients(Rights::Access).await?.tagging(self.config()).await?.clone())
     }
 
     pub(super) async fn clients(&self, rights: Rights) -> Result<Arc<Clients>> {
         if let Some(file) = &self.config().web_identity {
             return self.session(file, rights).await;
         }
-        self.without_session().await;
         Ok(Arc::clone(&self.shared.clients))
     }
 
     /// Returns the clients without the session of a token.
-    pub(super) async fn without_session(&self) -> &Clients {
-        if self.config().web_identity.is_none() {
-            // Read before the SDK reads its configuration, so that a later change is noticed.
-            self.selector().await;
-        }
+    pub(super) fn without_session(&self) -> &Clients {
         &self.shared.clients
     }
 
     pub(super) fn sessions(&self) -> &Sessions {
         &self.shared.sessions
-    }
-
-    /// Returns whose AWS credentials this backend had at its first use.
-    pub(super) async fn selector(&self) -> &Selector {
-        self.shared.selector.get_or_init(|| self.read_selector()).await
     }
 
     pub(super) fn cache(&self) -> &CredentialsCache {
@@ -237,6 +226,12 @@ impl EcrBackend {
     /// [`Error::Temporary`] if AWS cannot be reached.
     pub async fn caller(&self) -> Result<&Caller> {
         self.caller.get_or_try_init(|| self.ask_for_caller()).await
+    }
+
+    /// Returns the identity of the caller where it is only a name: if AWS tells it at once.
+    pub(crate) async fn caller_in_time(&self) -> Option<&Caller> {
+        let caller = tokio::time::timeout(NAME_TIMEOUT, self.caller()).await;
+        caller.ok()?.inspect_err(|error| tracing::debug!(%error, "the caller has no name")).ok()
     }
 
     async fn ask_for_caller(&self) -> Result<Caller> {

@@ -9,6 +9,8 @@ use aws_config::SdkConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::backend::EcrBackend;
+use crate::aws_environment::{AwsChoices, profile_in_use, variable};
+use crate::escape::quote_for_shell;
 use crate::identity::TokenFile;
 use crate::model::{AdditionalAction, EcrHost, Stage};
 
@@ -36,11 +38,16 @@ pub(crate) struct EcrConfig {
 }
 
 impl EcrConfig {
-    /// The profile of the AWS configuration files that credentials come from, if they come from there.
     pub(crate) fn profile_in_use(&self) -> String {
-        let variables = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
-        let named = || variables.into_iter().find_map(|name| std::env::var(name).ok());
-        self.profile.clone().or_else(named).unwrap_or_else(|| "default".to_owned())
+        profile_in_use(self.profile.as_deref())
+    }
+
+    pub(crate) fn aws_choices(&self) -> AwsChoices<'_> {
+        AwsChoices {
+            profile: self.profile.as_deref(),
+            endpoint_url: self.endpoint_url.as_deref(),
+            uses_credentials: self.web_identity.is_none(),
+        }
     }
 
     /// Where the credentials in use come from, as far as it can be told without asking for them.
@@ -48,11 +55,20 @@ impl EcrConfig {
         if let Some(file) = &self.web_identity {
             return format!("the token in {}", file.path().display());
         }
-        match &self.profile {
-            None if self.sdk_config.is_some() => "the program".to_owned(),
-            None if keys_in_environment() => "the environment (AWS_ACCESS_KEY_ID)".to_owned(),
-            _ => format!("the profile {:?}", self.profile_in_use()),
+        match self.source_in_environment() {
+            Some((_, source)) => source.to_owned(),
+            None if self.sdk_config.is_some() && self.profile.is_none() => "the program".to_owned(),
+            None => format!("the profile {:?}", self.profile_in_use()),
         }
+    }
+
+    /// Returns the variable and the source that the environment names: keys, or others if it names no profile.
+    fn source_in_environment(&self) -> Option<(&'static str, &'static str)> {
+        if self.profile.is_some() || self.sdk_config.is_some() {
+            return None;
+        }
+        let count = if self.profile_in_use() == "default" { SOURCES.len() } else { 1 };
+        SOURCES.into_iter().take(count).find(|(name, _)| variable(name).is_some())
     }
 
     /// What AWS is shown.
@@ -74,19 +90,34 @@ impl EcrConfig {
         if let Some(file) = &self.web_identity {
             return format!("put a new token in {}", file.path().display());
         }
-        if self.profile.is_none() && self.sdk_config.is_none() && keys_in_environment() {
-            return "get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, \
-                    AWS_SESSION_TOKEN)"
-                .to_owned();
+        match self.source_in_environment() {
+            Some(("AWS_ACCESS_KEY_ID", _)) => {
+                "get new keys for the environment (AWS_ACCESS_KEY_ID, \
+                                               AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)"
+                    .to_owned()
+            }
+            Some((_, source)) => format!("renew {source}"),
+            None => {
+                let profile = quote_for_shell(&self.profile_in_use());
+                format!("where it came from SSO, run `aws sso login --profile {profile}`")
+            }
         }
-        let profile = self.profile_in_use();
-        format!("where it came from SSO, run `aws sso login --profile {profile}`")
     }
 }
 
-fn keys_in_environment() -> bool {
-    std::env::var_os("AWS_ACCESS_KEY_ID").is_some()
-}
+/// Variables that name a source of credentials, and the source.
+const SOURCES: [(&str, &str); 4] = [
+    ("AWS_ACCESS_KEY_ID", "the environment (AWS_ACCESS_KEY_ID)"),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", "the web identity of AWS_WEB_IDENTITY_TOKEN_FILE"),
+    (
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "the credentials of the container (AWS_CONTAINER_CREDENTIALS_RELATIVE_URI)",
+    ),
+    (
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "the credentials of the container (AWS_CONTAINER_CREDENTIALS_FULL_URI)",
+    ),
+];
 
 /// How an account's registry is reached, and as whom; see [`EcrBackend::builder`].
 #[derive(Debug)]

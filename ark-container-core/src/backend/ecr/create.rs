@@ -1,19 +1,18 @@
 //! Creation of a repository: one call, another one for each policy. The same request again finishes it.
 
-use std::error::Error as StdError;
+use std::error::Error as _;
 use std::time::Duration;
 
-use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability,
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, Tag,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::operation::BuildError;
 use serde_json::Value;
 
 use super::backend::EcrBackend;
-use super::errors::REPOSITORY_NOT_FOUND;
+use super::errors::{AwsRefusal, REPOSITORY_NOT_FOUND};
 use super::principal_text::tag_value;
 use super::repositories::{Described, repository_from};
 use super::tag_index::ORGANIZATION_TAG;
@@ -307,20 +306,7 @@ impl PolicyKind {
             Self::Repository => "repository policy",
         }
     }
-
-    /// The error code of AWS for a missing policy.
-    fn missing(self) -> &'static str {
-        match self {
-            Self::Lifecycle => "LifecyclePolicyNotFoundException",
-            Self::Repository => "RepositoryPolicyNotFoundException",
-        }
-    }
 }
-
-/// What an operation of the SDK fails with.
-trait ServiceError: ProvideErrorMetadata + StdError + Send + Sync + 'static {}
-
-impl<E: ProvideErrorMetadata + StdError + Send + Sync + 'static> ServiceError for E {}
 
 /// A policy that a repository is to have.
 #[derive(Debug, Clone, Copy)]
@@ -390,69 +376,51 @@ impl AttachedPolicy<'_> {
     async fn present(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<Option<String>> {
         let ecr = backend.ecr_with(Rights::Administrator).await?;
         let (account, name) = (backend.ecr_host().account(), path.to_string());
-        match self.kind {
+        let doing = format!("read the {} of", self.kind.name());
+        let call = backend.call_on(&doing, path);
+        let present = match self.kind {
             PolicyKind::Lifecycle => {
                 let request = ecr.get_lifecycle_policy().registry_id(account).repository_name(name);
-                let answer = request.send().await;
-                self.read(backend, path, answer.map(|answer| answer.lifecycle_policy_text))
+                let answer = request.send().await.map_err(|error| call.error(error));
+                answer.map(|answer| answer.lifecycle_policy_text)
             }
             PolicyKind::Repository => {
                 let request =
                     ecr.get_repository_policy().registry_id(account).repository_name(name);
-                let answer = request.send().await;
-                self.read(backend, path, answer.map(|answer| answer.policy_text))
+                let answer = request.send().await.map_err(|error| call.error(error));
+                answer.map(|answer| answer.policy_text)
             }
-        }
-    }
-
-    fn read<E: ServiceError>(
-        self,
-        backend: &EcrBackend,
-        path: &RepositoryPath,
-        answer: Result<Option<String>, SdkError<E, HttpResponse>>,
-    ) -> Result<Option<String>> {
-        let doing = format!("read the {} of", self.kind.name());
-        match answer {
-            Ok(text) => Ok(text),
-            Err(error) if error.code() == Some(self.kind.missing()) => Ok(None),
-            Err(error) => Err(backend.call_on(&doing, path).error(error)),
+        };
+        match present {
+            Err(error) if is_missing_policy(&error) => Ok(None),
+            present => present,
         }
     }
 
     /// Puts it on a repository; the error says what state that is in.
     async fn put(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
         let ecr = backend.ecr_with(Rights::Administrator).await?;
-        let (account, name) = (backend.ecr_host().account(), path.to_string());
-        match self.kind {
-            PolicyKind::Lifecycle => {
-                let request = ecr.put_lifecycle_policy().registry_id(account).repository_name(name);
-                let put = request.lifecycle_policy_text(self.text).send().await;
-                self.done(backend, path, put.map(drop))
-            }
-            PolicyKind::Repository => {
-                let request =
-                    ecr.set_repository_policy().registry_id(account).repository_name(name);
-                let put = request.policy_text(self.text).send().await;
-                self.done(backend, path, put.map(drop))
-            }
-        }
-    }
-
-    fn done<E: ServiceError>(
-        self,
-        backend: &EcrBackend,
-        path: &RepositoryPath,
-        answer: Result<(), SdkError<E, HttpResponse>>,
-    ) -> Result<()> {
-        let Err(error) = answer else { return Ok(()) };
+        let (account, repository) = (backend.ecr_host().account(), path.to_string());
         let name = self.kind.name();
         let doing = format!("put the {name} on");
-        let error = backend.call_on(&doing, path).error(error);
+        let call = backend.call_on(&doing, path);
+        let put = match self.kind {
+            PolicyKind::Lifecycle => {
+                let request = ecr.put_lifecycle_policy().repository_name(repository);
+                let request = request.registry_id(account).lifecycle_policy_text(self.text);
+                request.send().await.map(drop).map_err(|error| call.error(error))
+            }
+            PolicyKind::Repository => {
+                let request = ecr.set_repository_policy().repository_name(repository);
+                let request = request.registry_id(account).policy_text(self.text);
+                request.send().await.map(drop).map_err(|error| call.error(error))
+            }
+        };
         let state = format!(
             "the repository {path} exists as asked for, but without its {name}; the same request \
              again puts it there"
         );
-        Err(match error {
+        put.map_err(|error| match error {
             Error::PermissionDenied { principal, action, resource, .. } => {
                 Error::permission_denied(principal, action, format!("{resource}; {state}"))
             }
@@ -461,6 +429,12 @@ impl AttachedPolicy<'_> {
             other => Error::failed(state).with_source(other),
         })
     }
+}
+
+/// Whether AWS says that a repository has no such policy.
+fn is_missing_policy(error: &Error) -> bool {
+    let refusal = error.source().and_then(|source| source.downcast_ref::<AwsRefusal>());
+    refusal.is_some_and(|refusal| refusal.code().ends_with("PolicyNotFoundException"))
 }
 
 /// Whether two texts are one policy.

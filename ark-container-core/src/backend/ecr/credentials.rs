@@ -18,12 +18,14 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::zeroize::Zeroizing;
 
 use super::backend::EcrBackend;
-use super::selector::{AwsEnvironment, Selector, long_lived_key};
+use super::clients::Clients;
 use super::session_policy::{session_policy, too_long};
+use crate::aws_environment::AwsSettings;
 use crate::credentials::cache::CacheKey;
 use crate::credentials::{CredentialsOptions, Narrowing, Password, RegistryCredentials, USERNAME};
+use crate::digester::Digester;
 use crate::error::{Error, Result};
-use crate::model::{EcrHost, RegistryHost, Scope};
+use crate::model::{Algorithm, EcrHost, RegistryHost, Scope};
 
 /// Maximum duration of a role session in seconds, as long as the lifetime of the registry's tokens.
 ///
@@ -123,66 +125,23 @@ impl EcrBackend {
         validity: Validity,
     ) -> Result<RegistryCredentials> {
         let fetch = || self.fetch_credentials(scope, validity);
-        let selector = self.selector().await;
-        if *selector != self.read_selector().await {
-            tracing::warn!("the AWS configuration has changed: the login cache is not used");
-            return fetch().await;
-        }
         let registry = self.ecr_host().registry_host().clone();
-        let identity = self.identity(selector, validity).await?;
+        let caller = caller_key(&self.aws_credentials().await?);
+        let identity = format!("{caller}; {}", self.context_key(validity).await?);
         let key = CacheKey::new(registry, identity, self.config().role_arn.clone(), scope.clone());
         self.cache().get_or_fetch_lasting(&key, validity.min_remaining, fetch).await
-    }
-
-    /// Returns whose AWS credentials this process would get now.
-    pub(super) async fn read_selector(&self) -> Selector {
-        let config = self.config();
-        if config.sdk_config.is_some() {
-            return Selector::Unknown;
-        }
-        let profile = config.profile.clone();
-        let selector =
-            on_blocking_thread(move |environment| environment.selector(profile.as_deref()));
-        selector.await.unwrap_or(Selector::Unknown)
-    }
-
-    /// Returns the part of a cache key that tells callers apart: AWS caller, AWS endpoint and principal.
-    async fn identity(&self, selector: &Selector, validity: Validity) -> Result<String> {
-        let caller = match selector {
-            Selector::Fixed(text) => text.clone(),
-            Selector::TemporaryKey(id) => {
-                let ask = || async { self.owner_of(self.aws_credentials().await?).await };
-                self.cache().owner_of_key(id, ask).await?
-            }
-            Selector::Unknown => {
-                let credentials = self.aws_credentials().await?;
-                let id = credentials.access_key_id().to_owned();
-                match credentials.session_token() {
-                    Some(_) => {
-                        self.cache().owner_of_key(&id, || self.owner_of(credentials)).await?
-                    }
-                    None => long_lived_key(&id),
-                }
-            }
-        };
-        Ok(format!("{caller}; {}", self.context_key(validity).await?))
     }
 
     /// Returns the part of a cache key that is the same for all AWS callers: the endpoints of AWS, the
     /// principal and the requested lifetime.
     pub(super) async fn context_key(&self, validity: Validity) -> Result<String> {
-        let config = self.config();
-        let profile = config.profile.clone();
-        let endpoints =
-            on_blocking_thread(move |environment| environment.endpoints(profile.as_deref()));
-        let mut endpoints = endpoints.await?;
-        let given = config.sdk_config.as_ref().and_then(|given| given.endpoint_url());
-        endpoints.extend(config.endpoint_url.as_deref().or(given).map(str::to_owned));
+        let endpoints = self.aws_config().await?.endpoint_key();
         let seconds = validity.lifetime.map(|lifetime| lifetime.as_secs());
         let principal = self.principal();
+        let config = self.config();
         let (source, actions) = (&config.source_identity, &config.additional_actions);
         Ok(format!(
-            "endpoints {endpoints:?}; principal {principal:?}; lifetime {seconds:?}; source identity \
+            "endpoints {endpoints}; principal {principal:?}; lifetime {seconds:?}; source identity \
              {source:?}; actions {actions:?}"
         ))
     }
@@ -196,20 +155,13 @@ impl EcrBackend {
         }
         let given = config.sdk_config.as_ref().and_then(|given| given.endpoint_url());
         config.endpoint_url.as_deref().or(given).is_some()
-            || !AwsEnvironment::of_this_process().endpoints(config.profile.as_deref()).is_empty()
+            || AwsSettings::of_this_process(&config.aws_choices())
+                .is_ok_and(|settings| settings.has_endpoint_url())
     }
 
-    /// Returns the ARN of the owner of these AWS credentials.
-    async fn owner_of(&self, credentials: Credentials) -> Result<String> {
-        let config = aws_sdk_sts::config::Builder::from(self.sdk_config().await);
-        let config = config.credentials_provider(credentials).build();
-        let identity = aws_sdk_sts::Client::from_conf(config).get_caller_identity().send().await;
-        let identity = identity.map_err(|error| self.call(LOGGING_IN).error(error))?;
-        identity.arn.ok_or_else(|| no_sense("it does not say who calls"))
-    }
-
+    /// Returns the AWS credentials of the caller, which the process caches until they expire.
     async fn aws_credentials(&self) -> Result<Credentials> {
-        let Some(provider) = self.sdk_config().await.credentials_provider() else {
+        let Some(provider) = self.aws_config().await?.credentials_provider() else {
             let message = format!("there is no source of AWS credentials for {self}");
             return Err(Error::unauthenticated(message));
         };
@@ -246,9 +198,8 @@ impl EcrBackend {
         narrowing: Narrowing,
     ) -> Result<RegistryCredentials> {
         let aws_expiry = aws.expiry();
-        let config = aws_sdk_ecr::config::Builder::from(self.sdk_config().await);
-        let client = aws_sdk_ecr::Client::from_conf(config.credentials_provider(aws).build());
-        let answer = client.get_authorization_token().send().await;
+        let clients = Clients::new(self.aws_config().await?.with_credentials(aws));
+        let answer = clients.ecr(self.config()).await?.get_authorization_token().send().await;
         let answer = answer.map_err(|error| self.call(LOGGING_IN).error(error))?;
         let data = answer.authorization_data.and_then(|data| data.into_iter().next());
         let login = Login::read(&data.ok_or_else(|| no_sense("it has no token"))?)?;
@@ -332,14 +283,10 @@ where
     }
 }
 
-/// Reads the AWS environment on a thread that may block.
-async fn on_blocking_thread<T: Send + 'static>(
-    read: impl FnOnce(AwsEnvironment<fn(&str) -> Option<String>>) -> T + Send + 'static,
-) -> Result<T> {
-    let reading = tokio::task::spawn_blocking(|| read(AwsEnvironment::of_this_process()));
-    reading
-        .await
-        .map_err(|error| Error::failed("the AWS configuration cannot be read").with_source(error))
+/// Returns what tells AWS callers apart, without a call: a hash of the access key.
+fn caller_key(credentials: &Credentials) -> String {
+    let id = credentials.access_key_id();
+    format!("access key {}", Digester::digest(Algorithm::Sha256, id.as_bytes()))
 }
 
 /// Whether STS would allow a shorter session: the limit of the role is exceeded, or the limit of role

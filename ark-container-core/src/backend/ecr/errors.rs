@@ -2,17 +2,21 @@
 
 use std::any::Any;
 use std::error::Error as StdError;
-use std::{fmt, iter};
+use std::{fmt, io, iter};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId as _;
 use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 
+use super::aws_credentials::{SourceFailed, UnusableKey};
 use super::backend::EcrBackend;
 use super::clients::QUOTA_REACHED;
-use crate::error::{BoxError, Error, ResourceKind};
+use crate::aws_environment::profile_has;
+use crate::error::{BoxError, Error, ResourceKind, is_untrusted, untrusted};
+use crate::escape::quote_for_shell;
 use crate::model::RepositoryPath;
 
 /// The error code of AWS for a missing repository.
@@ -179,6 +183,7 @@ impl Call<'_> {
         let message =
             format!("cannot {self}: the answer, HTTP {status}, is not as AWS answers{request}");
         let unclear = match status {
+            407 => return invalid_proxy(self, "asks for a user and a password"),
             200..300 | 429 | 500.. => Error::temporary(message),
             _ => Error::failed(message),
         };
@@ -289,11 +294,49 @@ impl AwsRefusal {
     }
 }
 
-/// Where the AWS SDK looks for credentials, in its order.
-///
-/// Source: <https://docs.aws.amazon.com/sdk-for-rust/latest/dg/credproviders.html>
-const CREDENTIALS_SOURCES: &str = "the environment (AWS_ACCESS_KEY_ID), the profile, a web identity \
-    (AWS_WEB_IDENTITY_TOKEN_FILE), the roles of a container and of a machine";
+/// Why a request got no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// There is no TLS connection that is trusted.
+    Untrusted,
+    /// The proxy requires a user name and password.
+    ProxyAuthentication,
+    /// The proxy cannot be reached, or does not connect to the host.
+    Proxy,
+    UnknownHost,
+    /// The connection is refused, or packets are lost.
+    Unreachable,
+    Other,
+}
+
+impl Unanswered {
+    pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
+        let told: Vec<String> = chain(error).map(ToString::to_string).collect();
+        let tells = |texts: &[&str]| told.iter().any(|one| texts.iter().any(|t| one.contains(t)));
+        let is_refused = |error: &(dyn StdError + 'static)| {
+            let error = error.downcast_ref::<io::Error>();
+            error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if is_untrusted(error) {
+            Self::Untrusted
+        } else if tells(&["proxy authorization required"]) {
+            Self::ProxyAuthentication
+        } else if tells(&["proxy", "tunnel"]) {
+            Self::Proxy
+        } else if tells(&["dns error", "failed to lookup address"]) {
+            Self::UnknownHost
+        } else if chain(error).any(is_refused) || tells(&["connect timeout"]) {
+            Self::Unreachable
+        } else {
+            Self::Other
+        }
+    }
+
+    /// Whether another attempt meets the same.
+    pub(super) fn is_final(self) -> bool {
+        self != Self::Other
+    }
+}
 
 /// The error for a request that got no answer.
 fn unanswered<E>(call: Call<'_>, error: SdkError<E, HttpResponse>) -> Error
@@ -305,102 +348,108 @@ where
         SdkError::DispatchFailure(failure) => failure.is_timeout(),
         _ => false,
     };
-    let built = matches!(error, SdkError::ConstructionFailure(_));
+    let is_connection = match &error {
+        SdkError::TimeoutError(_) => true,
+        SdkError::DispatchFailure(failure) => !failure.is_user() && !failure.is_other(),
+        _ => false,
+    };
     // Every kind but an answer of the service has a cause.
     let cause = match error.into_source() {
         Ok(cause) => cause,
         Err(error) => Box::new(error),
     };
     if let Some(credentials) = chain(&*cause).find_map(|e| e.downcast_ref::<CredentialsError>()) {
-        let problem = credentials_problem(call.backend, credentials);
-        let error = match problem {
-            Problem::Unauthenticated(message) => {
-                Error::unauthenticated(format!("cannot {call}: {message}"))
-            }
-            Problem::Temporary(message) => Error::temporary(format!("cannot {call}: {message}")),
-        };
-        return match own_cause(credentials) {
-            Some(cause) => error.with_source(cause),
-            None => error,
-        };
+        return credentials_problem(call, credentials);
     }
-    let told: Vec<String> = chain(&*cause).map(|cause| cause.to_string()).collect();
-    let tells = |texts: &[&str]| told.iter().any(|cause| texts.iter().any(|t| cause.contains(t)));
-    let message = if tells(&["invalid peer certificate", "certificate", "TLS", "tls "]) {
-        let message = format!(
-            "cannot {call}: the TLS connection to AWS is not trusted; behind a proxy that looks \
-             into it, name its certificate in SSL_CERT_FILE"
-        );
-        return Error::failed(message).with_source(cause);
-    } else if tells(&["proxy", "tunnel"]) {
-        let message = format!(
-            "cannot {call}: the proxy does not let it through (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)"
-        );
-        return Error::failed(message).with_source(cause);
-    } else if tells(&["dns error", "failed to lookup address"]) {
-        format!(
+    let error = match Unanswered::of(&*cause) {
+        Unanswered::Untrusted => untrusted(format!("cannot {call}")),
+        Unanswered::ProxyAuthentication => invalid_proxy(call, "asks for a user and a password"),
+        Unanswered::Proxy => invalid_proxy(call, "does not connect to the endpoint"),
+        Unanswered::UnknownHost => Error::temporary(format!(
             "cannot {call}: the name of its AWS endpoint is not known here: no network, or no such \
              region"
-        )
-    } else if timed_out {
-        format!("cannot {call}: AWS did not answer in time")
-    } else if built {
-        let message = format!("cannot {call}: no request could be made of it");
-        return Error::failed(message).with_source(cause);
-    } else {
-        format!("cannot {call}: its AWS endpoint cannot be reached")
+        )),
+        Unanswered::Other if timed_out => {
+            Error::temporary(format!("cannot {call}: AWS did not answer in time"))
+        }
+        Unanswered::Unreachable | Unanswered::Other if is_connection => {
+            Error::temporary(format!("cannot {call}: its AWS endpoint cannot be reached"))
+        }
+        Unanswered::Unreachable | Unanswered::Other => {
+            Error::invalid(format!("cannot {call}: the request cannot be made"))
+        }
     };
-    Error::temporary(message).with_source(cause)
+    match copied(&*cause) {
+        Some(cause) => error.with_source(cause),
+        None => error,
+    }
 }
 
-enum Problem {
-    Unauthenticated(String),
-    Temporary(String),
+fn invalid_proxy(call: Call<'_>, problem: &str) -> Error {
+    Error::invalid(format!("cannot {call}: the proxy {problem}")).with_help(
+        "correct HTTPS_PROXY (or HTTP_PROXY, ALL_PROXY), such as http://USER:PASSWORD@HOST:PORT, or \
+         name the host of the endpoint in NO_PROXY",
+    )
 }
 
-/// Why there are no credentials, and what gets some.
-fn credentials_problem(backend: &EcrBackend, error: &CredentialsError) -> Problem {
-    let profile = backend.config().profile_in_use();
-    let told: Vec<String> = chain(error).map(|cause| cause.to_string()).collect();
+/// The error for credentials that a source does not provide.
+fn credentials_problem(call: Call<'_>, error: &CredentialsError) -> Error {
+    if chain(error).any(|cause| cause.is::<UnusableKey>()) {
+        return Error::invalid(format!("cannot {call}")).with_source(UnusableKey);
+    }
+    let profile = call.backend.config().profile_in_use();
+    let quoted = quote_for_shell(&profile);
+    let failed = chain(error).find_map(|cause| cause.downcast_ref::<SourceFailed>());
+    let Some(SourceFailed { name, error: failure }) = failed else {
+        let problem = match profile.as_str() {
+            "default" => "no AWS credentials were found".to_owned(),
+            _ => format!(
+                "the profile {profile:?} does not exist in the AWS configuration, or has no credentials"
+            ),
+        };
+        return Error::unauthenticated(format!(
+            "cannot {call}: {problem}: run `aws configure --profile {quoted}` or `aws login --profile \
+             {quoted}`"
+        ));
+    };
+    let told: Vec<String> = chain(failure).map(ToString::to_string).collect();
     let tells = |text: &str| told.iter().any(|cause| cause.contains(text));
-    let sign_in = format!("run `aws sso login --profile {profile}`");
-    if tells("SSO") || tells("sso") {
-        return Problem::Unauthenticated(if tells("expired") || tells("Unauthorized") {
-            format!("the SSO session of the profile {profile:?} has expired: {sign_in}")
-        } else {
-            format!("the profile {profile:?} has no SSO session: {sign_in}")
-        });
-    }
-    // The metadata service is the last that is asked: its failure means that nothing else had any.
-    let none = matches!(error, CredentialsError::CredentialsNotLoaded(_)) || tells("IMDS");
-    match error {
-        _ if none && backend.config().profile.is_some() => Problem::Unauthenticated(format!(
-            "the profile {profile:?} of the AWS configuration does not exist or gives no \
-             credentials: run `aws configure --profile {profile}` or {sign_in}, or choose another \
-             profile"
-        )),
-        _ if none => Problem::Unauthenticated(format!(
-            "there are no AWS credentials in {CREDENTIALS_SOURCES}; for the profile {profile:?}, run \
-             `aws configure --profile {profile}` or {sign_in}, or choose another profile"
-        )),
-        CredentialsError::InvalidConfiguration(_) => Problem::Unauthenticated(format!(
-            "the profile {profile:?} of the AWS configuration gives no credentials"
-        )),
-        CredentialsError::ProviderTimedOut(_) => Problem::Temporary(format!(
-            "AWS credentials of the profile {profile:?} did not come in time"
-        )),
-        _ => Problem::Unauthenticated(format!(
-            "the AWS credentials of the profile {profile:?} cannot be had"
-        )),
+    let has = |key| name.ends_with(&format!("{profile:?}")) && profile_has(&profile, key);
+    let problem = if tells("SSO") || tells("sso") {
+        let problem = match tells("expired") || tells("Unauthorized") {
+            true => format!("the SSO session of the profile {profile:?} has expired"),
+            false => format!("the profile {profile:?} has no SSO session"),
+        };
+        format!("{problem}: run `aws sso login --profile {quoted}`")
+    } else if has("mfa_serial") {
+        format!(
+            "the role of the profile {profile:?} requires a code of the device in mfa_serial, which \
+             only the AWS command line asks for: run `eval \"$(aws configure export-credentials \
+             --profile {quoted} --format env)\"`"
+        )
+    } else if has("login_session") {
+        format!("{name} has no session of `aws login`: run `aws login --profile {quoted}`")
+    } else {
+        format!("{name} gives no AWS credentials")
+    };
+    let message = format!("cannot {call}: {problem}");
+    let error = match chain(failure).any(|cause| cause.is::<ConnectorError>()) {
+        true => Error::temporary(message),
+        false => Error::unauthenticated(message),
+    };
+    match failure.source().and_then(copied) {
+        Some(cause) => error.with_source(cause),
+        None => error,
     }
 }
 
-/// The cause of an error, taken out of it as text, link by link.
+/// Copies an error and its causes as text, without the text that has the request.
 ///
-/// The SDK keeps what it caused in a cell that only lends it.
-fn own_cause(error: &CredentialsError) -> Option<BoxError> {
-    let texts: Vec<String> = chain(error).skip(1).map(ToString::to_string).collect();
-    texts.into_iter().rev().fold(None, |source, text| Some(Box::new(Told { text, source }) as _))
+/// The SDK prints the request, with its token, where an endpoint is no URL; and it lends some errors only.
+fn copied(error: &(dyn StdError + 'static)) -> Option<BoxError> {
+    let texts: Vec<String> = chain(error).map(ToString::to_string).collect();
+    let texts = texts.into_iter().rev().filter(|text| !text.contains("to request `"));
+    texts.fold(None, |source, text| Some(Box::new(Told { text, source }) as _))
 }
 
 /// A cause as it was told.
@@ -423,7 +472,7 @@ mod tests {
     use std::error::Error as _;
 
     use super::super::scripted::{Answer, Scripted};
-    use super::AwsRefusal;
+    use super::{AwsRefusal, Unanswered};
     use crate::backend::RegistryBackend;
     use crate::error::{Error, ErrorKind};
     use crate::model::RepositoryPath;
@@ -436,6 +485,22 @@ mod tests {
     async fn error(answer: Answer) -> Error {
         let aws = Scripted::new(move |_| answer.clone());
         aws.backend.delete_repository(&path(), &Default::default()).await.unwrap_err()
+    }
+
+    #[test]
+    fn reason_of_a_missing_answer_is_read_from_its_causes() {
+        for (text, expected, is_final) in [
+            ("invalid peer certificate: UnknownIssuer", Unanswered::Untrusted, true),
+            ("proxy authorization required", Unanswered::ProxyAuthentication, true),
+            ("tunnel error: unsuccessful", Unanswered::Proxy, true),
+            ("dns error", Unanswered::UnknownHost, true),
+            ("HTTP connect timeout occurred after 3s", Unanswered::Unreachable, true),
+            ("HTTP read timeout occurred after 30s", Unanswered::Other, false),
+            ("connection reset", Unanswered::Other, false),
+        ] {
+            let reason = Unanswered::of(&std::io::Error::other(text));
+            assert_eq!((reason, reason.is_final()), (expected, is_final), "{text}");
+        }
     }
 
     #[tokio::test]

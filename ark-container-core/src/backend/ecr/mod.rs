@@ -1,5 +1,6 @@
 //! Repositories in AWS ECR.
 
+mod aws_credentials;
 mod backend;
 mod builder;
 mod clients;
@@ -14,7 +15,6 @@ mod principal_text;
 mod repositories;
 #[cfg(test)]
 mod scripted;
-mod selector;
 mod session_policy;
 mod tag_index;
 mod web_identity;

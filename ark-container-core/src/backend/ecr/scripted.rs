@@ -31,6 +31,7 @@ pub(super) struct Asked {
     pub(super) input: Value,
     /// The access key that signed the request.
     pub(super) key: String,
+    pub(super) host: String,
 }
 
 /// What AWS answers.
@@ -172,11 +173,13 @@ impl HttpConnector for Client {
         let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
         let authorization = request.headers().get("authorization").unwrap_or_default();
         let key = authorization.split(['=', '/']).nth(1).unwrap_or_default().to_owned();
+        let host = request.uri().split('/').nth(2).unwrap().to_owned();
         let asked = match request.headers().get("x-amz-target") {
             Some(target) => Asked {
                 operation: target.rsplit('.').next().unwrap().to_owned(),
                 input: serde_json::from_str(body).unwrap(),
                 key,
+                host,
             },
             None => Asked {
                 operation: body
@@ -186,6 +189,7 @@ impl HttpConnector for Client {
                     .to_owned(),
                 input: Value::String(body.to_owned()),
                 key,
+                host,
             },
         };
         let answer = (self.0)(asked);

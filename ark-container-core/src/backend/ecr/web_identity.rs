@@ -120,7 +120,7 @@ impl EcrBackend {
         if let Some(session) = held.as_ref().filter(|session| session.is_good_for(&digest)) {
             return Ok(Arc::clone(&session.clients));
         }
-        let sts = self.without_session().await.sts(self.config()).await;
+        let sts = self.without_session().sts(self.config()).await?;
         let answer = sts
             .assume_role_with_web_identity()
             .role_arn(role)
@@ -130,11 +130,11 @@ impl EcrBackend {
             .await;
         let answer = answer.map_err(|error| self.call(&assuming(role)).error(error))?;
         let credentials = session_credentials(answer.credentials)?;
-        let base = self.without_session().await.sdk_config(self.config()).await;
+        let base = self.aws_config().await?;
         let session = Session {
             token: digest,
             expires_at: credentials.expiry().unwrap_or_else(SystemTime::now),
-            clients: Arc::new(Clients::with_credentials(base, credentials)),
+            clients: Arc::new(Clients::new(base.with_credentials(credentials))),
         };
         Ok(Arc::clone(&held.insert(session).clients))
     }
@@ -172,7 +172,7 @@ impl EcrBackend {
         let actions = &self.config().additional_actions;
         let policy = session_policy(self.ecr_host(), scope, actions)?;
         let name = self.session_name();
-        let sts = self.without_session().await.sts(self.config()).await;
+        let sts = self.without_session().sts(self.config()).await?;
         let answer = assume_with_duration(validity, role, |seconds| {
             let request = sts.assume_role_with_web_identity().role_arn(role);
             let request = request.role_session_name(&name).web_identity_token(token.expose());

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::model::{AdditionalAction, RoleArn};
 
 /// Where the environment says whose credentials to take, the SDK knows in what order they count.
-const CREDENTIALS_VARIABLES: [&str; 3] =
-    ["AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
+const CREDENTIALS_VARIABLES: [&str; 4] =
+    ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
 const ROLE_ARN_VARIABLE: &str = "ARK_ROLE_ARN";
 const ADMINISTRATOR_ROLE_ARN_VARIABLE: &str = "ARK_ADMINISTRATOR_ROLE_ARN";
 const REQUIRE_SCOPED_VARIABLE: &str = "ARK_REQUIRE_SCOPED";

@@ -64,7 +64,8 @@ impl CacheKey {
     pub(super) fn file_stem(&self) -> String {
         // A debug form quotes its texts, so that no two keys have the same.
         let parts = (&self.identity, &self.role, self.registry.as_str(), self.scope.to_string());
-        hashed("login", &format!("{parts:?}"))
+        let digest = Digester::digest(Algorithm::Sha256, format!("{parts:?}").as_bytes());
+        format!("login-{FILE_FORMAT}-{}", digest.hex())
     }
 }
 
@@ -75,12 +76,6 @@ struct KeyRecord {
     identity: String,
     role: Option<String>,
     scope: String,
-}
-
-/// A file's name for any text, with a word that says what kind of file it is.
-pub(super) fn hashed(kind: &str, text: &str) -> String {
-    let digest = Digester::digest(Algorithm::Sha256, text.as_bytes());
-    format!("{kind}-{FILE_FORMAT}-{}", digest.hex())
 }
 
 /// How far a clock may be set back before what it dated is not trusted any more.

@@ -2,8 +2,8 @@
 //!
 //! # What a login is remembered by
 //! A [`CacheKey`]: registry, identity, role and scope. The identity is a text of the backend's making
-//! which must be known before anything is asked of a network; the cache only compares it. The access
-//! key that happens to be in use is no part of it where that key is a temporary one.
+//! which must be known without a call; the cache only compares it. In AWS it has a hash of the access key:
+//! a caller whose key changes, as with each session, gets a login of their own.
 //!
 //! # What is kept where
 //! Each login is a file of its own, named by a hash of its key, readable by its owner only, and
@@ -240,46 +240,6 @@ impl CredentialsCache {
             }
             (cleared, _) => Ok(cleared.and_then(io::Result::ok).unwrap_or_default()),
         }
-    }
-
-    /// Whom a temporary access key belongs to, by `ask` where that is not remembered: for good, since
-    /// AWS never gives a key to another.
-    ///
-    /// # Errors
-    /// Those of `ask`.
-    pub(crate) async fn owner_of_key<F>(
-        &self,
-        access_key_id: &str,
-        ask: impl FnOnce() -> F + Send,
-    ) -> Result<String>
-    where
-        F: Future<Output = Result<String>> + Send,
-    {
-        let stem = entry::hashed("owner", access_key_id);
-        if let Some(owner) = self.read_owner(&stem).await {
-            return Ok(owner);
-        }
-        let _lock = self.lock(&stem).await;
-        if let Some(owner) = self.read_owner(&stem).await {
-            return Ok(owner);
-        }
-        let owner = ask().await?;
-        let content = owner.clone().into_bytes();
-        let written = self
-            .on_disk(move |folder| {
-                folder.write(&stem, &content)?;
-                folder.sweep()
-            })
-            .await;
-        self.warn_of(written);
-        Ok(owner)
-    }
-
-    async fn read_owner(&self, stem: &str) -> Option<String> {
-        let stem = stem.to_owned();
-        let read = self.on_disk(move |folder| folder.read(&stem)).await;
-        let content = self.warn_of(read).flatten()?;
-        String::from_utf8(content.to_vec()).ok()
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<CacheKey, Slot>> {

@@ -276,17 +276,6 @@ async fn clearing_forgets_one_registry_or_all() {
 }
 
 #[tokio::test]
-async fn whose_a_key_is_is_asked_once() {
-    let disk = Disk::new();
-    let owner = disk.cache().owner_of_key("ASIA1", || async { Ok("arn:alice".to_owned()) }).await;
-    assert_eq!(owner.unwrap(), "arn:alice");
-    let again = disk.cache().owner_of_key("ASIA1", || async { unreachable!() }).await;
-    assert_eq!(again.unwrap(), "arn:alice");
-    let other = disk.cache().owner_of_key("ASIA2", || async { Ok("arn:bob".to_owned()) }).await;
-    assert_eq!(other.unwrap(), "arn:bob");
-}
-
-#[tokio::test]
 async fn what_is_too_old_to_be_of_use_is_swept() {
     let (disk, source) = (Disk::new(), Source::new(HOUR));
     password(&disk.cache(), &key_of("a"), &source).await;

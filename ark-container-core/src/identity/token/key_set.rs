@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::claims::TokenProblem;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, is_untrusted, untrusted};
 use crate::identity::trusted_file;
 
 /// How long keys are used while they cannot be read again.
@@ -172,9 +172,10 @@ impl Shared {
         let source = &self.source;
         if let Some(failure) = self.cached().failure {
             let message = format!("the token cannot be verified without the keys of {source}");
-            let error = match failure.is_temporary() {
-                true => Error::temporary(message),
-                false => Error::failed(message),
+            let error = match failure.kind() {
+                ErrorKind::Temporary => Error::temporary(message),
+                ErrorKind::InvalidInput => Error::invalid(message),
+                _ => Error::failed(message),
             };
             return TokenProblem::Unverified(error.with_source(failure));
         }
@@ -273,6 +274,8 @@ impl KeySource {
             let (what, error) = (format!("GET {self}"), error.without_url());
             if error.is_redirect() {
                 Error::failed(what).with_source(error)
+            } else if is_untrusted(&error) {
+                untrusted(what).with_source(error)
             } else {
                 Error::temporary(what).with_source(error)
             }

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "the functions that tests share are tests too")]
 
 use ark_container_core::backend::local::LocalBackend;
-use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_ecr::error::ProvideErrorMetadata;
@@ -39,7 +38,7 @@ impl Cloud {
         Self { aws: builder.start().await.unwrap(), admin, _folder: folder }
     }
 
-    /// Returns the configuration of an SDK client that holds a key. The client does not retry.
+    /// Returns the configuration of an SDK client that holds a key. The client retries as the SDK does.
     pub fn config(&self, key: &AccessKey, session_token: Option<&str>) -> SdkConfig {
         let token = session_token.map(str::to_owned);
         let credentials = Credentials::new(&key.id, &key.secret, token, None, "test");
@@ -48,7 +47,6 @@ impl Cloud {
             .region(Region::new(self.aws.host().region().to_owned()))
             .endpoint_url(self.aws.endpoint_url())
             .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .retry_config(RetryConfig::disabled())
             .build()
     }
 

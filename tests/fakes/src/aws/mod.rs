@@ -48,7 +48,6 @@ use ark_container_core::backend::ecr::EcrBackend;
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::model::{Digest, EcrHost, RegistryHost, Stage};
 use ark_container_core::{Catalog, Error, Result};
-use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -110,7 +109,7 @@ impl FakeAws {
         ]
     }
 
-    /// Returns the configuration of an AWS SDK client that holds `key`. The client does not retry.
+    /// Returns the configuration of an AWS SDK client that holds `key`. The client retries as the SDK does.
     pub fn sdk_config(&self, key: &AccessKey) -> SdkConfig {
         let credentials = Credentials::new(&key.id, &key.secret, None, None, "fake");
         SdkConfig::builder()
@@ -118,7 +117,6 @@ impl FakeAws {
             .region(Region::new(self.host().region().to_owned()))
             .endpoint_url(self.endpoint_url())
             .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .retry_config(RetryConfig::disabled())
             .build()
     }
 
