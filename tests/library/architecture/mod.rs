@@ -34,12 +34,15 @@ const EDGES: &[(&str, &[&str])] = &[
             "private_folder",
             "identity",
             "aws_environment",
+            // Copies files into the embedded registry.
+            "files",
         ],
     ),
     ("permission", &["model", "error", "observability", "credentials", "identity", "backend"]),
     ("distribution", &["model", "error", "escape", "observability", "credentials", "digester"]),
     // A transfer asks the backend for credentials; nothing of the backend knows of either.
-    ("files", &["error"]),
+    // Copies are hashed.
+    ("files", &["error", "digester"]),
     ("connection", &["model", "error", "credentials", "backend", "permission", "distribution"]),
     (
         "transfer",
@@ -114,6 +117,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
             "aws_environment",
             "backend",
             "catalog",
+            // Passes open files on.
+            "connection",
             "credentials",
             "distribution",
             "identity",

@@ -166,8 +166,8 @@ async fn first_page(backend: &EcrBackend, organizations: &Organizations) -> Resu
 
 /// Returns whether the caller is known to be of another account than the registry.
 async fn is_foreign(backend: &EcrBackend) -> bool {
-    let caller = backend.caller().await;
-    caller.is_ok_and(|caller| caller.account != backend.ecr_host().account())
+    let caller = backend.caller_in_time().await;
+    caller.is_some_and(|caller| caller.account != backend.ecr_host().account())
 }
 
 /// A listing of the tag index for up to [`MAX_ORGANIZATIONS_PER_CALL`] organizations.

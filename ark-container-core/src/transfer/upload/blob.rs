@@ -79,6 +79,9 @@ impl RegistryTarget<'_> {
         let path = self.client.repository()?.path();
         match self.connection.import_blob(path, blob.digest(), source, copied).await {
             Err(error @ Error::InvalidInput { .. }) => Err(damaged_blob_error(blob, error)),
+            Err(Error::NotFound { kind: ResourceKind::Repository, .. }) => {
+                Err(Error::not_found(ResourceKind::Repository, self.client.name()))
+            }
             imported => imported,
         }
     }

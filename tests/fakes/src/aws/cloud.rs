@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the functions that tests share are tests too")]
 
 use ark_container_core::backend::local::LocalBackend;
+use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_ecr::error::ProvideErrorMetadata;
@@ -96,6 +97,12 @@ impl Cloud {
         let address = self.aws.registry_host().as_str().parse().unwrap();
         RegistryClient::new(address, decoded.strip_prefix("AWS:").unwrap())
     }
+}
+
+/// The configuration of an administrator's clients that show the answer to one request: they do not retry.
+pub fn one_attempt(cloud: &Cloud) -> SdkConfig {
+    let config = cloud.config(cloud.admin.access_key(), None).into_builder();
+    config.retry_config(RetryConfig::disabled()).build()
 }
 
 /// Returns the path of the caller's repository.

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use ark_container_fakes::aws::cloud::{Cloud, code, ours};
+use ark_container_fakes::aws::cloud::{Cloud, code, one_attempt, ours};
 use ark_container_fakes::aws::{Fault, ListedRepository};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 
 #[tokio::test]
 async fn faults_have_error_codes_of_their_service() {
     let cloud = Cloud::start().await;
-    let (ecr, sts) = (cloud.ecr(&cloud.admin), cloud.sts(&cloud.admin));
+    let config = one_attempt(&cloud);
+    let (ecr, sts) = (aws_sdk_ecr::Client::new(&config), aws_sdk_sts::Client::new(&config));
     cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories").times(1));
     cloud.aws.inject(Fault::throttle().on("sts:GetCallerIdentity").times(1));
     assert_eq!(code(ecr.describe_repositories().send().await), "ThrottlingException");
@@ -34,7 +35,7 @@ async fn faults_have_error_codes_of_their_service() {
 #[tokio::test]
 async fn lost_answer_is_done_and_cut_connection_is_not() {
     let cloud = Cloud::start().await;
-    let ecr = cloud.ecr(&cloud.admin);
+    let ecr = aws_sdk_ecr::Client::new(&one_attempt(&cloud));
     let create = || ecr.create_repository().repository_name(ours()).send();
     cloud.aws.inject(Fault::cut().on("ecr:CreateRepository").times(1));
     assert!(matches!(create().await.unwrap_err(), SdkError::DispatchFailure(_)));

@@ -1,6 +1,6 @@
 //! Signatures: who signed, with what, and when.
 
-use ark_container_fakes::aws::cloud::{Cloud, code, message};
+use ark_container_fakes::aws::cloud::{Cloud, code, message, one_attempt};
 use ark_container_fakes::aws::{AccessKey, User};
 use reqwest::StatusCode;
 
@@ -49,7 +49,8 @@ async fn signature_is_for_one_region_except_for_sts() {
 async fn signature_allows_15_minutes_of_clock_skew() {
     let cloud = Cloud::start().await;
     // A new client each time: one may correct its clock after an answer.
-    let ask = || cloud.ecr(&cloud.admin).describe_repositories().send();
+    let config = one_attempt(&cloud);
+    let ask = || aws_sdk_ecr::Client::new(&config).describe_repositories().send();
     for seconds in [-890, 890] {
         cloud.aws.set_clock_ahead(seconds);
         ask().await.unwrap();
