@@ -23,14 +23,15 @@ const PROXY_VARIABLES: [[&str; 4]; 2] = [
     ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
 ];
 
-const PEM_LABEL: &[u8] = b"-----BEGIN CERTIFICATE-----";
-
 /// The keys of an AWS caller: variable and name in a profile.
 const KEYS: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "aws_access_key_id"),
     ("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key"),
     ("AWS_SESSION_TOKEN", "aws_session_token"),
 ];
+
+/// The maximum number of profiles of which each gets its credentials from the next.
+const MAX_SOURCE_PROFILES: usize = 10;
 
 /// What makes the SDK call AWS for the credentials of a profile.
 const SIGN_IN_SETTINGS: [&str; 3] = ["role_arn", "sso_session", "sso_start_url"];
@@ -245,7 +246,10 @@ impl<'a> Source<'a> {
 
     /// Returns the line of the profile; the credentials file precedes the configuration.
     fn line_of_profile(&self, name: &str) -> Option<Setting> {
-        let profile = self.profile.as_str();
+        self.line_of(&self.profile, name)
+    }
+
+    fn line_of(&self, profile: &str, name: &str) -> Option<Setting> {
         self.credentials
             .find(profile, "", name)
             .or_else(|| self.config.find(&format!("profile {profile}"), "", name))
@@ -325,19 +329,28 @@ impl<'a> Source<'a> {
         Ok(retry)
     }
 
-    /// Checks the keys: the SDK panics where a line break was pasted with one.
+    /// Checks the keys of the caller and of the profiles whose roles it assumes: the SDK panics where a line break
+    /// was pasted with one.
     fn check_keys(&self, with_variables: bool) -> Result<()> {
-        for (variable, name) in KEYS {
-            let key = match with_variables {
-                true => self.variable(variable)?,
-                false => None,
-            };
-            for key in key.into_iter().chain(self.in_profile(name)) {
-                if !is_key(&key.value) {
-                    let problem =
-                        "it has a space, a line break or another character that no key has";
-                    return Err(key.error(problem));
-                }
+        let source = self.in_profile("credential_source");
+        if with_variables || source.is_some_and(|source| source.value == "Environment") {
+            let [id, secret, token] = KEYS.map(|(variable, _)| self.variable(variable));
+            let (id, secret) = (id?, secret?);
+            id.iter().chain(&secret).chain(&token?).try_for_each(check_key)?;
+            match (&id, &secret) {
+                (Some(_), None) => return Err(half_of_a_key(KEYS[1].0, KEYS[0].0)),
+                (None, Some(_)) => return Err(half_of_a_key(KEYS[0].0, KEYS[1].0)),
+                _ => {}
+            }
+        }
+        let mut profile = self.profile.clone();
+        for _ in 0..MAX_SOURCE_PROFILES {
+            for (_, name) in KEYS {
+                self.line_of(&profile, name).iter().try_for_each(check_key)?;
+            }
+            match self.line_of(&profile, "source_profile") {
+                Some(next) => profile = next.value,
+                None => break,
             }
         }
         Ok(())
@@ -383,11 +396,31 @@ impl<'a> Source<'a> {
             let value = file.to_string_lossy().into_owned();
             let setting = Setting { value, origin: "SSL_CERT_FILE".to_owned() };
             // The HTTP client ignores single certificates of this file, but not that there is none.
-            if !read_bundle(&setting, &path)?.windows(PEM_LABEL.len()).any(|w| w == PEM_LABEL) {
+            let pem = read_bundle(&setting, &path)?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+            if !certificates.into_iter().any(|certificate| is_trusted(vec![certificate])) {
                 return Err(no_certificates(&setting, &path));
+            }
+        } else if let Some(folder) = self.variable("SSL_CERT_DIR")? {
+            let path = PathBuf::from(&folder.value);
+            if !fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+                return Err(no_certificates(&folder, &path));
             }
         }
         Ok(None)
+    }
+}
+
+fn half_of_a_key(missing: &str, given: &str) -> Error {
+    Error::invalid(format!("it is not set, and {given} is: set or unset both")).within(missing)
+}
+
+fn check_key(key: &Setting) -> Result<()> {
+    match is_key(&key.value) {
+        true => Ok(()),
+        false => {
+            Err(key.error("it has a space, a line break or another character that no key has"))
+        }
     }
 }
 
@@ -400,11 +433,15 @@ pub(crate) fn is_key(text: &str) -> bool {
 fn bundle_of(setting: &Setting, path: &Path) -> Result<Vec<u8>> {
     let pem = read_bundle(setting, path)?;
     let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
-    let client = reqwest::Client::builder().tls_certs_only(certificates.clone()).build();
-    match certificates.is_empty() || client.is_err() {
+    match certificates.is_empty() || !is_trusted(certificates) {
         true => Err(no_certificates(setting, path)),
         false => Ok(pem),
     }
+}
+
+/// Returns whether an HTTP client takes all of these root certificates.
+fn is_trusted(certificates: Vec<reqwest::Certificate>) -> bool {
+    reqwest::Client::builder().tls_certs_only(certificates).build().is_ok()
 }
 
 fn read_bundle(setting: &Setting, path: &Path) -> Result<Vec<u8>> {

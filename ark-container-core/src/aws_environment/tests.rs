@@ -200,3 +200,32 @@ fn certificates_matter_only_where_tls_is_spoken() {
     let home = Home::new("", "").with("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
     home.with("SSL_CERT_FILE", "/nonexistent.pem").read("default").unwrap();
 }
+
+#[test]
+fn half_of_a_key_pair_is_refused() {
+    let config = "[profile a]\ncredential_source = Environment\nrole_arn = r\n";
+    let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+    for (given, missing) in [(id, secret), (secret, id)] {
+        let home = Home::new(config, "").with(given, "AKIA").with(missing, "");
+        let expected = format!("{missing}: it is not set, and {given} is: set or unset both");
+        assert_eq!(home.error("a"), expected);
+    }
+    Home::new(config, "").with(id, "AKIA").with(secret, "secret").read("a").unwrap();
+}
+
+#[test]
+fn key_of_a_source_profile_is_checked() {
+    let config = "[profile a]\nrole_arn = r\nsource_profile = b\n\
+                  [profile b]\naws_access_key_id = A\u{1}K\nsource_profile = a\n";
+    let error = Home::new(config, "").error("a");
+    assert!(error.starts_with("~/.aws/config:5: it has a space"), "{error}");
+    // A circle ends.
+    let circle = config.replace('\u{1}', "");
+    Home::new(&circle, "").read("a").unwrap();
+}
+
+#[test]
+fn folder_without_certificates_is_named() {
+    let home = Home::new("", "").with("SSL_CERT_DIR", "/nonexistent");
+    assert_eq!(home.error("default"), "SSL_CERT_DIR: /nonexistent has no certificates in PEM");
+}

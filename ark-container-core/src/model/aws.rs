@@ -332,7 +332,8 @@ impl AdditionalAction {
     /// An action such as `signer:SignPayload`, on the resource with this ARN or on `*`.
     ///
     /// # Errors
-    /// [`ParseError`] if one of the two is none.
+    /// [`ParseError`] if one of the two is none, or if the action is one of ECR, IAM or STS: the isolation of
+    /// organizations rests on these.
     pub fn new(action: impl Into<String>, resource: impl Into<String>) -> Result<Self, ParseError> {
         let (action, resource) = (action.into(), resource.into());
         let is_word = |word: &str| {
@@ -341,6 +342,11 @@ impl AdditionalAction {
         let is_pair = |(service, name): (&str, &str)| is_word(service) && is_word(name);
         if !action.split_once(':').is_some_and(is_pair) {
             let problem = "it does not have the form <service>:<Action>";
+            return Err(ParseError::new("action of IAM", &action, problem));
+        }
+        let service = action.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        if service.contains('*') || ["ecr", "iam", "sts"].contains(&service.as_str()) {
+            let problem = "actions of ECR, IAM, STS and of all services are not additional";
             return Err(ParseError::new("action of IAM", &action, problem));
         }
         let is_text = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
@@ -483,6 +489,9 @@ mod tests {
         AdditionalAction::new("signer:Sign*", "*").unwrap();
         for action in ["", "SignPayload", "signer:", ":x", "signer:Sign Payload", "a:b:c"] {
             assert!(error(action, "*").contains("<service>:<Action>"), "{action}");
+        }
+        for action in ["ecr:*", "ECR:PutImage", "*:*", "e*:Put", "sts:AssumeRole", "iam:PassRole"] {
+            assert!(error(action, "*").contains("are not additional"), "{action}");
         }
         for resource in ["", "profile", "arn:aws:signer:\"", "arn:a b", "arn:é"] {
             assert!(error("signer:SignPayload", resource).contains("neither an ARN"), "{resource}");

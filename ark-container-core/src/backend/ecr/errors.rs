@@ -415,7 +415,7 @@ fn credentials_problem(call: Call<'_>, error: &CredentialsError) -> Error {
     let told: Vec<String> = chain(failure).map(ToString::to_string).collect();
     let tells = |text: &str| told.iter().any(|cause| cause.contains(text));
     let has = |key| name.ends_with(&format!("{profile:?}")) && profile_has(&profile, key);
-    let problem = if tells("SSO") || tells("sso") {
+    let problem = if tells("SSO") || has("sso_session") || has("sso_start_url") {
         let problem = match tells("expired") || tells("Unauthorized") {
             true => format!("the SSO session of the profile {profile:?} has expired"),
             false => format!("the profile {profile:?} has no SSO session"),

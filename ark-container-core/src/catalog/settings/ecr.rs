@@ -81,7 +81,9 @@ impl EcrSettings {
                 _ if hides_credentials && CREDENTIALS_VARIABLES.contains(&name) => None,
                 _ => environment(name),
             };
-            let require_scoped = own.require_scoped.or(table.require_scoped);
+            // It holds wherever it is set.
+            let is_required = [own.require_scoped, table.require_scoped].contains(&Some(true));
+            let require_scoped = is_required.then_some(true);
             let table = Table { require_scoped, ..own };
             return Self::resolve(given, &visible, table, None, path);
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Environment, ecr, identity};
 use crate::error::Error;
-use crate::model::{OrganizationId, RegistryLocation};
+use crate::model::{EcrHost, OrganizationId, RegistryLocation};
 
 /// Where it is, below `$XDG_CONFIG_HOME`.
 pub(super) const FILE: &str = "ark/container.toml";
@@ -81,6 +81,19 @@ impl File {
         self.registries.iter().find(is_it)?.ecr.clone()
     }
 
+    /// Returns a host with several entries, of which one has settings: clients know a registry by its host alone.
+    fn ambiguous_host(&self) -> Option<&EcrHost> {
+        fn host(registry: &FurtherRegistry) -> Option<&EcrHost> {
+            match &registry.location {
+                RegistryLocation::Ecr { host, .. } => Some(host),
+                _ => None,
+            }
+        }
+        let entries = |wanted| self.registries.iter().filter(|it| host(it) == Some(wanted)).count();
+        let with_settings = self.registries.iter().filter(|registry| registry.ecr.is_some());
+        with_settings.filter_map(host).find(|host| entries(host) > 1)
+    }
+
     /// Reads it, if there is one, and says where it is or would be.
     ///
     /// # Errors
@@ -107,6 +120,11 @@ impl File {
             let place = format!("{}:{line}:{column}", path.display());
             Error::invalid(error.message()).within(place)
         })?;
+        if let Some(host) = file.ambiguous_host() {
+            let problem = format!("registries has several entries for {host}, one with settings");
+            let error = Error::invalid(problem).within(path.display().to_string());
+            return Err(error.with_help("write one entry for each host"));
+        }
         Ok((file.relative_to(&path), path))
     }
 
