@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Catalog;
-use super::name::Named;
 #[cfg(feature = "local")]
 use super::registry::OpenRegistry;
 use crate::backend::RegistryBackendExt as _;
@@ -64,13 +63,7 @@ impl Catalog {
     pub fn prepare_pull(&self, image: &str, target: &str) -> Result<Pull> {
         let target: ImageTarget = target.parse()?;
         let backend = Arc::new(self.backend.clone());
-        let pull = match self.named(image)? {
-            Named::Outside(image) => Pull::from_registry(backend, image, target),
-            Named::Inside(path, reference) => {
-                let reference = reference.unwrap_or_else(|| Tag::latest().into());
-                Pull::new(backend, &path, reference, target)
-            }
-        };
+        let pull = Pull::of(backend, self.named(image)?.into(), target);
         Ok(pull.with_connection(self.connection()))
     }
 
@@ -91,14 +84,7 @@ impl Catalog {
     pub fn prepare_copy(&self, from: &str, to: &str) -> Result<Copy> {
         let (to, tag) = self.target(to)?;
         let backend = Arc::new(self.backend.clone());
-        let copy = match self.named(from)? {
-            Named::Outside(image) => Copy::from_registry(backend, image, &to),
-            Named::Inside(path, reference) => {
-                let reference = reference.unwrap_or_else(|| Tag::latest().into());
-                Copy::new(backend, &path, reference, &to)
-            }
-        };
-        let copy = copy.with_tag(tag);
+        let copy = Copy::of(backend, self.named(from)?.into(), &to).with_tag(tag);
         Ok(copy.with_connection(self.connection()))
     }
 

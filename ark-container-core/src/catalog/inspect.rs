@@ -9,13 +9,12 @@ use super::outside::Outside;
 #[cfg(feature = "ecr")]
 use super::registry::OpenRegistry;
 use crate::backend::RegistryBackend as _;
-use crate::credentials::ForeignCredentials;
-use crate::distribution::{Client, Manifest};
+use crate::distribution::Manifest;
 #[cfg(feature = "ecr")]
 use crate::error::Error;
 use crate::error::Result;
-use crate::model::{Access, ImageReference, Platform, Scope, Tag};
-use crate::transfer::{Inspected, RegistrySource, ResolvedImage, Source};
+use crate::model::{ImageReference, Platform};
+use crate::transfer::{Inspected, LoginScope, RegistryImage, ResolvedImage, Source};
 
 impl Catalog {
     /// Returns the digest of an image now, with its size, media type and platforms. An image in another
@@ -54,24 +53,15 @@ impl Catalog {
 
     /// Opens the source of an image, and reads its manifest or index.
     async fn open_source(&self, image: &str) -> Result<(Box<dyn Source>, Manifest)> {
-        match self.named(image)? {
-            Named::Inside(path, reference) => {
-                let reference = reference.unwrap_or_else(|| Tag::latest().into());
-                let scope = Scope::repository(path.clone(), Access::Pull);
-                let connection = self.connection();
-                let client = connection.client(&path, &scope).await?;
-                let source = RegistrySource::new(client).with_connection(connection);
-                let root = source.fetch_manifest(&reference).await?;
-                Ok((Box::new(source), root))
+        let image = match self.named(image)? {
+            Named::Outside(image) if *image.host() == self.backend.host() => {
+                return self.open_outside(&image).await;
             }
-            Named::Outside(image) if *image.host() != self.backend.host() => {
-                let client =
-                    Client::foreign(&image, ForeignCredentials::find(&image).await?, false)?;
-                let root = client.fetch_manifest(image.reference()).await?;
-                Ok((Box::new(RegistrySource::new(client)), root))
-            }
-            Named::Outside(image) => self.open_outside(&image).await,
-        }
+            named => RegistryImage::from(named),
+        };
+        let source = image.open(&self.connection(), LoginScope::Repository, false).await?;
+        let root = source.fetch_manifest(image.reference()).await?;
+        Ok((Box::new(source), root))
     }
 
     /// Opens a repository of no organization, where AWS has it and the program wants it.

@@ -6,6 +6,8 @@ use crate::model::{
     ImageName, ImageReference, OrganizationId, Reference, RegistryHost, RepositoryName,
     RepositoryPath, Stage,
 };
+#[cfg(feature = "push")]
+use crate::{model::Tag, transfer::RegistryImage};
 
 /// A repository, and an image of it where one is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +16,19 @@ pub(super) enum Named {
     Inside(RepositoryPath, Option<Reference>),
     /// In the same registry without an organization, or in another registry.
     Outside(ImageReference),
+}
+
+#[cfg(feature = "push")]
+impl From<Named> for RegistryImage {
+    /// The default tag is `latest`.
+    fn from(named: Named) -> Self {
+        match named {
+            Named::Outside(image) => Self::Registry(image),
+            Named::Inside(path, reference) => {
+                Self::Repository(path, reference.unwrap_or_else(|| Tag::latest().into()))
+            }
+        }
+    }
 }
 
 /// Where names are resolved.

@@ -12,7 +12,9 @@ use serde::Serialize;
 use super::Catalog;
 use crate::backend::{Image, ImageState, RegistryBackend as _};
 use crate::error::{Error, Result};
-use crate::model::{Algorithm, Digest, Reference, RepositoryPath, Tag, TagPattern, media_type};
+use crate::model::{
+    Algorithm, Digest, REFERRERS_TAG_DIGITS, Reference, RepositoryPath, Tag, TagPattern, media_type,
+};
 
 /// The age from which on an image without a tag is pruned by default. A push puts the manifests of an index
 /// before the index, and the tag last.
@@ -300,8 +302,11 @@ impl Graph {
         let positions: HashMap<&Digest, usize> =
             images.iter().enumerate().map(|(at, image)| (&image.digest, at)).collect();
         let position = |digest: &Digest| positions.get(digest).copied();
-        let by_digest_tag: HashMap<String, usize> =
-            images.iter().enumerate().map(|(at, image)| (digest_tag(&image.digest), at)).collect();
+        let by_digest_tag: HashMap<String, usize> = images
+            .iter()
+            .enumerate()
+            .map(|(at, image)| (image.digest.referrers_tag(), at))
+            .collect();
         let is_own_tag = |tag: &Tag| !is_digest_tag(tag);
         let mut graph = Self {
             is_tagged: images.iter().map(|image| image.tags.iter().any(is_own_tag)).collect(),
@@ -366,17 +371,6 @@ fn closure<'a, const N: usize>(
     from
 }
 
-/// Number of hexadecimal digits of a digest in a referrers tag.
-///
-/// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
-const TAG_DIGITS: usize = 64;
-
-/// Returns the tag under which clients keep the referrers of an image. Signatures add an ending, such as `.sig`.
-fn digest_tag(digest: &Digest) -> String {
-    let hex = digest.hex();
-    format!("{}-{}", digest.algorithm().as_str(), &hex[..TAG_DIGITS.min(hex.len())])
-}
-
 /// Returns a tag without the ending of a signature.
 fn stem(tag: &Tag) -> &str {
     tag.as_str().split_once('.').map_or(tag.as_str(), |(stem, _)| stem)
@@ -386,7 +380,7 @@ fn stem(tag: &Tag) -> &str {
 fn is_digest_tag(tag: &Tag) -> bool {
     let Some((algorithm, hex)) = stem(tag).split_once('-') else { return false };
     [Algorithm::Sha256, Algorithm::Sha512].iter().any(|known| known.as_str() == algorithm)
-        && hex.len() == TAG_DIGITS
+        && hex.len() == REFERRERS_TAG_DIGITS
         && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

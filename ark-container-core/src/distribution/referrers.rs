@@ -14,8 +14,6 @@ use super::response::pages;
 use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Reference, Tag, media_type};
 
-/// The digits of a digest that are part of the tag.
-const TAG_DIGITS: usize = 64;
 /// The maximum length of a list of referrers, which is held in memory.
 const MAX_REFERRERS_PAGES: usize = 100;
 /// The maximum size of all pages of referrers together.
@@ -187,11 +185,8 @@ impl Client {
     }
 
     /// Returns the tag of the index where clients list the referrers of a manifest.
-    ///
-    /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
     pub(crate) fn referrers_tag(digest: &Digest) -> Result<Tag> {
-        let digits: String = digest.hex().chars().take(TAG_DIGITS).collect();
-        Ok(format!("{}-{digits}", digest.algorithm().as_str()).parse()?)
+        Ok(digest.referrers_tag().parse()?)
     }
 }
 

@@ -97,6 +97,9 @@ impl Algorithm {
     }
 }
 
+/// Number of hexadecimal digits of a digest in a referrers tag.
+pub(crate) const REFERRERS_TAG_DIGITS: usize = 64;
+
 /// A content digest, `sha256:<64 hex>` or `sha512:<128 hex>`, lower case.
 ///
 /// ```
@@ -129,6 +132,14 @@ impl Digest {
     /// The hash function.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+
+    /// Returns the tag under which clients keep the referrers of what has this digest, such as `sha256-<hex>`.
+    ///
+    /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
+    pub(crate) fn referrers_tag(&self) -> String {
+        let digits: String = self.hex.chars().take(REFERRERS_TAG_DIGITS).collect();
+        format!("{}-{digits}", self.algorithm.as_str())
     }
 
     /// What stands behind the colon.

@@ -22,6 +22,7 @@ mod repository;
 pub(crate) use access::Effect;
 pub use access::{Access, Action, Decision, Scope, ScopeTarget};
 pub use aws::{AdditionalAction, EcrHost, RoleArn};
+pub(crate) use descriptor::REFERRERS_TAG_DIGITS;
 pub use descriptor::{Algorithm, Descriptor, Digest};
 pub use image_reference::ImageReference;
 pub use location::{RegistryHost, RegistryLocation};

@@ -93,7 +93,11 @@ impl Copy {
         Self::of(backend, RegistryImage::Registry(from), to)
     }
 
-    fn of(backend: Arc<dyn RegistryBackend>, from: RegistryImage, to: &RepositoryPath) -> Self {
+    pub(crate) fn of(
+        backend: Arc<dyn RegistryBackend>,
+        from: RegistryImage,
+        to: &RepositoryPath,
+    ) -> Self {
         Self {
             connection: Connection::new(backend),
             from,

@@ -45,7 +45,7 @@ pub use pull::{Pull, Pulled};
 pub use push::{Push, Pushed};
 pub use selector::ImageSelector;
 pub use source::ImageSource;
-pub(crate) use source::RegistrySource;
+pub(crate) use source::RegistryImage;
 pub use target::ImageTarget;
 
 /// Runs work with files on a thread that may block.

@@ -96,7 +96,11 @@ impl Pull {
         Self::of(backend, RegistryImage::Registry(from), target.into())
     }
 
-    fn of(backend: Arc<dyn RegistryBackend>, from: RegistryImage, target: ImageTarget) -> Self {
+    pub(crate) fn of(
+        backend: Arc<dyn RegistryBackend>,
+        from: RegistryImage,
+        target: ImageTarget,
+    ) -> Self {
         Self {
             connection: Connection::new(backend),
             from,

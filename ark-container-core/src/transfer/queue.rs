@@ -31,6 +31,15 @@ impl Counter {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Returns a function that counts the pieces of a copy, and ends it when `transfer` was dropped.
+    pub(super) fn counting(&self, transfer: &Arc<()>) -> impl FnMut(u64) -> bool + Send + 'static {
+        let (counter, transfer) = (self.clone(), Arc::downgrade(transfer));
+        move |length| {
+            counter.add(length);
+            transfer.strong_count() > 0
+        }
+    }
+
     /// Counts again from the start, or from where the registry has it.
     pub(super) fn set(&self, bytes: u64) {
         self.0.store(bytes, Ordering::Relaxed);

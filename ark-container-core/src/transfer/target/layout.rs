@@ -235,16 +235,13 @@ impl LayoutTarget<'_> {
         source: (Arc<File>, Range<u64>),
         counter: &Counter,
     ) -> Result<Partial> {
-        // The thread ends when the pull is dropped, and keeps the layout locked until then.
-        let running = Arc::new(());
-        let (is_running, counter) = (Arc::downgrade(&running), counter.clone());
+        // The thread ends when this is dropped, and keeps the layout locked until then.
+        let transfer = Arc::new(());
+        let copied = counter.counting(&transfer);
         let layout = Arc::clone(&self.layout);
         in_background(move || {
             let _locked = layout;
-            partial.copy((&source.0, source.1), |length| {
-                counter.add(length);
-                is_running.strong_count() > 0
-            })?;
+            partial.copy((&source.0, source.1), copied)?;
             Ok(partial)
         })
         .await

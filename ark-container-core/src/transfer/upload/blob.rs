@@ -69,13 +69,9 @@ impl RegistryTarget<'_> {
         counter: &Counter,
     ) -> Result<()> {
         self.tell(Event::Blob { blob: blob.digest(), state: BlobState::Sending });
-        // The thread that copies ends when the transfer is dropped.
-        let running = Arc::new(());
-        let (is_running, count) = (Arc::downgrade(&running), counter.clone());
-        let copied = move |length| {
-            count.add(length);
-            is_running.strong_count() > 0
-        };
+        // The thread that copies ends when this is dropped.
+        let transfer = Arc::new(());
+        let copied = counter.counting(&transfer);
         let path = self.client.repository()?.path();
         match self.connection.import_blob(path, blob.digest(), source, copied).await {
             Err(error @ Error::InvalidInput { .. }) => Err(damaged_blob_error(blob, error)),

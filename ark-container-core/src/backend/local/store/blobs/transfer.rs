@@ -38,7 +38,7 @@ impl Store {
     /// returning `false`. What a killed process has left of its copies is removed first.
     ///
     /// # Errors
-    /// Those of [`Upload::finish`](Upload::finish); [`Error::Failed`] if the file cannot be copied.
+    /// Those of [`Upload::finish`]; [`Error::Failed`] if the file cannot be copied.
     fn import_blob(
         &self,
         path: &RepositoryPath,
