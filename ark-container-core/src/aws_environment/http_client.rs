@@ -28,7 +28,7 @@ const PLAIN_PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_
 /// metadata service of the machine.
 pub(crate) fn http_client(ca_bundle: Option<Vec<u8>>) -> SharedHttpClient {
     let secure_proxy = |name: &&str| std::env::var(name).is_ok_and(|url| url.starts_with("https:"));
-    // What a proxy is told over TLS needs the roots too.
+    // A TLS connection to a proxy needs the root certificates too.
     let plain = if PLAIN_PROXIES.iter().any(secure_proxy) { Wires::Secure } else { Wires::Plain };
     let ca_bundle: Option<Arc<[u8]>> = ca_bundle.map(Into::into);
     SharedHttpClient::new(LazyClient {

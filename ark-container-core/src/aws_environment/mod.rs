@@ -395,7 +395,7 @@ impl<'a> Source<'a> {
             let path = PathBuf::from(&file);
             let value = file.to_string_lossy().into_owned();
             let setting = Setting { value, origin: "SSL_CERT_FILE".to_owned() };
-            // The HTTP client ignores single certificates of this file, but not that there is none.
+            // The HTTP client ignores certificates of this file that it cannot parse, but needs at least one.
             let pem = read_bundle(&setting, &path)?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
             if !certificates.into_iter().any(|certificate| is_trusted(vec![certificate])) {

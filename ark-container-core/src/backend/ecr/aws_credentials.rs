@@ -23,7 +23,7 @@ use crate::escape::quote_for_shell;
 /// How long before their end credentials are fetched anew.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
-/// Timeout of the metadata service, asked once: where there is none, packets are lost.
+/// Timeout of the only request to the metadata service. A machine without one may drop the packets.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The source that failed, as the cause of a [`CredentialsError`].
@@ -109,7 +109,7 @@ impl CallerCredentials {
     }
 
     fn of(sources: Vec<(String, SharedCredentialsProvider)>, profile: &str) -> Self {
-        // Renewing such a session takes another cryptography library, and whoever has one has the command.
+        // The SDK needs a second cryptography library to renew such a session. A user of `aws login` has the command.
         let export = format!(
             "aws configure export-credentials --format process --profile {}",
             quote_for_shell(profile)
@@ -144,7 +144,7 @@ impl CallerCredentials {
             match answer {
                 Ok(credentials) => return Ok(credentials),
                 Err(CredentialsError::CredentialsNotLoaded(_)) => {}
-                // Most machines have no metadata service, which is found out by its failure.
+                // A failure means that the machine has no metadata service, like most.
                 Err(_) if name.is_empty() => {}
                 Err(error) => {
                     let failed = SourceFailed { name: name.clone(), error };
