@@ -46,13 +46,16 @@ struct EntryRecord<'a> {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
     let folder = user_folder()?;
-    let (config, hosts) = match args.undo {
-        true => undo(&folder)?,
-        false => configure(&folder, context)?,
+    let configured = match args.undo {
+        true => Vec::new(),
+        false => configured_hosts(context)?,
     };
-    if config.is_changed() {
-        config.write()?;
-    }
+    let changed = DockerConfig::change(&folder, |config| match args.undo {
+        true => Ok(undo(config)),
+        false => configure(config, &configured).map(|()| configured.clone()),
+    });
+    let (config, hosts) = changed.map_err(|error| config_failure(&folder, error))?;
+    let hosts = hosts?;
     for host in &hosts {
         let record = EntryRecord { host, config: config.path(), configured: !args.undo };
         context.output.result(host, &record)?;
@@ -61,36 +64,34 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Adds an entry for each registry of the settings.
-fn configure(folder: &Path, context: &Context) -> Result<(DockerConfig, Vec<String>), Failure> {
+/// Returns the host of each registry of the settings.
+fn configured_hosts(context: &Context) -> Result<Vec<String>, Failure> {
     if context.is_local() {
         // It prints a note if the registry is the default.
         context.open_local()?;
     }
-    let hosts = context.settings.registries().map(|registry| Ok(host_of(registry)?.to_string()));
-    let hosts = hosts.collect::<Result<Vec<String>, Failure>>()?;
-    let mut config = read_config(folder)?;
-    for host in &hosts {
-        if let Some(other) = config.helper(host).filter(|helper| *helper != SUFFIX) {
-            let path = config.path().display();
-            let message =
-                format!("{path} names docker-credential-{other} for {host} in credHelpers");
-            return Err(Failure::new(Kind::Conflict, message)
-                .with_help("take that entry out, and type the same command again"));
-        }
-        config.set_helper(host, SUFFIX);
-    }
-    Ok((config, hosts))
+    let registries = context.settings.registries();
+    registries.map(|registry| Ok(host_of(registry)?.to_string())).collect()
 }
 
-/// Removes the entries of every registry that has this program's helper.
-fn undo(folder: &Path) -> Result<(DockerConfig, Vec<String>), Failure> {
-    let mut config = read_config(folder)?;
-    let hosts = config.hosts_of(SUFFIX);
-    for host in &hosts {
-        config.remove_helper(host);
+/// Adds an entry for each registry.
+fn configure(config: &mut DockerConfig, hosts: &[String]) -> Result<(), Failure> {
+    let mut helpers = hosts.iter().filter_map(|host| Some((host, config.helper(host)?)));
+    if let Some((host, other)) = helpers.find(|(_, helper)| *helper != SUFFIX) {
+        let path = config.path().display();
+        let message = format!("{path} names docker-credential-{other} for {host} in credHelpers");
+        return Err(Failure::new(Kind::Conflict, message)
+            .with_help("take that entry out, and type the same command again"));
     }
-    Ok((config, hosts))
+    hosts.iter().for_each(|host| config.set_helper(host, SUFFIX));
+    Ok(())
+}
+
+/// Removes the entries of every registry that has this program's helper, and returns their hosts.
+fn undo(config: &mut DockerConfig) -> Vec<String> {
+    let hosts = config.hosts_of(SUFFIX);
+    hosts.iter().for_each(|host| config.remove_helper(host));
+    hosts
 }
 
 /// Prints what was done, and warns of what is missing.
@@ -149,11 +150,6 @@ fn user_folder() -> Result<PathBuf, Failure> {
             .with_help(format!("name the folder: export {FOLDER_VARIABLE}=DIR"))
     })?;
     Ok(home.join(".docker"))
-}
-
-/// Reads the file in a folder.
-fn read_config(folder: &Path) -> Result<DockerConfig, Failure> {
-    DockerConfig::read(folder).map_err(|error| config_failure(folder, error))
 }
 
 /// The failure of a change to the file, with what to do about an invalid one.

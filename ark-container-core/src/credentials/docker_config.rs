@@ -4,11 +4,10 @@
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::BuildHasher as _;
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -59,19 +58,62 @@ impl DockerConfig {
 
     /// Reads a file of this form with any name, such as podman's `auth.json`.
     pub(super) fn read_file(path: PathBuf) -> Result<Self> {
-        let shown = path.display();
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8(bytes)
-                .map_err(|_| Error::failed(format!("{shown} is not UTF-8")))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        let content = match fs::read(&path) {
+            Ok(content) => content,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                return Err(Error::failed(format!("cannot read {shown}")).with_source(error));
+                let message = format!("cannot read {}", path.display());
+                return Err(Error::failed(message).with_source(error));
             }
         };
-        let members = parse(&text).map_err(|reason| {
-            Error::invalid(format!("{shown} is not as docker takes it: {reason}"))
+        Self::parse(path, &content)
+    }
+
+    fn parse(path: PathBuf, content: &[u8]) -> Result<Self> {
+        let members = parse(content).map_err(|reason| {
+            Error::invalid(format!("{} is not a configuration of docker: {reason}", path.display()))
         })?;
         Ok(Self { path, members, is_changed: false })
+    }
+
+    /// Changes the file in a folder, and returns the changed configuration with the result of `change`.
+    ///
+    /// Other processes that change the file by this function wait meanwhile, so that no change is lost. `change` is
+    /// called once on the file as it is, and once more while the file is locked if there is something to write.
+    /// Nothing is created or written if it changes nothing.
+    ///
+    /// # Behavior
+    /// - The file is replaced as a whole, and readable by its owner only. A missing folder is created, for its
+    ///   owner only.
+    /// - If the file is a symbolic link, the target is replaced, as docker does it.
+    /// - A file that is a mount point cannot be replaced, and is overwritten instead.
+    /// - The call blocks for the time that a small file takes to write, and while another process holds the lock.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read); [`Error::Conflict`] if the file belongs to another user; [`Error::Failed`] if
+    /// the file cannot be written.
+    pub fn change<T>(folder: &Path, change: impl Fn(&mut Self) -> T) -> Result<(Self, T)> {
+        let mut config = Self::read(folder)?;
+        let result = change(&mut config);
+        if !config.is_changed {
+            return Ok((config, result));
+        }
+        let path = config.path;
+        let failed =
+            |error| Error::failed(format!("cannot write {}", path.display())).with_source(error);
+        let target = end_of_links(&path).map_err(failed)?;
+        let mut file = lock(&target).map_err(failed)?;
+        if file.metadata().map_err(failed)?.uid() != rustix::process::geteuid().as_raw() {
+            let problem = "belongs to another user, so it is not changed";
+            return Err(Error::conflict(ResourceKind::File, path.display(), problem));
+        }
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).map_err(failed)?;
+        let mut config = Self::parse(path.clone(), &content)?;
+        let result = change(&mut config);
+        let text = to_text(&config.members).map_err(failed)?;
+        replace(&target, &file, text.as_bytes()).map_err(failed)?;
+        Ok((config, result))
     }
 
     /// Returns the path of the file.
@@ -100,7 +142,8 @@ impl DockerConfig {
     #[cfg(feature = "push")]
     pub(super) fn helpers(&self) -> impl Iterator<Item = (&str, &str)> {
         let helpers = self.entries(CREDENTIAL_HELPERS);
-        helpers.filter_map(|(key, helper)| Some((key, helper.as_str()?)))
+        // For docker, `null` is an empty name, which takes a registry out of the helper for all.
+        helpers.map(|(key, helper)| (key, helper.as_str().unwrap_or_default()))
     }
 
     /// Returns the credential helper of the registries that have none of their own.
@@ -158,23 +201,9 @@ impl DockerConfig {
         Ok(())
     }
 
-    /// Replaces the file as a whole, readable by its owner only.
-    ///
-    /// If the file is a symbolic link, its target is replaced, as docker does it. A missing folder is
-    /// created, for its owner only.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] if the file cannot be written.
-    pub fn write(&self) -> Result<()> {
-        let written =
-            to_text(&self.members).and_then(|text| replace(&end_of_links(&self.path)?, &text));
-        let shown = self.path.display();
-        written.map_err(|error| Error::failed(format!("cannot write {shown}")).with_source(error))
-    }
-
     fn set(&mut self, section: &str, key: &str, value: Value) {
         let section = self.members.entry(section).or_insert_with(|| Map::new().into());
-        // `parse` refused a file whose section is anything but an object or null.
+        // `check_types` refused anything but an object or null.
         if section.is_null() {
             *section = Map::new().into();
         }
@@ -190,39 +219,69 @@ impl RegistryCredentials {
     ///
     /// With `DOCKER_CONFIG` set to the directory, docker and its like use them.
     ///
-    /// # Behavior
-    /// - Only the login of this registry changes in a file that exists.
-    /// - The file is readable by its owner only, and replaced as a whole. A missing directory is created,
-    ///   for its owner only.
-    /// - The call blocks for the time that a small file takes to write.
+    /// Only the login of this registry changes in a file that exists.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if the file is not of the form that docker accepts; [`Error::Conflict`] if
-    /// docker would ask a credential helper for this registry; [`Error::Failed`] if the file cannot be
-    /// read or written.
+    /// Those of [`DockerConfig::change`], and [`Error::Conflict`] if docker would ask a credential helper for
+    /// this registry.
     pub fn write_docker_config(&self, directory: &Path) -> Result<PathBuf> {
-        let mut config = DockerConfig::read(directory)?;
-        config.set_login(self)?;
-        config.write()?;
+        let (config, set) = DockerConfig::change(directory, |config| config.set_login(self))?;
+        set?;
         Ok(config.path)
     }
 }
 
-/// Parses the text of the file; the error is the reason why docker would not accept it.
-fn parse(text: &str) -> std::result::Result<Map<String, Value>, String> {
+/// Parses the content of the file; the error is the reason why docker would not accept it.
+fn parse(content: &[u8]) -> std::result::Result<Map<String, Value>, String> {
+    let text = std::str::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned())?;
     if text.trim().is_empty() {
         return Ok(Map::new());
+    }
+    if text.starts_with('\u{feff}') {
+        return Err("it starts with a byte order mark".to_owned());
     }
     let document = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
     let Value::Object(members) = document else {
         return Err("it is no object".to_owned());
     };
-    for section in [CREDENTIAL_HELPERS, LOGINS] {
-        if members.get(section).is_some_and(|value| !value.is_object() && !value.is_null()) {
-            return Err(format!("{section:?} in it is no object"));
+    check_types(&members)?;
+    Ok(members)
+}
+
+/// Checks the types of the members that docker reads for logins, where `null` stands for a missing member.
+///
+/// The error shows no value, since that may be a secret.
+fn check_types(members: &Map<String, Value>) -> std::result::Result<(), String> {
+    check_text(members, CREDENTIALS_STORE)?;
+    if let Some(helpers) = object(members, CREDENTIAL_HELPERS)? {
+        helpers.keys().try_for_each(|host| check_text(helpers, host))?;
+    }
+    let Some(logins) = object(members, LOGINS)? else { return Ok(()) };
+    for host in logins.keys() {
+        let Some(login) = object(logins, host)? else { continue };
+        for member in ["auth", "username", "password", "identitytoken"] {
+            check_text(login, member)?;
         }
     }
-    Ok(members)
+    Ok(())
+}
+
+fn object<'a>(
+    members: &'a Map<String, Value>,
+    name: &str,
+) -> std::result::Result<Option<&'a Map<String, Value>>, String> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(object)) => Ok(Some(object)),
+        Some(_) => Err(format!("{name:?} in it is no object")),
+    }
+}
+
+fn check_text(members: &Map<String, Value>, name: &str) -> std::result::Result<(), String> {
+    match members.get(name) {
+        None | Some(Value::Null | Value::String(_)) => Ok(()),
+        Some(_) => Err(format!("{name:?} in it is no text")),
+    }
 }
 
 fn to_text(members: &Map<String, Value>) -> io::Result<String> {
@@ -246,33 +305,55 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many links lead from one to the next"))
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Opens the file, which is created for its owner only if it is missing, and waits for its lock.
+fn lock(path: &Path) -> io::Result<File> {
     let folder = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    loop {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+        file.lock()?;
+        // The former holder of the lock has replaced the file.
+        let (locked, current) = (file.metadata()?, fs::symlink_metadata(path)?);
+        if (locked.dev(), locked.ino()) == (current.dev(), current.ino()) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Replaces the locked file.
+fn replace(path: &Path, locked: &File, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
     let random = RandomState::new().hash_one(path);
     let temporary = folder.join(format!(".{FILE}-{random:016x}"));
-    let written = write_private(&temporary, path, text)
+    let written = write_private(&temporary, content)
         .and_then(|()| fs::rename(&temporary, path))
         .and_then(|()| File::open(folder)?.sync_all());
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    written
+    match written {
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+            // A mount point, as containers have it, cannot be replaced.
+            locked.write_all_at(content, 0)?;
+            locked.set_len(content.len() as u64)?;
+            locked.sync_all()
+        }
+        written => written,
+    }
 }
 
-fn write_private(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    if let Ok(old) = fs::metadata(path) {
-        // The file keeps its owner when root replaces it. For other users this fails and changes nothing.
-        let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
-    }
-    file.write_all(text.as_bytes())?;
+fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
     file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::thread;
     use std::time::SystemTime;
 
     use super::*;
@@ -282,7 +363,7 @@ mod tests {
     const HOST: &str = "127.0.0.1:5050";
 
     fn config(text: &str) -> DockerConfig {
-        let members = parse(text).unwrap();
+        let members = parse(text.as_bytes()).unwrap();
         DockerConfig { path: FILE.into(), members, is_changed: false }
     }
 
@@ -342,11 +423,58 @@ mod tests {
 
     #[test]
     fn invalid_files_are_refused_with_the_reason() {
-        let reason = |text| parse(text).unwrap_err();
-        assert_eq!(reason("[]"), "it is no object");
-        assert_eq!(reason("{\"credHelpers\": 1}"), "\"credHelpers\" in it is no object");
-        assert_eq!(reason("{\"auths\": []}"), "\"auths\" in it is no object");
+        let reason = |text: &str| parse(text.as_bytes()).unwrap_err();
+        for (text, expected) in [
+            ("[]", "it is no object"),
+            (r#"{"credHelpers": 1}"#, "\"credHelpers\" in it is no object"),
+            (r#"{"credHelpers": {"a": 1}}"#, "\"a\" in it is no text"),
+            (r#"{"credsStore": {}}"#, "\"credsStore\" in it is no text"),
+            (r#"{"auths": []}"#, "\"auths\" in it is no object"),
+            (r#"{"auths": {"a": "b"}}"#, "\"a\" in it is no object"),
+            (r#"{"auths": {"a": {"auth": 7}}}"#, "\"auth\" in it is no text"),
+            ("\u{feff}{}", "it starts with a byte order mark"),
+        ] {
+            assert_eq!(reason(text), expected);
+        }
         assert!(reason("{").starts_with("it is no JSON: EOF while parsing"));
         assert!(reason("{} {}").starts_with("it is no JSON: trailing characters"));
+        assert_eq!(parse(b"\xff\xfe{\0}\0").unwrap_err(), "it is not UTF-8");
+    }
+
+    #[test]
+    fn null_stands_for_a_missing_member() {
+        let null = r#"{"auths": null, "credHelpers": null, "credsStore": null}"#;
+        let nested = r#"{"auths": {"a": null, "b": {"auth": null}}, "credHelpers": {"a": null}}"#;
+        for text in [null, nested] {
+            let mut config = config(text);
+            assert_eq!((config.default_helper(), config.hosts_of("ark").len()), (None, 0));
+            config.set_helper(HOST, "ark");
+            assert_eq!(config.helper(HOST), Some("ark"));
+        }
+    }
+
+    #[test]
+    fn concurrent_changes_keep_all_entries() {
+        let folder = tempfile::tempdir().unwrap();
+        thread::scope(|scope| {
+            for n in 0..20 {
+                let folder = folder.path();
+                scope.spawn(move || {
+                    let host = format!("registry-{n}");
+                    DockerConfig::change(folder, |config| config.set_helper(&host, "ark")).unwrap();
+                });
+            }
+        });
+        let config = DockerConfig::read(folder.path()).unwrap();
+        assert_eq!(config.hosts_of("ark").len(), 20);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn change_of_nothing_creates_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        DockerConfig::change(&missing, |config| config.remove_helper(HOST)).unwrap();
+        assert!(!missing.exists());
     }
 }

@@ -144,25 +144,26 @@ fn invalid_docker_configuration_is_left_unchanged() {
     assert_snapshot!(refused(b"{\"auths\": {},}"), @"
     exit 1
     note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
-    error: ~/.docker/config.json is not as docker takes it: it is no JSON: trailing comma at line 1 column 14
+    error: ~/.docker/config.json is not a configuration of docker: it is no JSON: trailing comma at line 1 column 14
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     ");
     assert_snapshot!(refused(b"[]"), @"
     exit 1
     note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
-    error: ~/.docker/config.json is not as docker takes it: it is no object
+    error: ~/.docker/config.json is not a configuration of docker: it is no object
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     ");
     assert_snapshot!(refused(b"{\"credHelpers\": []}"), @r#"
     exit 1
     note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
-    error: ~/.docker/config.json is not as docker takes it: "credHelpers" in it is no object
+    error: ~/.docker/config.json is not a configuration of docker: "credHelpers" in it is no object
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     "#);
     assert_snapshot!(refused(b"\xff"), @"
     exit 1
     note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
-    error: ~/.docker/config.json is not UTF-8
+    error: ~/.docker/config.json is not a configuration of docker: it is not UTF-8
+      help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     ");
     let other = br#"{"credHelpers": {"127.0.0.1:5050": "ecr-login"}}"#;
     assert_snapshot!(refused(other), @"
