@@ -4,10 +4,12 @@
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::hash::BuildHasher as _;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -336,6 +338,7 @@ fn replace(path: &Path, locked: &File, content: &[u8]) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == ErrorKind::ResourceBusy => {
             // A mount point, as containers have it, cannot be replaced.
+            locked.set_permissions(Permissions::from_mode(0o600))?;
             locked.write_all_at(content, 0)?;
             locked.set_len(content.len() as u64)?;
             locked.sync_all()
@@ -352,7 +355,6 @@ fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
     use std::thread;
     use std::time::SystemTime;
 
