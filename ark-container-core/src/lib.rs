@@ -97,7 +97,6 @@ mod digester;
 pub mod distribution;
 mod error;
 mod escape;
-#[cfg(feature = "push")]
 mod files;
 #[cfg(feature = "_fuzzing")]
 #[doc(hidden)]
@@ -119,3 +118,4 @@ pub use backend::{RegistryBackend, RegistryBackendExt};
 pub use catalog::Catalog;
 pub use error::{BoxError, Error, ErrorKind, InvalidSetting, ResourceKind, Result};
 pub use escape::{escape_untrusted, quote_for_shell};
+pub use files::{OutputFile, create_trusted_folder};

@@ -1,35 +1,59 @@
-//! [`Folder`]: small files that nobody else can read, whole or not there.
+//! [`Folder`]: small files of one user, each complete or absent, with an age and a number that are limited.
 
-use std::collections::hash_map::RandomState;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::hash::BuildHasher;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind};
+#[cfg(feature = "push")]
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use secrecy::zeroize::Zeroizing;
 
+use crate::error::Error;
+use crate::files::{Directory, is_temporary_name};
+
 const ENDING: &str = ".json";
 const LOCK_ENDING: &str = ".lock";
-const TEMPORARY: &str = ".new-";
 
-/// A folder that only its owner writes to, created when something is first kept there.
+/// The length of the hash at the end of each stem, in hexadecimal.
+const HASH_LEN: usize = 64;
+
+/// A folder that only its owner writes to, created when a file is first written. It is not a link.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
     path: PathBuf,
     limits: Limits,
 }
 
-/// What is kept in a folder, and for how long.
+/// The names of the files in a folder, their size, age and number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// No file is longer, in bytes.
-    pub(crate) max_len: u64,
+    /// The start of a stem, such as `login`. A format number follows it, then the hash. Without a prefix, a stem is
+    /// a hash.
+    pub(crate) prefix: &'static str,
+    /// The longest file, in bytes.
+    pub(crate) max_len: usize,
     /// How long a file is of use after it was written.
     pub(crate) kept_for: Duration,
     /// How many files stay, the newest ones.
     pub(crate) most: usize,
+}
+
+impl Limits {
+    /// Returns the stem of a file of ours. A file of any other name stays where it is.
+    fn stem(self, name: &str) -> Option<&str> {
+        let stem = name.strip_suffix(ENDING).or_else(|| name.strip_suffix(LOCK_ENDING))?;
+        let hash = match self.prefix {
+            "" => stem,
+            prefix => {
+                let (format, hash) =
+                    stem.strip_prefix(prefix)?.strip_prefix('-')?.split_once('-')?;
+                format.parse::<u32>().is_ok().then_some(hash)?
+            }
+        };
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (hash.len() == HASH_LEN && hash.bytes().all(is_hex)).then_some(stem)
+    }
 }
 
 impl Folder {
@@ -46,51 +70,32 @@ impl Folder {
         self.path.join(format!("{stem}{ENDING}"))
     }
 
-    /// The content of a file; `None` if there is none.
+    /// Returns the content of a file; `None` if there is none.
     ///
     /// # Errors
     /// With [`ErrorKind::InvalidData`] where there is something that is not a file of ours.
     pub(crate) fn read(&self, stem: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        let content =
-            self.check().and_then(|()| read_private(&self.file(stem), self.limits.max_len));
-        match content {
-            Ok(content) => Ok(Some(content)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let Some(folder) = self.open(false)? else { return Ok(None) };
+        none_if_missing(folder.read_private(&format!("{stem}{ENDING}"), self.limits.max_len))
     }
 
     /// Writes a file, in place of one that is there.
     pub(crate) fn write(&self, stem: &str, content: &[u8]) -> io::Result<()> {
-        self.put(stem, content, true)
+        let written = self.create()?.replace(format!("{stem}{ENDING}"), content);
+        written.map_err(io_error)
     }
 
     /// Writes a file without waiting for the disk: the file outlives the program, but perhaps not the machine.
     #[cfg(any(feature = "ecr", feature = "push"))]
     pub(crate) fn write_soon(&self, stem: &str, content: &[u8]) -> io::Result<()> {
-        self.put(stem, content, false)
-    }
-
-    fn put(&self, stem: &str, content: &[u8], durable: bool) -> io::Result<()> {
-        self.create()?;
-        let random = RandomState::new().hash_one(stem);
-        let temporary = self.path.join(format!("{TEMPORARY}{random:016x}"));
-        let written = write_private(&temporary, content, durable)
-            .and_then(|()| fs::rename(&temporary, self.file(stem)));
-        if written.is_err() {
-            // What stays is swept one day: it hides nothing and is in nobody's way.
-            let _ = fs::remove_file(&temporary);
-        }
-        written
+        let written = self.create()?.replace_soon(&format!("{stem}{ENDING}"), content);
+        written.map_err(io_error)
     }
 
     /// Removes a file; whether there was one.
     pub(crate) fn remove(&self, stem: &str) -> io::Result<bool> {
-        match fs::remove_file(self.file(stem)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        let Some(folder) = self.open(false)? else { return Ok(false) };
+        Ok(none_if_missing(folder.remove(format!("{stem}{ENDING}")))?.is_some())
     }
 
     /// The lock of a file, unless another handle has it.
@@ -98,78 +103,65 @@ impl Folder {
     /// There are 256 locks for all files, and they are never deleted, since a lock on a file that is
     /// gone keeps nobody out. So the holder of one must not wait for another.
     pub(crate) fn try_lock(&self, stem: &str) -> io::Result<Option<File>> {
-        self.create()?;
         // A stem ends in the digits of a hash.
         let digits = stem.get(stem.len().saturating_sub(2)..).unwrap_or_default();
-        try_lock_at(&self.path.join(format!(".lock-{digits}")))
+        try_lock_at(&self.create()?, &format!(".lock-{digits}"))
     }
 
     /// The files that are there, as [`read`](Self::read) takes them.
     #[cfg(any(feature = "ecr", test))]
     pub(crate) fn stems(&self) -> io::Result<Vec<String>> {
-        let names = self.names()?;
-        Ok(names.iter().filter_map(|name| name.strip_suffix(ENDING)).map(str::to_owned).collect())
+        let Some(folder) = self.open(false)? else { return Ok(Vec::new()) };
+        let names = folder.names().map_err(io_error)?.into_iter();
+        let files = names.filter(|name| name.ends_with(ENDING));
+        Ok(files.filter_map(|name| self.limits.stem(&name).map(str::to_owned)).collect())
     }
 
-    fn names(&self) -> io::Result<Vec<String>> {
-        let entries = match self.check().and_then(|()| fs::read_dir(&self.path)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        names.filter_map(io::Result::transpose).collect()
+    /// Opens the folder; `None` if it does not exist and is not to be created.
+    fn open(&self, create: bool) -> io::Result<Option<Directory>> {
+        let opened = Directory::open_private(&self.path, "cache folder", create);
+        none_if_missing(opened).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => io::Error::new(ErrorKind::PermissionDenied, error),
+            _ => error,
+        })
     }
 
-    fn create(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-        self.check()
-    }
-
-    /// Other users who can write to the folder could exchange its files.
-    fn check(&self) -> io::Result<()> {
-        let metadata = fs::metadata(&self.path)?;
-        if !metadata.is_dir() {
-            return Err(ErrorKind::NotADirectory.into());
-        }
-        let problem = if metadata.uid() != own_uid() {
-            "it is another user's".to_owned()
-        } else if metadata.mode() & 0o022 != 0 {
-            format!(
-                "other users can write to it; close it to them: chmod 700 {}",
-                self.path.display()
-            )
-        } else {
-            return Ok(());
-        };
-        Err(io::Error::new(ErrorKind::PermissionDenied, problem))
+    fn create(&self) -> io::Result<Directory> {
+        self.open(true)?.ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     /// Removes what is of no use any more: files that are too old, or too many, and what writers left
     /// that were killed.
     pub(crate) fn sweep(&self) -> io::Result<()> {
+        let Some(folder) = self.open(false)? else { return Ok(()) };
         let now = SystemTime::now();
         let mut files = Vec::new();
-        for name in self.names()? {
-            let path = self.path.join(&name);
+        for name in folder.names().map_err(io_error)? {
+            let is_ours = self.limits.stem(&name).is_some();
+            if !is_ours && !is_temporary_name(&name) {
+                continue;
+            }
             // Another process may be sweeping too.
-            let written = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
-            let Ok(written) = written else { continue };
+            let metadata = fs::symlink_metadata(self.path.join(&name));
+            let Ok(written) = metadata.and_then(|metadata| metadata.modified()) else { continue };
             let is_old = now.duration_since(written).is_ok_and(|age| age > self.limits.kept_for);
-            if name.ends_with(ENDING) && !is_old {
-                files.push((written, path));
-            } else if is_old && name.ends_with(LOCK_ENDING) {
-                // It is of no use to anybody if nobody holds it.
-                if let Ok(Some(_held)) = try_lock_at(&path) {
-                    let _ = fs::remove_file(path);
+            match (name.ends_with(ENDING), is_old) {
+                (true, false) => files.push((written, name)),
+                (false, false) => {}
+                // A lock is of no use to anybody if nobody holds it.
+                (false, true) if is_ours => {
+                    if let Ok(Some(_held)) = try_lock_at(&folder, &name) {
+                        let _ = folder.remove(name);
+                    }
                 }
-            } else if is_old && (name.ends_with(ENDING) || name.starts_with(TEMPORARY)) {
-                let _ = fs::remove_file(path);
+                (_, true) => {
+                    let _ = folder.remove(name);
+                }
             }
         }
         files.sort_unstable_by(|one, other| other.cmp(one));
-        for (_, path) in files.into_iter().skip(self.limits.most) {
-            let _ = fs::remove_file(path);
+        for (_, name) in files.into_iter().skip(self.limits.most) {
+            let _ = folder.remove(name);
         }
         Ok(())
     }
@@ -182,9 +174,9 @@ impl Folder {
     pub(crate) fn set_aside(&self, stem: &str) -> io::Result<PathBuf> {
         let now =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let aside = self.path.join(format!("{stem}.refused-{now}"));
-        fs::rename(self.file(stem), &aside)?;
-        Ok(aside)
+        let aside = format!("{stem}.refused-{now}");
+        self.create()?.rename(format!("{stem}{ENDING}"), &aside).map_err(io_error)?;
+        Ok(self.path.join(aside))
     }
 }
 
@@ -193,12 +185,11 @@ impl Folder {
 impl Folder {
     /// The lock of one file alone, unless another handle has it. It goes with [`let_go`](Self::let_go).
     pub(crate) fn try_hold(&self, stem: &str) -> io::Result<Option<File>> {
-        self.create()?;
-        let path = self.held(stem);
+        let (folder, name) = (self.create()?, format!("{stem}{LOCK_ENDING}"));
         loop {
-            let Some(lock) = try_lock_at(&path)? else { return Ok(None) };
+            let Some(lock) = try_lock_at(&folder, &name)? else { return Ok(None) };
             // The former holder may have deleted the file: then the lock keeps nobody out.
-            let there = fs::symlink_metadata(&path);
+            let there = fs::symlink_metadata(self.path.join(&name));
             if there.is_ok_and(|there| lock.metadata().is_ok_and(|own| own.ino() == there.ino())) {
                 return Ok(Some(lock));
             }
@@ -208,22 +199,12 @@ impl Folder {
     /// Removes a file, with the lock that is held on it.
     pub(crate) fn let_go(&self, stem: &str) -> io::Result<()> {
         self.remove(stem)?;
-        fs::remove_file(self.held(stem))
-    }
-
-    fn held(&self, stem: &str) -> PathBuf {
-        self.path.join(format!("{stem}{LOCK_ENDING}"))
+        self.create()?.remove(format!("{stem}{LOCK_ENDING}")).map_err(io_error)
     }
 }
 
-fn try_lock_at(path: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
+fn try_lock_at(folder: &Directory, name: &str) -> io::Result<Option<File>> {
+    let file = folder.open_lock(name).map_err(io_error)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -231,41 +212,22 @@ fn try_lock_at(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Reads a file that is ours and closed to others. A link is not followed.
-fn read_private(path: &Path, max_len: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let refused = |problem: &str| Err(io::Error::new(ErrorKind::InvalidData, problem));
-    // Opening a pipe would wait for its other end.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return refused("it is a link"),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return refused("it cannot be read");
-        }
-        Err(error) => return Err(error),
-    };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return refused("it is no file");
-    } else if metadata.uid() != own_uid() {
-        return refused("it is another user's");
-    } else if metadata.mode() & 0o077 != 0 {
-        return refused("other users can read it");
-    } else if metadata.len() > max_len {
-        return refused("it is too long");
+fn none_if_missing<T>(result: Result<T, Error>) -> io::Result<Option<T>> {
+    match result.map_err(io_error) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    // Room for all of it: growing would leave copies of a password behind.
-    let mut content = Zeroizing::new(vec![0; usize::try_from(metadata.len()).unwrap_or_default()]);
-    file.read_exact(&mut content)?;
-    Ok(content)
 }
 
-fn write_private(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
-    if durable { file.sync_all() } else { Ok(()) }
-}
-
-fn own_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
+/// Returns the error with the kind of its cause. [`ErrorKind::InvalidData`] stands for a file that is not ours.
+fn io_error(error: Error) -> io::Error {
+    let cause =
+        std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    let kind = match (&error, cause.map(io::Error::kind)) {
+        (Error::NotFound { .. }, _) => ErrorKind::NotFound,
+        (_, None | Some(ErrorKind::PermissionDenied)) => ErrorKind::InvalidData,
+        (_, Some(kind)) => kind,
+    };
+    io::Error::new(kind, error)
 }

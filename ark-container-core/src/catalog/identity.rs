@@ -1,5 +1,7 @@
 //! [`ChosenIdentity`]: which identity counts, and why.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::settings::{Origin, PRINCIPAL_VARIABLE, Settings};
@@ -127,12 +129,18 @@ impl ChosenIdentity {
                 let origin = identity.token_file_origin.clone();
                 Ok(Self::Token { file: file.clone(), origin, is_named: true })
             }
-            (Origin::Default, None, Some(file)) if ecr.role_arn.is_some() && file.exists() => {
+            // A name that leads nowhere is an error of the token file, not a reason to use another identity.
+            (Origin::Default, None, Some(file)) if ecr.role_arn.is_some() && has_name(file) => {
                 Ok(Self::Token { file: file.to_owned(), origin: Origin::Default, is_named: false })
             }
             _ => Ok(Self::AwsCaller { origin: credentials }),
         }
     }
+}
+
+/// Returns whether there is something at a path, even if that cannot be read.
+pub(super) fn has_name(path: &Path) -> bool {
+    !fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// Where `ark-auth-tool` keeps a token.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::identity::ChosenIdentity;
+use super::identity::{ChosenIdentity, has_name};
 use super::settings::{IdentitySettings, PRINCIPAL_VARIABLE, Settings};
 use crate::backend::RegistryBackend;
 #[cfg(feature = "ecr")]
@@ -15,6 +15,8 @@ use crate::backend::ecr::EcrBackend;
 #[cfg(feature = "local")]
 use crate::backend::local::LocalBackend;
 use crate::error::{Error, Result};
+use crate::escape::quote_for_shell;
+use crate::files::Directory;
 use crate::identity::{
     IdentitySource, LocalUser, MembershipsFile, Principal, PrincipalKind, PrincipalName,
     local_user, single_user,
@@ -24,6 +26,9 @@ use crate::model::RegistryLocation;
 /// The memberships file of a local registry, in its folder.
 #[cfg(feature = "local")]
 const MEMBERSHIPS_FILE: &str = "memberships.toml";
+
+/// The file that says that a registry has had memberships, in its folder.
+const HAD_MEMBERSHIPS_FILE: &str = "had-memberships";
 
 /// A registry of a kind that the library knows.
 #[derive(Debug, Clone)]
@@ -194,20 +199,52 @@ fn behind_pointer<B: 'static>(backend: &dyn Any) -> Option<&B> {
 }
 
 /// Opens the memberships file that was chosen, else `default` if that exists.
+///
+/// # Errors
+/// Those of [`MembershipsFile::open`], and [`Error::InvalidInput`] if the registry had memberships before: without
+/// them its user would administer every organization.
 pub(super) fn open_memberships(
     settings: &Settings,
     default: Option<PathBuf>,
 ) -> Result<Option<MembershipsFile>> {
     let is_chosen = settings.memberships().is_some();
-    let Some(path) = settings.memberships().map(Path::to_owned).or(default) else {
+    let Some(path) = settings.memberships().map(Path::to_owned).or_else(|| default.clone()) else {
         return Ok(None);
     };
     match MembershipsFile::open(&path) {
-        Ok(file) => Ok(Some(file)),
-        Err(Error::NotFound { .. }) if !is_chosen => Ok(None),
+        Ok(file) => {
+            default.as_deref().and_then(Path::parent).map(record_memberships);
+            Ok(Some(file))
+        }
+        Err(Error::NotFound { .. }) if !is_chosen => {
+            let marker = path.with_file_name(HAD_MEMBERSHIPS_FILE);
+            if has_name(&marker) {
+                let (file, marker) = (path.display(), quote_for_shell(&marker.to_string_lossy()));
+                return Err(Error::invalid(format!(
+                    "the registry had memberships, and its memberships file {file} does not exist"
+                ))
+                .with_help(format!(
+                    "restore the file, or choose another one: --memberships FILE; if you are the only user of the \
+                     registry: rm {marker}"
+                )));
+            }
+            Ok(None)
+        }
         Err(error @ Error::NotFound { .. }) => Err(error
             .with_help("it was chosen as the memberships file, by option, environment or file")),
         Err(error) => Err(error),
+    }
+}
+
+/// Records that a registry has memberships. Where nothing can be written, nothing can be changed either.
+fn record_memberships(folder: &Path) {
+    if has_name(&folder.join(HAD_MEMBERSHIPS_FILE)) {
+        return;
+    }
+    let recorded = Directory::open_trusted(folder, "folder of the registry")
+        .and_then(|folder| folder.replace(HAD_MEMBERSHIPS_FILE, b""));
+    if let Err(error) = recorded {
+        tracing::debug!(%error, "it is not recorded that the registry has memberships");
     }
 }
 

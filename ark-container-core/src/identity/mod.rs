@@ -5,10 +5,12 @@ mod principal;
 mod source;
 #[cfg(feature = "token")]
 pub mod token;
-mod trusted_file;
 
 pub use memberships::{Memberships, MembershipsFile};
 pub use principal::{Principal, PrincipalKind, PrincipalName};
 pub use source::{AwsCaller, IdentitySource, LocalUser, local_user, single_user};
 #[cfg(feature = "token")]
 pub use token::{ClaimNames, KeySet, Token, TokenFile, TokenIdentity, TokenVerifier};
+
+/// The longest memberships file or key set.
+const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;

@@ -21,8 +21,12 @@ use crate::model::Algorithm;
 use crate::private_folder::{Folder, Limits};
 
 /// Registries keep unfinished uploads for a day at most, some for a week.
-const UPLOAD_LIMITS: Limits =
-    Limits { max_len: 32 * 1024, kept_for: Duration::from_secs(24 * 60 * 60), most: 1024 };
+const UPLOAD_LIMITS: Limits = Limits {
+    prefix: "upload",
+    max_len: 32 * 1024,
+    kept_for: Duration::from_secs(24 * 60 * 60),
+    most: 1024,
+};
 
 /// Part of every file's name: a program of another format neither finds nor disturbs these files.
 const FORMAT: u32 = 1;

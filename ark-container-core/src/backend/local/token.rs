@@ -1,11 +1,10 @@
 //! [`Signer`]: makes and checks the passwords of the local registry, tokens that carry their scope.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::Arc;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
@@ -13,8 +12,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 
+use super::store::REGISTRY_FOLDER;
 use crate::credentials::Password;
-use crate::error::{Error, Result};
+use crate::error::{Error, ResourceKind, Result};
+use crate::files::{Directory, cannot};
 use crate::model::{Access, RepositoryPath, Scope, ScopeTarget, Stage};
 
 const ISSUER: &str = "ark-container";
@@ -26,6 +27,9 @@ const KEY_LEN: usize = 32;
 
 /// The file of the key, in the registry's folder.
 const KEY_FILE: &str = "key";
+
+/// Locked while the key is made.
+const KEY_LOCK: &str = "key.lock";
 
 /// What every verified token of this registry says.
 ///
@@ -63,12 +67,18 @@ pub(crate) enum TokenError {
 /// A token is a JWT, signed with HS256 and no other algorithm, whose `access` claim is that of the
 /// distribution project's token specification, with `*` for every name of an organization.
 #[derive(Clone)]
-pub(crate) struct Signer(Arc<Keys>);
+pub(crate) struct Signer(Arc<Shared>);
 
+struct Shared {
+    root: PathBuf,
+    keys: Mutex<Arc<Keys>>,
+}
+
+/// The key of a file.
 struct Keys {
     encoding: EncodingKey,
     decoding: DecodingKey,
-    validation: Validation,
+    file: FileVersion,
 }
 
 impl Signer {
@@ -77,25 +87,15 @@ impl Signer {
     /// Any number of processes may do this at once: all get the same key.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the key cannot be read or made, is damaged, or is open to other users.
+    /// [`Error::InvalidInput`] if another user can read the key or exchange it or its folder, and
+    /// [`Error::Failed`] if the key cannot be read or made, or is damaged.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let path = root.join(KEY_FILE);
-        let key = match read_key(&path)? {
-            Some(key) => key,
-            None => create_key(root, &path)?,
+        let keys = match Keys::read(root)? {
+            Some(keys) => keys,
+            None => Keys::create(root)?,
         };
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = 0;
-        // At the very second of its expiry a token is no longer good, which the crate would let pass.
-        // Source: <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4>
-        validation.reject_tokens_expiring_in_less_than = 1;
-        validation.set_issuer(&[ISSUER]);
-        validation.set_required_spec_claims(&["exp", "iss"]);
-        Ok(Self(Arc::new(Keys {
-            encoding: EncodingKey::from_secret(key.as_ref()),
-            decoding: DecodingKey::from_secret(key.as_ref()),
-            validation,
-        })))
+        let shared = Shared { root: root.to_owned(), keys: Mutex::new(Arc::new(keys)) };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// A password that opens the registry to `scope` until `expires_at`, in whole seconds.
@@ -115,7 +115,7 @@ impl Signer {
             access,
         };
         let header = Header::new(Algorithm::HS256);
-        jsonwebtoken::encode(&header, &claims, &self.0.encoding)
+        jsonwebtoken::encode(&header, &claims, &self.keys().encoding)
             .map(Password::new)
             .map_err(|error| Error::failed("the token could not be signed").with_source(error))
     }
@@ -125,8 +125,8 @@ impl Signer {
     /// The signature is checked before anything that the token says, so that one which was tampered
     /// with is never told to be expired.
     pub(crate) fn verify(&self, password: &str) -> Result<Scope, TokenError> {
-        let Keys { decoding, validation, .. } = &*self.0;
-        let token = jsonwebtoken::decode::<Claims>(password, decoding, validation);
+        let keys = self.current_keys().ok_or(TokenError::Invalid)?;
+        let token = jsonwebtoken::decode::<Claims>(password, &keys.decoding, &validation());
         let claims = match token {
             Ok(token) => token.claims,
             Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => {
@@ -136,6 +136,89 @@ impl Signer {
         };
         claimed_scope(&claims.access).ok_or(TokenError::Invalid)
     }
+
+    fn keys(&self) -> Arc<Keys> {
+        // A thread that panics leaves one key or the other.
+        Arc::clone(&self.0.keys.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the key that is in the file now. Without a file no password is valid.
+    fn current_keys(&self) -> Option<Arc<Keys>> {
+        let keys = self.keys();
+        if FileVersion::of(&self.0.root.join(KEY_FILE))? == keys.file {
+            return Some(keys);
+        }
+        let read = Keys::read(&self.0.root).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no password is valid: the key of the registry cannot be used");
+            None
+        });
+        let keys = Arc::new(read?);
+        *self.0.keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keys);
+        Some(keys)
+    }
+}
+
+impl Keys {
+    /// Reads the key in the registry's folder; `None` if there is none.
+    fn read(root: &Path) -> Result<Option<Self>> {
+        // The version comes first, so that a change from here on is noticed.
+        let path = root.join(KEY_FILE);
+        let Some(file) = FileVersion::of(&path) else { return Ok(None) };
+        let folder = Directory::open_trusted(root, REGISTRY_FOLDER)?;
+        match folder.read_private(KEY_FILE, KEY_LEN) {
+            Ok(key) if key.len() == KEY_LEN => Ok(Some(Self {
+                encoding: EncodingKey::from_secret(&key),
+                decoding: DecodingKey::from_secret(&key),
+                file,
+            })),
+            Ok(_) => Err(Error::failed(format!("the key {} is damaged", path.display()))
+                .with_help("delete it, and log in again with a new one")),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a key. Where another process was faster, the key is the other's.
+    fn create(root: &Path) -> Result<Self> {
+        let folder = Directory::open_trusted(root, REGISTRY_FOLDER)?;
+        let path = root.join(KEY_FILE);
+        let lock = folder.open_lock(KEY_LOCK)?;
+        lock.lock().map_err(|error| cannot("lock", &root.join(KEY_LOCK), error))?;
+        if let Some(keys) = Self::read(root)? {
+            return Ok(keys);
+        }
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        fill_random(key.as_mut())?;
+        folder.replace(KEY_FILE, key.as_ref())?;
+        Self::read(root)?.ok_or_else(|| Error::not_found(ResourceKind::File, path.display()))
+    }
+}
+
+/// Identifies a file and the state of its content. A new file may have the number of a deleted one.
+#[derive(PartialEq, Eq)]
+struct FileVersion {
+    file: (u64, u64),
+    changed: (i64, i64),
+}
+
+impl FileVersion {
+    /// Returns the version of the file at `path`; `None` if there is none.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Some(Self { file: (metadata.dev(), metadata.ino()), changed })
+    }
+}
+
+fn validation() -> Validation {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.leeway = 0;
+    // At the very second of its expiry a token is no longer good, which the crate would let pass.
+    // Source: <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4>
+    validation.reject_tokens_expiring_in_less_than = 1;
+    validation.set_issuer(&[ISSUER]);
+    validation.set_required_spec_claims(&["exp", "iss"]);
+    validation
 }
 
 impl fmt::Debug for Signer {
@@ -187,60 +270,6 @@ fn read_scope(claims: &[AccessClaim]) -> Option<Scope> {
     let (stage, _) = *organizations.first()?;
     let stage: Stage = stage.parse().ok()?;
     Some(Scope::organizations(stage, organizations.into_iter().map(|(_, id)| id), access))
-}
-
-type Key = Zeroizing<[u8; KEY_LEN]>;
-
-/// The key in the file; `None` if there is no file.
-fn read_key(path: &Path) -> Result<Option<Key>> {
-    let failed =
-        |error| Error::failed(format!("cannot read the key {}", path.display())).with_source(error);
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let metadata = file.metadata().map_err(failed)?;
-    let shown = path.display();
-    let problem = if metadata.mode() & 0o077 != 0 {
-        format!("other users can read the key {shown}; close it to them: chmod 600 {shown}")
-    } else if metadata.len() != KEY_LEN as u64 {
-        format!("the key {shown} is damaged; delete it, and log in again with a new one")
-    } else {
-        let mut key = Key::default();
-        file.read_exact(key.as_mut()).map_err(failed)?;
-        return Ok(Some(key));
-    };
-    Err(Error::failed(problem))
-}
-
-/// Makes a key. Where another process was faster, the key is the other's.
-fn create_key(root: &Path, path: &Path) -> Result<Key> {
-    let mut key = Key::default();
-    fill_random(key.as_mut())?;
-    let temporary = root.join(format!(".{KEY_FILE}-{:032x}", random_bits()?));
-    let written = publish_key(key.as_ref(), &temporary, path);
-    // What is left of the temporary file is of no use; that it cannot be removed changes nothing.
-    let _ = fs::remove_file(&temporary);
-    match written.and_then(|()| File::open(root)?.sync_all()) {
-        Ok(()) => Ok(key),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let missing = || Error::not_found(crate::ResourceKind::File, path.display());
-            read_key(path)?.ok_or_else(missing)
-        }
-        Err(error) => {
-            Err(Error::failed(format!("cannot write the key {}", path.display()))
-                .with_source(error))
-        }
-    }
-}
-
-/// A hard link, unlike a rename, never replaces a key that is there already.
-fn publish_key(key: &[u8], temporary: &Path, path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-    file.write_all(key)?;
-    file.sync_all()?;
-    fs::hard_link(temporary, path)
 }
 
 /// Fills `bytes` with random bytes of the operating system.
@@ -311,9 +340,10 @@ mod tests {
         for signer in &signers {
             assert_eq!(signer.verify(password.expose()), Ok(one_repository()));
         }
-        let names: Vec<_> =
+        let mut names: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names, [KEY_FILE], "no temporary file stays");
+        names.sort();
+        assert_eq!(names, [KEY_FILE, KEY_LOCK], "no temporary file stays");
         let mode = fs::metadata(folder.path().join(KEY_FILE)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

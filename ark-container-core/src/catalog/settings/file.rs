@@ -10,10 +10,14 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Environment, ecr, identity};
 use crate::error::Error;
+use crate::files;
 use crate::model::{EcrHost, OrganizationId, RegistryLocation};
 
 /// Where it is, below `$XDG_CONFIG_HOME`.
 pub(super) const FILE: &str = "ark/container.toml";
+
+/// The longest configuration file.
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// What it says; every key may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -97,22 +101,16 @@ impl File {
     /// Reads it, if there is one, and says where it is or would be.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] with line and column if it is not as it should be; [`Error::Failed`] if it
-    /// cannot be read.
+    /// [`Error::InvalidInput`] with line and column if it is not as it should be, or if another user can have
+    /// written it; [`Error::Failed`] if it cannot be read.
     pub(super) fn read(environment: Environment<'_>) -> crate::Result<(Self, PathBuf)> {
         let Some(path) = path(environment) else {
             return Ok((Self::default(), PathBuf::new()));
         };
-        let text = match std::fs::read_to_string(&path) {
+        let text = match files::read_trusted_text(&path, "configuration file", MAX_BYTES) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok((Self::default(), path));
-            }
-            Err(error) => {
-                return Err(
-                    Error::failed(format!("cannot read {}", path.display())).with_source(error)
-                );
-            }
+            Err(Error::NotFound { .. }) => return Ok((Self::default(), path)),
+            Err(error) => return Err(error),
         };
         let file: Self = toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);

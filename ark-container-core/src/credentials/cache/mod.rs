@@ -43,6 +43,7 @@ pub use entry::CacheKey;
 use entry::Login;
 
 const LIMITS: Limits = Limits {
+    prefix: "login",
     max_len: 64 * 1024,
     // No login is good for as long as this: ECR's are for 12 hours.
     kept_for: Duration::from_secs(24 * 60 * 60),

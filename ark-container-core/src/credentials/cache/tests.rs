@@ -171,6 +171,29 @@ async fn a_folder_that_others_can_write_to_is_left_alone() {
 }
 
 #[tokio::test]
+async fn folder_that_is_a_link_is_left_alone() {
+    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let project = disk.0.path().join("project");
+    fs::create_dir_all(disk.folder().parent().unwrap()).unwrap();
+    fs::create_dir(&project).unwrap();
+    let hash = "0".repeat(64);
+    let names = ["package.json".to_owned(), format!("{hash}.json"), format!("login-1-{hash}.json")];
+    for name in &names {
+        fs::write(project.join(name), "{}").unwrap();
+    }
+    std::os::unix::fs::symlink(&project, disk.folder()).unwrap();
+    password(&disk.cache(), &key_of("a"), &source).await;
+    assert!(disk.cache().clear(None).await.is_err());
+    assert_eq!(fs::read_dir(&project).unwrap().count(), 3);
+    // Without the link only the file with the name of a login is deleted.
+    fs::remove_file(disk.folder()).unwrap();
+    fs::rename(&project, disk.folder()).unwrap();
+    fs::set_permissions(disk.folder(), Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(disk.cache().clear(None).await.unwrap(), 1);
+    assert_eq!(disk.names(".json").len(), 2);
+}
+
+#[tokio::test]
 async fn without_a_folder_there_are_logins_all_the_same() {
     let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
     fs::write(disk.0.path().join("cache"), "in the way").unwrap();
@@ -279,7 +302,7 @@ async fn clearing_forgets_one_registry_or_all() {
 async fn what_is_too_old_to_be_of_use_is_swept() {
     let (disk, source) = (Disk::new(), Source::new(HOUR));
     password(&disk.cache(), &key_of("a"), &source).await;
-    let left = disk.folder().join(".new-0");
+    let left = disk.folder().join(".ark-new-0123456789abcdef");
     fs::write(&left, "").unwrap();
     let long_ago = SystemTime::now() - 25 * HOUR;
     for path in [&left, &disk.file(&key_of("a"))] {

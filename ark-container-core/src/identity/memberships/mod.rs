@@ -99,9 +99,11 @@
 //!
 //! # Safety
 //!
-//! Whoever can change the file can give themselves any right, so a file is not taken that belongs to
-//! somebody other than this process's user or root, or that their group or others can write. The same
-//! holds of its folder, and of the folder of what it is a link to, unless that is sticky, as `/tmp` is.
+//! A user who can change the file can give themselves any right. So the file must belong to the user of this
+//! process or to root, and no other user may be able to write to it, not even by its group. The same holds of every
+//! folder on its path and on the path of each link, from `/` on, unless the folder is sticky, as `/tmp` is. A link
+//! in a sticky folder must belong to the user or to root, and a file there must have one name. A file in a
+//! repository of a local registry is rejected: clients choose its content.
 
 mod aws;
 mod follow;
@@ -118,7 +120,8 @@ use toml::Spanned;
 use self::aws::{AwsMapping, AwsTable};
 pub use self::follow::MembershipsFile;
 use crate::error::{Error, Result};
-use crate::identity::{Principal, PrincipalKind, PrincipalName, trusted_file};
+use crate::files;
+use crate::identity::{MAX_FILE_BYTES, Principal, PrincipalKind, PrincipalName};
 use crate::model::{Action, Effect, OrganizationId, ParseError};
 
 /// The members, administrators and rules of each organization. See the [format](self).
@@ -194,11 +197,12 @@ impl Memberships {
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such file,
-    /// [`Error::Failed`] if it cannot be read,
+    /// [`Error::Failed`] if it cannot be read, or is a link that leads nowhere,
     /// [`Error::InvalidInput`] if others can [change it](self#safety), and
     /// those of [`parse`](Self::parse).
     pub fn load(path: &Path) -> Result<Self> {
-        Self::parse(&trusted_file::read(path, "memberships file")?, &path.display().to_string())
+        let text = files::read_trusted_text(path, "memberships file", MAX_FILE_BYTES)?;
+        Self::parse(&text, &path.display().to_string())
     }
 
     /// Returns the principal with this name and its organizations.

@@ -1,7 +1,5 @@
 //! [`TokenFile`]: the file of a token.
 
-use std::fs::Metadata;
-use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str;
@@ -13,8 +11,8 @@ use serde::Deserialize;
 
 use super::claims::{Claims, TokenProblem};
 use super::{MAX_TOKEN_BYTES, Token};
-use crate::error::{Error, Result};
-use crate::identity::trusted_file;
+use crate::error::{BoxError, Error, Result};
+use crate::files;
 
 /// The file of a token: the bare token, a JSON string, or a JSON object that has it under `jwt`,
 /// `token`, `id_token` or `access_token`.
@@ -94,52 +92,29 @@ impl TokenFile {
 
     /// Returns the content of the file, if no other user can have written it.
     fn content(&self) -> Result<Zeroizing<Vec<u8>>> {
-        let unread = |error: io::Error| self.unread(error);
-        let file = trusted_file::open(&self.path).map_err(unread)?;
-        let metadata = file.metadata().map_err(unread)?;
-        self.check(&metadata)?;
-        // The full capacity at once: a vector that grows leaves copies of a secret behind.
-        let mut content = Zeroizing::new(Vec::with_capacity(MAX_TOKEN_BYTES + 1));
-        file.take(MAX_TOKEN_BYTES as u64 + 1).read_to_end(&mut content).map_err(unread)?;
-        if content.len() > MAX_TOKEN_BYTES {
-            return Err(self.refused(&format!("is longer than {MAX_TOKEN_BYTES} bytes")));
-        }
-        Ok(content)
-    }
-
-    /// Checks the opened file, so that it cannot be replaced between check and use.
-    fn check(&self, metadata: &Metadata) -> Result<()> {
-        let file = self.path.display();
-        if !metadata.is_file() {
-            return Err(self.refused("is in no regular file"));
-        }
-        if metadata.mode() & trusted_file::WRITABLE_BY_OTHERS != 0 {
-            return Err(Error::invalid(format!(
-                "other users can write to the file {file}, and could put a token of their own in it; \
-                 close it to them: chmod go-w {file}"
-            )));
-        }
-        if metadata.mode() & 0o044 != 0 && !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!("other users can read the token in {file}; close it: chmod 600 {file}");
-        }
-        Ok(())
-    }
-
-    fn refused(&self, problem: &str) -> Error {
-        TokenProblem::invalid(problem).into_error(self.described())
-    }
-
-    fn unread(&self, error: io::Error) -> Error {
-        match error.kind() {
-            io::ErrorKind::NotFound => {
+        let unread = |error: BoxError| {
+            Error::unauthenticated(format!("cannot read {}", self.described())).with_source(error)
+        };
+        let opened = files::open_trusted(&self.path, "token file");
+        let (file, metadata) = opened.map_err(|error| match error {
+            Error::NotFound { .. } => {
                 let file = self.path.display();
                 Error::unauthenticated(format!(
                     "there is no token, as the file {file} does not exist"
                 ))
             }
-            _ => Error::unauthenticated(format!("cannot read {}", self.described()))
-                .with_source(error),
+            Error::Failed { .. } => unread(error.into()),
+            error => error,
+        })?;
+        if metadata.mode() & 0o044 != 0 && !self.warned.swap(true, Ordering::Relaxed) {
+            let file = self.path.display();
+            tracing::warn!("other users can read the token in {file}; close it: chmod 600 {file}");
         }
+        let content = files::read_limited(&file, &metadata, MAX_TOKEN_BYTES);
+        content.map_err(|error| unread(error.into()))?.ok_or_else(|| {
+            let problem = format!("is longer than {MAX_TOKEN_BYTES} bytes");
+            TokenProblem::invalid(&problem).into_error(self.described())
+        })
     }
 }
 

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use super::claims::TokenProblem;
 use crate::error::{Error, ErrorKind, Result, is_untrusted, untrusted};
-use crate::identity::trusted_file;
+use crate::files;
+use crate::identity::MAX_FILE_BYTES;
 
 /// How long keys are used while they cannot be read again.
 const STALE_KEYS_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -256,12 +257,13 @@ impl KeySource {
         let content = match self {
             Self::File(path) => {
                 let path = path.clone();
-                let reading = spawn_blocking(move || trusted_file::read(&path, "key set"));
+                let reading =
+                    spawn_blocking(move || files::read_trusted(&path, "key set", MAX_FILE_BYTES));
                 let read = reading.await;
                 read.map_err(|error| {
                     Error::failed("the reading of keys ended").with_source(error)
                 })??
-                .into_bytes()
+                .to_vec()
             }
             Self::Url { url, http } => self.fetch(url, http).await?,
         };

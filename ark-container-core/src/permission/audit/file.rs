@@ -1,14 +1,15 @@
 //! [`AuditFile`]: the file of the audit.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The longest time to wait for the lock. Writing takes far less than a millisecond.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,8 +24,9 @@ const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 /// truncate it at any time.
 ///
 /// It is created readable and writable by its owner only, in a folder that must exist. An existing file may
-/// have other modes, but it is rejected if every user can write to it, or if it is a link or not a regular
-/// file. Keep it in a folder that only trusted users can write to: they can replace it.
+/// have other modes, and its group may write to it and to its folder. It is rejected if every user can write to
+/// it, if it belongs to another user than that of the process or root, or if it has a second name or is not a
+/// regular file. The same holds of the folders on its path, unless they are sticky, as `/tmp` is.
 ///
 /// Written lines survive a crash of the process, but they are not synced to disk.
 #[derive(Debug, Clone)]
@@ -56,42 +58,24 @@ impl AuditFile {
 
     /// Appends whole lines on this thread.
     pub(super) fn append_blocking(&self, lines: &str) -> Result<()> {
-        let appended = self.open_locked().and_then(|mut file| append(&mut file, lines));
-        appended.map_err(|error| self.error(error))
+        append(&mut self.open_locked()?, lines).map_err(|error| self.error(error))
     }
 
     /// Opens and locks the file. Dropping the handle unlocks it.
-    fn open_locked(&self) -> io::Result<File> {
+    fn open_locked(&self) -> Result<File> {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             let file = self.open()?;
-            lock(&file, deadline)?;
+            lock(&file, deadline).map_err(|error| self.error(error))?;
             // A program that rotates files may have moved it away meanwhile.
-            if self.is_current(&file)? {
+            if self.is_current(&file).map_err(|error| self.error(error))? {
                 return Ok(file);
             }
         }
     }
 
-    fn open(&self) -> io::Result<File> {
-        // A link is not followed, and a pipe is opened without waiting for its other end.
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o600).custom_flags(flags);
-        let refused = |problem: &str| io::Error::new(ErrorKind::InvalidInput, problem);
-        let file = options.open(&self.path).map_err(|error| match error.raw_os_error() {
-            Some(libc::ELOOP) => refused("it is a link"),
-            _ => error,
-        })?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(refused("it is no file"));
-        }
-        if metadata.mode() & 0o002 != 0 {
-            let close = format!("chmod o-w {}", self.path.display());
-            return Err(refused(&format!("every user can write to it; close it to them: {close}")));
-        }
-        Ok(file)
+    fn open(&self) -> Result<File> {
+        files::open_to_append(&self.path, "audit file").map_err(|error| self.failed(error))
     }
 
     fn is_current(&self, file: &File) -> io::Result<bool> {

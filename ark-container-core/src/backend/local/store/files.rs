@@ -2,13 +2,14 @@
 //!
 //! No function here follows a symbolic link.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files::Directory;
 
 /// Returns the error of an operation on a file or folder, such as `cannot read <path>`.
 pub(super) fn cannot(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -87,11 +88,6 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Creates a folder that only its owner may enter, and its missing parents; existing folders stay.
-pub(super) fn create_private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 /// Creates a folder durably unless it exists. A link to a folder is an error.
 pub(super) fn require_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
@@ -106,15 +102,9 @@ pub(super) fn require_folder(path: &Path) -> io::Result<()> {
 
 /// Opens a lock file and creates it if it is missing.
 pub(super) fn open_lock(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    match open_file(path, &mut options).map_err(cannot("open", path))? {
-        Some((file, _)) => Ok(file),
-        None => {
-            Err(Error::failed(format!("cannot use {}", path.display()))
-                .with_source("it is not a file"))
-        }
-    }
+    let folder = path.parent().unwrap_or(path);
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    Directory::open(folder)?.open_lock(name)
 }
 
 /// Syncs the folder that holds `path`, so that a rename, link or removal there is durable.

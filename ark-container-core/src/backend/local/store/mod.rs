@@ -41,6 +41,7 @@ use std::time::{Duration, SystemTime};
 
 use super::token::random_bits;
 use crate::error::{Error, Result};
+use crate::files::{Directory, read_trusted};
 use crate::model::Organizations;
 use blobs::UploadHashes;
 use files::{Temporary, cannot, is_folder, none_if_missing};
@@ -55,6 +56,12 @@ const VERSION: &str = "1";
 const VERSION_FILE: &str = "version";
 const TEMPORARY: &str = "_tmp";
 const TRASH: &str = "_trash";
+
+/// The name of the folder in errors.
+pub(crate) const REGISTRY_FOLDER: &str = "folder of the registry";
+
+/// The longest file directly in the folder.
+const MAX_SMALL_FILE_BYTES: usize = 4 * 1024;
 
 /// The folder of a local registry. Clones are cheap; all of its functions block.
 #[derive(Debug, Clone)]
@@ -71,7 +78,7 @@ impl Store {
     pub(crate) fn open(root: PathBuf) -> Result<Self> {
         // The working directory may change; the registry does not.
         let root = std::path::absolute(&root).map_err(cannot("find", &root))?;
-        files::create_private_folder(&root).map_err(cannot("create", &root))?;
+        Directory::create_trusted(&root, REGISTRY_FOLDER)?;
         for folder in [TEMPORARY, TRASH].map(|name| root.join(name)) {
             files::require_folder(&folder).map_err(cannot("create", &folder))?;
         }
@@ -104,18 +111,21 @@ impl Store {
     /// Opens a lock file in the registry's folder and creates it if it is missing.
     ///
     /// # Errors
-    /// [`Error::Failed`] if that is not possible.
+    /// [`Error::InvalidInput`] if another user can exchange it, [`Error::Failed`] if it cannot be opened.
     pub(crate) fn open_lock(&self, name: &str) -> Result<File> {
-        files::open_lock(&self.root.join(name))
+        Directory::open_trusted(&self.root, REGISTRY_FOLDER)?.open_lock(name)
     }
 
     /// Reads a small file in the registry's folder; `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Failed`] if it cannot be read.
+    /// [`Error::InvalidInput`] if another user can have written it, [`Error::Failed`] if it cannot be read.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let path = self.root.join(name);
-        files::read_file(&path).map_err(cannot("read", &path))
+        match read_trusted(&self.root.join(name), "file", MAX_SMALL_FILE_BYTES) {
+            Ok(content) => Ok(Some(content.to_vec())),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Replaces a file in the registry's folder atomically.

@@ -1,0 +1,356 @@
+//! Opens, creates, replaces and judges files and folders that another user could have prepared.
+//!
+//! No other code opens such files. A [`Directory`] is a folder by its handle: it opens files without following links
+//! and without waiting. [`trusted`] walks the path to a file or folder, and judges everything on the way.
+
+#[cfg(feature = "push")]
+mod copy;
+#[cfg(feature = "push")]
+mod directory;
+pub(crate) mod trusted;
+
+use std::collections::hash_map::RandomState;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::hash::BuildHasher as _;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+#[cfg(any(feature = "ecr", feature = "push"))]
+use rustix::fs::Dir;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+#[cfg(feature = "push")]
+pub(crate) use self::copy::copy;
+pub use self::trusted::create_trusted_folder;
+pub(crate) use self::trusted::{
+    open_to_append, open_trusted, read_limited, read_trusted, read_trusted_text,
+};
+use crate::error::{Error, ResourceKind, Result};
+
+/// Prefix of the name of a file that is being written.
+const NEW_PREFIX: &str = ".ark-new-";
+
+/// Opens a folder whose files are opened by name. Linux needs no permission to list it.
+#[cfg(target_os = "linux")]
+const FOLDER_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A directory, by its handle. No link below it is followed.
+///
+/// Every component of a relative path is opened relative to the handle of its parent. Opening a file does not
+/// wait, and returns a regular file only: a link, a named pipe, a device or a folder is an error that names it.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    handle: Arc<File>,
+    path: Arc<Path>,
+    /// Whether new files and folders in it are for this user only.
+    is_private: bool,
+}
+
+impl Directory {
+    /// Opens the directory at a path that the user chose, whose links are followed, whoever made them.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it does not exist.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        match rustix::fs::open(path, FOLDER_FLAGS, Mode::empty()) {
+            Ok(handle) => {
+                Ok(Self { handle: Arc::new(handle.into()), path: path.into(), is_private: false })
+            }
+            Err(Errno::NOENT) => Err(Error::not_found(ResourceKind::File, path.display())),
+            Err(error) => Err(cannot("open", path, error)),
+        }
+    }
+
+    /// Creates new files and folders in it for this user only.
+    fn private(self) -> Self {
+        Self { is_private: true, ..self }
+    }
+
+    /// Returns the path that it was opened by.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the names of its entries, except those that are not UTF-8.
+    #[cfg(any(feature = "ecr", feature = "push"))]
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let failed = |error| cannot("read", &self.path, error);
+        let entries = self.readable().and_then(Dir::new).map_err(failed)?;
+        let names = entries
+            .map(|entry| Ok(entry.map_err(failed)?.file_name().to_str().map(str::to_owned).ok()));
+        let names = names.filter_map(Result::transpose);
+        names.filter(|name| !matches!(name.as_deref(), Ok("." | ".."))).collect()
+    }
+
+    /// Opens a lock file, and creates it if it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if it is not a regular file; [`Error::InvalidInput`] if it [is not ours](is_own).
+    pub(crate) fn open_lock(&self, name: &str) -> Result<File> {
+        let (folder, flags) = (self.clone().private(), OFlags::RDWR | OFlags::CREATE);
+        let (file, metadata) = folder.open_at(name.as_ref(), flags, FileType::RegularFile)?;
+        if is_own(&metadata) {
+            return Ok(file);
+        }
+        let path = self.path.join(name);
+        let problem = format!("{} belongs to another user, or has a second name", path.display());
+        Err(Error::invalid(problem).with_help("remove it"))
+    }
+
+    /// Creates a file that appears at a relative path, and replaces what is there, once it is
+    /// [published](OutputFile::publish).
+    pub(crate) fn create_new(&self, relative: impl AsRef<Path>) -> Result<OutputFile> {
+        let (directory, name) = self.parent_of(relative.as_ref(), true)?;
+        let temporary = format!("{NEW_PREFIX}{:016x}", RandomState::new().hash_one(()));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let (file, _) = directory.open_at(temporary.as_ref(), flags, FileType::RegularFile)?;
+        Ok(OutputFile { directory, temporary, name: name.to_owned(), file, published: false })
+    }
+
+    /// Writes a file so that it exists as a whole or not at all, also after a loss of power.
+    pub(crate) fn replace(&self, relative: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        self.create_new(relative)?.publish(content)
+    }
+
+    /// Writes a file as [`replace`](Self::replace) does, but without waiting for the disk: after a loss of power it
+    /// may be incomplete.
+    #[cfg(any(feature = "ecr", feature = "push"))]
+    pub(crate) fn replace_soon(&self, name: &str, content: &[u8]) -> Result<()> {
+        self.create_new(name)?.write_and_move(content, false)
+    }
+
+    /// Moves a file durably, and replaces what is at its new path.
+    #[cfg(any(feature = "ecr", feature = "push"))]
+    pub(crate) fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        self.move_file(from.as_ref(), to.as_ref())?.sync()
+    }
+
+    /// Moves a file, replaces what is at its new path, and returns the folder that it is in now.
+    fn move_file(&self, from: &Path, to: &Path) -> Result<Self> {
+        let (old_parent, old) = self.parent_of(from, false)?;
+        let (parent, name) = self.parent_of(to, true)?;
+        rustix::fs::renameat(&*old_parent.handle, old, &*parent.handle, name)
+            .map_err(|error| parent.problem("write", name, FileType::RegularFile, error))?;
+        Ok(parent)
+    }
+
+    /// Removes a file, or a link.
+    pub(crate) fn remove(&self, relative: impl AsRef<Path>) -> Result<()> {
+        self.unlink(relative.as_ref(), AtFlags::empty())
+    }
+
+    fn unlink(&self, relative: &Path, flags: AtFlags) -> Result<()> {
+        let (parent, name) = self.parent_of(relative, false)?;
+        rustix::fs::unlinkat(&*parent.handle, name, flags)
+            .map_err(|error| cannot("remove", &parent.path.join(name), error))
+    }
+
+    /// Makes changes of its entries durable.
+    fn sync(&self) -> Result<()> {
+        let synced = self.readable().and_then(rustix::fs::fsync);
+        synced.map_err(|error| cannot("write", &self.path, error))
+    }
+
+    /// Opens it to list or sync its entries, for which the handle may be of no use.
+    fn readable(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&*self.handle, ".", flags, Mode::empty())
+    }
+
+    /// Opens the parent of a relative path, and returns it with the last component. Missing folders are created
+    /// if `create` is set.
+    fn parent_of<'a>(&self, relative: &'a Path, create: bool) -> Result<(Self, &'a OsStr)> {
+        let outside = || {
+            let (path, directory) = (relative.display(), self.path.display());
+            Error::invalid(format!("{path} is not a path of a file in {directory}"))
+        };
+        let name = relative.file_name().ok_or_else(outside)?;
+        let mut parent = self.clone();
+        for component in relative.parent().unwrap_or(Path::new("")).components() {
+            let Component::Normal(name) = component else { return Err(outside()) };
+            parent = parent.child(name, create)?;
+        }
+        Ok((parent, name))
+    }
+
+    fn child(&self, name: &OsStr, create: bool) -> Result<Self> {
+        let path = self.path.join(name);
+        if create {
+            let mode = Mode::from_raw_mode(if self.is_private { 0o700 } else { 0o777 });
+            match rustix::fs::mkdirat(&*self.handle, name, mode) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                // Where nothing can be created, the folder may exist all the same.
+                Err(_) if self.stat(name).is_ok() => {}
+                Err(error) => return Err(cannot("create", &path, error)),
+            }
+        }
+        let (handle, _) = self.open_at(name, FOLDER_FLAGS, FileType::Directory)?;
+        Ok(Self { handle: Arc::new(handle), path: path.into(), is_private: self.is_private })
+    }
+
+    /// Opens the folder that holds this one.
+    fn parent(&self) -> Result<Self> {
+        let opened = rustix::fs::openat(&*self.handle, "..", FOLDER_FLAGS, Mode::empty());
+        let path = self.path.parent().unwrap_or(&self.path);
+        let handle = opened.map_err(|error| cannot("open", path, error))?;
+        let handle = Arc::new(handle.into());
+        Ok(Self { handle, path: path.into(), is_private: self.is_private })
+    }
+
+    fn metadata(&self) -> Result<Metadata> {
+        self.handle.metadata().map_err(|error| cannot("read", &self.path, error))
+    }
+
+    /// Returns whether this user may replace a file of this owner: in a sticky folder only one of their own.
+    fn can_replace_file_of(&self, owner: u32) -> Result<bool> {
+        let metadata = self.metadata()?;
+        let is_sticky = metadata.mode() & trusted::STICKY != 0;
+        Ok(!is_sticky || [owner, metadata.uid(), 0].contains(&own_uid()))
+    }
+
+    /// Opens an entry, which must be of the `wanted` kind.
+    fn open_at(&self, name: &OsStr, flags: OFlags, wanted: FileType) -> Result<(File, Metadata)> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(if self.is_private { 0o600 } else { 0o666 });
+        let opened = rustix::fs::openat(&*self.handle, name, flags, mode);
+        let file = File::from(opened.map_err(|error| self.problem("open", name, wanted, error))?);
+        let metadata = file.metadata();
+        let metadata = metadata.map_err(|error| cannot("read", &self.path.join(name), error))?;
+        // The handle is checked: the name may already stand for another file.
+        let is_wanted = match wanted {
+            FileType::Directory => metadata.is_dir(),
+            _ => metadata.is_file(),
+        };
+        if is_wanted {
+            return Ok((file, metadata));
+        }
+        Err(self.problem("open", name, wanted, Errno::INVAL))
+    }
+
+    fn stat(&self, name: &OsStr) -> Result<Stat, Errno> {
+        rustix::fs::statat(&*self.handle, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Returns the error of an operation on an entry, which may fail because the entry is of another kind.
+    fn problem(&self, verb: &str, name: &OsStr, wanted: FileType, error: Errno) -> Error {
+        let path = self.path.join(name);
+        match self.stat(name).map(|stat| kind_of(&stat)) {
+            Err(Errno::NOENT) if error == Errno::NOENT => {
+                Error::not_found(ResourceKind::File, path.display())
+            }
+            Ok(found) if found != wanted => {
+                let (path, wanted) = (path.display(), describe(wanted));
+                let found = describe(found);
+                Error::failed(format!("{path} is {found}, not {wanted}; replace or remove it"))
+            }
+            _ => cannot(verb, &path, error),
+        }
+    }
+}
+
+/// A file under a temporary name, which replaces the one at its path once it is complete.
+///
+/// No link of another user is followed, and no other file is changed. Dropping it removes the temporary file.
+#[derive(Debug)]
+pub struct OutputFile {
+    directory: Directory,
+    temporary: String,
+    name: OsString,
+    file: File,
+    published: bool,
+}
+
+impl OutputFile {
+    /// Creates the temporary file, beside the file at `path`, so that a path that cannot be written fails now.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] if a link on the path is one of another user; [`Error::Failed`] if the file cannot
+    /// be created or replaced, and [`Error::NotFound`] if its folder does not exist.
+    pub fn create(path: &Path) -> Result<Self> {
+        let (directory, name) = trusted::resolve_output(path)?;
+        let kind = FileType::RegularFile;
+        match directory.stat(&name) {
+            Ok(stat) if kind_of(&stat) == FileType::Directory => {
+                Err(directory.problem("write", &name, kind, Errno::ISDIR))
+            }
+            Ok(stat) if !directory.can_replace_file_of(stat.st_uid)? => {
+                Err(cannot("replace", path, Errno::PERM))
+            }
+            _ => directory.create_new(name),
+        }
+    }
+
+    /// Writes the content, moves the file durably to its path, and replaces what is there.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if that is not possible. The old file stays then.
+    pub fn publish(self, content: &[u8]) -> Result<()> {
+        self.write_and_move(content, true)
+    }
+
+    fn write_and_move(mut self, content: &[u8], durable: bool) -> Result<()> {
+        let written = self.file.write_all(content);
+        let synced = written.and_then(|()| if durable { self.file.sync_all() } else { Ok(()) });
+        synced.map_err(|error| cannot("write", &self.directory.path.join(&self.name), error))?;
+        self.directory.move_file(self.temporary.as_ref(), self.name.as_ref())?;
+        self.published = true;
+        if durable { self.directory.sync() } else { Ok(()) }
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        if !self.published {
+            // It is of no use to anybody, and nothing reads it.
+            let _ = self.directory.remove(&self.temporary);
+        }
+    }
+}
+
+/// Returns whether a file has the name of one that was being written when a process was killed.
+#[cfg(any(feature = "ecr", feature = "push"))]
+pub(crate) fn is_temporary_name(name: &str) -> bool {
+    let random = name.strip_prefix(NEW_PREFIX).unwrap_or_default();
+    random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Returns whether a file belongs to the user of this process and has one name, so that writing to it changes no
+/// file that somebody else linked here.
+pub(crate) fn is_own(metadata: &Metadata) -> bool {
+    metadata.uid() == own_uid() && metadata.nlink() == 1
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Returns the error of an operation on a file or folder.
+pub(crate) fn cannot(verb: &str, path: &Path, error: impl Into<io::Error>) -> Error {
+    Error::failed(format!("cannot {verb} {}", path.display())).with_source(error.into())
+}
+
+fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+fn describe(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "a file",
+        FileType::Directory => "a folder",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a named pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::Unknown => "a file of an unknown type",
+    }
+}
+
+#[cfg(all(test, feature = "push"))]
+mod tests;

@@ -1,0 +1,394 @@
+//! Judges paths: whether another user could have prepared what a path leads to, or could exchange it.
+//!
+//! A path is walked from `/`, a component at a time, and its links are resolved here, so that every folder and
+//! link on the way is judged by the handle that is used afterwards.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+use secrecy::zeroize::Zeroizing;
+
+use super::{Directory, cannot, is_own, kind_of, own_uid};
+use crate::error::{Error, ResourceKind, Result};
+use crate::escape::quote_for_shell;
+
+pub(super) const STICKY: u32 = 0o1000;
+const WRITABLE_BY_GROUP_OR_OTHERS: u32 = 0o022;
+const WRITABLE_BY_OTHERS: u32 = 0o002;
+const OPEN_TO_OTHERS: u32 = 0o077;
+
+/// The number of links on a path that are followed, as on Linux.
+const MAX_LINKS: usize = 40;
+
+/// The folder of a registry in which a repository keeps its blobs. A client chooses their content.
+const REPOSITORY_FOLDER: &str = "_repository";
+
+/// What must be true of the folders and links on a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Folders belong to this user or root, and only these can write to them, unless they are sticky.
+    Owner,
+    /// The same, but groups may write to folders, as to `/var/log`.
+    Group,
+    /// Folders may belong to anybody.
+    Links,
+}
+
+/// A path that is walked, which is that of a `kind` such as `memberships file`.
+///
+/// A link is followed only if no other user can have made it: it belongs to this user or root, or is in a folder of
+/// theirs to which nobody else can write. Linux has the same rule for sticky folders, by `protected_symlinks`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PathWalk<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) kind: &'a str,
+    pub(crate) trust: Trust,
+    /// Whether missing folders are created, for this user only.
+    pub(crate) create: bool,
+    /// Whether the last component may be a link.
+    pub(crate) follow_last: bool,
+}
+
+/// Opens a file for reading whose content decides about rights, if only this user and root can have written it.
+///
+/// `kind` names it in errors, such as `memberships file`.
+///
+/// # Errors
+/// [`Error::NotFound`] if it or its folder does not exist, [`Error::InvalidInput`] if another user can have
+/// changed it, and [`Error::Failed`] if it cannot be opened, is not a regular file, or a link leads nowhere.
+pub(crate) fn open_trusted(path: &Path, kind: &str) -> Result<(File, Metadata)> {
+    PathWalk { path, kind, trust: Trust::Owner, create: false, follow_last: true }.open()
+}
+
+/// Reads a file of at most `limit` bytes whose content decides about rights.
+///
+/// # Errors
+/// Those of [`open_trusted`], and [`Error::InvalidInput`] if it is larger.
+pub(crate) fn read_trusted(path: &Path, kind: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
+    let (file, metadata) = open_trusted(path, kind)?;
+    read_limited(&file, &metadata, limit).map_err(|error| cannot("read", path, error))?.ok_or_else(
+        || Error::invalid(format!("the {kind} {} is larger than {limit} bytes", path.display())),
+    )
+}
+
+/// Reads the text of a file of at most `limit` bytes whose content decides about rights.
+///
+/// # Errors
+/// Those of [`read_trusted`], and [`Error::Failed`] if it is not UTF-8.
+pub(crate) fn read_trusted_text(path: &Path, kind: &str, limit: usize) -> Result<String> {
+    let content = read_trusted(path, kind, limit)?.to_vec();
+    String::from_utf8(content).map_err(|error| cannot("read", path, io::Error::other(error)))
+}
+
+/// Opens a file to append to it, and creates it for this user only. Its group may write to it too.
+///
+/// # Errors
+/// [`Error::InvalidInput`] if another user can have prepared or can exchange it, [`Error::Failed`] if it cannot be
+/// opened or is not a regular file.
+pub(crate) fn open_to_append(path: &Path, kind: &str) -> Result<File> {
+    let walk = PathWalk { path, kind, trust: Trust::Group, create: false, follow_last: false };
+    let (folder, name) = walk.find()?;
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+    let (file, metadata) = folder.open_at(&name, flags, FileType::RegularFile)?;
+    walk.check_file(&folder, &metadata)?;
+    Ok(file)
+}
+
+/// Returns the folder and the name of a file that is to be written. The folder may belong to anybody.
+pub(super) fn resolve_output(path: &Path) -> Result<(Directory, OsString)> {
+    let kind = "output file";
+    let walk = PathWalk { path, kind, trust: Trust::Links, create: false, follow_last: false };
+    let (folder, name) = walk.find()?;
+    Ok((Directory { is_private: false, ..folder }, name))
+}
+
+/// Creates a folder, unless it exists, to which only this user and root can write, as can nobody else exchange it.
+///
+/// Missing parents are created too, all of them for this user only. Use it for files that programs execute.
+///
+/// # Errors
+/// [`Error::InvalidInput`] if another user can write to it, or to a folder or link on the way to it;
+/// [`Error::Failed`] if it cannot be created.
+pub fn create_trusted_folder(path: &Path) -> Result<()> {
+    Directory::create_trusted(path, "folder").map(|_| ())
+}
+
+impl Directory {
+    /// Opens a folder whose content decides about rights, if only this user and root can change or exchange it.
+    ///
+    /// # Errors
+    /// Those of [`open_trusted`](self::open_trusted).
+    pub(crate) fn open_trusted(path: &Path, kind: &str) -> Result<Self> {
+        PathWalk { path, kind, trust: Trust::Owner, create: false, follow_last: true }.open_folder()
+    }
+
+    /// Opens a folder as [`open_trusted`](Self::open_trusted) does, and creates it with its missing parents.
+    pub(crate) fn create_trusted(path: &Path, kind: &str) -> Result<Self> {
+        PathWalk { path, kind, trust: Trust::Owner, create: true, follow_last: true }.open_folder()
+    }
+
+    /// Opens a folder of this user, which only this user can write to. The folder itself is not a link; the folders
+    /// on the way to it may belong to anybody. It is created with its missing parents if `create` is set.
+    ///
+    /// # Errors
+    /// Those of [`open_trusted`](self::open_trusted).
+    pub(crate) fn open_private(path: &Path, kind: &str, create: bool) -> Result<Self> {
+        PathWalk { path, kind, trust: Trust::Links, create, follow_last: false }.open_folder()
+    }
+
+    /// Reads a file of at most `limit` bytes that only this user can read and that has no other name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it does not exist; [`Error::InvalidInput`] if it belongs to or is open to somebody
+    /// else, or is larger; [`Error::Failed`] if it cannot be read or is not a regular file.
+    pub(crate) fn read_private(&self, name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
+        let (file, metadata) =
+            self.open_at(name.as_ref(), OFlags::RDONLY, FileType::RegularFile)?;
+        let path = self.path.join(name);
+        let shown = path.display();
+        if !is_own(&metadata) {
+            let problem = format!("{shown} belongs to another user, or has a second name");
+            return Err(
+                Error::invalid(problem).with_help(format!("remove it: rm {}", quote(&path)))
+            );
+        }
+        if metadata.mode() & OPEN_TO_OTHERS != 0 {
+            let problem = format!("other users can read or write {shown}");
+            let help = format!("close it to them: chmod 600 {}", quote(&path));
+            return Err(Error::invalid(problem).with_help(help));
+        }
+        read_limited(&file, &metadata, limit)
+            .map_err(|error| cannot("read", &path, error))?
+            .ok_or_else(|| Error::invalid(format!("{shown} is larger than {limit} bytes")))
+    }
+}
+
+impl PathWalk<'_> {
+    fn open(self) -> Result<(File, Metadata)> {
+        let (folder, name) = self.find()?;
+        let opened = folder.open_at(&name, OFlags::RDONLY, FileType::RegularFile);
+        let (file, metadata) = opened.map_err(|error| match error {
+            Error::NotFound { .. } => self.not_found(),
+            error => error,
+        })?;
+        self.check_file(&folder, &metadata)?;
+        if folder.path.components().any(|part| part.as_os_str() == REPOSITORY_FOLDER) {
+            let problem = "is in a repository, whose clients choose its content";
+            return Err(self.refused(problem, "keep it in another folder"));
+        }
+        Ok((file, metadata))
+    }
+
+    fn open_folder(self) -> Result<Directory> {
+        let (folder, name) = self.run()?;
+        let folder = match name {
+            None => folder,
+            Some(name) => match folder.child(&name, self.create) {
+                Err(Error::NotFound { .. }) => return Err(self.not_found()),
+                opened => opened?,
+            },
+        };
+        let metadata = folder.metadata()?;
+        let is_safe = match self.trust {
+            Trust::Links => metadata.uid() == own_uid(),
+            _ => is_trusted(metadata.uid()),
+        };
+        let path = quote(&folder.path);
+        if !is_safe {
+            let help = format!("choose another folder, or take it over: chown $(id -un) {path}");
+            return Err(self.refused("belongs to another user", &help));
+        }
+        if metadata.mode() & WRITABLE_BY_GROUP_OR_OTHERS != 0 {
+            let help = format!("close it to them: chmod go-w {path}");
+            return Err(self.refused("is writable for other users", &help));
+        }
+        Ok(folder)
+    }
+
+    /// Returns the folder and the name of a file, which may be missing and may belong to anybody.
+    ///
+    /// # Errors
+    /// Those of [`open_trusted`].
+    pub(crate) fn find(self) -> Result<(Directory, OsString)> {
+        let (folder, name) = self.run()?;
+        let is_folder =
+            || Error::failed(format!("{} is a folder, not a file", folder.path.display()));
+        let name = name.ok_or_else(is_folder)?;
+        Ok((folder, name))
+    }
+
+    /// Walks to the folder of the last component, and returns it with the name of that; without a name if the
+    /// path ends at the folder, as one that ends in `..` does.
+    fn run(self) -> Result<(Directory, Option<OsString>)> {
+        let absolute =
+            std::path::absolute(self.path).map_err(|error| cannot("find", self.path, error))?;
+        // The components that are left, the next one last, and whether a link named them.
+        let mut rest = Vec::new();
+        push_components(&mut rest, &absolute, false);
+        let (mut folder, mut links) = (self.root()?, 0);
+        while let Some((name, is_of_link)) = rest.pop() {
+            if name == ".." {
+                folder = folder.parent()?;
+                self.check_folder(&folder)?;
+                continue;
+            }
+            let is_last = rest.is_empty();
+            let path = folder.path.join(&name);
+            let found = match folder.stat(&name) {
+                Ok(stat) => Some((kind_of(&stat), stat.st_uid)),
+                Err(Errno::NOENT) => None,
+                Err(error) => return Err(cannot("open", &path, error)),
+            };
+            match found {
+                _ if is_last && !self.follow_last => return Ok((folder, Some(name))),
+                Some((FileType::Symlink, owner)) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(cannot("open", self.path, Errno::LOOP));
+                    }
+                    self.check_link(&folder, &path, owner)?;
+                    let target = rustix::fs::readlinkat(&*folder.handle, &name, Vec::new());
+                    let target = target.map_err(|error| cannot("read", &path, error))?;
+                    let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                    if target.is_absolute() {
+                        folder = self.root()?;
+                    }
+                    push_components(&mut rest, &target, true);
+                }
+                // A missing target is an error: the name exists, so that something was meant to be there.
+                None if is_of_link => {
+                    let (from, missing) = (self.path.display(), path.display());
+                    let message = format!("{from} leads to {missing}, which does not exist");
+                    return Err(Error::failed(message)
+                        .with_help(format!("replace the link, or create {missing}")));
+                }
+                _ if is_last => return Ok((folder, Some(name))),
+                None if !self.create => return Err(self.not_found()),
+                _ => {
+                    folder = folder.child(&name, self.create)?;
+                    self.check_folder(&folder)?;
+                }
+            }
+        }
+        Ok((folder, None))
+    }
+
+    fn root(&self) -> Result<Directory> {
+        let root = Directory::open(Path::new("/"))?.private();
+        self.check_folder(&root)?;
+        Ok(root)
+    }
+
+    fn check_folder(&self, folder: &Directory) -> Result<()> {
+        let (forbidden, mode) = match self.trust {
+            Trust::Owner => (WRITABLE_BY_GROUP_OR_OTHERS, "go-w"),
+            Trust::Group => (WRITABLE_BY_OTHERS, "o-w"),
+            Trust::Links => return Ok(()),
+        };
+        let metadata = folder.metadata()?;
+        let path = quote(&folder.path);
+        let problem = |problem: &str| {
+            let (folder, kind, file) = (folder.path.display(), self.kind, self.path.display());
+            Error::invalid(format!(
+                "{problem} the folder {folder}, and could exchange the {kind} {file}"
+            ))
+        };
+        if !is_trusted(metadata.uid()) {
+            let help = format!(
+                "choose one in a folder of your own, or take this one over: chown $(id -un) {path}"
+            );
+            return Err(problem("another user owns").with_help(help));
+        }
+        if metadata.mode() & forbidden != 0 && metadata.mode() & STICKY == 0 {
+            let help = format!("close it to them: chmod {mode} {path}");
+            return Err(problem("other users can write to").with_help(help));
+        }
+        Ok(())
+    }
+
+    fn check_link(&self, folder: &Directory, path: &Path, owner: u32) -> Result<()> {
+        let metadata = folder.metadata()?;
+        let is_closed = metadata.mode() & WRITABLE_BY_GROUP_OR_OTHERS == 0;
+        if is_trusted(owner) || is_closed && is_trusted(metadata.uid()) {
+            return Ok(());
+        }
+        let (link, kind, file) = (path.display(), self.kind, self.path.display());
+        let message = format!("the link {link} to the {kind} {file} belongs to another user");
+        Err(Error::invalid(message).with_help("name a path without this link"))
+    }
+
+    /// Checks an open file, so that it cannot be exchanged between check and use.
+    fn check_file(&self, folder: &Directory, file: &Metadata) -> Result<()> {
+        let path = quote(self.path);
+        if !is_trusted(file.uid()) {
+            let help = format!("take it over: chown $(id -un) {path}");
+            return Err(self.refused("belongs to another user, who can change it", &help));
+        }
+        let (forbidden, mode) = match self.trust {
+            Trust::Group => (WRITABLE_BY_OTHERS, "o-w"),
+            _ => (WRITABLE_BY_GROUP_OR_OTHERS, "go-w"),
+        };
+        if file.mode() & forbidden != 0 {
+            let help = format!("close it to them: chmod {mode} {path}");
+            return Err(self.refused("can be changed by other users", &help));
+        }
+        // Another user can give any file a name in a folder that is open to all.
+        let is_in_open_folder = folder.metadata()?.mode() & WRITABLE_BY_GROUP_OR_OTHERS != 0;
+        if file.nlink() > 1 && (is_in_open_folder || self.trust == Trust::Group) {
+            let problem = "has a second name, which another user may have made";
+            return Err(self.refused(problem, "keep it in a folder of your own, under one name"));
+        }
+        Ok(())
+    }
+
+    fn refused(&self, problem: &str, help: &str) -> Error {
+        let (kind, path) = (self.kind, self.path.display());
+        Error::invalid(format!("the {kind} {path} {problem}")).with_help(help)
+    }
+
+    fn not_found(&self) -> Error {
+        Error::not_found(ResourceKind::File, self.path.display())
+    }
+}
+
+/// Adds the components of a path in front of those that are left.
+fn push_components(rest: &mut Vec<(OsString, bool)>, path: &Path, is_of_link: bool) {
+    let components = path.components().rev().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    rest.extend(components.map(|name| (name, is_of_link)));
+}
+
+/// Reads a file; `None` if it is longer than `limit`.
+pub(crate) fn read_limited(
+    file: &File,
+    metadata: &Metadata,
+    limit: usize,
+) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(limit);
+    // The full capacity at once: a vector that grows leaves copies of a secret behind.
+    let mut content = Zeroizing::new(Vec::with_capacity(length + 1));
+    file.take(limit as u64 + 1).read_to_end(&mut content)?;
+    Ok((content.len() <= limit).then_some(content))
+}
+
+/// Returns whether a user is the one of this process or root, who can write everything anyway.
+fn is_trusted(owner: u32) -> bool {
+    owner == 0 || owner == own_uid()
+}
+
+/// Returns a path as an argument of a command.
+fn quote(path: &Path) -> String {
+    quote_for_shell(&path.display().to_string())
+}
+
+#[cfg(test)]
+pub(super) mod tests;

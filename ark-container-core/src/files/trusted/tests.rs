@@ -1,0 +1,327 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::files::OutputFile;
+
+const KIND: &str = "memberships file";
+
+/// The user that opens files, where the tests run as root.
+const USER: u32 = 4711;
+
+/// The user that prepares them.
+pub(crate) const OTHER_USER: u32 = 65534;
+
+/// Runs work as another user, on a thread of its own; `None` where this process may not change its user.
+#[cfg(target_os = "linux")]
+pub(crate) fn as_user<T: Send>(id: u32, work: impl FnOnce() -> T + Send) -> Option<T> {
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+    let work = move || {
+        set_thread_groups(&[]).ok()?;
+        set_thread_res_gid(gid, gid, gid).ok()?;
+        set_thread_res_uid(uid, uid, uid).ok()?;
+        Some(work())
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+pub(crate) fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn rejection(path: &Path) -> String {
+    read_trusted(path, KIND, 10).unwrap_err().to_string()
+}
+
+fn is_accepted(path: &Path) -> bool {
+    read_trusted(path, KIND, 10).is_ok_and(|content| *content == b"# text")
+}
+
+/// A folder with the file `memberships.toml` in it, with modes that no umask changes.
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memberships.toml");
+    fs::write(&path, "# text").unwrap();
+    chmod(&path, 0o644);
+    (folder, path)
+}
+
+#[test]
+fn file_or_folder_writable_by_others_is_rejected() {
+    let (folder, path) = folder();
+    for (object, mode, accepted) in [
+        (path.as_path(), 0o620, false),
+        (&path, 0o602, false),
+        (&path, 0o666, false),
+        (&path, 0o600, true),
+        (&path, 0o444, true),
+        (folder.path(), 0o770, false),
+        (folder.path(), 0o707, false),
+        (folder.path(), 0o1777, true),
+        (folder.path(), 0o755, true),
+    ] {
+        chmod(object, mode);
+        if accepted {
+            assert!(is_accepted(&path), "{mode:o}");
+        } else {
+            let hint = format!("chmod go-w {}", object.display());
+            assert!(rejection(&path).ends_with(&hint), "{hint} {mode:o}");
+            chmod(object, 0o700);
+        }
+    }
+}
+
+#[test]
+fn every_folder_on_the_path_of_a_link_is_judged() {
+    let (folder, _) = folder();
+    let other = tempfile::tempdir().unwrap();
+    for path in ["a/b", "c"] {
+        fs::create_dir_all(folder.path().join(path)).unwrap();
+    }
+    let file = folder.path().join("a/b/memberships.toml");
+    fs::rename(folder.path().join("memberships.toml"), &file).unwrap();
+    // A link to a folder, a relative link with "..", and one that is absolute.
+    symlink("a", folder.path().join("folder")).unwrap();
+    symlink("../folder/b/../b/memberships.toml", folder.path().join("c/link")).unwrap();
+    symlink(folder.path().join("c/link"), other.path().join("link")).unwrap();
+    let link = other.path().join("link");
+    assert!(is_accepted(&link));
+    for unsafe_folder in ["a", "a/b", "c", "."].map(|name| folder.path().join(name)) {
+        chmod(&unsafe_folder, 0o777);
+        let message = rejection(&link);
+        let shown = fs::canonicalize(&unsafe_folder).unwrap();
+        assert!(message.ends_with(&format!("chmod go-w {}", shown.display())), "{message}");
+        chmod(&unsafe_folder, 0o755);
+    }
+    chmod(&file, 0o666);
+    assert!(rejection(&link).contains("chmod go-w"));
+}
+
+#[test]
+fn name_that_leads_nowhere_is_not_a_missing_file() {
+    let (folder, path) = folder();
+    let at = |name: &str| folder.path().join(name);
+    symlink("missing", at("dangling")).unwrap();
+    symlink("dangling", at("chain")).unwrap();
+    symlink("loop", at("loop")).unwrap();
+    symlink("missing", at("folder-link")).unwrap();
+    for name in ["missing", "missing/below"] {
+        let error = read_trusted(&at(name), KIND, 10).unwrap_err();
+        assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+    }
+    for (name, problem) in [
+        ("dangling", "missing, which does not exist"),
+        ("chain", "missing, which does not exist"),
+        ("folder-link/below", "missing, which does not exist"),
+        ("loop", "cannot open"),
+        ("memberships.toml/below", "is a file, not a folder"),
+        (".", "is a folder, not a file"),
+        ("..", "is a folder, not a file"),
+    ] {
+        let error = read_trusted(&at(name), KIND, 10).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Failed, "{name}: {error:?}");
+        assert!(error.to_string().contains(problem), "{name}: {error}");
+    }
+    assert!(is_accepted(&path));
+}
+
+#[test]
+fn pipe_or_long_file_is_rejected_without_waiting() {
+    let (folder, path) = folder();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(rejection(&pipe).contains("is a named pipe, not a file"));
+    fs::write(&path, "12345678901").unwrap();
+    assert!(rejection(&path).ends_with("is larger than 10 bytes"));
+}
+
+#[test]
+fn file_in_a_repository_of_a_registry_is_rejected() {
+    let (folder, path) = folder();
+    let blob = folder.path().join("prod/a/_repository/blobs/sha256/0");
+    fs::create_dir_all(blob.parent().unwrap()).unwrap();
+    fs::rename(&path, &blob).unwrap();
+    symlink(&blob, &path).unwrap();
+    for path in [&path, &blob] {
+        let message = rejection(path);
+        assert!(message.contains("is in a repository, whose clients choose"), "{message}");
+    }
+}
+
+/// A home of [`USER`] with a file in it, and a folder that is open to all, as `/tmp` is.
+#[cfg(target_os = "linux")]
+fn two_users() -> (TempDir, PathBuf, PathBuf) {
+    let (folder, file) = folder();
+    chmod(folder.path(), 0o711);
+    let (home, shared) = (folder.path().join("home"), folder.path().join("shared"));
+    for (path, mode) in [(&home, 0o755), (&shared, 0o1777)] {
+        fs::create_dir(path).unwrap();
+        chmod(path, mode);
+    }
+    fs::rename(file, home.join("file")).unwrap();
+    for path in [&home, &home.join("file")] {
+        // It fails where the tests do not run as root, and then these tests end early.
+        let _ = chown(path, Some(USER), Some(USER));
+    }
+    (folder, home, shared)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn links_and_folders_of_another_user_are_rejected() {
+    let (_folder, home, shared) = two_users();
+    let prepared = as_user(OTHER_USER, || {
+        symlink(home.join("file"), shared.join("theirs")).unwrap();
+        symlink(&home, shared.join("their-folder-link")).unwrap();
+        fs::create_dir(shared.join("their-folder")).unwrap();
+        fs::write(shared.join("their-file"), "# text").unwrap();
+        symlink(home.join("file"), shared.join("their-folder/link")).unwrap();
+    });
+    if prepared.is_none() {
+        return;
+    }
+    // Linux prevents this by default, other systems do not.
+    fs::hard_link(home.join("file"), shared.join("hard-link")).unwrap();
+    symlink(home.join("file"), shared.join("of-root")).unwrap();
+    let checked = as_user(USER, || {
+        symlink(home.join("file"), shared.join("own")).unwrap();
+        symlink(shared.join("theirs"), home.join("chain")).unwrap();
+        for accepted in [shared.join("own"), shared.join("of-root")] {
+            assert!(is_accepted(&accepted), "{}", rejection(&accepted));
+        }
+        assert!(is_accepted(&home.join("file")));
+        for (path, problem) in [
+            (shared.join("theirs"), "belongs to another user; name a path without this link"),
+            (home.join("chain"), "belongs to another user; name a path without this link"),
+            (shared.join("their-folder-link/file"), "belongs to another user; name a path"),
+            (shared.join("their-folder/link"), "another user owns the folder"),
+            (shared.join("their-file"), "belongs to another user, who can change it; take it over"),
+            (shared.join("hard-link"), "has a second name"),
+        ] {
+            let message = rejection(&path);
+            assert!(message.contains(problem), "{message}");
+        }
+    });
+    assert!(checked.is_some());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn file_of_a_kubernetes_mount_is_accepted() {
+    let (_folder, home, _) = two_users();
+    let mount = home.join("mount");
+    let version = mount.join("..2026_11_29");
+    for (path, mode) in [(&mount, 0o1777), (&version, 0o2755)] {
+        fs::create_dir(path).unwrap();
+        chmod(path, mode);
+    }
+    fs::write(version.join("token"), "# text").unwrap();
+    chmod(&version.join("token"), 0o640);
+    let _ = chown(version.join("token"), None, Some(USER));
+    symlink("..2026_11_29", mount.join("..data")).unwrap();
+    symlink("..data/token", mount.join("token")).unwrap();
+    assert!(is_accepted(&mount.join("token")));
+    let accepted = as_user(USER, || is_accepted(&mount.join("token")));
+    assert_ne!(accepted, Some(false));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn folder_that_cannot_be_entered_is_not_a_missing_file() {
+    let (_folder, home, _) = two_users();
+    let closed = home.join("closed");
+    fs::create_dir(&closed).unwrap();
+    chmod(&closed, 0o700);
+    symlink("closed/file", home.join("link")).unwrap();
+    as_user(USER, || {
+        for path in [closed.join("file"), closed.join("folder/file"), home.join("link")] {
+            let error = read_trusted(&path, KIND, 10).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Failed, "{error:?}");
+        }
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn prepared_folder_is_not_opened() {
+    let (_folder, home, shared) = two_users();
+    let prepared = as_user(OTHER_USER, || {
+        fs::create_dir(shared.join("theirs")).unwrap();
+        chmod(&shared.join("theirs"), 0o777);
+        symlink(&home, shared.join("link")).unwrap();
+    });
+    let opened = as_user(USER, || {
+        for path in ["theirs", "theirs/below", "link/below"].map(|name| shared.join(name)) {
+            let error = create_trusted_folder(&path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+            let error = Directory::open_private(&path, KIND, true).map(|_| ()).unwrap_err();
+            assert!(!path.ends_with("link/below") || error.kind() == ErrorKind::InvalidInput);
+            assert!(!shared.join("theirs/below").exists() || path.ends_with("theirs/below"));
+        }
+        for path in [shared.join("own/below"), home.join("own")] {
+            create_trusted_folder(&path).unwrap();
+            Directory::open_private(&path, KIND, false).unwrap();
+            chmod(&path, 0o770);
+            let message = create_trusted_folder(&path).unwrap_err().to_string();
+            assert!(message.ends_with(&format!("chmod go-w {}", path.display())), "{message}");
+        }
+    });
+    assert_eq!(prepared, opened);
+}
+
+#[test]
+fn folder_that_is_a_link_is_not_private() {
+    let (folder, _) = folder();
+    let target = folder.path().join("target");
+    fs::create_dir(&target).unwrap();
+    symlink(&target, folder.path().join("link")).unwrap();
+    let error = Directory::open_private(&folder.path().join("link"), KIND, true).unwrap_err();
+    assert!(error.to_string().contains("link is a symbolic link, not a folder"), "{error}");
+    // A link on the way to it is the user's own business.
+    Directory::open_private(&folder.path().join("link/below"), KIND, true).unwrap();
+    assert!(target.join("below").is_dir());
+}
+
+#[test]
+fn output_file_changes_no_other_file() {
+    let (folder, file) = folder();
+    let at = |name: &str| folder.path().join(name);
+    symlink(&file, at("link")).unwrap();
+    fs::hard_link(&file, at("hard-link")).unwrap();
+    for name in ["link", "hard-link", "new"] {
+        let output = OutputFile::create(&at(name)).unwrap();
+        output.publish(b"result").unwrap();
+        assert_eq!(fs::read(at(name)).unwrap(), b"result");
+        assert!(!fs::symlink_metadata(at(name)).unwrap().is_symlink());
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"# text");
+    for path in [folder.path(), &at("missing/file"), &at("new/file")] {
+        OutputFile::create(path).unwrap_err();
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_file_follows_no_link_of_another_user() {
+    let (_folder, home, shared) = two_users();
+    let prepared = as_user(OTHER_USER, || {
+        symlink(&home, shared.join("link")).unwrap();
+        fs::write(shared.join("theirs"), "").unwrap();
+    });
+    let checked = as_user(USER, || {
+        for name in ["link/file", "theirs"] {
+            OutputFile::create(&shared.join(name)).unwrap_err();
+        }
+        assert_eq!(fs::read(home.join("file")).unwrap(), b"# text");
+        OutputFile::create(&shared.join("own")).unwrap().publish(b"result").unwrap();
+    });
+    assert_eq!(prepared, checked);
+}
