@@ -3,7 +3,6 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 #[cfg(feature = "push")]
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -189,8 +188,7 @@ impl Folder {
         loop {
             let Some(lock) = try_lock_at(&folder, &name)? else { return Ok(None) };
             // The former holder may have deleted the file: then the lock keeps nobody out.
-            let there = fs::symlink_metadata(self.path.join(&name));
-            if there.is_ok_and(|there| lock.metadata().is_ok_and(|own| own.ino() == there.ino())) {
+            if folder.is_at(name.as_ref(), &lock).map_err(io_error)? {
                 return Ok(Some(lock));
             }
         }

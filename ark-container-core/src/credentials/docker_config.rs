@@ -2,29 +2,26 @@
 //!
 //! Source: <https://docs.docker.com/reference/cli/docker/#docker-cli-configuration-file-configjson-properties>
 
-use std::collections::hash_map::RandomState;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::hash::BuildHasher as _;
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::fs::{File, Permissions};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use secrecy::zeroize::Zeroizing;
 use serde::Serialize as _;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::RegistryCredentials;
 use crate::error::{Error, ResourceKind, Result};
+use crate::files::trusted::{PathWalk, Trust};
+use crate::files::{Directory, cannot};
 
 const FILE: &str = "config.json";
-
-/// Maximum number of symbolic links in a row, as in Linux.
-const MAX_LINKS: usize = 40;
 
 /// The members of the file in which docker looks up credential helpers and logins.
 const CREDENTIAL_HELPERS: &str = "credHelpers";
@@ -60,19 +57,19 @@ impl DockerConfig {
 
     /// Reads a file of this form with any name, such as podman's `auth.json`.
     pub(super) fn read_file(path: PathBuf) -> Result<Self> {
-        let content = match fs::read(&path) {
-            Ok(content) => content,
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                let message = format!("cannot read {}", path.display());
-                return Err(Error::failed(message).with_source(error));
+        match walk(&path, false).open_unchecked() {
+            Ok((file, _)) => Self::read_open(path, &file),
+            Err(Error::NotFound { .. }) => {
+                Ok(Self { path, members: Map::new(), is_changed: false })
             }
-        };
-        Self::parse(path, &content)
+            Err(error) => Err(error),
+        }
     }
 
-    fn parse(path: PathBuf, content: &[u8]) -> Result<Self> {
-        let members = parse(content).map_err(|reason| {
+    fn read_open(path: PathBuf, mut file: &File) -> Result<Self> {
+        let mut content = Zeroizing::new(Vec::new());
+        file.read_to_end(&mut content).map_err(|error| cannot("read", &path, error))?;
+        let members = parse(&content).map_err(|reason| {
             Error::invalid(format!("{} is not a configuration of docker: {reason}", path.display()))
         })?;
         Ok(Self { path, members, is_changed: false })
@@ -92,8 +89,8 @@ impl DockerConfig {
     /// - The call blocks for the time that a small file takes to write, and while another process holds the lock.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read); [`Error::Conflict`] if the file belongs to another user; [`Error::Failed`] if
-    /// the file cannot be written.
+    /// Those of [`read`](Self::read); [`Error::InvalidInput`] if the file belongs to another user, or has a second
+    /// name; [`Error::Failed`] if the file cannot be written.
     pub fn change<T>(folder: &Path, change: impl Fn(&mut Self) -> T) -> Result<(Self, T)> {
         let mut config = Self::read(folder)?;
         let result = change(&mut config);
@@ -101,21 +98,23 @@ impl DockerConfig {
             return Ok((config, result));
         }
         let path = config.path;
-        let failed =
-            |error| Error::failed(format!("cannot write {}", path.display())).with_source(error);
-        let target = end_of_links(&path).map_err(failed)?;
-        let mut file = lock(&target).map_err(failed)?;
-        if file.metadata().map_err(failed)?.uid() != rustix::process::geteuid().as_raw() {
-            let problem = "belongs to another user, so it is not changed";
-            return Err(Error::conflict(ResourceKind::File, path.display(), problem));
-        }
-        let mut content = Vec::new();
-        file.read_to_end(&mut content).map_err(failed)?;
-        let mut config = Self::parse(path.clone(), &content)?;
+        let (folder, name, locked) = lock(&path)?;
+        let mut config = Self::read_open(path, &locked)?;
         let result = change(&mut config);
-        let text = to_text(&config.members).map_err(failed)?;
-        replace(&target, &file, text.as_bytes()).map_err(failed)?;
+        if config.is_changed {
+            replace(&folder, &name, &locked, &config.to_bytes()?)?;
+        }
         Ok((config, result))
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let formatter = PrettyFormatter::with_indent(b"\t");
+        let written =
+            self.members.serialize(&mut Serializer::with_formatter(&mut bytes, formatter));
+        written.map_err(|error| cannot("write", &self.path, error))?;
+        bytes.push(b'\n');
+        Ok(bytes)
     }
 
     /// Returns the path of the file.
@@ -286,75 +285,52 @@ fn check_text(members: &Map<String, Value>, name: &str) -> std::result::Result<(
     }
 }
 
-fn to_text(members: &Map<String, Value>) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    let formatter = PrettyFormatter::with_indent(b"\t");
-    members.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))?;
-    bytes.push(b'\n');
-    String::from_utf8(bytes).map_err(io::Error::other)
+/// Returns the walk to the file, which may be a link and may belong to anybody.
+fn walk(path: &Path, create: bool) -> PathWalk<'_> {
+    let kind = "docker configuration";
+    PathWalk { path, kind, trust: Trust::Links, create, follow_last: true }
 }
 
-/// Follows symbolic links to their target, which need not exist.
-fn end_of_links(path: &Path) -> io::Result<PathBuf> {
-    let mut path = path.to_path_buf();
-    for _ in 0..MAX_LINKS {
-        match fs::read_link(&path) {
-            Ok(next) => path = path.parent().map_or(next.clone(), |folder| folder.join(next)),
-            // It is not a link, or does not exist.
-            Err(_) => return Ok(path),
-        }
-    }
-    Err(io::Error::other("too many links lead from one to the next"))
-}
-
-/// Opens the file, which is created for its owner only if it is missing, and waits for its lock.
-fn lock(path: &Path) -> io::Result<File> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+/// Opens the file, which is created with its folder if it is missing, and waits for its lock. Returns the folder and
+/// the name of the file, which are those of the target if the path is a link.
+fn lock(path: &Path) -> Result<(Directory, OsString, File)> {
+    let (folder, name) = walk(path, true).find()?;
     loop {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-        file.lock()?;
+        let file = folder.open_lock(&name)?;
+        file.lock().map_err(|error| cannot("lock", path, error))?;
         // The former holder of the lock has replaced the file.
-        let (locked, current) = (file.metadata()?, fs::symlink_metadata(path)?);
-        if (locked.dev(), locked.ino()) == (current.dev(), current.ino()) {
-            return Ok(file);
+        if folder.is_at(&name, &file)? {
+            return Ok((folder, name, file));
         }
     }
 }
 
 /// Replaces the locked file.
-fn replace(path: &Path, locked: &File, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let random = RandomState::new().hash_one(path);
-    let temporary = folder.join(format!(".{FILE}-{random:016x}"));
-    let written = write_private(&temporary, content)
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| File::open(folder)?.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    match written {
-        Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-            // A mount point, as containers have it, cannot be replaced.
-            locked.set_permissions(Permissions::from_mode(0o600))?;
-            locked.write_all_at(content, 0)?;
-            locked.set_len(content.len() as u64)?;
-            locked.sync_all()
-        }
-        written => written,
+fn replace(folder: &Directory, name: &OsStr, locked: &File, content: &[u8]) -> Result<()> {
+    let is_busy = |error: &Error| {
+        let source = std::error::Error::source(error);
+        let error = source.and_then(|error| error.downcast_ref::<io::Error>());
+        error.is_some_and(|error| error.kind() == ErrorKind::ResourceBusy)
+    };
+    match folder.replace(name, content) {
+        // A mount point, as containers have it, cannot be replaced.
+        Err(error) if is_busy(&error) => overwrite(locked, content)
+            .map_err(|error| cannot("write", &folder.path().join(name), error)),
+        replaced => replaced,
     }
 }
 
-fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
+fn overwrite(file: &File, content: &[u8]) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all_at(content, 0)?;
+    file.set_len(content.len() as u64)?;
     file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::chown;
     use std::thread;
     use std::time::SystemTime;
 
@@ -377,7 +353,8 @@ mod tests {
             changed.set_helper(HOST, "ark");
             assert_eq!((changed.helper(HOST), changed.is_changed), (Some("ark"), true), "{text}");
             assert_eq!(changed.hosts_of("ark"), [HOST]);
-            let mut again = config(&to_text(&changed.members).unwrap());
+            let again = changed.to_bytes().unwrap();
+            let mut again = config(std::str::from_utf8(&again).unwrap());
             again.set_helper(HOST, "ark");
             assert!(!again.is_changed, "{text}");
             again.remove_helper(HOST);
@@ -420,7 +397,7 @@ mod tests {
         let mut config = config(r#"{"credHelpers":null}"#);
         config.set_helper(HOST, "ark");
         let expected = "{\n\t\"credHelpers\": {\n\t\t\"127.0.0.1:5050\": \"ark\"\n\t}\n}\n";
-        assert_eq!(to_text(&config.members).unwrap(), expected);
+        assert_eq!(config.to_bytes().unwrap(), expected.as_bytes());
     }
 
     #[test]
@@ -478,5 +455,24 @@ mod tests {
         let missing = folder.path().join("missing");
         DockerConfig::change(&missing, |config| config.remove_helper(HOST)).unwrap();
         assert!(!missing.exists());
+    }
+
+    #[test]
+    fn file_of_another_user_or_with_two_names_is_unchanged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        fs::write(&path, "{}").unwrap();
+        let other = folder.path().join("other");
+        fs::hard_link(&path, &other).unwrap();
+        let change =
+            || DockerConfig::change(folder.path(), |config| config.set_helper(HOST, "ark"));
+        assert!(matches!(change(), Err(Error::InvalidInput { .. })));
+        fs::remove_file(&other).unwrap();
+        // Only root can give a file away.
+        if rustix::process::geteuid().is_root() {
+            chown(&path, Some(4711), None).unwrap();
+            assert!(matches!(change(), Err(Error::InvalidInput { .. })));
+            assert_eq!(fs::read(&path).unwrap(), b"{}");
+        }
     }
 }

@@ -93,15 +93,24 @@ impl Directory {
     ///
     /// # Errors
     /// [`Error::Failed`] if it is not a regular file; [`Error::InvalidInput`] if it [is not ours](is_own).
-    pub(crate) fn open_lock(&self, name: &str) -> Result<File> {
+    pub(crate) fn open_lock(&self, name: impl AsRef<OsStr>) -> Result<File> {
+        let name = name.as_ref();
         let (folder, flags) = (self.clone().private(), OFlags::RDWR | OFlags::CREATE);
-        let (file, metadata) = folder.open_at(name.as_ref(), flags, FileType::RegularFile)?;
+        let (file, metadata) = folder.open_at(name, flags, FileType::RegularFile)?;
         if is_own(&metadata) {
             return Ok(file);
         }
         let path = self.path.join(name);
         let problem = format!("{} belongs to another user, or has a second name", path.display());
         Err(Error::invalid(problem).with_help("remove it"))
+    }
+
+    /// Returns whether a file that was opened still has this name: a lock on one that was replaced or removed keeps
+    /// nobody out.
+    pub(crate) fn is_at(&self, name: &OsStr, file: &File) -> Result<bool> {
+        let metadata =
+            file.metadata().map_err(|error| cannot("read", &self.path.join(name), error))?;
+        Ok(self.stat(name).is_ok_and(|stat| stat.st_ino == metadata.ino()))
     }
 
     /// Creates a file that appears at a relative path, and replaces what is there, once it is

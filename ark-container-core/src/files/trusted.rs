@@ -170,13 +170,26 @@ impl Directory {
 }
 
 impl PathWalk<'_> {
-    fn open(self) -> Result<(File, Metadata)> {
+    /// Opens the file for reading, whoever owns it.
+    ///
+    /// # Errors
+    /// Those of [`open_trusted`], without those about the owner and the mode of the file.
+    pub(crate) fn open_unchecked(self) -> Result<(File, Metadata)> {
+        Ok(self.open_in_folder()?.1)
+    }
+
+    fn open_in_folder(self) -> Result<(Directory, (File, Metadata))> {
         let (folder, name) = self.find()?;
         let opened = folder.open_at(&name, OFlags::RDONLY, FileType::RegularFile);
-        let (file, metadata) = opened.map_err(|error| match error {
+        let opened = opened.map_err(|error| match error {
             Error::NotFound { .. } => self.not_found(),
             error => error,
         })?;
+        Ok((folder, opened))
+    }
+
+    fn open(self) -> Result<(File, Metadata)> {
+        let (folder, (file, metadata)) = self.open_in_folder()?;
         self.check_file(&folder, &metadata)?;
         if folder.path.components().any(|part| part.as_os_str() == REPOSITORY_FOLDER) {
             let problem = "is in a repository, whose clients choose its content";

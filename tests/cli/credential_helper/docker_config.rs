@@ -120,10 +120,12 @@ fn configure_docker_follows_a_link() {
     assert_eq!(configure(&sandbox).code, 0);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(&target).unwrap().contains("\"ark\""));
-    // One that leads nowhere is one to a file that is yet to be.
     fs::remove_file(&target).unwrap();
-    assert_eq!(configure(&sandbox).code, 0);
-    assert!(fs::read_to_string(&target).unwrap().contains("\"ark\""));
+    assert_snapshot!(told(&configure(&sandbox)), @"
+    exit 1
+    error: ~/.docker/config.json leads to ~/.docker/../dotfiles/docker.json, which does not exist
+      help: replace the link, or create ~/.docker/../dotfiles/docker.json
+    ");
     fs::remove_file(&link).unwrap();
     symlink("config.json", &link).unwrap();
     assert_snapshot!(told(&configure(&sandbox)), @"
