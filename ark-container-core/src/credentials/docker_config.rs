@@ -89,7 +89,7 @@ impl DockerConfig {
     /// - The call blocks for the time that a small file takes to write, and while another process holds the lock.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read); [`Error::InvalidInput`] if the file belongs to another user, or has a second
+    /// Those of [`read`](Self::read); [`Error::Setting`] if the file belongs to another user, or has a second
     /// name; [`Error::Failed`] if the file cannot be written.
     pub fn change<T>(folder: &Path, change: impl Fn(&mut Self) -> T) -> Result<(Self, T)> {
         let mut config = Self::read(folder)?;
@@ -466,12 +466,12 @@ mod tests {
         fs::hard_link(&path, &other).unwrap();
         let change =
             || DockerConfig::change(folder.path(), |config| config.set_helper(HOST, "ark"));
-        assert!(matches!(change(), Err(Error::InvalidInput { .. })));
+        assert!(matches!(change(), Err(Error::Setting(_))));
         fs::remove_file(&other).unwrap();
         // Only root can give a file away.
         if rustix::process::geteuid().is_root() {
             chown(&path, Some(4711), None).unwrap();
-            assert!(matches!(change(), Err(Error::InvalidInput { .. })));
+            assert!(matches!(change(), Err(Error::Setting(_))));
             assert_eq!(fs::read(&path).unwrap(), b"{}");
         }
     }
