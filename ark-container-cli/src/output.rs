@@ -3,10 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::fmt::Write as _;
-use std::fs::Permissions;
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
@@ -155,22 +152,6 @@ pub(crate) fn to_json_line(value: &impl Serialize) -> Result<String, Failure> {
         Ok(json) => Ok(json + "\n"),
         Err(error) => Err(Failure::io("cannot write a result as JSON", &error.into())),
     }
-}
-
-/// Replaces a file as a whole, readable for all as far as the umask of the user permits.
-///
-/// # Errors
-/// Those of the file system; the old file stays then.
-pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let readable = Permissions::from_mode(0o666);
-    let mut file = tempfile::Builder::new().permissions(readable).tempfile_in(folder)?;
-    file.write_all(content)?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// Returns why the program stops after an error of standard output.

@@ -1,17 +1,15 @@
 //! `--cmake-dir`: where CMake finds the module ArkDocker, which is part of this program.
 
 use std::env;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use ark_container_core::{OutputFile, create_trusted_folder};
 use etcetera::BaseStrategy as _;
 
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Stop};
-use crate::output::replace_file;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,26 +85,22 @@ fn unpacked(program: &Path) -> Result<PathBuf, Failure> {
     let name = format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish());
     let directory = folders.data_dir().join("ark/cmake").join(name);
     unpack(&directory, files()).map_err(|error| {
-        Failure::io(format!("cannot write the CMake module to {}", directory.display()), &error)
-            .with_help("choose a folder that is yours: export XDG_DATA_HOME=DIR")
+        Failure::from(error).or_help("choose a folder that is yours: export XDG_DATA_HOME=DIR")
     })?;
     Ok(directory)
 }
 
 /// Writes the files to a folder that no other user can change: CMake runs them.
-fn unpack<'a>(directory: &Path, files: impl Iterator<Item = (&'a str, &'a str)>) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let folder = fs::metadata(directory)?;
-    if folder.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::new(ErrorKind::PermissionDenied, "it is another user's"));
-    } else if folder.mode() & 0o022 != 0 {
-        return Err(io::Error::new(ErrorKind::PermissionDenied, "other users can write to it"));
-    }
+fn unpack<'a>(
+    directory: &Path,
+    files: impl Iterator<Item = (&'a str, &'a str)>,
+) -> ark_container_core::Result<()> {
+    create_trusted_folder(directory)?;
     for (name, content) in files {
         let path = directory.join(name);
         // A newer file would make CMake configure build folders again.
         if !fs::read(&path).is_ok_and(|there| there == content.as_bytes()) {
-            replace_file(&path, content.as_bytes())?;
+            OutputFile::create(&path)?.publish(content.as_bytes())?;
         }
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! `--man`: the manual pages, written from the definitions that `--help` is written from.
 
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::fs;
+use std::path::PathBuf;
 
+use ark_container_core::OutputFile;
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
@@ -31,13 +32,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Stop> {
-    let unwritten = |path: &Path, error: &io::Error| {
-        Failure::io(format!("cannot write {}", path.display()), error)
-    };
-    fs::create_dir_all(&args.folder).map_err(|error| unwritten(&args.folder, &error))?;
+    fs::create_dir_all(&args.folder)
+        .map_err(|error| Failure::io(format!("cannot write {}", args.folder.display()), &error))?;
     for (file, text) in pages() {
-        let path = args.folder.join(&file);
-        fs::write(&path, text).map_err(|error| unwritten(&path, &error))?;
+        OutputFile::create(&args.folder.join(&file))?.publish(text.as_bytes())?;
         print_text(&format!("{file}\n"))?;
     }
     Ok(())

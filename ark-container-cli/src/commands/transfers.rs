@@ -1,13 +1,13 @@
 //! Operations that move an image: `--push`, `--pull`, `--copy`.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ark_container_core::model::{ImageName, ImageReference, Platform, Reference, Tag};
 use ark_container_core::transfer::{Compression, ImageTarget, PlatformChoice, Push};
-use ark_container_core::{Error, RegistryBackendExt as _, quote_for_shell};
+use ark_container_core::{Error, OutputFile, RegistryBackendExt as _, quote_for_shell};
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 
@@ -15,7 +15,7 @@ use crate::arguments::{LoginScopeArgs, OrganizationArgs, PROGRAM, one_of};
 use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, ImageOrigin, Target};
-use crate::output::{human_size, human_time, replace_file, to_json_line};
+use crate::output::{human_size, human_time, to_json_line};
 use crate::progress::Report;
 
 const PUSH_INTERRUPTED: &str =
@@ -129,6 +129,14 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
             .with_help(format!("copy it: {command}"))
             .into());
     }
+    // A file that cannot be written fails now, not after the push.
+    let metadata_file = match &args.metadata_file {
+        Some(file) => Some(OutputFile::create(file).map_err(|error| {
+            Failure::from(error)
+                .or_help("name a file in a folder that exists: --metadata-file FILE")
+        })?),
+        None => None,
+    };
     let (catalog, target) = context.connect_to(name, &args.owner).await?;
     let explain = |error| target.explain(Attempt::Push { source: &args.from }, error);
     let push = catalog.prepare_push(&format!("{}:{tag}", target.path), &args.from);
@@ -156,8 +164,9 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
         push = push.with_cache_directory(directory);
     }
     let pushed = transfer(push.into_future(), &report, PUSH_INTERRUPTED).await?.map_err(explain)?;
-    if let Some(file) = &args.metadata_file {
-        write_metadata(file, &to_json_line(&pushed)?)?;
+    if let Some(file) = metadata_file {
+        let written = file.publish(to_json_line(&pushed)?.as_bytes());
+        written.map_err(|error| Failure::from(error).within("the image is pushed"))?;
     }
     context.output.result(&pushed.url.to_string(), &pushed)?;
     let mut counts = vec![
@@ -189,17 +198,6 @@ fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Option<T
         }
         None => Ok((name, None)),
     }
-}
-
-/// Writes the result of a push for other programs.
-fn write_metadata(file: &Path, json: &str) -> Result<(), Failure> {
-    replace_file(file, json.as_bytes()).map_err(|error| {
-        Failure::io(
-            format!("the image is pushed, but {} cannot be written", file.display()),
-            &error,
-        )
-        .with_help("--metadata-file takes a file in a folder that exists and that you may write to")
-    })
 }
 
 const PULL_EXAMPLES: &str = "\

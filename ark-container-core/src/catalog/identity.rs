@@ -1,11 +1,10 @@
 //! [`ChosenIdentity`]: which identity counts, and why.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::settings::{Origin, PRINCIPAL_VARIABLE, Settings};
 use crate::error::{Error, Result};
+use crate::files::has_name;
 use crate::model::RegistryLocation;
 
 /// What lets a token into AWS.
@@ -136,11 +135,6 @@ impl ChosenIdentity {
             _ => Ok(Self::AwsCaller { origin: credentials }),
         }
     }
-}
-
-/// Returns whether there is something at a path, even if that cannot be read.
-pub(super) fn has_name(path: &Path) -> bool {
-    !fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// Where `ark-auth-tool` keeps a token.

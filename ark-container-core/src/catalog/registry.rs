@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::identity::{ChosenIdentity, has_name};
+use super::identity::ChosenIdentity;
 use super::settings::{IdentitySettings, PRINCIPAL_VARIABLE, Settings};
 use crate::backend::RegistryBackend;
 #[cfg(feature = "ecr")]
@@ -16,7 +16,7 @@ use crate::backend::ecr::EcrBackend;
 use crate::backend::local::LocalBackend;
 use crate::error::{Error, Result};
 use crate::escape::quote_for_shell;
-use crate::files::Directory;
+use crate::files::{Directory, has_name};
 use crate::identity::{
     IdentitySource, LocalUser, MembershipsFile, Principal, PrincipalKind, PrincipalName,
     local_user, single_user,

@@ -18,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 #[cfg(any(feature = "ecr", feature = "push"))]
 use rustix::fs::Dir;
@@ -28,7 +29,7 @@ use rustix::io::Errno;
 pub(crate) use self::copy::copy;
 pub use self::trusted::create_trusted_folder;
 pub(crate) use self::trusted::{
-    open_to_append, open_trusted, read_limited, read_trusted, read_trusted_text,
+    has_name, open_to_append, open_trusted, read_limited, read_trusted, read_trusted_text,
 };
 use crate::error::{Error, ResourceKind, Result};
 
@@ -320,6 +321,38 @@ impl Drop for OutputFile {
             // It is of no use to anybody, and nothing reads it.
             let _ = self.directory.remove(&self.temporary);
         }
+    }
+}
+
+/// The age at which a change can be distinguished from the next one by its time: some file systems count
+/// in seconds.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Identifies a file and the state of its content, owner and permissions.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FileVersion {
+    file: (u64, u64),
+    /// The time of the last change of status. Unlike the time of modification, nobody can set it.
+    changed: (i64, i64),
+    is_settled: bool,
+}
+
+impl FileVersion {
+    /// Returns the version of the file at `path`; `None` if it does not exist.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        let changed = Duration::from_secs(u64::try_from(metadata.ctime()).unwrap_or_default());
+        let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed);
+        Some(Self {
+            file: (metadata.dev(), metadata.ino()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            is_settled: age.is_ok_and(|age| age > SETTLED_AFTER),
+        })
+    }
+
+    /// Returns whether the file has not changed since it had the version `earlier`.
+    pub(crate) fn is_certainly(&self, earlier: Option<&Self>) -> bool {
+        self.is_settled && Some(self) == earlier
     }
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -22,6 +23,9 @@ pub(super) const STICKY: u32 = 0o1000;
 const WRITABLE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 const OPEN_TO_OTHERS: u32 = 0o077;
+
+/// The number of an owner that has none in a user namespace, on Linux.
+const UNKNOWN_UID: u32 = 65534;
 
 /// The number of links on a path that are followed, as on Linux.
 const MAX_LINKS: usize = 40;
@@ -104,8 +108,11 @@ pub(crate) fn open_to_append(path: &Path, kind: &str) -> Result<File> {
 pub(super) fn resolve_output(path: &Path) -> Result<(Directory, OsString)> {
     let kind = "output file";
     let walk = PathWalk { path, kind, trust: Trust::Links, create: false, follow_last: false };
-    let (folder, name) = walk.find()?;
-    Ok((Directory { is_private: false, ..folder }, name))
+    match walk.find() {
+        Ok((folder, name)) => Ok((Directory { is_private: false, ..folder }, name)),
+        Err(Error::NotFound { .. }) => Err(cannot("write", path, Errno::NOENT)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Creates a folder, unless it exists, to which only this user and root can write, as can nobody else exchange it.
@@ -312,7 +319,7 @@ impl PathWalk<'_> {
                 "{problem} the folder {folder}, and could exchange the {kind} {file}"
             ))
         };
-        if !is_trusted(metadata.uid()) {
+        if !is_trusted(metadata.uid()) && !is_root_without_number(metadata.uid()) {
             let help = format!(
                 "choose one in a folder of your own, or take this one over: chown $(id -un) {path}"
             );
@@ -380,6 +387,12 @@ fn push_components(rest: &mut Vec<(OsString, bool)>, path: &Path, is_of_link: bo
     rest.extend(components.map(|name| (name, is_of_link)));
 }
 
+/// Returns whether there is something at a path, even if that cannot be read or leads nowhere.
+pub(crate) fn has_name(path: &Path) -> bool {
+    let found = std::fs::symlink_metadata(path);
+    !found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Reads a file; `None` if it is longer than `limit`.
 pub(crate) fn read_limited(
     file: &File,
@@ -396,6 +409,18 @@ pub(crate) fn read_limited(
 /// Returns whether a user is the one of this process or root, who can write everything anyway.
 fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == own_uid()
+}
+
+/// Returns whether the owner of a folder is unknown in this user namespace, and root is too, as in the sandboxes that
+/// bubblewrap makes: all folders of root have this owner there.
+///
+/// Source: <https://man7.org/linux/man-pages/man7/user_namespaces.7.html>
+fn is_root_without_number(owner: u32) -> bool {
+    static ROOT_HAS_NUMBER: LazyLock<bool> = LazyLock::new(|| {
+        let map = std::fs::read_to_string("/proc/self/uid_map");
+        map.map_or(true, |map| map.lines().any(|line| line.split_whitespace().next() == Some("0")))
+    });
+    owner == UNKNOWN_UID && !*ROOT_HAS_NUMBER
 }
 
 /// Returns a path as an argument of a command.

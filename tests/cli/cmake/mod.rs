@@ -241,9 +241,9 @@ fn the_program_alone_has_the_module() {
     let refused = told(&sandbox.run("--cmake-dir"));
     let name = folder.file_name().unwrap().to_str().unwrap();
     assert_snapshot!(refused.replace(name, "VERSION"), @"
-    exit 1
-    error: cannot write the CMake module to ~/data/ark/cmake/VERSION: other users can write to it
-      help: choose a folder that is yours: export XDG_DATA_HOME=DIR
+    exit 2
+    error: the folder ~/data/ark/cmake/VERSION is writable for other users
+      help: close it to them: chmod go-w ~/data/ark/cmake/VERSION
     ");
 }
 

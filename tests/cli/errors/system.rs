@@ -14,7 +14,7 @@ fn a_file_where_the_registry_should_be() {
     sandbox.write("data/ark/registry", "");
     assert_snapshot!(told(&sandbox.run("--quiet --list-repositories")), @"
     exit 1
-    error: cannot create ~/data/ark/registry: File exists (os error 17)
+    error: ~/data/ark/registry is a file, not a folder; replace or remove it
     ");
 }
 
@@ -27,8 +27,9 @@ fn a_key_that_others_can_read() {
     std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
     let login = format!("--quiet --login a --organization {TBD}");
     assert_snapshot!(told(&sandbox.run(&login)), @"
-    exit 1
-    error: other users can read the key ~/data/ark/registry/key; close it to them: chmod 600 ~/data/ark/registry/key
+    exit 2
+    error: other users can read or write ~/data/ark/registry/key
+      help: close it to them: chmod 600 ~/data/ark/registry/key
     ");
 }
 

@@ -220,7 +220,8 @@ fn token_file_writable_by_others_is_rejected() {
     fs::set_permissions(sandbox.path("token"), Permissions::from_mode(0o666)).unwrap();
     assert_snapshot!(told(&sandbox, "--whoami"), @"
     exit 2
-    error: other users can write to the file token, and could put a token of their own in it; close it to them: chmod go-w token
+    error: the token file token can be changed by other users
+      help: close it to them: chmod go-w token
     ");
 }
 

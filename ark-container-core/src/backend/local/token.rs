@@ -1,8 +1,6 @@
 //! [`Signer`]: makes and checks the passwords of the local registry, tokens that carry their scope.
 
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::store::REGISTRY_FOLDER;
 use crate::credentials::Password;
 use crate::error::{Error, ResourceKind, Result};
-use crate::files::{Directory, cannot};
+use crate::files::{Directory, FileVersion, cannot};
 use crate::model::{Access, RepositoryPath, Scope, ScopeTarget, Stage};
 
 const ISSUER: &str = "ark-container";
@@ -145,7 +143,7 @@ impl Signer {
     /// Returns the key that is in the file now. Without a file no password is valid.
     fn current_keys(&self) -> Option<Arc<Keys>> {
         let keys = self.keys();
-        if FileVersion::of(&self.0.root.join(KEY_FILE))? == keys.file {
+        if FileVersion::of(&self.0.root.join(KEY_FILE))?.is_certainly(Some(&keys.file)) {
             return Some(keys);
         }
         let read = Keys::read(&self.0.root).unwrap_or_else(|error| {
@@ -191,22 +189,6 @@ impl Keys {
         fill_random(key.as_mut())?;
         folder.replace(KEY_FILE, key.as_ref())?;
         Self::read(root)?.ok_or_else(|| Error::not_found(ResourceKind::File, path.display()))
-    }
-}
-
-/// Identifies a file and the state of its content. A new file may have the number of a deleted one.
-#[derive(PartialEq, Eq)]
-struct FileVersion {
-    file: (u64, u64),
-    changed: (i64, i64),
-}
-
-impl FileVersion {
-    /// Returns the version of the file at `path`; `None` if there is none.
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::symlink_metadata(path).ok()?;
-        let changed = (metadata.ctime(), metadata.ctime_nsec());
-        Some(Self { file: (metadata.dev(), metadata.ino()), changed })
     }
 }
 
@@ -291,7 +273,8 @@ pub(super) fn random_bits() -> Result<u128> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -357,6 +340,39 @@ mod tests {
             let message = Signer::open(folder.path()).unwrap_err().to_string();
             assert!(message.ends_with(&format!("chmod 600 {}", path.display())), "{message}");
         }
+    }
+
+    #[test]
+    fn deleted_key_withdraws_passwords_of_a_running_server() {
+        let (folder, server) = signer();
+        let key = folder.path().join(KEY_FILE);
+        let sign = || {
+            let signer = Signer::open(folder.path()).unwrap();
+            signer.sign(&one_repository(), soon()).unwrap()
+        };
+        let old = sign();
+        assert_eq!(server.verify(old.expose()), Ok(one_repository()));
+        fs::remove_file(&key).unwrap();
+        assert_eq!(server.verify(old.expose()), Err(TokenError::Invalid));
+        // The next login makes a key, which may have the inode of the old one.
+        let new = sign();
+        assert_eq!(server.verify(old.expose()), Err(TokenError::Invalid));
+        assert_eq!(server.verify(new.expose()), Ok(one_repository()));
+        // A key that others can read is worth nothing either.
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(server.verify(new.expose()), Err(TokenError::Invalid));
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(server.verify(new.expose()), Ok(one_repository()));
+    }
+
+    #[test]
+    fn key_that_is_a_link_is_refused() {
+        let (folder, _) = signer();
+        let (key, moved) = (folder.path().join(KEY_FILE), folder.path().join("moved"));
+        fs::rename(&key, &moved).unwrap();
+        std::os::unix::fs::symlink(&moved, &key).unwrap();
+        let message = Signer::open(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("key is a symbolic link, not a file"), "{message}");
     }
 
     #[test]

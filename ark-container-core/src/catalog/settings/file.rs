@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Environment, ecr, identity};
 use crate::error::Error;
-use crate::files;
+use crate::files::{self, has_name};
 use crate::model::{EcrHost, OrganizationId, RegistryLocation};
 
 /// Where it is, below `$XDG_CONFIG_HOME`.
@@ -107,11 +107,11 @@ impl File {
         let Some(path) = path(environment) else {
             return Ok((Self::default(), PathBuf::new()));
         };
-        let text = match files::read_trusted_text(&path, "configuration file", MAX_BYTES) {
-            Ok(text) => text,
-            Err(Error::NotFound { .. }) => return Ok((Self::default(), path)),
-            Err(error) => return Err(error),
-        };
+        // Where there is no file, it does not matter who owns the home.
+        if !has_name(&path) {
+            return Ok((Self::default(), path));
+        }
+        let text = files::read_trusted_text(&path, "configuration file", MAX_BYTES)?;
         let file: Self = toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let (line, column) = line_and_column(&text, start);

@@ -1,21 +1,16 @@
 //! [`MembershipsFile`]: memberships that follow the changes of their file.
 
-use std::fs;
 use std::iter;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::Memberships;
 use crate::error::{Error, Result};
+use crate::files::FileVersion;
 
 /// The shortest time between two checks of the file.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The age at which a change can be distinguished from the next one by its time: some file systems count
-/// in seconds.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// A memberships file that is read again when it changes. Clones share what was read.
 ///
@@ -45,7 +40,7 @@ struct Shared {
 struct State {
     memberships: Arc<Memberships>,
     checked_at: Instant,
-    read: Option<Stamp>,
+    read: Option<FileVersion>,
     /// Why the file was last rejected; `None` once it was accepted.
     rejection: Option<String>,
 }
@@ -57,7 +52,7 @@ impl MembershipsFile {
     /// Those of [`Memberships::load`].
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let read = Stamp::of(&path);
+        let read = FileVersion::of(&path);
         let memberships = Arc::new(Memberships::load(&path)?);
         let state = State { memberships, checked_at: Instant::now(), read, rejection: None };
         Ok(Self(Arc::new(Shared { path, state: Mutex::new(state) })))
@@ -90,13 +85,13 @@ impl MembershipsFile {
 
 impl State {
     fn check(&mut self, path: &Path) {
-        let now = Stamp::of(path);
-        let is_known = now == self.read && now.as_ref().is_some_and(|stamp| stamp.is_settled);
-        // A rejection may be due to the folder, which is not part of the stamp.
+        let now = FileVersion::of(path);
+        let is_known = now.as_ref().is_some_and(|now| now.is_certainly(self.read.as_ref()));
+        // A rejection may be due to the folder, which is not part of the version.
         if is_known && self.rejection.is_none() {
             return;
         }
-        // The stamp is taken before reading, so a change from here on has another one.
+        // The version is found before reading, so a change from here on has another one.
         self.read = now;
         match Memberships::load(path) {
             Ok(memberships) => self.accept(path, memberships),
@@ -129,31 +124,9 @@ impl State {
     }
 }
 
-/// Identifies a file and the state of its content, owner and permissions.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    /// The time of the last change of status. Unlike the time of modification, nobody can set it.
-    changed: (i64, i64),
-    is_settled: bool,
-}
-
-impl Stamp {
-    /// Returns the stamp of the file at `path`; `None` if it does not exist.
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        let changed = Duration::from_secs(u64::try_from(metadata.ctime()).unwrap_or_default());
-        let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + changed);
-        Some(Self {
-            file: (metadata.dev(), metadata.ino()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            is_settled: age.is_ok_and(|age| age > SETTLED_AFTER),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
