@@ -273,6 +273,14 @@ async fn manifest_keeps_its_first_media_type() {
     let other = list(DOCKER_LIST, DOCKER_MANIFEST);
     let refused = client.put_manifest(&fixed, "list", DOCKER_LIST, &other).await;
     refused.expect_error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID");
+    // An index lists it still when it is deleted and put as another.
+    let url = format!("/v2/{fixed}/manifests/{}", sha256(text.as_bytes()));
+    client.delete(&url).await.expect(StatusCode::ACCEPTED);
+    client.image(&fixed, b"layer").await;
+    let other = client.put_manifest(&fixed, "v3", DOCKER_MANIFEST, &manifest).await;
+    other.expect_error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID");
+    let same = client.put_manifest(&fixed, "v3", OCI_MANIFEST, &manifest).await;
+    same.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]

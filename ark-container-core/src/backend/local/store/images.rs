@@ -87,7 +87,7 @@ impl Store {
 }
 
 /// Returns an index that refers to a manifest, if there is one.
-fn index_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Digest>> {
+pub(super) fn index_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Digest>> {
     for candidate in folder.digests(MANIFESTS)? {
         let header = ManifestHeader::read(folder, &candidate)?;
         if header.is_some_and(|header| header.children.contains(digest)) {

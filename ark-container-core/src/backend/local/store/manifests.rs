@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::files::{cannot, remove_file, rfc3339};
-use super::images::{remove_tag, tagged_digest, tags_by_digest};
+use super::images::{index_of, remove_tag, tagged_digest, tags_by_digest};
 use super::layout::{Locked, RepositoryFolder};
 use crate::backend::Image;
 use crate::digester::Digester;
@@ -88,9 +88,12 @@ impl Store {
         check_tag(folder, reference, &digest)?;
         let mut header = header_of(folder, media_type, &content, bytes.len() as u64)?;
         let old = ManifestHeader::read(folder, &digest)?;
-        if let Some(old) = &old {
-            header.pushed_at = old.pushed_at;
-            header.media_type.clone_from(&old.media_type);
+        match &old {
+            Some(old) => {
+                header.pushed_at = old.pushed_at;
+                header.media_type.clone_from(&old.media_type);
+            }
+            None => check_listed_type(folder, &digest, media_type, bytes)?,
         }
         if old.as_ref() != Some(&header) {
             // Other processes may have renamed blobs that they have not synced yet.
@@ -193,6 +196,41 @@ fn check_tag(folder: &RepositoryFolder, reference: &Reference, digest: &Digest) 
             Err(Error::conflict(ResourceKind::Image, image_name(folder, reference), problem))
         }
         _ => Ok(()),
+    }
+}
+
+/// The media type that a manifest names itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnType {
+    media_type: Option<String>,
+}
+
+/// Fails if an index lists a new manifest as one of another media type. A manifest that names its own media type
+/// cannot have another one, so that the indexes are read for the other manifests only. One index is enough, because
+/// all of them agree.
+fn check_listed_type(
+    folder: &RepositoryFolder,
+    digest: &Digest,
+    media_type: &str,
+    bytes: &[u8],
+) -> Result<(), PutManifestError> {
+    let own: OwnType = serde_json::from_slice(bytes)
+        .map_err(|error| PutManifestError::Invalid(error.to_string()))?;
+    if own.media_type.is_some_and(|own| !own.is_empty()) {
+        return Ok(());
+    }
+    let Some(index) = index_of(folder, digest)? else { return Ok(()) };
+    let Some((header, bytes)) = read_manifest(folder, &index)? else { return Ok(()) };
+    let content = ManifestContent::parse(&header.media_type, &bytes)
+        .map_err(|problem| damaged(&folder.manifest(&index), problem))?;
+    let mut listed = content.manifests().filter(|child| child.digest == *digest);
+    match listed.find(|child| child.media_type != media_type) {
+        Some(child) => {
+            let problem = format!("the index {index} lists it as {:?}", child.media_type);
+            Err(PutManifestError::Invalid(problem))
+        }
+        None => Ok(()),
     }
 }
 
