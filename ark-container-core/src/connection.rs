@@ -152,6 +152,7 @@ impl Connection {
         match self.endpoint.clone() {
             #[cfg(feature = "local")]
             Endpoint::Folder(local) => {
+                let local = local.for_one_transfer();
                 let served = |host| Endpoint::ServedFolder(host, local.clone());
                 local.serve_while(|host| work(Self { endpoint: served(host), ..self })).await
             }
@@ -226,6 +227,18 @@ impl Connection {
             _ => {
                 let (_, _) = (path, digest);
                 Ok(None)
+            }
+        }
+    }
+
+    /// Lets a registry on this machine know that the transfer has ended, and needs the blobs of the repository no
+    /// longer that it was told of.
+    pub(crate) async fn end_claims(&self, path: &RepositoryPath) {
+        match &self.endpoint {
+            #[cfg(feature = "local")]
+            Endpoint::ServedFolder(_, local) => local.end_claims(path).await,
+            _ => {
+                let _ = path;
             }
         }
     }

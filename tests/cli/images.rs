@@ -4,6 +4,7 @@ use ark_container_core::testing::SampleImage;
 use insta::assert_snapshot;
 use serde_json::Value;
 
+use crate::crash::disk::files_below;
 use crate::sandbox::{Run, Sandbox, TBD};
 
 /// A home whose repository `a` has an image of two platforms as `v1`.
@@ -253,6 +254,23 @@ fn prune_keeps_the_newest() {
         .printed(&format!("--prune-images a --organization {TBD} --keep 0 --output json --quiet"));
     let json: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((json.len(), &json[1]["tags"][0]), (2, &Value::from("release-1")));
+}
+
+#[test]
+fn deleted_and_pruned_images_free_disk_space() {
+    let sandbox = Sandbox::new();
+    push_tags(&sandbox, &["v1", "v2", "v3"]);
+    // The second push finds all of it there.
+    push(&sandbox, "a:v1", "v1", "");
+    let blobs = || {
+        let files = files_below(&sandbox.path(format!("data/ark/registry/prod/{TBD}/a")));
+        files.into_keys().filter(|name| name.contains("/blobs/")).count()
+    };
+    assert_eq!(blobs(), 6, "a configuration and a layer each");
+    sandbox.printed(&format!("--delete-image a:v1 --organization {TBD}"));
+    assert_eq!(blobs(), 4);
+    sandbox.printed(&format!("--prune-images a --organization {TBD} --keep 0"));
+    assert_eq!(blobs(), 0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The folder of the registry: everything visible is complete, also on a full disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ const ENTRIES: [&str; 8] =
 /// The limits of a small disk.
 const LIMITS: &str = "size=8m,mode=0700";
 
-/// Longer than it takes until uploads and temporary files are swept.
+/// Longer than it takes until uploads, temporary files, claims and blobs without a manifest are swept.
 const LONG_AGO: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// The files below a folder, and their paths from there.
@@ -54,7 +54,7 @@ pub(super) fn check(sandbox: &Sandbox) {
     let mut blobs = Vec::new();
     for (name, path) in &files {
         let Some((repository, below)) = name.split_once("/_repository/") else {
-            assert!(name.ends_with("/_lock"), "what is {name}?");
+            assert!(name.ends_with("/_lock") || name.ends_with("/_claims"), "what is {name}?");
             continue;
         };
         let has = |kind: &str, digest: &str| {
@@ -86,7 +86,7 @@ pub(super) fn check(sandbox: &Sandbox) {
                     assert!(has("manifests", part["digest"].as_str().unwrap()), "{name}: {part}");
                 }
             }
-            ["uploads" | "imports", _] => {}
+            ["uploads" | "imports", _] | ["claims", "sha256", _] => {}
             _ => panic!("what is {name}?"),
         }
     }
@@ -116,20 +116,56 @@ pub(super) fn leftovers(sandbox: &Sandbox) -> Vec<PathBuf> {
     hidden.chain(uploads.map(|(_, path)| path)).collect()
 }
 
+/// The blobs of repositories that none of their manifests names.
+pub(super) fn unreferenced_blobs(sandbox: &Sandbox) -> Vec<PathBuf> {
+    let files = files_below(&sandbox.path(REGISTRY).join("prod"));
+    let mut referenced = BTreeSet::new();
+    let parts = |name: &str, kind: &str| {
+        let (repository, below) = name.split_once("/_repository/")?;
+        let hex = below.strip_prefix(kind)?.strip_prefix("/sha256/")?;
+        Some((repository.to_owned(), hex.to_owned()))
+    };
+    for (name, path) in &files {
+        let Some((repository, _)) = parts(name, "manifests") else { continue };
+        let file = fs::read_to_string(path).unwrap();
+        let manifest: Value = serde_json::from_str(file.split_once('\n').unwrap().1).unwrap();
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        for blob in layers.chain(manifest.get("config")) {
+            let hex = blob["digest"].as_str().unwrap().trim_start_matches("sha256:");
+            referenced.insert((repository.clone(), hex.to_owned()));
+        }
+    }
+    let is_unreferenced =
+        |name: &str| parts(name, "blobs").is_some_and(|it| !referenced.contains(&it));
+    files.into_iter().filter(|(name, _)| is_unreferenced(name)).map(|(_, path)| path).collect()
+}
+
+/// Makes the files of repositories whose path contains this as old as those that are swept.
+pub(super) fn age(sandbox: &Sandbox, part: &str) {
+    let long_ago = SystemTime::now() - LONG_AGO;
+    for (name, path) in files_below(&sandbox.path(REGISTRY).join("prod")) {
+        if name.contains(part) {
+            File::open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+    }
+}
+
 /// Makes sure that a server which starts long after removes what was left behind.
 pub(super) fn check_sweep(sandbox: &Sandbox) {
     let long_ago = SystemTime::now() - LONG_AGO;
     for path in leftovers(sandbox) {
         File::open(path).unwrap().set_modified(long_ago).unwrap();
     }
+    age(sandbox, "/_repository/blobs/");
+    age(sandbox, "/_repository/claims/");
     let _server = sandbox.serve();
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let leftovers = leftovers(sandbox);
-        if leftovers.is_empty() {
+        let left = [leftovers(sandbox), unreferenced_blobs(sandbox)].concat();
+        if left.is_empty() {
             return;
         }
-        assert!(Instant::now() < deadline, "not swept: {leftovers:?}");
+        assert!(Instant::now() < deadline, "not swept: {left:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -10,27 +10,43 @@ use std::thread;
 use std::time::Instant;
 
 use model::{End, Images, Model, Operation, upload};
-use rounds::{Rounds, Visitor};
+use rounds::{Figures, Mix, Rounds, Visitor};
 use tokio::runtime::Runtime;
 
 use crate::sandbox::{Random, Sandbox, is_full_scale};
 
 #[test]
 fn acknowledged_operations_survive_any_kill() {
-    let kills = if is_full_scale() { 400 } else { 200 };
+    kill(if is_full_scale() { 400 } else { 200 }, Mix::Everything);
+}
+
+#[test]
+fn deletions_and_pushes_beside_kills_keep_what_is_needed() {
+    let figures = kill(if is_full_scale() { 200 } else { 40 }, Mix::Deletions);
+    assert!(figures.deletions > 0 && figures.swept > 0, "{figures:?}");
+}
+
+fn kill(kills: usize, mix: Mix) -> Figures {
     let started = Instant::now();
-    let mut rounds = Rounds::start();
+    let mut rounds = Rounds::start(mix);
     while rounds.figures.kills < kills {
         rounds.round();
     }
     let figures = rounds.end();
     let seconds = started.elapsed().as_secs_f64();
     eprintln!(
-        "{} kills: {} operations acknowledged, {} cut, {} of these done all the same; {seconds:.1} s",
-        figures.kills, figures.acknowledged, figures.cut, figures.survived,
+        "{} kills: {} operations acknowledged, {} cut, {} of these done all the same; {} deletions of \
+         images; {} blobs without a manifest, and none after a sweep; {seconds:.1} s",
+        figures.kills,
+        figures.acknowledged,
+        figures.cut,
+        figures.survived,
+        figures.deletions,
+        figures.swept,
     );
     // A suite that kills too early or too late would show nothing.
     assert!(figures.acknowledged > 0 && figures.cut > figures.survived, "{figures:?}");
+    figures
 }
 
 const PROCESSES: usize = 8;

@@ -48,10 +48,26 @@ impl<T: Ord + Clone + Debug> Possible<T> {
 /// What an operation changes.
 #[derive(Debug, Clone)]
 pub(super) enum Effect {
-    Repository { name: String, there: bool },
-    Blob { name: String, digest: Digest },
-    Image { name: String, digest: Digest, there: bool },
-    Tag { name: String, tag: Tag, target: Option<Digest> },
+    Repository {
+        name: String,
+        there: bool,
+    },
+    Blob {
+        name: String,
+        digest: Digest,
+    },
+    /// `blobs` are those that the image names, if it is there.
+    Image {
+        name: String,
+        digest: Digest,
+        there: bool,
+        blobs: Vec<Digest>,
+    },
+    Tag {
+        name: String,
+        tag: Tag,
+        target: Option<Digest>,
+    },
 }
 
 impl Effect {
@@ -61,8 +77,9 @@ impl Effect {
     }
 
     /// A repository has an image.
-    pub(super) fn image(name: &str, digest: Digest) -> Self {
-        Self::Image { name: name.to_owned(), digest, there: true }
+    pub(super) fn image(name: &str, image: &SampleImage) -> Self {
+        let blobs = image.blobs().map(|(digest, _)| digest).collect();
+        Self::Image { name: name.to_owned(), digest: image.digest(), there: true, blobs }
     }
 
     /// A tag stands for an image.
@@ -77,6 +94,8 @@ pub(super) struct Contents {
     pub(super) there: Possible<bool>,
     pub(super) blobs: BTreeMap<Digest, Possible<bool>>,
     pub(super) images: BTreeMap<Digest, Possible<bool>>,
+    /// The blobs that images name, whether or not they are there.
+    named: BTreeMap<Digest, Vec<Digest>>,
     pub(super) tags: BTreeMap<Tag, Possible<Option<Digest>>>,
 }
 
@@ -105,12 +124,34 @@ impl Model {
                 let blob = self.contents(name).blobs.entry(digest).or_default();
                 blob.change(true, acknowledged);
             }
-            Effect::Image { name, digest, there } => {
-                let image = self.contents(name).images.entry(digest).or_default();
-                image.change(there, acknowledged);
+            Effect::Image { name, digest, there, blobs } => {
+                let contents = self.contents(name);
+                if there {
+                    contents.named.insert(digest.clone(), blobs);
+                } else {
+                    // A deleted image takes those of its blobs along that nothing else needs.
+                    for blob in contents.named.get(&digest).into_iter().flatten() {
+                        contents.blobs.entry(blob.clone()).or_default().change(false, false);
+                    }
+                }
+                contents.images.entry(digest).or_default().change(there, acknowledged);
             }
             Effect::Tag { name, tag, target } => {
                 self.contents(name).tags.entry(tag).or_default().change(target, acknowledged);
+            }
+        }
+    }
+
+    /// Any blob that no image needs for certain may go from now on.
+    pub(super) fn doubt_unreferenced_blobs(&mut self) {
+        for contents in self.repositories.values_mut() {
+            let there = |image: &Digest| contents.images.get(image).is_some_and(|it| it.is(&true));
+            let named = contents.named.iter().filter(|(image, _)| there(image));
+            let referenced: BTreeSet<&Digest> = named.flat_map(|(_, blobs)| blobs).collect();
+            for (digest, blob) in &mut contents.blobs {
+                if !referenced.contains(digest) {
+                    blob.change(false, false);
+                }
             }
         }
     }
@@ -250,14 +291,14 @@ impl Operation {
             Self::DeleteRepository { .. } => vec![Effect::Repository { name, there: false }],
             Self::DeleteImage { tag, digest, .. } => vec![
                 Effect::Tag { name: name.clone(), tag: tag.clone(), target: None },
-                Effect::Image { name, digest: digest.clone(), there: false },
+                Effect::Image { name, digest: digest.clone(), there: false, blobs: Vec::new() },
             ],
             Self::Push { tag, image, .. } | Self::Upload { tag, image, .. } => {
                 let mut effects = Vec::new();
                 for part in image.parts() {
                     let blobs = part.blobs();
                     effects.extend(blobs.map(|(digest, _)| Effect::blob(&name, digest)));
-                    effects.push(Effect::image(&name, part.digest()));
+                    effects.push(Effect::image(&name, part));
                 }
                 effects.push(Effect::tag(&name, tag, image.sample.digest()));
                 effects
@@ -323,7 +364,7 @@ pub(super) async fn upload(
         } else {
             client.put_manifest(&digest.clone().into(), part.root()).await?;
         }
-        acknowledged(Effect::image(name, digest));
+        acknowledged(Effect::image(name, part));
     }
     Ok(())
 }

@@ -31,6 +31,18 @@ const KILLED: usize = 90;
 const LONGER: f64 = 1.02;
 const SHORTER: f64 = 0.94;
 
+/// What the users do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mix {
+    /// Everything that there is.
+    Everything,
+    /// Pushes and deletions of images in a few repositories, whose blobs are old enough to be collected.
+    Deletions,
+}
+
+/// The repositories of [`Mix::Deletions`].
+const CROWDED: usize = 3;
+
 /// What happened in all rounds.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
@@ -39,6 +51,10 @@ pub(super) struct Figures {
     /// Operations without an answer, and those of them that had been done all the same.
     pub(super) cut: usize,
     pub(super) survived: usize,
+    /// Deletions of images that were acknowledged or cut.
+    pub(super) deletions: usize,
+    /// Blobs without a manifest at the end, which the sweep removed.
+    pub(super) swept: usize,
 }
 
 /// How long operations take, and so within which time to kill.
@@ -58,6 +74,7 @@ impl Typical {
 }
 
 pub(super) struct Rounds {
+    mix: Mix,
     pub(super) figures: Figures,
     // Ends before the folder goes.
     server: Server,
@@ -71,7 +88,7 @@ pub(super) struct Rounds {
 
 impl Rounds {
     /// A registry with a few repositories and images, and the time that these took.
-    pub(super) fn start() -> Self {
+    pub(super) fn start(mix: Mix) -> Self {
         let sandbox = Sandbox::new();
         let server = sandbox.serve();
         let mut random = Random::seeded();
@@ -79,7 +96,8 @@ impl Rounds {
         let typical = Typical { create: Duration::ZERO, push: Duration::ZERO };
         let runtime = Runtime::new().unwrap();
         let (model, figures) = (Model::default(), Figures::default());
-        let mut rounds = Self { sandbox, figures, server, random, runtime, model, images, typical };
+        let mut rounds =
+            Self { mix, sandbox, figures, server, random, runtime, model, images, typical };
         let creates = NAMES[..USERS].iter().map(|name| Operation::Create { name: (*name).into() });
         rounds.typical.create = rounds.measure(creates.collect());
         let pushes = (0..USERS).map(|n| Operation::Push {
@@ -101,14 +119,22 @@ impl Rounds {
 
     /// What the users are about to do. No two do contrary things to the same tag.
     fn plan(&mut self) -> Vec<Operation> {
-        let existing = self.model.existing();
+        let mut existing = self.model.existing();
+        if self.mix == Mix::Deletions {
+            existing.truncate(CROWDED);
+        }
         let missing: Vec<String> = NAMES.map(str::to_owned).into();
         let missing: Vec<String> =
             missing.into_iter().filter(|name| !existing.contains(name)).collect();
         let mut taken = BTreeSet::new();
         let mut plan = Vec::new();
         while plan.len() < USERS {
-            let choice = self.random.below(100);
+            let choice = match self.mix {
+                Mix::Everything => self.random.below(100),
+                // Half of them delete an image.
+                Mix::Deletions if self.random.percent(50) => 40,
+                Mix::Deletions => 46 + self.random.below(54),
+            };
             let planned = match choice {
                 0..30 => self.random.pick(&missing).map(|name| {
                     // Two at once may create the same.
@@ -149,6 +175,10 @@ impl Rounds {
     /// One round: the plan is carried out and cut, the server restarted, and all of it looked at.
     pub(super) fn round(&mut self) {
         let plan = self.plan();
+        if self.mix == Mix::Deletions {
+            disk::age(&self.sandbox, "/_repository/blobs/");
+            self.model.doubt_unreferenced_blobs();
+        }
         for effect in plan.iter().flat_map(Operation::effects) {
             self.model.begin(&effect);
         }
@@ -165,6 +195,8 @@ impl Rounds {
         };
         let mut cut = Vec::new();
         for (operation, end) in plan.iter().zip(ends) {
+            let is_deletion = matches!(operation, Operation::DeleteImage { .. });
+            self.figures.deletions += usize::from(is_deletion);
             let follow = if end == End::Killed { LONGER } else { SHORTER };
             let typical = self.typical.of(operation);
             *typical = typical.mul_f64(follow);
@@ -173,7 +205,7 @@ impl Rounds {
                 End::Killed => {
                     self.figures.cut += 1;
                     self.figures.survived += usize::from(self.was_done(operation));
-                    if !deleted(operation) && !matches!(operation, Operation::DeleteImage { .. }) {
+                    if !deleted(operation) && !is_deletion {
                         cut.push(operation.clone());
                     }
                 }
@@ -279,6 +311,7 @@ impl Rounds {
         self.runtime.block_on(visitor.check(&self.sandbox, &mut self.model));
         self.server.kill();
         disk::check(&self.sandbox);
+        self.figures.swept = disk::unreferenced_blobs(&self.sandbox).len();
         disk::check_sweep(&self.sandbox);
         disk::check(&self.sandbox);
         self.figures

@@ -2,6 +2,7 @@
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::{CreateOptions, TagMutability};
+use ark_container_core::model::{Access, Scope};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -57,6 +58,40 @@ async fn blob_is_deleted() {
     client.delete(&url).await.expect(StatusCode::ACCEPTED);
     client.get(&url).await.expect_error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN");
     client.delete(&url).await.expect_error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN");
+}
+
+#[tokio::test]
+async fn blob_of_an_image_is_not_deleted() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let image = client.push_image(&app, "v1", b"layer").await;
+    let url = format!("/v2/{app}/blobs/{}", sha256(b"layer"));
+    let refused = client.delete(&url).await;
+    let refused = refused.expect_error(StatusCode::METHOD_NOT_ALLOWED, "DENIED");
+    assert!(refused.message().ends_with(&format!("is part of the image {image}")), "{refused:?}");
+    assert_eq!(refused.header("allow"), "GET, HEAD");
+    assert_eq!(client.get(&url).await.expect(StatusCode::OK).body, b"layer");
+    let manifest = format!("/v2/{app}/manifests/{image}");
+    client.delete(&manifest).await.expect(StatusCode::ACCEPTED);
+    client.get(&url).await.expect_error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN");
+}
+
+#[tokio::test]
+async fn blob_that_a_pushing_client_found_stays() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let scope = |access| Scope::repository(app.clone(), access);
+    let url = format!("/v2/{app}/blobs/{}", sha256(b"layer"));
+    for (access, stays) in [(Access::Pull, false), (Access::Push, true)] {
+        let image = client.push_image(&app, "v1", b"layer").await;
+        let other = server.client(&scope(access)).await;
+        other.head(&url).await.expect(StatusCode::OK);
+        client.delete(&format!("/v2/{app}/manifests/{image}")).await.expect(StatusCode::ACCEPTED);
+        let found = other.get(&url).await.status == StatusCode::OK;
+        assert_eq!(found, stays, "{access:?}");
+    }
 }
 
 #[tokio::test]
@@ -209,6 +244,43 @@ async fn invalid_manifest_is_rejected() {
     let parameters = format!("{OCI_MANIFEST}; charset=utf-8");
     put(Some(&parameters), manifest).await.expect(StatusCode::CREATED);
     assert_eq!(client.get(&url).await.header("content-type"), OCI_MANIFEST);
+}
+
+#[tokio::test]
+async fn manifest_keeps_its_first_media_type() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let fixed = path(OURS, "fixed");
+    let options = CreateOptions::default().with_tag_mutability(TagMutability::Immutable);
+    server.backend.create_repository(&fixed, &options).await.unwrap();
+    // A manifest that does not name its type could be either.
+    let mut manifest = client.image(&fixed, b"layer").await;
+    manifest.as_object_mut().unwrap().remove("mediaType");
+    let text = manifest.to_string();
+    client.put_manifest(&fixed, "v1", OCI_MANIFEST, &manifest).await.expect(StatusCode::CREATED);
+    let list = |kind: &str, child_kind: &str| {
+        let child = descriptor(child_kind, text.as_bytes());
+        json!({ "schemaVersion": 2, "mediaType": kind, "manifests": [child] })
+    };
+    let index = list(OCI_INDEX, OCI_MANIFEST);
+    client.put_manifest(&fixed, "multi", OCI_INDEX, &index).await.expect(StatusCode::CREATED);
+    for reference in ["v1", &sha256(text.as_bytes()), "v2"] {
+        let again = client.put_manifest(&fixed, reference, DOCKER_MANIFEST, &manifest).await;
+        again.expect(StatusCode::CREATED);
+        let head = client.head(&format!("/v2/{fixed}/manifests/{reference}")).await;
+        assert_eq!(head.header("content-type"), OCI_MANIFEST);
+    }
+    let other = list(DOCKER_LIST, DOCKER_MANIFEST);
+    let refused = client.put_manifest(&fixed, "list", DOCKER_LIST, &other).await;
+    refused.expect_error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID");
+    // An index lists it still when it is deleted and put as another.
+    let url = format!("/v2/{fixed}/manifests/{}", sha256(text.as_bytes()));
+    client.delete(&url).await.expect(StatusCode::ACCEPTED);
+    client.image(&fixed, b"layer").await;
+    let other = client.put_manifest(&fixed, "v3", DOCKER_MANIFEST, &manifest).await;
+    other.expect_error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID");
+    let same = client.put_manifest(&fixed, "v3", OCI_MANIFEST, &manifest).await;
+    same.expect(StatusCode::CREATED);
 }
 
 #[tokio::test]

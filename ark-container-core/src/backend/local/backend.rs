@@ -123,6 +123,12 @@ impl LocalBackend {
         &self.store
     }
 
+    /// Returns the backend for one transfer, whose claims of blobs end with [`end_claims`](Self::end_claims).
+    #[cfg(feature = "push")]
+    pub(crate) fn for_one_transfer(&self) -> Self {
+        Self { store: self.store.for_one_transfer(), ..self.clone() }
+    }
+
     /// Returns the lifetime of new credentials.
     fn lifetime(&self, options: &CredentialsOptions) -> Result<Duration> {
         let lifetime = match options.lifetime {

@@ -152,9 +152,12 @@ impl RegistryTarget<'_> {
         retried: u64,
     ) -> Result<Pushed> {
         let transfer = Transfer { target: self, concurrency, progress: self.progress };
-        let (image, outcomes) = transfer.run(image).await?;
+        let repository = self.client.repository()?;
+        let transferred = transfer.run(image).await;
+        self.connection.end_claims(repository.path()).await;
+        let (image, outcomes) = transferred?;
         self.remember(&outcomes).await;
-        let (repository, tag) = (self.client.repository()?, self.tag.cloned());
+        let tag = self.tag.cloned();
         let retries = self.client.retry().retries() - retried;
         Ok(Pushed::new(repository, &image, tag, &outcomes, retries, started.elapsed()))
     }

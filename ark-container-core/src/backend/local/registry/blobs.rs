@@ -11,7 +11,7 @@ use futures_util::stream::{self, Stream};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
 use hyper::header::{self, HeaderMap, HeaderName};
-use hyper::{Method, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
@@ -23,7 +23,7 @@ use super::error::{ApiError, Code};
 use super::requests::{InRepository, Query, parse_digest};
 use crate::backend::local::store::{Upload, UploadId};
 use crate::error::{Error, ResourceKind};
-use crate::model::RepositoryPath;
+use crate::model::{Digest, RepositoryPath};
 
 /// A read of the next chunk, which returns the file too.
 type Reading = JoinHandle<io::Result<(File, Vec<u8>)>>;
@@ -31,28 +31,45 @@ type Reading = JoinHandle<io::Result<(File, Vec<u8>)>>;
 /// The number of bytes that are read of a file at a time. Two chunks are in memory.
 const READ_CHUNK_BYTES: u64 = 256 * 1024;
 
+/// `HEAD`: returns the size of a blob. A client that may push relies on the answer.
+pub(super) async fn check_blob(
+    repository: InRepository,
+    permit: &dyn Permit,
+    digest: &str,
+) -> Result<Response<Body>, ApiError> {
+    let digest = parse_digest(digest)?;
+    let is_claimed = permit.allows(repository.path(), Operation::PutManifest);
+    let found = repository.run({
+        let digest = digest.clone();
+        move |store, path| match is_claimed {
+            true => store.claim_blob(path, &digest),
+            false => store.open_blob(path, &digest).map(|(_, size)| size),
+        }
+    });
+    let response = Response::new(body::empty()).with(header::CONTENT_LENGTH, found.await?);
+    Ok(with_blob_headers(response, digest))
+}
+
+fn with_blob_headers(response: Response<Body>, digest: Digest) -> Response<Body> {
+    response
+        .with(header::CONTENT_TYPE, "application/octet-stream")
+        .with(header::ACCEPT_RANGES, "bytes")
+        .with(DOCKER_CONTENT_DIGEST, digest)
+}
+
 pub(super) async fn get_blob(
     repository: InRepository,
     digest: &str,
-    method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, ApiError> {
     let digest = parse_digest(digest)?;
-    let wanted =
-        headers.get(header::RANGE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let head = method == Method::HEAD;
+    let wanted = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let found = repository.run({
         let digest = digest.clone();
         move |store, path| store.open_blob(path, &digest)
     });
     let (mut file, size) = found.await?;
-    // A `Range` header is defined for GET only.
-    let wanted =
-        wanted.filter(|_| !head).map_or(RequestedRange::Whole, |value| parse_range(&value, size));
-    let response = match wanted {
-        RequestedRange::Whole if head => {
-            Response::new(body::empty()).with(header::CONTENT_LENGTH, size)
-        }
+    let response = match wanted.map_or(RequestedRange::Whole, |value| parse_range(value, size)) {
         RequestedRange::Whole => {
             Response::new(stream_body(file, size)).with(header::CONTENT_LENGTH, size)
         }
@@ -72,10 +89,7 @@ pub(super) async fn get_blob(
             return Err(error.with_header(header::CONTENT_RANGE, format!("bytes */{size}")));
         }
     };
-    Ok(response
-        .with(header::CONTENT_TYPE, "application/octet-stream")
-        .with(header::ACCEPT_RANGES, "bytes")
-        .with(DOCKER_CONTENT_DIGEST, digest))
+    Ok(with_blob_headers(response, digest))
 }
 
 pub(super) async fn delete_blob(

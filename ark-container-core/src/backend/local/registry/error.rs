@@ -215,6 +215,11 @@ impl From<Error> for ApiError {
             Error::Conflict { kind: ResourceKind::Upload, .. } => {
                 Self::new(StatusCode::CONFLICT, Code::BlobUploadInvalid, message)
             }
+            // As in zot: clients expect 405 where a blob cannot be deleted.
+            Error::Conflict { kind: ResourceKind::Blob, .. } => {
+                Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::Denied, message)
+                    .with_header(header::ALLOW, "GET, HEAD")
+            }
             Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, Code::Denied, message),
             Error::Temporary { .. } => Self::unavailable(&error),
             error @ (Error::NotFound { .. } | Error::Failed { .. } | Error::Setting(_)) => {

@@ -40,7 +40,7 @@ pub(super) use self::error::{STORAGE_FULL, is_storage_full};
 use self::requests::Service;
 use super::LocalBackend;
 use super::address::{self, Announcement};
-use super::store::Store;
+use super::store::{Store, SweepResult};
 use super::token::Signer;
 use crate::error::{Error, Result};
 
@@ -48,7 +48,7 @@ use crate::error::{Error, Result};
 /// a process after 10 seconds.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// An upload without a write for this long is abandoned and removed.
+/// An upload without a write for this long is abandoned and removed, as is a blob that no image needs.
 const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The number of connections that wait in the operating system until they are accepted. With the 128 of
@@ -176,7 +176,7 @@ impl Registry {
     /// the next registry over the folder. Dropping the future cuts everything at once.
     ///
     /// One that is [announced](Self::announced) meanwhile removes uploads that nobody has written to for
-    /// a day, at the start and every hour.
+    /// a day, and blobs that no image needs and no client has asked for in a day, at the start and every hour.
     ///
     /// # Errors
     /// [`Error::Failed`] if the runtime cannot take the listening socket. What goes wrong with a
@@ -233,7 +233,8 @@ async fn sweep_hourly(store: Store) {
         let store = store.clone();
         match tokio::task::spawn_blocking(move || store.sweep(UPLOAD_IDLE_TIMEOUT)).await {
             Ok(Ok(swept)) => {
-                tracing::debug!(uploads = swept.uploads, leftovers = swept.leftovers, "swept");
+                let SweepResult { uploads, blobs, leftovers } = swept;
+                tracing::debug!(uploads, blobs, leftovers, "swept");
             }
             Ok(Err(error)) => tracing::warn!(%error, "cannot sweep abandoned uploads"),
             Err(error) => tracing::warn!(%error, "cannot sweep abandoned uploads"),

@@ -115,8 +115,9 @@ impl Service {
                     return Err(method_not_allowed(&parts.method, resource.methods()));
                 };
                 auth::authorize(&*permit, path, operation)?;
+                let client = parts.headers.get(header::AUTHORIZATION);
                 let repository = InRepository {
-                    store: self.store.clone(),
+                    store: self.store.for_client(client.map_or(b"", |value| value.as_bytes())),
                     dialect: self.dialect.clone(),
                     path: path.clone(),
                 };
@@ -140,9 +141,10 @@ impl Service {
             (Resource::Blob(digest), &Method::DELETE) => {
                 blobs::delete_blob(repository, digest).await
             }
-            (Resource::Blob(digest), _) => {
-                blobs::get_blob(repository, digest, method, headers).await
+            (Resource::Blob(digest), &Method::HEAD) => {
+                blobs::check_blob(repository, permit, digest).await
             }
+            (Resource::Blob(digest), _) => blobs::get_blob(repository, digest, headers).await,
             (Resource::Uploads, _) => {
                 blobs::start_upload(repository, permit, &query, tasks, content).await
             }

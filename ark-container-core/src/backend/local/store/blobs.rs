@@ -1,7 +1,7 @@
 //! Blobs, and the uploads that become blobs.
 //!
 //! A blob is one file in each repository that has it. A mount is a hard link, so that the file system
-//! counts the repositories: deleting a blob is unlinking, and there is nothing to collect.
+//! counts the repositories: a repository removes a blob by unlinking its own file.
 //!
 //! An upload is a file that grows until its digest is known.
 
@@ -15,7 +15,8 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
-use super::files::{self, cannot, remove_file, sync_parent};
+use super::collection::{ClaimReason, missing_blob};
+use super::files::{self, cannot, sync_parent};
 use super::layout::RepositoryFolder;
 use crate::backend::local::token::random_bits;
 use crate::digester::Digester;
@@ -61,6 +62,7 @@ impl Store {
             return Ok(false);
         }
         target_folder.create_parents(&target)?;
+        let claims = target_folder.lock_claims()?;
         match fs::hard_link(&source, &target) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -75,23 +77,10 @@ impl Store {
                 return Ok(false);
             }
         }
+        claims.add(digest, &self.claimant, ClaimReason::Found)?;
+        drop(claims);
         sync_parent(&target).map_err(target_folder.cannot("write", &target))?;
         Ok(true)
-    }
-
-    /// Deletes a blob from one repository. Images that need it can no longer be pulled from there.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for the repository or the blob.
-    pub(crate) fn delete_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<()> {
-        let locked = self.lock(path)?;
-        let blob = locked.folder.blob(digest);
-        let exists = locked.folder.metadata(&blob)?.is_some();
-        if exists && remove_file(&blob).map_err(cannot("delete", &blob))? {
-            Ok(())
-        } else {
-            Err(missing_blob(&locked.folder, digest))
-        }
     }
 }
 
@@ -136,7 +125,7 @@ pub(crate) struct Upload {
     size: u64,
     /// `None` if another process wrote some of the bytes.
     sha256: Option<Digester>,
-    upload_hashes: UploadHashes,
+    store: Store,
 }
 
 /// A position that an upload can be rolled back to.
@@ -201,8 +190,7 @@ impl Store {
             0 => Some(Digester::new(Algorithm::Sha256)),
             _ => self.upload_hashes.take(*id, size),
         };
-        let upload_hashes = self.upload_hashes.clone();
-        let upload = Upload { folder, path, id: *id, file, size, sha256, upload_hashes };
+        let upload = Upload { folder, path, id: *id, file, size, sha256, store: self.clone() };
         upload.confirm()?;
         Ok(upload)
     }
@@ -271,7 +259,7 @@ impl Upload {
             return Err(Error::invalid(message));
         }
         let blob = self.folder.blob(digest);
-        let old = self.folder.metadata(&blob)?;
+        let old = self.store.claim_stored(&self.folder, digest, ClaimReason::Uploaded)?;
         if old.is_some_and(|old| old.len() == self.size) {
             // The process that stored it may have been killed before the sync.
             sync_parent(&blob).map_err(self.folder.cannot("write", &blob))?;
@@ -280,9 +268,11 @@ impl Upload {
         self.file.sync_all().map_err(cannot("write", &self.path))?;
         self.folder.create_parents(&blob)?;
         self.confirm()?;
-        fs::rename(&self.path, &blob)
-            .and_then(|()| sync_parent(&blob))
-            .map_err(self.folder.cannot("write", &blob))
+        let claims = self.folder.lock_claims()?;
+        claims.add(digest, &self.store.claimant, ClaimReason::Uploaded)?;
+        fs::rename(&self.path, &blob).map_err(self.folder.cannot("write", &blob))?;
+        drop(claims);
+        sync_parent(&blob).map_err(self.folder.cannot("write", &blob))
     }
 
     fn digest(&mut self, algorithm: Algorithm) -> Result<Digest> {
@@ -317,7 +307,7 @@ impl Drop for Upload {
     /// Runs while the file is still locked, so that the next handle finds the hash.
     fn drop(&mut self) {
         if let Some(sha256) = self.sha256.take() {
-            self.upload_hashes.store(self.id, self.size, sha256);
+            self.store.upload_hashes.store(self.id, self.size, sha256);
         }
     }
 }
@@ -361,13 +351,6 @@ impl UploadHashes {
     /// A poisoned lock is safe: no thread panics while it changes the list.
     fn lock(&self) -> MutexGuard<'_, VecDeque<(UploadId, u64, Digester)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn missing_blob(folder: &RepositoryFolder, digest: &Digest) -> Error {
-    match folder.confirm() {
-        Ok(()) => Error::not_found(ResourceKind::Blob, digest),
-        Err(gone) => gone,
     }
 }
 

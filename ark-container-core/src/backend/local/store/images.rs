@@ -6,11 +6,8 @@ use std::collections::BTreeMap;
 
 use super::Store;
 use super::files::{self, cannot, remove_file};
-use super::layout::{Locked, RepositoryFolder};
-use super::manifests::{
-    ManifestHeader, find_manifest, image_name, manifest_digests, missing_image, remove_manifest,
-    resolve,
-};
+use super::layout::{Locked, MANIFESTS, RepositoryFolder};
+use super::manifests::{ManifestHeader, find_manifest, image_name, missing_image, resolve};
 use crate::backend::Image;
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{Digest, Reference, RepositoryPath, Tag};
@@ -22,7 +19,7 @@ impl Store {
     /// [`Error::NotFound`] if there is no repository.
     pub(crate) fn images(&self, path: &RepositoryPath) -> Result<Vec<Image>> {
         let folder = self.folder(path)?;
-        let digests = manifest_digests(&folder)?;
+        let digests = folder.digests(MANIFESTS)?;
         // Tags are read after the manifests, so that no tag of a listed image is missed.
         let mut tags = tags_by_digest(&folder)?;
         let mut images = Vec::with_capacity(digests.len());
@@ -55,8 +52,8 @@ impl Store {
         Ok(image)
     }
 
-    /// Deletes an image by digest with its tags, or a tag. The last tag deletes its image too. Returns the
-    /// digest of the image.
+    /// Deletes an image by digest with its tags and blobs, or a tag. The last tag deletes its image too. Returns
+    /// the digest of the image.
     ///
     /// # Errors
     /// [`Error::NotFound`] for the repository or the image; [`Error::Conflict`] if it is named by
@@ -70,7 +67,7 @@ impl Store {
         let digest = resolve(&locked.folder, reference)?;
         let index = index_of(&locked.folder, &digest)?;
         match (reference, index) {
-            (Reference::Digest(_), None) => remove_manifest(&locked, &digest)?,
+            (Reference::Digest(_), None) => self.remove_manifest(&locked, &digest)?,
             (Reference::Digest(_), Some(index)) => {
                 let name = image_name(&locked.folder, reference);
                 let problem = format!("is part of the index {index}");
@@ -78,21 +75,20 @@ impl Store {
             }
             (Reference::Tag(tag), index) => {
                 remove_tag(&locked, tag)?;
-                remove_untagged(&locked, &digest, index)?;
+                let is_needed =
+                    index.is_some() || tags_by_digest(&locked.folder)?.contains_key(&digest);
+                if !is_needed {
+                    self.remove_manifest(&locked, &digest)?;
+                }
             }
         }
         Ok(digest)
     }
 }
 
-fn remove_untagged(locked: &Locked, digest: &Digest, index: Option<Digest>) -> Result<()> {
-    let tagged = tags_by_digest(&locked.folder)?.contains_key(digest);
-    if tagged || index.is_some() { Ok(()) } else { remove_manifest(locked, digest) }
-}
-
 /// Returns an index that refers to a manifest, if there is one.
-fn index_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Digest>> {
-    for candidate in manifest_digests(folder)? {
+pub(super) fn index_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Digest>> {
+    for candidate in folder.digests(MANIFESTS)? {
         let header = ManifestHeader::read(folder, &candidate)?;
         if header.is_some_and(|header| header.children.contains(digest)) {
             return Ok(Some(candidate));
@@ -271,7 +267,7 @@ mod tests {
         let (sample, path) = Sample::with_repository("a");
         let digest = sample.push_image(&path, "v1", b"layer");
         let folder = sample.store.folder(&path).unwrap();
-        let manifests = folder.manifests();
+        let manifests = folder.as_path().join(MANIFESTS);
         std::fs::write(manifests.join("sha256/README"), "").unwrap();
         std::fs::write(folder.tags().join("not a tag"), "").unwrap();
         std::os::unix::fs::symlink(folder.manifest(&digest), manifests.join("sha512")).unwrap();

@@ -19,6 +19,11 @@ use crate::model::{
 /// No component of a repository name starts with `_`, so that `a` and `a/b` may both be repositories.
 pub(super) const REPOSITORY: &str = "_repository";
 const LOCK: &str = "_lock";
+const CLAIMS_LOCK: &str = "_claims";
+/// The folders of a repository whose files are named by digests.
+pub(super) const BLOBS: &str = "blobs";
+pub(super) const CLAIMS: &str = "claims";
+pub(super) const MANIFESTS: &str = "manifests";
 pub(super) const RECORD: &str = "repository.json";
 
 /// The folder of one repository. Another process may delete it unless it is [locked](Locked).
@@ -104,7 +109,8 @@ impl RepositoryFolder {
         if exists { Ok(()) } else { Err(self.missing()) }
     }
 
-    fn lock(&self) -> Result<File> {
+    /// Waits for the lock of the repository, whether or not it still exists.
+    pub(super) fn lock(&self) -> Result<File> {
         let path = self.folder.with_file_name(LOCK);
         let lock = files::open_lock(&path)?;
         lock.lock().map_err(cannot("lock", &path))?;
@@ -132,15 +138,21 @@ impl RepositoryFolder {
     }
 
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
-        self.by_digest("blobs", digest)
+        self.by_digest(BLOBS, digest)
     }
 
-    pub(super) fn manifests(&self) -> PathBuf {
-        self.folder.join("manifests")
+    /// The file with the claims of a blob.
+    pub(super) fn claims(&self, digest: &Digest) -> PathBuf {
+        self.by_digest(CLAIMS, digest)
+    }
+
+    /// The lock of the claims. Like that of the repository, it stays when the repository is deleted.
+    pub(super) fn claims_lock(&self) -> PathBuf {
+        self.folder.with_file_name(CLAIMS_LOCK)
     }
 
     pub(super) fn manifest(&self, digest: &Digest) -> PathBuf {
-        self.by_digest("manifests", digest)
+        self.by_digest(MANIFESTS, digest)
     }
 
     pub(super) fn tags(&self) -> PathBuf {
@@ -172,11 +184,24 @@ impl RepositoryFolder {
     /// Syncs the folders of blobs, so that renames of blobs are durable.
     pub(super) fn sync_blobs(&self) -> Result<()> {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let folder = self.folder.join("blobs").join(algorithm.as_str());
+            let folder = self.folder.join(BLOBS).join(algorithm.as_str());
             none_if_missing(File::open(&folder).and_then(|folder| folder.sync_all()))
                 .map_err(cannot("write", &folder))?;
         }
         Ok(())
+    }
+
+    /// Lists the digests that name the files in a folder of the repository.
+    pub(super) fn digests(&self, kind: &str) -> Result<Vec<Digest>> {
+        let mut digests = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let names = self.file_names(&self.folder.join(kind).join(algorithm.as_str()))?;
+            let named = names.iter().filter_map(|name| {
+                format!("{}:{}", algorithm.as_str(), name.to_str()?).parse().ok()
+            });
+            digests.extend(named);
+        }
+        Ok(digests)
     }
 
     fn by_digest(&self, kind: &str, digest: &Digest) -> PathBuf {

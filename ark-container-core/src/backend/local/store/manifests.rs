@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::files::{cannot, remove_file, rfc3339};
-use super::images::{remove_tag, tagged_digest, tags_by_digest};
+use super::images::{index_of, remove_tag, tagged_digest, tags_by_digest};
 use super::layout::{Locked, RepositoryFolder};
 use crate::backend::Image;
 use crate::digester::Digester;
@@ -68,7 +68,7 @@ impl From<PutManifestError> for Error {
 impl Store {
     /// Stores a manifest, and sets the tag if `reference` is one.
     ///
-    /// A manifest that exists already keeps the time of its first push.
+    /// A manifest that exists already keeps the time and the media type of its first push.
     ///
     /// # Errors
     /// The variants of [`PutManifestError`]; in the last, [`Error::NotFound`] if there is no
@@ -88,7 +88,13 @@ impl Store {
         check_tag(folder, reference, &digest)?;
         let mut header = header_of(folder, media_type, &content, bytes.len() as u64)?;
         let old = ManifestHeader::read(folder, &digest)?;
-        header.pushed_at = old.as_ref().map_or(header.pushed_at, |old| old.pushed_at);
+        match &old {
+            Some(old) => {
+                header.pushed_at = old.pushed_at;
+                header.media_type.clone_from(&old.media_type);
+            }
+            None => check_listed_type(folder, &digest, media_type, bytes)?,
+        }
         if old.as_ref() != Some(&header) {
             // Other processes may have renamed blobs that they have not synced yet.
             folder.sync_blobs()?;
@@ -102,6 +108,7 @@ impl Store {
         if let Reference::Tag(tag) = reference {
             self.set_tag(&locked, tag, &digest)?;
         }
+        self.end_claims(folder, &content);
         Ok(ManifestPut { digest, subject: header.subject })
     }
 
@@ -118,12 +125,31 @@ impl Store {
         Ok(StoredManifest { digest, media_type: header.media_type, bytes })
     }
 
-    /// Deletes a manifest with its tags, whether or not an index refers to it.
+    /// Deletes a manifest with its tags and blobs, whether or not an index refers to it.
     ///
     /// # Errors
     /// [`Error::NotFound`] for the repository or the image.
     pub(crate) fn delete_manifest(&self, path: &RepositoryPath, digest: &Digest) -> Result<()> {
-        remove_manifest(&self.lock(path)?, digest)
+        self.remove_manifest(&self.lock(path)?, digest)
+    }
+
+    /// Removes a manifest, after its tags, so that no tag names a missing manifest. Its blobs are removed last.
+    pub(super) fn remove_manifest(&self, locked: &Locked, digest: &Digest) -> Result<()> {
+        let folder = &locked.folder;
+        let Some(header) = ManifestHeader::read(folder, digest)? else {
+            return Err(missing_image(folder, &Reference::Digest(digest.clone())));
+        };
+        let blobs = self.blobs_of(folder, digest);
+        for tag in tags_by_digest(folder)?.remove(digest).unwrap_or_default() {
+            remove_tag(locked, &tag)?;
+        }
+        let path = folder.manifest(digest);
+        remove_file(&path).map_err(cannot("delete", &path))?;
+        if let Some(subject) = &header.subject {
+            remove_referrer(locked, subject, digest)?;
+        }
+        self.free(locked, &blobs.unwrap_or_default());
+        Ok(())
     }
 }
 
@@ -132,17 +158,20 @@ pub(super) fn find_manifest(
     folder: &RepositoryFolder,
     reference: &Reference,
 ) -> Result<(Digest, ManifestHeader, Vec<u8>)> {
-    let mut digest = resolve(folder, reference)?;
-    loop {
-        if let Some((header, bytes)) = read_manifest(folder, &digest)? {
-            return Ok((digest, header, bytes));
-        }
-        // The tag may have moved, and its old image may have been deleted, meanwhile.
-        match resolve(folder, reference)? {
-            moved if moved != digest => digest = moved,
-            _ => return Err(missing_image(folder, reference)),
-        }
+    let digest = resolve(folder, reference)?;
+    if let Some((header, bytes)) = read_manifest(folder, &digest)? {
+        return Ok((digest, header, bytes));
     }
+    if let Reference::Digest(_) = reference {
+        return Err(missing_image(folder, reference));
+    }
+    // The tag has moved, and its old image was deleted, meanwhile. Both may happen again, also back to the
+    // first image, so that only the lock tells.
+    let _lock = folder.lock()?;
+    let digest = resolve(folder, reference)?;
+    let found = read_manifest(folder, &digest)?;
+    let (header, bytes) = found.ok_or_else(|| missing_image(folder, reference))?;
+    Ok((digest, header, bytes))
 }
 
 /// Computes the digest that a manifest is stored under.
@@ -167,6 +196,41 @@ fn check_tag(folder: &RepositoryFolder, reference: &Reference, digest: &Digest) 
             Err(Error::conflict(ResourceKind::Image, image_name(folder, reference), problem))
         }
         _ => Ok(()),
+    }
+}
+
+/// The media type that a manifest names itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnType {
+    media_type: Option<String>,
+}
+
+/// Fails if an index lists a new manifest as one of another media type. A manifest that names its own media type
+/// cannot have another one, so that the indexes are read for the other manifests only. One index is enough, because
+/// all of them agree.
+fn check_listed_type(
+    folder: &RepositoryFolder,
+    digest: &Digest,
+    media_type: &str,
+    bytes: &[u8],
+) -> Result<(), PutManifestError> {
+    let own: OwnType = serde_json::from_slice(bytes)
+        .map_err(|error| PutManifestError::Invalid(error.to_string()))?;
+    if own.media_type.is_some_and(|own| !own.is_empty()) {
+        return Ok(());
+    }
+    let Some(index) = index_of(folder, digest)? else { return Ok(()) };
+    let Some((header, bytes)) = read_manifest(folder, &index)? else { return Ok(()) };
+    let content = ManifestContent::parse(&header.media_type, &bytes)
+        .map_err(|problem| damaged(&folder.manifest(&index), problem))?;
+    let mut listed = content.manifests().filter(|child| child.digest == *digest);
+    match listed.find(|child| child.media_type != media_type) {
+        Some(child) => {
+            let problem = format!("the index {index} lists it as {:?}", child.media_type);
+            Err(PutManifestError::Invalid(problem))
+        }
+        None => Ok(()),
     }
 }
 
@@ -252,36 +316,6 @@ pub(super) fn resolve(folder: &RepositoryFolder, reference: &Reference) -> Resul
     }
 }
 
-/// Lists the digests of all manifests.
-pub(super) fn manifest_digests(folder: &RepositoryFolder) -> Result<Vec<Digest>> {
-    let mut digests = Vec::new();
-    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-        let names = folder.file_names(&folder.manifests().join(algorithm.as_str()))?;
-        let named = names
-            .iter()
-            .filter_map(|name| format!("{}:{}", algorithm.as_str(), name.to_str()?).parse().ok());
-        digests.extend(named);
-    }
-    Ok(digests)
-}
-
-/// Removes a manifest, after its tags, so that no tag names a missing manifest.
-pub(super) fn remove_manifest(locked: &Locked, digest: &Digest) -> Result<()> {
-    let folder = &locked.folder;
-    let Some(header) = ManifestHeader::read(folder, digest)? else {
-        return Err(missing_image(folder, &Reference::Digest(digest.clone())));
-    };
-    for tag in tags_by_digest(folder)?.remove(digest).unwrap_or_default() {
-        remove_tag(locked, &tag)?;
-    }
-    let path = folder.manifest(digest);
-    remove_file(&path).map_err(cannot("delete", &path))?;
-    match &header.subject {
-        Some(subject) => remove_referrer(locked, subject, digest),
-        None => Ok(()),
-    }
-}
-
 /// Returns the name of an image in errors.
 pub(super) fn image_name(folder: &RepositoryFolder, reference: &Reference) -> String {
     format!("{}{}{reference}", folder.path(), reference.separator())
@@ -347,7 +381,7 @@ impl ManifestHeader {
 }
 
 /// Reads a manifest with its header; `None` if there is none.
-fn read_manifest(
+pub(super) fn read_manifest(
     folder: &RepositoryFolder,
     digest: &Digest,
 ) -> Result<Option<(ManifestHeader, Vec<u8>)>> {

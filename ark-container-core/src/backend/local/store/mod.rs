@@ -3,9 +3,11 @@
 //! ```text
 //! version                                   the format of the folder
 //! <stage>/<organization>/<name…>/_lock      held by the process that changes the repository
+//! <stage>/<organization>/<name…>/_claims    held by the process that changes claims or removes blobs
 //! <stage>/<organization>/<name…>/_repository/
 //!     repository.json                       the settings; without it there is no repository
 //!     blobs/<algorithm>/<hex>
+//!     claims/<algorithm>/<hex>              the clients that rely on the blob
 //!     manifests/<algorithm>/<hex>           one line of JSON about the manifest, then the manifest
 //!     tags/<tag>                            the digest of its manifest
 //!     referrers/<algorithm>/<hex>/<digest>  the manifests that have the first as their subject
@@ -24,6 +26,7 @@
 //! are never followed, so that none leads out of the folder, or from one organization to another.
 
 mod blobs;
+mod collection;
 mod files;
 mod images;
 mod layout;
@@ -33,6 +36,7 @@ mod repositories;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -44,6 +48,7 @@ use crate::error::{Error, Result};
 use crate::files::{Directory, read_trusted};
 use crate::model::Organizations;
 use blobs::UploadHashes;
+use collection::{Claimant, References};
 use files::{Temporary, cannot, is_folder, none_if_missing};
 use layout::{RepositoryFolder, Walk, folder_names};
 
@@ -68,6 +73,8 @@ const MAX_SMALL_FILE_BYTES: usize = 4 * 1024;
 pub(crate) struct Store {
     root: Arc<Path>,
     upload_hashes: UploadHashes,
+    references: References,
+    claimant: Claimant,
 }
 
 impl Store {
@@ -82,7 +89,12 @@ impl Store {
         for folder in [TEMPORARY, TRASH].map(|name| root.join(name)) {
             files::require_folder(&folder).map_err(cannot("create", &folder))?;
         }
-        let store = Self { root: root.into(), upload_hashes: UploadHashes::default() };
+        let store = Self {
+            root: root.into(),
+            upload_hashes: UploadHashes::default(),
+            references: References::default(),
+            claimant: Claimant::new(),
+        };
         store.check_version()?;
         Ok(store)
     }
@@ -149,13 +161,16 @@ impl Store {
 pub(crate) struct SweepResult {
     /// Abandoned uploads.
     pub(crate) uploads: usize,
+    /// Blobs that no manifest names.
+    pub(crate) blobs: usize,
     /// Deleted repositories and temporary files that a killed process left.
     pub(crate) leftovers: usize,
 }
 
 impl Store {
-    /// Removes uploads that no process has open and that were last written to `older_than` ago,
-    /// temporary files of that age, and the content of the trash.
+    /// Removes uploads that no process has open and that were last written to `older_than` ago, blobs that no
+    /// manifest names and that were stored and last claimed `older_than` ago, temporary files of that age, and
+    /// the content of the trash.
     ///
     /// # Errors
     /// [`Error::Failed`](crate::Error::Failed) if the folder cannot be read. A failed
@@ -166,9 +181,17 @@ impl Store {
         let Some(before) = before else { return Ok(swept) };
         for stage in folder_names(self.root())?.iter().filter_map(|name| name.parse().ok()) {
             for path in Walk::new(self.root(), &stage, &Organizations::All)? {
-                let folder = self.repository_folder(&path?);
+                let path = path?;
+                let folder = self.repository_folder(&path);
                 for uploads in [folder.uploads(), folder.imports()] {
                     swept.uploads += sweep_uploads(&folder, &uploads, before)?;
+                }
+                match self.lock(&path).and_then(|it| self.collect(&it, &BTreeSet::new(), before)) {
+                    Ok(blobs) => swept.blobs += blobs,
+                    Err(Error::NotFound { .. }) => {}
+                    Err(error) => {
+                        tracing::warn!(repository = %path, %error, "blobs are not collected");
+                    }
                 }
             }
         }

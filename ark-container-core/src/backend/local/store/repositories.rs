@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::files::{Temporary, cannot, rfc3339, sync_parent, write_new};
-use super::layout::{RECORD, Walk};
-use super::manifests::manifest_digests;
+use super::layout::{MANIFESTS, RECORD, Walk};
 use crate::backend::{CreateOptions, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{OrganizationId, Organizations, RepositoryPath, Stage, Tag, TagPattern};
@@ -135,7 +134,7 @@ impl Store {
     /// [`Error::NotFound`] if there is none; [`Error::Conflict`] if it has images and `force` is off.
     pub(crate) fn delete_repository(&self, path: &RepositoryPath, force: bool) -> Result<()> {
         let locked = self.lock(path)?;
-        if !force && !manifest_digests(&locked.folder)?.is_empty() {
+        if !force && !locked.folder.digests(MANIFESTS)?.is_empty() {
             return Err(Error::conflict(ResourceKind::Repository, path, "has images"));
         }
         let folder = locked.folder.as_path();

@@ -258,7 +258,7 @@ fn a_sweep_removes_what_is_old_and_open_nowhere() {
     let upload = store.open_upload(&path, &running).unwrap();
     assert_eq!(store.sweep(Duration::from_secs(3600)).unwrap(), SweepResult::default());
     let swept = store.sweep(Duration::ZERO).unwrap();
-    assert_eq!(swept, SweepResult { uploads: 1, leftovers: 0 });
+    assert_eq!(swept, SweepResult { uploads: 1, ..Default::default() });
     assert!(store.upload_size(&path, &abandoned).is_err());
     assert_eq!(store.upload_size(&path, &running).unwrap(), 0);
     drop(upload);
@@ -279,7 +279,7 @@ fn leftovers_of_killed_processes_go_and_nothing_else() {
     let fresh = sample.store.sweep(Duration::from_secs(3600)).unwrap();
     assert_eq!(fresh.leftovers, 2, "only the trash: what is temporary may be in use");
     let swept = sample.store.sweep(Duration::ZERO).unwrap();
-    assert_eq!(swept, SweepResult { uploads: 0, leftovers: 2 });
+    assert_eq!(swept, SweepResult { leftovers: 2, ..Default::default() });
     assert!(outside.join("file").exists(), "a link was followed");
     assert_eq!(sample.store.images(&path).unwrap()[0].digest, digest);
 }

@@ -73,8 +73,7 @@ impl Store {
         let file = created.map_err(folder.cannot("create", &path))?;
         // The lock ends with the process, and shows that the file is in use.
         file.lock().map_err(cannot("lock", &path))?;
-        let upload_hashes = self.upload_hashes.clone();
-        Ok(Upload { folder, path, id, file, size: 0, sha256: None, upload_hashes })
+        Ok(Upload { folder, path, id, file, size: 0, sha256: None, store: self.clone() })
     }
 }
 
@@ -82,6 +81,14 @@ impl Store {
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
 impl LocalBackend {
+    /// Ends the claims that this transfer has in a repository.
+    pub(crate) async fn end_claims(&self, path: &RepositoryPath) {
+        let ended = self.with_repository(path, |store, path| store.end_all_claims(path)).await;
+        if let Err(error) = ended {
+            tracing::debug!(%path, %error, "claims of blobs stay until they are too old");
+        }
+    }
+
     /// Returns the registry's folder, and the path of a blob below it, if the repository has it.
     pub(crate) async fn find_blob(
         &self,

@@ -1,0 +1,386 @@
+//! Removal of blobs that are not needed any more.
+//!
+//! # Rules
+//! - A blob is *referenced* while a manifest of its repository names it. A referenced blob is never removed.
+//! - A blob is *claimed* while a client relies on it for a manifest that the client has yet to put: from the moment
+//!   at which the registry told the client that it has the blob, after an upload, a mount or a question. A claimed
+//!   blob is not removed. A claim ends when the client puts a manifest that names the blob, and at the latest
+//!   [`CLAIM_LIFETIME`] after the last claim of the blob.
+//! - The deletion of an image removes the blobs of the image that are neither referenced nor claimed. Any other
+//!   such blob is removed by the next deletion or sweep once it was stored [`CLAIM_LIFETIME`] ago.
+//! - A repository with a manifest that cannot be read keeps all of its blobs.
+//!
+//! # Locks
+//! Manifests change, and blobs are removed, under the repository's lock: the manifests that were read stay all of
+//! them until the removal, and a manifest that is put finds the blobs that remain. Claims change, and blobs are
+//! removed, under the lock of the claims: a blob is claimed before its removal, which then does not happen, or it
+//! is found missing. A process that holds both has taken the repository's lock first. A process that is killed
+//! leaves claims that end by their age.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::Store;
+use super::files::{self, cannot, none_if_missing};
+use super::layout::{BLOBS, CLAIMS, Locked, MANIFESTS, RepositoryFolder};
+use super::manifests::{damaged, read_manifest};
+use crate::digester::Digester;
+use crate::error::{Error, ResourceKind, Result};
+use crate::model::{Digest, ManifestContent, RepositoryPath};
+
+/// The age from which a claim does not count any more.
+const CLAIM_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The number of claims of one blob that are counted. A blob with as many keeps them until they are too old.
+const MAX_CLAIMS: usize = 1000;
+
+/// The client that claims are made for: one client of one process that serves the folder.
+#[derive(Debug, Clone)]
+pub(super) struct Claimant {
+    process: u64,
+    /// `0` stands for the process itself.
+    client: u64,
+    /// Hashes clients, in a way that no other process can repeat.
+    keys: RandomState,
+}
+
+impl Claimant {
+    /// Returns a new claimant for a process.
+    pub(super) fn new() -> Self {
+        let keys = RandomState::new();
+        Self { process: keys.hash_one(std::process::id()), client: 0, keys }
+    }
+
+    fn id(&self, client: u64) -> String {
+        format!("{:016x}{client:016x}", self.process)
+    }
+}
+
+/// The reason of a claim. A client that uploads a blob may ask for the blob afterwards, as docker does: the two
+/// are one claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimReason {
+    Uploaded,
+    Found,
+}
+
+impl ClaimReason {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Uploaded => "uploaded",
+            Self::Found => "found",
+        }
+    }
+}
+
+/// The claims of a repository's blobs, which nobody else changes meanwhile: a file for each blob, with a line for
+/// each claim.
+pub(super) struct Claims<'a> {
+    folder: &'a RepositoryFolder,
+    _lock: File,
+}
+
+impl RepositoryFolder {
+    /// Waits for the lock of the claims.
+    pub(super) fn lock_claims(&self) -> Result<Claims<'_>> {
+        let path = self.claims_lock();
+        let lock = files::open_lock(&path)?;
+        lock.lock().map_err(cannot("lock", &path))?;
+        Ok(Claims { folder: self, _lock: lock })
+    }
+}
+
+impl Claims<'_> {
+    /// Adds a claim.
+    pub(super) fn add(
+        &self,
+        digest: &Digest,
+        claimant: &Claimant,
+        reason: ClaimReason,
+    ) -> Result<()> {
+        let id = claimant.id(claimant.client);
+        let line = |reason: ClaimReason| format!("{id} {}", reason.as_str());
+        let mut claims = self.of(digest)?;
+        let uploaded = line(ClaimReason::Uploaded);
+        let asks_after_upload = |claim: &String| reason == ClaimReason::Found && *claim == uploaded;
+        match claims.iter().position(asks_after_upload) {
+            Some(position) => claims[position] = line(reason),
+            None if claims.len() < MAX_CLAIMS => claims.push(line(reason)),
+            None => {}
+        }
+        self.write(digest, &claims)
+    }
+
+    /// Ends one claim of the client, or else of its process.
+    fn end_one(&self, digest: &Digest, claimant: &Claimant) -> Result<()> {
+        let mut claims = self.of(digest)?;
+        let ids = [claimant.client, 0].map(|client| claimant.id(client));
+        let found = ids.iter().find_map(|id| claims.iter().position(|claim| claim.starts_with(id)));
+        match found {
+            Some(position) if claims.len() < MAX_CLAIMS => {
+                claims.remove(position);
+                self.write(digest, &claims)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends all claims of the clients of a process.
+    fn end_all(&self, claimant: &Claimant) -> Result<()> {
+        let process = format!("{:016x}", claimant.process);
+        for digest in self.folder.digests(CLAIMS)? {
+            let mut claims = self.of(&digest)?;
+            let count = claims.len();
+            claims.retain(|claim| !claim.starts_with(&process));
+            if claims.len() < count {
+                self.write(&digest, &claims)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the claims of a blob that are not too old.
+    fn of(&self, digest: &Digest) -> Result<Vec<String>> {
+        let path = self.folder.claims(digest);
+        if self.ended(digest, SystemTime::now() - CLAIM_LIFETIME)? {
+            return Ok(Vec::new());
+        }
+        let bytes = files::read_file(&path).map_err(cannot("read", &path))?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
+    }
+
+    /// Whether a blob has no claim, or the last one was made before this time.
+    fn ended(&self, digest: &Digest, before: SystemTime) -> Result<bool> {
+        let claims = self.folder.metadata(&self.folder.claims(digest))?;
+        Ok(claims.is_none_or(|claims| claims.len() == 0 || is_older(&claims, before)))
+    }
+
+    /// Replaces the claims of a blob. A process that is killed meanwhile leaves at most more claims.
+    fn write(&self, digest: &Digest, claims: &[String]) -> Result<()> {
+        let path = self.folder.claims(digest);
+        if claims.is_empty() {
+            return self.forget(digest);
+        }
+        self.folder.create_parents(&path)?;
+        let text = claims.join("\n") + "\n";
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let opened =
+            files::open_file(&path, &mut options).map_err(self.folder.cannot("write", &path))?;
+        let Some((mut file, _)) = opened else {
+            return Err(Error::failed(format!("cannot write {}", path.display()))
+                .with_source("it is not a file"));
+        };
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.set_len(text.len() as u64))
+            .map_err(cannot("write", &path))
+    }
+
+    /// Ends all claims of a blob.
+    pub(super) fn forget(&self, digest: &Digest) -> Result<()> {
+        let path = self.folder.claims(digest);
+        if self.folder.is_reachable(&path)? {
+            none_if_missing(fs::remove_file(&path)).map_err(cannot("delete", &path))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_older(metadata: &Metadata, before: SystemTime) -> bool {
+    metadata.modified().is_ok_and(|time| time <= before)
+}
+
+impl Store {
+    /// Returns the store as another process has it, whose claims end apart from those of this one.
+    #[cfg(feature = "push")]
+    pub(crate) fn for_one_transfer(&self) -> Self {
+        Self { claimant: Claimant::new(), ..self.clone() }
+    }
+
+    /// Returns the store for the requests of a client, which `authorization` tells from others.
+    pub(crate) fn for_client(&self, authorization: &[u8]) -> Self {
+        let client = self.claimant.keys.hash_one(authorization);
+        Self { claimant: Claimant { client, ..self.claimant.clone() }, ..self.clone() }
+    }
+
+    /// Claims a blob for a client that may put a manifest with it, and returns the size in bytes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the repository or the blob.
+    pub(crate) fn claim_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<u64> {
+        let folder = self.folder(path)?;
+        let claimed = self.claim_stored(&folder, digest, ClaimReason::Found)?;
+        claimed.map(|blob| blob.len()).ok_or_else(|| missing_blob(&folder, digest))
+    }
+
+    /// Claims a blob if the repository has it.
+    pub(super) fn claim_stored(
+        &self,
+        folder: &RepositoryFolder,
+        digest: &Digest,
+        reason: ClaimReason,
+    ) -> Result<Option<Metadata>> {
+        let blob = folder.blob(digest);
+        if folder.metadata(&blob)?.is_none() {
+            return Ok(None);
+        }
+        let claims = folder.lock_claims()?;
+        let found = folder.metadata(&blob)?;
+        if found.is_some() {
+            claims.add(digest, &self.claimant, reason)?;
+        }
+        Ok(found)
+    }
+
+    /// Ends the client's claims of the blobs of a manifest that was put.
+    pub(super) fn end_claims(&self, folder: &RepositoryFolder, content: &ManifestContent) {
+        let blobs: BTreeSet<&Digest> = content.blobs().map(|blob| &blob.digest).collect();
+        let ended = folder.lock_claims().and_then(|claims| {
+            blobs.into_iter().try_for_each(|blob| claims.end_one(blob, &self.claimant))
+        });
+        if let Err(error) = ended {
+            tracing::debug!(%error, "claims of blobs stay until they are too old");
+        }
+    }
+
+    /// Ends the claims of all clients of this process in a repository.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no repository.
+    #[cfg(feature = "push")]
+    pub(crate) fn end_all_claims(&self, path: &RepositoryPath) -> Result<()> {
+        let folder = self.folder(path)?;
+        folder.lock_claims()?.end_all(&self.claimant)
+    }
+
+    /// Deletes a blob from one repository, whether or not a client claims it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the repository or the blob; [`Error::Conflict`] if a manifest names it.
+    pub(crate) fn delete_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<()> {
+        let locked = self.lock(path)?;
+        let folder = &locked.folder;
+        for manifest in folder.digests(MANIFESTS)? {
+            if self.blobs_of(folder, &manifest)?.contains(digest) {
+                let problem = format!("is part of the image {manifest}");
+                return Err(Error::conflict(ResourceKind::Blob, digest, problem));
+            }
+        }
+        let claims = folder.lock_claims()?;
+        let blob = folder.blob(digest);
+        let exists = folder.metadata(&blob)?.is_some();
+        if !exists || !files::remove_file(&blob).map_err(cannot("delete", &blob))? {
+            return Err(missing_blob(folder, digest));
+        }
+        claims.forget(digest)
+    }
+
+    /// Removes the blobs of an image that was deleted. A failure leaves them to the next sweep.
+    pub(super) fn free(&self, locked: &Locked, blobs: &BTreeSet<Digest>) {
+        if let Err(error) = self.collect(locked, blobs, SystemTime::now() - CLAIM_LIFETIME) {
+            let repository = locked.folder.path();
+            tracing::warn!(%repository, %error, "blobs of a deleted image stay on the disk");
+        }
+    }
+
+    /// Removes the blobs that no manifest names and no client claims: those in `released`, and those that were
+    /// stored before this time. Returns their number.
+    pub(super) fn collect(
+        &self,
+        locked: &Locked,
+        released: &BTreeSet<Digest>,
+        before: SystemTime,
+    ) -> Result<usize> {
+        let folder = &locked.folder;
+        let mut unreferenced: BTreeSet<Digest> = folder.digests(BLOBS)?.into_iter().collect();
+        for manifest in folder.digests(MANIFESTS)? {
+            for blob in &*self.blobs_of(folder, &manifest)? {
+                unreferenced.remove(blob);
+            }
+        }
+        let mut removed = 0;
+        for digest in unreferenced {
+            let blob = folder.blob(&digest);
+            let claims = folder.lock_claims()?;
+            let is_needless = released.contains(&digest)
+                || folder.metadata(&blob)?.is_some_and(|blob| is_older(&blob, before));
+            if is_needless && claims.ended(&digest, before)? {
+                fs::remove_file(&blob).map_err(cannot("delete", &blob))?;
+                removed += 1;
+            }
+        }
+        for digest in folder.digests(CLAIMS)? {
+            let claims = folder.lock_claims()?;
+            if claims.ended(&digest, before)? {
+                claims.forget(&digest)?;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Returns the blobs that a manifest names.
+    pub(super) fn blobs_of(
+        &self,
+        folder: &RepositoryFolder,
+        digest: &Digest,
+    ) -> Result<Arc<BTreeSet<Digest>>> {
+        if let Some(blobs) = self.references.get(digest) {
+            return Ok(blobs);
+        }
+        // A missing manifest names nothing.
+        let Some((header, bytes)) = read_manifest(folder, digest)? else {
+            return Ok(Arc::default());
+        };
+        let problem = |problem: String| damaged(&folder.manifest(digest), problem);
+        let actual = Digester::digest(digest.algorithm(), &bytes);
+        if actual != *digest {
+            return Err(problem(format!("its digest is {actual}")));
+        }
+        let content = ManifestContent::parse(&header.media_type, &bytes).map_err(problem)?;
+        let blobs = Arc::new(content.blobs().map(|blob| blob.digest.clone()).collect());
+        self.references.add(digest, &blobs);
+        Ok(blobs)
+    }
+}
+
+/// The number of references that are cached. One takes up to 300 bytes.
+const MAX_CACHED_REFERENCES: usize = 30_000;
+
+/// A cache of the blobs that manifests name, so that a deletion of many images reads each manifest once. The same
+/// digest stands for the same blobs in every repository.
+#[derive(Debug, Clone, Default)]
+pub(super) struct References(Arc<Mutex<HashMap<Digest, Arc<BTreeSet<Digest>>>>>);
+
+impl References {
+    fn get(&self, manifest: &Digest) -> Option<Arc<BTreeSet<Digest>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(manifest).cloned()
+    }
+
+    /// Adds a manifest. A full cache is emptied first.
+    fn add(&self, manifest: &Digest, blobs: &Arc<BTreeSet<Digest>>) {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let references: usize = cached.values().map(|blobs| 1 + blobs.len()).sum();
+        if references + blobs.len() >= MAX_CACHED_REFERENCES {
+            cached.clear();
+        }
+        if blobs.len() < MAX_CACHED_REFERENCES {
+            cached.insert(manifest.clone(), Arc::clone(blobs));
+        }
+    }
+}
+
+/// Returns the error of a missing blob, or of its repository if that was deleted.
+pub(super) fn missing_blob(folder: &RepositoryFolder, digest: &Digest) -> Error {
+    match folder.confirm() {
+        Ok(()) => Error::not_found(ResourceKind::Blob, digest),
+        Err(gone) => gone,
+    }
+}
+
+#[cfg(test)]
+mod tests;
