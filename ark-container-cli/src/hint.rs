@@ -253,6 +253,11 @@ pub(crate) fn serve_command(settings: &Settings) -> String {
     format!("{PROGRAM} --serve{}", registry_option(settings))
 }
 
+/// Returns the command that lets docker log in to the registry by itself.
+pub(crate) fn configure_docker_command(settings: &Settings) -> String {
+    format!("{PROGRAM} --configure-docker{}", registry_option(settings))
+}
+
 /// Returns ` --registry LOCATION` if the option was given: other settings still hold for the next command.
 fn registry_option(settings: &Settings) -> String {
     match settings.registry_origin() {

@@ -1,27 +1,26 @@
 //! Operations for those who run a registry: `--serve`, which serves a folder, and `--iam-policy`, which
 //! prints the policies that an account of AWS needs.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use ark_container_core::Error;
 use ark_container_core::backend::ecr::{IamDeployment, IamPolicies};
-use ark_container_core::backend::local::{HintCommands, Registry};
+use ark_container_core::backend::local::{HintCommands, LocalBackend, Registry};
 use ark_container_core::model::{RegistryLocation, RepositoryPath};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::PROGRAM;
+use crate::commands::docker;
 use crate::context::Context;
 use crate::failure::{Failure, Stop, io_kind};
-
-const DEFAULT_PORT: u16 = 5050;
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
   ark-catalog-container-tool --serve
-  ark-catalog-container-tool --serve --registry local:DIR --listen 127.0.0.1:0
+  ark-catalog-container-tool --serve --registry local:DIR --listen 0
 
 It runs until it is interrupted (Ctrl-C) or terminated, and lets running uploads finish or be
-resumed. Port 0 takes any that is free.";
+resumed. Port 0 takes any that is free. PORT and localhost:PORT stand for 127.0.0.1:PORT.";
 
 /// Serve a local registry until interrupted, and print its address when it is ready
 ///
@@ -29,13 +28,21 @@ resumed. Port 0 takes any that is free.";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = SERVE_EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// The address and port to listen on
+    /// The port, or address and port, to listen on
     #[arg(
         long,
-        value_name = "ADDRESS:PORT",
-        default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+        value_name = "[ADDRESS:]PORT",
+        value_parser = listen_address,
+        default_value_t = LocalBackend::DEFAULT_ADDRESS,
     )]
     listen: SocketAddr,
+}
+
+/// Parses `PORT`, `localhost:PORT` or `ADDRESS:PORT`.
+fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    let port = text.strip_prefix("localhost:").unwrap_or(text).parse();
+    let local = port.map(|port| SocketAddr::new(LocalBackend::DEFAULT_ADDRESS.ip(), port));
+    local.or_else(|_| text.parse()).map_err(|_| "it is not PORT, localhost:PORT or ADDRESS:PORT")
 }
 
 pub(crate) async fn serve(args: ServeArgs, context: &Context) -> Result<(), Stop> {
@@ -59,6 +66,7 @@ pub(crate) async fn serve(args: ServeArgs, context: &Context) -> Result<(), Stop
     let address = registry.local_addr().to_string();
     let record = serde_json::json!({ "address": address, "directory": local.directory() });
     context.output.result(&address, &record)?;
+    docker::warn_of_missing_entry(context, &address);
     Ok(registry.serve(interrupted).await?)
 }
 
@@ -79,7 +87,7 @@ fn explain(error: Error) -> Failure {
     let help = match &error {
         Error::Conflict { .. } => "one server is enough: every process here finds it",
         _ if io_kind(&error) == Some(std::io::ErrorKind::AddrInUse) => {
-            "end what listens there, or take another port: --listen 127.0.0.1:0"
+            "end what listens there, or take another port: --listen 0"
         }
         _ => return error.into(),
     };

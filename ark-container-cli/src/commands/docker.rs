@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::arguments::PROGRAM;
 use crate::context::Context;
-use crate::credential_helper::{HELPER, SUFFIX, host_of};
+use crate::credential_helper::{HELPER, SUFFIX, host_of, is_loopback};
 use crate::failure::{Failure, Kind, Stop};
+use crate::hint::configure_docker_command;
 
 /// The environment variable that names the folder of docker's configuration.
 pub(crate) const FOLDER_VARIABLE: &str = "DOCKER_CONFIG";
@@ -127,6 +128,21 @@ fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[S
                  {PROGRAM}"
             ),
         });
+    }
+}
+
+/// Warns that docker asks for logins to other ports of this machine, and not to the one that is served now.
+pub(crate) fn warn_of_missing_entry(context: &Context, address: &str) {
+    let Ok(config) = user_folder().and_then(|folder| read_config(&folder)) else { return };
+    let entries = config.hosts_of(SUFFIX);
+    let is_local = |host: &String| host.parse().is_ok_and(|host| is_loopback(&host));
+    if let Some(other) = entries.iter().find(|host| is_local(host))
+        && !entries.iter().any(|host| host == address)
+    {
+        let command = configure_docker_command(&context.settings);
+        context.output.warning(&format!(
+            "docker logs in to {other} by itself, and not to {address}; to have it do so: {command}"
+        ));
     }
 }
 

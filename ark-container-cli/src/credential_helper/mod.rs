@@ -36,7 +36,7 @@ use crate::output::{self, rfc3339, visible};
 use crate::program::{block_on, unset_empty_variables};
 use registry::registry_of;
 
-pub(crate) use registry::host_of;
+pub(crate) use registry::{host_of, is_loopback};
 
 /// Name of the program.
 pub(crate) const HELPER: &str = "docker-credential-ark";

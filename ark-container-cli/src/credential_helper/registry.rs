@@ -49,7 +49,8 @@ fn host_in(server: &str) -> Option<RegistryHost> {
     authority.strip_suffix(HTTPS_PORT).unwrap_or(&authority).parse().ok()
 }
 
-fn is_loopback(host: &RegistryHost) -> bool {
+/// Whether a host is this machine.
+pub(crate) fn is_loopback(host: &RegistryHost) -> bool {
     let (name, _) = name_and_port(host);
     let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
     name == "localhost" || address.is_ok_and(|address| address.is_loopback())

@@ -85,7 +85,7 @@ impl RegistryOptions {
 }
 
 impl OpenRegistry {
-    /// Opens the registry of the settings. A folder is made where there is none; AWS is not called.
+    /// Opens the registry of the settings. Nothing is written, and AWS is not called.
     pub(super) fn open(
         settings: &Settings,
         identity: &ChosenIdentity,

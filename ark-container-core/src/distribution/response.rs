@@ -178,7 +178,8 @@ impl Client {
     }
 }
 
-/// Fetches the pages of a listing, each once. All pages together have at most `limit` bytes.
+/// Fetches the pages of a listing, each once and all from the same registry. All pages together have at most
+/// `limit` bytes.
 pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
     client: Client,
     target: RequestTarget,
@@ -190,6 +191,10 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
     let state = (client, target, ahead, HashSet::new(), limit);
     stream::try_unfold(state, move |(client, target, mut ahead, mut seen, room)| async move {
         let Some(url) = ahead.pop_front().transpose()? else { return Ok(None) };
+        if url.origin() != client.base().origin() {
+            let message = format!("the next page of {} is on another host", client.name());
+            return Err(Error::failed(message));
+        }
         if !seen.insert(url.clone()) {
             let message = format!("the pages of {} go round in a circle", client.name());
             return Err(Error::failed(message));

@@ -133,13 +133,26 @@ impl ManifestContent {
     /// The reason why it is invalid. Its media type, its declared media type and its fields must agree,
     /// and its keys must be unambiguous.
     pub(crate) fn parse(declared: &str, bytes: &[u8]) -> Result<Self, String> {
+        Self::parse_limited(declared, bytes, usize::MAX)
+    }
+
+    /// Parses a manifest or index with at most `max_free_keys` annotations and unknown fields, so that the
+    /// result does not need many times the memory of `bytes`.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse).
+    pub(crate) fn parse_limited(
+        declared: &str,
+        bytes: &[u8],
+        max_free_keys: usize,
+    ) -> Result<Self, String> {
         let is_index = media_type::is_index(declared);
         if !is_index && !media_type::is_manifest(declared) {
             return Err(format!("{declared:?} is not the media type of a manifest"));
         }
         // JSON is UTF-8, also in the fields that are ignored here.
         let text = std::str::from_utf8(bytes).map_err(|_| "it is no JSON, for it is not UTF-8")?;
-        let fields = check_keys(text).and_then(|()| serde_json::from_str(text));
+        let fields = check_keys(text, max_free_keys).and_then(|()| serde_json::from_str(text));
         let Fields {
             schema_version,
             media_type,

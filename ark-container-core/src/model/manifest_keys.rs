@@ -4,6 +4,7 @@
 //! A manifest with such keys would be two images with one digest.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -16,11 +17,26 @@ const MAX_SHOWN_CHARS: usize = 80;
 /// Checks the keys of a manifest or index, of its descriptors, and of their platforms and annotations.
 ///
 /// # Errors
-/// A key occurs twice; a key differs from a known one only by case; a value is no object where one is read.
-pub(super) fn check_keys(manifest: &str) -> serde_json::Result<()> {
+/// A key occurs twice; a key differs from a known one only by case; a value is no object where one is read;
+/// there are more than `max_free_keys` annotations and unknown fields.
+pub(super) fn check_keys(manifest: &str, max_free_keys: usize) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_str(manifest);
-    Value::Manifest.deserialize(&mut deserializer)?;
+    let limit = Limit { max: max_free_keys, count: Cell::new(0) };
+    Checked { value: Value::Manifest, limit: &limit }.deserialize(&mut deserializer)?;
     deserializer.end()
+}
+
+/// The number of annotations and unknown fields so far, and its maximum.
+struct Limit {
+    max: usize,
+    count: Cell<usize>,
+}
+
+/// A value whose keys are checked.
+#[derive(Clone, Copy)]
+struct Checked<'a> {
+    value: Value,
+    limit: &'a Limit,
 }
 
 /// A value in a manifest, by the keys that are known in it.
@@ -75,12 +91,12 @@ impl Value {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Value {
+impl<'de> DeserializeSeed<'de> for Checked<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match self {
-            Self::Other => IgnoredAny::deserialize(deserializer).map(drop),
+        match self.value {
+            Value::Other => IgnoredAny::deserialize(deserializer).map(drop),
             _ => deserializer.deserialize_any(self),
         }
     }
@@ -89,12 +105,12 @@ impl<'de> DeserializeSeed<'de> for Value {
 #[derive(PartialEq, Eq, Hash, Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de> Visitor<'de> for Value {
+impl<'de> Visitor<'de> for Checked<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Descriptors => "an array",
+        f.write_str(match self.value {
+            Value::Descriptors => "an array",
             _ => "an object",
         })
     }
@@ -105,9 +121,10 @@ impl<'de> Visitor<'de> for Value {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        match self {
-            Self::Descriptors => {
-                while elements.next_element_seed(Self::Descriptor)?.is_some() {}
+        match self.value {
+            Value::Descriptors => {
+                let descriptor = Self { value: Value::Descriptor, ..self };
+                while elements.next_element_seed(descriptor)?.is_some() {}
                 Ok(())
             }
             // A derived deserializer would read the fields of a structure from an array.
@@ -118,17 +135,31 @@ impl<'de> Visitor<'de> for Value {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let mut keys = HashSet::new();
         while let Some(key) = entries.next_key::<Key<'de>>()? {
-            if let Some(known) = self.known_keys().iter().find(|known| is_confused(&key.0, known)) {
+            let known_keys = self.value.known_keys();
+            if let Some(known) = known_keys.iter().find(|known| is_confused(&key.0, known)) {
                 let problem =
                     format!("the key {} differs from {known:?} only by case", shown(&key));
                 return Err(A::Error::custom(problem));
             }
-            entries.next_value_seed(self.at(&key.0))?;
+            if !known_keys.contains(&&*key.0) {
+                self.limit.count_free_key().map_err(A::Error::custom)?;
+            }
+            entries.next_value_seed(Self { value: self.value.at(&key.0), ..self })?;
             if let Some(key) = keys.replace(key) {
                 return Err(A::Error::custom(format!("the key {} occurs twice", shown(&key))));
             }
         }
         Ok(())
+    }
+}
+
+impl Limit {
+    fn count_free_key(&self) -> Result<(), String> {
+        self.count.set(self.count.get() + 1);
+        match self.count.get() > self.max {
+            true => Err(format!("it has more than {} annotations and unknown fields", self.max)),
+            false => Ok(()),
+        }
     }
 }
 

@@ -49,8 +49,8 @@ impl Platform {
 
     /// Returns the platform in an image's configuration, if it names one.
     #[cfg(any(feature = "local", feature = "push"))]
-    pub(crate) fn of_config(config: &[u8]) -> Option<Self> {
-        let fields: PlatformFields = serde_json::from_slice(config).ok()?;
+    pub(crate) fn of_config(config: impl std::io::Read) -> Option<Self> {
+        let fields: PlatformFields = serde_json::from_reader(config).ok()?;
         fields.whole().filter(Self::is_known)
     }
 

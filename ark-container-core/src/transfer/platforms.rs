@@ -137,7 +137,7 @@ pub(super) async fn configured(
     manifest: &Manifest,
 ) -> Result<Option<Platform>> {
     match manifest.content()?.image_config() {
-        Some(config) => Ok(Platform::of_config(&source.config(config).await?)),
+        Some(config) => Ok(Platform::of_config(source.config(config).await?.as_slice())),
         None => Ok(None),
     }
 }

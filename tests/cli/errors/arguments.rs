@@ -284,9 +284,9 @@ fn bad_resource_tag() {
 
 #[test]
 fn bad_listen_address() {
-    assert_snapshot!(refused("--serve --listen 5050"), @"
+    assert_snapshot!(refused("--serve --listen registry:5050"), @"
     exit 2
-    error: invalid value '5050' for '--listen <ADDRESS:PORT>': invalid socket address syntax
+    error: invalid value 'registry:5050' for '--listen <[ADDRESS:]PORT>': it is not PORT, localhost:PORT or ADDRESS:PORT
 
     For more information, try '--help'.
     ");

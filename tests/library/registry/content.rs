@@ -1,14 +1,17 @@
 //! Blobs, manifests, tags and referrers: written, read, listed and deleted.
 
+use std::fs;
+
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::{CreateOptions, TagMutability};
-use ark_container_core::model::{Access, Scope};
+use ark_container_core::distribution::Client;
+use ark_container_core::model::{Access, RepositoryUrl, Scope};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::server::{
-    OCI_INDEX, OCI_MANIFEST, OURS, RegistryClient, Server, answer, descriptor, path, sample,
-    sha256, sha512,
+    Answer, OCI_INDEX, OCI_MANIFEST, OURS, RegistryClient, Server, all_of, answer, descriptor,
+    path, sample, sha256, sha512,
 };
 
 #[tokio::test]
@@ -406,11 +409,7 @@ async fn tag_pages_link_to_the_next() {
         let tags = page.json()["tags"].as_array().unwrap().clone();
         assert!(tags.len() <= 2);
         seen.extend(tags);
-        next = page.headers.get("link").map(|link| {
-            let link = link.to_str().unwrap();
-            let target = link.strip_prefix('<').unwrap();
-            target.strip_suffix(">; rel=\"next\"").unwrap().to_owned()
-        });
+        next = next_page(&page);
     }
     assert_eq!(seen, all);
 
@@ -422,6 +421,82 @@ async fn tag_pages_link_to_the_next() {
     let wrong = client.get(&format!("{url}?n=-1")).await;
     wrong.expect_error(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID");
     assert!(client.head(&url).await.expect(StatusCode::OK).body.is_empty());
+}
+
+/// The target of the link to the next page.
+fn next_page(page: &Answer) -> Option<String> {
+    let link = page.headers.get("link")?.to_str().unwrap();
+    let target = link.strip_prefix('<').unwrap();
+    Some(target.strip_suffix(">; rel=\"next\"").unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn tags_without_a_page_size_are_paged() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    client.push_image(&app, "0", b"layer").await;
+    let tags = server.backend.directory().join(app.to_string()).join("_repository/tags");
+    for number in 1..=5000 {
+        fs::hard_link(tags.join("0"), tags.join(number.to_string())).unwrap();
+    }
+    let page = client.get(&format!("/v2/{app}/tags/list")).await.expect(StatusCode::OK);
+    assert_eq!(page.json()["tags"].as_array().unwrap().len(), 5000);
+    let last = client.get(&next_page(&page).unwrap()).await.expect(StatusCode::OK);
+    assert_eq!(last.json()["tags"], json!(["999"]));
+    assert!(next_page(&last).is_none());
+}
+
+#[tokio::test]
+async fn referrers_are_paged_by_size() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let subject = client.image(&app, b"layer").await;
+    let digest = sha256(subject.to_string().as_bytes());
+    for number in 0..8 {
+        let mut referrer = subject.clone();
+        referrer["artifactType"] = json!(format!("x/{}", number % 2));
+        referrer["annotations"] = json!({ "n": format!("{number}{}", "x".repeat(100_000)) });
+        referrer["subject"] = json!({ "mediaType": OCI_MANIFEST, "digest": digest, "size": subject.to_string().len() });
+        let own = sha256(referrer.to_string().as_bytes());
+        let put = client.put_manifest(&app, &own, OCI_MANIFEST, &referrer).await;
+        put.expect(StatusCode::CREATED);
+    }
+    for (query, expected) in [("", 8), ("?artifactType=x%2F1", 4)] {
+        let (mut found, mut pages) = (0, 0);
+        let mut next = Some(format!("/v2/{app}/referrers/{digest}{query}"));
+        while let Some(url) = next {
+            let page = client.get(&url).await.expect(StatusCode::OK);
+            assert!(page.body.len() < 512 * 1024, "{}", page.body.len());
+            found += types(&page.json()).len();
+            pages += 1;
+            next = next_page(&page);
+        }
+        assert_eq!(found, expected, "{query}");
+        assert!(pages > 1, "{query}");
+    }
+    // This project's client follows the pages.
+    let scope = all_of(OURS);
+    let credentials = server.backend.credentials(&scope, &Default::default()).await.unwrap();
+    let url = RepositoryUrl::new(server.address.into(), app.clone());
+    let own = Client::with_endpoint(url, credentials, &server.address.into()).unwrap();
+    let listed = own.referrers(&digest.parse().unwrap(), None).await.unwrap();
+    assert_eq!(listed.len(), 8);
+}
+
+#[tokio::test]
+async fn too_many_annotations_are_invalid() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let mut image = client.image(&app, b"layer").await;
+    let annotations = (0..1001).map(|number| (number.to_string(), json!("")));
+    image["annotations"] = Value::Object(annotations.collect());
+    let put = client.put_manifest(&app, "v1", OCI_MANIFEST, &image).await;
+    let put = put.expect_error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID");
+    let expected = "the manifest is invalid: it has 1001 annotations, of at most 1000";
+    assert_eq!(put.message(), expected);
 }
 
 #[tokio::test]

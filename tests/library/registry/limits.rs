@@ -62,6 +62,139 @@ async fn malformed_http_is_rejected() {
     }
 }
 
+#[tokio::test]
+async fn missing_doubled_and_invalid_host_is_rejected() {
+    let server = Server::start().await;
+    for (head, status) in [
+        ("GET /v2/ HTTP/1.1\r\n", 400),
+        ("GET /v2/ HTTP/1.1\r\nhost: a\r\nhost: a\r\n", 400),
+        ("GET /v2/ HTTP/1.0\r\nhost: a\r\nhost: b\r\n", 400),
+        ("GET /v2/ HTTP/1.1\r\nhost: a b\r\n", 400),
+        ("GET /v2/ HTTP/1.1\r\nhost: user@a\r\n", 400),
+        ("GET http://a/v2/ HTTP/1.1\r\n", 400),
+        ("GET http://a/v2/ HTTP/1.1\r\nhost: b\r\n", 401),
+        ("GET /v2/ HTTP/1.1\r\nhost:\r\n", 401),
+        ("GET /v2/ HTTP/1.1\r\nhost: [::1]:5050\r\n", 401),
+        ("GET /v2/ HTTP/1.0\r\n", 401),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let reply = read_to_end(&mut stream).await;
+        let version = if head.contains("HTTP/1.0") { "1.0" } else { "1.1" };
+        assert!(reply.starts_with(&format!("HTTP/{version} {status} ")), "{head}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn bare_line_feed_is_rejected() {
+    let server = Server::start().await;
+    for head in [
+        "GET /v2/ HTTP/1.1\nhost: x\n\n",
+        "GET /v2/ HTTP/1.1\r\nhost: x\nx: y\r\n\r\n",
+        "GET /v2/ HTTP/1.1\r\nhost: x\r\n\n",
+        "\nGET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let reply = read_to_end(&mut stream).await;
+        assert!(reply.starts_with("HTTP/1.1 400 "), "{head:?}: {reply}");
+    }
+    // A later request of a connection is no exception. An empty line before a request is ignored, and a
+    // body may have any bytes.
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let first = "\r\nPOST /v2/ HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\na\nb\n";
+    stream.write_all(first.as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 401");
+    let mut rest = vec![0; 4096];
+    while !rest.ends_with(b"}") {
+        let length = stream.read(&mut rest).await.unwrap();
+        rest.truncate(length);
+    }
+    stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\n\r\n").await.unwrap();
+    let reply = read_to_end(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 400 "), "{reply}");
+}
+
+/// More than are served at once.
+const CROWD: usize = 300;
+
+#[tokio::test]
+async fn crowd_without_password_does_not_stop_the_service() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let app = path(OURS, "app");
+    let bytes = sample(200_000);
+    let upload = client.start_upload(&app).await;
+    let mut running = client.send_part(Method::PATCH, &upload, bytes.len(), &bytes[..1000]).await;
+    client.wait_for_size(&upload, 1000).await;
+    let mut crowd = Vec::new();
+    for number in 0..2 * CROWD {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        if number % 2 == 0 {
+            stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost:").await.unwrap();
+        }
+        crowd.push(stream);
+    }
+    client.get(&format!("/v2/{app}/tags/list")).await.expect(StatusCode::OK);
+    assert_eq!(read_to_end(&mut crowd[0]).await, "");
+    // A connection with a password stays.
+    running.write_all(&bytes[1000..]).await.unwrap();
+    let mut start = [0; 12];
+    running.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 202");
+}
+
+#[tokio::test]
+async fn crowd_with_passwords_waits_for_its_turn() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(client.send_part(Method::GET, "/v2/", 0, b"").await);
+    }
+    let answered = crowd.iter_mut().take(200).map(async |stream| {
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+    });
+    futures_util::future::join_all(answered).await;
+    let mut last = crowd.pop().unwrap();
+    drop(crowd);
+    let mut start = [0; 12];
+    last.read_exact(&mut start).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn headers_have_ten_seconds_and_idle_connections_sixty() {
+    let server = Server::start().await;
+    let client = server.our_client().await;
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET /v2/ HTTP/1.1\r\nhost:").await.unwrap();
+    let mut idle = client.send_part(Method::GET, "/v2/", 0, b"").await;
+    let mut late = client.send_part(Method::GET, "/v2/", 0, b"").await;
+    let mut answer = [0; 4096];
+    for stream in [&mut idle, &mut late] {
+        let length = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+    }
+    pass(Duration::from_secs(30)).await;
+    late.write_all(b"GET ").await.unwrap();
+    for mut stream in [silent, slow] {
+        assert_eq!(read_to_end(&mut stream).await, "");
+    }
+    idle.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let length = idle.read(&mut answer).await.unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 401"));
+    pass(Duration::from_secs(11)).await;
+    assert_eq!(read_to_end(&mut late).await, "");
+    pass(Duration::from_secs(61)).await;
+    assert_eq!(read_to_end(&mut idle).await, "");
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_connection_is_closed() {
     let server = Server::start().await;

@@ -41,6 +41,7 @@ impl Drop for Announcement {
 /// # Errors
 /// [`Error::Conflict`] with the address of the process that serves it already.
 pub(crate) fn announce(store: &Store, address: SocketAddr) -> Result<Announcement> {
+    store.create()?;
     let root = store.root();
     let looking = store.open_lock(ADDRESS_LOCK)?;
     let serving = store.open_lock(SERVE_LOCK)?;

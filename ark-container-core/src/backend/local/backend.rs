@@ -74,13 +74,17 @@ pub struct LocalBackend {
 }
 
 impl LocalBackend {
+    /// The address of a registry unless another one is chosen.
+    pub const DEFAULT_ADDRESS: SocketAddr = address::DEFAULT_ADDRESS;
+
     /// Opens the registry in `directory`, or in the user's own, `$XDG_DATA_HOME/ark/registry`.
     ///
-    /// A folder that does not exist is created, for its owner only.
+    /// Nothing is written: a folder that does not exist has no repositories. The first change, such as a new
+    /// repository or new credentials, creates it, for its owner only.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the folder cannot be created, read or written, has another format, or
-    /// the user has no home.
+    /// [`Error::InvalidInput`] if the folder has files but is not that of a registry; [`Error::Failed`] if it
+    /// cannot be read, has another format, or the user has no home.
     pub fn open(directory: Option<&Path>) -> Result<Self> {
         let root = match directory {
             Some(directory) => directory.to_path_buf(),
@@ -304,6 +308,7 @@ impl RegistryBackend for LocalBackend {
             let expires_at = SystemTime::now()
                 .checked_add(lifetime)
                 .ok_or_else(|| Error::invalid(format!("the lifetime {lifetime:?} is too long")))?;
+            store.create()?;
             let password = Signer::open(store.root())?.sign(&scope, expires_at)?;
             let host = address::current(store);
             Ok(RegistryCredentials::new(host, password, expires_at, scope))

@@ -82,7 +82,7 @@ impl DockerArchive {
         let archive = Arc::clone(&self.archive);
         let content = archive.read(&listed.config, MAX_JSON_BYTES)?;
         let config: Config = parse(&archive, &listed.config, &content)?;
-        let platform = Platform::of_config(&content);
+        let platform = Platform::of_config(content.as_slice());
         let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
         let names = listed.layers.unwrap_or_default();
         if diff_ids.len() != names.len() {

@@ -28,8 +28,8 @@ use crate::model::{Digest, RepositoryPath};
 /// A read of the next chunk, which returns the file too.
 type Reading = JoinHandle<io::Result<(File, Vec<u8>)>>;
 
-/// The number of bytes that are read of a file at a time. Two chunks are in memory.
-const READ_CHUNK_BYTES: u64 = 256 * 1024;
+/// The number of bytes that are read of a file at a time. Up to three chunks of a response are in memory.
+const READ_CHUNK_BYTES: u64 = 64 * 1024;
 
 /// `HEAD`: returns the size of a blob. A client that may push relies on the answer.
 pub(super) async fn check_blob(
@@ -101,7 +101,8 @@ pub(super) async fn delete_blob(
     Ok(body::status(StatusCode::ACCEPTED))
 }
 
-fn stream_body(file: File, length: u64) -> Body {
+/// Returns a body of the next `length` bytes of a file.
+pub(super) fn stream_body(file: File, length: u64) -> Body {
     StreamBody::new(read_chunks(file, length)).boxed_unsync()
 }
 
@@ -187,7 +188,7 @@ async fn upload_whole(
         store.open_upload(path, &id).map(|upload| (id, upload))
     });
     let (id, upload) = starting.await?;
-    match append_to_upload(tasks, upload, content, true).await {
+    match append_to_upload(tasks, upload, repository.memory(), content, true).await {
         Ok(upload) => {
             let wanted = digest.clone();
             repository.run(move |_, _| upload.finish(&wanted)).await?;
@@ -222,7 +223,8 @@ pub(super) async fn append_upload(
     let id = parse_id(id)?;
     let upload = open_upload(&repository, id, headers, content, false).await?;
     let dialect = repository.dialect();
-    let upload = append_to_upload(tasks, upload, content, dialect.keeps_cut_parts()).await?;
+    let keeps = dialect.keeps_cut_parts();
+    let upload = append_to_upload(tasks, upload, repository.memory(), content, keeps).await?;
     let size = dialect.reported_after_part(&id, upload.size());
     Ok(progress(&repository, &id, size, dialect.part_stored()))
 }
@@ -243,7 +245,7 @@ pub(super) async fn finish_upload(
     let digest = parse_digest(&digest)?;
     let upload = open_upload(&repository, parse_id(id)?, headers, content, true).await?;
     let keeps = repository.dialect().keeps_cut_parts();
-    let upload = append_to_upload(tasks, upload, content, keeps).await?;
+    let upload = append_to_upload(tasks, upload, repository.memory(), content, keeps).await?;
     let wanted = digest.clone();
     repository.run(move |_, _| upload.finish(&wanted)).await?;
     Ok(body::created(format!("{}/blobs/{digest}", repository.url()), &digest))

@@ -11,11 +11,13 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{self, CONNECTION, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::error::{ApiError, Code};
+use super::memory::Memory;
 use crate::backend::local::store::Upload;
 use crate::model::Digest;
 
@@ -80,11 +82,14 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const QUEUED_FRAMES: usize = 8;
 
 /// Smaller frames are written together, since each write costs a system call.
-const MIN_WRITE_BYTES: usize = 128 * 1024;
+const MIN_WRITE_BYTES: usize = 64 * 1024;
 
 /// The part of a body that is read and discarded after an error.
 const MAX_DISCARDED_BYTES: u64 = 8 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The timeout of a whole manifest. While it arrives, large ones of other clients may have to wait.
+const MANIFEST_TIMEOUT: Duration = IDLE_TIMEOUT;
 
 /// The body of a request, and the number of bytes received.
 pub(super) struct Content {
@@ -122,7 +127,7 @@ impl Content {
                     let message = format!("the request's body ended early: {error}");
                     return Err(ApiError::bad_request(Code::BlobUploadInvalid, message));
                 }
-                Err(_) => return Err(stalled()),
+                Err(_) => return Err(timed_out("nothing was received for")),
             };
             // Trailers are ignored.
             if let Ok(bytes) = frame.into_data() {
@@ -132,12 +137,26 @@ impl Content {
         }
     }
 
-    /// Receives the whole body; `None` if it is longer than `limit` bytes.
-    pub(super) async fn collect(&mut self, limit: usize) -> Result<Option<Vec<u8>>, ApiError> {
-        if self.incoming.size_hint().lower() > limit as u64 {
+    /// Receives a manifest; `None` if it is longer than `limit` bytes. Its memory is counted until the
+    /// permit is dropped.
+    pub(super) async fn manifest(
+        &mut self,
+        limit: usize,
+        memory: &Memory,
+    ) -> Result<Option<(Vec<u8>, Option<OwnedSemaphorePermit>)>, ApiError> {
+        let size = self.declared_length().unwrap_or(limit as u64);
+        if size > limit as u64 {
             return Ok(None);
         }
-        let mut whole = Vec::new();
+        let permit = memory.manifest(size as usize).await?;
+        let whole = timeout(MANIFEST_TIMEOUT, self.collect(size as usize)).await;
+        let whole =
+            whole.unwrap_or_else(|_| Err(timed_out("the manifest did not arrive within")))?;
+        Ok(whole.map(|whole| (whole, permit)))
+    }
+
+    async fn collect(&mut self, limit: usize) -> Result<Option<Vec<u8>>, ApiError> {
+        let mut whole = Vec::with_capacity(limit);
         while let Some(bytes) = self.next().await? {
             if whole.len() + bytes.len() > limit {
                 return Ok(None);
@@ -158,8 +177,8 @@ impl Content {
     }
 }
 
-fn stalled() -> ApiError {
-    let message = format!("nothing was received for {} seconds", IDLE_TIMEOUT.as_secs());
+fn timed_out(problem: &str) -> ApiError {
+    let message = format!("{problem} {} seconds", IDLE_TIMEOUT.as_secs());
     ApiError::new(StatusCode::REQUEST_TIMEOUT, Code::BlobUploadInvalid, message)
         .with_header(CONNECTION, HeaderValue::from_static("close"))
 }
@@ -172,6 +191,7 @@ fn stalled() -> ApiError {
 pub(super) async fn append_to_upload(
     tasks: &TaskTracker,
     upload: Upload,
+    memory: &Memory,
     content: &mut Content,
     keeps_cut_parts: bool,
 ) -> Result<Upload, ApiError> {
@@ -191,34 +211,43 @@ pub(super) async fn append_to_upload(
             Ok::<_, crate::Error>(upload)
         }
     });
-    let received = forward(content, &queue).await;
+    let received = forward(content, &queue, memory).await;
     is_whole.fetch_or(received.is_ok(), Ordering::Release);
     drop(queue);
     let upload = writer.await.map_err(ApiError::internal)??;
     received.map(|()| upload)
 }
 
-async fn forward(content: &mut Content, queue: &mpsc::Sender<Bytes>) -> Result<(), ApiError> {
+/// A frame of an upload, whose memory is counted until it is written.
+type CountedFrame = (Bytes, OwnedSemaphorePermit);
+
+async fn forward(
+    content: &mut Content,
+    queue: &mpsc::Sender<CountedFrame>,
+    memory: &Memory,
+) -> Result<(), ApiError> {
     while let Some(bytes) = content.next().await? {
+        let permit = memory.upload(bytes.len()).await?;
         // A closed queue means that the writer has failed; its result has the error.
-        if queue.send(bytes).await.is_err() {
+        if queue.send((bytes, permit)).await.is_err() {
             break;
         }
     }
     Ok(())
 }
 
-fn write_all(mut upload: Upload, mut frames: mpsc::Receiver<Bytes>) -> crate::Result<Upload> {
-    let mut gathered = Vec::new();
-    while let Some(frame) = frames.blocking_recv() {
+fn write_all(
+    mut upload: Upload,
+    mut frames: mpsc::Receiver<CountedFrame>,
+) -> crate::Result<Upload> {
+    while let Some((frame, _permit)) = frames.blocking_recv() {
         if frame.len() >= MIN_WRITE_BYTES {
             upload.write(&frame)?;
             continue;
         }
-        gathered.clear();
-        gathered.extend_from_slice(&frame);
+        let mut gathered = frame.to_vec();
         while gathered.len() < MIN_WRITE_BYTES
-            && let Ok(frame) = frames.try_recv()
+            && let Ok((frame, _permit)) = frames.try_recv()
         {
             gathered.extend_from_slice(&frame);
         }

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use crate::backend::local::LocalBackend;
 use crate::backend::local::store::UploadId;
 use crate::backend::local::token::TokenError;
 use crate::credentials::Password;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Digest, Reference, RepositoryPath};
 
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html>
@@ -78,8 +79,11 @@ pub fn read_manifest(
     path: &RepositoryPath,
     digest: &Digest,
 ) -> Result<(String, Vec<u8>)> {
-    let manifest = backend.store().manifest(path, &Reference::Digest(digest.clone()))?;
-    Ok((manifest.media_type, manifest.bytes))
+    let mut manifest = backend.store().open_manifest(path, &Reference::Digest(digest.clone()))?;
+    let mut bytes = Vec::new();
+    let read = manifest.file.read_to_end(&mut bytes);
+    read.map_err(|error| Error::failed(format!("cannot read {digest}")).with_source(error))?;
+    Ok((manifest.media_type, bytes))
 }
 
 /// Creates a repository without waiting.

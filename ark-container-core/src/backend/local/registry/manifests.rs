@@ -6,18 +6,22 @@
 
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
-use serde_json::json;
+use serde::Serialize;
 
+use super::blobs::stream_body;
 use super::body::{self, Body, Content, DOCKER_CONTENT_DIGEST, WithHeader};
 use super::error::{ApiError, Code};
+use super::memory;
 use super::requests::{InRepository, Query, parse_digest};
+use crate::backend::local::store::Store;
+use crate::error::{Error, Result};
 use crate::model::media_type::OCI_INDEX;
-use crate::model::{ParseError, Reference, Tag};
+use crate::model::{Digest, ParseError, Reference, RepositoryPath, Tag};
 
 /// The maximum size of a manifest: the limit that the specification recommends to clients.
 ///
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests>
-const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
 /// The header that tells the client that the registry supports referrers.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -28,15 +32,18 @@ pub(super) async fn get_manifest(
     method: &Method,
 ) -> Result<Response<Body>, ApiError> {
     let reference = existing(reference)?;
-    let manifest = repository.run(move |store, path| store.manifest(path, &reference)).await?;
+    let opening = repository.run(move |store, path| store.open_manifest(path, &reference));
+    let manifest = opening.await?;
     if !repository.dialect().serves(repository.path(), &manifest.digest) {
         return Err(ApiError::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, "it is archived"));
     }
-    let length = manifest.bytes.len();
-    let body = if method == Method::HEAD { body::empty() } else { body::full(manifest.bytes) };
+    let body = match *method {
+        Method::HEAD => body::empty(),
+        _ => stream_body(manifest.file, manifest.size),
+    };
     Ok(Response::new(body)
         .with(header::CONTENT_TYPE, manifest.media_type)
-        .with(header::CONTENT_LENGTH, length)
+        .with(header::CONTENT_LENGTH, manifest.size)
         .with(DOCKER_CONTENT_DIGEST, manifest.digest))
 }
 
@@ -54,7 +61,8 @@ pub(super) async fn put_manifest(
         })?
     };
     let media_type = media_type(headers)?;
-    let Some(bytes) = content.collect(MAX_MANIFEST_BYTES).await? else {
+    let received = content.manifest(MAX_MANIFEST_BYTES, repository.memory()).await?;
+    let Some((bytes, permit)) = received else {
         let message = format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes");
         let status = StatusCode::PAYLOAD_TOO_LARGE;
         return Err(ApiError::new(status, Code::ManifestInvalid, message));
@@ -65,6 +73,7 @@ pub(super) async fn put_manifest(
         .run(move |store, path| {
             // A missing repository is reported before an invalid manifest.
             store.repository(path)?;
+            let _permit = permit;
             store.put_manifest(path, &reference, &media_type, &bytes)
         })
         .await?;
@@ -110,20 +119,37 @@ fn media_type(headers: &HeaderMap) -> Result<String, ApiError> {
     Ok(essence.to_owned())
 }
 
+/// The maximum number of tags in a page. Those of the maximum length are within
+/// [`MAX_PAGE_BYTES`](memory::MAX_PAGE_BYTES).
+const MAX_PAGE_TAGS: usize = 5000;
+
 pub(super) async fn list_tags(
     repository: InRepository,
     query: &Query<'_>,
 ) -> Result<Response<Body>, ApiError> {
-    let limit = query.get("n").map(|n| page_size(&n)).transpose()?;
-    let (path, url) = (repository.path().clone(), repository.url());
-    let tags = repository.run(|store, path| store.tags(path)).await?;
-    let (page, more) = page(&tags, query.get("last").as_deref(), limit);
-    let response = body::json(StatusCode::OK, &json!({ "name": path.to_string(), "tags": page }));
-    Ok(match (page.last(), limit) {
-        (Some(last), Some(n)) if more => response
-            .with(header::LINK, format!("<{url}/tags/list?n={n}&last={last}>; rel=\"next\"")),
-        _ => response,
-    })
+    #[derive(Serialize)]
+    struct Page<'a> {
+        name: &'a RepositoryPath,
+        tags: &'a [Tag],
+    }
+
+    let wanted = query.get("n").map(|n| page_size(&n)).transpose()?;
+    let last = query.get("last").map(String::from);
+    let limit = wanted.map_or(MAX_PAGE_TAGS, |n| n.min(MAX_PAGE_TAGS));
+    let permit = repository.memory().page().await?;
+    let listing =
+        repository.run(move |store, path| store.tags_after(path, last.as_deref(), limit + 1));
+    let mut tags = listing.await?;
+    let has_more = tags.len() > limit;
+    tags.truncate(limit);
+    let page = Page { name: repository.path(), tags: &tags };
+    let json = serde_json::to_vec(&page).map_err(ApiError::internal)?;
+    let response = Response::new(body::full(memory::counted(json, permit)))
+        .with(header::CONTENT_TYPE, "application/json");
+    let Some(last) = tags.last().filter(|_| has_more) else { return Ok(response) };
+    let size = wanted.map(|n| ("n", n.to_string()));
+    Ok(response
+        .with(header::LINK, next_page(&format!("{}/tags/list", repository.url()), size, last)))
 }
 
 fn page_size(text: &str) -> Result<usize, ApiError> {
@@ -133,16 +159,22 @@ fn page_size(text: &str) -> Result<usize, ApiError> {
     })
 }
 
-/// Returns at most `limit` of the sorted tags after `last`, and whether there are more.
-fn page<'a>(tags: &'a [Tag], last: Option<&str>, limit: Option<usize>) -> (&'a [Tag], bool) {
-    let start = last.map_or(0, |last| tags.partition_point(|tag| tag.as_str() <= last));
-    let rest = &tags[start..];
-    let length = limit.map_or(rest.len(), |limit| limit.min(rest.len()));
-    (&rest[..length], length < rest.len())
+/// Returns the `Link` to the page after `last`, with a query parameter of the current page.
+fn next_page(url: &str, parameter: Option<(&str, String)>, last: impl ToString) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(parameter).append_pair("last", &last.to_string());
+    format!("<{url}?{}>; rel=\"next\"", query.finish())
 }
 
 /// The header with the names of the applied filters.
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+/// The maximum number of referrers that are read for a page.
+const MAX_PAGE_REFERRERS: usize = 1000;
+
+/// A page ends with the referrer that reaches this size. With the largest one, it is within
+/// [`MAX_PAGE_BYTES`](memory::MAX_PAGE_BYTES).
+const MIN_PAGE_BYTES: usize = 256 * 1024;
 
 pub(super) async fn list_referrers(
     repository: InRepository,
@@ -150,65 +182,69 @@ pub(super) async fn list_referrers(
     query: &Query<'_>,
 ) -> Result<Response<Body>, ApiError> {
     let subject = parse_digest(subject)?;
-    let mut referrers = repository.run(move |store, path| store.referrers(path, &subject)).await?;
-    let wanted = query.get("artifactType");
-    if let Some(wanted) = wanted.as_deref() {
-        referrers.retain(|referrer| referrer.artifact_type.as_deref() == Some(wanted));
+    let wanted = query.get("artifactType").map(String::from);
+    let last = query.get("last").map(|last| parse_digest(&last)).transpose()?;
+    let permit = repository.memory().page().await?;
+    let url = format!("{}/referrers/{subject}", repository.url());
+    let artifact_type = wanted.clone();
+    let listing = repository.run(move |store, path| {
+        referrers_page(store, path, &subject, last.as_ref(), artifact_type.as_deref())
+    });
+    let (json, last) = listing.await?;
+    let mut response = Response::new(body::full(memory::counted(json, permit)))
+        .with(header::CONTENT_TYPE, OCI_INDEX);
+    if wanted.is_some() {
+        response = response.with(OCI_FILTERS_APPLIED, "artifactType");
     }
-    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": referrers });
-    let response = body::json(StatusCode::OK, &index).with(header::CONTENT_TYPE, OCI_INDEX);
-    Ok(match wanted {
-        Some(_) => response.with(OCI_FILTERS_APPLIED, "artifactType"),
-        None => response,
-    })
+    let Some(last) = last else { return Ok(response) };
+    let filter = wanted.map(|wanted| ("artifactType", wanted));
+    Ok(response.with(header::LINK, next_page(&url, filter, last)))
+}
+
+/// Builds a page of the referrers after `last` as JSON. Returns the last one that was read for it if there
+/// may be more.
+fn referrers_page(
+    store: &Store,
+    path: &RepositoryPath,
+    subject: &Digest,
+    last: Option<&Digest>,
+    artifact_type: Option<&str>,
+) -> Result<(Vec<u8>, Option<Digest>)> {
+    let head = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":["#);
+    let mut json = head.clone().into_bytes();
+    let mut digests =
+        store.referrers_after(path, subject, last, MAX_PAGE_REFERRERS + 1)?.into_iter();
+    let (mut last, mut bytes_read) = (None, 0);
+    for digest in digests.by_ref().take(MAX_PAGE_REFERRERS) {
+        let referrer = store.referrer(path, subject, &digest)?;
+        last = Some(digest);
+        let Some(referrer) = referrer else { continue };
+        let entry = serde_json::to_vec(&referrer)
+            .map_err(|error| Error::failed("cannot list a referrer").with_source(error))?;
+        if artifact_type.is_none_or(|wanted| referrer.artifact_type.as_deref() == Some(wanted)) {
+            if json.len() > head.len() {
+                json.push(b',');
+            }
+            json.extend_from_slice(&entry);
+        }
+        bytes_read += entry.len();
+        if bytes_read >= MIN_PAGE_BYTES {
+            break;
+        }
+    }
+    json.extend_from_slice(b"]}");
+    Ok((json, last.filter(|_| digests.next().is_some())))
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn tags(texts: &[&str]) -> Vec<Tag> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn a_page_starts_behind_the_last_tag_whether_or_not_it_exists() {
-        let all = tags(&["1", "A", "a", "b"]);
-        assert_eq!(page(&all, None, None), (&all[..], false));
-        assert_eq!(page(&all, Some("A"), None), (&all[2..], false));
-        assert_eq!(page(&all, Some("B"), Some(1)), (&all[2..3], true));
-        assert_eq!(page(&all, Some("a"), Some(1)), (&all[3..], false));
-        assert_eq!(page(&all, Some("z"), Some(5)), (&all[4..], false));
-        assert_eq!(page(&all, None, Some(0)), (&all[..0], true));
-    }
 
     #[test]
     fn a_page_size_is_a_whole_number() {
         assert_eq!(page_size("0").unwrap(), 0);
         for bad in ["", "-1", "x", "1.5", "99999999999999999999"] {
             assert!(page_size(bad).is_err(), "{bad}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn pages_one_after_another_give_every_tag_once(
-            names in proptest::collection::btree_set("[a-zA-Z0-9]{1,4}", 0..30),
-            limit in 1usize..8,
-        ) {
-            let all: Vec<Tag> = names.iter().map(|name| name.parse().unwrap()).collect();
-            let (mut seen, mut last) = (Vec::new(), None::<String>);
-            loop {
-                let (found, more) = page(&all, last.as_deref(), Some(limit));
-                seen.extend_from_slice(found);
-                if !more {
-                    break;
-                }
-                last = found.last().map(Tag::to_string);
-            }
-            prop_assert_eq!(seen, all);
         }
     }
 }

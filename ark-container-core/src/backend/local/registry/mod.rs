@@ -3,34 +3,32 @@
 mod auth;
 mod blobs;
 mod body;
+mod connection;
 mod dialect;
 #[cfg(feature = "_ecr_emulation")]
 pub mod ecr_emulation;
 mod error;
 mod manifests;
+mod memory;
 mod requests;
 mod route;
 
 use std::io;
 use std::net::{self, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::join;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until, timeout};
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::auth::Authorize;
-use self::body::IDLE_TIMEOUT;
+use self::connection::{Connections, Stream};
 #[cfg(feature = "testing")]
 pub(crate) use self::dialect::Faults;
 use self::dialect::{Dialect, LocalDialect};
@@ -102,9 +100,10 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Failed`] if something listens there already, the address is not one of this machine, or
-    /// the folder's key cannot be used.
+    /// the folder cannot be created or its key cannot be used.
     pub fn bind(backend: LocalBackend, address: SocketAddr) -> Result<Self> {
         let store = backend.store().clone();
+        store.create()?;
         let signer = Signer::open(store.root())?;
         Self::bind_as(store, address, Arc::new(signer), Arc::new(LocalDialect))
     }
@@ -242,19 +241,12 @@ async fn sweep_hourly(store: Store) {
     }
 }
 
-/// The maximum number of open connections; more wait in the operating system's queue. Each may hold
-/// one blocking thread, and a runtime has 512.
-const MAX_CONNECTIONS: usize = 256;
+/// The time that a connection may be idle between two requests.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The timeout for the headers of a request, counted from the end of the request before. It also
-/// closes idle keep-alive connections.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The maximum size of all headers. A token for some hundred organizations fits.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
-
-/// The size of a connection's read buffer, and so of the largest frame of an upload.
-const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// The size of a connection's buffers, and so of all headers and of the largest frame of an upload. A
+/// token for some hundred organizations fits.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The delay before the next connection after `accept` has failed, for example for lack of file
 /// descriptors.
@@ -268,15 +260,14 @@ async fn accept_all(
     stopping: &CancellationToken,
     cut: &CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    while let Some(accepted) = stopping.run_until_cancelled(accept(&listener, &permits)).await {
+    let connections = Connections::new();
+    while let Some(accepted) =
+        stopping.run_until_cancelled(connections.accept(&listener, cut)).await
+    {
         match accepted {
-            Ok((stream, permit)) => {
-                let (service, stopping, cut) = (service.clone(), stopping.clone(), cut.clone());
-                tasks.spawn(async move {
-                    cut.run_until_cancelled(serve(stream, service, stopping)).await;
-                    drop(permit);
-                });
+            Ok((stream, closed)) => {
+                let serving = serve(stream, service.clone(), stopping.clone());
+                tasks.spawn(closed.run_until_cancelled_owned(serving));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
@@ -286,25 +277,15 @@ async fn accept_all(
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
-}
-
-async fn serve(stream: TcpStream, service: Arc<Service>, stopping: CancellationToken) {
-    // A failure only delays responses.
-    let _ = stream.set_nodelay(true);
-    let stream = TokioIo::new(StallGuard::new(stream));
+async fn serve(stream: Stream, service: Arc<Service>, stopping: CancellationToken) {
+    let connection = stream.connection().clone();
+    let answer = service_fn(move |request| service.clone().handle(request, connection.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_header_size(MAX_HEADER_BYTES)
-        .max_buf_size(READ_BUFFER_BYTES)
-        .serve_connection(stream, service_fn(move |request| service.clone().handle(request)));
+        .header_read_timeout(KEEP_ALIVE_TIMEOUT)
+        .max_header_size(BUFFER_BYTES)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
     let ended = match stopping.run_until_cancelled(connection.as_mut()).await {
         Some(ended) => ended,
@@ -315,78 +296,6 @@ async fn serve(stream: TcpStream, service: Arc<Service>, stopping: CancellationT
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// A connection that fails if the client receives nothing for [`IDLE_TIMEOUT`].
-///
-/// The readers of requests have their own timeouts for a client that sends nothing.
-struct StallGuard {
-    stream: TcpStream,
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl StallGuard {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, deadline: None }
-    }
-
-    fn watch<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        polled: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.deadline = None;
-            return polled;
-        }
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + IDLE_TIMEOUT)));
-        ready!(deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for StallGuard {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for StallGuard {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(context, polled)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watch(context, polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

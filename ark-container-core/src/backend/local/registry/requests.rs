@@ -11,15 +11,18 @@ use std::time::Instant;
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, Response, StatusCode, Version};
 use metrics::{counter, histogram};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::auth::{Authorize, Permit};
 use super::body::{self, Body, Content};
+use super::connection::{Connection, RunningRequest};
 use super::dialect::Dialect;
 use super::error::{ApiError, Code, HintCommands};
+use super::memory::Memory;
 use super::route::{Resource, Target};
 use super::{auth, blobs, manifests};
 use crate::backend::local::store::Store;
@@ -43,6 +46,7 @@ pub(super) struct Service {
     dialect: Arc<dyn Dialect>,
     commands: Option<HintCommands>,
     tasks: TaskTracker,
+    memory: Memory,
 }
 
 impl Service {
@@ -54,19 +58,21 @@ impl Service {
         commands: Option<HintCommands>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { store, authorizer, dialect, commands, tasks }
+        Self { store, authorizer, dialect, commands, tasks, memory: Memory::new() }
     }
 
-    /// Answers a request and logs it.
+    /// Answers a request of a connection and logs it.
     pub(super) async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
+        connection: Arc<Connection>,
     ) -> Result<Response<RecordedBody>, Infallible> {
+        let running = connection.start_request();
         let (parts, incoming) = request.into_parts();
         let target = Target::parse(parts.uri.path());
         let mut record = RequestRecord::start(parts.method.clone(), target.kind());
         let mut content = Content::new(incoming);
-        let mut response = match self.answer(&parts, &target, &mut content).await {
+        let mut response = match self.answer(&parts, &target, &mut content, &connection).await {
             Ok(response) => response,
             Err(error) => {
                 // A client that waits for `100 Continue` has not sent its body.
@@ -82,7 +88,7 @@ impl Service {
         };
         response.headers_mut().extend([API_VERSION_HEADER]);
         record.answered(response.status(), content.received());
-        Ok(response.map(|body| RecordedBody::new(body, record)))
+        Ok(response.map(|body| RecordedBody { body, record, _running: running }))
     }
 
     async fn answer(
@@ -90,7 +96,9 @@ impl Service {
         parts: &Parts,
         target: &Target,
         content: &mut Content,
+        connection: &Connection,
     ) -> Result<Response<Body>, ApiError> {
+        check_host(parts)?;
         let length = parts.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
         if length > MAX_URI_BYTES {
             let message = format!("the URL has {length} characters, of at most {MAX_URI_BYTES}");
@@ -98,6 +106,7 @@ impl Service {
         }
         self.dialect.take_request()?;
         let permit = auth::authenticate(&*self.authorizer, &parts.headers)?;
+        connection.authenticated();
         match target {
             Target::Base if matches!(parts.method, Method::GET | Method::HEAD) => {
                 Ok(body::json(StatusCode::OK, &json!({})))
@@ -120,6 +129,7 @@ impl Service {
                     store: self.store.for_client(client.map_or(b"", |value| value.as_bytes())),
                     dialect: self.dialect.clone(),
                     path: path.clone(),
+                    memory: self.memory.clone(),
                 };
                 self.answer_within(repository, resource, &*permit, parts, content).await
             }
@@ -179,9 +189,15 @@ pub(super) struct InRepository {
     store: Store,
     dialect: Arc<dyn Dialect>,
     path: RepositoryPath,
+    memory: Memory,
 }
 
 impl InRepository {
+    /// Returns the memory that all requests share.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     pub(super) fn path(&self) -> &RepositoryPath {
         &self.path
     }
@@ -230,6 +246,28 @@ impl Query<'_> {
     }
 }
 
+/// Rejects a request without exactly one valid `Host`. Only HTTP/1.0 may omit it.
+///
+/// Source: <https://www.rfc-editor.org/rfc/rfc9112#section-3.2>
+fn check_host(parts: &Parts) -> Result<(), ApiError> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let is_valid = match (hosts.next(), hosts.next()) {
+        (None, _) => parts.version == Version::HTTP_10,
+        (Some(host), None) => host.is_empty() || is_authority(host),
+        (Some(_), Some(_)) => false,
+    };
+    if is_valid {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(Code::Unsupported, "the request does not have one valid Host header"))
+}
+
+/// Whether a value is a host with or without a port, and has no user.
+fn is_authority(host: &HeaderValue) -> bool {
+    let authority = Authority::try_from(host.as_bytes());
+    authority.is_ok_and(|authority| !authority.as_str().contains('@'))
+}
+
 pub(super) fn parse_digest(text: &str) -> Result<Digest, ApiError> {
     text.parse()
         .map_err(|error: ParseError| ApiError::bad_request(Code::DigestInvalid, error.to_string()))
@@ -245,7 +283,7 @@ fn method_not_allowed(method: &Method, allowed: &'static str) -> ApiError {
 ///
 /// They contain neither headers nor names.
 #[derive(Debug)]
-pub(super) struct RequestRecord {
+struct RequestRecord {
     method: Method,
     kind: &'static str,
     started: Instant,
@@ -256,12 +294,12 @@ pub(super) struct RequestRecord {
 
 impl RequestRecord {
     /// Starts the record of a request.
-    pub(super) fn start(method: Method, kind: &'static str) -> Self {
+    fn start(method: Method, kind: &'static str) -> Self {
         Self { method, kind, started: Instant::now(), status: None, received: 0, sent: 0 }
     }
 
     /// Records the status of the response and the number of bytes received until then.
-    pub(super) fn answered(&mut self, status: StatusCode, received: u64) {
+    fn answered(&mut self, status: StatusCode, received: u64) {
         self.status = Some(status);
         self.received = received;
     }
@@ -305,12 +343,7 @@ fn method_label(method: &Method) -> String {
 pub(super) struct RecordedBody {
     body: Body,
     record: RequestRecord,
-}
-
-impl RecordedBody {
-    pub(super) fn new(body: Body, record: RequestRecord) -> Self {
-        Self { body, record }
-    }
+    _running: RunningRequest,
 }
 
 impl HttpBody for RecordedBody {

@@ -38,20 +38,19 @@ pub(super) fn is_folder(path: &Path) -> io::Result<bool> {
     Ok(none_if_missing(fs::symlink_metadata(path))?.is_some_and(|metadata| metadata.is_dir()))
 }
 
-/// Lists the entries of a folder whose type is `wanted`; a missing folder has none.
-pub(super) fn entry_names(folder: &Path, wanted: fn(&FileType) -> bool) -> Result<Vec<OsString>> {
-    let Some(entries) = none_if_missing(fs::read_dir(folder)).map_err(cannot("read", folder))?
-    else {
-        return Ok(Vec::new());
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(cannot("read", folder))?;
-        let kind = none_if_missing(entry.file_type()).map_err(cannot("read", folder))?;
-        if kind.as_ref().is_some_and(wanted) {
-            names.push(entry.file_name());
-        }
-    }
+/// Iterates over the entries of a folder whose type is `wanted`; a missing folder has none.
+pub(super) fn entry_names(
+    folder: &Path,
+    wanted: fn(&FileType) -> bool,
+) -> Result<impl Iterator<Item = Result<OsString>>> {
+    let entries = none_if_missing(fs::read_dir(folder)).map_err(cannot("read", folder))?;
+    let names = entries.into_iter().flatten().filter_map(move |entry| {
+        let name = entry.and_then(|entry| {
+            let kind = none_if_missing(entry.file_type())?;
+            Ok(kind.as_ref().is_some_and(wanted).then(|| entry.file_name()))
+        });
+        name.map_err(cannot("read", folder)).transpose()
+    });
     Ok(names)
 }
 

@@ -98,13 +98,20 @@ pub(super) fn index_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Opt
 }
 
 impl Store {
-    /// Lists the tags of a repository, sorted by their bytes.
+    /// Lists at most `limit` tags of a repository, sorted by their bytes, from the one after `last`.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no repository.
-    pub(crate) fn tags(&self, path: &RepositoryPath) -> Result<Vec<Tag>> {
+    pub(crate) fn tags_after(
+        &self,
+        path: &RepositoryPath,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Tag>> {
         let folder = self.folder(path)?;
-        let tags = all_tags(&folder)?;
+        let tags = folder.first_files(&folder.tags(), limit, |name| {
+            name.parse().ok().filter(|_| last.is_none_or(|last| name > last))
+        })?;
         folder.confirm()?;
         Ok(tags)
     }

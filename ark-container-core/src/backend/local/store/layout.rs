@@ -2,7 +2,7 @@
 //!
 //! [`RepositoryFolder`] names the files of one repository, and [`Walk`] finds the repositories.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -65,6 +65,7 @@ impl Store {
     /// Waits for the lock of an existing repository.
     pub(super) fn lock(&self, path: &RepositoryPath) -> Result<Locked> {
         let folder = self.folder(path)?;
+        self.create()?;
         let lock = folder.lock()?;
         // The repository may have been deleted while another process held the lock.
         folder.confirm()?;
@@ -73,6 +74,7 @@ impl Store {
 
     /// Waits for the lock of a repository that need not exist, and creates its parent folders.
     pub(super) fn lock_or_create(&self, path: &RepositoryPath) -> Result<Locked> {
+        self.create()?;
         let folder = self.repository_folder(path);
         let mut ancestor = self.root().to_path_buf();
         for part in path.to_string().split('/') {
@@ -276,7 +278,26 @@ impl RepositoryFolder {
         if !self.is_reachable(&folder.join("_"))? {
             return Ok(Vec::new());
         }
-        files::entry_names(folder, FileType::is_file)
+        files::entry_names(folder, FileType::is_file)?.collect()
+    }
+
+    /// Lists at most `limit` of the regular files in a folder whose names are parsed, the first in order.
+    pub(super) fn first_files<T: Ord>(
+        &self,
+        folder: &Path,
+        limit: usize,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let mut first = BinaryHeap::new();
+        if self.is_reachable(&folder.join("_"))? {
+            for name in files::entry_names(folder, FileType::is_file)? {
+                first.extend(name?.to_str().and_then(&parse));
+                if first.len() > limit {
+                    first.pop();
+                }
+            }
+        }
+        Ok(first.into_sorted_vec())
     }
 }
 
@@ -398,7 +419,7 @@ fn present_organizations(
 /// Lists the folders in a folder, without links; a missing folder has none.
 pub(super) fn folder_names(folder: &Path) -> Result<Vec<String>> {
     let names = files::entry_names(folder, FileType::is_dir)?;
-    Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
+    names.filter_map(|name| name.map(|name| name.into_string().ok()).transpose()).collect()
 }
 
 #[cfg(test)]

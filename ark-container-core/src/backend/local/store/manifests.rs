@@ -3,11 +3,14 @@
 //! A manifest is published once everything that it refers to is in the repository. Its tag follows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read};
+use std::fmt;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Store;
 use super::files::{cannot, remove_file, rfc3339};
@@ -23,6 +26,18 @@ use crate::model::{
 /// The number of bytes that are read of a configuration. The ones that builders write are far smaller.
 const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
+/// The maximum number of annotations of a manifest, without those of its descriptors.
+const MAX_ANNOTATIONS: usize = 1000;
+
+/// The maximum size of these annotations as JSON.
+const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
+
+/// The maximum number of annotations and unknown fields of a manifest with its descriptors.
+const MAX_FREE_KEYS: usize = 10_000;
+
+/// The maximum size of a [`ManifestHeader`] as JSON.
+const MAX_HEADER_BYTES: usize = 256 * 1024;
+
 /// The result of putting a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ManifestPut {
@@ -31,12 +46,15 @@ pub(crate) struct ManifestPut {
     pub(crate) subject: Option<Digest>,
 }
 
-/// A stored manifest with its exact bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredManifest {
+/// A stored manifest that is being read.
+#[derive(Debug)]
+pub(crate) struct OpenManifest {
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
-    pub(crate) bytes: Vec<u8>,
+    /// The size of the content in bytes.
+    pub(crate) size: u64,
+    /// The file, at its content.
+    pub(crate) file: File,
 }
 
 /// The reason why a manifest was rejected.
@@ -81,8 +99,9 @@ impl Store {
         bytes: &[u8],
     ) -> Result<ManifestPut, PutManifestError> {
         let digest = verified_digest(reference, bytes)?;
-        let content =
-            ManifestContent::parse(media_type, bytes).map_err(PutManifestError::Invalid)?;
+        let content = ManifestContent::parse_limited(media_type, bytes, MAX_FREE_KEYS)
+            .map_err(PutManifestError::Invalid)?;
+        check_annotations(content.annotations())?;
         let locked = self.lock(path)?;
         let folder = &locked.folder;
         check_tag(folder, reference, &digest)?;
@@ -103,7 +122,9 @@ impl Store {
             }
             let file = folder.manifest(&digest);
             folder.create_parents(&file)?;
-            self.publish(&file, &header.with_manifest(bytes)?)?;
+            let annotations = header.subject.as_ref().map(|_| content.annotations());
+            let line = to_line(&StoredHeader { header: &header, annotations })?;
+            self.publish(&file, &[line.as_slice(), b"\n", bytes].concat())?;
         }
         if let Reference::Tag(tag) = reference {
             self.set_tag(&locked, tag, &digest)?;
@@ -112,17 +133,21 @@ impl Store {
         Ok(ManifestPut { digest, subject: header.subject })
     }
 
-    /// Returns a manifest.
+    /// Opens a manifest.
     ///
     /// # Errors
     /// [`Error::NotFound`] for the repository or the image.
-    pub(crate) fn manifest(
+    pub(crate) fn open_manifest(
         &self,
         path: &RepositoryPath,
         reference: &Reference,
-    ) -> Result<StoredManifest> {
-        let (digest, header, bytes) = find_manifest(&self.folder(path)?, reference)?;
-        Ok(StoredManifest { digest, media_type: header.media_type, bytes })
+    ) -> Result<OpenManifest> {
+        let folder = self.folder(path)?;
+        let (digest, (header, file)) = find(&folder, reference, |digest| {
+            open_content(&folder, digest, |header: &ContentHeader| header.length)
+        })?;
+        let ContentHeader { media_type, length: size } = header;
+        Ok(OpenManifest { digest, media_type, size, file })
     }
 
     /// Deletes a manifest with its tags and blobs, whether or not an index refers to it.
@@ -158,9 +183,20 @@ pub(super) fn find_manifest(
     folder: &RepositoryFolder,
     reference: &Reference,
 ) -> Result<(Digest, ManifestHeader, Vec<u8>)> {
+    let (digest, (header, bytes)) =
+        find(folder, reference, |digest| read_manifest(folder, digest))?;
+    Ok((digest, header, bytes))
+}
+
+/// Reads something of the manifest of an image.
+fn find<T>(
+    folder: &RepositoryFolder,
+    reference: &Reference,
+    read: impl Fn(&Digest) -> Result<Option<T>>,
+) -> Result<(Digest, T)> {
     let digest = resolve(folder, reference)?;
-    if let Some((header, bytes)) = read_manifest(folder, &digest)? {
-        return Ok((digest, header, bytes));
+    if let Some(found) = read(&digest)? {
+        return Ok((digest, found));
     }
     if let Reference::Digest(_) = reference {
         return Err(missing_image(folder, reference));
@@ -169,9 +205,8 @@ pub(super) fn find_manifest(
     // first image, so that only the lock tells.
     let _lock = folder.lock()?;
     let digest = resolve(folder, reference)?;
-    let found = read_manifest(folder, &digest)?;
-    let (header, bytes) = found.ok_or_else(|| missing_image(folder, reference))?;
-    Ok((digest, header, bytes))
+    let found = read(&digest)?.ok_or_else(|| missing_image(folder, reference))?;
+    Ok((digest, found))
 }
 
 /// Computes the digest that a manifest is stored under.
@@ -272,9 +307,7 @@ fn header_of(
         }
     }
     platforms.extend(read_platform(folder, content)?);
-    let subject = content.subject().map(|subject| subject.digest.clone());
-    let referrer = subject.is_some();
-    Ok(ManifestHeader {
+    let header = ManifestHeader {
         media_type: media_type.to_owned(),
         pushed_at: SystemTime::now(),
         length,
@@ -282,9 +315,39 @@ fn header_of(
         platforms: platforms.into_iter().collect(),
         children: children.into_iter().collect(),
         artifact_type: content.artifact_type().map(str::to_owned),
-        annotations: if referrer { content.annotations().clone() } else { Default::default() },
-        subject,
-    })
+        subject: content.subject().map(|subject| subject.digest.clone()),
+    };
+    let bytes = to_line(&header)?.len();
+    if bytes > MAX_HEADER_BYTES {
+        let problem = format!(
+            "its artifact type, platforms and list of manifests have {bytes} bytes, of at most \
+             {MAX_HEADER_BYTES}"
+        );
+        return Err(PutManifestError::Invalid(problem));
+    }
+    Ok(header)
+}
+
+/// Fails if a manifest has more annotations than a listing of referrers can show.
+fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), PutManifestError> {
+    let bytes: usize = annotations.iter().map(|(key, value)| json_bytes(key, value)).sum();
+    let problem = match annotations.len() {
+        count if count > MAX_ANNOTATIONS => {
+            format!("it has {count} annotations, of at most {MAX_ANNOTATIONS}")
+        }
+        _ if bytes > MAX_ANNOTATION_BYTES => {
+            format!("its annotations have {bytes} bytes, of at most {MAX_ANNOTATION_BYTES}")
+        }
+        _ => return Ok(()),
+    };
+    Err(PutManifestError::Invalid(problem))
+}
+
+/// Returns the size of an annotation as JSON.
+fn json_bytes(key: &str, value: &str) -> usize {
+    let escaped = |text: &str| serde_json::to_string(text).map_or(0, |json| json.len());
+    // A colon and a comma.
+    escaped(key) + escaped(value) + 2
 }
 
 /// Fails if content does not have the size in its descriptor, which clients hold it against.
@@ -301,9 +364,7 @@ fn read_platform(folder: &RepositoryFolder, content: &ManifestContent) -> Result
     let Some(config) = content.image_config() else { return Ok(None) };
     let path = folder.blob(&config.digest);
     let Some((file, _)) = folder.open(&path)? else { return Ok(None) };
-    let mut config = Vec::new();
-    file.take(MAX_CONFIG_BYTES).read_to_end(&mut config).map_err(cannot("read", &path))?;
-    Ok(Platform::of_config(&config))
+    Ok(Platform::of_config(BufReader::new(file.take(MAX_CONFIG_BYTES))))
 }
 
 /// Returns the digest of an image. The image of a tag exists; the one of a digest may not.
@@ -350,8 +411,71 @@ pub(super) struct ManifestHeader {
     /// The artifact type in listings. A manifest without a subject that an older version stored has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) artifact_type: Option<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// The whole first line of the file of a manifest.
+#[derive(Serialize)]
+struct StoredHeader<'a> {
+    #[serde(flatten)]
+    header: &'a ManifestHeader,
+    /// The annotations of a referrer, for listings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<&'a BTreeMap<String, String>>,
+}
+
+/// The part of the header that the content needs.
+#[derive(Deserialize)]
+struct ContentHeader {
+    media_type: String,
+    length: u64,
+}
+
+/// The part of the header that a listing of referrers needs.
+#[derive(Deserialize)]
+struct ReferrerHeader {
+    media_type: String,
+    length: u64,
+    subject: Option<Digest>,
+    artifact_type: Option<String>,
+    #[serde(default, deserialize_with = "annotations_within_limits")]
+    annotations: BTreeMap<String, String>,
+}
+
+/// Reads annotations and skips those beyond the limits, which older versions stored.
+fn annotations_within_limits<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    struct WithinLimits;
+
+    impl<'de> Visitor<'de> for WithinLimits {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("annotations")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let (mut annotations, mut bytes) = (BTreeMap::new(), 0);
+            while annotations.len() < MAX_ANNOTATIONS {
+                let Some((key, value)) = entries.next_entry::<String, String>()? else { break };
+                let added = json_bytes(&key, &value);
+                if bytes + added <= MAX_ANNOTATION_BYTES {
+                    bytes += added;
+                    annotations.insert(key, value);
+                }
+            }
+            while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(annotations)
+        }
+    }
+
+    deserializer.deserialize_map(WithinLimits)
+}
+
+/// Returns the header of a manifest as it is stored.
+fn to_line(header: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(header)
+        .map_err(|error| Error::failed("cannot describe a manifest").with_source(error))
 }
 
 impl ManifestHeader {
@@ -367,16 +491,7 @@ impl ManifestHeader {
 
     /// Reads the header of a manifest; `None` if there is none.
     pub(super) fn read(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Self>> {
-        Ok(open_manifest(folder, digest)?.map(|(header, _)| header))
-    }
-
-    /// Returns the content of the file: the header and the manifest.
-    pub(super) fn with_manifest(&self, manifest: &[u8]) -> Result<Vec<u8>> {
-        let mut file = serde_json::to_vec(self)
-            .map_err(|error| Error::failed("cannot describe a manifest").with_source(error))?;
-        file.push(b'\n');
-        file.extend_from_slice(manifest);
-        Ok(file)
+        Ok(open_manifest(folder, digest)?.map(|(header, ..)| header))
     }
 }
 
@@ -385,28 +500,42 @@ pub(super) fn read_manifest(
     folder: &RepositoryFolder,
     digest: &Digest,
 ) -> Result<Option<(ManifestHeader, Vec<u8>)>> {
-    let Some((header, mut rest)) = open_manifest(folder, digest)? else { return Ok(None) };
-    let path = folder.manifest(digest);
+    let length = |header: &ManifestHeader| header.length;
+    let Some((header, mut file)) = open_content(folder, digest, length)? else { return Ok(None) };
     let mut bytes = Vec::new();
-    rest.read_to_end(&mut bytes).map_err(cannot("read", &path))?;
-    if bytes.len() as u64 != header.length {
-        return Err(damaged(&path, format!("{} bytes, not {}", bytes.len(), header.length)));
-    }
+    file.read_to_end(&mut bytes).map_err(cannot("read", &folder.manifest(digest)))?;
     Ok(Some((header, bytes)))
 }
 
-/// Reads the header, and returns a reader of the manifest.
-fn open_manifest(
+/// Opens the content of a manifest, which has the length in the header.
+fn open_content<T: DeserializeOwned>(
     folder: &RepositoryFolder,
     digest: &Digest,
-) -> Result<Option<(ManifestHeader, impl Read + use<>)>> {
+    length: impl Fn(&T) -> u64,
+) -> Result<Option<(T, File)>> {
+    let Some((header, file, size)) = open_manifest(folder, digest)? else { return Ok(None) };
+    let length = length(&header);
+    if size == length {
+        return Ok(Some((header, file)));
+    }
+    Err(damaged(&folder.manifest(digest), format!("{size} bytes, not {length}")))
+}
+
+/// Opens the file of a manifest and reads some of the header, without holding the rest of it in memory.
+/// The file is at the content then. Returns the size of the content too.
+fn open_manifest<T: DeserializeOwned>(
+    folder: &RepositoryFolder,
+    digest: &Digest,
+) -> Result<Option<(T, File, u64)>> {
     let path = folder.manifest(digest);
-    let Some((file, _)) = folder.open(&path)? else { return Ok(None) };
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line).map_err(cannot("read", &path))?;
-    let header = serde_json::from_slice(&line).map_err(|error| damaged(&path, error))?;
-    Ok(Some((header, reader)))
+    let Some((file, metadata)) = folder.open(&path)? else { return Ok(None) };
+    let mut headers = serde_json::Deserializer::from_reader(BufReader::new(&file)).into_iter();
+    let header = headers.next().unwrap_or_else(|| Err(de::Error::custom("it is empty")));
+    let header = header.map_err(|error| damaged(&path, error))?;
+    // A line feed follows.
+    let content = headers.byte_offset() as u64 + 1;
+    (&file).seek(SeekFrom::Start(content)).map_err(cannot("read", &path))?;
+    Ok(Some((header, file, metadata.len().saturating_sub(content))))
 }
 
 pub(super) fn damaged(path: &Path, cause: impl Into<crate::error::BoxError>) -> Error {
@@ -414,26 +543,47 @@ pub(super) fn damaged(path: &Path, cause: impl Into<crate::error::BoxError>) -> 
 }
 
 impl Store {
-    /// Lists the manifests that have this subject, sorted by digest.
+    /// Lists at most `limit` manifests that may have this subject, sorted by digest, from the one after
+    /// `last`.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no repository. A subject need not exist to have referrers.
-    pub(crate) fn referrers(
+    pub(crate) fn referrers_after(
         &self,
         path: &RepositoryPath,
         subject: &Digest,
-    ) -> Result<Vec<Descriptor>> {
+        last: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<Digest>> {
         let folder = self.folder(path)?;
-        let mut descriptors = Vec::new();
-        for digest in referrer_digests(&folder, subject)? {
-            let header = ManifestHeader::read(&folder, &digest)?;
-            // An interrupted push may have left an entry for a manifest with another subject.
-            if let Some(header) = header.filter(|header| header.subject.as_ref() == Some(subject)) {
-                descriptors.push(referrer_descriptor(digest, header));
-            }
-        }
+        let digests = folder.first_files(&folder.referrers(subject), limit, |name| {
+            name.parse().ok().filter(|digest| last.is_none_or(|last| digest > last))
+        })?;
         folder.confirm()?;
-        Ok(descriptors)
+        Ok(digests)
+    }
+
+    /// Describes a manifest for the listing of its subject's referrers; `None` if it is not one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no repository.
+    pub(crate) fn referrer(
+        &self,
+        path: &RepositoryPath,
+        subject: &Digest,
+        digest: &Digest,
+    ) -> Result<Option<Descriptor>> {
+        let folder = self.folder(path)?;
+        let header =
+            open_manifest(&folder, digest)?.map(|(header, ..): (ReferrerHeader, _, _)| header);
+        // An interrupted push may have left an entry for a manifest with another subject.
+        let header = header.filter(|header| header.subject.as_ref() == Some(subject));
+        Ok(header.map(|header| {
+            let mut descriptor = Descriptor::new(header.media_type, digest.clone(), header.length);
+            descriptor.artifact_type = header.artifact_type;
+            descriptor.annotations = header.annotations;
+            descriptor
+        }))
     }
 
     /// Adds a manifest to the referrers of its subject.
@@ -454,21 +604,6 @@ fn remove_referrer(locked: &Locked, subject: &Digest, digest: &Digest) -> Result
         remove_file(&entry).map_err(cannot("delete", &entry))?;
     }
     Ok(())
-}
-
-fn referrer_digests(folder: &RepositoryFolder, subject: &Digest) -> Result<Vec<Digest>> {
-    let names = folder.file_names(&folder.referrers(subject))?;
-    let mut digests: Vec<Digest> =
-        names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
-    digests.sort_unstable();
-    Ok(digests)
-}
-
-fn referrer_descriptor(digest: Digest, header: ManifestHeader) -> Descriptor {
-    let mut descriptor = Descriptor::new(header.media_type, digest, header.length);
-    descriptor.artifact_type = header.artifact_type;
-    descriptor.annotations = header.annotations;
-    descriptor
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -61,6 +62,10 @@ const VERSION: &str = "1";
 const VERSION_FILE: &str = "version";
 const TEMPORARY: &str = "_tmp";
 const TRASH: &str = "_trash";
+/// The entries that a folder may have before the version: of a creation that was interrupted, of an
+/// administrator who writes the memberships first, and of a new file system.
+const UNVERSIONED: [&str; 5] =
+    [TEMPORARY, TRASH, "memberships.toml", "had-memberships", "lost+found"];
 
 /// The name of the folder in errors.
 pub(crate) const REGISTRY_FOLDER: &str = "folder of the registry";
@@ -78,25 +83,38 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the folder of a registry; one that is missing is created, for its owner only.
+    /// Opens the folder of a registry and writes nothing. One that is missing or empty has no repositories.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the folder cannot be created, read or written, or is of another format.
+    /// [`Error::Failed`] if the folder cannot be read or is of another format; [`Error::InvalidInput`] if
+    /// it is of no registry, but has files.
     pub(crate) fn open(root: PathBuf) -> Result<Self> {
         // The working directory may change; the registry does not.
         let root = std::path::absolute(&root).map_err(cannot("find", &root))?;
-        Directory::create_trusted(&root, REGISTRY_FOLDER)?;
-        for folder in [TEMPORARY, TRASH].map(|name| root.join(name)) {
-            files::require_folder(&folder).map_err(cannot("create", &folder))?;
-        }
         let store = Self {
             root: root.into(),
             upload_hashes: UploadHashes::default(),
             references: References::default(),
             claimant: Claimant::new(),
         };
-        store.check_version()?;
+        store.has_version()?;
         Ok(store)
+    }
+
+    /// Creates the folder, for its owner only, and what is missing in it: for every change.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and [`Error::Failed`] if the folder cannot be created or written.
+    pub(crate) fn create(&self) -> Result<()> {
+        let has_version = self.has_version()?;
+        Directory::create_trusted(&self.root, REGISTRY_FOLDER)?;
+        for folder in [TEMPORARY, TRASH].map(|name| self.root.join(name)) {
+            files::require_folder(&folder).map_err(cannot("create", &folder))?;
+        }
+        if has_version {
+            return Ok(());
+        }
+        self.publish(&self.root.join(VERSION_FILE), VERSION.as_bytes())
     }
 
     /// The folder, as an absolute path.
@@ -104,13 +122,14 @@ impl Store {
         &self.root
     }
 
-    fn check_version(&self) -> Result<()> {
+    /// Whether the folder says that it has this format. A folder that is yet to be created does not.
+    fn has_version(&self) -> Result<bool> {
         let path = self.root.join(VERSION_FILE);
         let Some(version) = self.read(VERSION_FILE)? else {
-            return self.publish(&path, VERSION.as_bytes());
+            return self.check_unused().map(|()| false);
         };
         if version.trim_ascii() == VERSION.as_bytes() {
-            return Ok(());
+            return Ok(true);
         }
         let problem = format!(
             "it says {:?}, and this program knows {VERSION:?}",
@@ -118,6 +137,26 @@ impl Store {
         );
         let message = format!("{} names another format of the folder", path.display());
         Err(Error::failed(message).with_source(problem))
+    }
+
+    /// Fails if the folder has files that a registry without a version does not have.
+    fn check_unused(&self) -> Result<()> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(cannot("read", &self.root))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(cannot("read", &self.root))?.file_name();
+            if !UNVERSIONED.iter().any(|known| name == *known) {
+                return Err(Error::invalid(format!(
+                    "{} is not the folder of a registry: it has {}, and no file {VERSION_FILE:?}; \
+                     name a folder that is empty or does not exist",
+                    self.root.display(),
+                    name.display(),
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Opens a lock file in the registry's folder and creates it if it is missing.

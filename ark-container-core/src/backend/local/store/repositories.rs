@@ -271,7 +271,7 @@ mod tests {
     fn the_folder_is_its_owners_only() {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("new/registry");
-        Store::open(root.clone()).unwrap();
+        Store::open(root.clone()).unwrap().create().unwrap();
         assert_eq!(std::fs::metadata(root).unwrap().permissions().mode() & 0o777, 0o700);
     }
 

@@ -8,12 +8,50 @@ use super::manifests::ManifestPut;
 use super::*;
 use crate::backend::CreateOptions;
 use crate::digester::Digester;
-use crate::model::{Algorithm, Digest, OrganizationId, Organizations, RepositoryPath, Stage};
+use crate::model::{
+    Algorithm, Descriptor, Digest, OrganizationId, Organizations, Reference, RepositoryPath, Stage,
+    Tag,
+};
 
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// A stored manifest.
+#[derive(Debug)]
+pub(super) struct StoredManifest {
+    pub(super) digest: Digest,
+    pub(super) media_type: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Store {
+    pub(super) fn manifest(
+        &self,
+        path: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<StoredManifest> {
+        let mut open = self.open_manifest(path, reference)?;
+        let mut bytes = Vec::new();
+        open.file.read_to_end(&mut bytes).unwrap();
+        Ok(StoredManifest { digest: open.digest, media_type: open.media_type, bytes })
+    }
+
+    pub(super) fn tags(&self, path: &RepositoryPath) -> Result<Vec<Tag>> {
+        self.tags_after(path, None, usize::MAX)
+    }
+
+    pub(super) fn referrers(
+        &self,
+        path: &RepositoryPath,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>> {
+        let digests = self.referrers_after(path, subject, None, usize::MAX)?;
+        let referrers = digests.iter().map(|digest| self.referrer(path, subject, digest));
+        referrers.filter_map(Result::transpose).collect()
+    }
+}
 
 /// A store in a folder that goes with it.
 pub(super) struct Sample {
@@ -294,5 +332,42 @@ fn a_link_in_place_of_the_trash_is_refused() {
     std::os::unix::fs::symlink(&outside, root.join("_trash")).unwrap();
     assert_eq!(sample.store.sweep(Duration::ZERO).unwrap(), SweepResult::default());
     assert!(outside.join("folder").exists());
-    assert!(Store::open(root.to_path_buf()).is_err());
+    assert!(sample.store.create().is_err());
+}
+
+#[test]
+fn opening_and_reading_write_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let root = parent.path().join("new/registry");
+    let store = Store::open(root.clone()).unwrap();
+    let stage = Stage::default();
+    assert_eq!(store.repositories(&stage, &Organizations::All).count(), 0);
+    assert!(store.organizations(&stage).unwrap().is_empty());
+    assert!(matches!(store.tags(&path("a")), Err(Error::NotFound { .. })));
+    assert_eq!(store.sweep(Duration::ZERO).unwrap(), SweepResult::default());
+    assert!(!parent.path().join("new").exists());
+    store.create_repository(&path("a"), &CreateOptions::default()).unwrap();
+    assert_eq!(fs::read_to_string(root.join("version")).unwrap(), "1");
+}
+
+#[test]
+fn folder_of_other_files_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_path_buf();
+    let store = Store::open(root.clone()).unwrap();
+    fs::write(root.join("memberships.toml"), "").unwrap();
+    fs::create_dir(root.join("_tmp")).unwrap();
+    Store::open(root.clone()).unwrap();
+    fs::write(root.join("main.c"), "").unwrap();
+    for error in [
+        Store::open(root.clone()).unwrap_err(),
+        store.create_repository(&path("a"), &CreateOptions::default()).unwrap_err(),
+    ] {
+        let expected = format!("{} is not the folder of a registry: it has main.c", root.display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 3);
+    let file = root.join("main.c");
+    let error = Store::open(file.clone()).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot read {}", file.display()));
 }

@@ -1,5 +1,5 @@
 use super::super::tests::{
-    CONFIG, INDEX, LAYER, MANIFEST, Sample, descriptor, index_of, manifest_of, path,
+    CONFIG, INDEX, LAYER, MANIFEST, Sample, StoredManifest, descriptor, index_of, manifest_of, path,
 };
 use super::*;
 use crate::backend::{CreateOptions, TagMutability};
@@ -253,4 +253,57 @@ fn a_manifest_that_is_cut_short_is_an_error() {
     std::fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
     let error = get(&sample, &path, "v1").unwrap_err();
     assert_eq!(error.to_string(), format!("{} is damaged", file.display()));
+}
+
+#[test]
+fn manifest_beyond_the_limits_is_invalid() {
+    let (sample, path) = Sample::with_repository("a");
+    let text = sample.manifest(&path, b"layer");
+    let with = |fields: &str| text.replacen('{', &format!("{{{fields},"), 1);
+    let annotations = |count: usize, value: &str| {
+        let entries: Vec<_> = (0..count).map(|n| format!(r#""{n:04}":"{value}""#)).collect();
+        entries.join(",")
+    };
+    let own = |entries: String| with(&format!(r#""annotations":{{{entries}}}"#));
+    let unknown: Vec<_> = (0..10_001).map(|n| format!(r#""x{n}":0"#)).collect();
+    let platform = format!(r#"{{"os":"{}","architecture":"b"}}"#, "a".repeat(256 * 1024));
+    let child = descriptor(MANIFEST, text.as_bytes());
+    let on = child.replacen('{', &format!(r#"{{"platform":{platform},"#), 1);
+    sample.put(&path, "v1", MANIFEST, &text).unwrap();
+    for (media_type, manifest, expected) in [
+        (MANIFEST, own(annotations(1001, "")), "it has 1001 annotations, of at most 1000"),
+        // As JSON, the value of a control character has six bytes.
+        (MANIFEST, own(annotations(1000, &r"\u0001".repeat(50))), "bytes, of at most 262144"),
+        (MANIFEST, with(&unknown.join(",")), "more than 10000 annotations and unknown fields"),
+        (INDEX, index_of(INDEX, &[on]), "bytes, of at most 262144"),
+    ] {
+        let error = sample.put(&path, "v2", media_type, &manifest).unwrap_err();
+        assert!(matches!(&error, PutManifestError::Invalid(_)), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    sample.put(&path, "v2", MANIFEST, &own(annotations(1000, &"v".repeat(240)))).unwrap();
+    // The content of others is for their registries to limit.
+    ManifestContent::parse(MANIFEST, with(&unknown.join(",")).as_bytes()).unwrap();
+}
+
+#[test]
+fn annotations_of_older_versions_are_listed_within_the_limits() {
+    let (sample, path) = Sample::with_repository("a");
+    let subject = descriptor(MANIFEST, sample.manifest(&path, b"subject").as_bytes());
+    let text = sample.manifest(&path, b"referrer");
+    let text =
+        text.replacen('{', &format!(r#"{{"subject":{subject},"annotations":{{"a":"b"}},"#), 1);
+    let put = sample.put(&path, "v1", MANIFEST, &text).unwrap();
+    let file = sample.store.folder(&path).unwrap().manifest(&put.digest);
+    let stored = std::fs::read_to_string(&file).unwrap();
+    let long = format!(r#""annotations":{{"long":"{}","#, "x".repeat(300_000));
+    let many: Vec<_> = (0..2000).map(|n| format!(r#""{n}":"c""#)).collect();
+    let older = stored.replacen(r#""annotations":{"#, &format!("{long}{},", many.join(",")), 1);
+    std::fs::write(&file, older).unwrap();
+    let [listed] = &sample.store.referrers(&path, &put.subject.unwrap()).unwrap()[..] else {
+        panic!()
+    };
+    assert_eq!(listed.annotations.len(), 1000);
+    assert!(!listed.annotations.contains_key("long"));
+    assert_eq!(get(&sample, &path, "v1").unwrap().bytes, text.as_bytes());
 }
