@@ -170,7 +170,7 @@ pub(crate) struct OrganizationArgs {
 /// A repository of an organization.
 #[derive(Debug, Args)]
 pub(crate) struct RepositoryArgs {
-    /// The repository's name, such as catalog/extract-video
+    /// The repository: its name, such as catalog/extract-video, its path or its URL
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 

@@ -114,12 +114,14 @@ impl Context {
         Ok(catalog)
     }
 
-    /// Opens the catalog for an operation on one repository, which is given by name, path or URL.
+    /// Opens the catalog for an operation on one repository, which is given by name, path or URL, or by an image
+    /// of it.
     pub(crate) async fn connect_to(
         &self,
         repository: &str,
         owner: &OrganizationArgs,
     ) -> Result<(Catalog, Target), Failure> {
+        let ImageName { repository, .. } = ImageName::parse(repository).map_err(Error::Parse)?;
         let organization = self.owner_of(repository, owner.organization.as_deref())?;
         let catalog = self.connect().await?.in_organization(organization);
         let path = path_in(&catalog, repository)?;
@@ -199,6 +201,19 @@ impl Context {
 /// Returns the path of a repository that is given by name, path or URL.
 pub(crate) fn path_in(catalog: &Catalog, repository: &str) -> Result<RepositoryPath, Failure> {
     catalog.path(repository).map_err(|error| hint::for_name(repository, catalog, error))
+}
+
+/// Refuses an image for an operation that deletes other images of its repository too.
+pub(crate) fn refuse_image(name: &str) -> Result<(), Failure> {
+    let image = ImageName::parse(name).map_err(Error::Parse)?;
+    match image.reference {
+        None => Ok(()),
+        Some(_) => {
+            let repository = image.repository;
+            Err(Failure::usage(format!("{name} is one image of the repository {repository}"))
+                .with_help(format!("delete this image alone: {PROGRAM} --delete-image {name}")))
+        }
+    }
 }
 
 /// Refuses options for AWS that would have no effect. The region is part of the registry's host, so the

@@ -497,10 +497,19 @@ fn printed_urls_and_paths_are_accepted_back() {
     let printed = |line: &str| sandbox.printed(line).trim_end().to_owned();
     let url = printed(&format!("--create-repository test/repo --organization {TBD}"));
     let (_, path) = url.split_once('/').unwrap();
+    let path_at_localhost = format!("localhost:5050/{path}");
     let image = printed(&format!("--push {path}:v1 --from oci:sample --quiet"));
     let images = printed(&format!("--list-images {url}"));
     for line in [
         format!("--create-repository {url}"),
+        format!("--create-repository https://{path_at_localhost}"),
+        format!("--list-images {image}"),
+        format!("--list-images https://{url}:v1"),
+        format!("--inspect http://{url}:v1"),
+        format!("--tag {url}:v1 stable"),
+        format!("--check-access --action pull --repository {image}"),
+        format!("--prune-images https://{url} --keep 9"),
+        format!("--login {image}"),
         format!("--login {path}"),
         format!("--login {url} --organization {TBD}"),
         format!("--pull {image} --to oci:pulled"),
@@ -516,8 +525,14 @@ fn printed_urls_and_paths_are_accepted_back() {
         }
         printed(&format!("{line} --quiet"));
     }
+    printed(&format!("--delete-image {url}:stable"));
     assert_eq!(printed(&format!("--list-images {path}")), images);
-    printed(&format!("--delete-repository {url} --force"));
+    for operation in ["--delete-repository", "--prune-images --untagged"] {
+        let run = sandbox.run(&format!("{operation} {image} --quiet"));
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run:?}");
+        assert!(run.stderr.contains(&format!("--delete-image {image}")), "{run:?}");
+    }
+    printed(&format!("--delete-repository https://{url} --force"));
     assert!(!sandbox.printed("--list-repositories").contains("test/repo"));
 }
 
@@ -530,7 +545,7 @@ fn url_of_another_registry_or_stage_is_rejected() {
         run.stderr
     };
     assert_snapshot!(told(format!("registry.example/prod/{TBD}/a")), @"
-    error: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in the registry 127.0.0.1:5050; the name of an image in another registry starts with docker://
+    error: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a names the registry registry.example, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told(format!("dev/{TBD}/a")), @"
@@ -538,7 +553,7 @@ fn url_of_another_registry_or_stage_is_rejected() {
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told("my.team/a".to_owned()), @"
-    error: my.team/a is not in the registry 127.0.0.1:5050; the name of an image in another registry starts with docker://
+    error: my.team/a names the registry my.team, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: if that is a name, give the path: prod/2ea25035-6aa4-42fb-9955-92288ea1b972/my.team/a
     ");
 }

@@ -5,7 +5,7 @@ use ark_container_core::catalog::{
     Settings, WhoAmI,
 };
 use ark_container_core::identity::PrincipalName;
-use ark_container_core::model::{RegistryLocation, RoleArn};
+use ark_container_core::model::{ImageName, RegistryLocation, RoleArn};
 use ark_container_core::permission::{Action, Explanation, IsolationLayer};
 use ark_container_core::{Catalog, Error};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -245,6 +245,7 @@ fn resource(
         return Ok(context.required_organization(typed)?.into());
     };
     context.organization(typed)?;
+    let ImageName { repository: text, .. } = ImageName::parse(text).map_err(Error::Parse)?;
     let owner = context.owner_of(text, typed);
     let path = owner.and_then(|owner| path_in(&catalog.in_organization(owner), text));
     Ok(path.map_err(|failure| failure.within("--repository"))?.into())

@@ -9,7 +9,7 @@ use ark_container_core::{Error, RegistryBackendExt as _, escape_untrusted};
 use futures_util::{TryStreamExt as _, stream};
 
 use crate::arguments::{OrganizationArgs, PROGRAM, RepositoryArgs};
-use crate::context::{Context, path_in};
+use crate::context::{Context, path_in, refuse_image};
 use crate::failure::{Failure, Stop};
 use crate::hint::{Attempt, Target};
 use crate::output::{human_size, rfc3339};
@@ -81,7 +81,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = TAG_EXAMPLES)]
 pub(crate) struct TagArgs {
-    /// The repository's name and the image's tag or digest; the tag is latest where left out
+    /// The image: the name, path or URL of a repository with a tag or digest; the default tag is latest
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
@@ -116,7 +116,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = DELETE_EXAMPLES)]
 pub(crate) struct DeleteArgs {
-    /// The images: each a repository's name with a tag or a digest
+    /// The images: each the name, path or URL of a repository with a tag or digest
     #[arg(value_name = "NAME:TAG|NAME@DIGEST", required = true)]
     images: Vec<String>,
 
@@ -198,6 +198,7 @@ pub(crate) struct PruneArgs {
 }
 
 pub(crate) async fn prune(args: PruneArgs, context: &Context) -> Result<(), Stop> {
+    refuse_image(&args.repository.name)?;
     let patterns = args.keep_tags.iter().map(|pattern| {
         let pattern = pattern.parse::<TagPattern>();
         pattern.map_err(|error| Failure::from(Error::Parse(error)).within("--keep-tags"))

@@ -11,7 +11,7 @@ use ark_container_core::{Error, RegistryBackendExt as _, ResourceKind};
 use futures_util::TryStreamExt as _;
 
 use crate::arguments::RepositoryArgs;
-use crate::context::Context;
+use crate::context::{Context, refuse_image};
 use crate::failure::{Failure, Stop};
 use crate::hint::Attempt;
 
@@ -202,6 +202,7 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
+    refuse_image(&args.repository.name)?;
     let (catalog, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let options = DeleteOptions::default().with_force(args.force);

@@ -47,7 +47,7 @@ The tag is put last: until then the repository's tags are as they were, however 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PUSH_EXAMPLES)]
 pub(crate) struct PushArgs {
-    /// The repository's name and the tag to put on the image; the tag is latest where left out
+    /// The name, path or URL of the repository, with the tag to put on the image; the default is latest
     #[arg(value_name = "NAME[:TAG]")]
     image: String,
 
@@ -227,7 +227,8 @@ one that had this name loses it. Docker and podman take one platform: choose it 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PULL_EXAMPLES)]
 pub(crate) struct PullArgs {
-    /// The image: a repository's name with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    /// The image: the name, path or URL of a repository with a tag or digest, or
+    /// docker://HOST/REPOSITORY[:TAG|@DIGEST]
     ///
     /// The default tag is latest.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
@@ -306,13 +307,14 @@ through this machine, and touch no disk. The tag is put last.";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = COPY_EXAMPLES)]
 pub(crate) struct CopyArgs {
-    /// The image: a repository's name with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    /// The image: the name, path or URL of a repository with a tag or digest, or
+    /// docker://HOST/REPOSITORY[:TAG|@DIGEST]
     ///
     /// The tag is latest where left out.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
-    /// The other repository's name and the tag to put on the image there
+    /// The name, path or URL of the other repository, with the tag to put on the image there
     ///
     /// Where the tag is left out it is that of the image, or latest. :TAG2 alone is a tag in the same
     /// repository.

@@ -19,6 +19,8 @@ use crate::identity::{
     IdentitySource, LocalUser, MembershipsFile, Principal, PrincipalKind, PrincipalName,
     local_user, single_user,
 };
+#[cfg(feature = "local")]
+use crate::model::RegistryHost;
 use crate::model::RegistryLocation;
 
 /// The memberships file of a local registry, in its folder.
@@ -147,7 +149,10 @@ impl OpenRegistry {
         let _ = host;
         match *self {
             #[cfg(feature = "local")]
-            Self::Local(_) => false,
+            Self::Local(ref local) => {
+                let host = host.parse::<RegistryHost>();
+                host.is_ok_and(|host| host.is_alias_of(&local.host()))
+            }
             #[cfg(feature = "ecr")]
             Self::Ecr(ref ecr) => ecr.answers_at(host),
         }

@@ -1,7 +1,7 @@
 //! [`RegistryLocation`]: where the repositories are.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -17,6 +17,27 @@ impl RegistryHost {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether this is the host of a registry on this machine: `localhost`, or a loopback address.
+    pub fn is_loopback(&self) -> bool {
+        let (name, _) = self.name_and_port();
+        let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+        name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// Whether this is `host`, or `localhost` with the port of `host`: docker takes either for a registry on
+    /// this machine.
+    pub fn is_alias_of(&self, host: &Self) -> bool {
+        let ((name, port), (_, other)) = (self.name_and_port(), host.name_and_port());
+        self == host || name == "localhost" && port == other
+    }
+
+    fn name_and_port(&self) -> (&str, Option<&str>) {
+        match self.0.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+            _ => (&self.0, None),
+        }
+    }
 }
 
 impl From<SocketAddr> for RegistryHost {
@@ -30,10 +51,8 @@ impl FromStr for RegistryHost {
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
         const WHAT: &str = "registry host";
-        let (name, port) = match input.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-            _ => (input, None),
-        };
+        let host = Self(input.into());
+        let (name, port) = host.name_and_port();
         // What stands between the brackets of an IPv6 address is the standard library's to judge.
         let ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if let Some(address) = ipv6 {
@@ -56,7 +75,7 @@ impl FromStr for RegistryHost {
             let problem = "the port is not a number from 0 to 65535";
             return Err(ParseError::at(WHAT, input, name.len() + 1, problem));
         }
-        Ok(Self(input.into()))
+        Ok(host)
     }
 }
 
@@ -144,6 +163,20 @@ mod tests {
         }
         let error = "ex_ample".parse::<RegistryHost>().unwrap_err();
         assert_eq!(error.position(), Some(3));
+    }
+
+    #[test]
+    fn localhost_is_the_same_registry_as_its_address() {
+        let host = |text: &str| text.parse::<RegistryHost>().unwrap();
+        for own in ["localhost", "localhost:1", "127.0.0.1:1", "[::1]", "[::1]:1"] {
+            assert!(host(own).is_loopback(), "{own}");
+        }
+        for other in ["192.0.2.1:1", "localhost.example"] {
+            assert!(!host(other).is_loopback(), "{other}");
+        }
+        assert!(host("localhost:1").is_alias_of(&host("127.0.0.1:1")));
+        assert!(!host("localhost:2").is_alias_of(&host("127.0.0.1:1")));
+        assert!(!host("127.0.0.2:1").is_alias_of(&host("127.0.0.1:1")));
     }
 
     #[test]
