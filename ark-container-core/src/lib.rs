@@ -95,6 +95,7 @@ pub mod credentials;
 mod digester;
 #[cfg(feature = "push")]
 pub mod distribution;
+mod encoding;
 mod error;
 mod escape;
 #[cfg(feature = "push")]
@@ -117,5 +118,6 @@ pub mod transfer;
 
 pub use backend::{RegistryBackend, RegistryBackendExt};
 pub use catalog::Catalog;
+pub use encoding::decode;
 pub use error::{BoxError, Error, ErrorKind, InvalidSetting, ResourceKind, Result};
 pub use escape::{escape_untrusted, quote_for_shell};

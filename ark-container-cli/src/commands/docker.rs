@@ -142,7 +142,14 @@ fn beside_this_program() -> Option<PathBuf> {
 /// Returns the folder of docker's configuration: `$DOCKER_CONFIG`, or `~/.docker`.
 fn user_folder() -> Result<PathBuf, Failure> {
     if let Some(folder) = std::env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty()) {
-        return Ok(folder.into());
+        return match folder.as_encoded_bytes().starts_with(b"~") {
+            false => Ok(folder.into()),
+            true => Err(Failure::usage(format!(
+                "{FOLDER_VARIABLE}: docker takes {} for a folder of this name",
+                folder.display()
+            ))
+            .with_help(format!("export {FOLDER_VARIABLE}=\"$HOME/.docker\""))),
+        };
     }
     let home = etcetera::home_dir().map_err(|_| {
         Failure::new(Kind::Other, "there is no home folder, so no docker configuration in it")

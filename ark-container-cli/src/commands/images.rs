@@ -11,7 +11,7 @@ use futures_util::{TryStreamExt as _, stream};
 use crate::arguments::{OrganizationArgs, PROGRAM, RepositoryArgs};
 use crate::context::{Context, path_in, refuse_image};
 use crate::failure::{Failure, Stop};
-use crate::hint::{Attempt, Target};
+use crate::hint::Attempt;
 use crate::output::{human_size, rfc3339};
 
 const LIST_EXAMPLE: &str = "\
@@ -126,7 +126,7 @@ pub(crate) struct DeleteArgs {
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
     let images = args.images.iter().map(|image| {
-        let (name, reference) = named_image(image)?;
+        let (name, reference) = named_image(image, context)?;
         Ok((name, reference, context.owner_of(name, args.owner.organization.as_deref())?))
     });
     let images = images.collect::<Result<Vec<_>, Failure>>()?;
@@ -134,7 +134,7 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
     let mut targets = Vec::with_capacity(images.len());
     for (name, reference, organization) in images {
         let path = path_in(&catalog.in_organization(organization), name)?;
-        targets.push((Target::new(path, &context.settings), reference));
+        targets.push((context.target(path), reference));
     }
     for (target, reference) in targets {
         let url = catalog.backend().repository_url(&target.path).image(reference);
@@ -146,12 +146,14 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
 }
 
 /// Returns the repository, and the tag or digest that an image is deleted by.
-fn named_image(image: &str) -> Result<(&str, Reference), Failure> {
+fn named_image<'a>(image: &'a str, context: &Context) -> Result<(&'a str, Reference), Failure> {
     let ImageName { repository: name, reference } =
         ImageName::parse(image).map_err(Error::Parse)?;
     let reference = reference.ok_or_else(|| {
-        Failure::usage(format!("{name:?} names no image: add :TAG or @DIGEST"))
-            .with_help(format!("to delete the whole repository: {PROGRAM} --delete-repository"))
+        Failure::usage(format!("{name:?} names no image: add :TAG or @DIGEST")).with_help(format!(
+            "to delete the whole repository: {PROGRAM} --delete-repository {name}{}",
+            context.typed_options
+        ))
     })?;
     Ok((name, reference))
 }

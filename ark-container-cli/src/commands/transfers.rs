@@ -11,10 +11,10 @@ use ark_container_core::{Error, RegistryBackendExt as _, quote_for_shell};
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 
-use crate::arguments::{LoginScopeArgs, OrganizationArgs, PROGRAM, one_of};
+use crate::arguments::{LoginScopeArgs, OrganizationArgs, PROGRAM, image_location, one_of, path};
 use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
-use crate::hint::{Attempt, ImageOrigin, Target};
+use crate::hint::{Attempt, ImageOrigin};
 use crate::output::{human_size, human_time, replace_file, to_json_line};
 use crate::progress::Report;
 
@@ -52,7 +52,7 @@ pub(crate) struct PushArgs {
     image: String,
 
     /// Where the image is: an image of docker or podman, an archive or a folder
-    #[arg(long, value_name = "SOURCE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "SOURCE", allow_hyphen_values = true, value_parser = image_location())]
     from: String,
 
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(crate) struct PushArgs {
     login: LoginScopeArgs,
 
     /// Write the result to a file too, as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     metadata_file: Option<PathBuf>,
 }
 
@@ -125,6 +125,7 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
         if let Some(organization) = &args.owner.organization {
             command = format!("{command} --organization {organization}");
         }
+        command.push_str(&context.typed_options);
         return Err(Failure::usage(format!("{} is in a registry, not on this machine", args.from))
             .with_help(format!("copy it: {command}"))
             .into());
@@ -235,7 +236,7 @@ pub(crate) struct PullArgs {
     image: String,
 
     /// Where the image goes: a folder, an archive, docker or podman
-    #[arg(long, value_name = "TARGET", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TARGET", allow_hyphen_values = true, value_parser = image_location())]
     to: String,
 
     #[command(flatten)]
@@ -371,7 +372,7 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
         let path = path_in(&catalog.in_organization(organization), to)?;
         let read = reference.clone().unwrap_or_else(|| Tag::latest().into());
         let image = catalog.backend().repository_url(&source.path).image(read);
-        let target = Target::new(path, &context.settings);
+        let target = context.target(path);
         (catalog, image.to_string(), (ImageOrigin::Repository(source), reference), target)
     };
     let (source, reference) = source;

@@ -14,24 +14,22 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use ark_container_core::Error;
+use ark_container_core::catalog::expand_home;
 use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{CredentialsOptions, RegistryCredentials, USERNAME};
 use ark_container_core::model::{RegistryHost, RegistryLocation};
+use ark_container_core::{Error, decode};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::{GlobalOptions, PROGRAM};
 use crate::context::Context;
 use crate::failure::{Failure, Kind};
-use crate::hint::serve_command;
+use crate::log::{self, HELPER_TARGET};
 use crate::output::{self, rfc3339, visible};
 use crate::program::{block_on, unset_empty_variables};
 use registry::registry_of;
@@ -43,9 +41,6 @@ pub(crate) const HELPER: &str = "docker-credential-ark";
 
 /// Name of the program in docker's configuration.
 pub(crate) const SUFFIX: &str = "ark";
-
-/// Target of the helper's own lines in the log.
-pub(crate) const LOG_TARGET: &str = "docker_credential_ark";
 
 /// Names the file of the log.
 const LOG_VARIABLE: &str = "ARK_CREDENTIAL_LOG";
@@ -71,7 +66,7 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         Err(refusal) => {
-            tracing::warn!(target: LOG_TARGET, "refused: {refusal}");
+            tracing::warn!(target: HELPER_TARGET, "refused: {refusal}");
             // If it cannot be printed, the exit code remains.
             let _ = writeln!(io::stdout(), "{refusal}");
             if let Refusal::Failed(_) = refusal {
@@ -163,7 +158,7 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
             let registry = registry_of(&server, &context.settings)?.ok_or(Refusal::NotFound)?;
             let credentials = login(context, registry).await?;
             let (expiry, scope) = (rfc3339(credentials.expires_at), &credentials.scope);
-            tracing::info!(target: LOG_TARGET, "a login until {expiry} for {scope}");
+            tracing::info!(target: HELPER_TARGET, "a login until {expiry} for {scope}");
             Ok(output::to_json_line(&ClientLogin {
                 server,
                 username: credentials.username.clone(),
@@ -179,7 +174,7 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
             erase(&server, &context()?).await
         }
         Some("list") => {
-            tracing::info!(target: LOG_TARGET, "list");
+            tracing::info!(target: HELPER_TARGET, "list");
             let context = context()?;
             let hosts =
                 context.settings.registries().map(|location| Ok((host_of(location)?, USERNAME)));
@@ -251,7 +246,7 @@ async fn erase(server: &str, context: &Context) -> Result<String, Refusal> {
     {
         let cache = CredentialsCache::open(directory);
         let removed = cache.clear(Some(host.registry_host())).await?;
-        tracing::info!(target: LOG_TARGET, "cached logins that were removed: {removed}");
+        tracing::info!(target: HELPER_TARGET, "cached logins that were removed: {removed}");
     }
     Ok(String::new())
 }
@@ -270,7 +265,7 @@ async fn credentials(context: &Context) -> Result<RegistryCredentials, Failure> 
     if context.is_local() && catalog.served_at().is_none() {
         // Another program that listens there would get the password.
         let message = format!("nothing serves {catalog}");
-        let help = format!("serve it: {}", serve_command(&context.settings));
+        let help = format!("serve it: {}", context.serve_command());
         return Err(Failure::new(Kind::Other, message).with_help(help));
     }
     let for_one_repository = |failure: Failure| {
@@ -300,7 +295,10 @@ fn read_input() -> Result<String, Failure> {
         let max = MAX_INPUT_BYTES / 1024 / 1024;
         return Err(Failure::usage(format!("standard input is longer than {max} MiB")));
     }
-    String::from_utf8(input).map_err(|_| Failure::usage("standard input is not UTF-8"))
+    match decode(&input) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(problem) => Err(Failure::usage(format!("standard input cannot be decoded: {problem}"))),
+    }
 }
 
 fn read_server(operation: &str) -> Result<String, Refusal> {
@@ -309,7 +307,7 @@ fn read_server(operation: &str) -> Result<String, Refusal> {
     if server.is_empty() {
         return Err(Refusal::NoServer);
     }
-    tracing::info!(target: LOG_TARGET, "{operation} {}", visible(server));
+    tracing::info!(target: HELPER_TARGET, "{operation} {}", visible(server));
     Ok(server.to_owned())
 }
 
@@ -328,7 +326,7 @@ fn read_login() -> Result<ClientLogin, Refusal> {
     if login.username.is_empty() {
         return Err(Refusal::NoUser);
     }
-    tracing::info!(target: LOG_TARGET, "store {}", visible(&login.server));
+    tracing::info!(target: HELPER_TARGET, "store {}", visible(&login.server));
     Ok(login)
 }
 
@@ -336,15 +334,19 @@ fn read_login() -> Result<ClientLogin, Refusal> {
 /// sees its output. A file that cannot be written is no reason to give no login.
 fn start_log() {
     let Some(path) = std::env::var_os(LOG_VARIABLE).filter(|path| !path.is_empty()) else { return };
-    let path = Path::new(&path);
-    match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
-        Ok(file) => output::start_log(LevelFilter::DEBUG, Mutex::new(file)),
-        Err(error) => {
-            let file = path.display();
-            // A failure to print it does not fail the run.
-            let _ = writeln!(io::stderr(), "{HELPER}: no log: {LOG_VARIABLE}: {file}: {error}");
-        }
+    let path = match expand_home(path.into()) {
+        Ok(path) => path,
+        Err(error) => return report_no_log(&error),
+    };
+    match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
+        Ok(file) => log::start_in(file),
+        Err(error) => report_no_log(&format_args!("{}: {error}", path.display())),
     }
+}
+
+fn report_no_log(problem: &dyn fmt::Display) {
+    // A failure to print it does not fail the run.
+    let _ = writeln!(io::stderr(), "{HELPER}: no log: {LOG_VARIABLE}: {problem}");
 }
 
 #[cfg(test)]

@@ -372,6 +372,7 @@ mod aws {
     use super::*;
     use crate::backend::ecr::EcrBackendBuilder;
     use crate::credentials::cache::CredentialsCache;
+    use crate::encoding::decode;
     use crate::identity::{AwsCaller, TokenFile};
 
     /// An account's registry; nothing is called before it is used.
@@ -431,11 +432,14 @@ mod aws {
     }
 
     fn read_repository_policy(file: &Path) -> Result<String> {
-        std::fs::read_to_string(file).map_err(|error| {
-            Error::failed(format!("cannot read {}", file.display()))
-                .with_source(error)
-                .with_help("repository_policy in the table [ecr] names it")
-        })
+        let named = |error: Error| error.with_help("repository_policy in the table [ecr] names it");
+        let shown = file.display();
+        let content = std::fs::read(file).map_err(|error| {
+            named(Error::failed(format!("cannot read {shown}")).with_source(error))
+        })?;
+        let text = decode(&content)
+            .map_err(|problem| named(Error::invalid(format!("{shown} is no JSON: {problem}"))))?;
+        Ok(text.to_owned())
     }
 
     /// The AWS caller, whom the memberships file maps.

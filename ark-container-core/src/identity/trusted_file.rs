@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::encoding::decode;
 use crate::error::{Error, ResourceKind, Result};
 
 const STICKY: u32 = 0o1000;
@@ -39,12 +40,15 @@ pub(super) fn read(path: &Path, kind: &str) -> Result<String> {
     for folder in folders(path).map_err(failed)? {
         check_folder(&named, &folder, &fs::metadata(&folder).map_err(failed)?)?;
     }
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
+    let mut content = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
+    if content.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::invalid(format!("the {named} is longer than {MAX_FILE_BYTES} bytes")));
     }
-    Ok(text)
+    String::from_utf8(content).map_err(|error| {
+        let problem = decode(error.as_bytes()).err().unwrap_or_default();
+        Error::invalid(format!("the {named} cannot be decoded: {problem}"))
+    })
 }
 
 fn check_file(path: &Path, named: &str, metadata: &Metadata) -> Result<()> {

@@ -99,7 +99,7 @@ impl fmt::Display for RegistryHost {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegistryLocation {
-    /// `ecr://<host>/<stage>`; the stage is `prod` where it is left out.
+    /// `ecr://[https://]<host>[/<stage>][/]`; the default stage is `prod`.
     Ecr {
         /// The account's registry.
         host: EcrHost,
@@ -117,20 +117,39 @@ impl FromStr for RegistryLocation {
     type Err = ParseError;
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
-        if let Some(rest) = input.strip_prefix("ecr://") {
-            let (host, stage) = match rest.split_once('/') {
-                Some((host, stage)) => (host, stage.parse()?),
-                None => (rest, Stage::default()),
-            };
-            Ok(Self::Ecr { host: host.parse()?, stage })
+        const WHAT: &str = "registry location";
+        if let Some(registry) = input.strip_prefix(ECR) {
+            ecr(registry)
         } else if let Some(directory) = input.strip_prefix("local:") {
+            // Two slashes start a host elsewhere, and the root folder here.
+            if let Some(rest) = directory.strip_prefix("//").filter(|rest| !rest.starts_with('/')) {
+                let problem = format!("expected a folder, as local:/{rest} or local:{rest}");
+                return Err(ParseError::new(WHAT, input, problem));
+            }
             let directory = (!directory.is_empty()).then(|| PathBuf::from(directory));
             Ok(Self::Local { directory })
         } else {
-            let problem = "expected ecr://<host>/<stage> or local:[<directory>]";
-            Err(ParseError::new("registry location", input, problem))
+            let problem = match ecr(input) {
+                Ok(location) => format!("expected {location}"),
+                Err(_) => "expected ecr://<host>/<stage> or local:[<directory>]".to_owned(),
+            };
+            Err(ParseError::new(WHAT, input, problem))
         }
     }
+}
+
+/// The start of a location in AWS.
+const ECR: &str = "ecr://";
+
+/// Parses what follows [`ECR`]: a host with or without a stage, also as a browser or the console shows it.
+fn ecr(registry: &str) -> Result<RegistryLocation, ParseError> {
+    let registry = registry.strip_prefix("https://").unwrap_or(registry);
+    let registry = registry.strip_suffix('/').unwrap_or(registry);
+    let (host, stage) = match registry.split_once('/') {
+        Some((host, stage)) => (host, stage.parse()?),
+        None => (registry, Stage::default()),
+    };
+    Ok(RegistryLocation::Ecr { host: host.parse()?, stage })
 }
 
 impl fmt::Display for RegistryLocation {
@@ -189,13 +208,37 @@ mod tests {
         assert!("https://h.example".parse::<RegistryLocation>().is_err());
     }
 
+    #[test]
+    fn copied_ecr_locations_are_accepted_or_corrected() {
+        let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+        let location = format!("ecr://{host}/dev");
+        for spelling in [
+            format!("ecr://{host}/dev/"),
+            format!("ecr://https://{host}/dev"),
+            format!("ecr://https://{host}/dev/"),
+        ] {
+            let parsed = spelling.parse::<RegistryLocation>().unwrap();
+            assert_eq!(parsed.to_string(), location, "{spelling}");
+        }
+        let slash = format!("ecr://{host}/").parse::<RegistryLocation>().unwrap();
+        assert_eq!(slash.to_string(), format!("ecr://{host}/prod"));
+        for spelling in [format!("{host}/dev"), format!("https://{host}/dev/")] {
+            let error = spelling.parse::<RegistryLocation>().unwrap_err().to_string();
+            assert!(error.ends_with(&format!(": expected {location}")), "{error}");
+        }
+        for root in ["local://", "local://srv/registry"] {
+            let error = root.parse::<RegistryLocation>().unwrap_err().to_string();
+            assert!(error.contains("expected a folder"), "{error}");
+        }
+    }
+
     proptest! {
         #[test]
         fn parsing_and_printing_are_inverse(
             account in "[0-9]{12}",
             region in "(us|eu|ap)-[a-z]{1,8}-[1-9]",
             stage in "[a-z0-9]{1,8}",
-            directory in "\\PC{0,40}",
+            directory in "[^/]\\PC{0,40}",
         ) {
             for text in [
                 format!("ecr://{account}.dkr.ecr.{region}.amazonaws.com/{stage}"),
