@@ -111,6 +111,8 @@ pub mod observability;
 pub mod permission;
 #[cfg(any(feature = "ecr", feature = "push"))]
 mod private_folder;
+#[cfg(any(feature = "ecr", feature = "push"))]
+mod secrets;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "push")]

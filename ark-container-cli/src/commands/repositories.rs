@@ -214,3 +214,26 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
     let url = catalog.backend().repository_url(&target.path);
     context.output.result(&url.to_string(), &serde_json::json!({ "url": url }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encryption_is_accepted_as_aws_spells_it() {
+        let key = Some("alias/a_B".to_owned());
+        for (text, expected) in [
+            ("aes256", Encryption::Aes256),
+            ("AES256", Encryption::Aes256),
+            ("KMS", Encryption::Kms { key: None }),
+            ("KMS:alias/a_B", Encryption::Kms { key: key.clone() }),
+            ("KMS_DSSE", Encryption::KmsDsse { key: None }),
+            ("kms-dsse:alias/a_B", Encryption::KmsDsse { key }),
+        ] {
+            assert_eq!(parse_encryption(text), Ok(expected), "{text}");
+        }
+        for invalid in ["", "aes", "AES256:key", "kms:"] {
+            assert!(parse_encryption(invalid).is_err(), "{invalid}");
+        }
+    }
+}

@@ -15,12 +15,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("error", &["model"]),
     ("escape", &[]),
+    ("encoding", &[]),
+    ("secrets", &["escape"]),
     // The cache names its files by hashes.
-    ("credentials", &["model", "error", "escape", "observability", "digester", "private_folder"]),
+    (
+        "credentials",
+        &["model", "error", "escape", "secrets", "observability", "digester", "private_folder"],
+    ),
     ("digester", &["model"]),
     ("private_folder", &[]),
     ("observability", &["model", "error"]),
-    ("identity", &["model", "error"]),
+    ("identity", &["model", "error", "encoding"]),
     ("aws_environment", &["error"]),
     (
         "backend",
@@ -28,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "model",
             "error",
             "escape",
+            "secrets",
             "observability",
             "credentials",
             "digester",
@@ -39,7 +45,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("permission", &["model", "error", "observability", "credentials", "identity", "backend"]),
-    ("distribution", &["model", "error", "escape", "observability", "credentials", "digester"]),
+    ("distribution", &["model", "error", "secrets", "observability", "credentials", "digester"]),
     // A transfer asks the backend for credentials; nothing of the backend knows of either.
     // Copies are hashed.
     ("files", &["error", "digester"]),
@@ -49,6 +55,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "model",
             "error",
+            "secrets",
             "observability",
             "credentials",
             "digester",
@@ -67,8 +74,10 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "model",
             "error",
+            "encoding",
             "credentials",
             "digester",
+            "private_folder",
             "identity",
             "backend",
             "permission",

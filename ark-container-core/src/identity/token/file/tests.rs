@@ -58,6 +58,8 @@ async fn token_is_bare_or_in_json() {
 
 #[tokio::test]
 async fn invalid_token_is_rejected() {
+    const BEARER: &str = "the token in FILE starts with \"Bearer\", which is part of an HTTP header and not \
+        of the token; take it out";
     let token = good();
     let expired = self::token(r#"{"exp":1000}"#);
     let unborn = self::token(r#"{"exp":4000000000,"nbf":4000000000}"#);
@@ -73,6 +75,12 @@ async fn invalid_token_is_rejected() {
         ),
         (&format!("{token}.{token}"), "the token in FILE is no signed JSON Web Token"),
         (&token.replace('.', ".\n"), "the token in FILE is no signed JSON Web Token"),
+        (&format!("Bearer {token}"), BEARER),
+        (&format!("{{\"token\": \"bearer {token}\"}}"), BEARER),
+        (
+            &format!("\u{feff}{token}"),
+            "the token in FILE cannot be decoded: it starts with a byte order mark; save it as UTF-8 without one",
+        ),
         (&self::token("[]"), "the token in FILE is no signed JSON Web Token"),
         (&self::token("{}"), "the token in FILE has no claim \"exp\""),
         (&expired, "the token in FILE expired at 1970-01-01T00:16:40Z"),
@@ -90,9 +98,10 @@ async fn pipe_or_binary_file_is_rejected() {
     fs::write(file.path(), b"\xff\xfe").unwrap();
     let pipe = folder.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    for (file, problem) in
-        [(file, "is no signed JSON Web Token"), (TokenFile::new(pipe), "is in no regular file")]
-    {
+    for (file, problem) in [
+        (file, "cannot be decoded: it is UTF-16; save it as UTF-8"),
+        (TokenFile::new(pipe), "is in no regular file"),
+    ] {
         let error = file.read().await.unwrap_err();
         assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
         assert!(error.to_string().ends_with(problem), "{error}");
