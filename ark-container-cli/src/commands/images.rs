@@ -169,7 +169,7 @@ as images of their own. What an image that stays needs stays too.";
 
 /// Delete the old images of a repository, and print them (administrators)
 ///
-/// The images to delete are shown first. One that gets or loses a tag meanwhile stays.
+/// Each is printed when it is deleted. One that gets or loses a tag meanwhile stays.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PRUNE_EXAMPLES)]
 pub(crate) struct PruneArgs {
@@ -225,7 +225,6 @@ pub(crate) async fn prune(args: PruneArgs, context: &Context) -> Result<(), Stop
         let images = stream::iter(plan.images.into_iter().map(Ok));
         return context.output.table(&header(), images, image_row).await;
     }
-    plan.images.iter().for_each(|image| context.output.note(&image_row(image)));
     let deleted = plan.run().map_err(explain).try_filter_map(async |step| match step {
         PruneStep::Deleted(image) => Ok(Some(image)),
         PruneStep::Changed(image) => {

@@ -26,7 +26,8 @@ Examples:
   eval \"$(ark-catalog-container-tool --login test/repo --organization GUID --docker-config DIR)\"
 
 HOST is the part of the repository's URL before the first slash. Without it docker would log in to
-Docker Hub. podman, skopeo and buildah need --tls-verify=false for a registry on this machine.";
+Docker Hub. podman, skopeo and buildah need --tls-verify=false for a registry on this machine.
+In a script, set -o pipefail: otherwise a pipe hides that --login failed.";
 
 /// Print a password for a repository, to pipe into docker login
 ///

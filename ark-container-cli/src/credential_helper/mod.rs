@@ -19,7 +19,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use ark_container_core::catalog::expand_home;
+use ark_container_core::catalog::{Settings, expand_home};
 use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{CredentialsOptions, RegistryCredentials, USERNAME};
 use ark_container_core::model::{RegistryHost, RegistryLocation};
@@ -155,7 +155,10 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
         Some("get") => {
             let server = read_server("get")?;
             let context = context()?;
-            let registry = registry_of(&server, &context.settings)?.ok_or(Refusal::NotFound)?;
+            let Some(registry) = registry_of(&server, &context.settings)? else {
+                tracing::info!(target: HELPER_TARGET, "{}", not_ours(&server, &context.settings));
+                return Err(Refusal::NotFound);
+            };
             let credentials = login(context, registry).await?;
             let (expiry, scope) = (rfc3339(credentials.expires_at), &credentials.scope);
             tracing::info!(target: HELPER_TARGET, "a login until {expiry} for {scope}");
@@ -181,6 +184,7 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
             let hosts = hosts.collect::<Result<BTreeMap<RegistryHost, _>, Failure>>()?;
             Ok(output::to_json_line(&hosts)?)
         }
+        Some("help" | "--help" | "-h") => Ok(HELP.to_owned()),
         Some("version" | "--version") => {
             let (package, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
             Ok(format!("{HELPER} ({package}) v{version}\n"))
@@ -191,8 +195,38 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
 
 fn usage(problem: &str) -> Failure {
     Failure::usage(format!("{problem}: get, store, erase, list or version")).with_help(format!(
-        "docker and its like run {HELPER}; to have docker do so: {PROGRAM} --configure-docker"
+        "docker and its like run {HELPER}; to have docker do so: {PROGRAM} --configure-docker; more: \
+         {HELPER} --help"
     ))
+}
+
+const HELP: &str = "\
+Gives docker, podman, buildah, skopeo and kaniko logins to your registries
+
+Usage: docker-credential-ark <get|store|erase|list|version>
+
+Operations, which read their input from standard input:
+  get      Print user and password for the host of a registry, as JSON
+  store    Check credentials in JSON, and keep nothing: get creates a login each time
+  erase    Forget the cached passwords for the host of a registry
+  list     Print the hosts of your registries, as JSON
+  version  Print the version
+
+The registries are registry and registries of $XDG_CONFIG_HOME/ark/container.toml, or ARK_REGISTRY.
+ARK_CREDENTIAL_LOG names a file that gets a log of what is done.
+
+To have docker run this program: ark-catalog-container-tool --configure-docker
+";
+
+/// Says that there is no login for a server, and where the registries come from that have one.
+fn not_ours(server: &str, settings: &Settings) -> String {
+    let registries: Vec<String> = settings.registries().map(ToString::to_string).collect();
+    format!(
+        "{server} is none of your registries, which are {} (registry from {}, registries in {})",
+        registries.join(", "),
+        settings.registry_origin(),
+        settings.configuration_file().display()
+    )
 }
 
 /// A login as clients write and read it.
@@ -212,12 +246,13 @@ struct ClientLogin {
 async fn store(login_of_client: &ClientLogin, context: Context) -> Result<String, Refusal> {
     let ClientLogin { server, username, secret } = login_of_client;
     let Some(registry) = registry_of(server, &context.settings)? else {
-        let failure = Failure::usage(format!("it keeps no passwords, and has none for {server}"));
+        let problem = not_ours(server, &context.settings);
+        let failure = Failure::usage(format!("it keeps no passwords, and {problem}"));
         return Err(failure
             .with_help(format!(
                 "for a password of your own, take {SUFFIX:?} out of credHelpers or credsStore in \
-                 docker's config.json; where it is a registry of ours, name it in registries of \
-                 container.toml"
+                 docker's config.json; where it is a registry of ours, name it in registries of {}",
+                context.settings.configuration_file().display()
             ))
             .into());
     };

@@ -230,7 +230,7 @@ mod tests {
     fn misspelt_organization_of_a_path_is_no_name() {
         for (spelling, problem) in [
             (TBD.to_uppercase(), "must be written 2ea25035-"),
-            (TBD[1..].to_owned(), "expected a hyphen"),
+            (TBD[1..].to_owned(), "expected a hexadecimal digit"),
             (TBD[..35].to_owned(), "it is too short: 35 of 36"),
             (format!("{TBD}0"), "it is too long"),
             (TBD.replace('-', ""), "expected a hyphen"),

@@ -102,6 +102,8 @@ pub struct Settings {
     registry_origin: Origin,
     /// The registries that clients log in to by themselves, besides `registry`.
     further_registries: Vec<RegistryLocation>,
+    /// The configuration file; empty where there is no place for one.
+    configuration_file: PathBuf,
     /// How results are printed, as the configuration file says it: for the command line.
     output: Option<(String, Origin)>,
     /// The memberships file; `None` for the one of the registry's folder, if it has one.
@@ -164,7 +166,8 @@ impl Settings {
             further_registries: { file.registries.into_iter() }
                 .map(|further| further.location)
                 .collect(),
-            output: file.output.map(|text| (text, Origin::File(path))),
+            output: file.output.map(|text| (text, Origin::File(path.clone()))),
+            configuration_file: path,
             memberships: chosen(&given.memberships, MEMBERSHIPS_VARIABLE, file.memberships)?,
             audit_file: chosen(&given.audit_file, AUDIT_FILE_VARIABLE, file.audit_file)?,
             identity,
@@ -190,6 +193,11 @@ impl Settings {
     /// The registries that clients log in to by themselves.
     pub fn registries(&self) -> impl Iterator<Item = &RegistryLocation> {
         std::iter::once(&self.registry).chain(&self.further_registries)
+    }
+
+    /// The path of the configuration file, which need not exist.
+    pub fn configuration_file(&self) -> &Path {
+        &self.configuration_file
     }
 
     /// How the configuration file says to print results, and where it says so.
