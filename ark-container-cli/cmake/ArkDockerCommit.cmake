@@ -11,8 +11,16 @@ execute_process(
   OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_STRIP_TRAILING_WHITESPACE)
 if(NOT code EQUAL 0)
   file(REMOVE "${FILE}")
+  # The user info of a URL may be a password.
+  string(REGEX REPLACE "://[^/@ \n]+@" "://***@" problem "${problem}")
+  set(remedy "see to it that this works: git -C '${WORKTREE}' describe --tags --always --dirty")
+  if(problem MATCHES "git config [^\n]+")
+    # git says itself what to type.
+    set(remedy "${CMAKE_MATCH_0}")
+  endif()
+  string(REGEX REPLACE "\n.*" "" problem "${problem}")
   tell_failure("git cannot describe the commit to tag images with: ${problem}"
-               "give TAGS to ark_add_docker, or see to it that this works: git -C '${WORKTREE}' describe --tags --always --dirty")
+               "${remedy}, or give TAGS to ark_add_docker")
   return()
 endif()
 string(REGEX REPLACE "[^A-Za-z0-9_.-]" "-" tag "${tag}")

@@ -3,8 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use ark_container_core::Error;
+use ark_container_core::catalog::expand_home;
 use ark_container_core::transfer::LoginScope;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{
+    PathBufValueParser, PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser,
+};
 use clap::{Args, Command, Parser, Subcommand};
 
 use crate::commands::{
@@ -82,7 +86,7 @@ pub(crate) struct GlobalOptions {
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
 
-    /// Print results and errors only
+    /// Print results, errors and the warning that a password reaches a whole account only
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
@@ -170,7 +174,7 @@ pub(crate) struct OrganizationArgs {
 /// A repository of an organization.
 #[derive(Debug, Args)]
 pub(crate) struct RepositoryArgs {
-    /// The repository's name, such as catalog/extract-video
+    /// The repository: its name, such as catalog/extract-video, its path or its URL
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
@@ -201,6 +205,22 @@ pub(crate) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
     PossibleValuesParser::new(names).try_map(move |typed| {
         let value = values.iter().find(|(_, name, _)| *name == typed);
         value.map(|(value, ..)| *value).ok_or("unknown value")
+    })
+}
+
+/// Returns a parser of paths in which `~` is the home folder.
+pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(expand_home)
+}
+
+/// Returns a parser of image sources and targets with a path, such as `oci:~/image`.
+pub(crate) fn image_location() -> impl TypedValueParser<Value = String> {
+    StringValueParser::new().try_map(|text| match text.split_once(':') {
+        Some((prefix @ ("oci" | "oci-archive" | "docker-archive"), path)) => {
+            let path = expand_home(path.into())?;
+            Ok::<_, Error>(format!("{prefix}:{}", path.display()))
+        }
+        _ => Ok(text),
     })
 }
 

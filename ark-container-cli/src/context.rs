@@ -3,11 +3,11 @@
 use std::fmt;
 
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::catalog::{CatalogBuilder, Origin, Settings, organization_of};
+use ark_container_core::catalog::{CatalogBuilder, Origin, Settings, is_news, organization_of};
 use ark_container_core::model::{
     ImageName, ImageReference, OrganizationId, RegistryLocation, RepositoryPath, Tag,
 };
-use ark_container_core::{Catalog, Error, RegistryBackendExt as _};
+use ark_container_core::{Catalog, Error, RegistryBackendExt as _, quote_for_shell};
 use clap::ValueEnum as _;
 
 use crate::arguments::{GlobalOptions, OrganizationArgs, PROGRAM};
@@ -15,13 +15,16 @@ use crate::failure::Failure;
 use crate::hint::{self, ImageOrigin, Target};
 use crate::output::{Format, Output};
 
-const OUTPUT_VARIABLE: &str = "ARK_OUTPUT";
+/// Names the format of results and errors.
+pub(crate) const OUTPUT_VARIABLE: &str = "ARK_OUTPUT";
 
 /// The settings of a run: option, then environment, then configuration file, then default.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) output: Output,
+    /// The options that choose registry and identity, with a space before each, for commands in hints.
+    pub(crate) typed_options: String,
     builder: CatalogBuilder,
 }
 
@@ -51,7 +54,8 @@ impl Context {
             None => output_format(&settings)?,
         };
         let output = Output { format, quiet: options.quiet };
-        Ok(Self { settings, output, builder })
+        let typed_options = typed_options(options, &settings);
+        Ok(Self { settings, output, typed_options, builder })
     }
 
     /// The same for another registry.
@@ -94,7 +98,8 @@ impl Context {
         self.organization(option)?.ok_or_else(|| {
             Failure::usage("no organization is given").with_help(format!(
                 "give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID\n\
-                 {PROGRAM} --whoami shows your organizations"
+                 {PROGRAM} --whoami{} shows your organizations",
+                self.typed_options
             ))
         })
     }
@@ -114,16 +119,18 @@ impl Context {
         Ok(catalog)
     }
 
-    /// Opens the catalog for an operation on one repository, which is given by name, path or URL.
+    /// Opens the catalog for an operation on one repository, which is given by name, path or URL, or by an image
+    /// of it.
     pub(crate) async fn connect_to(
         &self,
         repository: &str,
         owner: &OrganizationArgs,
     ) -> Result<(Catalog, Target), Failure> {
+        let ImageName { repository, .. } = ImageName::parse(repository).map_err(Error::Parse)?;
         let organization = self.owner_of(repository, owner.organization.as_deref())?;
         let catalog = self.connect().await?.in_organization(organization);
         let path = path_in(&catalog, repository)?;
-        Ok((catalog, Target::new(path, &self.settings)))
+        Ok((catalog, self.target(path)))
     }
 
     /// Opens the catalog for an operation that reads one image, which is given by the name, path or URL of a
@@ -144,6 +151,16 @@ impl Context {
         let (catalog, target) = self.connect_to(name, owner).await?;
         let image = catalog.backend().repository_url(&target.path).image(reference).to_string();
         Ok((catalog, image, ImageOrigin::Repository(target)))
+    }
+
+    /// Returns a repository as the object of an operation.
+    pub(crate) fn target(&self, path: RepositoryPath) -> Target {
+        Target { path, typed_options: self.typed_options.clone() }
+    }
+
+    /// Returns the command that serves the registry.
+    pub(crate) fn serve_command(&self) -> String {
+        format!("{PROGRAM} --serve{}", self.typed_options)
     }
 
     /// Returns the organization of a repository that is given by name, path or URL: its own, else that of the
@@ -177,12 +194,13 @@ impl Context {
         Ok(local)
     }
 
-    /// Names the registry if none was chosen, so that it is not mistaken for another.
+    /// Names the registry if none was chosen, so that it is not mistaken for another: once on a machine.
     fn note_default_registry(&self, registry: &impl fmt::Display) {
-        if *self.settings.registry_origin() == Origin::Default {
-            self.output.note(&format!(
-                "the registry is {registry}, since none was chosen (--registry, ARK_REGISTRY)"
-            ));
+        let is_default = *self.settings.registry_origin() == Origin::Default;
+        let note =
+            format!("the registry is {registry}, since none was chosen (--registry, ARK_REGISTRY)");
+        if is_default && !self.output.quiet && is_news(&note) {
+            self.output.note(&note);
         }
     }
 
@@ -199,6 +217,32 @@ impl Context {
 /// Returns the path of a repository that is given by name, path or URL.
 pub(crate) fn path_in(catalog: &Catalog, repository: &str) -> Result<RepositoryPath, Failure> {
     catalog.path(repository).map_err(|error| hint::for_name(repository, catalog, error))
+}
+
+/// Returns the options that choose registry and identity, as they are typed again.
+fn typed_options(options: &GlobalOptions, settings: &Settings) -> String {
+    let registry = options.registry.as_ref().map(|_| settings.registry().to_string());
+    let memberships = options.memberships.as_ref().map(|file| file.display().to_string());
+    let typed = [
+        ("--registry", registry),
+        ("--memberships", memberships),
+        ("--profile", options.profile.clone()),
+    ];
+    let typed = typed.into_iter().filter_map(|(option, value)| Some((option, value?)));
+    typed.map(|(option, value)| format!(" {option} {}", quote_for_shell(&value))).collect()
+}
+
+/// Refuses an image for an operation that deletes other images of its repository too.
+pub(crate) fn refuse_image(name: &str) -> Result<(), Failure> {
+    let image = ImageName::parse(name).map_err(Error::Parse)?;
+    match image.reference {
+        None => Ok(()),
+        Some(_) => {
+            let repository = image.repository;
+            Err(Failure::usage(format!("{name} is one image of the repository {repository}"))
+                .with_help(format!("delete this image alone: {PROGRAM} --delete-image {name}")))
+        }
+    }
 }
 
 /// Refuses options for AWS that would have no effect. The region is part of the registry's host, so the

@@ -115,18 +115,14 @@ pub(crate) enum Attempt<'a> {
     DeleteImage,
 }
 
-/// The repository of an operation, and the option that chose its registry.
+/// The repository of an operation, and the options that choose registry and identity.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) path: RepositoryPath,
-    registry_option: String,
+    pub(crate) typed_options: String,
 }
 
 impl Target {
-    pub(crate) fn new(path: RepositoryPath, settings: &Settings) -> Self {
-        Self { path, registry_option: registry_option(settings) }
-    }
-
     /// Returns the name for calls of the catalog: the whole path, which no organization changes.
     pub(crate) fn name(&self) -> String {
         self.path.to_string()
@@ -138,8 +134,8 @@ impl Target {
     }
 
     fn command_with(&self, arguments: &str) -> String {
-        let (organization, registry) = (self.path.organization(), &self.registry_option);
-        format!("{PROGRAM} --{arguments} --organization {organization}{registry}")
+        let (organization, options) = (self.path.organization(), &self.typed_options);
+        format!("{PROGRAM} --{arguments} --organization {organization}{options}")
     }
 
     /// Returns the failure of an operation, with the command to type next if there is one.
@@ -245,26 +241,6 @@ pub(crate) fn for_identity(
             }
         }
         _ => failure,
-    }
-}
-
-/// Returns the command that serves the registry.
-pub(crate) fn serve_command(settings: &Settings) -> String {
-    format!("{PROGRAM} --serve{}", registry_option(settings))
-}
-
-/// Returns the command that lets docker log in to the registry by itself.
-pub(crate) fn configure_docker_command(settings: &Settings) -> String {
-    format!("{PROGRAM} --configure-docker{}", registry_option(settings))
-}
-
-/// Returns ` --registry LOCATION` if the option was given: other settings still hold for the next command.
-fn registry_option(settings: &Settings) -> String {
-    match settings.registry_origin() {
-        Origin::Flag(flag) => {
-            format!(" {flag} {}", quote_for_shell(&settings.registry().to_string()))
-        }
-        _ => String::new(),
     }
 }
 

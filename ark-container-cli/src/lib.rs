@@ -14,6 +14,7 @@ mod context;
 mod credential_helper;
 mod failure;
 mod hint;
+mod log;
 mod output;
 mod program;
 mod progress;

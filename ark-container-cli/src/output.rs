@@ -11,12 +11,7 @@ use ark_container_core::escape_untrusted;
 use clap::ValueEnum;
 use futures_util::{Stream, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::credential_helper::LOG_TARGET;
 use crate::failure::{Failure, Stop};
 
 /// Format of results and errors.
@@ -180,22 +175,6 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     }
     let year = if after_epoch { "9999-12-31T23:59:59Z" } else { "1970-01-01T00:00:00Z" };
     year.to_owned()
-}
-
-/// Starts a log of what the library does, from this level on.
-///
-/// Other libraries stay silent, so that nothing that they know of headers and passwords is logged.
-pub(crate) fn start_log(
-    level: LevelFilter,
-    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
-) {
-    let targets = Targets::new()
-        .with_target("ark_container_core", level)
-        .with_target(LOG_TARGET, level)
-        .with_target(ark_container_core::permission::AUDIT_TARGET, level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
-    // It fails only if another subscriber is installed, and there is none.
-    let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
 }
 
 /// Returns a size for people, in the decimal units that docker prints.

@@ -2,22 +2,22 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use ark_container_core::catalog::configured_output;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _, ValueEnum as _};
-use tracing_subscriber::filter::LevelFilter;
 
-use crate::arguments::{AnyOperation, Cli, GlobalOptions, Operation, PROGRAM, operation_first};
+use crate::arguments::{AnyOperation, Cli, Operation, PROGRAM, operation_first};
 use crate::commands;
-use crate::context::Context;
+use crate::context::{Context, OUTPUT_VARIABLE};
 use crate::failure::{Failure, Kind, Stop};
-use crate::output::{self, Format, stdout_failure};
+use crate::log;
+use crate::output::{Format, stdout_failure};
 
 /// Minimum similarity of a mistyped flag and the suggested operation: above that of unrelated `--` words.
 const MIN_SIMILARITY: f64 = 0.8;
@@ -33,13 +33,13 @@ const THREAD_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
     unset_empty_variables(&argv);
-    let mut format = typed_format(&argv);
-    match attempt(argv, &mut format) {
+    let mut format = None;
+    match attempt(argv.clone(), &mut format) {
         // A reader that closes standard output has what it wanted, as for ripgrep.
         Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,
         Err(Stop::Denied) => ExitCode::from(Kind::NotPermitted as u8),
         Err(Stop::Interrupted) => ExitCode::from(INTERRUPTED_EXIT_CODE),
-        Err(Stop::Failed(failure)) => failure.report(format),
+        Err(Stop::Failed(failure)) => failure.report(format.unwrap_or_else(|| early_format(&argv))),
     }
 }
 
@@ -68,14 +68,22 @@ pub(crate) fn unset_empty_variables(argv: &[OsString]) {
 }
 
 /// Runs the operation. Sets `format` as soon as the settings are known.
-fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
+fn attempt(argv: Vec<OsString>, format: &mut Option<Format>) -> Result<(), Stop> {
     let argv = operation_first(&Cli::command(), argv)?;
+    let no_text = argv.iter().find(|word| word.to_str().is_none()).cloned();
     let Cli { options, operation } = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(answer) if !answer.use_stderr() => {
             return answer.print().map_err(|error| stdout_failure(&error));
         }
-        Err(error) => return Err(Failure::from(with_similar_operation(error)).into()),
+        Err(error) => {
+            let word = no_text.filter(|_| error.kind() == ErrorKind::InvalidUtf8);
+            return Err(match word {
+                Some(word) => Failure::usage(format!("the argument {word:?} is not UTF-8")),
+                None => with_similar_operation(error).into(),
+            }
+            .into());
+        }
     };
     let Some(operation) = operation else {
         let help = Cli::command().render_help().to_string();
@@ -88,8 +96,8 @@ fn attempt(argv: Vec<OsString>, format: &mut Format) -> Result<(), Stop> {
         AnyOperation::Program(operation) => return commands::run_without_registry(&operation),
     };
     let context = Context::new(&options)?;
-    *format = context.output.format;
-    output::start_log(log_level(&options), io::stderr);
+    *format = Some(context.output.format);
+    log::start(context.output, options.verbose);
     let runtime = runtime_for(&operation).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
     let ended = runtime.block_on(commands::run(operation, &context));
@@ -151,8 +159,8 @@ fn with_similar_operation(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Returns the format of failures before the command line and the settings are parsed.
-fn typed_format(argv: &[OsString]) -> Format {
+/// Returns the format of a failure to parse the command line or the settings.
+fn early_format(argv: &[OsString]) -> Format {
     let mut words = argv.iter().filter_map(|word| word.to_str()).take_while(|word| *word != "--");
     let mut typed = None;
     while let Some(word) = words.next() {
@@ -162,14 +170,7 @@ fn typed_format(argv: &[OsString]) -> Format {
             None => {}
         }
     }
-    let text = typed.or_else(|| std::env::var("ARK_OUTPUT").ok()).unwrap_or_default();
+    let variable = || env::var(OUTPUT_VARIABLE).ok().filter(|value| !value.is_empty());
+    let text = typed.or_else(variable).or_else(configured_output).unwrap_or_default();
     Format::from_str(&text, false).unwrap_or_default()
-}
-
-fn log_level(options: &GlobalOptions) -> LevelFilter {
-    match (options.quiet, options.verbose) {
-        (true, _) => LevelFilter::ERROR,
-        (false, false) => LevelFilter::WARN,
-        (false, true) => LevelFilter::DEBUG,
-    }
 }

@@ -95,6 +95,7 @@ pub mod credentials;
 mod digester;
 #[cfg(feature = "push")]
 pub mod distribution;
+mod encoding;
 mod error;
 mod escape;
 mod files;
@@ -109,6 +110,8 @@ pub mod observability;
 pub mod permission;
 #[cfg(any(feature = "ecr", feature = "push"))]
 mod private_folder;
+#[cfg(any(feature = "ecr", feature = "push"))]
+mod secrets;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "push")]
@@ -116,6 +119,7 @@ pub mod transfer;
 
 pub use backend::{RegistryBackend, RegistryBackendExt};
 pub use catalog::Catalog;
+pub use encoding::decode;
 pub use error::{BoxError, Error, ErrorKind, InvalidSetting, ResourceKind, Result};
 pub use escape::{escape_untrusted, quote_for_shell};
 pub use files::{OutputFile, create_trusted_folder};

@@ -5,6 +5,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 if ! command -v ark-catalog-container-tool >/dev/null; then
   # The checkout that this example lies in has it.
+  if [[ ! -e ../../ark-container-cli/Cargo.toml ]]; then
+    echo "error: ark-catalog-container-tool is not on PATH, and this is no checkout that has it" >&2
+    echo "  help: cargo install --locked --git URL ark-container-cli, where URL is the repository of Ark containers" >&2
+    exit 1
+  fi
   target=$PWD/../../target
   cargo build --quiet --locked --release --manifest-path ../../Cargo.toml --target-dir "$target" \
     -p ark-container-cli

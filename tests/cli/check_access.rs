@@ -147,7 +147,7 @@ fn invalid_questions_are_rejected() {
     let url = format!("registry.example/prod/{TBD}/a");
     assert_snapshot!(told(&sandbox, &format!("--action pull --repository {url}")), @"
     exit 2
-    error: --repository: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in the registry 127.0.0.1:5050; the name of an image in another registry starts with docker://
+    error: --repository: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a names the registry registry.example, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told(&sandbox, &format!("--action pull --repository dev/{TBD}/a")), @"

@@ -28,13 +28,24 @@ impl Shell {
     ///
     /// Folders come without their last slash, which not every shell shows.
     pub(super) fn offers(self, sandbox: &Sandbox, tool: &Command, line: &str) -> Vec<String> {
+        self.offers_after("", sandbox, tool, line)
+    }
+
+    /// The same after a line that is typed before the scripts are read.
+    fn offers_after(
+        self,
+        typed: &str,
+        sandbox: &Sandbox,
+        tool: &Command,
+        line: &str,
+    ) -> Vec<String> {
         let line = format!("{TOOL} {line}");
         let results = sandbox.path("offers");
         let words = match self {
             Self::Fish => {
                 let mut fish = at_home("fish", tool);
                 fish.arg("--no-config").arg("-c").arg(format!(
-                    "{TOOL} --completions fish | source; complete -C '{line}' > offers"
+                    "{typed}{TOOL} --completions fish | source; complete -C '{line}' > offers"
                 ));
                 assert_silent(&mut fish);
                 let words = fs::read_to_string(&results).unwrap();
@@ -43,7 +54,7 @@ impl Shell {
             Self::Bash | Self::Zsh => {
                 // What is on the line when all is filled in is told by the shell, not by its screen.
                 let keys = format!(
-                    "{}{line}{}{TO_START}printf '%s\\n' {TO_END} > offers\nexit\n",
+                    "{typed}{}{line}{}{TO_START}printf '%s\\n' {TO_END} > offers\nexit\n",
                     self.set_up(),
                     self.fill_in()
                 );
@@ -105,7 +116,10 @@ fn at_home(name: &str, tool: &Command) -> Command {
     let mut command = component(name);
     let own = Path::new(BINARY).parent().unwrap().to_owned();
     let path = env::var_os("PATH").unwrap();
-    let path = env::join_paths(std::iter::once(own).chain(env::split_paths(&path))).unwrap();
+    let others = env::split_paths(&path).filter(|folder| !folder.join(TOOL).exists());
+    // A tool that has a path already is found by other means.
+    let own = tool.get_envs().all(|(name, _)| name != "PATH").then_some(own);
+    let path = env::join_paths(own.into_iter().chain(others)).unwrap();
     command.env_clear().current_dir(tool.get_current_dir().unwrap()).stdin(Stdio::null());
     command.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env("PATH", path);
@@ -169,6 +183,39 @@ fn completion_offers_operations_options_and_repositories() {
         ] {
             let words = shell.offers(&sandbox, &alice(&sandbox), &owned(line));
             assert_eq!(words, offered, "{shell:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn completion_works_with_the_alias_of_the_readme() {
+    let readme = include_str!("../../README.md");
+    let alias = readme.lines().find_map(|line| line.strip_prefix("    alias ")).unwrap();
+    let alias =
+        alias.replace("$PWD/target/release", Path::new(BINARY).parent().unwrap().to_str().unwrap());
+    let sandbox = home();
+    for shell in Shell::ALL {
+        let mut tool = alice(&sandbox);
+        tool.env("PATH", "");
+        let words =
+            shell.offers_after(&format!("alias {alias}\n"), &sandbox, &tool, "--login catalog/");
+        assert_eq!(words, ["catalog/extract-gps", "catalog/extract-video"], "{shell:?}");
+    }
+}
+
+#[test]
+fn completion_works_with_quoted_values() {
+    let sandbox = home();
+    for shell in Shell::ALL {
+        for (line, offered) in [
+            ("--organization \"OWNER\" --login catalog/extract-g", "catalog/extract-gps"),
+            ("--organization=\"OWNER\" --login catalog/extract-g", "catalog/extract-gps"),
+            ("--organization OWNER --login \"catalog/extract-g", "catalog/extract-gps"),
+            ("--organization OWNER --delete-image \"test/repo:v1", "test/repo:v1"),
+        ] {
+            let line = line.replace("OWNER", TBD);
+            let words = shell.offers(&sandbox, &alice(&sandbox), &line);
+            assert_eq!(words, [offered], "{shell:?}: {line}");
         }
     }
 }

@@ -246,8 +246,6 @@ fn prune_keeps_the_newest() {
     v2                   sha256:A   2.7 kB TIME linux/amd64
     v1                   sha256:B   2.7 kB TIME linux/amd64
     note: 2 of 4 images will be deleted
-    note: v2                   sha256:A   2.7 kB TIME linux/amd64
-    note: v1                   sha256:B   2.7 kB TIME linux/amd64
     ");
     assert_eq!(tags(&sandbox), "release-1 v3");
     let json = sandbox

@@ -1,12 +1,15 @@
 //! Output of operations that succeed: standard output has the result only, standard error the rest.
 
+use std::fs::{self, Permissions};
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use ark_container_core::testing::SampleImage;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
+use crate::identity::{alice, provider};
 use crate::sandbox::{Run, Sandbox, TBD};
 
 #[test]
@@ -26,7 +29,16 @@ fn default_registry_is_named_unless_chosen() {
     let sandbox = Sandbox::new();
     let stderr = |line: &str| sandbox.run(line).stderr;
     assert_snapshot!(stderr("--list-repositories"), @"note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)");
+    for line in ["--list-repositories", "--whoami --output json", "--list-repositories --quiet"] {
+        assert_eq!(stderr(line), "", "{line}: it is printed once on a machine");
+    }
+    // A note that cannot be kept is printed each time, and --quiet keeps none.
+    let sandbox = Sandbox::new();
+    sandbox.write(".cache", "no folder");
+    let stderr = |line: &str| sandbox.run(line).stderr;
     assert_eq!(stderr("--list-repositories --quiet"), "");
+    assert_eq!(stderr("--whoami"), stderr("--list-repositories"));
+    assert!(stderr("--whoami --output json").starts_with("{\"note\":\"the registry is "));
     assert_eq!(stderr("--list-repositories --registry local:"), "");
     let mut chosen = sandbox.command("--list-repositories");
     assert_eq!(sandbox.finish(chosen.env("ARK_REGISTRY", "local:")).stderr, "");
@@ -58,6 +70,40 @@ fn verbose_output_has_decisions_and_no_password() {
     let push = sandbox.run(&push);
     assert_eq!(push.code, 0, "{push:?}");
     assert!(!push.stderr.contains("Basic ") && !push.stderr.contains("eyJ"), "{}", push.stderr);
+}
+
+#[test]
+fn warnings_are_printed_once_in_the_format_of_the_output() {
+    let sandbox = Sandbox::new();
+    sandbox.write_image("image", "hello");
+    sandbox.write("token", provider().token(&alice()).unwrap());
+    fs::set_permissions(sandbox.path("token"), Permissions::from_mode(0o644)).unwrap();
+    sandbox.write(".cache", "no folder");
+    let run = |more: &str| {
+        let line = format!("--push a --from oci:image --create --organization {TBD} {more}");
+        let mut command = sandbox.command(&line);
+        command.env("ARK_JWT_FILE", "token").env("ARK_REGISTRY", "local:");
+        let run = sandbox.finish(&mut command);
+        assert_eq!(run.code, 0, "{run:?}");
+        run.stderr
+    };
+    let told = run("");
+    let warnings = told.lines().filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>();
+    assert_snapshot!(warnings.join("\n"), @"
+    warning: other users can read the token in token; close it: chmod 600 token
+    warning: the push cache in ~/.cache/ark/push cannot be used: Not a directory (os error 20)
+    ");
+    assert!(told.lines().all(|line| line.starts_with("warning: ") || line.starts_with("note: ")));
+    assert_eq!(run("--quiet"), "");
+    for more in ["--output json", "--verbose --output json"] {
+        let told = run(more);
+        let records: Vec<Value> =
+            told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let count =
+            |label: &str| records.iter().filter(|record| record.get(label).is_some()).count();
+        assert_eq!(count("warning"), warnings.len(), "{told}");
+        assert_eq!(count("log") > 0, more.contains("--verbose"), "{told}");
+    }
 }
 
 #[test]
@@ -139,7 +185,8 @@ fn help_and_version_are_results() {
                                  ARK_REGISTRY]
           --output <FORMAT>      How to print results and errors [env: ARK_OUTPUT] [default: table]
                                  [possible values: table, json]
-      -q, --quiet                Print results and errors only
+      -q, --quiet                Print results, errors and the warning that a password reaches a whole
+                                 account only
       -v, --verbose              Tell on standard error what is being done
           --memberships <FILE>   Who is a member of which organization [env: ARK_MEMBERSHIPS]
           --profile <NAME>       On ecr:, the profile of the AWS configuration [env: AWS_PROFILE]
@@ -216,11 +263,9 @@ fn push_reports_sent_and_existing_blobs() {
         run.stderr.rsplit_once("; ").unwrap().0.to_owned()
     };
     assert_snapshot!(push(""), @"
-    note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
     note: a:latest: blobs sent: 2 (2.3 kB); there already: 0 (0 B)
     ");
     assert_snapshot!(push(":v2"), @"
-    note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
     note: a:v2: blobs sent: 0 (0 B); there already: 2 (2.3 kB)
     ");
     let listed = sandbox.printed(&format!("--list-images a --organization {TBD}"));
@@ -305,7 +350,6 @@ fn robot_login_is_for_pull() {
     let login = format!("--login test/repo --organization {TBD}");
     let run = sandbox.run_as("robot:nightly", &login);
     assert_snapshot!(run.stderr, @"
-    note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
     note: the password is for pull only: robot:nightly may not push here
     ");
     let scope = |principal: &str, more: &str| {
@@ -497,10 +541,19 @@ fn printed_urls_and_paths_are_accepted_back() {
     let printed = |line: &str| sandbox.printed(line).trim_end().to_owned();
     let url = printed(&format!("--create-repository test/repo --organization {TBD}"));
     let (_, path) = url.split_once('/').unwrap();
+    let path_at_localhost = format!("localhost:5050/{path}");
     let image = printed(&format!("--push {path}:v1 --from oci:sample --quiet"));
     let images = printed(&format!("--list-images {url}"));
     for line in [
         format!("--create-repository {url}"),
+        format!("--create-repository https://{path_at_localhost}"),
+        format!("--list-images {image}"),
+        format!("--list-images https://{url}:v1"),
+        format!("--inspect http://{url}:v1"),
+        format!("--tag {url}:v1 stable"),
+        format!("--check-access --action pull --repository {image}"),
+        format!("--prune-images https://{url} --keep 9"),
+        format!("--login {image}"),
         format!("--login {path}"),
         format!("--login {url} --organization {TBD}"),
         format!("--pull {image} --to oci:pulled"),
@@ -516,8 +569,14 @@ fn printed_urls_and_paths_are_accepted_back() {
         }
         printed(&format!("{line} --quiet"));
     }
+    printed(&format!("--delete-image {url}:stable"));
     assert_eq!(printed(&format!("--list-images {path}")), images);
-    printed(&format!("--delete-repository {url} --force"));
+    for operation in ["--delete-repository", "--prune-images --untagged"] {
+        let run = sandbox.run(&format!("{operation} {image} --quiet"));
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run:?}");
+        assert!(run.stderr.contains(&format!("--delete-image {image}")), "{run:?}");
+    }
+    printed(&format!("--delete-repository https://{url} --force"));
     assert!(!sandbox.printed("--list-repositories").contains("test/repo"));
 }
 
@@ -530,7 +589,7 @@ fn url_of_another_registry_or_stage_is_rejected() {
         run.stderr
     };
     assert_snapshot!(told(format!("registry.example/prod/{TBD}/a")), @"
-    error: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a is not in the registry 127.0.0.1:5050; the name of an image in another registry starts with docker://
+    error: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a names the registry registry.example, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told(format!("dev/{TBD}/a")), @"
@@ -538,7 +597,7 @@ fn url_of_another_registry_or_stage_is_rejected() {
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told("my.team/a".to_owned()), @"
-    error: my.team/a is not in the registry 127.0.0.1:5050; the name of an image in another registry starts with docker://
+    error: my.team/a names the registry my.team, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: if that is a name, give the path: prod/2ea25035-6aa4-42fb-9955-92288ea1b972/my.team/a
     ");
 }

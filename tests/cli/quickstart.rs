@@ -75,6 +75,35 @@ fn commands_after_the_quickstart_work() {
 }
 
 #[test]
+fn login_lines_of_the_readme_stop_a_script_if_the_login_fails() {
+    let readme = include_str!("../../README.md");
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("    $ "));
+    let lines =
+        lines.filter(|line| line.starts_with("password=") || line.starts_with("docker login"));
+    let lines: Vec<&str> = lines.collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let server_and_sandbox = |create: bool| {
+        let sandbox = Sandbox::new();
+        let server = sandbox.serve();
+        if create {
+            sandbox.printed(&format!("--create-repository test/repo --organization {TBD}"));
+        }
+        // skopeo stands in for docker, which needs a daemon.
+        let script = lines.join("\n").replace("docker login", "skopeo login --tls-verify=false");
+        let script = script.replace("127.0.0.1:5050", server.host());
+        let mut bash = sandbox.at_home("bash");
+        let folder = Path::new(BINARY).parent().unwrap().display();
+        let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
+        bash.env("PATH", path).env("REGISTRY_AUTH_FILE", sandbox.path("auth.json"));
+        sandbox.finish(bash.args(["-e", "-c", &format!("{script}\necho done")]))
+    };
+    let run = server_and_sandbox(true);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "Login Succeeded!\ndone\n"), "{run:?}");
+    let run = server_and_sandbox(false);
+    assert_eq!((run.code, run.stdout.as_str()), (5, ""), "{run:?}");
+}
+
+#[test]
 fn listing_prints_the_documented_table() {
     let sandbox = Sandbox::new();
     let header = "Organization                         URL\n";

@@ -2,10 +2,10 @@
 
 use ark_container_core::catalog::{
     AwsReport, ChosenIdentity, CredentialsReach, IdentityReport, Membership, Origin, Resource,
-    Settings, WhoAmI,
+    WhoAmI,
 };
 use ark_container_core::identity::PrincipalName;
-use ark_container_core::model::{RegistryLocation, RoleArn};
+use ark_container_core::model::{ImageName, RegistryLocation, RoleArn};
 use ark_container_core::permission::{Action, Explanation, IsolationLayer};
 use ark_container_core::{Catalog, Error};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -13,7 +13,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::arguments::OrganizationArgs;
 use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
-use crate::hint::{TO_NARROW, serve_command};
+use crate::hint::TO_NARROW;
 use crate::output::Lines;
 
 /// Show who you are and why, your organizations, the registry, and the isolation layers
@@ -36,10 +36,10 @@ pub(crate) async fn whoami(WhoamiArgs {}: WhoamiArgs, context: &Context) -> Resu
             aws.account,
         ));
     }
-    context.output.result(whoami_lines(&report, &context.settings).text(), &report)
+    context.output.result(whoami_lines(&report, context).text(), &report)
 }
 
-fn whoami_lines(report: &WhoAmI, settings: &Settings) -> Lines {
+fn whoami_lines(report: &WhoAmI, context: &Context) -> Lines {
     let identity = &report.identity.identity;
     let mut lines = Lines::default();
     lines.line("Principal", &report.principal);
@@ -60,7 +60,7 @@ fn whoami_lines(report: &WhoAmI, settings: &Settings) -> Lines {
         (Some(aws), _) => aws_lines(&mut lines, aws, identity),
         (None, Some(address)) => lines.line("Served", &format!("at {address}")),
         (None, None) => {
-            lines.line("Served", &format!("no; to serve it: {}", serve_command(settings)));
+            lines.line("Served", &format!("no; to serve it: {}", context.serve_command()));
         }
     }
     lines.line("Credentials", &credentials_line(report));
@@ -245,6 +245,7 @@ fn resource(
         return Ok(context.required_organization(typed)?.into());
     };
     context.organization(typed)?;
+    let ImageName { repository: text, .. } = ImageName::parse(text).map_err(Error::Parse)?;
     let owner = context.owner_of(text, typed);
     let path = owner.and_then(|owner| path_in(&catalog.in_organization(owner), text));
     Ok(path.map_err(|failure| failure.within("--repository"))?.into())

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use ark_container_core::catalog::Origin;
 use ark_container_core::credentials::DockerConfig;
+use ark_container_core::model::RegistryHost;
 use ark_container_core::{Error, quote_for_shell};
 use serde::Serialize;
 
 use crate::arguments::PROGRAM;
 use crate::context::Context;
-use crate::credential_helper::{HELPER, SUFFIX, host_of, is_loopback};
+use crate::credential_helper::{HELPER, SUFFIX, host_of};
 use crate::failure::{Failure, Kind, Stop};
-use crate::hint::configure_docker_command;
 
 /// The environment variable that names the folder of docker's configuration.
 pub(crate) const FOLDER_VARIABLE: &str = "DOCKER_CONFIG";
@@ -133,13 +133,14 @@ fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[S
 
 /// Warns that docker asks for logins to other ports of this machine, and not to the one that is served now.
 pub(crate) fn warn_of_missing_entry(context: &Context, address: &str) {
-    let Ok(config) = user_folder().and_then(|folder| read_config(&folder)) else { return };
+    let Ok(Ok(config)) = user_folder().map(|folder| DockerConfig::read(&folder)) else { return };
     let entries = config.hosts_of(SUFFIX);
-    let is_local = |host: &String| host.parse().is_ok_and(|host| is_loopback(&host));
+    let is_local =
+        |host: &String| host.parse::<RegistryHost>().is_ok_and(|host| host.is_loopback());
     if let Some(other) = entries.iter().find(|host| is_local(host))
         && !entries.iter().any(|host| host == address)
     {
-        let command = configure_docker_command(&context.settings);
+        let command = format!("{PROGRAM} --configure-docker{}", context.typed_options);
         context.output.warning(&format!(
             "docker logs in to {other} by itself, and not to {address}; to have it do so: {command}"
         ));
@@ -159,7 +160,14 @@ fn beside_this_program() -> Option<PathBuf> {
 /// Returns the folder of docker's configuration: `$DOCKER_CONFIG`, or `~/.docker`.
 fn user_folder() -> Result<PathBuf, Failure> {
     if let Some(folder) = std::env::var_os(FOLDER_VARIABLE).filter(|folder| !folder.is_empty()) {
-        return Ok(folder.into());
+        return match folder.as_encoded_bytes().starts_with(b"~") {
+            false => Ok(folder.into()),
+            true => Err(Failure::usage(format!(
+                "{FOLDER_VARIABLE}: docker takes {} for a folder of this name",
+                folder.display()
+            ))
+            .with_help(format!("export {FOLDER_VARIABLE}=\"$HOME/.docker\""))),
+        };
     }
     let home = etcetera::home_dir().map_err(|_| {
         Failure::new(Kind::Other, "there is no home folder, so no docker configuration in it")

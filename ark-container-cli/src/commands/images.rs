@@ -9,9 +9,9 @@ use ark_container_core::{Error, RegistryBackendExt as _, escape_untrusted};
 use futures_util::{TryStreamExt as _, stream};
 
 use crate::arguments::{OrganizationArgs, PROGRAM, RepositoryArgs};
-use crate::context::{Context, path_in};
+use crate::context::{Context, path_in, refuse_image};
 use crate::failure::{Failure, Stop};
-use crate::hint::{Attempt, Target};
+use crate::hint::Attempt;
 use crate::output::{human_size, rfc3339};
 
 const LIST_EXAMPLE: &str = "\
@@ -81,7 +81,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = TAG_EXAMPLES)]
 pub(crate) struct TagArgs {
-    /// The repository's name and the image's tag or digest; the tag is latest where left out
+    /// The image: the name, path or URL of a repository with a tag or digest; the default tag is latest
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
@@ -116,7 +116,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = DELETE_EXAMPLES)]
 pub(crate) struct DeleteArgs {
-    /// The images: each a repository's name with a tag or a digest
+    /// The images: each the name, path or URL of a repository with a tag or digest
     #[arg(value_name = "NAME:TAG|NAME@DIGEST", required = true)]
     images: Vec<String>,
 
@@ -126,7 +126,7 @@ pub(crate) struct DeleteArgs {
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
     let images = args.images.iter().map(|image| {
-        let (name, reference) = named_image(image)?;
+        let (name, reference) = named_image(image, context)?;
         Ok((name, reference, context.owner_of(name, args.owner.organization.as_deref())?))
     });
     let images = images.collect::<Result<Vec<_>, Failure>>()?;
@@ -134,7 +134,7 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
     let mut targets = Vec::with_capacity(images.len());
     for (name, reference, organization) in images {
         let path = path_in(&catalog.in_organization(organization), name)?;
-        targets.push((Target::new(path, &context.settings), reference));
+        targets.push((context.target(path), reference));
     }
     for (target, reference) in targets {
         let url = catalog.backend().repository_url(&target.path).image(reference);
@@ -146,12 +146,14 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
 }
 
 /// Returns the repository, and the tag or digest that an image is deleted by.
-fn named_image(image: &str) -> Result<(&str, Reference), Failure> {
+fn named_image<'a>(image: &'a str, context: &Context) -> Result<(&'a str, Reference), Failure> {
     let ImageName { repository: name, reference } =
         ImageName::parse(image).map_err(Error::Parse)?;
     let reference = reference.ok_or_else(|| {
-        Failure::usage(format!("{name:?} names no image: add :TAG or @DIGEST"))
-            .with_help(format!("to delete the whole repository: {PROGRAM} --delete-repository"))
+        Failure::usage(format!("{name:?} names no image: add :TAG or @DIGEST")).with_help(format!(
+            "to delete the whole repository: {PROGRAM} --delete-repository {name}{}",
+            context.typed_options
+        ))
     })?;
     Ok((name, reference))
 }
@@ -167,7 +169,7 @@ as images of their own. What an image that stays needs stays too.";
 
 /// Delete the old images of a repository, and print them (administrators)
 ///
-/// The images to delete are shown first. One that gets or loses a tag meanwhile stays.
+/// Each is printed when it is deleted. One that gets or loses a tag meanwhile stays.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PRUNE_EXAMPLES)]
 pub(crate) struct PruneArgs {
@@ -198,6 +200,7 @@ pub(crate) struct PruneArgs {
 }
 
 pub(crate) async fn prune(args: PruneArgs, context: &Context) -> Result<(), Stop> {
+    refuse_image(&args.repository.name)?;
     let patterns = args.keep_tags.iter().map(|pattern| {
         let pattern = pattern.parse::<TagPattern>();
         pattern.map_err(|error| Failure::from(Error::Parse(error)).within("--keep-tags"))
@@ -222,7 +225,6 @@ pub(crate) async fn prune(args: PruneArgs, context: &Context) -> Result<(), Stop
         let images = stream::iter(plan.images.into_iter().map(Ok));
         return context.output.table(&header(), images, image_row).await;
     }
-    plan.images.iter().for_each(|image| context.output.note(&image_row(image)));
     let deleted = plan.run().map_err(explain).try_filter_map(async |step| match step {
         PruneStep::Deleted(image) => Ok(Some(image)),
         PruneStep::Changed(image) => {

@@ -23,7 +23,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The image: a repository's name with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    /// The image: the name, path or URL of a repository with a tag or digest, or
+    /// docker://HOST/REPOSITORY[:TAG|@DIGEST]
     ///
     /// The tag is latest where left out.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]

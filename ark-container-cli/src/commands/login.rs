@@ -10,12 +10,12 @@ use ark_container_core::permission::Action;
 use ark_container_core::{Catalog, quote_for_shell};
 use serde::Serialize;
 
-use crate::arguments::{RepositoryArgs, one_of};
+use crate::arguments::{RepositoryArgs, one_of, path};
 use crate::commands::docker::{FOLDER_VARIABLE, config_failure};
 use crate::context::Context;
 use crate::failure::{Failure, Stop};
-use crate::hint::{Attempt, TO_NARROW, Target, serve_command};
-use crate::output::rfc3339;
+use crate::hint::{Attempt, TO_NARROW, Target};
+use crate::output::{Output, rfc3339};
 
 const LOGIN_EXAMPLES: &str = "\
 Examples:
@@ -26,7 +26,8 @@ Examples:
   eval \"$(ark-catalog-container-tool --login test/repo --organization GUID --docker-config DIR)\"
 
 HOST is the part of the repository's URL before the first slash. Without it docker would log in to
-Docker Hub. podman, skopeo and buildah need --tls-verify=false for a registry on this machine.";
+Docker Hub. podman, skopeo and buildah need --tls-verify=false for a registry on this machine.
+In a script, set -o pipefail: otherwise a pipe hides that --login failed.";
 
 /// Print a password for a repository, to pipe into docker login
 ///
@@ -47,7 +48,7 @@ pub(crate) struct LoginArgs {
     ///
     /// docker keeps one login for each registry; with a folder for each repository it has as many as
     /// that. The login is written into DIR/config.json, and no password is printed.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = path())]
     docker_config: Option<PathBuf>,
 }
 
@@ -111,7 +112,9 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
     }
     let host = &credentials.host;
     if !is_narrowed {
-        context.output.warning(&format!(
+        // A danger that --quiet does not hide.
+        let output = Output { quiet: false, ..context.output };
+        output.warning(&format!(
             "the password opens every repository of {host} that your AWS identity can reach, not \
              only {}; {TO_NARROW}",
             target.path,
@@ -126,7 +129,7 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
         ),
     });
     if context.is_local() && catalog.served_at().is_none() {
-        let serve = serve_command(&context.settings);
+        let serve = context.serve_command();
         context
             .output
             .note_on_terminal(&format!("nothing listens there yet; to serve it: {serve}"));

@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
-use crate::arguments::{Cli, PROGRAM};
+use crate::arguments::{Cli, PROGRAM, path};
 use crate::failure::{Failure, Stop};
 use crate::output::print_text;
 
@@ -27,7 +27,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[command(after_long_help = EXAMPLE)]
 pub(crate) struct Args {
     /// Where to write them; it is made where it does not exist
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = path())]
     folder: PathBuf,
 }
 

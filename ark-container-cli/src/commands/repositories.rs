@@ -7,11 +7,11 @@ use ark_container_core::backend::{
     CreateOptions, DeleteOptions, Encryption, Repository, TagMutability,
 };
 use ark_container_core::model::{OrganizationId, TagPattern};
-use ark_container_core::{Error, RegistryBackendExt as _, ResourceKind};
+use ark_container_core::{Error, RegistryBackendExt as _, ResourceKind, decode};
 use futures_util::TryStreamExt as _;
 
-use crate::arguments::RepositoryArgs;
-use crate::context::Context;
+use crate::arguments::{PROGRAM, RepositoryArgs, path};
+use crate::context::{Context, refuse_image};
 use crate::failure::{Failure, Stop};
 use crate::hint::Attempt;
 
@@ -52,16 +52,16 @@ pub(crate) async fn list(args: ListArgs, context: &Context) -> Result<(), Stop> 
     };
     context.output.table(&header, repositories.map_err(Failure::from), row).await?;
     if catalog.has_listed_incompletely() {
-        context.output.note(INCOMPLETE_LIST);
+        let options = &context.typed_options;
+        context.output.note(&format!(
+            "the list may be incomplete: it comes from the tag index of AWS, which lacks repositories without \
+             the resource tag ark:organization, and new ones of others for some minutes; add the tag: \
+             {PROGRAM} --create-repository NAME{options}; read the whole account: \
+             {PROGRAM} --list-repositories --all-pages{options}"
+        ));
     }
     Ok(())
 }
-
-/// The note below a list from the tag index.
-const INCOMPLETE_LIST: &str = "the list may be incomplete: it comes from the tag index of AWS, which lacks \
-    repositories without the resource tag ark:organization, and new ones of others for some minutes; add the tag: \
-    ark-catalog-container-tool --create-repository NAME; read the whole account: \
-    ark-catalog-container-tool --list-repositories --all-pages";
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
@@ -105,17 +105,18 @@ pub(crate) struct CreateArgs {
     scan_on_push: bool,
 
     /// Which images expire: a file with an ECR lifecycle policy in JSON; it takes the permission to delete images
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     lifecycle_policy: Option<PathBuf>,
 }
 
+/// AWS writes the kinds as AES256, KMS and KMS_DSSE.
 fn parse_encryption(text: &str) -> Result<Encryption, &'static str> {
     let (kind, key) = match text.split_once(':') {
         Some((kind, key)) if !key.is_empty() => (kind, Some(key.to_owned())),
         Some(_) => ("", None),
         None => (text, None),
     };
-    match (kind, key) {
+    match (kind.to_ascii_lowercase().replace('_', "-").as_str(), key) {
         ("aes256", None) => Ok(Encryption::Aes256),
         ("kms", key) => Ok(Encryption::Kms { key }),
         ("kms-dsse", key) => Ok(Encryption::KmsDsse { key }),
@@ -170,14 +171,16 @@ fn create_options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
         options = options.with_encryption(encryption.clone());
     }
     if let Some(path) = &args.lifecycle_policy {
-        let policy = std::fs::read_to_string(path).map_err(|error| {
-            let file = path.display();
-            match error.kind() {
-                ErrorKind::NotFound => Failure::from(Error::not_found(ResourceKind::File, file)),
-                _ => Failure::io(format!("cannot read {file}"), &error),
-            }
-            .within("--lifecycle-policy")
-        })?;
+        let file = path.display();
+        let content = std::fs::read(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Failure::from(Error::not_found(ResourceKind::File, &file)),
+            _ => Failure::io(format!("cannot read {file}"), &error),
+        });
+        let policy = content.and_then(|content| match decode(&content) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(problem) => Err(Failure::usage(format!("{file} is no JSON: {problem}"))),
+        });
+        let policy = policy.map_err(|failure| failure.within("--lifecycle-policy"))?;
         options = options.with_lifecycle_policy(policy);
     }
     Ok(options)
@@ -202,6 +205,7 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
+    refuse_image(&args.repository.name)?;
     let (catalog, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let options = DeleteOptions::default().with_force(args.force);
@@ -209,4 +213,27 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
     deleted.map_err(|error| target.explain(Attempt::DeleteRepository, error))?;
     let url = catalog.backend().repository_url(&target.path);
     context.output.result(&url.to_string(), &serde_json::json!({ "url": url }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encryption_is_accepted_as_aws_spells_it() {
+        let key = Some("alias/a_B".to_owned());
+        for (text, expected) in [
+            ("aes256", Encryption::Aes256),
+            ("AES256", Encryption::Aes256),
+            ("KMS", Encryption::Kms { key: None }),
+            ("KMS:alias/a_B", Encryption::Kms { key: key.clone() }),
+            ("KMS_DSSE", Encryption::KmsDsse { key: None }),
+            ("kms-dsse:alias/a_B", Encryption::KmsDsse { key }),
+        ] {
+            assert_eq!(parse_encryption(text), Ok(expected), "{text}");
+        }
+        for invalid in ["", "aes", "AES256:key", "kms:"] {
+            assert!(parse_encryption(invalid).is_err(), "{invalid}");
+        }
+    }
 }

@@ -11,10 +11,10 @@ use ark_container_core::{Error, OutputFile, RegistryBackendExt as _, quote_for_s
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 
-use crate::arguments::{LoginScopeArgs, OrganizationArgs, PROGRAM, one_of};
+use crate::arguments::{LoginScopeArgs, OrganizationArgs, PROGRAM, image_location, one_of, path};
 use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
-use crate::hint::{Attempt, ImageOrigin, Target};
+use crate::hint::{Attempt, ImageOrigin};
 use crate::output::{human_size, human_time, to_json_line};
 use crate::progress::Report;
 
@@ -47,12 +47,12 @@ The tag is put last: until then the repository's tags are as they were, however 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PUSH_EXAMPLES)]
 pub(crate) struct PushArgs {
-    /// The repository's name and the tag to put on the image; the tag is latest where left out
+    /// The name, path or URL of the repository, with the tag to put on the image; the default is latest
     #[arg(value_name = "NAME[:TAG]")]
     image: String,
 
     /// Where the image is: an image of docker or podman, an archive or a folder
-    #[arg(long, value_name = "SOURCE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "SOURCE", allow_hyphen_values = true, value_parser = image_location())]
     from: String,
 
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(crate) struct PushArgs {
     login: LoginScopeArgs,
 
     /// Write the result to a file too, as JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = path())]
     metadata_file: Option<PathBuf>,
 }
 
@@ -125,6 +125,7 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
         if let Some(organization) = &args.owner.organization {
             command = format!("{command} --organization {organization}");
         }
+        command.push_str(&context.typed_options);
         return Err(Failure::usage(format!("{} is in a registry, not on this machine", args.from))
             .with_help(format!("copy it: {command}"))
             .into());
@@ -225,14 +226,15 @@ one that had this name loses it. Docker and podman take one platform: choose it 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PULL_EXAMPLES)]
 pub(crate) struct PullArgs {
-    /// The image: a repository's name with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    /// The image: the name, path or URL of a repository with a tag or digest, or
+    /// docker://HOST/REPOSITORY[:TAG|@DIGEST]
     ///
     /// The default tag is latest.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
     /// Where the image goes: a folder, an archive, docker or podman
-    #[arg(long, value_name = "TARGET", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TARGET", allow_hyphen_values = true, value_parser = image_location())]
     to: String,
 
     #[command(flatten)]
@@ -304,13 +306,14 @@ through this machine, and touch no disk. The tag is put last.";
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = COPY_EXAMPLES)]
 pub(crate) struct CopyArgs {
-    /// The image: a repository's name with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    /// The image: the name, path or URL of a repository with a tag or digest, or
+    /// docker://HOST/REPOSITORY[:TAG|@DIGEST]
     ///
     /// The tag is latest where left out.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
-    /// The other repository's name and the tag to put on the image there
+    /// The name, path or URL of the other repository, with the tag to put on the image there
     ///
     /// Where the tag is left out it is that of the image, or latest. :TAG2 alone is a tag in the same
     /// repository.
@@ -367,7 +370,7 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
         let path = path_in(&catalog.in_organization(organization), to)?;
         let read = reference.clone().unwrap_or_else(|| Tag::latest().into());
         let image = catalog.backend().repository_url(&source.path).image(read);
-        let target = Target::new(path, &context.settings);
+        let target = context.target(path);
         (catalog, image.to_string(), (ImageOrigin::Repository(source), reference), target)
     };
     let (source, reference) = source;

@@ -1,5 +1,20 @@
 # bash: what ark-catalog-container-tool says can be typed.
 
+# Sets REPLY to a word without its quotes. Nothing in it is expanded.
+_ark_catalog_container_tool_unquote() {
+    local rest="$1" quote="" character
+    REPLY=""
+    while [[ -n "$rest" ]]; do
+        character="${rest:0:1}" rest="${rest:1}"
+        case "$quote$character" in
+            \" | \') quote="$character" ;;
+            \"\" | \'\') quote="" ;;
+            \\ | \"\\) REPLY+="${rest:0:1}" rest="${rest:1}" ;;
+            *) REPLY+="$character" ;;
+        esac
+    done
+}
+
 _ark_catalog_container_tool() {
     local line="${COMP_LINE:0:COMP_POINT}" rest word index
     local -a words=()
@@ -16,12 +31,27 @@ _ark_catalog_container_tool() {
         line="${rest#"$word"}"
     done
 
-    # It replaces only what follows the last cut.
+    # It replaces only what follows the last cut, or the quote that is open.
     local breaks="${COMP_WORDBREAKS//[^=:]/}" kept=""
+    word="${words[${#words[@]} - 1]}"
+    if [[ "$word" == [\"\']* ]]; then
+        breaks=""
+    fi
+    for index in "${!words[@]}"; do
+        _ark_catalog_container_tool_unquote "${words[index]}"
+        words[index]="$REPLY"
+    done
     word="${words[${#words[@]} - 1]}"
     [[ -z "$breaks" ]] || kept="${word%"${word##*[$breaks]}"}"
 
     local program="${words[0]/#\~/$HOME}" paths candidate
+    # An alias is typed again as what it stands for.
+    if [[ -n "${BASH_ALIASES[${words[0]}]-}" ]]; then
+        local -a alias=()
+        eval "alias=(${BASH_ALIASES[${words[0]}]})"
+        program="${alias[0]}"
+        words=("${alias[@]}" "${words[@]:1}")
+    fi
     COMPREPLY=()
     {
         read -r paths

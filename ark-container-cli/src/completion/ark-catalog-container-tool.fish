@@ -2,7 +2,8 @@
 
 function __ark_catalog_container_tool
     set -l typed (commandline --current-process --tokenize --cut-at-cursor)
-    set -l current (commandline --current-token --cut-at-cursor)
+    # The token may start with a quote that is not closed yet.
+    set -l current (commandline --current-token --cut-at-cursor | string replace --all --regex -- '["\']' '')
     set -l lines ($typed[1] --complete -- $typed[2..-1] "$current" 2>/dev/null)
     string join \n -- $lines[2..-1]
     # The prefix of a path, such as oci: or --file=, is no part of it.

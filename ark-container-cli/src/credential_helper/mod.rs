@@ -14,38 +14,33 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use ark_container_core::Error;
+use ark_container_core::catalog::{Settings, expand_home};
 use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{CredentialsOptions, RegistryCredentials, USERNAME};
 use ark_container_core::model::{RegistryHost, RegistryLocation};
+use ark_container_core::{Error, decode};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::arguments::{GlobalOptions, PROGRAM};
 use crate::context::Context;
 use crate::failure::{Failure, Kind};
-use crate::hint::serve_command;
+use crate::log::{self, HELPER_TARGET};
 use crate::output::{self, rfc3339, visible};
 use crate::program::{block_on, unset_empty_variables};
 use registry::registry_of;
 
-pub(crate) use registry::{host_of, is_loopback};
+pub(crate) use registry::host_of;
 
 /// Name of the program.
 pub(crate) const HELPER: &str = "docker-credential-ark";
 
 /// Name of the program in docker's configuration.
 pub(crate) const SUFFIX: &str = "ark";
-
-/// Target of the helper's own lines in the log.
-pub(crate) const LOG_TARGET: &str = "docker_credential_ark";
 
 /// Names the file of the log.
 const LOG_VARIABLE: &str = "ARK_CREDENTIAL_LOG";
@@ -71,7 +66,7 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         Err(refusal) => {
-            tracing::warn!(target: LOG_TARGET, "refused: {refusal}");
+            tracing::warn!(target: HELPER_TARGET, "refused: {refusal}");
             // If it cannot be printed, the exit code remains.
             let _ = writeln!(io::stdout(), "{refusal}");
             if let Refusal::Failed(_) = refusal {
@@ -160,10 +155,13 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
         Some("get") => {
             let server = read_server("get")?;
             let context = context()?;
-            let registry = registry_of(&server, &context.settings)?.ok_or(Refusal::NotFound)?;
+            let Some(registry) = registry_of(&server, &context.settings)? else {
+                tracing::info!(target: HELPER_TARGET, "{}", not_ours(&server, &context.settings));
+                return Err(Refusal::NotFound);
+            };
             let credentials = login(context, registry).await?;
             let (expiry, scope) = (rfc3339(credentials.expires_at), &credentials.scope);
-            tracing::info!(target: LOG_TARGET, "a login until {expiry} for {scope}");
+            tracing::info!(target: HELPER_TARGET, "a login until {expiry} for {scope}");
             Ok(output::to_json_line(&ClientLogin {
                 server,
                 username: credentials.username.clone(),
@@ -179,13 +177,14 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
             erase(&server, &context()?).await
         }
         Some("list") => {
-            tracing::info!(target: LOG_TARGET, "list");
+            tracing::info!(target: HELPER_TARGET, "list");
             let context = context()?;
             let hosts =
                 context.settings.registries().map(|location| Ok((host_of(location)?, USERNAME)));
             let hosts = hosts.collect::<Result<BTreeMap<RegistryHost, _>, Failure>>()?;
             Ok(output::to_json_line(&hosts)?)
         }
+        Some("help" | "--help" | "-h") => Ok(HELP.to_owned()),
         Some("version" | "--version") => {
             let (package, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
             Ok(format!("{HELPER} ({package}) v{version}\n"))
@@ -196,8 +195,38 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
 
 fn usage(problem: &str) -> Failure {
     Failure::usage(format!("{problem}: get, store, erase, list or version")).with_help(format!(
-        "docker and its like run {HELPER}; to have docker do so: {PROGRAM} --configure-docker"
+        "docker and its like run {HELPER}; to have docker do so: {PROGRAM} --configure-docker; more: \
+         {HELPER} --help"
     ))
+}
+
+const HELP: &str = "\
+Gives docker, podman, buildah, skopeo and kaniko logins to your registries
+
+Usage: docker-credential-ark <get|store|erase|list|version>
+
+Operations, which read their input from standard input:
+  get      Print user and password for the host of a registry, as JSON
+  store    Check credentials in JSON, and keep nothing: get creates a login each time
+  erase    Forget the cached passwords for the host of a registry
+  list     Print the hosts of your registries, as JSON
+  version  Print the version
+
+The registries are registry and registries of $XDG_CONFIG_HOME/ark/container.toml, or ARK_REGISTRY.
+ARK_CREDENTIAL_LOG names a file that gets a log of what is done.
+
+To have docker run this program: ark-catalog-container-tool --configure-docker
+";
+
+/// Says that there is no login for a server, and where the registries come from that have one.
+fn not_ours(server: &str, settings: &Settings) -> String {
+    let registries: Vec<String> = settings.registries().map(ToString::to_string).collect();
+    format!(
+        "{server} is none of your registries, which are {} (registry from {}, registries in {})",
+        registries.join(", "),
+        settings.registry_origin(),
+        settings.configuration_file().display()
+    )
 }
 
 /// A login as clients write and read it.
@@ -217,12 +246,13 @@ struct ClientLogin {
 async fn store(login_of_client: &ClientLogin, context: Context) -> Result<String, Refusal> {
     let ClientLogin { server, username, secret } = login_of_client;
     let Some(registry) = registry_of(server, &context.settings)? else {
-        let failure = Failure::usage(format!("it keeps no passwords, and has none for {server}"));
+        let problem = not_ours(server, &context.settings);
+        let failure = Failure::usage(format!("it keeps no passwords, and {problem}"));
         return Err(failure
             .with_help(format!(
                 "for a password of your own, take {SUFFIX:?} out of credHelpers or credsStore in \
-                 docker's config.json; where it is a registry of ours, name it in registries of \
-                 container.toml"
+                 docker's config.json; where it is a registry of ours, name it in registries of {}",
+                context.settings.configuration_file().display()
             ))
             .into());
     };
@@ -251,7 +281,7 @@ async fn erase(server: &str, context: &Context) -> Result<String, Refusal> {
     {
         let cache = CredentialsCache::open(directory);
         let removed = cache.clear(Some(host.registry_host())).await?;
-        tracing::info!(target: LOG_TARGET, "cached logins that were removed: {removed}");
+        tracing::info!(target: HELPER_TARGET, "cached logins that were removed: {removed}");
     }
     Ok(String::new())
 }
@@ -270,7 +300,7 @@ async fn credentials(context: &Context) -> Result<RegistryCredentials, Failure> 
     if context.is_local() && catalog.served_at().is_none() {
         // Another program that listens there would get the password.
         let message = format!("nothing serves {catalog}");
-        let help = format!("serve it: {}", serve_command(&context.settings));
+        let help = format!("serve it: {}", context.serve_command());
         return Err(Failure::new(Kind::Other, message).with_help(help));
     }
     let for_one_repository = |failure: Failure| {
@@ -300,7 +330,10 @@ fn read_input() -> Result<String, Failure> {
         let max = MAX_INPUT_BYTES / 1024 / 1024;
         return Err(Failure::usage(format!("standard input is longer than {max} MiB")));
     }
-    String::from_utf8(input).map_err(|_| Failure::usage("standard input is not UTF-8"))
+    match decode(&input) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(problem) => Err(Failure::usage(format!("standard input cannot be decoded: {problem}"))),
+    }
 }
 
 fn read_server(operation: &str) -> Result<String, Refusal> {
@@ -309,7 +342,7 @@ fn read_server(operation: &str) -> Result<String, Refusal> {
     if server.is_empty() {
         return Err(Refusal::NoServer);
     }
-    tracing::info!(target: LOG_TARGET, "{operation} {}", visible(server));
+    tracing::info!(target: HELPER_TARGET, "{operation} {}", visible(server));
     Ok(server.to_owned())
 }
 
@@ -328,7 +361,7 @@ fn read_login() -> Result<ClientLogin, Refusal> {
     if login.username.is_empty() {
         return Err(Refusal::NoUser);
     }
-    tracing::info!(target: LOG_TARGET, "store {}", visible(&login.server));
+    tracing::info!(target: HELPER_TARGET, "store {}", visible(&login.server));
     Ok(login)
 }
 
@@ -336,15 +369,19 @@ fn read_login() -> Result<ClientLogin, Refusal> {
 /// sees its output. A file that cannot be written is no reason to give no login.
 fn start_log() {
     let Some(path) = std::env::var_os(LOG_VARIABLE).filter(|path| !path.is_empty()) else { return };
-    let path = Path::new(&path);
-    match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
-        Ok(file) => output::start_log(LevelFilter::DEBUG, Mutex::new(file)),
-        Err(error) => {
-            let file = path.display();
-            // A failure to print it does not fail the run.
-            let _ = writeln!(io::stderr(), "{HELPER}: no log: {LOG_VARIABLE}: {file}: {error}");
-        }
+    let path = match expand_home(path.into()) {
+        Ok(path) => path,
+        Err(error) => return report_no_log(&error),
+    };
+    match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
+        Ok(file) => log::start_in(file),
+        Err(error) => report_no_log(&format_args!("{}: {error}", path.display())),
     }
+}
+
+fn report_no_log(problem: &dyn fmt::Display) {
+    // A failure to print it does not fail the run.
+    let _ = writeln!(io::stderr(), "{HELPER}: no log: {LOG_VARIABLE}: {problem}");
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! The registry that a client means by the name of a server.
 
-use std::net::IpAddr;
-
 use ark_container_core::RegistryBackend as _;
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::catalog::Settings;
@@ -31,7 +29,7 @@ pub(super) fn registry_of(
             RegistryLocation::Ecr { host, .. } => asked == *host.registry_host(),
             // Only this machine serves a folder.
             RegistryLocation::Local { .. } => {
-                is_loopback(&asked) && is_same_registry(&asked, &host_of(location)?)
+                asked.is_loopback() && asked.is_alias_of(&host_of(location)?)
             }
         };
         if is_meant {
@@ -47,26 +45,6 @@ fn host_in(server: &str) -> Option<RegistryHost> {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next()?.to_ascii_lowercase();
     authority.strip_suffix(HTTPS_PORT).unwrap_or(&authority).parse().ok()
-}
-
-/// Whether a host is this machine.
-pub(crate) fn is_loopback(host: &RegistryHost) -> bool {
-    let (name, _) = name_and_port(host);
-    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
-    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// Whether both are the same; `localhost` is any address of this machine.
-fn is_same_registry(asked: &RegistryHost, served: &RegistryHost) -> bool {
-    let ((name, port), (_, served_port)) = (name_and_port(asked), name_and_port(served));
-    asked == served || (name == "localhost" && port == served_port)
-}
-
-fn name_and_port(host: &RegistryHost) -> (&str, Option<&str>) {
-    match host.as_str().rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (host.as_str(), None),
-    }
 }
 
 #[cfg(test)]
@@ -93,17 +71,5 @@ mod tests {
         for none in ["/", "https://", "user:password@host", "a b", "host:port", "\u{0}"] {
             assert_eq!(host_in(none), None, "{none:?}");
         }
-    }
-
-    #[test]
-    fn localhost_is_the_same_registry_as_its_address() {
-        let host = |text: &str| text.parse::<RegistryHost>().unwrap();
-        for own in ["localhost", "localhost:1", "127.0.0.1:1", "[::1]", "[::1]:1"] {
-            assert!(is_loopback(&host(own)), "{own}");
-        }
-        assert!(!is_loopback(&host("192.0.2.1:1")) && !is_loopback(&host("localhost.example")));
-        assert!(is_same_registry(&host("localhost:1"), &host("127.0.0.1:1")));
-        assert!(!is_same_registry(&host("localhost:2"), &host("127.0.0.1:1")));
-        assert!(!is_same_registry(&host("127.0.0.2:1"), &host("127.0.0.1:1")));
     }
 }

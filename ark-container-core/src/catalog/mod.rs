@@ -40,7 +40,9 @@ pub use images::Tagged;
 pub use inspect::Inspect;
 pub use name::organization_of;
 pub use prune::{Prune, PrunePlan, PruneStep, Pruned};
-pub use settings::{Origin, Settings};
+#[cfg(any(feature = "ecr", feature = "push"))]
+pub use settings::is_news;
+pub use settings::{Origin, Settings, configured_output, expand_home};
 pub use whoami::{AwsReport, CredentialsReach, IdentityReport, Membership, Resource, WhoAmI};
 
 /// A registry, opened for whoever asks: who that is, what guards it, and where it is.

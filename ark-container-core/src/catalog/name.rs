@@ -1,5 +1,7 @@
 //! [`Named`]: the parser of names, paths and URLs of repositories and images.
 
+use std::ops::RangeInclusive;
+
 use super::registry::OpenRegistry;
 use crate::error::{Error, Result};
 use crate::model::{
@@ -42,7 +44,7 @@ pub(super) struct NameScope<'a> {
 }
 
 impl NameScope<'_> {
-    /// Parses `[<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`, or
+    /// Parses `[[https://]<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`, or
     /// `docker://<host>/<name>[:<tag>|@<digest>]` in any registry.
     pub(super) fn named(&self, text: &str) -> Result<Named> {
         if text.starts_with(ImageReference::PREFIX) {
@@ -54,25 +56,24 @@ impl NameScope<'_> {
             return self.named(&image.to_string());
         }
         let ImageName { repository, reference } = ImageName::parse(text)?;
-        // As for docker, a first part with a dot or a colon is a host.
-        let first = repository.split_once('/');
-        if let Some((host, path)) = first.filter(|(first, _)| is_host(first)) {
-            if !self.is_own(host, path) {
-                return Err(Error::invalid(format!(
-                    "{text} is not in the registry {}; the name of an image in another registry \
-                     starts with docker://",
-                    self.host
-                )));
-            }
-            return match path.parse() {
-                Ok(path) => self.inside(text, path, reference),
-                Err(_) => Ok(Named::Outside(text.parse()?)),
-            };
+        let (host, path) = split_host(repository);
+        if let Some(host) = host.filter(|host| !self.is_own(host, path)) {
+            return Err(Error::invalid(format!(
+                "{text} names the registry {host}, not {}; the name of an image in another registry \
+                 starts with {}",
+                self.host,
+                ImageReference::PREFIX
+            )));
         }
-        if is_path(repository) {
-            return self.inside(text, repository.parse()?, reference);
+        if is_path(path) {
+            return self.inside(text, path.parse()?, reference);
         }
-        let name = repository.parse()?;
+        if let Some(host) = host {
+            let image: ImageReference = format!("{host}/{path}").parse()?;
+            let reference = reference.unwrap_or_else(|| image.reference().clone());
+            return Ok(Named::Outside(image.with_reference(reference)));
+        }
+        let name = path.parse()?;
         let organization = self.organization.ok_or_else(|| {
             Error::invalid(format!(
                 "no organization is given for {text}; choose one with in_organization, or set \
@@ -109,20 +110,24 @@ impl NameScope<'_> {
 /// Whether a text is meant as `<stage>/<organization>/<name>`, whose organization may be misspelt.
 fn is_path(text: &str) -> bool {
     let mut parts = text.splitn(3, '/').skip(1);
-    let is_organization = parts.next().is_some_and(|part| part.parse::<OrganizationId>().is_ok());
-    is_organization && parts.next().is_some()
+    parts.next().is_some_and(is_organization) && parts.next().is_some()
 }
 
-/// Returns the organization in the path or URL of a repository; `None` for a name. The text is checked as far
-/// as that takes no registry.
+/// Whether a part of a path is meant as a GUID: one with a few digits too many or too few is no name.
+fn is_organization(part: &str) -> bool {
+    const MEANT_LEN: RangeInclusive<usize> = 32..=39;
+    let is_digit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    let is_meant = MEANT_LEN.contains(&part.len()) && part.bytes().all(is_digit);
+    is_meant || part.parse::<OrganizationId>().is_ok()
+}
+
+/// Returns the organization in the path or URL of a repository or image; `None` for a name. The text is checked
+/// as far as that takes no registry.
 ///
 /// # Errors
 /// [`Error::Parse`] if it is neither a name nor a path nor a URL.
-pub fn organization_of(repository: &str) -> Result<Option<OrganizationId>> {
-    let path = match repository.split_once('/') {
-        Some((host, path)) if is_host(host) => path,
-        _ => repository,
-    };
+pub fn organization_of(text: &str) -> Result<Option<OrganizationId>> {
+    let (_, path) = split_host(ImageName::parse(text)?.repository);
     if is_path(path) {
         return Ok(Some(path.parse::<RepositoryPath>()?.organization()));
     }
@@ -130,7 +135,16 @@ pub fn organization_of(repository: &str) -> Result<Option<OrganizationId>> {
     Ok(None)
 }
 
-/// Whether the first part of a name is meant as a host, as for docker.
+/// Splits the host from the URL of a repository. As for docker, a first part with a dot or a colon is a host.
+fn split_host(repository: &str) -> (Option<&str>, &str) {
+    let url = ["https://", "http://"].iter().find_map(|scheme| repository.strip_prefix(scheme));
+    match url.unwrap_or(repository).split_once('/') {
+        Some((host, path)) if url.is_some() || is_host(host) => (Some(host), path),
+        _ => (None, repository),
+    }
+}
+
+/// Whether the first part of a name is meant as a host.
 fn is_host(part: &str) -> bool {
     let is_meant = part == "localhost" || part.contains(['.', ':']) && !part.starts_with('.');
     is_meant && part.parse::<RegistryHost>().is_ok()
@@ -151,8 +165,19 @@ mod tests {
     #[test]
     fn repository_is_named_by_name_path_or_url() {
         let path: RepositoryPath = format!("prod/{TBD}/test/repo").parse().unwrap();
-        for repository in ["test/repo".to_owned(), path.to_string(), format!("{HOST}/{path}")] {
-            for (suffix, reference) in [("", None), (":v1", Some("v1".parse().unwrap()))] {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for repository in [
+            "test/repo".to_owned(),
+            path.to_string(),
+            format!("{HOST}/{path}"),
+            format!("https://{HOST}/{path}"),
+            format!("http://{HOST}/{path}"),
+        ] {
+            for (suffix, reference) in [
+                (String::new(), None),
+                (":v1".to_owned(), Some("v1".parse().unwrap())),
+                (format!("@{digest}"), Some(digest.parse().unwrap())),
+            ] {
                 let found = named(&format!("{repository}{suffix}"), Some(OrganizationId::TBD));
                 assert_eq!(found.unwrap(), Named::Inside(path.clone(), reference));
             }
@@ -161,13 +186,14 @@ mod tests {
 
     #[test]
     fn path_needs_no_other_organization() {
-        for path in [format!("prod/{TBD}/a"), format!("docker.io/dev/{TBD}/a/b")] {
+        for path in [format!("prod/{TBD}/a"), format!("https://docker.io/dev/{TBD}/a/b:v1")] {
             assert_eq!(organization_of(&path).unwrap(), Some(OrganizationId::TBD));
         }
         for name in ["a", "docker.io/library/ubuntu"] {
             assert_eq!(organization_of(name).unwrap(), None);
         }
-        for invalid in ["", "A", "a:v1", ".:x/a"] {
+        assert_eq!(organization_of("a:v1").unwrap(), None);
+        for invalid in ["", "A", "a:", ".:x/a", "https://", "https://a"] {
             assert!(organization_of(invalid).is_err(), "{invalid}");
         }
         assert!(named(&format!("prod/{TBD}/a"), None).is_ok());
@@ -185,9 +211,12 @@ mod tests {
         assert_eq!(outside(&older), Ok(older));
         let other_stage = outside(&format!("{HOST}/dev/{TBD}/a")).unwrap_err();
         assert!(other_stage.contains("is of the stage dev"), "{other_stage}");
-        for elsewhere in ["docker.io/library/ubuntu", "localhost/a", "localhost:5050/a"] {
-            let error = named(elsewhere, Some(OrganizationId::TBD)).unwrap_err();
-            assert!(error.to_string().contains("is not in the registry 127.0.0.1:5050"), "{error}");
+        for elsewhere in ["docker.io", "localhost", "https://test", "localhost:5050"] {
+            let text = format!("{elsewhere}/a");
+            let error = named(&text, Some(OrganizationId::TBD)).unwrap_err().to_string();
+            let host = elsewhere.trim_start_matches("https://");
+            let expected = format!("{text} names the registry {host}, not {HOST}; ");
+            assert!(error.starts_with(&expected), "{error}");
         }
     }
 
@@ -195,9 +224,25 @@ mod tests {
     fn path_of_another_stage_is_an_error() {
         let error = named(&format!("dev/{TBD}/a:v1"), Some(OrganizationId::TBD)).unwrap_err();
         assert!(error.to_string().contains("is of the stage dev"), "{error}");
-        let upper = TBD.to_uppercase();
-        let error = named(&format!("prod/{upper}/a"), Some(OrganizationId::TBD)).unwrap_err();
-        assert!(error.to_string().contains("must be written"), "{error}");
+    }
+
+    #[test]
+    fn misspelt_organization_of_a_path_is_no_name() {
+        for (spelling, problem) in [
+            (TBD.to_uppercase(), "must be written 2ea25035-"),
+            (TBD[1..].to_owned(), "expected a hexadecimal digit"),
+            (TBD[..35].to_owned(), "it is too short: 35 of 36"),
+            (format!("{TBD}0"), "it is too long"),
+            (TBD.replace('-', ""), "expected a hyphen"),
+        ] {
+            let error = named(&format!("prod/{spelling}/a"), Some(OrganizationId::TBD));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+        // Digests of commits and files are part of names.
+        for name in ["ci/da39a3ee5e6b4b0d3255bfef95601890afd80709/a".to_owned(), "a/b-c/d".into()] {
+            assert!(named(&name, Some(OrganizationId::TBD)).is_ok(), "{name}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::identity::{
     IdentitySource, LocalUser, MembershipsFile, Principal, PrincipalKind, PrincipalName,
     local_user, single_user,
 };
+#[cfg(feature = "local")]
+use crate::model::RegistryHost;
 use crate::model::RegistryLocation;
 
 /// The memberships file of a local registry, in its folder.
@@ -152,7 +154,10 @@ impl OpenRegistry {
         let _ = host;
         match *self {
             #[cfg(feature = "local")]
-            Self::Local(_) => false,
+            Self::Local(ref local) => {
+                let host = host.parse::<RegistryHost>();
+                host.is_ok_and(|host| host.is_alias_of(&local.host()))
+            }
             #[cfg(feature = "ecr")]
             Self::Ecr(ref ecr) => ecr.answers_at(host),
         }
@@ -404,6 +409,7 @@ mod aws {
     use super::*;
     use crate::backend::ecr::EcrBackendBuilder;
     use crate::credentials::cache::CredentialsCache;
+    use crate::encoding::decode;
     use crate::identity::{AwsCaller, TokenFile};
 
     /// An account's registry; nothing is called before it is used.
@@ -463,11 +469,14 @@ mod aws {
     }
 
     fn read_repository_policy(file: &Path) -> Result<String> {
-        std::fs::read_to_string(file).map_err(|error| {
-            Error::failed(format!("cannot read {}", file.display()))
-                .with_source(error)
-                .with_help("repository_policy in the table [ecr] names it")
-        })
+        let named = |error: Error| error.with_help("repository_policy in the table [ecr] names it");
+        let shown = file.display();
+        let content = std::fs::read(file).map_err(|error| {
+            named(Error::failed(format!("cannot read {shown}")).with_source(error))
+        })?;
+        let text = decode(&content)
+            .map_err(|problem| named(Error::invalid(format!("{shown} is no JSON: {problem}"))))?;
+        Ok(text.to_owned())
     }
 
     /// The AWS caller, whom the memberships file maps.

@@ -24,6 +24,7 @@ use super::{DockerConfig, Password};
 use crate::error::{Error, Result};
 use crate::escape::escape_untrusted;
 use crate::model::ImageReference;
+use crate::secrets::Secrets;
 
 /// The key that docker has for Docker Hub, also towards credential helpers.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -203,7 +204,8 @@ impl CredentialFiles {
             // What looks like a login is not shown.
             let is_message = !line.is_empty() && !line.starts_with(['{', '[', '"']);
             let shown = if is_message { line } else { "it failed" };
-            return Err(failed(escape_untrusted(shown).into_owned()));
+            let shown = Secrets::of_environment().strike_out(shown);
+            return Err(failed(escape_untrusted(&shown).into_owned()));
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]

@@ -1,84 +1,17 @@
 //! [`DistributionError`]: a registry's refusal, and the [`Error`] that it becomes.
 
-use std::borrow::Cow;
 use std::error::Error as _;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
 use super::client::Repository;
-use crate::credentials::Password;
 use crate::error::{Error, ResourceKind, is_untrusted, untrusted};
-use crate::escape::escape_untrusted;
 use crate::model::{Access, Digest, Reference};
-
-/// The characters that are shown of a text that a registry chose.
-const SHOWN_CHARS: usize = 400;
-
-/// The shortest secret that is struck out. A shorter one is part of ordinary words.
-const MIN_SECRET_LEN: usize = 4;
-
-/// The secrets that a client sends. A registry may repeat them, and errors and logs may not.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Secrets(Arc<[Password]>);
-
-impl Secrets {
-    /// Adds a secret in the forms that HTTP has for it.
-    pub(super) fn with(&self, secret: &str) -> Self {
-        if secret.len() < MIN_SECRET_LEN {
-            return self.clone();
-        }
-        let mut forms = vec![secret.to_owned(), STANDARD.encode(secret)];
-        // As a query and as a path have it.
-        forms.push(form_urlencoded::byte_serialize(secret.as_bytes()).collect());
-        if let Ok(mut url) = Url::parse("http://h/") {
-            url.set_path(secret);
-            forms.push(url.path()[1..].to_owned());
-        }
-        let mut all: Vec<Password> = self.0.to_vec();
-        all.extend(forms.into_iter().map(Password::new));
-        // A secret may be a part of another one.
-        all.sort_by(|one, other| {
-            let (one, other) = (one.expose(), other.expose());
-            other.len().cmp(&one.len()).then_with(|| one.cmp(other))
-        });
-        all.dedup_by(|one, other| one.expose() == other.expose());
-        Self(all.into())
-    }
-
-    /// Adds a user name and password, and how HTTP Basic authentication sends them.
-    pub(super) fn with_basic(&self, username: &str, password: &Password) -> Self {
-        let login = format!("{username}:{}", password.expose());
-        self.with(password.expose()).with(&login)
-    }
-
-    /// Returns a text from a registry as one line for an error.
-    pub(super) fn printable(&self, text: &str) -> String {
-        printable(&self.strike_out(text))
-    }
-
-    /// Returns a URL that a registry may have chosen, for an error.
-    pub(super) fn redacted(&self, url: &Url) -> String {
-        self.strike_out(&redacted(url)).into_owned()
-    }
-
-    /// Strikes all secrets out of a text from a registry.
-    fn strike_out<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut text = Cow::Borrowed(text);
-        for secret in self.0.iter().map(Password::expose) {
-            if text.contains(secret) {
-                text = Cow::Owned(text.replace(secret, "***"));
-            }
-        }
-        text
-    }
-}
+use crate::secrets::Secrets;
 
 /// The reason why a tag of a repository with immutable tags cannot be moved.
 const IMMUTABLE: &str = "the tags of this repository stay where they were first put";
@@ -339,17 +272,6 @@ impl RequestTarget {
     }
 }
 
-/// Returns a URL without secrets: the query has the state of upload sessions and the keys of storage.
-pub(super) fn redacted(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    // Neither fails for a URL that has a host, and one without has nothing to hide.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.to_string()
-}
-
 /// Returns the error of a request without an answer.
 pub(super) fn broken(method: &Method, shown_url: &str, error: reqwest::Error) -> Error {
     let what = format!("{method} {shown_url}");
@@ -437,26 +359,11 @@ fn rate_limit_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     (delay <= MAX_RESET).then_some(delay)
 }
 
-/// Returns a text from outside as one line for a terminal.
-fn printable(text: &str) -> String {
-    let mut shown = String::new();
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    for word in words.filter(|word| !word.is_empty()) {
-        if !shown.is_empty() {
-            shown.push(' ');
-        }
-        shown.push_str(word);
-        if let Some((cut, _)) = shown.char_indices().nth(SHOWN_CHARS) {
-            shown.truncate(cut);
-            shown.push('…');
-            break;
-        }
-    }
-    escape_untrusted(&shown).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     fn answer(status: StatusCode, body: &str) -> DistributionError {
@@ -498,8 +405,7 @@ mod tests {
     }
     #[test]
     fn secret_is_struck_out_in_every_form() {
-        let password = Password::new("hunter2/é?".to_owned());
-        let secrets = Secrets::default().with_basic("alice", &password).with("t-0123");
+        let secrets = Secrets::default().with_login("alice", "hunter2/é?").with("t-0123");
         let url = "http://h.example/hunter2/%C3%A9%3F?x".parse().unwrap();
         let basic = STANDARD.encode("alice:hunter2/é?");
         for text in ["hunter2/é?", "hunter2%2F%C3%A9%3F", "t-0123", &basic] {
@@ -520,12 +426,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn text_of_a_registry_is_one_escaped_line() {
-        let text = "a\nhint: run\u{202e}x\u{200b}\u{2028}b";
-        assert_eq!(printable(text), r"a hint: run\u{202e}x\u{200b} b");
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 
-use super::error::{self, DistributionError, Secrets};
+use super::error::{self, DistributionError};
 use super::login::Challenge;
 use super::{blob, login, response, upload};
+use crate::secrets::Secrets;
 
 /// The target of a `Link` header's next page.
 pub fn next_page(header: &str) -> Option<&str> {

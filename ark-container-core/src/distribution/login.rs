@@ -12,10 +12,11 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 
 use super::client::RESPONSE_TIMEOUT;
-use super::error::{DistributionError, Secrets, broken, silent};
+use super::error::{DistributionError, broken, silent};
 use super::response::{MAX_ERROR_BODY_LEN, Reply};
 use crate::credentials::{ForeignCredentials, Password, RegistryCredentials};
 use crate::error::{Error, Result};
+use crate::secrets::Secrets;
 
 /// A source of new credentials for a client whose registry refused the current ones.
 ///
@@ -61,7 +62,7 @@ impl Credentials {
     /// Adds these credentials to the secrets that no error shows.
     fn add_to(&self, secrets: &Secrets) -> Secrets {
         let secrets = match self.basic() {
-            Some((username, password)) => secrets.with_basic(username, password),
+            Some((username, password)) => secrets.with_login(username, password.expose()),
             None => secrets.clone(),
         };
         self.identity_token().map_or(secrets.clone(), |token| secrets.with(token.expose()))
@@ -103,7 +104,7 @@ pub(super) struct Refused {
 
 impl Login {
     pub(super) fn new(credentials: Option<Credentials>) -> Self {
-        let none = Secrets::default();
+        let none = Secrets::of_environment();
         let known = credentials.as_ref().map_or(none.clone(), |own| own.add_to(&none));
         let is_basic = matches!(credentials, Some(Credentials::Own(_)));
         let secrets = known.clone();

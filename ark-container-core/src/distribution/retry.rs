@@ -222,7 +222,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::distribution::error::{Secrets, silent};
+    use crate::distribution::error::silent;
+    use crate::secrets::Secrets;
 
     fn refused(status: u16, retry_after: Option<&str>) -> Error {
         let url = "http://h.example/v2/a".parse().unwrap();

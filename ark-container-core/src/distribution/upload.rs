@@ -13,12 +13,13 @@ use tokio_util::bytes::Bytes;
 
 use super::client::Client;
 use super::client::Request;
-use super::error::{RequestTarget, redacted};
+use super::error::RequestTarget;
 use super::response::Reply;
 use super::upload_body::{UploadBody, UploadMonitor};
 use crate::digester::Digester;
 use crate::error::{BoxError, Error, Result};
 use crate::model::{Algorithm, Digest, RepositoryPath};
+use crate::secrets::redacted;
 
 /// An upload session that a registry has opened.
 #[derive(Clone)]

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use secrecy::zeroize::Zeroizing;
 
 use super::{Directory, cannot, is_own, kind_of, own_uid};
+use crate::encoding::decode;
 use crate::error::{Error, ResourceKind, Result};
 use crate::escape::quote_for_shell;
 
@@ -84,10 +85,13 @@ pub(crate) fn read_trusted(path: &Path, kind: &str, limit: usize) -> Result<Zero
 /// Reads the text of a file of at most `limit` bytes whose content decides about rights.
 ///
 /// # Errors
-/// Those of [`read_trusted`], and [`Error::Failed`] if it is not UTF-8.
+/// Those of [`read_trusted`], and [`Error::InvalidInput`] with its encoding if it is not UTF-8.
 pub(crate) fn read_trusted_text(path: &Path, kind: &str, limit: usize) -> Result<String> {
     let content = read_trusted(path, kind, limit)?.to_vec();
-    String::from_utf8(content).map_err(|error| cannot("read", path, io::Error::other(error)))
+    String::from_utf8(content).map_err(|error| {
+        let problem = decode(error.as_bytes()).err().unwrap_or_default();
+        Error::invalid(format!("the {kind} {} cannot be decoded: {problem}", path.display()))
+    })
 }
 
 /// Opens a file to append to it, and creates it for this user only. Its group may write to it too.

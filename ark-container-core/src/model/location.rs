@@ -1,7 +1,7 @@
 //! [`RegistryLocation`]: where the repositories are.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -17,6 +17,27 @@ impl RegistryHost {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether this is the host of a registry on this machine: `localhost`, or a loopback address.
+    pub fn is_loopback(&self) -> bool {
+        let (name, _) = self.name_and_port();
+        let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+        name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
+    /// Whether this is `host`, or `localhost` with the port of `host`: docker takes either for a registry on
+    /// this machine.
+    pub fn is_alias_of(&self, host: &Self) -> bool {
+        let ((name, port), (_, other)) = (self.name_and_port(), host.name_and_port());
+        self == host || name == "localhost" && port == other
+    }
+
+    fn name_and_port(&self) -> (&str, Option<&str>) {
+        match self.0.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+            _ => (&self.0, None),
+        }
+    }
 }
 
 impl From<SocketAddr> for RegistryHost {
@@ -30,10 +51,8 @@ impl FromStr for RegistryHost {
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
         const WHAT: &str = "registry host";
-        let (name, port) = match input.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-            _ => (input, None),
-        };
+        let host = Self(input.into());
+        let (name, port) = host.name_and_port();
         // What stands between the brackets of an IPv6 address is the standard library's to judge.
         let ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if let Some(address) = ipv6 {
@@ -56,7 +75,7 @@ impl FromStr for RegistryHost {
             let problem = "the port is not a number from 0 to 65535";
             return Err(ParseError::at(WHAT, input, name.len() + 1, problem));
         }
-        Ok(Self(input.into()))
+        Ok(host)
     }
 }
 
@@ -80,7 +99,7 @@ impl fmt::Display for RegistryHost {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegistryLocation {
-    /// `ecr://<host>/<stage>`; the stage is `prod` where it is left out.
+    /// `ecr://[https://]<host>[/<stage>][/]`; the default stage is `prod`.
     Ecr {
         /// The account's registry.
         host: EcrHost,
@@ -98,20 +117,39 @@ impl FromStr for RegistryLocation {
     type Err = ParseError;
 
     fn from_str(input: &str) -> Result<Self, ParseError> {
-        if let Some(rest) = input.strip_prefix("ecr://") {
-            let (host, stage) = match rest.split_once('/') {
-                Some((host, stage)) => (host, stage.parse()?),
-                None => (rest, Stage::default()),
-            };
-            Ok(Self::Ecr { host: host.parse()?, stage })
+        const WHAT: &str = "registry location";
+        if let Some(registry) = input.strip_prefix(ECR) {
+            ecr(registry)
         } else if let Some(directory) = input.strip_prefix("local:") {
+            // Two slashes start a host elsewhere, and the root folder here.
+            if let Some(rest) = directory.strip_prefix("//").filter(|rest| !rest.starts_with('/')) {
+                let problem = format!("expected a folder, as local:/{rest} or local:{rest}");
+                return Err(ParseError::new(WHAT, input, problem));
+            }
             let directory = (!directory.is_empty()).then(|| PathBuf::from(directory));
             Ok(Self::Local { directory })
         } else {
-            let problem = "expected ecr://<host>/<stage> or local:[<directory>]";
-            Err(ParseError::new("registry location", input, problem))
+            let problem = match ecr(input) {
+                Ok(location) => format!("expected {location}"),
+                Err(_) => "expected ecr://<host>/<stage> or local:[<directory>]".to_owned(),
+            };
+            Err(ParseError::new(WHAT, input, problem))
         }
     }
+}
+
+/// The start of a location in AWS.
+const ECR: &str = "ecr://";
+
+/// Parses what follows [`ECR`]: a host with or without a stage, also as a browser or the console shows it.
+fn ecr(registry: &str) -> Result<RegistryLocation, ParseError> {
+    let registry = registry.strip_prefix("https://").unwrap_or(registry);
+    let registry = registry.strip_suffix('/').unwrap_or(registry);
+    let (host, stage) = match registry.split_once('/') {
+        Some((host, stage)) => (host, stage.parse()?),
+        None => (registry, Stage::default()),
+    };
+    Ok(RegistryLocation::Ecr { host: host.parse()?, stage })
 }
 
 impl fmt::Display for RegistryLocation {
@@ -147,6 +185,20 @@ mod tests {
     }
 
     #[test]
+    fn localhost_is_the_same_registry_as_its_address() {
+        let host = |text: &str| text.parse::<RegistryHost>().unwrap();
+        for own in ["localhost", "localhost:1", "127.0.0.1:1", "[::1]", "[::1]:1"] {
+            assert!(host(own).is_loopback(), "{own}");
+        }
+        for other in ["192.0.2.1:1", "localhost.example"] {
+            assert!(!host(other).is_loopback(), "{other}");
+        }
+        assert!(host("localhost:1").is_alias_of(&host("127.0.0.1:1")));
+        assert!(!host("localhost:2").is_alias_of(&host("127.0.0.1:1")));
+        assert!(!host("127.0.0.2:1").is_alias_of(&host("127.0.0.1:1")));
+    }
+
+    #[test]
     fn the_stage_of_ecr_is_prod_unless_told() {
         let host = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com";
         let location: RegistryLocation = host.parse().unwrap();
@@ -156,13 +208,37 @@ mod tests {
         assert!("https://h.example".parse::<RegistryLocation>().is_err());
     }
 
+    #[test]
+    fn copied_ecr_locations_are_accepted_or_corrected() {
+        let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+        let location = format!("ecr://{host}/dev");
+        for spelling in [
+            format!("ecr://{host}/dev/"),
+            format!("ecr://https://{host}/dev"),
+            format!("ecr://https://{host}/dev/"),
+        ] {
+            let parsed = spelling.parse::<RegistryLocation>().unwrap();
+            assert_eq!(parsed.to_string(), location, "{spelling}");
+        }
+        let slash = format!("ecr://{host}/").parse::<RegistryLocation>().unwrap();
+        assert_eq!(slash.to_string(), format!("ecr://{host}/prod"));
+        for spelling in [format!("{host}/dev"), format!("https://{host}/dev/")] {
+            let error = spelling.parse::<RegistryLocation>().unwrap_err().to_string();
+            assert!(error.ends_with(&format!(": expected {location}")), "{error}");
+        }
+        for root in ["local://", "local://srv/registry"] {
+            let error = root.parse::<RegistryLocation>().unwrap_err().to_string();
+            assert!(error.contains("expected a folder"), "{error}");
+        }
+    }
+
     proptest! {
         #[test]
         fn parsing_and_printing_are_inverse(
             account in "[0-9]{12}",
             region in "(us|eu|ap)-[a-z]{1,8}-[1-9]",
             stage in "[a-z0-9]{1,8}",
-            directory in "\\PC{0,40}",
+            directory in "[^/]\\PC{0,40}",
         ) {
             for text in [
                 format!("ecr://{account}.dkr.ecr.{region}.amazonaws.com/{stage}"),

@@ -217,7 +217,7 @@ fn read<T: DeserializeOwned>(folder: &Folder, key: &str) -> Option<T> {
     let entry = parse(&content).filter(|entry: &Entry<T>| entry.key == key);
     if entry.is_none() {
         let file = folder.file(&stem(key));
-        tracing::warn!(file = %file.display(), "an invalid entry of the push cache is ignored");
+        tracing::info!(file = %file.display(), "an invalid entry of the push cache is ignored");
     }
     entry.map(|entry| entry.value)
 }
@@ -245,8 +245,9 @@ fn hash(content: &[u8]) -> Digest {
 
 fn report(folder: &Folder, result: io::Result<()>) {
     if let Err(error) = result {
-        let folder = folder.path();
-        tracing::warn!(?folder, %error, "the push cache cannot be used");
+        // Its folders share one parent, and a warning about one of them is enough.
+        let folder = folder.path().parent().unwrap_or(folder.path()).display();
+        tracing::warn!("the push cache in {folder} cannot be used: {error}");
     }
 }
 

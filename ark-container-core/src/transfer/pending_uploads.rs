@@ -125,8 +125,11 @@ impl UploadRecord {
 }
 
 fn warn(folder: &Folder, error: &io::Error) {
-    let folder = folder.path();
-    tracing::warn!(?folder, %error, "an upload that is interrupted now cannot be resumed later");
+    let folder = folder.path().display();
+    tracing::warn!(
+        "an upload that is interrupted now cannot be resumed later: its state cannot be kept in {folder}: \
+         {error}"
+    );
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ ark_add_docker(app
   REPOSITORY catalog/app
   DOCKERFILE docker/Dockerfile.app
   TARGETS app
-  FILES "etc/sp ace" scripts ${CMAKE_CURRENT_BINARY_DIR}/outside made/version
+  FILES "etc/sp ace" scripts ${CMAKE_CURRENT_BINARY_DIR}/outside made/version scripts/deep/run.sh
+        "${CMAKE_CURRENT_SOURCE_DIR}/etc/sp ace"
   BUILD_ARGS "VALUE=a;b 'c' \"d\" \\e" CONFIG=$<CONFIG>
   CREATE)
 "#;

@@ -90,6 +90,13 @@ fn tags() {
     error: ark_add_docker(a): git knows no commit of ~/pro ject to tag the image with: fatal: Needed a single revision
       help: commit it, or give tags: TAGS v1.2
     ");
+    project.git("add .");
+    project.git("commit -q -m change");
+    let project = project.with("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
+    assert_snapshot!(told(&project.configure("Ninja", &[])), @"
+    error: ark_add_docker(a): git knows no commit of ~/pro ject to tag the image with: fatal: detected dubious ownership in repository at '~/pro ject'
+      help: git config --global --add safe.directory '~/pro ject', or give tags: TAGS v1.2
+    ");
 }
 
 #[test]

@@ -60,7 +60,6 @@ fn configure_docker_writes_a_private_file() {
     assert_snapshot!(told(&again), @r#"
     exit 0
     {"host":"127.0.0.1:5050","config":"~/.docker/config.json","configured":true}
-    {"note":"the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)"}
     {"note":"there was nothing to change in ~/.docker/config.json"}
     "#);
     assert_snapshot!(told(&undo(&sandbox)), @"
@@ -151,26 +150,22 @@ fn invalid_docker_configuration_is_left_unchanged() {
     ");
     assert_snapshot!(refused(b"[]"), @"
     exit 1
-    note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
     error: ~/.docker/config.json is not a configuration of docker: it is no object
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     ");
     assert_snapshot!(refused(b"{\"credHelpers\": []}"), @r#"
     exit 1
-    note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
     error: ~/.docker/config.json is not a configuration of docker: "credHelpers" in it is no object
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     "#);
     assert_snapshot!(refused(b"\xff"), @"
     exit 1
-    note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
     error: ~/.docker/config.json is not a configuration of docker: it is not UTF-8
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     ");
     let other = br#"{"credHelpers": {"127.0.0.1:5050": "ecr-login"}}"#;
     assert_snapshot!(refused(other), @"
     exit 6
-    note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
     error: ~/.docker/config.json names docker-credential-ecr-login for 127.0.0.1:5050 in credHelpers
       help: take that entry out, and type the same command again
     ");

@@ -150,7 +150,7 @@ fn invalid_input_is_not_quoted() {
     docker-credential-ark: standard input is no login in JSON, at line 1, column 42: expected an object with the texts ServerURL, Username and Secret
     ");
     assert_snapshot!(told("get", b"\xff\xfe"), @"
-    docker-credential-ark: standard input is not UTF-8
+    docker-credential-ark: standard input cannot be decoded: it is UTF-16; save it as UTF-8
     ");
     assert_snapshot!(told("get", &vec![b'a'; 5 * 1024 * 1024]), @"
     docker-credential-ark: standard input is longer than 4 MiB
@@ -162,7 +162,7 @@ fn unknown_operation_is_rejected() {
     let sandbox = Sandbox::new();
     assert_snapshot!(told(&run(&sandbox, "login", "")), @"
     docker-credential-ark: there is no operation login: get, store, erase, list or version
-    help: docker and its like run docker-credential-ark; to have docker do so: ark-catalog-container-tool --configure-docker
+    help: docker and its like run docker-credential-ark; to have docker do so: ark-catalog-container-tool --configure-docker; more: docker-credential-ark --help
     ");
     let told = told(&sandbox.finish(&mut sandbox.at_home(HELPER)));
     assert!(told.starts_with("docker-credential-ark: it takes one operation: get, "), "{told}");
@@ -175,6 +175,11 @@ fn helper_prints_version_and_registries() {
     let expected =
         format!("docker-credential-ark (ark-container-cli) v{}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(version, expected);
+    for word in ["--help", "help", "-h"] {
+        let help = run(&sandbox, word, "");
+        assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+        assert!(help.stdout.contains("Usage: docker-credential-ark <get|store|"), "{help:?}");
+    }
     // docker sends this word, for want of another.
     assert_eq!(run(&sandbox, "list", "unused").stdout, "{\"127.0.0.1:5050\":\"AWS\"}\n");
 }
@@ -203,8 +208,8 @@ fn store_of_foreign_login_is_rejected() {
     help: docker login --username AWS; no login is needed with docker-credential-ark
     ");
     assert_snapshot!(store("https://index.docker.io/v1/", "alice"), @r#"
-    docker-credential-ark: it keeps no passwords, and has none for https://index.docker.io/v1/
-    help: for a password of your own, take "ark" out of credHelpers or credsStore in docker's config.json; where it is a registry of ours, name it in registries of container.toml
+    docker-credential-ark: it keeps no passwords, and https://index.docker.io/v1/ is none of your registries, which are local: (registry from default, registries in ~/config/ark/container.toml)
+    help: for a password of your own, take "ark" out of credHelpers or credsStore in docker's config.json; where it is a registry of ours, name it in registries of ~/config/ark/container.toml
     "#);
 }
 

@@ -1,5 +1,8 @@
 //! What is wrong as it was typed.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use insta::assert_snapshot;
 
 use super::told;
@@ -147,6 +150,17 @@ fn options_that_contradict() {
 }
 
 #[test]
+fn argument_that_is_not_utf8_is_named() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command("--login");
+    command.arg(OsStr::from_bytes(b"a\xff"));
+    assert_snapshot!(told(&sandbox.finish(&mut command)), @r#"
+    exit 2
+    error: the argument "a\xFF" is not UTF-8
+    "#);
+}
+
+#[test]
 fn missing_organization() {
     for line in [
         "--create-repository a",
@@ -242,7 +256,7 @@ fn bad_tag_or_digest() {
     assert_snapshot!(delete("a"), @r#"
     exit 2
     error: "a" names no image: add :TAG or @DIGEST
-      help: to delete the whole repository: ark-catalog-container-tool --delete-repository
+      help: to delete the whole repository: ark-catalog-container-tool --delete-repository a
     "#);
     assert_snapshot!(delete("a@sha256:12"), @r#"
     exit 2

@@ -1,5 +1,7 @@
 //! Settings that are wrong, and where they came from.
 
+use std::process::Command;
+
 use insta::assert_snapshot;
 
 use super::told;
@@ -25,6 +27,10 @@ fn bad_registry_location() {
     error: --registry: "https://registry.example" is not a valid registry location: expected ecr://<host>/<stage> or local:[<directory>]
       help: as local:, local:/srv/registry or ecr://HOST/prod
     "#);
+    let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
+    let told =
+        with_variable("ARK_REGISTRY", &format!("https://{host}/dev/"), "--list-repositories");
+    assert!(told.contains(&format!(": expected ecr://{host}/dev\n")), "{told}");
     assert_snapshot!(with_variable("ARK_REGISTRY", "ecr://a b", "--list-repositories"), @r#"
     exit 2
     error: ARK_REGISTRY: "a b" is not a valid ECR host: expected <account>.dkr.ecr.<region>.amazonaws.com
@@ -57,6 +63,99 @@ fn bad_variables() {
 }
 
 #[test]
+fn tilde_in_a_setting_is_the_home_folder() {
+    let sandbox = Sandbox::new();
+    let file = "registry = 'local:~/here'\nmemberships = '~/m.toml'\naudit_file = '~/audit'\n";
+    sandbox.write("config/ark/container.toml", file);
+    sandbox.write("m.toml", "");
+    let whoami = |command: &mut Command| sandbox.finish(command).stdout;
+    let told = whoami(&mut sandbox.command("--whoami"));
+    for line in ["Registry       local:~/here", "Memberships    ~/m.toml", "Audit          ~/audit"]
+    {
+        assert!(told.contains(line), "{told}");
+    }
+    let told = whoami(sandbox.command("--whoami").env("ARK_REGISTRY", "local:~/there"));
+    assert!(told.contains("Registry       local:~/there"), "{told}");
+    sandbox.printed(&format!(
+        "--create-repository a --registry local:~/elsewhere --memberships=~/m.toml --organization {TBD}"
+    ));
+    sandbox.printed(&format!("--login a --docker-config=~/docker --organization {TBD}"));
+    assert!(sandbox.path("docker/config.json").is_file());
+    sandbox.write_image("image", "hello");
+    let push = format!("--push a --from oci:~/image --metadata-file=~/pushed --organization {TBD}");
+    sandbox.printed(&format!("{push} --create"));
+    assert!(sandbox.path("pushed").is_file());
+    assert!(!sandbox.path("~").exists() && !sandbox.path("config/ark/~").exists());
+}
+
+#[test]
+fn home_folder_of_another_user_is_refused() {
+    assert_snapshot!(with_file("registry = 'local:~bob/registry'\n"), @"
+    exit 2
+    error: ~/config/ark/container.toml: ~bob/registry: ~ is your own home folder only, as ~ or ~/…
+      help: write the whole path, or ./ before a name that starts with ~
+    ");
+    for (name, value) in
+        [("ARK_REGISTRY", "local:~bob"), ("ARK_JWT_FILE", "~bob/jwt"), ("ARK_KEY_SET", "~bob/keys")]
+    {
+        let told = with_variable(name, value, "--whoami");
+        assert!(told.contains(&format!("error: {name}: ~bob")), "{told}");
+    }
+    let told = with_variable("DOCKER_CONFIG", "~/.docker", "--configure-docker");
+    assert!(told.contains("DOCKER_CONFIG: docker takes ~/.docker for a folder"), "{told}");
+}
+
+#[test]
+fn encoding_of_a_file_is_named() {
+    let sandbox = Sandbox::new();
+    let told = |line: &str| told(&sandbox.run(&format!("--quiet {line}")));
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    sandbox.write("m.toml", [&b"\xff\xfe"[..], &utf16("# x")].concat());
+    assert_snapshot!(told("--whoami --memberships m.toml"), @"
+    exit 2
+    error: the memberships file m.toml cannot be decoded: it is UTF-16; save it as UTF-8
+    ");
+    sandbox.write("policy", "\u{feff}{\"rules\": []}");
+    let create = format!("--create-repository a --organization {TBD} --lifecycle-policy policy");
+    assert_snapshot!(told(&create), @"
+    exit 2
+    error: --lifecycle-policy: policy is no JSON: it starts with a byte order mark; save it as UTF-8 without one
+    ");
+    sandbox.write("config/ark/container.toml", "\u{feff}registry = 'local:'\n");
+    assert_eq!(sandbox.run("--whoami").code, 0);
+    sandbox.write("config/ark/container.toml", utf16("registry = 'local:'\n"));
+    assert_snapshot!(told("--whoami"), @"
+    exit 2
+    error: ~/config/ark/container.toml: the configuration file is no TOML: it is UTF-16; save it as UTF-8
+    ");
+}
+
+#[test]
+fn errors_of_the_configuration_file_are_json_if_it_says_so() {
+    let sandbox = Sandbox::new();
+    let printed = |content: &str, line: &str| {
+        sandbox.write("config/ark/container.toml", content);
+        sandbox.run(line).stderr
+    };
+    for content in [
+        "output = 'json'\nregistri = 1\n",
+        "registry = 'x'\noutput = 'json'\n",
+        "output = 'json'\na =\n",
+    ] {
+        for line in ["--whoami", "--nonsense", "--whoami --registry x"] {
+            let stderr = printed(content, line);
+            assert!(stderr.starts_with("{\"error\":{"), "{content} {line}: {stderr}");
+        }
+        for line in ["--whoami --output table", "--output table --whoami"] {
+            assert!(printed(content, line).starts_with("error: "), "{content} {line}");
+        }
+    }
+    for line in ["--whoami --output json", "--output=json --whoami"] {
+        assert!(printed("registri = 1\n", line).starts_with('{'), "{line}");
+    }
+}
+
+#[test]
 fn an_empty_variable_is_no_setting() {
     let told = with_variable("ARK_ORGANIZATION", "", "--login a");
     assert!(told.contains("no organization is given"), "{told}");
@@ -64,7 +163,7 @@ fn an_empty_variable_is_no_setting() {
 
 #[test]
 fn bad_configuration_file() {
-    assert_snapshot!(with_file("output = \"json\"\nregistri = \"local:\"\n"), @"
+    assert_snapshot!(with_file("output = \"table\"\nregistri = \"local:\"\n"), @"
     exit 2
     error: ~/config/ark/container.toml:2:1: unknown field `registri`, expected one of `registry`, `registries`, `organization`, `output`, `memberships`, `audit_file`, `identity`, `ecr`
     ");

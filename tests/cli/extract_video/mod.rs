@@ -153,9 +153,23 @@ ln -sf TOOL ../../target/release/ark-catalog-container-tool
 const PROGRAMS: [&str; 7] = ["bash", "cmake", "dirname", "git", "ln", "make", "mkdir"];
 
 #[test]
+fn copied_make_sh_says_how_to_get_the_tool() {
+    let sandbox = Sandbox::new();
+    fs::copy(original().join("make.sh"), sandbox.path("make.sh")).unwrap();
+    let mut make = sandbox.at_home("./make.sh");
+    let run = sandbox.finish(make.env("PATH", "/usr/bin:/bin").arg(TARGET));
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+    assert!(
+        run.stderr.contains("help: cargo install --locked --git URL ark-container-cli"),
+        "{run:?}"
+    );
+}
+
+#[test]
 fn make_sh_works_without_the_tool_and_ninja() {
     let sandbox = Sandbox::new();
     let checkout = Checkout::new(&sandbox);
+    sandbox.write("checkout/ark-container-cli/Cargo.toml", "");
     let bin = sandbox.path("some");
     fs::create_dir(&bin).unwrap();
     component("make");

@@ -236,7 +236,10 @@ async fn add_organization_tag(
             Ok(())
         }
         Err(error @ Error::PermissionDenied { .. }) => {
-            tracing::warn!(%error, "listings by the tag index lack the repository");
+            tracing::warn!(
+                "listings by the tag index of AWS lack {path}, which has no resource tag \
+                 {ORGANIZATION_TAG}: {error}"
+            );
             Ok(())
         }
         Err(error) => Err(error),

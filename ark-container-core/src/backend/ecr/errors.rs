@@ -18,6 +18,7 @@ use crate::aws_environment::profile_has;
 use crate::error::{BoxError, Error, ResourceKind, is_untrusted, untrusted};
 use crate::escape::quote_for_shell;
 use crate::model::RepositoryPath;
+use crate::secrets::Secrets;
 
 /// The error code of AWS for a missing repository.
 pub(super) const REPOSITORY_NOT_FOUND: &str = "RepositoryNotFoundException";
@@ -157,7 +158,9 @@ impl Call<'_> {
                 let Some(code) = meta.code() else {
                     return self.unclear(status, &request, error);
                 };
-                let message = meta.message().unwrap_or_default().trim();
+                let secrets = Secrets::of_environment();
+                let message = secrets.strike_out(meta.message().unwrap_or_default().trim());
+                let message = &*message;
                 let date = service.raw().headers().get("date").unwrap_or("unknown");
                 let said = match message {
                     "" => format!("{code}, HTTP {status}{request}"),
@@ -187,9 +190,9 @@ impl Call<'_> {
             200..300 | 429 | 500.. => Error::temporary(message),
             _ => Error::failed(message),
         };
-        match error.into_source() {
-            Ok(source) => unclear.with_source(source),
-            Err(_) => unclear,
+        match error.into_source().ok().and_then(|source| copied(&*source)) {
+            Some(source) => unclear.with_source(source),
+            None => unclear,
         }
     }
 
@@ -447,8 +450,10 @@ fn credentials_problem(call: Call<'_>, error: &CredentialsError) -> Error {
 ///
 /// The SDK prints the request, with its token, where an endpoint is no URL; and it lends some errors only.
 fn copied(error: &(dyn StdError + 'static)) -> Option<BoxError> {
+    let secrets = Secrets::of_environment();
     let texts: Vec<String> = chain(error).map(ToString::to_string).collect();
     let texts = texts.into_iter().rev().filter(|text| !text.contains("to request `"));
+    let texts = texts.map(|text| secrets.strike_out(&text).into_owned());
     texts.fold(None, |source, text| Some(Box::new(Told { text, source }) as _))
 }
 
@@ -626,6 +631,26 @@ mod tests {
             assert!(!told.contains(&error.to_string()), "{told:?}");
             told.push(error.to_string());
             cause = error.source();
+        }
+    }
+
+    #[tokio::test]
+    async fn tokens_in_a_message_of_aws_are_struck_out() {
+        let session = "IQoJb3JpZ2luX2VjEHYaCXVzLWVhc3QtMSJHMEUCIQDrf8".repeat(4);
+        let message = format!(
+            "The Canonical String should have been 'POST\nx-amz-security-token:{session}\n', see \
+             https://alice:hunter2@h.example/"
+        );
+        for (status, code) in
+            [(403, "SignatureDoesNotMatch"), (400, "AccessDenied"), (400, "Other")]
+        {
+            let error = error(Answer::error(status, code, &message)).await;
+            let told = format!(
+                "{error} {error:?} {}",
+                error.source().map_or_else(String::new, |e| e.to_string())
+            );
+            assert!(told.contains("x-amz-security-token:***"), "{told}");
+            assert!(!told.contains("IQoJ") && !told.contains("hunter2"), "{told}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::home::in_folder;
 use super::{Environment, Given, Origin, parsed, variable};
 use crate::error::{Error, Result};
 use crate::model::{AdditionalAction, RoleArn};
@@ -55,9 +56,9 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn relative_to(self, folder: &Path) -> Self {
-        let repository_policy = self.repository_policy.map(|file| folder.join(file));
-        Self { repository_policy, ..self }
+    pub(super) fn relative_to(self, folder: &Path) -> Result<Self> {
+        let repository_policy = self.repository_policy.map(|file| in_folder(folder, file));
+        Ok(Self { repository_policy: repository_policy.transpose()?, ..self })
     }
 }
 

@@ -8,7 +8,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::home::{in_folder, with_directory};
 use super::{Environment, ecr, identity};
+use crate::encoding::{BYTE_ORDER_MARK, decode};
 use crate::error::Error;
 use crate::files::{self, has_name};
 use crate::model::{EcrHost, OrganizationId, RegistryLocation};
@@ -107,11 +109,7 @@ impl File {
         let Some(path) = path(environment) else {
             return Ok((Self::default(), PathBuf::new()));
         };
-        // Where there is no file, it does not matter who owns the home.
-        if !has_name(&path) {
-            return Ok((Self::default(), path));
-        }
-        let text = files::read_trusted_text(&path, "configuration file", MAX_BYTES)?;
+        let Some(text) = read(&path)? else { return Ok((Self::default(), path)) };
         let file: Self = toml::from_str(&text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let (line, column) = line_and_column(&text, start);
@@ -123,27 +121,57 @@ impl File {
             let error = Error::invalid(problem).within(path.display().to_string());
             return Err(error.with_help("write one entry for each host"));
         }
-        Ok((file.relative_to(&path), path))
+        let folder = path.parent().unwrap_or(&path);
+        let file = file.relative_to(folder).map_err(|error| error.within(path.display()))?;
+        Ok((file, path))
     }
 
     /// Relative paths in the file are relative to the file, not to wherever the program is run.
-    fn relative_to(mut self, path: &Path) -> Self {
-        let folder = path.parent().unwrap_or(path);
-        let further = self.registries.iter_mut().map(|further| &mut further.location);
-        for registry in self.registry.iter_mut().chain(further) {
-            if let RegistryLocation::Local { directory: Some(directory) } = registry {
-                *directory = folder.join(&*directory);
-            }
-        }
-        self.memberships = self.memberships.map(|memberships| folder.join(memberships));
-        self.audit_file = self.audit_file.map(|audit| folder.join(audit));
-        self.identity = self.identity.relative_to(folder);
-        self.ecr = self.ecr.relative_to(folder);
+    fn relative_to(mut self, folder: &Path) -> crate::Result<Self> {
+        let below = |path| in_folder(folder, path);
+        self.registry =
+            self.registry.map(|registry| with_directory(registry, below)).transpose()?;
         for further in &mut self.registries {
-            further.ecr = further.ecr.take().map(|table| table.relative_to(folder));
+            further.location = with_directory(further.location.clone(), below)?;
+            further.ecr = further.ecr.take().map(|table| table.relative_to(folder)).transpose()?;
         }
-        self
+        self.memberships = self.memberships.map(below).transpose()?;
+        self.audit_file = self.audit_file.map(below).transpose()?;
+        self.identity = self.identity.relative_to(folder)?;
+        self.ecr = self.ecr.relative_to(folder)?;
+        Ok(self)
     }
+}
+
+/// Returns the format of results that the configuration file of the environment sets, even if other settings in
+/// it are not valid, for the errors of that file.
+pub fn configured_output() -> Option<String> {
+    let text = read(&path(&|name| std::env::var_os(name))?).ok()??;
+    let table: toml::Table = match toml::from_str(&text) {
+        Ok(table) => table,
+        // The lines before the one that is no TOML.
+        Err(error) => {
+            let before = text.get(..error.span()?.start)?;
+            toml::from_str(&before[..before.rfind('\n')?]).ok()?
+        }
+    };
+    Some(table.get("output")?.as_str()?.to_owned())
+}
+
+/// Reads the file at `path`, if there is one.
+fn read(path: &Path) -> crate::Result<Option<String>> {
+    // Where there is no file, it does not matter who owns the home.
+    if !has_name(path) {
+        return Ok(None);
+    }
+    let content = files::read_trusted(path, "configuration file", MAX_BYTES)?;
+    // TOML may start with one.
+    let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
+    let text = decode(content).map_err(|problem| {
+        Error::invalid(format!("the configuration file is no TOML: {problem}"))
+            .within(path.display())
+    });
+    Ok(Some(text?.to_owned()))
 }
 
 fn path(environment: Environment<'_>) -> Option<PathBuf> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::home::{expand_home, in_folder};
 use super::{Environment, Given, Origin, path_variable, variable};
 use crate::error::{Error, Result};
 
@@ -44,7 +45,8 @@ pub(in crate::catalog) struct Verification {
 }
 
 /// Where the keys of an identity provider are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
 pub(in crate::catalog) enum KeySetLocation {
     /// In a file of this machine.
     File(PathBuf),
@@ -52,12 +54,18 @@ pub(in crate::catalog) enum KeySetLocation {
     Url(String),
 }
 
+impl From<String> for KeySetLocation {
+    fn from(text: String) -> Self {
+        if text.contains("://") { Self::Url(text) } else { Self::File(text.into()) }
+    }
+}
+
 impl KeySetLocation {
-    fn new(text: String, folder: Option<&Path>) -> Self {
-        match (text.contains("://"), folder) {
-            (true, _) => Self::Url(text),
-            (false, Some(folder)) => Self::File(folder.join(text)),
-            (false, None) => Self::File(text.into()),
+    /// Returns the location with its file as `expand` has it.
+    fn map_path(self, expand: impl FnOnce(PathBuf) -> Result<PathBuf>) -> Result<Self> {
+        match self {
+            Self::File(path) => expand(path).map(Self::File),
+            url @ Self::Url(_) => Ok(url),
         }
     }
 }
@@ -91,19 +99,23 @@ pub(in crate::catalog) struct Claims {
 #[serde(deny_unknown_fields)]
 pub(super) struct Table {
     token_file: Option<PathBuf>,
-    key_set: Option<String>,
+    key_set: Option<KeySetLocation>,
     audience: Option<String>,
     issuer: Option<String>,
     #[serde(default)]
     claims: Claims,
-    /// Where relative paths start.
-    #[serde(skip)]
-    folder: PathBuf,
 }
 
 impl Table {
-    pub(super) fn relative_to(self, folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), ..self }
+    pub(super) fn relative_to(self, folder: &Path) -> Result<Self> {
+        Ok(Self {
+            token_file: self.token_file.map(|file| in_folder(folder, file)).transpose()?,
+            key_set: self
+                .key_set
+                .map(|location| location.map_path(|path| in_folder(folder, path)))
+                .transpose()?,
+            ..self
+        })
     }
 }
 
@@ -117,19 +129,21 @@ impl IdentitySettings {
     ) -> Result<Self> {
         let file = || Origin::File(path.to_owned());
         let (token_file, token_file_origin) =
-            match (&given.token_file, path_variable(TOKEN_FILE_VARIABLE, environment)) {
-                (Some(file), _) => (Some(file.clone()), Origin::Program),
+            match (&given.token_file, path_variable(TOKEN_FILE_VARIABLE, environment)?) {
+                (Some(file), _) => (Some(expand_home(file.clone())?), Origin::Program),
                 (None, Some(file)) => (Some(file), Origin::Environment(TOKEN_FILE_VARIABLE)),
                 (None, None) => match table.token_file {
-                    Some(named) => (Some(table.folder.join(named)), file()),
+                    Some(named) => (Some(named), file()),
                     None => (None, Origin::Default),
                 },
             };
         let key_set = match (variable(KEY_SET_VARIABLE, environment)?, table.key_set) {
             (Some(text), _) => {
-                Some((KeySetLocation::new(text, None), Origin::Environment(KEY_SET_VARIABLE)))
+                let origin = Origin::Environment(KEY_SET_VARIABLE);
+                let location = KeySetLocation::from(text).map_path(expand_home);
+                Some((location.map_err(|error| error.within(&origin))?, origin))
             }
-            (None, Some(text)) => Some((KeySetLocation::new(text, Some(&table.folder)), file())),
+            (None, Some(location)) => Some((location, file())),
             (None, None) => None,
         };
         let audience = variable(AUDIENCE_VARIABLE, environment)?.or(table.audience);

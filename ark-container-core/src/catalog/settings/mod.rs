@@ -3,7 +3,10 @@
 
 mod ecr;
 mod file;
+mod home;
 mod identity;
+#[cfg(any(feature = "ecr", feature = "push"))]
+mod news;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,9 +19,14 @@ use crate::model::{AdditionalAction, OrganizationId, ParseError, RegistryLocatio
 
 pub(super) use ecr::EcrSettings;
 use file::File;
+pub use file::configured_output;
+pub use home::expand_home;
+use home::with_directory;
 #[cfg(feature = "token")]
 pub(super) use identity::{Claims, KeySetLocation, Verification};
 pub(super) use identity::{IdentitySettings, PRINCIPAL_VARIABLE};
+#[cfg(any(feature = "ecr", feature = "push"))]
+pub use news::is_news;
 
 const REGISTRY_VARIABLE: &str = "ARK_REGISTRY";
 const ORGANIZATION_VARIABLE: &str = "ARK_ORGANIZATION";
@@ -94,6 +102,8 @@ pub struct Settings {
     registry_origin: Origin,
     /// The registries that clients log in to by themselves, besides `registry`.
     further_registries: Vec<RegistryLocation>,
+    /// The configuration file; empty where there is no place for one.
+    configuration_file: PathBuf,
     /// How results are printed, as the configuration file says it: for the command line.
     output: Option<(String, Origin)>,
     /// The memberships file; `None` for the one of the registry's folder, if it has one.
@@ -131,7 +141,6 @@ impl Settings {
         path: PathBuf,
     ) -> Result<Self> {
         let variable = |name| variable(name, environment);
-        let path_variable = |name| path_variable(name, environment);
         let chosen = match &given.registry {
             Some(given) => Some(given.clone()),
             None => registry_in(variable(REGISTRY_VARIABLE)?)?,
@@ -141,11 +150,15 @@ impl Settings {
             (None, Some(registry)) => (registry.clone(), Origin::File(path.clone())),
             (None, None) => (RegistryLocation::Local { directory: None }, Origin::Default),
         };
+        let registry = with_directory(registry, expand_home)
+            .map_err(|error| error.within(&registry_origin))?;
         let own = file.table_of(&registry);
         let ecr = EcrSettings::resolve(given, environment, file.ecr, own, &path)?;
         let identity = IdentitySettings::resolve(given, environment, file.identity, &path)?;
-        let memberships = given.memberships.clone();
-        let audit_file = given.audit_file.clone();
+        let chosen = |given: &Option<PathBuf>, name, in_file: Option<PathBuf>| match given {
+            Some(path) => expand_home(path.clone()).map(Some),
+            None => Ok(path_variable(name, environment)?.or(in_file)),
+        };
         Ok(Self {
             reads_environment: false,
             registry,
@@ -153,13 +166,10 @@ impl Settings {
             further_registries: { file.registries.into_iter() }
                 .map(|further| further.location)
                 .collect(),
-            output: file.output.map(|text| (text, Origin::File(path))),
-            memberships: memberships
-                .or_else(|| path_variable(MEMBERSHIPS_VARIABLE))
-                .or(file.memberships),
-            audit_file: audit_file
-                .or_else(|| path_variable(AUDIT_FILE_VARIABLE))
-                .or(file.audit_file),
+            output: file.output.map(|text| (text, Origin::File(path.clone()))),
+            configuration_file: path,
+            memberships: chosen(&given.memberships, MEMBERSHIPS_VARIABLE, file.memberships)?,
+            audit_file: chosen(&given.audit_file, AUDIT_FILE_VARIABLE, file.audit_file)?,
             identity,
             ecr,
             organization_variable: match given.organization {
@@ -183,6 +193,11 @@ impl Settings {
     /// The registries that clients log in to by themselves.
     pub fn registries(&self) -> impl Iterator<Item = &RegistryLocation> {
         std::iter::once(&self.registry).chain(&self.further_registries)
+    }
+
+    /// The path of the configuration file, which need not exist.
+    pub fn configuration_file(&self) -> &Path {
+        &self.configuration_file
     }
 
     /// How the configuration file says to print results, and where it says so.
@@ -261,8 +276,9 @@ fn variable(name: &str, environment: Environment<'_>) -> Result<Option<String>> 
 }
 
 /// The same for a path, which need not be text.
-fn path_variable(name: &str, environment: Environment<'_>) -> Option<PathBuf> {
-    environment(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+fn path_variable(name: &str, environment: Environment<'_>) -> Result<Option<PathBuf>> {
+    let path = environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    path.map(expand_home).transpose().map_err(|error| error.within(name))
 }
 
 fn parsed<T: FromStr<Err = ParseError>>(text: &str, origin: &Origin) -> Result<T> {

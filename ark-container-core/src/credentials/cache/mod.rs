@@ -185,9 +185,9 @@ impl CredentialsCache {
                     *held = Some(login.clone());
                 } else {
                     tracing::warn!(
-                        registry = %key.registry(),
-                        "the login had expired when it came, so it is not kept: \
-                         one of the two clocks is wrong"
+                        "the login to {} had expired when it was received, so it is not cached: the clock of \
+                         this machine or of the registry is wrong",
+                        key.registry()
                     );
                 }
                 count_login("registry");
@@ -196,7 +196,7 @@ impl CredentialsCache {
             Err(error) if error.is_temporary() => {
                 let good = held.as_ref().filter(lasting);
                 let Some(good) = good else { return Err(error) };
-                tracing::warn!(registry = %key.registry(), %error, "the login at hand is used once more");
+                tracing::info!(registry = %key.registry(), %error, "the cached login is used once more");
                 count_login("memory");
                 Ok(good.credentials.clone())
             }
@@ -277,7 +277,11 @@ impl CredentialsCache {
                     if set_aside {
                         let file = folder.file(&stem);
                         let aside = folder.set_aside(&stem)?;
-                        tracing::warn!(?file, ?aside, %error, "a cached login was set aside");
+                        tracing::warn!(
+                            "the cached login {} was moved to {}: {error}",
+                            file.display(),
+                            aside.display()
+                        );
                     }
                     Ok(None)
                 }
@@ -307,7 +311,7 @@ impl CredentialsCache {
             match self.warn_of(lock)? {
                 Some(lock) => return Some(lock),
                 None if started.elapsed() > LOCK_TIMEOUT => {
-                    tracing::warn!("another process takes long to log in; not waiting for it");
+                    tracing::info!("another process takes long to log in; not waiting for it");
                     return None;
                 }
                 None => sleep(LOCK_POLL_INTERVAL).await,
@@ -327,12 +331,11 @@ impl CredentialsCache {
 
     /// What came of work on the disk, where that is not worth failing for.
     fn warn_of<T>(&self, outcome: Option<io::Result<T>>) -> Option<T> {
-        let folder = self.folder.as_ref()?.path();
-        outcome?
-            .inspect_err(
-                |error| tracing::warn!(?folder, %error, "the cache of logins is of no use"),
-            )
-            .ok()
+        let folder = self.folder.as_ref()?.path().display();
+        let warn = |error: &io::Error| {
+            tracing::warn!("the login cache in {folder} cannot be used: {error}")
+        };
+        outcome?.inspect_err(warn).ok()
     }
 }
 

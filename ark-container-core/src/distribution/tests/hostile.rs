@@ -170,9 +170,9 @@ async fn listing_without_an_end_is_cut_off() {
 mod drip {
     use tokio::time::{Instant, sleep};
 
-    use super::super::super::error::Secrets;
     use super::super::super::response::Reply;
     use super::*;
+    use crate::secrets::Secrets;
 
     fn reply(delay: Duration, piece: &'static [u8]) -> Reply {
         let pieces = stream::repeat(()).then(move |()| async move {

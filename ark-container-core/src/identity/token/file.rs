@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::str;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +10,7 @@ use serde::Deserialize;
 
 use super::claims::{Claims, TokenProblem};
 use super::{MAX_TOKEN_BYTES, Token};
+use crate::encoding::decode;
 use crate::error::{BoxError, Error, Result};
 use crate::files;
 
@@ -85,8 +85,9 @@ impl TokenFile {
 
     fn read_blocking(&self) -> Result<(Token, Claims)> {
         let content = self.content()?;
-        let text = str::from_utf8(&content).unwrap_or("not text");
-        let parsed = token_in(text).and_then(Token::parse);
+        let unreadable = |problem| TokenProblem::invalid(format!("cannot be decoded: {problem}"));
+        let text = decode(&content).map_err(unreadable);
+        let parsed = text.and_then(token_in).and_then(Token::parse);
         parsed.map_err(|problem| problem.into_error(self.described()))
     }
 
@@ -131,6 +132,17 @@ struct Wrapped<'a> {
 
 /// Returns the token in the text of a file.
 fn token_in(text: &str) -> Result<&str, TokenProblem> {
+    let token = unwrapped(text)?;
+    match token.split_once(char::is_whitespace) {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("Bearer") => Err(TokenProblem::invalid(
+            "starts with \"Bearer\", which is part of an HTTP header and not of the token; take it out",
+        )),
+        _ => Ok(token),
+    }
+}
+
+/// Returns the text that stands for the token, bare or in JSON.
+fn unwrapped(text: &str) -> Result<&str, TokenProblem> {
     let text = text.trim();
     let refused = |problem: &str| TokenProblem::invalid(problem);
     if text.is_empty() {

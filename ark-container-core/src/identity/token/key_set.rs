@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::claims::TokenProblem;
+use crate::encoding::decode;
 use crate::error::{Error, ErrorKind, Result, is_untrusted, untrusted};
 use crate::files;
 use crate::identity::MAX_FILE_BYTES;
@@ -158,10 +159,7 @@ impl Shared {
             Err(error) => {
                 if cache.keys.is_some() && cache.failure.is_none() {
                     let error: &(dyn std::error::Error + 'static) = &error;
-                    tracing::warn!(
-                        error,
-                        "cached keys are used, because reading the key set failed"
-                    );
+                    tracing::warn!(error, "the cached keys of {} are used", self.source);
                 }
                 cache.failure = Some(Arc::new(error));
             }
@@ -362,7 +360,7 @@ impl Keys {
     /// The content is not a key set, or no key in it can verify a token.
     fn parse(content: &[u8]) -> Result<Self, &'static str> {
         let document: Document =
-            serde_json::from_slice(content).map_err(|_| "it is no JSON Web Key Set")?;
+            serde_json::from_str(decode(content)?).map_err(|_| "it is no JSON Web Key Set")?;
         let keys: Vec<Key> = document.keys.into_iter().filter_map(Key::parse).collect();
         if keys.is_empty() {
             return Err("it has no public key for signatures by RS, PS, ES or EdDSA");

@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use super::spool;
 use crate::error::{Error, ResourceKind, Result};
+use crate::secrets::Secrets;
 use crate::transfer::PlatformChoice;
 use crate::transfer::local_file::OpenFile;
 
@@ -232,7 +233,8 @@ async fn run_with(command: &mut Command, stdin: Stdio) -> Result<Output, Refusal
     if output.status.success() {
         return Ok(output);
     }
-    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let words = String::from_utf8_lossy(&output.stderr);
+    let words = Secrets::of_environment().strike_out(words.trim()).into_owned();
     let lower = words.to_lowercase();
     if ["no such image", "no such object", "image not known"].iter().any(|no| lower.contains(no)) {
         return Err(Refusal::NoSuchImage);

@@ -59,6 +59,8 @@ async fn token_is_bare_or_in_json() {
 
 #[tokio::test]
 async fn invalid_token_is_rejected() {
+    const BEARER: &str = "the token in FILE starts with \"Bearer\", which is part of an HTTP header and not \
+        of the token; take it out";
     let token = good();
     let expired = self::token(r#"{"exp":1000}"#);
     let unborn = self::token(r#"{"exp":4000000000,"nbf":4000000000}"#);
@@ -74,6 +76,12 @@ async fn invalid_token_is_rejected() {
         ),
         (&format!("{token}.{token}"), "the token in FILE is no signed JSON Web Token"),
         (&token.replace('.', ".\n"), "the token in FILE is no signed JSON Web Token"),
+        (&format!("Bearer {token}"), BEARER),
+        (&format!("{{\"token\": \"bearer {token}\"}}"), BEARER),
+        (
+            &format!("\u{feff}{token}"),
+            "the token in FILE cannot be decoded: it starts with a byte order mark; save it as UTF-8 without one",
+        ),
         (&self::token("[]"), "the token in FILE is no signed JSON Web Token"),
         (&self::token("{}"), "the token in FILE has no claim \"exp\""),
         (&expired, "the token in FILE expired at 1970-01-01T00:16:40Z"),
@@ -92,7 +100,7 @@ async fn pipe_or_binary_file_is_rejected() {
     let pipe = folder.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for (file, problem) in [
-        (file, "is no signed JSON Web Token"),
+        (file, "cannot be decoded: it is UTF-16; save it as UTF-8"),
         (TokenFile::new(pipe), "is a named pipe, not a file"),
     ] {
         let error = file.read().await.unwrap_err();

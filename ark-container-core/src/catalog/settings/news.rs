@@ -1,0 +1,33 @@
+//! [`is_news`]: notes that a program prints once on a machine.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use etcetera::BaseStrategy as _;
+
+use crate::private_folder::{Folder, Limits};
+
+const LIMITS: Limits = Limits {
+    prefix: "",
+    max_len: 4 * 1024,
+    kept_for: Duration::from_secs(365 * 24 * 60 * 60),
+    most: 64,
+};
+
+/// Returns whether a program of this user has not printed `note` yet, and remembers that it does now.
+///
+/// The notes are in the cache folder of the user, `$XDG_CACHE_HOME/ark/notes`. Where they cannot be written, each
+/// note is news.
+pub fn is_news(note: &str) -> bool {
+    let Ok(folders) = etcetera::base_strategy::Xdg::new() else { return true };
+    let folder = Folder::new(folders.cache_dir().join("ark/notes"), LIMITS);
+    let mut hasher = DefaultHasher::new();
+    note.hash(&mut hasher);
+    let stem = format!("{:064x}", hasher.finish());
+    let is_printed = matches!(folder.read(&stem), Ok(Some(printed)) if *printed == note.as_bytes());
+    if !is_printed {
+        // A note that cannot be written is printed again.
+        let _ = folder.write(&stem, note.as_bytes()).and_then(|()| folder.sweep());
+    }
+    !is_printed
+}

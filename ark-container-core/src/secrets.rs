@@ -1,0 +1,210 @@
+//! [`Secrets`]: secrets that others may repeat, and that errors and logs may not show.
+//!
+//! Servers and programs repeat what they were sent: a registry in the body of an error, AWS in the message about a
+//! signature, docker in what it prints. Each such text passes [`Secrets::strike_out`] before it becomes part of an
+//! error or of the log.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Url;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::escape::escape_untrusted;
+
+/// The text in the place of a secret.
+const STRUCK_OUT: &str = "***";
+/// The shortest secret that is struck out. A shorter one is part of ordinary words.
+const MIN_SECRET_LEN: usize = 4;
+/// The characters that are shown of a text.
+const SHOWN_CHARS: usize = 400;
+
+/// The environment variables with secrets of AWS.
+const SECRET_VARIABLES: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+/// The environment variables with URLs of proxies, which may have a password.
+const PROXY_VARIABLES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
+/// The secrets that this program sends, longest first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Secrets(Arc<[SecretString]>);
+
+impl Secrets {
+    /// Returns the secrets in the environment of the process: keys of AWS, and passwords of proxies.
+    pub(crate) fn of_environment() -> Self {
+        let value = |name: &&str| std::env::var(name).ok();
+        let keys = SECRET_VARIABLES.iter().filter_map(value);
+        let secrets = keys.fold(Self::default(), |secrets, key| secrets.with(&key));
+        let proxies = PROXY_VARIABLES.iter().filter_map(value);
+        proxies.filter_map(|proxy| Url::parse(&proxy).ok()).fold(secrets, |secrets, proxy| {
+            match proxy.password() {
+                Some(password) => secrets.with_login(proxy.username(), password),
+                None => secrets,
+            }
+        })
+    }
+
+    /// Adds a secret in the forms that HTTP has for it.
+    pub(crate) fn with(&self, secret: &str) -> Self {
+        if secret.len() < MIN_SECRET_LEN {
+            return self.clone();
+        }
+        let mut forms = vec![secret.to_owned(), STANDARD.encode(secret)];
+        if let Ok(mut url) = Url::parse("http://h/") {
+            url.set_path(secret);
+            forms.push(url.path()[1..].to_owned());
+            url.query_pairs_mut().append_key_only(secret);
+            forms.extend(url.query().map(str::to_owned));
+        }
+        let mut all: Vec<SecretString> = self.0.to_vec();
+        all.extend(forms.into_iter().map(SecretString::from));
+        // A secret may be a part of another one.
+        all.sort_by(|one, other| {
+            let (one, other) = (one.expose_secret(), other.expose_secret());
+            other.len().cmp(&one.len()).then_with(|| one.cmp(other))
+        });
+        all.dedup_by(|one, other| one.expose_secret() == other.expose_secret());
+        Self(all.into())
+    }
+
+    /// Adds a user name and password, and how HTTP Basic authentication sends them.
+    pub(crate) fn with_login(&self, username: &str, password: &str) -> Self {
+        self.with(password).with(&format!("{username}:{password}"))
+    }
+
+    /// Returns a text of others as one line.
+    pub(crate) fn printable(&self, text: &str) -> String {
+        let text = self.strike_out(text);
+        let mut shown = String::new();
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+        for word in words.filter(|word| !word.is_empty()) {
+            if !shown.is_empty() {
+                shown.push(' ');
+            }
+            shown.push_str(word);
+            if let Some((cut, _)) = shown.char_indices().nth(SHOWN_CHARS) {
+                shown.truncate(cut);
+                shown.push('…');
+                break;
+            }
+        }
+        escape_untrusted(&shown).into_owned()
+    }
+
+    /// Returns a URL that others may have chosen.
+    pub(crate) fn redacted(&self, url: &Url) -> String {
+        self.strike_out(&redacted(url)).into_owned()
+    }
+
+    /// Strikes out these secrets, the user info of URLs, and whatever looks like a token.
+    pub(crate) fn strike_out<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for secret in self.0.iter().map(SecretString::expose_secret) {
+            if text.contains(secret) {
+                text = Cow::Owned(text.replace(secret, STRUCK_OUT));
+            }
+        }
+        if text.contains("://") {
+            text = Cow::Owned(without_user_info(&text));
+        }
+        let tokens = text.split(|c: char| !is_part_of_token(c)).filter(|word| is_token(word));
+        let tokens: Vec<String> = tokens.map(str::to_owned).collect();
+        tokens.iter().fold(text, |text, token| Cow::Owned(text.replace(token, STRUCK_OUT)))
+    }
+}
+
+/// Returns a URL without secrets: the query has the state of upload sessions and the keys of storage.
+pub(crate) fn redacted(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // Neither fails for a URL that has a host, and one without has nothing to hide.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+fn without_user_info(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_end = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '\'' | '"' | '<');
+        let authority = &part[..part.find(is_end).unwrap_or(part.len())];
+        shown.push_str("://");
+        match authority.rfind('@') {
+            Some(at) => {
+                shown.push_str(STRUCK_OUT);
+                shown.push_str(&part[at..]);
+            }
+            None => shown.push_str(part),
+        }
+    }
+    shown
+}
+
+fn is_part_of_token(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "+/=._~%-".contains(character)
+}
+
+/// Whether a word is a JSON Web Token, or long and as irregular as passwords of registries and session tokens of AWS
+/// are. Digests and the names of repositories have no upper case, and parts of paths are shorter.
+fn is_token(word: &str) -> bool {
+    const JSON_WEB_TOKEN: &str = "eyJ";
+    const MIN_LEN: usize = 100;
+    const MIN_PART_LEN: usize = 40;
+    let has = |part: &str, is_meant: fn(&u8) -> bool| part.as_bytes().iter().any(is_meant);
+    let is_irregular = |part: &str| {
+        part.len() >= MIN_PART_LEN
+            && has(part, u8::is_ascii_uppercase)
+            && has(part, u8::is_ascii_lowercase)
+            && has(part, u8::is_ascii_digit)
+    };
+    word.starts_with(JSON_WEB_TOKEN) && word.contains('.')
+        || word.len() >= MIN_LEN && word.split('/').any(is_irregular)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn struck(text: &str) -> String {
+        Secrets::default().strike_out(text).into_owned()
+    }
+
+    #[test]
+    fn user_info_of_urls_is_struck_out() {
+        for (text, expected) in [
+            ("GET https://alice:hunter2@h.example/a?b@c", "GET https://***@h.example/a?b@c"),
+            ("'http://p@ss@h' and ftp://x@y z", "'http://***@h' and ftp://***@y z"),
+            (
+                "https://h.example/@scope/a alice@h.example",
+                "https://h.example/@scope/a alice@h.example",
+            ),
+            ("a://", "a://"),
+        ] {
+            assert_eq!(struck(text), expected);
+        }
+    }
+
+    #[test]
+    fn tokens_are_struck_out_and_names_stay() {
+        let session = "IQoJb3JpZ2luX2VjEHYaCXVzLWVhc3QtMSJHMEUCIQDrf8".repeat(4);
+        let text = format!("x-amz-security-token:{session}\nhost:h");
+        assert_eq!(struck(&text), "x-amz-security-token:***\nhost:h");
+        assert_eq!(struck("token=\"eyJhbGciOiJub25lIn0.e30.c2ln\""), "token=\"***\"");
+        let name = "catalog/extract-video/".repeat(12) + "a";
+        let hex = "0123456789abcdef".repeat(8);
+        let folder = "/Users/Alice/Library/Caches/9A/".repeat(8);
+        for name in [&name, &format!("sha512:{hex}"), &folder, "eyJ"] {
+            assert_eq!(struck(name), *name);
+        }
+    }
+
+    #[test]
+    fn text_of_others_is_one_escaped_line() {
+        let text = "a\nhint: run\u{202e}x\u{200b}\u{2028}b";
+        assert_eq!(Secrets::default().printable(text), r"a hint: run\u{202e}x\u{200b} b");
+    }
+}
