@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Store;
 use super::files::{cannot, remove_file, rfc3339};
-use super::images::{remove_tag, tagged_digest, tags_by_digest};
+use super::images::{remove_tag, tagged_digest, tags_of};
 use super::layout::{Locked, RepositoryFolder};
 use crate::backend::Image;
 use crate::digester::Digester;
@@ -333,7 +333,7 @@ pub(super) fn remove_manifest(locked: &Locked, digest: &Digest) -> Result<()> {
     let Some(header) = ManifestHeader::read(folder, digest)? else {
         return Err(missing_image(folder, &Reference::Digest(digest.clone())));
     };
-    for tag in tags_by_digest(folder)?.remove(digest).unwrap_or_default() {
+    for tag in tags_of(folder, digest)? {
         remove_tag(locked, &tag)?;
     }
     let path = folder.manifest(digest);
@@ -425,6 +425,9 @@ fn annotations_within_limits<'de, D: Deserializer<'de>>(
             let (mut annotations, mut bytes) = (BTreeMap::new(), 0);
             while annotations.len() < MAX_ANNOTATIONS {
                 let Some((key, value)) = entries.next_entry::<String, String>()? else { break };
+                if key.len() + value.len() > MAX_ANNOTATION_BYTES {
+                    continue;
+                }
                 let added = json_bytes(&key, &value);
                 if bytes + added <= MAX_ANNOTATION_BYTES {
                     bytes += added;
