@@ -130,7 +130,7 @@ fn sha256_of(file: &Path) -> String {
 /// The most memory that a running process ever had, in bytes.
 ///
 /// Source: <https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>
-fn peak_memory(process: u32) -> u64 {
+pub(crate) fn peak_memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     peak_in(&status).unwrap()
 }
@@ -197,11 +197,14 @@ fn thousand_clients_are_all_answered() {
     sandbox.push("a:v1");
     let server = sandbox.serve();
     let request = request(&sandbox, true);
-    // All are connected before the first is served.
-    let mut crowd: Vec<_> = (0..CONNECTIONS).map(|_| connect(&server)).collect();
-    for stream in &mut crowd {
-        stream.write_all(request.as_bytes()).unwrap();
-    }
+    // Each sends its request at once: of many that are silent, the oldest are closed.
+    let mut crowd: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut stream = connect(&server);
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
     for stream in &mut crowd {
         let answer = read_to_end(stream);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");

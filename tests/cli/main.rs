@@ -18,12 +18,14 @@ mod iam_policy;
 mod identity;
 mod images;
 mod load;
+mod memory;
 mod output;
 mod packages;
 mod push;
 #[path = "../python_component.rs"]
 mod python_component;
 mod quickstart;
+mod read_only;
 mod resume;
 mod sandbox;
 #[path = "../small_disk.rs"]

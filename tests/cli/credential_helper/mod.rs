@@ -22,12 +22,12 @@ use crate::tools::Curl;
 const HELPER: &str = env!("CARGO_BIN_EXE_docker-credential-ark");
 
 /// Where it is, as a part of PATH.
-fn folder() -> &'static str {
+pub(crate) fn folder() -> &'static str {
     Path::new(HELPER).parent().unwrap().to_str().unwrap()
 }
 
 /// The helper in a sandbox, with what clients send it.
-fn helper(sandbox: &Sandbox, operation: &str, input: impl AsRef<[u8]>) -> Command {
+pub(crate) fn helper(sandbox: &Sandbox, operation: &str, input: impl AsRef<[u8]>) -> Command {
     let mut command = sandbox.at_home(HELPER);
     command.arg(operation).stdin(sent(input));
     command

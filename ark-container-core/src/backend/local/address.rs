@@ -128,6 +128,7 @@ mod tests {
     fn the_address_of_a_killed_process_is_not_believed() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path().to_path_buf()).unwrap();
+        store.create().unwrap();
         store.publish(&root.path().join(ADDRESS_FILE), b"127.0.0.1:1234").unwrap();
         assert_eq!(current(&store).as_str(), "127.0.0.1:5050");
         let _announcement = announce(&store, address(3)).unwrap();
@@ -138,6 +139,7 @@ mod tests {
     fn looking_is_never_taken_for_serving() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path().to_path_buf()).unwrap();
+        store.create().unwrap();
         store.publish(&root.path().join(ADDRESS_FILE), b"127.0.0.1:1234").unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| (0..500).for_each(|_| drop(current(&store))));

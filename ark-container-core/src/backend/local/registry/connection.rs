@@ -26,7 +26,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The minimum age of a connection that is closed to make room for a new one. A client sends its first
 /// request within this time.
-const MIN_EVICTION_AGE: Duration = Duration::from_millis(250);
+const MIN_EVICTION_AGE: Duration = Duration::from_millis(500);
 
 /// The open connections of a registry.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ pub(super) struct Stream {
 
 impl Stream {
     fn new(tcp: TcpStream, connection: Arc<Connection>) -> Self {
-        let headers = Some(IncomingHeaders::new());
+        let headers = Some(IncomingHeaders::of_first_request());
         Self { tcp, connection, headers, write_deadline: None }
     }
 
@@ -204,7 +204,7 @@ impl AsyncRead for Stream {
         if *phase != Phase::Headers {
             return polled;
         }
-        let headers = self.headers.get_or_insert_with(IncomingHeaders::new);
+        let headers = self.headers.get_or_insert_with(IncomingHeaders::of_later_request);
         headers.reject_bare_line_feed(received);
         if polled.is_pending() {
             ready!(headers.deadline.as_mut().poll(context));
@@ -251,15 +251,15 @@ struct IncomingHeaders {
     deadline: Pin<Box<Sleep>>,
     /// The byte before the next one.
     previous: u8,
-    /// Whether a line with content has arrived.
+    /// Whether a line with content has arrived. Empty lines before it are no end of the headers.
     has_content: bool,
-    /// Whether the current line has content.
+    /// Whether the current line has no content yet.
     is_blank_line: bool,
     is_complete: bool,
 }
 
 impl IncomingHeaders {
-    fn new() -> Self {
+    fn of_first_request() -> Self {
         Self {
             deadline: Box::pin(sleep_until(Instant::now() + HEADER_TIMEOUT)),
             previous: 0,
@@ -267,6 +267,12 @@ impl IncomingHeaders {
             is_blank_line: true,
             is_complete: false,
         }
+    }
+
+    /// Returns the headers of a request whose start may have been read with the request before. So the first
+    /// empty line is taken for their end: no byte of a body is ever replaced.
+    fn of_later_request() -> Self {
+        Self { previous: b'\r', has_content: true, ..Self::of_first_request() }
     }
 
     /// Replaces a line feed without a carriage return by a NUL, which makes hyper reject the request with

@@ -19,7 +19,7 @@ const UNCOUNTED_BYTES: usize = 16 * 1024;
 const MANIFEST_BYTES: usize = MAX_MANIFEST_BYTES;
 
 /// The pages of listings that are made, or wait for their client to read them.
-const PAGE_BYTES: usize = 8 * MAX_PAGE_BYTES;
+const PAGE_BYTES: usize = 4 * MAX_PAGE_BYTES;
 
 /// The maximum size of a page of a listing.
 pub(super) const MAX_PAGE_BYTES: usize = 1024 * 1024;

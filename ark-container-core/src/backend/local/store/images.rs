@@ -47,7 +47,7 @@ impl Store {
         let media_type = header.media_type.clone();
         let mut image = header.into_image(digest);
         image.set_manifest(&media_type, &manifest);
-        image.tags = tags_by_digest(&folder)?.remove(&image.digest).unwrap_or_default();
+        image.tags = tags_of(&folder, &image.digest)?;
         folder.confirm()?;
         Ok(image)
     }
@@ -75,8 +75,7 @@ impl Store {
             }
             (Reference::Tag(tag), index) => {
                 remove_tag(&locked, tag)?;
-                let is_needed =
-                    index.is_some() || tags_by_digest(&locked.folder)?.contains_key(&digest);
+                let is_needed = index.is_some() || !tags_of(&locked.folder, &digest)?.is_empty();
                 if !is_needed {
                     self.remove_manifest(&locked, &digest)?;
                 }
@@ -137,14 +136,6 @@ impl Store {
     }
 }
 
-/// Lists the tags of a repository, sorted by their bytes.
-fn all_tags(folder: &RepositoryFolder) -> Result<Vec<Tag>> {
-    let names = folder.file_names(&folder.tags())?;
-    let mut tags: Vec<Tag> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
-    tags.sort_unstable();
-    Ok(tags)
-}
-
 /// Returns the digest of the manifest that a tag names; `None` if there is no such tag.
 pub(super) fn tagged_digest(folder: &RepositoryFolder, tag: &Tag) -> Result<Option<Digest>> {
     let path = folder.tag(tag);
@@ -161,13 +152,26 @@ pub(super) fn tagged_digest(folder: &RepositoryFolder, tag: &Tag) -> Result<Opti
 }
 
 /// Groups the tags by their manifest, sorted by their bytes.
-pub(super) fn tags_by_digest(folder: &RepositoryFolder) -> Result<BTreeMap<Digest, Vec<Tag>>> {
+fn tags_by_digest(folder: &RepositoryFolder) -> Result<BTreeMap<Digest, Vec<Tag>>> {
     let mut tags = BTreeMap::<_, Vec<Tag>>::new();
-    for tag in all_tags(folder)? {
+    for tag in folder.first_files(&folder.tags(), usize::MAX, |name| name.parse().ok())? {
         if let Some(digest) = tagged_digest(folder, &tag)? {
             tags.entry(digest).or_default().push(tag);
         }
     }
+    Ok(tags)
+}
+
+/// Lists the tags of a manifest, sorted by their bytes. No other tag is held in memory.
+pub(super) fn tags_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Vec<Tag>> {
+    let mut tags = Vec::new();
+    for name in folder.files(&folder.tags())? {
+        let Some(tag) = name?.to_str().and_then(|name| name.parse().ok()) else { continue };
+        if tagged_digest(folder, &tag)?.as_ref() == Some(digest) {
+            tags.push(tag);
+        }
+    }
+    tags.sort_unstable();
     Ok(tags)
 }
 

@@ -275,10 +275,16 @@ impl RepositoryFolder {
 
     /// Lists the regular files in a folder; a missing folder has none.
     pub(super) fn file_names(&self, folder: &Path) -> Result<Vec<OsString>> {
-        if !self.is_reachable(&folder.join("_"))? {
-            return Ok(Vec::new());
-        }
-        files::entry_names(folder, FileType::is_file)?.collect()
+        self.files(folder)?.collect()
+    }
+
+    /// Iterates over the regular files in a folder; a missing folder has none.
+    pub(super) fn files(&self, folder: &Path) -> Result<impl Iterator<Item = Result<OsString>>> {
+        let names = match self.is_reachable(&folder.join("_"))? {
+            true => Some(files::entry_names(folder, FileType::is_file)?),
+            false => None,
+        };
+        Ok(names.into_iter().flatten())
     }
 
     /// Lists at most `limit` of the regular files in a folder whose names are parsed, the first in order.
@@ -289,12 +295,10 @@ impl RepositoryFolder {
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>> {
         let mut first = BinaryHeap::new();
-        if self.is_reachable(&folder.join("_"))? {
-            for name in files::entry_names(folder, FileType::is_file)? {
-                first.extend(name?.to_str().and_then(&parse));
-                if first.len() > limit {
-                    first.pop();
-                }
+        for name in self.files(folder)? {
+            first.extend(name?.to_str().and_then(&parse));
+            if first.len() > limit {
+                first.pop();
             }
         }
         Ok(first.into_sorted_vec())

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Store;
 use super::files::{cannot, remove_file, rfc3339};
-use super::images::{index_of, remove_tag, tagged_digest, tags_by_digest};
+use super::images::{index_of, remove_tag, tagged_digest, tags_of};
 use super::layout::{Locked, RepositoryFolder};
 use crate::backend::Image;
 use crate::digester::Digester;
@@ -165,7 +165,7 @@ impl Store {
             return Err(missing_image(folder, &Reference::Digest(digest.clone())));
         };
         let blobs = self.blobs_of(folder, digest);
-        for tag in tags_by_digest(folder)?.remove(digest).unwrap_or_default() {
+        for tag in tags_of(folder, digest)? {
             remove_tag(locked, &tag)?;
         }
         let path = folder.manifest(digest);
@@ -458,6 +458,9 @@ fn annotations_within_limits<'de, D: Deserializer<'de>>(
             let (mut annotations, mut bytes) = (BTreeMap::new(), 0);
             while annotations.len() < MAX_ANNOTATIONS {
                 let Some((key, value)) = entries.next_entry::<String, String>()? else { break };
+                if key.len() + value.len() > MAX_ANNOTATION_BYTES {
+                    continue;
+                }
                 let added = json_bytes(&key, &value);
                 if bytes + added <= MAX_ANNOTATION_BYTES {
                     bytes += added;

@@ -62,7 +62,9 @@ pub(super) struct Sample {
 impl Sample {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Store::open(folder.path().to_path_buf()).unwrap(), folder }
+        let store = Store::open(folder.path().to_path_buf()).unwrap();
+        store.create().unwrap();
+        Self { store, folder }
     }
 
     /// A store with a repository.

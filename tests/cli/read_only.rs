@@ -1,0 +1,84 @@
+//! Operations that only read write nothing, wherever the registry is.
+
+use std::fs;
+
+use crate::credential_helper::{folder, helper};
+use crate::sandbox::{BINARY, Sandbox, TBD};
+
+/// The operations that only read, as far as they need no repository.
+fn reading() -> [String; 3] {
+    [
+        "--whoami".to_owned(),
+        "--list-repositories".to_owned(),
+        format!("--check-access --action pull --organization {TBD}"),
+    ]
+}
+
+#[test]
+fn reading_makes_no_registry_of_a_project() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("project/main.c", "");
+    let project = file.parent().unwrap();
+    for line in reading() {
+        let run = sandbox.run(&format!("{line} --registry local:project"));
+        assert_eq!(run.code, 2, "{line}: {run:?}");
+        let expected = "~/project is not the folder of a registry: it has main.c, and no file \
+            \"version\"; name a folder that is empty or does not exist";
+        assert!(run.stderr.contains(expected), "{}", run.stderr);
+    }
+    let create = format!("--create-repository a --organization {TBD} --registry local:project");
+    assert_eq!(sandbox.run(&create).code, 2);
+    assert_eq!(fs::read_dir(project).unwrap().count(), 1);
+}
+
+#[test]
+fn reading_works_without_a_registry_and_creates_none() {
+    let sandbox = Sandbox::new();
+    // Nobody can create a folder there, not even root.
+    for data in [sandbox.path("data").display().to_string(), "/proc/none".to_owned()] {
+        for line in reading() {
+            let run = sandbox.finish(sandbox.command(&line).env("XDG_DATA_HOME", &data));
+            assert_eq!(run.code, 0, "{line}: {run:?}");
+        }
+        let mut configure = sandbox.command("--configure-docker");
+        configure.env("PATH", folder()).env("XDG_DATA_HOME", &data);
+        assert_eq!(sandbox.finish(&mut configure).stdout, "127.0.0.1:5050\n");
+        let mut list = helper(&sandbox, "list", "");
+        assert_eq!(
+            sandbox.finish(list.env("XDG_DATA_HOME", &data)).stdout,
+            "{\"127.0.0.1:5050\":\"AWS\"}\n"
+        );
+    }
+    assert!(!sandbox.path("data").exists());
+}
+
+#[test]
+fn serve_listens_on_a_port_of_this_machine() {
+    let sandbox = Sandbox::new();
+    for listen in ["0", "localhost:0", "[::1]:0"] {
+        let server = sandbox.serve_by(sandbox.command(&format!("--serve --listen {listen}")));
+        let expected = if listen.starts_with('[') { "[::1]:" } else { "127.0.0.1:" };
+        assert!(server.host().starts_with(expected), "{listen}: {}", server.line());
+    }
+}
+
+#[test]
+fn serve_warns_of_an_address_that_docker_has_no_entry_for() {
+    let sandbox = Sandbox::new();
+    let serve = || {
+        let line = format!("exec {BINARY} --serve --registry local:data --listen 0 2> told");
+        let server = sandbox.serve_by(sandbox.shell(&line));
+        let host = server.host().to_owned();
+        assert_eq!(server.end_by("-TERM").0, Some(0));
+        (host, fs::read_to_string(sandbox.path("told")).unwrap())
+    };
+    assert_eq!(serve().1, "");
+    let configure = "--quiet --configure-docker --registry local:data";
+    assert_eq!(sandbox.finish(sandbox.command(configure).env("PATH", folder())).code, 0);
+    let (host, told) = serve();
+    let expected = format!(
+        "warning: docker logs in to 127.0.0.1:5050 by itself, and not to {host}; to have it do so: \
+         ark-catalog-container-tool --configure-docker --registry local:"
+    );
+    assert!(told.starts_with(&expected), "{told}");
+}
