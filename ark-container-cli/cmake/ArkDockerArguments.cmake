@@ -209,14 +209,14 @@ macro(_ark_docker_describe_commit)
       OUTPUT_VARIABLE worktree ERROR_VARIABLE problem RESULT_VARIABLE code
       OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_STRIP_TRAILING_WHITESPACE)
     if(NOT code EQUAL 0)
-      set(remedy "commit it")
+      set(remedy "commit it, or give tags: TAGS v1.2")
       if(problem MATCHES "git config [^\n]+")
         # git says itself what to type.
-        set(remedy "${CMAKE_MATCH_0}")
+        set(remedy "give tags: TAGS v1.2; or trust the folder: ${CMAKE_MATCH_0}")
       endif()
       string(REGEX REPLACE "\n.*" "" problem "${problem}")
       _ark_docker_error("git knows no commit of ${CMAKE_CURRENT_SOURCE_DIR} to tag the image with: ${problem}"
-                        "${remedy}, or give tags: TAGS v1.2")
+                        "${remedy}")
     endif()
     string(REGEX REPLACE "\n[^\n]*$" "" worktree "${worktree}")
     string(SHA256 hash "${worktree}")

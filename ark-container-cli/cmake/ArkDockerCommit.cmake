@@ -13,14 +13,14 @@ if(NOT code EQUAL 0)
   file(REMOVE "${FILE}")
   # The user info of a URL may be a password.
   string(REGEX REPLACE "://[^/@ \n]+@" "://***@" problem "${problem}")
-  set(remedy "see to it that this works: git -C '${WORKTREE}' describe --tags --always --dirty")
+  set(remedy "or see to it that this works: git -C '${WORKTREE}' describe --tags --always --dirty")
   if(problem MATCHES "git config [^\n]+")
     # git says itself what to type.
-    set(remedy "${CMAKE_MATCH_0}")
+    set(remedy "or trust the folder: ${CMAKE_MATCH_0}")
   endif()
   string(REGEX REPLACE "\n.*" "" problem "${problem}")
   tell_failure("git cannot describe the commit to tag images with: ${problem}"
-               "${remedy}, or give TAGS to ark_add_docker")
+               "give TAGS to ark_add_docker, ${remedy}")
   return()
 endif()
 string(REGEX REPLACE "[^A-Za-z0-9_.-]" "-" tag "${tag}")

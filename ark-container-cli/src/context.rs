@@ -10,7 +10,7 @@ use ark_container_core::model::{
 use ark_container_core::{Catalog, Error, RegistryBackendExt as _, quote_for_shell};
 use clap::ValueEnum as _;
 
-use crate::arguments::{GlobalOptions, OrganizationArgs, PROGRAM};
+use crate::arguments::{GlobalOptions, OrganizationArgs, PROGRAM, RepositoryArgs};
 use crate::failure::Failure;
 use crate::hint::{self, ImageOrigin, Target};
 use crate::output::{Format, Output};
@@ -153,6 +153,30 @@ impl Context {
         Ok((catalog, image, ImageOrigin::Repository(target)))
     }
 
+    /// Returns the options that choose organization, registry and identity, for commands in hints.
+    pub(crate) fn typed_with(&self, owner: &OrganizationArgs) -> String {
+        let organization = owner.organization.as_deref().map(quote_for_shell);
+        let option = organization.map(|organization| format!(" --organization {organization}"));
+        option.unwrap_or_default() + &self.typed_options
+    }
+
+    /// Refuses an image for an operation that deletes other images of its repository too.
+    pub(crate) fn refuse_image(&self, repository: &RepositoryArgs) -> Result<(), Failure> {
+        let RepositoryArgs { name, owner } = repository;
+        let image = ImageName::parse(name).map_err(Error::Parse)?;
+        match image.reference {
+            None => Ok(()),
+            Some(_) => Err(Failure::usage(format!(
+                "{name} is one image of the repository {}",
+                image.repository
+            ))
+            .with_help(format!(
+                "delete this image alone: {PROGRAM} --delete-image {name}{}",
+                self.typed_with(owner)
+            ))),
+        }
+    }
+
     /// Returns a repository as the object of an operation.
     pub(crate) fn target(&self, path: RepositoryPath) -> Target {
         Target { path, typed_options: self.typed_options.clone() }
@@ -230,19 +254,6 @@ fn typed_options(options: &GlobalOptions, settings: &Settings) -> String {
     ];
     let typed = typed.into_iter().filter_map(|(option, value)| Some((option, value?)));
     typed.map(|(option, value)| format!(" {option} {}", quote_for_shell(&value))).collect()
-}
-
-/// Refuses an image for an operation that deletes other images of its repository too.
-pub(crate) fn refuse_image(name: &str) -> Result<(), Failure> {
-    let image = ImageName::parse(name).map_err(Error::Parse)?;
-    match image.reference {
-        None => Ok(()),
-        Some(_) => {
-            let repository = image.repository;
-            Err(Failure::usage(format!("{name} is one image of the repository {repository}"))
-                .with_help(format!("delete this image alone: {PROGRAM} --delete-image {name}")))
-        }
-    }
 }
 
 /// Refuses options for AWS that would have no effect. The region is part of the registry's host, so the

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
+#[cfg(feature = "push")]
 use crate::escape::escape_untrusted;
 
 /// The text in the place of a secret.
@@ -19,6 +20,7 @@ const STRUCK_OUT: &str = "***";
 /// The shortest secret that is struck out. A shorter one is part of ordinary words.
 const MIN_SECRET_LEN: usize = 4;
 /// The characters that are shown of a text.
+#[cfg(feature = "push")]
 const SHOWN_CHARS: usize = 400;
 
 /// The environment variables with secrets of AWS.
@@ -74,6 +76,26 @@ impl Secrets {
         self.with(password).with(&format!("{username}:{password}"))
     }
 
+    /// Strikes out these secrets, the user info of URLs, and whatever looks like a token.
+    pub(crate) fn strike_out<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for secret in self.0.iter().map(SecretString::expose_secret) {
+            if text.contains(secret) {
+                text = Cow::Owned(text.replace(secret, STRUCK_OUT));
+            }
+        }
+        if text.contains("://") {
+            text = Cow::Owned(without_user_info(&text));
+        }
+        let tokens = text.split(|c: char| !is_part_of_token(c)).filter(|word| is_token(word));
+        let tokens: Vec<String> = tokens.map(str::to_owned).collect();
+        tokens.iter().fold(text, |text, token| Cow::Owned(text.replace(token, STRUCK_OUT)))
+    }
+}
+
+/// What a client of registries shows.
+#[cfg(feature = "push")]
+impl Secrets {
     /// Returns a text of others as one line.
     pub(crate) fn printable(&self, text: &str) -> String {
         let text = self.strike_out(text);
@@ -97,25 +119,10 @@ impl Secrets {
     pub(crate) fn redacted(&self, url: &Url) -> String {
         self.strike_out(&redacted(url)).into_owned()
     }
-
-    /// Strikes out these secrets, the user info of URLs, and whatever looks like a token.
-    pub(crate) fn strike_out<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut text = Cow::Borrowed(text);
-        for secret in self.0.iter().map(SecretString::expose_secret) {
-            if text.contains(secret) {
-                text = Cow::Owned(text.replace(secret, STRUCK_OUT));
-            }
-        }
-        if text.contains("://") {
-            text = Cow::Owned(without_user_info(&text));
-        }
-        let tokens = text.split(|c: char| !is_part_of_token(c)).filter(|word| is_token(word));
-        let tokens: Vec<String> = tokens.map(str::to_owned).collect();
-        tokens.iter().fold(text, |text, token| Cow::Owned(text.replace(token, STRUCK_OUT)))
-    }
 }
 
 /// Returns a URL without secrets: the query has the state of upload sessions and the keys of storage.
+#[cfg(feature = "push")]
 pub(crate) fn redacted(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -161,8 +168,8 @@ fn is_token(word: &str) -> bool {
             && has(part, u8::is_ascii_lowercase)
             && has(part, u8::is_ascii_digit)
     };
-    word.starts_with(JSON_WEB_TOKEN) && word.contains('.')
-        || word.len() >= MIN_LEN && word.split('/').any(is_irregular)
+    let is_web_token = |part: &str| part.starts_with(JSON_WEB_TOKEN) && part.contains('.');
+    word.split('=').any(is_web_token) || word.len() >= MIN_LEN && word.split('/').any(is_irregular)
 }
 
 #[cfg(test)]
@@ -194,6 +201,7 @@ mod tests {
         let text = format!("x-amz-security-token:{session}\nhost:h");
         assert_eq!(struck(&text), "x-amz-security-token:***\nhost:h");
         assert_eq!(struck("token=\"eyJhbGciOiJub25lIn0.e30.c2ln\""), "token=\"***\"");
+        assert_eq!(struck("?token=eyJhbGciOiJub25lIn0.e30.c2ln&a"), "?***&a");
         let name = "catalog/extract-video/".repeat(12) + "a";
         let hex = "0123456789abcdef".repeat(8);
         let folder = "/Users/Alice/Library/Caches/9A/".repeat(8);
@@ -202,6 +210,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "push")]
     #[test]
     fn text_of_others_is_one_escaped_line() {
         let text = "a\nhint: run\u{202e}x\u{200b}\u{2028}b";

@@ -195,7 +195,7 @@ fn several_images_are_deleted_until_the_first_failure() {
     assert_snapshot!(delete("a:v1 a"), @r#"
     exit 2
     error: "a" names no image: add :TAG or @DIGEST
-      help: to delete the whole repository: ark-catalog-container-tool --delete-repository
+      help: to delete the whole repository: ark-catalog-container-tool --delete-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     "#);
     assert_eq!(tags(&sandbox), "v1 v2 v3", "names are parsed first");
     assert_snapshot!(delete("a:v1 a:v9 a:v2"), @"

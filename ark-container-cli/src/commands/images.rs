@@ -9,7 +9,7 @@ use ark_container_core::{Error, RegistryBackendExt as _, escape_untrusted};
 use futures_util::{TryStreamExt as _, stream};
 
 use crate::arguments::{OrganizationArgs, PROGRAM, RepositoryArgs};
-use crate::context::{Context, path_in, refuse_image};
+use crate::context::{Context, path_in};
 use crate::failure::{Failure, Stop};
 use crate::hint::Attempt;
 use crate::output::{human_size, rfc3339};
@@ -126,7 +126,7 @@ pub(crate) struct DeleteArgs {
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
     let images = args.images.iter().map(|image| {
-        let (name, reference) = named_image(image, context)?;
+        let (name, reference) = named_image(image, &args.owner, context)?;
         Ok((name, reference, context.owner_of(name, args.owner.organization.as_deref())?))
     });
     let images = images.collect::<Result<Vec<_>, Failure>>()?;
@@ -146,13 +146,17 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
 }
 
 /// Returns the repository, and the tag or digest that an image is deleted by.
-fn named_image<'a>(image: &'a str, context: &Context) -> Result<(&'a str, Reference), Failure> {
+fn named_image<'a>(
+    image: &'a str,
+    owner: &OrganizationArgs,
+    context: &Context,
+) -> Result<(&'a str, Reference), Failure> {
     let ImageName { repository: name, reference } =
         ImageName::parse(image).map_err(Error::Parse)?;
     let reference = reference.ok_or_else(|| {
         Failure::usage(format!("{name:?} names no image: add :TAG or @DIGEST")).with_help(format!(
             "to delete the whole repository: {PROGRAM} --delete-repository {name}{}",
-            context.typed_options
+            context.typed_with(owner)
         ))
     })?;
     Ok((name, reference))
@@ -200,7 +204,7 @@ pub(crate) struct PruneArgs {
 }
 
 pub(crate) async fn prune(args: PruneArgs, context: &Context) -> Result<(), Stop> {
-    refuse_image(&args.repository.name)?;
+    context.refuse_image(&args.repository)?;
     let patterns = args.keep_tags.iter().map(|pattern| {
         let pattern = pattern.parse::<TagPattern>();
         pattern.map_err(|error| Failure::from(Error::Parse(error)).within("--keep-tags"))

@@ -11,7 +11,7 @@ use ark_container_core::{Error, RegistryBackendExt as _, ResourceKind, decode};
 use futures_util::TryStreamExt as _;
 
 use crate::arguments::{PROGRAM, RepositoryArgs, path};
-use crate::context::{Context, refuse_image};
+use crate::context::Context;
 use crate::failure::{Failure, Stop};
 use crate::hint::Attempt;
 
@@ -205,7 +205,7 @@ pub(crate) struct DeleteArgs {
 }
 
 pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), Stop> {
-    refuse_image(&args.repository.name)?;
+    context.refuse_image(&args.repository)?;
     let (catalog, target) =
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let options = DeleteOptions::default().with_force(args.force);

@@ -120,12 +120,12 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     let (name, tag) = name_and_tag(&args.image, "a push")?;
     let tag = tag.unwrap_or_else(Tag::latest);
     if args.from.starts_with(ImageReference::PREFIX) {
-        let mut command =
-            format!("{PROGRAM} --copy {} --to {}", quote_for_shell(&args.from), args.image);
-        if let Some(organization) = &args.owner.organization {
-            command = format!("{command} --organization {organization}");
-        }
-        command.push_str(&context.typed_options);
+        let command = format!(
+            "{PROGRAM} --copy {} --to {}{}",
+            quote_for_shell(&args.from),
+            args.image,
+            context.typed_with(&args.owner)
+        );
         return Err(Failure::usage(format!("{} is in a registry, not on this machine", args.from))
             .with_help(format!("copy it: {command}"))
             .into());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::manifest_keys::check_keys;
 use super::parse::{annotations, null_as_default};
 use super::{Descriptor, media_type};
+use crate::encoding::decode;
 
 /// The media types of configurations that name a platform.
 #[cfg(any(feature = "local", feature = "push"))]
@@ -151,7 +152,7 @@ impl ManifestContent {
             return Err(format!("{declared:?} is not the media type of a manifest"));
         }
         // JSON is UTF-8, also in the fields that are ignored here.
-        let text = std::str::from_utf8(bytes).map_err(|_| "it is no JSON, for it is not UTF-8")?;
+        let text = decode(bytes).map_err(|problem| format!("it is no JSON: {problem}"))?;
         let fields = check_keys(text, max_free_keys).and_then(|()| serde_json::from_str(text));
         let Fields {
             schema_version,

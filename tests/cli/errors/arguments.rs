@@ -256,7 +256,7 @@ fn bad_tag_or_digest() {
     assert_snapshot!(delete("a"), @r#"
     exit 2
     error: "a" names no image: add :TAG or @DIGEST
-      help: to delete the whole repository: ark-catalog-container-tool --delete-repository a
+      help: to delete the whole repository: ark-catalog-container-tool --delete-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     "#);
     assert_snapshot!(delete("a@sha256:12"), @r#"
     exit 2

@@ -67,7 +67,7 @@ fn tilde_in_a_setting_is_the_home_folder() {
     let sandbox = Sandbox::new();
     let file = "registry = 'local:~/here'\nmemberships = '~/m.toml'\naudit_file = '~/audit'\n";
     sandbox.write("config/ark/container.toml", file);
-    sandbox.write("m.toml", "");
+    sandbox.write("m.toml", format!("[[organization]]\nid = '{TBD}'\nkinds = ['user']\n"));
     let whoami = |command: &mut Command| sandbox.finish(command).stdout;
     let told = whoami(&mut sandbox.command("--whoami"));
     for line in ["Registry       local:~/here", "Memberships    ~/m.toml", "Audit          ~/audit"]
@@ -79,12 +79,12 @@ fn tilde_in_a_setting_is_the_home_folder() {
     sandbox.printed(&format!(
         "--create-repository a --registry local:~/elsewhere --memberships=~/m.toml --organization {TBD}"
     ));
-    sandbox.printed(&format!("--login a --docker-config=~/docker --organization {TBD}"));
-    assert!(sandbox.path("docker/config.json").is_file());
     sandbox.write_image("image", "hello");
     let push = format!("--push a --from oci:~/image --metadata-file=~/pushed --organization {TBD}");
     sandbox.printed(&format!("{push} --create"));
     assert!(sandbox.path("pushed").is_file());
+    sandbox.printed(&format!("--login a --docker-config=~/docker --organization {TBD}"));
+    assert!(sandbox.path("docker/config.json").is_file());
     assert!(!sandbox.path("~").exists() && !sandbox.path("config/ark/~").exists());
 }
 
