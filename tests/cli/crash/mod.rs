@@ -26,6 +26,8 @@ fn deletions_and_pushes_beside_kills_keep_what_is_needed() {
     assert!(figures.deletions > 0 && figures.swept > 0, "{figures:?}");
 }
 
+/// Runs rounds until so many processes were killed, and prints what happened.
+#[expect(clippy::print_stderr, reason = "the figures of `tests/heavy/run crash`")]
 fn kill(kills: usize, mix: Mix) -> Figures {
     let started = Instant::now();
     let mut rounds = Rounds::start(mix);

@@ -131,6 +131,7 @@ impl Claims<'_> {
     }
 
     /// Ends all claims of the clients of a process.
+    #[cfg(feature = "push")]
     fn end_all(&self, claimant: &Claimant) -> Result<()> {
         let process = format!("{:016x}", claimant.process);
         for digest in self.folder.digests(CLAIMS)? {
@@ -329,22 +330,19 @@ impl Store {
         folder: &RepositoryFolder,
         digest: &Digest,
     ) -> Result<Arc<BTreeSet<Digest>>> {
-        if let Some(blobs) = self.references.get(digest) {
-            return Ok(blobs);
-        }
-        // A missing manifest names nothing.
-        let Some((header, bytes)) = read_manifest(folder, digest)? else {
-            return Ok(Arc::default());
-        };
-        let problem = |problem: String| damaged(&folder.manifest(digest), problem);
-        let actual = Digester::digest(digest.algorithm(), &bytes);
-        if actual != *digest {
-            return Err(problem(format!("its digest is {actual}")));
-        }
-        let content = ManifestContent::parse(&header.media_type, &bytes).map_err(problem)?;
-        let blobs = Arc::new(content.blobs().map(|blob| blob.digest.clone()).collect());
-        self.references.add(digest, &blobs);
-        Ok(blobs)
+        self.references.get_or_read(digest, || {
+            // A missing manifest names nothing.
+            let Some((header, bytes)) = read_manifest(folder, digest)? else {
+                return Ok(BTreeSet::new());
+            };
+            let problem = |problem: String| damaged(&folder.manifest(digest), problem);
+            let actual = Digester::digest(digest.algorithm(), &bytes);
+            if actual != *digest {
+                return Err(problem(format!("its digest is {actual}")));
+            }
+            let content = ManifestContent::parse(&header.media_type, &bytes).map_err(problem)?;
+            Ok(content.blobs().map(|blob| blob.digest.clone()).collect())
+        })
     }
 }
 
@@ -357,20 +355,28 @@ const MAX_CACHED_REFERENCES: usize = 30_000;
 pub(super) struct References(Arc<Mutex<HashMap<Digest, Arc<BTreeSet<Digest>>>>>);
 
 impl References {
-    fn get(&self, manifest: &Digest) -> Option<Arc<BTreeSet<Digest>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(manifest).cloned()
-    }
-
-    /// Adds a manifest. A full cache is emptied first.
-    fn add(&self, manifest: &Digest, blobs: &Arc<BTreeSet<Digest>>) {
+    /// Returns the blobs of a manifest, which are read unless they are cached. A full cache is emptied first.
+    ///
+    /// One manifest is read at a time, so that large ones do not fill the memory.
+    fn get_or_read(
+        &self,
+        manifest: &Digest,
+        read: impl FnOnce() -> Result<BTreeSet<Digest>>,
+    ) -> Result<Arc<BTreeSet<Digest>>> {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(blobs) = cached.get(manifest) {
+            return Ok(Arc::clone(blobs));
+        }
+        let blobs = Arc::new(read()?);
         let references: usize = cached.values().map(|blobs| 1 + blobs.len()).sum();
         if references + blobs.len() >= MAX_CACHED_REFERENCES {
             cached.clear();
         }
-        if blobs.len() < MAX_CACHED_REFERENCES {
-            cached.insert(manifest.clone(), Arc::clone(blobs));
+        // A manifest without blobs may be a missing one.
+        if !blobs.is_empty() && blobs.len() < MAX_CACHED_REFERENCES {
+            cached.insert(manifest.clone(), Arc::clone(&blobs));
         }
+        Ok(blobs)
     }
 }
 

@@ -270,18 +270,21 @@ fn blob_of_a_manifest_or_build_cache_is_not_deleted() {
 #[test]
 fn cache_of_references_is_bounded() {
     let references = References::default();
-    let named = |count: usize| {
-        Arc::new((0..count).map(|n| sha256(&n.to_le_bytes())).collect::<BTreeSet<_>>())
+    let named = |count: usize| (0..count).map(|n| sha256(&n.to_le_bytes())).collect();
+    let add = |manifest: &[u8], count: usize| {
+        references.get_or_read(&sha256(manifest), || Ok(named(count))).unwrap();
     };
-    let (large, small) = (named(MAX_CACHED_REFERENCES - 10), named(5));
-    references.add(&sha256(b"large"), &large);
-    references.add(&sha256(b"small"), &small);
-    assert!(references.get(&sha256(b"large")).is_some());
-    references.add(&sha256(b"more"), &small);
-    assert!(references.get(&sha256(b"large")).is_none());
-    assert!(references.get(&sha256(b"more")).is_some());
-    references.add(&sha256(b"huge"), &named(MAX_CACHED_REFERENCES));
-    assert!(references.get(&sha256(b"huge")).is_none());
+    let is_cached = |manifest: &[u8]| {
+        let read = || Err(Error::failed("it is not cached"));
+        references.get_or_read(&sha256(manifest), read).is_ok()
+    };
+    add(b"large", MAX_CACHED_REFERENCES - 10);
+    add(b"small", 5);
+    assert!(is_cached(b"large") && is_cached(b"small"));
+    add(b"more", 5);
+    assert!(!is_cached(b"large") && is_cached(b"more"));
+    add(b"huge", MAX_CACHED_REFERENCES);
+    assert!(!is_cached(b"huge"));
 }
 
 /// The number of pushes of each client in the tests with threads.
