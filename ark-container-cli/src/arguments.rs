@@ -86,7 +86,7 @@ pub(crate) struct GlobalOptions {
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
 
-    /// Print results, errors and the warning that a password reaches a whole account only
+    /// Print only results, errors, and the warning that a password reaches a whole account
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 

@@ -185,8 +185,8 @@ fn help_and_version_are_results() {
                                  ARK_REGISTRY]
           --output <FORMAT>      How to print results and errors [env: ARK_OUTPUT] [default: table]
                                  [possible values: table, json]
-      -q, --quiet                Print results, errors and the warning that a password reaches a whole
-                                 account only
+      -q, --quiet                Print only results, errors, and the warning that a password reaches a
+                                 whole account
       -v, --verbose              Tell on standard error what is being done
           --memberships <FILE>   Who is a member of which organization [env: ARK_MEMBERSHIPS]
           --profile <NAME>       On ecr:, the profile of the AWS configuration [env: AWS_PROFILE]

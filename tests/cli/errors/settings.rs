@@ -92,8 +92,8 @@ fn tilde_in_a_setting_is_the_home_folder() {
 fn home_folder_of_another_user_is_refused() {
     assert_snapshot!(with_file("registry = 'local:~bob/registry'\n"), @"
     exit 2
-    error: ~/config/ark/container.toml: ~bob/registry: ~ is your own home folder only, as ~ or ~/…
-      help: write the whole path, or ./ before a name that starts with ~
+    error: ~/config/ark/container.toml: ~bob/registry: only ~ and ~/… are your home folder
+      help: write the whole path; or, if ~ is part of the name, ./ before it
     ");
     for (name, value) in
         [("ARK_REGISTRY", "local:~bob"), ("ARK_JWT_FILE", "~bob/jwt"), ("ARK_KEY_SET", "~bob/keys")]

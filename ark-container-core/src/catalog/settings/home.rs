@@ -28,16 +28,14 @@ pub fn expand_home(path: PathBuf) -> Result<PathBuf> {
     }
     let shown = path.display();
     let Ok(below) = path.strip_prefix("~") else {
-        return Err(Error::invalid(format!(
-            "{shown}: ~ is your own home folder only, as ~ or ~/…"
-        ))
-        .with_help("write the whole path, or ./ before a name that starts with ~"));
+        return Err(Error::invalid(format!("{shown}: only ~ and ~/… are your home folder"))
+            .with_help("write the whole path; or, if ~ is part of the name, ./ before it"));
     };
     let home = etcetera::home_dir();
     let home = home.map_err(|error| {
         Error::invalid(format!("{shown}: there is no home folder")).with_source(error)
     })?;
-    Ok(home.join(below))
+    Ok(home.components().chain(below.components()).collect())
 }
 
 /// Returns a path in the configuration file, which is relative to the file's folder.
