@@ -18,6 +18,7 @@ mod iam_policy;
 mod identity;
 mod images;
 mod load;
+mod other_users;
 mod output;
 mod packages;
 mod push;

@@ -7,7 +7,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 use rustix::io::Errno;
 
-use super::{Directory, cannot, is_own, kind_of, own_uid};
+use super::private::is_own;
+use super::{Directory, cannot, kind_of, own_uid};
 use crate::error::{Error, Result};
 
 impl Directory {
@@ -15,6 +16,11 @@ impl Directory {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(|error| cannot("create", path, error))?;
         Self::open(path)
+    }
+
+    /// Returns the path that it was opened by.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns whether it has no entries.

@@ -41,7 +41,8 @@ use std::time::{Duration, SystemTime};
 
 use super::token::random_bits;
 use crate::error::{Error, Result};
-use crate::files::{Directory, read_trusted};
+use crate::files::Directory;
+use crate::files::trusted::read_trusted;
 use crate::model::Organizations;
 use blobs::UploadHashes;
 use files::{Temporary, cannot, is_folder, none_if_missing};
