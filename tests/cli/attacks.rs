@@ -7,6 +7,7 @@ use ark_container_core::RegistryBackend as _;
 use ark_container_core::backend::local::LocalBackend;
 use ark_container_core::model::{Access, OrganizationId, Scope};
 use ark_container_core::testing::SampleImage;
+use insta::assert_snapshot;
 use tokio::runtime::Runtime;
 
 use crate::access::{Account, OURS, PEOPLE, THEIRS};
@@ -142,6 +143,30 @@ fn memberships_folder_writable_by_others_is_rejected() {
     assert_eq!(run().code, USAGE, "{:?}", run());
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(run().code, 0, "{:?}", run());
+}
+
+#[test]
+fn registry_that_had_memberships_is_not_for_a_single_user() {
+    let sandbox = Sandbox::with_memberships();
+    let file = sandbox.path("data/ark/registry/memberships.toml");
+    let create = format!("--create-repository a --organization {OTHER}");
+    assert_eq!(sandbox.run_as("user:alice", &create).code, 4);
+    fs::rename(&file, sandbox.path("moved")).unwrap();
+    let run = sandbox.run_as("user:alice", &create);
+    assert_snapshot!(format!("exit {}\n{}", run.code, run.stderr), @"
+    exit 2
+    error: the registry had memberships, and its memberships file ~/data/ark/registry/memberships.toml does not exist
+      help: restore the file, or choose another one: --memberships FILE; if you are the only user of the registry: rm ~/data/ark/registry/had-memberships
+    ");
+    // A link that leads nowhere is no missing file either.
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    let run = sandbox.run_as("user:alice", &create);
+    assert!(run.code == 1 && run.stderr.contains("nowhere, which does not exist"), "{run:?}");
+    fs::remove_file(&file).unwrap();
+    let chosen = format!("{create} --memberships moved");
+    assert_eq!(sandbox.run_as("user:alice", &chosen).code, 4);
+    fs::remove_file(sandbox.path("data/ark/registry/had-memberships")).unwrap();
+    assert_eq!(sandbox.run_as("user:alice", &create).code, 0);
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn unrecorded_operation_is_not_done() {
     let run = sandbox.run_as("user:alice", &create);
     assert_snapshot!(format!("exit {}\n{}", run.code, run.stderr), @"
     exit 1
-    error: cannot write to the audit file ~/config/ark/audit.jsonl: Is a directory (os error 21)
+    error: cannot write to the audit file ~/config/ark/audit.jsonl: ~/config/ark/audit.jsonl is a folder, not a file; replace or remove it
     ");
     fs::remove_dir(sandbox.path("config/ark/audit.jsonl")).unwrap();
     let listed = sandbox.run_as("user:alice", "--quiet --list-repositories --output json");

@@ -19,6 +19,7 @@ mod identity;
 mod images;
 mod load;
 mod memory;
+mod other_users;
 mod output;
 mod packages;
 mod push;

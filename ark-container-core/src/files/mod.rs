@@ -7,6 +7,8 @@
 mod copy;
 #[cfg(feature = "push")]
 mod directory;
+#[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
+mod private;
 pub(crate) mod trusted;
 
 use std::collections::hash_map::RandomState;
@@ -20,17 +22,15 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-#[cfg(any(feature = "ecr", feature = "push"))]
-use rustix::fs::Dir;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 #[cfg(feature = "push")]
 pub(crate) use self::copy::copy;
+#[cfg(any(feature = "ecr", feature = "push"))]
+pub(crate) use self::private::is_temporary_name;
 pub use self::trusted::create_trusted_folder;
-pub(crate) use self::trusted::{
-    has_name, open_to_append, open_trusted, read_limited, read_trusted, read_trusted_text,
-};
+pub(crate) use self::trusted::{has_name, open_to_append, read_trusted_text};
 use crate::error::{Error, ResourceKind, Result};
 
 /// Prefix of the name of a file that is being written.
@@ -79,17 +79,6 @@ impl Directory {
         &self.path
     }
 
-    /// Returns the names of its entries, except those that are not UTF-8.
-    #[cfg(any(feature = "ecr", feature = "push"))]
-    pub(crate) fn names(&self) -> Result<Vec<String>> {
-        let failed = |error| cannot("read", &self.path, error);
-        let entries = self.readable().and_then(Dir::new).map_err(failed)?;
-        let names = entries
-            .map(|entry| Ok(entry.map_err(failed)?.file_name().to_str().map(str::to_owned).ok()));
-        let names = names.filter_map(Result::transpose);
-        names.filter(|name| !matches!(name.as_deref(), Ok("." | ".."))).collect()
-    }
-
     /// Opens a lock file, and creates it if it does not exist.
     ///
     /// # Errors
@@ -127,19 +116,6 @@ impl Directory {
     /// Writes a file so that it exists as a whole or not at all, also after a loss of power.
     pub(crate) fn replace(&self, relative: impl AsRef<Path>, content: &[u8]) -> Result<()> {
         self.create_new(relative)?.publish(content)
-    }
-
-    /// Writes a file as [`replace`](Self::replace) does, but without waiting for the disk: after a loss of power it
-    /// may be incomplete.
-    #[cfg(any(feature = "ecr", feature = "push"))]
-    pub(crate) fn replace_soon(&self, name: &str, content: &[u8]) -> Result<()> {
-        self.create_new(name)?.write_and_move(content, false)
-    }
-
-    /// Moves a file durably, and replaces what is at its new path.
-    #[cfg(any(feature = "ecr", feature = "push"))]
-    pub(crate) fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
-        self.move_file(from.as_ref(), to.as_ref())?.sync()
     }
 
     /// Moves a file, replaces what is at its new path, and returns the folder that it is in now.
@@ -356,13 +332,6 @@ impl FileVersion {
     }
 }
 
-/// Returns whether a file has the name of one that was being written when a process was killed.
-#[cfg(any(feature = "ecr", feature = "push"))]
-pub(crate) fn is_temporary_name(name: &str) -> bool {
-    let random = name.strip_prefix(NEW_PREFIX).unwrap_or_default();
-    random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 /// Returns whether a file belongs to the user of this process and has one name, so that writing to it changes no
 /// file that somebody else linked here.
 pub(crate) fn is_own(metadata: &Metadata) -> bool {
@@ -394,5 +363,6 @@ fn describe(kind: FileType) -> &'static str {
     }
 }
 
-#[cfg(all(test, feature = "push"))]
+#[cfg(test)]
+#[cfg(feature = "push")]
 mod tests;

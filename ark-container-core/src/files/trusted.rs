@@ -15,7 +15,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use secrecy::zeroize::Zeroizing;
 
-use super::{Directory, cannot, is_own, kind_of, own_uid};
+use super::{Directory, cannot, kind_of, own_uid};
 use crate::encoding::decode;
 use crate::error::{Error, ResourceKind, Result};
 use crate::escape::quote_for_shell;
@@ -23,7 +23,6 @@ use crate::escape::quote_for_shell;
 pub(super) const STICKY: u32 = 0o1000;
 const WRITABLE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
-const OPEN_TO_OTHERS: u32 = 0o077;
 
 /// The number of an owner that has none in a user namespace, on Linux.
 const UNKNOWN_UID: u32 = 65534;
@@ -143,41 +142,6 @@ impl Directory {
     pub(crate) fn create_trusted(path: &Path, kind: &str) -> Result<Self> {
         PathWalk { path, kind, trust: Trust::Owner, create: true, follow_last: true }.open_folder()
     }
-
-    /// Opens a folder of this user, which only this user can write to. The folder itself is not a link; the folders
-    /// on the way to it may belong to anybody. It is created with its missing parents if `create` is set.
-    ///
-    /// # Errors
-    /// Those of [`open_trusted`](self::open_trusted).
-    pub(crate) fn open_private(path: &Path, kind: &str, create: bool) -> Result<Self> {
-        PathWalk { path, kind, trust: Trust::Links, create, follow_last: false }.open_folder()
-    }
-
-    /// Reads a file of at most `limit` bytes that only this user can read and that has no other name.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if it does not exist; [`Error::InvalidInput`] if it belongs to or is open to somebody
-    /// else, or is larger; [`Error::Failed`] if it cannot be read or is not a regular file.
-    pub(crate) fn read_private(&self, name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
-        let (file, metadata) =
-            self.open_at(name.as_ref(), OFlags::RDONLY, FileType::RegularFile)?;
-        let path = self.path.join(name);
-        let shown = path.display();
-        if !is_own(&metadata) {
-            let problem = format!("{shown} belongs to another user, or has a second name");
-            return Err(
-                Error::invalid(problem).with_help(format!("remove it: rm {}", quote(&path)))
-            );
-        }
-        if metadata.mode() & OPEN_TO_OTHERS != 0 {
-            let problem = format!("other users can read or write {shown}");
-            let help = format!("close it to them: chmod 600 {}", quote(&path));
-            return Err(Error::invalid(problem).with_help(help));
-        }
-        read_limited(&file, &metadata, limit)
-            .map_err(|error| cannot("read", &path, error))?
-            .ok_or_else(|| Error::invalid(format!("{shown} is larger than {limit} bytes")))
-    }
 }
 
 impl PathWalk<'_> {
@@ -209,7 +173,7 @@ impl PathWalk<'_> {
         Ok((file, metadata))
     }
 
-    fn open_folder(self) -> Result<Directory> {
+    pub(super) fn open_folder(self) -> Result<Directory> {
         let (folder, name) = self.run()?;
         let folder = match name {
             None => folder,
@@ -428,7 +392,7 @@ fn is_root_without_number(owner: u32) -> bool {
 }
 
 /// Returns a path as an argument of a command.
-fn quote(path: &Path) -> String {
+pub(super) fn quote(path: &Path) -> String {
     quote_for_shell(&path.display().to_string())
 }
 

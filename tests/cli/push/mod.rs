@@ -245,3 +245,26 @@ fn killed_pushes_resend_little() {
 fn report(sent: u64, size: u64, kills: u64) {
     println!("{} MiB were sent of {} MiB, with {kills} kills", sent / MIB, size / MIB);
 }
+
+#[test]
+fn metadata_file_is_checked_before_the_push() {
+    let sandbox = Sandbox::new();
+    sandbox.printed(&format!("--create-repository a --organization {TBD}"));
+    sandbox.write_image("image", "hello");
+    sandbox.write("file", "");
+    let push = |file: &str| {
+        let from = format!("--quiet --push a:1 --from oci:image --organization {TBD}");
+        sandbox.run(&format!("{from} --metadata-file {file}"))
+    };
+    for file in ["missing/pushed.json", "image", "file/pushed.json"] {
+        let run = push(file);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{file}: {run:?}");
+        assert!(run.stderr.contains(file.trim_end_matches("/pushed.json")), "{run:?}");
+    }
+    let images = format!("--list-images a --organization {TBD}");
+    assert!(!sandbox.printed(&images).contains("sha256:"));
+    let run = push("file");
+    assert_eq!(run.code, 0, "{run:?}");
+    let pushed: Value = serde_json::from_slice(&fs::read(sandbox.path("file")).unwrap()).unwrap();
+    assert_eq!(pushed["url"].as_str().unwrap(), run.stdout.trim_end());
+}

@@ -12,7 +12,8 @@ use super::home::{in_folder, with_directory};
 use super::{Environment, ecr, identity};
 use crate::encoding::{BYTE_ORDER_MARK, decode};
 use crate::error::Error;
-use crate::files::{self, has_name};
+use crate::files::has_name;
+use crate::files::trusted::read_trusted;
 use crate::model::{EcrHost, OrganizationId, RegistryLocation};
 
 /// Where it is, below `$XDG_CONFIG_HOME`.
@@ -164,7 +165,7 @@ fn read(path: &Path) -> crate::Result<Option<String>> {
     if !has_name(path) {
         return Ok(None);
     }
-    let content = files::read_trusted(path, "configuration file", MAX_BYTES)?;
+    let content = read_trusted(path, "configuration file", MAX_BYTES)?;
     // TOML may start with one.
     let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
     let text = decode(content).map_err(|problem| {

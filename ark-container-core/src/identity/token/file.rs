@@ -12,7 +12,7 @@ use super::claims::{Claims, TokenProblem};
 use super::{MAX_TOKEN_BYTES, Token};
 use crate::encoding::decode;
 use crate::error::{BoxError, Error, Result};
-use crate::files;
+use crate::files::trusted;
 
 /// The file of a token: the bare token, a JSON string, or a JSON object that has it under `jwt`,
 /// `token`, `id_token` or `access_token`.
@@ -96,7 +96,7 @@ impl TokenFile {
         let unread = |error: BoxError| {
             Error::unauthenticated(format!("cannot read {}", self.described())).with_source(error)
         };
-        let opened = files::open_trusted(&self.path, "token file");
+        let opened = trusted::open_trusted(&self.path, "token file");
         let (file, metadata) = opened.map_err(|error| match error {
             Error::NotFound { .. } => {
                 let file = self.path.display();
@@ -111,7 +111,7 @@ impl TokenFile {
             let file = self.path.display();
             tracing::warn!("other users can read the token in {file}; close it: chmod 600 {file}");
         }
-        let content = files::read_limited(&file, &metadata, MAX_TOKEN_BYTES);
+        let content = trusted::read_limited(&file, &metadata, MAX_TOKEN_BYTES);
         content.map_err(|error| unread(error.into()))?.ok_or_else(|| {
             let problem = format!("is longer than {MAX_TOKEN_BYTES} bytes");
             TokenProblem::invalid(&problem).into_error(self.described())

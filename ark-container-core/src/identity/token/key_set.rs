@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::claims::TokenProblem;
 use crate::encoding::decode;
 use crate::error::{Error, ErrorKind, Result, is_untrusted, untrusted};
-use crate::files;
+use crate::files::trusted;
 use crate::identity::MAX_FILE_BYTES;
 
 /// How long keys are used while they cannot be read again.
@@ -256,7 +256,7 @@ impl KeySource {
             Self::File(path) => {
                 let path = path.clone();
                 let reading =
-                    spawn_blocking(move || files::read_trusted(&path, "key set", MAX_FILE_BYTES));
+                    spawn_blocking(move || trusted::read_trusted(&path, "key set", MAX_FILE_BYTES));
                 let read = reading.await;
                 read.map_err(|error| {
                     Error::failed("the reading of keys ended").with_source(error)

@@ -46,7 +46,8 @@ use std::time::{Duration, SystemTime};
 
 use super::token::random_bits;
 use crate::error::{Error, Result};
-use crate::files::{Directory, read_trusted};
+use crate::files::Directory;
+use crate::files::trusted::read_trusted;
 use crate::model::Organizations;
 use blobs::UploadHashes;
 use collection::{Claimant, References};
