@@ -17,11 +17,12 @@ use tokio_util::bytes::Bytes;
 
 use super::client::Request;
 use super::client::{Client, RESPONSE_TIMEOUT};
-#[cfg(feature = "ecr")]
 use super::error::{RequestTarget, broken, silent};
 use crate::error::{Error, Result};
 use crate::model::Tag;
-use crate::secrets::{Secrets, redacted};
+use crate::secrets::Secrets;
+#[cfg(feature = "ecr")]
+use crate::secrets::redacted;
 
 /// The bytes that are read of a refusal, and of content that is not used.
 pub(super) const MAX_ERROR_BODY_LEN: usize = 64 * 1024;
