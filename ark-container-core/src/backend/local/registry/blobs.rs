@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::auth::{Operation, Permit};
 use super::body::{self, Body, Content, DOCKER_CONTENT_DIGEST, WithHeader, append_to_upload};
 use super::dialect::Part;
-use super::error::{ApiError, Code};
+use super::error::{ApiError, Code, is_storage_full};
 use super::requests::{InRepository, Query, parse_digest};
 use crate::backend::local::store::{Upload, UploadId};
 use crate::error::{Error, ResourceKind};
@@ -39,14 +39,19 @@ pub(super) async fn check_blob(
 ) -> Result<Response<Body>, ApiError> {
     let digest = parse_digest(digest)?;
     let is_claimed = permit.allows(repository.path(), Operation::PutManifest);
-    let found = repository.run({
+    let found = repository.blocking({
         let digest = digest.clone();
         move |store, path| match is_claimed {
             true => store.claim_blob(path, &digest),
             false => store.open_blob(path, &digest).map(|(_, size)| size),
         }
     });
-    let response = Response::new(body::empty()).with(header::CONTENT_LENGTH, found.await?);
+    let size = match found.await? {
+        // The response to `HEAD` has no message. The client uploads the blob instead, and gets the message then.
+        Err(error) if is_storage_full(&error) => Err(Error::not_found(ResourceKind::Blob, &digest)),
+        found => found,
+    };
+    let response = Response::new(body::empty()).with(header::CONTENT_LENGTH, size?);
     Ok(with_blob_headers(response, digest))
 }
 
