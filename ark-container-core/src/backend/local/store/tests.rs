@@ -371,5 +371,6 @@ fn folder_of_other_files_is_refused() {
     assert_eq!(fs::read_dir(&root).unwrap().count(), 3);
     let file = root.join("main.c");
     let error = Store::open(file.clone()).unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot read {}", file.display()));
+    let expected = format!("{} is a file, not a folder; replace or remove it", file.display());
+    assert_eq!(error.to_string(), expected);
 }
