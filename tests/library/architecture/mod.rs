@@ -155,8 +155,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("axum", &["backend", "testing"]),
     ("hyper", &["backend", "testing"]),
     ("hyper_util", &["backend", "testing"]),
-    // The environment of AWS has URLs and certificates, which it parses.
-    ("reqwest", &["aws_environment", "distribution", "identity", "testing"]),
+    // The environment of AWS has URLs and certificates, and secrets are parts of URLs.
+    ("reqwest", &["secrets", "aws_environment", "distribution", "identity", "testing"]),
     ("TcpListener", &["backend", "testing"]),
     ("TcpStream", &["backend", "testing"]),
     ("UdpSocket", &[]),
