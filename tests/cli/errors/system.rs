@@ -14,7 +14,7 @@ fn a_file_where_the_registry_should_be() {
     sandbox.write("data/ark/registry", "");
     assert_snapshot!(told(&sandbox.run("--quiet --list-repositories")), @"
     exit 1
-    error: cannot create ~/data/ark/registry: File exists (os error 17)
+    error: cannot read ~/data/ark/registry: Not a directory (os error 20)
     ");
 }
 
