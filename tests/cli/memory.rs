@@ -198,7 +198,7 @@ fn unread_responses_take_little_memory() {
             _ => fs::hard_link(first, tags.join(format!("{number:0128}"))).unwrap(),
         }
     }
-    let unread = attacked.unread(20, "tags/list?n=100000");
+    let unread = attacked.unread(8, "tags/list?n=100000");
     attacked.check("100,000 tags");
     drop(unread);
 }
@@ -222,7 +222,7 @@ fn crowd_of_connections_takes_little_memory() {
     drop(half);
     let blob = vec![0; 4 << 20];
     thread::scope(|scope| {
-        for _ in 0..200 {
+        for _ in 0..100 {
             let upload = format!("blobs/uploads/?digest=sha256:{}", "0".repeat(64));
             let (attacked, blob) = (&attacked, &blob);
             scope.spawn(move || attacked.answer("POST", &upload, blob));

@@ -4,6 +4,8 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-tags>,
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
 
+use std::io::Read as _;
+
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -22,6 +24,9 @@ use crate::model::{Digest, ParseError, Reference, RepositoryPath, Tag};
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests>
 pub(super) const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
+/// The maximum size of a manifest that is sent from memory, together with its headers.
+const MAX_UNSTREAMED_BYTES: u64 = 16 * 1024;
+
 /// The header that tells the client that the registry supports referrers.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
@@ -31,13 +36,22 @@ pub(super) async fn get_manifest(
     method: &Method,
 ) -> Result<Response<Body>, ApiError> {
     let reference = existing(reference)?;
-    let opening = repository.run(move |store, path| store.open_manifest(path, &reference));
-    let manifest = opening.await?;
+    let reading = repository.run(move |store, path| {
+        let mut manifest = store.open_manifest(path, &reference)?;
+        let mut small = Vec::new();
+        if manifest.size <= MAX_UNSTREAMED_BYTES {
+            let read = manifest.file.read_to_end(&mut small);
+            read.map_err(|error| Error::failed("cannot read a manifest").with_source(error))?;
+        }
+        Ok::<_, Error>((manifest, small))
+    });
+    let (manifest, small) = reading.await?;
     if !repository.dialect().serves(repository.path(), &manifest.digest) {
         return Err(ApiError::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, "it is archived"));
     }
     let body = match *method {
         Method::HEAD => body::empty(),
+        _ if manifest.size <= MAX_UNSTREAMED_BYTES => body::full(small),
         _ => stream_body(manifest.file, manifest.size),
     };
     Ok(Response::new(body)
