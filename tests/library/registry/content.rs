@@ -293,9 +293,9 @@ async fn manifest_has_at_most_4_mib() {
     let app = path(OURS, "app");
     let mut manifest = client.image(&app, b"layer").await;
     let pad = |manifest: &mut Value, length: usize| {
-        manifest["annotations"] = json!({ "pad": "" });
+        manifest["pad"] = json!("");
         let bare = manifest.to_string().len();
-        manifest["annotations"] = json!({ "pad": "x".repeat(length - bare) });
+        manifest["pad"] = json!("x".repeat(length - bare));
         assert_eq!(manifest.to_string().len(), length);
     };
     pad(&mut manifest, 4 << 20);
@@ -437,11 +437,11 @@ async fn tags_without_a_page_size_are_paged() {
     let app = path(OURS, "app");
     client.push_image(&app, "0", b"layer").await;
     let tags = server.backend.directory().join(app.to_string()).join("_repository/tags");
-    for number in 1..=5000 {
+    for number in 1..=1000 {
         fs::hard_link(tags.join("0"), tags.join(number.to_string())).unwrap();
     }
     let page = client.get(&format!("/v2/{app}/tags/list")).await.expect(StatusCode::OK);
-    assert_eq!(page.json()["tags"].as_array().unwrap().len(), 5000);
+    assert_eq!(page.json()["tags"].as_array().unwrap().len(), 1000);
     let last = client.get(&next_page(&page).unwrap()).await.expect(StatusCode::OK);
     assert_eq!(last.json()["tags"], json!(["999"]));
     assert!(next_page(&last).is_none());
@@ -479,7 +479,7 @@ async fn referrers_are_paged_by_size() {
     // This project's client follows the pages.
     let scope = all_of(OURS);
     let credentials = server.backend.credentials(&scope, &Default::default()).await.unwrap();
-    let url = RepositoryUrl::new(server.address.into(), app.clone());
+    let url = RepositoryUrl::new(credentials.host.clone(), app.clone());
     let own = Client::with_endpoint(url, credentials, &server.address.into()).unwrap();
     let listed = own.referrers(&digest.parse().unwrap(), None).await.unwrap();
     assert_eq!(listed.len(), 8);

@@ -165,6 +165,14 @@ async fn listing_without_an_end_is_cut_off() {
     assert!(error.to_string().ends_with("lists more than 8388608 bytes"), "{error}");
 }
 
+#[tokio::test]
+async fn listing_does_not_continue_on_another_host() {
+    let next = "Link: <https://other.example/v2/x>; rel=\"next\"";
+    let page = answer("200 OK", &[next], r#"{"manifests":[]}"#);
+    let error = Scripted::new([page]).client().referrers(&digest(), None).await.unwrap_err();
+    assert!(error.to_string().ends_with("is on another host"), "{error}");
+}
+
 /// The body of an answer that never ends, from one byte at a time.
 #[cfg(feature = "local")]
 mod drip {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,16 +24,17 @@ const MAX_CONNECTIONS: usize = 256;
 /// request once their first byte has arrived.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The minimum age of a connection that is closed to make room for a new one. A client sends its first
-/// request within this time.
-const MIN_EVICTION_AGE: Duration = Duration::from_millis(500);
+/// The time that a client without a password has for its first request before its connection may be closed to
+/// make room for a new one.
+const MIN_EVICTION_AGE: Duration = Duration::from_secs(1);
 
 /// The open connections of a registry.
 #[derive(Debug)]
 pub(super) struct Connections {
     permits: Arc<Semaphore>,
     next_id: AtomicU64,
-    /// The connections that have not authenticated, the oldest first.
+    /// The connections that have not authenticated, the oldest first, and since when the registry waits for
+    /// their clients. A connection whose first request has not been read yet is not among them.
     unauthenticated: Mutex<BTreeMap<u64, (Instant, CancellationToken)>>,
 }
 
@@ -60,9 +61,14 @@ impl Connections {
         let _ = stream.set_nodelay(true);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let closed = cut.child_token();
-        self.unauthenticated().insert(id, (Instant::now(), closed.clone()));
-        let phase = Mutex::new(Phase::Headers);
-        let connection = Connection { id, connections: self.clone(), phase, _permit: permit };
+        let connection = Connection {
+            id,
+            connections: self.clone(),
+            closed: closed.clone(),
+            is_known: AtomicBool::new(false),
+            phase: Mutex::new(Phase::Headers),
+            _permit: permit,
+        };
         Ok((Stream::new(stream, Arc::new(connection)), closed))
     }
 
@@ -72,7 +78,7 @@ impl Connections {
                 self.evict_oldest();
             }
             let permit = self.permits.clone().acquire_owned();
-            if let Ok(Ok(permit)) = timeout(MIN_EVICTION_AGE, permit).await {
+            if let Ok(Ok(permit)) = timeout(MIN_EVICTION_AGE / 10, permit).await {
                 return permit;
             }
         }
@@ -99,6 +105,9 @@ impl Connections {
 pub(super) struct Connection {
     id: u64,
     connections: Arc<Connections>,
+    closed: CancellationToken,
+    /// Whether it has authenticated, or is among those that have not.
+    is_known: AtomicBool,
     phase: Mutex<Phase>,
     _permit: OwnedSemaphorePermit,
 }
@@ -117,7 +126,16 @@ enum Phase {
 impl Connection {
     /// Records that a request had a valid password. The connection is no longer closed for others.
     pub(super) fn authenticated(&self) {
+        self.is_known.store(true, Ordering::Relaxed);
         self.connections.unauthenticated().remove(&self.id);
+    }
+
+    /// Records that everything that has arrived was read.
+    fn waits_for_client(&self) {
+        if !self.is_known.swap(true, Ordering::Relaxed) {
+            let waiting = (Instant::now(), self.closed.clone());
+            self.connections.unauthenticated().insert(self.id, waiting);
+        }
     }
 
     /// Records that the headers of a request have arrived. Dropping the result records the end of its
@@ -194,6 +212,9 @@ impl AsyncRead for Stream {
         let polled = Pin::new(&mut self.tcp).poll_read(context, buffer);
         let received = &mut buffer.filled_mut()[before..];
         let connection = self.connection.clone();
+        if polled.is_pending() {
+            connection.waits_for_client();
+        }
         let mut phase = connection.phase();
         if *phase != Phase::Headers {
             self.headers = None;

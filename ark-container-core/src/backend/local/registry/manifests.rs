@@ -4,6 +4,8 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-tags>,
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
 
+use std::io::Read as _;
+
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -11,7 +13,6 @@ use serde::Serialize;
 use super::blobs::stream_body;
 use super::body::{self, Body, Content, DOCKER_CONTENT_DIGEST, WithHeader};
 use super::error::{ApiError, Code};
-use super::memory;
 use super::requests::{InRepository, Query, parse_digest};
 use crate::backend::local::store::Store;
 use crate::error::{Error, Result};
@@ -23,6 +24,9 @@ use crate::model::{Digest, ParseError, Reference, RepositoryPath, Tag};
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-manifests>
 pub(super) const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
 
+/// The maximum size of a manifest that is sent from memory, together with its headers.
+const MAX_UNSTREAMED_BYTES: u64 = 16 * 1024;
+
 /// The header that tells the client that the registry supports referrers.
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
@@ -32,13 +36,22 @@ pub(super) async fn get_manifest(
     method: &Method,
 ) -> Result<Response<Body>, ApiError> {
     let reference = existing(reference)?;
-    let opening = repository.run(move |store, path| store.open_manifest(path, &reference));
-    let manifest = opening.await?;
+    let reading = repository.run(move |store, path| {
+        let mut manifest = store.open_manifest(path, &reference)?;
+        let mut small = Vec::new();
+        if manifest.size <= MAX_UNSTREAMED_BYTES {
+            let read = manifest.file.read_to_end(&mut small);
+            read.map_err(|error| Error::failed("cannot read a manifest").with_source(error))?;
+        }
+        Ok::<_, Error>((manifest, small))
+    });
+    let (manifest, small) = reading.await?;
     if !repository.dialect().serves(repository.path(), &manifest.digest) {
         return Err(ApiError::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, "it is archived"));
     }
     let body = match *method {
         Method::HEAD => body::empty(),
+        _ if manifest.size <= MAX_UNSTREAMED_BYTES => body::full(small),
         _ => stream_body(manifest.file, manifest.size),
     };
     Ok(Response::new(body)
@@ -119,9 +132,8 @@ fn media_type(headers: &HeaderMap) -> Result<String, ApiError> {
     Ok(essence.to_owned())
 }
 
-/// The maximum number of tags in a page. Those of the maximum length are within
-/// [`MAX_PAGE_BYTES`](memory::MAX_PAGE_BYTES).
-const MAX_PAGE_TAGS: usize = 5000;
+/// The maximum number of tags in a page, as in ECR.
+const MAX_PAGE_TAGS: usize = 1000;
 
 pub(super) async fn list_tags(
     repository: InRepository,
@@ -136,15 +148,16 @@ pub(super) async fn list_tags(
     let wanted = query.get("n").map(|n| page_size(&n)).transpose()?;
     let last = query.get("last").map(String::from);
     let limit = wanted.map_or(MAX_PAGE_TAGS, |n| n.min(MAX_PAGE_TAGS));
-    let permit = repository.memory().page().await?;
-    let listing =
+    let listing = repository.memory().listing().await?;
+    let reading =
         repository.run(move |store, path| store.tags_after(path, last.as_deref(), limit + 1));
-    let mut tags = listing.await?;
+    let mut tags = reading.await?;
+    drop(listing);
     let has_more = tags.len() > limit;
     tags.truncate(limit);
     let page = Page { name: repository.path(), tags: &tags };
     let json = serde_json::to_vec(&page).map_err(ApiError::internal)?;
-    let response = Response::new(body::full(memory::counted(json, permit)))
+    let response = Response::new(body::full(repository.memory().page(json)?))
         .with(header::CONTENT_TYPE, "application/json");
     let Some(last) = tags.last().filter(|_| has_more) else { return Ok(response) };
     let size = wanted.map(|n| ("n", n.to_string()));
@@ -172,9 +185,8 @@ const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-app
 /// The maximum number of referrers that are read for a page.
 const MAX_PAGE_REFERRERS: usize = 1000;
 
-/// A page ends with the referrer that reaches this size. With the largest one, it is within
-/// [`MAX_PAGE_BYTES`](memory::MAX_PAGE_BYTES).
-const MIN_PAGE_BYTES: usize = 256 * 1024;
+/// A page ends with the referrer that reaches this size. The largest one has half a MiB.
+const MIN_PAGE_BYTES: usize = 128 * 1024;
 
 pub(super) async fn list_referrers(
     repository: InRepository,
@@ -184,14 +196,15 @@ pub(super) async fn list_referrers(
     let subject = parse_digest(subject)?;
     let wanted = query.get("artifactType").map(String::from);
     let last = query.get("last").map(|last| parse_digest(&last)).transpose()?;
-    let permit = repository.memory().page().await?;
+    let listing = repository.memory().listing().await?;
     let url = format!("{}/referrers/{subject}", repository.url());
     let artifact_type = wanted.clone();
-    let listing = repository.run(move |store, path| {
+    let reading = repository.run(move |store, path| {
         referrers_page(store, path, &subject, last.as_ref(), artifact_type.as_deref())
     });
-    let (json, last) = listing.await?;
-    let mut response = Response::new(body::full(memory::counted(json, permit)))
+    let (json, last) = reading.await?;
+    drop(listing);
+    let mut response = Response::new(body::full(repository.memory().page(json)?))
         .with(header::CONTENT_TYPE, OCI_INDEX);
     if wanted.is_some() {
         response = response.with(OCI_FILTERS_APPLIED, "artifactType");

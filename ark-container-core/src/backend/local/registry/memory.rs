@@ -11,18 +11,22 @@ use super::error::ApiError;
 use super::manifests::MAX_MANIFEST_BYTES;
 use crate::error::Error;
 
-/// Manifests and responses up to this size are not counted: no connection has more than one of them.
-const UNCOUNTED_BYTES: usize = 16 * 1024;
+/// Manifests up to this size are not counted: no connection sends more than one at once.
+const UNCOUNTED_MANIFEST_BYTES: usize = 16 * 1024;
 
 /// The manifests that are received and checked at once: one of the maximum size, or more smaller ones. A
 /// parsed manifest takes some times its size.
 const MANIFEST_BYTES: usize = MAX_MANIFEST_BYTES;
 
-/// The pages of listings that are made, or wait for their client to read them.
-const PAGE_BYTES: usize = 4 * MAX_PAGE_BYTES;
+/// The listings that are read from the disk at once.
+const LISTINGS: usize = 4;
 
-/// The maximum size of a page of a listing.
-pub(super) const MAX_PAGE_BYTES: usize = 1024 * 1024;
+/// Pages of listings up to this size are not counted. All pages of tags are smaller, and so are those of
+/// referrers with usual annotations.
+const UNCOUNTED_PAGE_BYTES: usize = 160 * 1024;
+
+/// The larger pages that wait for their clients to read them.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The frames of uploads that wait to be written.
 const UPLOAD_BYTES: usize = 8 * 1024 * 1024;
@@ -34,15 +38,17 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     manifests: Arc<Semaphore>,
+    listings: Arc<Semaphore>,
     pages: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        let semaphore = |bytes| Arc::new(Semaphore::new(bytes));
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self {
             manifests: semaphore(MANIFEST_BYTES),
+            listings: semaphore(LISTINGS),
             pages: semaphore(PAGE_BYTES),
             uploads: semaphore(UPLOAD_BYTES),
         }
@@ -53,15 +59,28 @@ impl Memory {
         &self,
         bytes: usize,
     ) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
-        if bytes <= UNCOUNTED_BYTES {
+        if bytes <= UNCOUNTED_MANIFEST_BYTES {
             return Ok(None);
         }
         in_time(acquire(&self.manifests, bytes)).await.map(Some)
     }
 
-    /// Waits until a page of a listing may be made.
-    pub(super) async fn page(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        in_time(acquire(&self.pages, MAX_PAGE_BYTES)).await
+    /// Waits until a listing may be read from the disk.
+    pub(super) async fn listing(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        in_time(acquire(&self.listings, 1)).await
+    }
+
+    /// Returns a page of a listing, whose memory is counted until the client has received it.
+    ///
+    /// # Errors
+    /// Other clients have not received too many large pages.
+    pub(super) fn page(&self, page: Vec<u8>) -> Result<Bytes, ApiError> {
+        if page.len() <= UNCOUNTED_PAGE_BYTES {
+            return Ok(page.into());
+        }
+        let bytes = u32::try_from(page.len()).map_err(ApiError::internal)?;
+        let permit = self.pages.clone().try_acquire_many_owned(bytes).map_err(|_| busy())?;
+        Ok(Bytes::from_owner(CountedPage { page, _permit: permit }))
     }
 
     /// Waits until a frame of an upload may be queued.
@@ -80,26 +99,20 @@ async fn acquire(
 
 /// Limits the wait for memory that slow clients may hold.
 async fn in_time<T>(waiting: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    let busy = |_| Err(Error::temporary("other requests take all of the memory").into());
-    timeout(TIMEOUT, waiting).await.unwrap_or_else(busy)
+    timeout(TIMEOUT, waiting).await.unwrap_or_else(|_| Err(busy()))
 }
 
-/// Returns bytes that give back the memory of a page once the client has received them.
-pub(super) fn counted(page: Vec<u8>, mut permit: OwnedSemaphorePermit) -> Bytes {
-    struct Counted {
-        bytes: Vec<u8>,
-        _permit: OwnedSemaphorePermit,
-    }
+fn busy() -> ApiError {
+    Error::temporary("other requests take all of the memory").into()
+}
 
-    impl AsRef<[u8]> for Counted {
-        fn as_ref(&self) -> &[u8] {
-            &self.bytes
-        }
-    }
+struct CountedPage {
+    page: Vec<u8>,
+    _permit: OwnedSemaphorePermit,
+}
 
-    if page.len() <= UNCOUNTED_BYTES {
-        return page.into();
+impl AsRef<[u8]> for CountedPage {
+    fn as_ref(&self) -> &[u8] {
+        &self.page
     }
-    let exact = permit.split(page.len()).unwrap_or(permit);
-    Bytes::from_owner(Counted { bytes: page, _permit: exact })
 }
