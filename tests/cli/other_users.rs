@@ -218,3 +218,15 @@ fn cache_folder_of_another_user_is_not_used() {
     assert!(run.code != 0 && run.stderr.contains("is a symbolic link, not a folder"), "{run:?}");
     assert!(machine.sandbox.path("home/project/package.json").exists());
 }
+
+/// `unshare` is part of util-linux; root has no number in the user namespace that it makes.
+#[test]
+fn folders_of_root_are_trusted_in_a_sandbox_without_root() {
+    let Some(machine) = Machine::new() else { return };
+    let line = format!("--quiet --create-repository a --organization {TBD}");
+    let mut sandboxed = machine.command("unshare", USER);
+    sandboxed.args(["--user", "--map-user=54321", "--"]).arg(&machine.program);
+    sandboxed.args(line.split(' ')).env("ARK_PRINCIPAL", "user:alice");
+    let run = machine.sandbox.finish(&mut sandboxed);
+    assert_eq!(run.code, 0, "{run:?}");
+}
