@@ -104,9 +104,9 @@ pub(crate) fn open_to_append(path: &Path, kind: &str) -> Result<File> {
 }
 
 /// Returns the folder and the name of a file that is to be written. The folder may belong to anybody.
-pub(super) fn resolve_output(path: &Path) -> Result<(Directory, OsString)> {
+pub(super) fn resolve_output(path: &Path, follow_last: bool) -> Result<(Directory, OsString)> {
     let kind = "output file";
-    let walk = PathWalk { path, kind, trust: Trust::Links, create: false, follow_last: false };
+    let walk = PathWalk { path, kind, trust: Trust::Links, create: false, follow_last };
     match walk.find() {
         Ok((folder, name)) => Ok((Directory { is_private: false, ..folder }, name)),
         Err(Error::NotFound { .. }) => Err(cannot("write", path, Errno::NOENT)),
