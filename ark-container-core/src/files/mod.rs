@@ -257,10 +257,21 @@ impl OutputFile {
     /// Creates the temporary file, beside the file at `path`, so that a path that cannot be written fails now.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if a link on the path is one of another user; [`Error::Failed`] if the file cannot
-    /// be created or replaced, and [`Error::NotFound`] if its folder does not exist.
+    /// [`Error::InvalidInput`] if a link on the path is one of another user, and [`Error::Failed`] if the file cannot
+    /// be created or replaced, such as without its folder.
     pub fn create(path: &Path) -> Result<Self> {
-        let (directory, name) = trusted::resolve_output(path)?;
+        Self::create_at(path, false)
+    }
+
+    /// Creates the temporary file beside the file that is replaced: if there is a link at `path`, the one that it
+    /// leads to.
+    #[cfg(feature = "push")]
+    pub(crate) fn create_through_link(path: &Path) -> Result<Self> {
+        Self::create_at(path, true)
+    }
+
+    fn create_at(path: &Path, follow_last: bool) -> Result<Self> {
+        let (directory, name) = trusted::resolve_output(path, follow_last)?;
         let kind = FileType::RegularFile;
         match directory.stat(&name) {
             Ok(stat) if kind_of(&stat) == FileType::Directory => {
@@ -271,6 +282,12 @@ impl OutputFile {
             }
             _ => directory.create_new(name),
         }
+    }
+
+    /// Returns a handle to write to the temporary file.
+    #[cfg(feature = "push")]
+    pub(crate) fn writer(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// Writes the content, moves the file durably to its path, and replaces what is there.

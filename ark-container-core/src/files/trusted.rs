@@ -24,7 +24,7 @@ pub(super) const STICKY: u32 = 0o1000;
 const WRITABLE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 
-/// The number of an owner that has none in a user namespace, on Linux.
+/// The owner of the files of all users that have no number in a user namespace, on Linux.
 const UNKNOWN_UID: u32 = 65534;
 
 /// The number of links on a path that are followed, as on Linux.
@@ -108,9 +108,9 @@ pub(crate) fn open_to_append(path: &Path, kind: &str) -> Result<File> {
 }
 
 /// Returns the folder and the name of a file that is to be written. The folder may belong to anybody.
-pub(super) fn resolve_output(path: &Path) -> Result<(Directory, OsString)> {
+pub(super) fn resolve_output(path: &Path, follow_last: bool) -> Result<(Directory, OsString)> {
     let kind = "output file";
-    let walk = PathWalk { path, kind, trust: Trust::Links, create: false, follow_last: false };
+    let walk = PathWalk { path, kind, trust: Trust::Links, create: false, follow_last };
     match walk.find() {
         Ok((folder, name)) => Ok((Directory { is_private: false, ..folder }, name)),
         Err(Error::NotFound { .. }) => Err(cannot("write", path, Errno::NOENT)),
@@ -287,7 +287,7 @@ impl PathWalk<'_> {
                 "{problem} the folder {folder}, and could exchange the {kind} {file}"
             ))
         };
-        if !is_trusted(metadata.uid()) && !is_root_without_number(metadata.uid()) {
+        if !may_own_folder(metadata.uid()) {
             let help = format!(
                 "choose one in a folder of your own, or take this one over: chown $(id -un) {path}"
             );
@@ -303,7 +303,7 @@ impl PathWalk<'_> {
     fn check_link(&self, folder: &Directory, path: &Path, owner: u32) -> Result<()> {
         let metadata = folder.metadata()?;
         let is_closed = metadata.mode() & WRITABLE_BY_GROUP_OR_OTHERS == 0;
-        if is_trusted(owner) || is_closed && is_trusted(metadata.uid()) {
+        if is_trusted(owner) || is_closed && may_own_folder(metadata.uid()) {
             return Ok(());
         }
         let (link, kind, file) = (path.display(), self.kind, self.path.display());
@@ -379,16 +379,21 @@ fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == own_uid()
 }
 
-/// Returns whether the owner of a folder is unknown in this user namespace, and root is too, as in the sandboxes that
-/// bubblewrap makes: all folders of root have this owner there.
+/// Returns whether the owner of a folder on a path is this user or root. In a user namespace without root, as in the
+/// sandboxes of bubblewrap, folders of root have the owner that stands for all without a number.
 ///
 /// Source: <https://man7.org/linux/man-pages/man7/user_namespaces.7.html>
-fn is_root_without_number(owner: u32) -> bool {
-    static ROOT_HAS_NUMBER: LazyLock<bool> = LazyLock::new(|| {
-        let map = std::fs::read_to_string("/proc/self/uid_map");
-        map.map_or(true, |map| map.lines().any(|line| line.split_whitespace().next() == Some("0")))
+fn may_own_folder(owner: u32) -> bool {
+    static IS_A_USER: LazyLock<bool> = LazyLock::new(|| {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let has_unknown = |line: &str| {
+            let numbers: Vec<u32> = line.split_whitespace().flat_map(str::parse).collect();
+            let [start, _, count] = numbers[..] else { return false };
+            UNKNOWN_UID.checked_sub(start).is_some_and(|offset| offset < count)
+        };
+        map.is_empty() || map.lines().any(has_unknown)
     });
-    owner == UNKNOWN_UID && !*ROOT_HAS_NUMBER
+    is_trusted(owner) || owner == UNKNOWN_UID && !*IS_A_USER
 }
 
 /// Returns a path as an argument of a command.
@@ -397,4 +402,4 @@ pub(super) fn quote(path: &Path) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

@@ -17,8 +17,17 @@ use crate::small_disk::SmallDisk;
 pub(super) const REGISTRY: &str = "data/ark/registry";
 
 /// What may be in the registry's folder.
-const ENTRIES: [&str; 8] =
-    ["_tmp", "_trash", "address", "address.lock", "key", "prod", "serve.lock", "version"];
+const ENTRIES: [&str; 9] = [
+    "_tmp",
+    "_trash",
+    "address",
+    "address.lock",
+    "key",
+    "key.lock",
+    "prod",
+    "serve.lock",
+    "version",
+];
 
 /// The limits of a small disk.
 const LIMITS: &str = "size=8m,mode=0700";

@@ -11,14 +11,16 @@ use crate::files::OutputFile;
 const KIND: &str = "memberships file";
 
 /// The user that opens files, where the tests run as root.
+#[cfg(target_os = "linux")]
 const USER: u32 = 4711;
 
 /// The user that prepares them.
-pub(crate) const OTHER_USER: u32 = 65534;
+#[cfg(target_os = "linux")]
+const OTHER_USER: u32 = 65534;
 
 /// Runs work as another user, on a thread of its own; `None` where this process may not change its user.
 #[cfg(target_os = "linux")]
-pub(crate) fn as_user<T: Send>(id: u32, work: impl FnOnce() -> T + Send) -> Option<T> {
+fn as_user<T: Send>(id: u32, work: impl FnOnce() -> T + Send) -> Option<T> {
     use rustix::process::{Gid, Uid};
     use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -32,7 +34,7 @@ pub(crate) fn as_user<T: Send>(id: u32, work: impl FnOnce() -> T + Send) -> Opti
     std::thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
-pub(crate) fn chmod(path: &Path, mode: u32) {
+fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 

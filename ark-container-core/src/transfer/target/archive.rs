@@ -1,15 +1,14 @@
 //! [`ArchiveTarget`]: an archive in the OCI image layout, with docker's listing beside it where docker reads it.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Seek as _, Write};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::join;
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 use tokio_util::bytes::{Buf as _, Bytes};
 
@@ -17,6 +16,7 @@ use super::layout::{INDEX, MARKER, MAX_QUEUED_PIECES, attached, blob_name, named
 use super::{ImageTarget, TargetKind};
 use crate::digester::Digester;
 use crate::error::{Error, Result};
+use crate::files::OutputFile;
 use crate::model::{Descriptor, Digest, ImageReference, ManifestContent, media_type};
 use crate::transfer::blob::Blob;
 use crate::transfer::engine::{Outcome, Target};
@@ -45,8 +45,7 @@ struct Output {
 }
 
 enum Destination {
-    /// A temporary file beside the file that it replaces in the end.
-    File(NamedTempFile),
+    File(OutputFile),
     /// An unnamed temporary file that docker or podman loads.
     Engine(File, Engine),
     /// A named pipe, or standard output.
@@ -134,15 +133,9 @@ impl Output {
                         Self { tar: tar::Builder::new(Box::new(writer)), file: Destination::Pipe };
                     return output.with_marker();
                 }
-                let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-                // Others may read it as far as the user's mask allows, unlike a temporary file.
-                let mode = Permissions::from_mode(0o666);
-                let file = tempfile::Builder::new()
-                    .permissions(mode)
-                    .tempfile_in(folder.unwrap_or(Path::new(".")));
-                let file = file.map_err(|error| cannot_write(path, error))?;
-                let writer = file.reopen().map_err(|error| cannot_write(path, error))?;
+                // A link stays, and the file that it names is replaced.
+                let file = OutputFile::create_through_link(path)?;
+                let writer = file.writer().map_err(|error| cannot_write(path, error))?;
                 (Box::new(io::BufWriter::new(writer)), Destination::File(file))
             }
             TargetKind::Engine(engine) => {
@@ -223,11 +216,7 @@ impl Output {
                 Ok(Some((file, engine)))
             }
             Destination::File(file) => {
-                let path = target.path().unwrap_or(Path::new(""));
-                file.as_file().sync_all().map_err(failed)?;
-                // A link stays, and the file that it names is replaced.
-                let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-                file.persist(&path).map_err(|error| cannot_write(&path, error.error))?;
+                file.publish(b"")?;
                 Ok(None)
             }
         }
