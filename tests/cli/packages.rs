@@ -132,12 +132,25 @@ fn workflows_are_valid_and_restricted() {
         let text = fs::read_to_string(&path).unwrap();
         let place = path.display();
         assert!(text.contains("\npermissions:\n  contents: read\n"), "{place}: what may it do?");
-        for action in text
-            .lines()
-            .filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("uses: "))
-        {
-            let known = action.starts_with("actions/") && action.contains("@v");
-            assert!(known || action.starts_with("./"), "{place}: {action}");
+        for line in text.lines().map(|line| line.trim().trim_start_matches("- ")) {
+            if let Some(action) = line.strip_prefix("uses: ") {
+                let known = action.starts_with("actions/") && has_digest(action, "@", 40);
+                assert!(known || action.starts_with("./"), "{place}: {action}");
+            }
+            if let Some(image) = line.strip_prefix("container: ") {
+                assert!(has_digest(image, "@sha256:", 64), "{place}: {image}");
+            }
         }
     }
+    let dockerfile = fs::read_to_string(root().join("ark-container-cli/Dockerfile")).unwrap();
+    let images = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM "));
+    for image in images.filter(|image| *image != "scratch") {
+        assert!(has_digest(image, "@sha256:", 64), "{image}");
+    }
+}
+
+/// Whether an action or image is named by a digest: one under a tag could change without a commit here.
+fn has_digest(name: &str, separator: &str, length: usize) -> bool {
+    let digest = name.split_once(separator).and_then(|(_, digest)| digest.get(..length));
+    digest.is_some_and(|digest| digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

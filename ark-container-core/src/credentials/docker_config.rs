@@ -17,6 +17,7 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::RegistryCredentials;
+use crate::encoding::decode;
 use crate::error::{Error, ResourceKind, Result};
 use crate::files::trusted::{PathWalk, Trust};
 use crate::files::{Directory, cannot};
@@ -234,12 +235,9 @@ impl RegistryCredentials {
 
 /// Parses the content of the file; the error is the reason why docker would not accept it.
 fn parse(content: &[u8]) -> std::result::Result<Map<String, Value>, String> {
-    let text = std::str::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned())?;
+    let text = decode(content)?;
     if text.trim().is_empty() {
         return Ok(Map::new());
-    }
-    if text.starts_with('\u{feff}') {
-        return Err("it starts with a byte order mark".to_owned());
     }
     let document = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
     let Value::Object(members) = document else {
@@ -411,13 +409,13 @@ mod tests {
             (r#"{"auths": []}"#, "\"auths\" in it is no object"),
             (r#"{"auths": {"a": "b"}}"#, "\"a\" in it is no object"),
             (r#"{"auths": {"a": {"auth": 7}}}"#, "\"auth\" in it is no text"),
-            ("\u{feff}{}", "it starts with a byte order mark"),
+            ("\u{feff}{}", "it starts with a byte order mark; save it as UTF-8 without one"),
         ] {
             assert_eq!(reason(text), expected);
         }
         assert!(reason("{").starts_with("it is no JSON: EOF while parsing"));
         assert!(reason("{} {}").starts_with("it is no JSON: trailing characters"));
-        assert_eq!(parse(b"\xff\xfe{\0}\0").unwrap_err(), "it is not UTF-8");
+        assert_eq!(parse(b"\xff\xfe{\0}\0").unwrap_err(), "it is UTF-16; save it as UTF-8");
     }
 
     #[test]

@@ -192,7 +192,7 @@ impl PathWalk<'_> {
             let help = format!("choose another folder, or take it over: chown $(id -un) {path}");
             return Err(self.refused("belongs to another user", &help));
         }
-        if metadata.mode() & WRITABLE_BY_GROUP_OR_OTHERS != 0 {
+        if writers(&metadata) & WRITABLE_BY_GROUP_OR_OTHERS != 0 {
             let help = format!("close it to them: chmod go-w {path}");
             return Err(self.refused("is writable for other users", &help));
         }
@@ -293,7 +293,7 @@ impl PathWalk<'_> {
             );
             return Err(problem("another user owns").with_help(help));
         }
-        if metadata.mode() & forbidden != 0 && metadata.mode() & STICKY == 0 {
+        if writers(&metadata) & forbidden != 0 && metadata.mode() & STICKY == 0 {
             let help = format!("close it to them: chmod {mode} {path}");
             return Err(problem("other users can write to").with_help(help));
         }
@@ -302,7 +302,7 @@ impl PathWalk<'_> {
 
     fn check_link(&self, folder: &Directory, path: &Path, owner: u32) -> Result<()> {
         let metadata = folder.metadata()?;
-        let is_closed = metadata.mode() & WRITABLE_BY_GROUP_OR_OTHERS == 0;
+        let is_closed = writers(&metadata) & WRITABLE_BY_GROUP_OR_OTHERS == 0;
         if is_trusted(owner) || is_closed && may_own_folder(metadata.uid()) {
             return Ok(());
         }
@@ -322,12 +322,12 @@ impl PathWalk<'_> {
             Trust::Group => (WRITABLE_BY_OTHERS, "o-w"),
             _ => (WRITABLE_BY_GROUP_OR_OTHERS, "go-w"),
         };
-        if file.mode() & forbidden != 0 {
+        if writers(file) & forbidden != 0 {
             let help = format!("close it to them: chmod {mode} {path}");
             return Err(self.refused("can be changed by other users", &help));
         }
         // Another user can give any file a name in a folder that is open to all.
-        let is_in_open_folder = folder.metadata()?.mode() & WRITABLE_BY_GROUP_OR_OTHERS != 0;
+        let is_in_open_folder = writers(&folder.metadata()?) & WRITABLE_BY_GROUP_OR_OTHERS != 0;
         if file.nlink() > 1 && (is_in_open_folder || self.trust == Trust::Group) {
             let problem = "has a second name, which another user may have made";
             return Err(self.refused(problem, "keep it in a folder of your own, under one name"));
@@ -372,6 +372,54 @@ pub(crate) fn read_limited(
     let mut content = Zeroizing::new(Vec::with_capacity(length + 1));
     file.take(limit as u64 + 1).read_to_end(&mut content)?;
     Ok((content.len() <= limit).then_some(content))
+}
+
+/// Returns the bits of a mode by which others than the owner may write.
+fn writers(metadata: &Metadata) -> u32 {
+    let bits = metadata.mode() & WRITABLE_BY_GROUP_OR_OTHERS;
+    match bits & !WRITABLE_BY_OTHERS != 0 && is_private_group(metadata.uid(), metadata.gid()) {
+        true => bits & WRITABLE_BY_OTHERS,
+        false => bits,
+    }
+}
+
+/// Returns whether nobody but a user is in a group. Debian and others give each user such a group, and let it write
+/// to new files.
+///
+/// A group that is not in `/etc/group`, such as one of a directory service, counts as one with other members.
+///
+/// Source: <https://wiki.debian.org/UserPrivateGroups>
+fn is_private_group(user: u32, group: u32) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    is_private_group_in(&read("/etc/passwd"), &read("/etc/group"), user, group)
+}
+
+fn is_private_group_in(users: &str, groups: &str, user: u32, group: u32) -> bool {
+    let number = |field: Option<&str>| field?.parse::<u32>().ok();
+    let users: Vec<(&str, Option<u32>, Option<u32>)> = users
+        .lines()
+        .map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next().unwrap_or_default();
+            (name, number(fields.nth(1)), number(fields.next()))
+        })
+        .collect();
+    let members: Vec<&str> = groups
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .filter(|fields| number(fields.get(2).copied()) == Some(group))
+        .filter_map(|fields| fields.get(3).copied())
+        .collect();
+    let is_user = |name: &str| users.iter().any(|(own, id, _)| *own == name && *id == Some(user));
+    // The group of root has no user whose files root protects from it.
+    user != 0
+        && !members.is_empty()
+        && members
+            .iter()
+            .flat_map(|names| names.split(','))
+            .filter(|name| !name.is_empty())
+            .all(is_user)
+        && users.iter().all(|(_, id, primary)| *primary != Some(group) || *id == Some(user))
 }
 
 /// Returns whether a user is the one of this process or root, who can write everything anyway.

@@ -122,8 +122,8 @@ fn configure_docker_follows_a_link() {
     fs::remove_file(&target).unwrap();
     assert_snapshot!(told(&configure(&sandbox)), @"
     exit 1
-    error: ~/.docker/config.json leads to ~/.docker/../dotfiles/docker.json, which does not exist
-      help: replace the link, or create ~/.docker/../dotfiles/docker.json
+    error: ~/.docker/config.json leads to ~/dotfiles/docker.json, which does not exist
+      help: replace the link, or create ~/dotfiles/docker.json
     ");
     fs::remove_file(&link).unwrap();
     symlink("config.json", &link).unwrap();

@@ -8,8 +8,18 @@ use aws_lc_rs::digest::{SHA256, SHA512};
 use serde_json::Value;
 
 /// What the folder of a registry may have at its top.
-const TOP: [&str; 8] =
-    ["_tmp", "_trash", "address", "key", "memberships.toml", "prod", "serve.lock", "version"];
+const TOP: [&str; 10] = [
+    "_tmp",
+    "_trash",
+    "address",
+    "had-memberships",
+    "key",
+    "key.lock",
+    "memberships.toml",
+    "prod",
+    "serve.lock",
+    "version",
+];
 
 /// A registry's folder, in a folder that is empty beside it.
 pub(crate) struct Tree {

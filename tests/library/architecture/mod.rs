@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "model",
             "error",
+            "encoding",
             "escape",
             "secrets",
             "observability",

@@ -58,6 +58,9 @@ pub(crate) enum TokenError {
     /// It is not a token of this registry, or was tampered with.
     #[error("the token is not valid for this registry")]
     Invalid,
+    /// It cannot be checked, since the key of the registry cannot be read.
+    #[error("the key of the registry cannot be read")]
+    KeyUnreadable,
 }
 
 /// Makes and checks tokens with the key of one registry folder.
@@ -123,7 +126,7 @@ impl Signer {
     /// The signature is checked before anything that the token says, so that one which was tampered
     /// with is never told to be expired.
     pub(crate) fn verify(&self, password: &str) -> Result<Scope, TokenError> {
-        let keys = self.current_keys().ok_or(TokenError::Invalid)?;
+        let keys = self.current_keys()?;
         let token = jsonwebtoken::decode::<Claims>(password, &keys.decoding, &validation());
         let claims = match token {
             Ok(token) => token.claims,
@@ -141,18 +144,19 @@ impl Signer {
     }
 
     /// Returns the key that is in the file now. Without a file no password is valid.
-    fn current_keys(&self) -> Option<Arc<Keys>> {
+    fn current_keys(&self) -> Result<Arc<Keys>, TokenError> {
         let keys = self.keys();
-        if FileVersion::of(&self.0.root.join(KEY_FILE))?.is_certainly(Some(&keys.file)) {
-            return Some(keys);
+        let version = FileVersion::of(&self.0.root.join(KEY_FILE)).ok_or(TokenError::Invalid)?;
+        if version.is_certainly(Some(&keys.file)) {
+            return Ok(keys);
         }
-        let read = Keys::read(&self.0.root).unwrap_or_else(|error| {
-            tracing::warn!(%error, "no password is valid: the key of the registry cannot be used");
-            None
-        });
-        let keys = Arc::new(read?);
+        let read = Keys::read(&self.0.root).map_err(|error| {
+            tracing::warn!(%error, "passwords cannot be checked: the key of the registry cannot be used");
+            TokenError::KeyUnreadable
+        })?;
+        let keys = Arc::new(read.ok_or(TokenError::Invalid)?);
         *self.0.keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keys);
-        Some(keys)
+        Ok(keys)
     }
 }
 

@@ -58,13 +58,15 @@ fn folder() -> (TempDir, PathBuf) {
 #[test]
 fn file_or_folder_writable_by_others_is_rejected() {
     let (folder, path) = folder();
+    let metadata = fs::metadata(&path).unwrap();
+    let is_private = is_private_group(metadata.uid(), metadata.gid());
     for (object, mode, accepted) in [
-        (path.as_path(), 0o620, false),
+        (path.as_path(), 0o620, is_private),
         (&path, 0o602, false),
         (&path, 0o666, false),
         (&path, 0o600, true),
         (&path, 0o444, true),
-        (folder.path(), 0o770, false),
+        (folder.path(), 0o770, is_private),
         (folder.path(), 0o707, false),
         (folder.path(), 0o1777, true),
         (folder.path(), 0o755, true),
@@ -78,6 +80,26 @@ fn file_or_folder_writable_by_others_is_rejected() {
             chmod(object, 0o700);
         }
     }
+}
+
+#[test]
+fn group_of_one_user_is_private() {
+    let users = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:\nbobby:x:1001:1001::/:\ncarol:x:1002:100::/:\n";
+    let groups =
+        "root:x:0:\nusers:x:100:alice\nalice:x:1000:\nbobby:x:1001:bobby,alice\nown:x:1003:alice\n";
+    for (user, group, expected) in [
+        (1000, 1000, true),
+        (1000, 1003, true),
+        (1001, 1001, false),
+        (1002, 100, false),
+        (1000, 100, false),
+        (1000, 1001, false),
+        (1000, 4711, false),
+        (0, 0, false),
+    ] {
+        assert_eq!(is_private_group_in(users, groups, user, group), expected, "{user} {group}");
+    }
+    assert!(!is_private_group_in("", "", 1000, 1000));
 }
 
 #[test]

@@ -19,7 +19,8 @@ pub(crate) trait Authorize: fmt::Debug + Send + Sync {
     /// Returns the permissions of a password.
     ///
     /// # Errors
-    /// [`TokenError::Expired`] if it was valid once, [`TokenError::Invalid`] for any other.
+    /// [`TokenError::Expired`] if it was valid once, [`TokenError::Invalid`] for any other, and
+    /// [`TokenError::KeyUnreadable`] if that cannot be checked.
     fn permit(&self, password: &Password) -> Result<Box<dyn Permit>, TokenError>;
 }
 
@@ -103,6 +104,7 @@ pub(super) fn authenticate(
                 "the password is not one of this registry, or was changed on its way; log in again";
             unauthorized(Code::Unauthorized, message)
         }
+        TokenError::KeyUnreadable => ApiError::unavailable(&error),
     })
 }
 

@@ -164,7 +164,7 @@ impl ApiError {
     }
 
     /// Creates the error of an overloaded registry, which clients may retry.
-    fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
+    pub(super) fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
         tracing::warn!(cause = %chain(cause), "the registry cannot answer for now");
         let message = "the registry cannot answer for now; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)

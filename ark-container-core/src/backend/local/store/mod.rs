@@ -39,7 +39,6 @@ mod tests;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -125,6 +124,11 @@ impl Store {
 
     /// Whether the folder says that it has this format. A folder that is yet to be created does not.
     fn has_version(&self) -> Result<bool> {
+        match Directory::open_trusted(&self.root, REGISTRY_FOLDER) {
+            Ok(_) => {}
+            Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
         let path = self.root.join(VERSION_FILE);
         let Some(version) = self.read(VERSION_FILE)? else {
             return self.check_unused().map(|()| false);
@@ -142,11 +146,7 @@ impl Store {
 
     /// Fails if the folder has files that a registry without a version does not have.
     fn check_unused(&self) -> Result<()> {
-        let entries = match fs::read_dir(&self.root) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(cannot("read", &self.root))?,
-        };
-        for entry in entries {
+        for entry in fs::read_dir(&self.root).map_err(cannot("read", &self.root))? {
             let name = entry.map_err(cannot("read", &self.root))?.file_name();
             if !UNVERSIONED.iter().any(|known| name == *known) {
                 return Err(Error::invalid(format!(

@@ -113,7 +113,7 @@ async fn pipe_or_binary_file_is_rejected() {
 
 #[tokio::test]
 async fn file_writable_by_others_is_rejected() {
-    for mode in [0o620, 0o602, 0o666] {
+    for mode in [0o602, 0o622, 0o666] {
         let (_folder, file) = written(&good(), mode);
         let error = file.read().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
