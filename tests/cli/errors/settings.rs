@@ -84,7 +84,7 @@ fn unreadable_configuration_file() {
     std::fs::create_dir_all(sandbox.path("config/ark/container.toml")).unwrap();
     assert_snapshot!(told(&sandbox.run("--list-repositories")), @"
     exit 1
-    error: cannot read ~/config/ark/container.toml: Is a directory (os error 21)
+    error: ~/config/ark/container.toml is a folder, not a file; replace or remove it
     ");
 }
 
