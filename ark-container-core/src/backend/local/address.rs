@@ -120,6 +120,10 @@ mod tests {
         let error = announce(&store, address(2)).unwrap_err();
         assert!(matches!(error, Error::Conflict { .. }));
         assert!(error.to_string().ends_with("is served already, at 127.0.0.1:1234"), "{error}");
+        // Another user could have written it.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode;
+        fs::set_permissions(root.path().join(ADDRESS_FILE), mode(0o666)).unwrap();
+        assert_eq!(current(&store).as_str(), "127.0.0.1:5050");
         drop(announcement);
         assert_eq!(current(&store).as_str(), "127.0.0.1:5050");
     }
