@@ -129,7 +129,7 @@ fn configure_docker_follows_a_link() {
     symlink("config.json", &link).unwrap();
     assert_snapshot!(told(&configure(&sandbox)), @"
     exit 1
-    error: cannot read ~/.docker/config.json: Too many levels of symbolic links (os error 40)
+    error: cannot open ~/.docker/config.json: Too many levels of symbolic links (os error 40)
     ");
 }
 

@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(server.verify(new.expose()), Ok(one_repository()));
         // A key that others can read is worth nothing either.
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(server.verify(new.expose()), Err(TokenError::Invalid));
+        assert_eq!(server.verify(new.expose()), Err(TokenError::KeyUnreadable));
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(server.verify(new.expose()), Ok(one_repository()));
     }

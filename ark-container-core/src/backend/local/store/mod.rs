@@ -63,7 +63,8 @@ const VERSION_FILE: &str = "version";
 const TEMPORARY: &str = "_tmp";
 const TRASH: &str = "_trash";
 /// The entries that a folder may have before the version: of a creation that was interrupted, of an
-/// administrator who writes the memberships first, and of a new file system.
+/// administrator who writes the memberships first, and of a new file system. An audit file, which ends in `.jsonl`,
+/// may be there too.
 const UNVERSIONED: [&str; 5] =
     [TEMPORARY, TRASH, "memberships.toml", "had-memberships", "lost+found"];
 
@@ -148,7 +149,8 @@ impl Store {
     fn check_unused(&self) -> Result<()> {
         for entry in fs::read_dir(&self.root).map_err(cannot("read", &self.root))? {
             let name = entry.map_err(cannot("read", &self.root))?.file_name();
-            if !UNVERSIONED.iter().any(|known| name == *known) {
+            let is_audit = Path::new(&name).extension().is_some_and(|ending| ending == "jsonl");
+            if !is_audit && !UNVERSIONED.iter().any(|known| name == *known) {
                 return Err(Error::invalid(format!(
                     "{} is not the folder of a registry: it has {}, and no file {VERSION_FILE:?}; \
                      name a folder that is empty or does not exist",
