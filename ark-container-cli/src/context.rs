@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ark_container_core::backend::local::LocalBackend;
-use ark_container_core::catalog::{CatalogBuilder, Origin, Settings, is_news, organization_of};
+use ark_container_core::catalog::{CatalogBuilder, Origin, Settings, organization_of, print_once};
 use ark_container_core::model::{
     ImageName, ImageReference, OrganizationId, RegistryLocation, RepositoryPath, Tag,
 };
@@ -198,7 +198,7 @@ impl Context {
         match (organization_of(repository)?, given) {
             (Some(owner), Some(other)) if option.is_some() && owner != other => {
                 Err(Failure::usage(format!(
-                    "the repository is the organization {owner}'s, not {other}'s"
+                    "the repository belongs to the organization {owner}, not to {other}"
                 )))
             }
             (Some(owner), _) | (None, Some(owner)) => Ok(owner),
@@ -223,7 +223,7 @@ impl Context {
         let is_default = *self.settings.registry_origin() == Origin::Default;
         let note =
             format!("the registry is {registry}, since none was chosen (--registry, ARK_REGISTRY)");
-        if is_default && !self.output.quiet && is_news(&note) {
+        if is_default && !self.output.quiet && print_once(&note) {
             self.output.note(&note);
         }
     }

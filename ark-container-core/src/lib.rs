@@ -122,4 +122,4 @@ pub use catalog::Catalog;
 pub use encoding::decode;
 pub use error::{BoxError, Error, ErrorKind, InvalidSetting, ResourceKind, Result};
 pub use escape::{escape_untrusted, quote_for_shell};
-pub use files::{OutputFile, create_trusted_folder};
+pub use files::{OutputFile, create_trusted_folder, open_to_append};

@@ -13,6 +13,9 @@ use crate::files::{Directory, is_temporary_name};
 
 const ENDING: &str = ".json";
 const LOCK_ENDING: &str = ".lock";
+/// Follows the stem in the name of a file that was set aside, before the time.
+#[cfg(feature = "ecr")]
+const SET_ASIDE: &str = ".refused-";
 
 /// The length of the hash at the end of each stem, in hexadecimal.
 const HASH_LEN: usize = 64;
@@ -116,6 +119,21 @@ impl Folder {
         Ok(files.filter_map(|name| self.limits.stem(&name).map(str::to_owned)).collect())
     }
 
+    /// Removes the files that were set aside, and those that writers left that were killed.
+    #[cfg(feature = "ecr")]
+    pub(crate) fn remove_leftovers(&self) -> io::Result<()> {
+        let Some(folder) = self.open(false)? else { return Ok(()) };
+        for name in folder.names().map_err(io_error)? {
+            let aside = name.split_once(SET_ASIDE).map(|(stem, _)| format!("{stem}{ENDING}"));
+            if is_temporary_name(&name)
+                || aside.is_some_and(|name| self.limits.stem(&name).is_some())
+            {
+                none_if_missing(folder.remove(&name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Opens the folder; `None` if it does not exist and is not to be created.
     fn open(&self, create: bool) -> io::Result<Option<Directory>> {
         let opened = Directory::open_private(&self.path, "cache folder", create);
@@ -129,8 +147,7 @@ impl Folder {
         self.open(true)?.ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    /// Removes what is of no use any more: files that are too old, or too many, and what writers left
-    /// that were killed.
+    /// Removes expired and surplus files, and temporary files of killed processes.
     pub(crate) fn sweep(&self) -> io::Result<()> {
         let Some(folder) = self.open(false)? else { return Ok(()) };
         let now = SystemTime::now();
@@ -166,20 +183,20 @@ impl Folder {
     }
 }
 
-/// What logins take.
+/// Operations for the login cache.
 #[cfg(feature = "ecr")]
 impl Folder {
-    /// Moves a file out of the way, and answers where to.
+    /// Renames an invalid file, and returns its new path.
     pub(crate) fn set_aside(&self, stem: &str) -> io::Result<PathBuf> {
         let now =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let aside = format!("{stem}.refused-{now}");
+        let aside = format!("{stem}{SET_ASIDE}{now}");
         self.create()?.rename(format!("{stem}{ENDING}"), &aside).map_err(io_error)?;
         Ok(self.path.join(aside))
     }
 }
 
-/// What unfinished uploads and remembered layers take.
+/// Operations for the push cache.
 #[cfg(feature = "push")]
 impl Folder {
     /// The lock of one file alone, unless another handle has it. It goes with [`let_go`](Self::let_go).

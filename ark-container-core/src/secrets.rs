@@ -87,6 +87,9 @@ impl Secrets {
         if text.contains("://") {
             text = Cow::Owned(without_user_info(&text));
         }
+        if let Some(token) = security_token(&text) {
+            text = Cow::Owned(text.replace(&token, STRUCK_OUT));
+        }
         let tokens = text.split(|c: char| !is_part_of_token(c)).filter(|word| is_token(word));
         let tokens: Vec<String> = tokens.map(str::to_owned).collect();
         tokens.iter().fold(text, |text, token| Cow::Owned(text.replace(token, STRUCK_OUT)))
@@ -149,6 +152,15 @@ fn without_user_info(text: &str) -> String {
         }
     }
     shown
+}
+
+/// Returns the token of an AWS session, in a text that repeats the headers of a request.
+fn security_token(text: &str) -> Option<String> {
+    const HEADER: &str = "x-amz-security-token";
+    let start = text.to_ascii_lowercase().find(HEADER)? + HEADER.len();
+    let token = text[start..].trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    let end = token.find(|c: char| !is_part_of_token(c)).unwrap_or(token.len());
+    (end >= MIN_SECRET_LEN).then(|| token[..end].to_owned())
 }
 
 fn is_part_of_token(character: char) -> bool {

@@ -11,9 +11,7 @@ mod registry;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -23,7 +21,7 @@ use ark_container_core::catalog::{Settings, expand_home};
 use ark_container_core::credentials::cache::CredentialsCache;
 use ark_container_core::credentials::{CredentialsOptions, RegistryCredentials, USERNAME};
 use ark_container_core::model::{RegistryHost, RegistryLocation};
-use ark_container_core::{Error, decode};
+use ark_container_core::{Error, decode, open_to_append};
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::{GlobalOptions, PROGRAM};
@@ -373,9 +371,9 @@ fn start_log() {
         Ok(path) => path,
         Err(error) => return report_no_log(&error),
     };
-    match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
+    match open_to_append(&path, "log") {
         Ok(file) => log::start_in(file),
-        Err(error) => report_no_log(&format_args!("{}: {error}", path.display())),
+        Err(error) => report_no_log(&error),
     }
 }
 

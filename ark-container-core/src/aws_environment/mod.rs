@@ -128,10 +128,9 @@ impl AwsSettings {
         })
     }
 
-    /// Whether a service is somewhere else than at AWS.
-    pub(crate) fn has_endpoint_url(&self) -> bool {
-        let Services { ecr, sts, tagging } = &self.endpoint_urls;
-        [ecr, sts, tagging].into_iter().any(Option::is_some)
+    /// Returns the endpoint URL of ECR, if that is somewhere else than at AWS.
+    pub(crate) fn ecr_endpoint_url(&self) -> Option<&str> {
+        self.endpoint_urls.ecr.as_deref()
     }
 }
 

@@ -140,7 +140,7 @@ fn empty_variables_are_not_set() {
     assert_eq!(settings.endpoint_urls.sts.as_deref(), Some("http://127.0.0.1:1"));
     assert_eq!(settings.retry.max_attempts(), 7);
     assert_eq!(settings.retry.mode(), RetryMode::Adaptive);
-    assert!(!settings.use_fips && settings.has_endpoint_url());
+    assert!(!settings.use_fips && settings.ecr_endpoint_url().is_some());
 }
 
 #[test]

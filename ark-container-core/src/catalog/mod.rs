@@ -41,7 +41,7 @@ pub use inspect::Inspect;
 pub use name::organization_of;
 pub use prune::{Prune, PrunePlan, PruneStep, Pruned};
 #[cfg(any(feature = "ecr", feature = "push"))]
-pub use settings::is_news;
+pub use settings::print_once;
 pub use settings::{Origin, Settings, configured_output, expand_home};
 pub use whoami::{AwsReport, CredentialsReach, IdentityReport, Membership, Resource, WhoAmI};
 

@@ -47,6 +47,11 @@ impl NameScope<'_> {
     /// Parses `[[https://]<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`, or
     /// `docker://<host>/<name>[:<tag>|@<digest>]` in any registry.
     pub(super) fn named(&self, text: &str) -> Result<Named> {
+        let authority = text.split_once("://").map(|(_, rest)| rest.split('/').next());
+        if authority.flatten().is_some_and(|authority| authority.contains('@')) {
+            let problem = "a user and a password in the URL of a registry are not used";
+            return Err(Error::invalid(problem).with_help("leave them out"));
+        }
         if text.starts_with(ImageReference::PREFIX) {
             let image: ImageReference = text.parse()?;
             if !self.is_own(image.host().as_str(), image.repository()) {

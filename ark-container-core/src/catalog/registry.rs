@@ -16,21 +16,16 @@ use crate::backend::ecr::EcrBackend;
 use crate::backend::local::LocalBackend;
 use crate::error::{Error, Result};
 use crate::escape::quote_for_shell;
-use crate::files::{Directory, has_name};
+use crate::files::has_name;
+#[cfg(feature = "local")]
+use crate::identity::MEMBERSHIPS_FILE;
 use crate::identity::{
-    IdentitySource, LocalUser, MembershipsFile, Principal, PrincipalKind, PrincipalName,
-    local_user, single_user,
+    HAD_MEMBERSHIPS_FILE, IdentitySource, LocalUser, MembershipsFile, Principal, PrincipalKind,
+    PrincipalName, local_user, single_user,
 };
 #[cfg(feature = "local")]
 use crate::model::RegistryHost;
 use crate::model::RegistryLocation;
-
-/// The memberships file of a local registry, in its folder.
-#[cfg(feature = "local")]
-const MEMBERSHIPS_FILE: &str = "memberships.toml";
-
-/// The file that says that a registry has had memberships, in its folder.
-const HAD_MEMBERSHIPS_FILE: &str = "had-memberships";
 
 /// A registry of a kind that the library knows.
 #[derive(Debug, Clone)]
@@ -173,6 +168,16 @@ impl OpenRegistry {
         }
     }
 
+    /// Lets each change record that a memberships file is in force.
+    pub(super) fn record_memberships(&self) {
+        match *self {
+            #[cfg(feature = "local")]
+            Self::Local(ref local) => local.store().record_memberships(),
+            #[cfg(feature = "ecr")]
+            Self::Ecr(_) => {}
+        }
+    }
+
     /// Whether credentials reach no further than the scope that they are asked for.
     pub(super) fn narrows_credentials(&self) -> bool {
         match *self {
@@ -213,14 +218,11 @@ pub(super) fn open_memberships(
     default: Option<PathBuf>,
 ) -> Result<Option<MembershipsFile>> {
     let is_chosen = settings.memberships().is_some();
-    let Some(path) = settings.memberships().map(Path::to_owned).or_else(|| default.clone()) else {
+    let Some(path) = settings.memberships().map(Path::to_owned).or_else(|| default) else {
         return Ok(None);
     };
     match MembershipsFile::open(&path) {
-        Ok(file) => {
-            default.as_deref().and_then(Path::parent).map(record_memberships);
-            Ok(Some(file))
-        }
+        Ok(file) => Ok(Some(file)),
         Err(Error::NotFound { .. }) if !is_chosen => {
             let marker = path.with_file_name(HAD_MEMBERSHIPS_FILE);
             if has_name(&marker) {
@@ -238,18 +240,6 @@ pub(super) fn open_memberships(
         Err(error @ Error::NotFound { .. }) => Err(error
             .with_help("it was chosen as the memberships file, by option, environment or file")),
         Err(error) => Err(error),
-    }
-}
-
-/// Records that a registry has memberships. Where nothing can be written, nothing can be changed either.
-fn record_memberships(folder: &Path) {
-    if has_name(&folder.join(HAD_MEMBERSHIPS_FILE)) {
-        return;
-    }
-    let recorded = Directory::open_trusted(folder, "folder of the registry")
-        .and_then(|folder| folder.replace(HAD_MEMBERSHIPS_FILE, b""));
-    if let Err(error) = recorded {
-        tracing::debug!(%error, "it is not recorded that the registry has memberships");
     }
 }
 

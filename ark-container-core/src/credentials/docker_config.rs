@@ -5,13 +5,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{File, Permissions};
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::zeroize::Zeroizing;
 use serde::Serialize as _;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
@@ -19,10 +18,13 @@ use serde_json::{Map, Value, json};
 use super::RegistryCredentials;
 use crate::encoding::decode;
 use crate::error::{Error, ResourceKind, Result};
-use crate::files::trusted::{PathWalk, Trust};
+use crate::files::trusted::{PathWalk, Trust, read_limited};
 use crate::files::{Directory, cannot};
 
 const FILE: &str = "config.json";
+
+/// The size of the largest file that is read.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The members of the file in which docker looks up credential helpers and logins.
 const CREDENTIAL_HELPERS: &str = "credHelpers";
@@ -67,9 +69,11 @@ impl DockerConfig {
         }
     }
 
-    fn read_open(path: PathBuf, mut file: &File) -> Result<Self> {
-        let mut content = Zeroizing::new(Vec::new());
-        file.read_to_end(&mut content).map_err(|error| cannot("read", &path, error))?;
+    fn read_open(path: PathBuf, file: &File) -> Result<Self> {
+        let read = file.metadata().and_then(|metadata| read_limited(file, &metadata, MAX_BYTES));
+        let content = read.map_err(|error| cannot("read", &path, error))?.ok_or_else(|| {
+            Error::invalid(format!("{} is larger than {MAX_BYTES} bytes", path.display()))
+        })?;
         let members = parse(&content).map_err(|reason| {
             Error::invalid(format!("{} is not a configuration of docker: {reason}", path.display()))
         })?;
@@ -101,9 +105,15 @@ impl DockerConfig {
         let path = config.path;
         let (folder, name, locked) = lock(&path)?;
         let mut config = Self::read_open(path, &locked)?;
+        let was_empty = config.members.is_empty();
         let result = change(&mut config);
         if config.is_changed {
-            replace(&folder, &name, &locked, &config.to_bytes()?)?;
+            let replaced = replace(&folder, &name, &locked, &config.to_bytes()?);
+            if replaced.is_err() && was_empty {
+                // The lock created it.
+                let _ = folder.remove(&name);
+            }
+            replaced?;
         }
         Ok((config, result))
     }
@@ -292,7 +302,7 @@ fn walk(path: &Path, create: bool) -> PathWalk<'_> {
 /// Opens the file, which is created with its folder if it is missing, and waits for its lock. Returns the folder and
 /// the name of the file, which are those of the target if the path is a link.
 fn lock(path: &Path) -> Result<(Directory, OsString, File)> {
-    let (folder, name) = walk(path, true).find()?;
+    let (folder, name) = walk(path, true).find_in_own_folder()?;
     loop {
         let file = folder.open_lock(&name)?;
         file.lock().map_err(|error| cannot("lock", path, error))?;

@@ -29,9 +29,10 @@ use rustix::io::Errno;
 pub(crate) use self::copy::copy;
 #[cfg(any(feature = "ecr", feature = "push"))]
 pub(crate) use self::private::is_temporary_name;
-pub use self::trusted::create_trusted_folder;
-pub(crate) use self::trusted::{has_name, open_to_append, read_trusted_text};
+pub use self::trusted::{create_trusted_folder, open_to_append};
+pub(crate) use self::trusted::{has_name, read_trusted_text};
 use crate::error::{Error, ResourceKind, Result};
+use crate::escape::quote_for_shell;
 
 /// Prefix of the name of a file that is being written.
 const NEW_PREFIX: &str = ".ark-new-";
@@ -91,8 +92,14 @@ impl Directory {
             return Ok(file);
         }
         let path = self.path.join(name);
-        let problem = format!("{} belongs to another user, or has a second name", path.display());
-        Err(Error::invalid(problem).with_help("remove it"))
+        let problem = match metadata.uid() == own_uid() {
+            true => "has a second name, where a change would appear too",
+            false => "belongs to another user",
+        };
+        let (shown, path) = (path.display(), quote_for_shell(&path.to_string_lossy()));
+        Err(Error::invalid(format!("{shown} {problem}")).with_help(format!(
+            "make it a file of your own: cp {path} {path}.new && mv {path}.new {path}"
+        )))
     }
 
     /// Returns whether a file that was opened still has this name: a lock on one that was replaced or removed keeps
@@ -254,28 +261,18 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Creates the temporary file, beside the file at `path`, so that a path that cannot be written fails now.
+    /// Creates the temporary file, beside the file at `path`, so that a path that cannot be written fails now. If
+    /// there is a link at `path`, the file that it leads to is replaced.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] if a link on the path is one of another user, and [`Error::Failed`] if the file cannot
-    /// be created or replaced, such as without its folder.
+    /// be created or replaced, such as without its folder, or if there is a folder, device or pipe.
     pub fn create(path: &Path) -> Result<Self> {
-        Self::create_at(path, false)
-    }
-
-    /// Creates the temporary file beside the file that is replaced: if there is a link at `path`, the one that it
-    /// leads to.
-    #[cfg(feature = "push")]
-    pub(crate) fn create_through_link(path: &Path) -> Result<Self> {
-        Self::create_at(path, true)
-    }
-
-    fn create_at(path: &Path, follow_last: bool) -> Result<Self> {
-        let (directory, name) = trusted::resolve_output(path, follow_last)?;
+        let (directory, name) = trusted::resolve_output(path)?;
         let kind = FileType::RegularFile;
         match directory.stat(&name) {
-            Ok(stat) if kind_of(&stat) == FileType::Directory => {
-                Err(directory.problem("write", &name, kind, Errno::ISDIR))
+            Ok(stat) if kind_of(&stat) != kind => {
+                Err(directory.problem("write", &name, kind, Errno::INVAL))
             }
             Ok(stat) if !directory.can_replace_file_of(stat.st_uid)? => {
                 Err(cannot("replace", path, Errno::PERM))

@@ -93,12 +93,14 @@ pub(crate) fn read_trusted_text(path: &Path, kind: &str, limit: usize) -> Result
     })
 }
 
-/// Opens a file to append to it, and creates it for this user only. Its group may write to it too.
+/// Opens a log file to append to it, and creates it for this user only. Its group may write to it too.
+///
+/// `kind` names it in errors, such as `audit file`.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] if another user can have prepared or can exchange it, [`Error::Failed`] if it cannot be
 /// opened or is not a regular file.
-pub(crate) fn open_to_append(path: &Path, kind: &str) -> Result<File> {
+pub fn open_to_append(path: &Path, kind: &str) -> Result<File> {
     let walk = PathWalk { path, kind, trust: Trust::Group, create: false, follow_last: false };
     let (folder, name) = walk.find()?;
     let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
@@ -108,9 +110,9 @@ pub(crate) fn open_to_append(path: &Path, kind: &str) -> Result<File> {
 }
 
 /// Returns the folder and the name of a file that is to be written. The folder may belong to anybody.
-pub(super) fn resolve_output(path: &Path, follow_last: bool) -> Result<(Directory, OsString)> {
+pub(super) fn resolve_output(path: &Path) -> Result<(Directory, OsString)> {
     let kind = "output file";
-    let walk = PathWalk { path, kind, trust: Trust::Links, create: false, follow_last };
+    let walk = PathWalk { path, kind, trust: Trust::Links, create: false, follow_last: true };
     match walk.find() {
         Ok((folder, name)) => Ok((Directory { is_private: false, ..folder }, name)),
         Err(Error::NotFound { .. }) => Err(cannot("write", path, Errno::NOENT)),
@@ -118,7 +120,7 @@ pub(super) fn resolve_output(path: &Path, follow_last: bool) -> Result<(Director
     }
 }
 
-/// Creates a folder, unless it exists, to which only this user and root can write, as can nobody else exchange it.
+/// Creates a folder that only this user and root can write to or replace, unless it exists.
 ///
 /// Missing parents are created too, all of them for this user only. Use it for files that programs execute.
 ///
@@ -182,21 +184,32 @@ impl PathWalk<'_> {
                 opened => opened?,
             },
         };
+        self.check_own_folder(&folder)?;
+        Ok(folder)
+    }
+
+    /// Returns the folder and the name of a file, as [`find`](Self::find) does, if nobody else can write to the
+    /// folder.
+    pub(crate) fn find_in_own_folder(self) -> Result<(Directory, OsString)> {
+        let (folder, name) = self.find()?;
+        PathWalk { path: &folder.path, ..self }.check_own_folder(&folder)?;
+        Ok((folder, name))
+    }
+
+    fn check_own_folder(&self, folder: &Directory) -> Result<()> {
         let metadata = folder.metadata()?;
         let is_safe = match self.trust {
             Trust::Links => metadata.uid() == own_uid(),
             _ => is_trusted(metadata.uid()),
         };
-        let path = quote(&folder.path);
         if !is_safe {
-            let help = format!("choose another folder, or take it over: chown $(id -un) {path}");
-            return Err(self.refused("belongs to another user", &help));
+            return Err(self.refused("belongs to another user", "choose a folder of your own"));
         }
         if writers(&metadata) & WRITABLE_BY_GROUP_OR_OTHERS != 0 {
-            let help = format!("close it to them: chmod go-w {path}");
+            let help = format!("close it to them: chmod go-w {}", quote(&folder.path));
             return Err(self.refused("is writable for other users", &help));
         }
-        Ok(folder)
+        Ok(())
     }
 
     /// Returns the folder and the name of a file, which may be missing and may belong to anybody.
@@ -252,6 +265,11 @@ impl PathWalk<'_> {
                 // A missing target is an error: the name exists, so that something was meant to be there.
                 None if is_of_link => {
                     let (from, missing) = (self.path.display(), path.display());
+                    if std::fs::metadata(self.path).is_ok() {
+                        let message = format!("{from} is a pipe or a socket, not a file");
+                        return Err(Error::failed(message)
+                            .with_help("write the content to a file, and name that"));
+                    }
                     let message = format!("{from} leads to {missing}, which does not exist");
                     return Err(Error::failed(message)
                         .with_help(format!("replace the link, or create {missing}")));
@@ -284,18 +302,16 @@ impl PathWalk<'_> {
         let problem = |problem: &str| {
             let (folder, kind, file) = (folder.path.display(), self.kind, self.path.display());
             Error::invalid(format!(
-                "{problem} the folder {folder}, and could exchange the {kind} {file}"
+                "the folder {folder} {problem}, who could replace the {kind} {file}"
             ))
         };
         if !may_own_folder(metadata.uid()) {
-            let help = format!(
-                "choose one in a folder of your own, or take this one over: chown $(id -un) {path}"
-            );
-            return Err(problem("another user owns").with_help(help));
+            let help = "choose one in a folder of your own";
+            return Err(problem("belongs to another user").with_help(help));
         }
         if writers(&metadata) & forbidden != 0 && metadata.mode() & STICKY == 0 {
             let help = format!("close it to them: chmod {mode} {path}");
-            return Err(problem("other users can write to").with_help(help));
+            return Err(problem("is writable by other users").with_help(help));
         }
         Ok(())
     }

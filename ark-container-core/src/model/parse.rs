@@ -19,7 +19,16 @@ pub struct ParseError {
 
 impl ParseError {
     pub(crate) fn new(what: &'static str, input: &str, problem: impl Into<String>) -> Self {
-        Self { what, input: input.to_owned(), problem: problem.into(), position: None }
+        // A password in a URL is not shown.
+        let input = match input.split_once("://") {
+            Some((scheme, rest)) => {
+                let authority = rest.split('/').next().unwrap_or_default();
+                let shown = authority.rfind('@').map(|at| format!("{scheme}://***{}", &rest[at..]));
+                shown.unwrap_or_else(|| input.to_owned())
+            }
+            None => input.to_owned(),
+        };
+        Self { what, input, problem: problem.into(), position: None }
     }
 
     /// An error about the character that starts at byte `offset` of `input`.
@@ -38,7 +47,7 @@ impl ParseError {
         self.what
     }
 
-    /// The text as it was given.
+    /// The text as it was given, without the user info of a URL.
     pub fn input(&self) -> &str {
         &self.input
     }

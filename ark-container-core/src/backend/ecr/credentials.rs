@@ -84,6 +84,14 @@ impl Validity {
 /// The operation, for errors.
 const LOGGING_IN: &str = "get a login for";
 
+/// Returns whether a host is that of a URL, or has the port that the URL names.
+fn is_host_of(host: &str, url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let port = |authority: &str| authority.rsplit_once(':')?.1.parse::<u16>().ok();
+    host == authority || port(host).is_some() && port(host) == port(authority)
+}
+
 impl EcrBackend {
     /// Returns credentials for a scope of this backend's stage, from the cache or from AWS.
     ///
@@ -146,17 +154,21 @@ impl EcrBackend {
         ))
     }
 
-    /// Returns whether the registry answers at this host: another spelling of its own, or any host outside of AWS if
-    /// an endpoint is set, since only an emulator itself names its host.
+    /// Returns whether the registry answers at this host: another spelling of its own, or the host or port of an
+    /// endpoint that is set, since an emulator chooses the names of its hosts.
     pub(crate) fn answers_at(&self, host: &str) -> bool {
         let (config, own) = (self.config(), self.ecr_host());
         if let Ok(host) = host.parse::<EcrHost>() {
             return (host.account(), host.region()) == (own.account(), own.region());
         }
         let given = config.sdk_config.as_ref().and_then(|given| given.endpoint_url());
-        config.endpoint_url.as_deref().or(given).is_some()
-            || AwsSettings::of_this_process(&config.aws_choices())
-                .is_ok_and(|settings| settings.has_endpoint_url())
+        if let Some(url) = config.endpoint_url.as_deref().or(given) {
+            return is_host_of(host, url);
+        }
+        let settings = AwsSettings::of_this_process(&config.aws_choices());
+        settings.is_ok_and(|settings| {
+            settings.ecr_endpoint_url().is_some_and(|url| is_host_of(host, url))
+        })
     }
 
     /// Returns the AWS credentials of the caller, which the process caches until they expire.

@@ -6,7 +6,7 @@ mod file;
 mod home;
 mod identity;
 #[cfg(any(feature = "ecr", feature = "push"))]
-mod news;
+mod notes;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -26,7 +26,7 @@ use home::with_directory;
 pub(super) use identity::{Claims, KeySetLocation, Verification};
 pub(super) use identity::{IdentitySettings, PRINCIPAL_VARIABLE};
 #[cfg(any(feature = "ecr", feature = "push"))]
-pub use news::is_news;
+pub use notes::print_once;
 
 const REGISTRY_VARIABLE: &str = "ARK_REGISTRY";
 const ORGANIZATION_VARIABLE: &str = "ARK_ORGANIZATION";

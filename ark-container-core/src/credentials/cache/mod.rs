@@ -232,6 +232,9 @@ impl CredentialsCache {
                     removed += 1;
                 }
             }
+            if registry.is_none() {
+                folder.remove_leftovers()?;
+            }
             Ok(removed)
         });
         match (cleared.await, &self.folder) {

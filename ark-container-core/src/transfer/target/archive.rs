@@ -134,7 +134,7 @@ impl Output {
                     return output.with_marker();
                 }
                 // A link stays, and the file that it names is replaced.
-                let file = OutputFile::create_through_link(path)?;
+                let file = OutputFile::create(path)?;
                 let writer = file.writer().map_err(|error| cannot_write(path, error))?;
                 (Box::new(io::BufWriter::new(writer)), Destination::File(file))
             }

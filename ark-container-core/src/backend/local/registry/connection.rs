@@ -33,8 +33,8 @@ const MIN_EVICTION_AGE: Duration = Duration::from_secs(1);
 pub(super) struct Connections {
     permits: Arc<Semaphore>,
     next_id: AtomicU64,
-    /// The connections that have not authenticated, the oldest first, and since when the registry waits for
-    /// their clients. A connection whose first request has not been read yet is not among them.
+    /// The unauthenticated connections, oldest first, each with the start of the wait for its client. A connection
+    /// whose first request has not been read yet is not among them.
     unauthenticated: Mutex<BTreeMap<u64, (Instant, CancellationToken)>>,
 }
 
@@ -65,7 +65,7 @@ impl Connections {
             id,
             connections: self.clone(),
             closed: closed.clone(),
-            is_known: AtomicBool::new(false),
+            is_tracked: AtomicBool::new(false),
             phase: Mutex::new(Phase::Headers),
             _permit: permit,
         };
@@ -106,8 +106,8 @@ pub(super) struct Connection {
     id: u64,
     connections: Arc<Connections>,
     closed: CancellationToken,
-    /// Whether it has authenticated, or is among those that have not.
-    is_known: AtomicBool,
+    /// Whether it has authenticated, or is in the list of unauthenticated connections.
+    is_tracked: AtomicBool,
     phase: Mutex<Phase>,
     _permit: OwnedSemaphorePermit,
 }
@@ -126,13 +126,13 @@ enum Phase {
 impl Connection {
     /// Records that a request had a valid password. The connection is no longer closed for others.
     pub(super) fn authenticated(&self) {
-        self.is_known.store(true, Ordering::Relaxed);
+        self.is_tracked.store(true, Ordering::Relaxed);
         self.connections.unauthenticated().remove(&self.id);
     }
 
-    /// Records that everything that has arrived was read.
+    /// Records that everything that has arrived was read, or that the client does not receive a response.
     fn waits_for_client(&self) {
-        if !self.is_known.swap(true, Ordering::Relaxed) {
+        if !self.is_tracked.swap(true, Ordering::Relaxed) {
             let waiting = (Instant::now(), self.closed.clone());
             self.connections.unauthenticated().insert(self.id, waiting);
         }
@@ -194,6 +194,8 @@ impl Stream {
             self.write_deadline = None;
             return polled;
         }
+        // A client that does not read its responses counts as one that is waited for.
+        self.connection.waits_for_client();
         let deadline = self
             .write_deadline
             .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + IDLE_TIMEOUT)));
@@ -272,7 +274,7 @@ struct IncomingHeaders {
     deadline: Pin<Box<Sleep>>,
     /// The byte before the next one.
     previous: u8,
-    /// Whether a line with content has arrived. Empty lines before it are no end of the headers.
+    /// Whether a line with content has arrived. Empty lines before the request line do not end the headers.
     has_content: bool,
     /// Whether the current line has no content yet.
     is_blank_line: bool,

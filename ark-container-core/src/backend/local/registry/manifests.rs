@@ -185,7 +185,7 @@ const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-app
 /// The maximum number of referrers that are read for a page.
 const MAX_PAGE_REFERRERS: usize = 1000;
 
-/// A page ends with the referrer that reaches this size. The largest one has half a MiB.
+/// A page is complete once it has this many bytes. The largest one has half a MiB.
 const MIN_PAGE_BYTES: usize = 128 * 1024;
 
 pub(super) async fn list_referrers(

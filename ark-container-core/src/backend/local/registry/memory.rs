@@ -73,7 +73,7 @@ impl Memory {
     /// Returns a page of a listing, whose memory is counted until the client has received it.
     ///
     /// # Errors
-    /// Other clients have not received too many large pages.
+    /// The memory for large pages is in use by clients that have not read theirs.
     pub(super) fn page(&self, page: Vec<u8>) -> Result<Bytes, ApiError> {
         if page.len() <= UNCOUNTED_PAGE_BYTES {
             return Ok(page.into());

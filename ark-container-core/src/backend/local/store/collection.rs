@@ -2,17 +2,16 @@
 //!
 //! # Rules
 //! - A blob is *referenced* while a manifest of its repository names it. A referenced blob is never removed.
-//! - A blob is *claimed* while a client relies on it for a manifest that the client has yet to put: from the moment
-//!   at which the registry told the client that it has the blob, after an upload, a mount or a question. A claimed
-//!   blob is not removed. A claim ends when the client puts a manifest that names the blob, and at the latest
-//!   [`CLAIM_LIFETIME`] after the last claim of the blob.
+//! - A client *claims* a blob when the registry tells the client that it has the blob: after an upload, a mount or a
+//!   `HEAD`. A claimed blob is not removed. A claim ends when the client puts a manifest that names the blob, or after
+//!   [`CLAIM_LIFETIME`].
 //! - The deletion of an image removes the blobs of the image that are neither referenced nor claimed. Any other
 //!   such blob is removed by the next deletion or sweep once it was stored [`CLAIM_LIFETIME`] ago.
 //! - A repository with a manifest that cannot be read keeps all of its blobs.
 //!
 //! # Locks
-//! Manifests change, and blobs are removed, under the repository's lock: the manifests that were read stay all of
-//! them until the removal, and a manifest that is put finds the blobs that remain. Claims change, and blobs are
+//! Manifests change, and blobs are removed, under the repository's lock: no manifest changes between the check and the
+//! removal. Claims change, and blobs are
 //! removed, under the lock of the claims: a blob is claimed before its removal, which then does not happen, or it
 //! is found missing. A process that holds both has taken the repository's lock first. A process that is killed
 //! leaves claims that end by their age.
@@ -107,10 +106,12 @@ impl Claims<'_> {
         let line = |reason: ClaimReason| format!("{id} {}", reason.as_str());
         let mut claims = self.of(digest)?;
         let uploaded = line(ClaimReason::Uploaded);
-        let asks_after_upload = |claim: &String| reason == ClaimReason::Found && *claim == uploaded;
+        let asks_after_upload =
+            |claim: &String| reason == ClaimReason::Found && claim.starts_with(&uploaded);
+        let claim = format!("{} {}", line(reason), unix_seconds(SystemTime::now()));
         match claims.iter().position(asks_after_upload) {
-            Some(position) => claims[position] = line(reason),
-            None if claims.len() < MAX_CLAIMS => claims.push(line(reason)),
+            Some(position) => claims[position] = claim,
+            None if claims.len() < MAX_CLAIMS => claims.push(claim),
             None => {}
         }
         self.write(digest, &claims)
@@ -147,18 +148,27 @@ impl Claims<'_> {
 
     /// Returns the claims of a blob that are not too old.
     fn of(&self, digest: &Digest) -> Result<Vec<String>> {
+        self.made_after(digest, SystemTime::now() - CLAIM_LIFETIME)
+    }
+
+    /// Whether a blob has no claim that was made after this time.
+    fn ended(&self, digest: &Digest, before: SystemTime) -> Result<bool> {
+        Ok(self.made_after(digest, before)?.is_empty())
+    }
+
+    fn made_after(&self, digest: &Digest, before: SystemTime) -> Result<Vec<String>> {
         let path = self.folder.claims(digest);
-        if self.ended(digest, SystemTime::now() - CLAIM_LIFETIME)? {
+        let file = self.folder.metadata(&path)?;
+        if file.is_none_or(|file| is_older(&file, before)) {
             return Ok(Vec::new());
         }
         let bytes = files::read_file(&path).map_err(cannot("read", &path))?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
-    }
-
-    /// Whether a blob has no claim, or the last one was made before this time.
-    fn ended(&self, digest: &Digest, before: SystemTime) -> Result<bool> {
-        let claims = self.folder.metadata(&self.folder.claims(digest))?;
-        Ok(claims.is_none_or(|claims| claims.len() == 0 || is_older(&claims, before)))
+        let is_newer = |claim: &&str| {
+            let made = claim.rsplit(' ').next().and_then(|seconds| seconds.parse::<u64>().ok());
+            made.is_some_and(|made| made > unix_seconds(before))
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(text.lines().filter(is_newer).map(str::to_owned).collect())
     }
 
     /// Replaces the claims of a blob. A process that is killed meanwhile leaves at most more claims.
@@ -192,18 +202,22 @@ impl Claims<'_> {
     }
 }
 
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 fn is_older(metadata: &Metadata, before: SystemTime) -> bool {
     metadata.modified().is_ok_and(|time| time <= before)
 }
 
 impl Store {
-    /// Returns the store as another process has it, whose claims end apart from those of this one.
+    /// Returns a store with a claimant of its own, so that its claims end separately.
     #[cfg(feature = "push")]
     pub(crate) fn for_one_transfer(&self) -> Self {
         Self { claimant: Claimant::new(), ..self.clone() }
     }
 
-    /// Returns the store for the requests of a client, which `authorization` tells from others.
+    /// Returns the store for the requests of a client, which the header `Authorization` identifies.
     pub(crate) fn for_client(&self, authorization: &[u8]) -> Self {
         let client = self.claimant.keys.hash_one(authorization);
         Self { claimant: Claimant { client, ..self.claimant.clone() }, ..self.clone() }
@@ -352,10 +366,16 @@ const MAX_CACHED_REFERENCES: usize = 30_000;
 /// A cache of the blobs that manifests name, so that a deletion of many images reads each manifest once. The same
 /// digest stands for the same blobs in every repository.
 #[derive(Debug, Clone, Default)]
-pub(super) struct References(Arc<Mutex<HashMap<Digest, Arc<BTreeSet<Digest>>>>>);
+pub(super) struct References(Arc<Mutex<CachedReferences>>);
+
+#[derive(Debug, Default)]
+struct CachedReferences {
+    blobs: HashMap<Digest, Arc<BTreeSet<Digest>>>,
+    count: usize,
+}
 
 impl References {
-    /// Returns the blobs of a manifest, which are read unless they are cached. A full cache is emptied first.
+    /// Returns the blobs of a manifest, which are read unless they are cached. A full cache loses other manifests.
     ///
     /// One manifest is read at a time, so that large ones do not fill the memory.
     fn get_or_read(
@@ -364,18 +384,21 @@ impl References {
         read: impl FnOnce() -> Result<BTreeSet<Digest>>,
     ) -> Result<Arc<BTreeSet<Digest>>> {
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(blobs) = cached.get(manifest) {
+        if let Some(blobs) = cached.blobs.get(manifest) {
             return Ok(Arc::clone(blobs));
         }
         let blobs = Arc::new(read()?);
-        let references: usize = cached.values().map(|blobs| 1 + blobs.len()).sum();
-        if references + blobs.len() >= MAX_CACHED_REFERENCES {
-            cached.clear();
-        }
         // A manifest without blobs may be a missing one.
-        if !blobs.is_empty() && blobs.len() < MAX_CACHED_REFERENCES {
-            cached.insert(manifest.clone(), Arc::clone(&blobs));
+        if blobs.is_empty() || blobs.len() >= MAX_CACHED_REFERENCES {
+            return Ok(blobs);
         }
+        while cached.count + blobs.len() >= MAX_CACHED_REFERENCES {
+            let Some(other) = cached.blobs.keys().next().cloned() else { break };
+            let removed = cached.blobs.remove(&other);
+            cached.count -= removed.map_or(0, |blobs| 1 + blobs.len());
+        }
+        cached.count += 1 + blobs.len();
+        cached.blobs.insert(manifest.clone(), Arc::clone(&blobs));
         Ok(blobs)
     }
 }

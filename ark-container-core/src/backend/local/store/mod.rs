@@ -41,12 +41,14 @@ use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::token::random_bits;
 use crate::error::{Error, Result};
-use crate::files::Directory;
 use crate::files::trusted::read_trusted;
+use crate::files::{Directory, has_name};
+use crate::identity::{HAD_MEMBERSHIPS_FILE, MEMBERSHIPS_FILE};
 use crate::model::Organizations;
 use blobs::UploadHashes;
 use collection::{Claimant, References};
@@ -62,11 +64,10 @@ const VERSION: &str = "1";
 const VERSION_FILE: &str = "version";
 const TEMPORARY: &str = "_tmp";
 const TRASH: &str = "_trash";
-/// The entries that a folder may have before the version: of a creation that was interrupted, of an
-/// administrator who writes the memberships first, and of a new file system. An audit file, which ends in `.jsonl`,
-/// may be there too.
+/// The entries that are allowed in a folder without a version file: leftovers of an interrupted creation, memberships,
+/// and `lost+found`. An audit file, which ends in `.jsonl`, is allowed too.
 const UNVERSIONED: [&str; 5] =
-    [TEMPORARY, TRASH, "memberships.toml", "had-memberships", "lost+found"];
+    [TEMPORARY, TRASH, MEMBERSHIPS_FILE, HAD_MEMBERSHIPS_FILE, "lost+found"];
 
 /// The name of the folder in errors.
 pub(crate) const REGISTRY_FOLDER: &str = "folder of the registry";
@@ -81,6 +82,8 @@ pub(crate) struct Store {
     upload_hashes: UploadHashes,
     references: References,
     claimant: Claimant,
+    /// Whether a memberships file is in force, which each change records.
+    has_memberships: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -97,18 +100,24 @@ impl Store {
             upload_hashes: UploadHashes::default(),
             references: References::default(),
             claimant: Claimant::new(),
+            has_memberships: Arc::default(),
         };
         store.has_version()?;
         Ok(store)
     }
 
-    /// Creates the folder, for its owner only, and what is missing in it: for every change.
+    /// Creates the folder with mode 0700, and its missing entries. Every change calls it first.
     ///
     /// # Errors
     /// Those of [`open`](Self::open), and [`Error::Failed`] if the folder cannot be created or written.
     pub(crate) fn create(&self) -> Result<()> {
         let has_version = self.has_version()?;
-        Directory::create_trusted(&self.root, REGISTRY_FOLDER)?;
+        let folder = Directory::create_trusted(&self.root, REGISTRY_FOLDER)?;
+        if self.has_memberships.load(Ordering::Relaxed)
+            && !has_name(&self.root.join(HAD_MEMBERSHIPS_FILE))
+        {
+            folder.replace(HAD_MEMBERSHIPS_FILE, b"")?;
+        }
         for folder in [TEMPORARY, TRASH].map(|name| self.root.join(name)) {
             files::require_folder(&folder).map_err(cannot("create", &folder))?;
         }
@@ -116,6 +125,11 @@ impl Store {
             return Ok(());
         }
         self.publish(&self.root.join(VERSION_FILE), VERSION.as_bytes())
+    }
+
+    /// Lets each change record that the registry has memberships.
+    pub(crate) fn record_memberships(&self) {
+        self.has_memberships.store(true, Ordering::Relaxed);
     }
 
     /// The folder, as an absolute path.
@@ -145,7 +159,7 @@ impl Store {
         Err(Error::failed(message).with_source(problem))
     }
 
-    /// Fails if the folder has files that a registry without a version does not have.
+    /// Fails if a folder without a version file has files that no registry creates.
     fn check_unused(&self) -> Result<()> {
         for entry in fs::read_dir(&self.root).map_err(cannot("read", &self.root))? {
             let name = entry.map_err(cannot("read", &self.root))?.file_name();

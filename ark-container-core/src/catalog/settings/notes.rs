@@ -1,4 +1,4 @@
-//! [`is_news`]: notes that a program prints once on a machine.
+//! [`print_once`]: notes that a program prints once on a machine.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -14,11 +14,11 @@ const LIMITS: Limits = Limits {
     most: 64,
 };
 
-/// Returns whether a program of this user has not printed `note` yet, and remembers that it does now.
+/// Returns whether a note has not been printed yet for this user, and records that it is printed now.
 ///
-/// The notes are in the cache folder of the user, `$XDG_CACHE_HOME/ark/notes`. Where they cannot be written, each
-/// note is news.
-pub fn is_news(note: &str) -> bool {
+/// The notes are in the cache folder of the user, `$XDG_CACHE_HOME/ark/notes`. Where they cannot be written, a
+/// note is printed each time.
+pub fn print_once(note: &str) -> bool {
     let Ok(folders) = etcetera::base_strategy::Xdg::new() else { return true };
     let folder = Folder::new(folders.cache_dir().join("ark/notes"), LIMITS);
     let mut hasher = DefaultHasher::new();
