@@ -134,8 +134,8 @@ impl Context {
     }
 
     /// Opens the catalog for an operation that reads one image, which is given by the name, path or URL of a
-    /// repository, or as `docker://…` in any registry. Returns the image with its registry, and with the tag
-    /// `latest` if none is given.
+    /// repository, or as `docker://…` in any registry. Returns the name of the image for the catalog, with the
+    /// tag `latest` if none is given.
     pub(crate) async fn connect_to_image(
         &self,
         image: &str,
@@ -149,8 +149,7 @@ impl Context {
             ImageName::parse(image).map_err(Error::Parse)?;
         let reference = reference.unwrap_or_else(|| Tag::latest().into());
         let (catalog, target) = self.connect_to(name, owner).await?;
-        let image = catalog.backend().repository_url(&target.path).image(reference).to_string();
-        Ok((catalog, image, ImageOrigin::Repository(target)))
+        Ok((catalog, target.image(&reference), ImageOrigin::Repository(target)))
     }
 
     /// Returns the options that choose organization, registry and identity, for commands in hints.

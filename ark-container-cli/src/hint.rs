@@ -3,7 +3,7 @@
 use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::backend::{Repository, TagMutability};
 use ark_container_core::catalog::{ChosenIdentity, Origin, Settings, organization_of};
-use ark_container_core::model::{ImageReference, ParseError, RepositoryPath};
+use ark_container_core::model::{ImageReference, ParseError, Reference, RepositoryPath};
 use ark_container_core::{Catalog, Error, RegistryBackendExt as _, ResourceKind, quote_for_shell};
 
 use crate::arguments::PROGRAM;
@@ -131,6 +131,12 @@ impl Target {
     /// Returns the command for another operation on this repository, such as `login`.
     pub(crate) fn command(&self, operation: &str) -> String {
         self.command_with(&format!("{operation} {}", self.path.name()))
+    }
+
+    /// Returns the name of an image for calls of the catalog. A URL would be refused if the address of a local registry
+    /// changes meanwhile.
+    pub(crate) fn image(&self, reference: &Reference) -> String {
+        format!("{}{}{reference}", self.path, reference.separator())
     }
 
     fn command_with(&self, arguments: &str) -> String {

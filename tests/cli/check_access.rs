@@ -142,7 +142,7 @@ fn invalid_questions_are_rejected() {
     let other = format!("prod/{TBD}/a --organization {OTHER}");
     assert_snapshot!(told(&sandbox, &format!("--action pull --repository {other}")), @"
     exit 2
-    error: --repository: the repository is the organization 2ea25035-6aa4-42fb-9955-92288ea1b972's, not 11111111-2222-3333-4444-555555555555's
+    error: --repository: the repository belongs to the organization 2ea25035-6aa4-42fb-9955-92288ea1b972, not to 11111111-2222-3333-4444-555555555555
     ");
     let url = format!("registry.example/prod/{TBD}/a");
     assert_snapshot!(told(&sandbox, &format!("--action pull --repository {url}")), @"

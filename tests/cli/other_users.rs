@@ -94,7 +94,7 @@ fn prepared_link_makes_nobody_an_administrator() {
     for (file, problem) in [
         ("../shared/theirs", "belongs to another user"),
         ("chain", "belongs to another user"),
-        ("../shared/folder/link", "another user owns the folder"),
+        ("../shared/folder/link", "folder belongs to another user, who could replace"),
         ("blob", "is in a repository, whose clients choose its content"),
     ] {
         machine.assert_refused(whoami(file), problem);
@@ -120,7 +120,7 @@ fn prepared_registry_folder_gets_no_password() {
     };
     for (folder, problem) in [
         ("theirs", "theirs belongs to another user"),
-        ("theirs/below", "another user owns the folder"),
+        ("theirs/below", "theirs belongs to another user, who could replace"),
         ("link/registry", "belongs to another user"),
         ("group", "help: close it to them: chmod go-w ~/shared/group"),
     ] {
@@ -157,7 +157,10 @@ fn prepared_configuration_is_refused() {
         command.env("XDG_CONFIG_HOME", machine.sandbox.path(folder));
         command
     };
-    machine.assert_refused(whoami("shared/config"), "another user owns the folder ~/shared/config");
+    machine.assert_refused(
+        whoami("shared/config"),
+        "the folder ~/shared/config belongs to another user",
+    );
     machine.shell(USER, "chmod 664 config/ark/container.toml");
     machine.assert_refused(whoami("home/config"), "chmod go-w ~/home/config/ark/container.toml");
     machine.shell(USER, "chmod 644 config/ark/container.toml; ln -s config dotfiles");
@@ -193,7 +196,7 @@ fn outputs_do_not_follow_prepared_links() {
     machine.assert_refused(machine.alice(&pull), "belongs to another user");
     let mut cmake = machine.alice("--cmake-dir");
     cmake.env("XDG_DATA_HOME", machine.sandbox.path("shared/data"));
-    machine.assert_refused(cmake, "another user owns the folder ~/shared/data");
+    machine.assert_refused(cmake, "the folder ~/shared/data belongs to another user");
     for file in ["link/file", "file"] {
         let mut audited = machine.alice(&create.replace(" a ", " b "));
         audited.env("ARK_AUDIT_FILE", machine.sandbox.path("shared").join(file));

@@ -98,8 +98,7 @@ pub(crate) async fn tag(args: TagArgs, context: &Context) -> Result<(), Stop> {
         ImageName::parse(&args.image).map_err(Error::Parse)?;
     let reference = reference.unwrap_or_else(|| Tag::latest().into());
     let (catalog, target) = context.connect_to(name, &args.owner).await?;
-    let image = catalog.backend().repository_url(&target.path).image(reference);
-    let tagged = catalog.tag(&image.to_string(), &args.tag).await;
+    let tagged = catalog.tag(&target.image(&reference), &args.tag).await;
     let tagged = tagged.map_err(|error| target.explain(Attempt::Tag, error))?;
     context.output.result(&tagged.url.to_string(), &tagged)
 }
@@ -137,8 +136,8 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
         targets.push((context.target(path), reference));
     }
     for (target, reference) in targets {
+        let deleted = catalog.delete_image(&target.image(&reference)).await;
         let url = catalog.backend().repository_url(&target.path).image(reference);
-        let deleted = catalog.delete_image(&url.to_string()).await;
         deleted.map_err(|error| target.explain(Attempt::DeleteImage, error))?;
         context.output.result(&url.to_string(), &serde_json::json!({ "url": url }))?;
     }

@@ -369,9 +369,9 @@ pub(crate) async fn copy(args: CopyArgs, context: &Context) -> Result<(), Stop> 
         };
         let path = path_in(&catalog.in_organization(organization), to)?;
         let read = reference.clone().unwrap_or_else(|| Tag::latest().into());
-        let image = catalog.backend().repository_url(&source.path).image(read);
+        let image = source.image(&read);
         let target = context.target(path);
-        (catalog, image.to_string(), (ImageOrigin::Repository(source), reference), target)
+        (catalog, image, (ImageOrigin::Repository(source), reference), target)
     };
     let (source, reference) = source;
     let tag = match (reference, to_tag) {

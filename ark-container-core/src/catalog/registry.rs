@@ -16,7 +16,7 @@ use crate::backend::ecr::EcrBackend;
 use crate::backend::local::LocalBackend;
 use crate::error::{Error, Result};
 use crate::escape::quote_for_shell;
-use crate::files::has_name;
+use crate::files::{Directory, has_name};
 #[cfg(feature = "local")]
 use crate::identity::MEMBERSHIPS_FILE;
 use crate::identity::{
@@ -218,11 +218,16 @@ pub(super) fn open_memberships(
     default: Option<PathBuf>,
 ) -> Result<Option<MembershipsFile>> {
     let is_chosen = settings.memberships().is_some();
-    let Some(path) = settings.memberships().map(Path::to_owned).or_else(|| default) else {
+    let Some(path) = settings.memberships().map(Path::to_owned).or(default) else {
         return Ok(None);
     };
     match MembershipsFile::open(&path) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) => {
+            if !is_chosen {
+                record_memberships(&path);
+            }
+            Ok(Some(file))
+        }
         Err(Error::NotFound { .. }) if !is_chosen => {
             let marker = path.with_file_name(HAD_MEMBERSHIPS_FILE);
             if has_name(&marker) {
@@ -240,6 +245,19 @@ pub(super) fn open_memberships(
         Err(error @ Error::NotFound { .. }) => Err(error
             .with_help("it was chosen as the memberships file, by option, environment or file")),
         Err(error) => Err(error),
+    }
+}
+
+/// Records that a registry has the memberships file in its folder. Where nothing can be written, the first change fails
+/// until this is recorded.
+fn record_memberships(file: &Path) {
+    let marker = file.with_file_name(HAD_MEMBERSHIPS_FILE);
+    if has_name(&marker) {
+        return;
+    }
+    let folder = Directory::open_trusted(file.parent().unwrap_or(file), "folder of the registry");
+    if let Err(error) = folder.and_then(|folder| folder.replace(HAD_MEMBERSHIPS_FILE, b"")) {
+        tracing::debug!(%error, "the memberships of the registry are not recorded");
     }
 }
 

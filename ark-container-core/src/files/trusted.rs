@@ -331,8 +331,8 @@ impl PathWalk<'_> {
     fn check_file(&self, folder: &Directory, file: &Metadata) -> Result<()> {
         let path = quote(self.path);
         if !is_trusted(file.uid()) {
-            let help = format!("take it over: chown $(id -un) {path}");
-            return Err(self.refused("belongs to another user, who can change it", &help));
+            let help = "copy it to a folder of your own, if you trust its content";
+            return Err(self.refused("belongs to another user, who can change it", help));
         }
         let (forbidden, mode) = match self.trust {
             Trust::Group => (WRITABLE_BY_OTHERS, "o-w"),

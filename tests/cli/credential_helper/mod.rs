@@ -303,7 +303,7 @@ fn helper_log_is_private_and_has_no_password() {
     let run = sandbox.finish(command.env("ARK_CREDENTIAL_LOG", "no/such/log"));
     assert_eq!(run.code, 0, "{run:?}");
     assert_snapshot!(run.stderr, @"
-    docker-credential-ark: no log: ARK_CREDENTIAL_LOG: no/such/log: No such file or directory (os error 2)
+    docker-credential-ark: no log: ARK_CREDENTIAL_LOG: file no/such/log does not exist
     ");
 }
 

@@ -84,12 +84,19 @@ impl Validity {
 /// The operation, for errors.
 const LOGGING_IN: &str = "get a login for";
 
-/// Returns whether a host is that of a URL, or has the port that the URL names.
+/// Returns whether a host has the name that a URL has, or the port that the URL names.
 fn is_host_of(host: &str, url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or_default();
-    let port = |authority: &str| authority.rsplit_once(':')?.1.parse::<u16>().ok();
-    host == authority || port(host).is_some() && port(host) == port(authority)
+    let endpoint = split_port(rest.split('/').next().unwrap_or_default());
+    let (name, port) = split_port(host);
+    name == endpoint.0 || port.is_some() && port == endpoint.1
+}
+
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    }
 }
 
 impl EcrBackend {
@@ -154,8 +161,8 @@ impl EcrBackend {
         ))
     }
 
-    /// Returns whether the registry answers at this host: another spelling of its own, or the host or port of an
-    /// endpoint that is set, since an emulator chooses the names of its hosts.
+    /// Returns whether the registry answers at this host: another spelling of its own, or the name or the port of an
+    /// endpoint that is set, since an emulator chooses the host of its registry.
     pub(crate) fn answers_at(&self, host: &str) -> bool {
         let (config, own) = (self.config(), self.ecr_host());
         if let Ok(host) = host.parse::<EcrHost>() {

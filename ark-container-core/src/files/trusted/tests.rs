@@ -225,8 +225,8 @@ fn links_and_folders_of_another_user_are_rejected() {
             (shared.join("theirs"), "belongs to another user; name a path without this link"),
             (home.join("chain"), "belongs to another user; name a path without this link"),
             (shared.join("their-folder-link/file"), "belongs to another user; name a path"),
-            (shared.join("their-folder/link"), "another user owns the folder"),
-            (shared.join("their-file"), "belongs to another user, who can change it; take it over"),
+            (shared.join("their-folder/link"), "folder belongs to another user, who could"),
+            (shared.join("their-file"), "belongs to another user, who can change it"),
             (shared.join("hard-link"), "has a second name"),
         ] {
             let message = rejection(&path);
@@ -322,17 +322,21 @@ fn output_file_changes_no_other_file() {
     let at = |name: &str| folder.path().join(name);
     symlink(&file, at("link")).unwrap();
     fs::hard_link(&file, at("hard-link")).unwrap();
-    for name in ["link", "hard-link", "new"] {
-        let output = OutputFile::create(&at(name)).unwrap();
-        output.publish(b"result").unwrap();
+    for name in ["hard-link", "new"] {
+        OutputFile::create(&at(name)).unwrap().publish(b"result").unwrap();
         assert_eq!(fs::read(at(name)).unwrap(), b"result");
-        assert!(!fs::symlink_metadata(at(name)).unwrap().is_symlink());
     }
     assert_eq!(fs::read(&file).unwrap(), b"# text");
-    for path in [folder.path(), &at("missing/file"), &at("new/file")] {
+    // A link of this user leads to the file that is replaced.
+    OutputFile::create(&at("link")).unwrap().publish(b"linked").unwrap();
+    assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+    assert_eq!(fs::read(&file).unwrap(), b"linked");
+    assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    let device = Path::new("/dev/null");
+    for path in [folder.path(), &at("missing/file"), &at("new/file"), &at("pipe"), device] {
         OutputFile::create(path).unwrap_err();
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
 }
 
 #[cfg(target_os = "linux")]

@@ -164,8 +164,9 @@ impl Claims<'_> {
         }
         let bytes = files::read_file(&path).map_err(cannot("read", &path))?.unwrap_or_default();
         let is_newer = |claim: &&str| {
-            let made = claim.rsplit(' ').next().and_then(|seconds| seconds.parse::<u64>().ok());
-            made.is_some_and(|made| made > unix_seconds(before))
+            let made = claim.splitn(3, ' ').nth(2).and_then(|seconds| seconds.parse::<u64>().ok());
+            // A line that a killed process has not completed ends with the file.
+            made.is_none_or(|made| made > unix_seconds(before))
         };
         let text = String::from_utf8_lossy(&bytes);
         Ok(text.lines().filter(is_newer).map(str::to_owned).collect())
