@@ -7,7 +7,7 @@ use ark_container_core::catalog::{CatalogBuilder, Origin, Settings, organization
 use ark_container_core::model::{
     ImageName, ImageReference, OrganizationId, RegistryLocation, RepositoryPath, Tag,
 };
-use ark_container_core::{Catalog, Error, RegistryBackendExt as _, quote_for_shell};
+use ark_container_core::{Catalog, Error, quote_for_shell};
 use clap::ValueEnum as _;
 
 use crate::arguments::{GlobalOptions, OrganizationArgs, PROGRAM, RepositoryArgs};

@@ -212,6 +212,8 @@ mod tests {
         let session = "IQoJb3JpZ2luX2VjEHYaCXVzLWVhc3QtMSJHMEUCIQDrf8".repeat(4);
         let text = format!("x-amz-security-token:{session}\nhost:h");
         assert_eq!(struck(&text), "x-amz-security-token:***\nhost:h");
+        let headers = "{'X-Amz-Security-Token': 'SHORT0123', 'host': 'h'}";
+        assert_eq!(struck(headers), "{'X-Amz-Security-Token': '***', 'host': 'h'}");
         assert_eq!(struck("token=\"eyJhbGciOiJub25lIn0.e30.c2ln\""), "token=\"***\"");
         assert_eq!(struck("?token=eyJhbGciOiJub25lIn0.e30.c2ln&a"), "?***&a");
         let name = "catalog/extract-video/".repeat(12) + "a";

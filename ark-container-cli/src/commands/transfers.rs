@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ark_container_core::model::{ImageName, ImageReference, Platform, Reference, Tag};
 use ark_container_core::transfer::{Compression, ImageTarget, PlatformChoice, Push};
-use ark_container_core::{Error, OutputFile, RegistryBackendExt as _, quote_for_shell};
+use ark_container_core::{Error, OutputFile, quote_for_shell};
 use clap::builder::TypedValueParser;
 use futures_util::future::{Either, select};
 

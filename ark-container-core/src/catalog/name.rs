@@ -232,6 +232,12 @@ mod tests {
     }
 
     #[test]
+    fn url_with_a_password_is_refused_without_it() {
+        let error = named(&format!("https://bob:hunter2@{HOST}/prod/{TBD}/a"), None).unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+
+    #[test]
     fn misspelt_organization_of_a_path_is_no_name() {
         for (spelling, problem) in [
             (TBD.to_uppercase(), "must be written 2ea25035-"),

@@ -481,6 +481,9 @@ mod tests {
             chown(&path, Some(4711), None).unwrap();
             assert!(matches!(change(), Err(Error::Setting(_))));
             assert_eq!(fs::read(&path).unwrap(), b"{}");
+            chown(&path, Some(0), None).unwrap();
+            chown(folder.path(), Some(4711), None).unwrap();
+            assert!(matches!(change(), Err(Error::Setting(_))));
         }
     }
 }

@@ -149,6 +149,10 @@ fn ecr(registry: &str) -> Result<RegistryLocation, ParseError> {
         Some((host, stage)) => (host, stage.parse()?),
         None => (registry, Stage::default()),
     };
+    if let Some((_, host)) = host.rsplit_once('@') {
+        let problem = "a user and a password are not used; leave them out";
+        return Err(ParseError::new("registry location", host, problem));
+    }
     Ok(RegistryLocation::Ecr { host: host.parse()?, stage })
 }
 
@@ -206,6 +210,14 @@ mod tests {
         assert!(format!("{host}/a/b").parse::<RegistryLocation>().is_err());
         assert!("ecr://h.example".parse::<RegistryLocation>().is_err());
         assert!("https://h.example".parse::<RegistryLocation>().is_err());
+    }
+
+    #[test]
+    fn password_in_a_location_is_not_shown() {
+        for text in ["ecr://bob:hunter2@h.example/prod", "https://hunter2@h.example"] {
+            let error = text.parse::<RegistryLocation>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

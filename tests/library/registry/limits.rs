@@ -130,10 +130,14 @@ async fn crowd_without_password_does_not_stop_the_service() {
     let mut running = client.send_part(Method::PATCH, &upload, bytes.len(), &bytes[..1000]).await;
     client.wait_for_size(&upload, 1000).await;
     let mut crowd = Vec::new();
+    let pipelined = b"GET /v2/ HTTP/1.1\r\nhost: a\r\n\r\n".repeat(20_000);
     for number in 0..2 * CROWD {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        if number % 2 == 0 {
-            stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost:").await.unwrap();
+        match number % 3 {
+            0 => stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost:").await.unwrap(),
+            // Requests whose responses are not read.
+            1 => drop(stream.try_write(&pipelined)),
+            _ => {}
         }
         crowd.push(stream);
     }

@@ -156,6 +156,10 @@ async fn what_is_no_file_of_ours_is_set_aside_and_not_deleted() {
         assert_eq!(source.asked(), 2, "{what}");
         assert_eq!(disk.names(".refused-").len(), 1, "{what}");
         assert_eq!(password(&disk.cache(), &key, &source).await, second, "{what}");
+        // What was set aside may have a password.
+        let is_folder = what == "a folder";
+        assert_eq!(disk.cache().clear(None).await.is_err(), is_folder, "{what}");
+        assert_eq!(disk.names(".refused-").len(), usize::from(is_folder), "{what}");
     }
 }
 

@@ -427,3 +427,17 @@ async fn denied_call_names_acting_principal() {
     let error = alice.credentials(&scope(), &Default::default()).await.unwrap_err();
     assert!(error.to_string().starts_with("user:alice may not"), "{error}");
 }
+
+#[test]
+fn endpoint_names_the_hosts_of_an_emulator() {
+    for (host, url, expected) in [
+        ("127.0.0.1:5000", "http://127.0.0.1:4566", true),
+        ("a.localhost.example:4566", "http://localhost:4566/", true),
+        ("vpce.example", "https://vpce.example", true),
+        ("example.com", "http://127.0.0.1:4566", false),
+        ("example.com:5000", "http://127.0.0.1:4566", false),
+        ("example.com", "https://vpce.example", false),
+    ] {
+        assert_eq!(is_host_of(host, url), expected, "{host} {url}");
+    }
+}
