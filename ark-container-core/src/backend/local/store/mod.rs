@@ -145,8 +145,20 @@ impl Store {
             Err(error) => return Err(error),
         }
         let path = self.root.join(VERSION_FILE);
-        let Some(version) = self.read(VERSION_FILE)? else {
-            return self.check_unused().map(|()| false);
+        let version = match self.read(VERSION_FILE)? {
+            Some(version) => version,
+            None => match self.foreign_entry()? {
+                None => return Ok(false),
+                // Another process may have created the registry meanwhile.
+                Some(entry) => self.read(VERSION_FILE)?.ok_or_else(|| {
+                    Error::invalid(format!(
+                        "{} is not the folder of a registry: it has {}, and no file {VERSION_FILE:?}; \
+                         name a folder that is empty or does not exist",
+                        self.root.display(),
+                        entry.display(),
+                    ))
+                })?,
+            },
         };
         if version.trim_ascii() == VERSION.as_bytes() {
             return Ok(true);
@@ -159,21 +171,16 @@ impl Store {
         Err(Error::failed(message).with_source(problem))
     }
 
-    /// Fails if a folder without a version file has files that no registry creates.
-    fn check_unused(&self) -> Result<()> {
+    /// Returns the name of an entry that no registry without a version has.
+    fn foreign_entry(&self) -> Result<Option<OsString>> {
         for entry in fs::read_dir(&self.root).map_err(cannot("read", &self.root))? {
             let name = entry.map_err(cannot("read", &self.root))?.file_name();
             let is_audit = Path::new(&name).extension().is_some_and(|ending| ending == "jsonl");
             if !is_audit && !UNVERSIONED.iter().any(|known| name == *known) {
-                return Err(Error::invalid(format!(
-                    "{} is not the folder of a registry: it has {}, and no file {VERSION_FILE:?}; \
-                     name a folder that is empty or does not exist",
-                    self.root.display(),
-                    name.display(),
-                )));
+                return Ok(Some(name));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Opens a lock file in the registry's folder and creates it if it is missing.
