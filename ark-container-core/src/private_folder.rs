@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
-#[cfg(feature = "push")]
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 

@@ -13,6 +13,7 @@ pub use source::{AwsCaller, IdentitySource, LocalUser, local_user, single_user};
 pub use token::{ClaimNames, KeySet, Token, TokenFile, TokenIdentity, TokenVerifier};
 
 /// The memberships file of a local registry, in its folder.
+#[cfg(feature = "local")]
 pub(crate) const MEMBERSHIPS_FILE: &str = "memberships.toml";
 /// The file that says that a local registry has had memberships, in its folder.
 pub(crate) const HAD_MEMBERSHIPS_FILE: &str = "had-memberships";

@@ -273,7 +273,7 @@ fn folder_that_cannot_be_entered_is_not_a_missing_file() {
     });
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", any(feature = "ecr", feature = "push")))]
 #[test]
 fn prepared_folder_is_not_opened() {
     let (_folder, home, shared) = two_users();
@@ -303,6 +303,7 @@ fn prepared_folder_is_not_opened() {
     assert_eq!(prepared, opened);
 }
 
+#[cfg(any(feature = "ecr", feature = "push"))]
 #[test]
 fn folder_that_is_a_link_is_not_private() {
     let (folder, _) = folder();

@@ -184,6 +184,7 @@ fn deletion_removes_old_blobs_of_cut_pushes_too() {
     assert!(!client.has(b"cut"));
 }
 
+#[cfg(feature = "push")]
 #[test]
 fn transfer_that_ends_leaves_no_claim() {
     let (sample, path) = Sample::with_repository("a");
