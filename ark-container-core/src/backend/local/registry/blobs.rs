@@ -34,7 +34,7 @@ const READ_CHUNK_BYTES: u64 = 64 * 1024;
 /// The same while few clients read, which makes downloads twice as fast.
 const LARGE_READ_CHUNK_BYTES: u64 = 256 * 1024;
 /// The number of large chunks in memory at once.
-static LARGE_CHUNKS: Semaphore = Semaphore::const_new(32);
+static LARGE_CHUNKS: Semaphore = Semaphore::const_new(12);
 
 /// `HEAD`: returns the size of a blob. A client that may push relies on the answer.
 pub(super) async fn check_blob(
