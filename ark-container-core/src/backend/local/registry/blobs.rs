@@ -12,7 +12,6 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Response, StatusCode};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
@@ -21,6 +20,7 @@ use super::auth::{Operation, Permit};
 use super::body::{self, Body, Content, DOCKER_CONTENT_DIGEST, WithHeader, append_to_upload};
 use super::dialect::Part;
 use super::error::{ApiError, Code, is_storage_full};
+use super::memory::{Memory, counted};
 use super::requests::{InRepository, Query, parse_digest};
 use crate::backend::local::store::{Upload, UploadId};
 use crate::error::{Error, ResourceKind};
@@ -31,10 +31,8 @@ type Reading = JoinHandle<io::Result<(File, Bytes)>>;
 
 /// The number of bytes that are read of a file at a time. Up to three chunks of a response are in memory.
 const READ_CHUNK_BYTES: u64 = 64 * 1024;
-/// The same while few clients read, which makes downloads twice as fast.
+/// The number of bytes in a chunk that is [counted](Memory::large_chunk): downloads are twice as fast with them.
 const LARGE_READ_CHUNK_BYTES: u64 = 256 * 1024;
-/// The number of large chunks in memory at once.
-static LARGE_CHUNKS: Semaphore = Semaphore::const_new(12);
 
 /// `HEAD`: returns the size of a blob. A client that may push relies on the answer.
 pub(super) async fn check_blob(
@@ -80,13 +78,12 @@ pub(super) async fn get_blob(
     });
     let (mut file, size) = found.await?;
     let response = match wanted.map_or(RequestedRange::Whole, |value| parse_range(value, size)) {
-        RequestedRange::Whole => {
-            Response::new(stream_body(file, size)).with(header::CONTENT_LENGTH, size)
-        }
+        RequestedRange::Whole => Response::new(stream_body(file, size, repository.memory()))
+            .with(header::CONTENT_LENGTH, size),
         RequestedRange::Part { first, last } => {
             let length = last - first + 1;
             file.seek(SeekFrom::Start(first)).map_err(ApiError::internal)?;
-            let mut response = Response::new(stream_body(file, length));
+            let mut response = Response::new(stream_body(file, length, repository.memory()));
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             response
                 .with(header::CONTENT_LENGTH, length)
@@ -112,48 +109,40 @@ pub(super) async fn delete_blob(
 }
 
 /// Returns a body of the next `length` bytes of a file.
-pub(super) fn stream_body(file: File, length: u64) -> Body {
-    StreamBody::new(read_chunks(file, length)).boxed_unsync()
+pub(super) fn stream_body(file: File, length: u64, memory: &Memory) -> Body {
+    StreamBody::new(read_chunks(file, length, memory.clone())).boxed_unsync()
 }
 
 /// Streams the next `length` bytes of a file.
 ///
 /// Each read is a blocking task that runs while the chunk before is sent, so that a slow client holds
 /// no thread.
-fn read_chunks(file: File, length: u64) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
-    let first = read_ahead(file, length);
-    stream::try_unfold(first, async |(reading, left)| {
+fn read_chunks(
+    file: File,
+    length: u64,
+    memory: Memory,
+) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
+    let first = (read_ahead(file, length, &memory), memory);
+    stream::try_unfold(first, async |((reading, left), memory)| {
         let Some(reading) = reading else { return Ok(None) };
         let (file, chunk) = reading.await.map_err(io::Error::other)??;
-        let next = read_ahead(file, left);
-        Ok(Some((Frame::data(chunk), next)))
+        let next = read_ahead(file, left, &memory);
+        Ok(Some((Frame::data(chunk), (next, memory))))
     })
 }
 
 /// Starts to read the next chunk of the `left` bytes, and returns how many bytes follow it.
-fn read_ahead(file: File, left: u64) -> (Option<Reading>, u64) {
+fn read_ahead(file: File, left: u64, memory: &Memory) -> (Option<Reading>, u64) {
     if left == 0 {
         return (None, 0);
     }
-    let permit = LARGE_CHUNKS.try_acquire().ok();
+    let permit = memory.large_chunk();
     let size = left.min(permit.as_ref().map_or(READ_CHUNK_BYTES, |_| LARGE_READ_CHUNK_BYTES));
     let reading = tokio::task::spawn_blocking(move || {
         let (file, chunk) = read_chunk(file, size)?;
-        Ok((file, Bytes::from_owner(Chunk { chunk, _permit: permit })))
+        Ok((file, counted(chunk, permit)))
     });
     (Some(reading), left - size)
-}
-
-/// A chunk whose memory is counted until it is sent.
-struct Chunk {
-    chunk: Vec<u8>,
-    _permit: Option<SemaphorePermit<'static>>,
-}
-
-impl AsRef<[u8]> for Chunk {
-    fn as_ref(&self) -> &[u8] {
-        &self.chunk
-    }
 }
 
 fn read_chunk(file: File, size: u64) -> io::Result<(File, Vec<u8>)> {

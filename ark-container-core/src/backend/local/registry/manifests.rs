@@ -52,7 +52,7 @@ pub(super) async fn get_manifest(
     let body = match *method {
         Method::HEAD => body::empty(),
         _ if manifest.size <= MAX_UNSTREAMED_BYTES => body::full(small),
-        _ => stream_body(manifest.file, manifest.size),
+        _ => stream_body(manifest.file, manifest.size, repository.memory()),
     };
     Ok(Response::new(body)
         .with(header::CONTENT_TYPE, manifest.media_type)

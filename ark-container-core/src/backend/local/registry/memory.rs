@@ -15,7 +15,7 @@ use crate::error::Error;
 const UNCOUNTED_MANIFEST_BYTES: usize = 16 * 1024;
 
 /// The manifests that are received and checked at once: one of the maximum size, or more smaller ones. A
-/// parsed manifest takes some times its size.
+/// parsed manifest needs several times its size.
 const MANIFEST_BYTES: usize = MAX_MANIFEST_BYTES;
 
 /// The listings that are read from the disk at once.
@@ -31,6 +31,9 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The frames of uploads that wait to be written.
 const UPLOAD_BYTES: usize = 8 * 1024 * 1024;
 
+/// The large chunks of blobs that are read or wait for their clients to receive them.
+const LARGE_CHUNKS: usize = 12;
+
 /// How long a request waits for others to free their memory.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -41,6 +44,7 @@ pub(super) struct Memory {
     listings: Arc<Semaphore>,
     pages: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    large_chunks: Arc<Semaphore>,
 }
 
 impl Memory {
@@ -51,6 +55,7 @@ impl Memory {
             listings: semaphore(LISTINGS),
             pages: semaphore(PAGE_BYTES),
             uploads: semaphore(UPLOAD_BYTES),
+            large_chunks: semaphore(LARGE_CHUNKS),
         }
     }
 
@@ -80,7 +85,12 @@ impl Memory {
         }
         let bytes = u32::try_from(page.len()).map_err(ApiError::internal)?;
         let permit = self.pages.clone().try_acquire_many_owned(bytes).map_err(|_| busy())?;
-        Ok(Bytes::from_owner(CountedPage { page, _permit: permit }))
+        Ok(counted(page, Some(permit)))
+    }
+
+    /// Returns the permit for a large chunk, unless there are too many.
+    pub(super) fn large_chunk(&self) -> Option<OwnedSemaphorePermit> {
+        self.large_chunks.clone().try_acquire_owned().ok()
     }
 
     /// Waits until a frame of an upload may be queued.
@@ -106,13 +116,21 @@ fn busy() -> ApiError {
     Error::temporary("other requests take all of the memory").into()
 }
 
-struct CountedPage {
-    page: Vec<u8>,
-    _permit: OwnedSemaphorePermit,
-}
+/// Returns bytes that hold a permit until they are sent.
+pub(super) fn counted(bytes: Vec<u8>, permit: Option<OwnedSemaphorePermit>) -> Bytes {
+    struct Counted {
+        bytes: Vec<u8>,
+        _permit: OwnedSemaphorePermit,
+    }
 
-impl AsRef<[u8]> for CountedPage {
-    fn as_ref(&self) -> &[u8] {
-        &self.page
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    match permit {
+        Some(permit) => Bytes::from_owner(Counted { bytes, _permit: permit }),
+        None => bytes.into(),
     }
 }

@@ -245,7 +245,7 @@ async fn sweep_hourly(store: Store) {
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The size of a connection's buffers, and so of all headers and of the largest frame of an upload. A
-/// token for some hundred organizations fits.
+/// token for several hundred organizations fits.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The delay before the next connection after `accept` has failed, for example for lack of file
