@@ -236,7 +236,7 @@ impl CatalogBuilder {
         let default = registry.as_ref().and_then(OpenRegistry::default_memberships);
         let memberships = open_memberships(&settings, default)?;
         if let (Some(registry), Some(_)) = (&registry, &memberships) {
-            registry.record_memberships();
+            registry.record_memberships(settings.memberships().is_some());
         }
         let has_own_policy = self.policy.is_some();
         let policy = self.policy.unwrap_or_else(|| policy_of(memberships.as_ref()));

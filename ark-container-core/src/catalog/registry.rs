@@ -16,7 +16,7 @@ use crate::backend::ecr::EcrBackend;
 use crate::backend::local::LocalBackend;
 use crate::error::{Error, Result};
 use crate::escape::quote_for_shell;
-use crate::files::{Directory, has_name};
+use crate::files::has_name;
 #[cfg(feature = "local")]
 use crate::identity::MEMBERSHIPS_FILE;
 use crate::identity::{
@@ -168,11 +168,13 @@ impl OpenRegistry {
         }
     }
 
-    /// Lets each change record that a memberships file is in force.
-    pub(super) fn record_memberships(&self) {
+    /// Records that a memberships file is in force: at once for the one in the folder of the registry, and with the
+    /// first change for one that was chosen, which may be a trial.
+    pub(super) fn record_memberships(&self, is_chosen: bool) {
+        let _ = is_chosen;
         match *self {
             #[cfg(feature = "local")]
-            Self::Local(ref local) => local.store().record_memberships(),
+            Self::Local(ref local) => local.store().record_memberships(!is_chosen),
             #[cfg(feature = "ecr")]
             Self::Ecr(_) => {}
         }
@@ -222,12 +224,7 @@ pub(super) fn open_memberships(
         return Ok(None);
     };
     match MembershipsFile::open(&path) {
-        Ok(file) => {
-            if !is_chosen {
-                record_memberships(&path);
-            }
-            Ok(Some(file))
-        }
+        Ok(file) => Ok(Some(file)),
         Err(Error::NotFound { .. }) if !is_chosen => {
             let marker = path.with_file_name(HAD_MEMBERSHIPS_FILE);
             if has_name(&marker) {
@@ -245,19 +242,6 @@ pub(super) fn open_memberships(
         Err(error @ Error::NotFound { .. }) => Err(error
             .with_help("it was chosen as the memberships file, by option, environment or file")),
         Err(error) => Err(error),
-    }
-}
-
-/// Records that a registry has the memberships file in its folder. Where nothing can be written, the first change fails
-/// until this is recorded.
-fn record_memberships(file: &Path) {
-    let marker = file.with_file_name(HAD_MEMBERSHIPS_FILE);
-    if has_name(&marker) {
-        return;
-    }
-    let folder = Directory::open_trusted(file.parent().unwrap_or(file), "folder of the registry");
-    if let Err(error) = folder.and_then(|folder| folder.replace(HAD_MEMBERSHIPS_FILE, b"")) {
-        tracing::debug!(%error, "the memberships of the registry are not recorded");
     }
 }
 

@@ -113,10 +113,8 @@ impl Store {
     pub(crate) fn create(&self) -> Result<()> {
         let has_version = self.has_version()?;
         let folder = Directory::create_trusted(&self.root, REGISTRY_FOLDER)?;
-        if self.has_memberships.load(Ordering::Relaxed)
-            && !has_name(&self.root.join(HAD_MEMBERSHIPS_FILE))
-        {
-            folder.replace(HAD_MEMBERSHIPS_FILE, b"")?;
+        if self.has_memberships.load(Ordering::Relaxed) {
+            self.mark_memberships(&folder)?;
         }
         for folder in [TEMPORARY, TRASH].map(|name| self.root.join(name)) {
             files::require_folder(&folder).map_err(cannot("create", &folder))?;
@@ -127,9 +125,24 @@ impl Store {
         self.publish(&self.root.join(VERSION_FILE), VERSION.as_bytes())
     }
 
-    /// Lets each change record that the registry has memberships.
-    pub(crate) fn record_memberships(&self) {
+    /// Lets each change record that the registry has memberships, and records it now if `at_once` is set. Where nothing
+    /// can be written now, the first change fails until it is recorded.
+    pub(crate) fn record_memberships(&self, at_once: bool) {
         self.has_memberships.store(true, Ordering::Relaxed);
+        if !at_once {
+            return;
+        }
+        let folder = Directory::open_trusted(&self.root, REGISTRY_FOLDER);
+        if let Err(error) = folder.and_then(|folder| self.mark_memberships(&folder)) {
+            tracing::debug!(%error, "the memberships of the registry are not recorded");
+        }
+    }
+
+    fn mark_memberships(&self, folder: &Directory) -> Result<()> {
+        match has_name(&self.root.join(HAD_MEMBERSHIPS_FILE)) {
+            true => Ok(()),
+            false => folder.replace(HAD_MEMBERSHIPS_FILE, b""),
+        }
     }
 
     /// The folder, as an absolute path.
