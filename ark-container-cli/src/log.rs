@@ -11,7 +11,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::output::{Format, Output};
 
@@ -30,15 +30,19 @@ pub(crate) fn start(output: Output, verbose: bool) {
     let lines = lines.with_writer(move || LogLine { format: output.format });
     let lines = lines.with_filter(filter_fn(|metadata| *metadata.level() > Level::WARN));
     let warnings = Warnings { output, printed: Mutex::default() };
-    // It fails only if another subscriber is installed, and there is none.
-    let _ = tracing_subscriber::registry().with(lines).with(warnings).with(own(level)).try_init();
+    install(tracing_subscriber::registry().with(lines).with(warnings).with(own(level)));
 }
 
 /// Writes a log of all that the library does into a file.
 pub(crate) fn start_in(file: File) {
     let lines = tracing_subscriber::fmt::layer().with_writer(Mutex::new(file)).with_ansi(false);
-    // It fails only if another subscriber is installed, and there is none.
-    let _ = tracing_subscriber::registry().with(lines).with(own(LevelFilter::DEBUG)).try_init();
+    install(tracing_subscriber::registry().with(lines).with(own(LevelFilter::DEBUG)));
+}
+
+/// Installs the subscriber of the process, which has no other.
+fn install(subscriber: impl SubscriberInitExt) {
+    // A failure would mean that another one is installed.
+    let _ = subscriber.try_init();
 }
 
 /// Returns the filter of our own events. Other libraries are left out, so that nothing that they know of
@@ -106,7 +110,7 @@ impl<S: Subscriber> Layer<S> for Warnings {
         let mut sentence = Sentence::default();
         event.record(&mut sentence);
         let text = sentence.text();
-        // An error is printed whatever the user wants to see.
+        // `--quiet` does not hide errors.
         let quiet = self.output.quiet && level == Level::WARN;
         if !quiet && !self.is_repeated(&text, Instant::now()) {
             Output { quiet, ..self.output }.warning(&text);

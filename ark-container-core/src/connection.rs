@@ -231,8 +231,7 @@ impl Connection {
         }
     }
 
-    /// Lets a registry on this machine know that the transfer has ended, and needs the blobs of the repository no
-    /// longer that it was told of.
+    /// Tells a registry on this machine that the transfer has ended, so that its claims of blobs end.
     pub(crate) async fn end_claims(&self, path: &RepositoryPath) {
         match &self.endpoint {
             #[cfg(feature = "local")]

@@ -6,7 +6,7 @@ use super::registry::OpenRegistry;
 use crate::error::{Error, Result};
 use crate::model::{
     ImageName, ImageReference, OrganizationId, Reference, RegistryHost, RepositoryName,
-    RepositoryPath, Stage,
+    RepositoryPath, Stage, user_info,
 };
 #[cfg(feature = "push")]
 use crate::{model::Tag, transfer::RegistryImage};
@@ -47,8 +47,7 @@ impl NameScope<'_> {
     /// Parses `[[https://]<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`, or
     /// `docker://<host>/<name>[:<tag>|@<digest>]` in any registry.
     pub(super) fn named(&self, text: &str) -> Result<Named> {
-        let authority = text.split_once("://").map(|(_, rest)| rest.split('/').next());
-        if authority.flatten().is_some_and(|authority| authority.contains('@')) {
+        if user_info(text).is_some() {
             let problem = "a user and a password in the URL of a registry are not used";
             return Err(Error::invalid(problem).with_help("leave them out"));
         }

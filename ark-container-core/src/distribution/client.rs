@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,9 @@ use super::response::{MAX_ERROR_BODY_LEN, Reply};
 use super::retry::Retry;
 use crate::credentials::{ForeignCredentials, RegistryCredentials};
 use crate::error::{Error, Result};
-use crate::model::{Access, EcrHost, ImageReference, Reference, RegistryHost, RepositoryUrl};
+use crate::model::{
+    Access, EcrHost, ImageReference, Reference, RegistryHost, RepositoryUrl, is_loopback,
+};
 use crate::observability::ObservedRequest;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -534,11 +535,6 @@ fn base_url(
         true => Ok((plain, PlainHttp::Loopback)),
         false => Ok((url("https")?, PlainHttp::Nowhere)),
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Follows a redirect unless it leaves HTTPS. That credentials stay behind is reqwest's own rule.

@@ -1,12 +1,13 @@
 //! [`Directory`] as the source and target of images: a folder whose content somebody else may have prepared.
 
 use std::fs::{self, File, Metadata};
-use std::io::Read as _;
+use std::mem;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 use rustix::io::Errno;
 
+use super::trusted::read_limited;
 use super::{Directory, cannot, is_own, kind_of, own_uid};
 use crate::error::{Error, Result};
 
@@ -56,15 +57,12 @@ impl Directory {
     /// Those of [`file`](Self::file), and [`Error::Failed`] if it is larger.
     pub(crate) fn read(&self, relative: impl AsRef<Path>, limit: usize) -> Result<Vec<u8>> {
         let path = self.path.join(&relative);
-        let (file, _) = self.file(relative)?;
-        let mut content = Vec::new();
-        let read = file.take(limit as u64 + 1).read_to_end(&mut content);
-        read.map_err(|error| cannot("read", &path, error))?;
-        if content.len() > limit {
-            let message = format!("{} is larger than {limit} bytes", path.display());
-            return Err(Error::failed(message));
-        }
-        Ok(content)
+        let (file, metadata) = self.file(relative)?;
+        let content = read_limited(&file, &metadata, limit);
+        let content = content.map_err(|error| cannot("read", &path, error))?;
+        let too_large =
+            || Error::failed(format!("{} is larger than {limit} bytes", path.display()));
+        content.map(|mut content| mem::take(&mut *content)).ok_or_else(too_large)
     }
 
     /// Opens a file for reading and writing, and creates it if it does not exist.

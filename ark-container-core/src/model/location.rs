@@ -20,23 +20,28 @@ impl RegistryHost {
 
     /// Whether this is the host of a registry on this machine: `localhost`, or a loopback address.
     pub fn is_loopback(&self) -> bool {
-        let (name, _) = self.name_and_port();
-        let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
-        name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        is_loopback(split_port(&self.0).0)
     }
 
     /// Whether this is `host`, or `localhost` with the port of `host`: docker takes either for a registry on
     /// this machine.
     pub fn is_alias_of(&self, host: &Self) -> bool {
-        let ((name, port), (_, other)) = (self.name_and_port(), host.name_and_port());
+        let ((name, port), (_, other)) = (split_port(&self.0), split_port(&host.0));
         self == host || name == "localhost" && port == other
     }
+}
 
-    fn name_and_port(&self) -> (&str, Option<&str>) {
-        match self.0.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-            _ => (&self.0, None),
-        }
+/// Whether a host without its port is this machine: `localhost`, or a loopback address.
+pub(crate) fn is_loopback(name: &str) -> bool {
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Splits the port from a host.
+pub(crate) fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
     }
 }
 
@@ -52,7 +57,7 @@ impl FromStr for RegistryHost {
     fn from_str(input: &str) -> Result<Self, ParseError> {
         const WHAT: &str = "registry host";
         let host = Self(input.into());
-        let (name, port) = host.name_and_port();
+        let (name, port) = split_port(&host.0);
         // What stands between the brackets of an IPv6 address is the standard library's to judge.
         let ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if let Some(address) = ipv6 {

@@ -25,6 +25,10 @@ pub use aws::{AdditionalAction, EcrHost, RoleArn};
 pub(crate) use descriptor::REFERRERS_TAG_DIGITS;
 pub use descriptor::{Algorithm, Descriptor, Digest};
 pub use image_reference::ImageReference;
+#[cfg(any(feature = "push", feature = "token"))]
+pub(crate) use location::is_loopback;
+#[cfg(feature = "ecr")]
+pub(crate) use location::split_port;
 pub use location::{RegistryHost, RegistryLocation};
 #[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
 pub(crate) use manifest_content::ManifestContent;
@@ -34,7 +38,7 @@ pub(crate) use manifest_content::fuzzing;
 pub(crate) use manifest_content::{ImageManifest, Index};
 pub use organization::{OrganizationId, Organizations};
 pub use parse::ParseError;
-pub(crate) use parse::{matches_wildcards, serde_as_text};
+pub(crate) use parse::{matches_wildcards, serde_as_text, user_info};
 pub use platform::Platform;
 pub use reference::{Reference, Tag, TagPattern};
 pub use repository::{ImageName, ImageUrl, RepositoryName, RepositoryPath, RepositoryUrl, Stage};

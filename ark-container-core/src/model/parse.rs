@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Deserializer};
 
@@ -20,14 +21,10 @@ pub struct ParseError {
 impl ParseError {
     pub(crate) fn new(what: &'static str, input: &str, problem: impl Into<String>) -> Self {
         // A password in a URL is not shown.
-        let input = match input.split_once("://") {
-            Some((scheme, rest)) => {
-                let authority = rest.split('/').next().unwrap_or_default();
-                let shown = authority.rfind('@').map(|at| format!("{scheme}://***{}", &rest[at..]));
-                shown.unwrap_or_else(|| input.to_owned())
-            }
-            None => input.to_owned(),
-        };
+        let mut input = input.to_owned();
+        if let Some(user_info) = user_info(&input) {
+            input.replace_range(user_info, "***");
+        }
         Self { what, input, problem: problem.into(), position: None }
     }
 
@@ -71,6 +68,13 @@ impl fmt::Display for ParseError {
 }
 
 impl std::error::Error for ParseError {}
+
+/// Returns where a URL has a user and a password.
+pub(crate) fn user_info(url: &str) -> Option<Range<usize>> {
+    let start = url.find("://")? + "://".len();
+    let authority = url[start..].split('/').next()?;
+    Some(start..start + authority.rfind('@')?)
+}
 
 /// Reads `null` as the default. Go programs write it for an empty list, map or text.
 pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

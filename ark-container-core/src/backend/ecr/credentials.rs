@@ -25,7 +25,7 @@ use crate::credentials::cache::CacheKey;
 use crate::credentials::{CredentialsOptions, Narrowing, Password, RegistryCredentials, USERNAME};
 use crate::digester::Digester;
 use crate::error::{Error, Result};
-use crate::model::{Algorithm, EcrHost, RegistryHost, Scope};
+use crate::model::{Algorithm, EcrHost, RegistryHost, Scope, split_port};
 
 /// Maximum duration of a role session in seconds, as long as the lifetime of the registry's tokens.
 ///
@@ -92,13 +92,6 @@ fn is_host_of(host: &str, url: &str) -> bool {
     name == endpoint.0 || port.is_some() && port == endpoint.1
 }
 
-fn split_port(host: &str) -> (&str, Option<&str>) {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (host, None),
-    }
-}
-
 impl EcrBackend {
     /// Returns credentials for a scope of this backend's stage, from the cache or from AWS.
     ///
@@ -161,8 +154,8 @@ impl EcrBackend {
         ))
     }
 
-    /// Returns whether the registry answers at this host: another spelling of its own, or the name or the port of an
-    /// endpoint that is set, since an emulator chooses the host of its registry.
+    /// Returns whether this is a host of the registry: its own host in another spelling, or one with the name or the port
+    /// of an endpoint that is set. An emulator chooses the host of its registry.
     pub(crate) fn answers_at(&self, host: &str) -> bool {
         let (config, own) = (self.config(), self.ecr_host());
         if let Ok(host) = host.parse::<EcrHost>() {

@@ -1,7 +1,6 @@
 //! [`KeySet`]: the public keys of an identity provider.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use crate::encoding::decode;
 use crate::error::{Error, ErrorKind, Result, is_untrusted, untrusted};
 use crate::files::trusted;
 use crate::identity::MAX_FILE_BYTES;
+use crate::model::is_loopback;
 
 /// How long keys are used while they cannot be read again.
 const STALE_KEYS_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -219,7 +219,7 @@ impl KeySource {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(invalid("has a user name or password in it; keys are public"));
         }
-        let loopback = is_loopback(&url);
+        let loopback = is_loopback(url.host_str().unwrap_or_default());
         if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
             return Err(invalid("has to start with https://"));
         }
@@ -325,12 +325,6 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     } else {
         attempt.follow()
     }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The public keys of a JSON Web Key Set that can verify a token.
