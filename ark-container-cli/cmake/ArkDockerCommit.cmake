@@ -13,7 +13,7 @@ if(NOT code EQUAL 0)
   file(REMOVE "${FILE}")
   # The user info of a URL may be a password.
   string(REGEX REPLACE "://[^/@ \n]+@" "://***@" problem "${problem}")
-  set(remedy "or see to it that this works: git -C '${WORKTREE}' describe --tags --always --dirty")
+  set(remedy "or make this command work: git -C '${WORKTREE}' describe --tags --always --dirty")
   if(problem MATCHES "git config [^\n]+")
     # git says itself what to type.
     set(remedy "or trust the folder: ${CMAKE_MATCH_0}")

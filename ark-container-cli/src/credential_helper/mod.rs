@@ -220,7 +220,7 @@ To have docker run this program: ark-catalog-container-tool --configure-docker
 fn not_ours(server: &str, settings: &Settings) -> String {
     let registries: Vec<String> = settings.registries().map(ToString::to_string).collect();
     format!(
-        "{server} is none of your registries, which are {} (registry from {}, registries in {})",
+        "{server} is not one of your registries, which are {} (registry from {}, registries in {})",
         registries.join(", "),
         settings.registry_origin(),
         settings.configuration_file().display()

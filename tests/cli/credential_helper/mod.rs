@@ -208,7 +208,7 @@ fn store_of_foreign_login_is_rejected() {
     help: docker login --username AWS; no login is needed with docker-credential-ark
     ");
     assert_snapshot!(store("https://index.docker.io/v1/", "alice"), @r#"
-    docker-credential-ark: it keeps no passwords, and https://index.docker.io/v1/ is none of your registries, which are local: (registry from default, registries in ~/config/ark/container.toml)
+    docker-credential-ark: it keeps no passwords, and https://index.docker.io/v1/ is not one of your registries, which are local: (registry from default, registries in ~/config/ark/container.toml)
     help: for a password of your own, take "ark" out of credHelpers or credsStore in docker's config.json; where it is a registry of ours, name it in registries of ~/config/ark/container.toml
     "#);
 }
