@@ -136,6 +136,7 @@ impl Directory {
     ///
     /// # Errors
     /// Those of [`open_trusted`](self::open_trusted).
+    #[cfg(feature = "local")]
     pub(crate) fn open_trusted(path: &Path, kind: &str) -> Result<Self> {
         PathWalk { path, kind, trust: Trust::Owner, create: false, follow_last: true }.open_folder()
     }
