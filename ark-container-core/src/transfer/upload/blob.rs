@@ -321,9 +321,7 @@ impl InParts<'_> {
             Some(_) => UploadPosition::Nowhere,
             // It may be an earlier push that went wrong: this blob is begun anew.
             None if damaged => UploadPosition::Nowhere,
-            None if refusal.is_some_and(|refusal| refusal.status() == 416) => return,
-            // Something else may be writing to it still.
-            None if matches!(error, Error::Conflict { .. }) => return,
+            None if is_out_of_order(error) => return,
             None if is_lost(error) => UploadPosition::Nowhere,
             None => return,
         };
@@ -451,6 +449,14 @@ impl<'a> Attempts<'a> {
 fn damaged_blob_error(blob: &Blob, error: Error) -> Error {
     let message = format!("{} is damaged: it is not {}", blob.location(), blob.digest());
     Error::failed(message).with_source(error)
+}
+
+/// Whether the registry refuses the position of a part, and keeps the upload. An interrupted request may still
+/// be writing to it.
+pub(super) fn is_out_of_order(error: &Error) -> bool {
+    let refusal = DistributionError::of(error);
+    matches!(error, Error::Conflict { .. })
+        || refusal.is_some_and(|refusal| refusal.status() == 416)
 }
 
 /// Whether the registry knows nothing of the upload any more, or something else than it should.

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_util::bytes::Bytes;
 
 use super::RegistryTarget;
-use super::blob::{Attempts, is_lost};
+use super::blob::{Attempts, is_lost, is_out_of_order};
 use crate::distribution::{DistributionError, Upload};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::Descriptor;
@@ -115,12 +115,14 @@ impl RegistryTarget<'_> {
                 }
                 Err(Stopped::By(error)) => error,
             };
-            let is_of_use = error.is_temporary() && position.record.is_some();
-            if !error.is_temporary() {
+            // AWS ECR does not tell where an upload that is out of order goes on.
+            let keeps_upload =
+                error.is_temporary() || is_out_of_order(&error) && !self.client.is_ecr();
+            if !keeps_upload {
                 self.give_up(&position.upload).await;
             }
             attempts.failed(error, 0).await?;
-            position = match is_of_use {
+            position = match keeps_upload && position.record.is_some() {
                 true => self.go_on(position).await?,
                 false => UploadPosition {
                     upload: self.client.start_upload().await?,
