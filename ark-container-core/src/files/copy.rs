@@ -4,47 +4,57 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc;
+use std::thread;
 
 #[cfg(target_os = "linux")]
 use rustix::io::Errno;
 
 use crate::digester::Digester;
 
-/// The size of a piece that is copied and then hashed: small enough that it is still in the processor's cache.
+/// The size of a piece that is copied at once: small enough that it is still in the processor's cache when it is
+/// hashed.
 const COPIED_PIECE_BYTES: u64 = 1024 * 1024;
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Copies a range of a file into another file from a position on, and hashes what was written there.
 ///
-/// The kernel copies the data if it can. File systems with reflinks share the blocks. `copied` is called with
-/// the length of each piece, and ends the copy by returning `false`.
+/// The kernel copies the data if it can. File systems with reflinks share the blocks. A second thread hashes.
+/// `copied` is called with the length of each piece, and ends the copy by returning `false`.
 pub(crate) fn copy(
     (source, range): (&File, Range<u64>),
-    (target, mut at): (&File, u64),
+    (target, at): (&File, u64),
     digester: &mut Digester,
     mut copied: impl FnMut(u64) -> bool,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
+    thread::scope(|scope| {
+        let (written, pieces) = mpsc::channel();
+        let hashing = scope.spawn(move || hash_pieces((target, at), &pieces, digester));
+        let copying = copy_pieces((source, range), (target, at), |length| {
+            // The other thread ends early only if it fails, and returns the error.
+            written.send(length).is_ok() && copied(length)
+        });
+        drop(written);
+        let hashed = hashing.join().unwrap_or_else(|_| Err(io::Error::other("the hash failed")));
+        hashed.and(copying)
+    })
+}
+
+fn copy_pieces(
+    (source, range): (&File, Range<u64>),
+    (target, mut at): (&File, u64),
+    mut copied: impl FnMut(u64) -> bool,
+) -> io::Result<()> {
     let mut from = range.start;
     while from < range.end {
         let wanted = (range.end - from).min(COPIED_PIECE_BYTES);
-        let mut length = copy_in_kernel((source, from), (target, at), wanted)?;
-        for start in (0..length).step_by(BUFFER_BYTES) {
-            let rest = usize::try_from(length - start).unwrap_or(BUFFER_BYTES);
-            let piece = &mut buffer[..rest.min(BUFFER_BYTES)];
-            target.read_exact_at(piece, at + start)?;
-            digester.update(piece);
-        }
+        let length = match copy_in_kernel((source, from), (target, at), wanted)? {
+            0 => copy_by_buffer((source, from), (target, at), wanted)?,
+            length => length,
+        };
         if length == 0 {
-            let wanted = usize::try_from(wanted).unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
-            let read = source.read_at(&mut buffer[..wanted], from)?;
-            if read == 0 {
-                let problem = format!("it ends {} bytes too early", range.end - from);
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
-            }
-            target.write_all_at(&buffer[..read], at)?;
-            digester.update(&buffer[..read]);
-            length = read as u64;
+            let problem = format!("it ends {} bytes too early", range.end - from);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
         }
         (from, at) = (from + length, at + length);
         if !copied(length) {
@@ -52,6 +62,38 @@ pub(crate) fn copy(
         }
     }
     Ok(())
+}
+
+/// Hashes consecutive pieces of a file from a position on.
+fn hash_pieces(
+    (file, mut at): (&File, u64),
+    pieces: &mpsc::Receiver<u64>,
+    digester: &mut Digester,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    for length in pieces {
+        let end = at + length;
+        while at < end {
+            let rest = usize::try_from(end - at).unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
+            file.read_exact_at(&mut buffer[..rest], at)?;
+            digester.update(&buffer[..rest]);
+            at += rest as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Copies at most `length` bytes, and returns how many; 0 at the end of the source.
+fn copy_by_buffer(
+    (source, from): (&File, u64),
+    (target, at): (&File, u64),
+    length: u64,
+) -> io::Result<u64> {
+    let mut buffer = [0; BUFFER_BYTES];
+    let wanted = usize::try_from(length).unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
+    let read = source.read_at(&mut buffer[..wanted], from)?;
+    target.write_all_at(&buffer[..read], at)?;
+    Ok(read as u64)
 }
 
 /// Copies a piece within the kernel, and returns its length; 0 if the kernel cannot copy between these files.

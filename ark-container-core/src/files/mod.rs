@@ -9,6 +9,8 @@ mod copy;
 mod directory;
 #[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
 mod private;
+#[cfg(any(feature = "local", feature = "push"))]
+mod read;
 pub(crate) mod trusted;
 
 use std::collections::hash_map::RandomState;
@@ -16,6 +18,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::hash::BuildHasher as _;
 use std::io::{self, Write as _};
+#[cfg(all(feature = "local", target_os = "linux"))]
+use std::num::NonZeroU64;
+#[cfg(feature = "local")]
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path};
@@ -29,6 +35,8 @@ use rustix::io::Errno;
 pub(crate) use self::copy::copy;
 #[cfg(any(feature = "ecr", feature = "push"))]
 pub(crate) use self::private::is_temporary_name;
+#[cfg(any(feature = "local", feature = "push"))]
+pub(crate) use self::read::read_at;
 pub use self::trusted::{create_trusted_folder, open_to_append};
 pub(crate) use self::trusted::{has_name, read_trusted_text};
 use crate::error::{Error, ResourceKind, Result};
@@ -312,6 +320,27 @@ impl Drop for OutputFile {
             let _ = self.directory.remove(&self.temporary);
         }
     }
+}
+
+/// The number of bytes of a large file after which [`start_writeback`] is called again.
+#[cfg(feature = "local")]
+pub(crate) const WRITEBACK_INTERVAL_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Asks the kernel to start writing a range of a file to the disk, so that the sync at the end waits for less.
+///
+/// The advice concerns cached pages. Linux starts to write the modified ones and keeps them.
+///
+/// Source: <https://github.com/torvalds/linux/blob/v6.12/mm/fadvise.c#L117>
+#[cfg(feature = "local")]
+pub(crate) fn start_writeback(file: &File, range: Range<u64>) {
+    #[cfg(target_os = "linux")]
+    {
+        let length = NonZeroU64::new(range.end.saturating_sub(range.start));
+        // A file system that does not support the advice writes at the sync.
+        let _ = rustix::fs::fadvise(file, range.start, length, rustix::fs::Advice::DontNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, range);
 }
 
 /// The age at which a change can be distinguished from the next one by its time: some file systems count

@@ -14,7 +14,7 @@ use tokio_util::bytes::{Buf, Bytes};
 
 use super::decompress::CompressionFormat;
 use super::in_background;
-use super::local_file::{Cursor, MAX_PIECES_WHILE_SENDING, OpenFile, read_ahead};
+use super::local_file::{Cursor, OpenFile, read_decoder, read_file};
 use super::queue::Counter;
 use crate::distribution::Client;
 use crate::error::{Error, Result};
@@ -181,18 +181,14 @@ impl Blob {
     /// [`Error::NotFound`] if the file is gone, [`Error::Failed`] if it cannot be read; the stream fails
     /// if the content ends too early.
     pub async fn pieces(&self, from: u64) -> Result<BoxStream<'static, io::Result<Bytes>>> {
-        self.read(from..self.size, None).await
+        self.pieces_of(from..self.size).await
     }
 
-    /// Returns a range of its content in pieces to send. The number of pieces in memory is bounded: the next
-    /// one is read when another is dropped.
+    /// Returns a range of its content.
     ///
-    /// Errors are those of [`pieces`](Self::pieces).
-    pub(super) async fn to_send(&self, range: Range<u64>) -> Result<Pieces> {
-        self.read(range, Some(MAX_PIECES_WHILE_SENDING)).await
-    }
-
-    async fn read(&self, range: Range<u64>, max_pieces: Option<usize>) -> Result<Pieces> {
+    /// # Errors
+    /// Those of [`pieces`](Self::pieces).
+    pub(super) async fn pieces_of(&self, range: Range<u64>) -> Result<Pieces> {
         if let Content::Remote { client, download } = &self.content {
             let kept = lock(download).take().filter(|kept| kept.at == range.start);
             let started = kept.unwrap_or_else(|| Download {
@@ -205,8 +201,11 @@ impl Blob {
             });
             return Ok(started.pieces(range.end, Arc::clone(download)));
         }
-        let file = self.open(range.start).await?;
-        Ok(read_ahead(file, range.end.saturating_sub(range.start), max_pieces).boxed())
+        let size = range.end.saturating_sub(range.start);
+        match self.open_file().await? {
+            Some((file, offset)) => Ok(read_file(file, offset + range.start, size).boxed()),
+            None => Ok(read_decoder(self.open(range.start).await?, size).boxed()),
+        }
     }
 
     /// Opens the file that it is in at its byte `from`.
@@ -458,7 +457,7 @@ mod tests {
         let blob = Blob::remote(&descriptor, &registry.patient_client());
         for (range, expected) in [(0..3, "012"), (3..7, "3456"), (7..10, "789")] {
             // The end of the stream is not asked for, as by a request with a known length.
-            let mut pieces = blob.to_send(range).await.unwrap();
+            let mut pieces = blob.pieces_of(range).await.unwrap();
             let mut received = Vec::new();
             while received.len() < expected.len() {
                 received.extend(pieces.try_next().await.unwrap().unwrap());

@@ -10,6 +10,8 @@ use futures_util::{Stream, stream};
 use tokio::sync::mpsc;
 use tokio_util::bytes::Bytes;
 
+use crate::files::read_at;
+
 /// A file that stays open, so that what was looked through is what is sent, whatever becomes of its
 /// name; it may have none.
 #[derive(Debug, Clone)]
@@ -90,32 +92,60 @@ impl Seek for Cursor {
     }
 }
 
-/// Large enough that switching threads does not count, small enough to stay in the processor's cache.
+/// The size of the pieces of a file: large enough that system calls do not count, small enough to stay in the
+/// processor's cache.
 pub(super) const PIECE_LEN: usize = 128 * 1024;
-/// How many pieces wait at most, beside the one that is being taken and the one that is being read.
+/// The maximum number of decoded pieces that wait to be received.
 const MAX_WAITING_PIECES: usize = 2;
-/// How many pieces there are at most of a blob that is being sent, so that one that nobody takes for now
-/// does not fill the memory: one that is read, one that waits, and one in the connection's hands, which
-/// would keep as many as it gets.
-pub(super) const MAX_PIECES_WHILE_SENDING: usize = 3;
 
-/// The next `size` bytes of `file` in pieces, the last one shorter.
+/// Returns the `size` bytes of a file from `offset` on in pieces. The next piece is read when it is polled for.
 ///
-/// There are `most` pieces at once, if that is told: then the next one comes when another has been
-/// dropped. The stream ends with an error if the file does, and the thread that reads when nobody takes the
-/// pieces any more.
-pub(super) fn read_ahead(
-    file: impl Read + Send + 'static,
+/// The stream ends with an error if the file is shorter.
+pub(super) fn read_file(
+    file: Arc<File>,
+    offset: u64,
     size: u64,
-    most: Option<usize>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let (give_back, given_back) = channel();
+    let start = (file, offset, size, given_back);
+    stream::try_unfold(start, move |(file, offset, remaining, given_back)| {
+        let give_back = give_back.clone();
+        async move {
+            if remaining == 0 {
+                return Ok(None);
+            }
+            let mut buffer: Vec<u8> = given_back.try_recv().unwrap_or_default();
+            buffer.resize(piece_len(remaining), 0);
+            let buffer = read_at(&file, offset, buffer).await?;
+            let read = buffer.len() as u64;
+            if read == 0 {
+                return Err(ends_early(remaining));
+            }
+            let piece = Bytes::from_owner(Lent { buffer, give_back });
+            Ok(Some((piece, (file, offset + read, remaining - read, given_back))))
+        }
+    })
+}
+
+/// Returns the `size` bytes of a decoder in pieces. A thread decodes the next pieces meanwhile, and ends when the
+/// stream is dropped.
+///
+/// The stream ends with an error if the decoder does or is at its end too early.
+pub(super) fn read_decoder(
+    mut decoder: impl Read + Send + 'static,
+    size: u64,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(MAX_WAITING_PIECES);
-    // What it returns is sent: nothing has to wait for it.
     drop(tokio::task::spawn_blocking(move || {
-        let read = read_into(file, size, most, |piece| sender.blocking_send(Ok(piece)).is_ok());
-        if let Err(error) = read {
-            // Nobody is left to be told where this fails.
-            let _ = sender.blocking_send(Err(error));
+        let mut remaining = size;
+        while remaining > 0 {
+            let mut piece = vec![0; piece_len(remaining)];
+            let filled = fill(&mut decoder, &mut piece, remaining);
+            remaining -= piece.len() as u64;
+            let has_failed = filled.is_err();
+            if sender.blocking_send(filled.map(|()| piece.into())).is_err() || has_failed {
+                return;
+            }
         }
     }));
     stream::unfold(receiver, |mut receiver| async move {
@@ -123,35 +153,12 @@ pub(super) fn read_ahead(
     })
 }
 
-/// Reads until all is read or `take` wants no more.
-fn read_into(
-    mut file: impl Read,
-    size: u64,
-    most: Option<usize>,
-    mut take: impl FnMut(Bytes) -> bool,
-) -> io::Result<()> {
-    let (give_back, given_back) = channel();
-    let (mut remaining, mut pieces) = (size, 0);
-    while remaining > 0 {
-        let length = usize::try_from(remaining).unwrap_or(PIECE_LEN).min(PIECE_LEN);
-        let used = match most {
-            // This end of the channel keeps it open, so a buffer comes for certain.
-            Some(most) if pieces >= most => given_back.recv().ok(),
-            _ => given_back.try_recv().ok(),
-        };
-        let mut piece: Vec<u8> = used.unwrap_or_else(|| {
-            pieces += 1;
-            Vec::with_capacity(length)
-        });
-        piece.resize(length, 0);
-        fill(&mut file, &mut piece, remaining)?;
-        remaining -= length as u64;
-        let lent = Lent { buffer: piece, give_back: give_back.clone() };
-        if !take(Bytes::from_owner(lent)) {
-            return Ok(());
-        }
-    }
-    Ok(())
+fn piece_len(remaining: u64) -> usize {
+    usize::try_from(remaining).unwrap_or(PIECE_LEN).min(PIECE_LEN)
+}
+
+fn ends_early(missing: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("it ends {missing} bytes too early"))
 }
 
 /// Fills a buffer from a file that has `remaining` bytes to give, in as few calls as it allows.
@@ -159,10 +166,7 @@ pub(super) fn fill(file: &mut impl Read, buffer: &mut [u8], remaining: u64) -> i
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read(&mut buffer[filled..]) {
-            Ok(0) => {
-                let problem = format!("it ends {} bytes too early", remaining - filled as u64);
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
-            }
+            Ok(0) => return Err(ends_early(remaining - filled as u64)),
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -171,8 +175,8 @@ pub(super) fn fill(file: &mut impl Read, buffer: &mut [u8], remaining: u64) -> i
     Ok(())
 }
 
-/// A buffer that goes back to the reader when nobody has the piece any more: new memory for each would
-/// cost as much as the reading.
+/// A buffer that returns to the reader when the piece is dropped. New memory for each piece would cost as much as
+/// the read.
 struct Lent {
     buffer: Vec<u8>,
     give_back: Sender<Vec<u8>>,
@@ -186,7 +190,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // The reader is gone when all has been read.
+        // The reader is gone after the last piece.
         let _ = self.give_back.send(std::mem::take(&mut self.buffer));
     }
 }
@@ -196,7 +200,7 @@ mod tests {
     use std::collections::HashSet;
     use std::io::Write;
 
-    use futures_util::{FutureExt, StreamExt, TryStreamExt};
+    use futures_util::{StreamExt, TryStreamExt};
 
     use super::*;
 
@@ -222,14 +226,16 @@ mod tests {
     fn read(content: &[u8], offset: u64, size: u64) -> impl Stream<Item = io::Result<Bytes>> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content).unwrap();
-        file.seek(SeekFrom::Start(offset)).unwrap();
-        read_ahead(file, size, None)
+        read_file(Arc::new(file), offset, size)
+    }
+
+    fn content() -> Vec<u8> {
+        (0..u32::try_from(PIECE_LEN).unwrap()).flat_map(u32::to_le_bytes).collect()
     }
 
     #[tokio::test]
-    async fn a_part_of_a_file_comes_in_order() {
-        let content: Vec<u8> =
-            (0..u32::try_from(PIECE_LEN).unwrap()).flat_map(u32::to_le_bytes).collect();
+    async fn part_of_a_file_comes_in_order() {
+        let content = content();
         let (offset, size) = (7, content.len() - 9);
         let pieces = read(&content, offset, size as u64);
         let pieces: Vec<Bytes> = pieces.try_collect().await.unwrap();
@@ -238,41 +244,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn decoded_content_comes_in_order_or_fails() {
+        let content = content();
+        let pieces = read_decoder(io::Cursor::new(content.clone()), content.len() as u64);
+        assert!(pieces.try_collect::<Vec<_>>().await.unwrap().concat() == content);
+        let pieces: Vec<_> = read_decoder(&b"abc"[..], 4).collect().await;
+        let [Err(error)] = pieces.as_slice() else { panic!("{pieces:?}") };
+        assert_eq!(error.to_string(), "it ends 1 bytes too early");
+    }
+
+    #[tokio::test]
     async fn buffers_are_used_again() {
         let content = vec![7; 40 * PIECE_LEN];
         let pieces = read(&content, 0, content.len() as u64);
-        let places = pieces.map(|piece| piece.unwrap().as_ptr().addr());
-        let places: HashSet<usize> = places.collect().await;
-        assert!(places.len() <= MAX_WAITING_PIECES + 3, "{places:?}");
+        let addresses = pieces.map(|piece| piece.unwrap().as_ptr().addr());
+        let addresses: HashSet<usize> = addresses.collect().await;
+        assert_eq!(addresses.len(), 1);
     }
 
     #[tokio::test]
-    async fn number_of_pieces_in_memory_is_bounded() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[7; 10 * PIECE_LEN]).unwrap();
-        file.seek(SeekFrom::Start(0)).unwrap();
-        let mut pieces = Box::pin(read_ahead(file, 10 * PIECE_LEN as u64, Some(3)));
-        let mut taken = Vec::new();
-        for _ in 0..3 {
-            taken.push(pieces.next().await.unwrap().unwrap());
-        }
-        assert!(pieces.next().now_or_never().is_none(), "there are three already");
-        taken.pop();
-        taken.push(pieces.next().await.unwrap().unwrap());
-        assert!(pieces.next().now_or_never().is_none());
-        drop(taken);
-        assert_eq!(pieces.count().await, 6);
-    }
-
-    #[tokio::test]
-    async fn a_file_that_ends_too_early_is_an_error() {
+    async fn short_file_is_an_error() {
         let pieces: Vec<_> = read(b"abc", 1, 4).collect().await;
-        let [Err(error)] = pieces.as_slice() else { panic!("{pieces:?}") };
+        let [Ok(_), Err(error)] = pieces.as_slice() else { panic!("{pieces:?}") };
         assert_eq!(error.to_string(), "it ends 2 bytes too early");
     }
 
     #[tokio::test]
-    async fn nothing_comes_of_nothing() {
+    async fn empty_part_has_no_pieces() {
         assert_eq!(read(b"", 0, 0).count().await, 0);
     }
 }

@@ -109,7 +109,7 @@ impl RegistryTarget<'_> {
 
     async fn try_whole(&self, blob: &Blob, upload: &Upload, counter: &Counter) -> Result<()> {
         let count = counter.clone();
-        let content = blob.to_send(0..blob.size()).await?.inspect(move |piece| {
+        let content = blob.pieces_of(0..blob.size()).await?.inspect(move |piece| {
             if let Ok(piece) = piece {
                 count.add(piece.len() as u64);
             }
@@ -364,7 +364,7 @@ impl InParts<'_> {
         part: Range<u64>,
     ) -> Result<impl Stream<Item = std::io::Result<Bytes>> + Send + 'static> {
         let counter = self.counter.clone();
-        let pieces = self.blob.to_send(part).await?;
+        let pieces = self.blob.pieces_of(part).await?;
         Ok(pieces.inspect(move |piece| {
             if let Ok(piece) = piece {
                 counter.add(piece.len() as u64);

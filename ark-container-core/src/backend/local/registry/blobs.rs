@@ -4,15 +4,16 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pushing-blobs>
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, Stream};
+use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Bytes, Frame};
+use hyper::body::Frame;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Response, StatusCode};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
@@ -24,15 +25,13 @@ use super::memory::{Memory, counted};
 use super::requests::{InRepository, Query, parse_digest};
 use crate::backend::local::store::{Upload, UploadId};
 use crate::error::{Error, ResourceKind};
+use crate::files::read_at;
 use crate::model::{Digest, RepositoryPath};
 
-/// A read of the next chunk, which returns the file too.
-type Reading = JoinHandle<io::Result<(File, Bytes)>>;
-
-/// The number of bytes that are read of a file at a time. Up to three chunks of a response are in memory.
-const READ_CHUNK_BYTES: u64 = 64 * 1024;
+/// The number of bytes that are read of a file at a time.
+const READ_CHUNK_BYTES: usize = 64 * 1024;
 /// The number of bytes in a chunk that is [counted](Memory::large_chunk): downloads are twice as fast with them.
-const LARGE_READ_CHUNK_BYTES: u64 = 256 * 1024;
+const LARGE_READ_CHUNK_BYTES: usize = 256 * 1024;
 
 /// `HEAD`: returns the size of a blob. A client that may push relies on the answer.
 pub(super) async fn check_blob(
@@ -76,14 +75,14 @@ pub(super) async fn get_blob(
         let digest = digest.clone();
         move |store, path| store.open_blob(path, &digest)
     });
-    let (mut file, size) = found.await?;
+    let (file, size) = found.await?;
     let response = match wanted.map_or(RequestedRange::Whole, |value| parse_range(value, size)) {
-        RequestedRange::Whole => Response::new(stream_body(file, size, repository.memory()))
+        RequestedRange::Whole => Response::new(stream_body(file, 0..size, repository.memory()))
             .with(header::CONTENT_LENGTH, size),
         RequestedRange::Part { first, last } => {
             let length = last - first + 1;
-            file.seek(SeekFrom::Start(first)).map_err(ApiError::internal)?;
-            let mut response = Response::new(stream_body(file, length, repository.memory()));
+            let body = stream_body(file, first..last + 1, repository.memory());
+            let mut response = Response::new(body);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             response
                 .with(header::CONTENT_LENGTH, length)
@@ -108,50 +107,25 @@ pub(super) async fn delete_blob(
     Ok(body::status(StatusCode::ACCEPTED))
 }
 
-/// Returns a body of the next `length` bytes of a file.
-pub(super) fn stream_body(file: File, length: u64, memory: &Memory) -> Body {
-    StreamBody::new(read_chunks(file, length, memory.clone())).boxed_unsync()
-}
-
-/// Streams the next `length` bytes of a file.
-///
-/// Each read is a blocking task that runs while the chunk before is sent, so that a slow client holds
-/// no thread.
-fn read_chunks(
-    file: File,
-    length: u64,
-    memory: Memory,
-) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
-    let first = (read_ahead(file, length, &memory), memory);
-    stream::try_unfold(first, async |((reading, left), memory)| {
-        let Some(reading) = reading else { return Ok(None) };
-        let (file, chunk) = reading.await.map_err(io::Error::other)??;
-        let next = read_ahead(file, left, &memory);
-        Ok(Some((Frame::data(chunk), (next, memory))))
-    })
-}
-
-/// Starts to read the next chunk of the `left` bytes, and returns how many bytes follow it.
-fn read_ahead(file: File, left: u64, memory: &Memory) -> (Option<Reading>, u64) {
-    if left == 0 {
-        return (None, 0);
-    }
-    let permit = memory.large_chunk();
-    let size = left.min(permit.as_ref().map_or(READ_CHUNK_BYTES, |_| LARGE_READ_CHUNK_BYTES));
-    let reading = tokio::task::spawn_blocking(move || {
-        let (file, chunk) = read_chunk(file, size)?;
-        Ok((file, counted(chunk, permit)))
+/// Returns a body of a range of a file. A slow client holds one chunk in memory beside those in its connection's queue.
+pub(super) fn stream_body(file: File, range: Range<u64>, memory: &Memory) -> Body {
+    let start = (Arc::new(file), range, memory.clone());
+    let chunks = stream::try_unfold(start, async |(file, range, memory)| {
+        let remaining = range.end - range.start;
+        if remaining == 0 {
+            return Ok(None);
+        }
+        let permit = memory.large_chunk();
+        let size = permit.as_ref().map_or(READ_CHUNK_BYTES, |_| LARGE_READ_CHUNK_BYTES);
+        let size = usize::try_from(remaining).unwrap_or(size).min(size);
+        let chunk = read_at(&file, range.start, vec![0; size]).await?;
+        if chunk.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let rest = range.start + chunk.len() as u64..range.end;
+        Ok(Some((Frame::data(counted(chunk, permit)), (file, rest, memory))))
     });
-    (Some(reading), left - size)
-}
-
-fn read_chunk(file: File, size: u64) -> io::Result<(File, Vec<u8>)> {
-    let mut chunk = Vec::with_capacity(size as usize);
-    (&file).take(size).read_to_end(&mut chunk)?;
-    if (chunk.len() as u64) < size {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok((file, chunk))
+    StreamBody::new(chunks).boxed_unsync()
 }
 
 /// The header with the id of the upload.

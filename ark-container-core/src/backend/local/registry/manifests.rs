@@ -4,7 +4,7 @@
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-tags>,
 //! <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
 
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Response, StatusCode};
@@ -45,14 +45,17 @@ pub(super) async fn get_manifest(
         }
         Ok::<_, Error>((manifest, small))
     });
-    let (manifest, small) = reading.await?;
+    let (mut manifest, small) = reading.await?;
     if !repository.dialect().serves(repository.path(), &manifest.digest) {
         return Err(ApiError::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, "it is archived"));
     }
     let body = match *method {
         Method::HEAD => body::empty(),
         _ if manifest.size <= MAX_UNSTREAMED_BYTES => body::full(small),
-        _ => stream_body(manifest.file, manifest.size, repository.memory()),
+        _ => {
+            let start = manifest.file.stream_position().map_err(ApiError::internal)?;
+            stream_body(manifest.file, start..start + manifest.size, repository.memory())
+        }
     };
     Ok(Response::new(body)
         .with(header::CONTENT_TYPE, manifest.media_type)

@@ -93,6 +93,15 @@ impl Memory {
         self.large_chunks.clone().try_acquire_owned().ok()
     }
 
+    /// Returns the permit for a frame of an upload, unless it has to wait for one.
+    pub(super) fn try_upload(
+        &self,
+        bytes: usize,
+    ) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+        let bytes = u32::try_from(bytes).map_err(ApiError::internal)?;
+        Ok(self.uploads.clone().try_acquire_many_owned(bytes).ok())
+    }
+
     /// Waits until a frame of an upload may be queued.
     pub(super) async fn upload(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         acquire(&self.uploads, bytes).await

@@ -16,11 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Store;
 use super::collection::{ClaimReason, missing_blob};
-use super::files::{self, cannot, sync_parent};
+use super::files::{self, cannot};
 use super::layout::RepositoryFolder;
 use crate::backend::local::token::random_bits;
 use crate::digester::Digester;
 use crate::error::{Error, ResourceKind, Result};
+use crate::files::{WRITEBACK_INTERVAL_BYTES, start_writeback};
 use crate::model::{Algorithm, Digest, ParseError, RepositoryPath};
 
 impl Store {
@@ -78,8 +79,6 @@ impl Store {
             }
         }
         claims.add(digest, &self.claimant, ClaimReason::Found)?;
-        drop(claims);
-        sync_parent(&target).map_err(target_folder.cannot("write", &target))?;
         Ok(true)
     }
 }
@@ -123,6 +122,8 @@ pub(crate) struct Upload {
     /// Locked while it is open.
     file: File,
     size: u64,
+    /// The number of bytes before which the disk was asked to write.
+    writeback_until: u64,
     /// `None` if another process wrote some of the bytes.
     sha256: Option<Digester>,
     store: Store,
@@ -190,7 +191,9 @@ impl Store {
             0 => Some(Digester::new(Algorithm::Sha256)),
             _ => self.upload_hashes.take(*id, size),
         };
-        let upload = Upload { folder, path, id: *id, file, size, sha256, store: self.clone() };
+        let store = self.clone();
+        let upload =
+            Upload { folder, path, id: *id, file, size, writeback_until: size, sha256, store };
         upload.confirm()?;
         Ok(upload)
     }
@@ -224,11 +227,20 @@ impl Upload {
             }
             return Err(cannot("write", &self.path)(error));
         }
-        self.size += bytes.len() as u64;
+        self.wrote(bytes.len() as u64);
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
         }
         Ok(())
+    }
+
+    /// Counts bytes that were appended, and lets the disk write while more of them arrive.
+    fn wrote(&mut self, bytes: u64) {
+        self.size += bytes;
+        if self.size.saturating_sub(self.writeback_until) >= WRITEBACK_INTERVAL_BYTES {
+            start_writeback(&self.file, self.writeback_until..self.size);
+            self.writeback_until = self.size;
+        }
     }
 
     /// Returns the current position.
@@ -261,8 +273,6 @@ impl Upload {
         let blob = self.folder.blob(digest);
         let old = self.store.claim_stored(&self.folder, digest, ClaimReason::Uploaded)?;
         if old.is_some_and(|old| old.len() == self.size) {
-            // The process that stored it may have been killed before the sync.
-            sync_parent(&blob).map_err(self.folder.cannot("write", &blob))?;
             return self.remove();
         }
         self.file.sync_all().map_err(cannot("write", &self.path))?;
@@ -270,9 +280,8 @@ impl Upload {
         self.confirm()?;
         let claims = self.folder.lock_claims()?;
         claims.add(digest, &self.store.claimant, ClaimReason::Uploaded)?;
-        fs::rename(&self.path, &blob).map_err(self.folder.cannot("write", &blob))?;
-        drop(claims);
-        sync_parent(&blob).map_err(self.folder.cannot("write", &blob))
+        // The manifest that names the blob syncs the rename: see `put_manifest`.
+        fs::rename(&self.path, &blob).map_err(self.folder.cannot("write", &blob))
     }
 
     fn digest(&mut self, algorithm: Algorithm) -> Result<Digest> {

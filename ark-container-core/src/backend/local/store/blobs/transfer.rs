@@ -44,18 +44,20 @@ impl Store {
         path: &RepositoryPath,
         digest: &Digest,
         (source, range): (&File, Range<u64>),
-        copied: impl FnMut(u64) -> bool,
+        mut copied: impl FnMut(u64) -> bool,
     ) -> Result<()> {
         let mut upload = self.start_import(path)?;
         let mut digester = Digester::new(digest.algorithm());
-        let size = range.end - range.start;
-        let written = files::copy((source, range), (&upload.file, 0), &mut digester, copied);
+        let file = upload.file.try_clone().map_err(cannot("open", &upload.path))?;
+        let written = files::copy((source, range), (&file, 0), &mut digester, |bytes| {
+            upload.wrote(bytes);
+            copied(bytes)
+        });
         if let Err(error) = written {
             let error = cannot("write", &upload.path)(error);
             upload.remove()?;
             return Err(error);
         }
-        upload.size = size;
         upload.sha256 = (digest.algorithm() == Algorithm::Sha256).then_some(digester);
         upload.finish(digest)
     }
@@ -73,7 +75,8 @@ impl Store {
         let file = created.map_err(folder.cannot("create", &path))?;
         // The lock ends with the process, and shows that the file is in use.
         file.lock().map_err(cannot("lock", &path))?;
-        Ok(Upload { folder, path, id, file, size: 0, sha256: None, store: self.clone() })
+        let store = self.clone();
+        Ok(Upload { folder, path, id, file, size: 0, writeback_until: 0, sha256: None, store })
     }
 }
 
