@@ -46,7 +46,7 @@ impl LoginScope {
 
 /// Options for the credentials of a transfer.
 ///
-/// A transfer renews its credentials when they expire. It therefore accepts cached credentials that expire soon.
+/// A transfer renews its credentials when they expire, and therefore accepts cached credentials that expire soon.
 const TRANSFER_CREDENTIALS: CredentialsOptions = CredentialsOptions {
     lifetime: None,
     min_remaining: Some(Duration::ZERO),
@@ -210,8 +210,8 @@ impl Connection {
     }
 }
 
-/// Direct access to the blobs of a registry on this machine, which are copied from file to file. These methods do not
-/// authorize: the caller must have opened a client with credentials for the repository.
+/// Direct access to the blobs of a registry on this machine, which are copied from file to file, without authorization.
+/// The caller must have opened a client with credentials for the repository.
 impl Connection {
     /// Returns the folder of the registry and the path of a blob in it, if both are on this machine.
     pub(crate) async fn find_blob(

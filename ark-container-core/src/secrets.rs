@@ -168,7 +168,7 @@ fn is_part_of_token(character: char) -> bool {
 }
 
 /// Returns whether a word is a JSON Web Token, or looks like a registry password or an AWS session token: long, with
-/// upper case, lower case and digits. Digests and repository names have no upper case, and segments of paths are shorter.
+/// upper case, lower case and digits. Digests and repository names have no upper case. Segments of paths are shorter.
 fn is_token(word: &str) -> bool {
     const JSON_WEB_TOKEN: &str = "eyJ";
     const MIN_LEN: usize = 100;

@@ -1,8 +1,8 @@
 //! [`AwsSettings`]: reads and checks the environment variables and files of the AWS tools before the SDK does, and
 //! the HTTP client of the SDK.
 //!
-//! The SDK panics on some invalid values, ignores others, and accepts an empty variable as a value. This module
-//! treats an empty variable as unset, and reports an invalid value with its origin.
+//! The SDK panics on some invalid values, ignores others, and accepts an empty variable as a value. In contrast,
+//! [`AwsSettings`] treats an empty variable as unset, and reports an invalid value with its origin.
 //!
 //! Source: <https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html>
 

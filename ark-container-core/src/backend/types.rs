@@ -121,7 +121,7 @@ pub struct CreateOptions {
     /// Whether tags of the repository can be moved.
     pub tag_mutability: TagMutability,
     /// The tags with the opposite mutability; at most
-    /// [`MAX_MUTABILITY_EXCLUSIONS`](Self::MAX_MUTABILITY_EXCLUSIONS).
+    /// [`MAX_MUTABILITY_EXCLUSIONS`](CreateOptions::MAX_MUTABILITY_EXCLUSIONS).
     pub mutability_exclusions: BTreeSet<TagPattern>,
     /// The resource tags of the repository. Keys that start with `ark:` are reserved for the backend.
     pub resource_tags: BTreeMap<String, String>,
@@ -340,7 +340,7 @@ mod tests {
 
     use super::*;
 
-    const TIME_SINCE_EPOCH: Duration = Duration::from_millis(1_790_000_000_999);
+    const EPOCH_AGE: Duration = Duration::from_millis(1_790_000_000_999);
 
     #[test]
     fn repository_serializes_to_documented_fields() {
@@ -349,7 +349,7 @@ mod tests {
         let start = r#"{"organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","name":"a/b","url":"localhost:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a/b","#;
         let rest = r#""created_at":null,"tag_mutability":"mutable","mutability_exclusions":[],"resource_tags":null}"#;
         assert_eq!(to_string(&repository).unwrap(), format!("{start}{rest}"));
-        repository.created_at = Some(SystemTime::UNIX_EPOCH + TIME_SINCE_EPOCH);
+        repository.created_at = Some(SystemTime::UNIX_EPOCH + EPOCH_AGE);
         repository.tag_mutability = TagMutability::Immutable;
         repository.mutability_exclusions.insert("dev-*".parse().unwrap());
         repository.resource_tags = Some(BTreeMap::from([("team".to_owned(), "video".to_owned())]));
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn image_serializes_to_documented_fields() {
         let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
-        let time = SystemTime::UNIX_EPOCH + TIME_SINCE_EPOCH;
+        let time = SystemTime::UNIX_EPOCH + EPOCH_AGE;
         let mut image = Image::new(digest.clone(), "m", 12, time);
         image.tags = vec!["v1".parse().unwrap()];
         image.platforms = vec!["linux/arm64/v8".parse().unwrap()];

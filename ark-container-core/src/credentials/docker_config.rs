@@ -91,7 +91,7 @@ impl DockerConfig {
     /// - The file is replaced atomically, and readable by its owner only.
     /// - A missing folder is created, accessible by its owner only.
     /// - If the file is a symbolic link, its target is replaced, as docker does.
-    /// - A file that is a mount point cannot be replaced. It is overwritten instead.
+    /// - A file that is a mount point cannot be replaced, and is overwritten instead.
     /// - The call blocks while it writes the file, and while another process holds the lock.
     ///
     /// # Errors

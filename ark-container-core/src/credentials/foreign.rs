@@ -39,8 +39,8 @@ const MAX_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
 ///
 /// Source: <https://github.com/docker/docker-credential-helpers/blob/v0.9.3/credentials/error.go>
 const NOT_FOUND: &str = "credentials not found in native keychain";
-/// The environment variable that marks a credential helper's process, in which no other helper runs. This prevents
-/// endless recursion if a helper uses this library.
+/// The environment variable that marks the process of a credential helper, which must not run another helper. Without
+/// the mark, a helper that uses this library could run itself endlessly.
 const HELPER_VARIABLE: &str = "ARK_WITHIN_CREDENTIAL_HELPER";
 
 /// Credentials for any registry.

@@ -112,7 +112,7 @@ impl CredentialsCache {
         Some(folders.cache_dir().join("ark/credentials"))
     }
 
-    /// Returns the cached login of `key`, or calls `fetch` if there is none or if it expires soon.
+    /// Returns the cached login of `key`, or calls `fetch` if the login is missing or expires soon.
     ///
     /// # Behavior
     /// - Of concurrent calls with the same key, in all processes, one fetches and the others wait for it.

@@ -13,7 +13,7 @@ use super::*;
 use crate::credentials::{Narrowing, Password};
 use crate::model::{Access, OrganizationId, Scope, Stage};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR_DURATION: Duration = Duration::from_secs(3600);
 const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
 
 fn key_of(identity: &str) -> CacheKey {
@@ -85,7 +85,7 @@ async fn password(cache: &CredentialsCache, key: &CacheKey, source: &Source) -> 
 
 #[tokio::test]
 async fn login_is_cached_in_memory_and_on_disk() {
-    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR_DURATION), key_of("a"));
     let cache = disk.cache();
     let first = cache.get_or_fetch(&key, || source.fetch()).await.unwrap();
     assert_eq!(password(&cache, &key, &source).await, first.password.expose());
@@ -100,7 +100,7 @@ async fn login_is_cached_in_memory_and_on_disk() {
 
 #[tokio::test]
 async fn files_are_readable_by_owner_only() {
-    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR_DURATION), key_of("a"));
     password(&disk.cache(), &key, &source).await;
     let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!(mode(disk.folder()), 0o700);
@@ -112,7 +112,7 @@ async fn files_are_readable_by_owner_only() {
 
 #[tokio::test]
 async fn identities_do_not_share_a_login() {
-    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let (disk, source) = (Disk::new(), Source::new(HOUR_DURATION));
     let one = password(&disk.cache(), &key_of("a"), &source).await;
     let other = password(&disk.cache(), &key_of("b"), &source).await;
     assert_ne!(one, other);
@@ -121,7 +121,7 @@ async fn identities_do_not_share_a_login() {
 
 #[tokio::test]
 async fn copy_of_another_file_is_set_aside() {
-    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let (disk, source) = (Disk::new(), Source::new(HOUR_DURATION));
     let original = password(&disk.cache(), &key_of("a"), &source).await;
     fs::copy(disk.file(&key_of("a")), disk.file(&key_of("b"))).unwrap();
     assert_ne!(password(&disk.cache(), &key_of("b"), &source).await, original);
@@ -149,7 +149,7 @@ async fn invalid_file_is_set_aside_until_cleared() {
         }),
     ];
     for (case, damage) in damages {
-        let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+        let (disk, source, key) = (Disk::new(), Source::new(HOUR_DURATION), key_of("a"));
         password(&disk.cache(), &key, &source).await;
         damage(&disk.file(&key));
         let second = password(&disk.cache(), &key, &source).await;
@@ -165,7 +165,7 @@ async fn invalid_file_is_set_aside_until_cleared() {
 
 #[tokio::test]
 async fn folder_writable_by_others_is_ignored() {
-    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR_DURATION), key_of("a"));
     password(&disk.cache(), &key, &source).await;
     let before = fs::read(disk.file(&key)).unwrap();
     fs::set_permissions(disk.folder(), Permissions::from_mode(0o777)).unwrap();
@@ -176,7 +176,7 @@ async fn folder_writable_by_others_is_ignored() {
 
 #[tokio::test]
 async fn folder_that_is_a_symbolic_link_is_ignored() {
-    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let (disk, source) = (Disk::new(), Source::new(HOUR_DURATION));
     let project = disk.0.path().join("project");
     fs::create_dir_all(disk.folder().parent().unwrap()).unwrap();
     fs::create_dir(&project).unwrap();
@@ -199,7 +199,7 @@ async fn folder_that_is_a_symbolic_link_is_ignored() {
 
 #[tokio::test]
 async fn unusable_folder_falls_back_to_memory() {
-    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR_DURATION), key_of("a"));
     fs::write(disk.0.path().join("cache"), "in the way").unwrap();
     let cache = disk.cache();
     password(&cache, &key, &source).await;
@@ -226,8 +226,8 @@ async fn expired_fetched_login_is_returned_but_not_cached() {
 async fn cached_login_is_used_after_temporary_error() {
     let (disk, key) = (Disk::new(), key_of("a"));
     let old = Login {
-        credentials: login("old", SystemTime::now() + HOUR / 60),
-        obtained_at: SystemTime::now() - HOUR,
+        credentials: login("old", SystemTime::now() + HOUR_DURATION / 60),
+        obtained_at: SystemTime::now() - HOUR_DURATION,
     };
     disk.cache().write(&key, &old).await;
     let fails = |error: fn() -> Error| {
@@ -239,20 +239,20 @@ async fn cached_login_is_used_after_temporary_error() {
     assert_eq!(cached.password.expose(), "old");
     let error = fails(|| Error::invalid("no")).await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
-    let source = Source::new(HOUR);
+    let source = Source::new(HOUR_DURATION);
     assert_ne!(password(&disk.cache(), &key, &source).await, "old");
 }
 
 #[test]
 fn login_is_fresh_until_share_of_lifetime_remains() {
     let obtained_at = SystemTime::now();
-    let login = Login { credentials: login("p", obtained_at + HOUR), obtained_at };
+    let login = Login { credentials: login("p", obtained_at + HOUR_DURATION), obtained_at };
     let minutes = |minutes: u64| obtained_at + Duration::from_secs(60 * minutes);
     assert!(login.is_fresh(minutes(0), 0.2) && login.is_fresh(minutes(47), 0.2));
     assert!(!login.is_fresh(minutes(49), 0.2) && login.is_fresh(minutes(49), 0.1));
     assert!(login.is_valid(minutes(59)) && !login.is_valid(minutes(60)));
     // A clock that was set back would extend the lifetime.
-    assert!(!login.is_valid(obtained_at - HOUR));
+    assert!(!login.is_valid(obtained_at - HOUR_DURATION));
     for _ in 0..100 {
         assert!((0.1..=0.2).contains(&min_remaining_share()));
     }
@@ -260,7 +260,7 @@ fn login_is_fresh_until_share_of_lifetime_remains() {
 
 #[tokio::test]
 async fn concurrent_calls_fetch_once() {
-    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR_DURATION), key_of("a"));
     let shared = disk.cache();
     let caches: Vec<_> =
         (0..20).map(|n| if n % 2 == 0 { shared.clone() } else { disk.cache() }).collect();
@@ -272,7 +272,7 @@ async fn concurrent_calls_fetch_once() {
 
 #[tokio::test]
 async fn cancelled_fetch_does_not_block_others() {
-    let (disk, source, key) = (Disk::new(), Source::new(HOUR), key_of("a"));
+    let (disk, source, key) = (Disk::new(), Source::new(HOUR_DURATION), key_of("a"));
     let cache = disk.cache();
     let never = cache.get_or_fetch(&key, std::future::pending);
     assert!(tokio::time::timeout(Duration::from_millis(100), never).await.is_err());
@@ -282,7 +282,7 @@ async fn cancelled_fetch_does_not_block_others() {
 
 #[tokio::test]
 async fn clear_deletes_logins_of_one_registry_or_all() {
-    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let (disk, source) = (Disk::new(), Source::new(HOUR_DURATION));
     let cache = disk.cache();
     let other_host: RegistryHost = "h.example".parse().unwrap();
     let other = CacheKey::new(other_host.clone(), "a", None, key_of("a").scope().clone());
@@ -304,11 +304,11 @@ async fn clear_deletes_logins_of_one_registry_or_all() {
 
 #[tokio::test]
 async fn old_files_are_deleted() {
-    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let (disk, source) = (Disk::new(), Source::new(HOUR_DURATION));
     password(&disk.cache(), &key_of("a"), &source).await;
     let left = disk.folder().join(".ark-new-0123456789abcdef");
     fs::write(&left, "").unwrap();
-    let long_ago = SystemTime::now() - 25 * HOUR;
+    let long_ago = SystemTime::now() - 25 * HOUR_DURATION;
     for path in [&left, &disk.file(&key_of("a"))] {
         fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
     }
@@ -329,7 +329,7 @@ async fn child_process_fetches_a_login() {
         // Each fetch creates a file of its own.
         fs::write(folder.join(format!("call-{}", std::process::id())), "").unwrap();
         sleep(Duration::from_millis(50)).await;
-        Ok(login(&format!("of {}", std::process::id()), SystemTime::now() + HOUR))
+        Ok(login(&format!("of {}", std::process::id()), SystemTime::now() + HOUR_DURATION))
     };
     let credentials = cache.get_or_fetch(&key_of("a"), fetch).await.unwrap();
     let result = folder.join(format!("result-{}", std::process::id()));
@@ -365,7 +365,7 @@ fn concurrent_processes_fetch_once() {
 
 #[tokio::test]
 async fn login_marked_as_refused_is_not_returned_again() {
-    let (disk, source) = (Disk::new(), Source::new(HOUR));
+    let (disk, source) = (Disk::new(), Source::new(HOUR_DURATION));
     let folder = disk.0.path().join("credentials");
     let (cache, other) = (CredentialsCache::open(&folder), CredentialsCache::open(&folder));
     let key = key_of("a");
