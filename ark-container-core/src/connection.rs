@@ -53,7 +53,7 @@ const TRANSFER_CREDENTIALS: CredentialsOptions = CredentialsOptions {
     require_scoped: false,
 };
 
-/// The time limit for the request that finds out why an image is missing. The request delays the error.
+/// The timeout of the request for the reason why an image is missing. The request delays the error.
 const REASON_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A backend, the address of its registry, and the retry settings.
@@ -307,8 +307,8 @@ macro_rules! connection_options {
                 Self { connection: self.connection.with_endpoint(endpoint), ..self }
             }
 
-            /// Serves a folder of this machine during the transfer. A server of this folder may run at the same
-            /// time, but need not.
+            /// Serves a folder of this machine during the transfer. The transfer needs no other server of the
+            /// folder, and does not disturb one.
             #[cfg(feature = "local")]
             pub fn with_local(self, local: &$crate::backend::local::LocalBackend) -> Self {
                 Self { connection: self.connection.with_local(local), ..self }

@@ -385,7 +385,7 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Returns the root certificates that replace the system's. Also checks `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// Returns the root certificates that replace the system's, and checks `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     fn ca_bundle(&self) -> Result<Option<Vec<u8>>> {
         if let Some(bundle) = self.get("AWS_CA_BUNDLE", "ca_bundle")? {
             return bundle_of(&bundle, &expanded(&bundle.value, self.variables)).map(Some);
@@ -394,7 +394,7 @@ impl<'a> Source<'a> {
             let path = PathBuf::from(&file);
             let value = file.to_string_lossy().into_owned();
             let setting = Setting { value, origin: "SSL_CERT_FILE".to_owned() };
-            // The HTTP client ignores invalid certificates in this file, but needs at least one valid.
+            // The HTTP client ignores invalid certificates in this file, but needs at least one valid certificate.
             let pem = read_bundle(&setting, &path)?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
             if !certificates.into_iter().any(|certificate| is_trusted(vec![certificate])) {

@@ -165,7 +165,7 @@ pub trait RegistryBackend: Any + Debug + Display + Send + Sync {
         reference: &Reference,
     ) -> Result<Option<Digest>>;
 
-    /// Returns credentials for `scope`, limited to it where the backend can narrow credentials.
+    /// Returns credentials for `scope`, restricted to it if the backend can narrow credentials.
     ///
     /// # Behavior
     /// - A scope may name a repository that does not exist yet.

@@ -19,9 +19,9 @@ use crate::observability::Run;
 
 /// A backend that forwards to an inner backend and records a span and metrics of each call.
 ///
-/// [`observability`](crate::observability) documents them. Around a
-/// [`Permissioned`](crate::permission::Permissioned), the records include denials and what callers
-/// experience. Inside one, the records show only the calls of the registry.
+/// [`observability`](crate::observability) documents the spans and metrics. Around a
+/// [`Permissioned`](crate::permission::Permissioned), the spans and metrics include denied calls. Inside one,
+/// they include only the calls that reach the registry.
 ///
 /// ```
 /// # #[cfg(feature = "local")]

@@ -241,8 +241,8 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// Acts for this principal, such as `user:alice`, who names the STS sessions and the creator of
-    /// repositories.
+    /// Acts for this principal, such as `user:alice`. STS sessions and the creator tag of repositories have its
+    /// name.
     ///
     /// [`EcrBackend::acting_as`] returns handles that act for other principals.
     pub fn with_principal(mut self, principal: impl fmt::Display) -> Self {

@@ -216,8 +216,8 @@ impl EcrBackend {
         let data = response.authorization_data.and_then(|data| data.into_iter().next());
         let login = Login::read(&data.ok_or_else(|| invalid_login("it has no token"))?)?;
         let host = match login.endpoint.as_str().parse::<EcrHost>() {
-            // The password is valid for every registry that the principal may use. Unlike the returned host, the
-            // configured one has the right account, FIPS and IPv6.
+            // The password is valid for every registry that the principal may use. Only the configured host is certain
+            // to have the right account and the requested FIPS or IPv6 endpoint.
             Ok(_) => self.config().host.registry_host().clone(),
             // An emulator returns its own address.
             Err(_) => login.endpoint,

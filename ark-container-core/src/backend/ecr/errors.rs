@@ -74,8 +74,8 @@ enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// Classifies an error code. Only if the call `creates` a repository, the code of a quota means a reached quota.
-    /// In other calls it means throttling.
+    /// Classifies an error code. The code of a quota means a reached quota only if the call `creates` a repository, and
+    /// throttling in other calls.
     fn of(code: &str, message: &str, status: u16, creates: bool) -> Self {
         // Invalid keys and a wrong clock have the same code.
         let skewed = ["Signature expired", "Signature not yet current", "in the future"];

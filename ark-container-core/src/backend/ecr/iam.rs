@@ -49,7 +49,7 @@ const MAX_AUDIENCE_CHARS: usize = 255;
 /// The *access role* allows every kind to read the repositories of its organizations and of the global one.
 /// Users may also create repositories and push in their own organizations. The *administrator role* requires
 /// a token with `administers`, and allows everything in the administered organizations only. Only this role
-/// allows to set lifecycle and repository policies.
+/// may set lifecycle and repository policies.
 ///
 /// GUIDs must be in the format of [`OrganizationId`](crate::model::OrganizationId): IAM compares text, so a
 /// GUID in another spelling is another organization. The tag index reveals the names of all repositories,
@@ -339,7 +339,7 @@ pub(super) fn allow_additional(additional: &AdditionalAction) -> Statement {
     Statement::allow([additional.action().to_owned()]).on([additional.resource().to_owned()])
 }
 
-/// Returns a statement for each organization that allows to create repositories with the tag of that organization.
+/// Returns a statement for each organization, which allows the creation of repositories with its tag.
 ///
 /// The tag keys of `aws:RequestTag` are case-insensitive, so `aws:TagKeys` also compares the exact key.
 ///

@@ -249,7 +249,7 @@ impl EcrBackend {
 impl EcrBackend {
     /// Returns the error of an invalid response about an image.
     fn invalid_image(&self, repository: impl fmt::Display) -> Error {
-        Error::failed(format!("AWS describes an image of {repository} in {self} invalidly"))
+        Error::failed(format!("AWS returned an invalid image of {repository} in {self}"))
     }
 }
 
@@ -279,7 +279,7 @@ fn image_id(reference: &Reference) -> ImageIdentifier {
 /// Returns the reason why an existing image cannot be read.
 fn in_archive(backend: &EcrBackend, path: &RepositoryPath, image: &Image) -> String {
     if image.state == ImageState::Activating {
-        return "it is being restored from the archive; try again in a while".to_owned();
+        return "it is being restored from the archive; try again later".to_owned();
     }
     let (host, digest) = (backend.ecr_host(), &image.digest);
     format!(
@@ -318,7 +318,7 @@ fn image_failure(
     match failure.failure_code() {
         Some(ImageFailureCode::ImageNotFound) => Error::not_found(ResourceKind::Image, image),
         Some(ImageFailureCode::ImageReferencedByManifestList) => {
-            let problem = "belongs to an index: delete that first";
+            let problem = "belongs to an index: delete the index first";
             Error::conflict(ResourceKind::Image, image, problem)
         }
         code => {

@@ -165,7 +165,8 @@ pub(super) fn repository_from(
     repository: &aws_sdk_ecr::types::Repository,
 ) -> Result<Repository> {
     let unclear = |error| {
-        Error::failed(format!("AWS describes {path} in {backend} invalidly")).with_source(error)
+        let message = format!("AWS returned an invalid description of {path} in {backend}");
+        Error::failed(message).with_source(error)
     };
     let filters = repository.image_tag_mutability_exclusion_filters();
     let filters: Result<BTreeSet<TagPattern>, _> =

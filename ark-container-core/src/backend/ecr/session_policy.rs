@@ -3,8 +3,8 @@
 //! AWS allows an action of a session only if both its role and its policy allow it. The policy thus narrows any role.
 //! The policy names each organization of the scope. AWS accepts 2,048 characters, which is room for 18 organizations
 //! in a region such as `us-east-1`. A login for more fails with `InvalidInput`. Session tags are no alternative: the
-//! policy of the role would need a statement for each of a fixed number of tags, and this backend could not detect a
-//! role without these statements.
+//! policy of the role would need a statement for each of a fixed number of tags, and a role without these statements
+//! could not be detected.
 //!
 //! Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 

@@ -1,7 +1,7 @@
 //! [`Sessions`]: role sessions that STS issues for a web identity token.
 //!
 //! The token replaces all other AWS credentials. Only the operations of administrators use the administrator role, so
-//! that a defect in another operation cannot delete anything.
+//! a defect in another operation cannot delete anything.
 //!
 //! Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
 

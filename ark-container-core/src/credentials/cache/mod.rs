@@ -117,7 +117,7 @@ impl CredentialsCache {
     /// # Behavior
     /// - Of concurrent calls with the same key, in all processes, one fetches and the others wait for it.
     /// - A fetched login that has already expired, by the clock of this machine, is returned but not cached.
-    /// - If `fetch` fails with a temporary error and the cached login is still valid, that is returned.
+    /// - If `fetch` fails with a temporary error, a cached login that is still valid is returned.
     /// - A login that was [marked](RegistryCredentials::mark_refused) as rejected is not returned again. The
     ///   next login replaces it on disk.
     /// - The future may be dropped at any time: no partial file remains, and the next call fetches.
@@ -167,7 +167,7 @@ impl CredentialsCache {
             return Ok(held.insert(login).credentials.clone());
         }
         let _lock = self.lock(&key.file_stem()).await;
-        // Another process may have fetched it meanwhile.
+        // Another process may have fetched a login in the meantime.
         if let Some(login) = self.read(key, true).await.filter(other) {
             *held = Some(login);
         }
