@@ -1,5 +1,4 @@
-//! [`Connection`]: opens clients of a backend's repositories, with logins that are renewed; and
-//! [`LoginScope`], how far these logins reach.
+//! [`Connection`]: opens clients of a backend's repositories, and renews their logins within a [`LoginScope`].
 
 use std::fs::File;
 use std::ops::Range;
@@ -20,15 +19,15 @@ use crate::model::{
 };
 use crate::permission::Permissioned;
 
-/// How far a login reaches that is requested for one repository.
+/// The scope of the login that a transfer requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LoginScope {
     /// The repository alone, with the access level that the operation needs.
     #[default]
     Repository,
-    /// All repositories of the organization, to pull and to push: one login, where the backend caches
-    /// logins, for all that a build uploads.
+    /// All repositories of the organization, to pull and push. If the backend caches logins, all uploads of
+    /// a build share one login.
     Organization,
 }
 
@@ -47,57 +46,56 @@ impl LoginScope {
 
 /// Options for the credentials of a transfer.
 ///
-/// A transfer renews its credentials when they expire, so that cached ones are good enough however little
-/// of a configured lifetime is left.
+/// A transfer renews its credentials when they expire, and therefore accepts cached credentials that expire soon.
 const TRANSFER_CREDENTIALS: CredentialsOptions = CredentialsOptions {
     lifetime: None,
     min_remaining: Some(Duration::ZERO),
     require_scoped: false,
 };
 
-/// How long the backend may take to say why an image is missing, which delays the error.
+/// The timeout of the request for the reason why an image is missing. The request delays the error.
 const REASON_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A backend, where its registry is dialled, and how requests are retried.
+/// A backend, the address of its registry, and the retry settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     backend: Arc<dyn RegistryBackend>,
     endpoint: Endpoint,
     retry: Retry,
-    /// The guarded backend of a catalog, whose audit records what is pushed.
+    /// The backend of a catalog, whose audit records each push.
     audited: Option<Permissioned<Arc<dyn RegistryBackend>>>,
 }
 
-/// Where a registry is dialled.
+/// The address of a registry.
 #[derive(Debug, Clone)]
 enum Endpoint {
-    /// At the host that the credentials name.
+    /// The host of the credentials.
     CredentialsHost,
-    /// At another host.
+    /// Another host.
     Host(RegistryHost),
-    /// At a registry over this folder, in this process.
+    /// A folder, which this process serves when a client needs it.
     #[cfg(feature = "local")]
     Folder(LocalBackend),
-    /// At this address, where this process serves the folder.
+    /// A folder that this process serves at this address.
     #[cfg(feature = "local")]
     ServedFolder(RegistryHost, LocalBackend),
 }
 
 impl Connection {
-    /// Returns a connection that dials the host which the backend's credentials name.
+    /// Returns a connection to the host of the backend's credentials.
     pub(crate) fn new(backend: Arc<dyn RegistryBackend>) -> Self {
         let (endpoint, retry) = (Endpoint::CredentialsHost, Retry::default());
         Self { backend, endpoint, retry, audited: None }
     }
 
-    /// Returns a connection of a catalog, whose audit records what is pushed.
+    /// Returns a connection of a catalog, whose audit records each push.
     pub(crate) fn audited(backend: &Permissioned<Arc<dyn RegistryBackend>>) -> Self {
         Self { audited: Some(backend.clone()), ..Self::new(Arc::new(backend.clone())) }
     }
 
-    /// Runs a push to the repository at `path`, and records it where there is an audit.
+    /// Runs a push to the repository at `path`, and records it in the audit of the catalog, if there is one.
     ///
-    /// `source` is the image that is copied, and `digest` finds the digest in the result.
+    /// `source` is the source image of a copy. `digest` returns the digest of the result.
     pub(crate) async fn record_push<T>(
         &self,
         path: &RepositoryPath,
@@ -122,29 +120,29 @@ impl Connection {
         pushed
     }
 
-    /// Dials another host than the credentials name.
+    /// Connects to another host than that of the credentials.
     pub(crate) fn with_endpoint(self, endpoint: RegistryHost) -> Self {
         Self { endpoint: Endpoint::Host(endpoint), ..self }
     }
 
-    /// Serves a folder of this machine within the process instead of dialling a server.
+    /// Serves a folder of this machine in this process, and connects to it.
     #[cfg(feature = "local")]
     pub(crate) fn with_local(self, local: &LocalBackend) -> Self {
         Self { endpoint: Endpoint::Folder(local.clone()), ..self }
     }
 
-    /// Returns how requests are retried.
+    /// Returns the retry settings.
     pub(crate) fn retry(&self) -> &Retry {
         &self.retry
     }
 
-    /// Sets how requests are retried.
+    /// Sets the retry settings.
     pub(crate) fn with_retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }
 
-    /// Does the work with a connection to a server: a folder is served until the work has ended, and
-    /// what has arrived of uploads is stored by then.
+    /// Runs `work` with a connection to a server. A folder is served until `work` has ended and the received
+    /// parts of uploads are stored.
     pub(crate) async fn serve_while<T, F>(self, work: impl FnOnce(Self) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -160,12 +158,12 @@ impl Connection {
         }
     }
 
-    /// Opens a client of a repository with credentials for `scope`, which it renews by itself.
+    /// Opens a client of a repository with credentials for `scope`, which the client renews.
     ///
-    /// A folder is served for as long as the client or a clone of it exists.
+    /// A folder is served until the client and its clones are dropped.
     pub(crate) async fn client(&self, path: &RepositoryPath, scope: &Scope) -> Result<Client> {
         let credentials = self.backend.credentials(scope, &TRANSFER_CREDENTIALS).await?;
-        // The credentials name the registry that accepts them, also where an emulator stands in for it.
+        // The credentials name the registry that accepts them, which may be an emulator.
         let host = credentials.host.clone();
         let url = RepositoryUrl::new(host.clone(), path.clone());
         let client = match &self.endpoint {
@@ -190,8 +188,8 @@ impl Connection {
     /// Fetches the manifest or index of an image.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if the repository or the image does not exist. Where the backend knows why it
-    /// cannot be read, such as that it is archived, the source of the error says so.
+    /// [`Error::NotFound`] if the repository or the image does not exist. If the backend knows the reason,
+    /// such as that the image is archived, the source of the error says so.
     pub(crate) async fn fetch_image(
         &self,
         client: &Client,
@@ -212,10 +210,10 @@ impl Connection {
     }
 }
 
-/// The blobs of a registry on this machine, which are copied from file to file. The caller must have opened a client
-/// with credentials for the repository: these methods do not authorize.
+/// Direct access to the blobs of a registry on this machine, which are copied from file to file, without authorization.
+/// The caller must have opened a client with credentials for the repository.
 impl Connection {
-    /// Returns the folder of the registry, and the path of a blob in it, if they are on this machine.
+    /// Returns the folder of the registry and the path of a blob in it, if both are on this machine.
     pub(crate) async fn find_blob(
         &self,
         path: &RepositoryPath,
@@ -231,7 +229,7 @@ impl Connection {
         }
     }
 
-    /// Tells a registry on this machine that the transfer has ended, so that its claims of blobs end.
+    /// Ends the claims of blobs that the transfer holds in a registry on this machine.
     pub(crate) async fn end_claims(&self, path: &RepositoryPath) {
         match &self.endpoint {
             #[cfg(feature = "local")]
@@ -251,11 +249,11 @@ impl Connection {
         }
     }
 
-    /// Stores a range of a file as a blob of a registry on this machine. `copied` is called with the length of each
-    /// piece, and ends the copy by returning `false`.
+    /// Stores a range of a file as a blob of a registry on this machine. Calls `copied` after each write with its
+    /// length in bytes; a return value of `false` cancels the copy.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if the content has another digest; [`Error::Failed`] if it cannot be copied.
+    /// [`Error::InvalidInput`] if the content has another digest; [`Error::Failed`] if the copy fails.
     pub(crate) async fn import_blob(
         &self,
         path: &RepositoryPath,
@@ -277,7 +275,7 @@ impl Connection {
     }
 }
 
-/// Renews a client's credentials by asking the backend that gave the first ones.
+/// Renews the credentials of a client from the backend that returned the first ones.
 #[derive(Debug)]
 struct BackendLogin {
     backend: Arc<dyn RegistryBackend>,
@@ -291,7 +289,7 @@ impl Authenticate for BackendLogin {
     }
 }
 
-/// Adds the options that every transfer has to a builder with a field `connection`.
+/// Adds the options of every transfer to a builder with a field `connection`.
 macro_rules! connection_options {
     ($builder:ident) => {
         impl $builder {
@@ -303,21 +301,21 @@ macro_rules! connection_options {
                 Self { connection, ..self }
             }
 
-            /// Dials another host than the credentials name: a tunnel, or a registry that the program
-            /// serves to itself on a port of its own.
+            /// Connects to another host than that of the credentials, such as a tunnel or a registry that this
+            /// program serves.
             pub fn with_endpoint(self, endpoint: $crate::model::RegistryHost) -> Self {
                 Self { connection: self.connection.with_endpoint(endpoint), ..self }
             }
 
-            /// Serves a folder of this machine for as long as this takes: no server has to run, and one
-            /// that runs is not disturbed.
+            /// Serves a folder of this machine during the transfer. The transfer needs no other server of the
+            /// folder, and does not disturb one.
             #[cfg(feature = "local")]
             pub fn with_local(self, local: &$crate::backend::local::LocalBackend) -> Self {
                 Self { connection: self.connection.with_local(local), ..self }
             }
 
-            /// Sets how temporary errors are retried. Clones of a [`Retry`](crate::distribution::Retry)
-            /// share their budget.
+            /// Sets the retry settings for temporary errors. Clones of a
+            /// [`Retry`](crate::distribution::Retry) share their budget.
             pub fn with_retry(self, retry: $crate::distribution::Retry) -> Self {
                 Self { connection: self.connection.with_retry(retry), ..self }
             }
@@ -338,7 +336,7 @@ mod tests {
     use crate::model::OrganizationId;
 
     #[tokio::test]
-    async fn client_of_local_folder_serves_it_until_it_is_dropped() {
+    async fn client_serves_local_folder_until_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let local = LocalBackend::open(Some(folder.path())).unwrap();
         let path = local.repository_path(OrganizationId::TBD, &"a".parse().unwrap()).unwrap();
@@ -347,7 +345,7 @@ mod tests {
         let scope = Scope::repository(path.clone(), Access::Push);
         let client = connection.client(&path, &scope).await.unwrap();
         let digest = client.upload_blob_bytes("content").await.unwrap();
-        // What is being fetched keeps the server alive, too.
+        // An unfinished download keeps the server running too.
         let content = client.fetch_blob(&digest).await.unwrap();
         let server = client.base().clone();
         drop(client);

@@ -1,4 +1,4 @@
-//! [`Digester`]: computes a [`Digest`] of content in pieces.
+//! [`Digester`]: computes the [`Digest`] of content incrementally.
 
 use std::fmt;
 #[cfg(any(feature = "local", feature = "push"))]
@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{Context, SHA256, SHA512};
 
 use crate::model::{Algorithm, Digest};
 
-/// A hash of the content that it was given so far.
+/// A hash of all content since its creation.
 #[derive(Clone)]
 pub(crate) struct Digester {
     algorithm: Algorithm,
@@ -16,7 +16,7 @@ pub(crate) struct Digester {
 }
 
 impl Digester {
-    /// Returns a hash of no content yet.
+    /// Creates a hash without content.
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         let context = Context::new(match algorithm {
             Algorithm::Sha256 => &SHA256,
@@ -25,7 +25,7 @@ impl Digester {
         Self { algorithm, context }
     }
 
-    /// Returns the digest of content that is in memory.
+    /// Returns the digest of `content`.
     pub(crate) fn digest(algorithm: Algorithm, content: &[u8]) -> Digest {
         let mut digester = Self::new(algorithm);
         digester.update(content);
@@ -43,7 +43,7 @@ impl Digester {
     /// Adds all content of `source`, and returns its length in bytes.
     #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn update_from(&mut self, mut source: impl Read) -> io::Result<u64> {
-        // Small enough to stay in the processor's cache between reading and hashing.
+        // Small enough for the processor's cache, so that hashing does not read from memory.
         let mut buffer = vec![0; 128 * 1024];
         let mut length = 0;
         loop {
@@ -59,9 +59,9 @@ impl Digester {
         }
     }
 
-    /// Adds the next piece of content.
-    pub(crate) fn update(&mut self, piece: &[u8]) {
-        self.context.update(piece);
+    /// Adds content.
+    pub(crate) fn update(&mut self, content: &[u8]) {
+        self.context.update(content);
     }
 
     /// Returns the digest of all content.
@@ -69,7 +69,7 @@ impl Digester {
         let hash = self.context.finish();
         match Digest::from_bytes(self.algorithm, hash.as_ref()) {
             Some(digest) => digest,
-            None => unreachable!("the hash function and the digest are of one algorithm"),
+            None => unreachable!("the hash function and the digest have the same algorithm"),
         }
     }
 }
@@ -86,7 +86,7 @@ mod tests {
 
     /// Source: the SHA-2 test vectors of FIPS 180-2, appendices B.1 and C.1.
     #[test]
-    fn known_content_has_its_known_digest() {
+    fn digest_matches_fips_180_test_vectors() {
         let sha256 = Digester::digest(Algorithm::Sha256, b"abc").to_string();
         assert!(sha256.starts_with("sha256:ba7816bf8f01cfea"));
         let sha512 = Digester::digest(Algorithm::Sha512, b"abc").to_string();

@@ -1,12 +1,12 @@
-//! [`decode`]: the text of a file, or why it is none.
+//! [`decode`]: decodes UTF-8, and names another encoding in the error.
 
-/// The byte order mark of UTF-8, which some editors of Windows write.
+/// The byte order mark of UTF-8, which some Windows editors write.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Returns the text in the content of a file.
+/// Returns the content of a file as text.
 ///
 /// # Errors
-/// The encoding that the content has instead of UTF-8 without a byte order mark.
+/// A message that names the encoding, if the content is not UTF-8 or starts with a byte order mark.
 ///
 /// ```
 /// use ark_container_core::decode;
@@ -17,7 +17,7 @@ pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub fn decode(content: &[u8]) -> Result<&str, &'static str> {
     match content {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Err("it is UTF-32; save it as UTF-8"),
-        // No text of ours starts with a NUL, or has one behind its first letter.
+        // The first two bytes of valid content are never NUL.
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] => {
             Err("it is UTF-16; save it as UTF-8")
         }

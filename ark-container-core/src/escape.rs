@@ -1,11 +1,11 @@
-//! [`escape_untrusted`] and [`quote_for_shell`]: text made safe for a terminal, and for a shell.
+//! [`escape_untrusted`] and [`quote_for_shell`]: make text safe for a terminal, and for a shell.
 
 use std::borrow::Cow;
 
-/// Escapes the characters of a text from outside that could forge lines, columns or colours of a terminal:
-/// control characters and line breaks, bidirectional and zero-width characters, and unassigned ones.
+/// Escapes the characters of an untrusted text that could forge lines, columns or colours of a terminal:
+/// control, line break, bidirectional, zero-width and unassigned characters.
 ///
-/// An escaped character is written as in a Rust literal. Printable characters of any script stay.
+/// An escaped character is written as in a Rust literal. Printable characters of any script remain.
 ///
 /// ```
 /// use ark_container_core::escape_untrusted;
@@ -27,7 +27,7 @@ pub fn escape_untrusted(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Quotes an argument of a command that is printed, if a shell would change it.
+/// Quotes an argument of a printed command, if a shell would change it.
 ///
 /// ```
 /// use ark_container_core::quote_for_shell;
@@ -49,7 +49,7 @@ fn is_unsafe(character: char) -> bool {
     match character {
         '\0'..='\x1f' | '\x7f' => true,
         ' '..='\x7e' => false,
-        // Letters and marks without a width: fillers, joiners and variation selectors.
+        // Zero-width letters and marks: fillers, joiners and variation selectors.
         '\u{34f}'
         | '\u{115f}'
         | '\u{1160}'
@@ -60,7 +60,7 @@ fn is_unsafe(character: char) -> bool {
         | '\u{fe00}'..='\u{fe0f}'
         | '\u{ffa0}'
         | '\u{e0100}'..='\u{e01ef}' => true,
-        // The standard library knows which characters print. A mark prints after another character.
+        // The standard library escapes unprintable characters. A combining mark is printable after a letter.
         _ => String::from_iter(['a', character]).escape_debug().nth(1) == Some('\\'),
     }
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn printable_text_of_any_script_stays() {
+    fn printable_text_of_any_script_is_unchanged() {
         for text in ["", "linux/arm64/v8", "a\\n\"b'", "größe", "e\u{301}", "हिन्दी", "日本", "😀"]
         {
             assert!(matches!(escape_untrusted(text), Cow::Borrowed(same) if same == text));

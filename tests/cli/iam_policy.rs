@@ -142,7 +142,7 @@ fn iam_policy_asks_for_missing_settings() {
     ");
     assert_snapshot!(told(&sandbox.run(&format!("{line} --audience ark"))), @r#"
     exit 2
-    error: "auth.example.com:8443" is no identity provider, such as auth.example.com: ':' is not allowed in it
+    error: "auth.example.com:8443" is not an identity provider such as auth.example.com: ':' is not allowed in it
     "#);
     let local = "--iam-policy --identity-provider auth.example.com --audience ark";
     assert_snapshot!(told(&sandbox.run(local)), @"

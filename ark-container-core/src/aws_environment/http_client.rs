@@ -1,4 +1,4 @@
-//! The HTTP client of the SDK, with the proxies and root certificates of the environment.
+//! [`http_client`]: the HTTP client of the SDK, with the proxies and root certificates of the environment.
 
 use std::sync::Arc;
 
@@ -13,34 +13,35 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
-/// What the link-local addresses of metadata services start with.
+/// The URL prefixes of the link-local metadata services.
 ///
 /// Source: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>
-const LINK_LOCAL: [&str; 2] = ["http://169.254.", "http://[fd00:ec2::"];
+const LINK_LOCAL_PREFIXES: [&str; 2] = ["http://169.254.", "http://[fd00:ec2::"];
 
-/// Variables that name a proxy for plain HTTP.
-const PLAIN_PROXIES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+/// The environment variables that name a proxy for plain HTTP.
+const HTTP_PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The HTTP client for everything that the SDK calls.
+/// Returns the HTTP client for all requests of the SDK.
 ///
-/// The SDK's own one reads the system's root certificates before the first request, a quarter of the
-/// cost of a short command, also where all requests are plain HTTP; and it asks a proxy for the
-/// metadata service of the machine.
+/// The SDK's own HTTP client reads the system's root certificates before the first request, even if all requests are
+/// plain HTTP, which takes a quarter of the time of a short command. The SDK's client also sends requests for the
+/// metadata service of the machine to a proxy.
 pub(crate) fn http_client(ca_bundle: Option<Vec<u8>>) -> SharedHttpClient {
     let secure_proxy = |name: &&str| std::env::var(name).is_ok_and(|url| url.starts_with("https:"));
+    let has_secure_proxy = HTTP_PROXY_VARIABLES.iter().any(secure_proxy);
     // A TLS connection to a proxy needs the root certificates too.
-    let plain = if PLAIN_PROXIES.iter().any(secure_proxy) { Wires::Secure } else { Wires::Plain };
+    let plain = if has_secure_proxy { Transport::Secure } else { Transport::Plain };
     let ca_bundle: Option<Arc<[u8]>> = ca_bundle.map(Into::into);
     SharedHttpClient::new(LazyClient {
-        direct: client(Wires::Direct, None),
+        direct: client(Transport::Direct, None),
         plain: client(plain, ca_bundle.clone()),
-        secure: client(Wires::Secure, ca_bundle),
+        secure: client(Transport::Secure, ca_bundle),
     })
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Wires {
-    /// Plain HTTP past every proxy.
+enum Transport {
+    /// Plain HTTP without a proxy.
     Direct,
     /// Plain HTTP.
     Plain,
@@ -48,20 +49,20 @@ enum Wires {
     Secure,
 }
 
-/// A client that reads what it needs, such as root certificates, when it is first asked to connect.
-fn client(wires: Wires, ca_bundle: Option<Arc<[u8]>>) -> SharedHttpClient {
+/// Returns a client that reads root certificates and proxy settings at its first connection.
+fn client(transport: Transport, ca_bundle: Option<Arc<[u8]>>) -> SharedHttpClient {
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = ConnectorBuilder::default();
         builder.set_connector_settings(settings.cloned());
         builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-        match wires {
-            Wires::Direct => builder.build_http(),
-            Wires::Plain => builder.proxy_config(ProxyConfig::from_env()).build_http(),
-            Wires::Secure => {
+        match transport {
+            Transport::Direct => builder.build_http(),
+            Transport::Plain => builder.proxy_config(ProxyConfig::from_env()).build_http(),
+            Transport::Secure => {
                 let mut builder = builder
                     .proxy_config(ProxyConfig::from_env())
                     .tls_provider(Provider::rustls(CryptoMode::AwsLc));
-                // Building a context without names of servers cannot fail.
+                // A context without server names always builds.
                 let context = ca_bundle.as_deref().and_then(|pem| {
                     let trusted = TrustStore::empty().with_pem_certificate(pem);
                     TlsContext::builder().with_trust_store(trusted).build().ok()
@@ -75,9 +76,10 @@ fn client(wires: Wires, ca_bundle: Option<Arc<[u8]>>) -> SharedHttpClient {
     })
 }
 
-/// Chooses among clients by the request's URL.
+/// An HTTP client that selects the client of each request by its URL.
 ///
-/// It does not pass on `validate_base_client_config`, in which the SDK's clients get ready in advance.
+/// The type does not forward `validate_base_client_config`, because the SDK's clients would already read root
+/// certificates there.
 #[derive(Debug, Clone)]
 struct LazyClient {
     direct: SharedHttpClient,
@@ -109,7 +111,7 @@ struct LazyConnector {
 impl HttpConnector for LazyConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let url = request.uri();
-        let client = if LINK_LOCAL.iter().any(|prefix| url.starts_with(prefix)) {
+        let client = if LINK_LOCAL_PREFIXES.iter().any(|prefix| url.starts_with(prefix)) {
             &self.client.direct
         } else if url.starts_with("http://") {
             &self.client.plain

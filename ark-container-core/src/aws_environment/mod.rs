@@ -1,8 +1,8 @@
-//! [`AwsSettings`]: what the environment and the files of the AWS tools say, checked before the SDK reads it;
-//! and the HTTP client that follows from it.
+//! [`AwsSettings`]: reads and checks the environment variables and files of the AWS tools before the SDK does, and
+//! the HTTP client of the SDK.
 //!
-//! The SDK panics on some values, ignores others, and takes an empty variable for a value. Here an empty
-//! variable counts as not set, and a value that cannot be used is an error with its origin.
+//! The SDK panics on some invalid values, ignores others, and accepts an empty variable as a value. In contrast,
+//! [`AwsSettings`] treats an empty variable as unset, and reports an invalid value with its origin.
 //!
 //! Source: <https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html>
 
@@ -17,25 +17,25 @@ use aws_config::retry::{RetryConfig, RetryMode};
 
 use crate::error::{Error, Result};
 
-/// The proxies for HTTPS and for HTTP, in the order in which the HTTP client looks for them.
+/// The proxy variables for HTTPS and for HTTP, in the HTTP client's order of precedence.
 const PROXY_VARIABLES: [[&str; 4]; 2] = [
     ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
     ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
 ];
 
-/// The keys of an AWS caller: variable and name in a profile.
+/// The keys of an AWS caller: environment variable and name in a profile.
 const KEYS: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "aws_access_key_id"),
     ("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key"),
     ("AWS_SESSION_TOKEN", "aws_session_token"),
 ];
 
-/// The maximum number of profiles of which each gets its credentials from the next.
+/// The maximum length of a chain of `source_profile` settings.
 const MAX_SOURCE_PROFILES: usize = 10;
 
-/// What makes the SDK call AWS for the credentials of a profile.
+/// The profile settings that make the SDK call AWS for credentials.
 const SIGN_IN_SETTINGS: [&str; 3] = ["role_arn", "sso_session", "sso_start_url"];
-/// The endpoints of these calls.
+/// The environment variables with the endpoints of these calls.
 const SIGN_IN_ENDPOINTS: [&str; 4] = [
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_STS",
@@ -43,12 +43,12 @@ const SIGN_IN_ENDPOINTS: [&str; 4] = [
     "AWS_ENDPOINT_URL_SSO_OIDC",
 ];
 
-/// What the program chose, which precedes the environment.
+/// The choices of the program, which take precedence over the environment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AwsChoices<'a> {
     pub(crate) profile: Option<&'a str>,
     pub(crate) endpoint_url: Option<&'a str>,
-    /// Whether AWS credentials are used at all.
+    /// Whether the program uses AWS credentials.
     pub(crate) uses_credentials: bool,
 }
 
@@ -60,15 +60,15 @@ pub(crate) struct Services<T> {
     pub(crate) tagging: T,
 }
 
-/// The settings of the AWS tools that hold for a backend.
+/// The settings of the AWS tools that apply to a backend.
 #[derive(Debug)]
 pub(crate) struct AwsSettings {
-    /// The URL of a service that is not at AWS's own endpoint.
+    /// The URL of each service with an endpoint other than AWS's own.
     pub(crate) endpoint_urls: Services<Option<String>>,
     pub(crate) use_fips: bool,
     pub(crate) use_dual_stack: bool,
     pub(crate) retry: RetryConfig,
-    /// The root certificates, in PEM, that replace those of the system.
+    /// The root certificates in PEM that replace the system's.
     pub(crate) ca_bundle: Option<Vec<u8>>,
 }
 
@@ -76,7 +76,7 @@ impl AwsSettings {
     /// Reads the environment of this process and the AWS files.
     ///
     /// # Errors
-    /// [`Error::Setting`] with the variable, or the file and line, of a value that cannot be used.
+    /// [`Error::Setting`] with the variable, or the file and line, of an invalid value.
     pub(crate) fn of_this_process(choices: &AwsChoices<'_>) -> Result<Self> {
         Self::read(choices, &|name| env::var_os(name))
     }
@@ -88,7 +88,7 @@ impl AwsSettings {
         let source = Source::open(profile_in_use(choices.profile), variables)?;
         if choices.uses_credentials {
             source.check_keys(choices.profile.is_none())?;
-            source.check_own_calls()?;
+            source.check_sign_in_endpoints()?;
         }
         let endpoint_urls = source.endpoint_urls(choices.endpoint_url)?;
         let own_url = endpoint_urls.ecr.as_ref().or(endpoint_urls.sts.as_ref());
@@ -128,31 +128,31 @@ impl AwsSettings {
         })
     }
 
-    /// Returns the endpoint URL of ECR, if that is somewhere else than at AWS.
+    /// Returns the endpoint URL of ECR, unless it is AWS's own.
     pub(crate) fn ecr_endpoint_url(&self) -> Option<&str> {
         self.endpoint_urls.ecr.as_deref()
     }
 }
 
-/// Returns the variable, if it is set and not empty.
+/// Returns the value of an environment variable, unless it is empty.
 pub(crate) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Returns the profile that holds, for the SDK and for messages alike.
+/// Returns the profile that the SDK and the messages use.
 pub(crate) fn profile_in_use(chosen: Option<&str>) -> String {
     let named = || ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"].into_iter().find_map(variable);
     chosen.map(str::to_owned).or_else(named).unwrap_or_else(|| "default".to_owned())
 }
 
-/// Returns whether a profile has a value of this name.
+/// Returns whether a profile has a value for this name.
 pub(crate) fn profile_has(profile: &str, name: &str) -> bool {
     let variables = |name: &str| env::var_os(name);
     let source = Source::open(profile.to_owned(), &variables);
     source.is_ok_and(|source| source.in_profile(name).is_some())
 }
 
-/// Fails with the line of an AWS file that the SDK cannot parse: it would take the file for an empty one.
+/// Fails with the line of an AWS file that the SDK cannot parse. The SDK itself would ignore the whole file.
 pub(crate) async fn check_files(profile: &str) -> Result<()> {
     let (fs, env, files) = Default::default();
     let loaded = aws_config::profile::load(&fs, &env, &files, Some(profile.to_owned().into()));
@@ -166,7 +166,7 @@ pub(crate) async fn check_files(profile: &str) -> Result<()> {
     Err(Error::invalid(format!("cannot use the AWS configuration: {}", words.join(" "))))
 }
 
-/// A value, and the variable or the line of the file that has it.
+/// A value and its origin: an environment variable, or a file and line.
 #[derive(Debug)]
 struct Setting {
     value: String,
@@ -178,18 +178,18 @@ impl Setting {
         Error::invalid(problem).within(&self.origin)
     }
 
-    /// The value for an error, unless it may have a password.
+    /// Returns the value for an error, or "it" if the value may contain a password.
     fn shown(&self) -> String {
         if self.value.contains('@') { "it".to_owned() } else { format!("{:?}", self.value) }
     }
 
-    /// Checks the URL of an endpoint, or of a proxy, which may have a password and lack the scheme.
+    /// Checks the URL of an endpoint or of a proxy. Only a proxy URL may have a password or lack the scheme.
     fn check_url(&self, is_proxy: bool) -> Result<()> {
         let text = match self.value.contains("://") {
             false if is_proxy => format!("http://{}", self.value),
             _ => self.value.clone(),
         };
-        // A parser of URLs skips white space that the HTTP client refuses.
+        // The URL parser skips white space that the HTTP client rejects.
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
         let url = reqwest::Url::parse(&text).ok().filter(|url| {
             let is_anonymous = url.username().is_empty() && url.password().is_none();
@@ -206,7 +206,7 @@ impl Setting {
     }
 }
 
-/// The variables, and the two files of the AWS tools.
+/// The environment variables and the two files of the AWS tools.
 struct Source<'a> {
     variables: &'a dyn Fn(&str) -> Option<OsString>,
     profile: String,
@@ -221,7 +221,7 @@ impl<'a> Source<'a> {
                 Some(path) => expanded(&path, variables),
                 None => expanded(&format!("~/{in_home}"), variables),
             };
-            // A file that is missing or not readable says nothing, as for the SDK.
+            // A missing or unreadable file is empty, as for the SDK.
             let text = fs::read_to_string(&path).unwrap_or_default();
             Ok(AwsFile { path, text })
         };
@@ -238,12 +238,12 @@ impl<'a> Source<'a> {
         Ok(value.map(|value| Setting { value, origin: name.to_owned() }))
     }
 
-    /// Returns what the profile says.
+    /// Returns the value in the profile, unless it is empty.
     fn in_profile(&self, name: &str) -> Option<Setting> {
         self.line_of_profile(name).filter(|setting| !setting.value.is_empty())
     }
 
-    /// Returns the line of the profile; the credentials file precedes the configuration.
+    /// Returns the value in the profile. The credentials file takes precedence over the configuration file.
     fn line_of_profile(&self, name: &str) -> Option<Setting> {
         self.line_of(&self.profile, name)
     }
@@ -259,8 +259,8 @@ impl<'a> Source<'a> {
         Ok(self.variable(variable)?.or_else(|| self.in_profile(in_profile)))
     }
 
-    /// Returns the endpoint of each service: the program's, else that of its variable, of all services'
-    /// variable, of the services section of the profile, of the profile.
+    /// Returns the endpoint of each service. The order of precedence: the program, the variable of the service, the
+    /// variable for all services, the services section of the profile, the profile.
     ///
     /// Source: <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
     fn endpoint_urls(&self, of_program: Option<&str>) -> Result<Services<Option<Setting>>> {
@@ -311,7 +311,7 @@ impl<'a> Source<'a> {
                 "standard" => retry,
                 "adaptive" => retry.with_retry_mode(RetryMode::Adaptive),
                 _ => {
-                    let problem = format!("{} is no retry mode", mode.shown());
+                    let problem = format!("{} is not a retry mode", mode.shown());
                     return Err(mode.error(problem).with_help("set standard or adaptive"));
                 }
             };
@@ -320,7 +320,7 @@ impl<'a> Source<'a> {
             retry = match attempts.value.parse() {
                 Ok(count @ 1..) => retry.with_max_attempts(count),
                 _ => {
-                    let problem = format!("{} is no number of attempts, from 1", attempts.shown());
+                    let problem = format!("{} is not a number from 1", attempts.shown());
                     return Err(attempts.error(problem));
                 }
             };
@@ -328,8 +328,8 @@ impl<'a> Source<'a> {
         Ok(retry)
     }
 
-    /// Checks the keys of the caller and of the profiles whose roles it assumes: the SDK panics where a line break
-    /// was pasted with one.
+    /// Checks the keys of the caller and of its chain of source profiles. The SDK panics on a key with a line break,
+    /// which a paste easily adds.
     fn check_keys(&self, with_variables: bool) -> Result<()> {
         let source = self.in_profile("credential_source");
         if with_variables || source.is_some_and(|source| source.value == "Environment") {
@@ -355,9 +355,9 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Checks the settings of calls that the SDK makes by itself for credentials: it panics on a URL that is
-    /// empty, in a variable or in the profile.
-    fn check_own_calls(&self) -> Result<()> {
+    /// Checks the endpoints that the SDK calls for credentials. The SDK panics on an empty URL in a variable or in
+    /// the profile.
+    fn check_sign_in_endpoints(&self) -> Result<()> {
         let mut signs_in = SIGN_IN_SETTINGS.iter().filter_map(|name| self.in_profile(name));
         if signs_in.next().is_none() && self.variable("AWS_WEB_IDENTITY_TOKEN_FILE")?.is_none() {
             return Ok(());
@@ -372,7 +372,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Checks the proxies: the HTTP client connects directly where it cannot parse one.
+    /// Checks the proxy URLs. The HTTP client would ignore an invalid one and connect directly.
     fn check_proxies(&self) -> Result<()> {
         for names in PROXY_VARIABLES {
             for name in names {
@@ -385,7 +385,7 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// Returns the root certificates that replace those of the system, and checks the file of the system's.
+    /// Returns the root certificates that replace the system's, and checks `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     fn ca_bundle(&self) -> Result<Option<Vec<u8>>> {
         if let Some(bundle) = self.get("AWS_CA_BUNDLE", "ca_bundle")? {
             return bundle_of(&bundle, &expanded(&bundle.value, self.variables)).map(Some);
@@ -394,7 +394,7 @@ impl<'a> Source<'a> {
             let path = PathBuf::from(&file);
             let value = file.to_string_lossy().into_owned();
             let setting = Setting { value, origin: "SSL_CERT_FILE".to_owned() };
-            // The HTTP client ignores certificates of this file that it cannot parse, but needs at least one.
+            // The HTTP client ignores invalid certificates in this file, but needs at least one valid certificate.
             let pem = read_bundle(&setting, &path)?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
             if !certificates.into_iter().any(|certificate| is_trusted(vec![certificate])) {
@@ -411,24 +411,24 @@ impl<'a> Source<'a> {
 }
 
 fn half_of_a_key(missing: &str, given: &str) -> Error {
-    Error::invalid(format!("it is not set, and {given} is: set or unset both")).within(missing)
+    Error::invalid(format!("it is not set, but {given} is: set or unset both")).within(missing)
 }
 
 fn check_key(key: &Setting) -> Result<()> {
     match is_key(&key.value) {
         true => Ok(()),
-        false => {
-            Err(key.error("it has a space, a line break or another character that no key has"))
-        }
+        false => Err(
+            key.error("it has a space, a line break or another character that is invalid in a key")
+        ),
     }
 }
 
-/// Whether text can be an access key, its secret, or a session token.
+/// Returns whether all characters are valid in an access key, a secret key or a session token.
 pub(crate) fn is_key(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Reads root certificates of which each can be parsed: the HTTP client panics on others.
+/// Reads root certificates, and checks that all are valid. The HTTP client panics on an invalid one.
 fn bundle_of(setting: &Setting, path: &Path) -> Result<Vec<u8>> {
     let pem = read_bundle(setting, path)?;
     let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
@@ -438,7 +438,7 @@ fn bundle_of(setting: &Setting, path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Returns whether an HTTP client takes all of these root certificates.
+/// Returns whether an HTTP client accepts all of these root certificates.
 fn is_trusted(certificates: Vec<reqwest::Certificate>) -> bool {
     reqwest::Client::builder().tls_certs_only(certificates).build().is_ok()
 }
@@ -454,7 +454,7 @@ fn no_certificates(setting: &Setting, path: &Path) -> Error {
     setting.error(format!("{} has no certificates in PEM", path.display()))
 }
 
-/// Returns a variable as text; an empty one is as good as none.
+/// Returns the text of a variable. An empty variable counts as unset.
 fn text_of(name: &str, variables: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<String>> {
     match variables(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
         None => Ok(None),
@@ -499,7 +499,7 @@ impl AwsFile {
             }
             let is_below = if is_nested { above } else { "" };
             if own.eq_ignore_ascii_case(name) && is_below.eq_ignore_ascii_case(parent) {
-                // A comment has white space before it.
+                // A comment starts after white space.
                 let comment = [" #", " ;", "\t#", "\t;"].into_iter();
                 let end = comment.filter_map(|mark| value.find(mark)).min();
                 let value = value[..end.unwrap_or(value.len())].trim_matches([' ', '\t']);

@@ -1,4 +1,4 @@
-//! Settings of the AWS tools in variables and files.
+//! Tests of the settings of the AWS tools in variables and files.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A home with the two files of the AWS tools, and variables.
+/// A home directory with the two files of the AWS tools, and environment variables.
 struct Home {
     folder: TempDir,
     variables: HashMap<&'static str, OsString>,
@@ -33,12 +33,11 @@ impl Home {
 
     fn read_with(&self, profile: &str, endpoint_url: Option<&str>) -> Result<AwsSettings> {
         let choices = AwsChoices { profile: Some(profile), endpoint_url, uses_credentials: true };
-        // The variables are of the test, and not of the process.
         let variables = |name: &str| self.variables.get(name).cloned();
         AwsSettings::read(&choices, &variables)
     }
 
-    /// The error of reading, with the folder of the home left out.
+    /// Returns the error of reading, with `~` for the home directory.
     fn error(&self, profile: &str) -> String {
         let error = self.read(profile).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::InvalidInput, "{error}");
@@ -51,16 +50,16 @@ fn ecr_url(home: &Home, profile: &str) -> Option<String> {
 }
 
 #[test]
-fn unusable_variable_is_named() {
+fn invalid_variable_is_named() {
     for (name, value, problem) in [
         ("AWS_ENDPOINT_URL", "localhost:4566", "\"localhost:4566\" is not a URL such as"),
         ("AWS_ENDPOINT_URL_ECR", "http://localhost:4566\r", "4566\\r\" is not a URL"),
         ("AWS_ENDPOINT_URL_STS", "\"http://localhost\"", "is not a URL"),
         ("AWS_ENDPOINT_URL_RESOURCE_GROUPS_TAGGING_API", "ftp://a", "is not a URL"),
         ("AWS_ENDPOINT_URL", "http://a:hunter2@b", "it is not a URL"),
-        ("AWS_RETRY_MODE", "legacy", "\"legacy\" is no retry mode; set standard or adaptive"),
-        ("AWS_MAX_ATTEMPTS", "0", "\"0\" is no number of attempts, from 1"),
-        ("AWS_MAX_ATTEMPTS", "many", "is no number of attempts"),
+        ("AWS_RETRY_MODE", "legacy", "\"legacy\" is not a retry mode; set standard or adaptive"),
+        ("AWS_MAX_ATTEMPTS", "0", "\"0\" is not a number from 1"),
+        ("AWS_MAX_ATTEMPTS", "many", "\"many\" is not a number from 1"),
         ("AWS_USE_FIPS_ENDPOINT", "yes", "expected true or false"),
         ("AWS_USE_DUALSTACK_ENDPOINT", "1", "expected true or false"),
         ("HTTPS_PROXY", "http://127.0.0.1:9 ", "127.0.0.1:9 \" is not a URL"),
@@ -72,10 +71,10 @@ fn unusable_variable_is_named() {
         ("SSL_CERT_FILE", "/nonexistent.pem", "cannot read /nonexistent.pem"),
         ("SSL_CERT_FILE", "/dev/null", "/dev/null has no certificates in PEM"),
     ] {
-        let told = Home::new("", "").with(name, value).error("default");
-        assert!(told.starts_with(&format!("{name}: ")), "{told}");
-        assert!(told.contains(problem), "{told}");
-        assert!(!told.contains("hunter2"), "{told}");
+        let error = Home::new("", "").with(name, value).error("default");
+        assert!(error.starts_with(&format!("{name}: ")), "{error}");
+        assert!(error.contains(problem), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
     use std::os::unix::ffi::OsStringExt as _;
     let home = Home::new("", "").with("AWS_RETRY_MODE", OsString::from_vec(vec![0xff]));
@@ -83,19 +82,19 @@ fn unusable_variable_is_named() {
 }
 
 #[test]
-fn unusable_line_of_a_file_is_named() {
+fn invalid_line_of_a_file_is_named() {
     let config = "[default]\nregion = x\n\n[profile a]\n";
     for (line, problem) in [
-        ("retry_mode = legacy", "is no retry mode"),
-        ("max_attempts = 0 # none", "\"0\" is no number"),
+        ("retry_mode = legacy", "is not a retry mode"),
+        ("max_attempts = 0 # none", "\"0\" is not a number"),
         ("endpoint_url = nowhere", "is not a URL"),
         ("use_fips_endpoint = y", "expected true or false"),
         ("ca_bundle = ~/missing.pem", "cannot read ~/missing.pem"),
     ] {
         let home = Home::new(&format!("{config}{line}\n"), "");
-        let told = home.error("a");
-        assert!(told.starts_with("~/.aws/config:5: "), "{told}");
-        assert!(told.contains(problem), "{told}");
+        let error = home.error("a");
+        assert!(error.starts_with("~/.aws/config:5: "), "{error}");
+        assert!(error.contains(problem), "{error}");
         home.read("default").unwrap();
     }
     let home = Home::new("", "[a]\naws_access_key_id = AKIA\r");
@@ -103,7 +102,7 @@ fn unusable_line_of_a_file_is_named() {
 }
 
 #[test]
-fn key_with_a_line_break_is_rejected_unless_a_profile_is_chosen() {
+fn key_variables_are_checked_unless_a_profile_is_chosen() {
     let read = |profile: Option<&str>, name: &str, value: &str| {
         let variables = |asked: &str| (asked == name).then(|| value.into());
         let choices = AwsChoices { profile, endpoint_url: None, uses_credentials: true };
@@ -122,7 +121,7 @@ fn key_with_a_line_break_is_rejected_unless_a_profile_is_chosen() {
 }
 
 #[test]
-fn empty_variables_are_not_set() {
+fn empty_variables_count_as_unset() {
     let config = "[default]\nendpoint_url = http://127.0.0.1:1\nmax_attempts = 7\n\
         use_fips_endpoint =\nretry_mode = Adaptive\n";
     let names = [
@@ -144,7 +143,7 @@ fn empty_variables_are_not_set() {
 }
 
 #[test]
-fn empty_endpoint_is_rejected_where_the_sdk_signs_in() {
+fn empty_endpoint_is_rejected_if_the_sdk_signs_in() {
     let role = "[profile a]\nrole_arn = r\n[profile b]\nsso_session = s\nendpoint_url =\n";
     let home = Home::new(role, "").with("AWS_ENDPOINT_URL_STS", "");
     assert_eq!(home.error("a"), "AWS_ENDPOINT_URL_STS: it is empty: unset it");
@@ -153,7 +152,7 @@ fn empty_endpoint_is_rejected_where_the_sdk_signs_in() {
 }
 
 #[test]
-fn endpoint_of_service_precedes_that_of_all() {
+fn endpoint_of_service_overrides_common_endpoint() {
     let config = "[profile a]\nservices = here\nendpoint_url = http://127.0.0.1:1\n\
         [services here]\necr =\n  endpoint_url = http://127.0.0.1:2 # ECR\ns3 =\n  endpoint_url = http://s3\n";
     let home = Home::new(config, "");
@@ -184,7 +183,7 @@ fn fips_with_an_endpoint_url_is_rejected() {
 }
 
 #[test]
-fn files_may_be_elsewhere() {
+fn config_file_variable_moves_the_file() {
     let home = Home::new("", "");
     fs::write(home.folder.path().join("other"), "[default]\nmax_attempts = 5\n").unwrap();
     let path = home.folder.path().join("other").into_os_string();
@@ -196,32 +195,31 @@ fn files_may_be_elsewhere() {
 }
 
 #[test]
-fn certificates_matter_only_where_tls_is_spoken() {
+fn certificates_are_ignored_without_tls() {
     let home = Home::new("", "").with("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
     home.with("SSL_CERT_FILE", "/nonexistent.pem").read("default").unwrap();
 }
 
 #[test]
-fn half_of_a_key_pair_is_refused() {
+fn half_of_a_key_pair_is_rejected() {
     let config = "[profile a]\ncredential_source = Environment\nrole_arn = r\n";
     let (id, secret) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
     for (given, missing) in [(id, secret), (secret, id)] {
         let home = Home::new(config, "").with(given, "AKIA").with(missing, "");
-        let expected = format!("{missing}: it is not set, and {given} is: set or unset both");
+        let expected = format!("{missing}: it is not set, but {given} is: set or unset both");
         assert_eq!(home.error("a"), expected);
     }
     Home::new(config, "").with(id, "AKIA").with(secret, "secret").read("a").unwrap();
 }
 
 #[test]
-fn key_of_a_source_profile_is_checked() {
+fn keys_of_source_profiles_are_checked() {
     let config = "[profile a]\nrole_arn = r\nsource_profile = b\n\
                   [profile b]\naws_access_key_id = A\u{1}K\nsource_profile = a\n";
     let error = Home::new(config, "").error("a");
     assert!(error.starts_with("~/.aws/config:5: it has a space"), "{error}");
-    // A circle ends.
-    let circle = config.replace('\u{1}', "");
-    Home::new(&circle, "").read("a").unwrap();
+    let cycle = config.replace('\u{1}', "");
+    Home::new(&cycle, "").read("a").unwrap();
 }
 
 #[test]

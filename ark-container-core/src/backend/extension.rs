@@ -1,4 +1,4 @@
-//! [`RegistryBackendExt`]: what every backend can do besides, built from the contract.
+//! [`RegistryBackendExt`]: methods that are built from those of [`RegistryBackend`].
 
 use async_trait::async_trait;
 
@@ -8,13 +8,13 @@ use crate::model::{
     Digest, OrganizationId, Reference, RepositoryName, RepositoryPath, RepositoryUrl,
 };
 
-/// Conveniences on top of [`RegistryBackend`], for every backend and wrapper alike.
+/// Convenience methods of every [`RegistryBackend`] and wrapper.
 #[async_trait]
 pub trait RegistryBackendExt: RegistryBackend {
-    /// The path of an organization's repository in this registry.
+    /// Returns the path of an organization's repository in this registry.
     ///
     /// # Errors
-    /// [`Error::Parse`] if it is longer than a path may be.
+    /// [`Error::Parse`] if the path is too long.
     fn repository_path(
         &self,
         organization: OrganizationId,
@@ -23,15 +23,15 @@ pub trait RegistryBackendExt: RegistryBackend {
         Ok(RepositoryPath::new(self.stage(), organization, name.clone())?)
     }
 
-    /// What one tags and pushes to.
+    /// Returns the URL that clients tag, push to and pull from.
     fn repository_url(&self, path: &RepositoryPath) -> RepositoryUrl {
         RepositoryUrl::new(self.host(), path.clone())
     }
 
-    /// Whether a repository exists.
+    /// Returns whether a repository exists.
     ///
     /// # Errors
-    /// Those of [`RegistryBackend::describe_repository`] but [`Error::NotFound`].
+    /// Those of [`RegistryBackend::describe_repository`] except [`Error::NotFound`].
     async fn repository_exists(&self, path: &RepositoryPath) -> Result<bool> {
         match self.describe_repository(path).await {
             Ok(_) => Ok(true),
@@ -40,7 +40,7 @@ pub trait RegistryBackendExt: RegistryBackend {
         }
     }
 
-    /// Returns the digest of the image that a tag names now. A digest is returned as it is.
+    /// Returns the digest of the image that a tag currently names. Returns a digest unchanged.
     ///
     /// # Errors
     /// Those of [`RegistryBackend::describe_image`].

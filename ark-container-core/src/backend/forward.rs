@@ -1,4 +1,4 @@
-//! A pointer to a backend is a backend.
+//! Implements [`RegistryBackend`] for `Arc` and `Box` of a backend.
 
 use std::sync::Arc;
 

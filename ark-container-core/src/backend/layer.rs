@@ -1,4 +1,4 @@
-//! [`BackendLayer`]: a change to some calls of a backend.
+//! [`BackendLayer`]: changes some calls of a backend.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::error::Result;
 use crate::identity::Principal;
 use crate::model::{Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
-/// A change to some calls of a [`RegistryBackend`]: a counter, a quota, a cache.
+/// A layer that changes some calls of a [`RegistryBackend`]: a counter, a quota, a cache.
 ///
-/// Each method forwards its call to `inner`, the backend below, so that a layer has only the methods that
-/// it changes. A layer runs after the policy has allowed a call, and cannot change who the caller is.
+/// Each method by default forwards its call to `inner`, the backend below. A layer implements only the
+/// methods that it changes. A layer runs after the policy has allowed a call, and cannot change the caller.
 /// [`CatalogBuilder::with_layer`](crate::catalog::CatalogBuilder::with_layer) adds a layer to a catalog.
 ///
 /// ```
@@ -43,7 +43,7 @@ use crate::model::{Digest, Organizations, Reference, RegistryHost, RepositoryPat
 /// ```
 #[async_trait]
 pub trait BackendLayer: Debug + Send + Sync + 'static {
-    /// Is told of each call before it is made, by the name of its method, such as `create_repository`.
+    /// Runs before each call. `call` is the name of the method, such as `create_repository`.
     fn before(&self, call: &'static str) {
         let _ = call;
     }

@@ -1,4 +1,4 @@
-//! [`RegistryBackend`]: the contract that every kind of registry keeps.
+//! [`RegistryBackend`]: the trait that every kind of registry implements.
 
 #[cfg(feature = "ecr")]
 pub mod ecr;
@@ -30,20 +30,19 @@ pub use types::{
     CreateOptions, DeleteOptions, Encryption, Image, ImageState, Repository, TagMutability,
 };
 
-/// The repositories of one registry: listed, created, described, deleted, and opened for clients.
+/// The operations on the repositories of one registry: list, create, describe, delete, and log in.
 ///
-/// The trait is object-safe, and no method has a default body, so that a wrapper which forgets one
-/// does not compile. What can be built from these methods is in [`RegistryBackendExt`]. Listings are
-/// streams which own what they need: they live on when the backend is dropped, and dropping one early
-/// costs nothing more. `Display` says where the registry is, such as `local:/srv/registry`.
+/// The trait is object-safe. No method has a default body, so that a wrapper without one of the methods
+/// does not compile. [`RegistryBackendExt`] has methods that are built from these. A listing is a stream
+/// that owns its data: it remains valid when the backend is dropped, and sends no request after it is
+/// dropped itself. `Display` shows the registry location, such as `local:/srv/registry`.
 ///
-/// Every path that a backend is given must be of its own [`stage`](Self::stage); for another it
-/// answers [`Error::InvalidInput`](crate::Error::InvalidInput). Every method may fail with
+/// Every path must have the backend's own [`stage`](Self::stage). A path of another stage fails with
+/// [`Error::InvalidInput`](crate::Error::InvalidInput). Every method may fail with
 /// [`Error::Unauthenticated`](crate::Error::Unauthenticated),
 /// [`Error::PermissionDenied`](crate::Error::PermissionDenied),
-/// [`Error::Temporary`](crate::Error::Temporary) and [`Error::Failed`](crate::Error::Failed), where the
-/// backend itself authenticates, decides, or depends on something that fails; further variants are
-/// named at each method.
+/// [`Error::Temporary`](crate::Error::Temporary) and [`Error::Failed`](crate::Error::Failed). Each method
+/// documents its further variants.
 ///
 /// ```
 /// use ark_container_core::RegistryBackend;
@@ -57,84 +56,84 @@ pub use types::{
 /// ```
 #[async_trait]
 pub trait RegistryBackend: Any + Debug + Display + Send + Sync {
-    /// The host that clients push to and pull from.
+    /// Returns the host that clients push to and pull from.
     fn host(&self) -> RegistryHost;
 
-    /// The first part of every repository's path here.
+    /// Returns the stage: the first segment of every repository path of this backend.
     fn stage(&self) -> Stage;
 
     /// Returns this backend with `principal` as the caller that its registry records, or `None` if the
     /// registry keeps no record of its callers.
     ///
     /// # Behavior
-    /// - The returned backend shares everything with this one but what belongs to a caller: AWS ECR names
-    ///   the principal in resource tags, in sessions and in the cache of logins.
-    /// - The call decides nothing: [`Permissioned`](crate::permission::Permissioned) authorizes the
+    /// - The returned backend shares all state with this one except the caller's: AWS ECR names the
+    ///   principal in resource tags, in sessions and in the login cache.
+    /// - The method does not authorize: [`Permissioned`](crate::permission::Permissioned) authorizes the
     ///   principal first, then makes each call through the returned backend.
-    /// - A wrapper returns itself around what the backend inside returns. A wrapper that authorizes by
-    ///   itself returns `None`, since its callers are not the ones of its backend.
+    /// - A wrapper wraps the backend that its inner backend returns. A wrapper that authorizes by itself
+    ///   returns `None`, since its callers are not those of its inner backend.
     fn acting_as(&self, principal: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>>;
 
-    /// The repositories of `organizations`.
+    /// Lists the repositories of `organizations`.
     ///
     /// # Behavior
-    /// - Each repository that exists throughout the listing comes exactly once; one that is created or
-    ///   deleted meanwhile may or may not come. After an error the stream ends.
-    /// - An organization without repositories adds nothing; it is no error.
-    /// - The order is the backend's. `local` gives organizations, then names, in the order of their bytes.
-    /// - Memory is bounded by a page, not by the registry.
+    /// - Each repository that exists throughout the listing is listed exactly once. A repository that is
+    ///   created or deleted meanwhile may or may not be listed. After an error the stream ends.
+    /// - An organization without repositories is not an error.
+    /// - Each backend has its own order. `local` sorts by organization, then by name, bytewise.
+    /// - Memory use is bounded by the size of a page, not of the registry.
     fn list_repositories(
         &self,
         organizations: &Organizations,
     ) -> BoxStream<'static, Result<Repository>>;
 
-    /// Creates a repository; one that exists with the same settings is returned as it is.
+    /// Creates a repository, or returns an existing one with the same settings.
     ///
     /// # Behavior
-    /// - Idempotent: the same request again succeeds with the same answer.
-    /// - When it returns, the repository can be described, listed and pushed to by every process.
-    /// - Two at once with the same settings both succeed.
+    /// - Idempotent: the same request again succeeds with the same result.
+    /// - After the return, every process can describe, list and push to the repository.
+    /// - Two concurrent requests with the same settings both succeed.
     /// - The backend may add resource tags of its own, whose keys start with `ark:`.
     ///
     /// # Errors
-    /// [`Error::Conflict`](crate::Error::Conflict) if it exists with another tag mutability or other
-    /// exceptions to it, without a resource tag that was asked for, or with another encryption or
-    /// lifecycle policy than was asked for;
-    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the registry does not have what is asked
-    /// for, such as encryption.
+    /// [`Error::Conflict`](crate::Error::Conflict) if the repository exists with another tag mutability or
+    /// other exclusions, without a requested resource tag, or with another encryption or lifecycle policy
+    /// than the requested one;
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the registry does not support an option,
+    /// such as encryption.
     async fn create_repository(
         &self,
         path: &RepositoryPath,
         options: &CreateOptions,
     ) -> Result<Repository>;
 
-    /// One repository, with its resource tags.
+    /// Describes a repository, with its resource tags.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) if there is none.
+    /// [`Error::NotFound`](crate::Error::NotFound) if the repository does not exist.
     async fn describe_repository(&self, path: &RepositoryPath) -> Result<Repository>;
 
-    /// Deletes a repository, and its images where [`DeleteOptions::force`] says so.
+    /// Deletes a repository, and with [`DeleteOptions::force`] also its images.
     ///
     /// # Behavior
-    /// - Whole or not at all: a repository is never left with some of its images.
-    /// - Repositories whose names continue this one's (`a/b` for `a`) are untouched.
+    /// - Atomic: a repository is never left with some of its images.
+    /// - Repositories below its name, such as `a/b` below `a`, remain.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) if there is none;
+    /// [`Error::NotFound`](crate::Error::NotFound) if the repository does not exist;
     /// [`Error::Conflict`](crate::Error::Conflict) if it has images and `force` is off.
     async fn delete_repository(&self, path: &RepositoryPath, options: &DeleteOptions)
     -> Result<()>;
 
-    /// Lists the images of a repository, tagged or not, one per manifest.
+    /// Lists the images of a repository, tagged or untagged, one per manifest.
     ///
     /// # Behavior
-    /// - Each image that exists throughout the listing comes exactly once, with all its tags.
-    /// - [`Image`] says which of its fields may be empty in a listing.
-    /// - The order is the backend's. `local` gives the newest first.
+    /// - Each image that exists throughout the listing is listed exactly once, with all its tags.
+    /// - [`Image`] documents which of its fields may be empty in a listing.
+    /// - Each backend has its own order. `local` lists the newest image first.
     ///
     /// # Errors
-    /// The stream's first item is [`Error::NotFound`](crate::Error::NotFound) if the repository does
+    /// [`Error::NotFound`](crate::Error::NotFound) as the first item of the stream if the repository does
     /// not exist. After an error the stream ends.
     fn list_images(&self, path: &RepositoryPath) -> BoxStream<'static, Result<Image>>;
 
@@ -144,41 +143,43 @@ pub trait RegistryBackend: Any + Debug + Display + Send + Sync {
     /// - The image has all its tags, its children, its subject and its artifact type.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist. An image
-    /// that is [archived](ImageState::Archived) is such an error too, whose source says how to restore it.
+    /// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist, or if the
+    /// image is [archived](ImageState::Archived): the source of the error then says how to restore it.
     async fn describe_image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image>;
 
-    /// Deletes an image by digest, with all its tags; or a tag, and the image with its last tag. Returns
-    /// the digest of the image that had the tag, for the [audit](crate::permission::audit); `None` if the
-    /// registry does not tell it.
+    /// Deletes an image and all its tags by digest, or deletes a tag and, with the last tag, its image.
+    ///
+    /// Returns the digest of the image for the [audit](crate::permission::audit), or `None` if the
+    /// registry does not return it.
     ///
     /// # Behavior
-    /// - An image that an index still refers to keeps its manifest when it loses its last tag.
+    /// - An image that an index refers to keeps its manifest when its last tag is deleted.
     ///
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound) if the repository or the image does not exist;
-    /// [`Error::Conflict`](crate::Error::Conflict) if it is named by digest and an index refers to it.
+    /// [`Error::Conflict`](crate::Error::Conflict) if `reference` is a digest and an index refers to the
+    /// image.
     async fn delete_image(
         &self,
         path: &RepositoryPath,
         reference: &Reference,
     ) -> Result<Option<Digest>>;
 
-    /// Returns credentials for `scope`, limited to it where the backend can narrow credentials.
+    /// Returns credentials for `scope`, restricted to it if the backend can narrow credentials.
     ///
     /// # Behavior
     /// - A scope may name a repository that does not exist yet.
     /// - [`RegistryCredentials::narrowing`] says whether the registry restricts the credentials to the
     ///   scope. With [`require_scoped`](CredentialsOptions::require_scoped) it always does.
-    /// - New credentials have the [lifetime](CredentialsOptions::lifetime) that was asked for. Without
-    ///   one they have the backend's configured or own lifetime.
+    /// - New credentials have the requested [lifetime](CredentialsOptions::lifetime), or else the
+    ///   backend's configured or default lifetime.
     /// - New and cached credentials are valid for at least
     ///   [`min_remaining`](CredentialsOptions::min_remaining).
     ///
     /// # Errors
     /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the scope names no organization, or if the
-    /// backend cannot keep an option: it never returns credentials with another lifetime, less time
-    /// left or a wider scope than was asked for.
+    /// backend does not support an option: it never returns credentials with another lifetime, an earlier
+    /// expiry or a wider scope than requested.
     async fn credentials(
         &self,
         scope: &Scope,

@@ -1,4 +1,4 @@
-//! [`Observed`]: a backend whose calls are spans, counters and durations.
+//! [`Observed`]: a backend that records spans and metrics of its calls.
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,11 +17,11 @@ use crate::model::{
 };
 use crate::observability::Run;
 
-/// A backend that does what the one inside does, and tells of each call as
-/// [`observability`](crate::observability) says.
+/// A backend that forwards to an inner backend and records a span and metrics of each call.
 ///
-/// Around a [`Permissioned`](crate::permission::Permissioned) it tells what callers experience, denials
-/// among it; inside of one, what the registry does.
+/// [`observability`](crate::observability) documents the spans and metrics. Around a
+/// [`Permissioned`](crate::permission::Permissioned), the spans and metrics include denied calls. Inside one,
+/// they include only the calls that reach the registry.
 ///
 /// ```
 /// # #[cfg(feature = "local")]
@@ -44,7 +44,7 @@ pub struct Observed<B> {
 }
 
 impl<B: RegistryBackend> Observed<B> {
-    /// Observes `inner`.
+    /// Records the calls of `inner`.
     pub fn new(inner: B) -> Self {
         Self { inner }
     }
@@ -136,9 +136,9 @@ impl<B: fmt::Display> fmt::Display for Observed<B> {
     }
 }
 
-/// The rows of a listing, which runs until the last of them.
+/// The rows of a listing, with the span that ends after the last row.
 struct Rows<T> {
-    // Dropped first, so that what the rows tell when they end is told inside the span.
+    // Dropped first, so that events of the rows at their end are inside the span.
     rows: BoxStream<'static, Result<T>>,
     run: Run,
 }

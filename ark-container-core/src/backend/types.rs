@@ -20,7 +20,7 @@ pub enum TagMutability {
     /// A push moves the tag.
     #[default]
     Mutable,
-    /// A tag stays where it was first put; pushing another image to it is a conflict.
+    /// A tag keeps its first image. A push of another image to the tag is a conflict.
     Immutable,
 }
 
@@ -33,21 +33,21 @@ impl fmt::Display for TagMutability {
     }
 }
 
-/// With which key a registry encrypts the images of a repository.
+/// The key with which a registry encrypts the images of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Encryption {
-    /// A key of the registry's own.
+    /// A key that the registry manages.
     Aes256,
     /// A key of AWS KMS.
     Kms {
-        /// Its ARN, id or alias; `None` for the key that KMS keeps for ECR.
+        /// The ARN, id or alias of the key; `None` for the AWS managed key of ECR.
         key: Option<String>,
     },
-    /// A key of AWS KMS, in two layers of encryption.
+    /// A key of AWS KMS, with two layers of encryption.
     KmsDsse {
-        /// Its ARN, id or alias; `None` for the key that KMS keeps for ECR.
+        /// The ARN, id or alias of the key; `None` for the AWS managed key of ECR.
         key: Option<String>,
     },
 }
@@ -64,27 +64,27 @@ impl fmt::Display for Encryption {
     }
 }
 
-/// A repository as its registry knows it.
+/// A repository with its settings.
 ///
-/// It serializes to `organization`, `name`, `url`, `created_at` (RFC 3339 in UTC, to the second),
+/// Serializes to `organization`, `name`, `url`, `created_at` (RFC 3339 in UTC, to the second),
 /// `tag_mutability`, `mutability_exclusions` and `resource_tags`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repository {
-    /// What one tags and pushes to.
+    /// The URL that clients tag, push to and pull from.
     pub url: RepositoryUrl,
-    /// When it was created, where the registry tells.
+    /// The creation time, if the registry reports it.
     pub created_at: Option<SystemTime>,
-    /// Whether its tags can be moved.
+    /// Whether tags of the repository can be moved.
     pub tag_mutability: TagMutability,
-    /// The tags for which it is the other way round.
+    /// The tags with the opposite mutability.
     pub mutability_exclusions: BTreeSet<TagPattern>,
-    /// Its resource tags; `None` in a listing whose registry does not carry them.
+    /// The resource tags; `None` in a listing if the registry does not list them.
     pub resource_tags: Option<BTreeMap<String, String>>,
 }
 
 impl Repository {
-    /// A repository of which only the URL is known.
+    /// Creates a repository with only the URL set.
     pub fn new(url: RepositoryUrl) -> Self {
         Self {
             url,
@@ -111,101 +111,102 @@ impl Serialize for Repository {
     }
 }
 
-/// How a repository is to be created.
+/// Options for the creation of a repository.
 ///
-/// What a registry does not have, such as encryption in a folder, it refuses with
+/// A registry rejects an option that it does not support, such as encryption in a folder, with
 /// [`Error::InvalidInput`](crate::Error::InvalidInput).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreateOptions {
-    /// Whether its tags can be moved.
+    /// Whether tags of the repository can be moved.
     pub tag_mutability: TagMutability,
-    /// The tags for which it is the other way round; 5 at most.
+    /// The tags with the opposite mutability; at most
+    /// [`MAX_MUTABILITY_EXCLUSIONS`](CreateOptions::MAX_MUTABILITY_EXCLUSIONS).
     pub mutability_exclusions: BTreeSet<TagPattern>,
-    /// Resource tags to put on it; keys that start with `ark:` are the backend's own.
+    /// The resource tags of the repository. Keys that start with `ark:` are reserved for the backend.
     pub resource_tags: BTreeMap<String, String>,
-    /// With which key its images are encrypted; `None` for the registry's default.
+    /// The key that encrypts the images; `None` for the registry's default.
     pub encryption: Option<Encryption>,
-    /// Scan each image for vulnerabilities when it is pushed; off leaves it to the registry's settings.
+    /// Whether each pushed image is scanned for vulnerabilities. If off, the registry's settings decide.
     pub scan_on_push: bool,
-    /// Which images expire, as the JSON text of an ECR lifecycle policy.
+    /// The JSON text of an ECR lifecycle policy, which says which images expire.
     ///
-    /// It deletes images, so that it needs the permission for that too.
+    /// A lifecycle policy deletes images. Its caller therefore also needs the permission to delete images.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html>
     pub lifecycle_policy: Option<String>,
 }
 
 impl CreateOptions {
-    /// The most [`mutability_exclusions`](Self::mutability_exclusions) that a repository has.
+    /// The maximum number of [`mutability_exclusions`](Self::mutability_exclusions).
     ///
     /// Source: `ImageTagMutabilityExclusionFilters` in the ECR service model.
     pub const MAX_MUTABILITY_EXCLUSIONS: usize = 5;
 
-    /// These options with another tag mutability.
+    /// Sets the tag mutability.
     pub fn with_tag_mutability(mut self, tag_mutability: TagMutability) -> Self {
         self.tag_mutability = tag_mutability;
         self
     }
 
-    /// These options with one more exception to the tag mutability.
+    /// Adds a pattern of tags with the opposite mutability.
     pub fn with_mutability_exclusion(mut self, pattern: TagPattern) -> Self {
         self.mutability_exclusions.insert(pattern);
         self
     }
 
-    /// These options with one more resource tag.
+    /// Adds a resource tag.
     pub fn with_resource_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.resource_tags.insert(key.into(), value.into());
         self
     }
 
-    /// These options with a key for encryption.
+    /// Sets the key for encryption.
     pub fn with_encryption(mut self, encryption: Encryption) -> Self {
         self.encryption = Some(encryption);
         self
     }
 
-    /// These options with scanning on push on or off.
+    /// Sets whether each pushed image is scanned for vulnerabilities.
     pub fn with_scan_on_push(mut self, scan_on_push: bool) -> Self {
         self.scan_on_push = scan_on_push;
         self
     }
 
-    /// These options with a lifecycle policy, as JSON text.
+    /// Sets the lifecycle policy, as JSON text.
     pub fn with_lifecycle_policy(mut self, lifecycle_policy: impl Into<String>) -> Self {
         self.lifecycle_policy = Some(lifecycle_policy.into());
         self
     }
 }
 
-/// How a repository is to be deleted.
+/// Options for the deletion of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeleteOptions {
-    /// Delete its images too, instead of refusing.
+    /// Whether to delete a repository that has images, together with its images.
     pub force: bool,
 }
 
 impl DeleteOptions {
-    /// These options with `force` on or off.
+    /// Sets whether to delete a repository that has images.
     pub fn with_force(mut self, force: bool) -> Self {
         self.force = force;
         self
     }
 }
 
-/// Whether the content of an image can be read.
+/// Availability of the content of an image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ImageState {
-    /// It can be read.
+    /// Readable.
     #[default]
     Active,
-    /// It is in the archive of AWS ECR. Clients get the answer that it does not exist until it is restored.
+    /// In the archive of AWS ECR. Clients get a "not found" response until the image is restored.
     Archived,
-    /// It is being restored from the archive.
+    /// In restoration from the archive.
     Activating,
 }
 
@@ -221,41 +222,41 @@ impl fmt::Display for ImageState {
 
 /// An image of a repository: one manifest or index.
 ///
-/// [`describe_image`](super::RegistryBackend::describe_image) sets every field that the manifest tells. A
-/// [listing](super::RegistryBackend::list_images) leaves `platforms`, `children`, `subject` and
-/// `artifact_type` empty where the registry does not tell them without the manifest. A listing that tells
-/// the platforms of an image tells its subject too.
+/// [`describe_image`](super::RegistryBackend::describe_image) sets every field that the manifest contains.
+/// A [listing](super::RegistryBackend::list_images) leaves `platforms`, `children`, `subject` and
+/// `artifact_type` empty if the registry does not list them. A listing that sets the platforms of an image
+/// also sets its subject.
 ///
-/// It serializes to `tags`, `digest`, `size`, `pushed_at` (RFC 3339 in UTC, to the second),
+/// Serializes to `tags`, `digest`, `size`, `pushed_at` (RFC 3339 in UTC, to the second),
 /// `media_type`, `platforms` and `state`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Image {
-    /// The digest of its manifest.
+    /// The digest of the manifest.
     pub digest: Digest,
-    /// Its tags, in the order of their bytes. AWS ECR has tags of up to 300 characters: one that is longer
-    /// than OCI clients accept is listed, and cannot be parsed.
+    /// The tags, sorted bytewise. AWS ECR has tags of up to 300 characters: a tag that is longer than OCI
+    /// clients accept is listed, but cannot be parsed.
     pub tags: Vec<Tag>,
-    /// In bytes: manifest, configuration and layers as they are stored; of an index, its images' too.
+    /// The stored size in bytes of the manifest, configuration and layers; of an index, also of its images.
     pub size: u64,
-    /// When its manifest was put.
+    /// The time of the push of the manifest.
     pub pushed_at: SystemTime,
-    /// The media type of its manifest; empty where the registry does not tell.
+    /// The media type of the manifest; empty if the registry does not report it.
     pub media_type: String,
-    /// What it runs on; more than one for an index, none where nothing says.
+    /// The platforms: several for an index, none if unknown.
     pub platforms: Vec<Platform>,
     /// The manifests that an index refers to, in its order, with their platforms.
     pub children: Vec<Descriptor>,
-    /// The image that this one refers to, such as the image of a signature.
+    /// The image that this one refers to, such as the signed image of a signature.
     pub subject: Option<Digest>,
     /// The artifact type of the manifest, or else the media type of its configuration.
     pub artifact_type: Option<String>,
-    /// Whether its content can be read.
+    /// Whether the content can be read.
     pub state: ImageState,
 }
 
 impl Image {
-    /// An untagged image.
+    /// Creates an untagged image.
     pub fn new(
         digest: Digest,
         media_type: impl Into<String>,
@@ -276,8 +277,8 @@ impl Image {
         }
     }
 
-    /// Sets what the manifest of this image tells: children, subject, artifact type, and the platforms
-    /// where none are known. An invalid manifest, which an older version may have stored, tells nothing.
+    /// Sets the children, subject and artifact type of the manifest, and the platforms if they are unknown.
+    /// An invalid manifest, which an older version may have stored, sets nothing.
     #[cfg(any(feature = "ecr", feature = "local"))]
     pub(crate) fn set_manifest(&mut self, media_type: &str, manifest: &[u8]) {
         let content = match ManifestContent::parse(media_type, manifest) {
@@ -297,7 +298,7 @@ impl Image {
     }
 }
 
-/// Returns what an image tells of a child: the required fields and the platform.
+/// Returns the required fields and the platform of a child.
 #[cfg(any(feature = "ecr", feature = "local"))]
 fn described(child: &Descriptor) -> Descriptor {
     let Descriptor { media_type, digest, size, platform, .. } = child;
@@ -320,8 +321,7 @@ impl Serialize for Image {
     }
 }
 
-/// Formats a time as RFC 3339 in UTC, to the second. A time outside of the years 1970 to 9999 becomes
-/// the nearest one within.
+/// Formats a time as RFC 3339 in UTC, to the second. Clamps a time outside of the years 1970 to 9999.
 fn rfc3339(time: SystemTime) -> String {
     let mut text = String::new();
     let after_epoch = time >= SystemTime::UNIX_EPOCH;
@@ -340,7 +340,7 @@ mod tests {
 
     use super::*;
 
-    const TIME: Duration = Duration::from_millis(1_790_000_000_999);
+    const EPOCH_AGE: Duration = Duration::from_millis(1_790_000_000_999);
 
     #[test]
     fn repository_serializes_to_documented_fields() {
@@ -349,7 +349,7 @@ mod tests {
         let start = r#"{"organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","name":"a/b","url":"localhost:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a/b","#;
         let rest = r#""created_at":null,"tag_mutability":"mutable","mutability_exclusions":[],"resource_tags":null}"#;
         assert_eq!(to_string(&repository).unwrap(), format!("{start}{rest}"));
-        repository.created_at = Some(SystemTime::UNIX_EPOCH + TIME);
+        repository.created_at = Some(SystemTime::UNIX_EPOCH + EPOCH_AGE);
         repository.tag_mutability = TagMutability::Immutable;
         repository.mutability_exclusions.insert("dev-*".parse().unwrap());
         repository.resource_tags = Some(BTreeMap::from([("team".to_owned(), "video".to_owned())]));
@@ -360,7 +360,8 @@ mod tests {
     #[test]
     fn image_serializes_to_documented_fields() {
         let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
-        let mut image = Image::new(digest.clone(), "m", 12, SystemTime::UNIX_EPOCH + TIME);
+        let time = SystemTime::UNIX_EPOCH + EPOCH_AGE;
+        let mut image = Image::new(digest.clone(), "m", 12, time);
         image.tags = vec!["v1".parse().unwrap()];
         image.platforms = vec!["linux/arm64/v8".parse().unwrap()];
         image.subject = Some(digest.clone());
@@ -392,9 +393,9 @@ mod tests {
             children.join(",")
         );
         let mut image = Image::new(digest.clone(), OCI_INDEX, 0, SystemTime::UNIX_EPOCH);
-        let untold = image.clone();
+        let original = image.clone();
         image.set_manifest(OCI_INDEX, b"{}");
-        assert_eq!(image, untold);
+        assert_eq!(image, original);
         image.set_manifest(OCI_INDEX, index.as_bytes());
         let mut expected = vec![Descriptor::new(OCI_MANIFEST, digest.clone(), 7); 3];
         expected[0].platform = "linux/amd64".parse().ok();

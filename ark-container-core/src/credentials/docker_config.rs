@@ -1,4 +1,4 @@
-//! [`DockerConfig`]: the logins and credential helpers in docker's configuration file.
+//! [`DockerConfig`]: reads and changes the logins and credential helpers in docker's configuration file.
 //!
 //! Source: <https://docs.docker.com/reference/cli/docker/#docker-cli-configuration-file-configjson-properties>
 
@@ -21,27 +21,27 @@ use crate::error::{Error, ResourceKind, Result};
 use crate::files::trusted::{PathWalk, Trust, read_limited};
 use crate::files::{Directory, cannot};
 
-const FILE: &str = "config.json";
+const FILE_NAME: &str = "config.json";
 
-/// The size of the largest file that is read.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// The maximum size of the file.
+const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The members of the file in which docker looks up credential helpers and logins.
+/// The members of the file with credential helpers and logins.
 const CREDENTIAL_HELPERS: &str = "credHelpers";
 const CREDENTIALS_STORE: &str = "credsStore";
 const LOGINS: &str = "auths";
 
-/// docker's `config.json` in a folder, with changes that are not written yet.
+/// docker's `config.json` in a folder, with unwritten changes.
 ///
-/// Unknown members of the file are kept. As when docker writes the file, the indentation becomes one tab
-/// per level. [`RegistryCredentials::write_docker_config`] writes one login.
+/// A change keeps unknown members of the file, and indents with one tab per level, as docker does.
+/// [`RegistryCredentials::write_docker_config`] writes one login.
 pub struct DockerConfig {
     path: PathBuf,
     members: Map<String, Value>,
     is_changed: bool,
 }
 
-/// Without the members of the file, which have passwords.
+/// Omits the members of the file, which contain passwords.
 impl fmt::Debug for DockerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DockerConfig").field("path", &self.path).finish_non_exhaustive()
@@ -55,10 +55,10 @@ impl DockerConfig {
     /// [`Error::Failed`] if the file cannot be read; [`Error::InvalidInput`] if it is not a JSON object of
     /// the form that docker accepts.
     pub fn read(folder: &Path) -> Result<Self> {
-        Self::read_file(folder.join(FILE))
+        Self::read_file(folder.join(FILE_NAME))
     }
 
-    /// Reads a file of this form with any name, such as podman's `auth.json`.
+    /// Reads a file of this format with any name, such as podman's `auth.json`.
     pub(super) fn read_file(path: PathBuf) -> Result<Self> {
         match walk(&path, false).open_unchecked() {
             Ok((file, _)) => Self::read_open(path, &file),
@@ -70,32 +70,33 @@ impl DockerConfig {
     }
 
     fn read_open(path: PathBuf, file: &File) -> Result<Self> {
-        let read = file.metadata().and_then(|metadata| read_limited(file, &metadata, MAX_BYTES));
+        let metadata = file.metadata();
+        let read = metadata.and_then(|metadata| read_limited(file, &metadata, MAX_FILE_BYTES));
         let content = read.map_err(|error| cannot("read", &path, error))?.ok_or_else(|| {
-            Error::invalid(format!("{} is larger than {MAX_BYTES} bytes", path.display()))
+            Error::invalid(format!("{} is larger than {MAX_FILE_BYTES} bytes", path.display()))
         })?;
         let members = parse(&content).map_err(|reason| {
-            Error::invalid(format!("{} is not a configuration of docker: {reason}", path.display()))
+            Error::invalid(format!("{} is not a docker configuration: {reason}", path.display()))
         })?;
         Ok(Self { path, members, is_changed: false })
     }
 
     /// Changes the file in a folder, and returns the changed configuration with the result of `change`.
     ///
-    /// Other processes that change the file by this function wait meanwhile, so that no change is lost. `change` is
-    /// called once on the file as it is, and once more while the file is locked if there is something to write.
-    /// Nothing is created or written if it changes nothing.
+    /// A lock excludes other processes that call this function, so that no change is lost. `change` runs first on the
+    /// unlocked file. If it changes the configuration, it runs again on the locked file, which is then written.
+    /// Otherwise no file or folder is created or written.
     ///
     /// # Behavior
-    /// - The file is replaced as a whole, and readable by its owner only. A missing folder is created, for its
-    ///   owner only.
-    /// - If the file is a symbolic link, the target is replaced, as docker does it.
+    /// - The file is replaced atomically, and readable by its owner only.
+    /// - A missing folder is created, accessible by its owner only.
+    /// - If the file is a symbolic link, its target is replaced, as docker does.
     /// - A file that is a mount point cannot be replaced, and is overwritten instead.
-    /// - The call blocks for the time that a small file takes to write, and while another process holds the lock.
+    /// - The call blocks while it writes the file, and while another process holds the lock.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read); [`Error::Setting`] if the file belongs to another user, or has a second
-    /// name; [`Error::Failed`] if the file cannot be written.
+    /// Those of [`read`](Self::read); [`Error::Setting`] if the file belongs to another user, or has another
+    /// hard link; [`Error::Failed`] if the file cannot be written.
     pub fn change<T>(folder: &Path, change: impl Fn(&mut Self) -> T) -> Result<(Self, T)> {
         let mut config = Self::read(folder)?;
         let result = change(&mut config);
@@ -110,7 +111,7 @@ impl DockerConfig {
         if config.is_changed {
             let replaced = replace(&folder, &name, &locked, &config.to_bytes()?);
             if replaced.is_err() && was_empty {
-                // The lock created it.
+                // `lock` created the file.
                 let _ = folder.remove(&name);
             }
             replaced?;
@@ -133,7 +134,7 @@ impl DockerConfig {
         &self.path
     }
 
-    /// Whether there are changes to write.
+    /// Returns whether there are unwritten changes.
     pub fn is_changed(&self) -> bool {
         self.is_changed
     }
@@ -150,33 +151,33 @@ impl DockerConfig {
         entries.into_iter().flatten().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Returns the registries and repositories that have a credential helper of their own.
+    /// Returns the registries and repositories with a credential helper of their own.
     #[cfg(feature = "push")]
     pub(super) fn helpers(&self) -> impl Iterator<Item = (&str, &str)> {
         let helpers = self.entries(CREDENTIAL_HELPERS);
-        // For docker, `null` is an empty name, which takes a registry out of the helper for all.
+        // docker treats `null` as an empty name, which disables the default helper for the registry.
         helpers.map(|(key, helper)| (key, helper.as_str().unwrap_or_default()))
     }
 
-    /// Returns the credential helper of the registries that have none of their own.
+    /// Returns the credential helper of all registries without one of their own.
     pub(super) fn default_helper(&self) -> Option<&str> {
         let helper = self.members.get(CREDENTIALS_STORE).and_then(Value::as_str);
         helper.filter(|helper| !helper.is_empty())
     }
 
-    /// Returns the registries and repositories that have a login in the file.
+    /// Returns the registries and repositories with a login in the file.
     #[cfg(feature = "push")]
     pub(super) fn logins(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.entries(LOGINS)
     }
 
-    /// Returns the credential helper that docker asks instead of reading the logins in the file: the
-    /// registry's own, or the one for all registries.
+    /// Returns the credential helper that docker uses instead of the logins in the file: the registry's own, or the
+    /// default helper.
     fn helper_before_logins(&self, host: &str) -> Option<&str> {
         self.helper(host).or_else(|| self.default_helper())
     }
 
-    /// Returns the registries that have this credential helper.
+    /// Returns the registries with this credential helper.
     pub fn hosts_of(&self, helper: &str) -> Vec<String> {
         let helpers = self.members.get(CREDENTIAL_HELPERS).and_then(Value::as_object);
         let hosts = helpers.into_iter().flatten().filter(|(_, own)| *own == helper);
@@ -188,7 +189,7 @@ impl DockerConfig {
         self.set(CREDENTIAL_HELPERS, host, helper.into());
     }
 
-    /// Removes the credential helper of a registry, and the section if it is empty then.
+    /// Removes the credential helper of a registry, and the section of credential helpers if that becomes empty.
     pub fn remove_helper(&mut self, host: &str) {
         let section = self.members.get_mut(CREDENTIAL_HELPERS).and_then(Value::as_object_mut);
         let Some(helpers) = section else { return };
@@ -201,11 +202,11 @@ impl DockerConfig {
     /// Sets the login of a registry.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if docker would ask a credential helper for the registry instead.
+    /// [`Error::Conflict`] if docker uses a credential helper for the registry instead.
     pub fn set_login(&mut self, credentials: &RegistryCredentials) -> Result<()> {
         let RegistryCredentials { host, username, password, .. } = credentials;
         if let Some(helper) = self.helper_before_logins(host.as_str()) {
-            let problem = format!("has docker ask docker-credential-{helper} for {host}");
+            let problem = format!("makes docker use docker-credential-{helper} for {host}");
             return Err(Error::conflict(ResourceKind::File, self.path.display(), problem));
         }
         let login = STANDARD.encode(format!("{username}:{}", password.expose()));
@@ -215,7 +216,7 @@ impl DockerConfig {
 
     fn set(&mut self, section: &str, key: &str, value: Value) {
         let section = self.members.entry(section).or_insert_with(|| Map::new().into());
-        // `check_types` refused anything but an object or null.
+        // `check_types` rejects everything except an object or null.
         if section.is_null() {
             *section = Map::new().into();
         }
@@ -229,13 +230,12 @@ impl DockerConfig {
 impl RegistryCredentials {
     /// Writes these credentials to docker's `config.json` in a directory, and returns the path of the file.
     ///
-    /// With `DOCKER_CONFIG` set to the directory, docker and its like use them.
-    ///
-    /// Only the login of this registry changes in a file that exists.
+    /// docker and compatible tools use the credentials if `DOCKER_CONFIG` is set to the directory. In an
+    /// existing file, only the login of this registry changes.
     ///
     /// # Errors
-    /// Those of [`DockerConfig::change`], and [`Error::Conflict`] if docker would ask a credential helper for
-    /// this registry.
+    /// Those of [`DockerConfig::change`], and [`Error::Conflict`] if docker uses a credential helper for this
+    /// registry.
     pub fn write_docker_config(&self, directory: &Path) -> Result<PathBuf> {
         let (config, set) = DockerConfig::change(directory, |config| config.set_login(self))?;
         set?;
@@ -243,23 +243,24 @@ impl RegistryCredentials {
     }
 }
 
-/// Parses the content of the file; the error is the reason why docker would not accept it.
+/// Parses the content of the file. The error is the reason why docker would reject it.
 fn parse(content: &[u8]) -> std::result::Result<Map<String, Value>, String> {
     let text = decode(content)?;
     if text.trim().is_empty() {
         return Ok(Map::new());
     }
-    let document = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+    let document =
+        serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
     let Value::Object(members) = document else {
-        return Err("it is no object".to_owned());
+        return Err("it is not an object".to_owned());
     };
     check_types(&members)?;
     Ok(members)
 }
 
-/// Checks the types of the members that docker reads for logins, where `null` stands for a missing member.
+/// Checks the types of the members that docker reads for logins. `null` counts as a missing member.
 ///
-/// The error shows no value, since that may be a secret.
+/// The error does not show the value, which may be a secret.
 fn check_types(members: &Map<String, Value>) -> std::result::Result<(), String> {
     check_text(members, CREDENTIALS_STORE)?;
     if let Some(helpers) = object(members, CREDENTIAL_HELPERS)? {
@@ -282,31 +283,31 @@ fn object<'a>(
     match members.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(object)) => Ok(Some(object)),
-        Some(_) => Err(format!("{name:?} in it is no object")),
+        Some(_) => Err(format!("{name:?} is not an object")),
     }
 }
 
 fn check_text(members: &Map<String, Value>, name: &str) -> std::result::Result<(), String> {
     match members.get(name) {
         None | Some(Value::Null | Value::String(_)) => Ok(()),
-        Some(_) => Err(format!("{name:?} in it is no text")),
+        Some(_) => Err(format!("{name:?} is not a string")),
     }
 }
 
-/// Returns the walk to the file, which may be a link and may belong to anybody.
+/// Returns the walk to the file, which may be a symbolic link and may belong to any user.
 fn walk(path: &Path, create: bool) -> PathWalk<'_> {
     let kind = "docker configuration";
     PathWalk { path, kind, trust: Trust::Links, create, follow_last: true }
 }
 
-/// Opens the file, which is created with its folder if it is missing, and waits for its lock. Returns the folder and
-/// the name of the file, which are those of the target if the path is a link.
+/// Opens the file and waits for its lock. Creates a missing file and folder. Returns the folder and the name of the
+/// file; for a symbolic link, those of its target.
 fn lock(path: &Path) -> Result<(Directory, OsString, File)> {
     let (folder, name) = walk(path, true).find_in_own_folder()?;
     loop {
         let file = folder.open_lock(&name)?;
         file.lock().map_err(|error| cannot("lock", path, error))?;
-        // The former holder of the lock has replaced the file.
+        // Retry if the previous holder of the lock has replaced the file.
         if folder.is_at(&name, &file)? {
             return Ok((folder, name, file));
         }
@@ -321,7 +322,7 @@ fn replace(folder: &Directory, name: &OsStr, locked: &File, content: &[u8]) -> R
         error.is_some_and(|error| error.kind() == ErrorKind::ResourceBusy)
     };
     match folder.replace(name, content) {
-        // A mount point, as containers have it, cannot be replaced.
+        // A mount point, which is common in containers, cannot be replaced.
         Err(error) if is_busy(&error) => overwrite(locked, content)
             .map_err(|error| cannot("write", &folder.path().join(name), error)),
         replaced => replaced,
@@ -350,7 +351,7 @@ mod tests {
 
     fn config(text: &str) -> DockerConfig {
         let members = parse(text.as_bytes()).unwrap();
-        DockerConfig { path: FILE.into(), members, is_changed: false }
+        DockerConfig { path: FILE_NAME.into(), members, is_changed: false }
     }
 
     #[test]
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn login_is_written_for_owner_and_keeps_others() {
+    fn login_is_written_for_owner_beside_other_logins() {
         let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Pull);
         let password = Password::new("secret".to_owned());
         let expires_at = SystemTime::UNIX_EPOCH;
@@ -380,7 +381,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("docker");
         let path = credentials.write_docker_config(&folder).unwrap();
-        assert_eq!(path, folder.join(FILE));
+        assert_eq!(path, folder.join(FILE_NAME));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
         fs::write(&path, r#"{"auths":{"ghcr.io":{}},"x":1}"#).unwrap();
@@ -409,27 +410,27 @@ mod tests {
     }
 
     #[test]
-    fn invalid_files_are_refused_with_the_reason() {
+    fn invalid_file_is_rejected_with_reason() {
         let reason = |text: &str| parse(text.as_bytes()).unwrap_err();
         for (text, expected) in [
-            ("[]", "it is no object"),
-            (r#"{"credHelpers": 1}"#, "\"credHelpers\" in it is no object"),
-            (r#"{"credHelpers": {"a": 1}}"#, "\"a\" in it is no text"),
-            (r#"{"credsStore": {}}"#, "\"credsStore\" in it is no text"),
-            (r#"{"auths": []}"#, "\"auths\" in it is no object"),
-            (r#"{"auths": {"a": "b"}}"#, "\"a\" in it is no object"),
-            (r#"{"auths": {"a": {"auth": 7}}}"#, "\"auth\" in it is no text"),
+            ("[]", "it is not an object"),
+            (r#"{"credHelpers": 1}"#, "\"credHelpers\" is not an object"),
+            (r#"{"credHelpers": {"a": 1}}"#, "\"a\" is not a string"),
+            (r#"{"credsStore": {}}"#, "\"credsStore\" is not a string"),
+            (r#"{"auths": []}"#, "\"auths\" is not an object"),
+            (r#"{"auths": {"a": "b"}}"#, "\"a\" is not an object"),
+            (r#"{"auths": {"a": {"auth": 7}}}"#, "\"auth\" is not a string"),
             ("\u{feff}{}", "it starts with a byte order mark; save it as UTF-8 without one"),
         ] {
             assert_eq!(reason(text), expected);
         }
-        assert!(reason("{").starts_with("it is no JSON: EOF while parsing"));
-        assert!(reason("{} {}").starts_with("it is no JSON: trailing characters"));
+        assert!(reason("{").starts_with("it is not JSON: EOF while parsing"));
+        assert!(reason("{} {}").starts_with("it is not JSON: trailing characters"));
         assert_eq!(parse(b"\xff\xfe{\0}\0").unwrap_err(), "it is UTF-16; save it as UTF-8");
     }
 
     #[test]
-    fn null_stands_for_a_missing_member() {
+    fn null_counts_as_missing_member() {
         let null = r#"{"auths": null, "credHelpers": null, "credsStore": null}"#;
         let nested = r#"{"auths": {"a": null, "b": {"auth": null}}, "credHelpers": {"a": null}}"#;
         for text in [null, nested] {
@@ -458,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn change_of_nothing_creates_nothing() {
+    fn empty_change_creates_no_folder() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
         DockerConfig::change(&missing, |config| config.remove_helper(HOST)).unwrap();
@@ -466,9 +467,9 @@ mod tests {
     }
 
     #[test]
-    fn file_of_another_user_or_with_two_names_is_unchanged() {
+    fn file_of_another_user_or_with_hard_link_is_unchanged() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
+        let path = folder.path().join(FILE_NAME);
         fs::write(&path, "{}").unwrap();
         let other = folder.path().join("other");
         fs::hard_link(&path, &other).unwrap();
@@ -476,7 +477,7 @@ mod tests {
             || DockerConfig::change(folder.path(), |config| config.set_helper(HOST, "ark"));
         assert!(matches!(change(), Err(Error::Setting(_))));
         fs::remove_file(&other).unwrap();
-        // Only root can give a file away.
+        // Only root can change the owner of a file.
         if rustix::process::geteuid().is_root() {
             chown(&path, Some(4711), None).unwrap();
             assert!(matches!(change(), Err(Error::Setting(_))));

@@ -1,4 +1,4 @@
-//! [`ForeignCredentials`]: credentials for any registry, from the configuration of docker and podman.
+//! [`ForeignCredentials`]: finds credentials for any registry in the configuration of docker and podman.
 //!
 //! Source: <https://docs.docker.com/reference/cli/docker/login/> and
 //! <https://github.com/containers/image/blob/v5.33.0/docs/containers-auth.json.5.md>
@@ -26,23 +26,24 @@ use crate::escape::escape_untrusted;
 use crate::model::ImageReference;
 use crate::secrets::Secrets;
 
-/// The key that docker has for Docker Hub, also towards credential helpers.
+/// docker's key for Docker Hub, in files and in requests to credential helpers.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
-/// The hosts that stand for Docker Hub in keys.
+/// The hosts that name Docker Hub in keys.
 const DOCKER_HUB_HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// The time that a credential helper may take, which includes a question to the user.
+/// The timeout of a credential helper, which may prompt the user.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
-/// The maximum length of a helper's answer.
-const MAX_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
-/// The answer of a helper that has no credentials for a registry.
+/// The maximum length of a helper's output.
+const MAX_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
+/// The output of a helper without credentials for a registry.
 ///
 /// Source: <https://github.com/docker/docker-credential-helpers/blob/v0.9.3/credentials/error.go>
 const NOT_FOUND: &str = "credentials not found in native keychain";
-/// Is set for a credential helper, so that a helper which asks us for credentials does not run itself.
+/// The environment variable that marks the process of a credential helper, which must not run another helper. Without
+/// the mark, a helper that uses this library could run itself endlessly.
 const HELPER_VARIABLE: &str = "ARK_WITHIN_CREDENTIAL_HELPER";
 
-/// Credentials for a registry of any kind.
+/// Credentials for any registry.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ForeignCredentials {
@@ -53,12 +54,13 @@ pub enum ForeignCredentials {
         /// The password.
         password: Password,
     },
-    /// A token that the registry's login service exchanges for others, which docker keeps as `identitytoken`.
+    /// A token that the registry's login service exchanges for access tokens. docker stores it as
+    /// `identitytoken`.
     IdentityToken(Password),
 }
 
 impl ForeignCredentials {
-    /// The user name that stands for an identity token at credential helpers.
+    /// The user name with which a credential helper marks an identity token.
     pub(crate) const IDENTITY_TOKEN_USERNAME: &str = "<token>";
 
     /// Returns the credentials for an image from the files of docker and podman, or `None` if they have none.
@@ -81,15 +83,15 @@ impl ForeignCredentials {
     }
 }
 
-/// The files that have credentials for registries, or name helpers that have them.
+/// Files with credentials for registries, or with the names of credential helpers.
 ///
-/// The first file counts that has credentials for an image. In a file, a credential helper counts before a
-/// login, as for docker. A key is a registry, or a registry and the first parts of a repository's name, and
-/// the longest one counts.
+/// The first file with credentials for an image takes precedence. Within a file, a credential helper takes
+/// precedence over a login, as in docker. A key is a registry, or a registry and a prefix of a repository name.
+/// The longest matching key takes precedence.
 #[derive(Debug, Clone)]
 pub struct CredentialFiles {
     files: Vec<PathBuf>,
-    /// The folders in which helpers are looked up, if they are not those of `PATH`.
+    /// The search path of credential helpers; `None` for `PATH`.
     helper_path: Option<OsString>,
 }
 
@@ -112,12 +114,12 @@ impl CredentialFiles {
         Self::new(files)
     }
 
-    /// Returns these files, in this order. A file that does not exist has no credentials.
+    /// Creates a list of files in order of precedence. A missing file has no credentials.
     pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { files: files.into_iter().collect(), helper_path: None }
     }
 
-    /// Sets the folders in which credential helpers are looked up, in the form of `PATH`.
+    /// Sets the search path of credential helpers, in the format of `PATH`.
     pub fn with_helper_path(self, helper_path: impl Into<OsString>) -> Self {
         Self { helper_path: Some(helper_path.into()), ..self }
     }
@@ -125,8 +127,8 @@ impl CredentialFiles {
     /// Returns the credentials for an image, or `None` if no file has any.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if a file is not of the form that docker accepts; [`Error::Failed`] if a
-    /// file cannot be read, or a credential helper fails or does not answer within 60 s.
+    /// [`Error::InvalidInput`] if docker would reject a file; [`Error::Failed`] if a file cannot be read, or a
+    /// credential helper fails or does not respond within 60 s.
     pub async fn find(&self, image: &ImageReference) -> Result<Option<ForeignCredentials>> {
         for path in &self.files {
             let config = DockerConfig::read_file(path.clone())?;
@@ -147,25 +149,25 @@ impl CredentialFiles {
             host => host,
         };
         if let Some((key, helper)) = most_specific(config.helpers(), image) {
-            // An empty name takes a registry out of the helper for all.
+            // An empty name disables the default helper for a registry.
             if !helper.is_empty() {
-                let server = if is_of_host(key) { server } else { key };
-                return self.ask(helper, server, config).await;
+                let server = if is_whole_registry(key) { server } else { key };
+                return self.run_helper(helper, server, config).await;
             }
         } else if let Some(helper) = config.default_helper() {
-            return self.ask(helper, server, config).await;
+            return self.run_helper(helper, server, config).await;
         }
         match most_specific(config.logins().filter(|(_, login)| has_login(login)), image) {
             Some((key, login)) => parse_login(login).map(Some).ok_or_else(|| {
                 let path = config.path().display();
-                Error::invalid(format!("the login for {key} in {path} is not as docker writes it"))
+                Error::invalid(format!("the login for {key} in {path} is not in docker's format"))
             }),
             None => Ok(None),
         }
     }
 
-    /// Asks a credential helper for a login.
-    async fn ask(
+    /// Runs a credential helper, and returns its login.
+    async fn run_helper(
         &self,
         helper: &str,
         server: &str,
@@ -174,13 +176,13 @@ impl CredentialFiles {
         let program = format!("docker-credential-{helper}");
         let path = config.path().display();
         let failed = |problem: String| {
-            Error::failed(format!("{program} in {path} gives no login for {server}: {problem}"))
+            Error::failed(format!("{program} in {path} returned no login for {server}: {problem}"))
         };
         if helper.contains('/') {
             return Err(failed("it is not the name of a program".to_owned()));
         }
         if env::var_os(HELPER_VARIABLE).is_some() {
-            return Err(failed("a credential helper would run a credential helper".to_owned()));
+            return Err(failed("a credential helper must not run a credential helper".to_owned()));
         }
         let mut command = Command::new(&program);
         command.arg("get").env(HELPER_VARIABLE, "1").kill_on_drop(true);
@@ -188,20 +190,20 @@ impl CredentialFiles {
         if let Some(helper_path) = &self.helper_path {
             command.env("PATH", helper_path);
         }
-        let answer = timeout(HELPER_TIMEOUT, run(command, server)).await;
-        let (is_success, answer) = answer
-            .map_err(|_| failed(format!("no answer within {} s", HELPER_TIMEOUT.as_secs())))?
+        let outcome = timeout(HELPER_TIMEOUT, run(command, server)).await;
+        let (is_success, output) = outcome
+            .map_err(|_| failed(format!("no response within {} s", HELPER_TIMEOUT.as_secs())))?
             .map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => failed("it is not installed".to_owned()),
                 _ => failed("it cannot be run".to_owned()).with_source(error),
             })?;
         if !is_success {
-            let words = String::from_utf8_lossy(&answer);
-            let line = words.lines().next().unwrap_or_default().trim();
+            let text = String::from_utf8_lossy(&output);
+            let line = text.lines().next().unwrap_or_default().trim();
             if line.starts_with(NOT_FOUND) {
                 return Ok(None);
             }
-            // What looks like a login is not shown.
+            // A line that may be a login is not shown.
             let is_message = !line.is_empty() && !line.starts_with(['{', '[', '"']);
             let shown = if is_message { line } else { "it failed" };
             let shown = Secrets::of_environment().strike_out(shown);
@@ -209,32 +211,32 @@ impl CredentialFiles {
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
-        struct Answer {
+        struct Output {
             username: String,
             secret: String,
         }
-        // The error of the parser may show the answer.
-        let Answer { username, secret } = serde_json::from_slice(&answer)
-            .map_err(|_| failed("its answer is not a login in JSON".to_owned()))?;
+        // The error of the parser may contain the secret.
+        let Output { username, secret } = serde_json::from_slice(&output)
+            .map_err(|_| failed("its output is not a login in JSON".to_owned()))?;
         Ok(ForeignCredentials::new(username, secret))
     }
 }
 
-/// Runs a helper, and returns whether it succeeded, and its answer.
+/// Runs a helper, and returns whether it succeeded, and its output.
 async fn run(mut command: Command, server: &str) -> io::Result<(bool, Vec<u8>)> {
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper may answer without reading.
+        // A helper may exit without reading its input.
         let _ = stdin.write_all(server.as_bytes()).await;
     }
-    let mut answer = Vec::new();
+    let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await?;
+        stdout.take(MAX_OUTPUT_BYTES).read_to_end(&mut output).await?;
     }
-    Ok((child.wait().await?.success(), answer))
+    Ok((child.wait().await?.success(), output))
 }
 
-/// Returns the entry whose key names the most of an image.
+/// Returns the entry with the longest key that matches an image.
 fn most_specific<'a, T>(
     entries: impl Iterator<Item = (&'a str, T)>,
     image: &ImageReference,
@@ -244,8 +246,8 @@ fn most_specific<'a, T>(
     Some((best.1, best.2))
 }
 
-/// Returns how much of an image a key names: the length of the repository's part, and whether the key is
-/// written as a plain registry; `None` if the key is for other images.
+/// Returns the rank of a key for an image: the length of its repository prefix, and whether the key is exactly the
+/// registry; `None` if the key does not match the image.
 fn specificity(key: &str, image: &ImageReference) -> Option<(usize, bool)> {
     let host = image.host().as_str();
     let (key_host, namespace) = split_key(key);
@@ -258,13 +260,13 @@ fn specificity(key: &str, image: &ImageReference) -> Option<(usize, bool)> {
     is_whole.then_some((namespace.len(), key == host || key == DOCKER_HUB_KEY))
 }
 
-/// Whether a key is for all of a registry.
-fn is_of_host(key: &str) -> bool {
+/// Returns whether a key matches all repositories of a registry.
+fn is_whole_registry(key: &str) -> bool {
     split_key(key).1.is_empty()
 }
 
-/// Splits a key into its registry and the first parts of a repository's name. The path of a URL, such as
-/// `https://registry.example/v1/`, is no such part.
+/// Splits a key into its registry and the prefix of a repository name. Ignores the path of a URL, such as
+/// `https://registry.example/v1/`.
 fn split_key(key: &str) -> (&str, &str) {
     let url = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let (host, path) = match url.unwrap_or(key).split_once('/') {
@@ -277,7 +279,7 @@ fn split_key(key: &str) -> (&str, &str) {
     }
 }
 
-/// Whether an entry has a login. docker leaves empty entries for those in a credential helper.
+/// Returns whether an entry has a login. docker leaves an empty entry for a login in a credential helper.
 fn has_login(login: &Value) -> bool {
     let members = ["auth", "identitytoken", "password"];
     members.iter().any(|member| !text(login, member).is_empty())
@@ -316,14 +318,14 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A folder with a configuration, in which a helper `fake` has these commands.
+    /// Creates a folder with a configuration and a credential helper `fake` that runs `helper` in a shell.
     fn files(config: &Value, helper: &str) -> (TempDir, CredentialFiles) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.json");
         fs::write(&file, config.to_string()).unwrap();
         let script = folder.path().join("script");
         fs::write(&script, format!("#!/bin/sh\n{helper}\n")).unwrap();
-        // Another process writes the program: one that this process writes may be busy when it is run.
+        // Another process writes the program: running a file that this process wrote may fail as busy.
         let program = folder.path().join("docker-credential-fake");
         let install = Command::new("install").arg("-m755").args([&script, &program]).status();
         assert!(install.unwrap().success());
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn most_specific_login_of_a_file_counts() {
+    async fn most_specific_login_of_a_file_is_used() {
         let config = json!({"auths": {
             "ghcr.io": login("ghcr"),
             "ghcr.io/team": login("team"),
@@ -382,7 +384,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn first_file_with_credentials_counts() {
+    async fn first_file_with_credentials_is_used() {
         let (_one, one) = files(&json!({"auths": {"a.example": login("one")}}), "exit 1");
         let both = json!({"auths": {"a.example": login("two"), "b.example": login("two")}});
         let (_two, two) = files(&both, "exit 1");
@@ -394,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn helper_is_asked_before_logins() {
+    async fn helper_takes_precedence_over_logins() {
         let echo = r#"read server; test "$1" = get && echo "{\"ServerURL\": \"$server\", \"Username\": \"$server\", \"Secret\": \"s\"}""#;
         let all = json!({
             "auths": {"ghcr.io": login("file"), "other.example": login("file")},
@@ -421,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn helper_may_have_token_or_nothing() {
+    async fn helper_may_return_token_or_no_login() {
         let config = json!({"credsStore": "fake"});
         let token = r#"echo '{"Username": "<token>", "Secret": "refresh"}'"#;
         let not_found = format!("echo {NOT_FOUND}; exit 1");
@@ -432,11 +434,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failure_of_helper_is_told_without_secrets() {
+    async fn helper_failure_is_shown_without_secrets() {
         for (helper, expected) in [
             (
                 r"printf 'locked\033[31m\nhint: x'; exit 1",
-                r"gives no login for ghcr.io: locked\u{1b}[31m",
+                r"returned no login for ghcr.io: locked\u{1b}[31m",
             ),
             (r#"echo '{"Secret": "hunter2"}'; exit 1"#, "it failed"),
             (r#"echo '{"Username": "a", "Secret": 7, "x": "hunter2"}'"#, "is not a login in JSON"),
@@ -451,14 +453,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn invalid_configuration_is_refused_without_secrets() {
+    async fn invalid_configuration_is_rejected_without_secrets() {
         for (config, expected) in [
-            (json!({"auths": {"a.example": {"auth": "hunter2!"}}}), "is not as docker writes it"),
+            (json!({"auths": {"a.example": {"auth": "hunter2!"}}}), "is not in docker's format"),
             (
                 json!({"auths": {"a.example": {"auth": STANDARD.encode("hunter2")}}}),
-                "is not as docker",
+                "is not in docker's format",
             ),
-            (json!({"auths": "hunter2"}), "\"auths\" in it is no object"),
+            (json!({"auths": "hunter2"}), "\"auths\" is not an object"),
             (json!({"credsStore": "../fake"}), "it is not the name of a program"),
             (json!({"credsStore": "missing"}), "it is not installed"),
         ] {
@@ -470,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_secret() {
+    fn debug_output_has_no_secret() {
         for credentials in [
             ForeignCredentials::new("alice".to_owned(), "hunter2".to_owned()),
             ForeignCredentials::new("<token>".to_owned(), "hunter2".to_owned()),

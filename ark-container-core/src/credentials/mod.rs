@@ -1,4 +1,4 @@
-//! [`RegistryCredentials`]: what a client shows to a registry, and how far it reaches.
+//! [`RegistryCredentials`]: the user name, password and scope with which a client authenticates to a registry.
 
 #[cfg(feature = "ecr")]
 pub mod cache;
@@ -19,22 +19,22 @@ pub use docker_config::DockerConfig;
 #[cfg(feature = "push")]
 pub use foreign::{CredentialFiles, ForeignCredentials};
 
-/// The user name that registries of this project and AWS ECR expect.
+/// The user name for AWS ECR and for registries of this project.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>
 pub const USERNAME: &str = "AWS";
 
-/// A password: it cannot be printed by accident, and its memory is wiped when it is dropped.
+/// A password that `Debug` does not print, and whose memory is wiped when it is dropped.
 #[derive(Clone)]
 pub struct Password(SecretString);
 
 impl Password {
-    /// Takes a password into custody.
+    /// Creates a password from its text.
     pub fn new(password: String) -> Self {
         Self(password.into())
     }
 
-    /// The password itself, for the one place that must show it.
+    /// Returns the text of the password.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -46,20 +46,20 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What keeps a client within the scope of its credentials.
+/// Whether the registry restricts credentials to their scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Narrowing {
-    /// The registry refuses everything beyond the scope.
+    /// The registry denies every request outside of the scope.
     Scoped,
-    /// Nothing. The credentials reach everything that the caller can; the scope is the requested one.
+    /// The registry allows every request that the caller may make. The scope is only the requested one.
     Caller,
 }
 
-/// What registry credentials are asked for, beside their scope.
+/// Options for registry credentials.
 ///
-/// The default takes the lifetime that the backend chooses, and cached credentials until shortly before
-/// they expire.
+/// By default the backend chooses the lifetime, and cached credentials are used until shortly before they
+/// expire.
 ///
 /// ```
 /// use std::time::Duration;
@@ -75,13 +75,13 @@ pub enum Narrowing {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CredentialsOptions {
-    /// The lifetime of new credentials. A backend that cannot keep it returns an error.
+    /// The lifetime of new credentials. A backend that does not support this lifetime returns an error.
     pub lifetime: Option<Duration>,
-    /// The minimum time until the returned credentials expire, whether they are new or cached.
+    /// The minimum time until the returned credentials expire, whether new or cached.
     ///
-    /// Without it, credentials with a lifetime have almost all of that lifetime left.
+    /// If this is `None` and `lifetime` is set, the credentials expire after almost the whole lifetime.
     pub min_remaining: Option<Duration>,
-    /// Whether the registry must restrict the credentials to their scope.
+    /// Whether to fail unless the registry restricts the credentials to their scope.
     pub require_scoped: bool,
 }
 
@@ -105,28 +105,28 @@ impl CredentialsOptions {
     }
 }
 
-/// A login to a registry.
+/// Credentials for a registry: what a client sends to authenticate.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RegistryCredentials {
-    /// The registry that takes them.
+    /// The registry that accepts the credentials.
     pub host: RegistryHost,
     /// The user name for HTTP Basic authentication.
     pub username: String,
-    /// The password that goes with it.
+    /// The password for HTTP Basic authentication.
     pub password: Password,
-    /// When the registry stops taking them.
+    /// The time when the credentials expire.
     pub expires_at: SystemTime,
-    /// What they are for.
+    /// The requested scope: repositories and access level.
     pub scope: Scope,
-    /// Whether the registry holds them to the scope.
+    /// Whether the registry restricts the credentials to the scope.
     pub narrowing: Narrowing,
-    /// Shared by all clones, so that the cache that returned this login learns of it.
+    /// Shared by all clones, so that the cache that returned the credentials sees the change.
     refused: Arc<AtomicBool>,
 }
 
 impl RegistryCredentials {
-    /// Credentials for the user [`USERNAME`], which the registry holds to the scope.
+    /// Creates [scoped](Narrowing::Scoped) credentials of the user [`USERNAME`].
     pub fn new(
         host: RegistryHost,
         password: Password,
@@ -138,18 +138,18 @@ impl RegistryCredentials {
         Self { host, username, password, expires_at, scope, narrowing, refused }
     }
 
-    /// Says that the registry refuses this login, though it is not to expire yet: it was withdrawn, or
-    /// died with what it was made from. A cache that gave it, or any clone of it, does not give it again.
+    /// Marks these credentials as rejected by the registry before their expiry, because they or the AWS session
+    /// behind them were revoked. A cache does not return them or a clone of them again.
     pub fn mark_refused(&self) {
         self.refused.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the registry was seen to refuse it.
+    /// Returns whether the registry has rejected these credentials.
     pub fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// These credentials with another narrowing.
+    /// Sets the narrowing.
     pub fn with_narrowing(self, narrowing: Narrowing) -> Self {
         Self { narrowing, ..self }
     }
@@ -161,7 +161,7 @@ mod tests {
     use crate::model::{Access, OrganizationId, Stage};
 
     #[test]
-    fn debug_shows_no_password() {
+    fn debug_output_has_no_password() {
         let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Pull);
         let host = "localhost:1".parse().unwrap();
         let password = Password::new("hunter2".to_owned());

@@ -265,7 +265,7 @@ fn too_many_organizations_suggest_single_logins() {
     let many = (1..=19).map(|bits| OrganizationId::from_u128(bits << 64 | bits));
     aws::leave(&cloud, &provider, &alice().with_organizations(many));
     assert_snapshot!(told_at(&cloud, &mut get_by_token(&cloud)), @"
-    docker-credential-ark: credentials for 19 organizations need a session policy that takes 2093 characters of 2048; ask for fewer organizations at a time, or for one repository
+    docker-credential-ark: credentials for 19 organizations need a session policy that takes 2093 characters of 2048; request fewer organizations at a time, or one repository
     help: log in to one repository at a time: ark-catalog-container-tool --login NAME --organization GUID --docker-config DIR
     ");
 }

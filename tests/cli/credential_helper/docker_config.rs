@@ -145,22 +145,22 @@ fn invalid_docker_configuration_is_left_unchanged() {
     assert_snapshot!(refused(b"{\"auths\": {},}"), @"
     exit 1
     note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
-    error: ~/.docker/config.json is not a configuration of docker: it is no JSON: trailing comma at line 1 column 14
+    error: ~/.docker/config.json is not a docker configuration: it is not JSON: trailing comma at line 1 column 14
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     ");
     assert_snapshot!(refused(b"[]"), @"
     exit 1
-    error: ~/.docker/config.json is not a configuration of docker: it is no object
+    error: ~/.docker/config.json is not a docker configuration: it is not an object
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     ");
     assert_snapshot!(refused(b"{\"credHelpers\": []}"), @r#"
     exit 1
-    error: ~/.docker/config.json is not a configuration of docker: "credHelpers" in it is no object
+    error: ~/.docker/config.json is not a docker configuration: "credHelpers" is not an object
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     "#);
     assert_snapshot!(refused(b"\xff"), @"
     exit 1
-    error: ~/.docker/config.json is not a configuration of docker: it is not UTF-8
+    error: ~/.docker/config.json is not a docker configuration: it is not UTF-8
       help: correct it, or move it away: mv ~/.docker/config.json ~/.docker/config.json.bad
     ");
     let other = br#"{"credHelpers": {"127.0.0.1:5050": "ecr-login"}}"#;
@@ -254,12 +254,12 @@ fn docker_config_keeps_other_entries() {
     sandbox.write("b/config.json", r#"{"credHelpers": {"127.0.0.1:5050": "ark"}}"#);
     assert_snapshot!(told(&sandbox.run(&login("a", "b"))), @"
     exit 6
-    error: file ~/b/config.json has docker ask docker-credential-ark for 127.0.0.1:5050
+    error: file ~/b/config.json makes docker use docker-credential-ark for 127.0.0.1:5050
       help: name another folder, such as one that is yet to be made
     ");
     sandbox.write("c/config.json", r#"{"credsStore": "pass"}"#);
     let told = told(&sandbox.run(&login("a", "c")));
-    assert!(told.contains("has docker ask docker-credential-pass for 127.0.0.1:5050"), "{told}");
+    assert!(told.contains("makes docker use docker-credential-pass for 127.0.0.1:5050"), "{told}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn denial_of_another_account_names_both_accounts() {
     let told = |line: &str| told_as(&cloud, &bob, line);
     assert_snapshot!(told("--list-repositories"), @"
     exit 4
-    error: arn:aws:iam::111122223333:user/bob may not ecr:DescribeRepositories arn:aws:ecr:us-east-1:095412845506:repository/*, because no resource-based policy allows the ecr:DescribeRepositories action (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or have 095412845506 permit it
+    error: arn:aws:iam::111122223333:user/bob may not ecr:DescribeRepositories arn:aws:ecr:us-east-1:095412845506:repository/*, because no resource-based policy allows the ecr:DescribeRepositories action (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or allow the caller in 095412845506
       help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
     ");
     for line in ["--create-repository a", "--list-images a", "--delete-repository a"] {
@@ -61,14 +61,14 @@ fn wrong_access_key_is_rejected() {
     let nobody = User::new("nobody");
     assert_snapshot!(told_as(&cloud, &nobody, "--list-repositories"), @r"
     exit 3
-    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS does not take the credentials of the environment (AWS_ACCESS_KEY_ID): UnrecognizedClientException: The security token included in the request is invalid. (AWS request REQUEST)
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS rejected the credentials of the environment (AWS_ACCESS_KEY_ID): UnrecognizedClientException: The security token included in the request is invalid. (AWS request REQUEST)
       help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
     let id = alice().access_key().id.clone();
     let guess = alice().with_access_key(AccessKey::new(id, "guess"));
     assert_snapshot!(told_as(&cloud, &guess, "--list-repositories"), @r"
     exit 3
-    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS does not take the credentials of the environment (AWS_ACCESS_KEY_ID): InvalidSignatureException: The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details. (AWS request REQUEST)
+    error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS rejected the credentials of the environment (AWS_ACCESS_KEY_ID): InvalidSignatureException: The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details. (AWS request REQUEST)
       help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
 }
@@ -104,7 +104,7 @@ fn denied_role_is_reported() {
     command.env("ARK_ROLE_ARN", "arn:aws:iam::095412845506:role/ark-registry");
     assert_snapshot!(cloud.told(&cloud.sandbox.finish(&mut command)), @r"
     exit 4
-    error: arn:aws:iam::111122223333:user/bob may not sts:AssumeRole arn:aws:iam::095412845506:role/ark-registry (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or have 095412845506 permit it
+    error: arn:aws:iam::111122223333:user/bob may not sts:AssumeRole arn:aws:iam::095412845506:role/ark-registry (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or allow the caller in 095412845506
       help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
     ");
 }
@@ -342,7 +342,7 @@ fn failed_lifecycle_policy_is_put_again() {
     cloud.aws.inject(Fault::error("ServerException", "try later").on("ecr:PutLifecyclePolicy"));
     assert_snapshot!(told(&cloud, &create).replace(&cloud.host(), "HOST"), @r"
     exit 7
-    error: the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a exists as asked for, but without its lifecycle policy; the same request again puts it there: cannot put the lifecycle policy on prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: ServerException: try later (AWS request REQUEST)
+    error: the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a exists as requested, but without its lifecycle policy; repeat the same request to set it: cannot put the lifecycle policy on prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: ServerException: try later (AWS request REQUEST)
       help: try again in a while
     ");
     cloud.aws.clear_faults();

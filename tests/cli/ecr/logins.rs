@@ -124,7 +124,7 @@ fn unrestricted_password_is_denied_by_require_scoped() {
     let run = cloud.sandbox.finish(login.env("ARK_REQUIRE_SCOPED", "true"));
     assert_snapshot!(cloud.told(&run), @r"
     exit 2
-    error: credentials that reach repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:pull,push only need an IAM role to be narrowed under; set role_arn for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod, or allow wider ones with require_scoped = false
+    error: credentials limited to repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:pull,push need an IAM role; set role_arn for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod, or allow wider credentials with require_scoped = false
     ");
     assert_eq!(cloud.aws.count("ecr:GetAuthorizationToken"), 1, "the push's alone");
     let mut login = cloud.narrowed_command(&format!("--login a --organization {TBD}"));

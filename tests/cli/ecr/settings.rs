@@ -181,24 +181,28 @@ fn failed_source_of_credentials_is_named() {
     ];
     let container = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.as_str())];
     for (profile, variables, expected) in [
-        (Some("code"), &[][..], "requires a code of the device in mfa_serial"),
-        (Some("role"), &[], "the profile \"role\" gives no AWS credentials"),
+        (Some("code"), &[][..], "requires a code of the MFA device (mfa_serial)"),
+        (Some("role"), &[], "the profile \"role\" returned no AWS credentials"),
         (
             Some("command"),
             &[],
-            "the credential process of the profile \"command\" gives no AWS credentials",
+            "the credential process of the profile \"command\" returned no AWS credentials",
         ),
         (
             Some("sso"),
             &[],
             "the profile \"sso\" has no SSO session: run `aws sso login --profile sso`",
         ),
-        (Some("web"), &[], "the web identity of the profile \"web\" gives no AWS credentials"),
-        (None, &web, "the web identity of AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN gives no"),
+        (Some("web"), &[], "the web identity of the profile \"web\" returned no AWS credentials"),
+        (
+            None,
+            &web,
+            "the web identity of AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN returned no",
+        ),
         (
             None,
             &container,
-            "the endpoint of the container (AWS_CONTAINER_CREDENTIALS_FULL_URI) gives no",
+            "the endpoint of the container (AWS_CONTAINER_CREDENTIALS_FULL_URI) returned no",
         ),
     ] {
         let option = profile.map(|name| format!(" --profile {name}")).unwrap_or_default();
@@ -265,7 +269,7 @@ fn proxy_that_requires_a_password_is_a_usage_error() {
         command.env("AWS_ENDPOINT_URL", url).env("HTTPS_PROXY", &proxy).env("HTTP_PROXY", &proxy);
         let (code, told) = failed(cloud.sandbox.finish(&mut command));
         assert_eq!(code, 2, "{told}");
-        assert!(told.contains("the proxy asks for a user and a password"), "{told}");
+        assert!(told.contains("the proxy requires a user name and a password"), "{told}");
         assert!(told.contains("HTTPS_PROXY"), "{told}");
     }
 }

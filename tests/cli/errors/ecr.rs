@@ -100,7 +100,7 @@ fn narrow_passwords_are_required_and_nothing_narrows_them() {
     let login = format!("--login a --organization {TBD}");
     assert_snapshot!(with(&[("ARK_REQUIRE_SCOPED", "true")], &login), @"
     exit 2
-    error: credentials that reach repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:pull,push only need an IAM role to be narrowed under; set role_arn for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod, or allow wider ones with require_scoped = false
+    error: credentials limited to repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:pull,push need an IAM role; set role_arn for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod, or allow wider credentials with require_scoped = false
     ");
 }
 

@@ -202,13 +202,13 @@ fn missing_expired_and_refused_tokens_are_reported() {
     leave(&cloud, &super::provider(), &alice());
     assert_snapshot!(told("--list-repositories"), @"
     exit 3
-    error: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-access for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS does not take the token in ~/.cache/tbd/jwt.json: InvalidIdentityToken: The ID Token provided is not a valid JWT: its signature is wrong (AWS request REQUEST)
+    error: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-access for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS rejected the token in ~/.cache/tbd/jwt.json: InvalidIdentityToken: The ID Token provided is not a valid JWT: its signature is wrong (AWS request REQUEST)
       help: run `ark-auth-tool -u <user>`
     ");
     leave(&cloud, &provider, &alice().with_claim("aud", "other"));
     assert_snapshot!(told("--list-repositories"), @"
     exit 3
-    error: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-access for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS does not take the token in ~/.cache/tbd/jwt.json: InvalidIdentityToken: Incorrect token audience (AWS request REQUEST)
+    error: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-access for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS rejected the token in ~/.cache/tbd/jwt.json: InvalidIdentityToken: Incorrect token audience (AWS request REQUEST)
       help: run `ark-auth-tool -u <user>`
     ");
 }

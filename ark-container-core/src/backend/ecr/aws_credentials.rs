@@ -1,6 +1,6 @@
-//! [`CallerCredentials`]: the AWS credentials of the caller, from the providers of the SDK.
+//! [`CallerCredentials`]: loads the AWS credentials of the caller from the providers of the SDK.
 //!
-//! An error names the provider that failed, which the SDK's own chain of providers does not.
+//! An error names the failed provider, unlike the errors of the SDK's own provider chain.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,13 +20,13 @@ use super::builder::EcrConfig;
 use crate::aws_environment::{is_key, profile_has, variable};
 use crate::escape::quote_for_shell;
 
-/// How long before their end credentials are fetched anew.
+/// The time before their expiry at which credentials are renewed.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
-/// Timeout of the only request to the metadata service. A machine without one may drop the packets.
+/// The timeout of the only request to the metadata service. A machine without the service may drop the packets.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The source that failed, as the cause of a [`CredentialsError`].
+/// The error of one source, as the cause of a [`CredentialsError`].
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub(super) struct SourceFailed {
@@ -35,36 +35,36 @@ pub(super) struct SourceFailed {
     pub(super) error: CredentialsError,
 }
 
-/// Variables that name the endpoint of a container's credentials.
+/// The environment variables that name the credentials endpoint of a container.
 const CONTAINER_VARIABLES: [&str; 2] =
     ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
 
-/// What a profile may have its credentials from, by the name of the value.
-const SOURCES_OF_PROFILES: [(&str, &str); 2] = [
+/// The profile settings that name a source of credentials, and the source in errors.
+const PROFILE_SOURCES: [(&str, &str); 2] = [
     ("credential_process", "the credential process of "),
     ("web_identity_token_file", "the web identity of "),
 ];
 
-/// A part of credentials that cannot be sent.
+/// The error of a key or token that cannot be sent in an HTTP header.
 #[derive(Debug, thiserror::Error)]
-#[error("an access key or session token has a character that no key has, such as a line break")]
-pub(super) struct UnusableKey;
+#[error("an access key or session token has an invalid character, such as a line break")]
+pub(super) struct InvalidKey;
 
-/// The credentials of the first source that has some, cached until they expire.
+/// A provider of the credentials of the first source that has any, which caches them until they expire.
 #[derive(Debug)]
 pub(super) struct CallerCredentials {
-    /// The sources, with their names; the metadata service has none.
+    /// The sources with their names. The name of the metadata service is empty.
     sources: Vec<(String, SharedCredentialsProvider)>,
-    /// Provides the credentials of a profile that `aws login` made.
+    /// The provider for the session of `aws login`.
     login_session: CredentialProcessProvider,
     cached: Mutex<Option<Credentials>>,
 }
 
 impl CallerCredentials {
-    /// Returns the sources of the AWS command line, or the profile alone if the program chose one.
+    /// Uses the sources of the AWS command line, or only the profile if the program chose one.
     pub(super) fn new(config: &EcrConfig, providers: &ProviderConfig) -> Self {
         let name = config.profile_in_use();
-        let from = SOURCES_OF_PROFILES.into_iter().find(|(key, _)| profile_has(&name, key));
+        let from = PROFILE_SOURCES.into_iter().find(|(key, _)| profile_has(&name, key));
         let from = from.map_or("", |(_, from)| from);
         let profile = ProfileFileCredentialsProvider::builder().profile_name(&name);
         let profile = SharedCredentialsProvider::new(profile.configure(providers).build());
@@ -75,7 +75,7 @@ impl CallerCredentials {
         let environment = EnvironmentVariableCredentialsProvider::new();
         let environment = SharedCredentialsProvider::new(environment);
         let mut sources = vec![("the environment".to_owned(), environment), profile];
-        // The SDK takes an empty variable for a file or URL.
+        // The SDK would use an empty variable as a file name or URL.
         if variable("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() {
             let provider = WebIdentityTokenCredentialsProvider::builder().configure(providers);
             let name =
@@ -98,7 +98,7 @@ impl CallerCredentials {
         Self::of(sources, &name)
     }
 
-    /// Returns the credentials of a provider that the program brings.
+    /// Uses the provider of the program.
     pub(super) fn of_program(provider: SharedCredentialsProvider, config: &EcrConfig) -> Self {
         let profile = config.profile_in_use();
         let name = match config.profile {
@@ -109,7 +109,8 @@ impl CallerCredentials {
     }
 
     fn of(sources: Vec<(String, SharedCredentialsProvider)>, profile: &str) -> Self {
-        // The SDK needs a second cryptography library to renew such a session. A user of `aws login` has the command.
+        // To renew such a session, the SDK would need a second cryptography library. A user of `aws login` has the
+        // AWS command line, which exports the credentials.
         let export = format!(
             "aws configure export-credentials --format process --profile {}",
             quote_for_shell(profile)
@@ -130,21 +131,21 @@ impl CallerCredentials {
         let credentials = self.fetch().await?;
         let token = credentials.session_token().unwrap_or_default();
         if !is_key(credentials.access_key_id()) || !is_key(token) {
-            return Err(CredentialsError::invalid_configuration(UnusableKey));
+            return Err(CredentialsError::invalid_configuration(InvalidKey));
         }
         Ok(cached.insert(credentials).clone())
     }
 
     async fn fetch(&self) -> provider::Result {
         for (name, provider) in &self.sources {
-            let mut answer = provider.provide_credentials().await;
-            if answer.as_ref().is_err_and(is_login_session) {
-                answer = self.login_session.provide_credentials().await;
+            let mut result = provider.provide_credentials().await;
+            if result.as_ref().is_err_and(is_login_session) {
+                result = self.login_session.provide_credentials().await;
             }
-            match answer {
+            match result {
                 Ok(credentials) => return Ok(credentials),
                 Err(CredentialsError::CredentialsNotLoaded(_)) => {}
-                // A failure means that the machine has no metadata service, like most.
+                // Most machines have no metadata service, which is not an error.
                 Err(_) if name.is_empty() => {}
                 Err(error) => {
                     let failed = SourceFailed { name: name.clone(), error };
@@ -156,7 +157,7 @@ impl CallerCredentials {
     }
 }
 
-/// Whether the SDK names the feature without which it does not read sessions of `aws login`.
+/// Returns whether the SDK needs a session of `aws login`: its error then names the disabled feature.
 fn is_login_session(error: &CredentialsError) -> bool {
     let cause = std::error::Error::source(error);
     cause.is_some_and(|cause| cause.to_string().contains("credentials-login"))

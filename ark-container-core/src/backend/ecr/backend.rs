@@ -1,4 +1,4 @@
-//! [`EcrBackend`]: an account's registry as a backend.
+//! [`EcrBackend`]: the backend for the ECR registry of an AWS account.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::builder::{EcrBackendBuilder, EcrConfig};
 use super::clients::{AwsConfig, Clients};
 use super::listing_cache::{Fact, ListingCache};
 use super::principal_text::session_name;
-use super::web_identity::{Rights, Sessions};
+use super::web_identity::{IamRole, Sessions};
 use super::{create, images, repositories, tag_index};
 use crate::backend::{CreateOptions, DeleteOptions, Image, RegistryBackend, Repository};
 use crate::credentials::cache::CredentialsCache;
@@ -24,33 +24,32 @@ use crate::model::{
     Stage,
 };
 
-/// How long a caller who is only to be named is asked for.
+/// The timeout of the request for a caller whose identity is only a name in messages.
 const NAME_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The repositories of an AWS account's registry in one region.
+/// The backend for the ECR registry of an AWS account in one region.
 ///
-/// Clones are cheap and share their connections. AWS credentials come from where the AWS command
-/// line takes them: environment, profiles, SSO, web identity, the roles of machines and containers.
-/// Who has a token instead needs none: see [`web_identity`](EcrBackendBuilder::with_web_identity).
-/// Everything is asked of the registry of the host, whose account may be another than that of the
-/// credentials if its policies allow that; a denial then names both.
+/// Clones are cheap and share their connections. AWS credentials come from the same sources as for the AWS
+/// command line: environment, profiles, SSO, web identity, roles of machines and containers. A
+/// [web identity token](EcrBackendBuilder::with_web_identity) replaces them. The account of the credentials
+/// may differ from that of the registry, if the policies of the registry allow it. A denial then names both.
 ///
-/// Beyond the contract:
-/// - What it creates has the resource tags `ark:organization` and, where the principal is known,
+/// In addition to the contract of [`RegistryBackend`]:
+/// - New repositories have the resource tags `ark:organization` and, for a known principal,
 ///   `ark:created-by`.
 /// - A handle acts for one principal or for none, see [`acting_as`](Self::acting_as).
-/// - A listing of particular organizations is complete in an account of at most 1,000 repositories that the
-///   caller may list. In others it is that of the tag index (AWS Resource Groups Tagging), whose cost grows
-///   with the organizations and not with the account. A repository without the tag `ark:organization` may be
-///   missing then, and the index lags by seconds or minutes, except for what this user created:
-///   [`has_listed_incompletely`](Self::has_listed_incompletely) tells. Where the index cannot be asked, or
-///   with a [full scan](EcrBackendBuilder::with_full_scan), the whole account is read instead.
-/// - A listing of images has those in the archive too. Describing such an image fails with
+/// - An organization listing is complete if the account has at most 1,000 repositories and the caller may list
+///   it. Otherwise the listing comes from the tag index (AWS Resource Groups Tagging), whose cost grows with
+///   the number of organizations, not with the account. Such a listing may lack repositories without the tag
+///   `ark:organization`. The index lags by seconds or minutes, except for repositories that this user created.
+///   [`has_listed_incompletely`](Self::has_listed_incompletely) reports such a listing. If the index is
+///   unavailable, or with a [full scan](EcrBackendBuilder::with_full_scan), the whole account is listed.
+/// - An image listing includes archived images. The description of an archived image fails with
 ///   [`Error::NotFound`], whose source says how to restore it.
-/// - A listing has images without platforms, children and subject, which ECR does not tell there.
-///   [`describe_image`](RegistryBackend::describe_image) also reads the manifest (`ecr:BatchGetImage`); it
-///   tells the platforms of an index, and not the one of a single image.
-/// - An image that an index refers to does not lose its last tag: that is a conflict.
+/// - An image listing has no platforms, children and subjects, because ECR does not list them.
+///   [`describe_image`](RegistryBackend::describe_image) also reads the manifest (`ecr:BatchGetImage`). The
+///   manifest contains the platforms of an index, but not the platform of a single image.
+/// - The last tag of an image that an index refers to cannot be deleted: that is a conflict.
 ///
 /// ```
 /// use ark_container_core::RegistryBackend;
@@ -66,11 +65,11 @@ pub struct EcrBackend {
     shared: Arc<Shared>,
     /// The name of the principal that this handle acts for.
     principal: Option<Arc<str>>,
-    /// The AWS caller, which by token differs between principals.
+    /// The AWS caller. With a token, each principal has its own.
     caller: Arc<OnceCell<Caller>>,
 }
 
-/// State of all handles of one backend, whichever principal they act for.
+/// The state that all handles of one backend share, for all principals.
 #[derive(Debug)]
 struct Shared {
     config: EcrConfig,
@@ -84,9 +83,9 @@ struct Shared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Caller {
-    /// The account, 12 digits; it may be another than the registry's.
+    /// The account of the caller, 12 digits. The account of the registry may be another.
     pub account: String,
-    /// The user, role session or federated user, as an ARN.
+    /// The ARN of the user, role session or federated user.
     pub arn: String,
 }
 
@@ -115,9 +114,9 @@ impl EcrBackend {
     /// Returns a handle of the same backend that acts for `principal`.
     ///
     /// STS sessions, the resource tag `ark:created-by`, errors and registry credentials of the handle
-    /// name this principal instead of the one that the builder set. Two principals share neither STS
-    /// sessions nor cached registry credentials. They share connections, AWS credentials and roles:
-    /// AWS permits what the roles permit, so the program decides what a principal may do.
+    /// name this principal instead of that of the builder. Principals share connections, AWS credentials and
+    /// roles, but no STS sessions or cached registry credentials. AWS grants each principal the permissions of
+    /// the roles, so the program must authorize the principal itself.
     #[must_use = "the handle acts for the principal, not the backend that it comes from"]
     pub fn acting_as(&self, principal: &Arc<Principal>) -> Self {
         let name = principal.name().to_string();
@@ -132,17 +131,17 @@ impl EcrBackend {
         Self { shared: Arc::clone(&self.shared), principal: Some(name.into()), caller }
     }
 
-    /// The name of the principal that this handle acts for, such as `user:alice`.
+    /// Returns the name of the principal that this handle acts for, such as `user:alice`.
     pub(super) fn principal(&self) -> Option<&str> {
         self.principal.as_deref()
     }
 
-    /// The name of the STS sessions of this handle.
+    /// Returns the name of the STS sessions of this handle.
     pub(super) fn session_name(&self) -> String {
         session_name(self.principal())
     }
 
-    /// The host of the registry, and what it says of the account.
+    /// Returns the host of the registry, which contains its account and region.
     pub fn ecr_host(&self) -> &EcrHost {
         &self.shared.config.host
     }
@@ -152,36 +151,36 @@ impl EcrBackend {
         &self.shared.config
     }
 
-    /// Returns the configuration of calls without a session. It has no credentials if calls are made by token.
+    /// Returns the configuration of calls without a session. With a token, it contains no credentials.
     pub(super) async fn aws_config(&self) -> Result<&AwsConfig> {
         self.without_session().config(self.config()).await
     }
 
     pub(crate) async fn ecr(&self) -> Result<aws_sdk_ecr::Client> {
-        self.ecr_with(Rights::Access).await
+        self.ecr_with(IamRole::Access).await
     }
 
-    /// Returns a client of ECR: under the role with these rights if there is a token, or else as the caller.
-    pub(super) async fn ecr_with(&self, rights: Rights) -> Result<aws_sdk_ecr::Client> {
-        Ok(self.clients(rights).await?.ecr(self.config()).await?.clone())
+    /// Returns an ECR client with a session of `role` if there is a token, or else with the caller's credentials.
+    pub(super) async fn ecr_with(&self, role: IamRole) -> Result<aws_sdk_ecr::Client> {
+        Ok(self.clients(role).await?.ecr(self.config()).await?.clone())
     }
 
     pub(crate) async fn sts(&self) -> Result<aws_sdk_sts::Client> {
-        Ok(self.clients(Rights::Access).await?.sts(self.config()).await?.clone())
+        Ok(self.clients(IamRole::Access).await?.sts(self.config()).await?.clone())
     }
 
     pub(super) async fn tagging(&self) -> Result<aws_sdk_resourcegroupstagging::Client> {
-        Ok(self.clients(Rights::Access).await?.tagging(self.config()).await?.clone())
+        Ok(self.clients(IamRole::Access).await?.tagging(self.config()).await?.clone())
     }
 
-    pub(super) async fn clients(&self, rights: Rights) -> Result<Arc<Clients>> {
+    pub(super) async fn clients(&self, role: IamRole) -> Result<Arc<Clients>> {
         if let Some(file) = &self.config().web_identity {
-            return self.session(file, rights).await;
+            return self.session(file, role).await;
         }
         Ok(Arc::clone(&self.shared.clients))
     }
 
-    /// Returns the clients without the session of a token.
+    /// Returns the clients that do not use the session of a token.
     pub(super) fn without_session(&self) -> &Clients {
         &self.shared.clients
     }
@@ -198,9 +197,10 @@ impl EcrBackend {
         &self.shared.listing_cache
     }
 
-    /// Returns whether a listing of this backend or of a clone came from the tag index, so that
-    /// repositories may be missing in it: those without the resource tag `ark:organization`, and those that
-    /// others created or tagged in the last minutes.
+    /// Returns whether a listing of this backend or of a clone came from the tag index.
+    ///
+    /// Such a listing may lack repositories without the resource tag `ark:organization`, and repositories
+    /// that others created or tagged in the last minutes.
     pub fn has_listed_incompletely(&self) -> bool {
         self.listing_cache().is_incomplete()
     }
@@ -218,28 +218,30 @@ impl EcrBackend {
 }
 
 impl EcrBackend {
-    /// Returns the identity of the caller in AWS, asked once for all clones (STS GetCallerIdentity, which needs no
-    /// permission). By token, it is the session of the access role.
+    /// Returns the identity of the caller in AWS. With a token, that is the session of the access role.
+    ///
+    /// All clones share the result of one request (STS `GetCallerIdentity`, which needs no permission).
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] without AWS credentials or with some that AWS does not take;
+    /// [`Error::Unauthenticated`] if there are no AWS credentials, or if AWS rejects them;
     /// [`Error::Temporary`] if AWS cannot be reached.
     pub async fn caller(&self) -> Result<&Caller> {
-        self.caller.get_or_try_init(|| self.ask_for_caller()).await
+        self.caller.get_or_try_init(|| self.fetch_caller()).await
     }
 
-    /// Returns the identity of the caller where it is only a name: if AWS tells it at once.
+    /// Returns the identity of the caller for a message, or `None` on an error or timeout.
     pub(crate) async fn caller_in_time(&self) -> Option<&Caller> {
         let caller = tokio::time::timeout(NAME_TIMEOUT, self.caller()).await;
-        caller.ok()?.inspect_err(|error| tracing::debug!(%error, "the caller has no name")).ok()
+        caller.ok()?.inspect_err(|error| tracing::debug!(%error, "the AWS caller is unknown")).ok()
     }
 
-    async fn ask_for_caller(&self) -> Result<Caller> {
+    async fn fetch_caller(&self) -> Result<Caller> {
         let identity = self.sts().await?.get_caller_identity().send().await;
-        let identity = identity.map_err(|error| self.call("ask AWS who calls").error(error))?;
+        let call = self.call("identify the AWS caller of");
+        let identity = identity.map_err(|error| call.error(error))?;
         match (identity.account, identity.arn) {
             (Some(account), Some(arn)) => Ok(Caller { account, arn }),
-            _ => Err(Error::failed("AWS does not say who calls")),
+            _ => Err(Error::failed("AWS returned no account or ARN of the caller")),
         }
     }
 }
@@ -301,7 +303,7 @@ impl RegistryBackend for EcrBackend {
     ) -> Result<()> {
         self.check_stage(path.stage())?;
         let deleted = self
-            .ecr_with(Rights::Administrator)
+            .ecr_with(IamRole::Administrator)
             .await?
             .delete_repository()
             .registry_id(self.ecr_host().account())
@@ -355,7 +357,7 @@ impl RegistryBackend for EcrBackend {
             ScopeTarget::Organizations(stage, organizations) => {
                 self.check_stage(stage)?;
                 if organizations.is_empty() {
-                    return Err(Error::invalid("a scope names at least one organization"));
+                    return Err(Error::invalid("the scope names no organization"));
                 }
             }
         }

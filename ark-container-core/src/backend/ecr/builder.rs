@@ -1,4 +1,4 @@
-//! [`EcrBackendBuilder`]: how an account's registry is reached, and as whom.
+//! [`EcrBackendBuilder`]: configures the endpoint, credentials and options of an [`EcrBackend`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ impl EcrConfig {
         }
     }
 
-    /// Where the credentials in use come from, as far as it can be told without asking for them.
+    /// Returns the source of the credentials in use, as far as it is known without loading them.
     pub(crate) fn credentials_source(&self) -> String {
         if let Some(file) = &self.web_identity {
             return format!("the token in {}", file.path().display());
@@ -62,51 +62,52 @@ impl EcrConfig {
         }
     }
 
-    /// Returns the variable and the source that the environment names: keys, or others if it names no profile.
+    /// Returns the variable and the source that the environment names. A profile takes precedence over every
+    /// source except keys.
     fn source_in_environment(&self) -> Option<(&'static str, &'static str)> {
         if self.profile.is_some() || self.sdk_config.is_some() {
             return None;
         }
-        let count = if self.profile_in_use() == "default" { SOURCES.len() } else { 1 };
-        SOURCES.into_iter().take(count).find(|(name, _)| variable(name).is_some())
+        let count = if self.profile_in_use() == "default" { CREDENTIAL_SOURCES.len() } else { 1 };
+        CREDENTIAL_SOURCES.into_iter().take(count).find(|(name, _)| variable(name).is_some())
     }
 
-    /// What AWS is shown.
-    pub(crate) fn proof(&self) -> String {
+    /// Returns the name of the token or credentials that AWS receives.
+    pub(crate) fn credentials_name(&self) -> String {
         let source = self.credentials_source();
         if self.web_identity.is_some() { source } else { format!("the credentials of {source}") }
     }
 
-    /// What has expired where AWS says that something has.
-    pub(crate) fn expired(&self) -> String {
+    /// Returns the subject of an error about an expired session.
+    pub(crate) fn expired_session(&self) -> String {
         match &self.web_identity {
             Some(_) => format!("{}, or the AWS session for it,", self.credentials_source()),
             None => "the AWS session".to_owned(),
         }
     }
 
-    /// What gets another session where the one in use has expired.
+    /// Returns the instruction that renews an expired session.
     pub(crate) fn renewal(&self) -> String {
         if let Some(file) = &self.web_identity {
             return format!("put a new token in {}", file.path().display());
         }
         match self.source_in_environment() {
             Some(("AWS_ACCESS_KEY_ID", _)) => {
-                "get new keys for the environment (AWS_ACCESS_KEY_ID, \
-                                               AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)"
+                "get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, \
+                 AWS_SESSION_TOKEN)"
                     .to_owned()
             }
             Some((_, source)) => format!("renew {source}"),
             None => {
                 let profile = quote_for_shell(&self.profile_in_use());
-                format!("where it came from SSO, run `aws sso login --profile {profile}`")
+                format!("if it came from SSO, run `aws sso login --profile {profile}`")
             }
         }
     }
 }
 
-/// Variables that name a source of credentials, and the source.
-const SOURCES: [(&str, &str); 4] = [
+/// The environment variables that name a source of credentials, and the source.
+const CREDENTIAL_SOURCES: [(&str, &str); 4] = [
     ("AWS_ACCESS_KEY_ID", "the environment (AWS_ACCESS_KEY_ID)"),
     ("AWS_WEB_IDENTITY_TOKEN_FILE", "the web identity of AWS_WEB_IDENTITY_TOKEN_FILE"),
     (
@@ -119,7 +120,7 @@ const SOURCES: [(&str, &str); 4] = [
     ),
 ];
 
-/// How an account's registry is reached, and as whom; see [`EcrBackend::builder`].
+/// A builder of an [`EcrBackend`]; see [`EcrBackend::builder`].
 #[derive(Debug)]
 #[must_use = "nothing is built before `build`"]
 pub struct EcrBackendBuilder {
@@ -152,40 +153,40 @@ impl EcrBackendBuilder {
         Self { config, principal: None }
     }
 
-    /// Takes AWS credentials from this profile of the AWS configuration files, instead of the one
-    /// that `AWS_PROFILE` names.
+    /// Uses the AWS credentials of this profile of the AWS configuration files. The default is the profile
+    /// of `AWS_PROFILE`.
     pub fn with_profile(mut self, profile: impl Into<String>) -> Self {
         self.config.profile = Some(profile.into());
         self
     }
 
-    /// Calls AWS at this URL, instead of what `AWS_ENDPOINT_URL` and its forms for one service say.
+    /// Calls AWS at this URL. The default is `AWS_ENDPOINT_URL_ECR` and the like, or `AWS_ENDPOINT_URL`.
     pub fn with_endpoint_url(mut self, endpoint_url: impl Into<String>) -> Self {
         self.config.endpoint_url = Some(endpoint_url.into());
         self
     }
 
-    /// Calls AWS with this HTTP client; by default one that knows the proxies of the environment and
-    /// the system's root certificates.
+    /// Calls AWS with this HTTP client. The default client uses the proxies of the environment and the
+    /// system's root certificates.
     pub fn with_http_client(mut self, http_client: SharedHttpClient) -> Self {
         self.config.http_client = Some(http_client);
         self
     }
 
-    /// Calls AWS as this configuration says: its credentials, retries, timeouts and endpoint, where
-    /// the builder does not say otherwise. The region is always the registry's.
+    /// Calls AWS with the credentials, retries, timeouts and endpoint of this configuration. Settings of the
+    /// builder take precedence. The region is always the registry's.
     pub fn with_sdk_config(mut self, sdk_config: SdkConfig) -> Self {
         self.config.sdk_config = Some(sdk_config);
         self
     }
 
-    /// Calls AWS as the holder of the token in this file, by STS AssumeRoleWithWebIdentity, and looks for
-    /// no other AWS credentials.
+    /// Calls AWS with the web identity token in this file (STS `AssumeRoleWithWebIdentity`), and ignores all
+    /// other AWS credentials.
     ///
-    /// Everything is done under the role of [`role_arn`](Self::with_role_arn), which must be set; deletions,
-    /// policies of repositories and changes in the global organization under that of
-    /// [`administrator_role_arn`](Self::with_administrator_role_arn). The file is read at each call: with a
-    /// new token comes a new session.
+    /// Operations run in a session of [`role_arn`](Self::with_role_arn), which must be set. Deletions,
+    /// policies of repositories and changes in the global organization run in a session of
+    /// [`administrator_role_arn`](Self::with_administrator_role_arn). Each call reads the file. A new token
+    /// starts a new session.
     ///
     /// ```
     /// use ark_container_core::backend::ecr::EcrBackend;
@@ -205,34 +206,34 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// Takes registry credentials under this IAM role, narrowed to the scope that they are for.
+    /// Requests registry credentials in a session of this IAM role that is narrowed to their scope.
     pub fn with_role_arn(mut self, role_arn: impl Into<String>) -> Self {
         self.config.role_arn = Some(role_arn.into());
         self
     }
 
-    /// Deletes, sets policies of repositories, and changes the global organization under this IAM role of
-    /// administrators.
+    /// Deletes, sets policies of repositories, and changes the global organization in a session of this IAM
+    /// role.
     ///
-    /// It takes effect together with a token: who calls with other AWS credentials does everything as
-    /// that caller.
+    /// The role is used only with a [token](Self::with_web_identity). Other AWS credentials are used directly
+    /// for all operations.
     pub fn with_administrator_role_arn(mut self, role_arn: impl Into<String>) -> Self {
         self.config.administrator_role_arn = Some(role_arn.into());
         self
     }
 
-    /// Refuses to give registry credentials that reach further than the scope asked for.
+    /// Rejects requests for registry credentials that AWS would not restrict to the requested scope.
     pub fn with_require_scoped(mut self, require_scoped: bool) -> Self {
         self.config.require_scoped = require_scoped;
         self
     }
 
     /// Sets the lifetime of registry credentials, from 15 minutes to 12 hours. The default is 12 hours, or
-    /// 1 hour where the role does not allow 12.
+    /// 1 hour if the role does not allow 12.
     ///
-    /// A lifetime needs a [role](Self::with_role_arn) whose sessions may last as long: AWS gives credentials
-    /// without a role for 12 hours, so asking for them fails with `Error::InvalidInput`. Returned
-    /// credentials have at most 5 minutes less than the lifetime left.
+    /// A lifetime needs a [role](Self::with_role_arn) that allows sessions of this duration. Without a role,
+    /// AWS always chooses 12 hours, so a request with a lifetime fails with `Error::InvalidInput`. Cached
+    /// credentials expire at most 5 minutes earlier than new ones.
     ///
     /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
     pub fn with_credentials_lifetime(mut self, lifetime: Duration) -> Self {
@@ -240,39 +241,40 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// Acts for this principal, such as `user:alice`: names STS sessions and the creator of repositories.
+    /// Acts for this principal, such as `user:alice`. STS sessions and the creator tag of repositories have its
+    /// name.
     ///
-    /// [`EcrBackend::acting_as`] gives handles that act for others.
+    /// [`EcrBackend::acting_as`] returns handles that act for other principals.
     pub fn with_principal(mut self, principal: impl fmt::Display) -> Self {
         self.principal = Some(principal.to_string().into());
         self
     }
 
-    /// Keeps registry credentials in this folder, and below `listings` what listings use within an hour, for
-    /// other processes and later ones.
+    /// Caches registry credentials in this folder, which processes share. Its subfolder `listings` caches
+    /// facts for the listings of the next hour.
     pub fn with_cache_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.config.cache_directory = Some(directory.into());
         self
     }
 
-    /// Lists repositories by reading through the whole account, also where it has more than 1,000.
+    /// Lists repositories by a scan of the whole account, even if it has more than 1,000.
     ///
-    /// The scan also finds repositories without the resource tag `ark:organization`, and those that
-    /// the tag index does not know yet; its cost grows with the account.
+    /// The scan also finds repositories without the resource tag `ark:organization`, and repositories that
+    /// are not in the tag index yet. Its cost grows with the account.
     pub fn with_full_scan(mut self, full_scan: bool) -> Self {
         self.config.full_scan = full_scan;
         self
     }
 
-    /// Tries each call to AWS this often at most, the first time included, whatever the environment and
-    /// the AWS configuration say: for who would rather hear soon that it does not work.
+    /// Sets the maximum number of attempts of each AWS call, including the first. Takes precedence over the
+    /// environment and the AWS configuration. A low number makes failures fast.
     pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
         self.config.max_attempts = Some(max_attempts);
         self
     }
 
-    /// Shows this external identifier when the [role](Self::with_role_arn) is assumed, as a role of another
-    /// account may demand. AssumeRoleWithWebIdentity has none.
+    /// Sends this external ID to assume the [role](Self::with_role_arn), which a role of another account may
+    /// require. `AssumeRoleWithWebIdentity` has no external ID.
     ///
     /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_common-scenarios_third-party.html>
     pub fn with_external_id(mut self, external_id: impl Into<String>) -> Self {
@@ -281,7 +283,7 @@ impl EcrBackendBuilder {
     }
 
     /// Sets the source identity of the sessions of the [role](Self::with_role_arn), which CloudTrail records.
-    /// The role must allow `sts:SetSourceIdentity`. With a token, the token says it.
+    /// The role must allow `sts:SetSourceIdentity`. A web identity token contains its own source identity.
     ///
     /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_monitor.html>
     pub fn with_source_identity(mut self, source_identity: impl Into<String>) -> Self {
@@ -289,8 +291,8 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// Allows these actions too in the credentials of pushes and deletions, where they are narrowed under a
-    /// [role](Self::with_role_arn), which must allow them itself.
+    /// Also allows these actions in narrowed credentials for pushes and deletions. The
+    /// [role](Self::with_role_arn) must allow them too.
     pub fn with_additional_actions(
         mut self,
         actions: impl IntoIterator<Item = AdditionalAction>,
@@ -299,11 +301,11 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// Gives each repository that is created this repository policy, a JSON document.
+    /// Sets this repository policy, a JSON document, on each new repository.
     ///
-    /// It is applied like a lifecycle policy: the same creation again finishes one that was interrupted,
-    /// and a repository that has another policy is a conflict. With a token, only administrators may set it:
-    /// what others create gets it when an administrator asks for the same creation.
+    /// As for a lifecycle policy, a repeated creation completes an interrupted one, and a repository with
+    /// another policy is a conflict. With a token, only administrators may set the policy. A repository of
+    /// another creator gets it when an administrator repeats the creation.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
     pub fn with_repository_policy(mut self, policy: impl Into<String>) -> Self {
@@ -311,7 +313,7 @@ impl EcrBackendBuilder {
         self
     }
 
-    /// The backend. Nothing is read or called before it is first used.
+    /// Returns the backend, which reads settings and calls AWS only at its first use.
     pub fn build(self) -> EcrBackend {
         EcrBackend::new(self.config, self.principal)
     }

@@ -1,4 +1,4 @@
-//! [`Clients`]: the SDK's configuration, HTTP client, retries and service clients.
+//! [`Clients`]: builds the service clients of the SDK, with their configuration and retries.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 
 use super::aws_credentials::CallerCredentials;
 use super::builder::EcrConfig;
-use super::errors::Unanswered;
+use super::errors::NoResponse;
 use crate::aws_environment::http_client::http_client;
 use crate::aws_environment::{AwsSettings, Services, check_files};
 use crate::error::{BoxError, Result};
@@ -31,10 +31,10 @@ use crate::model::EcrHost;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(45);
-/// Maximum time of a call with all its attempts.
+/// The timeout of a call with all its attempts.
 const CALL_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Timeout of a page of the tag index, which a listing can do without.
+/// The timeout of a page of the tag index, which is optional for a listing.
 const INDEX_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The configuration of the clients of a caller.
@@ -44,14 +44,14 @@ pub(super) struct AwsConfig {
     endpoints: Services<Endpoint>,
 }
 
-/// Which endpoint of a service is called.
+/// The endpoint of a service.
 #[derive(Debug, Clone, Default)]
 enum Endpoint {
-    /// The one of the program's configuration.
+    /// The endpoint of the program's SDK configuration.
     #[default]
     Given,
     Url(String),
-    /// One of AWS's own.
+    /// An endpoint of AWS.
     Aws {
         fips: bool,
         dual_stack: bool,
@@ -59,25 +59,25 @@ enum Endpoint {
 }
 
 impl AwsConfig {
-    /// Returns the configuration for the credentials of a session, with all else the same.
+    /// Returns this configuration with the credentials of a session.
     pub(super) fn with_credentials(&self, credentials: Credentials) -> Self {
         let provider = SharedCredentialsProvider::new(credentials);
         let sdk = self.sdk.clone().into_builder().credentials_provider(provider).build();
         Self { sdk, endpoints: self.endpoints.clone() }
     }
 
-    /// Returns the source of the caller's credentials; `None` if calls are made by token.
+    /// Returns the source of the caller's credentials; `None` with a web identity token.
     pub(super) fn credentials_provider(&self) -> Option<SharedCredentialsProvider> {
         self.sdk.credentials_provider()
     }
 
-    /// Returns what distinguishes the registry behind these endpoints from AWS's own, for cache keys.
+    /// Returns the part of a cache key that distinguishes these endpoints from AWS's own.
     pub(super) fn endpoint_key(&self) -> String {
         format!("{:?} {:?}", self.endpoints, self.sdk.endpoint_url())
     }
 }
 
-/// The SDK's configuration and clients, each built when it is first needed.
+/// The SDK's configuration and clients, each built at its first use.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     config: OnceCell<AwsConfig>,
@@ -86,9 +86,9 @@ pub(super) struct Clients {
     tagging: OnceCell<aws_sdk_resourcegroupstagging::Client>,
 }
 
-/// Configures a client of a service: the services' builders have no trait in common.
+/// Builds the client of a service. A macro, because the builders of the services have no common trait.
 ///
-/// The client has retry limits of its own, so that one caller's throttling does not slow another's calls.
+/// Each client has its own retry limits, so that throttling of one caller does not slow down another.
 macro_rules! client {
     ($sdk:ident, $config:expr, $service:ident $(, $more:expr)?) => {{
         let config: &AwsConfig = $config;
@@ -101,7 +101,7 @@ macro_rules! client {
             .retry_partition(partition);
         let endpoint = match &config.endpoints.$service {
             Endpoint::Given => None,
-            // The SDK refuses an endpoint with both a URL and flags.
+            // The SDK rejects an endpoint with both a URL and flags.
             Endpoint::Url(url) => Some((Some(url.clone()), false, false)),
             Endpoint::Aws { fips, dual_stack } => Some((None, *fips, *dual_stack)),
         };
@@ -116,7 +116,7 @@ macro_rules! client {
 }
 
 impl Clients {
-    /// Returns the clients for a configuration that is known.
+    /// Creates the clients for a configuration.
     pub(super) fn new(config: AwsConfig) -> Self {
         Self { config: OnceCell::new_with(Some(config)), ..Self::default() }
     }
@@ -150,7 +150,7 @@ impl Clients {
     }
 }
 
-/// The configuration of the environment and the AWS files, or the one that the program brings.
+/// Returns the configuration of the program, or else of the environment and the AWS files.
 async fn aws_config(config: &EcrConfig) -> Result<AwsConfig> {
     let (loaded, endpoints) = match &config.sdk_config {
         Some(given) => {
@@ -181,7 +181,7 @@ async fn aws_config(config: &EcrConfig) -> Result<AwsConfig> {
         builder.set_retry_config(Some(retry.with_max_attempts(attempts)));
     }
     if config.web_identity.is_some() {
-        // Calls without a session are made without credentials.
+        // Calls without a session have no credentials.
         builder.set_credentials_provider(None);
     }
     Ok(AwsConfig { sdk: builder.build(), endpoints })
@@ -205,7 +205,7 @@ async fn load(config: &EcrConfig) -> Result<(SdkConfig, Services<Endpoint>)> {
         Endpoint::Aws { fips, dual_stack } => (fips, dual_stack),
         Endpoint::Given | Endpoint::Url(_) => (false, false),
     };
-    // The SDK asks no metadata service for a region that is given.
+    // With an explicit region, the SDK does not call the metadata service for one.
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(region.clone())
         .profile_name(&profile)
@@ -237,16 +237,16 @@ async fn load(config: &EcrConfig) -> Result<(SdkConfig, Services<Endpoint>)> {
     Ok((loader.load().await, endpoints))
 }
 
-/// The regions whose STS has an endpoint with validated cryptography (FIPS 140).
+/// The regions with a FIPS 140 endpoint of STS.
 ///
 /// Source: `sts` in `endpoints.json` of botocore 1.43, and <https://aws.amazon.com/compliance/fips/>
 const STS_FIPS_REGIONS: [&str; 6] =
     ["us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-east-1", "us-gov-west-1"];
 
-/// Returns the endpoints of AWS for what is asked for, or the nearest ones that exist.
+/// Returns the AWS endpoints with the requested properties, as far as such endpoints exist.
 ///
-/// Resource Groups Tagging has neither FIPS nor dual-stack endpoints. STS has no FIPS endpoints outside of the
-/// US, no dual-stack ones in isolated partitions, and in GovCloud none that are both.
+/// Resource Groups Tagging has neither FIPS nor dual-stack endpoints. STS has no FIPS endpoints outside of the US, no
+/// dual-stack endpoints in isolated partitions, and no endpoints with both properties in GovCloud.
 fn aws_endpoints(host: &EcrHost, use_fips: bool, use_dual_stack: bool) -> Services<Endpoint> {
     let (fips, dual_stack) = (use_fips || host.is_fips(), use_dual_stack || host.is_dual_stack());
     let sts_fips = fips && STS_FIPS_REGIONS.contains(&host.region());
@@ -262,13 +262,13 @@ fn aws_endpoints(host: &EcrHost, use_fips: bool, use_dual_stack: bool) -> Servic
     }
 }
 
-/// AWS's code for a quota of the account that is reached.
+/// AWS's error code for a reached quota of the account.
 pub(super) const QUOTA_REACHED: &str = "LimitExceededException";
 
-/// Ends the attempts at errors that another attempt meets again: an unknown or unreachable host, an
-/// untrusted certificate, a proxy that refuses, and a creation when the quota of repositories is reached.
+/// A classifier that prevents retries of permanent errors: an unknown or unreachable host, an untrusted certificate, an
+/// error of a proxy, and a creation beyond the quota of repositories.
 ///
-/// In other services the code of a quota means throttling, so that the SDK would retry it.
+/// In other services the error code of a quota means throttling. The SDK would therefore retry it.
 ///
 /// Source: `THROTTLING_ERRORS` of the crate `aws-runtime`, and the errors of CreateRepository in the
 /// service model of ECR.
@@ -284,8 +284,8 @@ impl ClassifyRetry for FinalErrors {
             .as_operation_error()
             .and_then(|error| error.downcast_ref::<CreateRepositoryError>())
             .and_then(ProvideErrorMetadata::code);
-        let unanswered = error.as_connector_error().map(|error| Unanswered::of(error));
-        if code == Some(QUOTA_REACHED) || unanswered.is_some_and(Unanswered::is_final) {
+        let no_response = error.as_connector_error().map(|error| NoResponse::of(error));
+        if code == Some(QUOTA_REACHED) || no_response.is_some_and(NoResponse::is_final) {
             return RetryAction::RetryForbidden;
         }
         RetryAction::NoActionIndicated
@@ -296,7 +296,7 @@ impl ClassifyRetry for FinalErrors {
     }
 }
 
-/// Gives the first page of the tag index one attempt: the account can be listed instead.
+/// An interceptor that disables retries for the first page of the tag index, because a scan can replace the index.
 #[derive(Debug)]
 struct FirstPageOnce;
 

@@ -1,4 +1,5 @@
-//! Creation of a repository: one call, another one for each policy. The same request again finishes it.
+//! [`create`]: creates a repository by one call, and another call for each policy. A repeated request completes an
+//! interrupted creation.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -16,21 +17,22 @@ use super::errors::{AwsRefusal, REPOSITORY_NOT_FOUND};
 use super::principal_text::tag_value;
 use super::repositories::{Described, repository_from};
 use super::tag_index::ORGANIZATION_TAG;
-use super::web_identity::Rights;
+use super::web_identity::IamRole;
 use crate::backend::{CreateOptions, Encryption, Repository, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::RepositoryPath;
 
-/// The resource tag that names who created a repository.
+/// The resource tag that names the creator of a repository.
 const CREATED_BY_TAG: &str = "ark:created-by";
-/// What the keys of the backend's own resource tags start with.
-const OWN_TAGS: &str = "ark:";
+/// The prefix of the keys of the backend's own resource tags.
+const RESERVED_TAG_PREFIX: &str = "ark:";
 
-/// How long a reading may miss what was just created, and how long to wait before the first repetition.
+/// The maximum number of checks whether AWS describes a new repository.
 const MAX_VISIBILITY_CHECKS: u32 = 6;
-const FIRST_VISIBILITY_WAIT: Duration = Duration::from_millis(50);
+/// The delay after the first check, which doubles with each further check.
+const FIRST_VISIBILITY_DELAY: Duration = Duration::from_millis(50);
 
-/// Creates a repository; one that exists with the same settings is returned as it is.
+/// Creates a repository, or returns an existing one with the same settings.
 pub(super) async fn create(
     backend: &EcrBackend,
     path: &RepositoryPath,
@@ -40,13 +42,13 @@ pub(super) async fn create(
     check_lifecycle_policy(backend, path, options).await?;
     let tags = resource_tags(backend, path, options);
     let request = backend
-        .ecr_with(Rights::to_create(path))
+        .ecr_with(IamRole::to_create(path))
         .await?
         .create_repository()
         .registry_id(backend.ecr_host().account())
         .repository_name(path.to_string());
     let not_built = |error: BuildError| {
-        Error::failed(format!("cannot ask for the repository {path}")).with_source(error)
+        Error::failed(format!("cannot create the repository {path}")).with_source(error)
     };
     let aws_tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
     let aws_tags: Vec<Tag> = aws_tags.collect::<Result<_, _>>().map_err(not_built)?;
@@ -66,7 +68,7 @@ pub(super) async fn create(
     let encryption = options.encryption.as_ref().map(encryption).transpose().map_err(not_built)?;
     let scanning =
         options.scan_on_push.then(|| ImageScanningConfiguration::builder().scan_on_push(true));
-    let answer = request
+    let response = request
         .set_tags(Some(aws_tags))
         .image_tag_mutability(mutability)
         .set_image_tag_mutability_exclusion_filters((!filters.is_empty()).then_some(filters))
@@ -74,17 +76,17 @@ pub(super) async fn create(
         .set_image_scanning_configuration(scanning.map(|scanning| scanning.build()))
         .send()
         .await;
-    match answer {
-        Ok(answer) => {
-            let created = answer.repository.ok_or_else(|| {
-                Error::failed(format!("AWS does not say what it created for {path}"))
-            })?;
+    match response {
+        Ok(response) => {
+            let created = response
+                .repository
+                .ok_or_else(|| Error::failed(format!("AWS returned no repository for {path}")))?;
             let mut repository = repository_from(backend, path.clone(), &created)?;
             repository.resource_tags = Some(tags);
-            settle(backend, path).await?;
+            wait_until_visible(backend, path).await?;
             for policy in policies(backend, options) {
                 let put = policy.put(backend, path).await;
-                policy.unless_left_to_administrators(backend, path, put)?;
+                policy.defer_to_administrators(backend, path, put)?;
             }
             Ok(repository)
         }
@@ -99,7 +101,7 @@ pub(super) async fn create(
     }
 }
 
-/// Makes sure of what AWS would not say as clearly, or not before the repository exists.
+/// Checks options for which AWS has a less clear error, or an error only after the creation.
 fn check(backend: &EcrBackend, options: &CreateOptions) -> Result<()> {
     let most = CreateOptions::MAX_MUTABILITY_EXCLUSIONS;
     if options.mutability_exclusions.len() > most {
@@ -108,15 +110,17 @@ fn check(backend: &EcrBackend, options: &CreateOptions) -> Result<()> {
             options.mutability_exclusions.len()
         )));
     }
-    if let Some(key) = options.resource_tags.keys().find(|key| key.starts_with(OWN_TAGS)) {
-        let message =
-            format!("the resource tag {key:?} is set by the registry: {OWN_TAGS} is its own");
-        return Err(Error::invalid(message));
+    let is_reserved = |key: &&String| key.starts_with(RESERVED_TAG_PREFIX);
+    if let Some(key) = options.resource_tags.keys().find(is_reserved) {
+        return Err(Error::invalid(format!(
+            "the resource tag {key:?} is reserved: only the registry sets tags that start with \
+             {RESERVED_TAG_PREFIX}"
+        )));
     }
     policies(backend, options).try_for_each(|policy| policy.check())
 }
 
-/// Makes sure, before the repository exists, that the caller may set a lifecycle policy.
+/// Checks before the creation that the caller may set a lifecycle policy.
 async fn check_lifecycle_policy(
     backend: &EcrBackend,
     path: &RepositoryPath,
@@ -125,7 +129,7 @@ async fn check_lifecycle_policy(
     if options.lifecycle_policy.is_none() {
         return Ok(());
     }
-    match backend.clients(Rights::Administrator).await {
+    match backend.clients(IamRole::Administrator).await {
         Ok(_) => Ok(()),
         Err(Error::PermissionDenied { principal, .. }) => Err(Error::permission_denied(
             principal,
@@ -158,62 +162,62 @@ fn encryption(encryption: &Encryption) -> Result<EncryptionConfiguration, BuildE
     EncryptionConfiguration::builder().encryption_type(kind).set_kms_key(key).build()
 }
 
-/// Waits until AWS tells of what it created, a second or two at most.
-async fn settle(backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
-    let mut wait = FIRST_VISIBILITY_WAIT;
+/// Waits until AWS describes a new repository.
+async fn wait_until_visible(backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
+    let mut delay = FIRST_VISIBILITY_DELAY;
     for _ in 0..MAX_VISIBILITY_CHECKS {
         let ecr = backend.ecr().await?;
         let request = ecr.describe_repositories().registry_id(backend.ecr_host().account());
         match request.repository_names(path.to_string()).send().await {
             Err(error) if error.code() == Some(REPOSITORY_NOT_FOUND) => {}
             Ok(_) => return Ok(()),
-            // It exists, whether or not the caller may look.
+            // The repository exists, even if the caller may not describe it.
             Err(error) => {
                 let error = backend.call_on("describe", path).error(error);
-                tracing::debug!(%error, "what was created cannot be described");
+                tracing::debug!(%error, "the new repository cannot be described");
                 return Ok(());
             }
         }
-        tokio::time::sleep(wait).await;
-        wait *= 2;
+        tokio::time::sleep(delay).await;
+        delay *= 2;
     }
     Err(Error::temporary(format!(
-        "{path} in {backend} is created, but AWS does not tell of it yet"
+        "{path} in {backend} is created, but AWS does not describe it yet"
     )))
 }
 
-/// A repository that was there before, if it is as asked for.
+/// Returns an existing repository if it has the requested settings, and adds its missing tag and policies.
 async fn existing(
     backend: &EcrBackend,
     path: &RepositoryPath,
     options: &CreateOptions,
 ) -> Result<Repository> {
-    let mut wait = FIRST_VISIBILITY_WAIT;
+    let mut delay = FIRST_VISIBILITY_DELAY;
     let mut described = backend.describe(path).await;
-    // Somebody else may have created it a moment ago.
+    // A concurrent request may have just created the repository.
     for _ in 1..MAX_VISIBILITY_CHECKS {
         if !matches!(described, Err(Error::NotFound { .. })) {
             break;
         }
-        tokio::time::sleep(wait).await;
-        wait *= 2;
+        tokio::time::sleep(delay).await;
+        delay *= 2;
         described = backend.describe(path).await;
     }
     let mut described = described?;
-    if let Some(problem) = clash(&described, options) {
+    if let Some(problem) = difference(&described, options) {
         return Err(Error::conflict(ResourceKind::Repository, path, problem));
     }
     add_organization_tag(backend, path, &mut described.repository).await?;
     for policy in policies(backend, options) {
         let finished = policy.finish(backend, path).await;
-        policy.unless_left_to_administrators(backend, path, finished)?;
+        policy.defer_to_administrators(backend, path, finished)?;
     }
     Ok(described.repository)
 }
 
-/// Adds the tag by which the tag index finds a repository that was created by other means.
+/// Adds the tag for the tag index to a repository that was created by other means.
 ///
-/// Who may not tag it can use it nevertheless.
+/// A caller without permission to tag the repository gets a warning, not an error.
 async fn add_organization_tag(
     backend: &EcrBackend,
     path: &RepositoryPath,
@@ -229,7 +233,7 @@ async fn add_organization_tag(
     let tag =
         tag.map_err(|error| Error::failed(format!("cannot tag {path}")).with_source(error))?;
     let arn = backend.ecr_host().repository_arn(path);
-    let request = backend.ecr_with(Rights::to_create(path)).await?.tag_resource();
+    let request = backend.ecr_with(IamRole::to_create(path)).await?.tag_resource();
     match request.resource_arn(arn).tags(tag).send().await.map_err(|error| call.error(error)) {
         Ok(_) => {
             tags.insert(ORGANIZATION_TAG.to_owned(), organization);
@@ -237,7 +241,7 @@ async fn add_organization_tag(
         }
         Err(error @ Error::PermissionDenied { .. }) => {
             tracing::warn!(
-                "listings by the tag index of AWS lack {path}, which has no resource tag \
+                "listings by the tag index omit {path}, because it has no resource tag \
                  {ORGANIZATION_TAG}: {error}"
             );
             Ok(())
@@ -246,8 +250,8 @@ async fn add_organization_tag(
     }
 }
 
-/// Why a repository is not what `options` ask for; what they leave open is no reason.
-fn clash(described: &Described, options: &CreateOptions) -> Option<String> {
+/// Returns the first difference between a repository and the requested options. Unset options are no difference.
+fn difference(described: &Described, options: &CreateOptions) -> Option<String> {
     let Described { repository, encryption, scan_on_push } = described;
     let already = |with: String| Some(format!("already exists with {with}"));
     if repository.tag_mutability != options.tag_mutability {
@@ -263,11 +267,11 @@ fn clash(described: &Described, options: &CreateOptions) -> Option<String> {
     }
     let same_encryption = match (&options.encryption, encryption) {
         (None, _) => true,
-        (Some(Encryption::Kms { key: asked }), Encryption::Kms { key: present })
-        | (Some(Encryption::KmsDsse { key: asked }), Encryption::KmsDsse { key: present }) => {
-            is_same_key(asked.as_deref(), present.as_deref())
+        (Some(Encryption::Kms { key: requested }), Encryption::Kms { key: present })
+        | (Some(Encryption::KmsDsse { key: requested }), Encryption::KmsDsse { key: present }) => {
+            is_same_key(requested.as_deref(), present.as_deref())
         }
-        (Some(asked), present) => asked == present,
+        (Some(requested), present) => requested == present,
     };
     if !same_encryption {
         return already(format!("the encryption {encryption}"));
@@ -276,29 +280,30 @@ fn clash(described: &Described, options: &CreateOptions) -> Option<String> {
         return Some("already exists without a scan on push".to_owned());
     }
     let present = repository.resource_tags.as_ref();
-    let mut asked = options.resource_tags.iter();
+    let mut requested = options.resource_tags.iter();
     let (key, value) =
-        asked.find(|(key, value)| present.and_then(|tags| tags.get(*key)) != Some(value))?;
+        requested.find(|(key, value)| present.and_then(|tags| tags.get(*key)) != Some(value))?;
     Some(format!("already exists without the resource tag {key}={value}"))
 }
 
-/// Whether a repository has the KMS key that was asked for; any key if none was.
+/// Returns whether a repository has the requested KMS key, or any key if none was requested.
 ///
-/// AWS answers with the ARN of a key, however it was named in the request. An alias cannot be compared.
-fn is_same_key(asked: Option<&str>, present: Option<&str>) -> bool {
-    let (Some(asked), Some(present)) = (asked, present) else { return asked.is_none() };
-    asked == present
-        || present.ends_with(&format!(":key/{asked}"))
-        || asked.starts_with("alias/")
-        || asked.contains(":alias/")
+/// AWS returns the ARN of a key, even if the request named it by id or alias. An alias cannot be compared, and matches
+/// any key.
+fn is_same_key(requested: Option<&str>, present: Option<&str>) -> bool {
+    let (Some(requested), Some(present)) = (requested, present) else { return requested.is_none() };
+    requested == present
+        || present.ends_with(&format!(":key/{requested}"))
+        || requested.starts_with("alias/")
+        || requested.contains(":alias/")
 }
 
-/// Which policy of a repository it is.
+/// The kind of a policy of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PolicyKind {
-    /// Which images expire.
+    /// Says which images expire.
     Lifecycle,
-    /// Who may use it, beside what their own policies say.
+    /// Allows and denies actions, in addition to the policies of the callers.
     Repository,
 }
 
@@ -311,14 +316,14 @@ impl PolicyKind {
     }
 }
 
-/// A policy that a repository is to have.
+/// A policy to set on a repository.
 #[derive(Debug, Clone, Copy)]
 struct AttachedPolicy<'p> {
     kind: PolicyKind,
     text: &'p str,
 }
 
-/// What a repository is to have, in the order in which it gets it: who may use it comes first.
+/// Returns the policies to set on a repository, in this order: the repository policy first, which restricts access.
 fn policies<'p>(
     backend: &'p EcrBackend,
     options: &'p CreateOptions,
@@ -330,14 +335,14 @@ fn policies<'p>(
 }
 
 impl AttachedPolicy<'_> {
-    /// Makes sure of what AWS would not say before the repository exists.
+    /// Checks the policy before the creation of its repository.
     fn check(self) -> Result<()> {
         let name = self.kind.name();
         let parsed = serde_json::from_str::<Value>(self.text);
-        parsed.map(drop).map_err(|error| Error::invalid(format!("the {name} is no JSON: {error}")))
+        parsed.map(drop).map_err(|error| Error::invalid(format!("the {name} is not JSON: {error}")))
     }
 
-    /// Puts it on a repository that was there before and lacks it; another one is a conflict.
+    /// Sets the policy on an existing repository without one. Another policy is a conflict.
     async fn finish(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
         match self.present(backend, path).await? {
             None => self.put(backend, path).await,
@@ -349,9 +354,11 @@ impl AttachedPolicy<'_> {
         }
     }
 
-    /// Takes the result of putting it there. The repository policy is the deployment's: where the bearer of a
-    /// token may not set it, the creation succeeds and an administrator sets it later.
-    fn unless_left_to_administrators(
+    /// Replaces the error of setting the policy by a warning if only administrators may set it.
+    ///
+    /// The repository policy is a setting of the deployment. If the holder of a token may not set it, the creation
+    /// succeeds, and an administrator sets it later.
+    fn defer_to_administrators(
         self,
         backend: &EcrBackend,
         path: &RepositoryPath,
@@ -366,8 +373,8 @@ impl AttachedPolicy<'_> {
                         || matches!(error, Error::PermissionDenied { .. })) =>
             {
                 tracing::warn!(
-                    "{path} has no repository policy yet: only administrators may set it, and the same \
-                     request by one of them does"
+                    "{path} has no repository policy yet: only administrators may set it, by the same \
+                     request"
                 );
                 Ok(())
             }
@@ -375,23 +382,23 @@ impl AttachedPolicy<'_> {
         }
     }
 
-    /// The text of the one that a repository has.
+    /// Returns the text of the existing policy of a repository.
     async fn present(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<Option<String>> {
-        let ecr = backend.ecr_with(Rights::Administrator).await?;
+        let ecr = backend.ecr_with(IamRole::Administrator).await?;
         let (account, name) = (backend.ecr_host().account(), path.to_string());
-        let doing = format!("read the {} of", self.kind.name());
-        let call = backend.call_on(&doing, path);
+        let operation = format!("read the {} of", self.kind.name());
+        let call = backend.call_on(&operation, path);
         let present = match self.kind {
             PolicyKind::Lifecycle => {
                 let request = ecr.get_lifecycle_policy().registry_id(account).repository_name(name);
-                let answer = request.send().await.map_err(|error| call.error(error));
-                answer.map(|answer| answer.lifecycle_policy_text)
+                let response = request.send().await.map_err(|error| call.error(error));
+                response.map(|response| response.lifecycle_policy_text)
             }
             PolicyKind::Repository => {
                 let request =
                     ecr.get_repository_policy().registry_id(account).repository_name(name);
-                let answer = request.send().await.map_err(|error| call.error(error));
-                answer.map(|answer| answer.policy_text)
+                let response = request.send().await.map_err(|error| call.error(error));
+                response.map(|response| response.policy_text)
             }
         };
         match present {
@@ -400,13 +407,13 @@ impl AttachedPolicy<'_> {
         }
     }
 
-    /// Puts it on a repository; the error says what state that is in.
+    /// Sets the policy on a repository. The error names the state of the repository.
     async fn put(self, backend: &EcrBackend, path: &RepositoryPath) -> Result<()> {
-        let ecr = backend.ecr_with(Rights::Administrator).await?;
+        let ecr = backend.ecr_with(IamRole::Administrator).await?;
         let (account, repository) = (backend.ecr_host().account(), path.to_string());
         let name = self.kind.name();
-        let doing = format!("put the {name} on");
-        let call = backend.call_on(&doing, path);
+        let operation = format!("put the {name} on");
+        let call = backend.call_on(&operation, path);
         let put = match self.kind {
             PolicyKind::Lifecycle => {
                 let request = ecr.put_lifecycle_policy().repository_name(repository);
@@ -420,8 +427,8 @@ impl AttachedPolicy<'_> {
             }
         };
         let state = format!(
-            "the repository {path} exists as asked for, but without its {name}; the same request \
-             again puts it there"
+            "the repository {path} exists as requested, but without its {name}; repeat the same \
+             request to set it"
         );
         put.map_err(|error| match error {
             Error::PermissionDenied { principal, action, resource, .. } => {
@@ -434,15 +441,15 @@ impl AttachedPolicy<'_> {
     }
 }
 
-/// Whether AWS says that a repository has no such policy.
+/// Returns whether a repository has no policy of this kind.
 fn is_missing_policy(error: &Error) -> bool {
     let refusal = error.source().and_then(|source| source.downcast_ref::<AwsRefusal>());
     refusal.is_some_and(|refusal| refusal.code().ends_with("PolicyNotFoundException"))
 }
 
-/// Whether two texts are one policy.
+/// Returns whether two texts are equal policies.
 ///
-/// AWS may give a policy back with its lists in another order, and one value without its list.
+/// AWS may return a policy with its lists in another order, and a list of one value as the value.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_policies.html> (policy
 /// restructuring)

@@ -1,8 +1,8 @@
-//! Registry credentials from AWS: narrowed under a role, or as far as the caller reaches.
+//! Registry credentials from AWS: narrowed by a session of a role, or with all permissions of the caller.
 //!
-//! AWS's authorization token opens what its IAM principal may use. With a role, the principal is a
-//! session whose policy allows the scope and nothing else. That the registry holds tokens to the session
-//! policy follows from AWS's documentation; no test without AWS can show it.
+//! An authorization token of AWS grants the permissions of its IAM principal. With a role, the principal is a session
+//! whose policy allows only the scope. According to AWS's documentation, the registry applies the session policy to
+//! the token. Only a test against AWS can verify this.
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
 
@@ -27,24 +27,24 @@ use crate::digester::Digester;
 use crate::error::{Error, Result};
 use crate::model::{Algorithm, EcrHost, RegistryHost, Scope, split_port};
 
-/// Maximum duration of a role session in seconds, as long as the lifetime of the registry's tokens.
+/// The maximum duration of a role session, which is also the lifetime of authorization tokens.
 ///
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 const MAX_SESSION_SECONDS: i32 = 12 * 60 * 60;
 
-/// Session duration in seconds that every role allows, also when another role assumes it.
+/// The session duration that every role allows, even with role chaining.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_manage-assume.html>
 const GUARANTEED_SESSION_SECONDS: i32 = 60 * 60;
 
-/// How much shorter than the requested lifetime the rest of a returned login may be, so that a cached
-/// login serves several requests in a row. The shortest session of STS is three times as long.
-const MAX_AGE_OF_CACHED_LOGIN: Duration = Duration::from_secs(5 * 60);
+/// The maximum age of a cached login that is returned for a requested lifetime, so that consecutive requests share a
+/// login. The shortest session of STS is three times as long.
+const MAX_CACHED_LOGIN_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// The validity that a login must have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Validity {
-    /// The lifetime that was asked for. STS gives exactly this one or refuses it.
+    /// The requested lifetime. STS returns a session of exactly this lifetime, or an error.
     pub(super) lifetime: Option<Duration>,
     /// The minimum time until the login expires.
     pub(super) min_remaining: Duration,
@@ -55,7 +55,7 @@ impl Validity {
         let Some(lifetime) = lifetime else {
             return Ok(Self { lifetime, min_remaining: min_remaining.unwrap_or_default() });
         };
-        let almost_all = lifetime.saturating_sub(MAX_AGE_OF_CACHED_LOGIN);
+        let almost_all = lifetime.saturating_sub(MAX_CACHED_LOGIN_AGE);
         let min_remaining = min_remaining.unwrap_or(almost_all);
         if min_remaining >= lifetime {
             return Err(Error::invalid(format!(
@@ -72,8 +72,8 @@ impl Validity {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "the registry credentials for {} expire in {} s, but at least {} s were asked for: ask \
-             for less, or raise the maximum session duration of the role",
+            "the registry credentials for {} expire in {} s, but at least {} s were requested: \
+             request less, or raise the maximum session duration of the role",
             credentials.scope,
             remaining.as_secs(),
             self.min_remaining.as_secs(),
@@ -81,10 +81,10 @@ impl Validity {
     }
 }
 
-/// The operation, for errors.
-const LOGGING_IN: &str = "get a login for";
+/// The operation in errors.
+const LOGIN_OPERATION: &str = "get a login for";
 
-/// Returns whether a host has the name that a URL has, or the port that the URL names.
+/// Returns whether a host has the same name as a URL, or the same explicit port.
 fn is_host_of(host: &str, url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let endpoint = split_port(rest.split('/').next().unwrap_or_default());
@@ -95,9 +95,9 @@ fn is_host_of(host: &str, url: &str) -> bool {
 impl EcrBackend {
     /// Returns credentials for a scope of this backend's stage, from the cache or from AWS.
     ///
-    /// The options' lifetime overrides the backend's. A lifetime needs a role, because AWS alone chooses
-    /// the lifetime of a login that has none. Cached credentials are returned only if the same
-    /// lifetime was asked for and enough of it is left.
+    /// The lifetime in the options takes precedence over the backend's. A lifetime needs a role, because AWS chooses
+    /// the lifetime of a login without a role. Cached credentials are returned only for the same requested lifetime,
+    /// and if they do not expire too early.
     pub(super) async fn registry_credentials(
         &self,
         scope: &Scope,
@@ -109,14 +109,14 @@ impl EcrBackend {
         let has_role = config.role_arn.is_some();
         if (config.require_scoped || options.require_scoped) && !has_role {
             return Err(Error::invalid(format!(
-                "credentials that reach {scope} only need an IAM role to be narrowed under; set \
-                 role_arn for {self}, or allow wider ones with require_scoped = false"
+                "credentials limited to {scope} need an IAM role; set role_arn for {self}, or allow \
+                 wider credentials with require_scoped = false"
             )));
         }
         if lifetime.is_some() && !has_role && config.web_identity.is_none() {
             return Err(Error::invalid(format!(
                 "AWS chooses the lifetime of registry credentials for {self}, 12 hours, unless they \
-                 come from a role: set role_arn, or ask for no lifetime"
+                 come from a role: set role_arn, or request no lifetime"
             )));
         }
         let credentials = match &config.web_identity {
@@ -140,8 +140,8 @@ impl EcrBackend {
         self.cache().get_or_fetch_lasting(&key, validity.min_remaining, fetch).await
     }
 
-    /// Returns the part of a cache key that is the same for all AWS callers: the endpoints of AWS, the
-    /// principal and the requested lifetime.
+    /// Returns the part of a cache key that does not depend on the AWS caller: endpoints, principal, requested
+    /// lifetime, source identity and additional actions.
     pub(super) async fn context_key(&self, validity: Validity) -> Result<String> {
         let endpoints = self.aws_config().await?.endpoint_key();
         let seconds = validity.lifetime.map(|lifetime| lifetime.as_secs());
@@ -154,8 +154,8 @@ impl EcrBackend {
         ))
     }
 
-    /// Returns whether this is a host of the registry: its own host in another spelling, or one with the name or the port
-    /// of an endpoint that is set. An emulator chooses the host of its registry.
+    /// Returns whether this host belongs to the registry: another form of its own host, or a host with the name or port
+    /// of a configured endpoint. An emulator chooses the host of its registry.
     pub(crate) fn answers_at(&self, host: &str) -> bool {
         let (config, own) = (self.config(), self.ecr_host());
         if let Ok(host) = host.parse::<EcrHost>() {
@@ -179,7 +179,7 @@ impl EcrBackend {
         };
         provider.provide_credentials().await.map_err(|error| {
             let error = SdkError::<GetAuthorizationTokenError, _>::construction_failure(error);
-            self.call(LOGGING_IN).error(error)
+            self.call(LOGIN_OPERATION).error(error)
         })
     }
 
@@ -211,15 +211,15 @@ impl EcrBackend {
     ) -> Result<RegistryCredentials> {
         let aws_expiry = aws.expiry();
         let clients = Clients::new(self.aws_config().await?.with_credentials(aws));
-        let answer = clients.ecr(self.config()).await?.get_authorization_token().send().await;
-        let answer = answer.map_err(|error| self.call(LOGGING_IN).error(error))?;
-        let data = answer.authorization_data.and_then(|data| data.into_iter().next());
-        let login = Login::read(&data.ok_or_else(|| no_sense("it has no token"))?)?;
+        let response = clients.ecr(self.config()).await?.get_authorization_token().send().await;
+        let response = response.map_err(|error| self.call(LOGIN_OPERATION).error(error))?;
+        let data = response.authorization_data.and_then(|data| data.into_iter().next());
+        let login = Login::read(&data.ok_or_else(|| invalid_login("it has no token"))?)?;
         let host = match login.endpoint.as_str().parse::<EcrHost>() {
-            // The password is good for every registry that the principal may use. The configured host keeps
-            // account, FIPS and IPv6, which the one in the answer does not.
+            // The password is valid for every registry that the principal may use. Only the configured host is certain
+            // to have the right account and the requested FIPS or IPv6 endpoint.
             Ok(_) => self.config().host.registry_host().clone(),
-            // An emulator names its own address.
+            // An emulator returns its own address.
             Err(_) => login.endpoint,
         };
         let expires_at = aws_expiry.map_or(login.expires_at, |end| end.min(login.expires_at));
@@ -238,14 +238,14 @@ impl EcrBackend {
         let policy = session_policy(self.ecr_host(), scope, &config.additional_actions)?;
         let session = self.session_name();
         let client = self.sts().await?;
-        let answer = assume_with_duration(validity, role, |seconds| {
+        let response = assume_with_duration(validity, role, |seconds| {
             let request = client.assume_role().role_arn(role).role_session_name(&session);
             let request = request.set_external_id(config.external_id.clone());
             let request = request.set_source_identity(config.source_identity.clone());
             request.policy(&policy).duration_seconds(seconds).send()
         });
-        match answer.await {
-            Ok(answer) => session_credentials(answer.credentials),
+        match response.await {
+            Ok(response) => session_credentials(response.credentials),
             Err(error) => Err(self.role_refused(error, role, scope)),
         }
     }
@@ -261,18 +261,20 @@ impl EcrBackend {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         if error.code() == Some("PackedPolicyTooLarge") {
-            let said = error.message().unwrap_or_default();
-            let how_long = format!("AWS finds too long when packed ({said})");
+            let message = error.message().unwrap_or_default();
+            let length = format!("exceeds AWS's limit of the packed size ({message})");
             let remedy = "get a token with fewer organizations, or set fewer additional_actions";
-            return too_long(&how_long, scope, remedy);
+            return too_long(&length, scope, remedy);
         }
-        let doing = format!("assume the role {role} for a login to");
-        self.call(&doing).error(error)
+        let operation = format!("assume the role {role} for a login to");
+        self.call(&operation).error(error)
     }
 }
 
-/// Assumes a role by `assume`, a function of the session's duration in seconds: exactly the requested
-/// lifetime; without one, as long as logins are good, or else as long as every role allows.
+/// Assumes a role by `assume`, a function of the session duration in seconds.
+///
+/// The duration is the requested lifetime. Without one, the duration is the lifetime of authorization tokens, or 1 hour
+/// if the role does not allow that.
 pub(super) async fn assume_with_duration<T, E, F>(
     validity: Validity,
     role: &str,
@@ -283,38 +285,41 @@ where
     F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
 {
     if let Some(lifetime) = validity.lifetime {
-        // STS refuses a duration out of bounds, and names the bounds.
+        // STS rejects a duration out of range with an error that names the range.
         return assume(i32::try_from(lifetime.as_secs()).unwrap_or(i32::MAX)).await;
     }
     match assume(MAX_SESSION_SECONDS).await {
         Err(error) if is_about_duration(&error) => {
-            tracing::debug!(role, "the role allows no session of 12 hours; asking for 1 hour");
+            tracing::debug!(
+                role,
+                "the role does not allow a session of 12 hours; requesting 1 hour"
+            );
             assume(GUARANTEED_SESSION_SECONDS).await
         }
-        answer => answer,
+        response => response,
     }
 }
 
-/// Returns what tells AWS callers apart, without a call: a hash of the access key.
+/// Returns the part of a cache key that distinguishes AWS callers without a request: a hash of the access key.
 fn caller_key(credentials: &Credentials) -> String {
     let id = credentials.access_key_id();
     format!("access key {}", Digester::digest(Algorithm::Sha256, id.as_bytes()))
 }
 
-/// Whether STS would allow a shorter session: the limit of the role is exceeded, or the limit of role
+/// Returns whether STS would allow a shorter session: the requested duration exceeds the limit of the role or of role
 /// chaining.
 fn is_about_duration(error: &impl ProvideErrorMetadata) -> bool {
     let message = error.message().unwrap_or_default();
     error.code() == Some("ValidationError") && message.contains("DurationSeconds")
 }
 
-/// Reads the credentials in an answer of STS.
+/// Returns the credentials in a response of STS.
 pub(super) fn session_credentials(
     session: Option<aws_sdk_sts::types::Credentials>,
 ) -> Result<Credentials> {
-    let session = session.ok_or_else(|| no_sense("it has no credentials"))?;
+    let session = session.ok_or_else(|| invalid_login("it has no credentials"))?;
     let expires_at = SystemTime::try_from(session.expiration).map_err(|error| {
-        Error::failed("the expiry of the AWS session makes no sense").with_source(error)
+        Error::failed("the expiry of the AWS session is out of range").with_source(error)
     })?;
     Ok(Credentials::new(
         session.access_key_id,
@@ -325,7 +330,7 @@ pub(super) fn session_credentials(
     ))
 }
 
-/// A login as AWS answers it.
+/// A login in a response of AWS.
 struct Login {
     endpoint: RegistryHost,
     password: Password,
@@ -334,31 +339,31 @@ struct Login {
 
 impl Login {
     fn read(data: &AuthorizationData) -> Result<Self> {
-        let endpoint = data.proxy_endpoint().ok_or_else(|| no_sense("it names no registry"))?;
+        let endpoint =
+            data.proxy_endpoint().ok_or_else(|| invalid_login("it names no registry"))?;
         let host = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
         let endpoint = host.trim_end_matches('/').parse()?;
         let token = data.authorization_token().unwrap_or_default();
         let decoded = STANDARD.decode(token).map(Zeroizing::new);
         let decoded = decoded.map_err(|error| {
-            // The error shows one character of the token at most.
-            Error::failed("the login that AWS answers with is not in base64").with_source(error)
+            // The error contains at most one character of the token.
+            Error::failed("AWS returned a login that is not in base64").with_source(error)
         })?;
         let text = std::str::from_utf8(&decoded).ok();
         let password = text
             .and_then(|text| text.strip_prefix(USERNAME)?.strip_prefix(':'))
             .filter(|password| !password.is_empty())
-            .ok_or_else(|| no_sense("its token is not of the form AWS:<password>"))?;
-        let expires_at = data.expires_at().ok_or_else(|| no_sense("it does not say until when"))?;
+            .ok_or_else(|| invalid_login("its token is not of the form AWS:<password>"))?;
+        let expires_at = data.expires_at().ok_or_else(|| invalid_login("it has no expiry"))?;
         let expires_at = SystemTime::try_from(*expires_at).map_err(|error| {
-            Error::failed("the expiry of the login makes no sense").with_source(error)
+            Error::failed("the expiry of the login is out of range").with_source(error)
         })?;
         Ok(Self { endpoint, password: Password::new(password.to_owned()), expires_at })
     }
 }
 
-fn no_sense(problem: &str) -> Error {
-    let message = format!("the login that AWS answers with makes no sense: {problem}");
-    Error::failed(message)
+fn invalid_login(problem: &str) -> Error {
+    Error::failed(format!("AWS returned an invalid login: {problem}"))
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The policies that a deployment needs in AWS, for its roles and repositories: [`IamDeployment`].
+//! [`IamDeployment`]: generates the IAM and repository policies of a deployment.
 //!
-//! A session tag has one value, so a principal of several organizations has a tag for each: `organization`,
-//! `organization2`, up to [`MAX_TAGS_OF_FAMILY`]. The variable of a tag that a session lacks has the default
-//! `-`, which no organization and no name of a repository is. AWS says that a variable without a value may
-//! make a whole statement invalid.
+//! A session tag has one value, so a principal of several organizations has one tag for each: `organization`,
+//! `organization2`, up to [`MAX_ORGANIZATION_TAGS`]. The variable of a missing tag has the default `-`, which is not a
+//! valid organization or repository name. According to AWS, a variable without a value may make a whole statement
+//! invalid.
 //!
-//! A lifecycle policy deletes images, and a repository policy can let anybody delete them. AWS has no condition
-//! on what such a policy says or on when it is set, so only administrators may set them.
+//! A lifecycle policy deletes images, and a repository policy can allow anyone to delete them. AWS has no condition on
+//! the content of such a policy, so only administrators may set them.
 //!
 //! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-default-values>
 
@@ -17,27 +17,28 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::session_policy::{LOGIN, registry_actions};
+use super::session_policy::{LOGIN_ACTION, registry_actions};
 use super::tag_index::ORGANIZATION_TAG;
 use crate::error::{Error, Result};
 use crate::model::{Access, AdditionalAction, EcrHost, OrganizationId, Stage};
 
-/// What IAM takes of the address of an identity provider, in characters.
+/// The maximum length of the URL of an identity provider.
 ///
 /// Source: `OpenIDConnectProviderUrlType` of
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateOpenIDConnectProvider.html>
 const MAX_PROVIDER_CHARS: usize = 255;
 
-/// What IAM takes of an audience, in characters.
+/// The maximum length of an audience.
 ///
 /// Source: `clientIDType` of
 /// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateOpenIDConnectProvider.html>
 const MAX_AUDIENCE_CHARS: usize = 255;
 
-/// A registry whose users have tokens of one identity provider, and no accounts in AWS.
+/// A registry whose users have tokens of one identity provider, and no AWS accounts.
 ///
-/// A token becomes a session of a role by `AssumeRoleWithWebIdentity`. What it says of its holder in the
-/// claim `https://aws.amazon.com/tags` are the session's tags, and the roles' policies ask for these:
+/// `AssumeRoleWithWebIdentity` exchanges a token for a session of a role. The claim
+/// `https://aws.amazon.com/tags` of the token sets the tags of the session, and the policies of the roles
+/// compare these tags:
 ///
 /// | tag | value |
 /// |---|---|
@@ -45,15 +46,15 @@ const MAX_AUDIENCE_CHARS: usize = 255;
 /// | `organization`, `organization2`, … `organization10` | the organizations of the principal |
 /// | `administers`, `administers2`, … `administers10` | the organizations that it administers |
 ///
-/// Under the *access role*, every kind reads the repositories of its organizations and of the global one,
-/// and users create and push in their own. Under the *administrator's role*, which takes a token with
-/// `administers`, everything can be done in the organizations that are administered, and there alone: it
-/// alone sets lifecycle and repository policies.
+/// The *access role* allows every kind to read the repositories of its organizations and of the global one.
+/// Users may also create repositories and push in their own organizations. The *administrator role* requires
+/// a token with `administers`, and allows everything in the administered organizations only. Only this role
+/// may set lifecycle and repository policies.
 ///
-/// GUIDs are written as [`OrganizationId`](crate::model::OrganizationId) prints them: IAM compares texts,
-/// and to it another spelling is another organization. The names of repositories alone are not kept
-/// apart, since the index of tags knows no narrower resource than the account; the
-/// [permission layer](crate::permission) does not show them. No role lists the account whole, so a
+/// GUIDs must be in the format of [`OrganizationId`](crate::model::OrganizationId): IAM compares text, so a
+/// GUID in another spelling is another organization. The tag index reveals the names of all repositories,
+/// because its permission cannot be restricted below the account. The
+/// [permission layer](crate::permission) hides these names. No role may list the whole account, so a
 /// [full scan](super::EcrBackendBuilder::with_full_scan) needs other credentials.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>
@@ -78,35 +79,36 @@ pub struct IamDeployment {
     additional_actions: Vec<AdditionalAction>,
 }
 
-/// What a deployment needs; it serializes to one JSON object with the documents.
+/// The policies of a deployment, which serialize to one JSON object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct IamPolicies {
-    /// For the role that everybody takes.
+    /// The policies of the role for all principals.
     pub access_role: RolePolicies,
-    /// For the role that deletions, policies of repositories and changes of the global organization need.
+    /// The policies of the role for deletions, policies of repositories and changes in the global
+    /// organization.
     pub administrator_role: RolePolicies,
-    /// For each repository, where repositories get a policy of their own.
+    /// The policy of each repository, if the deployment sets one.
     pub repository_policy: Option<PolicyDocument>,
 }
 
-/// The documents of one role.
+/// The policies of one role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RolePolicies {
-    /// Who may take the role: its trust policy.
+    /// The trust policy, which says who may assume the role.
     pub trust: PolicyDocument,
-    /// What one may do under it: its inline policy.
+    /// The inline policy, which says what the role allows.
     pub permissions: PolicyDocument,
 }
 
 impl IamDeployment {
-    /// The registry of `host`, for tokens that `identity_provider` gives for `audience`.
+    /// Creates a deployment for the registry of `host` and for tokens of `identity_provider` with `audience`.
     ///
-    /// The provider is written as tokens have it in their claim `iss`, with or without `https://`.
+    /// The provider is the claim `iss` of its tokens, with or without `https://`.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if one of the two is none that IAM takes.
+    /// [`Error::InvalidInput`] if IAM does not accept the provider or the audience.
     pub fn new(
         host: EcrHost,
         stage: Stage,
@@ -120,14 +122,14 @@ impl IamDeployment {
         Ok(Self { host, stage, provider, audience, repository_policy: false, additional_actions })
     }
 
-    /// The same where repositories get a policy of their own; see
+    /// Adds a policy for each repository; see
     /// [`EcrBackendBuilder::with_repository_policy`](super::EcrBackendBuilder::with_repository_policy).
     pub fn with_repository_policy(mut self) -> Self {
         self.repository_policy = true;
         self
     }
 
-    /// The same where pushes need further actions, such as `signer:SignPayload` for managed signing; see
+    /// Adds actions that pushes need, such as `signer:SignPayload` for managed signing; see
     /// [`EcrBackendBuilder::with_additional_actions`](super::EcrBackendBuilder::with_additional_actions).
     pub fn with_additional_actions(
         mut self,
@@ -159,7 +161,7 @@ impl IamDeployment {
     }
 }
 
-/// A host, and a path after it if there is one.
+/// Checks that the provider is a host with an optional path.
 fn check_provider(provider: &str) -> Result<&str> {
     let known = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
     let problem = match provider.chars().find(|c| !known(*c)) {
@@ -171,11 +173,11 @@ fn check_provider(provider: &str) -> Result<&str> {
         None => return Ok(provider),
     };
     Err(Error::invalid(format!(
-        "{provider:?} is no identity provider, such as auth.example.com: {problem}"
+        "{provider:?} is not an identity provider such as auth.example.com: {problem}"
     )))
 }
 
-/// Any text without what the policy language would read as a variable.
+/// Checks that the audience is text without a variable of the policy language.
 fn check_audience(audience: String) -> Result<String> {
     let foreign = |c: char| c.is_control() || c == '$';
     let problem = match audience.chars().find(|c| foreign(*c)) {
@@ -186,19 +188,19 @@ fn check_audience(audience: String) -> Result<String> {
         }
         None => return Ok(audience),
     };
-    Err(Error::invalid(format!("{audience:?} is no audience: {problem}")))
+    Err(Error::invalid(format!("{audience:?} is not an audience: {problem}")))
 }
 
-/// How many organizations a session can be of, and how many it can administer.
-const MAX_TAGS_OF_FAMILY: usize = 10;
+/// The maximum number of organizations of a session, and of organizations that it administers.
+const MAX_ORGANIZATION_TAGS: usize = 10;
 
-/// The tag that says what kind of principal it is: `user`, `robot` or `ingest-job`.
+/// The tag with the kind of the principal.
 const KIND_TAG: &str = "kind";
 
-/// The kinds there are.
+/// The kinds of principals.
 const PRINCIPAL_KINDS: [&str; 3] = ["user", "robot", "ingest-job"];
 
-/// The kind that may change something.
+/// The kind with write permissions.
 const USER_KIND: &str = "user";
 
 /// The first tag of the organizations that the principal is a member of.
@@ -207,37 +209,37 @@ const ORGANIZATION_TAGS: &str = "organization";
 /// The first tag of the organizations that the principal administers.
 const ADMINISTERS_TAGS: &str = "administers";
 
-/// The variables of the tags of the principal that start with `first`, in order, with the default `-`.
+/// Returns the policy variables of the numbered tags that start with `first`, with the default `-`.
 fn variables(first: &str) -> impl Iterator<Item = String> {
-    let numbers = (2..=MAX_TAGS_OF_FAMILY).map(|number| number.to_string());
+    let numbers = (2..=MAX_ORGANIZATION_TAGS).map(|number| number.to_string());
     let numbers = std::iter::once(String::new()).chain(numbers);
     numbers.map(move |number| format!("${{aws:PrincipalTag/{first}{number}, '-'}}"))
 }
 
-/// The ARNs of the repositories of the organizations in these tags, a pattern for each.
+/// Returns an ARN pattern of the repositories of each organization in these tags.
 fn repositories(deployment: &IamDeployment, first: &str) -> Vec<String> {
     let IamDeployment { host, stage, .. } = deployment;
     let of = |variable| host.repository_arn_like(format_args!("{stage}/{variable}/*"));
     variables(first).map(of).collect()
 }
 
-/// The second one is needed because the token carries session tags.
+/// The actions that assume a role with a token. Session tags in the token need the second one.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_permissions-required>
 const ASSUME_ROLE_ACTIONS: [&str; 2] = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"];
 
-/// Of the access role: every kind of principal.
+/// Returns the trust policy of the access role: every kind of principal.
 fn access_role_trust(deployment: &IamDeployment) -> PolicyDocument {
     PolicyDocument::new([trust_statement(deployment)])
 }
 
-/// Of the administrator's role: who administers at least one organization.
+/// Returns the trust policy of the administrator role: principals that administer at least one organization.
 fn administrator_role_trust(deployment: &IamDeployment) -> PolicyDocument {
     let administers = format!("aws:RequestTag/{}", ADMINISTERS_TAGS);
     PolicyDocument::new([trust_statement(deployment).when("Null", administers, ["false"])])
 }
 
-/// While a role is assumed, the token's tags are those of the request.
+/// Returns the statement of both trust policies. In this request, the tags of the token are the request tags.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html>, and
 /// for the conditions on tags <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>
@@ -251,30 +253,30 @@ fn trust_statement(deployment: &IamDeployment) -> Statement {
         .when("ForAllValues:StringLike", "aws:TagKeys", tags)
 }
 
-/// It lists the tagged resources of an account, and knows no narrower resource.
+/// The action of the tag index, which lists the tagged resources of an account and cannot be restricted further.
 ///
 /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonresourcegrouptaggingapi.html>
-const TAG_INDEX: &str = "tag:GetResources";
+const TAG_INDEX_ACTION: &str = "tag:GetResources";
 
-/// What one may look at beside images themselves.
+/// The actions that describe repositories and images.
 ///
-/// Repositories are described by their names, which the index gives. Without names the account would be
-/// listed whole, and nobody's role allows that.
+/// Repositories are described by the names from the tag index. A request without names would list the whole account,
+/// which no role allows.
 const DESCRIBE_ACTIONS: [&str; 3] =
     ["ecr:DescribeImages", "ecr:DescribeRepositories", "ecr:ListTagsForResource"];
 
-/// Tags that are given with a creation need the second one.
+/// The actions of a creation. Tags in the request need the second one.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-supported-iam-actions-tagging.html>
 const CREATE_ACTIONS: [&str; 2] = ["ecr:CreateRepository", "ecr:TagResource"];
 
-/// The policies of a repository, which only administrators read and set.
+/// The actions on policies of a repository, which only administrators read and set.
 const LIFECYCLE_ACTIONS: [&str; 2] = ["ecr:GetLifecyclePolicy", "ecr:PutLifecyclePolicy"];
 const REPOSITORY_POLICY_ACTIONS: [&str; 2] = ["ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy"];
 
 const DELETE_REPOSITORY: &str = "ecr:DeleteRepository";
 
-/// Permissions of the access role: members read, and users also create and push.
+/// Returns the permissions of the access role: all principals read, and users also create and push.
 fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
     let IamDeployment { host, stage, .. } = deployment;
     let own = repositories(deployment, ORGANIZATION_TAGS);
@@ -288,20 +290,22 @@ fn access_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
     let mut readable = own.clone();
     readable.push(global.clone());
     let mut statements = vec![
-        Statement::allow([LOGIN, TAG_INDEX]).called("LogInAndAskTheIndex").on(everything()),
+        Statement::allow([LOGIN_ACTION, TAG_INDEX_ACTION])
+            .called("LogInAndAskTheIndex")
+            .on(everything()),
         Statement::allow(reads()).called("Read").on(readable),
         is_user(Statement::allow(push.clone()).called("Push").on(own)),
     ];
     statements.extend(additional(deployment).map(is_user));
     statements.extend(creations(deployment, ORGANIZATION_TAGS).map(is_user));
-    // For every organization in the token.
+    // The denial is necessary in case the token contains the global organization.
     let denied: Vec<&str> = CREATE_ACTIONS.into_iter().chain(push).collect();
     statements.push(Statement::deny(denied).called("LeaveGlobalToAdministrators").on([global]));
     PolicyDocument::new(statements)
 }
 
-/// Of the administrator's role: everything with the repositories of what one administers, apart from
-/// looking at them, which is done under the access role.
+/// Returns the permissions of the administrator role: all changes of the repositories of the administered
+/// organizations. The access role describes them.
 fn administrator_role_permissions(deployment: &IamDeployment) -> PolicyDocument {
     let administered = repositories(deployment, ADMINISTERS_TAGS);
     let policies = deployment.repository_policy.then_some(REPOSITORY_POLICY_ACTIONS);
@@ -311,7 +315,7 @@ fn administrator_role_permissions(deployment: &IamDeployment) -> PolicyDocument 
         .chain([DELETE_REPOSITORY])
         .collect();
     let mut statements = vec![
-        Statement::allow([LOGIN]).called("LogIn").on(everything()),
+        Statement::allow([LOGIN_ACTION]).called("LogIn").on(everything()),
         Statement::allow(actions).called("Administer").on(administered),
     ];
     statements.extend(additional(deployment));
@@ -319,25 +323,25 @@ fn administrator_role_permissions(deployment: &IamDeployment) -> PolicyDocument 
     PolicyDocument::new(statements)
 }
 
-/// What everybody may do with the repositories that they see.
+/// Returns the actions of all principals on readable repositories.
 fn reads() -> Vec<&'static str> {
     registry_actions(Access::Pull).chain(DESCRIBE_ACTIONS).collect()
 }
 
-/// A statement for each additional action.
+/// Returns a statement for each additional action.
 fn additional(deployment: &IamDeployment) -> impl Iterator<Item = Statement> {
     let numbered = deployment.additional_actions.iter().zip(1..);
     numbered.map(|(action, number)| allow_additional(action).called(format!("Additional{number}")))
 }
 
-/// The statement that allows an additional action.
+/// Returns the statement that allows an additional action.
 pub(super) fn allow_additional(additional: &AdditionalAction) -> Statement {
     Statement::allow([additional.action().to_owned()]).on([additional.resource().to_owned()])
 }
 
-/// Creation, a statement for each organization: what is created there is tagged with that one.
+/// Returns a statement for each organization, which allows the creation of repositories with its tag.
 ///
-/// The keys of tags have no case in `aws:RequestTag`, so that `aws:TagKeys` asks for the very key.
+/// The tag keys of `aws:RequestTag` are case-insensitive, so `aws:TagKeys` also compares the exact key.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/access_tags.html#access_tags_control-tag-keys>
 fn creations<'d>(
@@ -358,11 +362,10 @@ fn everything() -> [String; 1] {
     ["*".to_owned()]
 }
 
-/// The policy that fits every repository: it asks for the repository's own tag.
+/// Returns the policy of every repository, which compares the repository's own tag.
 ///
-/// It speaks only of sessions with the deployment's tags: the account's own administrators and services have no
-/// organization. In the global organization it denies all but reading, so that nothing that AWS adds is
-/// forgotten.
+/// The policy applies only to sessions with the tags of the deployment, not to the administrators and services of the
+/// account. In the global organization, the policy denies everything except reading, including future actions of AWS.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-policies.html>
 fn repository_policy() -> PolicyDocument {
@@ -386,12 +389,12 @@ fn repository_policy() -> PolicyDocument {
     PolicyDocument::new([elsewhere, global_changes])
 }
 
-/// The version of the policy language, the one that has variables.
+/// The version of the policy language, which supports variables.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_version.html>
-const LANGUAGE: &str = "2012-10-17";
+const LANGUAGE_VERSION: &str = "2012-10-17";
 
-/// A policy document. It prints as JSON: on one line, or over several with `{:#}`.
+/// A policy document, which `Display` prints as JSON: on one line, or on several lines with `{:#}`.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -403,7 +406,7 @@ pub struct PolicyDocument {
 
 impl PolicyDocument {
     pub(super) fn new(statements: impl Into<Vec<Statement>>) -> Self {
-        Self { version: LANGUAGE, statement: statements.into() }
+        Self { version: LANGUAGE_VERSION, statement: statements.into() }
     }
 }
 
@@ -417,7 +420,7 @@ impl fmt::Display for PolicyDocument {
     }
 }
 
-/// What is allowed or denied, to whom, of what, and when.
+/// A statement of a policy: its effect, principal, actions, resources and conditions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Statement {
@@ -457,7 +460,7 @@ impl Statement {
         Self { not_action, ..Self::deny([""; 0]) }
     }
 
-    /// Its name, of letters and digits.
+    /// Sets the name (`Sid`), of letters and digits.
     ///
     /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_sid.html>
     pub(super) fn called(mut self, sid: impl Into<String>) -> Self {
@@ -475,7 +478,7 @@ impl Statement {
         self
     }
 
-    /// Only where the condition key `key` compares to any of `values`; every condition must hold.
+    /// Adds the condition that `key` matches any of `values`. All conditions of a statement must hold.
     pub(super) fn when(
         mut self,
         operator: &'static str,

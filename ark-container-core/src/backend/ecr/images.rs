@@ -1,4 +1,4 @@
-//! Images: listed, described and deleted in repositories of organizations, and read in the others.
+//! Images: listed, described and deleted in repositories of organizations, and read in other repositories.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -20,20 +20,20 @@ use super::backend::EcrBackend;
 #[cfg(feature = "push")]
 use super::errors::REPOSITORY_NOT_FOUND;
 use super::pages::{Page, listing};
-use super::web_identity::Rights;
+use super::web_identity::IamRole;
 use crate::backend::{Image, ImageState};
 use crate::error::{BoxError, Error, ResourceKind, Result};
 use crate::model::{Digest, Reference, RepositoryPath, Tag, media_type};
 
-/// Maximum number of images in a page.
+/// The maximum number of images in a page.
 ///
 /// Source: `maxResults` of DescribeImages in the ECR service model.
-const MAX_IMAGES_PER_PAGE: i32 = 1000;
+const MAX_PAGE_IMAGES: i32 = 1000;
 
-/// The code of AWS's error for a missing image.
+/// AWS's error code for a missing image.
 const IMAGE_NOT_FOUND: &str = "ImageNotFoundException";
 
-/// The media types that are accepted, so that AWS converts no manifest.
+/// The accepted media types, so that AWS does not convert a manifest.
 const MEDIA_TYPES: [&str; 4] = [
     media_type::OCI_INDEX,
     media_type::OCI_MANIFEST,
@@ -41,7 +41,7 @@ const MEDIA_TYPES: [&str; 4] = [
     media_type::DOCKER_MANIFEST,
 ];
 
-/// The images of a repository, those in the archive too, page by page.
+/// Lists the images of a repository, including archived ones.
 pub(super) fn list(backend: EcrBackend, path: RepositoryPath) -> BoxStream<'static, Result<Image>> {
     listing(
         format!("the list of images of {path}"),
@@ -60,17 +60,17 @@ async fn page(
     token: Option<String>,
 ) -> Result<Page<Image>> {
     let request = describe_images(backend, path).await?;
-    let answer = request.max_results(MAX_IMAGES_PER_PAGE).set_next_token(token).send().await;
-    let answer = match answer {
-        Ok(answer) => answer,
+    let response = request.max_results(MAX_PAGE_IMAGES).set_next_token(token).send().await;
+    let response = match response {
+        Ok(response) => response,
         Err(error) => return Err(backend.call_on("list the images of", path).error(error)),
     };
-    let found = answer.image_details.unwrap_or_default();
+    let found = response.image_details.unwrap_or_default();
     let images: Result<_> = found.iter().map(|detail| image(backend, path, detail)).collect();
-    Ok((images?, answer.next_token))
+    Ok((images?, response.next_token))
 }
 
-/// Requests images, those in the archive too: without a filter, AWS leaves them out.
+/// Requests images, including archived ones, which AWS omits without this filter.
 async fn describe_images(
     backend: &EcrBackend,
     path: &RepositoryPath,
@@ -80,7 +80,7 @@ async fn describe_images(
     Ok(request.registry_id(backend.ecr_host().account()).repository_name(path.to_string()))
 }
 
-/// Says what keeps a repository from being deleted, such as `has 3 images, 2 of them archived`.
+/// Describes the images that prevent the deletion of a repository, such as `has 3 images, 2 of them archived`.
 pub(super) async fn count(backend: &EcrBackend, path: &RepositoryPath) -> String {
     let counted = page(backend, path, None).await.unwrap_or_else(|error| {
         tracing::debug!(%error, "the images cannot be counted");
@@ -104,7 +104,7 @@ fn image(backend: &EcrBackend, path: &RepositoryPath, detail: &ImageDetail) -> R
     let size = u64::try_from(detail.image_size_in_bytes().unwrap_or_default());
     let size = size.map_err(|error| unclear(error.into()))?;
     let pushed_at =
-        detail.image_pushed_at().ok_or_else(|| unclear("no time of its push".into()))?;
+        detail.image_pushed_at().ok_or_else(|| unclear("the push time is missing".into()))?;
     let pushed_at = SystemTime::try_from(*pushed_at).map_err(|error| unclear(error.into()))?;
     let media_type = detail.image_manifest_media_type().unwrap_or_default();
     let mut image = Image::new(digest, media_type, size, pushed_at);
@@ -121,7 +121,7 @@ fn image(backend: &EcrBackend, path: &RepositoryPath, detail: &ImageDetail) -> R
     Ok(image)
 }
 
-/// Describes one image, with what its manifest tells.
+/// Describes one image with the contents of its manifest.
 pub(super) async fn describe(
     backend: &EcrBackend,
     path: &RepositoryPath,
@@ -143,7 +143,7 @@ pub(super) async fn describe(
         let cause = in_archive(backend, path, &image);
         return Err(missing_image(backend, path, reference).with_source(cause));
     }
-    // By digest, since the tag may have moved meanwhile.
+    // By digest, because the tag may have moved since the previous request.
     let by_digest = Reference::Digest(image.digest.clone());
     let read = match read_manifest(backend, path, &by_digest).await?.send().await {
         Ok(read) => read,
@@ -160,15 +160,15 @@ pub(super) async fn describe(
     Ok(image)
 }
 
-/// Deletes an image by digest with all its tags, or a tag and the image with its last tag. Returns the
-/// digest of the image.
+/// Deletes an image and all its tags by digest, or deletes a tag and, with the last tag, its image. Returns the digest
+/// of the image.
 pub(super) async fn delete(
     backend: &EcrBackend,
     path: &RepositoryPath,
     reference: &Reference,
 ) -> Result<Option<Digest>> {
-    let answer = backend
-        .ecr_with(Rights::Administrator)
+    let response = backend
+        .ecr_with(IamRole::Administrator)
         .await?
         .batch_delete_image()
         .registry_id(backend.ecr_host().account())
@@ -176,23 +176,23 @@ pub(super) async fn delete(
         .image_ids(image_id(reference))
         .send()
         .await;
-    let answer = match answer {
-        Ok(answer) => answer,
+    let response = match response {
+        Ok(response) => response,
         Err(error) => return Err(backend.call_on("delete an image of", path).error(error)),
     };
-    if let Some(failure) = answer.failures().first() {
+    if let Some(failure) = response.failures().first() {
         return Err(image_failure(backend, "delete", path, reference, failure));
     }
-    let digest = answer.image_ids().first().and_then(ImageIdentifier::image_digest);
-    // The image has been deleted, so an invalid digest is no failure.
+    let digest = response.image_ids().first().and_then(ImageIdentifier::image_digest);
+    // The deletion succeeded, so an invalid digest is not an error.
     Ok(digest.and_then(|digest| digest.parse().ok()))
 }
 
-/// Images of the account's other repositories, which belong to no organization.
+/// Images in the repositories of the account that belong to no organization.
 #[cfg(feature = "push")]
 impl EcrBackend {
-    /// Reads the manifest of an image: its digest, its media type and its text. Only AWS decides whether
-    /// the caller may read it.
+    /// Reads the manifest of an image, and returns its digest, media type and text. Only AWS authorizes the
+    /// caller.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the repository or the image does not exist.
@@ -215,23 +215,23 @@ impl EcrBackend {
         Ok((digest.parse()?, media_type.to_owned(), text.to_owned()))
     }
 
-    /// Returns a presigned URL of a blob, which is valid for a while.
+    /// Returns a presigned URL of a blob, which is valid for a limited time.
     pub(crate) async fn outside_blob(&self, repository: &str, digest: &Digest) -> Result<String> {
         let request = self.ecr().await?.get_download_url_for_layer();
-        let answer = request
+        let response = request
             .registry_id(self.ecr_host().account())
             .repository_name(repository)
             .layer_digest(digest.to_string())
             .send()
             .await;
-        let answer = answer.map_err(|error| match error.code() {
+        let response = response.map_err(|error| match error.code() {
             Some("LayersNotFoundException" | "LayerInaccessibleException") => {
                 let name = format!("{digest} in {}/{repository}", self.ecr_host());
                 Error::not_found(ResourceKind::Blob, name)
             }
             _ => self.outside_error(repository, error),
         })?;
-        answer.download_url.ok_or_else(|| self.invalid_image(repository))
+        response.download_url.ok_or_else(|| self.invalid_image(repository))
     }
 
     fn outside_error<E>(&self, repository: &str, error: SdkError<E, HttpResponse>) -> Error
@@ -247,9 +247,9 @@ impl EcrBackend {
 }
 
 impl EcrBackend {
-    /// The error of an answer about an image that lacks or garbles a member.
+    /// Returns the error of an invalid response about an image.
     fn invalid_image(&self, repository: impl fmt::Display) -> Error {
-        Error::failed(format!("AWS describes an image of {repository} in {self} invalidly"))
+        Error::failed(format!("AWS returned an invalid image of {repository} in {self}"))
     }
 }
 
@@ -276,10 +276,10 @@ fn image_id(reference: &Reference) -> ImageIdentifier {
     .build()
 }
 
-/// Why an image cannot be read that exists.
+/// Returns the reason why an existing image cannot be read.
 fn in_archive(backend: &EcrBackend, path: &RepositoryPath, image: &Image) -> String {
     if image.state == ImageState::Activating {
-        return "it is being restored from the archive; try again in a while".to_owned();
+        return "it is being restored from the archive; try again later".to_owned();
     }
     let (host, digest) = (backend.ecr_host(), &image.digest);
     format!(
@@ -306,10 +306,10 @@ fn image_name(
     format!("{}/{repository}{}{reference}", backend.ecr_host(), reference.separator())
 }
 
-/// The error of a batch call for the image that it failed for.
+/// Returns the error of one image in the response of a batch call.
 fn image_failure(
     backend: &EcrBackend,
-    doing: &str,
+    operation: &str,
     repository: impl fmt::Display,
     reference: &Reference,
     failure: &ImageFailure,
@@ -318,13 +318,13 @@ fn image_failure(
     match failure.failure_code() {
         Some(ImageFailureCode::ImageNotFound) => Error::not_found(ResourceKind::Image, image),
         Some(ImageFailureCode::ImageReferencedByManifestList) => {
-            let problem = "belongs to an index: delete that first";
+            let problem = "belongs to an index: delete the index first";
             Error::conflict(ResourceKind::Image, image, problem)
         }
         code => {
             let word = code.map_or("an unknown failure", ImageFailureCode::as_str);
             let reason = failure.failure_reason().unwrap_or("no reason given");
-            let message = format!("cannot {doing} the image {image}: {word}: {reason}");
+            let message = format!("cannot {operation} the image {image}: {word}: {reason}");
             match code {
                 Some(
                     ImageFailureCode::UpstreamTooManyRequests

@@ -1,4 +1,4 @@
-//! [`ListingCache`]: what a listing of an account knows from earlier calls.
+//! [`ListingCache`]: caches facts of earlier calls for the listings of an account.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -13,29 +13,30 @@ use crate::digester::Digester;
 use crate::model::{Algorithm, RegistryHost, RepositoryPath};
 use crate::private_folder::{Folder, Limits};
 
-/// How long an entry counts. The tag index lags by seconds or minutes.
-const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// The lifetime of an entry. The tag index lags by seconds or minutes.
+const ENTRY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-const LIMITS: Limits = Limits { prefix: "", max_len: 4 * 1024, kept_for: LIFETIME, most: 1000 };
+const LIMITS: Limits =
+    Limits { prefix: "", max_len: 4 * 1024, kept_for: ENTRY_LIFETIME, most: 1000 };
 
-/// What a call finds out, and listings use within an hour.
+/// A fact that a call finds out, and that listings of the next hour use.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fact<'a> {
-    /// This user created the repository. It may also have existed, and have got the tag of its organization.
+    /// The user created the repository, or requested the creation of an existing one, which adds its tag.
     Created(&'a RepositoryPath),
-    /// The tag index cannot be asked with credentials from this source.
+    /// The tag index is unavailable with credentials from this source.
     IndexMissing(&'a str),
-    /// AWS denies the account to the sessions of this role; without one, to the caller of this process.
+    /// AWS denies the listing of the account to sessions of this role, or to the caller of this process.
     AccountDenied(Option<&'a str>),
 }
 
-/// Facts about the account of a registry: in memory, and on disk for the user's other processes. A disk that
-/// cannot be used is no error.
+/// Facts about the account of a registry: in memory, and on disk for other processes of the user. A failure of the
+/// disk is ignored.
 #[derive(Debug)]
 pub(super) struct ListingCache {
     registry: RegistryHost,
     folder: Option<Folder>,
-    /// The keys of facts, with the seconds since 1970 at which they were found out.
+    /// The keys of facts, with their times in seconds since 1970.
     entries: Mutex<HashMap<String, u64>>,
     incomplete: AtomicBool,
 }
@@ -48,7 +49,7 @@ struct Entry {
 }
 
 impl ListingCache {
-    /// The cache for one registry, in memory and in a folder `listings` below `directory`.
+    /// Creates the cache for one registry, in memory and in the folder `listings` below `directory`.
     pub(super) fn new(registry: &RegistryHost, directory: Option<&Path>) -> Self {
         Self {
             registry: registry.clone(),
@@ -65,7 +66,7 @@ impl ListingCache {
             entries.retain(|_, made_at| is_recent(*made_at));
             entries.insert(entry.key.clone(), entry.made_at);
         }
-        // Another process may have another caller.
+        // Other processes may have other callers.
         if matches!(fact, Fact::AccountDenied(None)) {
             return;
         }
@@ -91,7 +92,7 @@ impl ListingCache {
         on_disk.await.flatten().is_some_and(|entry| is_recent(entry.made_at))
     }
 
-    /// Returns the repositories that this user created.
+    /// Returns the repositories that this user created in the last hour.
     pub(super) async fn created(&self) -> BTreeSet<RepositoryPath> {
         let on_disk = self.on_disk(|folder| {
             let stems = folder.stems()?.into_iter();
@@ -136,14 +137,14 @@ impl ListingCache {
         match done.map_err(io::Error::other).flatten() {
             Ok(done) => Some(done),
             Err(error) => {
-                tracing::debug!(%error, "the cache of listings cannot be used");
+                tracing::debug!(%error, "the listing cache cannot be used");
                 None
             }
         }
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<String, u64>> {
-        // The map is whole between any two statements.
+        // A panic cannot leave the map in an invalid state.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -159,7 +160,7 @@ fn stem(key: &str) -> String {
 
 fn is_recent(made_at: u64) -> bool {
     let age = seconds_since_1970().checked_sub(made_at);
-    age.is_some_and(|age| age < LIFETIME.as_secs())
+    age.is_some_and(|age| age < ENTRY_LIFETIME.as_secs())
 }
 
 fn seconds_since_1970() -> u64 {
@@ -205,15 +206,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn entries_count_for_an_hour() {
+    async fn entries_expire_after_an_hour() {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache("one", Some(folder.path()));
         let now = seconds_since_1970();
-        for (made_at, counts) in [(now - 3_590, true), (now - 3_600, false), (now + 60, false)] {
+        for (made_at, is_valid) in [(now - 3_590, true), (now - 3_600, false), (now + 60, false)] {
             let entry = Entry { key: cache.key(Fact::Created(&path("a"))), made_at };
             let file = Folder::new(folder.path().join("listings"), LIMITS);
             file.write_soon(&stem(&entry.key), &serde_json::to_vec(&entry).unwrap()).unwrap();
-            assert_eq!(!cache.created().await.is_empty(), counts, "{made_at}");
+            assert_eq!(!cache.created().await.is_empty(), is_valid, "{made_at}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Repositories in AWS ECR.
+//! [`EcrBackend`]: the repositories of a registry in AWS ECR.
 
 mod aws_credentials;
 mod backend;

@@ -1,4 +1,4 @@
-//! [`listing`]: the rows of a listing that AWS gives in pages.
+//! [`listing`]: reads the pages of an AWS listing as one stream of rows.
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
@@ -10,21 +10,21 @@ use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::error::{Error, Result};
 
-/// How often a listing starts again after its page token has expired.
+/// The maximum number of restarts of a listing after an expired page token.
 const MAX_RESTARTS: u32 = 3;
 
 /// The rows of a page, and the token of the next page.
 pub(super) type Page<T> = (Vec<T>, Option<String>);
 
-/// Lists the rows of all pages, each `key` once: those of the `first` page where it is known, then those that
-/// `fetch` returns for a page token.
+/// Lists the rows of all pages, each `key` once: the rows of the `first` page if it is known, then the rows that
+/// `fetch` returns for a page token. `name` names the listing in errors.
 ///
-/// Page tokens of AWS expire, some after 15 minutes. The only parameter that a page has and the first page
-/// lacks is the token. So where AWS finds a parameter invalid there, the listing starts again.
+/// Page tokens of AWS expire, some after 15 minutes. A later page differs from the first page only by its token. If
+/// AWS finds a parameter of a later page invalid, the token has expired, and the listing restarts.
 ///
-/// Holds one page at a time, and a hash of each row. `what` names the listing in errors.
+/// Memory use is one page and a hash of each row.
 pub(super) fn listing<T, K, P, F>(
-    what: String,
+    name: String,
     mut first: Option<Page<T>>,
     key: fn(&T) -> &K,
     fetch: P,
@@ -35,7 +35,7 @@ where
     P: Fn(Option<String>) -> F + Send + 'static,
     F: Future<Output = Result<Page<T>>> + Send + 'static,
 {
-    let start = Position { what, ..Position::default() };
+    let start = Position { name, ..Position::default() };
     let pages = stream::try_unfold(Some(start), move |position: Option<Position>| {
         let fetched = position.map(|position| {
             let page = match first.take() {
@@ -57,7 +57,7 @@ where
 /// The position of a listing.
 #[derive(Default)]
 struct Position {
-    what: String,
+    name: String,
     /// The token of the page to fetch; `None` for the first page.
     token: Option<String>,
     is_last: bool,
@@ -70,16 +70,16 @@ struct Position {
 }
 
 impl Position {
-    /// Moves behind a page, and returns its new rows.
+    /// Moves to the next page, and returns the new rows of this page.
     ///
     /// # Errors
-    /// [`Error::Failed`] if AWS gave the token of the next page before: the listing would never end.
+    /// [`Error::Failed`] if AWS returned the token of the next page before, so that the listing would never end.
     fn advance<T, K: Hash>(&mut self, page: Result<Page<T>>, key: fn(&T) -> &K) -> Result<Vec<T>> {
         let (mut rows, token) = match page {
             Err(Error::InvalidInput { message, .. })
                 if self.token.is_some() && self.restarts < MAX_RESTARTS =>
             {
-                tracing::debug!(message, "{} starts again", self.what);
+                tracing::debug!(message, "{} restarts", self.name);
                 self.restarts += 1;
                 self.token = None;
                 self.tokens.clear();
@@ -92,8 +92,8 @@ impl Position {
         self.is_last = self.token.is_none();
         match &self.token {
             Some(token) if !self.tokens.insert(token.clone()) => Err(Error::failed(format!(
-                "{} goes round in circles: AWS gave one page token twice",
-                self.what
+                "{} does not end: AWS returned one page token twice",
+                self.name
             ))),
             _ => Ok(rows),
         }
@@ -111,7 +111,7 @@ mod tests {
         format!("prod/2ea25035-6aa4-42fb-9955-92288ea1b972/n{number}").parse().unwrap()
     }
 
-    /// Lists pages of two rows, of which the tokens at these requests have expired.
+    /// Lists pages of two rows. The tokens of the requests with these numbers have expired.
     async fn list(expired: &'static [usize]) -> (Result<Vec<RepositoryPath>>, usize) {
         let requests = std::sync::Arc::new(Mutex::new(0));
         let counted = requests.clone();
@@ -123,14 +123,14 @@ mod tests {
                 let mut requests = counted.lock().unwrap();
                 *requests += 1;
                 let page: u32 = token.as_deref().map_or(0, |token| token.parse().unwrap());
-                let answer = match expired.contains(&*requests) {
+                let response = match expired.contains(&*requests) {
                     true => Err(Error::invalid("Invalid parameter at 'nextToken'")),
                     false => {
                         let next = (page < 2).then(|| (page + 1).to_string());
                         Ok((vec![path(2 * page), path(2 * page + 1)], next))
                     }
                 };
-                ready(answer)
+                ready(response)
             },
         );
         let rows = rows.try_collect().await;

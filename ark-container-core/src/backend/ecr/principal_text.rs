@@ -1,20 +1,20 @@
-//! Principals as texts that AWS accepts: the names of STS sessions, and values of resource tags.
+//! [`session_name`] and [`tag_value`]: encode a principal for STS sessions and resource tags.
 
 use crate::digester::Digester;
 use crate::model::Algorithm;
 
-/// The name of the STS sessions that act for no principal.
+/// The name of STS sessions without a principal.
 const ANONYMOUS_SESSION: &str = "ark-container";
 
-/// Number of digits of the hash that stands for what a text lost.
+/// The number of hexadecimal digits of the hash of a principal.
 const HASH_DIGITS: usize = 16;
 
-/// The texts that AWS accepts in one place. Both places accept `+`, which marks a hash here.
+/// The rules of AWS for a text. In addition AWS accepts `+`, which marks a hash here.
 struct TextRules {
     max_chars: usize,
-    /// What stands between the kind and the id of a principal.
+    /// The separator between the kind and the id of a principal.
     separator: char,
-    /// The characters of ids beside ASCII letters and digits.
+    /// The accepted characters in addition to ASCII letters and digits.
     symbols: &'static str,
 }
 
@@ -36,10 +36,10 @@ pub(super) fn tag_value(principal: &str) -> String {
 }
 
 impl TextRules {
-    /// Returns the text of a principal.
+    /// Returns the text of a principal, which is unique.
     ///
-    /// No two principals share one: a text that loses anything, by its length or by a character that AWS does
-    /// not accept, ends in `+` and a hash of the principal, and no other text has a `+`.
+    /// If the principal is too long or has a character that AWS rejects, the text ends with `+` and a hash of the
+    /// principal. No other text contains a `+`.
     fn encode(&self, principal: &str) -> String {
         if let Some((kind, id)) = principal.split_once(':')
             && !kind.is_empty()
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_principals_can_be_read() {
+    fn plain_principal_remains_readable() {
         for (principal, session, tag) in [
             ("user:alice@example.com", "user.alice@example.com", "user:alice@example.com"),
             ("ingest-job:42", "ingest-job.42", "ingest-job:42"),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_taken_for_another_has_a_hash() {
+    fn similar_principals_have_distinct_texts() {
         let twins =
             ["user:a b", "user:a-b", "user:a/b", "user.a-b", "user:a+b", "user:a:b", ":a-b"];
         for (index, one) in twins.iter().enumerate() {
@@ -103,14 +103,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_is_one_that_sts_takes(principal in "(user:|robot:)?\\PC{0,90}") {
+        fn session_name_is_valid_for_sts(principal in "(user:|robot:)?\\PC{0,90}") {
             let name = session_name(Some(&principal));
             prop_assert!((2..=64).contains(&name.len()), "{}", name);
             prop_assert!(name.chars().all(|c| SESSION_NAME.accepts(c) || c == '+'), "{}", name);
         }
 
         #[test]
-        fn every_principal_is_a_value_of_a_tag(principal in "(user:|robot:)?\\PC{0,300}") {
+        fn tag_value_is_valid_for_ecr(principal in "(user:|robot:)?\\PC{0,300}") {
             let value = tag_value(&principal);
             prop_assert!((1..=256).contains(&value.len()), "{}", value);
             let accepts = |c: char| c.is_ascii_alphanumeric() || "_.:/=+-@".contains(c);

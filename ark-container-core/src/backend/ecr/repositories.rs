@@ -1,4 +1,4 @@
-//! Repositories of the account: described by name, and listed by a full scan page by page.
+//! Repositories of the account: described by name, and listed by a full scan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -15,13 +15,12 @@ use crate::backend::{Encryption, Repository, TagMutability};
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{EcrHost, Organizations, RepositoryPath, RepositoryUrl, TagPattern};
 
-/// Maximum number of repositories in a page of the scan.
+/// The maximum number of repositories in a page of the scan.
 ///
 /// Source: `maxResults` of DescribeRepositories in the ECR service model.
-const MAX_REPOSITORIES_PER_PAGE: i32 = 1000;
+const MAX_PAGE_REPOSITORIES: i32 = 1000;
 
-/// The repositories of `organizations`, found by reading through the account; `first` is its first page
-/// where that is known.
+/// Lists the repositories of `organizations` by a full scan of the account, from its `first` page if that is known.
 pub(super) fn scan(
     backend: EcrBackend,
     organizations: Organizations,
@@ -38,26 +37,27 @@ pub(super) fn scan(
     )
 }
 
-/// The repositories of `organizations` in one page of the account.
+/// Returns the repositories of `organizations` in one page of the account.
 pub(super) async fn account_page(
     backend: &EcrBackend,
     organizations: &Organizations,
     token: Option<String>,
 ) -> Result<Page<Repository>> {
-    let answer = backend
+    let response = backend
         .ecr()
         .await?
         .describe_repositories()
         .registry_id(backend.ecr_host().account())
-        .max_results(MAX_REPOSITORIES_PER_PAGE)
+        .max_results(MAX_PAGE_REPOSITORIES)
         .set_next_token(token)
         .send()
         .await;
-    let answer = answer.map_err(|error| backend.call("list the repositories of").error(error))?;
-    let found = answer.repositories.unwrap_or_default();
+    let response =
+        response.map_err(|error| backend.call("list the repositories of").error(error))?;
+    let found = response.repositories.unwrap_or_default();
     let mut rows = Vec::new();
     for repository in found {
-        // Other repositories of the account belong to no organization.
+        // A name that is not a repository path belongs to no organization.
         let path = repository.repository_name().and_then(|name| name.parse().ok());
         let ours = |path: &RepositoryPath| {
             *path.stage() == backend.config().stage && organizations.contains(path.organization())
@@ -66,15 +66,15 @@ pub(super) async fn account_page(
             rows.push(repository_from(backend, path, &repository)?);
         }
     }
-    Ok((rows, answer.next_token))
+    Ok((rows, response.next_token))
 }
 
-/// Maximum number of repositories that one call describes by name.
+/// The maximum number of repositories that one call describes by name.
 ///
 /// Source: `RepositoryNameList` in the ECR service model.
-pub(super) const MAX_NAMES_PER_CALL: usize = 100;
+pub(super) const MAX_CALL_NAMES: usize = 100;
 
-/// A repository with what only its creation asks about.
+/// A repository with the settings that only [`create`](super::create) compares.
 #[derive(Debug)]
 pub(super) struct Described {
     pub(super) repository: Repository,
@@ -83,7 +83,7 @@ pub(super) struct Described {
 }
 
 impl EcrBackend {
-    /// A repository with its resource tags.
+    /// Describes a repository with its resource tags.
     pub(super) async fn describe(&self, path: &RepositoryPath) -> Result<Described> {
         let ecr = self.ecr().await?;
         let describing = ecr
@@ -121,9 +121,9 @@ impl EcrBackend {
         })
     }
 
-    /// The repositories of these that exist, [`MAX_NAMES_PER_CALL`] at most, without their resource tags.
+    /// Describes the existing ones of up to [`MAX_CALL_NAMES`] repositories, without their resource tags.
     ///
-    /// One missing name fails a call of AWS whole, so that it is asked again in halves.
+    /// One missing name fails the whole AWS call. The names are then requested again in halves.
     pub(super) async fn describe_several(
         &self,
         paths: Vec<RepositoryPath>,
@@ -134,8 +134,8 @@ impl EcrBackend {
             let texts = names.iter().map(ToString::to_string).collect();
             let request = self.ecr().await?.describe_repositories();
             let request = request.registry_id(self.ecr_host().account());
-            let answer = match request.set_repository_names(Some(texts)).send().await {
-                Ok(answer) => answer,
+            let response = match request.set_repository_names(Some(texts)).send().await {
+                Ok(response) => response,
                 Err(error) if error.code() == Some(REPOSITORY_NOT_FOUND) => {
                     if names.len() > 1 {
                         let second = names.split_off(names.len() / 2);
@@ -147,7 +147,7 @@ impl EcrBackend {
                     return Err(self.call("list the repositories of").error(error));
                 }
             };
-            for repository in answer.repositories() {
+            for repository in response.repositories() {
                 let name = repository.repository_name().unwrap_or_default();
                 if let Some(path) = names.iter().find(|path| path.to_string() == name) {
                     found.push(repository_from(self, path.clone(), repository)?);
@@ -158,25 +158,26 @@ impl EcrBackend {
     }
 }
 
-/// A repository without its resource tags.
+/// Converts a repository, without its resource tags.
 pub(super) fn repository_from(
     backend: &EcrBackend,
     path: RepositoryPath,
     repository: &aws_sdk_ecr::types::Repository,
 ) -> Result<Repository> {
     let unclear = |error| {
-        Error::failed(format!("AWS describes {path} in {backend} invalidly")).with_source(error)
+        let message = format!("AWS returned an invalid description of {path} in {backend}");
+        Error::failed(message).with_source(error)
     };
     let filters = repository.image_tag_mutability_exclusion_filters();
     let filters: Result<BTreeSet<TagPattern>, _> =
         filters.iter().map(|filter| filter.filter().parse()).collect();
     let filters = filters.map_err(unclear)?;
-    // AWS answers with its default host name, also where the configured one is for FIPS or IPv6: the
-    // URL has the configured one. Clients reach an emulator at its own address only, as for logins.
+    // AWS always returns its default host name. The URL has the configured host, which may be for FIPS or IPv6.
+    // Clients reach an emulator only at its own address, as for logins.
     let own = RepositoryUrl::new(backend.ecr_host().registry_host().clone(), path.clone());
-    let answered: Option<RepositoryUrl> =
+    let returned: Option<RepositoryUrl> =
         repository.repository_uri().map(str::parse).transpose().map_err(unclear)?;
-    let url = match answered {
+    let url = match returned {
         Some(url) if url.host().as_str().parse::<EcrHost>().is_err() => url,
         _ => own,
     };
@@ -205,7 +206,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::scripted::{ACCOUNT, Answer, Asked, Scripted, described};
+    use super::super::scripted::{ACCOUNT, Request, Response, Scripted, described};
     use super::*;
     use crate::backend::{CreateOptions, RegistryBackend};
     use crate::error::Error;
@@ -217,26 +218,26 @@ mod tests {
         format!("prod/{ORGANIZATION}/n{number}")
     }
 
-    /// The names of a listing of everything.
+    /// Returns the names in a listing of all organizations.
     async fn names(backend: &EcrBackend) -> Result<Vec<String>> {
         let rows = backend.list_repositories(&Organizations::All);
         rows.map_ok(|row| row.url.path().to_string()).try_collect().await
     }
 
-    /// A page with these names, and the token of the next one.
-    fn page_of(names: &[String], next: Option<&str>) -> Answer {
+    /// Returns a page with these names and the token of the next page.
+    fn page_of(names: &[String], next: Option<&str>) -> Response {
         let rows: Vec<_> = names.iter().map(|name| described(name)).collect();
         let mut page = json!({"repositories": rows});
         if let Some(next) = next {
             page["nextToken"] = next.into();
         }
-        Answer::ok(page)
+        Response::ok(page)
     }
 
-    /// A registry whose pages are given, with tokens that are their numbers.
-    fn paged(pages: Vec<Vec<String>>) -> impl Fn(&Asked) -> Answer {
-        move |asked| {
-            let number: usize = match asked.input["nextToken"].as_str() {
+    /// Returns a registry with these pages, whose tokens are their numbers.
+    fn paged(pages: Vec<Vec<String>>) -> impl Fn(&Request) -> Response {
+        move |request| {
+            let number: usize = match request.input["nextToken"].as_str() {
                 Some(token) => token.parse().unwrap(),
                 None => 0,
             };
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn repositories_of_nobody_and_of_other_stages_are_skipped() {
+    async fn repositories_outside_of_the_scheme_are_skipped() {
         let rows = [
             "djt-mapping-pipeline-ecr".to_owned(),
             format!("dev/{ORGANIZATION}/a"),
@@ -257,18 +258,18 @@ mod tests {
         ];
         let aws = Scripted::new(move |_| page_of(&rows, None));
         assert_eq!(names(&aws.backend).await.unwrap(), [name(1)]);
-        assert_eq!(aws.asked()[0].input["maxResults"], 1000);
+        assert_eq!(aws.requests()[0].input["maxResults"], 1000);
     }
 
     #[tokio::test]
     async fn short_and_empty_pages_are_followed() {
         let aws = Scripted::new(paged(vec![vec![], vec![name(1)], vec![], vec![], vec![name(2)]]));
         assert_eq!(names(&aws.backend).await.unwrap(), [name(1), name(2)]);
-        assert_eq!(aws.asked().len(), 5);
+        assert_eq!(aws.requests().len(), 5);
     }
 
     #[tokio::test]
-    async fn a_token_that_comes_again_is_an_error() {
+    async fn repeated_page_token_is_an_error() {
         for cycle in [vec!["a", "a"], vec!["a", "b", "a"]] {
             let tokens = Mutex::new(cycle.into_iter());
             let aws = Scripted::new(move |_| page_of(&[], tokens.lock().unwrap().next()));
@@ -279,20 +280,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_rows_come_after_the_first_page() {
+    async fn first_row_needs_only_the_first_page() {
         let aws = Scripted::new(paged(vec![vec![name(1)], vec![name(2)]]));
         let mut rows = aws.backend.list_repositories(&Organizations::All);
         assert!(rows.try_next().await.unwrap().is_some());
-        assert_eq!(aws.asked().len(), 1);
+        assert_eq!(aws.requests().len(), 1);
     }
 
     #[tokio::test]
-    async fn a_row_says_what_aws_says() {
+    async fn row_has_the_settings_of_the_repository() {
         let mut row = described(&name(1));
         row["imageTagMutability"] = "IMMUTABLE_WITH_EXCLUSION".into();
         row["imageTagMutabilityExclusionFilters"] =
             json!([{"filterType": "WILDCARD", "filter": "dev-*"}]);
-        let aws = Scripted::new(move |_| Answer::ok(json!({"repositories": [row]})));
+        let aws = Scripted::new(move |_| Response::ok(json!({"repositories": [row]})));
         let rows: Vec<_> =
             aws.backend.list_repositories(&Organizations::All).try_collect().await.unwrap();
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
@@ -307,7 +308,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn each_repository_comes_exactly_once_or_there_is_an_error(
+        fn listing_with_faults_is_complete_or_an_error(
             sizes in proptest::collection::vec(0usize..4, 1..8),
             faults in proptest::collection::vec(0u8..8, 0..12),
         ) {
@@ -319,11 +320,11 @@ mod tests {
             let all: Vec<String> = pages.concat();
             let faults = Mutex::new(faults.into_iter());
             let pages = paged(pages);
-            let aws = Scripted::new(move |asked| match faults.lock().unwrap().next() {
-                Some(0) => Answer::error(400, "ThrottlingException", "Rate exceeded"),
-                Some(1) => Answer::error(500, "ServerException", "try again"),
-                Some(2) => Answer::raw(503, "<html>".to_owned()),
-                _ => pages(asked),
+            let aws = Scripted::new(move |request| match faults.lock().unwrap().next() {
+                Some(0) => Response::error(400, "ThrottlingException", "Rate exceeded"),
+                Some(1) => Response::error(500, "ServerException", "try again"),
+                Some(2) => Response::raw(503, "<html>".to_owned()),
+                _ => pages(request),
             });
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             match runtime.block_on(names(&aws.backend)) {
@@ -334,31 +335,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_throttled_page_is_asked_for_again() {
+    async fn throttled_page_is_retried() {
         let throttled = Mutex::new(2);
         let pages = paged(vec![vec![name(1)], vec![name(2)]]);
-        let aws = Scripted::new(move |asked| {
+        let aws = Scripted::new(move |request| {
             let mut left = throttled.lock().unwrap();
-            if asked.input["nextToken"] == "1" && *left > 0 {
+            if request.input["nextToken"] == "1" && *left > 0 {
                 *left -= 1;
-                return Answer::error(400, "ThrottlingException", "Rate exceeded");
+                return Response::error(400, "ThrottlingException", "Rate exceeded");
             }
-            pages(asked)
+            pages(request)
         });
         assert_eq!(names(&aws.backend).await.unwrap(), [name(1), name(2)]);
-        assert_eq!(aws.asked().len(), 4);
+        assert_eq!(aws.requests().len(), 4);
     }
 
     #[tokio::test]
-    async fn no_organization_asks_nothing() {
+    async fn listing_of_no_organization_makes_no_call() {
         let aws = Scripted::new(|_| page_of(&[], None));
         let none: Vec<_> =
             aws.backend.list_repositories(&Organizations::none()).try_collect().await.unwrap();
-        assert!(none.is_empty() && aws.asked().is_empty());
+        assert!(none.is_empty() && aws.requests().is_empty());
     }
 
     #[tokio::test]
-    async fn a_full_scan_asks_no_index() {
+    async fn full_scan_does_not_call_the_tag_index() {
         let rows = [name(1), format!("prod/{}/a", OrganizationId::GLOBAL)];
         let aws = Scripted::built(
             |builder| builder.with_full_scan(true),
@@ -378,12 +379,12 @@ mod tests {
             "095412845506.dkr.ecr-fips.us-east-1.amazonaws.com",
             "095412845506.dkr-ecr.us-east-1.on.aws",
         ] {
-            let answer = |asked: &Asked| match asked.operation.as_str() {
-                "CreateRepository" => Answer::ok(json!({"repository": described(&name(1))})),
-                "ListTagsForResource" => Answer::ok(json!({"tags": []})),
+            let respond = |request: &Request| match request.operation.as_str() {
+                "CreateRepository" => Response::ok(json!({"repository": described(&name(1))})),
+                "ListTagsForResource" => Response::ok(json!({"tags": []})),
                 _ => page_of(&[name(1)], None),
             };
-            let aws = Scripted::at(host, |builder| builder, ACCOUNT, answer);
+            let aws = Scripted::at(host, |builder| builder, ACCOUNT, respond);
             let path = name(1).parse().unwrap();
             let created = aws.backend.create_repository(&path, &CreateOptions::default()).await;
             let found = aws.backend.describe_repository(&path).await.unwrap();

@@ -1,4 +1,4 @@
-//! For tests: a backend whose AWS is a function from requests to answers.
+//! [`Scripted`]: a backend for tests, whose AWS is a function from requests to responses.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,9 +24,9 @@ use crate::model::{Organizations, Stage};
 pub(super) const ACCOUNT: &str = "095412845506";
 pub(super) const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
 
-/// What AWS was asked: the operation and its parameters.
+/// A request to AWS: the operation and its parameters.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct Request {
     pub(super) operation: String,
     pub(super) input: Value,
     /// The access key that signed the request.
@@ -34,20 +34,20 @@ pub(super) struct Asked {
     pub(super) host: String,
 }
 
-/// What AWS answers.
+/// A response of AWS.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
+pub(super) struct Response {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn ok(body: Value) -> Self {
         Self::raw(200, body.to_string())
     }
 
-    /// As ECR words its errors.
+    /// Creates an error response in the format of ECR.
     pub(super) fn error(status: u16, code: &str, message: &str) -> Self {
         Self::raw(status, json!({"__type": code, "message": message}).to_string())
     }
@@ -60,7 +60,7 @@ impl Answer {
         Self { status, headers, body }
     }
 
-    /// The answer of GetCallerIdentity for a user of an account.
+    /// Creates the response of GetCallerIdentity for a user of an account.
     pub(super) fn caller(account: &str) -> Self {
         let body = format!(
             "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
@@ -72,62 +72,62 @@ impl Answer {
     }
 }
 
-/// A backend, and what it asked.
+/// A backend and its requests.
 pub(super) struct Scripted {
     pub(super) backend: EcrBackend,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Scripted {
-    /// A backend of [`ACCOUNT`] whose AWS answers by a function; who calls is answered by this itself.
-    pub(super) fn new(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
-        Self::built(|builder| builder, ACCOUNT, answer)
+    /// Creates a backend of [`ACCOUNT`] whose AWS responds by a function, except to GetCallerIdentity.
+    pub(super) fn new(respond: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        Self::built(|builder| builder, ACCOUNT, respond)
     }
 
-    /// One that is built in its own way, for a caller of an account.
+    /// Creates a backend with other options, for a caller of an account.
     pub(super) fn built(
         build: impl FnOnce(EcrBackendBuilder) -> EcrBackendBuilder,
         caller: &'static str,
-        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        respond: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Self {
-        Self::at(HOST, build, caller, answer)
+        Self::at(HOST, build, caller, respond)
     }
 
-    /// A backend for another host of the registry.
+    /// Creates a backend for another host of the registry.
     pub(super) fn at(
         host: &str,
         build: impl FnOnce(EcrBackendBuilder) -> EcrBackendBuilder,
         caller: &'static str,
-        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        respond: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Self {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&asked);
-        let answer = move |request: Asked| {
-            seen.lock().unwrap().push(request.clone());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
+        let respond = move |request: Request| {
+            log.lock().unwrap().push(request.clone());
             match request.operation.as_str() {
-                "GetCallerIdentity" => Answer::caller(caller),
-                _ => answer(&request),
+                "GetCallerIdentity" => Response::caller(caller),
+                _ => respond(&request),
             }
         };
-        let client = SharedHttpClient::new(Client(Arc::new(answer)));
+        let client = SharedHttpClient::new(Client(Arc::new(respond)));
         let builder = EcrBackend::builder(host.parse().unwrap(), Stage::default())
             .with_sdk_config(sdk_config())
             .with_http_client(client);
-        Self { backend: build(builder).build(), asked }
+        Self { backend: build(builder).build(), requests }
     }
 
-    /// What was asked, in order.
-    pub(super) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    /// Returns the requests, in order.
+    pub(super) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
     }
 
-    /// The operations that were asked for, in order.
+    /// Returns the operations of the requests, in order.
     pub(super) fn operations(&self) -> Vec<String> {
-        self.asked().into_iter().map(|asked| asked.operation).collect()
+        self.requests().into_iter().map(|request| request.operation).collect()
     }
 }
 
-/// Keys of nobody, and retries that do not wait.
+/// A configuration with fake keys and with retries without delay.
 pub(super) fn sdk_config() -> SdkConfig {
     let keys = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
     let retries =
@@ -150,7 +150,7 @@ impl aws_sdk_ecr::config::AsyncSleep for Sleep {
 }
 
 #[derive(Clone)]
-struct Client(Arc<dyn Fn(Asked) -> Answer + Send + Sync>);
+struct Client(Arc<dyn Fn(Request) -> Response + Send + Sync>);
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -174,14 +174,14 @@ impl HttpConnector for Client {
         let authorization = request.headers().get("authorization").unwrap_or_default();
         let key = authorization.split(['=', '/']).nth(1).unwrap_or_default().to_owned();
         let host = request.uri().split('/').nth(2).unwrap().to_owned();
-        let asked = match request.headers().get("x-amz-target") {
-            Some(target) => Asked {
+        let received = match request.headers().get("x-amz-target") {
+            Some(target) => Request {
                 operation: target.rsplit('.').next().unwrap().to_owned(),
                 input: serde_json::from_str(body).unwrap(),
                 key,
                 host,
             },
-            None => Asked {
+            None => Request {
                 operation: body
                     .split('&')
                     .find_map(|pair| pair.strip_prefix("Action="))
@@ -192,17 +192,16 @@ impl HttpConnector for Client {
                 host,
             },
         };
-        let answer = (self.0)(asked);
-        let status = answer.status.try_into().unwrap();
-        let mut response = HttpResponse::new(status, SdkBody::from(answer.body));
-        for (name, value) in answer.headers {
+        let Response { status, headers, body } = (self.0)(received);
+        let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+        for (name, value) in headers {
             response.headers_mut().insert(name, value);
         }
         HttpConnectorFuture::ready(Ok(response))
     }
 }
 
-/// A repository as ECR describes it.
+/// Returns a repository in the format of ECR.
 pub(super) fn described(name: &str) -> Value {
     json!({
         "repositoryArn": format!("arn:aws:ecr:us-east-1:{ACCOUNT}:repository/{name}"),
@@ -216,50 +215,50 @@ pub(super) fn described(name: &str) -> Value {
     })
 }
 
-/// AWS's answer with a login for `endpoint`, good until some seconds after the epoch.
-pub(super) fn authorization(endpoint: &str, expires_at: u64, login: &str) -> Answer {
+/// Returns the response with a login for `endpoint`, which expires some seconds after the epoch.
+pub(super) fn authorization(endpoint: &str, expires_at: u64, login: &str) -> Response {
     let token = STANDARD.encode(login);
     let data = json!([{
         "authorizationToken": token, "expiresAt": expires_at, "proxyEndpoint": endpoint,
     }]);
-    Answer::ok(json!({ "authorizationData": data }))
+    Response::ok(json!({ "authorizationData": data }))
 }
 
-/// STS's answer with a session whose access key this is; it ends in the year 2100.
-pub(super) fn session(key: &str) -> Answer {
+/// Returns STS's response with a session with this access key, which expires in the year 2100.
+pub(super) fn session(key: &str) -> Response {
     assumed("AssumeRole", key, "2100-01-01T00:00:00Z")
 }
 
-/// STS's answer to one of its operations that give a session, until `end`.
-pub(super) fn assumed(operation: &str, key: &str, end: &str) -> Answer {
+/// Returns STS's response with a session until `end` to one of the operations that assume a role.
+pub(super) fn assumed(operation: &str, key: &str, end: &str) -> Response {
     let body = format!(
         "<{operation}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{operation}Result>\
          <Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
          <SessionToken>t</SessionToken><Expiration>{end}</Expiration></Credentials>\
          </{operation}Result></{operation}Response>"
     );
-    Answer::raw(200, body)
+    Response::raw(200, body)
 }
 
-/// As STS words its errors.
-pub(super) fn sts_error(code: &str, message: &str) -> Answer {
+/// Returns an error response in the format of STS.
+pub(super) fn sts_error(code: &str, message: &str) -> Response {
     let body = format!(
         "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error>\
          <Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
          <RequestId>7a1b</RequestId></ErrorResponse>"
     );
-    Answer::raw(400, body)
+    Response::raw(400, body)
 }
 
-/// A field of a form, as it is sent.
-pub(super) fn field(asked: &Asked, name: &str) -> String {
-    let body = asked.input.as_str().unwrap();
+/// Returns a field of the form of a request.
+pub(super) fn field(request: &Request, name: &str) -> String {
+    let body = request.input.as_str().unwrap();
     let prefix = format!("{name}=");
     let value = body.split('&').find_map(|pair| pair.strip_prefix(&prefix)).unwrap();
     percent_encoding::percent_decode_str(value).decode_utf8().unwrap().into_owned()
 }
 
-/// A principal who belongs to every organization.
+/// Returns a principal of every organization.
 pub(super) fn principal(name: &str) -> Arc<Principal> {
     Arc::new(Principal::new(name.parse().unwrap(), Organizations::All, Organizations::All))
 }

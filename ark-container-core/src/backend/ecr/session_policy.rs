@@ -1,10 +1,10 @@
-//! The policy of an STS session, for a scope.
+//! [`session_policy()`]: the policy of an STS session for a scope.
 //!
-//! A session may do what its role allows *and* its policy allows, so the policy narrows any role. It
-//! names each organization of the scope. AWS accepts 2,048 characters, which is 18 organizations in a
-//! region such as `us-east-1`. A login for more of them fails with `InvalidInput`. Session tags
-//! would not carry more: the role's own policy would need a statement for each of a fixed number of
-//! tags, and could not be told from one that lacks them.
+//! AWS allows an action of a session only if both its role and its policy allow it. The policy thus narrows any role.
+//! The policy names each organization of the scope. AWS accepts 2,048 characters, which is room for 18 organizations
+//! in a region such as `us-east-1`. A login for more fails with `InvalidInput`. Session tags are no alternative: the
+//! policy of the role would need a statement for each of a fixed number of tags, and a role without these statements
+//! could not be detected.
 //!
 //! Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 
@@ -12,17 +12,17 @@ use super::iam::{PolicyDocument, Statement, allow_additional};
 use crate::error::{Error, Result};
 use crate::model::{Access, AdditionalAction, EcrHost, Scope, ScopeTarget};
 
-/// What STS takes of a session policy, in characters.
+/// The maximum length of a session policy.
 ///
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 const MAX_POLICY_CHARS: usize = 2048;
 
-/// Its permission cannot be restricted to a repository. The session policy restricts the token instead.
+/// The action of a login, which cannot be restricted to a repository. The session policy restricts the token instead.
 ///
 /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
-pub(super) const LOGIN: &str = "ecr:GetAuthorizationToken";
+pub(super) const LOGIN_ACTION: &str = "ecr:GetAuthorizationToken";
 
-/// What each level of access adds to those before it.
+/// The actions that each access level adds to the lower levels.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>
 const ACTIONS: [(Access, &[&str]); 3] = [
@@ -48,17 +48,17 @@ const ACTIONS: [(Access, &[&str]); 3] = [
     (Access::Delete, &["ecr:BatchDeleteImage"]),
 ];
 
-/// The registry's actions that an access needs, the lesser ones among them.
+/// Returns the ECR actions of an access level, including those of the lower levels.
 pub(super) fn registry_actions(access: Access) -> impl Iterator<Item = &'static str> {
     let levels = ACTIONS.iter().filter(move |(level, _)| *level <= access);
     levels.flat_map(|(_, actions)| *actions).copied()
 }
 
-/// The session policy that allows what `scope` says in the registry of `host`, the `additional` actions from
-/// [`Access::Push`] on, and nothing else.
+/// Returns the session policy that allows only `scope` in the registry of `host` and, for pushes and deletions, the
+/// `additional` actions.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] if the scope names no organization, or more than fit.
+/// [`Error::InvalidInput`] if the scope names no organization, or if the policy is too long.
 pub(super) fn session_policy(
     host: &EcrHost,
     scope: &Scope,
@@ -68,21 +68,21 @@ pub(super) fn session_policy(
     if policy.len() <= MAX_POLICY_CHARS {
         return Ok(policy);
     }
-    let how_long = format!("takes {} characters of {MAX_POLICY_CHARS}", policy.len());
-    Err(too_long(&how_long, scope, "set fewer additional_actions"))
+    let length = format!("takes {} characters of {MAX_POLICY_CHARS}", policy.len());
+    Err(too_long(&length, scope, "set fewer additional_actions"))
 }
 
-/// The error of a scope whose policy is too long, by our count or by AWS's own; `remedy` is for one repository.
-pub(super) fn too_long(how_long: &str, scope: &Scope, remedy: &str) -> Error {
-    let (what, remedy) = match scope.target() {
+/// Returns the error of a scope whose policy is too long. `remedy` is the hint for a scope of one repository.
+pub(super) fn too_long(length: &str, scope: &Scope, remedy: &str) -> Error {
+    let (target, remedy) = match scope.target() {
         ScopeTarget::Repository(path) => (path.to_string(), remedy),
         ScopeTarget::Organizations(_, organizations) => (
             format!("{} organizations", organizations.len()),
-            "ask for fewer organizations at a time, or for one repository",
+            "request fewer organizations at a time, or one repository",
         ),
     };
     Error::invalid(format!(
-        "credentials for {what} need a session policy that {how_long}; {remedy}"
+        "credentials for {target} need a session policy that {length}; {remedy}"
     ))
 }
 
@@ -95,10 +95,10 @@ fn policy(host: &EcrHost, scope: &Scope, additional: &[AdditionalAction]) -> Res
             .collect(),
     };
     if resources.is_empty() {
-        return Err(Error::invalid("credentials need at least one organization to reach"));
+        return Err(Error::invalid("the scope names no organization"));
     }
     let actions: Vec<&str> = registry_actions(scope.access()).collect();
-    let login = Statement::allow([LOGIN]).on(["*".to_owned()]);
+    let login = Statement::allow([LOGIN_ACTION]).on(["*".to_owned()]);
     let mut statements = vec![login, Statement::allow(actions).on(resources)];
     if scope.access() >= Access::Push {
         statements.extend(additional.iter().map(allow_additional));
@@ -126,7 +126,7 @@ mod tests {
         (0..count).map(|bits| OrganizationId::from_u128(bits << 64 | bits))
     }
 
-    /// IAM's decision on one policy, with the language's `*` and `?`.
+    /// Returns IAM's decision on one policy with the wildcards `*` and `?`.
     ///
     /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
     fn allows(policy: &Value, action: &str, resource: &str) -> bool {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_as_short_as_it_can_be() {
+    fn policy_is_as_short_as_possible() {
         let path = format!("prod/{}/a", OrganizationId::TBD).parse().unwrap();
         let policy = session_policy(&host(), &Scope::repository(path, Access::Pull), &[]).unwrap();
         assert_eq!(
@@ -171,11 +171,11 @@ mod tests {
         assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
         let error = error.to_string();
         assert!(error.starts_with("credentials for 19 organizations need a"), "{error}");
-        assert!(error.contains("of 2048; ask for fewer organizations"), "{error}");
+        assert!(error.contains("of 2048; request fewer organizations"), "{error}");
     }
 
     #[test]
-    fn additional_actions_are_for_pushes_and_deletions() {
+    fn additional_actions_are_allowed_for_push_and_delete() {
         let sign = AdditionalAction::new("signer:SignPayload", "arn:aws:signer:*").unwrap();
         let path: RepositoryPath = format!("prod/{}/a", OrganizationId::TBD).parse().unwrap();
         for (access, expected) in
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_path_fits_in_every_partition() {
+    fn longest_path_fits_in_every_partition() {
         let name = "a".repeat(256 - "prod//".len() - OrganizationId::PRINTED_LEN);
         let path: RepositoryPath = format!("prod/{}/{name}", OrganizationId::TBD).parse().unwrap();
         for host in [HOST, "095412845506.dkr.ecr.us-gov-west-1.amazonaws.com"] {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_of_nobody_has_no_policy() {
+    fn scope_without_organizations_has_no_policy() {
         let scope = Scope::organizations(Stage::default(), [], Access::Pull);
         let error = session_policy(&host(), &scope, &[]).unwrap_err();
         assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
@@ -211,7 +211,7 @@ mod tests {
         prop::sample::select(vec![Access::Pull, Access::Push, Access::Delete])
     }
 
-    /// Few enough to meet again, with stages and names that continue one another.
+    /// Generates paths from a small set, so that they often repeat or have a common prefix.
     fn path() -> impl Strategy<Value = RepositoryPath> {
         ("prod|prod2|dev", 0u128..4, "a(/b|b|-b)?").prop_map(|(stage, bits, name)| {
             let organization = OrganizationId::from_u128(bits);
@@ -233,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_policy_allows_what_the_scope_covers_and_nothing_else(
+        fn policy_allows_exactly_its_scope(
             scope in scope(),
             path in path(),
             level in 0usize..3,
@@ -256,11 +256,11 @@ mod tests {
             for forbidden in ["ecr:DeleteRepository", "ecr:SetRepositoryPolicy", "sts:AssumeRole"] {
                 prop_assert!(!allows(&policy, forbidden, &host().repository_arn(&path)));
             }
-            prop_assert!(allows(&policy, LOGIN, "*"));
+            prop_assert!(allows(&policy, LOGIN_ACTION, "*"));
         }
 
         #[test]
-        fn a_policy_that_fits_is_within_the_limit(count in 1u128..40, access in access()) {
+        fn policy_length_is_within_the_limit(count in 1u128..40, access in access()) {
             let scope = Scope::organizations(Stage::default(), organizations(count), access);
             if let Ok(policy) = session_policy(&host(), &scope, &[]) {
                 prop_assert!(policy.chars().count() <= MAX_POLICY_CHARS);

@@ -1,17 +1,17 @@
-//! The organization listing: the repositories of some organizations, from the account and the tag index.
+//! [`list`]: the organization listing, from the account and the tag index.
 //!
-//! # The rule
-//! 1. The first page of the account (DescribeRepositories, 1,000 repositories) and that of the tag index
-//!    (GetResources by the tag `ark:organization`, 20 organizations per call) are requested at once.
-//! 2. Where the page is the whole account, it is the answer: it has every repository, whoever created it.
-//! 3. Otherwise the answer is what that page, the tag index and the [cache](super::listing_cache) of
-//!    repositories that this user created lately have together. The listing counts as incomplete, since the
-//!    index lacks untagged repositories and lags.
-//! 4. Where the tag index cannot be asked, the scan of the account continues behind its first page. Where it is
-//!    denied or cannot be reached, it is not asked again for an hour. The index is that of the caller's account, so that callers of
+//! # Algorithm
+//! 1. The first page of the account (DescribeRepositories, 1,000 repositories) and of the tag index (GetResources by
+//!    the tag `ark:organization`, 20 organizations per call) are requested concurrently.
+//! 2. If the page is the whole account, it is the complete result.
+//! 3. Otherwise the result is the union of that page, the tag index, and the [cached](super::listing_cache)
+//!    repositories that this user created in the last hour. The listing counts as incomplete, because the index lags
+//!    and lacks untagged repositories.
+//! 4. If the tag index is unavailable, the scan of the account continues after its first page. If the index is denied
+//!    or unreachable, the next attempt is an hour later. The index belongs to the caller's account, so callers of
 //!    another account scan too.
-//! 5. Where AWS denies the account to the caller, the answer is that of the index, whatever it was before. For
-//!    an hour the page is not requested again by this process, or by any sessions of the same role.
+//! 5. If AWS denies the listing of the account to the caller, the result is that of the index. For an hour this process
+//!    does not request the account again, and neither do other sessions of the same role.
 
 use std::collections::{BTreeSet, HashSet};
 use std::error::Error as _;
@@ -25,7 +25,7 @@ use super::backend::EcrBackend;
 use super::errors::AwsRefusal;
 use super::listing_cache::Fact;
 use super::pages::{Page, listing};
-use super::repositories::{MAX_NAMES_PER_CALL, account_page, scan};
+use super::repositories::{MAX_CALL_NAMES, account_page, scan};
 use crate::backend::Repository;
 use crate::error::{Error, Result};
 use crate::model::{OrganizationId, Organizations, RepositoryPath};
@@ -33,34 +33,34 @@ use crate::model::{OrganizationId, Organizations, RepositoryPath};
 /// The resource tag that names the organization of a repository.
 pub(super) const ORGANIZATION_TAG: &str = "ark:organization";
 
-/// Maximum number of resources in a page of the tag index.
+/// The maximum number of resources in a page of the tag index.
 ///
 /// Source: `ResourcesPerPage` of GetResources,
 /// <https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html>
-const MAX_RESOURCES_PER_PAGE: i32 = 100;
+const MAX_PAGE_RESOURCES: i32 = 100;
 
-/// Maximum number of organizations that one call asks the tag index for.
+/// The maximum number of organizations in one call of the tag index.
 ///
 /// Source: `TagFilter$Values` of GetResources: up to 20 values.
-const MAX_ORGANIZATIONS_PER_CALL: usize = 20;
+const MAX_CALL_ORGANIZATIONS: usize = 20;
 
-/// Maximum number of listings of the tag index at once, each for [`MAX_ORGANIZATIONS_PER_CALL`].
+/// The maximum number of concurrent listings of the tag index, each for [`MAX_CALL_ORGANIZATIONS`].
 const MAX_CONCURRENT_LISTINGS: usize = 8;
 
 type Repositories = BoxStream<'static, Result<Repository>>;
 
-/// Lists the repositories of some organizations by the rule of this module.
+/// Lists the repositories of some organizations by the algorithm of this module.
 pub(super) fn list(backend: EcrBackend, organizations: BTreeSet<OrganizationId>) -> Repositories {
     stream::once(open(backend, organizations)).try_flatten().boxed()
 }
 
-/// The first page of the account.
+/// The result of the first page of the account.
 enum Account {
-    /// It is the whole account.
+    /// The whole account.
     Whole(Vec<Repository>),
-    /// There are more pages.
+    /// A page that is not the last.
     Part(Page<Repository>),
-    /// AWS denies it, with this error unless that is known from before.
+    /// A denial by AWS: the error, or `None` for a cached denial.
     Denied(Option<Error>),
 }
 
@@ -70,7 +70,7 @@ async fn open(
 ) -> Result<Repositories> {
     let ids: Vec<OrganizationId> = organizations.iter().copied().collect();
     let mut queries = ids
-        .chunks(MAX_ORGANIZATIONS_PER_CALL)
+        .chunks(MAX_CALL_ORGANIZATIONS)
         .map(|some| IndexQuery { backend: backend.clone(), organizations: some.into() });
     let Some(query) = queries.next() else { return Ok(stream::empty().boxed()) };
     let cache = backend.listing_cache();
@@ -82,7 +82,7 @@ async fn open(
         async { if cache.has(missing).await { None } else { Some(query.page(None).await) } };
     let page = first_page(&backend, &account);
     let (page, index) = match select(pin!(page), pin!(index)).await {
-        // Nobody waits for the index then.
+        // The result does not need the index.
         Either::Left((Ok(whole @ Account::Whole(_)), _)) => (whole, None),
         Either::Left((page, index)) => (page?, index.await),
         Either::Right((index, page)) => (page.await?, index),
@@ -96,10 +96,10 @@ async fn open(
         // Without credentials a scan fails too.
         Some(Err(error @ Error::Unauthenticated { .. })) => return Err(error),
         Some(Err(error)) => {
-            tracing::info!(%error, "the tag index cannot be asked: the account is read instead");
-            // A failure of the service soon ends.
-            let has_answered = error.source().is_some_and(|source| source.is::<AwsRefusal>());
-            if !(error.is_temporary() && has_answered) {
+            tracing::info!(%error, "the tag index is unavailable: the account is scanned instead");
+            // A temporary error of the service is not cached.
+            let has_response = error.source().is_some_and(|source| source.is::<AwsRefusal>());
+            if !(error.is_temporary() && has_response) {
                 cache.add(missing).await;
             }
             None
@@ -131,7 +131,7 @@ async fn open(
     let others = stream::iter(others).flatten_unordered(MAX_CONCURRENT_LISTINGS);
     let indexed = query.list(Some(index)).chain(others);
     let indexed = indexed.try_filter(move |path| std::future::ready(!known.contains(path)));
-    let paths = stream::iter(created).map(Ok).chain(indexed).try_chunks(MAX_NAMES_PER_CALL);
+    let paths = stream::iter(created).map(Ok).chain(indexed).try_chunks(MAX_CALL_NAMES);
     let described = paths.map_err(|error| error.1).and_then(move |paths| {
         let backend = backend.clone();
         async move { Ok(given(backend.describe_several(paths).await?)) }
@@ -170,7 +170,7 @@ async fn is_foreign(backend: &EcrBackend) -> bool {
     caller.is_some_and(|caller| caller.account != backend.ecr_host().account())
 }
 
-/// A listing of the tag index for up to [`MAX_ORGANIZATIONS_PER_CALL`] organizations.
+/// A listing of the tag index for up to [`MAX_CALL_ORGANIZATIONS`] organizations.
 #[derive(Debug, Clone)]
 struct IndexQuery {
     backend: EcrBackend,
@@ -178,7 +178,7 @@ struct IndexQuery {
 }
 
 impl IndexQuery {
-    /// The repositories that the index names, from its `first` page on where that is known.
+    /// Lists the repositories in the index, from its `first` page if that is known.
     fn list(
         self,
         first: Option<Page<RepositoryPath>>,
@@ -197,28 +197,28 @@ impl IndexQuery {
     async fn page(&self, token: Option<String>) -> Result<Page<RepositoryPath>> {
         let values = self.organizations.iter().map(ToString::to_string).collect();
         let filter = TagFilter::builder().key(ORGANIZATION_TAG).set_values(Some(values)).build();
-        let answer = self
+        let response = self
             .backend
             .tagging()
             .await?
             .get_resources()
             .resource_type_filters("ecr:repository")
             .tag_filters(filter)
-            .resources_per_page(MAX_RESOURCES_PER_PAGE)
+            .resources_per_page(MAX_PAGE_RESOURCES)
             .set_pagination_token(token)
             .send()
             .await;
-        let doing = "list by tags the repositories of";
-        let answer = answer.map_err(|error| self.backend.call(doing).error(error))?;
-        let resources = answer.resource_tag_mapping_list.unwrap_or_default();
+        let operation = "list by tags the repositories of";
+        let response = response.map_err(|error| self.backend.call(operation).error(error))?;
+        let resources = response.resource_tag_mapping_list.unwrap_or_default();
         let arns = resources.iter().filter_map(|resource| resource.resource_arn());
-        let token = answer.pagination_token.filter(|token| !token.is_empty());
+        let token = response.pagination_token.filter(|token| !token.is_empty());
         Ok((arns.filter_map(|arn| self.path(arn)).collect(), token))
     }
 
-    /// The path of a repository of this registry, stage and listing.
+    /// Returns the path of a repository of this registry, stage and listing, or `None` for another resource.
     ///
-    /// Anybody may tag a repository: what counts is where it is.
+    /// The tag of a repository may be wrong. Only its path says to which organization it belongs.
     fn path(&self, arn: &str) -> Option<RepositoryPath> {
         let path = arn.strip_prefix(&self.backend.ecr_host().repository_arn_like(""))?;
         let path: RepositoryPath = path.parse().ok()?;

@@ -1,7 +1,7 @@
-//! Calls by token: role sessions that STS issues for a web identity token.
+//! [`Sessions`]: role sessions that STS issues for a web identity token.
 //!
-//! The token is all that is needed, so no other AWS credentials are looked for. Nothing is done under
-//! the role of administrators but what is theirs to do, so that a fault elsewhere deletes nothing.
+//! The token replaces all other AWS credentials. Only the operations of administrators use the administrator role, so
+//! a defect in another operation cannot delete anything.
 //!
 //! Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
 
@@ -24,20 +24,20 @@ use crate::error::{Error, Result};
 use crate::identity::{Token, TokenFile};
 use crate::model::{Access, Algorithm, Digest, OrganizationId, RepositoryPath, Scope, ScopeTarget};
 
-/// How long before its end a session is not used any more.
+/// The time before its expiry at which a session is renewed.
 const SESSION_EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 
-/// By which role something is done.
+/// The IAM role of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Rights {
-    /// The access role, which is for every principal.
+pub(super) enum IamRole {
+    /// The role of every principal.
     Access,
     /// The role of administrators.
     Administrator,
 }
 
-impl Rights {
-    /// Those that creating a repository takes: the global organization is changed by administrators.
+impl IamRole {
+    /// Returns the role to create a repository. Only administrators change the global organization.
     pub(super) fn to_create(path: &RepositoryPath) -> Self {
         match path.organization() {
             OrganizationId::GLOBAL => Self::Administrator,
@@ -45,7 +45,7 @@ impl Rights {
         }
     }
 
-    /// Those that credentials for `scope` take.
+    /// Returns the role for credentials for `scope`.
     pub(super) fn to_log_in(scope: &Scope) -> Self {
         let global = match scope.target() {
             ScopeTarget::Repository(path) => path.organization() == OrganizationId::GLOBAL,
@@ -59,24 +59,24 @@ impl Rights {
     }
 }
 
-/// STS sessions by role and principal, cached in the memory of the process.
+/// A cache of STS sessions by role and principal, in the memory of the process.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(std::sync::Mutex<HashMap<SessionKey, SessionSlot>>);
 
-/// The role, and the name of the session, which no two principals share.
-type SessionKey = (Rights, String);
+/// The role, and the name of the session, which is unique for each principal.
+type SessionKey = (IamRole, String);
 
-/// One session, locked while it is requested.
+/// One session. The holder of the mutex may request it.
 type SessionSlot = Arc<Mutex<Option<Session>>>;
 
 impl Sessions {
     fn slot(&self, key: SessionKey) -> SessionSlot {
-        // The map is whole between any two statements.
+        // A panic cannot leave the map in an invalid state.
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(&key) {
             return Arc::clone(slot);
         }
-        // A program that acts for many principals would keep the sessions of all of them.
+        // Without this, a program that acts for many principals would keep all expired sessions.
         slots.retain(|_, slot| match slot.try_lock() {
             Ok(session) => session.as_ref().is_some_and(Session::is_valid),
             Err(_) => true,
@@ -87,14 +87,14 @@ impl Sessions {
 
 /// A session of a role.
 struct Session {
-    /// The token of the session. The holder of another token is another caller.
+    /// The digest of the token. Another token may belong to another caller.
     token: Digest,
     expires_at: SystemTime,
     clients: Arc<Clients>,
 }
 
 impl Session {
-    fn is_good_for(&self, token: &Digest) -> bool {
+    fn is_valid_for(&self, token: &Digest) -> bool {
         self.token == *token && self.is_valid()
     }
 
@@ -110,26 +110,27 @@ impl fmt::Debug for Session {
 }
 
 impl EcrBackend {
-    /// The clients of a session for the token that is in the file now.
-    pub(super) async fn session(&self, file: &TokenFile, rights: Rights) -> Result<Arc<Clients>> {
-        let role = self.role(rights)?;
+    /// Returns the clients of a session for the current token in the file.
+    pub(super) async fn session(&self, file: &TokenFile, role: IamRole) -> Result<Arc<Clients>> {
+        let role_arn = self.role_arn(role)?;
         let token = file.read().await?;
         let digest = digest(&token);
-        let slot = self.sessions().slot((rights, self.session_name()));
+        let slot = self.sessions().slot((role, self.session_name()));
         let mut held = slot.lock().await;
-        if let Some(session) = held.as_ref().filter(|session| session.is_good_for(&digest)) {
+        if let Some(session) = held.as_ref().filter(|session| session.is_valid_for(&digest)) {
             return Ok(Arc::clone(&session.clients));
         }
         let sts = self.without_session().sts(self.config()).await?;
-        let answer = sts
+        let response = sts
             .assume_role_with_web_identity()
-            .role_arn(role)
+            .role_arn(role_arn)
             .role_session_name(self.session_name())
             .web_identity_token(token.expose())
             .send()
             .await;
-        let answer = answer.map_err(|error| self.call(&assuming(role)).error(error))?;
-        let credentials = session_credentials(answer.credentials)?;
+        let operation = format!("assume the role {role_arn} for");
+        let response = response.map_err(|error| self.call(&operation).error(error))?;
+        let credentials = session_credentials(response.credentials)?;
         let base = self.aws_config().await?;
         let session = Session {
             token: digest,
@@ -139,17 +140,17 @@ impl EcrBackend {
         Ok(Arc::clone(&held.insert(session).clients))
     }
 
-    /// Credentials of the registry for the token that is in the file now.
+    /// Returns registry credentials for the current token in the file.
     ///
-    /// They are remembered by the token itself: who holds another one, be it forged, of somebody else
-    /// or of the same principal with other rights, asks AWS.
+    /// The cache key contains a digest of the token. Another token, which may be forged, belong to another principal or
+    /// have other claims, therefore needs a request to AWS.
     pub(super) async fn credentials_by_token(
         &self,
         file: &TokenFile,
         scope: &Scope,
         validity: Validity,
     ) -> Result<RegistryCredentials> {
-        let role = self.role(Rights::to_log_in(scope))?;
+        let role = self.role_arn(IamRole::to_log_in(scope))?;
         let token = file.read().await?;
         let identity = format!("token {}; {}", digest(&token), self.context_key(validity).await?);
         let registry = self.ecr_host().registry_host().clone();
@@ -161,7 +162,7 @@ impl EcrBackend {
         self.cache().get_or_fetch_lasting(&key, validity.min_remaining, fetch).await
     }
 
-    /// A session under `role` which may do what `scope` says.
+    /// Requests a session of `role` that is narrowed to `scope`.
     async fn assume_by_token(
         &self,
         token: &Token,
@@ -173,36 +174,31 @@ impl EcrBackend {
         let policy = session_policy(self.ecr_host(), scope, actions)?;
         let name = self.session_name();
         let sts = self.without_session().sts(self.config()).await?;
-        let answer = assume_with_duration(validity, role, |seconds| {
+        let response = assume_with_duration(validity, role, |seconds| {
             let request = sts.assume_role_with_web_identity().role_arn(role);
             let request = request.role_session_name(&name).web_identity_token(token.expose());
             request.policy(&policy).duration_seconds(seconds).send()
         });
-        match answer.await {
-            Ok(answer) => session_credentials(answer.credentials),
+        match response.await {
+            Ok(response) => session_credentials(response.credentials),
             Err(error) => Err(self.role_refused(error, role, scope)),
         }
     }
 
-    /// The role of these rights.
-    fn role(&self, rights: Rights) -> Result<&str> {
+    fn role_arn(&self, role: IamRole) -> Result<&str> {
         let config = self.config();
-        let (role, setting, what) = match rights {
-            Rights::Access => (&config.role_arn, "role_arn", "to use it by token"),
-            Rights::Administrator => (
+        let (arn, setting, purpose) = match role {
+            IamRole::Access => (&config.role_arn, "role_arn", "to use it by token"),
+            IamRole::Administrator => (
                 &config.administrator_role_arn,
                 "administrator_role_arn",
                 "to delete or set policies by token, or to change the global organization",
             ),
         };
-        role.as_deref()
-            .ok_or_else(|| Error::invalid(format!("{self} has no IAM role {what}: set {setting}")))
+        arn.as_deref().ok_or_else(|| {
+            Error::invalid(format!("{self} has no IAM role {purpose}: set {setting}"))
+        })
     }
-}
-
-/// What is being done, for errors.
-pub(super) fn assuming(role: &str) -> String {
-    format!("assume the role {role} for")
 }
 
 fn digest(token: &Token) -> Digest {
@@ -220,7 +216,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::scripted::{
-        ACCOUNT, Answer, Asked, HOST, Scripted, assumed, authorization, described, field,
+        ACCOUNT, HOST, Request, Response, Scripted, assumed, authorization, described, field,
         principal, sts_error,
     };
     use super::*;
@@ -232,11 +228,11 @@ mod tests {
     const ACCESS: &str = "arn:aws:iam::095412845506:role/access";
     const ADMINISTRATOR: &str = "arn:aws:iam::095412845506:role/administrator";
 
-    fn session_by_token(key: &str, end: &str) -> Answer {
+    fn session_by_token(key: &str, end: &str) -> Response {
         assumed("AssumeRoleWithWebIdentity", key, end)
     }
 
-    /// A file with a token of `alice` that nobody else has.
+    /// A file with a token of `alice`.
     struct Holder {
         issuer: TokenIssuer,
         folder: tempfile::TempDir,
@@ -250,7 +246,7 @@ mod tests {
             holder
         }
 
-        /// Puts another token into the file.
+        /// Writes another token to the file.
         fn renew(&self, id: &str) -> String {
             let token = TestToken::new(&"user:alice".parse().unwrap()).with_claim("jti", id);
             let token = self.issuer.token(&token).unwrap();
@@ -268,11 +264,11 @@ mod tests {
             self.folder.path().join("jwt.json")
         }
 
-        /// A backend of the file's holder.
+        /// Returns a backend with the token in the file.
         fn backend(
             &self,
             administrator: bool,
-            answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+            respond: impl Fn(&Request) -> Response + Send + Sync + 'static,
         ) -> Scripted {
             let file = TokenFile::new(self.path());
             Scripted::built(
@@ -287,17 +283,17 @@ mod tests {
                     }
                 },
                 ACCOUNT,
-                answer,
+                respond,
             )
         }
     }
 
-    /// An AWS that allows everything; sessions have a key that tells the role, and end in 2100.
-    fn generous(asked: &Asked) -> Answer {
+    /// AWS that allows every call. The access key of a session is the name of its role. Sessions expire in 2100.
+    fn generous(request: &Request) -> Response {
         let name = |input: &serde_json::Value| input["repositoryName"].as_str().unwrap().to_owned();
-        match asked.operation.as_str() {
+        match request.operation.as_str() {
             "AssumeRoleWithWebIdentity" => {
-                let role = field(asked, "RoleArn");
+                let role = field(request, "RoleArn");
                 session_by_token(role.rsplit('/').next().unwrap(), "2100-01-01T00:00:00Z")
             }
             "GetAuthorizationToken" => {
@@ -305,12 +301,12 @@ mod tests {
             }
             "DescribeRepositories" => {
                 let row = described(&path(OrganizationId::TBD).to_string());
-                Answer::ok(json!({ "repositories": [row] }))
+                Response::ok(json!({ "repositories": [row] }))
             }
             "CreateRepository" | "DeleteRepository" => {
-                Answer::ok(json!({ "repository": described(&name(&asked.input)) }))
+                Response::ok(json!({ "repository": described(&name(&request.input)) }))
             }
-            "BatchDeleteImage" => Answer::ok(json!({})),
+            "BatchDeleteImage" => Response::ok(json!({})),
             other => panic!("{other} is not expected"),
         }
     }
@@ -320,9 +316,9 @@ mod tests {
     }
 
     fn assumed_roles(aws: &Scripted) -> Vec<String> {
-        let asked = aws.asked().into_iter();
-        let sessions = asked.filter(|asked| asked.operation == "AssumeRoleWithWebIdentity");
-        sessions.map(|asked| field(&asked, "RoleArn")).collect()
+        let requests = aws.requests().into_iter();
+        let sessions = requests.filter(|request| request.operation == "AssumeRoleWithWebIdentity");
+        sessions.map(|request| field(&request, "RoleArn")).collect()
     }
 
     async fn list(aws: &Scripted) -> Result<Vec<Repository>> {
@@ -330,14 +326,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_had_for_the_token_alone_and_used_until_it_ends() {
+    async fn session_needs_only_the_token_and_is_reused() {
         let holder = Holder::new();
         let token = holder.renew("mine");
         let aws = holder.backend(false, generous);
         list(&aws).await.unwrap();
         list(&aws).await.unwrap();
-        let [assume, first, second] = &aws.asked()[..] else { panic!("{:?}", aws.operations()) };
-        assert_eq!(assume.key, "", "it is not signed");
+        let [assume, first, second] = &aws.requests()[..] else { panic!("{:?}", aws.operations()) };
+        assert_eq!(assume.key, "", "the request is not signed");
         assert_eq!(field(assume, "WebIdentityToken"), token);
         assert_eq!(field(assume, "RoleArn"), ACCESS);
         assert_eq!(field(assume, "RoleSessionName"), "user.alice");
@@ -345,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn new_token_and_expiring_session_start_another() {
+    async fn new_token_or_expiring_session_starts_a_session() {
         let holder = Holder::new();
         let aws = holder.backend(false, generous);
         list(&aws).await.unwrap();
@@ -355,9 +351,9 @@ mod tests {
 
         let soon = humantime::format_rfc3339_seconds(SystemTime::now() + SESSION_EXPIRY_MARGIN / 2)
             .to_string();
-        let aws = holder.backend(false, move |asked| match asked.operation.as_str() {
+        let aws = holder.backend(false, move |request| match request.operation.as_str() {
             "AssumeRoleWithWebIdentity" => session_by_token("access", &soon),
-            _ => generous(asked),
+            _ => generous(request),
         });
         list(&aws).await.unwrap();
         list(&aws).await.unwrap();
@@ -365,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_for_administrators_is_done_under_their_role() {
+    async fn administrator_operations_use_the_administrator_role() {
         let holder = Holder::new();
         let ours = path(OrganizationId::TBD);
         let global = path(OrganizationId::GLOBAL);
@@ -374,7 +370,7 @@ mod tests {
         aws.backend.delete_repository(&ours, &DeleteOptions::default()).await.unwrap();
         aws.backend.delete_image(&ours, &Reference::Tag(tag)).await.unwrap();
         aws.backend.create_repository(&global, &CreateOptions::default()).await.unwrap();
-        let keys = aws.asked().into_iter().map(|asked| (asked.operation, asked.key));
+        let keys = aws.requests().into_iter().map(|request| (request.operation, request.key));
         let changes: Vec<_> = keys
             .filter(|(name, _)| name.starts_with("Create") || name.contains("Delete"))
             .collect();
@@ -387,9 +383,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_the_role_that_is_needed_the_error_says_what_to_set() {
+    async fn missing_role_names_the_setting() {
         let holder = Holder::new();
-        let aws = holder.backend(false, |_| panic!("nothing is asked"));
+        let aws = holder.backend(false, |_| panic!("no call is expected"));
         let (ours, options) = (path(OrganizationId::TBD), DeleteOptions::default());
         let error = aws.backend.delete_repository(&ours, &options).await.unwrap_err();
         assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
@@ -401,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_login_is_narrowed_and_of_the_role_that_its_scope_takes() {
+    async fn login_is_narrowed_under_the_role_of_its_scope() {
         let holder = Holder::new();
         for (organization, access, role) in [
             (OrganizationId::TBD, Access::Pull, ACCESS),
@@ -419,7 +415,7 @@ mod tests {
                 let credentials =
                     aws.backend.credentials(&scope, &Default::default()).await.unwrap();
                 assert_eq!(credentials.narrowing, crate::credentials::Narrowing::Scoped);
-                let [assume, login] = &aws.asked()[..] else { panic!("{:?}", aws.operations()) };
+                let [assume, login] = &aws.requests()[..] else { panic!("{:?}", aws.operations()) };
                 assert_eq!(field(assume, "RoleArn"), role, "{scope}");
                 let policy = session_policy(&HOST.parse().unwrap(), &scope, &[]).unwrap();
                 assert_eq!(field(assume, "Policy"), policy);
@@ -429,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_login_is_remembered_for_one_token() {
+    async fn cached_login_is_for_one_token() {
         let holder = Holder::new();
         let folder = tempfile::tempdir().unwrap();
         let backend = |folder: &Path| {
@@ -457,7 +453,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_sts_says_of_a_token_is_an_error_by_its_meaning() {
+    async fn sts_errors_map_to_error_kinds() {
         type Is = fn(&Error) -> bool;
         let unauthenticated: Is = |error| matches!(error, Error::Unauthenticated { .. });
         let cases: [(&str, &str, Is, &str); 6] = [
@@ -465,9 +461,9 @@ mod tests {
                 "InvalidIdentityToken",
                 "Incorrect token audience",
                 unauthenticated,
-                "does not take the token in",
+                "AWS rejected the token in",
             ),
-            ("IDPRejectedClaim", "no", unauthenticated, "does not take the token in"),
+            ("IDPRejectedClaim", "no", unauthenticated, "AWS rejected the token in"),
             (
                 "ExpiredTokenException",
                 "Token expired",
@@ -504,10 +500,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_token_nothing_is_asked() {
+    async fn missing_or_expired_token_makes_no_call() {
         let holder = Holder::new();
         fs::remove_file(holder.path()).unwrap();
-        let aws = holder.backend(true, |_| panic!("nothing is asked"));
+        let aws = holder.backend(true, |_| panic!("no call is expected"));
         let error = list(&aws).await.unwrap_err();
         assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
         let late = TestToken::new(&"user:alice".parse().unwrap());
@@ -519,7 +515,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn principals_share_no_session_by_token() {
+    async fn principals_do_not_share_sessions() {
         let holder = Holder::new();
         let aws = holder.backend(true, generous);
         let ours = path(OrganizationId::TBD);
@@ -532,10 +528,10 @@ mod tests {
                 .await
                 .unwrap();
         }
-        let asked = aws.asked().into_iter();
-        let sessions = asked.filter(|asked| asked.operation == "AssumeRoleWithWebIdentity");
-        let names: Vec<_> = sessions.map(|asked| field(&asked, "RoleSessionName")).collect();
-        // The access role, the role of administrators, and the login of each principal.
+        let requests = aws.requests().into_iter();
+        let sessions = requests.filter(|request| request.operation == "AssumeRoleWithWebIdentity");
+        let names: Vec<_> = sessions.map(|request| field(&request, "RoleSessionName")).collect();
+        // Each principal has a session of the access role, of the administrator role, and for the login.
         assert_eq!(names, [["user.alice"; 3], ["user.bob"; 3]].concat());
     }
 }

@@ -1,4 +1,4 @@
-//! [`CacheKey`] and [`Login`]: the key of a cached login, the login with its age, and their file format.
+//! [`CacheKey`] and [`Login`]: the key of a cached login, the login with its time, and their file format.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,13 +10,12 @@ use crate::credentials::{Narrowing, Password, RegistryCredentials};
 use crate::digester::Digester;
 use crate::model::{Algorithm, RegistryHost, Scope};
 
-/// Part of every file's name: a program of another format neither finds nor disturbs these files.
-const FILE_FORMAT: u32 = 1;
+/// Part of every file name. A program with another format version neither reads nor changes these files.
+const FORMAT_VERSION: u32 = 1;
 
-/// What one login is remembered by: two requests with the same key may have the same answer.
+/// The key of a cached login. Two requests with the same key may share a login.
 ///
-/// It has no secrets, and it is written beside the password in clear, so that a file can be told
-/// from a copy of another.
+/// A key contains no secrets. Each file contains its key in clear, which detects a copy of another file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CacheKey {
     registry: RegistryHost,
@@ -26,11 +25,10 @@ pub struct CacheKey {
 }
 
 impl CacheKey {
-    /// The key of a login of `identity` to `registry`, within `scope`, with the rights of `role`
-    /// where one is assumed.
+    /// Creates the key of a login of `identity` to `registry` for `scope`, with the permissions of `role` if
+    /// the caller assumes one.
     ///
-    /// `identity` tells apart callers that must not share a login, and stays the same for as long as it
-    /// is the same caller.
+    /// Callers that must not share a login have different identities. The identity of a caller is stable.
     pub fn new(
         registry: RegistryHost,
         identity: impl Into<String>,
@@ -40,17 +38,17 @@ impl CacheKey {
         Self { registry, identity: identity.into(), role, scope }
     }
 
-    /// The scope that was asked for.
+    /// Returns the requested scope.
     pub(super) fn scope(&self) -> &Scope {
         &self.scope
     }
 
-    /// The registry that the login is to.
+    /// Returns the registry of the login.
     pub(super) fn registry(&self) -> &RegistryHost {
         &self.registry
     }
 
-    /// How it is written in a file.
+    /// Returns the form of the key in a file.
     fn record(&self) -> KeyRecord {
         KeyRecord {
             registry: self.registry.clone(),
@@ -60,12 +58,12 @@ impl CacheKey {
         }
     }
 
-    /// The name of its file, without an ending.
+    /// Returns the name of the file of the login, without extension.
     pub(super) fn file_stem(&self) -> String {
-        // A debug form quotes its texts, so that no two keys have the same.
+        // The debug format quotes strings, which makes it unique for each key.
         let parts = (&self.identity, &self.role, self.registry.as_str(), self.scope.to_string());
         let digest = Digester::digest(Algorithm::Sha256, format!("{parts:?}").as_bytes());
-        format!("login-{FILE_FORMAT}-{}", digest.hex())
+        format!("login-{FORMAT_VERSION}-{}", digest.hex())
     }
 }
 
@@ -78,10 +76,10 @@ struct KeyRecord {
     scope: String,
 }
 
-/// How far a clock may be set back before what it dated is not trusted any more.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+/// The maximum time by which the start of a valid login may be in the future, after the clock was set back.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// Credentials, and when they were given.
+/// Credentials, and the time when they were obtained.
 #[derive(Debug, Clone)]
 pub(super) struct Login {
     pub(super) credentials: RegistryCredentials,
@@ -89,30 +87,31 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// Whether both are one login, read twice perhaps.
+    /// Returns whether both have the same password, and so are the same login.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.credentials.password.expose() == other.credentials.password.expose()
     }
 
-    /// Whether the registry takes them at `now`.
+    /// Returns whether the login is valid at `now`.
     pub(super) fn is_valid(&self, now: SystemTime) -> bool {
-        // A clock that was set back would prolong them.
-        self.obtained_at <= now + CLOCK_TOLERANCE && now < self.credentials.expires_at
+        // A clock that was set back would extend the lifetime.
+        self.obtained_at <= now + MAX_CLOCK_SKEW && now < self.credentials.expires_at
     }
 
-    /// Whether the registry takes them at `now` and for at least `min_remaining` after it.
+    /// Returns whether the login is valid at `now` and for at least `min_remaining` afterwards.
     pub(super) fn is_valid_for(&self, min_remaining: Duration, now: SystemTime) -> bool {
         let remaining = self.credentials.expires_at.duration_since(now).unwrap_or_default();
         self.is_valid(now) && min_remaining <= remaining
     }
 
-    /// Whether more than `share` of their life is left at `now`.
+    /// Returns whether more than `share` of the lifetime remains at `now`.
     pub(super) fn is_fresh(&self, now: SystemTime, share: f64) -> bool {
-        let life = self.credentials.expires_at.duration_since(self.obtained_at).unwrap_or_default();
-        self.is_valid(now) && self.is_valid(now + life.mul_f64(share))
+        let expires_at = self.credentials.expires_at;
+        let lifetime = expires_at.duration_since(self.obtained_at).unwrap_or_default();
+        self.is_valid(now) && self.is_valid(now + lifetime.mul_f64(share))
     }
 
-    /// The content of its file. The bytes are wiped when they are dropped.
+    /// Returns the content of the file. The bytes are wiped when they are dropped.
     pub(super) fn to_json(&self, key: &CacheKey) -> serde_json::Result<Zeroizing<Vec<u8>>> {
         let Self { credentials, obtained_at } = self;
         let record = LoginRecord {
@@ -124,14 +123,14 @@ impl Login {
             obtained_at: unix_seconds(*obtained_at),
             expires_at: unix_seconds(credentials.expires_at),
         };
-        // Room for all of it: growing would leave copies of the password behind.
+        // Enough capacity for all content: reallocation would leave copies of the password in memory.
         let mut json =
             Zeroizing::new(Vec::with_capacity(credentials.password.expose().len() * 2 + 8192));
         serde_json::to_writer(&mut *json, &record)?;
         Ok(json)
     }
 
-    /// What a file says, if it is the file of `key`.
+    /// Parses the content of the file of `key`.
     pub(super) fn from_json(json: &[u8], key: &CacheKey) -> Result<Self, BadEntry> {
         let record: LoginRecord<'_> = serde_json::from_slice(json)?;
         if record.key != key.record() {
@@ -154,24 +153,24 @@ impl Login {
     }
 }
 
-/// The registry that a file is of; `None` if it makes no sense.
+/// Returns the registry of a file, or `None` if the content is invalid.
 pub(super) fn registry_of(json: &[u8]) -> Option<RegistryHost> {
     let record: LoginRecord<'_> = serde_json::from_slice(json).ok()?;
     Some(record.key.registry)
 }
 
-/// Why a file does not count.
+/// The reason why a file is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BadEntry {
     #[error("it is damaged")]
     Json(#[from] serde_json::Error),
-    #[error("it is the copy of another file")]
+    #[error("it is a copy of another file")]
     OtherKey,
-    #[error("its times make no sense")]
+    #[error("its times are out of range")]
     Time,
 }
 
-/// Times are in whole seconds, down: a login is never taken for longer than it is good.
+/// A [`Login`] in a file. Times are whole seconds, rounded down, so that no login is used after its expiry.
 #[derive(Serialize, Deserialize)]
 struct LoginRecord<'a> {
     key: KeyRecord,
@@ -222,7 +221,7 @@ mod tests {
     use crate::model::{Access, OrganizationId, Stage};
 
     #[test]
-    fn no_two_keys_share_a_file() {
+    fn keys_have_distinct_files() {
         let scope = |access| Scope::organizations(Stage::default(), [OrganizationId::TBD], access);
         let host = |name: &str| name.parse::<RegistryHost>().unwrap();
         let role = |name: &str| Some(name.to_owned());

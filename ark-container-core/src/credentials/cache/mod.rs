@@ -1,22 +1,20 @@
-//! [`CredentialsCache`]: logins that are good for a while, kept in memory and on disk.
+//! [`CredentialsCache`]: caches logins in memory and on disk until they expire.
 //!
-//! # What a login is remembered by
-//! A [`CacheKey`]: registry, identity, role and scope. The identity is a text of the backend's making
-//! which must be known without a call; the cache only compares it. In AWS it has a hash of the access key:
-//! a caller whose key changes, as with each session, gets a login of their own.
+//! # Cache key
+//! A [`CacheKey`] consists of registry, identity, role and scope. The backend chooses the identity, which must be
+//! known without a request. The cache only compares it. The identity of an AWS caller contains a hash of the access
+//! key. A caller with a new key, as in each new session, therefore gets a new login.
 //!
-//! # What is kept where
-//! Each login is a file of its own, named by a hash of its key, readable by its owner only, and
-//! replaced as a whole. The key stands in the file in clear, so that the copy of another file is not
-//! taken for it. A file that others can read, that is another user's, or that makes no sense is
-//! set aside under a name with `.refused-`, with a warning. Programs that run as the same user can read
-//! each other's logins: the cache keeps identities from being mixed up, not programs apart.
+//! # Files
+//! Each login has its own file, which is named by a hash of the key, readable by its owner only, and replaced
+//! atomically. The file contains its key in clear, which detects a copy of another file. A file that others can read,
+//! that belongs to another user or that is invalid is renamed to a name with `.refused-`, with a warning. Programs of
+//! the same user can read each other's logins: the cache separates identities, not programs.
 //!
-//! # Many at once
-//! A fetch holds a lock that all processes of the user share, so that many builds which start
-//! together make one call. A login is fetched anew before it expires, when between a tenth and a
-//! fifth of its life is left, at a moment that differs from process to process. Where the cache cannot be used,
-//! logins work without it, with a warning.
+//! # Concurrency
+//! A fetch holds a lock that all processes of the user share, so that many concurrent builds make one request. A login
+//! is renewed when between a tenth and a fifth of its lifetime remains. The exact share is random in each process. If
+//! the cache cannot be used, logins work without it, with a warning.
 
 mod entry;
 #[cfg(test)]
@@ -45,18 +43,18 @@ use entry::Login;
 const LIMITS: Limits = Limits {
     prefix: "login",
     max_len: 64 * 1024,
-    // No login is good for as long as this: ECR's are for 12 hours.
+    // Longer than the lifetime of any login: those of ECR are valid for 12 hours.
     kept_for: Duration::from_secs(24 * 60 * 60),
     most: usize::MAX,
 };
 
-/// How long one process waits for another to fetch, before it does so too.
+/// The time limit of the wait for the fetch of another process. Afterwards this process fetches too.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it looks whether the other is done.
+/// The interval between attempts to take the lock.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Logins by key. Clones share what they hold.
+/// A cache of logins by key. Clones share their logins.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -78,7 +76,7 @@ const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 ///     Ok(RegistryCredentials::new(host, Password::new("secret".to_owned()), expires_at, scope))
 /// };
 /// let first = cache.get_or_fetch(&key, fetch).await?;
-/// let again = cache.get_or_fetch(&key, || async { unreachable!("it is remembered") }).await?;
+/// let again = cache.get_or_fetch(&key, || async { unreachable!("the login is cached") }).await?;
 /// assert_eq!(first.password.expose(), again.password.expose());
 /// # Ok(())
 /// # }
@@ -89,24 +87,24 @@ pub struct CredentialsCache {
     folder: Option<Folder>,
 }
 
-/// One login, and the turn to fetch it.
+/// One login. The holder of the mutex may fetch it.
 type Slot = Arc<tokio::sync::Mutex<Option<Login>>>;
 
 impl CredentialsCache {
-    /// A cache of this process alone.
+    /// Creates a cache that only this process uses.
     pub fn in_memory() -> Self {
         Self { memory: Arc::default(), folder: None }
     }
 
-    /// A cache in this folder, which all processes of the user may share.
+    /// Creates a cache in this folder, which all processes of the user may share.
     ///
-    /// Nothing is read or created before it is needed.
+    /// The folder is created when the first login is cached.
     pub fn open(directory: impl Into<PathBuf>) -> Self {
         Self { folder: Some(Folder::new(directory.into(), LIMITS)), ..Self::in_memory() }
     }
 
-    /// The folder that a user's programs share, `$XDG_CACHE_HOME/ark/credentials`; `None` if the user
-    /// has no home.
+    /// Returns the folder that all programs of the user share, `$XDG_CACHE_HOME/ark/credentials`; `None` if
+    /// the user has no home directory.
     ///
     /// Source: <https://specifications.freedesktop.org/basedir-spec/latest/>
     pub fn user_directory() -> Option<PathBuf> {
@@ -114,18 +112,18 @@ impl CredentialsCache {
         Some(folders.cache_dir().join("ark/credentials"))
     }
 
-    /// The login of `key`, by `fetch` where none is at hand or the one at hand is about to expire.
+    /// Returns the cached login of `key`, or calls `fetch` if the login is missing or expires soon.
     ///
     /// # Behavior
-    /// - Of all that ask for one key at once, in all processes, one fetches; the others wait for it.
-    /// - A login that has expired when it comes, by this machine's clock, is answered but not kept.
-    /// - Where fetching fails for now and the login at hand is still good, that is the answer.
-    /// - A login that was [marked](RegistryCredentials::mark_refused) as refused is not answered again,
-    ///   and the next one takes its place on disk.
-    /// - It may be dropped at any moment: no half file stays, and the next one fetches.
+    /// - Of concurrent calls with the same key, in all processes, one fetches and the others wait for it.
+    /// - A fetched login that has already expired, by the clock of this machine, is returned but not cached.
+    /// - If `fetch` fails with a temporary error, a cached login that is still valid is returned.
+    /// - A login that was [marked](RegistryCredentials::mark_refused) as rejected is not returned again. The
+    ///   next login replaces it on disk.
+    /// - The future may be dropped at any time: no partial file remains, and the next call fetches.
     ///
     /// # Errors
-    /// Those of `fetch`. That the disk cannot be used is a warning in the log.
+    /// Those of `fetch`. A failure of the disk is a warning in the log.
     pub async fn get_or_fetch<F>(
         &self,
         key: &CacheKey,
@@ -137,8 +135,8 @@ impl CredentialsCache {
         self.get_or_fetch_lasting(key, Duration::ZERO, fetch).await
     }
 
-    /// Like [`get_or_fetch`](Self::get_or_fetch), but never answers a cached login that has less than
-    /// `min_remaining` left. A fetched login is returned however little is left of it.
+    /// Like [`get_or_fetch`](Self::get_or_fetch), but never returns a cached login that expires before
+    /// `min_remaining` has passed. A fetched login is returned even if it expires earlier.
     ///
     /// # Errors
     /// Those of `fetch`.
@@ -156,7 +154,7 @@ impl CredentialsCache {
         let mut held = slot.lock().await;
         let lasting = |login: &&Login| login.is_valid_for(min_remaining, SystemTime::now());
         let fresh = |login: &&Login| login.is_fresh(SystemTime::now(), share) && lasting(login);
-        // The disk may still have it.
+        // The file may still contain the rejected login.
         let refused = held.take_if(|login| login.credentials.is_refused());
         let other = |login: &Login| refused.as_ref().is_none_or(|refused| !login.is_same(refused));
         if let Some(login) = held.as_ref().filter(fresh) {
@@ -169,7 +167,7 @@ impl CredentialsCache {
             return Ok(held.insert(login).credentials.clone());
         }
         let _lock = self.lock(&key.file_stem()).await;
-        // Another process may have fetched it meanwhile.
+        // Another process may have fetched a login in the meantime.
         if let Some(login) = self.read(key, true).await.filter(other) {
             *held = Some(login);
         }
@@ -194,28 +192,32 @@ impl CredentialsCache {
                 Ok(login.credentials)
             }
             Err(error) if error.is_temporary() => {
-                let good = held.as_ref().filter(lasting);
-                let Some(good) = good else { return Err(error) };
-                tracing::info!(registry = %key.registry(), %error, "the cached login is used once more");
+                let cached = held.as_ref().filter(lasting);
+                let Some(cached) = cached else { return Err(error) };
+                tracing::info!(
+                    registry = %key.registry(),
+                    %error,
+                    "renewal failed, so the cached login is used"
+                );
                 count_login("memory");
-                Ok(good.credentials.clone())
+                Ok(cached.credentials.clone())
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Forgets the logins of one registry, or all; how many files that were.
+    /// Deletes the logins of one registry or all logins, and returns the number of deleted files.
     ///
-    /// Files that were set aside stay.
+    /// Renamed invalid files are deleted only with all logins.
     ///
     /// # Errors
-    /// [`Error::Failed`] if a file cannot be removed.
+    /// [`Error::Failed`] if a file cannot be deleted.
     pub async fn clear(&self, registry: Option<&RegistryHost>) -> Result<usize> {
-        let concerned = |host: &RegistryHost| registry.is_none_or(|registry| registry == host);
-        self.memory().retain(|key, _| !concerned(key.registry()));
+        let matches = |host: &RegistryHost| registry.is_none_or(|registry| registry == host);
+        self.memory().retain(|key, _| !matches(key.registry()));
         let registry = registry.cloned();
         let cleared = self.on_disk(move |folder| {
-            let concerned = |stem: &str| match &registry {
+            let matches = |stem: &str| match &registry {
                 None => Ok(true),
                 Some(registry) => {
                     let content = match folder.read(stem) {
@@ -228,7 +230,7 @@ impl CredentialsCache {
             };
             let mut removed = 0;
             for stem in folder.stems()? {
-                if concerned(&stem)? && folder.remove(&stem)? {
+                if matches(&stem)? && folder.remove(&stem)? {
                     removed += 1;
                 }
             }
@@ -247,7 +249,7 @@ impl CredentialsCache {
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<CacheKey, Slot>> {
-        // The map is whole between any two statements.
+        // A panic cannot leave the map in an invalid state.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -256,7 +258,7 @@ impl CredentialsCache {
         if let Some(slot) = memory.get(key) {
             return Arc::clone(slot);
         }
-        // A program that acts for many principals would gather the logins of all that ever came.
+        // Without this, a program that acts for many principals would keep all expired logins.
         let now = SystemTime::now();
         memory.retain(|_, slot| match slot.try_lock() {
             Ok(held) => held.as_ref().is_some_and(|login| login.is_valid(now)),
@@ -265,8 +267,7 @@ impl CredentialsCache {
         Arc::clone(memory.entry(key.clone()).or_default())
     }
 
-    /// What the disk has. A file that does not count is moved out of the way if `set_aside`, which
-    /// only the lock's holder may ask for.
+    /// Reads the login from disk. `set_aside` renames an invalid file, which only the holder of the lock may do.
     async fn read(&self, key: &CacheKey, set_aside: bool) -> Option<Login> {
         let key = key.clone();
         let read = self.on_disk(move |folder| {
@@ -304,17 +305,17 @@ impl CredentialsCache {
         self.warn_of(written.await);
     }
 
-    /// The lock that goes with a file; `None` if there is no way to have it, or it takes too long.
+    /// Takes the lock of a file. Returns `None` without a usable folder or after [`LOCK_TIMEOUT`].
     async fn lock(&self, stem: &str) -> Option<File> {
         let started = Instant::now();
         loop {
             let stem = stem.to_owned();
-            // Waiting on a thread could not be ended, and would hold up the end of the program.
+            // A wait on a thread could not be cancelled, and would delay the end of the program.
             let lock = self.on_disk(move |folder| folder.try_lock(&stem)).await;
             match self.warn_of(lock)? {
                 Some(lock) => return Some(lock),
                 None if started.elapsed() > LOCK_TIMEOUT => {
-                    tracing::info!("another process takes long to log in; not waiting for it");
+                    tracing::info!("timed out waiting for the login of another process");
                     return None;
                 }
                 None => sleep(LOCK_POLL_INTERVAL).await,
@@ -322,7 +323,7 @@ impl CredentialsCache {
         }
     }
 
-    /// Does something with the folder, if there is one, on a thread that may block.
+    /// Runs `work` with the folder, if there is one, on a thread that may block.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Folder) -> io::Result<T> + Send + 'static,
@@ -332,7 +333,7 @@ impl CredentialsCache {
         Some(work.unwrap_or_else(|error| Err(io::Error::other(error))))
     }
 
-    /// What came of work on the disk, where that is not worth failing for.
+    /// Returns the result of work on the disk. An error becomes a warning and `None`.
     fn warn_of<T>(&self, outcome: Option<io::Result<T>>) -> Option<T> {
         let folder = self.folder.as_ref()?.path().display();
         let warn = |error: &io::Error| {
@@ -342,15 +343,15 @@ impl CredentialsCache {
     }
 }
 
-/// Counts a login by where it was had.
+/// Counts a login by its source.
 fn count_login(source: &'static str) {
     metrics::counter!(LOGINS, "source" => source).increment(1);
 }
 
-/// The share of a login's life that must be left for it to be used: from 0.1 to 0.2, at random.
+/// Returns the minimum remaining share of the lifetime of a usable login: a random number from 0.1 to 0.2.
 fn min_remaining_share() -> f64 {
     let random = RandomState::new().hash_one(());
-    // The upper 32 bits of it, as a number from 0 to 1.
+    // The upper 32 bits as a number from 0 to 1.
     let random = f64::from((random >> 32) as u32) / f64::from(u32::MAX);
     0.1 + random / 10.0
 }

@@ -1,4 +1,4 @@
-//! Credentials that are cached, refused or missing.
+//! Tests of cached, invalid and missing credentials.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use crate::backend::ecr::{EcrBackend, EcrBackendBuilder};
 use crate::error::{Error, ErrorKind};
 use crate::model::Stage;
 
-/// A provider whose answer is a function of the number of the request.
+/// A provider whose result is a function of the number of the request.
 #[derive(Clone)]
 struct Provider {
-    answer: Arc<dyn Fn(usize) -> provider::Result + Send + Sync>,
+    result: Arc<dyn Fn(usize) -> provider::Result + Send + Sync>,
     requests: Arc<AtomicUsize>,
 }
 
 impl Provider {
-    fn new(answer: impl Fn(usize) -> provider::Result + Send + Sync + 'static) -> Self {
-        Self { answer: Arc::new(answer), requests: Arc::default() }
+    fn new(result: impl Fn(usize) -> provider::Result + Send + Sync + 'static) -> Self {
+        Self { result: Arc::new(result), requests: Arc::default() }
     }
 }
 
@@ -37,7 +37,7 @@ impl ProvideCredentials for Provider {
         Self: 'a,
     {
         let request = self.requests.fetch_add(1, Ordering::Relaxed);
-        future::ProvideCredentials::ready((self.answer)(request))
+        future::ProvideCredentials::ready((self.result)(request))
     }
 }
 
@@ -74,7 +74,7 @@ async fn credentials_are_cached_until_they_expire() {
 }
 
 #[tokio::test]
-async fn key_that_cannot_be_sent_is_invalid_input() {
+async fn key_with_line_break_is_invalid_input() {
     for (id, token) in [("AKIA\n", None), ("AKIA", Some("token\r".to_owned()))] {
         let provider = Provider::new(move |_| {
             Ok(Credentials::new(id, "hunter2", token.clone(), None, "test"))
@@ -86,7 +86,7 @@ async fn key_that_cannot_be_sent_is_invalid_input() {
 }
 
 #[tokio::test]
-async fn missing_credentials_suggest_how_to_get_some() {
+async fn missing_credentials_suggest_a_command() {
     type Case = (Option<&'static str>, fn() -> CredentialsError, &'static str);
     let builds = Some("it's");
     let cases: [Case; 5] = [
@@ -113,7 +113,7 @@ async fn missing_credentials_suggest_how_to_get_some() {
         (
             builds,
             || CredentialsError::invalid_configuration("a loop"),
-            "the profile \"it's\" gives no AWS credentials",
+            "the profile \"it's\" returned no AWS credentials",
         ),
     ];
     for (profile, error, text) in cases {
@@ -129,17 +129,17 @@ async fn missing_credentials_suggest_how_to_get_some() {
 }
 
 #[tokio::test]
-async fn request_is_no_part_of_an_error() {
+async fn error_does_not_contain_the_request() {
     let provider = Provider::new(|_| {
         let request = "failed to apply endpoint `x` to request `Request { body: eyJhbGciOi }`";
         Err(CredentialsError::provider_error(request))
     });
     let error = deletion_error(&with_provider(builder(), provider)).await;
-    let mut told = format!("{error:?}");
+    let mut text = format!("{error:?}");
     let mut cause = std::error::Error::source(&error);
     while let Some(error) = cause {
-        told.push_str(&error.to_string());
+        text.push_str(&error.to_string());
         cause = error.source();
     }
-    assert!(!told.contains("eyJ"), "{told}");
+    assert!(!text.contains("eyJ"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Clients over real connections, and their endpoints.
+//! Tests of clients over real connections, and of their endpoints.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::thread;
 use futures_util::TryStreamExt;
 use serde_json::json;
 
-use super::super::scripted::{self, Answer, Scripted};
+use super::super::scripted::{self, Response, Scripted};
 use super::*;
 use crate::backend::RegistryBackend;
 use crate::backend::ecr::{EcrBackend, EcrBackendBuilder};
@@ -19,12 +19,12 @@ fn builder(host: &str) -> EcrBackendBuilder {
     EcrBackend::builder(host.parse().unwrap(), Stage::default())
 }
 
-/// A configuration without an HTTP client, so that the backend's own one is used.
+/// A configuration without an HTTP client, so that the backend uses its own.
 fn keys() -> SdkConfig {
     scripted::sdk_config()
 }
 
-/// The error of a listing at a URL.
+/// Returns the error of a listing at a URL.
 async fn error_at(url: String) -> Error {
     let backend = builder(scripted::HOST).with_sdk_config(keys()).with_endpoint_url(url).build();
     let rows: Result<Vec<_>> = backend.list_repositories(&Organizations::All).try_collect().await;
@@ -32,7 +32,7 @@ async fn error_at(url: String) -> Error {
 }
 
 #[tokio::test]
-async fn a_request_goes_over_the_network() {
+async fn request_is_signed_and_sent_over_the_network() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = thread::spawn(move || {
@@ -51,11 +51,11 @@ async fn a_request_goes_over_the_network() {
         let mut body = Vec::new();
         reader.take(length.unwrap().parse().unwrap()).read_to_end(&mut body).unwrap();
         let row = scripted::described("prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a");
-        let answer = serde_json::json!({"repositories": [row]}).to_string();
+        let response = serde_json::json!({"repositories": [row]}).to_string();
         write!(
             stream,
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}",
-            answer.len()
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{response}",
+            response.len()
         )
         .unwrap();
         head
@@ -68,12 +68,12 @@ async fn a_request_goes_over_the_network() {
 }
 
 #[tokio::test]
-async fn unreachable_endpoint_is_temporary_with_its_cause() {
-    // A port that was free a moment ago.
+async fn unreachable_endpoint_is_a_temporary_error_with_cause() {
+    // A port that was just free.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (url, text) in [
         (format!("http://127.0.0.1:{port}"), "cannot be reached"),
-        ("http://ecr.invalid".to_owned(), "is not known here"),
+        ("http://ecr.invalid".to_owned(), "cannot be resolved"),
     ] {
         let error = error_at(url).await;
         assert!(matches!(error, Error::Temporary { source: Some(_), .. }), "{error:?}");
@@ -96,7 +96,7 @@ async fn server_without_tls_is_not_trusted_and_not_retried() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     assert!(error.to_string().contains("AWS_CA_BUNDLE"), "{error}");
     listener.set_nonblocking(true).unwrap();
-    assert!(listener.accept().is_err(), "it was called again");
+    assert!(listener.accept().is_err(), "the request was retried");
 }
 
 #[tokio::test]
@@ -119,9 +119,9 @@ async fn clones_share_their_clients() {
 }
 
 #[tokio::test]
-async fn throttled_caller_leaves_others_their_retries() {
+async fn throttling_of_one_caller_keeps_retries_of_others() {
     let throttled =
-        || Scripted::new(|_| Answer::error(400, "ThrottlingException", "Rate exceeded"));
+        || Scripted::new(|_| Response::error(400, "ThrottlingException", "Rate exceeded"));
     let attempts = |aws: &Scripted| aws.operations().len();
     let path = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a".parse().unwrap();
     let first = throttled();
@@ -134,16 +134,16 @@ async fn throttled_caller_leaves_others_their_retries() {
     }
     let before = attempts(&first);
     first.backend.delete_repository(&path, &Default::default()).await.unwrap_err();
-    assert_eq!(attempts(&first), before + 1, "it has used up its retries");
+    assert_eq!(attempts(&first), before + 1, "the retries are used up");
     let second = throttled();
     second.backend.delete_repository(&path, &Default::default()).await.unwrap_err();
     assert_eq!(attempts(&second), 3);
 }
 
-/// The hosts of ECR, STS and Resource Groups Tagging that are called.
+/// Returns the called hosts of ECR, STS and Resource Groups Tagging.
 async fn hosts_called(registry: &str, use_fips: bool, use_dual_stack: bool) -> [String; 3] {
     let aws =
-        Scripted::at(registry, |builder| builder, scripted::ACCOUNT, |_| Answer::ok(json!({})));
+        Scripted::at(registry, |builder| builder, scripted::ACCOUNT, |_| Response::ok(json!({})));
     let config = aws.backend.config();
     let mut calls = aws.backend.aws_config().await.unwrap().clone();
     calls.endpoints = aws_endpoints(aws.backend.ecr_host(), use_fips, use_dual_stack);
@@ -151,11 +151,11 @@ async fn hosts_called(registry: &str, use_fips: bool, use_dual_stack: bool) -> [
     clients.ecr(config).await.unwrap().describe_repositories().send().await.unwrap();
     clients.sts(config).await.unwrap().get_caller_identity().send().await.unwrap();
     clients.tagging(config).await.unwrap().get_resources().send().await.unwrap();
-    let hosts: Vec<String> = aws.asked().into_iter().map(|asked| asked.host).collect();
+    let hosts: Vec<String> = aws.requests().into_iter().map(|request| request.host).collect();
     hosts.try_into().unwrap()
 }
 
-/// Registry, flags, and the endpoints of ECR, STS and Resource Groups Tagging.
+/// Per line: the registry, the flags, and the endpoints of ECR, STS and Resource Groups Tagging.
 ///
 /// Source: `endpoints.json` of botocore 1.43.
 const ENDPOINTS: &str = "
@@ -178,7 +178,7 @@ const ENDPOINTS: &str = "
 ";
 
 #[tokio::test]
-async fn fips_and_dual_stack_endpoints_are_known_ones() {
+async fn fips_and_dual_stack_endpoints_match_botocore() {
     for line in ENDPOINTS.lines().filter(|line| !line.is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [registry, flags, expected @ ..] = &words[..] else { panic!("{line}") };
@@ -189,12 +189,12 @@ async fn fips_and_dual_stack_endpoints_are_known_ones() {
 }
 
 #[tokio::test]
-async fn endpoint_url_replaces_those_of_the_host() {
+async fn endpoint_url_replaces_endpoints_of_the_host() {
     let host = "095412845506.dkr-ecr-fips.us-east-1.on.aws";
     let error = {
         let backend = builder(host).with_sdk_config(keys());
         let backend = backend.with_endpoint_url("http://ecr.invalid").build();
         backend.caller().await.unwrap_err()
     };
-    assert!(error.to_string().contains("is not known here"), "{error}");
+    assert!(error.to_string().contains("cannot be resolved"), "{error}");
 }

@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use super::super::scripted::{ACCOUNT, Answer, Asked, Scripted, described, principal};
+use super::super::scripted::{ACCOUNT, Request, Response, Scripted, described, principal};
 use super::*;
 use crate::backend::RegistryBackend;
 use crate::error::ErrorKind;
@@ -17,35 +17,35 @@ fn whole() -> Value {
     described(&path().to_string())
 }
 
-/// AWS with one repository that was there before.
-fn present(repository: Value, policy: Option<&'static str>) -> impl Fn(&Asked) -> Answer {
-    move |asked| match asked.operation.as_str() {
-        "CreateRepository" => Answer::error(400, "RepositoryAlreadyExistsException", "it exists"),
-        "DescribeRepositories" => Answer::ok(json!({"repositories": [repository]})),
-        "ListTagsForResource" => Answer::ok(json!({"tags": [
+/// AWS with one existing repository.
+fn present(repository: Value, policy: Option<&'static str>) -> impl Fn(&Request) -> Response {
+    move |request| match request.operation.as_str() {
+        "CreateRepository" => Response::error(400, "RepositoryAlreadyExistsException", "it exists"),
+        "DescribeRepositories" => Response::ok(json!({"repositories": [repository]})),
+        "ListTagsForResource" => Response::ok(json!({"tags": [
             {"Key": "team", "Value": "maps"},
             {"Key": "ark:created-by", "Value": "user:bob"},
             {"Key": "ark:organization", "Value": path().organization()},
         ]})),
         "GetLifecyclePolicy" => match policy {
-            Some(policy) => Answer::ok(json!({"lifecyclePolicyText": policy})),
-            None => Answer::error(400, "LifecyclePolicyNotFoundException", "none"),
+            Some(policy) => Response::ok(json!({"lifecyclePolicyText": policy})),
+            None => Response::error(400, "LifecyclePolicyNotFoundException", "none"),
         },
         "GetRepositoryPolicy" => match policy {
-            Some(policy) => Answer::ok(json!({"policyText": policy})),
-            None => Answer::error(400, "RepositoryPolicyNotFoundException", "none"),
+            Some(policy) => Response::ok(json!({"policyText": policy})),
+            None => Response::error(400, "RepositoryPolicyNotFoundException", "none"),
         },
-        "PutLifecyclePolicy" | "SetRepositoryPolicy" => Answer::ok(json!({})),
+        "PutLifecyclePolicy" | "SetRepositoryPolicy" => Response::ok(json!({})),
         other => panic!("{other}"),
     }
 }
 
-/// AWS that creates what is asked for.
-fn fresh(asked: &Asked) -> Answer {
-    match asked.operation.as_str() {
-        "CreateRepository" => Answer::ok(json!({"repository": whole()})),
-        "DescribeRepositories" => Answer::ok(json!({"repositories": [whole()]})),
-        _ => Answer::ok(json!({})),
+/// AWS that creates each requested repository.
+fn fresh(request: &Request) -> Response {
+    match request.operation.as_str() {
+        "CreateRepository" => Response::ok(json!({"repository": whole()})),
+        "DescribeRepositories" => Response::ok(json!({"repositories": [whole()]})),
+        _ => Response::ok(json!({})),
     }
 }
 
@@ -54,7 +54,7 @@ async fn create(aws: &Scripted, options: &CreateOptions) -> Result<Repository> {
 }
 
 #[tokio::test]
-async fn everything_but_the_lifecycle_policy_goes_into_one_call() {
+async fn creation_needs_an_extra_call_for_lifecycle_policy_only() {
     let aws = Scripted::built(|builder| builder.with_principal("user:alice"), ACCOUNT, fresh);
     let options = CreateOptions::default()
         .with_tag_mutability(TagMutability::Immutable)
@@ -75,10 +75,10 @@ async fn everything_but_the_lifecycle_policy_goes_into_one_call() {
         aws.operations(),
         ["CreateRepository", "DescribeRepositories", "PutLifecyclePolicy"]
     );
-    let asked = aws.asked();
+    let requests = aws.requests();
     let tags = expected.map(|(key, value)| json!({"Key": key, "Value": value}));
     assert_eq!(
-        asked[0].input,
+        requests[0].input,
         json!({
             "registryId": ACCOUNT,
             "repositoryName": path().to_string(),
@@ -90,29 +90,29 @@ async fn everything_but_the_lifecycle_policy_goes_into_one_call() {
             "imageScanningConfiguration": {"scanOnPush": true},
         })
     );
-    assert_eq!(asked[2].input["lifecyclePolicyText"], POLICY);
+    assert_eq!(requests[2].input["lifecyclePolicyText"], POLICY);
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_before_anything_is_asked() {
+async fn invalid_options_are_rejected_before_any_call() {
     let many = (0..6).fold(CreateOptions::default(), |options, number| {
         options.with_mutability_exclusion(format!("v{number}").parse().unwrap())
     });
     for (options, text) in [
         (many, "6 exceptions to the tag mutability, of at most 5"),
-        (CreateOptions::default().with_resource_tag("ark:organization", "x"), "ark: is its own"),
-        (CreateOptions::default().with_lifecycle_policy("{"), "is no JSON"),
+        (CreateOptions::default().with_resource_tag("ark:organization", "x"), "is reserved"),
+        (CreateOptions::default().with_lifecycle_policy("{"), "is not JSON"),
     ] {
         let aws = Scripted::new(fresh);
         let error = create(&aws, &options).await.unwrap_err();
         assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
         assert!(error.to_string().contains(text), "{error}");
-        assert!(aws.asked().is_empty());
+        assert!(aws.requests().is_empty());
     }
 }
 
 #[tokio::test]
-async fn what_exists_as_asked_for_is_returned() {
+async fn existing_repository_with_same_settings_is_returned() {
     let mut repository = whole();
     let key = "arn:aws:kms:us-east-1:095412845506:key/1234";
     repository["encryptionConfiguration"] = json!({"encryptionType": "KMS", "kmsKey": key});
@@ -136,26 +136,26 @@ async fn what_exists_as_asked_for_is_returned() {
 
 #[tokio::test]
 async fn existing_repository_gets_the_organization_tag() {
-    let untagged = |tagging: Answer| {
+    let untagged = |tagging: Response| {
         let present = present(whole(), None);
-        Scripted::new(move |asked| match asked.operation.as_str() {
+        Scripted::new(move |request| match request.operation.as_str() {
             "ListTagsForResource" => {
-                Answer::ok(json!({"tags": [{"Key": "by", "Value": "terraform"}]}))
+                Response::ok(json!({"tags": [{"Key": "by", "Value": "terraform"}]}))
             }
             "TagResource" => tagging.clone(),
-            _ => present(asked),
+            _ => present(request),
         })
     };
     let organization = path().organization().to_string();
-    let aws = untagged(Answer::ok(json!({})));
+    let aws = untagged(Response::ok(json!({})));
     let found = create(&aws, &CreateOptions::default()).await.unwrap();
     assert_eq!(found.resource_tags.unwrap()[ORGANIZATION_TAG], organization);
-    let asked = aws.asked();
-    let tagged = asked.iter().find(|asked| asked.operation == "TagResource").unwrap();
+    let requests = aws.requests();
+    let tagged = requests.iter().find(|request| request.operation == "TagResource").unwrap();
     assert_eq!(tagged.input["tags"], json!([{"Key": ORGANIZATION_TAG, "Value": organization}]));
     assert!(tagged.input["resourceArn"].as_str().unwrap().ends_with(&path().to_string()));
-    // Who may not tag it can use it nevertheless.
-    let aws = untagged(Answer::error(400, "AccessDeniedException", "no"));
+    // A caller without permission to tag the repository gets it nevertheless.
+    let aws = untagged(Response::error(400, "AccessDeniedException", "no"));
     let found = create(&aws, &CreateOptions::default()).await.unwrap();
     assert_eq!(found.resource_tags.unwrap().get(ORGANIZATION_TAG), None);
 }
@@ -169,8 +169,8 @@ async fn dual_layer_encryption_is_created_and_compared() {
     let own = with(Encryption::KmsDsse { key: Some("1234".to_owned()) });
     let aws = Scripted::new(fresh);
     create(&aws, &own).await.unwrap();
-    let asked = &aws.asked()[0].input["encryptionConfiguration"];
-    assert_eq!(*asked, json!({"encryptionType": "KMS_DSSE", "kmsKey": "1234"}));
+    let encryption = &aws.requests()[0].input["encryptionConfiguration"];
+    assert_eq!(*encryption, json!({"encryptionType": "KMS_DSSE", "kmsKey": "1234"}));
     for same in [own, with(Encryption::KmsDsse { key: None })] {
         create(&Scripted::new(present(repository.clone(), None)), &same).await.unwrap();
     }
@@ -181,7 +181,7 @@ async fn dual_layer_encryption_is_created_and_compared() {
 }
 
 #[tokio::test]
-async fn a_conflict_names_the_difference() {
+async fn conflict_names_the_difference() {
     let mut excepted = whole();
     excepted["imageTagMutability"] = "MUTABLE_WITH_EXCLUSION".into();
     excepted["imageTagMutabilityExclusionFilters"] =
@@ -211,22 +211,22 @@ async fn a_conflict_names_the_difference() {
 }
 
 #[tokio::test]
-async fn a_timeout_that_was_retried_is_a_success() {
+async fn retry_after_lost_response_succeeds() {
     let first = Mutex::new(true);
     let present = present(whole(), None);
-    let aws = Scripted::new(move |asked| {
-        // It was created, but the answer got lost.
-        if asked.operation == "CreateRepository" && std::mem::take(&mut *first.lock().unwrap()) {
-            return Answer::raw(504, String::new());
+    let aws = Scripted::new(move |request| {
+        // AWS created the repository, but the response was lost.
+        if request.operation == "CreateRepository" && std::mem::take(&mut *first.lock().unwrap()) {
+            return Response::raw(504, String::new());
         }
-        present(asked)
+        present(request)
     });
     create(&aws, &CreateOptions::default()).await.unwrap();
     assert_eq!(aws.operations()[..2], ["CreateRepository", "CreateRepository"]);
 }
 
 #[tokio::test]
-async fn a_policy_that_fails_leaves_what_the_same_request_finishes() {
+async fn repeated_request_sets_policy_after_failure() {
     let options = CreateOptions::default().with_lifecycle_policy(POLICY);
     for (code, expected) in [
         ("ServerException", ErrorKind::Temporary),
@@ -234,15 +234,15 @@ async fn a_policy_that_fails_leaves_what_the_same_request_finishes() {
         ("ValidationException", ErrorKind::InvalidInput),
         ("SomethingNew", ErrorKind::Failed),
     ] {
-        let aws = Scripted::new(move |asked| match asked.operation.as_str() {
-            "PutLifecyclePolicy" => Answer::error(400, code, "no"),
-            _ => fresh(asked),
+        let aws = Scripted::new(move |request| match request.operation.as_str() {
+            "PutLifecyclePolicy" => Response::error(400, code, "no"),
+            _ => fresh(request),
         });
         let error = create(&aws, &options).await.unwrap_err();
         assert_eq!(error.kind(), expected, "{error:?}");
         let text = error.to_string();
         assert!(text.contains(&format!("the repository {} exists", path())), "{text}");
-        assert!(text.contains("the same request again"), "{text}");
+        assert!(text.contains("repeat the same request"), "{text}");
     }
     let aws = Scripted::new(present(whole(), None));
     create(&aws, &options).await.unwrap();
@@ -250,70 +250,70 @@ async fn a_policy_that_fails_leaves_what_the_same_request_finishes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_yet_is_waited_for() {
-    let late = |times: usize, other: fn(&Asked) -> Answer| {
+async fn creation_waits_until_repository_is_visible() {
+    let late = |times: usize, other: fn(&Request) -> Response| {
         let left = Mutex::new(times);
-        move |asked: &Asked| {
+        move |request: &Request| {
             let mut left = left.lock().unwrap();
-            if asked.operation == "DescribeRepositories" && *left > 0 {
+            if request.operation == "DescribeRepositories" && *left > 0 {
                 *left -= 1;
-                return Answer::error(400, "RepositoryNotFoundException", "not yet");
+                return Response::error(400, "RepositoryNotFoundException", "not yet");
             }
-            other(asked)
+            other(request)
         }
     };
     create(&Scripted::new(late(3, fresh)), &CreateOptions::default()).await.unwrap();
-    let existing = |asked: &Asked| present(whole(), None)(asked);
+    let existing = |request: &Request| present(whole(), None)(request);
     create(&Scripted::new(late(3, existing)), &CreateOptions::default()).await.unwrap();
     let never = Scripted::new(late(usize::MAX, fresh));
     let error = create(&never, &CreateOptions::default()).await.unwrap_err();
     assert!(error.is_temporary() && error.to_string().contains("is created"), "{error}");
-    assert!(never.asked().len() < 10);
+    assert!(never.requests().len() < 10);
 }
 
 #[tokio::test]
-async fn nothing_is_created_in_another_account() {
+async fn creation_names_the_account_of_the_registry() {
     let aws = Scripted::built(
         |builder| builder,
         "111122223333",
-        |asked| {
-            assert_eq!(asked.input["registryId"], ACCOUNT);
-            Answer::error(400, "AccessDeniedException", "no")
+        |request| {
+            assert_eq!(request.input["registryId"], ACCOUNT);
+            Response::error(400, "AccessDeniedException", "no")
         },
     );
     let error = create(&aws, &CreateOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), crate::ErrorKind::PermissionDenied, "{error}");
 }
 
-/// AWS, for a backend that gives each repository a policy.
+/// AWS for a backend with a repository policy.
 fn guarded(
     policy: &'static str,
-    answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    respond: impl Fn(&Request) -> Response + Send + Sync + 'static,
 ) -> Scripted {
-    Scripted::built(|builder| builder.with_repository_policy(policy), ACCOUNT, answer)
+    Scripted::built(|builder| builder.with_repository_policy(policy), ACCOUNT, respond)
 }
 
 #[tokio::test]
-async fn who_may_use_a_repository_is_said_before_which_images_expire() {
+async fn repository_policy_is_set_before_lifecycle_policy() {
     let aws = guarded(r#"{"Statement": []}"#, fresh);
     let options = CreateOptions::default().with_lifecycle_policy(POLICY);
     create(&aws, &options).await.unwrap();
     assert_eq!(aws.operations()[2..], ["SetRepositoryPolicy", "PutLifecyclePolicy"]);
-    let asked = &aws.asked()[2].input;
-    assert_eq!(asked["policyText"], r#"{"Statement": []}"#);
-    assert_eq!(asked["registryId"], ACCOUNT);
-    assert_eq!(asked.get("force"), None);
+    let input = &aws.requests()[2].input;
+    assert_eq!(input["policyText"], r#"{"Statement": []}"#);
+    assert_eq!(input["registryId"], ACCOUNT);
+    assert_eq!(input.get("force"), None);
 }
 
 #[tokio::test]
-async fn a_repository_policy_is_finished_and_never_replaced() {
+async fn repository_policy_is_added_and_never_replaced() {
     let options = CreateOptions::default();
-    let aws = guarded("{}", |asked| match asked.operation.as_str() {
-        "SetRepositoryPolicy" => Answer::error(400, "AccessDeniedException", "no"),
-        _ => fresh(asked),
+    let aws = guarded("{}", |request| match request.operation.as_str() {
+        "SetRepositoryPolicy" => Response::error(400, "AccessDeniedException", "no"),
+        _ => fresh(request),
     });
     let error = create(&aws, &options).await.unwrap_err().to_string();
-    assert!(error.contains("without its repository policy; the same request again"), "{error}");
+    assert!(error.contains("without its repository policy; repeat the same request"), "{error}");
 
     let aws = guarded("{}", present(whole(), None));
     create(&aws, &options).await.unwrap();
@@ -330,8 +330,8 @@ async fn a_repository_policy_is_finished_and_never_replaced() {
 
     let aws = guarded("{", fresh);
     let error = create(&aws, &options).await.unwrap_err().to_string();
-    assert!(error.contains("the repository policy is no JSON"), "{error}");
-    assert!(aws.asked().is_empty());
+    assert!(error.contains("the repository policy is not JSON"), "{error}");
+    assert!(aws.requests().is_empty());
 }
 
 #[tokio::test]
@@ -339,7 +339,7 @@ async fn creator_tag_names_acting_principal() {
     let aws = Scripted::built(|builder| builder.with_principal("robot:service"), ACCOUNT, fresh);
     for (name, value) in [
         ("user:alice", "user:alice"),
-        // AWS does not accept these characters in the value of a tag.
+        // AWS rejects these characters in the value of a tag.
         ("user:bob, of the \"team\"", "user:bob--of-the--team-+"),
     ] {
         let backend = aws.backend.acting_as(&principal(name));
@@ -352,7 +352,7 @@ async fn creator_tag_names_acting_principal() {
 }
 
 #[test]
-fn lists_have_no_order_and_one_value_needs_none() {
+fn policies_are_equal_despite_list_order_and_form() {
     let written = r#"{"Statement":[{"Action":["b","a"],"Effect":"Deny"}]}"#;
     assert!(same_policy(written, r#"{ "Statement": {"Effect":"Deny","Action":["a","b"]} }"#));
     assert!(!same_policy(written, r#"{"Statement":[{"Action":["a"],"Effect":"Deny"}]}"#));

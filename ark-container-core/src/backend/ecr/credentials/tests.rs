@@ -1,4 +1,4 @@
-//! Logins against an AWS whose answers are prepared.
+//! Tests of logins with scripted responses of AWS.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,8 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::super::scripted::{
-    ACCOUNT, Answer, Asked, HOST, Scripted, assumed, authorization, field, principal, sdk_config,
-    session, sts_error,
+    ACCOUNT, HOST, Request, Response, Scripted, assumed, authorization, field, principal,
+    sdk_config, session, sts_error,
 };
 use super::*;
 use crate::RegistryBackend;
@@ -16,56 +16,59 @@ use crate::backend::ecr::EcrBackendBuilder;
 use crate::model::{Access, OrganizationId, Stage};
 
 const ROLE: &str = "arn:aws:iam::095412845506:role/registry";
-/// When the prepared sessions end, in the year 2100.
-const SESSION_END: u64 = 4_102_444_800;
-const HOUR: u64 = 3600;
+/// The end of the scripted sessions, in the year 2100.
+const SESSION_END_SECONDS: u64 = 4_102_444_800;
+const HOUR_SECONDS: u64 = 3600;
 
 fn scope() -> Scope {
     Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Push)
 }
 
-/// An AWS that gives every session and login.
-fn generous(asked: &Asked) -> Answer {
-    match asked.operation.as_str() {
+/// AWS that allows every session and login.
+fn generous(request: &Request) -> Response {
+    match request.operation.as_str() {
         "AssumeRole" => session("ASIASESSION"),
-        "GetAuthorizationToken" => {
-            authorization(&format!("https://{HOST}"), SESSION_END + HOUR, "AWS:secret")
-        }
+        "GetAuthorizationToken" => authorization(
+            &format!("https://{HOST}"),
+            SESSION_END_SECONDS + HOUR_SECONDS,
+            "AWS:secret",
+        ),
         other => panic!("{other} is not expected"),
     }
 }
 
-/// The error of a login whose answer is this, and a text that it must not have.
-async fn error_for(answer: Answer) -> Error {
-    let aws = Scripted::new(move |_| answer.clone());
+/// Returns the error of a login with this response.
+async fn error_for(response: Response) -> Error {
+    let aws = Scripted::new(move |_| response.clone());
     aws.backend.credentials(&scope(), &Default::default()).await.unwrap_err()
 }
 
 #[tokio::test]
-async fn requested_lifetime_is_asked_of_sts() {
-    let hour = CredentialsOptions::default().with_lifetime(Duration::from_secs(HOUR));
+async fn requested_lifetime_is_sent_to_sts() {
+    let hour = CredentialsOptions::default().with_lifetime(Duration::from_secs(HOUR_SECONDS));
     let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, generous);
     aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
-    assert_eq!(field(&aws.asked()[0], "DurationSeconds"), "3600");
+    assert_eq!(field(&aws.requests()[0], "DurationSeconds"), "3600");
 
-    let two_hours = Duration::from_secs(2 * HOUR);
+    let two_hours = Duration::from_secs(2 * HOUR_SECONDS);
     let build = |builder: EcrBackendBuilder| {
         builder.with_role_arn(ROLE).with_credentials_lifetime(two_hours)
     };
     let aws = Scripted::built(build, ACCOUNT, generous);
     aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
-    let asked = aws.asked().into_iter().filter(|asked| asked.operation == "AssumeRole");
-    let seconds: Vec<_> = asked.map(|asked| field(&asked, "DurationSeconds")).collect();
+    let requests = aws.requests().into_iter().filter(|request| request.operation == "AssumeRole");
+    let seconds: Vec<_> = requests.map(|request| field(&request, "DurationSeconds")).collect();
     assert_eq!(seconds, ["7200", "3600"]);
 }
 
 #[tokio::test]
-async fn lifetime_that_sts_refuses_is_an_error() {
+async fn lifetime_that_sts_rejects_is_an_error() {
     let message = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.";
-    let refuse = move |_: &Asked| sts_error("ValidationError", message);
+    let refuse = move |_: &Request| sts_error("ValidationError", message);
     let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, refuse);
-    let options = CredentialsOptions::default().with_lifetime(Duration::from_secs(6 * HOUR));
+    let options =
+        CredentialsOptions::default().with_lifetime(Duration::from_secs(6 * HOUR_SECONDS));
     let error = aws.backend.registry_credentials(&scope(), &options).await.unwrap_err();
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
     assert!(error.to_string().contains("MaxSessionDuration"), "{error}");
@@ -73,8 +76,8 @@ async fn lifetime_that_sts_refuses_is_an_error() {
 }
 
 #[tokio::test]
-async fn impossible_options_are_refused_before_any_call() {
-    let (hour, day) = (Duration::from_secs(HOUR), Duration::from_secs(24 * HOUR));
+async fn invalid_options_are_rejected_before_any_call() {
+    let (hour, day) = (Duration::from_secs(HOUR_SECONDS), Duration::from_secs(24 * HOUR_SECONDS));
     let default = CredentialsOptions::default;
     for (options, text) in [
         (default().with_lifetime(hour), "set role_arn"),
@@ -89,15 +92,15 @@ async fn impossible_options_are_refused_before_any_call() {
     }
 }
 
-/// An AWS whose sessions end after some minutes, whatever was asked for.
-fn ending_after(minutes: u64) -> impl Fn(&Asked) -> Answer {
-    move |asked| match asked.operation.as_str() {
+/// AWS whose sessions end after some minutes, independently of the requested duration.
+fn ending_after(minutes: u64) -> impl Fn(&Request) -> Response {
+    move |request| match request.operation.as_str() {
         "AssumeRole" => {
             let end = SystemTime::now() + Duration::from_secs(minutes * 60);
             let end = humantime::format_rfc3339_seconds(end).to_string();
             assumed("AssumeRole", "ASIASESSION", &end)
         }
-        _ => generous(asked),
+        _ => generous(request),
     }
 }
 
@@ -113,15 +116,16 @@ async fn cached_login_needs_minimum_time_remaining() {
         }
         assert_eq!(aws.operations().len(), 2, "{options:?}");
     }
-    // The same login serves who needs little of it, and not who needs more than is left.
-    let ends = std::sync::Arc::new(AtomicUsize::new(30));
-    let end = std::sync::Arc::clone(&ends);
-    let answer =
-        move |asked: &Asked| ending_after(end.load(Ordering::SeqCst).try_into().unwrap())(asked);
-    let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, answer);
+    // A cached login is returned only if it does not expire before the minimum time.
+    let session_minutes = std::sync::Arc::new(AtomicUsize::new(30));
+    let shared = std::sync::Arc::clone(&session_minutes);
+    let respond = move |request: &Request| {
+        ending_after(shared.load(Ordering::SeqCst).try_into().unwrap())(request)
+    };
+    let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, respond);
     let little = hour.clone().with_min_remaining(minutes(10));
     aws.backend.registry_credentials(&scope(), &little).await.unwrap();
-    ends.store(60, Ordering::SeqCst);
+    session_minutes.store(60, Ordering::SeqCst);
     aws.backend.registry_credentials(&scope(), &little).await.unwrap();
     assert_eq!(aws.operations().len(), 2);
     let fresh = aws.backend.registry_credentials(&scope(), &hour).await.unwrap();
@@ -139,7 +143,7 @@ async fn login_below_minimum_remaining_time_is_an_error() {
         let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, ending_after(20));
         let error = aws.backend.registry_credentials(&scope(), &options).await.unwrap_err();
         assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
-        assert!(error.to_string().contains("were asked for"), "{error}");
+        assert!(error.to_string().contains("were requested"), "{error}");
     }
 }
 
@@ -155,7 +159,7 @@ async fn role_narrows_login_to_its_scope() {
     assert_eq!(credentials.scope, scope());
     assert_eq!((credentials.host.as_str(), credentials.username.as_str()), (HOST, "AWS"));
     assert_eq!(credentials.password.expose(), "secret");
-    let [assume, login] = &aws.asked()[..] else { panic!("{:?}", aws.operations()) };
+    let [assume, login] = &aws.requests()[..] else { panic!("{:?}", aws.operations()) };
     assert_eq!((assume.key.as_str(), login.key.as_str()), ("AKIDEXAMPLE", "ASIASESSION"));
     assert_eq!(field(assume, "RoleArn"), ROLE);
     assert_eq!(field(assume, "RoleSessionName"), "user.alice");
@@ -165,13 +169,15 @@ async fn role_narrows_login_to_its_scope() {
 }
 
 #[tokio::test]
-async fn a_login_ends_with_the_aws_credentials_that_it_came_from() {
-    for (login_end, end) in [(SESSION_END + HOUR, SESSION_END), (SESSION_END - 1, SESSION_END - 1)]
-    {
+async fn login_expires_no_later_than_its_aws_session() {
+    for (login_end, end) in [
+        (SESSION_END_SECONDS + HOUR_SECONDS, SESSION_END_SECONDS),
+        (SESSION_END_SECONDS - 1, SESSION_END_SECONDS - 1),
+    ] {
         let aws = Scripted::built(
             |builder| builder.with_role_arn(ROLE),
             ACCOUNT,
-            move |asked| match asked.operation.as_str() {
+            move |request| match request.operation.as_str() {
                 "AssumeRole" => session("ASIASESSION"),
                 _ => authorization(&format!("https://{HOST}"), login_end, "AWS:secret"),
             },
@@ -182,17 +188,17 @@ async fn a_login_ends_with_the_aws_credentials_that_it_came_from() {
 }
 
 #[tokio::test]
-async fn login_without_role_reaches_what_the_caller_does() {
+async fn login_without_role_has_permissions_of_caller() {
     let aws = Scripted::new(generous);
     let credentials = aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     assert_eq!(credentials.narrowing, Narrowing::Caller);
     assert_eq!(aws.operations(), ["GetAuthorizationToken"]);
-    let end = UNIX_EPOCH + Duration::from_secs(SESSION_END + HOUR);
+    let end = UNIX_EPOCH + Duration::from_secs(SESSION_END_SECONDS + HOUR_SECONDS);
     assert_eq!(credentials.expires_at, end);
 }
 
 #[tokio::test]
-async fn where_scoped_logins_are_required_a_role_is_too() {
+async fn required_scoped_login_requires_a_role() {
     let required = |role: Option<&str>| {
         let role = role.map(str::to_owned);
         Scripted::built(
@@ -213,7 +219,7 @@ async fn where_scoped_logins_are_required_a_role_is_too() {
 }
 
 #[tokio::test]
-async fn a_role_that_gives_no_long_session_gives_an_hour() {
+async fn session_falls_back_to_one_hour() {
     for message in [
         "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
         "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role \
@@ -222,10 +228,10 @@ async fn a_role_that_gives_no_long_session_gives_an_hour() {
         let aws = Scripted::built(
             |builder| builder.with_role_arn(ROLE),
             ACCOUNT,
-            move |asked| {
-                let long =
-                    asked.operation == "AssumeRole" && field(asked, "DurationSeconds") != "3600";
-                if long { sts_error("ValidationError", message) } else { generous(asked) }
+            move |request| {
+                let long = request.operation == "AssumeRole"
+                    && field(request, "DurationSeconds") != "3600";
+                if long { sts_error("ValidationError", message) } else { generous(request) }
             },
         );
         aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
@@ -234,7 +240,7 @@ async fn a_role_that_gives_no_long_session_gives_an_hour() {
 }
 
 #[tokio::test]
-async fn what_else_is_wrong_with_a_role_is_told_at_once() {
+async fn other_errors_of_a_role_are_not_retried() {
     let refused = |code: &'static str, message: &'static str| async move {
         let aws = Scripted::built(
             |builder| builder.with_role_arn(ROLE),
@@ -247,7 +253,7 @@ async fn what_else_is_wrong_with_a_role_is_told_at_once() {
     };
     let error = refused("PackedPolicyTooLarge", "Packed size 101%").await;
     assert!(matches!(error, Error::InvalidInput { .. }), "{error:?}");
-    assert!(error.to_string().contains("(Packed size 101%); ask for fewer"), "{error}");
+    assert!(error.to_string().contains("(Packed size 101%); request fewer"), "{error}");
     let error = refused("AccessDenied", "no").await;
     assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
     assert!(error.to_string().contains(ROLE), "{error}");
@@ -256,7 +262,7 @@ async fn what_else_is_wrong_with_a_role_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn too_many_organizations_are_refused_before_anything_is_asked() {
+async fn too_many_organizations_are_rejected_before_any_call() {
     let aws = Scripted::built(|builder| builder.with_role_arn(ROLE), ACCOUNT, generous);
     let many = (0..30).map(OrganizationId::from_u128);
     let scope = Scope::organizations(Stage::default(), many, Access::Pull);
@@ -266,8 +272,10 @@ async fn too_many_organizations_are_refused_before_anything_is_asked() {
 }
 
 #[tokio::test]
-async fn a_stand_in_for_the_registry_is_named_by_its_own_address() {
-    let aws = Scripted::new(|_| authorization("http://127.0.0.1:5051/", SESSION_END, "AWS:secret"));
+async fn emulator_is_named_by_its_own_address() {
+    let aws = Scripted::new(|_| {
+        authorization("http://127.0.0.1:5051/", SESSION_END_SECONDS, "AWS:secret")
+    });
     let credentials = aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     assert_eq!(credentials.host.as_str(), "127.0.0.1:5051");
 }
@@ -278,45 +286,45 @@ async fn login_of_another_account_is_for_the_configured_host() {
     let aws = Scripted::built(
         |builder| builder,
         "111122223333",
-        move |_| authorization(&format!("https://{other}"), SESSION_END, "AWS:secret"),
+        move |_| authorization(&format!("https://{other}"), SESSION_END_SECONDS, "AWS:secret"),
     );
     let credentials = aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
     assert_eq!(credentials.host.as_str(), HOST);
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_is_told_without_its_secret() {
+async fn invalid_login_is_an_error_without_its_secret() {
     let endpoint = format!("https://{HOST}");
-    let mut answers = vec![
-        Answer::ok(json!({})),
-        Answer::ok(json!({"authorizationData": []})),
-        Answer::ok(json!({"authorizationData": [{}]})),
-        authorization("https:///", SESSION_END, "AWS:hunter2"),
-        authorization(&endpoint, SESSION_END, "hunter2"),
-        authorization(&endpoint, SESSION_END, "EVE:hunter2"),
-        authorization(&endpoint, SESSION_END, "AWS:"),
+    let mut responses = vec![
+        Response::ok(json!({})),
+        Response::ok(json!({"authorizationData": []})),
+        Response::ok(json!({"authorizationData": [{}]})),
+        authorization("https:///", SESSION_END_SECONDS, "AWS:hunter2"),
+        authorization(&endpoint, SESSION_END_SECONDS, "hunter2"),
+        authorization(&endpoint, SESSION_END_SECONDS, "EVE:hunter2"),
+        authorization(&endpoint, SESSION_END_SECONDS, "AWS:"),
     ];
     let with = |field: &str, value: Value| {
         let mut data = json!({
             "authorizationToken": STANDARD.encode("AWS:hunter2"),
-            "expiresAt": SESSION_END,
+            "expiresAt": SESSION_END_SECONDS,
             "proxyEndpoint": endpoint,
         });
         data[field] = value;
-        Answer::ok(json!({ "authorizationData": [data] }))
+        Response::ok(json!({ "authorizationData": [data] }))
     };
-    answers.push(with("authorizationToken", json!("hunter2%")));
-    answers.push(with("expiresAt", Value::Null));
-    for answer in answers {
-        let shown = format!("{answer:?}");
-        let error = error_for(answer).await;
+    responses.push(with("authorizationToken", json!("hunter2%")));
+    responses.push(with("expiresAt", Value::Null));
+    for response in responses {
+        let shown = format!("{response:?}");
+        let error = error_for(response).await;
         assert!(matches!(error, Error::Failed { .. } | Error::Parse(_)), "{shown}: {error:?}");
         assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
     }
 }
 
 #[tokio::test]
-async fn cached_login_is_for_its_scope_role_principal_and_caller() {
+async fn cached_login_is_separate_by_role_principal_and_caller() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("credentials");
     let count = std::sync::Arc::new(AtomicUsize::new(0));
@@ -332,9 +340,9 @@ async fn cached_login_is_for_its_scope_role_principal_and_caller() {
                     builder.with_role_arn(role).with_principal(principal)
                 },
                 ACCOUNT,
-                move |asked| {
+                move |request| {
                     count.fetch_add(1, Ordering::SeqCst);
-                    generous(asked)
+                    generous(request)
                 },
             );
             aws.backend.credentials(&scope(), &Default::default()).await.unwrap();
@@ -387,7 +395,7 @@ async fn temporary_key_is_cached_without_a_call() {
 }
 
 #[tokio::test]
-async fn principals_share_no_login_and_no_session() {
+async fn principals_do_not_share_logins_or_sessions() {
     for (role, calls) in [(Some(ROLE), 2), (None, 1)] {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("credentials");
@@ -401,10 +409,10 @@ async fn principals_share_no_login_and_no_session() {
             let backend = aws.backend.acting_as(&principal(name));
             backend.credentials(&scope(), &Default::default()).await.unwrap();
         }
-        let asked = aws.asked();
-        assert_eq!(asked.len(), 3 * calls);
-        let sessions = asked.iter().filter(|asked| asked.operation == "AssumeRole");
-        let names: Vec<_> = sessions.map(|asked| field(asked, "RoleSessionName")).collect();
+        let requests = aws.requests();
+        assert_eq!(requests.len(), 3 * calls);
+        let sessions = requests.iter().filter(|request| request.operation == "AssumeRole");
+        let names: Vec<_> = sessions.map(|request| field(request, "RoleSessionName")).collect();
         let expected = ["user.alice", "user.bob", "robot.service"];
         assert_eq!(names, if role.is_some() { &expected[..] } else { &[] });
         let again = Scripted::built(build, ACCOUNT, generous);
@@ -422,14 +430,14 @@ async fn principals_share_no_login_and_no_session() {
 
 #[tokio::test]
 async fn denied_call_names_acting_principal() {
-    let aws = Scripted::new(|_| Answer::error(400, "AccessDeniedException", "no"));
+    let aws = Scripted::new(|_| Response::error(400, "AccessDeniedException", "no"));
     let alice = aws.backend.acting_as(&principal("user:alice"));
     let error = alice.credentials(&scope(), &Default::default()).await.unwrap_err();
     assert!(error.to_string().starts_with("user:alice may not"), "{error}");
 }
 
 #[test]
-fn endpoint_names_the_hosts_of_an_emulator() {
+fn endpoint_matches_host_by_name_or_port() {
     for (host, url, expected) in [
         ("127.0.0.1:5000", "http://127.0.0.1:4566", true),
         ("a.localhost.example:4566", "http://localhost:4566/", true),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// The longest names that a deployment can have, in the partition with the longest of its own.
+/// Returns a deployment with long names, in the partition with the longest name.
 fn longest() -> IamDeployment {
     let host = "095412845506.dkr.ecr-fips.us-gov-west-1.amazonaws.com".parse().unwrap();
     let stage = "integration-tests-of-a-large-team".parse().unwrap();
@@ -31,12 +31,12 @@ fn documents(policies: &IamPolicies) -> Vec<Value> {
     documents.map(|document| serde_json::from_str(&document.to_string()).unwrap()).collect()
 }
 
-/// White space does not count.
+/// The limits ignore white space.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html>, and for a
 /// repository policy `RepositoryPolicyText` in the service model of ECR.
 #[test]
-fn every_document_is_within_the_limits_of_aws() {
+fn policies_are_within_the_limits_of_aws() {
     for policies in [usual().policies(), longest().policies()] {
         for role in [&policies.access_role, &policies.administrator_role] {
             let (trust, permissions) = (role.trust.to_string(), role.permissions.to_string());
@@ -50,7 +50,7 @@ fn every_document_is_within_the_limits_of_aws() {
 
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_sid.html>
 #[test]
-fn names_of_statements_are_unique_and_alphanumeric() {
+fn statement_names_are_unique_and_alphanumeric() {
     for document in documents(&longest().policies()) {
         let mut sids = BTreeSet::new();
         for statement in document["Statement"].as_array().unwrap() {
@@ -62,7 +62,7 @@ fn names_of_statements_are_unique_and_alphanumeric() {
 }
 
 #[test]
-fn nothing_is_allowed_everywhere_but_a_login_and_the_index() {
+fn only_login_and_tag_index_are_allowed_on_all_resources() {
     for document in documents(&longest().policies()) {
         for statement in document["Statement"].as_array().unwrap() {
             let resources = statement["Resource"].as_array().into_iter().flatten();
@@ -99,9 +99,9 @@ fn repository_policy_adds_only_administrators_permissions() {
     assert_eq!(with.to_string().replace(added, ""), without.to_string());
 }
 
-/// Nobody else may expire images, or let others delete them.
+/// Other principals must not expire images, or allow others to delete them.
 #[test]
-fn policies_of_repositories_are_set_by_administrators_alone() {
+fn only_administrators_set_policies_of_repositories() {
     let permissions = longest().policies().access_role.permissions.to_string();
     for action in ["LifecyclePolicy", "RepositoryPolicy", "UntagResource", "Delete"] {
         assert!(!permissions.contains(action), "{action}");
@@ -109,7 +109,7 @@ fn policies_of_repositories_are_set_by_administrators_alone() {
 }
 
 #[test]
-fn every_variable_has_a_default() {
+fn policy_variables_have_a_default() {
     for document in documents(&longest().policies()) {
         let text = document.to_string();
         for variable in text.split("${").skip(1) {
@@ -120,7 +120,7 @@ fn every_variable_has_a_default() {
 }
 
 #[test]
-fn additional_actions_are_for_whoever_pushes() {
+fn additional_actions_are_for_users_and_administrators() {
     let profile = "arn:aws:signer:us-east-1:095412845506:/signing-profiles/release";
     let sign = AdditionalAction::new("signer:SignPayload", profile).unwrap();
     let policies = usual().with_additional_actions([sign]).policies();
@@ -144,7 +144,7 @@ fn additional_actions_are_for_whoever_pushes() {
 }
 
 #[test]
-fn documents_are_for_the_partition_of_the_registry() {
+fn policies_name_the_partition_of_the_registry() {
     let policies = longest().policies();
     let text = serde_json::to_string(&policies).unwrap();
     assert!(text.contains("arn:aws-us-gov:iam::095412845506:oidc-provider/login."));
@@ -152,7 +152,7 @@ fn documents_are_for_the_partition_of_the_registry() {
 }
 
 #[test]
-fn a_provider_is_what_tokens_name() {
+fn provider_is_a_host_with_optional_path() {
     let written = |provider| deployment(provider, "ark").unwrap().policies();
     assert_eq!(written("https://auth.example.com"), written("auth.example.com"));
     for (provider, problem) in [
@@ -169,7 +169,7 @@ fn a_provider_is_what_tokens_name() {
 }
 
 #[test]
-fn an_audience_is_a_text_and_no_variable() {
+fn audience_is_text_without_variables() {
     assert!(deployment("auth.example.com", "https://ark.example.com/ ö").is_ok());
     for (audience, problem) in [
         ("", "it is empty"),

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
-use super::super::scripted::{ACCOUNT, Answer, Asked, HOST, Scripted};
+use super::super::scripted::{ACCOUNT, HOST, Request, Response, Scripted};
 use super::*;
 use crate::backend::RegistryBackend;
 use crate::catalog::Catalog;
@@ -36,11 +36,11 @@ async fn images(aws: &Scripted) -> Result<Vec<Image>> {
 }
 
 #[tokio::test]
-async fn images_come_page_by_page_with_their_tags_in_order() {
-    let aws = Scripted::new(|asked| match asked.input["nextToken"].as_str() {
-        None => Answer::ok(json!({"imageDetails": [detail(1, &["b", "a"])], "nextToken": "x"})),
-        Some("x") => Answer::ok(json!({"imageDetails": [], "nextToken": "y"})),
-        _ => Answer::ok(json!({"imageDetails": [detail(2, &[])]})),
+async fn images_of_all_pages_have_sorted_tags() {
+    let aws = Scripted::new(|request| match request.input["nextToken"].as_str() {
+        None => Response::ok(json!({"imageDetails": [detail(1, &["b", "a"])], "nextToken": "x"})),
+        Some("x") => Response::ok(json!({"imageDetails": [], "nextToken": "y"})),
+        _ => Response::ok(json!({"imageDetails": [detail(2, &[])]})),
     });
     let images = images(&aws).await.unwrap();
     let [first, second] = images.as_slice() else { panic!("{images:?}") };
@@ -52,14 +52,14 @@ async fn images_come_page_by_page_with_their_tags_in_order() {
 }
 
 #[tokio::test]
-async fn archived_image_is_listed_and_says_how_to_restore_it() {
+async fn archived_image_is_listed_and_suggests_restore() {
     let mut archived = detail(2, &["v1"]);
     archived["imageStatus"] = "ARCHIVED".into();
-    let aws = Scripted::new(move |asked| {
-        assert_eq!(asked.input["filter"], json!({"imageStatus": "ANY"}));
-        match asked.input["imageIds"].is_null() {
-            true => Answer::ok(json!({"imageDetails": [detail(1, &[]), archived]})),
-            false => Answer::ok(json!({"imageDetails": [archived]})),
+    let aws = Scripted::new(move |request| {
+        assert_eq!(request.input["filter"], json!({"imageStatus": "ANY"}));
+        match request.input["imageIds"].is_null() {
+            true => Response::ok(json!({"imageDetails": [detail(1, &[]), archived]})),
+            false => Response::ok(json!({"imageDetails": [archived]})),
         }
     });
     let states: Vec<_> = images(&aws).await.unwrap().iter().map(|image| image.state).collect();
@@ -81,19 +81,19 @@ async fn tag_of_300_characters_is_listed() {
     let long = "v".repeat(300);
     let tags = [long.clone(), "a".to_owned()];
     let details = json!([detail(1, &tags.each_ref().map(String::as_str)), detail(2, &[])]);
-    let aws = Scripted::new(move |_| Answer::ok(json!({"imageDetails": details})));
+    let aws = Scripted::new(move |_| Response::ok(json!({"imageDetails": details})));
     let images = images(&aws).await.unwrap();
     let listed: Vec<_> = images[0].tags.iter().map(Tag::as_str).collect();
     assert_eq!((images.len(), listed), (2, vec!["a", &*long]));
 }
 
 #[tokio::test]
-async fn full_repository_says_what_it_has() {
+async fn deletion_of_full_repository_counts_its_images() {
     let full = |images: Value, next: Value| {
         let images = json!({"imageDetails": images, "nextToken": next});
-        Scripted::new(move |asked| match asked.operation.as_str() {
-            "DescribeImages" => Answer::ok(images.clone()),
-            _ => Answer::error(400, "RepositoryNotEmptyException", "no"),
+        Scripted::new(move |request| match request.operation.as_str() {
+            "DescribeImages" => Response::ok(images.clone()),
+            _ => Response::error(400, "RepositoryNotEmptyException", "no"),
         })
     };
     let mut archived = detail(3, &[]);
@@ -110,8 +110,8 @@ async fn full_repository_says_what_it_has() {
 }
 
 #[tokio::test]
-async fn images_of_a_missing_repository_are_one_error() {
-    let aws = Scripted::new(|_| Answer::error(400, "RepositoryNotFoundException", "no"));
+async fn image_listing_of_missing_repository_is_one_error() {
+    let aws = Scripted::new(|_| Response::error(400, "RepositoryNotFoundException", "no"));
     let items: Vec<_> = aws.backend.list_images(&path()).collect().await;
     assert!(
         matches!(items.as_slice(), [Err(Error::NotFound { kind: ResourceKind::Repository, .. })]),
@@ -120,7 +120,7 @@ async fn images_of_a_missing_repository_are_one_error() {
 }
 
 #[tokio::test]
-async fn an_image_that_makes_no_sense_is_an_error() {
+async fn invalid_image_is_an_error() {
     for (field, value) in [
         ("imageDigest", json!("latest")),
         ("imageSizeInBytes", json!(-1)),
@@ -129,36 +129,36 @@ async fn an_image_that_makes_no_sense_is_an_error() {
     ] {
         let mut detail = detail(1, &[]);
         detail[field] = value;
-        let aws = Scripted::new(move |_| Answer::ok(json!({"imageDetails": [detail]})));
+        let aws = Scripted::new(move |_| Response::ok(json!({"imageDetails": [detail]})));
         let error = images(&aws).await.unwrap_err();
         assert!(matches!(error, Error::Failed { source: Some(_), .. }), "{field}: {error:?}");
     }
 }
 
 #[tokio::test]
-async fn a_deletion_names_the_account_and_one_image() {
+async fn deletion_names_account_and_image() {
     for reference in ["v1".to_owned(), digest(1)] {
         let deleted = json!({"imageIds": [{"imageDigest": digest(1), "imageTag": "v1"}]});
-        let aws = Scripted::new(move |_| Answer::ok(deleted.clone()));
+        let aws = Scripted::new(move |_| Response::ok(deleted.clone()));
         let reference: Reference = reference.parse().unwrap();
         let deleted = aws.backend.delete_image(&path(), &reference).await.unwrap();
         assert_eq!(deleted.unwrap().to_string(), digest(1));
-        let asked = &aws.asked()[0].input;
-        assert_eq!(asked["registryId"], ACCOUNT);
+        let input = &aws.requests()[0].input;
+        assert_eq!(input["registryId"], ACCOUNT);
         let field = match &reference {
             Reference::Tag(_) => "imageTag",
             Reference::Digest(_) => "imageDigest",
         };
-        assert_eq!(asked["imageIds"], json!([{ field: reference.to_string() }]));
+        assert_eq!(input["imageIds"], json!([{ field: reference.to_string() }]));
     }
 }
 
 #[tokio::test]
-async fn a_deletion_that_fails_says_why() {
+async fn failed_deletion_gives_the_reason() {
     let failed = async |code: &str| {
         let failure = json!({"failureCode": code, "failureReason": "the reason"});
         let aws =
-            Scripted::new(move |_| Answer::ok(json!({"imageIds": [], "failures": [failure]})));
+            Scripted::new(move |_| Response::ok(json!({"imageIds": [], "failures": [failure]})));
         aws.backend.delete_image(&path(), &digest(1).parse().unwrap()).await.unwrap_err()
     };
     let missing = failed("ImageNotFound").await;
@@ -171,23 +171,23 @@ async fn a_deletion_that_fails_says_why() {
 
 #[tokio::test]
 async fn described_image_has_children_and_platforms() {
-    let aws = Scripted::new(|asked| match asked.operation.as_str() {
-        "DescribeImages" => Answer::ok(json!({"imageDetails": [detail(1, &["v1"])]})),
-        "BatchGetImage" => manifest_answer(media_type::OCI_INDEX, &index()),
+    let aws = Scripted::new(|request| match request.operation.as_str() {
+        "DescribeImages" => Response::ok(json!({"imageDetails": [detail(1, &["v1"])]})),
+        "BatchGetImage" => manifest_response(media_type::OCI_INDEX, &index()),
         other => panic!("{other}"),
     });
     let image = aws.backend.describe_image(&path(), &"v1".parse().unwrap()).await.unwrap();
     assert_eq!((image.digest.to_string(), image.children.len()), (digest(1), 2));
     let platforms: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
     assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
-    let asked: Vec<Value> =
-        aws.asked().iter().map(|asked| asked.input["imageIds"].clone()).collect();
-    assert_eq!(asked, [json!([{"imageTag": "v1"}]), json!([{"imageDigest": digest(1)}])]);
+    let image_ids: Vec<Value> =
+        aws.requests().iter().map(|request| request.input["imageIds"].clone()).collect();
+    assert_eq!(image_ids, [json!([{"imageTag": "v1"}]), json!([{"imageDigest": digest(1)}])]);
 }
 
 #[tokio::test]
 async fn missing_image_is_not_found_when_described() {
-    let aws = Scripted::new(|_| Answer::error(400, IMAGE_NOT_FOUND, "no"));
+    let aws = Scripted::new(|_| Response::error(400, IMAGE_NOT_FOUND, "no"));
     let error = aws.backend.describe_image(&path(), &"v1".parse().unwrap()).await.unwrap_err();
     assert_eq!(error.to_string(), format!("image {HOST}/{}:v1 does not exist", path()));
 }
@@ -198,7 +198,7 @@ fn digest_of(content: &str) -> Digest {
     Digester::digest(Algorithm::Sha256, content.as_bytes())
 }
 
-/// A manifest with this configuration, of 10 bytes, and one layer of 1000.
+/// Returns a manifest with this configuration, of 10 bytes, and one layer of 1000.
 fn manifest(config: &str) -> String {
     let blob = |digest: &Digest, size: u64| json!({"mediaType": media_type::OCI_CONFIG, "digest": digest, "size": size});
     let (config, layer) = (blob(&digest_of(config), 10), blob(&digest_of("layer"), 1000));
@@ -217,25 +217,25 @@ fn index() -> String {
     json!({"schemaVersion": 2, "manifests": images}).to_string()
 }
 
-fn manifest_answer(media_type: &str, text: &str) -> Answer {
-    Answer::ok(json!({"images": [{
+fn manifest_response(media_type: &str, text: &str) -> Response {
+    Response::ok(json!({"images": [{
         "imageId": {"imageDigest": digest_of(text)},
         "imageManifest": text,
         "imageManifestMediaType": media_type,
     }]}))
 }
 
-/// What AWS has: the index as `latest`, its images, and nothing else.
-fn answer(asked: &Asked) -> Answer {
-    assert_eq!(asked.operation, "BatchGetImage");
-    assert_eq!(asked.input["repositoryName"], NAME);
-    let id = &asked.input["imageIds"][0];
+/// AWS with only the index as `latest` and its images.
+fn respond(request: &Request) -> Response {
+    assert_eq!(request.operation, "BatchGetImage");
+    assert_eq!(request.input["repositoryName"], NAME);
+    let id = &request.input["imageIds"][0];
     let known = ["amd64", "arm64"].map(manifest);
     let by_digest = known.iter().find(|text| id["imageDigest"] == digest_of(text).to_string());
     match (id["imageTag"].as_str(), by_digest) {
-        (Some("latest"), _) => manifest_answer(media_type::OCI_INDEX, &index()),
-        (None, Some(text)) => manifest_answer(media_type::OCI_MANIFEST, text),
-        _ => Answer::ok(json!({"failures": [{"failureCode": "ImageNotFound", "imageId": id}]})),
+        (Some("latest"), _) => manifest_response(media_type::OCI_INDEX, &index()),
+        (None, Some(text)) => manifest_response(media_type::OCI_MANIFEST, text),
+        _ => Response::ok(json!({"failures": [{"failureCode": "ImageNotFound", "imageId": id}]})),
     }
 }
 
@@ -245,8 +245,8 @@ async fn catalog(aws: &Scripted, outside: bool) -> Catalog {
 }
 
 #[tokio::test]
-async fn an_image_of_no_organization_is_resolved() {
-    let aws = Scripted::new(answer);
+async fn image_outside_of_organizations_is_resolved() {
+    let aws = Scripted::new(respond);
     let catalog = catalog(&aws, true).await;
     let resolved = catalog.resolve(&format!("{HOST}/{NAME}")).await.unwrap();
     let index = index();
@@ -259,13 +259,13 @@ async fn an_image_of_no_organization_is_resolved() {
 }
 
 #[tokio::test]
-async fn a_configuration_says_what_a_single_image_runs_on() {
+async fn platform_of_single_image_comes_from_its_config() {
     const CONFIG: &str = r#"{"os": "linux", "architecture": "arm64"}"#;
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let blob = format!("http://{}/blob?secret", server.local_addr().unwrap());
-    let aws = Scripted::new(move |asked| match asked.operation.as_str() {
-        "BatchGetImage" => manifest_answer(media_type::DOCKER_MANIFEST, &manifest(CONFIG)),
-        _ => Answer::ok(json!({"downloadUrl": blob})),
+    let aws = Scripted::new(move |request| match request.operation.as_str() {
+        "BatchGetImage" => manifest_response(media_type::DOCKER_MANIFEST, &manifest(CONFIG)),
+        _ => Response::ok(json!({"downloadUrl": blob})),
     });
     let serving = std::thread::spawn(move || {
         let (mut client, _) = server.accept().unwrap();
@@ -281,15 +281,15 @@ async fn a_configuration_says_what_a_single_image_runs_on() {
 }
 
 #[tokio::test]
-async fn what_aws_does_not_have_is_not_found() {
-    let aws = Scripted::new(answer);
+async fn missing_image_repository_or_blob_is_not_found() {
+    let aws = Scripted::new(respond);
     let error = catalog(&aws, true).await.resolve(&format!("{HOST}/{NAME}:v9")).await.unwrap_err();
     assert_eq!(error.to_string(), format!("image {HOST}/{NAME}:v9 does not exist"));
-    let gone = Scripted::new(|_| Answer::error(400, REPOSITORY_NOT_FOUND, "no"));
+    let gone = Scripted::new(|_| Response::error(400, REPOSITORY_NOT_FOUND, "no"));
     let error = catalog(&gone, true).await.resolve(&format!("{HOST}/x/y")).await.unwrap_err();
     assert_eq!(error.to_string(), format!("repository {HOST}/x/y does not exist"));
     for code in ["LayersNotFoundException", "LayerInaccessibleException"] {
-        let aws = Scripted::new(move |_| Answer::error(400, code, "no"));
+        let aws = Scripted::new(move |_| Response::error(400, code, "no"));
         let layer = digest_of("layer");
         let error = aws.backend.outside_blob(NAME, &layer).await.unwrap_err();
         assert_eq!(error.to_string(), format!("blob {layer} in {HOST}/{NAME} does not exist"));
@@ -297,18 +297,18 @@ async fn what_aws_does_not_have_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_program_has_to_want_it() {
-    let aws = Scripted::new(answer);
+async fn outside_repositories_are_rejected_by_default() {
+    let aws = Scripted::new(respond);
     let catalog = catalog(&aws, false).await;
     let error = catalog.resolve(&format!("{HOST}/{NAME}:latest")).await.unwrap_err();
     assert!(error.to_string().contains("with_outside_repositories(true)"), "{error}");
-    assert_eq!(aws.asked().len(), 0);
+    assert_eq!(aws.requests().len(), 0);
 }
 
 #[tokio::test]
-async fn what_is_of_another_digest_is_no_answer() {
+async fn manifest_with_another_digest_is_rejected() {
     let aws = Scripted::new(|_| {
-        Answer::ok(json!({"images": [{
+        Response::ok(json!({"images": [{
             "imageId": {"imageDigest": digest_of("a")}, "imageManifest": "b",
         }]}))
     });
