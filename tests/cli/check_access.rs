@@ -24,7 +24,7 @@ fn answer_names_rule_origin_and_isolation_layers() {
     Organization   2ea25035-6aa4-42fb-9955-92288ea1b972
     Repository     prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
     Decision       allowed
-    Rule           member: members read, and users among them create repositories and push
+    Rule           member: members may read, and users among them may create repositories and push
     Written in     ~/data/ark/registry/memberships.toml:3
     Enforced by    the policy, the scope of credentials
     ");
@@ -36,7 +36,7 @@ fn answer_names_rule_origin_and_isolation_layers() {
     Organization   2ea25035-6aa4-42fb-9955-92288ea1b972
     Repository     prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
     Decision       denied
-    Rule           robots-read: robots that are members only read
+    Rule           robots-read: robots that are members may only read
     Written in     the standard rules
     Enforced by    the policy
     ");
@@ -105,7 +105,7 @@ fn json_output_is_one_object() {
         "repository": format!("prod/{TBD}/a"),
         "allowed": false,
         "rule": "administrators-delete",
-        "reason": "only administrators delete",
+        "reason": "only administrators may delete",
         "origin": null,
         "walls": ["policy", "credentials"],
     });

@@ -90,7 +90,7 @@ fn warnings_are_printed_once_in_the_format_of_the_output() {
     let told = run("");
     let warnings = told.lines().filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>();
     assert_snapshot!(warnings.join("\n"), @"
-    warning: other users can read the token in token; close it: chmod 600 token
+    warning: other users can read the token in token; restrict it: chmod 600 token
     warning: the push cache in ~/.cache/ark/push cannot be used: ~/.cache is a file, not a folder; replace or remove it
     ");
     assert!(told.lines().all(|line| line.starts_with("warning: ") || line.starts_with("note: ")));

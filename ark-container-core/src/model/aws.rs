@@ -261,7 +261,7 @@ impl FromStr for RoleArn {
             return Err(expected("it does not have the form"));
         };
         if !partition.starts_with("aws") {
-            return Err(expected("a partition is aws, aws-cn, aws-us-gov and the like"));
+            return Err(expected("expected a partition such as aws, aws-cn or aws-us-gov"));
         }
         if account.len() != ACCOUNT_LEN || !account.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(expected("an account has 12 digits"));

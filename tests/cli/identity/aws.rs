@@ -227,7 +227,7 @@ fn named_token_needs_a_role() {
     ");
     assert_snapshot!(whoami(&mut command(&cloud, "--whoami")), @"
     exit 3
-    error: not authenticated: there is no token, as the file token does not exist
+    error: not authenticated: there is no token: the file token does not exist
       help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
     ");
     let robot = alice().with_claim("kind", "robot").with_claim("sub", "build");

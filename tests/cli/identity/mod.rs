@@ -105,13 +105,13 @@ fn key_set_requires_a_valid_token() {
     };
     assert_snapshot!(told("--list-repositories"), @"
     exit 3
-    error: not authenticated: there is no token, as the file ~/.cache/tbd/jwt.json does not exist
+    error: not authenticated: there is no token: the file ~/.cache/tbd/jwt.json does not exist
       help: run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, DEFAULT_FILE, &forger.token(&alice()).unwrap());
     assert_snapshot!(told("--list-repositories"), @"
     exit 3
-    error: not authenticated: the token in ~/.cache/tbd/jwt.json has a signature that is not genuine
+    error: not authenticated: the token in ~/.cache/tbd/jwt.json has an invalid signature
       help: run `ark-auth-tool -u <user>`
     ");
     let for_others = alice().with_claim("aud", "other");
@@ -124,7 +124,7 @@ fn key_set_requires_a_valid_token() {
     write_token(&sandbox, DEFAULT_FILE, &provider.unsigned(&alice()));
     assert_snapshot!(told("--list-repositories"), @"
     exit 3
-    error: not authenticated: the token in ~/.cache/tbd/jwt.json is no signed JSON Web Token
+    error: not authenticated: the token in ~/.cache/tbd/jwt.json is not a signed JSON Web Token
       help: run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, DEFAULT_FILE, &provider.token(&alice()).unwrap());
@@ -190,7 +190,7 @@ fn missing_empty_and_expired_tokens_are_reported() {
     let sandbox = Sandbox::new();
     assert_snapshot!(told(&sandbox, "--whoami"), @"
     exit 3
-    error: not authenticated: there is no token, as the file token does not exist
+    error: not authenticated: there is no token: the file token does not exist
       help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
     ");
     write_token(&sandbox, "token", "");
@@ -209,7 +209,7 @@ fn missing_empty_and_expired_tokens_are_reported() {
     write_token(&sandbox, "token", &provider().token(&alice().without_claim("kind")).unwrap());
     assert_snapshot!(told(&sandbox, "--whoami"), @r#"
     exit 3
-    error: not authenticated: the token in token has no claim "kind"; where another claim says the kind, name it in the setting identity.claims.kind
+    error: not authenticated: the token in token has no claim "kind"; if another claim holds the kind, name it in the setting identity.claims.kind
       help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
     "#);
 }
@@ -246,7 +246,7 @@ fn incomplete_token_settings_are_rejected() {
     let plain = [("ARK_KEY_SET", "http://auth.example.com/keys"), ("ARK_JWT_AUDIENCE", "ark")];
     assert_snapshot!(with(&plain), @"
     exit 2
-    error: ARK_KEY_SET: the URL of the key set has to start with https://
+    error: ARK_KEY_SET: the URL of the key set must start with https://
     ");
     let no_keys = [("ARK_KEY_SET", "none.json"), ("ARK_JWT_AUDIENCE", "ark")];
     let sandbox = Sandbox::new();
