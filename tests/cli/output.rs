@@ -593,7 +593,7 @@ fn url_of_another_registry_or_stage_is_rejected() {
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told(format!("dev/{TBD}/a")), @"
-    error: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a is of the stage dev, and this registry is of the stage prod
+    error: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a belongs to the stage dev, but this registry uses the stage prod
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told("my.team/a".to_owned()), @"

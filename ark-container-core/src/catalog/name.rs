@@ -11,7 +11,7 @@ use crate::model::{
 #[cfg(feature = "push")]
 use crate::{model::Tag, transfer::RegistryImage};
 
-/// A repository, and an image of it where one is named.
+/// A repository, or an image in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Named {
     /// In the scheme `<stage>/<organization>/<name>`.
@@ -33,7 +33,7 @@ impl From<Named> for RegistryImage {
     }
 }
 
-/// Where names are resolved.
+/// The registry and organization in which names are resolved.
 #[derive(Debug)]
 pub(super) struct NameScope<'a> {
     pub(super) host: RegistryHost,
@@ -48,15 +48,15 @@ impl NameScope<'_> {
     /// `docker://<host>/<name>[:<tag>|@<digest>]` in any registry.
     pub(super) fn named(&self, text: &str) -> Result<Named> {
         if user_info(text).is_some() {
-            let problem = "a user and a password in the URL of a registry are not used";
-            return Err(Error::invalid(problem).with_help("leave them out"));
+            let problem = "a user name and password in the URL of a registry are not supported";
+            return Err(Error::invalid(problem).with_help("remove them"));
         }
         if text.starts_with(ImageReference::PREFIX) {
             let image: ImageReference = text.parse()?;
             if !self.is_own(image.host().as_str(), image.repository()) {
                 return Ok(Named::Outside(image));
             }
-            // Its own registry is read with its own credentials, however the name is written.
+            // The registry's own images are read with the catalog's credentials, in every form of the name.
             return self.named(&image.to_string());
         }
         let ImageName { repository, reference } = ImageName::parse(text)?;
@@ -87,13 +87,13 @@ impl NameScope<'_> {
         Ok(Named::Inside(RepositoryPath::new(self.stage.clone(), organization, name)?, reference))
     }
 
-    /// Whether `host` is the registry's own, as far as `path` tells.
+    /// Returns whether `host` with this path is the registry of this catalog.
     fn is_own(&self, host: &str, path: &str) -> bool {
         let answers = |registry: &OpenRegistry| registry.answers_at(host) && is_path(path);
         host == self.host.as_str() || self.registry.is_some_and(answers)
     }
 
-    /// Returns a repository of this stage. One of another stage is in another catalog.
+    /// Returns a repository of this stage. Fails for another stage, which needs another catalog.
     fn inside(
         &self,
         text: &str,
@@ -102,7 +102,7 @@ impl NameScope<'_> {
     ) -> Result<Named> {
         if *path.stage() != self.stage {
             return Err(Error::invalid(format!(
-                "{text} is of the stage {}, and this registry is of the stage {}",
+                "{text} belongs to the stage {}, but this registry uses the stage {}",
                 path.stage(),
                 self.stage
             )));
@@ -111,13 +111,14 @@ impl NameScope<'_> {
     }
 }
 
-/// Whether a text is meant as `<stage>/<organization>/<name>`, whose organization may be misspelt.
+/// Returns whether a text has the form `<stage>/<organization>/<name>`. The organization may be misspelt.
 fn is_path(text: &str) -> bool {
     let mut parts = text.splitn(3, '/').skip(1);
     parts.next().is_some_and(is_organization) && parts.next().is_some()
 }
 
-/// Whether a part of a path is meant as a GUID: one with a few digits too many or too few is no name.
+/// Returns whether a path component is meant as a GUID. A GUID with a few digits too many or too few is not
+/// a name.
 fn is_organization(part: &str) -> bool {
     const MEANT_LEN: RangeInclusive<usize> = 32..=39;
     let is_digit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
@@ -125,11 +126,11 @@ fn is_organization(part: &str) -> bool {
     is_meant || part.parse::<OrganizationId>().is_ok()
 }
 
-/// Returns the organization in the path or URL of a repository or image; `None` for a name. The text is checked
-/// as far as that takes no registry.
+/// Returns the organization in the path or URL of a repository or image; `None` for a name. Checks the text
+/// as far as possible without a registry.
 ///
 /// # Errors
-/// [`Error::Parse`] if it is neither a name nor a path nor a URL.
+/// [`Error::Parse`] if the text is not a name, path or URL.
 pub fn organization_of(text: &str) -> Result<Option<OrganizationId>> {
     let (_, path) = split_host(ImageName::parse(text)?.repository);
     if is_path(path) {
@@ -139,7 +140,8 @@ pub fn organization_of(text: &str) -> Result<Option<OrganizationId>> {
     Ok(None)
 }
 
-/// Splits the host from the URL of a repository. As for docker, a first part with a dot or a colon is a host.
+/// Splits the host from the URL of a repository. As in docker, a first component with a dot or colon is a
+/// host.
 fn split_host(repository: &str) -> (Option<&str>, &str) {
     let url = ["https://", "http://"].iter().find_map(|scheme| repository.strip_prefix(scheme));
     match url.unwrap_or(repository).split_once('/') {
@@ -148,7 +150,7 @@ fn split_host(repository: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Whether the first part of a name is meant as a host.
+/// Returns whether the first component of a name is meant as a host.
 fn is_host(part: &str) -> bool {
     let is_meant = part == "localhost" || part.contains(['.', ':']) && !part.starts_with('.');
     is_meant && part.parse::<RegistryHost>().is_ok()
@@ -214,7 +216,7 @@ mod tests {
         let older = format!("{HOST}/older:latest");
         assert_eq!(outside(&older), Ok(older));
         let other_stage = outside(&format!("{HOST}/dev/{TBD}/a")).unwrap_err();
-        assert!(other_stage.contains("is of the stage dev"), "{other_stage}");
+        assert!(other_stage.contains("belongs to the stage dev"), "{other_stage}");
         for elsewhere in ["docker.io", "localhost", "https://test", "localhost:5050"] {
             let text = format!("{elsewhere}/a");
             let error = named(&text, Some(OrganizationId::TBD)).unwrap_err().to_string();
@@ -227,17 +229,17 @@ mod tests {
     #[test]
     fn path_of_another_stage_is_an_error() {
         let error = named(&format!("dev/{TBD}/a:v1"), Some(OrganizationId::TBD)).unwrap_err();
-        assert!(error.to_string().contains("is of the stage dev"), "{error}");
+        assert!(error.to_string().contains("belongs to the stage dev"), "{error}");
     }
 
     #[test]
-    fn url_with_a_password_is_refused_without_it() {
+    fn url_with_password_is_rejected_without_showing_it() {
         let error = named(&format!("https://bob:hunter2@{HOST}/prod/{TBD}/a"), None).unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 
     #[test]
-    fn misspelt_organization_of_a_path_is_no_name() {
+    fn misspelt_organization_is_not_a_repository_name() {
         for (spelling, problem) in [
             (TBD.to_uppercase(), "must be written 2ea25035-"),
             (TBD[1..].to_owned(), "expected a hexadecimal digit"),
@@ -249,7 +251,7 @@ mod tests {
             let error = error.unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
         }
-        // Digests of commits and files are part of names.
+        // Digests of commits and files can be part of names.
         for name in ["ci/da39a3ee5e6b4b0d3255bfef95601890afd80709/a".to_owned(), "a/b-c/d".into()] {
             assert!(named(&name, Some(OrganizationId::TBD)).is_ok(), "{name}");
         }

@@ -210,8 +210,8 @@ fn helper_with_a_role_needs_an_organization() {
     assert_eq!((cloud.aws.count(TOKEN), cloud.aws.count("sts:AssumeRole")), (1, 0));
     let mut nowhere = get(&cloud);
     assert_snapshot!(told_at(&cloud, nowhere.env_remove("ARK_ORGANIZATION")), @"
-    docker-credential-ark: nothing says which organizations the login is to be narrowed to
-    help: name yours: export ARK_ORGANIZATION=GUID, or organization in the configuration file
+    docker-credential-ark: the login needs an organization, and none is set
+    help: set your organization: export ARK_ORGANIZATION=GUID, or organization in the configuration file
     ");
 }
 

@@ -108,8 +108,8 @@ fn narrow_passwords_are_required_and_nothing_narrows_them() {
 fn a_principal_that_is_chosen() {
     assert_snapshot!(with(&[("ARK_PRINCIPAL", "robot:nightly")], "--whoami"), @"
     exit 2
-    error: ARK_PRINCIPAL: it is for registries of this machine only
-      help: unset ARK_PRINCIPAL; on ecr: AWS knows who asks
+    error: ARK_PRINCIPAL: supported for local registries only
+      help: unset ARK_PRINCIPAL; on ecr: AWS determines the principal
     ");
 }
 

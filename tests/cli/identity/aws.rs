@@ -222,8 +222,8 @@ fn named_token_needs_a_role() {
     };
     assert_snapshot!(whoami(&mut bare(&cloud, "--whoami")), @"
     exit 2
-    error: ARK_JWT_FILE: a token opens AWS under a role only, and no role is set
-      help: set the role that your tokens open: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
+    error: ARK_JWT_FILE: a token needs a role to access AWS, and no role is set
+      help: set the role to assume with your token: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
     ");
     assert_snapshot!(whoami(&mut command(&cloud, "--whoami")), @"
     exit 3

@@ -235,13 +235,13 @@ fn incomplete_token_settings_are_rejected() {
     };
     assert_snapshot!(with(&[("ARK_KEY_SET", "keys.json")]), @"
     exit 2
-    error: ARK_KEY_SET: a key set without an audience would take tokens that were issued for others
-      help: say whom the tokens are for: audience in the table [identity] of the configuration file, or ARK_JWT_AUDIENCE
+    error: ARK_KEY_SET: a key set without an audience would accept tokens that were issued for other services
+      help: set the audience of the tokens: audience in the table [identity] of the configuration file, or ARK_JWT_AUDIENCE
     ");
     assert_snapshot!(with(&[("ARK_JWT_AUDIENCE", "ark")]), @"
     exit 2
-    error: an audience or issuer is given, but no key set: they are checked with the signature
-      help: name the keys of the identity provider: key_set in the table [identity] of the configuration file, or ARK_KEY_SET
+    error: an audience or issuer is set, but no key set to verify tokens with
+      help: set the keys of the identity provider: key_set in the table [identity] of the configuration file, or ARK_KEY_SET
     ");
     let plain = [("ARK_KEY_SET", "http://auth.example.com/keys"), ("ARK_JWT_AUDIENCE", "ark")];
     assert_snapshot!(with(&plain), @"
@@ -297,7 +297,7 @@ fn nameless_user_needs_a_principal() {
     assert_snapshot!(format!("exit {}\n{}", run.code, run.stderr), @"
     exit 3
     error: not authenticated: the operating system has no name for this user: Null record
-      help: say who asks: export ARK_PRINCIPAL=user:NAME
+      help: set the principal: export ARK_PRINCIPAL=user:NAME
     ");
     write_token(&sandbox, "token", &provider().token(&alice()).unwrap());
     let mut whoami = sandbox.command("--quiet --whoami");
