@@ -53,15 +53,13 @@ impl CatalogBuilder {
 
     /// Uses an open backend instead of opening one.
     ///
-    /// The identity from the program, the environment or the configuration file still applies: a token, a
-    /// named principal, or a user of the memberships file, including the file in the folder of a local
-    /// registry. Without such a setting the caller is the user of this process, who administers every
-    /// organization of the backend.
+    /// The identity from the program, the environment or the configuration file still applies: a token, a named
+    /// principal, or a user of the memberships file, including the file in the folder of a local registry. Without
+    /// such a setting the caller is the user of this process, who administers every organization of the backend.
     ///
     /// [`connect`](Self::connect) fails with [`Error::InvalidInput`](crate::Error::InvalidInput) if
     /// - the identity is the AWS caller of a memberships file, and the backend is not an
-    ///   [`EcrBackend`](crate::backend::ecr::EcrBackend), which is the only backend that provides the
-    ///   caller, or
+    ///   [`EcrBackend`](crate::backend::ecr::EcrBackend), which is the only backend that provides the caller, or
     /// - a property of the backend, such as the lifetime of credentials or `require_scoped`, is set here:
     ///   set it on the backend instead.
     ///
@@ -73,9 +71,8 @@ impl CatalogBuilder {
 
     /// Wraps the backend in a layer that changes some calls. The last layer is called first.
     ///
-    /// Identity, policy, registry location and audit do not change: a layer receives only the calls that
-    /// the policy has allowed. The program can keep a clone of the `Arc` to read data that the layer has
-    /// recorded.
+    /// Identity, policy, registry location and audit do not change: a layer receives only the calls that the policy
+    /// has allowed. The program can keep a clone of the `Arc` to read data that the layer has recorded.
     pub fn with_layer(mut self, layer: Arc<impl BackendLayer>) -> Self {
         self.layers.push(layer);
         self
@@ -99,8 +96,7 @@ impl CatalogBuilder {
         self
     }
 
-    /// Sets the policy. The default are the rules of the memberships file, or the standard rules without
-    /// one.
+    /// Sets the policy. The default are the rules of the memberships file, or the standard rules without one.
     pub fn with_policy(mut self, policy: impl Policy) -> Self {
         self.policy = Some(Arc::new(policy));
         self

@@ -41,8 +41,7 @@ pub enum ChosenIdentity {
 }
 
 impl ChosenIdentity {
-    /// Selects the identity from the settings and the default token file of `ark-auth-tool`. Reads no
-    /// token.
+    /// Selects the identity from the settings and the default token file of `ark-auth-tool`. Reads no token.
     ///
     /// The order on AWS: AWS credentials from an option or the program, a token file from the settings, AWS
     /// credentials from the environment or a file, the default token file if a role is set.

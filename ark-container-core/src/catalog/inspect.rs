@@ -34,16 +34,14 @@ impl Catalog {
     /// Returns the same for one platform, such as [`Platform::of_this_machine`].
     ///
     /// # Errors
-    /// As for [`resolve`](Self::resolve), and [`Error::InvalidInput`] if the image does not support the
-    /// platform.
+    /// As for [`resolve`](Self::resolve), and [`Error::InvalidInput`] if the image does not support the platform.
     pub async fn resolve_for(&self, image: &str, platform: &Platform) -> Result<ResolvedImage> {
         let (source, root) = self.open_source(image).await?;
         ResolvedImage::read(&*source, root, Some(platform)).await
     }
 
-    /// Returns a future that inspects an image. The result contains the fields of
-    /// [`resolve`](Self::resolve), the layers, the command of containers, and the referrers. No layer is
-    /// downloaded.
+    /// Returns a future that inspects an image. The result contains the fields of [`resolve`](Self::resolve), the
+    /// layers, the command of containers, and the referrers. No layer is downloaded.
     ///
     /// # Errors
     /// - [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid, or if the image does not
@@ -69,8 +67,7 @@ impl Catalog {
         Ok((Box::new(source), root))
     }
 
-    /// Opens a repository that belongs to no organization, if the registry is ECR and the program allows
-    /// it.
+    /// Opens a repository that belongs to no organization, if the registry is ECR and the program allows it.
     async fn open_outside(&self, image: &ImageReference) -> Result<(Box<dyn Source>, Manifest)> {
         #[cfg(feature = "ecr")]
         if let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry {

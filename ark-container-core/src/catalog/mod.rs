@@ -116,8 +116,7 @@ impl Catalog {
         shared: Shared,
         organization: Option<OrganizationId>,
     ) -> Self {
-        // Inside the policy: `Observed` reports the calls of the registry. Decisions are reported
-        // separately.
+        // Inside the policy: `Observed` reports the calls of the registry. Decisions are reported separately.
         let backend: Arc<dyn RegistryBackend> = Arc::new(Observed::new(backend));
         let backend = Permissioned::new(backend, Arc::clone(&policy), source);
         let audit_file = shared.settings.as_ref().and_then(Settings::audit_file);
@@ -195,8 +194,7 @@ impl Catalog {
         self.backend.list_repositories(&Organizations::All)
     }
 
-    /// Lists the repositories of one organization. The stream returns one error if the principal may not
-    /// list them.
+    /// Lists the repositories of one organization. The stream returns one error if the principal may not list them.
     pub fn list_in(&self, organization: OrganizationId) -> BoxStream<'static, Result<Repository>> {
         self.backend.list_repositories(&organization.into())
     }
@@ -316,8 +314,7 @@ impl Catalog {
     /// are valid for nothing else.
     ///
     /// Credentials are valid for up to 12 hours, or for the [lifetime in the
-    /// settings](CatalogBuilder::with_credentials_lifetime), until
-    /// [`expires_at`](RegistryCredentials::expires_at).
+    /// settings](CatalogBuilder::with_credentials_lifetime), until [`expires_at`](RegistryCredentials::expires_at).
     pub async fn credentials(&self, name: &str, access: Access) -> Result<RegistryCredentials> {
         self.credentials_with(name, access, &CredentialsOptions::default()).await
     }

@@ -117,8 +117,7 @@ fn is_path(text: &str) -> bool {
     parts.next().is_some_and(is_organization) && parts.next().is_some()
 }
 
-/// Returns whether a path component is meant as a GUID. A GUID with a few digits too many or too few is not
-/// a name.
+/// Returns whether a path component is meant as a GUID. A GUID with a few digits too many or too few is not a name.
 fn is_organization(part: &str) -> bool {
     const MEANT_LEN: RangeInclusive<usize> = 32..=39;
     let is_digit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
@@ -140,8 +139,7 @@ pub fn organization_of(text: &str) -> Result<Option<OrganizationId>> {
     Ok(None)
 }
 
-/// Splits the host from the URL of a repository. As in docker, a first component with a dot or colon is a
-/// host.
+/// Splits the host from the URL of a repository. As in docker, a first component with a dot or colon is a host.
 fn split_host(repository: &str) -> (Option<&str>, &str) {
     let url = ["https://", "http://"].iter().find_map(|scheme| repository.strip_prefix(scheme));
     match url.unwrap_or(repository).split_once('/') {

@@ -35,11 +35,9 @@ impl Catalog {
 /// # Behavior
 /// - Nothing is deleted unless [`with_kept_newest`](Self::with_kept_newest) or
 ///   [`with_untagged`](Self::with_untagged) is called.
-/// - An index is deleted with its images, and an image with its referrers, such as signatures, including
-///   referrers that are found by a tag with the digest of the image. Such images do not count as separate
-///   images.
-/// - The images of a kept index are kept, as are the subject of a kept referrer and the referrers of a kept
-///   image.
+/// - An index is deleted with its images, and an image with its referrers, such as signatures, including referrers
+///   that are found by a tag with the digest of the image. Such images do not count as separate images.
+/// - The images of a kept index are kept, as are the subject of a kept referrer and the referrers of a kept image.
 /// - Archived images are kept, and do not count among the newest.
 /// - Images are deleted by digest. An image whose tags changed since the plan is kept.
 ///
@@ -69,8 +67,7 @@ impl Prune {
         self
     }
 
-    /// Keeps each image with a matching tag. Such an image does not count among the newest. May be called
-    /// repeatedly.
+    /// Keeps each image with a matching tag. Such an image does not count among the newest. May be called repeatedly.
     pub fn with_kept_tags(mut self, pattern: TagPattern) -> Self {
         self.rules.keep_tags.push(pattern);
         self
@@ -337,9 +334,8 @@ impl Graph {
         !self.subjects[at].is_empty()
     }
 
-    /// Returns the wanted positions, each index before its images, because a registry rejects the deletion
-    /// of an image of an index. Referrers come last, so that an interruption leaves few images without
-    /// their referrers.
+    /// Returns the wanted positions, each index before its images, because a registry rejects the deletion of an
+    /// image of an index. Referrers come last, so that an interruption leaves few images without their referrers.
     fn indexes_first(&self, is_wanted: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut wanted: Vec<usize> = (0..self.children.len()).filter(|at| is_wanted(*at)).collect();
         wanted.sort_by_key(|at| self.is_attached(*at));

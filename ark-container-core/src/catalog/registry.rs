@@ -168,9 +168,8 @@ impl OpenRegistry {
         }
     }
 
-    /// Records that the registry uses a memberships file. For the file in the folder of the registry, the
-    /// record is written at once. For another file, which may be a trial, it is written at the first
-    /// change.
+    /// Records that the registry uses a memberships file. For the file in the folder of the registry, the record is
+    /// written at once. For another file, which may be a trial, it is written at the first change.
     pub(super) fn record_memberships(&self, is_chosen: bool) {
         let _ = is_chosen;
         match *self {
@@ -322,8 +321,7 @@ fn named_user(
     }))
 }
 
-/// Returns the user of this process as the only user. The name is `nameless` if the system has no name for
-/// the user.
+/// Returns the user of this process as the only user. The name is `nameless` if the system has no name for the user.
 pub(super) fn this_user() -> Arc<dyn IdentitySource> {
     match local_user(None) {
         Ok(name) => Arc::new(single_user(name)),

@@ -249,9 +249,8 @@ impl Catalog {
         }
     }
 
-    /// Returns the scope of a login for all organizations of the caller. A scope has one access level: push
-    /// to the organizations where the caller may push, or otherwise pull from the
-    /// organizations where the caller may pull.
+    /// Returns the scope of a login for all organizations of the caller. A scope has one access level: push to the
+    /// organizations where the caller may push, or otherwise pull from the organizations where the caller may pull.
     ///
     /// # Errors
     /// See [`organizations`](Self::organizations) and [`explain`](Self::explain). [`Error::Setting`] if the

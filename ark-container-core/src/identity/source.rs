@@ -75,12 +75,10 @@ impl PrincipalCache {
     }
 }
 
-/// Returns the name of the local user: `chosen`, or by default the user of this process in the operating
-/// system.
+/// Returns the name of the local user: `chosen`, or by default the user of this process in the operating system.
 ///
-/// The environment variables `USER` and `LOGNAME` are ignored, because anyone can set them. `chosen` is a
-/// principal such as `user:alice`, `robot:nightly` or `ingest-job:42`, for a local registry, and is
-/// not verified.
+/// The environment variables `USER` and `LOGNAME` are ignored, because anyone can set them. `chosen` is a principal
+/// such as `user:alice`, `robot:nightly` or `ingest-job:42`, for a local registry, and is not verified.
 ///
 /// ```
 /// use ark_container_core::identity::{PrincipalKind, local_user};
@@ -174,9 +172,8 @@ impl IdentitySource for LocalUser {
 /// The owner of the AWS credentials of this process. The [memberships
 /// file](super::memberships#callers-of-aws) maps the caller to a principal.
 ///
-/// A caller that the file does not map becomes a user whose id is the ARN. The user is a member of no
-/// organization, not even by kind or by that name: a caller that assumes a role chooses the last part of
-/// its ARN.
+/// A caller that the file does not map becomes a user whose id is the ARN. The user is a member of no organization,
+/// not even by kind or by that name: a caller that assumes a role chooses the last part of its ARN.
 ///
 /// The ARN is requested from AWS at the first use and cached for five minutes. A change of the file takes
 /// effect within a second.
@@ -216,8 +213,7 @@ impl AwsCaller {
     /// Creates a source that gets the ARN of the caller from `get_arn`, usually by STS `GetCallerIdentity`,
     /// and maps it by `memberships`.
     ///
-    /// [`principal`](IdentitySource::principal) returns an error of `get_arn` unchanged. The next call
-    /// tries again.
+    /// [`principal`](IdentitySource::principal) returns an error of `get_arn` unchanged. The next call tries again.
     pub fn new<F, A>(get_arn: F, memberships: MembershipsFile) -> Self
     where
         F: Fn() -> A + Send + Sync + 'static,

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use super::{OrganizationId, ParseError, RepositoryPath, Stage};
 
-/// An operation on the repositories of an organization for which a principal needs permission. Each method
-/// of [`RegistryBackend`](crate::RegistryBackend) that accesses a repository has one action.
-/// [`Pull`](Self::Pull) and [`Push`](Self::Push) are the actions of
-/// [credentials](crate::RegistryBackend::credentials).
+/// An operation on the repositories of an organization for which a principal needs permission. Each method of
+/// [`RegistryBackend`](crate::RegistryBackend) that accesses a repository has one action. [`Pull`](Self::Pull) and
+/// [`Push`](Self::Push) are the actions of [credentials](crate::RegistryBackend::credentials).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Action {
@@ -182,8 +181,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// Returns the actions in a token scope of the distribution project: `pull`, `pull,push` or
-    /// `pull,push,delete`.
+    /// Returns the actions in a token scope of the distribution project: `pull`, `pull,push` or `pull,push,delete`.
     ///
     /// Source: <https://distribution.github.io/distribution/spec/auth/scope/>
     pub const fn actions(self) -> &'static str {

@@ -24,9 +24,8 @@ struct Partition {
 
 /// The partitions. The last one matches every region.
 ///
-/// Sources: <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json> and, for the host
-/// names of registries,
-/// <https://github.com/awslabs/amazon-ecr-credential-helper/blob/main/ecr-login/api/client.go>
+/// Sources: <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json> and, for the host names of
+/// registries, <https://github.com/awslabs/amazon-ecr-credential-helper/blob/main/ecr-login/api/client.go>
 const PARTITIONS: [Partition; 8] = [
     Partition {
         id: "aws-cn",
@@ -296,8 +295,7 @@ serde_as_text!(RoleArn);
 
 /// An IAM action that a push needs in addition to ECR actions, and the resource to which it applies.
 ///
-/// Managed signing signs as the principal that pushes. So a policy that narrows credentials must allow the
-/// action.
+/// Managed signing signs as the principal that pushes. So a policy that narrows credentials must allow the action.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/managed-signing.html>
 ///

@@ -35,8 +35,7 @@ pub struct Descriptor {
     /// The annotations.
     #[serde(default, deserialize_with = "annotations", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The platform of an image in an index. A platform without an operating system or architecture is
-    /// ignored.
+    /// The platform of an image in an index. A platform without an operating system or architecture is ignored.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }

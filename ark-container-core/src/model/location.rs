@@ -146,8 +146,7 @@ impl FromStr for RegistryLocation {
 /// The prefix of a location in AWS.
 const ECR: &str = "ecr://";
 
-/// Parses the text after [`ECR`]: a host with or without a stage, also in the forms of a browser or the AWS
-/// console.
+/// Parses the text after [`ECR`]: a host with or without a stage, also in the forms of a browser or the AWS console.
 fn ecr(registry: &str) -> Result<RegistryLocation, ParseError> {
     let registry = registry.strip_prefix("https://").unwrap_or(registry);
     let registry = registry.strip_suffix('/').unwrap_or(registry);

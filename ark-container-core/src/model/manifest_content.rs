@@ -256,8 +256,7 @@ impl ManifestContent {
         }
     }
 
-    /// Returns the artifact type for listings of referrers. The default is the media type of the
-    /// configuration.
+    /// Returns the artifact type for listings of referrers. The default is the media type of the configuration.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
     pub(crate) fn artifact_type(&self) -> Option<&str> {

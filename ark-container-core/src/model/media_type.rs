@@ -32,8 +32,7 @@ pub(crate) fn docker_layer(media_type: &str) -> &'static str {
     }
 }
 
-/// Returns whether this is the media type of a layer that may not be redistributed. A registry may lack
-/// such a layer.
+/// Returns whether this is the media type of a layer that may not be redistributed. A registry may lack such a layer.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md#non-distributable-layers>
 #[cfg(any(feature = "local", feature = "push"))]

@@ -29,8 +29,7 @@ impl OrganizationId {
     /// The standard TBD organization.
     pub const TBD: Self = Self(0x2ea2_5035_6aa4_42fb_9955_9228_8ea1_b972);
 
-    /// The global organization: every principal may read its repositories, its administrators may change
-    /// them.
+    /// The global organization: every principal may read its repositories, its administrators may change them.
     pub const GLOBAL: Self = Self(0x7777_7777_7777_4777_7777_7777_7777_7777);
 
     /// The length of the printed form in characters.

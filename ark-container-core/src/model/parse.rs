@@ -113,8 +113,7 @@ macro_rules! serde_as_text {
 }
 pub(crate) use serde_as_text;
 
-/// Returns whether a pattern matches `text`. The wildcard `*` matches any number of characters, and `?`
-/// matches one.
+/// Returns whether a pattern matches `text`. The wildcard `*` matches any number of characters, and `?` matches one.
 ///
 /// A wildcard matches only the bytes for which `wildcard_matches` returns true. The number of steps is at
 /// most the product of both lengths.
@@ -125,8 +124,7 @@ pub(crate) fn matches_wildcards(
 ) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut seen) = (0, 0);
-    // The position after the last `*`, and the end of its match, which grows by one when the rest does not
-    // match.
+    // The position after the last `*`, and the end of its match, which grows by one when the rest does not match.
     let mut last_star: Option<(usize, usize)> = None;
     while let Some(&byte) = text.get(seen) {
         match (pattern.get(at), last_star) {

@@ -10,8 +10,7 @@ use super::parse::ParseError;
 #[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
 const UNKNOWN: &str = "unknown";
 
-/// The operating system and processor of an image, with the names of the OCI image specification:
-/// `linux/arm64/v8`.
+/// The operating system and processor of an image, with the names of the OCI image specification: `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// The operating system, such as `linux`.
@@ -35,16 +34,14 @@ impl Platform {
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
     }
 
-    /// Returns whether an image for `found` runs on this platform. A platform without a variant admits
-    /// every variant.
+    /// Returns whether an image for `found` runs on this platform. A platform without a variant admits every variant.
     pub fn admits(&self, found: &Self) -> bool {
         self.os == found.os
             && self.architecture == found.architecture
             && (self.variant.is_none() || self.effective_variant() == found.effective_variant())
     }
 
-    /// Returns whether both are the same platform, even if only one has the default variant of its
-    /// processor.
+    /// Returns whether both are the same platform, even if only one has the default variant of its processor.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.admits(other) && self.effective_variant() == other.effective_variant()
     }
@@ -97,8 +94,7 @@ impl PlatformFields {
     }
 }
 
-/// Deserializes the platform of a descriptor. A platform without an operating system or architecture is
-/// ignored.
+/// Deserializes the platform of a descriptor. A platform without an operating system or architecture is ignored.
 pub(super) fn whole<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Platform>, D::Error> {

@@ -81,8 +81,7 @@ pub const SERVED_BYTES: &str = "ark_container_served_bytes_total";
 
 /// Registers the description of each counter and duration with the recorder of the program.
 ///
-/// Recorders that show descriptions, such as the Prometheus exporter, need one call after their
-/// installation.
+/// Recorders that show descriptions, such as the Prometheus exporter, need one call after their installation.
 ///
 /// ```
 /// ark_container_core::observability::describe();

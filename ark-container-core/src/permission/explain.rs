@@ -13,8 +13,7 @@ use crate::model::{OrganizationId, RepositoryPath};
 pub enum IsolationLayer {
     /// The policy, in the process, enforced by [`Permissioned`](super::Permissioned).
     Policy,
-    /// The registry, for credentials that are [narrowed to their
-    /// scope](crate::credentials::Narrowing::Scoped).
+    /// The registry, for credentials that are [narrowed to their scope](crate::credentials::Narrowing::Scoped).
     Credentials,
     /// AWS, by the IAM policies of its roles.
     Iam,
@@ -100,8 +99,7 @@ pub struct Explanation {
 /// ```
 ///
 /// # Errors
-/// [`Error::Failed`](crate::Error::Failed) if the policy cannot decide, in which case the request is
-/// denied.
+/// [`Error::Failed`](crate::Error::Failed) if the policy cannot decide, in which case the request is denied.
 pub async fn explain(
     policy: &dyn Policy,
     request: &PolicyRequest<'_>,

@@ -22,11 +22,10 @@ use crate::model::{
 /// A backend that performs for one principal only the actions that a [`Policy`] allows.
 ///
 /// The policy is checked before the inner backend is called. So a denied call returns
-/// [`Error::PermissionDenied`](crate::Error::PermissionDenied) whether or not the repository exists. A
-/// listing of a denied organization fails. A listing of [`Organizations::All`] is limited to the
-/// organizations of the principal and the global one. Repositories that the policy denies are left out.
-/// Decisions and changes are recorded in the [audit](super::audit). No method returns the unguarded inner
-/// backend.
+/// [`Error::PermissionDenied`](crate::Error::PermissionDenied) whether or not the repository exists. A listing of a
+/// denied organization fails. A listing of [`Organizations::All`] is limited to the organizations of the principal
+/// and the global one. Repositories that the policy denies are left out. Decisions and changes are recorded in the
+/// [audit](super::audit). No method returns the unguarded inner backend.
 ///
 /// ```
 /// use std::sync::Arc;

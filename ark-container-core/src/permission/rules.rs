@@ -1,5 +1,4 @@
-//! The built-in policies: [`StandardPolicy`], and [`MembershipsPolicy`] with the rules of a memberships
-//! file.
+//! The built-in policies: [`StandardPolicy`], and [`MembershipsPolicy`] with the rules of a memberships file.
 
 use async_trait::async_trait;
 
@@ -114,9 +113,8 @@ impl Policy for StandardPolicy {
 /// deletion. So a file cannot give access to principals that are not members, restrict an administrator, or
 /// allow a member to delete. Changes of the file apply without a restart.
 ///
-/// The [origin](Decision::origin) of a decision is the rule of the organization. For a decision by a
-/// standard rule, the origin is the organization's table in the file, if the file defines the principal's
-/// membership.
+/// The [origin](Decision::origin) of a decision is the rule of the organization. For a decision by a standard rule,
+/// the origin is the organization's table in the file, if the file defines the principal's membership.
 ///
 /// ```
 /// use ark_container_core::identity::MembershipsFile;

@@ -22,8 +22,7 @@ pub fn ready<T: Send + 'static>(answer: Result<T>) -> BoxFuture<'static, Result<
 mock! {
     /// A mock of [`RegistryBackend`]. A call without an expectation panics.
     ///
-    /// Answers of async methods are futures, so that a test can delay them. [`ready`] creates a future
-    /// without delay.
+    /// Answers of async methods are futures, so that a test can delay them. [`ready`] creates a future without delay.
     ///
     /// ```
     /// use ark_container_core::backend::Repository;

@@ -129,8 +129,7 @@ impl SampleImage {
         (self.root.bytes.len() + blobs) as u64
     }
 
-    /// Writes the image and its children to a folder in the OCI layout. Keeps the images that the folder
-    /// contains.
+    /// Writes the image and its children to a folder in the OCI layout. Keeps the images that the folder contains.
     ///
     /// # Errors
     /// [`Error::Failed`] if the folder cannot be written.
@@ -383,8 +382,7 @@ fn in_memory<T>(written: Result<T>) -> T {
     written.expect("memory takes it")
 }
 
-/// An image configuration with a fixed order of fields, so that the digest does not depend on the order of
-/// a map.
+/// An image configuration with a fixed order of fields, so that the digest does not depend on the order of a map.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/config.md>
 #[derive(Serialize)]

@@ -11,8 +11,7 @@ use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Returns one response per connection, in order. `{host}` in a response is replaced by the address of the
-/// server.
+/// Returns one response per connection, in order. `{host}` in a response is replaced by the address of the server.
 pub(crate) struct Scripted {
     host: RegistryHost,
     worker: JoinHandle<Vec<Request>>,

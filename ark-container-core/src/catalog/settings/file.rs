@@ -88,8 +88,7 @@ impl File {
         self.registries.iter().find(is_it)?.ecr.clone()
     }
 
-    /// Returns a host with several entries of which one has settings. Clients identify a registry by its
-    /// host alone.
+    /// Returns a host with several entries of which one has settings. Clients identify a registry by its host alone.
     fn ambiguous_host(&self) -> Option<&EcrHost> {
         fn host(registry: &FurtherRegistry) -> Option<&EcrHost> {
             match &registry.location {
@@ -105,8 +104,7 @@ impl File {
     /// Reads the file, if it exists, and returns its path.
     ///
     /// # Errors
-    /// - [`Error::InvalidInput`] with line and column if the file is invalid, or if another user can write
-    ///   to it
+    /// - [`Error::InvalidInput`] with line and column if the file is invalid, or if another user can write to it
     /// - [`Error::Failed`] if the file cannot be read
     pub(super) fn read(environment: Environment<'_>) -> crate::Result<(Self, PathBuf)> {
         let Some(path) = path(environment) else {

@@ -205,8 +205,7 @@ impl Settings {
         self.output.as_ref().map(|(format, origin)| (format.as_str(), origin))
     }
 
-    /// Returns the memberships file of the settings. The default of a local registry is the file in its
-    /// folder.
+    /// Returns the memberships file of the settings. The default of a local registry is the file in its folder.
     pub fn memberships(&self) -> Option<&Path> {
         self.memberships.as_deref()
     }
@@ -267,8 +266,7 @@ fn registry_in(variable: Option<String>) -> Result<Option<(RegistryLocation, Ori
     Ok(registry.map(|registry| (registry, origin)))
 }
 
-/// Returns an environment variable. An empty variable is ignored, because many build systems cannot unset
-/// one.
+/// Returns an environment variable. An empty variable is ignored, because many build systems cannot unset one.
 fn variable(name: &str, environment: Environment<'_>) -> Result<Option<String>> {
     match environment(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
         None => Ok(None),

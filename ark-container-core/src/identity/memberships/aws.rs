@@ -187,8 +187,7 @@ impl Who {
 struct Caller(CallerPattern);
 
 impl Caller {
-    /// Parses the ARN of a caller. Returns `None` for a caller that no pattern can match, such as the root
-    /// user.
+    /// Parses the ARN of a caller. Returns `None` for a caller that no pattern can match, such as the root user.
     ///
     /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
     fn new(arn: &str) -> Result<Option<Self>, ParseError> {

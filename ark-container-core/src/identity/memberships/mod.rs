@@ -64,16 +64,14 @@
 //!
 //! # Callers of AWS
 //!
-//! The `aws` tables map AWS callers to principals. The first table that matches the caller applies. The ARN
-//! is that of an IAM user, of a role (for all its sessions), or of an assumed role, such as an SSO
-//! permission set. In names, `*` matches any characters and `?` matches one; neither matches `/` or `:`.
-//! The account cannot be a pattern. The ARN of a session does not contain the path of its role: an exact
-//! role name may have its path, a pattern may not.
+//! The `aws` tables map AWS callers to principals. The first table that matches the caller applies. The ARN is that
+//! of an IAM user, of a role (for all its sessions), or of an assumed role, such as an SSO permission set. In names,
+//! `*` matches any characters and `?` matches one; neither matches `/` or `:`. The account cannot be a pattern. The
+//! ARN of a session does not contain the path of its role: an exact role name may have its path, a pattern may not.
 //!
-//! `{session}` in a principal is replaced by the caller's session name. A caller that assumes a role
-//! chooses that name. So `{session}`, and an ARN with a session name or a pattern of one, need
-//! `trust_session_name = true`. The setting is right for SSO, which sets the session name itself, and
-//! wrong for a role that several people share.
+//! `{session}` in a principal is replaced by the caller's session name. A caller that assumes a role chooses that
+//! name. So `{session}`, and an ARN with a session name or a pattern of one, need `trust_session_name = true`. The
+//! setting is right for SSO, which sets the session name itself, and wrong for a role that several people share.
 //!
 //! ```
 //! use ark_container_core::identity::Memberships;
@@ -174,8 +172,7 @@ impl Memberships {
     /// Parses memberships. `file` is the name of the file in errors.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] with file, line and column if the text is not TOML or not in the
-    /// [format](self).
+    /// [`Error::InvalidInput`] with file, line and column if the text is not TOML or not in the [format](self).
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let text = Text::new(text, file);
         let parsed: File = toml::from_str(text.as_str()).map_err(|error| {
@@ -199,8 +196,7 @@ impl Memberships {
     /// # Errors
     /// - [`Error::NotFound`] if the file does not exist
     /// - [`Error::Failed`] if the file cannot be read, or is a broken link
-    /// - [`Error::InvalidInput`] if other users can [change the file](self#safety), or as for
-    ///   [`parse`](Self::parse)
+    /// - [`Error::InvalidInput`] if other users can [change the file](self#safety), or as for [`parse`](Self::parse)
     pub fn load(path: &Path) -> Result<Self> {
         let text = files::read_trusted_text(path, "memberships file", MAX_FILE_BYTES)?;
         Self::parse(&text, &path.display().to_string())
@@ -236,8 +232,7 @@ impl Memberships {
         self.rosters.get(&organization).map(|roster| &roster.origin)
     }
 
-    /// Returns whether the file grants the principal the same membership and administration of
-    /// `organization`.
+    /// Returns whether the file grants the principal the same membership and administration of `organization`.
     pub(crate) fn confirms(&self, principal: &Principal, organization: OrganizationId) -> bool {
         let name = principal.name();
         self.rosters.get(&organization).is_some_and(|roster| {
@@ -271,8 +266,7 @@ impl Roster {
 /// The words of a rule, for errors.
 const RULE_WORDS: &str = "read, create, push, or an action such as pull or list-images";
 
-/// The actions that one kind of members may perform in one organization. A rule replaces the standard
-/// rules.
+/// The actions that one kind of members may perform in one organization. A rule replaces the standard rules.
 ///
 /// A rule applies to members only and never allows deletion. Administrators may perform every action, and
 /// other principals none.

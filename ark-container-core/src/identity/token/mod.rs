@@ -1,8 +1,7 @@
 //! Authentication by JSON Web Tokens: the file of a token, and the keys that verify tokens.
 //!
-//! A program that works for one user reads its token with a [`TokenIdentity`]. A service verifies the
-//! tokens of its callers with a [`TokenVerifier`]. Only signatures of the asymmetric algorithms RS, PS, ES
-//! and EdDSA are accepted.
+//! A program that works for one user reads its token with a [`TokenIdentity`]. A service verifies the tokens of its
+//! callers with a [`TokenVerifier`]. Only signatures of the asymmetric algorithms RS, PS, ES and EdDSA are accepted.
 //!
 //! Source: <https://www.rfc-editor.org/rfc/rfc7519>, <https://www.rfc-editor.org/rfc/rfc8725>
 

@@ -19,8 +19,7 @@ use crate::identity::{IdentitySource, Principal};
 /// The time for which the principal of a token file is cached.
 const PRINCIPAL_LIFETIME: Duration = Duration::from_secs(1);
 
-/// A verifier for services that receive tokens. Checks the signature, lifetime, audience and, if set,
-/// the issuer.
+/// A verifier for services that receive tokens. Checks the signature, lifetime, audience and, if set, the issuer.
 ///
 /// ```no_run
 /// use ark_container_core::identity::{KeySet, TokenVerifier};

@@ -1,14 +1,12 @@
 //! The audit: an event for each decision, each change and all issued credentials.
 //!
 //! Every event is sent to [`tracing`] with the target [`AUDIT_TARGET`]. With
-//! [`Permissioned::with_audit`](super::Permissioned::with_audit) every event is also written to an
-//! [`AuditFile`], as one line of JSON. No event contains a secret. Leaving a repository out of a listing
-//! causes no event.
+//! [`Permissioned::with_audit`](super::Permissioned::with_audit) every event is also written to an [`AuditFile`], as
+//! one line of JSON. No event contains a secret. Leaving a repository out of a listing causes no event.
 //!
 //! # Kinds of events
 //!
-//! A `decision` is recorded before the call does anything. If the decision cannot be recorded, the call
-//! fails.
+//! A `decision` is recorded before the call does anything. If the decision cannot be recorded, the call fails.
 //!
 //! ```json
 //! {"time":"2026-07-14T09:21:07.312Z","event":"decision","request":"5f1c9a2b7d3e4f60-1","principal":"user:alice","kind":"user","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","repository":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video","action":"create-repository","decision":"allow","rule":"member","origin":"memberships.toml:3"}
@@ -98,8 +96,7 @@ static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(())
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-/// Identifies one call: sixteen random hexadecimal digits for the process, and the number of the call. Not
-/// a secret.
+/// Identifies one call: sixteen random hexadecimal digits for the process, and the number of the call. Not a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RequestId {
     process: u64,
@@ -271,8 +268,7 @@ impl CallAudit {
 
 /// The record of a change in progress. [`finish`](Self::finish) writes the record with the result.
 ///
-/// A record that is dropped before, such as when its call is cancelled, is written with the outcome
-/// `unknown`.
+/// A record that is dropped before, such as when its call is cancelled, is written with the outcome `unknown`.
 #[derive(Debug)]
 #[must_use = "a change that is not finished is recorded as one of unknown outcome"]
 pub struct PendingChange {
@@ -286,8 +282,7 @@ pub struct PendingChange {
 }
 
 impl PendingChange {
-    /// Sets the tag or digest of the changed image. A digest also sets the [digest](Self::set_digest)
-    /// field.
+    /// Sets the tag or digest of the changed image. A digest also sets the [digest](Self::set_digest) field.
     pub fn set_reference(&mut self, reference: &Reference) {
         if let Reference::Digest(digest) = reference {
             self.set_digest(digest);

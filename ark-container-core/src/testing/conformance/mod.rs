@@ -119,9 +119,8 @@ pub struct Conformance<'a> {
 impl<'a> Conformance<'a> {
     /// Creates a suite for `backend`, which must be allowed to perform every action in `organizations`.
     ///
-    /// The first two organizations may have other repositories. The suite creates repositories with unique
-    /// names, and deletes them when a case has passed. The third organization must have no repositories,
-    /// and gets none.
+    /// The first two organizations may have other repositories. The suite creates repositories with unique names, and
+    /// deletes them when a case has passed. The third organization must have no repositories, and gets none.
     ///
     /// The suite uploads images over HTTP to the host in the backend's credentials.
     pub fn new(backend: &'a dyn RegistryBackend, organizations: [OrganizationId; 3]) -> Self {

@@ -29,8 +29,7 @@ fn cause(error: &Error) -> String {
     std::error::Error::source(error).unwrap().to_string()
 }
 
-/// Returns a line whose length depends on writer and number. Most lines are longer than the buffer of a
-/// pipe.
+/// Returns a line whose length depends on writer and number. Most lines are longer than the buffer of a pipe.
 fn long_line(writer: &str, number: usize) -> String {
     format!("{writer} {number} {}\n", writer.repeat(1 + number * 97))
 }
