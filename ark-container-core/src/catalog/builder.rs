@@ -19,7 +19,7 @@ use crate::permission::{MembershipsPolicy, Policy, StandardPolicy};
 
 /// Builds a [`Catalog`]; see [`Catalog::builder`].
 #[derive(Debug, Clone, Default)]
-#[must_use = "nothing is opened before `connect`"]
+#[must_use = "a builder opens nothing before `connect`"]
 pub struct CatalogBuilder {
     given: Given,
     reads_environment: bool,
@@ -134,7 +134,7 @@ impl CatalogBuilder {
         self
     }
 
-    /// Fails a request for AWS credentials that cannot be narrowed to their scope.
+    /// Rejects requests for AWS credentials that cannot be narrowed to their scope.
     pub fn with_require_scoped(mut self, require_scoped: bool) -> Self {
         self.given.require_scoped = Some(require_scoped);
         self

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::{Access, ImageUrl, Reference, RepositoryPath, Scope, Tag};
 use crate::transfer::{Copy, ImageSource, ImageTarget, Pull, Pulled, Push, Pushed};
 
-/// An image is the name, path or URL of a repository with `:<tag>` or `@<digest>`. The default tag is
+/// An image is written as the name, path or URL of its repository, with `:<tag>` or `@<digest>`. The default tag is
 /// `latest`. A local registry needs no running server: during a transfer it is served on a free port.
 ///
 /// Pushes, pulls and copies are futures that own their data, so they can be spawned as tasks.

@@ -41,7 +41,7 @@ impl Catalog {
     }
 
     /// Returns a future that inspects an image. The result contains the fields of [`resolve`](Self::resolve), the
-    /// layers, the command of containers, and the referrers. No layer is downloaded.
+    /// layers, the command that its containers run, and the referrers. No layer is downloaded.
     ///
     /// # Errors
     /// - [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid, or if the image does not

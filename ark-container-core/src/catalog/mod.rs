@@ -201,7 +201,7 @@ impl Catalog {
 
     /// Returns whether a listing of this catalog or a clone may have been incomplete, because it came from
     /// the [tag index](crate::backend::ecr::EcrBackend::has_listed_incompletely) of AWS. Returns `false`
-    /// for a catalog of a given backend of another kind.
+    /// for other registries.
     #[cfg(feature = "ecr")]
     pub fn has_listed_incompletely(&self) -> bool {
         match &self.shared.registry {

@@ -120,7 +120,7 @@ pub struct AwsReport {
     pub role_arn: Option<RoleArn>,
     /// The role in which a caller with a token administers.
     pub administrator_role_arn: Option<RoleArn>,
-    /// Whether requests for credentials that cannot be narrowed fail.
+    /// Whether a request for credentials fails if they cannot be narrowed.
     pub require_scoped: bool,
 }
 

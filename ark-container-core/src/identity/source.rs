@@ -27,7 +27,7 @@ pub trait IdentitySource: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`](crate::Error::Unauthenticated) if there is no principal, or its token has
-    /// expired or is invalid. Other errors if the source is not available.
+    /// expired or is invalid. Other errors if the source cannot determine it.
     async fn principal(&self) -> Result<Arc<Principal>>;
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{OrganizationId, ParseError, RepositoryPath, Stage};
 
 /// An operation on the repositories of an organization for which a principal needs permission. Each method of
-/// [`RegistryBackend`](crate::RegistryBackend) that accesses a repository has one action. [`Pull`](Self::Pull) and
+/// [`RegistryBackend`](crate::RegistryBackend) that accesses a repository has an action. [`Pull`](Self::Pull) and
 /// [`Push`](Self::Push) are the actions of [credentials](crate::RegistryBackend::credentials).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]

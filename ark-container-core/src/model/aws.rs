@@ -314,7 +314,7 @@ pub struct AdditionalAction {
     resource: String,
 }
 
-/// An [`AdditionalAction`] as a file has it.
+/// An [`AdditionalAction`] in a file, before validation.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UncheckedAction {

@@ -41,7 +41,7 @@ impl Platform {
             && (self.variant.is_none() || self.effective_variant() == found.effective_variant())
     }
 
-    /// Returns whether both are the same platform, even if only one has the default variant of its processor.
+    /// Returns whether both are the same platform. An absent variant means the default variant of the processor.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.admits(other) && self.effective_variant() == other.effective_variant()
     }

@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::{REQUEST_SECONDS, REQUESTS};
 
-/// An attempt of a request, with its span. The drop counts the attempt.
+/// An attempt of a request, with its span. Counts the attempt when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ObservedRequest {
     method: String,

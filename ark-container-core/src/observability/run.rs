@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const DROPPED: &str = "dropped";
 const DONE: &str = "done";
 
-/// A measured run, with its span. The drop counts the run.
+/// A measured run, with its span. Counts the run when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Run {
     measure: Measure,

@@ -1,6 +1,6 @@
 //! [`SampleImage`]: a small, reproducible image, and its builder.
 
-#![expect(clippy::expect_used, reason = "test code: what is built in memory is always whole")]
+#![expect(clippy::expect_used, reason = "test code: writes to memory cannot fail")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -156,7 +156,7 @@ impl SampleImage {
             fs::write(path, serde_json::to_vec(&index)?)
         };
         written().map_err(|error| {
-            Error::failed(format!("writing {}", folder.display())).with_source(error)
+            Error::failed(format!("cannot write {}", folder.display())).with_source(error)
         })
     }
 
@@ -188,7 +188,7 @@ impl SampleImage {
             builder.into_inner()?.sync_all()
         };
         written().map_err(|error| {
-            Error::failed(format!("writing {}", file.display())).with_source(error)
+            Error::failed(format!("cannot write {}", file.display())).with_source(error)
         })
     }
 
@@ -368,7 +368,7 @@ impl SampleImageBuilder {
             },
             history: vec![Step { created: CREATED, created_by: "sample" }; layers.len()],
         };
-        serde_json::to_vec(&config).expect("memory takes it").into()
+        serde_json::to_vec(&config).expect("writes to memory cannot fail").into()
     }
 }
 
@@ -379,7 +379,7 @@ fn linux(architecture: &str) -> Platform {
 
 /// Returns a manifest that was written to memory.
 fn in_memory<T>(written: Result<T>) -> T {
-    written.expect("memory takes it")
+    written.expect("writes to memory cannot fail")
 }
 
 /// An image configuration with a fixed order of fields, so that the digest does not depend on the order of a map.
@@ -413,7 +413,7 @@ fn archive(files: &[(String, Vec<u8>)]) -> Bytes {
     for (name, content) in files {
         append(&mut builder, name, content).expect("the name can be in an archive");
     }
-    builder.into_inner().expect("memory takes it").into()
+    builder.into_inner().expect("writes to memory cannot fail").into()
 }
 
 /// Appends a file. The header contains nothing that depends on the machine or the time.

@@ -91,7 +91,7 @@ fn roles_that_are_none() {
     sandbox.write("config/ark/container.toml", role);
     assert_snapshot!(in_sandbox(&sandbox, &[], &login), @r#"
     exit 2
-    error: ~/config/ark/container.toml:2:12: "arn:aws:iam::095412845506:user/alice" is not a valid ARN of a role: it is no role (arn:<partition>:iam::<account>:role/<name>)
+    error: ~/config/ark/container.toml:2:12: "arn:aws:iam::095412845506:user/alice" is not a valid ARN of a role: it is not a role (arn:<partition>:iam::<account>:role/<name>)
     "#);
 }
 

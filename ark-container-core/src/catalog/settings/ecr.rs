@@ -28,7 +28,7 @@ pub(in crate::catalog) struct EcrSettings {
     pub(in crate::catalog) role_arn: Option<RoleArn>,
     /// The role in which a caller with a token deletes, sets policies, and changes the global organization.
     pub(in crate::catalog) administrator_role_arn: Option<RoleArn>,
-    /// Whether requests for credentials that cannot be narrowed fail.
+    /// Whether a request for credentials fails if they cannot be narrowed.
     pub(in crate::catalog) require_scoped: bool,
     /// The file with the policy of each new repository.
     pub(in crate::catalog) repository_policy: Option<PathBuf>,

@@ -176,7 +176,7 @@ fn read(path: &Path) -> crate::Result<Option<String>> {
 }
 
 fn path(environment: Environment<'_>) -> Option<PathBuf> {
-    // The XDG specification requires to ignore a relative path.
+    // The XDG specification requires that a relative path is ignored.
     let configured = environment("XDG_CONFIG_HOME").map(PathBuf::from);
     let folder = configured
         .filter(|path| path.is_absolute())

@@ -85,7 +85,7 @@ pub(super) struct Given {
     pub(in crate::catalog) role_arn: Option<RoleArn>,
     /// The role in which a caller with a token administers.
     pub(in crate::catalog) administrator_role_arn: Option<RoleArn>,
-    /// Whether requests for credentials that cannot be narrowed fail.
+    /// Whether a request for credentials fails if they cannot be narrowed.
     pub(in crate::catalog) require_scoped: Option<bool>,
     /// Whether the program provides AWS credentials, in a configuration of the AWS SDK.
     pub(in crate::catalog) brings_aws_credentials: bool,

@@ -16,7 +16,7 @@ const ANY_SESSION: &str = "*";
 /// The placeholder for the name of the caller's session in a principal.
 const SESSION: &str = "{session}";
 
-/// One `[[aws]]`.
+/// A table `[[aws]]` of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AwsTable {
@@ -182,7 +182,7 @@ impl Who {
     }
 }
 
-/// One caller, as STS GetCallerIdentity names it.
+/// A caller, from the ARN that STS `GetCallerIdentity` returns.
 #[derive(Debug)]
 struct Caller(CallerPattern);
 

@@ -33,7 +33,7 @@
 //!
 //! An organization can define rules for its members, by kind of principal. A rule replaces the [standard
 //! rules](crate::permission::StandardPolicy) for that kind. A rule is a list of words, and an empty list
-//! allows nothing. `read` allows to list, describe and pull; `create` allows to create repositories. Each
+//! allows nothing. `read` allows listing, describing and pulling; `create` allows creating repositories. Each
 //! [action](crate::model::Action) has a word too, such as `push` or `list-images`. A push also reads the
 //! repository, so it needs `pull` beside `push`.
 //!
@@ -140,7 +140,7 @@ struct File {
     aws: Vec<AwsTable>,
 }
 
-/// One `[[organization]]`.
+/// A table `[[organization]]` of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OrganizationTable {
@@ -288,7 +288,7 @@ impl Rule {
     }
 }
 
-/// One `[organization.rules]`.
+/// A table `[organization.rules]` of the file.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RulesTable {

@@ -270,7 +270,7 @@ impl CallAudit {
 ///
 /// A record that is dropped before, such as when its call is cancelled, is written with the outcome `unknown`.
 #[derive(Debug)]
-#[must_use = "a change that is not finished is recorded as one of unknown outcome"]
+#[must_use = "a change that is not finished is recorded with the outcome `unknown`"]
 pub struct PendingChange {
     call: CallAudit,
     action: Action,

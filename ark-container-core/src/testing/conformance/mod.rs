@@ -14,7 +14,7 @@
 //! # }
 //! ```
 
-#![expect(clippy::expect_used, reason = "test code: a panic is how it reports")]
+#![expect(clippy::expect_used, reason = "test code: panics report failures")]
 
 mod credentials;
 mod images;
