@@ -9,7 +9,7 @@ use super::identity::ChosenIdentity;
 use super::registry::{
     OpenRegistry, RegistryOptions, identity_source, open_memberships, this_user,
 };
-use super::settings::{Given, Origin, Settings};
+use super::settings::{Origin, ProgramSettings, Settings};
 use super::{Catalog, Shared};
 use crate::backend::{BackendLayer, Layered, RegistryBackend};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::permission::{MembershipsPolicy, Policy, StandardPolicy};
 #[derive(Debug, Clone, Default)]
 #[must_use = "a builder opens nothing before `connect`"]
 pub struct CatalogBuilder {
-    given: Given,
+    given: ProgramSettings,
     reads_environment: bool,
     source: Option<Arc<dyn IdentitySource>>,
     policy: Option<Arc<dyn Policy>>,

@@ -163,7 +163,7 @@ fn no_home() -> Error {
 mod tests {
     use std::ffi::OsString;
 
-    use super::super::settings::Given;
+    use super::super::settings::ProgramSettings;
     use super::*;
 
     const ECR: &str = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod";
@@ -180,7 +180,7 @@ mod tests {
             value.or_else(|| (name == "XDG_CONFIG_HOME").then(|| folder.path().into()))
         };
         let profile = profile.map(|name| (name.to_owned(), Origin::Flag("--profile")));
-        let given = Given { profile, ..Given::default() };
+        let given = ProgramSettings { profile, ..ProgramSettings::default() };
         let settings = Settings::read(&given, &environment).unwrap();
         let chosen = ChosenIdentity::choose_with(&settings, Some(&token));
         chosen.map(|identity| match identity {
@@ -218,7 +218,7 @@ mod tests {
             "ARK_PRINCIPAL" => Some(OsString::from("user:root")),
             _ => Some(folder.path().into()).filter(|_| name == "XDG_CONFIG_HOME"),
         };
-        let given = Given { token_file: Some("/t".into()), ..Given::default() };
+        let given = ProgramSettings { token_file: Some("/t".into()), ..ProgramSettings::default() };
         let settings = Settings::read(&given, &environment).unwrap();
         let chosen = ChosenIdentity::choose_with(&settings, None).unwrap();
         assert_eq!(chosen, token("/t", Origin::Program));

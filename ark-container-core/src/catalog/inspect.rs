@@ -3,9 +3,9 @@
 use futures_util::future::BoxFuture;
 
 use super::Catalog;
-use super::name::Named;
+use super::name::ParsedName;
 #[cfg(feature = "ecr")]
-use super::outside::Outside;
+use super::outside::OutsideRepository;
 #[cfg(feature = "ecr")]
 use super::registry::OpenRegistry;
 use crate::backend::RegistryBackend as _;
@@ -57,7 +57,7 @@ impl Catalog {
     /// Opens the source of an image, and reads its manifest or index.
     async fn open_source(&self, image: &str) -> Result<(Box<dyn Source>, Manifest)> {
         let image = match self.named(image)? {
-            Named::Outside(image) if *image.host() == self.backend.host() => {
+            ParsedName::Outside(image) if *image.host() == self.backend.host() => {
                 return self.open_outside(&image).await;
             }
             named => RegistryImage::from(named),
@@ -78,7 +78,7 @@ impl Catalog {
                 )));
             }
             let ecr = ecr.acting_as(&self.principal().await?);
-            let outside = Outside { ecr, repository: image.repository().to_owned() };
+            let outside = OutsideRepository { ecr, repository: image.repository().to_owned() };
             let root = outside.fetch_manifest(image.reference()).await?;
             return Ok((Box::new(outside), root));
         }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 
-use self::name::{NameScope, Named};
+use self::name::{NameScope, ParsedName};
 use self::registry::OpenRegistry;
 use crate::backend::{CreateOptions, DeleteOptions, Image, Observed, RegistryBackend, Repository};
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
@@ -300,13 +300,13 @@ impl Catalog {
     /// [`RegistryBackend::delete_image`].
     pub async fn delete_image(&self, image: &str) -> Result<()> {
         match self.named(image)? {
-            Named::Inside(path, Some(reference)) => {
+            ParsedName::Inside(path, Some(reference)) => {
                 self.backend.delete_image(&path, &reference).await.map(drop)
             }
-            Named::Inside(_, None) => Err(Error::invalid(format!(
+            ParsedName::Inside(_, None) => Err(Error::invalid(format!(
                 "{image} is a repository, not an image; expected <name>:<tag> or <name>@<digest>"
             ))),
-            Named::Outside(..) => Err(self.not_outside(image)),
+            ParsedName::Outside(..) => Err(self.not_outside(image)),
         }
     }
 
@@ -351,11 +351,11 @@ impl Catalog {
     /// belongs to no organization.
     pub fn path(&self, name: &str) -> Result<RepositoryPath> {
         match self.named(name)? {
-            Named::Inside(path, None) => Ok(path),
-            Named::Inside(_, Some(_)) => Err(Error::invalid(format!(
+            ParsedName::Inside(path, None) => Ok(path),
+            ParsedName::Inside(_, Some(_)) => Err(Error::invalid(format!(
                 "{name} is an image; a repository has no tag or digest"
             ))),
-            Named::Outside(..) => Err(self.not_outside(name)),
+            ParsedName::Outside(..) => Err(self.not_outside(name)),
         }
     }
 
@@ -365,7 +365,7 @@ impl Catalog {
         &self.backend
     }
 
-    fn named(&self, text: &str) -> Result<Named> {
+    fn named(&self, text: &str) -> Result<ParsedName> {
         let (host, stage) = (self.backend.host(), self.backend.stage());
         let registry = self.shared.registry.as_ref();
         NameScope { host, registry, stage, organization: self.organization }.named(text)
@@ -374,9 +374,9 @@ impl Catalog {
     /// Returns the image that `text` names. The default tag is `latest`.
     fn image(&self, text: &str) -> Result<(RepositoryPath, Reference)> {
         match self.named(text)? {
-            Named::Inside(path, Some(reference)) => Ok((path, reference)),
-            Named::Inside(path, None) => Ok((path, Tag::latest().into())),
-            Named::Outside(..) => Err(self.not_outside(text)),
+            ParsedName::Inside(path, Some(reference)) => Ok((path, reference)),
+            ParsedName::Inside(path, None) => Ok((path, Tag::latest().into())),
+            ParsedName::Outside(..) => Err(self.not_outside(text)),
         }
     }
 

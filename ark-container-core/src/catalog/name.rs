@@ -1,4 +1,4 @@
-//! [`Named`]: the parser of names, paths and URLs of repositories and images.
+//! [`ParsedName`]: parses names, paths and URLs of repositories and images.
 
 use std::ops::RangeInclusive;
 
@@ -13,7 +13,7 @@ use crate::{model::Tag, transfer::RegistryImage};
 
 /// A repository, or an image in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Named {
+pub(super) enum ParsedName {
     /// In the scheme `<stage>/<organization>/<name>`.
     Inside(RepositoryPath, Option<Reference>),
     /// In the same registry without an organization, or in another registry.
@@ -21,12 +21,12 @@ pub(super) enum Named {
 }
 
 #[cfg(feature = "push")]
-impl From<Named> for RegistryImage {
+impl From<ParsedName> for RegistryImage {
     /// The default tag is `latest`.
-    fn from(named: Named) -> Self {
+    fn from(named: ParsedName) -> Self {
         match named {
-            Named::Outside(image) => Self::Registry(image),
-            Named::Inside(path, reference) => {
+            ParsedName::Outside(image) => Self::Registry(image),
+            ParsedName::Inside(path, reference) => {
                 Self::Repository(path, reference.unwrap_or_else(|| Tag::latest().into()))
             }
         }
@@ -46,7 +46,7 @@ pub(super) struct NameScope<'a> {
 impl NameScope<'_> {
     /// Parses `[[https://]<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`, or
     /// `docker://<host>/<name>[:<tag>|@<digest>]` in any registry.
-    pub(super) fn named(&self, text: &str) -> Result<Named> {
+    pub(super) fn named(&self, text: &str) -> Result<ParsedName> {
         if user_info(text).is_some() {
             let problem = "a user name and password in the URL of a registry are not supported";
             return Err(Error::invalid(problem).with_help("remove them"));
@@ -54,7 +54,7 @@ impl NameScope<'_> {
         if text.starts_with(ImageReference::PREFIX) {
             let image: ImageReference = text.parse()?;
             if !self.is_own(image.host().as_str(), image.repository()) {
-                return Ok(Named::Outside(image));
+                return Ok(ParsedName::Outside(image));
             }
             // The registry's own images are read with the catalog's credentials, in every form of the name.
             return self.named(&image.to_string());
@@ -75,7 +75,7 @@ impl NameScope<'_> {
         if let Some(host) = host {
             let image: ImageReference = format!("{host}/{path}").parse()?;
             let reference = reference.unwrap_or_else(|| image.reference().clone());
-            return Ok(Named::Outside(image.with_reference(reference)));
+            return Ok(ParsedName::Outside(image.with_reference(reference)));
         }
         let name = path.parse()?;
         let organization = self.organization.ok_or_else(|| {
@@ -84,7 +84,10 @@ impl NameScope<'_> {
                  ARK_ORGANIZATION"
             ))
         })?;
-        Ok(Named::Inside(RepositoryPath::new(self.stage.clone(), organization, name)?, reference))
+        Ok(ParsedName::Inside(
+            RepositoryPath::new(self.stage.clone(), organization, name)?,
+            reference,
+        ))
     }
 
     /// Returns whether `host` with this path is the registry of this catalog.
@@ -99,7 +102,7 @@ impl NameScope<'_> {
         text: &str,
         path: RepositoryPath,
         reference: Option<Reference>,
-    ) -> Result<Named> {
+    ) -> Result<ParsedName> {
         if *path.stage() != self.stage {
             return Err(Error::invalid(format!(
                 "{text} belongs to the stage {}, but this registry uses the stage {}",
@@ -107,7 +110,7 @@ impl NameScope<'_> {
                 self.stage
             )));
         }
-        Ok(Named::Inside(path, reference))
+        Ok(ParsedName::Inside(path, reference))
     }
 }
 
@@ -161,7 +164,7 @@ mod tests {
     const HOST: &str = "127.0.0.1:5050";
     const TBD: &str = "2ea25035-6aa4-42fb-9955-92288ea1b972";
 
-    fn named(text: &str, organization: Option<OrganizationId>) -> Result<Named> {
+    fn named(text: &str, organization: Option<OrganizationId>) -> Result<ParsedName> {
         let (host, stage) = (HOST.parse().unwrap(), Stage::default());
         NameScope { host, registry: None, stage, organization }.named(text)
     }
@@ -183,13 +186,13 @@ mod tests {
                 (format!("@{digest}"), Some(digest.parse().unwrap())),
             ] {
                 let found = named(&format!("{repository}{suffix}"), Some(OrganizationId::TBD));
-                assert_eq!(found.unwrap(), Named::Inside(path.clone(), reference));
+                assert_eq!(found.unwrap(), ParsedName::Inside(path.clone(), reference));
             }
         }
     }
 
     #[test]
-    fn path_needs_no_other_organization() {
+    fn organization_is_taken_from_path() {
         for path in [format!("prod/{TBD}/a"), format!("https://docker.io/dev/{TBD}/a/b:v1")] {
             assert_eq!(organization_of(&path).unwrap(), Some(OrganizationId::TBD));
         }
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn first_part_with_dot_or_colon_is_a_host() {
         let outside = |text: &str| match named(text, None) {
-            Ok(Named::Outside(image)) => Ok(image.to_string()),
+            Ok(ParsedName::Outside(image)) => Ok(image.to_string()),
             other => Err(format!("{other:?}")),
         };
         let older = format!("{HOST}/older:latest");
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn path_of_another_stage_is_an_error() {
+    fn path_of_other_stage_is_rejected() {
         let error = named(&format!("dev/{TBD}/a:v1"), Some(OrganizationId::TBD)).unwrap_err();
         assert!(error.to_string().contains("belongs to the stage dev"), "{error}");
     }
@@ -256,16 +259,16 @@ mod tests {
     }
 
     #[test]
-    fn prefix_names_an_image_of_any_registry() {
+    fn docker_prefix_names_image_in_any_registry() {
         for (text, image) in [
             ("docker://alpine", "docker.io/library/alpine:latest"),
             ("docker://ghcr.io/a/b:v1", "ghcr.io/a/b:v1"),
             ("docker://127.0.0.1:5050/older:v1", "127.0.0.1:5050/older:v1"),
         ] {
-            assert_eq!(named(text, None).unwrap(), Named::Outside(image.parse().unwrap()));
+            assert_eq!(named(text, None).unwrap(), ParsedName::Outside(image.parse().unwrap()));
         }
         let path: RepositoryPath = format!("prod/{TBD}/a").parse().unwrap();
         let own = named(&format!("docker://{HOST}/{path}:v1"), None).unwrap();
-        assert_eq!(own, Named::Inside(path, Some("v1".parse().unwrap())));
+        assert_eq!(own, ParsedName::Inside(path, Some("v1".parse().unwrap())));
     }
 }

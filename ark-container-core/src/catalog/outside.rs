@@ -13,12 +13,12 @@ use crate::model::{Descriptor, Digest, Reference, Tag};
 use crate::transfer::{Blob, MAX_CONFIG_BYTES, Source};
 
 /// A repository that belongs to no organization.
-pub(super) struct Outside {
+pub(super) struct OutsideRepository {
     pub(super) ecr: EcrBackend,
     pub(super) repository: String,
 }
 
-impl Outside {
+impl OutsideRepository {
     /// Fetches the manifest of a tag or digest.
     pub(super) async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
         let (digest, media_type, text) =
@@ -32,7 +32,7 @@ impl Outside {
 }
 
 #[async_trait]
-impl Source for Outside {
+impl Source for OutsideRepository {
     fn name(&self) -> String {
         format!("{}/{}", self.ecr.ecr_host(), self.repository)
     }

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn local_user_is_the_operating_systems() {
+    fn local_user_defaults_to_operating_system_user() {
         let name = local_user(None).unwrap();
         assert_eq!(name.kind(), PrincipalKind::User);
         assert_eq!(name.id(), whoami::username().unwrap());

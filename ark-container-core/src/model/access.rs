@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_are_parsed_by_their_words() {
+    fn action_parses_its_word() {
         for &action in Action::ALL {
             assert_eq!(action.to_string().parse(), Ok(action));
         }
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn organizations_cover_their_own_stage_and_repositories_only() {
+    fn organization_scope_covers_its_own_stage_only() {
         let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Pull);
         let path = |text: &str| text.parse::<RepositoryPath>().unwrap();
         let own = path("prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a");

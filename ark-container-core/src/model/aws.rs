@@ -502,7 +502,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn roles_parse_and_print_inversely(
+        fn role_arn_parses_its_own_display(
             partition in "aws(-cn|-us-gov|-iso-b)?",
             account in "[0-9]{12}",
             name in "([a-z]{1,8}/){0,2}[A-Za-z0-9+=,.@_-]{1,64}",

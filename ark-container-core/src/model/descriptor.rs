@@ -208,7 +208,7 @@ mod tests {
 
     #[cfg(any(feature = "local", feature = "push"))]
     #[test]
-    fn only_foreign_layer_with_url_may_be_missing() {
+    fn foreign_layer_with_url_may_be_missing() {
         let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
         let restricted = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
         let urls = r#"["https://example.com/x"]"#;

@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_utf_8_is_rejected_in_unknown_fields() {
+    fn non_utf8_text_in_unknown_field_is_rejected() {
         let ignored = manifest_of(OCI_MANIFEST).replace(r#""layers""#, r#""x":"?","layers""#);
         assert!(parse(OCI_MANIFEST, &ignored).is_ok());
         let bytes = ignored.bytes().map(|byte| if byte == b'?' { 0xff } else { byte });

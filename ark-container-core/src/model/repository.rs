@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_the_pattern_of_ecr() {
+    fn repository_names_follow_the_ecr_pattern() {
         for good in ["a", "0", "a/b", "a.b_c__d-e---f", "catalog/extract-video"] {
             assert_eq!(name(good).unwrap().as_str(), good);
         }
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_at_most_256_characters() {
+    fn repository_path_has_at_most_256_characters() {
         let path = |length| {
             let name = "n".repeat(length).parse().unwrap();
             RepositoryPath::new(Stage::default(), OrganizationId::TBD, name)
@@ -466,7 +466,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn urls_parse_and_print_inversely(
+        fn repository_url_parses_its_own_display(
             host in "([a-z0-9]{1,8}\\.){0,3}[a-z]{1,5}(:[1-9][0-9]{0,3})?",
             stage in component(),
             bits: u128,

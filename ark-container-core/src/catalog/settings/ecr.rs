@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::home::in_folder;
-use super::{Environment, Given, Origin, parsed, variable};
+use super::{Environment, Origin, ProgramSettings, parsed, variable};
 use crate::error::{Error, Result};
 use crate::model::{AdditionalAction, RoleArn};
 
@@ -69,7 +69,7 @@ impl EcrSettings {
     /// environment, so the profile and the roles of the environment are ignored. `require_scoped` applies
     /// if it is set in any of them.
     pub(super) fn resolve(
-        given: &Given,
+        given: &ProgramSettings,
         environment: Environment<'_>,
         table: Table,
         own: Option<Table>,

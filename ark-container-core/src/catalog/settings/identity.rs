@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::home::{expand_home, in_folder};
-use super::{Environment, Given, Origin, path_variable, variable};
+use super::{Environment, Origin, ProgramSettings, path_variable, variable};
 use crate::error::{Error, Result};
 
 /// The variable with the principal of a local registry.
@@ -122,7 +122,7 @@ impl Table {
 impl IdentitySettings {
     /// Collects the settings. `table` is the table of the configuration file at `path`.
     pub(super) fn resolve(
-        given: &Given,
+        given: &ProgramSettings,
         environment: Environment<'_>,
         table: Table,
         path: &Path,

@@ -66,7 +66,7 @@ pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The settings of the program, which take precedence over all others.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Given {
+pub(super) struct ProgramSettings {
     /// The origin of the next setting of the program.
     pub(in crate::catalog) origin: Origin,
     /// The registry location and its origin.
@@ -124,18 +124,18 @@ impl Settings {
     ///
     /// # Errors
     /// [`Error::Setting`] with the variable or the file if a setting is invalid.
-    pub(super) fn read(given: &Given, environment: Environment<'_>) -> Result<Self> {
+    pub(super) fn read(given: &ProgramSettings, environment: Environment<'_>) -> Result<Self> {
         let (file, path) = File::read(environment)?;
         Ok(Self { reads_environment: true, ..Self::gather(given, environment, file, path)? })
     }
 
     /// Collects the settings of the program and the defaults. Reads neither the environment nor a file.
-    pub(super) fn without_environment(given: &Given) -> Result<Self> {
+    pub(super) fn without_environment(given: &ProgramSettings) -> Result<Self> {
         Self::gather(given, &|_| None, File::default(), PathBuf::new())
     }
 
     fn gather(
-        given: &Given,
+        given: &ProgramSettings,
         environment: Environment<'_>,
         file: File,
         path: PathBuf,
@@ -305,23 +305,29 @@ mod tests {
             }
         };
         let flag = Origin::Flag("--registry");
-        let typed = Given {
+        let typed = ProgramSettings {
             registry: Some(("local:/flag".parse().unwrap(), flag.clone())),
-            ..Given::default()
+            ..ProgramSettings::default()
         };
-        let registry = |given: &Given, with| {
+        let registry = |given: &ProgramSettings, with| {
             let settings = Settings::read(given, &environment(with)).unwrap();
             (settings.registry.to_string(), settings.registry_origin)
         };
         assert_eq!(registry(&typed, true), ("local:/flag".into(), flag));
         let environment_wins = ("local:/env".into(), Origin::Environment("ARK_REGISTRY"));
-        assert_eq!(registry(&Given::default(), true), environment_wins);
+        assert_eq!(registry(&ProgramSettings::default(), true), environment_wins);
         let from_file = format!("local:{}", home.path().join("ark/file").display());
-        assert_eq!(registry(&Given::default(), false), (from_file, Origin::File(path.clone())));
-        let settings = Settings::read(&Given::default(), &environment(false)).unwrap();
+        assert_eq!(
+            registry(&ProgramSettings::default(), false),
+            (from_file, Origin::File(path.clone()))
+        );
+        let settings = Settings::read(&ProgramSettings::default(), &environment(false)).unwrap();
         assert_eq!(settings.memberships, Some(home.path().join("ark/m.toml")));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(registry(&Given::default(), false), ("local:".into(), Origin::Default));
+        assert_eq!(
+            registry(&ProgramSettings::default(), false),
+            ("local:".into(), Origin::Default)
+        );
     }
 
     #[test]
@@ -340,7 +346,12 @@ mod tests {
         let ecr = |account: &str| {
             let location = format!("ecr://{account}.dkr.ecr.us-east-1.amazonaws.com/prod");
             let registry = Some((location.parse().unwrap(), Origin::Program));
-            Settings::read(&Given { registry, ..Given::default() }, &environment).unwrap().ecr
+            Settings::read(
+                &ProgramSettings { registry, ..ProgramSettings::default() },
+                &environment,
+            )
+            .unwrap()
+            .ecr
         };
         let (all, own) = (ecr("095412845506"), ecr("111122223333"));
         assert_eq!((all.profile.as_deref(), own.profile.as_deref()), (Some("a"), Some("b")));
@@ -357,7 +368,7 @@ mod tests {
             "ARK_KEY_SET" => Some("/keys".into()),
             _ => None,
         };
-        let refused = || Settings::read(&Given::default(), &environment).unwrap_err();
+        let refused = || Settings::read(&ProgramSettings::default(), &environment).unwrap_err();
         let Error::Setting(invalid) = refused() else { panic!("{}", refused()) };
         assert_eq!(invalid.origin(), Some("ARK_KEY_SET"));
         let (error, help) = (invalid.error(), invalid.help().unwrap());

@@ -336,7 +336,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matching_agrees_with_its_definition(pattern in "[ab/*?]{0,8}", text in "[ab/:]{0,8}") {
+        fn name_match_agrees_with_definition(pattern in "[ab/*?]{0,8}", text in "[ab/:]{0,8}") {
             fn defined(pattern: &[u8], text: &[u8]) -> bool {
                 match (pattern, text) {
                     ([], []) => true,
