@@ -1,16 +1,16 @@
-//! [`Error`]: what can go wrong, named for what the caller does next.
+//! [`Error`]: the error type of the library. The variant tells what the caller can do.
 
 use std::fmt;
 
 use crate::model::{Decision, ParseError};
 
-/// The result of everything in this library that can fail.
+/// The result of a fallible operation of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A cause of another type.
+/// The type of a cause.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a request was about when it was not found or was in the way.
+/// The kind of the object that a request did not find or that conflicts with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResourceKind {
@@ -20,7 +20,7 @@ pub enum ResourceKind {
     Image,
     /// A blob, named by its digest.
     Blob,
-    /// A running upload, named by its identifier.
+    /// An upload in progress, named by its identifier.
     Upload,
     /// A file of this machine, named by its path.
     File,
@@ -38,7 +38,7 @@ impl fmt::Display for ResourceKind {
     }
 }
 
-/// The kind of an [`Error`], for programs that decide or report by it.
+/// The kind of an [`Error`], for programs that handle or report errors by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -59,8 +59,8 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// The stable word of this kind in reports: `invalid_input`, `not_authenticated`, `not_permitted`,
-    /// `not_found`, `conflict`, `temporary` or `other`.
+    /// Returns the stable word of the kind in reports: `invalid_input`, `not_authenticated`,
+    /// `not_permitted`, `not_found`, `conflict`, `temporary` or `other`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidInput => "invalid_input",
@@ -80,11 +80,11 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// What can go wrong. The variant says what a caller can do; the text says what happened.
+/// The error type of the library. The variant tells what the caller can do. The text tells what failed.
 ///
-/// A cause is in [`source`](std::error::Error::source) and never repeated in the text, so print the
-/// whole chain to say all that is known. Constructors such as [`Error::failed`] make errors, and
-/// [`with_source`](Self::with_source) adds their cause:
+/// A cause is in [`source`](std::error::Error::source) and is not repeated in the text, so print the whole
+/// chain for all details. Functions such as [`Error::failed`] create errors, and
+/// [`with_source`](Self::with_source) sets the cause:
 ///
 /// ```
 /// use ark_container_core::{Error, ErrorKind};
@@ -96,114 +96,113 @@ impl fmt::Display for ErrorKind {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request can never succeed as it is: correct the input.
+    /// The input has an invalid form. Correct it: the same request never succeeds.
     #[error(transparent)]
     Parse(#[from] ParseError),
 
-    /// The request can never succeed as it is, for a reason beyond one text's form.
+    /// The input is invalid for a reason other than the form of one text. The same request never succeeds.
     #[error("{message}")]
     #[non_exhaustive]
     InvalidInput {
-        /// What is wrong with it.
+        /// The problem.
         message: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Option<BoxError>,
     },
 
-    /// The caller is unknown, or their proof has expired: authenticate again.
+    /// There is no caller, or its token or login has expired or is invalid: authenticate again.
     #[error("not authenticated: {message}")]
     #[non_exhaustive]
     Unauthenticated {
-        /// What is missing or was refused.
+        /// The problem.
         message: String,
-        /// What refused it, where that is known.
+        /// The cause, if known.
         #[source]
         source: Option<BoxError>,
     },
 
-    /// The principal is known and may not do this: ask an administrator of the organization.
+    /// The principal lacks the permission: ask an administrator of the organization.
     ///
-    /// The same whether or not what was asked for exists.
+    /// The error is the same whether or not the object exists.
     #[error("{principal} may not {action} {resource}")]
     #[non_exhaustive]
     PermissionDenied {
-        /// Who asked.
+        /// The caller.
         principal: String,
-        /// What they asked to do, such as `push to`.
+        /// The action, such as `push to`.
         action: String,
-        /// What with: a repository's path or an organization.
+        /// The object: the path of a repository, or an organization.
         resource: String,
-        /// The rule that denied it and its reason; `None` where the registry denied it.
+        /// The decision of the policy; `None` if the registry denied the action.
         decision: Option<Box<Decision>>,
-        /// The registry's own words, where it denied it.
+        /// The error of the registry, if it denied the action.
         #[source]
         source: Option<BoxError>,
     },
 
-    /// What was asked for does not exist: create it first, or correct its name.
+    /// The object does not exist: create it first, or correct its name.
     #[error("{kind} {name} does not exist")]
     #[non_exhaustive]
     NotFound {
-        /// What kind of thing.
+        /// The kind of the object.
         kind: ResourceKind,
-        /// Which one.
+        /// The name of the object.
         name: String,
-        /// Why it is taken not to exist, where that is known.
+        /// The cause, if known.
         #[source]
         source: Option<BoxError>,
     },
 
-    /// Something that exists is in the way, and asking again will not change that.
+    /// The request conflicts with an existing object. A retry does not succeed.
     #[error("{kind} {name} {problem}")]
     #[non_exhaustive]
     Conflict {
-        /// What kind of thing.
+        /// The kind of the object.
         kind: ResourceKind,
-        /// Which one.
+        /// The name of the object.
         name: String,
-        /// Why it is in the way, such as `already exists with mutable tags`.
+        /// The conflict, such as `already exists with mutable tags`.
         problem: String,
-        /// What reported it, where that is known.
+        /// The cause, if known.
         #[source]
         source: Option<BoxError>,
     },
 
-    /// It may well succeed when tried again after a while.
+    /// The request failed for a temporary reason. A retry after a while may succeed.
     #[error("{message}")]
     #[non_exhaustive]
     Temporary {
-        /// What failed.
+        /// The problem.
         message: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Option<BoxError>,
     },
 
-    /// A setting cannot be used: correct it where it was made. The [kind](Self::kind) is that of the error
-    /// inside.
+    /// A setting is invalid: correct it at its origin. The [kind](Self::kind) is that of the inner error.
     #[error(transparent)]
     Setting(Box<InvalidSetting>),
 
-    /// Anything else: a disk that is full, an answer that makes no sense, a file that is damaged.
+    /// Any other failure, such as a full disk, an invalid response or a damaged file.
     #[error("{message}")]
     #[non_exhaustive]
     Failed {
-        /// What failed.
+        /// The problem.
         message: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Option<BoxError>,
     },
 }
 
 impl Error {
-    /// Whether the same request may succeed after a while, with nothing changed.
+    /// Returns whether the same request may succeed after a while.
     pub fn is_temporary(&self) -> bool {
         self.kind() == ErrorKind::Temporary
     }
 
-    /// The kind of this error.
+    /// Returns the kind of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Parse(_) | Self::InvalidInput { .. } => ErrorKind::InvalidInput,
@@ -227,8 +226,8 @@ impl Error {
         Self::Unauthenticated { message: message.into(), source: None }
     }
 
-    /// Creates an [`Error::PermissionDenied`] of a registry; a policy's has
-    /// [its decision](Self::with_decision) too.
+    /// Creates an [`Error::PermissionDenied`] of a registry. An error of a policy also has [its
+    /// decision](Self::with_decision).
     pub fn permission_denied(
         principal: impl fmt::Display,
         action: impl Into<String>,
@@ -243,12 +242,12 @@ impl Error {
         }
     }
 
-    /// Creates an [`Error::NotFound`] for a repository, image, blob, upload or file.
+    /// Creates an [`Error::NotFound`].
     pub fn not_found(kind: ResourceKind, name: impl fmt::Display) -> Self {
         Self::NotFound { kind, name: name.to_string(), source: None }
     }
 
-    /// Creates an [`Error::Conflict`] with a repository, image, blob, upload or file.
+    /// Creates an [`Error::Conflict`].
     pub fn conflict(
         kind: ResourceKind,
         name: impl fmt::Display,
@@ -267,7 +266,7 @@ impl Error {
         Self::Failed { message: message.into(), source: None }
     }
 
-    /// Returns this error with its cause. An [`Error::Parse`] has none and stays as it is.
+    /// Sets the cause of this error. An [`Error::Parse`] has no cause and does not change.
     pub fn with_source(mut self, cause: impl Into<BoxError>) -> Self {
         match &mut self {
             Self::Parse(_) => {}
@@ -286,14 +285,14 @@ impl Error {
         self
     }
 
-    /// Returns the [`Error::Setting`] for a setting that was made at `origin`, such as `ARK_REGISTRY`.
+    /// Returns the [`Error::Setting`] of a setting with this origin, such as `ARK_REGISTRY`.
     pub(crate) fn within(self, origin: impl fmt::Display) -> Self {
         let mut invalid = self.into_setting();
         invalid.origin = Some(origin.to_string().into());
         Self::Setting(invalid)
     }
 
-    /// Returns the [`Error::Setting`] with what to set instead.
+    /// Returns the [`Error::Setting`] with this help.
     pub(crate) fn with_help(self, help: impl Into<Box<str>>) -> Self {
         let mut invalid = self.into_setting();
         invalid.help = Some(help.into());
@@ -307,8 +306,7 @@ impl Error {
         }
     }
 
-    /// Returns this [`Error::PermissionDenied`] with the decision of the policy that denied it. An
-    /// error of another kind stays as it is.
+    /// Sets the decision of the policy in an [`Error::PermissionDenied`]. Other errors do not change.
     pub fn with_decision(mut self, denial: Decision) -> Self {
         if let Self::PermissionDenied { decision, .. } = &mut self {
             *decision = Some(Box::new(denial));
@@ -317,7 +315,7 @@ impl Error {
     }
 }
 
-/// Returns whether the certificate of a server is not trusted, by the text of the error and its causes.
+/// Returns whether the server's certificate is not trusted, from the text of the error and its causes.
 #[cfg(any(feature = "push", feature = "token"))]
 pub(crate) fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |&error| error.source());
@@ -326,18 +324,18 @@ pub(crate) fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-/// Returns the error of a request whose TLS connection is not trusted: no other attempt has one.
+/// Returns the error of a request whose TLS connection is not trusted. A retry does not help.
 #[cfg(any(feature = "push", feature = "token"))]
 pub(crate) fn untrusted(request: impl fmt::Display) -> Error {
     Error::invalid(format!("{request}: there is no trusted TLS connection to the server")).with_help(
-        "name the file of its root certificate: export SSL_CERT_FILE=FILE (AWS_CA_BUNDLE for the API \
-         of AWS alone); a proxy that inspects TLS has a root certificate of its own",
+        "set the file of its root certificate: export SSL_CERT_FILE=FILE (AWS_CA_BUNDLE for the AWS API \
+         only); a proxy that inspects TLS has its own root certificate",
     )
 }
 
-/// A setting that cannot be used: where it was made, what is wrong, and what to set instead.
+/// An invalid setting: its origin, the error, and help.
 ///
-/// As text it is one sentence with all three.
+/// The text is one sentence with all three.
 #[derive(Debug)]
 pub struct InvalidSetting {
     origin: Option<Box<str>>,
@@ -346,22 +344,22 @@ pub struct InvalidSetting {
 }
 
 impl InvalidSetting {
-    /// Where the setting was made, such as `ARK_REGISTRY`, where that is known.
+    /// Returns the origin of the setting, such as `ARK_REGISTRY`, if known.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 
-    /// What is wrong with it.
+    /// Returns the error of the setting.
     pub fn error(&self) -> &Error {
         &self.error
     }
 
-    /// What to set instead, where there is more to say.
+    /// Returns the help: a correct value or another setting.
     pub fn help(&self) -> Option<&str> {
         self.help.as_deref()
     }
 
-    /// Takes the parts: [`origin`](Self::origin), [`error`](Self::error) and [`help`](Self::help).
+    /// Returns the [`origin`](Self::origin), [`error`](Self::error) and [`help`](Self::help).
     pub fn into_parts(self) -> (Option<String>, Error, Option<String>) {
         (self.origin.map(String::from), self.error, self.help.map(String::from))
     }

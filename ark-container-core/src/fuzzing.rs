@@ -1,6 +1,6 @@
-//! Parsers that are private, for the fuzz targets in `tests/fuzz` (feature `_fuzzing`).
+//! Private parsers for the fuzz targets in `tests/fuzz` (feature `_fuzzing`).
 //!
-//! They are as the rest of the library has them; what holds of them is said there.
+//! The parsers are those of the library and are documented there.
 
 pub use crate::backend::local::fuzzing as registry;
 pub use crate::distribution::fuzzing as client;

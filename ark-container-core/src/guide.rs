@@ -1,15 +1,15 @@
-//! The guide: how a program works with container repositories, a page for each question.
+//! The guide: one page for each task of a program that works with container repositories.
 //!
-//! | page | answers |
+//! | page | content |
 //! |---|---|
-//! | [`concepts`] | what is what: organizations, repositories, principals, scopes |
+//! | [`concepts`] | organizations, repositories, principals, scopes |
 //! | [`quick_start`] | from `cargo add` to an image in a repository |
-//! | [`backends`] | which registry to choose, and how |
-//! | [`permissions`] | who may do what, and where that is decided |
-//! | [`testing_your_code`] | a mock, a real registry inside the test |
-//! | [`errors_and_retries`] | what to do about each error, and what is tried again without you |
-//! | [`observability`] | what the library tells while it works |
-//! | [`security`] | what keeps organizations apart, and what is yours to do |
+//! | [`backends`] | choosing a registry |
+//! | [`permissions`] | who may do what, and how a program decides it |
+//! | [`testing_your_code`] | a mock, and a real registry inside the test |
+//! | [`errors_and_retries`] | handling errors, and automatic retries |
+//! | [`observability`] | log events, spans and metrics |
+//! | [`security`] | the isolation of organizations, and your part in it |
 
 #[doc = include_str!("../docs/concepts.md")]
 pub mod concepts {}

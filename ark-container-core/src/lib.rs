@@ -1,12 +1,12 @@
-//! A team's container repositories: list, create, log in, upload.
+//! Container repositories of organizations: list, create, log in, push, pull.
 //!
 //! Each organization owns repositories at `<registry host>/<stage>/<organization>/<name>`. A
-//! [`RegistryBackend`] lists and creates them and gives out [credentials] that reach no further than
-//! asked; [`Permissioned`](permission::Permissioned) guards any backend with the rules of
-//! organizations; [`transfer`] uploads images.
+//! [`RegistryBackend`] lists and creates repositories, and issues [credentials] that are limited to the
+//! requested scope. [`Permissioned`](permission::Permissioned) enforces the rules of organizations on any
+//! backend. [`transfer`] pushes, pulls and copies images.
 //!
-//! A [`Catalog`] is the one thing that a program opens. It works with the registry that the command line
-//! would use here, a folder of this machine where nothing is set, and asks the rules first:
+//! A [`Catalog`] is the entry point of a program. [`Catalog::from_env`] opens the same registry as the
+//! command line; the default is a folder of this machine. Every call is checked against the rules first:
 //!
 //! ```no_run
 //! # async fn example() -> ark_container_core::Result<()> {
@@ -28,11 +28,11 @@
 //! use ark_container_core::model::{Access, OrganizationId};
 //! use futures_util::TryStreamExt;
 //!
-//! // Create: names are of the organization that was chosen. One that exists is no error.
+//! // Create: the name belongs to the organization of the catalog. An existing repository is no error.
 //! let ours = catalog.in_organization(OrganizationId::TBD);
 //! let repository = ours.create("catalog/extract-video").await?;
 //!
-//! // List: a stream, never a whole account in memory.
+//! // List: a stream, so that a large account does not need much memory.
 //! let mut repositories = catalog.list();
 //! while let Some(repository) = repositories.try_next().await? {
 //!     println!("{}", repository.url);
@@ -42,11 +42,11 @@
 //! let pushed = ours.push("catalog/extract-video:v1", source).await?;
 //! println!("{} bytes were sent", pushed.bytes_sent);
 //!
-//! // Resolve: what the tag stands for now, and how to go on naming it.
+//! // Resolve: the current digest of the tag. `image.url` refers to the image by digest.
 //! let image = ours.resolve("catalog/extract-video:v1").await?;
 //! println!("{} is for {:?}, {} bytes", image.url, image.platforms, image.size);
 //!
-//! // Credentials: they reach this repository, for pulling, and nothing else.
+//! // Credentials: limited to pulling from this repository.
 //! let credentials = ours.credentials("catalog/extract-video", Access::Pull).await?;
 //! println!("log in to {} until {:?}", credentials.host, credentials.expires_at);
 //! # Ok(())
@@ -58,31 +58,34 @@
 //! The [guide] has a page on concepts, quick start, choosing a backend, permissions, testing your code,
 //! errors and retries, observability, and security.
 //!
-//! | to | look at |
+//! | task | see |
 //! |---|---|
 //! | open a registry, from settings or a builder | [`Catalog`], [`catalog`] |
-//! | name things | [`model`]: organizations, repositories, references, scopes |
-//! | know what a backend promises | [`RegistryBackend`], and [`RegistryBackendExt`] for conveniences |
+//! | name organizations, repositories, images and scopes | [`model`] |
+//! | implement or call a backend | [`RegistryBackend`], and [`RegistryBackendExt`] for shortcuts |
 //! | work on one machine, without a cloud account | [`backend::local`] and its registry |
 //! | work in AWS ECR | [`backend::ecr`] |
-//! | know who asks, and whether they may | [`identity`], [`permission`] |
+//! | identify and authorize the caller | [`identity`], [`permission`] |
 //! | verify the tokens of an identity provider | `identity::token` |
-//! | upload an image | [`transfer::Push`] |
+//! | push an image | [`transfer::Push`] |
 //! | inspect, tag or prune images | [`Catalog::inspect`], [`Catalog::tag`], [`Catalog::prune`] |
-//! | fetch an image, or copy it to another repository | [`transfer::Pull`], [`transfer::Copy`] |
-//! | talk to a registry directly | [`distribution::Client`] |
-//! | test what uses this library | [`testing`]: a mock, a registry in the test, sample images |
-//! | watch it work, by spans, counters and durations | [`observability`] |
-//! | handle what goes wrong | [`Error`], whose variant says what to do next |
+//! | pull an image, or copy it to another repository | [`transfer::Pull`], [`transfer::Copy`] |
+//! | use the registry API directly | [`distribution::Client`] |
+//! | test a program that uses this library | [`testing`]: a mock, a registry in the test, sample images |
+//! | monitor it with spans, counters and durations | [`observability`] |
+//! | handle errors | [`Error`], whose variant tells what the caller can do |
 //!
-//! Nothing here prints. What happens is told in return values, and through [`tracing`].
+//! The library prints nothing. Results are in return values, and events go to [`tracing`].
 //!
 //! # Features
 //!
-//! `ecr` (on): repositories in AWS ECR. `local` (on): repositories in a folder, and the registry that
-//! serves them. `push` (on): pushing, pulling and copying images, and the client of the OCI
-//! distribution API. `token` (on, and part of `ecr`): principals by JSON Web Tokens. `testing`: for the
-//! tests of programs that use the library.
+//! | feature | default | content |
+//! |---|---|---|
+//! | `ecr` | on | repositories in AWS ECR; includes `token` |
+//! | `local` | on | repositories in a folder, and the registry that serves them |
+//! | `push` | on | pushes, pulls and copies, and the client of the OCI distribution API |
+//! | `token` | on | principals from JSON Web Tokens |
+//! | `testing` | off | test doubles and test data for programs that use the library |
 
 #[cfg(feature = "ecr")]
 mod aws_environment;

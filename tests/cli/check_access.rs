@@ -24,7 +24,7 @@ fn answer_names_rule_origin_and_isolation_layers() {
     Organization   2ea25035-6aa4-42fb-9955-92288ea1b972
     Repository     prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
     Decision       allowed
-    Rule           member: members read, and users among them create repositories and push
+    Rule           member: members may read, and users among them may create repositories and push
     Written in     ~/data/ark/registry/memberships.toml:3
     Enforced by    the policy, the scope of credentials
     ");
@@ -36,7 +36,7 @@ fn answer_names_rule_origin_and_isolation_layers() {
     Organization   2ea25035-6aa4-42fb-9955-92288ea1b972
     Repository     prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
     Decision       denied
-    Rule           robots-read: robots that are members only read
+    Rule           robots-read: robots that are members may only read
     Written in     the standard rules
     Enforced by    the policy
     ");
@@ -86,7 +86,7 @@ fn token_answers_for_its_bearer_only() {
     let (code, _, told) = check("--principal user:bob");
     let (_, told) = told.split_once("error: ").unwrap();
     assert_snapshot!(told, @"
-    --principal: where user:bob belongs is in their token, and this is user:alice's
+    --principal: the organizations of user:bob are in their token, but this token belongs to user:alice
       help: name the file of their token: export ARK_JWT_FILE=FILE
     ");
     assert_eq!(code, 2);
@@ -105,7 +105,7 @@ fn json_output_is_one_object() {
         "repository": format!("prod/{TBD}/a"),
         "allowed": false,
         "rule": "administrators-delete",
-        "reason": "only administrators delete",
+        "reason": "only administrators may delete",
         "origin": null,
         "walls": ["policy", "credentials"],
     });
@@ -152,7 +152,7 @@ fn invalid_questions_are_rejected() {
     ");
     assert_snapshot!(told(&sandbox, &format!("--action pull --repository dev/{TBD}/a")), @"
     exit 2
-    error: --repository: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a is of the stage dev, and this registry is of the stage prod
+    error: --repository: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a belongs to the stage dev, but this registry uses the stage prod
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
 }

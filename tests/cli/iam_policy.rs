@@ -121,7 +121,7 @@ fn unreadable_repository_policy_is_named() {
     assert_snapshot!(told(&run), @"
     exit 1
     error: cannot read ~/config/ark/missing.json: No such file or directory (os error 2)
-      help: repository_policy in the table [ecr] names it
+      help: correct repository_policy in the table [ecr]
     ");
 }
 

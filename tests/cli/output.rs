@@ -90,7 +90,7 @@ fn warnings_are_printed_once_in_the_format_of_the_output() {
     let told = run("");
     let warnings = told.lines().filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>();
     assert_snapshot!(warnings.join("\n"), @"
-    warning: other users can read the token in token; close it: chmod 600 token
+    warning: other users can read the token in token; restrict it: chmod 600 token
     warning: the push cache in ~/.cache/ark/push cannot be used: ~/.cache is a file, not a folder; replace or remove it
     ");
     assert!(told.lines().all(|line| line.starts_with("warning: ") || line.starts_with("note: ")));
@@ -593,7 +593,7 @@ fn url_of_another_registry_or_stage_is_rejected() {
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told(format!("dev/{TBD}/a")), @"
-    error: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a is of the stage dev, and this registry is of the stage prod
+    error: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a belongs to the stage dev, but this registry uses the stage prod
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
     assert_snapshot!(told("my.team/a".to_owned()), @"

@@ -1,4 +1,4 @@
-//! [`CatalogBuilder`]: what to open, and for whom.
+//! [`CatalogBuilder`]: the settings with which a [`Catalog`] is opened.
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::identity::ChosenIdentity;
 use super::registry::{
     OpenRegistry, RegistryOptions, identity_source, open_memberships, this_user,
 };
-use super::settings::{Given, Origin, Settings};
+use super::settings::{Origin, ProgramSettings, Settings};
 use super::{Catalog, Shared};
 use crate::backend::{BackendLayer, Layered, RegistryBackend};
 use crate::error::{Error, Result};
@@ -17,11 +17,11 @@ use crate::identity::{IdentitySource, MembershipsFile};
 use crate::model::{OrganizationId, RegistryLocation, RoleArn};
 use crate::permission::{MembershipsPolicy, Policy, StandardPolicy};
 
-/// What a [`Catalog`] opens, and for whom; see [`Catalog::builder`].
+/// Builds a [`Catalog`]; see [`Catalog::builder`].
 #[derive(Debug, Clone, Default)]
-#[must_use = "nothing is opened before `connect`"]
+#[must_use = "a builder opens nothing before `connect`"]
 pub struct CatalogBuilder {
-    given: Given,
+    given: ProgramSettings,
     reads_environment: bool,
     source: Option<Arc<dyn IdentitySource>>,
     policy: Option<Arc<dyn Policy>>,
@@ -32,128 +32,127 @@ pub struct CatalogBuilder {
 }
 
 impl CatalogBuilder {
-    /// Takes what the program does not say from the environment and the configuration file, as the
+    /// Reads settings that the program does not set from the environment and the configuration file, as the
     /// command line does.
     pub fn with_environment(self) -> Self {
         Self { reads_environment: true, ..self }
     }
 
-    /// Says where what is set from now on comes from, for reports and errors: an option of the command line
-    /// that the program was started with. Unless told, it is [`Origin::Program`].
+    /// Sets the origin of the settings that follow, for reports and errors, such as a command-line option.
+    /// The default is [`Origin::Program`].
     pub fn with_origin(mut self, origin: Origin) -> Self {
         self.given.origin = origin;
         self
     }
 
-    /// Opens this registry; unless told, the user's own on this machine, `local:`.
+    /// Sets the registry. The default is `local:`, the user's folder on this machine.
     pub fn with_registry(mut self, registry: RegistryLocation) -> Self {
         self.given.registry = Some((registry, self.given.origin.clone()));
         self
     }
 
-    /// Uses a backend that the program has, instead of opening one.
+    /// Uses an open backend instead of opening one.
     ///
-    /// The identity that the program, the environment or the configuration file chose stays in force: a
-    /// token, a named principal or a user of the memberships file, also of the one in a local registry's folder.
-    /// Without such a choice the caller is this system's user, who administers every organization of the
-    /// backend.
+    /// The identity from the program, the environment or the configuration file still applies: a token, a named
+    /// principal, or a user of the memberships file, including the file in the folder of a local registry. Without
+    /// such a setting the caller is the user of this process, who administers every organization of the backend.
     ///
-    /// [`connect`](Self::connect) fails with [`Error::InvalidInput`](crate::Error::InvalidInput) if the
-    /// identity would be the AWS caller of a memberships file and the backend is not an
-    /// [`EcrBackend`](crate::backend::ecr::EcrBackend), which alone knows that caller. It fails in the same way
-    /// where a lifetime of credentials, `require_scoped` or another property of the backend is set here: it
-    /// belongs to the backend. To change calls of the registry that the settings name, use
-    /// [`with_layer`](Self::with_layer).
+    /// [`connect`](Self::connect) fails with [`Error::InvalidInput`](crate::Error::InvalidInput) if
+    /// - the identity is the AWS caller of a memberships file, and the backend is not an
+    ///   [`EcrBackend`](crate::backend::ecr::EcrBackend), which is the only backend that provides the caller, or
+    /// - a property of the backend, such as the lifetime of credentials or `require_scoped`, is set here:
+    ///   set it on the backend instead.
+    ///
+    /// Use [`with_layer`](Self::with_layer) to change calls of the registry in the settings.
     pub fn with_backend(self, backend: impl RegistryBackend) -> Self {
         let known = OpenRegistry::of(&backend as &dyn Any);
         Self { backend: Some((Arc::new(backend), known)), ..self }
     }
 
-    /// Changes some calls of the backend, whichever is opened. The layer that is added last is called first.
+    /// Wraps the backend in a layer that changes some calls. The last layer is called first.
     ///
-    /// Identity, policy, registry location and audit stay as they are: a layer sees the calls that the policy
-    /// has allowed. The program keeps a clone of the `Arc` to read what the layer has recorded.
+    /// Identity, policy, registry location and audit do not change: a layer receives only the calls that the policy
+    /// has allowed. The program can keep a clone of the `Arc` to read data that the layer has recorded.
     pub fn with_layer(mut self, layer: Arc<impl BackendLayer>) -> Self {
         self.layers.push(layer);
         self
     }
 
-    /// Takes names without an organization for names of this one.
+    /// Sets the organization of names without an organization.
     pub fn with_organization(mut self, organization: OrganizationId) -> Self {
         self.given.organization = Some(organization);
         self
     }
 
-    /// Asks this source who asks: a [`Principal`](crate::identity::Principal), or what knows of one.
+    /// Sets the source of the caller, such as a [`Principal`](crate::identity::Principal).
     pub fn with_identity_source(mut self, source: impl IdentitySource) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
 
-    /// Asks whom the token in this file is for.
+    /// Sets the file with the token that identifies the caller.
     pub fn with_token_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.given.token_file = Some(file.into());
         self
     }
 
-    /// Asks this policy who may do what, instead of the rules of the memberships file or the standard
-    /// ones.
+    /// Sets the policy. The default are the rules of the memberships file, or the standard rules without one.
     pub fn with_policy(mut self, policy: impl Policy) -> Self {
         self.policy = Some(Arc::new(policy));
         self
     }
 
-    /// Takes who belongs where, and the rules, from this memberships file.
+    /// Sets the memberships file, with members and rules of the organizations.
     pub fn with_memberships(mut self, file: impl Into<PathBuf>) -> Self {
         self.given.memberships = Some(file.into());
         self
     }
 
-    /// Records every decision and change in this file, as [`AuditFile`](crate::permission::AuditFile) says.
+    /// Records every decision and change in this [`AuditFile`](crate::permission::AuditFile).
     pub fn with_audit(mut self, file: impl Into<PathBuf>) -> Self {
         self.given.audit_file = Some(file.into());
         self
     }
 
-    /// Takes AWS credentials from this profile of the AWS configuration files.
+    /// Sets the profile of the AWS configuration files that provides credentials.
     pub fn with_profile(mut self, profile: impl Into<String>) -> Self {
         self.given.profile = Some((profile.into(), self.given.origin.clone()));
         self
     }
 
-    /// Takes registry credentials of AWS under this role, narrowed to what they are for; whoever asks
-    /// with a token does everything under it.
+    /// Sets the AWS role for registry credentials, which are narrowed to their scope. A caller with a token
+    /// performs every operation in a session of this role.
     pub fn with_role(mut self, role_arn: RoleArn) -> Self {
         self.given.role_arn = Some(role_arn);
         self
     }
 
-    /// Deletes, sets policies of repositories, and changes the global organization under this role where a
-    /// token says who asks.
+    /// Sets the AWS role in which a caller with a token deletes, sets repository policies, and changes the
+    /// global organization.
     pub fn with_administrator_role(mut self, role_arn: RoleArn) -> Self {
         self.given.administrator_role_arn = Some(role_arn);
         self
     }
 
-    /// Refuses to hand out credentials of AWS that are not narrowed to their scope.
+    /// Rejects requests for AWS credentials that cannot be narrowed to their scope.
     pub fn with_require_scoped(mut self, require_scoped: bool) -> Self {
         self.given.require_scoped = Some(require_scoped);
         self
     }
 
-    /// Gives this policy, as JSON text, to each repository that is created on AWS.
+    /// Sets the policy, as JSON text, of each repository that is created on AWS.
     pub fn with_repository_policy(mut self, policy: impl Into<String>) -> Self {
         self.options.repository_policy = Some(policy.into());
         self
     }
 
-    /// Calls AWS at this URL, such as the one of an emulator.
+    /// Sets the URL of the AWS API, such as the URL of an emulator.
     pub fn with_endpoint_url(mut self, url: impl Into<String>) -> Self {
         self.options.endpoint_url = Some(url.into());
         self
     }
 
-    /// Calls AWS with this configuration of the AWS SDK: its credentials, region and HTTP client.
+    /// Sets the configuration of the AWS SDK, with credentials, region and HTTP client.
     #[cfg(feature = "ecr")]
     pub fn with_sdk_config(mut self, config: aws_config::SdkConfig) -> Self {
         self.options.sdk_config = Some(config);
@@ -161,42 +160,42 @@ impl CatalogBuilder {
         self
     }
 
-    /// Asks for credentials that are good for so long, where one can choose: in a folder of this machine,
-    /// and on AWS under a role, from 15 minutes on. 12 hours unless told.
+    /// Sets the lifetime of registry credentials, if the registry supports it: a local registry, or AWS
+    /// with a role and at least 15 minutes. The default is 12 hours.
     pub fn with_credentials_lifetime(mut self, lifetime: Duration) -> Self {
         self.options.credentials_lifetime = Some(lifetime);
         self
     }
 
-    /// Tries each call to AWS this often at most, the first time included: for who would rather hear soon
-    /// that it does not work.
+    /// Sets the maximum number of attempts of each call to AWS, including the first one. A low number
+    /// reports failures earlier.
     pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
         self.options.max_attempts = Some(max_attempts);
         self
     }
 
-    /// Lists repositories by reading through all that the registry has, and not by its tag index; only ECR
-    /// has one, for accounts of more than 1,000 repositories.
+    /// Lists repositories by a full scan instead of the tag index. Only ECR has a tag index, which it uses
+    /// in accounts with more than 1,000 repositories.
     pub fn with_full_scan(mut self, full_scan: bool) -> Self {
         self.options.full_scan = full_scan;
         self
     }
 
-    /// Lets [`Catalog::resolve`] look outside of the scheme `<stage>/<organization>/<name>` too, at older
-    /// repositories of the same account of AWS.
+    /// Allows [`Catalog::resolve`] to read older repositories of the same AWS account that are outside the
+    /// scheme `<stage>/<organization>/<name>`.
     ///
-    /// They are of no organization, so that no policy can decide about them, and none is asked: AWS alone
-    /// decides, by the rights of whoever calls it to `ecr:BatchGetImage` and
-    /// `ecr:GetDownloadUrlForLayer`. Nothing can be pushed to them or handed out for them.
+    /// Such repositories belong to no organization, so no policy is applied. AWS alone decides, by the
+    /// caller's permissions for `ecr:BatchGetImage` and `ecr:GetDownloadUrlForLayer`. Pushing to such
+    /// repositories and requesting credentials for them fails.
     pub fn with_outside_repositories(self, outside_repositories: bool) -> Self {
         Self { outside_repositories, ..self }
     }
 
-    /// The settings that hold: what the program says, then the environment and the configuration file
-    /// where they are [read](Self::with_environment), then the defaults.
+    /// Returns the effective settings: those of the program, then of the environment and the configuration
+    /// file if they are [read](Self::with_environment), then the defaults.
     ///
     /// # Errors
-    /// [`Error::Setting`] if a variable or the configuration file is not valid.
+    /// [`Error::Setting`] if a variable or the configuration file is invalid.
     pub fn settings(&self) -> Result<Settings> {
         match self.reads_environment {
             true => Settings::read(&self.given, &|name| std::env::var_os(name)),
@@ -204,12 +203,13 @@ impl CatalogBuilder {
         }
     }
 
-    /// Opens the registry for whoever asks. No token or key is read, and AWS is not called.
+    /// Opens the registry. Reads no token or key, and does not call AWS.
     ///
     /// # Errors
-    /// [`Error::Setting`] or [`Error::InvalidInput`] if a setting is not valid, or takes a feature of this
-    /// library that is off; [`Error::NotFound`] if a file that was chosen does not exist;
-    /// [`Error::Failed`] if a file or the registry's folder cannot be used.
+    /// - [`Error::Setting`] or [`Error::InvalidInput`] if a setting is invalid, or needs a disabled feature
+    ///   of this library
+    /// - [`Error::NotFound`] if a file in the settings does not exist
+    /// - [`Error::Failed`] if a file or the folder of the registry cannot be used
     pub async fn connect(self) -> Result<Catalog> {
         let settings = self.settings()?;
         let organization = settings.organization()?;
@@ -223,7 +223,8 @@ impl CatalogBuilder {
                 let require_scoped = || settings.ecr.require_scoped.then_some("require_scoped");
                 if let Some(option) = self.options.first_set().or_else(require_scoped) {
                     return Err(Error::invalid(format!(
-                        "{option} cannot be set for a backend that is open already; set it on the backend"
+                        "{option} cannot be set for a backend that is already open; set it on the \
+                         backend"
                     )));
                 }
                 given
@@ -263,7 +264,7 @@ impl CatalogBuilder {
         Ok(Catalog::new(backend, policy, source, identity, shared, organization))
     }
 
-    /// A catalog over a backend, for this system's user as the only one.
+    /// Returns a catalog of a backend. The caller is the user of this process.
     pub(super) fn over(backend: impl RegistryBackend) -> Catalog {
         let shared = Shared {
             registry: OpenRegistry::of(&backend as &dyn Any),
@@ -278,7 +279,7 @@ impl CatalogBuilder {
     }
 }
 
-/// The policy that goes by a memberships file, or does without.
+/// Returns the policy for a memberships file, or the standard policy without one.
 fn policy_of(memberships: Option<&MembershipsFile>) -> Arc<dyn Policy> {
     match memberships {
         Some(file) => Arc::new(MembershipsPolicy::new(file.clone())),

@@ -1,4 +1,4 @@
-//! [`ChosenIdentity`]: which identity counts, and why.
+//! [`ChosenIdentity`]: the identity that the settings select, and the setting that selects it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,62 +7,62 @@ use crate::error::{Error, Result};
 use crate::files::has_name;
 use crate::model::RegistryLocation;
 
-/// What lets a token into AWS.
-const TO_USE_A_TOKEN: &str = "set the role that your tokens open: role_arn in the table [ecr] of the \
-    configuration file, or ARK_ROLE_ARN";
+/// The help for a token without a role.
+const TOKEN_ROLE_HINT: &str = "set the role to assume with your token: role_arn in the table \
+    [ecr] of the configuration file, or ARK_ROLE_ARN";
 
-/// Who asks, as far as it can be told without asking anybody.
+/// The identity that the settings select, without reading a token or calling AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChosenIdentity {
-    /// Whom the token in a file is for.
+    /// The principal of the token in a file.
     Token {
         /// The file.
         file: PathBuf,
-        /// Who chose it.
+        /// The origin of the setting.
         origin: Origin,
-        /// Whether the file was named; if not, it is the one that `ark-auth-tool` writes.
+        /// Whether the settings name the file. If not, it is the default file of `ark-auth-tool`.
         is_named: bool,
     },
-    /// Whose AWS credentials are used.
+    /// The owner of the AWS credentials.
     AwsCaller {
-        /// Who chose them.
+        /// The origin of the credentials.
         origin: Origin,
     },
-    /// The system's user, or whoever was named instead.
+    /// The user of this process, or a principal from the settings.
     LocalUser {
-        /// Who was named, as it was written.
+        /// The principal from the settings, as it was written.
         named: Option<String>,
-        /// Who named them.
+        /// The origin of the setting.
         origin: Origin,
     },
-    /// Who the program's own identity source says.
+    /// The principal from the program's identity source.
     Program,
 }
 
 impl ChosenIdentity {
-    /// Chooses by what was set, and by where `ark-auth-tool` keeps a token. No token is read.
+    /// Selects the identity from the settings and the default token file of `ark-auth-tool`. Reads no token.
     ///
-    /// On ecr: the AWS credentials that were typed come first, then a token that was named, then AWS
-    /// credentials that were set, then the token of `ark-auth-tool` where it would be of use.
+    /// The order on AWS: AWS credentials from an option or the program, a token file from the settings, AWS
+    /// credentials from the environment or a file, the default token file if a role is set.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if what was set is of no use at this registry.
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the settings conflict with the registry.
     pub(super) fn choose(settings: &Settings) -> Result<Self> {
-        // A file of the user counts only where the user's settings do.
+        // The user's default file applies only together with the user's settings.
         let default_token = settings.reads_environment.then(default_token_file).flatten();
         Self::choose_with(settings, default_token.as_deref())
     }
 
-    /// The same; `default_token` is where `ark-auth-tool` keeps a token.
+    /// Selects the identity as [`choose`](Self::choose), with this default token file.
     fn choose_with(settings: &Settings, default_token: Option<&Path>) -> Result<Self> {
         match settings.registry() {
-            RegistryLocation::Local { .. } => Self::on_this_machine(settings, default_token),
-            RegistryLocation::Ecr { .. } => Self::in_aws(settings, default_token),
+            RegistryLocation::Local { .. } => Self::choose_local(settings, default_token),
+            RegistryLocation::Ecr { .. } => Self::choose_in_aws(settings, default_token),
         }
     }
 
-    /// Who chose it.
+    /// Returns the origin of the setting that selected the identity.
     pub fn origin(&self) -> &Origin {
         match self {
             Self::Token { origin, .. }
@@ -72,17 +72,21 @@ impl ChosenIdentity {
         }
     }
 
-    fn on_this_machine(settings: &Settings, default_token: Option<&Path>) -> Result<Self> {
+    fn choose_local(settings: &Settings, default_token: Option<&Path>) -> Result<Self> {
         let identity = &settings.identity;
-        // What the program names counts before the environment.
-        let is_told = identity.token_file_origin == Origin::Program;
-        if let Some(name) = identity.principal.as_ref().filter(|_| !is_told) {
-            // Whoever has keys to check a token with wants nobody to be taken at their word.
+        // The program takes precedence over the environment.
+        let is_set_by_program = identity.token_file_origin == Origin::Program;
+        if let Some(name) = identity.principal.as_ref().filter(|_| !is_set_by_program) {
+            // With keys to verify tokens, a name without proof must not be accepted.
             if let Some(verification) = &identity.verification {
                 let origin = &verification.origin;
-                return Err(Error::invalid(format!("{origin} names keys to check tokens with"))
-                    .within(PRINCIPAL_VARIABLE)
-                    .with_help(format!("unset {PRINCIPAL_VARIABLE}: the token says who asks")));
+                return Err(Error::invalid(format!(
+                    "a principal cannot be set together with the key set of {origin}"
+                ))
+                .within(PRINCIPAL_VARIABLE)
+                .with_help(format!(
+                    "unset {PRINCIPAL_VARIABLE}: the token determines the principal"
+                )));
             }
             let origin = Origin::Environment(PRINCIPAL_VARIABLE);
             return Ok(Self::LocalUser { named: Some(name.clone()), origin });
@@ -99,18 +103,20 @@ impl ChosenIdentity {
         Ok(Self::LocalUser { named: None, origin: Origin::Default })
     }
 
-    fn in_aws(settings: &Settings, default_token: Option<&Path>) -> Result<Self> {
+    fn choose_in_aws(settings: &Settings, default_token: Option<&Path>) -> Result<Self> {
         let Settings { identity, ecr, .. } = settings;
-        // Nobody is taken at their word there, and a name that was chosen to have fewer rights must
-        // not be passed over in silence.
+        // A name without proof is not accepted on AWS. The name may have been set to restrict permissions,
+        // so it must not be ignored.
         if identity.principal.is_some() {
-            return Err(Error::invalid("it is for registries of this machine only")
+            return Err(Error::invalid("supported for local registries only")
                 .within(PRINCIPAL_VARIABLE)
-                .with_help(format!("unset {PRINCIPAL_VARIABLE}; on ecr: AWS knows who asks")));
+                .with_help(format!(
+                    "unset {PRINCIPAL_VARIABLE}; on ecr: AWS determines the principal"
+                )));
         }
         let credentials = ecr.credentials_origin.clone();
         match (&credentials, &identity.token_file, default_token) {
-            // Between two that the program itself named, the token file is the one to use.
+            // If the program sets credentials and a token file, the token file takes precedence.
             (Origin::Program, Some(file), _)
                 if identity.token_file_origin == Origin::Program && ecr.role_arn.is_some() =>
             {
@@ -120,15 +126,15 @@ impl ChosenIdentity {
                 Ok(Self::AwsCaller { origin: credentials })
             }
             (_, Some(_), _) if ecr.role_arn.is_none() => {
-                Err(Error::invalid("a token opens AWS under a role only, and no role is set")
+                Err(Error::invalid("a token needs a role to access AWS, and no role is set")
                     .within(&identity.token_file_origin)
-                    .with_help(TO_USE_A_TOKEN))
+                    .with_help(TOKEN_ROLE_HINT))
             }
             (_, Some(file), _) => {
                 let origin = identity.token_file_origin.clone();
                 Ok(Self::Token { file: file.clone(), origin, is_named: true })
             }
-            // A name that leads nowhere is an error of the token file, not a reason to use another identity.
+            // A broken link is an error of the token file, not a reason to use another identity.
             (Origin::Default, None, Some(file)) if ecr.role_arn.is_some() && has_name(file) => {
                 Ok(Self::Token { file: file.to_owned(), origin: Origin::Default, is_named: false })
             }
@@ -137,7 +143,7 @@ impl ChosenIdentity {
     }
 }
 
-/// Where `ark-auth-tool` keeps a token.
+/// Returns the path of the default token file of `ark-auth-tool`.
 fn default_token_file() -> Option<PathBuf> {
     #[cfg(feature = "token")]
     return crate::identity::TokenFile::default_path();
@@ -145,10 +151,10 @@ fn default_token_file() -> Option<PathBuf> {
     None
 }
 
-/// That there is no home folder in which a token could be.
+/// Returns the error for a default token file without a home folder.
 fn no_home() -> Error {
-    Error::invalid("there is no home folder, so no token in it").with_help(
-        "name the token file: ARK_JWT_FILE, or token_file in the table [identity] of the \
+    Error::invalid("no token file is set, and there is no home folder with one").with_help(
+        "set the token file: ARK_JWT_FILE, or token_file in the table [identity] of the \
          configuration file",
     )
 }
@@ -157,13 +163,13 @@ fn no_home() -> Error {
 mod tests {
     use std::ffi::OsString;
 
-    use super::super::settings::Given;
+    use super::super::settings::ProgramSettings;
     use super::*;
 
     const ECR: &str = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod";
     const ROLE: &str = "arn:aws:iam::095412845506:role/ark";
 
-    /// What is chosen with these variables, where `ark-auth-tool` has left a token.
+    /// Returns the identity with these variables and a default token file.
     fn chosen(variables: &[(&str, &str)], profile: Option<&str>) -> Result<ChosenIdentity> {
         let folder = tempfile::tempdir().unwrap();
         let token = folder.path().join("jwt.json");
@@ -174,7 +180,7 @@ mod tests {
             value.or_else(|| (name == "XDG_CONFIG_HOME").then(|| folder.path().into()))
         };
         let profile = profile.map(|name| (name.to_owned(), Origin::Flag("--profile")));
-        let given = Given { profile, ..Given::default() };
+        let given = ProgramSettings { profile, ..ProgramSettings::default() };
         let settings = Settings::read(&given, &environment).unwrap();
         let chosen = ChosenIdentity::choose_with(&settings, Some(&token));
         chosen.map(|identity| match identity {
@@ -190,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn on_this_machine_a_token_counts_where_one_is_asked_for() {
+    fn local_registry_uses_configured_token() {
         let chosen = |variables: &[_]| chosen(variables, None).unwrap();
         let nobody = ChosenIdentity::LocalUser { named: None, origin: Origin::Default };
         assert_eq!(chosen(&[]), nobody);
@@ -206,31 +212,31 @@ mod tests {
     }
 
     #[test]
-    fn token_file_of_the_program_counts_before_the_environment() {
+    fn program_token_file_precedes_environment() {
         let folder = tempfile::tempdir().unwrap();
         let environment = |name: &str| match name {
             "ARK_PRINCIPAL" => Some(OsString::from("user:root")),
             _ => Some(folder.path().into()).filter(|_| name == "XDG_CONFIG_HOME"),
         };
-        let given = Given { token_file: Some("/t".into()), ..Given::default() };
+        let given = ProgramSettings { token_file: Some("/t".into()), ..ProgramSettings::default() };
         let settings = Settings::read(&given, &environment).unwrap();
         let chosen = ChosenIdentity::choose_with(&settings, None).unwrap();
         assert_eq!(chosen, token("/t", Origin::Program));
     }
 
     #[test]
-    fn where_there_are_keys_nobody_is_taken_at_their_word() {
+    fn principal_conflicts_with_key_set() {
         let keys = [("ARK_KEY_SET", "/k"), ("ARK_JWT_AUDIENCE", "ark")];
         let named = [keys.as_slice(), &[("ARK_PRINCIPAL", "user:root")]].concat();
         assert_eq!(
             chosen(&named, None).unwrap_err().to_string(),
-            "ARK_PRINCIPAL: ARK_KEY_SET names keys to check tokens with; unset ARK_PRINCIPAL: the token \
-             says who asks"
+            "ARK_PRINCIPAL: a principal cannot be set together with the key set of ARK_KEY_SET; \
+             unset ARK_PRINCIPAL: the token determines the principal"
         );
     }
 
     #[test]
-    fn in_aws_what_was_typed_or_named_counts_before_what_lies_there() {
+    fn explicit_aws_identity_precedes_default_token() {
         let (registry, role) = (("ARK_REGISTRY", ECR), ("ARK_ROLE_ARN", ROLE));
         let (file, keys) = (("ARK_JWT_FILE", "/t"), ("AWS_ACCESS_KEY_ID", "AKIA"));
         let caller = |origin| ChosenIdentity::AwsCaller { origin };
@@ -246,19 +252,20 @@ mod tests {
     }
 
     #[test]
-    fn aws_token_needs_role_and_names_are_refused() {
+    fn aws_token_needs_role_and_principal_is_rejected() {
         let refused =
             |variable| chosen(&[("ARK_REGISTRY", ECR), variable], None).unwrap_err().to_string();
         assert_eq!(
             refused(("ARK_JWT_FILE", "/t")),
             format!(
-                "ARK_JWT_FILE: a token opens AWS under a role only, and no role is set; {TO_USE_A_TOKEN}"
+                "ARK_JWT_FILE: a token needs a role to access AWS, and no role is set; \
+                 {TOKEN_ROLE_HINT}"
             )
         );
         assert_eq!(
             refused(("ARK_PRINCIPAL", "user:alice")),
-            "ARK_PRINCIPAL: it is for registries of this machine only; unset ARK_PRINCIPAL; on ecr: AWS \
-             knows who asks"
+            "ARK_PRINCIPAL: supported for local registries only; unset ARK_PRINCIPAL; on ecr: AWS \
+             determines the principal"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a catalog does with images.
+//! Image operations of a catalog: push, pull, copy and tag.
 
 use std::sync::Arc;
 
@@ -14,28 +14,27 @@ use crate::error::{Error, Result};
 use crate::model::{Access, ImageUrl, Reference, RepositoryPath, Scope, Tag};
 use crate::transfer::{Copy, ImageSource, ImageTarget, Pull, Pulled, Push, Pushed};
 
-/// Images are named by a repository's name, path or URL, with `:<tag>` or `@<digest>`; the tag is `latest`
-/// where neither is given. A folder of this machine needs no server: while images move, it is served on a
-/// port of its own.
+/// An image is written as the name, path or URL of its repository, with `:<tag>` or `@<digest>`. The default tag is
+/// `latest`. A local registry needs no running server: during a transfer it is served on a free port.
 ///
-/// Pushes, pulls and copies are awaited. They own what they need, so that a task can be spawned with them.
+/// Pushes, pulls and copies are futures that own their data, so they can be spawned as tasks.
 impl Catalog {
-    /// Uploads an image, and puts its tag on it in the end.
+    /// Uploads an image, and sets its tag at the end.
     ///
     /// The source is `docker-daemon:REF`, `podman:REF`, `docker-archive:FILE[:REF]`, `oci:DIR[:REF]`,
-    /// `oci-archive:FILE[:REF]` or `-`, as [`ImageSource`] reads it. [`Push`] says all that is promised.
+    /// `oci-archive:FILE[:REF]` or `-`; see [`ImageSource`]. [`Push`] documents the guarantees.
     ///
     /// # Errors
-    /// Those of [`Push`], and of [`prepare_push`](Self::prepare_push).
+    /// See [`Push`] and [`prepare_push`](Self::prepare_push).
     pub async fn push(&self, image: &str, source: &str) -> Result<Pushed> {
         self.prepare_push(image, source)?.await
     }
 
-    /// Prepares a push, to choose platforms, compression and the like before it is awaited.
+    /// Prepares a push, to set platforms, compression or other options before it is awaited.
     ///
     /// # Errors
-    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name or the source is not valid, or if the name
-    /// has a digest or lies outside of the organizations.
+    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name or the source is invalid, or if the name has
+    /// a digest or belongs to no organization.
     pub fn prepare_push(&self, image: &str, source: &str) -> Result<Push> {
         let source: ImageSource = source.parse()?;
         let (path, tag) = self.target(image)?;
@@ -43,23 +42,22 @@ impl Catalog {
         Ok(push.with_connection(self.connection()))
     }
 
-    /// Fetches an image to this machine, with all its platforms: from a repository, or from any other registry, as
-    /// `docker://HOST/REPOSITORY[:TAG|@DIGEST]`.
+    /// Downloads an image to this machine, with all its platforms. The image is in a repository, or in
+    /// another registry as `docker://HOST/REPOSITORY[:TAG|@DIGEST]`.
     ///
     /// The target is `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`,
-    /// `docker-daemon:NAME`, `podman:NAME` or `-`, as [`ImageTarget`] reads it.
+    /// `docker-daemon:NAME`, `podman:NAME` or `-`; see [`ImageTarget`].
     ///
     /// # Errors
-    /// Those of [`Pull`], and of [`prepare_pull`](Self::prepare_pull).
+    /// See [`Pull`] and [`prepare_pull`](Self::prepare_pull).
     pub async fn pull(&self, image: &str, target: &str) -> Result<Pulled> {
         self.prepare_pull(image, target)?.await
     }
 
-    /// Prepares a pull, to choose a platform and the like before it is awaited.
+    /// Prepares a pull, to set a platform or other options before it is awaited.
     ///
     /// # Errors
-    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is not valid, or lies outside of the
-    /// organizations.
+    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid or belongs to no organization.
     pub fn prepare_pull(&self, image: &str, target: &str) -> Result<Pull> {
         let target: ImageTarget = target.parse()?;
         let backend = Arc::new(self.backend.clone());
@@ -67,20 +65,20 @@ impl Catalog {
         Ok(pull.with_connection(self.connection()))
     }
 
-    /// Copies an image to a repository, with all its platforms: from another repository of this registry, from
-    /// another tag, or from any other registry, as `docker://HOST/REPOSITORY[:TAG|@DIGEST]`.
+    /// Copies an image to a repository, with all its platforms. The image is in this registry, or in
+    /// another registry as `docker://HOST/REPOSITORY[:TAG|@DIGEST]`.
     ///
     /// # Errors
-    /// Those of [`Copy`](struct@Copy), and of [`prepare_copy`](Self::prepare_copy).
+    /// See [`Copy`](struct@Copy) and [`prepare_copy`](Self::prepare_copy).
     pub async fn copy(&self, from: &str, to: &str) -> Result<Pushed> {
         self.prepare_copy(from, to)?.await
     }
 
-    /// Prepares a copy, to choose a platform and the like before it is awaited.
+    /// Prepares a copy, to set a platform or other options before it is awaited.
     ///
     /// # Errors
-    /// [`Error::Parse`] and [`Error::InvalidInput`] if a name is not valid or lies outside of the
-    /// organizations, or if the name of the copy has a digest.
+    /// [`Error::Parse`] or [`Error::InvalidInput`] if a name is invalid or belongs to no organization, or
+    /// if the name of the copy has a digest.
     pub fn prepare_copy(&self, from: &str, to: &str) -> Result<Copy> {
         let (to, tag) = self.target(to)?;
         let backend = Arc::new(self.backend.clone());
@@ -88,11 +86,11 @@ impl Catalog {
         Ok(copy.with_connection(self.connection()))
     }
 
-    /// Opens a client of one repository for the OCI distribution API, with credentials for `access` that it
-    /// renews by itself. A folder of this machine is served for as long as the client exists.
+    /// Opens a client of the OCI distribution API for one repository. The client renews its credentials for
+    /// `access` automatically. A local registry is served as long as the client exists.
     ///
     /// # Errors
-    /// Those of [`credentials`](Self::credentials).
+    /// See [`credentials`](Self::credentials).
     pub async fn client(&self, name: &str, access: Access) -> Result<Client> {
         let path = self.path(name)?;
         let scope = Scope::repository(path.clone(), access);
@@ -108,22 +106,23 @@ impl Catalog {
         }
     }
 
-    /// The repository and the tag of an image that is yet to be.
+    /// Returns the repository and tag of the target of a push or copy.
     fn target(&self, image: &str) -> Result<(RepositoryPath, Tag)> {
         match self.image(image)? {
             (path, Reference::Tag(tag)) => Ok((path, tag)),
-            (_, Reference::Digest(_)) => Err(Error::invalid(format!(
-                "{image}: the target takes a tag, and the digest is the image's own"
-            ))),
+            (_, Reference::Digest(_)) => {
+                Err(Error::invalid(format!("{image}: the target must have a tag, not a digest")))
+            }
         }
     }
 
-    /// Puts another tag on an image: no blob moves, and the image keeps its other tags.
+    /// Adds a tag to an image. No blob is copied, and the image keeps its other tags.
     ///
     /// # Errors
-    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name or the tag is not valid, or if the name lies
-    /// outside of the organizations; [`Error::NotFound`] if there is no such image; [`Error::Conflict`] if
-    /// the tag stands for another image and may not be moved.
+    /// - [`Error::Parse`] or [`Error::InvalidInput`] if the name or the tag is invalid, or if the name
+    ///   belongs to no organization
+    /// - [`Error::NotFound`] if the image does not exist
+    /// - [`Error::Conflict`] if the tag is immutable and belongs to another image
     pub async fn tag(&self, image: &str, tag: &str) -> Result<Tagged> {
         let (path, reference) = self.image(image)?;
         let tag: Tag = tag.parse()?;
@@ -142,12 +141,12 @@ impl Catalog {
     }
 }
 
-/// An image that got another tag.
+/// The result of [`Catalog::tag`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Tagged {
-    /// The image by digest.
+    /// The URL of the image, by digest.
     pub url: ImageUrl,
-    /// The tag that it got.
+    /// The tag that was added.
     pub tag: Tag,
 }

@@ -1,11 +1,11 @@
-//! [`Inspect`]: what an image of a repository is, without fetching its layers.
+//! [`Inspect`]: reads the description of an image without downloading its layers.
 
 use futures_util::future::BoxFuture;
 
 use super::Catalog;
-use super::name::Named;
+use super::name::ParsedName;
 #[cfg(feature = "ecr")]
-use super::outside::Outside;
+use super::outside::OutsideRepository;
 #[cfg(feature = "ecr")]
 use super::registry::OpenRegistry;
 use crate::backend::RegistryBackend as _;
@@ -17,35 +17,38 @@ use crate::model::{ImageReference, Platform};
 use crate::transfer::{Inspected, LoginScope, RegistryImage, ResolvedImage, Source};
 
 impl Catalog {
-    /// Returns the digest of an image now, with its size, media type and platforms. An image in another
-    /// registry is named `docker://HOST/REPOSITORY:TAG`, and read with the credentials of docker and podman.
+    /// Returns the current digest of an image, with its size, media type and platforms. The name of an
+    /// image in another registry is `docker://HOST/REPOSITORY:TAG`; the image is read with the credentials
+    /// of docker and podman.
     ///
-    /// No layer is fetched. The tag may be moved to another image at any time; [`ResolvedImage::url`] names this
-    /// one by its digest.
+    /// No layer is downloaded. A tag may be moved to another image at any time. [`ResolvedImage::url`]
+    /// refers to this image by its digest.
     ///
     /// # Errors
-    /// Those of [`inspect`](Self::inspect).
+    /// See [`inspect`](Self::inspect).
     pub async fn resolve(&self, image: &str) -> Result<ResolvedImage> {
         let (source, root) = self.open_source(image).await?;
         ResolvedImage::read(&*source, root, None).await
     }
 
-    /// The same, of the image for one platform, such as [`Platform::of_this_machine`].
+    /// Returns the same for one platform, such as [`Platform::of_this_machine`].
     ///
     /// # Errors
-    /// Those of [`resolve`](Self::resolve); [`Error::InvalidInput`] if the image is not for the platform.
+    /// As for [`resolve`](Self::resolve), and [`Error::InvalidInput`] if the image does not support the platform.
     pub async fn resolve_for(&self, image: &str, platform: &Platform) -> Result<ResolvedImage> {
         let (source, root) = self.open_source(image).await?;
         ResolvedImage::read(&*source, root, Some(platform)).await
     }
 
-    /// Inspects an image: all that [`resolve`](Self::resolve) returns, its layers, what its containers run,
-    /// and its referrers. Awaiting it runs it. No layer is fetched.
+    /// Returns a future that inspects an image. The result contains the fields of [`resolve`](Self::resolve), the
+    /// layers, the command that its containers run, and the referrers. No layer is downloaded.
     ///
     /// # Errors
-    /// [`Error::Parse`] and [`Error::InvalidInput`] if the name is not valid, or if the image is not for the
-    /// platform that was chosen; [`Error::NotFound`] if there is no such image; [`Error::Failed`] if a
-    /// manifest or configuration is invalid; and those of [`credentials`](Self::credentials) for pulling.
+    /// - [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid, or if the image does not
+    ///   support the requested platform
+    /// - [`Error::NotFound`] if the image does not exist
+    /// - [`Error::Failed`] if a manifest or configuration is invalid
+    /// - Errors of [`credentials`](Self::credentials) for pulling
     pub fn inspect(&self, image: impl Into<String>) -> Inspect {
         let (catalog, image) = (self.clone(), image.into());
         Inspect { catalog, image, platform: None, with_documents: false }
@@ -54,7 +57,7 @@ impl Catalog {
     /// Opens the source of an image, and reads its manifest or index.
     async fn open_source(&self, image: &str) -> Result<(Box<dyn Source>, Manifest)> {
         let image = match self.named(image)? {
-            Named::Outside(image) if *image.host() == self.backend.host() => {
+            ParsedName::Outside(image) if *image.host() == self.backend.host() => {
                 return self.open_outside(&image).await;
             }
             named => RegistryImage::from(named),
@@ -64,18 +67,18 @@ impl Catalog {
         Ok((Box::new(source), root))
     }
 
-    /// Opens a repository of no organization, where AWS has it and the program wants it.
+    /// Opens a repository that belongs to no organization, if the registry is ECR and the program allows it.
     async fn open_outside(&self, image: &ImageReference) -> Result<(Box<dyn Source>, Manifest)> {
         #[cfg(feature = "ecr")]
         if let Some(OpenRegistry::Ecr(ecr)) = &self.shared.registry {
             if !self.shared.outside_repositories {
                 return Err(Error::invalid(format!(
-                    "{image} is of no organization, so that AWS alone decides who may read it; a \
-                     program that takes this sets with_outside_repositories(true)"
+                    "{image} belongs to no organization; to read it with the permissions of AWS \
+                     alone, set with_outside_repositories(true)"
                 )));
             }
             let ecr = ecr.acting_as(&self.principal().await?);
-            let outside = Outside { ecr, repository: image.repository().to_owned() };
+            let outside = OutsideRepository { ecr, repository: image.repository().to_owned() };
             let root = outside.fetch_manifest(image.reference()).await?;
             return Ok((Box::new(outside), root));
         }
@@ -83,7 +86,7 @@ impl Catalog {
     }
 }
 
-/// An inspection of one image, by [`Catalog::inspect`]. Awaiting it runs it.
+/// An inspection of one image, by [`Catalog::inspect`]. Await it to run it.
 #[derive(Debug, Clone)]
 #[must_use = "an image is inspected when this is awaited"]
 pub struct Inspect {
@@ -94,12 +97,12 @@ pub struct Inspect {
 }
 
 impl Inspect {
-    /// Inspects the image for one platform in an index. By default all are.
+    /// Inspects the image for one platform of an index. The default is all platforms.
     pub fn with_platform(self, platform: Platform) -> Self {
         Self { platform: Some(platform), ..self }
     }
 
-    /// Returns the text of manifests and configurations too.
+    /// Includes the text of manifests and configurations in the result.
     pub fn with_documents(self, with_documents: bool) -> Self {
         Self { with_documents, ..self }
     }

@@ -1,8 +1,7 @@
-//! [`Catalog`]: the one thing that a program opens to work with container repositories.
+//! [`Catalog`]: the entry point of the library, for work with container repositories.
 //!
-//! [`Catalog::from_env`] reads the settings that the command line reads; [`CatalogBuilder`] says what a
-//! program chooses by itself. [`Settings`] tells what holds; [`WhoAmI`]
-//! tells who asks, and why it is they.
+//! [`Catalog::from_env`] uses the settings of the command line. [`CatalogBuilder`] sets them in the
+//! program. [`Settings`] has the effective settings and their origins. [`WhoAmI`] describes the caller.
 
 mod builder;
 mod identity;
@@ -23,7 +22,7 @@ use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 
-use self::name::{NameScope, Named};
+use self::name::{NameScope, ParsedName};
 use self::registry::OpenRegistry;
 use crate::backend::{CreateOptions, DeleteOptions, Image, Observed, RegistryBackend, Repository};
 use crate::credentials::{CredentialsOptions, RegistryCredentials};
@@ -45,24 +44,25 @@ pub use settings::print_once;
 pub use settings::{Origin, Settings, configured_output, expand_home};
 pub use whoami::{AwsReport, CredentialsReach, IdentityReport, Membership, Resource, WhoAmI};
 
-/// A registry, opened for whoever asks: who that is, what guards it, and where it is.
+/// An open registry with its caller and the policy that is enforced.
 ///
-/// A clone is cheap and shares everything; there is no global state, and any tokio runtime will do. Every
-/// call may be dropped at any moment and done again.
+/// A clone is cheap and shares all state. There is no global state, and any tokio runtime works. Every call
+/// may be cancelled at any time and repeated.
 ///
 /// # Names
 ///
-/// Repositories are named as people type them: `catalog/extract-video` in the catalog's own
-/// [organization](Self::in_organization), else with their whole path, `<stage>/<organization>/<name>`, or
-/// their URL. As for docker, what has a dot or a colon before the first slash starts with a host. On AWS ECR
-/// every spelling of the registry's host is accepted: FIPS, IPv6, and the host of an emulator.
+/// A repository is written as its name, `catalog/extract-video`, in the
+/// [organization](Self::in_organization) of the catalog, as its path, `<stage>/<organization>/<name>`, or
+/// as its URL. As in docker, a text with a dot or colon before the first slash starts with a host. On AWS
+/// ECR every host of the registry is accepted: standard, FIPS, dual-stack, and the host of an emulator.
 ///
 /// # Errors
 ///
-/// Every call may fail as the policy and the [backend](RegistryBackend) do: above all with
-/// [`Error::PermissionDenied`], which is the same whether or not a repository exists; with
-/// [`Error::Unauthenticated`] where nobody is known to be asking; and with [`Error::Temporary`]. A name that
-/// is none, or of no known organization, is [`Error::Parse`] or [`Error::InvalidInput`].
+/// Every call returns the errors of the policy and the [backend](RegistryBackend), most often:
+/// - [`Error::PermissionDenied`], whether or not the repository exists
+/// - [`Error::Unauthenticated`] if there is no caller
+/// - [`Error::Temporary`]
+/// - [`Error::Parse`] or [`Error::InvalidInput`] for an invalid name, or a name without an organization
 ///
 /// ```
 /// use ark_container_core::Catalog;
@@ -90,7 +90,7 @@ pub struct Catalog {
     organization: Option<OrganizationId>,
 }
 
-/// What all clones share, for whomever they work.
+/// The state that all clones share, for every caller.
 #[derive(Debug)]
 struct Shared {
     /// The registry, if its kind is known.
@@ -98,11 +98,11 @@ struct Shared {
     /// Whether the program set a policy.
     has_own_policy: bool,
     memberships: Option<MembershipsFile>,
-    /// `None` for a catalog over a backend of the program's own, without any setting.
+    /// The settings; `None` for a catalog of a given backend without settings.
     settings: Option<Settings>,
     #[cfg_attr(
         not(all(feature = "ecr", feature = "push")),
-        expect(dead_code, reason = "only AWS has any, and only what moves images looks at them")
+        expect(dead_code, reason = "used only for reads of images in AWS ECR")
     )]
     outside_repositories: bool,
 }
@@ -116,7 +116,7 @@ impl Catalog {
         shared: Shared,
         organization: Option<OrganizationId>,
     ) -> Self {
-        // Inside of the policy: what is told is what the registry does, and decisions are told of beside it.
+        // Inside the policy: `Observed` reports the calls of the registry. Decisions are reported separately.
         let backend: Arc<dyn RegistryBackend> = Arc::new(Observed::new(backend));
         let backend = Permissioned::new(backend, Arc::clone(&policy), source);
         let audit_file = shared.settings.as_ref().and_then(Settings::audit_file);
@@ -133,75 +133,75 @@ impl Catalog {
         }
     }
 
-    /// Opens the registry that the command line would open here, for whoever would be asking there.
+    /// Opens the registry that the command line would open, with the same caller.
     ///
-    /// What is set counts in the same order: the environment (`ARK_REGISTRY`, `ARK_ORGANIZATION`,
-    /// `ARK_MEMBERSHIPS`, `ARK_JWT_FILE`, …), then `$XDG_CONFIG_HOME/ark/container.toml`, then defaults. Without any, it is
-    /// `local:`, a folder of the user's own.
+    /// The order of precedence is: the environment (`ARK_REGISTRY`, `ARK_ORGANIZATION`, `ARK_MEMBERSHIPS`,
+    /// `ARK_JWT_FILE`, …), then `$XDG_CONFIG_HOME/ark/container.toml`, then defaults. The default registry
+    /// is `local:`, a folder of the user.
     ///
     /// # Errors
-    /// Those of [`CatalogBuilder::connect`].
+    /// See [`CatalogBuilder::connect`].
     pub async fn from_env() -> Result<Self> {
         Self::builder().with_environment().connect().await
     }
 
-    /// Says what to open, and for whom, without looking at the environment.
+    /// Returns a builder that does not read the environment.
     pub fn builder() -> CatalogBuilder {
         CatalogBuilder::default()
     }
 
-    /// Opens a backend that the program has, such as a mock, for this system's user as administrator of
-    /// every organization. No setting of the environment counts.
+    /// Opens a catalog of a given backend, such as a mock. The caller is the user of this process, as
+    /// administrator of every organization. Settings in the environment are ignored.
     ///
-    /// A backend that authorizes by itself goes on doing so. [`CatalogBuilder::with_backend`] takes an
-    /// identity and a policy.
+    /// A backend that authorizes its callers continues to do so. [`CatalogBuilder::with_backend`] also sets
+    /// an identity and a policy.
     pub fn from_backend_as_administrator(backend: impl RegistryBackend) -> Self {
         CatalogBuilder::over(backend)
     }
 
-    /// Returns this catalog with another caller, for a service that acts for many. It is as cheap as a
-    /// clone.
+    /// Returns this catalog with another caller, for a service that acts for many callers. The cost is that
+    /// of a clone.
     ///
-    /// The principal is the caller for everything: policy and audit, and on AWS ECR also resource tags,
-    /// session names and cached logins.
+    /// The principal is the caller for the policy and the audit. On AWS ECR it is also used for resource
+    /// tags, session names and cached logins.
     pub fn acting_as(&self, principal: impl Into<Arc<Principal>>) -> Self {
         let backend = self.backend.for_principal(principal);
         Self { backend, identity: Arc::new(ChosenIdentity::Program), ..self.clone() }
     }
 
-    /// The same catalog, in which names without an organization are of this one.
+    /// Returns this catalog with another organization for names without an organization.
     pub fn in_organization(&self, organization: OrganizationId) -> Self {
         Self { organization: Some(organization), ..self.clone() }
     }
 
-    /// The organization of names that name none, if one is chosen.
+    /// Returns the organization for names without an organization, if one is set.
     pub fn organization(&self) -> Option<OrganizationId> {
         self.organization
     }
 
-    /// Whom it works for now.
+    /// Returns the current caller.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] if nobody is known to be asking, or their proof has expired.
+    /// [`Error::Unauthenticated`] if there is no caller, or its token has expired.
     pub async fn principal(&self) -> Result<Arc<Principal>> {
         self.backend.principal().await
     }
 
-    /// The repositories of all organizations of the principal, and the global one's.
+    /// Lists the repositories of all organizations of the principal, and of the global organization.
     ///
-    /// Nothing is asked before the stream is; what fails is its last item.
+    /// Nothing is requested before the stream is polled. The stream ends after an error.
     pub fn list(&self) -> BoxStream<'static, Result<Repository>> {
         self.backend.list_repositories(&Organizations::All)
     }
 
-    /// The repositories of one organization; the stream is one error where the principal may not list it.
+    /// Lists the repositories of one organization. The stream returns one error if the principal may not list them.
     pub fn list_in(&self, organization: OrganizationId) -> BoxStream<'static, Result<Repository>> {
         self.backend.list_repositories(&organization.into())
     }
 
-    /// Returns whether a listing of this catalog or a clone may have lacked repositories, as it came from the
-    /// [tag index](crate::backend::ecr::EcrBackend::has_listed_incompletely) of AWS. A catalog that is opened
-    /// over a backend of the program's own does not know.
+    /// Returns whether a listing of this catalog or a clone may have been incomplete, because it came from
+    /// the [tag index](crate::backend::ecr::EcrBackend::has_listed_incompletely) of AWS. Returns `false`
+    /// for other registries.
     #[cfg(feature = "ecr")]
     pub fn has_listed_incompletely(&self) -> bool {
         match &self.shared.registry {
@@ -210,26 +210,26 @@ impl Catalog {
         }
     }
 
-    /// Creates a repository; one that exists is returned as it is.
+    /// Creates a repository. Returns an existing repository unchanged.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if it exists with other settings.
+    /// [`Error::Conflict`] if the repository exists with other settings.
     pub async fn create(&self, name: &str) -> Result<Repository> {
         self.create_with(name, &CreateOptions::default()).await
     }
 
-    /// The same, with options.
+    /// Creates a repository with options.
     ///
     /// # Errors
-    /// Those of [`RegistryBackend::create_repository`].
+    /// See [`RegistryBackend::create_repository`].
     pub async fn create_with(&self, name: &str, options: &CreateOptions) -> Result<Repository> {
         self.backend.create_repository(&self.path(name)?, options).await
     }
 
-    /// Creates a repository if there is none of this name, whatever the settings of one that exists.
+    /// Creates a repository if it does not exist. The settings of an existing repository do not matter.
     ///
     /// # Errors
-    /// Those of [`RegistryBackend::describe_repository`] and [`RegistryBackend::create_repository`].
+    /// See [`RegistryBackend::describe_repository`] and [`RegistryBackend::create_repository`].
     pub async fn create_if_missing(&self, name: &str) -> Result<CreateIfMissing> {
         let path = self.path(name)?;
         match self.backend.describe_repository(&path).await {
@@ -237,7 +237,7 @@ impl Catalog {
             Err(Error::NotFound { .. }) => {
                 match self.backend.create_repository(&path, &CreateOptions::default()).await {
                     Ok(repository) => Ok(CreateIfMissing { repository, is_new: true }),
-                    // Another program has created it in the meantime, with other settings.
+                    // In the meantime another program has created the repository with other settings.
                     Err(Error::Conflict { .. }) => {
                         let repository = self.backend.describe_repository(&path).await?;
                         Ok(CreateIfMissing { repository, is_new: false })
@@ -249,26 +249,27 @@ impl Catalog {
         }
     }
 
-    /// Describes a repository.
+    /// Returns the description of a repository.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it does not exist.
+    /// [`Error::NotFound`] if the repository does not exist.
     pub async fn describe(&self, name: &str) -> Result<Repository> {
         self.backend.describe_repository(&self.path(name)?).await
     }
 
-    /// Deletes a repository without images.
+    /// Deletes a repository that has no images.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it does not exist; [`Error::Conflict`] if it has images.
+    /// - [`Error::NotFound`] if the repository does not exist
+    /// - [`Error::Conflict`] if the repository has images
     pub async fn delete(&self, name: &str) -> Result<()> {
         self.delete_with(name, &DeleteOptions::default()).await
     }
 
-    /// Deletes a repository, and its images where [`DeleteOptions::force`] says so.
+    /// Deletes a repository, with its images if [`DeleteOptions::force`] is set.
     ///
     /// # Errors
-    /// Those of [`RegistryBackend::delete_repository`].
+    /// See [`RegistryBackend::delete_repository`].
     pub async fn delete_with(&self, name: &str, options: &DeleteOptions) -> Result<()> {
         self.backend.delete_repository(&self.path(name)?, options).await
     }
@@ -276,52 +277,52 @@ impl Catalog {
     /// Lists the images of a repository. Nothing is requested before the stream is polled.
     ///
     /// # Errors
-    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid. The stream's first item is
+    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid. The first item of the stream is
     /// [`Error::NotFound`] if the repository does not exist.
     pub fn images(&self, name: &str) -> Result<BoxStream<'static, Result<Image>>> {
         Ok(self.backend.list_images(&self.path(name)?))
     }
 
-    /// Describes one image, without listing its repository.
+    /// Returns the description of one image, without listing its repository.
     ///
     /// # Errors
-    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid;
-    /// [`Error::NotFound`] if the repository or the image does not exist.
+    /// - [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid
+    /// - [`Error::NotFound`] if the repository or the image does not exist
     pub async fn describe_image(&self, image: &str) -> Result<Image> {
         let (path, reference) = self.image(image)?;
         self.backend.describe_image(&path, &reference).await
     }
 
-    /// Deletes an image by digest, with all its tags; or a tag, and the image with its last tag.
+    /// Deletes an image: by digest with all its tags; by tag only the tag, and the image with its last tag.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if the name has neither tag nor digest; those of
+    /// [`Error::InvalidInput`] if the name has neither tag nor digest. Otherwise see
     /// [`RegistryBackend::delete_image`].
     pub async fn delete_image(&self, image: &str) -> Result<()> {
         match self.named(image)? {
-            Named::Inside(path, Some(reference)) => {
+            ParsedName::Inside(path, Some(reference)) => {
                 self.backend.delete_image(&path, &reference).await.map(drop)
             }
-            Named::Inside(_, None) => Err(Error::invalid(format!(
-                "{image} names no image; expected <name>:<tag> or <name>@<digest>"
+            ParsedName::Inside(_, None) => Err(Error::invalid(format!(
+                "{image} is a repository, not an image; expected <name>:<tag> or <name>@<digest>"
             ))),
-            Named::Outside(..) => Err(self.not_outside(image)),
+            ParsedName::Outside(..) => Err(self.not_outside(image)),
         }
     }
 
-    /// Credentials that open one repository this far, and nothing else where the backend can narrow.
+    /// Returns credentials for one repository with this access level. If the backend can narrow them, they
+    /// are valid for nothing else.
     ///
-    /// They are good for 12 hours at most, or as
-    /// [`with_credentials_lifetime`](CatalogBuilder::with_credentials_lifetime) says;
-    /// [`expires_at`](RegistryCredentials::expires_at) tells until when.
+    /// Credentials are valid for up to 12 hours, or for the [lifetime in the
+    /// settings](CatalogBuilder::with_credentials_lifetime), until [`expires_at`](RegistryCredentials::expires_at).
     pub async fn credentials(&self, name: &str, access: Access) -> Result<RegistryCredentials> {
         self.credentials_with(name, access, &CredentialsOptions::default()).await
     }
 
-    /// The same, with options: a lifetime, and the minimum time until they expire.
+    /// Returns credentials with options: a lifetime, and the minimum remaining lifetime.
     ///
     /// # Errors
-    /// Those of [`RegistryBackend::credentials`].
+    /// See [`RegistryBackend::credentials`].
     pub async fn credentials_with(
         &self,
         name: &str,
@@ -331,10 +332,10 @@ impl Catalog {
         self.credentials_for(&Scope::repository(self.path(name)?, access), options).await
     }
 
-    /// Credentials for several organizations or repositories at once.
+    /// Returns credentials for several organizations or repositories.
     ///
     /// # Errors
-    /// Those of [`RegistryBackend::credentials`].
+    /// See [`RegistryBackend::credentials`].
     pub async fn credentials_for(
         &self,
         scope: &Scope,
@@ -343,58 +344,58 @@ impl Catalog {
         self.backend.credentials(scope, options).await
     }
 
-    /// The path of a repository by its name, path or URL. Nothing is asked.
+    /// Returns the path of a repository by its name, path or URL. Makes no request.
     ///
     /// # Errors
-    /// [`Error::Parse`] or [`Error::InvalidInput`] if it is none, is an image's, or lies outside of the
-    /// organizations.
+    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid, is the name of an image, or
+    /// belongs to no organization.
     pub fn path(&self, name: &str) -> Result<RepositoryPath> {
         match self.named(name)? {
-            Named::Inside(path, None) => Ok(path),
-            Named::Inside(_, Some(_)) => Err(Error::invalid(format!(
+            ParsedName::Inside(path, None) => Ok(path),
+            ParsedName::Inside(_, Some(_)) => Err(Error::invalid(format!(
                 "{name} is an image; a repository has no tag or digest"
             ))),
-            Named::Outside(..) => Err(self.not_outside(name)),
+            ParsedName::Outside(..) => Err(self.not_outside(name)),
         }
     }
 
-    /// The guarded backend, for everything else; [`RegistryBackendExt`](crate::RegistryBackendExt) has
-    /// conveniences.
+    /// Returns the guarded backend, for all other operations. See also
+    /// [`RegistryBackendExt`](crate::RegistryBackendExt).
     pub fn backend(&self) -> &Permissioned<Arc<dyn RegistryBackend>> {
         &self.backend
     }
 
-    fn named(&self, text: &str) -> Result<Named> {
+    fn named(&self, text: &str) -> Result<ParsedName> {
         let (host, stage) = (self.backend.host(), self.backend.stage());
         let registry = self.shared.registry.as_ref();
         NameScope { host, registry, stage, organization: self.organization }.named(text)
     }
 
-    /// The image that `text` names; with the tag `latest` where it names neither tag nor digest.
+    /// Returns the image that `text` names. The default tag is `latest`.
     fn image(&self, text: &str) -> Result<(RepositoryPath, Reference)> {
         match self.named(text)? {
-            Named::Inside(path, Some(reference)) => Ok((path, reference)),
-            Named::Inside(path, None) => Ok((path, Tag::latest().into())),
-            Named::Outside(..) => Err(self.not_outside(text)),
+            ParsedName::Inside(path, Some(reference)) => Ok((path, reference)),
+            ParsedName::Inside(path, None) => Ok((path, Tag::latest().into())),
+            ParsedName::Outside(..) => Err(self.not_outside(text)),
         }
     }
 
     fn not_outside(&self, name: &str) -> Error {
         Error::invalid(format!(
-            "{name} is of no organization; expected {}/{}/<organization>/<name>",
+            "{name} belongs to no organization; expected {}/{}/<organization>/<name>",
             self.backend.host(),
             self.backend.stage()
         ))
     }
 }
 
-/// What [`Catalog::create_if_missing`] found or made.
+/// The result of [`Catalog::create_if_missing`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreateIfMissing {
     /// The repository.
     pub repository: Repository,
-    /// Whether it was created by the call.
+    /// Whether the call created the repository.
     pub is_new: bool,
 }
 

@@ -1,4 +1,4 @@
-//! [`Named`]: the parser of names, paths and URLs of repositories and images.
+//! [`ParsedName`]: parses names, paths and URLs of repositories and images.
 
 use std::ops::RangeInclusive;
 
@@ -11,9 +11,9 @@ use crate::model::{
 #[cfg(feature = "push")]
 use crate::{model::Tag, transfer::RegistryImage};
 
-/// A repository, and an image of it where one is named.
+/// A repository, or an image in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Named {
+pub(super) enum ParsedName {
     /// In the scheme `<stage>/<organization>/<name>`.
     Inside(RepositoryPath, Option<Reference>),
     /// In the same registry without an organization, or in another registry.
@@ -21,19 +21,19 @@ pub(super) enum Named {
 }
 
 #[cfg(feature = "push")]
-impl From<Named> for RegistryImage {
+impl From<ParsedName> for RegistryImage {
     /// The default tag is `latest`.
-    fn from(named: Named) -> Self {
+    fn from(named: ParsedName) -> Self {
         match named {
-            Named::Outside(image) => Self::Registry(image),
-            Named::Inside(path, reference) => {
+            ParsedName::Outside(image) => Self::Registry(image),
+            ParsedName::Inside(path, reference) => {
                 Self::Repository(path, reference.unwrap_or_else(|| Tag::latest().into()))
             }
         }
     }
 }
 
-/// Where names are resolved.
+/// The registry and organization in which names are resolved.
 #[derive(Debug)]
 pub(super) struct NameScope<'a> {
     pub(super) host: RegistryHost,
@@ -46,17 +46,17 @@ pub(super) struct NameScope<'a> {
 impl NameScope<'_> {
     /// Parses `[[https://]<host>/][<stage>/<organization>/]<name>[:<tag>|@<digest>]`, or
     /// `docker://<host>/<name>[:<tag>|@<digest>]` in any registry.
-    pub(super) fn named(&self, text: &str) -> Result<Named> {
+    pub(super) fn named(&self, text: &str) -> Result<ParsedName> {
         if user_info(text).is_some() {
-            let problem = "a user and a password in the URL of a registry are not used";
-            return Err(Error::invalid(problem).with_help("leave them out"));
+            let problem = "a user name and password in the URL of a registry are not supported";
+            return Err(Error::invalid(problem).with_help("remove them"));
         }
         if text.starts_with(ImageReference::PREFIX) {
             let image: ImageReference = text.parse()?;
             if !self.is_own(image.host().as_str(), image.repository()) {
-                return Ok(Named::Outside(image));
+                return Ok(ParsedName::Outside(image));
             }
-            // Its own registry is read with its own credentials, however the name is written.
+            // The registry's own images are read with the catalog's credentials, in every form of the name.
             return self.named(&image.to_string());
         }
         let ImageName { repository, reference } = ImageName::parse(text)?;
@@ -75,7 +75,7 @@ impl NameScope<'_> {
         if let Some(host) = host {
             let image: ImageReference = format!("{host}/{path}").parse()?;
             let reference = reference.unwrap_or_else(|| image.reference().clone());
-            return Ok(Named::Outside(image.with_reference(reference)));
+            return Ok(ParsedName::Outside(image.with_reference(reference)));
         }
         let name = path.parse()?;
         let organization = self.organization.ok_or_else(|| {
@@ -84,40 +84,43 @@ impl NameScope<'_> {
                  ARK_ORGANIZATION"
             ))
         })?;
-        Ok(Named::Inside(RepositoryPath::new(self.stage.clone(), organization, name)?, reference))
+        Ok(ParsedName::Inside(
+            RepositoryPath::new(self.stage.clone(), organization, name)?,
+            reference,
+        ))
     }
 
-    /// Whether `host` is the registry's own, as far as `path` tells.
+    /// Returns whether `host` with this path is the registry of this catalog.
     fn is_own(&self, host: &str, path: &str) -> bool {
         let answers = |registry: &OpenRegistry| registry.answers_at(host) && is_path(path);
         host == self.host.as_str() || self.registry.is_some_and(answers)
     }
 
-    /// Returns a repository of this stage. One of another stage is in another catalog.
+    /// Returns a repository of this stage. Fails for another stage, which needs another catalog.
     fn inside(
         &self,
         text: &str,
         path: RepositoryPath,
         reference: Option<Reference>,
-    ) -> Result<Named> {
+    ) -> Result<ParsedName> {
         if *path.stage() != self.stage {
             return Err(Error::invalid(format!(
-                "{text} is of the stage {}, and this registry is of the stage {}",
+                "{text} belongs to the stage {}, but this registry uses the stage {}",
                 path.stage(),
                 self.stage
             )));
         }
-        Ok(Named::Inside(path, reference))
+        Ok(ParsedName::Inside(path, reference))
     }
 }
 
-/// Whether a text is meant as `<stage>/<organization>/<name>`, whose organization may be misspelt.
+/// Returns whether a text has the form `<stage>/<organization>/<name>`. The organization may be misspelt.
 fn is_path(text: &str) -> bool {
     let mut parts = text.splitn(3, '/').skip(1);
     parts.next().is_some_and(is_organization) && parts.next().is_some()
 }
 
-/// Whether a part of a path is meant as a GUID: one with a few digits too many or too few is no name.
+/// Returns whether a path component is meant as a GUID. A GUID with a few digits too many or too few is not a name.
 fn is_organization(part: &str) -> bool {
     const MEANT_LEN: RangeInclusive<usize> = 32..=39;
     let is_digit = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
@@ -125,11 +128,11 @@ fn is_organization(part: &str) -> bool {
     is_meant || part.parse::<OrganizationId>().is_ok()
 }
 
-/// Returns the organization in the path or URL of a repository or image; `None` for a name. The text is checked
-/// as far as that takes no registry.
+/// Returns the organization in the path or URL of a repository or image; `None` for a name. Checks the text
+/// as far as possible without a registry.
 ///
 /// # Errors
-/// [`Error::Parse`] if it is neither a name nor a path nor a URL.
+/// [`Error::Parse`] if the text is not a name, path or URL.
 pub fn organization_of(text: &str) -> Result<Option<OrganizationId>> {
     let (_, path) = split_host(ImageName::parse(text)?.repository);
     if is_path(path) {
@@ -139,7 +142,7 @@ pub fn organization_of(text: &str) -> Result<Option<OrganizationId>> {
     Ok(None)
 }
 
-/// Splits the host from the URL of a repository. As for docker, a first part with a dot or a colon is a host.
+/// Splits the host from the URL of a repository. As in docker, a first component with a dot or colon is a host.
 fn split_host(repository: &str) -> (Option<&str>, &str) {
     let url = ["https://", "http://"].iter().find_map(|scheme| repository.strip_prefix(scheme));
     match url.unwrap_or(repository).split_once('/') {
@@ -148,7 +151,7 @@ fn split_host(repository: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Whether the first part of a name is meant as a host.
+/// Returns whether the first component of a name is meant as a host.
 fn is_host(part: &str) -> bool {
     let is_meant = part == "localhost" || part.contains(['.', ':']) && !part.starts_with('.');
     is_meant && part.parse::<RegistryHost>().is_ok()
@@ -161,7 +164,7 @@ mod tests {
     const HOST: &str = "127.0.0.1:5050";
     const TBD: &str = "2ea25035-6aa4-42fb-9955-92288ea1b972";
 
-    fn named(text: &str, organization: Option<OrganizationId>) -> Result<Named> {
+    fn named(text: &str, organization: Option<OrganizationId>) -> Result<ParsedName> {
         let (host, stage) = (HOST.parse().unwrap(), Stage::default());
         NameScope { host, registry: None, stage, organization }.named(text)
     }
@@ -183,13 +186,13 @@ mod tests {
                 (format!("@{digest}"), Some(digest.parse().unwrap())),
             ] {
                 let found = named(&format!("{repository}{suffix}"), Some(OrganizationId::TBD));
-                assert_eq!(found.unwrap(), Named::Inside(path.clone(), reference));
+                assert_eq!(found.unwrap(), ParsedName::Inside(path.clone(), reference));
             }
         }
     }
 
     #[test]
-    fn path_needs_no_other_organization() {
+    fn organization_is_taken_from_path() {
         for path in [format!("prod/{TBD}/a"), format!("https://docker.io/dev/{TBD}/a/b:v1")] {
             assert_eq!(organization_of(&path).unwrap(), Some(OrganizationId::TBD));
         }
@@ -208,13 +211,13 @@ mod tests {
     #[test]
     fn first_part_with_dot_or_colon_is_a_host() {
         let outside = |text: &str| match named(text, None) {
-            Ok(Named::Outside(image)) => Ok(image.to_string()),
+            Ok(ParsedName::Outside(image)) => Ok(image.to_string()),
             other => Err(format!("{other:?}")),
         };
         let older = format!("{HOST}/older:latest");
         assert_eq!(outside(&older), Ok(older));
         let other_stage = outside(&format!("{HOST}/dev/{TBD}/a")).unwrap_err();
-        assert!(other_stage.contains("is of the stage dev"), "{other_stage}");
+        assert!(other_stage.contains("belongs to the stage dev"), "{other_stage}");
         for elsewhere in ["docker.io", "localhost", "https://test", "localhost:5050"] {
             let text = format!("{elsewhere}/a");
             let error = named(&text, Some(OrganizationId::TBD)).unwrap_err().to_string();
@@ -225,19 +228,19 @@ mod tests {
     }
 
     #[test]
-    fn path_of_another_stage_is_an_error() {
+    fn path_of_other_stage_is_rejected() {
         let error = named(&format!("dev/{TBD}/a:v1"), Some(OrganizationId::TBD)).unwrap_err();
-        assert!(error.to_string().contains("is of the stage dev"), "{error}");
+        assert!(error.to_string().contains("belongs to the stage dev"), "{error}");
     }
 
     #[test]
-    fn url_with_a_password_is_refused_without_it() {
+    fn url_with_password_is_rejected_without_showing_it() {
         let error = named(&format!("https://bob:hunter2@{HOST}/prod/{TBD}/a"), None).unwrap_err();
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 
     #[test]
-    fn misspelt_organization_of_a_path_is_no_name() {
+    fn misspelt_organization_is_not_a_repository_name() {
         for (spelling, problem) in [
             (TBD.to_uppercase(), "must be written 2ea25035-"),
             (TBD[1..].to_owned(), "expected a hexadecimal digit"),
@@ -249,23 +252,23 @@ mod tests {
             let error = error.unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
         }
-        // Digests of commits and files are part of names.
+        // Digests of commits and files can be part of names.
         for name in ["ci/da39a3ee5e6b4b0d3255bfef95601890afd80709/a".to_owned(), "a/b-c/d".into()] {
             assert!(named(&name, Some(OrganizationId::TBD)).is_ok(), "{name}");
         }
     }
 
     #[test]
-    fn prefix_names_an_image_of_any_registry() {
+    fn docker_prefix_names_image_in_any_registry() {
         for (text, image) in [
             ("docker://alpine", "docker.io/library/alpine:latest"),
             ("docker://ghcr.io/a/b:v1", "ghcr.io/a/b:v1"),
             ("docker://127.0.0.1:5050/older:v1", "127.0.0.1:5050/older:v1"),
         ] {
-            assert_eq!(named(text, None).unwrap(), Named::Outside(image.parse().unwrap()));
+            assert_eq!(named(text, None).unwrap(), ParsedName::Outside(image.parse().unwrap()));
         }
         let path: RepositoryPath = format!("prod/{TBD}/a").parse().unwrap();
         let own = named(&format!("docker://{HOST}/{path}:v1"), None).unwrap();
-        assert_eq!(own, Named::Inside(path, Some("v1".parse().unwrap())));
+        assert_eq!(own, ParsedName::Inside(path, Some("v1".parse().unwrap())));
     }
 }

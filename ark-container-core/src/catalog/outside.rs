@@ -1,7 +1,7 @@
-//! Images outside of the scheme `<stage>/<organization>/<name>`: what they are, and no more.
+//! Read access to images outside the scheme `<stage>/<organization>/<name>`.
 //!
-//! Older repositories of the same account are of no organization, so that no policy can decide about
-//! them. AWS does, by the caller's own rights.
+//! Older repositories of the same account belong to no organization, so no policy can decide about them.
+//! AWS decides, by the caller's permissions.
 
 use async_trait::async_trait;
 
@@ -12,27 +12,27 @@ use crate::error::{Error, Result};
 use crate::model::{Descriptor, Digest, Reference, Tag};
 use crate::transfer::{Blob, MAX_CONFIG_BYTES, Source};
 
-/// A repository of no organization.
-pub(super) struct Outside {
+/// A repository that belongs to no organization.
+pub(super) struct OutsideRepository {
     pub(super) ecr: EcrBackend,
     pub(super) repository: String,
 }
 
-impl Outside {
-    /// Fetches the manifest at a tag or digest.
+impl OutsideRepository {
+    /// Fetches the manifest of a tag or digest.
     pub(super) async fn fetch_manifest(&self, reference: &Reference) -> Result<Manifest> {
         let (digest, media_type, text) =
             self.ecr.outside_manifest(&self.repository, reference).await?;
         let manifest = Manifest::with_algorithm(media_type, text, digest.algorithm());
         match manifest.digest == digest {
             true => Ok(manifest),
-            false => Err(something_else(&digest)),
+            false => Err(digest_mismatch(&digest)),
         }
     }
 }
 
 #[async_trait]
-impl Source for Outside {
+impl Source for OutsideRepository {
     fn name(&self) -> String {
         format!("{}/{}", self.ecr.ecr_host(), self.repository)
     }
@@ -46,7 +46,7 @@ impl Source for Outside {
         let content = fetch_presigned(&url, MAX_CONFIG_BYTES).await?;
         match config.digest == Digester::digest(config.digest.algorithm(), &content) {
             true => Ok(content),
-            false => Err(something_else(&config.digest)),
+            false => Err(digest_mismatch(&config.digest)),
         }
     }
 
@@ -67,6 +67,6 @@ impl Source for Outside {
     }
 }
 
-fn something_else(digest: &Digest) -> Error {
+fn digest_mismatch(digest: &Digest) -> Error {
     Error::failed(format!("the content of {digest} has another digest"))
 }

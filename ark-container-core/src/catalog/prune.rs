@@ -1,4 +1,4 @@
-//! [`Prune`]: deletes the old images of a repository, and nothing that an image which stays needs.
+//! [`Prune`]: deletes old images of a repository. Images that other images need are not deleted.
 
 use std::collections::{HashMap, HashSet};
 use std::future::ready;
@@ -16,15 +16,15 @@ use crate::model::{
     Algorithm, Digest, REFERRERS_TAG_DIGITS, Reference, RepositoryPath, Tag, TagPattern, media_type,
 };
 
-/// The age from which on an image without a tag is pruned by default. A push puts the manifests of an index
-/// before the index, and the tag last.
+/// The default minimum age of an image without a tag. A push uploads the manifests of an index before the
+/// index, and sets the tag last.
 const UNTAGGED_AGE: Duration = Duration::from_secs(60 * 60);
-/// The number of images that are described at once.
+/// The maximum number of concurrent descriptions of images.
 const CONCURRENT_DESCRIPTIONS: usize = 8;
 
 impl Catalog {
-    /// Prepares the deletion of old images of a repository. [`Prune::plan`] tells what would be deleted;
-    /// awaiting it deletes that.
+    /// Prepares the deletion of old images of a repository. [`Prune::plan`] returns the images that would
+    /// be deleted. Awaiting the result deletes them.
     pub fn prune(&self, name: impl Into<String>) -> Prune {
         Prune { catalog: self.clone(), name: name.into(), rules: PruneRules::default() }
     }
@@ -33,17 +33,18 @@ impl Catalog {
 /// A deletion of old images of one repository, by [`Catalog::prune`]. Awaiting it plans and runs it.
 ///
 /// # Behavior
-/// - Nothing is deleted unless [`with_kept_newest`](Self::with_kept_newest) or [`with_untagged`](Self::with_untagged) is called.
-/// - An index takes its images along, and an image its referrers, such as signatures, also those that are
-///   found by a tag with the digest of the image. These do not count as images of their own.
-/// - The images of an index that stays stay too, as do the subject of a referrer and the referrers of an image.
-/// - Archived images stay, and do not count among the newest.
-/// - Images are deleted by digest. One that got or lost a tag meanwhile stays.
+/// - Nothing is deleted unless [`with_kept_newest`](Self::with_kept_newest) or
+///   [`with_untagged`](Self::with_untagged) is called.
+/// - An index is deleted with its images, and an image with its referrers, such as signatures, including referrers
+///   that are found by a tag with the digest of the image. Such images do not count as separate images.
+/// - The images of a kept index are kept, as are the subject of a kept referrer and the referrers of a kept image.
+/// - Archived images are kept, and do not count among the newest.
+/// - Images are deleted by digest. An image whose tags changed since the plan is kept.
 ///
 /// # Errors
-/// Those of [`RegistryBackend::list_images`](crate::RegistryBackend::list_images) and
-/// [`delete_image`](crate::RegistryBackend::delete_image). What was deleted before an error stays deleted,
-/// and the same call again deletes the rest.
+/// See [`RegistryBackend::list_images`](crate::RegistryBackend::list_images) and
+/// [`delete_image`](crate::RegistryBackend::delete_image). After an error, the images deleted so far stay
+/// deleted, and the same call deletes the rest.
 #[derive(Debug, Clone)]
 #[must_use = "images are deleted when this is awaited"]
 pub struct Prune {
@@ -53,35 +54,35 @@ pub struct Prune {
 }
 
 impl Prune {
-    /// Deletes tagged images, except for this many that were pushed last.
+    /// Deletes tagged images, except for the `count` newest ones by time of push.
     pub fn with_kept_newest(mut self, count: usize) -> Self {
         self.rules.keep_newest = Some(count);
         self
     }
 
-    /// Deletes only images that were pushed longer ago. The default is any age for tagged images, and an
-    /// hour for those without a tag, which may belong to a push that has not ended.
+    /// Deletes only images that are older than `age`, by time of push. The default is no minimum age for
+    /// tagged images, and one hour for images without a tag, which may belong to a push in progress.
     pub fn with_min_age(mut self, age: Duration) -> Self {
         self.rules.older_than = Some(age);
         self
     }
 
-    /// Keeps each image with a tag that matches. It does not count among the newest. May be called again.
+    /// Keeps each image with a matching tag. Such an image does not count among the newest. May be called repeatedly.
     pub fn with_kept_tags(mut self, pattern: TagPattern) -> Self {
         self.rules.keep_tags.push(pattern);
         self
     }
 
-    /// Deletes images without a tag too, unless they belong to an index or refer to an image.
+    /// Also deletes images without a tag, unless they belong to an index or refer to an image.
     pub fn with_untagged(mut self, untagged: bool) -> Self {
         self.rules.untagged = untagged;
         self
     }
 
-    /// Finds the images to delete, and deletes none.
+    /// Returns the images to delete, without deleting them.
     ///
     /// # Errors
-    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is not valid; those of
+    /// [`Error::Parse`] or [`Error::InvalidInput`] if the name is invalid. Otherwise see
     /// [`RegistryBackend::list_images`](crate::RegistryBackend::list_images).
     pub async fn plan(self) -> Result<PrunePlan> {
         let Self { catalog, name, rules } = self;
@@ -121,8 +122,8 @@ impl IntoFuture for Prune {
     }
 }
 
-/// Adds the children and the subject to a listed image where the listing does not tell them. Returns `None`
-/// if the image was deleted meanwhile.
+/// Adds the children and the subject to a listed image, if the listing lacks them. Returns `None` if the
+/// image was deleted in the meantime.
 async fn describe(
     catalog: &Catalog,
     path: &RepositoryPath,
@@ -145,9 +146,9 @@ async fn describe(
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct PrunePlan {
-    /// The images to delete, each index before its images.
+    /// The images to delete. Each index precedes its images.
     pub images: Vec<Image>,
-    /// The number of images that stay.
+    /// The number of images that are kept.
     pub kept: usize,
     #[serde(skip)]
     catalog: Catalog,
@@ -161,10 +162,9 @@ impl PrunePlan {
         &self.path
     }
 
-    /// Deletes the images one after the other. After an error the stream ends.
+    /// Deletes the images one by one. The stream ends after an error.
     ///
-    /// An image whose tags have changed since the plan was made stays, as does one that belongs to a new
-    /// index.
+    /// An image is kept if its tags have changed since the plan was made, or if it belongs to a new index.
     pub fn run(self) -> BoxStream<'static, Result<PruneStep>> {
         let Self { images, catalog, path, .. } = self;
         let steps = stream::iter(images).then(move |image| {
@@ -197,13 +197,13 @@ async fn delete(catalog: &Catalog, path: &RepositoryPath, image: Image) -> Resul
     }
 }
 
-/// What became of an image of a [`PrunePlan`].
+/// The result for one image of a [`PrunePlan`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PruneStep {
-    /// It was deleted.
+    /// The image was deleted.
     Deleted(Image),
-    /// The image is not the one that was examined: it stays, or another program deleted it.
+    /// The image has changed since the plan: it was kept, or another program deleted it.
     Changed(Image),
 }
 
@@ -213,7 +213,7 @@ pub enum PruneStep {
 pub struct Pruned {
     /// The images that were deleted.
     pub deleted: Vec<Image>,
-    /// The images that changed after they had been examined, and were not deleted.
+    /// The images that were not deleted because they have changed since the plan.
     pub changed: Vec<Image>,
     /// The number of images that the rules keep.
     pub kept: usize,
@@ -229,14 +229,14 @@ struct PruneRules {
 }
 
 impl PruneRules {
-    /// Returns the images to delete of all images of a repository, each index before its images.
+    /// Returns the images to delete. Each index precedes its images.
     fn select(&self, images: Vec<Image>, now: SystemTime) -> Vec<Image> {
         let graph = Graph::new(&images);
         let chosen = self.chosen(&images, &graph, now);
-        // An index takes its images along, and an image its referrers.
+        // An index is deleted with its images, and an image with its referrers.
         let going = closure(chosen.clone(), |at| [&graph.children[at], &graph.referrers[at]]);
         let stays = |at: &usize| {
-            // An image with a tag stays without its index.
+            // An image with a tag is kept without its index.
             let has_own_right = graph.is_tagged[*at] && !graph.is_attached(*at);
             !going.contains(at)
                 || has_own_right && !chosen.contains(at)
@@ -250,7 +250,7 @@ impl PruneRules {
         deleted.into_iter().filter_map(|at| images[at].take()).collect()
     }
 
-    /// Returns the images that the rules choose, without those that belong to them.
+    /// Returns the images that the rules select, without their children and referrers.
     fn chosen(&self, images: &[Image], graph: &Graph, now: SystemTime) -> HashSet<usize> {
         let newest = self.newest(images, graph);
         let is_older = |at: usize, default: Duration| {
@@ -269,7 +269,7 @@ impl PruneRules {
         chosen.collect()
     }
 
-    /// Returns the tagged images that are kept since they are new.
+    /// Returns the newest tagged images, which are kept.
     fn newest(&self, images: &[Image], graph: &Graph) -> HashSet<usize> {
         let counts = |at: &usize| {
             graph.is_tagged[*at] && !graph.is_attached(*at) && !self.keeps_tag(&images[*at])
@@ -287,9 +287,9 @@ impl PruneRules {
     }
 }
 
-/// How the images of a repository refer to each other, by their positions.
+/// The references between the images of a repository, by their positions.
 struct Graph {
-    /// Which images have a tag that does not name a subject.
+    /// Whether each image has a tag that does not name a subject.
     is_tagged: Vec<bool>,
     children: Vec<Vec<usize>>,
     is_child: Vec<bool>,
@@ -334,8 +334,8 @@ impl Graph {
         !self.subjects[at].is_empty()
     }
 
-    /// Returns the wanted positions, each index before its images, since a registry refuses to delete an image
-    /// of an index. Referrers come late, so that an interruption leaves few images without theirs.
+    /// Returns the wanted positions, each index before its images, because a registry rejects the deletion of an
+    /// image of an index. Referrers come last, so that an interruption leaves few images without their referrers.
     fn indexes_first(&self, is_wanted: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut wanted: Vec<usize> = (0..self.children.len()).filter(|at| is_wanted(*at)).collect();
         wanted.sort_by_key(|at| self.is_attached(*at));
@@ -358,7 +358,7 @@ impl Graph {
     }
 }
 
-/// Returns the positions in `from`, and those that can be reached from there by `next`.
+/// Returns the positions in `from`, and the positions reachable from them by `next`.
 fn closure<'a, const N: usize>(
     mut from: HashSet<usize>,
     next: impl Fn(usize) -> [&'a Vec<usize>; N],
@@ -371,7 +371,7 @@ fn closure<'a, const N: usize>(
     from
 }
 
-/// Returns a tag without the ending of a signature.
+/// Returns a tag without the suffix of a signature.
 fn stem(tag: &Tag) -> &str {
     tag.as_str().split_once('.').map_or(tag.as_str(), |(stem, _)| stem)
 }

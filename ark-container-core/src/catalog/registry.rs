@@ -1,4 +1,4 @@
-//! [`OpenRegistry`]: the registry that a catalog works with, and what knows its caller.
+//! [`OpenRegistry`]: the registry of a catalog, and the identity source of its caller.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::identity::{
 use crate::model::RegistryHost;
 use crate::model::RegistryLocation;
 
-/// A registry of a kind that the library knows.
+/// A registry of a kind that the library supports.
 #[derive(Debug, Clone)]
 pub(super) enum OpenRegistry {
     /// A folder of this machine.
@@ -38,18 +38,18 @@ pub(super) enum OpenRegistry {
     Ecr(EcrBackend),
 }
 
-/// How a registry is used, where the program chooses and no setting does.
+/// The options of a registry that only the program sets.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RegistryOptions {
     /// The lifetime of new credentials.
     pub(super) credentials_lifetime: Option<Duration>,
-    /// The most attempts of each call to AWS.
+    /// The maximum number of attempts of each call to AWS.
     pub(super) max_attempts: Option<u32>,
-    /// Whether listings read the whole account.
+    /// Whether listings use a full scan of the account.
     pub(super) full_scan: bool,
     /// The URL of an emulator of AWS.
     pub(super) endpoint_url: Option<String>,
-    /// The text of the policy that each new repository gets.
+    /// The text of the policy of each new repository.
     pub(super) repository_policy: Option<String>,
     /// The configuration of the AWS SDK.
     #[cfg(feature = "ecr")]
@@ -82,7 +82,7 @@ impl RegistryOptions {
 }
 
 impl OpenRegistry {
-    /// Opens the registry of the settings. Nothing is written, and AWS is not called.
+    /// Opens the registry of the settings. Writes nothing, and does not call AWS.
     pub(super) fn open(
         settings: &Settings,
         identity: &ChosenIdentity,
@@ -114,7 +114,7 @@ impl OpenRegistry {
         }
     }
 
-    /// Returns the registry that `backend` is, also behind an `Arc` or a `Box`.
+    /// Returns the registry if `backend` is one, also behind an `Arc` or a `Box`.
     pub(super) fn of(backend: &dyn Any) -> Option<Self> {
         if let Some(pointer) = backend.downcast_ref::<Arc<dyn RegistryBackend>>() {
             return Self::of(&**pointer as &dyn Any);
@@ -134,7 +134,7 @@ impl OpenRegistry {
         None
     }
 
-    /// The registry as any other backend.
+    /// Returns the registry as a backend.
     pub(super) fn backend(&self) -> Arc<dyn RegistryBackend> {
         match *self {
             #[cfg(feature = "local")]
@@ -144,7 +144,7 @@ impl OpenRegistry {
         }
     }
 
-    /// Whether the registry may answer at a host that is not the configured one.
+    /// Returns whether the registry may answer at a host other than the configured one.
     pub(super) fn answers_at(&self, host: &str) -> bool {
         let _ = host;
         match *self {
@@ -158,7 +158,7 @@ impl OpenRegistry {
         }
     }
 
-    /// The memberships file of a registry that brings its own, whether or not it exists.
+    /// Returns the path of the registry's default memberships file, which may not exist.
     pub(super) fn default_memberships(&self) -> Option<PathBuf> {
         match *self {
             #[cfg(feature = "local")]
@@ -168,8 +168,8 @@ impl OpenRegistry {
         }
     }
 
-    /// Records that a memberships file is in force: at once for the one in the folder of the registry, and with the
-    /// first change for one that was chosen, which may be a trial.
+    /// Records that the registry uses a memberships file. For the file in the folder of the registry, the record is
+    /// written at once. For another file, which may be a trial, it is written at the first change.
     pub(super) fn record_memberships(&self, is_chosen: bool) {
         let _ = is_chosen;
         match *self {
@@ -180,7 +180,7 @@ impl OpenRegistry {
         }
     }
 
-    /// Whether credentials reach no further than the scope that they are asked for.
+    /// Returns whether credentials are limited to the requested scope.
     pub(super) fn narrows_credentials(&self) -> bool {
         match *self {
             // The registry checks the scope of a password at each request.
@@ -191,7 +191,7 @@ impl OpenRegistry {
         }
     }
 
-    /// Whether IAM decides about each call.
+    /// Returns whether IAM decides about each call.
     pub(super) fn is_in_aws(&self) -> bool {
         match *self {
             #[cfg(feature = "local")]
@@ -202,7 +202,7 @@ impl OpenRegistry {
     }
 }
 
-/// Returns the `B` that `backend` is or points to.
+/// Returns `backend` as a `B`, also behind a pointer.
 #[cfg(any(feature = "ecr", feature = "local"))]
 fn behind_pointer<B: 'static>(backend: &dyn Any) -> Option<&B> {
     let shared = || backend.downcast_ref::<Arc<B>>().map(|shared| &**shared);
@@ -210,11 +210,11 @@ fn behind_pointer<B: 'static>(backend: &dyn Any) -> Option<&B> {
     backend.downcast_ref::<B>().or_else(shared).or_else(boxed)
 }
 
-/// Opens the memberships file that was chosen, else `default` if that exists.
+/// Opens the memberships file of the settings, or `default` if it exists.
 ///
 /// # Errors
-/// Those of [`MembershipsFile::open`], and [`Error::InvalidInput`] if the registry had memberships before: without
-/// them its user would administer every organization.
+/// See [`MembershipsFile::open`]. [`Error::InvalidInput`] if the registry has had memberships: without them
+/// its user would administer every organization.
 pub(super) fn open_memberships(
     settings: &Settings,
     default: Option<PathBuf>,
@@ -239,19 +239,21 @@ pub(super) fn open_memberships(
             }
             Ok(None)
         }
-        Err(error @ Error::NotFound { .. }) => Err(error
-            .with_help("it was chosen as the memberships file, by option, environment or file")),
+        Err(error @ Error::NotFound { .. }) => Err(error.with_help(
+            "correct the path of the memberships file: --memberships, ARK_MEMBERSHIPS, \
+                        or memberships in the configuration file",
+        )),
         Err(error) => Err(error),
     }
 }
 
-/// Returns the identity source for the chosen identity. Tokens and keys are read when it is first asked.
+/// Returns the identity source of the chosen identity. Tokens and keys are read at the first use.
 ///
-/// `registry` is the registry if its kind is known; `is_given` says that the program opened it.
+/// `registry` is the registry if its kind is known. `is_given` means that the program opened the backend.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] if the name of the caller is none, or if a memberships file decides about AWS
-/// callers and the backend does not say who its caller is.
+/// [`Error::InvalidInput`] if the name of the caller is invalid, or if a memberships file maps AWS callers
+/// and the backend does not provide its caller.
 pub(super) fn identity_source(
     identity: &ChosenIdentity,
     settings: &IdentitySettings,
@@ -267,9 +269,12 @@ pub(super) fn identity_source(
                 && matches!(registry, Some(OpenRegistry::Ecr(_))) =>
         {
             Err(Error::invalid(
-                "nothing verifies the token: the backend is open already and calls AWS without it",
+                "the token cannot be verified: the backend is already open and calls AWS without \
+                 the token",
             )
-            .with_help("set the keys of the identity provider, or open the registry from the settings"))
+            .with_help(
+                "set the keys of the identity provider, or open the registry from the settings",
+            ))
         }
         #[cfg(feature = "token")]
         (ChosenIdentity::Token { file, .. }, _) => token::source(file, settings),
@@ -287,11 +292,11 @@ pub(super) fn identity_source(
             (Some(OpenRegistry::Ecr(ecr)), memberships) => {
                 Ok(aws::identity_source(ecr.clone(), memberships))
             }
-            // Without memberships AWS alone decides, and the name is for records only.
+            // Without memberships AWS alone decides, and the name is used for records only.
             (_, None) => Ok(this_user()),
             (_, Some(_)) => Err(Error::invalid(
-                "the memberships file decides about AWS callers, and this backend does not say who its \
-                 caller is",
+                "the memberships file needs the AWS caller, which this backend does not \
+                 provide",
             )
             .with_help(
                 "set an identity source, or open the registry from the settings and add a layer",
@@ -307,7 +312,7 @@ fn named_user(
 ) -> Result<Arc<dyn IdentitySource>> {
     let name = local_user(named).map_err(|error| match error {
         Error::Parse(_) => error.within(PRINCIPAL_VARIABLE),
-        _ => error.with_help(format!("say who asks: export {PRINCIPAL_VARIABLE}=user:NAME")),
+        _ => error.with_help(format!("set the principal: export {PRINCIPAL_VARIABLE}=user:NAME")),
     })?;
     let user = LocalUser::new(name);
     Ok(Arc::new(match memberships {
@@ -316,7 +321,7 @@ fn named_user(
     }))
 }
 
-/// This system's user as the only one; by another name where the system has none.
+/// Returns the user of this process as the only user. The name is `nameless` if the system has no name for the user.
 pub(super) fn this_user() -> Arc<dyn IdentitySource> {
     match local_user(None) {
         Ok(name) => Arc::new(single_user(name)),
@@ -324,7 +329,7 @@ pub(super) fn this_user() -> Arc<dyn IdentitySource> {
     }
 }
 
-/// A user for whom the system has no name, as in a container that runs under a bare number.
+/// A user without a name in the operating system, as in some containers.
 #[derive(Debug)]
 struct Nameless;
 
@@ -336,11 +341,11 @@ impl IdentitySource for Nameless {
     }
 }
 
-/// That this build of the library cannot do something.
+/// Returns the error of a missing feature of the library.
 #[cfg(not(all(feature = "local", feature = "ecr", feature = "token")))]
 fn without_feature(what: impl std::fmt::Display, feature: &str) -> Error {
-    Error::invalid(format!("this program is built without what {what} takes")).with_help(format!(
-        "turn on the feature {feature:?} of ark-container-core in its Cargo.toml"
+    Error::invalid(format!("this program is built without support for {what}")).with_help(format!(
+        "enable the feature {feature:?} of ark-container-core in its Cargo.toml"
     ))
 }
 
@@ -404,7 +409,7 @@ mod aws {
     use crate::encoding::decode;
     use crate::identity::{AwsCaller, TokenFile};
 
-    /// An account's registry; nothing is called before it is used.
+    /// Builds the backend of an account's registry. Makes no call.
     pub(super) fn configured(
         mut ecr: EcrBackendBuilder,
         settings: &Settings,
@@ -461,20 +466,20 @@ mod aws {
     }
 
     fn read_repository_policy(file: &Path) -> Result<String> {
-        let named = |error: Error| error.with_help("repository_policy in the table [ecr] names it");
+        let named = |error: Error| error.with_help("correct repository_policy in the table [ecr]");
         let shown = file.display();
         let content = std::fs::read(file).map_err(|error| {
             named(Error::failed(format!("cannot read {shown}")).with_source(error))
         })?;
         let text = decode(&content)
-            .map_err(|problem| named(Error::invalid(format!("{shown} is no JSON: {problem}"))))?;
+            .map_err(|problem| named(Error::invalid(format!("{shown} is not JSON: {problem}"))))?;
         Ok(text.to_owned())
     }
 
-    /// The AWS caller, whom the memberships file maps.
+    /// Returns the identity source of the AWS caller, whom the memberships file maps.
     ///
-    /// Without a memberships file AWS alone decides, and the name is for its records: the system's, so
-    /// that AWS need not be asked for one.
+    /// Without a memberships file AWS alone decides, and the name is used for its records only. The name of
+    /// the local user saves a call to AWS.
     pub(super) fn identity_source(
         ecr: EcrBackend,
         memberships: Option<MembershipsFile>,
@@ -492,8 +497,8 @@ mod aws {
         }
     }
 
-    /// The AWS caller, called by their ARN, where the system has no name for the user. It is a name for
-    /// records alone, so no operation waits for it for long.
+    /// The AWS caller, named by its ARN, for a user without a name in the operating system. The name is
+    /// used for records only, so operations wait only briefly for it.
     #[derive(Debug)]
     struct NamedByAws(EcrBackend);
 

@@ -1,4 +1,4 @@
-//! What a catalog tells about its caller: who it is, where they belong and what they may do.
+//! [`WhoAmI`]: the caller of a catalog, its organizations and its permissions.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,46 +18,46 @@ use crate::model::{
 };
 use crate::permission::{Action, Explanation, IsolationLayer, PolicyRequest, explain};
 
-/// Who asks, why it is they, where they belong, and what they are connected to.
+/// The caller, its identity and organizations, and the registry.
 ///
-/// Serialized, it is the report of the command line in JSON.
+/// The serialized form is the JSON report of the command line.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct WhoAmI {
     /// The caller.
     pub principal: PrincipalName,
-    /// What kind of caller that is.
+    /// The kind of the caller.
     pub kind: PrincipalKind,
-    /// Which identity was chosen, and by what.
+    /// The identity, and the setting that selected it.
     pub identity: IdentityReport,
     /// The caller's organizations.
     pub organizations: Vec<Membership>,
-    /// The memberships file that is in force.
+    /// The memberships file in use.
     pub memberships_file: Option<String>,
-    /// The file in which decisions and changes are recorded.
+    /// The audit file.
     pub audit_file: Option<String>,
-    /// Where the repositories are, such as `local:/srv/registry`.
+    /// The registry location, such as `local:/srv/registry`.
     pub registry: String,
     /// The host that clients push to and pull from.
     pub host: RegistryHost,
-    /// Where a folder is served now.
+    /// The host at which a local registry is currently served.
     pub served_at: Option<RegistryHost>,
-    /// Who the caller is to AWS; `None` for a registry elsewhere.
+    /// The caller in AWS; `None` for a registry elsewhere.
     pub aws: Option<AwsReport>,
-    /// How far the credentials for one repository reach.
+    /// The reach of the credentials for one repository.
     pub credentials_narrowed_to: CredentialsReach,
-    /// What keeps one organization out of another's, in the order in which a request meets it.
+    /// The active isolation layers, in the order in which a request passes through them.
     #[serde(rename = "walls", serialize_with = "layer_words")]
     pub isolation_layers: Vec<IsolationLayer>,
 }
 
-/// A chosen identity, for a report.
+/// An identity, for a report.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct IdentityReport {
     /// The identity.
     pub identity: ChosenIdentity,
-    /// Where the keys are that a token's signature is verified with, if it is.
+    /// The location of the keys that verify the token's signature, if it is verified.
     pub key_set: Option<String>,
 }
 
@@ -81,14 +81,14 @@ impl Serialize for IdentityReport {
     }
 }
 
-/// An organization of a caller.
+/// The membership of a caller in an organization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Membership {
-    /// The organization; `None`, serialized as `*`, for every one.
+    /// The organization; `None`, serialized as `*`, for every organization.
     #[serde(serialize_with = "organization_or_star")]
     pub organization: Option<OrganizationId>,
-    /// Whether the caller administers it.
+    /// Whether the caller administers the organization.
     pub administrator: bool,
 }
 
@@ -106,7 +106,7 @@ fn organization_or_star<S: Serializer>(
     }
 }
 
-/// Who a caller is to AWS, and how AWS is called.
+/// The caller in AWS, and the settings of calls to AWS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AwsReport {
@@ -114,28 +114,28 @@ pub struct AwsReport {
     pub account: String,
     /// The ARN of the caller.
     pub arn: String,
-    /// The profile that was chosen.
+    /// The profile of the settings.
     pub profile: Option<String>,
-    /// The role under which credentials are narrowed.
+    /// The role for narrowed credentials.
     pub role_arn: Option<RoleArn>,
-    /// The role under which a token administers.
+    /// The role in which a caller with a token administers.
     pub administrator_role_arn: Option<RoleArn>,
-    /// Whether credentials that are not narrowed are refused.
+    /// Whether a request for credentials fails if they cannot be narrowed.
     pub require_scoped: bool,
 }
 
-/// How far the credentials for one repository reach.
+/// The reach of the credentials for one repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CredentialsReach {
-    /// That repository alone.
+    /// The requested repository only.
     Repository,
-    /// All that the caller's own identity can reach.
+    /// Everything that the caller's own identity can access.
     Caller,
 }
 
-/// What an action is about: an organization, as its [`OrganizationId`], or a repository, as its
+/// The object of an action: an organization, from its [`OrganizationId`], or a repository, from its
 /// [`RepositoryPath`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -159,10 +159,10 @@ impl From<RepositoryPath> for Resource {
 }
 
 impl Catalog {
-    /// Tells who asks, why it is they, where they belong, and what they are connected to.
+    /// Returns a report on the caller, its identity and organizations, and the registry.
     ///
     /// # Errors
-    /// Those of [`principal`](Self::principal); on AWS those of STS `GetCallerIdentity` too.
+    /// See [`principal`](Self::principal). On AWS also the errors of STS `GetCallerIdentity`.
     pub async fn whoami(&self) -> Result<WhoAmI> {
         let principal = self.principal().await?;
         let isolation_layers = self.isolation_layers();
@@ -221,7 +221,8 @@ impl Catalog {
         Ok(None)
     }
 
-    /// Where a folder of this machine is served now; `None` if it is not, or for a registry elsewhere.
+    /// Returns the host at which a local registry is currently served. Returns `None` if it is not served
+    /// or not local.
     pub fn served_at(&self) -> Option<RegistryHost> {
         match &self.shared.registry {
             #[cfg(feature = "local")]
@@ -230,13 +231,13 @@ impl Catalog {
         }
     }
 
-    /// The caller's organizations.
+    /// Returns the organizations of the caller.
     ///
-    /// For a caller who belongs to every organization, they are those that have repositories in a folder of
-    /// this machine, and [`Organizations::All`] elsewhere.
+    /// For a caller that belongs to every organization, a local registry returns the organizations that
+    /// have repositories. Other registries return [`Organizations::All`].
     ///
     /// # Errors
-    /// Those of [`principal`](Self::principal); [`Error::Failed`] if the registry's folder cannot be read.
+    /// See [`principal`](Self::principal). [`Error::Failed`] if the folder of the registry cannot be read.
     pub async fn organizations(&self) -> Result<Organizations> {
         let organizations = self.principal().await?.organizations();
         match (&self.shared.registry, organizations) {
@@ -248,35 +249,34 @@ impl Catalog {
         }
     }
 
-    /// Returns the scope of a login for all that the caller may use. A scope has one access level, so it is
-    /// push to the organizations where the caller may push; if there are none, pull from those where they
-    /// may pull.
+    /// Returns the scope of a login for all organizations of the caller. A scope has one access level: push to the
+    /// organizations where the caller may push, or otherwise pull from the organizations where the caller may pull.
     ///
     /// # Errors
-    /// Those of [`organizations`](Self::organizations) and [`explain`](Self::explain); [`Error::Setting`] if
-    /// the caller belongs to every organization and none is chosen.
+    /// See [`organizations`](Self::organizations) and [`explain`](Self::explain). [`Error::Setting`] if the
+    /// caller belongs to every organization and none is set.
     pub async fn login_scope(&self) -> Result<Scope> {
         let registry = self.shared.registry.as_ref();
         let own = match (self.organizations().await?, self.organization) {
             (Organizations::Only(own), _) => own,
             (Organizations::All, Some(organization)) => BTreeSet::from([organization]),
-            // The login is not narrowed then, and the organization is only a name.
+            // In this case the login is not narrowed, and the organization is only a name.
             (Organizations::All, None) if registry.is_some_and(|it| !it.narrows_credentials()) => {
                 BTreeSet::from([OrganizationId::TBD])
             }
             (Organizations::All, None) => {
                 return Err(Error::invalid(
-                    "nothing says which organizations the login is to be narrowed to",
+                    "the login needs an organization, and none is set",
                 )
                 .with_help(
-                    "name yours: export ARK_ORGANIZATION=GUID, or organization in the \
+                    "set your organization: export ARK_ORGANIZATION=GUID, or organization in the \
                      configuration file",
                 ));
             }
         };
         let mut writable = self.allowing(Action::Push, &own).await?;
         if registry.is_some_and(OpenRegistry::is_in_aws) {
-            // AWS requires the administrator role for it, which permits nothing else.
+            // On AWS the global organization requires the administrator role, which permits nothing else.
             writable.remove(&OrganizationId::GLOBAL);
         }
         let stage = self.backend.stage();
@@ -303,19 +303,19 @@ impl Catalog {
         Ok(allowed)
     }
 
-    /// Whether the policy lets the caller do `action` with a resource. Nothing is recorded.
+    /// Returns whether the policy allows `action` on a resource. Nothing is recorded.
     ///
     /// # Errors
-    /// Those of [`explain`](Self::explain).
+    /// See [`explain`](Self::explain).
     pub async fn allows(&self, action: Action, resource: impl Into<Resource>) -> Result<bool> {
         Ok(self.explain(action, resource).await?.decision.is_allowed())
     }
 
-    /// Explains whether the caller may do `action` with a resource, by which rule, and what enforces it.
-    /// Nothing is done and nothing is recorded.
+    /// Returns the decision about `action` on a resource for the caller, with its rule and the layers that
+    /// enforce it. Performs and records nothing.
     ///
     /// # Errors
-    /// Those of [`principal`](Self::principal); [`Error::Failed`] if the policy cannot decide.
+    /// See [`principal`](Self::principal). [`Error::Failed`] if the policy cannot decide.
     pub async fn explain(
         &self,
         action: Action,
@@ -325,11 +325,11 @@ impl Catalog {
         self.explain_of(&principal, action, &resource.into()).await
     }
 
-    /// The same for another principal, as far as it is known here where they belong.
+    /// Returns the decision for another principal, if its organizations are known.
     ///
     /// # Errors
-    /// Those of [`explain`](Self::explain); [`Error::InvalidInput`] where a token or the program says
-    /// who asks, and the principal is another one.
+    /// See [`explain`](Self::explain). [`Error::InvalidInput`] if the identity is from a token or from the
+    /// program, and the principal is another one.
     pub async fn explain_for(
         &self,
         principal: PrincipalName,
@@ -341,7 +341,8 @@ impl Catalog {
                 let bearer = self.principal().await?;
                 if *bearer.name() != principal {
                     return Err(Error::invalid(format!(
-                        "where {principal} belongs is in their token, and this is {bearer}'s"
+                        "the organizations of {principal} are in their token, but this token \
+                         belongs to {bearer}"
                     )));
                 }
                 bearer
@@ -351,7 +352,7 @@ impl Catalog {
                 let caller = self.principal().await?;
                 if *caller.name() != principal {
                     return Err(Error::invalid(format!(
-                        "nothing says where {principal} belongs: there is no memberships file"
+                        "the organizations of {principal} are unknown: there is no memberships file"
                     )));
                 }
                 caller
@@ -376,9 +377,9 @@ impl Catalog {
         explain(&self.policy, &request, &self.isolation_layers()).await
     }
 
-    /// What keeps one organization out of another's here, in the order in which a request meets it.
+    /// Returns the active isolation layers, in the order in which a request passes through them.
     pub fn isolation_layers(&self) -> Vec<IsolationLayer> {
-        // Without any of these, the caller belongs everywhere, and the policy denies nothing.
+        // Without any of these, the caller belongs to every organization, and the policy denies nothing.
         let policy_decides = self.shared.has_own_policy
             || self.shared.memberships.is_some()
             || !matches!(
@@ -395,7 +396,7 @@ impl Catalog {
     }
 }
 
-/// The answer of the command line in JSON.
+/// Serializes the report of the command line in JSON.
 impl Serialize for Explanation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -428,7 +429,7 @@ impl Serialize for Explanation {
 
 fn memberships(principal: &Principal) -> Vec<Membership> {
     match principal.organizations() {
-        // A caller who belongs everywhere administers everywhere or nowhere; any organization will tell.
+        // A caller in every organization administers all or none, so any organization has the answer.
         Organizations::All => vec![Membership {
             organization: None,
             administrator: principal.administers(OrganizationId::TBD),

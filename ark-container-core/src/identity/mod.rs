@@ -1,4 +1,4 @@
-//! Authentication: who the caller is.
+//! Authentication: determines the principal that a program works for.
 
 pub mod memberships;
 mod principal;
@@ -12,11 +12,11 @@ pub use source::{AwsCaller, IdentitySource, LocalUser, local_user, single_user};
 #[cfg(feature = "token")]
 pub use token::{ClaimNames, KeySet, Token, TokenFile, TokenIdentity, TokenVerifier};
 
-/// The memberships file of a local registry, in its folder.
+/// The memberships file in the folder of a local registry.
 #[cfg(feature = "local")]
 pub(crate) const MEMBERSHIPS_FILE: &str = "memberships.toml";
-/// The file that says that a local registry has had memberships, in its folder.
+/// The file in the folder of a local registry that records that the registry has had memberships.
 pub(crate) const HAD_MEMBERSHIPS_FILE: &str = "had-memberships";
 
-/// The longest memberships file or key set.
+/// The maximum size of a memberships file or key set.
 const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;

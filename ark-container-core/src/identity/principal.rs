@@ -1,4 +1,4 @@
-//! [`Principal`]: a caller, and the organizations that it belongs to.
+//! [`Principal`]: a caller and its organizations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::model::{OrganizationId, Organizations, ParseError};
 pub enum PrincipalKind {
     /// A person.
     User,
-    /// A program with credentials of its own, such as a build.
+    /// A program with its own credentials, such as a build.
     Robot,
     /// A job that the catalog runs on an organization's artifacts.
     IngestJob,
@@ -21,7 +21,7 @@ impl PrincipalKind {
     /// Every kind.
     pub const ALL: &'static [Self] = &[Self::User, Self::Robot, Self::IngestJob];
 
-    /// Returns the word for it in settings and files: `user`, `robot`, `ingest-job`.
+    /// Returns the word for the kind in settings and files: `user`, `robot`, `ingest-job`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -58,10 +58,10 @@ pub struct PrincipalName {
 }
 
 impl PrincipalName {
-    /// Creates the name of the principal of this kind with this id.
+    /// Creates the name of the principal with this kind and id.
     ///
     /// # Errors
-    /// If the id is empty or has a control character.
+    /// [`ParseError`] if the id is empty or contains a control character.
     pub fn new(kind: PrincipalKind, id: &str) -> Result<Self, ParseError> {
         const WHAT: &str = "principal id";
         if id.is_empty() {
@@ -79,7 +79,7 @@ impl PrincipalName {
         self.kind
     }
 
-    /// Returns the id, which is unique among the principals of the kind.
+    /// Returns the id, which is unique among the principals of its kind.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -102,7 +102,7 @@ impl fmt::Display for PrincipalName {
     }
 }
 
-/// A caller, the organizations that it is a member of, and those that it administers.
+/// A caller, the organizations of which it is a member, and those that it administers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     name: PrincipalName,
@@ -111,7 +111,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Creates a principal who is a member of `member_of` and administers `administers`.
+    /// Creates a principal that is a member of `member_of` and administers `administers`.
     pub fn new(name: PrincipalName, member_of: Organizations, administers: Organizations) -> Self {
         Self { name, member_of, administers }
     }
@@ -126,17 +126,17 @@ impl Principal {
         self.name.kind
     }
 
-    /// Returns whether it administers `organization`.
+    /// Returns whether the principal administers `organization`.
     pub fn administers(&self, organization: OrganizationId) -> bool {
         self.administers.contains(organization)
     }
 
-    /// Returns whether it is a member of `organization`, as its administrators are too.
+    /// Returns whether the principal is a member or administrator of `organization`.
     pub fn is_member_of(&self, organization: OrganizationId) -> bool {
         self.member_of.contains(organization) || self.administers(organization)
     }
 
-    /// Returns the organizations that it is a member or administrator of.
+    /// Returns the organizations of which the principal is a member or administrator.
     pub fn organizations(&self) -> Organizations {
         match (&self.member_of, &self.administers) {
             (Organizations::Only(member), Organizations::Only(administers)) => {

@@ -1,4 +1,4 @@
-//! [`IdentitySource`]: who the caller is. [`LocalUser`] and [`AwsCaller`] need no token.
+//! [`IdentitySource`]: determines the principal. [`LocalUser`] and [`AwsCaller`] need no token.
 
 use std::fmt::{self, Debug};
 use std::pin::Pin;
@@ -11,23 +11,23 @@ use super::{Memberships, MembershipsFile, Principal, PrincipalKind, PrincipalNam
 use crate::error::{Error, Result};
 use crate::model::Organizations;
 
-/// How long an AWS identity is cached.
+/// The time for which the ARN of an AWS caller is cached.
 const CALLER_ARN_LIFETIME: Duration = Duration::from_secs(300);
 
-/// Knows the principal that a program works for.
+/// A source of the principal that a program works for.
 ///
-/// A source is asked at each operation, so that a long-running program notices a renewed token or a changed
-/// memberships file. It caches its answer, and returns at once while nothing has changed.
+/// Each operation asks the source again, so that a long-running program uses a renewed token or a changed
+/// memberships file. A source caches its answer, and returns it without delay while nothing has changed.
 ///
-/// A [`Principal`] is a source of itself. A service that acts for many needs no source: it passes each
-/// caller to [`Permissioned::for_principal`](crate::permission::Permissioned::for_principal).
+/// A [`Principal`] is a source of itself. A service that acts for many principals needs no source: it
+/// passes each caller to [`Permissioned::for_principal`](crate::permission::Permissioned::for_principal).
 #[async_trait]
 pub trait IdentitySource: Debug + Send + Sync + 'static {
-    /// Returns the principal.
+    /// Returns the current principal.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`](crate::Error::Unauthenticated) if there is no principal, or its proof
-    /// has expired or is not genuine; others if it cannot be determined.
+    /// [`Error::Unauthenticated`](crate::Error::Unauthenticated) if there is no principal, or its token has
+    /// expired or is invalid. Other errors if the source cannot determine it.
     async fn principal(&self) -> Result<Arc<Principal>>;
 }
 
@@ -52,12 +52,12 @@ impl IdentitySource for Arc<dyn IdentitySource> {
     }
 }
 
-/// The last principal, and the memberships that it was found in.
+/// The last principal, and the memberships from which it was created.
 #[derive(Debug, Default)]
 struct PrincipalCache(Mutex<Option<(Arc<Memberships>, Arc<Principal>)>>);
 
 impl PrincipalCache {
-    /// Returns the cached principal if `memberships` are the same ones, else what `find` finds in them.
+    /// Returns the cached principal if `memberships` have not changed, or the result of `find`.
     fn get_or_find(
         &self,
         memberships: Arc<Memberships>,
@@ -75,11 +75,10 @@ impl PrincipalCache {
     }
 }
 
-/// Returns the name of the local user: `chosen` where it is given, else the operating system's user.
+/// Returns the name of the local user: `chosen`, or by default the user of this process in the operating system.
 ///
-/// The operating system is asked for the user of this process, not for `USER` or `LOGNAME`, which
-/// anyone can set. `chosen` is text such as `user:alice`, `robot:nightly` or `ingest-job:42`, for a
-/// registry of this machine. It is not verified.
+/// The environment variables `USER` and `LOGNAME` are ignored, because anyone can set them. `chosen` is a principal
+/// such as `user:alice`, `robot:nightly` or `ingest-job:42`, for a local registry, and is not verified.
 ///
 /// ```
 /// use ark_container_core::identity::{PrincipalKind, local_user};
@@ -90,8 +89,9 @@ impl PrincipalCache {
 /// ```
 ///
 /// # Errors
-/// [`Error::Parse`] if `chosen` is not a principal; [`Error::Unauthenticated`] if the operating system
-/// has no name for the user, as in a container that runs under a bare number.
+/// - [`Error::Parse`] if `chosen` is not a principal
+/// - [`Error::Unauthenticated`] if the operating system has no name for the user ID of this process, as in
+///   some containers
 pub fn local_user(chosen: Option<&str>) -> Result<PrincipalName> {
     if let Some(chosen) = chosen {
         return Ok(chosen.parse()?);
@@ -102,10 +102,10 @@ pub fn local_user(chosen: Option<&str>) -> Result<PrincipalName> {
     Ok(PrincipalName::new(PrincipalKind::User, &user)?)
 }
 
-/// Returns the principal of a single-user registry, one without a memberships file.
+/// Returns the principal of a single-user registry, which has no memberships file.
 ///
-/// It is a member of every organization. A user administers them all too. Robots and ingest jobs
-/// do not, so that they may do the same once there are memberships.
+/// The principal is a member of every organization. A user also administers every organization. A robot or
+/// an ingest job does not, so that its permissions stay the same when memberships are added.
 ///
 /// ```
 /// use ark_container_core::identity::single_user;
@@ -126,8 +126,8 @@ pub fn single_user(name: PrincipalName) -> Principal {
     Principal::new(name, Organizations::All, administers)
 }
 
-/// The local user as an identity source: a member of the organizations that a memberships file lists,
-/// or, without a file, the [single user](single_user).
+/// The local user as an identity source. A memberships file defines its organizations. Without a file the
+/// user is the [single user](single_user) of the registry.
 ///
 /// ```
 /// use ark_container_core::identity::{IdentitySource, LocalUser, MembershipsFile, local_user};
@@ -153,7 +153,7 @@ impl LocalUser {
         Self { single, memberships: None, cache: PrincipalCache::default() }
     }
 
-    /// Takes the user's organizations from a memberships file, and follows its changes.
+    /// Takes the user's organizations from a memberships file, which is read again when it changes.
     pub fn with_memberships(self, memberships: MembershipsFile) -> Self {
         Self { memberships: Some(memberships), cache: PrincipalCache::default(), ..self }
     }
@@ -169,13 +169,14 @@ impl IdentitySource for LocalUser {
     }
 }
 
-/// The owner of the AWS credentials of this process, as the [memberships
-/// file](super::memberships#callers-of-aws) maps them to a principal.
+/// The owner of the AWS credentials of this process. The [memberships
+/// file](super::memberships#callers-of-aws) maps the caller to a principal.
 ///
-/// A caller that the file does not map is a user whose id is the ARN, and a member of no organization, not
-/// even by kind or by that name: a session of a role has chosen the last part of its ARN.
+/// A caller that the file does not map becomes a user whose id is the ARN. The user is a member of no organization,
+/// not even by kind or by that name: a caller that assumes a role chooses the last part of its ARN.
 ///
-/// AWS is asked at first, and again after five minutes. A change of the file is noticed at once.
+/// The ARN is requested from AWS at the first use and cached for five minutes. A change of the file takes
+/// effect within a second.
 ///
 /// ```no_run
 /// use ark_container_core::Result;
@@ -209,11 +210,10 @@ struct CallerArn {
 }
 
 impl AwsCaller {
-    /// Creates a source that gets the ARN of the caller from `get_arn`, by STS GetCallerIdentity, and maps
-    /// it by `memberships`.
+    /// Creates a source that gets the ARN of the caller from `get_arn`, usually by STS `GetCallerIdentity`,
+    /// and maps it by `memberships`.
     ///
-    /// An error of `get_arn` is the error of [`principal`](IdentitySource::principal). The next call
-    /// tries again.
+    /// [`principal`](IdentitySource::principal) returns an error of `get_arn` unchanged. The next call tries again.
     pub fn new<F, A>(get_arn: F, memberships: MembershipsFile) -> Self
     where
         F: Fn() -> A + Send + Sync + 'static,
@@ -280,7 +280,7 @@ mod tests {
         (file, memberships)
     }
 
-    /// A caller for whom AWS gives one answer after the other, and the number of requests.
+    /// Returns a caller for whom AWS returns these answers in order, and the number of requests.
     fn caller<const N: usize>(
         answers: [Result<&'static str, &'static str>; N],
     ) -> (tempfile::NamedTempFile, AwsCaller, Arc<AtomicUsize>) {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn local_user_is_the_operating_systems() {
+    fn local_user_defaults_to_operating_system_user() {
         let name = local_user(None).unwrap();
         assert_eq!(name.kind(), PrincipalKind::User);
         assert_eq!(name.id(), whoami::username().unwrap());
@@ -341,7 +341,7 @@ mod tests {
 
     #[tokio::test]
     async fn aws_caller_failure_is_not_cached() {
-        let (_file, caller, _) = caller([Err("STS is away"), Ok("alice"), Ok(ALICE)]);
+        let (_file, caller, _) = caller([Err("STS is unavailable"), Ok("alice"), Ok(ALICE)]);
         assert!(caller.principal().await.unwrap_err().is_temporary());
         assert!(matches!(caller.principal().await, Err(Error::Parse(_))));
         let long_ago = Instant::now().checked_sub(CALLER_ARN_LIFETIME).unwrap();

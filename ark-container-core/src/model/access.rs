@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::{OrganizationId, ParseError, RepositoryPath, Stage};
 
-/// What a principal asks to do with the repositories of an organization: one per method of
-/// [`RegistryBackend`](crate::RegistryBackend) that touches one, and two for what
-/// [credentials](crate::RegistryBackend::credentials) open.
+/// An operation on the repositories of an organization for which a principal needs permission. Each method of
+/// [`RegistryBackend`](crate::RegistryBackend) that accesses a repository has an action. [`Pull`](Self::Pull) and
+/// [`Push`](Self::Push) are the actions of [credentials](crate::RegistryBackend::credentials).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Action {
@@ -18,7 +18,7 @@ pub enum Action {
     ListRepositories,
     /// Create a repository.
     CreateRepository,
-    /// See one repository's settings and resource tags.
+    /// Read the settings and resource tags of a repository.
     DescribeRepository,
     /// Delete a repository.
     DeleteRepository,
@@ -45,7 +45,7 @@ impl Action {
         Self::Push,
     ];
 
-    /// The word for it in audit events, rules and settings, such as `create-repository`.
+    /// Returns the word for the action in audit events, rules and settings, such as `create-repository`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ListRepositories => "list-repositories",
@@ -59,7 +59,7 @@ impl Action {
         }
     }
 
-    /// What stands between `may not` and the name of the repository or organization in an error.
+    /// Returns the words between `may not` and the name of the repository or organization in an error.
     pub const fn phrase(self) -> &'static str {
         match self {
             Self::ListRepositories => "list the repositories of",
@@ -73,7 +73,7 @@ impl Action {
         }
     }
 
-    /// What it does to an organization, as far as rules tell actions apart.
+    /// Returns the effect of the action on an organization.
     pub(crate) const fn effect(self) -> Effect {
         match self {
             Self::ListRepositories | Self::DescribeRepository | Self::ListImages | Self::Pull => {
@@ -85,7 +85,7 @@ impl Action {
     }
 }
 
-/// What an action does to an organization.
+/// The effect of an action on an organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     Reads,
@@ -111,7 +111,8 @@ impl fmt::Display for Action {
     }
 }
 
-/// The answer of a [`Policy`](crate::permission::Policy): allowed or denied, by which rule, why, and where the rule is written.
+/// The result of a [`Policy`](crate::permission::Policy): allowed or denied, with the rule, its reason and
+/// its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     allowed: bool,
@@ -121,12 +122,12 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Creates a decision that allows, by `rule`.
+    /// Creates a decision that allows the action, by `rule`.
     pub fn allow(rule: impl Into<Cow<'static, str>>) -> Self {
         Self { allowed: true, rule: rule.into(), reason: None, origin: None }
     }
 
-    /// Creates a decision that denies, by `rule`.
+    /// Creates a decision that denies the action, by `rule`.
     pub fn deny(rule: impl Into<Cow<'static, str>>) -> Self {
         Self { allowed: false, rule: rule.into(), reason: None, origin: None }
     }
@@ -137,12 +138,12 @@ impl Decision {
         Self { allowed, rule, reason, origin: None }
     }
 
-    /// Adds the reason: a sentence for people, without its full stop.
+    /// Sets the reason: a sentence for people, without a full stop.
     pub fn because(self, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { reason: Some(reason.into()), ..self }
     }
 
-    /// Adds the place where the rule is written, such as `memberships.toml:12`.
+    /// Sets the origin of the rule: its file and line, such as `memberships.toml:12`.
     pub fn written_at(self, origin: impl Into<Arc<str>>) -> Self {
         Self { origin: Some(origin.into()), ..self }
     }
@@ -152,23 +153,23 @@ impl Decision {
         self.allowed
     }
 
-    /// Returns the name of the rule that decided, for the audit: a word or two with hyphens.
+    /// Returns the name of the rule that decided, for the audit: one or more words with hyphens.
     pub fn rule(&self) -> &str {
         &self.rule
     }
 
-    /// Returns the reason; `None` where the policy gives the name of the rule only.
+    /// Returns the reason. Returns `None` if the policy sets only the name of the rule.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// Returns where the rule is written; `None` for a rule that is part of the policy's code.
+    /// Returns the origin of the rule. Returns `None` for a built-in rule.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 }
 
-/// How far credentials go in the repositories that they reach. Each level includes those before it.
+/// The access level of credentials. Each level includes the levels before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Access {
     /// Read images.
@@ -180,7 +181,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// The words of the distribution project's token scope: `pull`, `pull,push`, `pull,push,delete`.
+    /// Returns the actions in a token scope of the distribution project: `pull`, `pull,push` or `pull,push,delete`.
     ///
     /// Source: <https://distribution.github.io/distribution/spec/auth/scope/>
     pub const fn actions(self) -> &'static str {
@@ -207,7 +208,7 @@ pub enum ScopeTarget {
     Organizations(Stage, BTreeSet<OrganizationId>),
 }
 
-/// What credentials reach: one repository or organizations, and how far.
+/// The scope of credentials: one repository or the repositories of organizations, and an access level.
 ///
 /// ```
 /// use ark_container_core::model::{Access, RepositoryPath, Scope};
@@ -226,12 +227,12 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A scope over one repository.
+    /// Creates a scope of one repository.
     pub fn repository(path: RepositoryPath, access: Access) -> Self {
         Self { target: ScopeTarget::Repository(path), access }
     }
 
-    /// A scope over all repositories of organizations in a stage.
+    /// Creates a scope of all repositories of organizations in a stage.
     pub fn organizations(
         stage: Stage,
         organizations: impl IntoIterator<Item = OrganizationId>,
@@ -241,17 +242,17 @@ impl Scope {
         Self { target: ScopeTarget::Organizations(stage, organizations), access }
     }
 
-    /// The repositories that it covers.
+    /// Returns the repositories that the scope covers.
     pub fn target(&self) -> &ScopeTarget {
         &self.target
     }
 
-    /// How far it goes in them.
+    /// Returns the access level.
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// The organizations that it touches.
+    /// Returns the organizations of the repositories that the scope covers.
     pub fn organization_ids(&self) -> BTreeSet<OrganizationId> {
         match &self.target {
             ScopeTarget::Repository(path) => BTreeSet::from([path.organization()]),
@@ -259,7 +260,7 @@ impl Scope {
         }
     }
 
-    /// Whether it allows `access` to `path`.
+    /// Returns whether the scope includes `access` to `path`.
     pub fn covers(&self, path: &RepositoryPath, access: Access) -> bool {
         let within = match &self.target {
             ScopeTarget::Repository(own) => own == path,
@@ -271,8 +272,8 @@ impl Scope {
     }
 }
 
-/// As in the distribution project's token scopes, one `repository:<path>:<actions>` per target,
-/// separated by spaces, with `*` for every name of an organization.
+/// Writes one `repository:<path>:<actions>` per target, separated by spaces, as in the token scopes of the
+/// distribution project. The path of an organization ends with `*` for the name.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
@@ -293,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_are_parsed_by_their_words() {
+    fn action_parses_its_word() {
         for &action in Action::ALL {
             assert_eq!(action.to_string().parse(), Ok(action));
         }
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn organizations_cover_their_own_stage_and_repositories_only() {
+    fn organization_scope_covers_its_own_stage_only() {
         let scope = Scope::organizations(Stage::default(), [OrganizationId::TBD], Access::Pull);
         let path = |text: &str| text.parse::<RepositoryPath>().unwrap();
         let own = path("prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a");

@@ -12,21 +12,20 @@ use super::{RegistryHost, RepositoryPath};
 const ACCOUNT_LEN: usize = 12;
 const HOST_FORM: &str = "<account>.dkr.ecr.<region>.amazonaws.com";
 
-/// A part of AWS with accounts, regions and host names of its own.
+/// A partition of AWS, which has separate accounts, regions and host names.
 struct Partition {
     id: &'static str,
-    /// What its regions start with; nothing for the partition of all others.
+    /// The prefix of its regions; empty for the partition of all other regions.
     regions: &'static str,
     suffix: &'static str,
-    /// What hosts that also answer over IPv6 end with, where there are any.
+    /// The suffix of its dual-stack hosts, which also support IPv6; `None` if there are no such hosts.
     dual_stack_suffix: Option<&'static str>,
 }
 
-/// The partitions; the one that takes every region is the last.
+/// The partitions. The last one matches every region.
 ///
-/// Source: <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>, and for the
-/// hosts of registries
-/// <https://github.com/awslabs/amazon-ecr-credential-helper/blob/main/ecr-login/api/client.go>.
+/// Sources: <https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json> and, for the host names of
+/// registries, <https://github.com/awslabs/amazon-ecr-credential-helper/blob/main/ecr-login/api/client.go>
 const PARTITIONS: [Partition; 8] = [
     Partition {
         id: "aws-cn",
@@ -73,7 +72,7 @@ const PARTITIONS: [Partition; 8] = [
     },
 ];
 
-/// The host of an account's registry in one region of AWS.
+/// The host of an account's ECR registry in one region of AWS.
 ///
 /// ```
 /// use ark_container_core::model::EcrHost;
@@ -99,49 +98,49 @@ pub struct EcrHost {
 }
 
 impl EcrHost {
-    /// The host as text.
+    /// Returns the host as text.
     pub fn as_str(&self) -> &str {
         self.host.as_str()
     }
 
-    /// The same as a registry's host.
+    /// Returns the host as the host of a registry.
     pub fn registry_host(&self) -> &RegistryHost {
         &self.host
     }
 
-    /// The account that owns the registry, 12 digits.
+    /// Returns the account that owns the registry, 12 digits.
     pub fn account(&self) -> &str {
         &self.as_str()[..ACCOUNT_LEN]
     }
 
-    /// The region, such as `us-east-1`.
+    /// Returns the region, such as `us-east-1`.
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// The partition as ARNs have it: `aws`, `aws-cn`, `aws-us-gov`, `aws-eusc`, `aws-iso…`.
+    /// Returns the partition, as in ARNs: `aws`, `aws-cn`, `aws-us-gov`, `aws-eusc`, `aws-iso…`.
     pub fn partition(&self) -> &'static str {
         self.partition
     }
 
-    /// Whether it is an endpoint whose cryptography is validated (FIPS 140).
+    /// Returns whether the host is a FIPS 140 endpoint, with validated cryptography.
     pub fn is_fips(&self) -> bool {
         self.fips
     }
 
-    /// Whether it answers over IPv6 too.
+    /// Returns whether the host supports IPv6 in addition to IPv4.
     pub fn is_dual_stack(&self) -> bool {
         self.dual_stack
     }
 
-    /// The ARN of a repository here.
+    /// Returns the ARN of a repository in this registry.
     ///
     /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
     pub fn repository_arn(&self, path: &RepositoryPath) -> String {
         self.repository_arn_like(path)
     }
 
-    /// The ARN of the repositories whose paths are like `pattern`, as policies have it.
+    /// Returns the ARN of the repositories whose paths match `pattern`, for IAM policies.
     pub fn repository_arn_like(&self, pattern: impl fmt::Display) -> String {
         let (account, region) = (self.account(), &self.region);
         format!("arn:{}:ecr:{region}:{account}:repository/{pattern}", self.partition)
@@ -163,7 +162,7 @@ impl FromStr for EcrHost {
             let offset = digits.min(ACCOUNT_LEN);
             return error(
                 offset,
-                format!("an account has {ACCOUNT_LEN} digits ({HOST_FORM}), wrong"),
+                format!("an account has {ACCOUNT_LEN} digits ({HOST_FORM}): invalid"),
             );
         }
         let (fips, dual_stack, rest) = if let Some(rest) = rest.strip_prefix("dkr.ecr.") {
@@ -182,10 +181,13 @@ impl FromStr for EcrHost {
         let (region, suffix) = rest.split_once('.').unwrap_or((rest, ""));
         let foreign = region.find(|c: char| !matches!(c, 'a'..='z' | '0'..='9' | '-'));
         if let Some(offset) = foreign {
-            return error(region_at + offset, "a region is such as us-east-1: wrong".to_owned());
+            return error(
+                region_at + offset,
+                "expected a region such as us-east-1: invalid".to_owned(),
+            );
         }
         if !region.contains('-') || region.starts_with('-') || region.ends_with('-') {
-            return error(region_at, format!("{region:?} is no region, such as us-east-1,"));
+            return error(region_at, format!("{region:?} is not a region such as us-east-1,"));
         }
         let suffix_at = (region_at + region.len() + 1).min(input.len());
         let mut partitions = PARTITIONS.iter();
@@ -202,7 +204,7 @@ impl FromStr for EcrHost {
             }
         };
         if suffix != expected {
-            return error(suffix_at, format!("a host in {region} ends with {expected}: wrong"));
+            return error(suffix_at, format!("a host in {region} ends with {expected}: invalid"));
         }
         let host = input.parse()?;
         Ok(Self { host, region: region.into(), partition: partition.id, fips, dual_stack })
@@ -225,7 +227,7 @@ const MAX_ARN_LEN: usize = 2048;
 
 /// The ARN of an IAM role, such as `arn:aws:iam::095412845506:role/builds`.
 ///
-/// Whether there is such a role, and who may assume it, only AWS knows.
+/// The parser checks only the form, not whether the role exists or can be assumed.
 ///
 /// ```
 /// use ark_container_core::model::RoleArn;
@@ -239,14 +241,14 @@ const MAX_ARN_LEN: usize = 2048;
 pub struct RoleArn(Box<str>);
 
 impl RoleArn {
-    /// The ARN as text.
+    /// Returns the ARN as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The form is that of IAM's reference; a name is 1 to 64 letters, digits and `+=,.@_-`, and a path before
-/// it has any visible characters.
+/// Parses the form of the IAM reference: a name of 1 to 64 letters, digits and `+=,.@_-`, after an optional
+/// path of visible characters.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
 impl FromStr for RoleArn {
@@ -261,12 +263,12 @@ impl FromStr for RoleArn {
             return Err(expected("it does not have the form"));
         };
         if !partition.starts_with("aws") {
-            return Err(expected("a partition is aws, aws-cn, aws-us-gov and the like"));
+            return Err(expected("expected a partition such as aws, aws-cn or aws-us-gov"));
         }
         if account.len() != ACCOUNT_LEN || !account.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(expected("an account has 12 digits"));
         }
-        let name = resource.strip_prefix("role/").ok_or_else(|| expected("it is no role"))?;
+        let name = resource.strip_prefix("role/").ok_or_else(|| expected("it is not a role"))?;
         let foreign = input.char_indices().find(|(_, c)| !c.is_ascii_graphic());
         if let Some((offset, character)) = foreign {
             let problem = format!("{character:?} is not allowed");
@@ -291,9 +293,9 @@ impl fmt::Display for RoleArn {
 
 serde_as_text!(RoleArn);
 
-/// An action of IAM that a push needs besides those of ECR, and the resource on which it needs it.
+/// An IAM action that a push needs in addition to ECR actions, and the resource to which it applies.
 ///
-/// Managed signing signs as the principal that pushes, so that every policy that narrows must allow it.
+/// Managed signing signs as the principal that pushes. So a policy that narrows credentials must allow the action.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/managed-signing.html>
 ///
@@ -312,7 +314,7 @@ pub struct AdditionalAction {
     resource: String,
 }
 
-/// An [`AdditionalAction`] as a file has it.
+/// An [`AdditionalAction`] in a file, before validation.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UncheckedAction {
@@ -329,11 +331,11 @@ impl TryFrom<UncheckedAction> for AdditionalAction {
 }
 
 impl AdditionalAction {
-    /// An action such as `signer:SignPayload`, on the resource with this ARN or on `*`.
+    /// Creates an action such as `signer:SignPayload` on the resource with this ARN, or on `*`.
     ///
     /// # Errors
-    /// [`ParseError`] if one of the two is none, or if the action is one of ECR, IAM or STS: the isolation of
-    /// organizations rests on these.
+    /// [`ParseError`] if the action or the resource is invalid, or if the action belongs to ECR, IAM or
+    /// STS. The isolation of organizations depends on those services.
     pub fn new(action: impl Into<String>, resource: impl Into<String>) -> Result<Self, ParseError> {
         let (action, resource) = (action.into(), resource.into());
         let is_word = |word: &str| {
@@ -357,12 +359,12 @@ impl AdditionalAction {
         Ok(Self { action, resource })
     }
 
-    /// The action.
+    /// Returns the action.
     pub fn action(&self) -> &str {
         &self.action
     }
 
-    /// The resource.
+    /// Returns the resource.
     pub fn resource(&self) -> &str {
         &self.resource
     }
@@ -379,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_tells_its_region_and_partition() {
+    fn ecr_host_has_region_and_partition() {
         for (rest, region, partition, fips, dual_stack) in [
             ("dkr.ecr.us-east-1.amazonaws.com", "us-east-1", "aws", false, false),
             ("dkr.ecr-fips.us-east-2.amazonaws.com", "us-east-2", "aws", true, false),
@@ -416,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_point_at_what_is_wrong() {
+    fn ecr_host_errors_have_a_position() {
         assert!(host_error("").ends_with("expected <account>.dkr.ecr.<region>.amazonaws.com"));
         assert!(host_error("h.example").contains("an account has 12 digits"));
         assert!(
@@ -435,7 +437,7 @@ mod tests {
         );
         assert!(
             host_error("095412845506.dkr.ecr.us-east-1.amazonaws.com.cn")
-                .ends_with("ends with amazonaws.com: wrong at character 32")
+                .ends_with("ends with amazonaws.com: invalid at character 32")
         );
         assert!(host_error("095412845506.dkr.ecr.us-east-1").ends_with("at character 31"));
         assert!(
@@ -447,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn arns_are_of_the_partition() {
+    fn repository_arn_has_the_host_partition() {
         let host: EcrHost = "095412845506.dkr.ecr.cn-north-1.amazonaws.com.cn".parse().unwrap();
         let path = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a".parse().unwrap();
         assert_eq!(
@@ -459,7 +461,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_of_a_host_panics(text in "(095412845506)?(\\.dkr[.-]ecr)?\\PC{0,40}") {
+        fn ecr_host_parser_never_panics(text in "(095412845506)?(\\.dkr[.-]ecr)?\\PC{0,40}") {
             if let Ok(host) = text.parse::<EcrHost>() {
                 prop_assert_eq!(host.to_string(), text);
             }
@@ -467,11 +469,11 @@ mod tests {
     }
 
     #[test]
-    fn only_roles_of_accounts_are_taken() {
+    fn role_arn_must_name_an_account_role() {
         let error = |text: &str| text.parse::<RoleArn>().unwrap_err().to_string();
         assert!(error("builds").contains("does not have the form"));
         assert!(error("arn:aws:sts::095412845506:assumed-role/builds/x").contains("the form"));
-        assert!(error("arn:aws:iam::095412845506:user/alice").contains("no role"));
+        assert!(error("arn:aws:iam::095412845506:user/alice").contains("not a role"));
         assert!(error("arn:aws:iam::95412845506:role/builds").contains("12 digits"));
         assert!(error("arn:moon:iam::095412845506:role/builds").contains("partition"));
         assert!(error("arn:aws:iam::095412845506:role/").contains("no name"));
@@ -482,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn additional_actions_are_checked() {
+    fn invalid_additional_action_is_rejected() {
         let error = |action: &str, resource: &str| {
             AdditionalAction::new(action, resource).unwrap_err().to_string()
         };
@@ -500,7 +502,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn roles_parse_and_print_inversely(
+        fn role_arn_parses_its_own_display(
             partition in "aws(-cn|-us-gov|-iso-b)?",
             account in "[0-9]{12}",
             name in "([a-z]{1,8}/){0,2}[A-Za-z0-9+=,.@_-]{1,64}",
@@ -510,7 +512,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_of_a_role_panics(text in "\\PC{0,60}") {
+        fn role_arn_parser_never_panics(text in "\\PC{0,60}") {
             let _ = text.parse::<RoleArn>();
         }
     }

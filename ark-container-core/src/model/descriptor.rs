@@ -1,4 +1,4 @@
-//! [`Descriptor`] and [`Digest`]: how manifests refer to content.
+//! [`Descriptor`] and [`Digest`]: the references of manifests to content.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +10,10 @@ use super::parse::{ParseError, annotations, null_as_default, serde_as_text};
 use super::platform::whole;
 use super::{Platform, media_type};
 
-/// The reference of a manifest or index to a piece of content: its type, digest and size.
+/// A reference of a manifest or index to content: its media type, digest and size.
 ///
-/// Fields and annotations are serialized in a fixed order, so that equal manifests have equal digests.
-/// In the JSON that is read, `null` stands for an absent field.
+/// Fields and annotations are serialized in a fixed order, so that equal manifests have equal digests. In
+/// JSON input, `null` means that a field is absent.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/descriptor.md>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,16 +26,16 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The size of the content in bytes.
     pub size: u64,
-    /// The type of the artifact, for a referrer.
+    /// The artifact type, for a referrer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// Other URLs of the content, for layers that may not be redistributed.
+    /// Additional URLs of the content, for layers that may not be redistributed.
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Annotations of the author.
+    /// The annotations.
     #[serde(default, deserialize_with = "annotations", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The platform of an image in an index. Without an operating system or architecture it is absent.
+    /// The platform of an image in an index. A platform without an operating system or architecture is ignored.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }
@@ -54,15 +54,15 @@ impl Descriptor {
         }
     }
 
-    /// Whether the content is a manifest or an index by its media type, and not a blob.
+    /// Returns whether the content is a manifest or an index, not a blob, according to its media type.
     ///
-    /// An index may list blobs: that of a build cache does.
+    /// An index may list blobs: the index of a build cache does.
     pub fn is_manifest(&self) -> bool {
         media_type::is_manifest(&self.media_type) || media_type::is_index(&self.media_type)
     }
 
-    /// Whether the content may be absent from the repository: a layer that may not be redistributed and
-    /// has URLs to download it from.
+    /// Returns whether the content may be absent from the repository. A layer that may not be redistributed
+    /// may be absent if it has download URLs.
     #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn may_be_missing(&self) -> bool {
         media_type::is_nondistributable(&self.media_type) && !self.urls.is_empty()
@@ -81,7 +81,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The name as it is written before the colon.
+    /// Returns the name of the algorithm, which precedes the colon of a digest.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -97,7 +97,7 @@ impl Algorithm {
     }
 }
 
-/// Number of hexadecimal digits of a digest in a referrers tag.
+/// The number of hexadecimal digits of a digest in a referrers tag.
 pub(crate) const REFERRERS_TAG_DIGITS: usize = 64;
 
 /// A content digest, `sha256:<64 hex>` or `sha512:<128 hex>`, lower case.
@@ -117,8 +117,8 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// The digest with these raw bytes, as a hash function returns them; `None` if their number is
-    /// not the algorithm's.
+    /// Creates a digest from the raw bytes that a hash function returns. Returns `None` if their number is
+    /// wrong for the algorithm.
     pub fn from_bytes(algorithm: Algorithm, bytes: &[u8]) -> Option<Self> {
         use std::fmt::Write as _;
 
@@ -129,12 +129,12 @@ impl Digest {
         (hex.len() == algorithm.hex_len()).then(|| Self { algorithm, hex: hex.into() })
     }
 
-    /// The hash function.
+    /// Returns the hash function.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Returns the tag under which clients keep the referrers of what has this digest, such as `sha256-<hex>`.
+    /// Returns the tag that clients use for the referrers of the content, such as `sha256-<hex>`.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#referrers-tag-schema>
     pub(crate) fn referrers_tag(&self) -> String {
@@ -142,7 +142,7 @@ impl Digest {
         format!("{}-{digits}", self.algorithm.as_str())
     }
 
-    /// What stands behind the colon.
+    /// Returns the hexadecimal digits after the colon.
     pub fn hex(&self) -> &str {
         &self.hex
     }
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_point_at_the_fault() {
+    fn digest_errors_have_a_reason() {
         let error = |text: &str| text.parse::<Digest>().unwrap_err().to_string();
         assert!(error("abc").ends_with("expected sha256:<hex> or sha512:<hex>"));
         assert!(error("md5:00").ends_with("neither sha256 nor sha512"));
@@ -208,7 +208,7 @@ mod tests {
 
     #[cfg(any(feature = "local", feature = "push"))]
     #[test]
-    fn only_foreign_layer_with_url_may_be_missing() {
+    fn foreign_layer_with_url_may_be_missing() {
         let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
         let restricted = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
         let urls = r#"["https://example.com/x"]"#;
@@ -248,7 +248,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,80}") {
+        fn digest_parser_never_panics(text in "\\PC{0,80}") {
             if let Ok(digest) = text.parse::<Digest>() {
                 prop_assert_eq!(digest.to_string(), text);
             }

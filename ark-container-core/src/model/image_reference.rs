@@ -9,23 +9,23 @@ use super::{ImageUrl, Reference, RegistryHost, RepositoryUrl, Tag};
 
 const WHAT: &str = "image";
 
-/// The maximum length of a repository's name.
+/// The maximum length of a repository name.
 ///
 /// Source: <https://github.com/distribution/reference/blob/v0.6.0/reference.go>
 const MAX_NAME_LEN: usize = 255;
 
-/// Docker Hub's name, and the older one.
+/// The current and the old name of Docker Hub.
 const DOCKER_HUB: &str = "docker.io";
 const OLD_DOCKER_HUB: &str = "index.docker.io";
-/// The host that serves Docker Hub's images.
+/// The host that serves Docker Hub images.
 const DOCKER_HUB_ENDPOINT: &str = "registry-1.docker.io";
-/// The first part of the names of Docker Hub's own images.
+/// The first component of the names of Docker Hub's official images.
 const DOCKER_HUB_LIBRARY: &str = "library";
 
 /// An image in any registry: `[docker://][<host>/]<repository>[:<tag>][@<digest>]`.
 ///
-/// The text is read as docker reads it. Without a host, the image is Docker Hub's. Without a tag and a digest,
-/// the tag is `latest`. With both, the digest counts. The canonical form has a host, and no prefix.
+/// The text is interpreted as by docker. The default host is Docker Hub. The default tag is `latest`. If
+/// there are a tag and a digest, the digest applies. The canonical form has a host and no prefix.
 ///
 /// Source: <https://github.com/distribution/reference/blob/v0.6.0/normalize.go>
 ///
@@ -47,15 +47,15 @@ pub struct ImageReference {
 }
 
 impl ImageReference {
-    /// The prefix of an image in another registry, where a name alone would be a repository of this project.
+    /// The prefix of an image in another registry. A name without it means a repository of the catalog.
     pub const PREFIX: &str = "docker://";
 
-    /// The registry, such as `ghcr.io` or `docker.io`.
+    /// Returns the registry, such as `ghcr.io` or `docker.io`.
     pub fn host(&self) -> &RegistryHost {
         &self.host
     }
 
-    /// The host that serves the registry. It is the registry's own, except for Docker Hub.
+    /// Returns the host that serves the registry. Only for Docker Hub it differs from [`host`](Self::host).
     pub fn endpoint(&self) -> RegistryHost {
         match self.host.as_str() {
             DOCKER_HUB => DOCKER_HUB_ENDPOINT.parse().unwrap_or_else(|_| self.host.clone()),
@@ -63,24 +63,24 @@ impl ImageReference {
         }
     }
 
-    /// The name of the repository in its registry, such as `library/alpine`.
+    /// Returns the name of the repository in its registry, such as `library/alpine`.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// Which image of the repository.
+    /// Returns the tag or digest.
     pub fn reference(&self) -> &Reference {
         &self.reference
     }
 
-    /// Returns another image of the same repository.
+    /// Returns the image of the same repository with another tag or digest.
     pub fn with_reference(&self, reference: impl Into<Reference>) -> Self {
         Self { reference: reference.into(), ..self.clone() }
     }
 }
 
-/// Splits the registry from the repository: the first part is a host if it has a dot, a colon or an upper
-/// case letter, or is `localhost`.
+/// Splits the registry from the repository. The first component is a host if it contains a dot, a colon or
+/// an upper-case letter, or is `localhost`.
 fn split_host(name: &str) -> (&str, &str) {
     let is_host = |first: &str| {
         first == "localhost" || first.contains(['.', ':']) || first.contains(char::is_uppercase)
@@ -115,7 +115,7 @@ impl FromStr for ImageReference {
             host => host.parse()?,
         };
         check_components("repository name", repository)?;
-        // docker takes such a name for the ID of an image.
+        // docker interprets such a name as an image ID.
         let is_id = |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
         if is_id(name) {
             let problem = "64 hexadecimal digits are the ID of an image, and not a name";
@@ -129,7 +129,7 @@ impl FromStr for ImageReference {
         };
         if repository.len() > MAX_NAME_LEN {
             let problem = format!(
-                "the name of the repository has {} characters, of at most {MAX_NAME_LEN}",
+                "the name of the repository has {} characters, the maximum is {MAX_NAME_LEN}",
                 repository.len()
             );
             return Err(ParseError::new(WHAT, input, problem));
@@ -140,7 +140,7 @@ impl FromStr for ImageReference {
 }
 
 impl RepositoryUrl {
-    /// Returns an image of this repository, as an image in any registry.
+    /// Returns an image of this repository as an [`ImageReference`].
     pub fn image_reference(&self, reference: impl Into<Reference>) -> ImageReference {
         let (host, repository) = (self.host().clone(), self.path().to_string().into());
         ImageReference { host, repository, reference: reference.into() }
@@ -171,7 +171,7 @@ mod tests {
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn text_has_a_canonical_form() {
+    fn image_reference_has_a_canonical_form() {
         for (text, canonical) in [
             ("alpine", "docker.io/library/alpine:latest"),
             ("alpine:3.20", "docker.io/library/alpine:3.20"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_counts_where_there_is_a_tag_too() {
+    fn digest_takes_precedence_over_tag() {
         for text in ["alpine@", "alpine:3.20@", "docker://docker.io/library/alpine:x@"] {
             let image: ImageReference = format!("{text}{DIGEST}").parse().unwrap();
             assert_eq!(image.to_string(), format!("docker.io/library/alpine@{DIGEST}"));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_text_is_refused_with_the_reason() {
+    fn invalid_image_reference_is_rejected_with_reason() {
         let long = format!("ghcr.io/{}", "a".repeat(256));
         for (text, reason) in [
             ("", "it is empty"),
@@ -230,11 +230,11 @@ mod tests {
             ("user:password@ghcr.io/a", "digest"),
             ("https://ghcr.io/a", "port"),
             ("ghcr.io:x/a", "port"),
-            ("a//b", "a part is empty"),
+            ("a//b", "a component is empty"),
             ("a b", "' ' is not allowed"),
             ("-a", "may not start with '-'"),
             (&DIGEST[7..], "the ID of an image"),
-            (&long, "256 characters, of at most 255"),
+            (&long, "256 characters, the maximum is 255"),
         ] {
             let error = text.parse::<ImageReference>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");

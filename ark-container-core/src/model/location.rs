@@ -1,4 +1,4 @@
-//! [`RegistryLocation`]: where the repositories are.
+//! [`RegistryLocation`]: the location of a registry, in AWS or in a folder.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,30 +8,30 @@ use std::str::FromStr;
 use super::parse::{ParseError, serde_as_text};
 use super::{EcrHost, Stage};
 
-/// A registry's host, with its port where it is not the scheme's own.
+/// The host of a registry, with its port unless it is the default port of the scheme.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegistryHost(Box<str>);
 
 impl RegistryHost {
-    /// The host as text, such as `127.0.0.1:5050`.
+    /// Returns the host as text, such as `127.0.0.1:5050`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this is the host of a registry on this machine: `localhost`, or a loopback address.
+    /// Returns whether the registry is on this machine: the host is `localhost` or a loopback address.
     pub fn is_loopback(&self) -> bool {
         is_loopback(split_port(&self.0).0)
     }
 
-    /// Whether this is `host`, or `localhost` with the port of `host`: docker takes either for a registry on
-    /// this machine.
+    /// Returns whether this host is `host`, or `localhost` with the port of `host`. Docker accepts both
+    /// names for a registry on this machine.
     pub fn is_alias_of(&self, host: &Self) -> bool {
         let ((name, port), (_, other)) = (split_port(&self.0), split_port(&host.0));
         self == host || name == "localhost" && port == other
     }
 }
 
-/// Whether a host without its port is this machine: `localhost`, or a loopback address.
+/// Returns whether a host without its port is this machine: `localhost`, or a loopback address.
 pub(crate) fn is_loopback(name: &str) -> bool {
     let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
     name == "localhost" || address.is_ok_and(|address| address.is_loopback())
@@ -58,11 +58,11 @@ impl FromStr for RegistryHost {
         const WHAT: &str = "registry host";
         let host = Self(input.into());
         let (name, port) = split_port(&host.0);
-        // What stands between the brackets of an IPv6 address is the standard library's to judge.
+        // The standard library validates the text between the brackets of an IPv6 address.
         let ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if let Some(address) = ipv6 {
             if address.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(ParseError::new(WHAT, input, "there is no IPv6 address in brackets"));
+                return Err(ParseError::new(WHAT, input, "the brackets contain no IPv6 address"));
             }
         } else if name.is_empty() {
             return Err(ParseError::new(WHAT, input, "it is empty"));
@@ -90,7 +90,7 @@ impl fmt::Display for RegistryHost {
     }
 }
 
-/// Where the repositories are: AWS ECR, or a folder of this machine.
+/// The location of a registry: AWS ECR, or a folder of this machine.
 ///
 /// ```
 /// use ark_container_core::model::RegistryLocation;
@@ -108,10 +108,10 @@ pub enum RegistryLocation {
     Ecr {
         /// The account's registry.
         host: EcrHost,
-        /// The first part of every repository's path.
+        /// The first component of the path of every repository.
         stage: Stage,
     },
-    /// `local:[<directory>]`; without a directory, the user's own.
+    /// `local:[<directory>]`; the default is the user's folder.
     Local {
         /// The folder of the repositories; `None` for `$XDG_DATA_HOME/ark/registry`.
         directory: Option<PathBuf>,
@@ -126,9 +126,9 @@ impl FromStr for RegistryLocation {
         if let Some(registry) = input.strip_prefix(ECR) {
             ecr(registry)
         } else if let Some(directory) = input.strip_prefix("local:") {
-            // Two slashes start a host elsewhere, and the root folder here.
+            // Two slashes start a host in other locations, and the root folder here.
             if let Some(rest) = directory.strip_prefix("//").filter(|rest| !rest.starts_with('/')) {
-                let problem = format!("expected a folder, as local:/{rest} or local:{rest}");
+                let problem = format!("expected a folder, such as local:/{rest} or local:{rest}");
                 return Err(ParseError::new(WHAT, input, problem));
             }
             let directory = (!directory.is_empty()).then(|| PathBuf::from(directory));
@@ -143,10 +143,10 @@ impl FromStr for RegistryLocation {
     }
 }
 
-/// The start of a location in AWS.
+/// The prefix of a location in AWS.
 const ECR: &str = "ecr://";
 
-/// Parses what follows [`ECR`]: a host with or without a stage, also as a browser or the console shows it.
+/// Parses the text after [`ECR`]: a host with or without a stage, also in the forms of a browser or the AWS console.
 fn ecr(registry: &str) -> Result<RegistryLocation, ParseError> {
     let registry = registry.strip_prefix("https://").unwrap_or(registry);
     let registry = registry.strip_suffix('/').unwrap_or(registry);
@@ -155,7 +155,7 @@ fn ecr(registry: &str) -> Result<RegistryLocation, ParseError> {
         None => (registry, Stage::default()),
     };
     if let Some((_, host)) = host.rsplit_once('@') {
-        let problem = "a user and a password are not used; leave them out";
+        let problem = "a user name and password are not supported; remove them";
         return Err(ParseError::new("registry location", host, problem));
     }
     Ok(RegistryLocation::Ecr { host: host.parse()?, stage })
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn localhost_is_the_same_registry_as_its_address() {
+    fn localhost_is_an_alias_of_loopback_address() {
         let host = |text: &str| text.parse::<RegistryHost>().unwrap();
         for own in ["localhost", "localhost:1", "127.0.0.1:1", "[::1]", "[::1]:1"] {
             assert!(host(own).is_loopback(), "{own}");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stage_of_ecr_is_prod_unless_told() {
+    fn ecr_location_defaults_to_stage_prod() {
         let host = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com";
         let location: RegistryLocation = host.parse().unwrap();
         assert_eq!(location.to_string(), format!("{host}/prod"));
@@ -267,7 +267,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,60}") {
+        fn registry_location_parser_never_panics(text in "\\PC{0,60}") {
             let _ = text.parse::<RegistryHost>();
             let _ = text.parse::<RegistryLocation>();
         }

@@ -1,4 +1,4 @@
-//! [`ManifestContent`]: the one parser of manifests and indexes, for registries, clients and transfers.
+//! [`ManifestContent`]: the parser of manifests and indexes, for registries, clients and transfers.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::parse::{annotations, null_as_default};
 use super::{Descriptor, media_type};
 use crate::encoding::decode;
 
-/// The media types of configurations that name a platform.
+/// The media types of configurations that contain a platform.
 #[cfg(any(feature = "local", feature = "push"))]
 const IMAGE_CONFIGS: [&str; 2] = [media_type::OCI_CONFIG, media_type::DOCKER_CONFIG];
 
@@ -20,10 +20,10 @@ pub(crate) enum ManifestContent {
     Index(Index),
 }
 
-/// The content of an image manifest: one configuration, and layers from the lowest up.
+/// The content of an image manifest: one configuration, and layers from the lowest to the highest.
 ///
-/// Its fields are written in this order, and must be for ever: the digest of the same image would
-/// change with it.
+/// The order of the fields must not change: they are written in this order, and the digest of the same
+/// image depends on it.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,7 +43,7 @@ pub(crate) struct ImageManifest {
 
 /// The content of an index: its manifests. A list of referrers has the same form.
 ///
-/// Its fields are written in this order.
+/// Fields are written in this order.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-index.md>
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,7 +61,7 @@ pub(crate) struct Index {
 }
 
 impl ImageManifest {
-    /// An OCI manifest.
+    /// Creates an OCI manifest.
     #[cfg(feature = "push")]
     pub(crate) fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
         Self {
@@ -78,14 +78,14 @@ impl ImageManifest {
 
 #[cfg(any(feature = "local", feature = "push"))]
 impl ImageManifest {
-    /// Returns whether the type of the configuration names a platform.
+    /// Returns whether the configuration contains a platform, according to its media type.
     pub(crate) fn has_image_config(&self) -> bool {
         IMAGE_CONFIGS.contains(&self.config.media_type.as_str())
     }
 }
 
 impl Index {
-    /// An OCI index.
+    /// Creates an OCI index.
     #[cfg(feature = "push")]
     pub(crate) fn new(manifests: Vec<Descriptor>) -> Self {
         Self {
@@ -101,9 +101,9 @@ impl Index {
 
 const SCHEMA_VERSION: u8 = 2;
 
-/// The fields of a manifest or index, before it is known which of them it is.
+/// The fields of a manifest or index, before the parser knows which of the two it is.
 ///
-/// Go programs write `null` for an empty list or map, so that `null` stands for an absent value.
+/// Go programs write `null` for an empty list or map, so `null` means that a value is absent.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields {
@@ -120,7 +120,7 @@ struct Fields {
     annotations: BTreeMap<String, String>,
 }
 
-/// Tells a value of `null` from a missing one: an index without manifests has at least their key.
+/// Distinguishes `null` from a missing value: an index without manifests has at least their key.
 fn present<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<Vec<Descriptor>>>, D::Error> {
@@ -128,20 +128,20 @@ fn present<'de, D: Deserializer<'de>>(
 }
 
 impl ManifestContent {
-    /// Parses a manifest or index that a descriptor or `Content-Type` declares to be of this media type.
+    /// Parses a manifest or index with the media type from its descriptor or `Content-Type`.
     ///
     /// # Errors
-    /// The reason why it is invalid. Its media type, its declared media type and its fields must agree,
-    /// and its keys must be unambiguous.
+    /// The reason why the content is invalid. The declared media type, the media type in the content and
+    /// the fields must agree, and the keys must be unambiguous.
     pub(crate) fn parse(declared: &str, bytes: &[u8]) -> Result<Self, String> {
         Self::parse_limited(declared, bytes, usize::MAX)
     }
 
-    /// Parses a manifest or index with at most `max_free_keys` annotations and unknown fields, so that the
-    /// result does not need many times the memory of `bytes`.
+    /// Parses a manifest or index with at most `max_free_keys` annotations and unknown fields. The limit
+    /// keeps the memory for the result proportional to the size of `bytes`.
     ///
     /// # Errors
-    /// Those of [`parse`](Self::parse).
+    /// See [`parse`](Self::parse).
     pub(crate) fn parse_limited(
         declared: &str,
         bytes: &[u8],
@@ -151,8 +151,8 @@ impl ManifestContent {
         if !is_index && !media_type::is_manifest(declared) {
             return Err(format!("{declared:?} is not the media type of a manifest"));
         }
-        // JSON is UTF-8, also in the fields that are ignored here.
-        let text = decode(bytes).map_err(|problem| format!("it is no JSON: {problem}"))?;
+        // JSON is UTF-8, also in the fields that this parser ignores.
+        let text = decode(bytes).map_err(|problem| format!("it is not JSON: {problem}"))?;
         let fields = check_keys(text, max_free_keys).and_then(|()| serde_json::from_str(text));
         let Fields {
             schema_version,
@@ -203,8 +203,8 @@ impl ManifestContent {
         }
     }
 
-    /// Returns the blobs that must be stored before this: configuration and layers, or what an index lists
-    /// besides manifests. The index of a build cache lists blobs.
+    /// Returns the blobs that must be stored before the manifest: configuration and layers, or the blobs
+    /// that an index lists. The index of a build cache lists blobs.
     #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, layers) = match self {
@@ -221,7 +221,7 @@ impl ManifestContent {
         self.listed().iter().filter(|child| child.is_manifest())
     }
 
-    /// Returns what an index lists: manifests, indexes and blobs.
+    /// Returns all descriptors of an index: manifests, indexes and blobs.
     pub(crate) fn listed(&self) -> &[Descriptor] {
         match self {
             Self::Image(_) => &[],
@@ -229,7 +229,7 @@ impl ManifestContent {
         }
     }
 
-    /// Returns what an index lists.
+    /// Returns all descriptors of an index.
     #[cfg(feature = "push")]
     pub(crate) fn into_listed(self) -> Vec<Descriptor> {
         match self {
@@ -238,7 +238,7 @@ impl ManifestContent {
         }
     }
 
-    /// Returns the configuration, if its type names a platform.
+    /// Returns the configuration if its media type implies a platform.
     #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn image_config(&self) -> Option<&Descriptor> {
         match self {
@@ -247,7 +247,7 @@ impl ManifestContent {
         }
     }
 
-    /// Returns the manifest that this one refers to.
+    /// Returns the manifest that is the subject of this one.
     pub(crate) fn subject(&self) -> Option<&Descriptor> {
         match self {
             Self::Image(ImageManifest { subject, .. }) | Self::Index(Index { subject, .. }) => {
@@ -256,7 +256,7 @@ impl ManifestContent {
         }
     }
 
-    /// Returns the artifact type in listings of referrers; the default is the type of the configuration.
+    /// Returns the artifact type for listings of referrers. The default is the media type of the configuration.
     ///
     /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers>
     pub(crate) fn artifact_type(&self) -> Option<&str> {
@@ -284,8 +284,8 @@ pub(crate) mod fuzzing {
     use super::ManifestContent;
     use crate::model::{Descriptor, Digest, Platform};
 
-    /// The configuration and layers of a manifest of this type, and then what an index lists; an error if
-    /// it is not a manifest.
+    /// Returns the digests of the configuration and layers of a manifest, and the digests that an index
+    /// lists. Fails if the content is not a manifest or index.
     pub fn manifest(media_type: &str, bytes: &[u8]) -> Result<(Vec<Digest>, Vec<Digest>), String> {
         let digests =
             |found: Vec<&Descriptor>| found.into_iter().map(|found| found.digest.clone()).collect();
@@ -297,7 +297,7 @@ pub(crate) mod fuzzing {
         })
     }
 
-    /// The platform that a configuration names.
+    /// Returns the platform in a configuration.
     pub fn platform(config: &[u8]) -> Option<Platform> {
         Platform::of_config(config)
     }
@@ -319,7 +319,7 @@ mod tests {
         format!(r#"{{"mediaType":"{media_type}","digest":"sha256:{hex}","size":1}}"#)
     }
 
-    /// A descriptor with more fields.
+    /// Returns the descriptor with additional fields.
     fn with(fields: &str, descriptor: &str) -> String {
         descriptor.replacen('{', &format!("{{{fields},"), 1)
     }
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn all_four_media_types_are_parsed() {
+    fn manifest_media_types_are_parsed() {
         for kind in [OCI_MANIFEST, DOCKER_MANIFEST] {
             assert_eq!(counts(kind, &manifest_of(kind)), (2, 0));
         }
@@ -433,7 +433,7 @@ mod tests {
             (OCI_MANIFEST, replaced("sha256:", "md5:"), "neither sha256 nor sha512"),
             (OCI_MANIFEST, replaced(r#""size":1"#, r#""size":-1"#), "invalid value"),
             (OCI_MANIFEST, replaced(r#","size":1"#, ""), "missing field `size`"),
-            // A derived deserializer reads the fields of a structure from an array as well.
+            // A derived deserializer also accepts an array in place of an object.
             (OCI_MANIFEST, "[2]".to_owned(), "invalid type: sequence, expected an object"),
             (OCI_MANIFEST, r#"{"config":["x"]}"#.to_owned(), "expected an object"),
         ] {
@@ -461,7 +461,7 @@ mod tests {
             let problem = parse(OCI_INDEX, &text).unwrap_err();
             assert!(problem.starts_with(&format!("the key {key:?} occurs twice")), "{problem}");
         }
-        // Other programs read no key of an unknown object.
+        // Other programs ignore the keys of an unknown object.
         assert!(parse(OCI_INDEX, r#"{"manifests":[],"x":{"a":1,"a":2}}"#).is_ok());
     }
 
@@ -491,7 +491,7 @@ mod tests {
             let problem = parse(OCI_MANIFEST, &text).unwrap_err();
             assert!(problem.contains(&format!("from {known:?} only by case")), "{problem}");
         }
-        // Annotations and unknown fields have keys of their authors.
+        // Authors choose the keys of annotations and unknown fields.
         let text =
             manifest.replacen('{', r#"{"annotations":{"Size":"1","size":"2"},"X":1,"x":2,"#, 1);
         assert!(parse(OCI_MANIFEST, &text).is_ok());
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_utf_8_is_rejected_in_unknown_fields() {
+    fn non_utf8_text_in_unknown_field_is_rejected() {
         let ignored = manifest_of(OCI_MANIFEST).replace(r#""layers""#, r#""x":"?","layers""#);
         assert!(parse(OCI_MANIFEST, &ignored).is_ok());
         let bytes = ignored.bytes().map(|byte| if byte == b'?' { 0xff } else { byte });

@@ -1,7 +1,7 @@
-//! [`check_keys`]: refuses JSON that other programs may read as another manifest.
+//! [`check_keys`]: rejects JSON that other programs may interpret as a different manifest.
 //!
-//! Go's decoder takes the last of two equal keys, and takes a key in another case for the known one.
-//! A manifest with such keys would be two images with one digest.
+//! The decoder of Go uses the last of two equal keys, and accepts a known key in another case. A manifest
+//! with such keys would be two images with one digest.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -17,8 +17,10 @@ const MAX_SHOWN_CHARS: usize = 80;
 /// Checks the keys of a manifest or index, of its descriptors, and of their platforms and annotations.
 ///
 /// # Errors
-/// A key occurs twice; a key differs from a known one only by case; a value is no object where one is read;
-/// there are more than `max_free_keys` annotations and unknown fields.
+/// - A key occurs twice.
+/// - A key differs from a known one only by case.
+/// - A value is not an object where an object is expected.
+/// - There are more than `max_free_keys` annotations and unknown fields.
 pub(super) fn check_keys(manifest: &str, max_free_keys: usize) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_str(manifest);
     let limit = Limit { max: max_free_keys, count: Cell::new(0) };
@@ -26,7 +28,7 @@ pub(super) fn check_keys(manifest: &str, max_free_keys: usize) -> serde_json::Re
     deserializer.end()
 }
 
-/// The number of annotations and unknown fields so far, and its maximum.
+/// The number of annotations and unknown fields so far, and the maximum.
 struct Limit {
     max: usize,
     count: Cell<usize>,
@@ -39,7 +41,7 @@ struct Checked<'a> {
     limit: &'a Limit,
 }
 
-/// A value in a manifest, by the keys that are known in it.
+/// The kind of a value in a manifest, which determines its known keys.
 #[derive(Debug, Clone, Copy)]
 enum Value {
     Manifest,
@@ -51,7 +53,7 @@ enum Value {
 }
 
 impl Value {
-    /// The keys that this project or another one reads.
+    /// Returns the keys that this library or another program uses.
     fn known_keys(self) -> &'static [&'static str] {
         match self {
             Self::Manifest => &[
@@ -79,7 +81,7 @@ impl Value {
         }
     }
 
-    /// Returns what stands at a key.
+    /// Returns the kind of the value at a key.
     fn at(self, key: &str) -> Self {
         match (self, key) {
             (Self::Manifest, "layers" | "manifests") => Self::Descriptors,
@@ -115,7 +117,7 @@ impl<'de> Visitor<'de> for Checked<'_> {
         })
     }
 
-    /// Accepts `null`, which stands for an absent value.
+    /// Accepts `null`, which means that a value is absent.
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         Ok(())
     }
@@ -127,7 +129,7 @@ impl<'de> Visitor<'de> for Checked<'_> {
                 while elements.next_element_seed(descriptor)?.is_some() {}
                 Ok(())
             }
-            // A derived deserializer would read the fields of a structure from an array.
+            // A derived deserializer would also accept an array in place of an object.
             _ => Err(A::Error::invalid_type(Unexpected::Seq, &self)),
         }
     }
@@ -163,12 +165,12 @@ impl Limit {
     }
 }
 
-/// Whether a key is not the known one, but equals it under Unicode case folding.
+/// Returns whether a key differs from the known one, but is equal after Unicode case folding.
 fn is_confused(key: &str, known: &str) -> bool {
     key != known && key.chars().map(folded).eq(known.chars().map(folded))
 }
 
-/// Folds the characters that fold to ASCII, which is all that the known keys have.
+/// Folds the characters that fold to ASCII. The known keys contain only ASCII characters.
 ///
 /// Source: <https://www.unicode.org/Public/UCD/latest/ucd/CaseFolding.txt>
 fn folded(character: char) -> char {

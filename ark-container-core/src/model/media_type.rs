@@ -1,7 +1,7 @@
 //! The media types of manifests, configurations and layers.
 //!
-//! Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/media-types.md> and, for
-//! docker's, <https://distribution.github.io/distribution/spec/manifest-v2-2/>
+//! Sources: <https://github.com/opencontainers/image-spec/blob/v1.1.0/media-types.md> and, for docker,
+//! <https://distribution.github.io/distribution/spec/manifest-v2-2/>
 
 /// An OCI manifest: one image.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -15,15 +15,15 @@ pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// An OCI layer, compressed with zstd.
 pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-/// Docker's manifest, schema 2: one image.
+/// A docker manifest, schema 2: one image.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-/// Docker's manifest list: one image for several platforms.
+/// A docker manifest list: one image for several platforms.
 pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// Docker's image configuration.
+/// A docker image configuration.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// Returns docker's type of a layer that is compressed as an OCI layer of this type.
+/// Returns the docker media type of a layer with the compression of this OCI media type.
 #[cfg(feature = "push")]
 pub(crate) fn docker_layer(media_type: &str) -> &'static str {
     match media_type {
@@ -32,7 +32,7 @@ pub(crate) fn docker_layer(media_type: &str) -> &'static str {
     }
 }
 
-/// Whether this type is of a layer that may not be redistributed, so that a registry may lack it.
+/// Returns whether this is the media type of a layer that may not be redistributed. A registry may lack such a layer.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md#non-distributable-layers>
 #[cfg(any(feature = "local", feature = "push"))]
@@ -41,12 +41,12 @@ pub(crate) fn is_nondistributable(media_type: &str) -> bool {
         || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
 }
 
-/// Whether this type is of a manifest that names other manifests.
+/// Returns whether this is the media type of an index, which lists manifests.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_MANIFEST_LIST)
 }
 
-/// Whether this type is of a manifest that names a configuration and layers.
+/// Returns whether this is the media type of a manifest, which lists a configuration and layers.
 pub fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
 }

@@ -1,7 +1,7 @@
-//! The words of the project as types: organization, repository, reference, digest, scope, action.
+//! The data types of the project: organizations, repositories, references, digests, scopes and actions.
 //!
-//! Everything here is plain data. Parsing and printing are inverse, and nothing in this module calls
-//! AWS, speaks HTTP or touches files.
+//! All types are plain data. Parsing and printing are inverse. No function of this module calls AWS, uses
+//! HTTP or accesses files.
 
 mod access;
 mod aws;

@@ -11,8 +11,8 @@ const FORM: &str = "32 hexadecimal digits as 8-4-4-4-12";
 
 /// The GUID of an organization: any 128 bits, printed in lower case with hyphens.
 ///
-/// Version and variant bits are not checked, since the [global organization](Self::GLOBAL) has none
-/// that RFC 4122 knows. Parsing accepts upper case, braces and surrounding spaces.
+/// Version and variant bits are not checked, because the [global organization](Self::GLOBAL) has none that
+/// RFC 4122 defines. The parser accepts upper case, braces and surrounding spaces.
 ///
 /// ```
 /// use ark_container_core::model::OrganizationId;
@@ -29,18 +29,18 @@ impl OrganizationId {
     /// The standard TBD organization.
     pub const TBD: Self = Self(0x2ea2_5035_6aa4_42fb_9955_9228_8ea1_b972);
 
-    /// The global organization, "all organizations": everyone reads it, administrators change it.
+    /// The global organization: every principal may read its repositories, its administrators may change them.
     pub const GLOBAL: Self = Self(0x7777_7777_7777_4777_7777_7777_7777_7777);
 
-    /// The length of its printed form.
+    /// The length of the printed form in characters.
     pub const PRINTED_LEN: usize = 36;
 
-    /// The organization with these bits.
+    /// Creates the organization with these bits.
     pub const fn from_u128(bits: u128) -> Self {
         Self(bits)
     }
 
-    /// The bits of the GUID.
+    /// Returns the bits of the GUID.
     pub const fn as_u128(self) -> u128 {
         self.0
     }
@@ -67,7 +67,7 @@ impl FromStr for OrganizationId {
             let hyphen = matches!(index, 8 | 13 | 18 | 23);
             match (hyphen, character.to_digit(16)) {
                 _ if index >= Self::PRINTED_LEN => {
-                    let problem = format!("it is too long; expected {FORM}, but it goes on");
+                    let problem = format!("it is too long; expected {FORM}, but found more");
                     return Err(ParseError::at(WHAT, input, start + offset, problem));
                 }
                 (true, _) if character == '-' => {}
@@ -113,22 +113,22 @@ impl fmt::Debug for OrganizationId {
 
 serde_as_text!(OrganizationId);
 
-/// A set of organizations: all that exist, or the ones that are named.
+/// A set of organizations: every organization, or a list of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Organizations {
-    /// Every organization, known or not.
+    /// Every organization, whether or not it is known.
     All,
-    /// Just these.
+    /// Only these organizations.
     Only(BTreeSet<OrganizationId>),
 }
 
 impl Organizations {
-    /// The empty set.
+    /// Returns the empty set.
     pub fn none() -> Self {
         Self::Only(BTreeSet::new())
     }
 
-    /// Whether `organization` is one of them.
+    /// Returns whether the set contains `organization`.
     pub fn contains(&self, organization: OrganizationId) -> bool {
         match self {
             Self::All => true,
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_precise() {
+    fn organization_id_errors_have_a_position() {
         assert!(error("").ends_with("it is empty; expected 32 hexadecimal digits as 8-4-4-4-12"));
         assert!(error("2ea25035").contains("too short: 8 of 36"));
         assert!(
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_of_other_scripts_are_refused() {
+    fn non_ascii_digits_are_rejected() {
         assert!("٢ea25035-6aa4-42fb-9955-92288ea1b972".parse::<OrganizationId>().is_err());
         assert!("2ea25035‐6aa4-42fb-9955-92288ea1b972".parse::<OrganizationId>().is_err());
     }
@@ -194,7 +194,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,60}") {
+        fn organization_id_parser_never_panics(text in "\\PC{0,60}") {
             if let Ok(organization) = text.parse::<OrganizationId>() {
                 let bare = text.trim().trim_matches(['{', '}']).to_lowercase();
                 prop_assert_eq!(organization.to_string(), bare);

@@ -1,4 +1,4 @@
-//! [`ParseError`], and the helpers that the types of the model share.
+//! [`ParseError`], and helpers that the parsers of the model share.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 /// The maximum number of characters of the input in an error.
 const MAX_SHOWN_CHARS: usize = 80;
 
-/// Text that is not what it should be: says of what kind, what is wrong, and where.
+/// An error about invalid text: the expected kind of text, the problem, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     what: &'static str,
@@ -20,7 +20,7 @@ pub struct ParseError {
 
 impl ParseError {
     pub(crate) fn new(what: &'static str, input: &str, problem: impl Into<String>) -> Self {
-        // A password in a URL is not shown.
+        // A password in a URL must not be shown.
         let mut input = input.to_owned();
         if let Some(user_info) = user_info(&input) {
             input.replace_range(user_info, "***");
@@ -28,7 +28,7 @@ impl ParseError {
         Self { what, input, problem: problem.into(), position: None }
     }
 
-    /// An error about the character that starts at byte `offset` of `input`.
+    /// Creates an error about the character at byte `offset` of `input`.
     pub(crate) fn at(
         what: &'static str,
         input: &str,
@@ -39,17 +39,18 @@ impl ParseError {
         Self { position: Some(position), ..Self::new(what, input, problem) }
     }
 
-    /// What the text should have been, such as `repository name`.
+    /// Returns the expected kind of text, such as `repository name`.
     pub fn what(&self) -> &'static str {
         self.what
     }
 
-    /// The text as it was given, without the user info of a URL.
+    /// Returns the invalid text, without the user info of a URL.
     pub fn input(&self) -> &str {
         &self.input
     }
 
-    /// The offending character, counted in characters from 1; `None` where the whole is at fault.
+    /// Returns the position of the invalid character, counted in characters from 1. Returns `None` if the
+    /// text as a whole is invalid.
     pub fn position(&self) -> Option<usize> {
         self.position
     }
@@ -69,14 +70,14 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// Returns where a URL has a user and a password.
+/// Returns the position of the user name and password in a URL.
 pub(crate) fn user_info(url: &str) -> Option<Range<usize>> {
     let start = url.find("://")? + "://".len();
     let authority = url[start..].split('/').next()?;
     Some(start..start + authority.rfind('@')?)
 }
 
-/// Reads `null` as the default. Go programs write it for an empty list, map or text.
+/// Deserializes `null` as the default. Go programs write `null` for an empty list, map or text.
 pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -85,7 +86,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Reads annotations; one with the value `null` is absent.
+/// Deserializes annotations. An annotation with the value `null` is ignored.
 pub(super) fn annotations<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
@@ -93,7 +94,7 @@ pub(super) fn annotations<'de, D: Deserializer<'de>>(
     Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
 }
 
-/// `Display` and `FromStr` are the serde form of every type in the model.
+/// Implements serde by `Display` and `FromStr`, for the types of the model.
 macro_rules! serde_as_text {
     ($($type:ty),+) => {$(
         impl serde::Serialize for $type {
@@ -112,9 +113,9 @@ macro_rules! serde_as_text {
 }
 pub(crate) use serde_as_text;
 
-/// Whether a pattern with the wildcards `*`, any characters or none, and `?`, one character, matches `text`.
+/// Returns whether a pattern matches `text`. The wildcard `*` matches any number of characters, and `?` matches one.
 ///
-/// A wildcard matches only the bytes for which `wildcard_matches` is true. The number of steps is at
+/// A wildcard matches only the bytes for which `wildcard_matches` returns true. The number of steps is at
 /// most the product of both lengths.
 pub(crate) fn matches_wildcards(
     pattern: &str,
@@ -123,7 +124,7 @@ pub(crate) fn matches_wildcards(
 ) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut seen) = (0, 0);
-    // After the last `*`, and what it has taken so far: it takes one more where the rest fails.
+    // The position after the last `*`, and the end of its match, which grows by one when the rest does not match.
     let mut last_star: Option<(usize, usize)> = None;
     while let Some(&byte) = text.get(seen) {
         match (pattern.get(at), last_star) {

@@ -1,4 +1,4 @@
-//! [`Platform`]: what an image runs on.
+//! [`Platform`]: the operating system and processor that an image requires.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,52 +10,51 @@ use super::parse::ParseError;
 #[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
 const UNKNOWN: &str = "unknown";
 
-/// What an image runs on, in the words of the OCI image specification: `linux/arm64/v8`.
+/// The operating system and processor of an image, with the names of the OCI image specification: `linux/arm64/v8`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// The operating system, such as `linux`.
     pub os: String,
-    /// The processor, such as `amd64`.
+    /// The processor architecture, such as `amd64`.
     pub architecture: String,
-    /// The processor's variant, such as `v8`.
+    /// The variant of the processor, such as `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// What programs of this machine run on: the system and the processor that this one is built for.
+    /// Returns the platform of containers on this machine: Linux, and the processor of this program.
     pub fn of_this_machine() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
             other => other,
         };
-        // Containers are of Linux wherever they run.
+        // Containers run Linux on every operating system.
         Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
     }
 
-    /// Whether an image for `found` runs where this platform is asked for; a variant that is not
-    /// asked for may be any.
+    /// Returns whether an image for `found` runs on this platform. A platform without a variant admits every variant.
     pub fn admits(&self, found: &Self) -> bool {
         self.os == found.os
             && self.architecture == found.architecture
-            && (self.variant.is_none() || self.usual_variant() == found.usual_variant())
+            && (self.variant.is_none() || self.effective_variant() == found.effective_variant())
     }
 
-    /// Whether both are the same platform, however it is written.
+    /// Returns whether both are the same platform. An absent variant means the default variant of the processor.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        self.admits(other) && self.usual_variant() == other.usual_variant()
+        self.admits(other) && self.effective_variant() == other.effective_variant()
     }
 
-    /// Returns the platform in an image's configuration, if it names one.
+    /// Returns the platform in the configuration of an image, if there is one.
     #[cfg(any(feature = "local", feature = "push"))]
     pub(crate) fn of_config(config: impl std::io::Read) -> Option<Self> {
         let fields: PlatformFields = serde_json::from_reader(config).ok()?;
         fields.whole().filter(Self::is_known)
     }
 
-    /// Whether it is a platform that a program runs on. Builders write `unknown/unknown` for an artifact
-    /// without one, such as an attestation.
+    /// Returns whether the platform is a real one. Builders write `unknown/unknown` for an artifact without
+    /// a platform, such as an attestation.
     ///
     /// Source: <https://github.com/moby/buildkit/blob/v0.18.0/docs/attestations/attestation-storage.md>
     #[cfg(any(feature = "ecr", feature = "local", feature = "push"))]
@@ -63,10 +62,10 @@ impl Platform {
         self.os != UNKNOWN && self.architecture != UNKNOWN
     }
 
-    /// The variant, with the one that ARM has when none is written.
+    /// Returns the variant, or the default variant of the processor.
     ///
     /// Source: <https://github.com/containerd/platforms/blob/v1.0.0/database.go>
-    fn usual_variant(&self) -> Option<&str> {
+    fn effective_variant(&self) -> Option<&str> {
         match (self.architecture.as_str(), self.variant.as_deref()) {
             ("arm64", None) => Some("v8"),
             ("arm", None) => Some("v7"),
@@ -75,7 +74,7 @@ impl Platform {
     }
 }
 
-/// The platform fields of a configuration or descriptor, any of which may be missing, `null` or empty.
+/// The platform fields of a configuration or descriptor. Each may be missing, `null` or empty.
 #[derive(Debug, Deserialize)]
 struct PlatformFields {
     os: Option<String>,
@@ -95,7 +94,7 @@ impl PlatformFields {
     }
 }
 
-/// Reads the platform of a descriptor; one without an operating system or architecture is absent.
+/// Deserializes the platform of a descriptor. A platform without an operating system or architecture is ignored.
 pub(super) fn whole<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Platform>, D::Error> {
@@ -113,7 +112,7 @@ impl fmt::Display for Platform {
     }
 }
 
-/// `OS/ARCHITECTURE[/VARIANT]`; the names that the kernel has for processors are taken, too.
+/// Parses `OS/ARCHITECTURE[/VARIANT]`. The processor names of the Linux kernel are accepted, too.
 ///
 /// ```
 /// use ark_container_core::model::Platform;
@@ -132,14 +131,14 @@ impl FromStr for Platform {
         let (os, architecture, variant) = match parts.as_slice() {
             [os, architecture] => (*os, *architecture, None),
             [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
-            _ => return Err(invalid("it has the form OS/ARCHITECTURE[/VARIANT], as linux/arm64")),
+            _ => return Err(invalid("expected OS/ARCHITECTURE[/VARIANT], such as linux/arm64")),
         };
         let is_word = |part: &&str| {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
             !part.is_empty() && part.bytes().all(allowed)
         };
         if !parts.iter().all(is_word) {
-            return Err(invalid("each of its parts has letters and digits"));
+            return Err(invalid("each part must consist of letters and digits"));
         }
         let architecture = match architecture {
             "x86_64" => "amd64",
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read_back() {
+    fn platform_parses_its_own_display() {
         for text in ["linux/amd64", "linux/arm/v7", "windows/amd64"] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
         }
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_platform_is_refused() {
+    fn invalid_platform_is_rejected() {
         for text in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b", "linux/amd64/"]
         {
             assert!(text.parse::<Platform>().is_err(), "{text}");
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variant_that_is_not_asked_for_may_be_any() {
+    fn absent_variant_admits_any_variant() {
         for (wanted, found, expected) in [
             ("linux/amd64", "linux/amd64", true),
             ("linux/amd64", "linux/amd64/v3", true),

@@ -1,4 +1,4 @@
-//! [`Tag`], [`Reference`] and [`TagPattern`]: which images of a repository.
+//! [`Tag`], [`Reference`] and [`TagPattern`]: names of images in a repository.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,12 +15,12 @@ const MAX_TAG_LEN: usize = 128;
 pub struct Tag(Box<str>);
 
 impl Tag {
-    /// Returns `latest`, the tag of an image whose name has neither tag nor digest.
+    /// Returns `latest`, the default tag.
     pub fn latest() -> Self {
         Self("latest".into())
     }
 
-    /// Returns a tag of AWS ECR, which may be longer than others.
+    /// Parses a tag of AWS ECR, which may be longer than 128 characters.
     ///
     /// Source: `ImageTag` in the ECR service model: 1 to 300 characters.
     #[cfg(feature = "ecr")]
@@ -43,13 +43,13 @@ impl Tag {
             }
         }
         if input.len() > max_len {
-            let problem = format!("{} characters, of at most {max_len}", input.len());
+            let problem = format!("{} characters, the maximum is {max_len}", input.len());
             return Err(ParseError::new("tag", input, problem));
         }
         Ok(Self(input.into()))
     }
 
-    /// The tag as text.
+    /// Returns the tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,7 +69,7 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A tag or a digest. Text with a colon is a digest, since no tag may have one.
+/// A tag or a digest. Text with a colon is a digest, because a tag cannot contain a colon.
 ///
 /// ```
 /// use ark_container_core::model::Reference;
@@ -80,14 +80,14 @@ impl fmt::Display for Tag {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
-    /// A name that can be moved to another image.
+    /// A tag, which can be moved to another image.
     Tag(Tag),
-    /// The image itself.
+    /// A digest, which identifies the image.
     Digest(Digest),
 }
 
 impl Reference {
-    /// What separates it from a repository: `:` before a tag, `@` before a digest.
+    /// Returns the separator between repository and reference: `:` before a tag, `@` before a digest.
     pub fn separator(&self) -> char {
         match self {
             Self::Tag(_) => ':',
@@ -134,9 +134,10 @@ serde_as_text!(Tag, Reference);
 const MAX_PATTERN_LEN: usize = 128;
 const MAX_WILDCARDS: usize = 2;
 
-/// A pattern of tags, such as `latest` or `dev-*`: the exceptions to the tag mutability of a repository.
+/// A pattern of tags, such as `latest` or `dev-*`. Patterns define the exceptions to the tag mutability of
+/// a repository.
 ///
-/// A `*` matches any characters or none. A pattern has up to 128 letters, digits, `.`, `_`, `-`, and at
+/// A `*` matches any number of characters. A pattern has up to 128 letters, digits, `.`, `_`, `-`, and at
 /// most two `*`.
 ///
 /// Source: `ImageTagMutabilityExclusionFilterValue` in the ECR service model, and
@@ -153,12 +154,12 @@ const MAX_WILDCARDS: usize = 2;
 pub struct TagPattern(Box<str>);
 
 impl TagPattern {
-    /// The pattern as text.
+    /// Returns the pattern as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the pattern matches `tag`.
+    /// Returns whether the pattern matches `tag`.
     pub fn matches(&self, tag: &Tag) -> bool {
         matches_wildcards(&self.0, tag.as_str(), |_| true)
     }
@@ -181,7 +182,7 @@ impl FromStr for TagPattern {
             return Err(ParseError::at("tag pattern", input, offset, problem));
         }
         if input.len() > MAX_PATTERN_LEN {
-            let problem = format!("{} characters, of at most {MAX_PATTERN_LEN}", input.len());
+            let problem = format!("{} characters, the maximum is {MAX_PATTERN_LEN}", input.len());
             return Err(ParseError::new("tag pattern", input, problem));
         }
         Ok(Self(input.into()))
@@ -212,7 +213,7 @@ mod tests {
         assert!(error(".x").ends_with("may not start with '.', at character 1"));
         assert!(error("a/b").ends_with("'/' is not allowed at character 2"));
         assert!(error("é").ends_with("'é' is not allowed at character 1"));
-        assert!(error(&"a".repeat(129)).ends_with("129 characters, of at most 128"));
+        assert!(error(&"a".repeat(129)).ends_with("129 characters, the maximum is 128"));
     }
 
     proptest! {
@@ -224,7 +225,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,80}") {
+        fn reference_parser_never_panics(text in "\\PC{0,80}") {
             if let Ok(reference) = text.parse::<Reference>() {
                 prop_assert_eq!(reference.to_string(), text);
             }
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_characters_or_none() {
+    fn star_in_tag_pattern_matches_any_characters() {
         for (pattern, tags, others) in [
             ("latest", vec!["latest"], vec!["latest1", "Latest", "late"]),
             ("dev-*", vec!["dev-", "dev-1"], vec!["dev", "a-dev-1"]),
@@ -249,11 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_patterns_point_at_the_character() {
+    fn tag_pattern_errors_have_a_position() {
         let error = |text: &str| text.parse::<TagPattern>().unwrap_err().to_string();
         assert!(error("").ends_with("it is empty"));
         assert!(error("a b").ends_with("' ' is not allowed at character 2"));
         assert!(error("a*b*c*").ends_with("more than 2 '*', at character 6"));
-        assert!(error(&"a".repeat(129)).ends_with("129 characters, of at most 128"));
+        assert!(error(&"a".repeat(129)).ends_with("129 characters, the maximum is 128"));
     }
 }

@@ -7,13 +7,13 @@ use std::str::FromStr;
 use super::parse::{ParseError, serde_as_text};
 use super::{OrganizationId, Reference, RegistryHost};
 
-/// The longest repository path that ECR takes.
+/// The maximum length of a repository path in ECR.
 ///
 /// Source: `RepositoryName` in the ECR service model, 2 to 256 characters.
 const MAX_PATH_LEN: usize = 256;
 
-/// Checks one or more components against ECR's pattern, which is also that of other registries,
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/…)*`, and points at the first character that breaks it.
+/// Checks one or more components against the pattern of ECR and other registries,
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/…)*`. The error has the position of the first invalid character.
 pub(super) fn check_components(what: &'static str, input: &str) -> Result<(), ParseError> {
     if input.is_empty() {
         return Err(ParseError::new(what, input, "it is empty"));
@@ -33,9 +33,9 @@ fn check_component(
     component: &str,
 ) -> Result<(), ParseError> {
     if component.is_empty() {
-        // The slash that has nothing beside it: the last one where the name ends with it.
+        // The slash next to the empty component: the last one if the name ends with a slash.
         let offset = start.min(input.len().saturating_sub(1));
-        return Err(ParseError::at(what, input, offset, "a part is empty, beside the slash"));
+        return Err(ParseError::at(what, input, offset, "a component is empty, next to the slash"));
     }
     let mut separator = String::new();
     for (offset, character) in component.char_indices() {
@@ -48,7 +48,7 @@ fn check_component(
                     || separator.bytes().all(|byte| byte == b'-');
                 if first || !allowed {
                     let problem = if first {
-                        format!("a part may not start with {character:?},")
+                        format!("a component may not start with {character:?},")
                     } else {
                         format!("{separator:?} may not separate words,")
                     };
@@ -68,19 +68,19 @@ fn check_component(
     match separator.chars().next() {
         Some(character) => {
             let offset = start + component.len() - separator.len();
-            let problem = format!("a part may not end with {character:?},");
+            let problem = format!("a component may not end with {character:?},");
             Err(ParseError::at(what, input, offset, problem))
         }
         None => Ok(()),
     }
 }
 
-/// The first part of a repository's path; `prod` by default.
+/// The first component of a repository path; `prod` by default.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stage(Box<str>);
 
 impl Stage {
-    /// The stage as text.
+    /// Returns the stage as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -99,12 +99,12 @@ impl FromStr for Stage {
         const WHAT: &str = "stage";
         check_components(WHAT, input)?;
         if let Some(offset) = input.find('/') {
-            return Err(ParseError::at(WHAT, input, offset, "a stage has no '/',"));
+            return Err(ParseError::at(WHAT, input, offset, "a stage may not contain '/',"));
         }
         // Leaves room for the organization and a name of at least one character.
         let longest = MAX_PATH_LEN - OrganizationId::PRINTED_LEN - 3;
         if input.len() > longest {
-            let problem = format!("{} characters, of at most {longest}", input.len());
+            let problem = format!("{} characters, the maximum is {longest}", input.len());
             return Err(ParseError::new(WHAT, input, problem));
         }
         Ok(Self(input.into()))
@@ -117,7 +117,8 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What the user calls a repository, such as `catalog/extract-video`: ECR's pattern.
+/// The name of a repository within its organization, such as `catalog/extract-video`. ECR defines the
+/// allowed characters.
 ///
 /// ```
 /// use ark_container_core::model::RepositoryName;
@@ -131,7 +132,7 @@ impl fmt::Display for Stage {
 pub struct RepositoryName(Box<str>);
 
 impl RepositoryName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -143,10 +144,10 @@ impl FromStr for RepositoryName {
     fn from_str(input: &str) -> Result<Self, ParseError> {
         const WHAT: &str = "repository name";
         check_components(WHAT, input)?;
-        // What remains beside the shortest stage; the exact limit is the path's.
+        // The length that the shortest stage leaves. The path has the exact limit.
         let longest = MAX_PATH_LEN - OrganizationId::PRINTED_LEN - 3;
         if input.len() > longest {
-            let problem = format!("{} characters, of at most {longest}", input.len());
+            let problem = format!("{} characters, the maximum is {longest}", input.len());
             return Err(ParseError::new(WHAT, input, problem));
         }
         Ok(Self(input.into()))
@@ -159,7 +160,7 @@ impl fmt::Display for RepositoryName {
     }
 }
 
-/// Where a repository is in its registry: `<stage>/<organization>/<name>`, at most 256 characters.
+/// The path of a repository in its registry: `<stage>/<organization>/<name>`, at most 256 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryPath {
     stage: Stage,
@@ -168,10 +169,10 @@ pub struct RepositoryPath {
 }
 
 impl RepositoryPath {
-    /// The path of an organization's repository.
+    /// Creates the path of a repository of an organization.
     ///
     /// # Errors
-    /// If the whole is longer than ECR's 256 characters.
+    /// [`ParseError`] if the path is longer than the 256 characters that ECR allows.
     pub fn new(
         stage: Stage,
         organization: OrganizationId,
@@ -180,23 +181,23 @@ impl RepositoryPath {
         let path = Self { stage, organization, name };
         let length = path.stage.0.len() + OrganizationId::PRINTED_LEN + path.name.0.len() + 2;
         if length > MAX_PATH_LEN {
-            let problem = format!("{length} characters, of at most {MAX_PATH_LEN}");
+            let problem = format!("{length} characters, the maximum is {MAX_PATH_LEN}");
             return Err(ParseError::new("repository path", &path.to_string(), problem));
         }
         Ok(path)
     }
 
-    /// The stage.
+    /// Returns the stage.
     pub fn stage(&self) -> &Stage {
         &self.stage
     }
 
-    /// The organization that owns the repository.
+    /// Returns the organization that owns the repository.
     pub fn organization(&self) -> OrganizationId {
         self.organization
     }
 
-    /// The name within the organization.
+    /// Returns the name within the organization.
     pub fn name(&self) -> &RepositoryName {
         &self.name
     }
@@ -205,7 +206,7 @@ impl RepositoryPath {
 impl FromStr for RepositoryPath {
     type Err = ParseError;
 
-    /// Only the canonical spelling of the organization is a path: ECR takes no other.
+    /// Accepts only the canonical form of the organization, as ECR does.
     fn from_str(input: &str) -> Result<Self, ParseError> {
         const WHAT: &str = "repository path";
         let mut parts = input.splitn(3, '/');
@@ -229,7 +230,7 @@ impl fmt::Display for RepositoryPath {
     }
 }
 
-/// What one tags and pushes to: `<registry host>/<repository path>`.
+/// The URL of a repository, for tagging and pushing: `<registry host>/<repository path>`.
 ///
 /// ```
 /// use ark_container_core::model::{OrganizationId, RepositoryUrl};
@@ -247,22 +248,22 @@ pub struct RepositoryUrl {
 }
 
 impl RepositoryUrl {
-    /// The URL of a repository at a registry.
+    /// Creates the URL of a repository in a registry.
     pub fn new(host: RegistryHost, path: RepositoryPath) -> Self {
         Self { host, path }
     }
 
-    /// The registry's host, and port where it has one.
+    /// Returns the host of the registry, with its port if there is one.
     pub fn host(&self) -> &RegistryHost {
         &self.host
     }
 
-    /// The repository's path.
+    /// Returns the path of the repository.
     pub fn path(&self) -> &RepositoryPath {
         &self.path
     }
 
-    /// The URL of one image of this repository.
+    /// Returns the URL of an image in this repository.
     pub fn image(&self, reference: impl Into<Reference>) -> ImageUrl {
         ImageUrl { repository: self.clone(), reference: reference.into() }
     }
@@ -288,7 +289,7 @@ impl fmt::Display for RepositoryUrl {
     }
 }
 
-/// A repository in any spelling, with an optional tag or digest: `<repository>[:<tag>|@<digest>]`.
+/// A repository in any form, with an optional tag or digest: `<repository>[:<tag>|@<digest>]`.
 ///
 /// ```
 /// use ark_container_core::model::ImageName;
@@ -301,18 +302,18 @@ impl fmt::Display for RepositoryUrl {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageName<'a> {
-    /// The name, path or URL of the repository, which is not checked.
+    /// The name, path or URL of the repository. The parser does not check it.
     pub repository: &'a str,
     /// The tag or digest.
     pub reference: Option<Reference>,
 }
 
 impl<'a> ImageName<'a> {
-    /// Splits the text at the first `:` or `@` after the last slash: a colon before that slash belongs
-    /// to the port of a host.
+    /// Splits the text at the first `:` or `@` after the last slash. A colon before that slash belongs to
+    /// the port of a host.
     ///
     /// # Errors
-    /// If the tag or digest is invalid, or if there are both.
+    /// [`ParseError`] if the tag or digest is invalid, or if the text has both.
     pub fn parse(text: &'a str) -> Result<Self, ParseError> {
         let last_slash = text.rfind('/').unwrap_or(0);
         let Some(offset) = text[last_slash..].find([':', '@']) else {
@@ -322,7 +323,11 @@ impl<'a> ImageName<'a> {
         let reference = match rest.strip_prefix('@') {
             Some(digest) => Reference::Digest(digest.parse()?),
             None if rest.contains('@') => {
-                return Err(ParseError::new("image", text, "it has a tag and a digest; give one"));
+                return Err(ParseError::new(
+                    "image",
+                    text,
+                    "it has a tag and a digest; specify one",
+                ));
             }
             None => Reference::Tag(rest[1..].parse()?),
         };
@@ -330,7 +335,7 @@ impl<'a> ImageName<'a> {
     }
 }
 
-/// A repository's URL with a tag or digest: what one pulls.
+/// The URL of an image, for pulling: the URL of a repository with a tag or digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageUrl {
     repository: RepositoryUrl,
@@ -338,12 +343,12 @@ pub struct ImageUrl {
 }
 
 impl ImageUrl {
-    /// The repository.
+    /// Returns the repository.
     pub fn repository(&self) -> &RepositoryUrl {
         &self.repository
     }
 
-    /// Which image of it.
+    /// Returns the tag or digest.
     pub fn reference(&self) -> &Reference {
         &self.reference
     }
@@ -388,22 +393,22 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_the_pattern_of_ecr() {
+    fn repository_names_follow_the_ecr_pattern() {
         for good in ["a", "0", "a/b", "a.b_c__d-e---f", "catalog/extract-video"] {
             assert_eq!(name(good).unwrap().as_str(), good);
         }
     }
 
     #[test]
-    fn errors_point_at_the_offending_character() {
+    fn repository_name_errors_have_a_position() {
         let error = |text: &str| name(text).unwrap_err();
         assert!(error("").ends_with("it is empty"));
         assert!(error("a/B").ends_with("upper case 'B' is not allowed at character 3"));
         assert!(error("a b").ends_with("' ' is not allowed at character 2"));
         assert!(error("é").ends_with("'é' is not allowed at character 1"));
-        assert!(error("/a").ends_with("beside the slash at character 1"));
-        assert!(error("a//b").ends_with("beside the slash at character 3"));
-        assert!(error("a/").ends_with("beside the slash at character 2"));
+        assert!(error("/a").ends_with("next to the slash at character 1"));
+        assert!(error("a//b").ends_with("next to the slash at character 3"));
+        assert!(error("a/").ends_with("next to the slash at character 2"));
         assert!(error("../a").ends_with("may not start with '.', at character 1"));
         assert!(error("a..b").ends_with("\"..\" may not separate words, at character 3"));
         assert!(error("a___b").ends_with("\"___\" may not separate words, at character 4"));
@@ -411,21 +416,24 @@ mod tests {
         assert!(error("ab/cd-/e").ends_with("may not end with '-', at character 6"));
         assert!(error("a\0b").ends_with("'\\0' is not allowed at character 2"));
         let long = error(&"x".repeat(10_000));
-        assert!(long.ends_with("10000 characters, of at most 217") && long.len() < 250, "{long}");
+        assert!(
+            long.ends_with("10000 characters, the maximum is 217") && long.len() < 250,
+            "{long}"
+        );
     }
 
     #[test]
-    fn paths_are_at_most_256_characters() {
+    fn repository_path_has_at_most_256_characters() {
         let path = |length| {
             let name = "n".repeat(length).parse().unwrap();
             RepositoryPath::new(Stage::default(), OrganizationId::TBD, name)
         };
         assert_eq!(path(214).unwrap().to_string().len(), 256);
-        assert!(path(215).unwrap_err().to_string().ends_with("257 characters, of at most 256"));
+        assert!(path(215).unwrap_err().to_string().ends_with("257 characters, the maximum is 256"));
     }
 
     #[test]
-    fn paths_take_only_the_canonical_organization() {
+    fn repository_path_needs_canonical_organization() {
         for spelling in [
             "prod/2EA25035-6aa4-42fb-9955-92288ea1b972/a",
             "prod/{2ea25035-6aa4-42fb-9955-92288ea1b972}/a",
@@ -452,13 +460,13 @@ mod tests {
         let error = |text: &str| split(text).unwrap_err().to_string();
         assert!(error("a:").contains("tag: it is empty"));
         assert!(error("a:b:c").contains("':' is not allowed at character 2"));
-        assert!(error("a:v1@sha256:0").contains("it has a tag and a digest; give one"));
+        assert!(error("a:v1@sha256:0").contains("it has a tag and a digest; specify one"));
         assert!(error("a@v1").contains("digest: expected"));
     }
 
     proptest! {
         #[test]
-        fn urls_parse_and_print_inversely(
+        fn repository_url_parses_its_own_display(
             host in "([a-z0-9]{1,8}\\.){0,3}[a-z]{1,5}(:[1-9][0-9]{0,3})?",
             stage in component(),
             bits: u128,
@@ -479,7 +487,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "(\\PC|[a-z/:@._-]){0,60}") {
+        fn image_name_parser_never_panics(text in "(\\PC|[a-z/:@._-]){0,60}") {
             if let Ok(name) = text.parse::<RepositoryName>() {
                 prop_assert_eq!(name.to_string(), text.clone());
             }

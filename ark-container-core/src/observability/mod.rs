@@ -1,42 +1,42 @@
-//! What the library tells of itself while it works: spans and events for [`tracing`], counters and
-//! durations for the [`metrics`] facade. Where a program installs no subscriber and no recorder, it
-//! costs next to nothing.
+//! Spans, counters and durations of the library, for [`tracing`] and the [`metrics`] facade.
 //!
-//! Names, fields and labels are stable: they change as the public interface does. No field and no label
-//! is a secret, and no label is a name that somebody chose, so that their number stays small.
+//! The cost is negligible if a program installs no subscriber and no recorder.
 //!
-//! A [`Catalog`](crate::Catalog) tells of every call that its policy allows. Other backends do when they are
-//! [`Observed`].
+//! Names, fields and labels are stable like the public API. No field and no label contains a secret. Labels
+//! contain no names that users choose, so the number of label values stays small.
+//!
+//! A [`Catalog`](crate::Catalog) reports every call that its policy allows. Other backends report calls if
+//! they are [`Observed`].
 //!
 //! # Spans
 //!
-//! | span | level | fields | around |
+//! | span | level | fields | scope |
 //! |---|---|---|---|
 //! | `ark.operation` | info | `action`, `resource`, `outcome` | a call of an [`Observed`] backend |
 //! | `ark.transfer` | info | `transfer`, `repository`, `outcome` | a push, pull or copy |
-//! | `ark.request` | debug | `method`, `url`, `status` | one try of a request to a registry, up to its answer's head |
+//! | `ark.request` | debug | `method`, `url`, `status` | one attempt of a request to a registry, up to the response headers |
 //!
-//! `url` is without its query. `status` stays empty where no answer came.
+//! `url` has no query. `status` is empty if there was no response.
 //!
 //! # Counters and durations
 //!
 //! A duration is a histogram of seconds.
 //!
-//! | name | labels | of |
+//! | name | labels | content |
 //! |---|---|---|
-//! | [`OPERATIONS`], [`OPERATION_SECONDS`] | `action`, `outcome` | calls of an [`Observed`] backend; a listing to its last row |
+//! | [`OPERATIONS`], [`OPERATION_SECONDS`] | `action`, `outcome` | calls of an [`Observed`] backend; a listing until its last item |
 //! | [`TRANSFERS`], [`TRANSFER_SECONDS`] | `transfer`, `outcome` | pushes, pulls and copies |
-//! | [`TRANSFER_BYTES`] | `transfer`, `state` | bytes of blobs of a transfer that is done: `sent`, `fetched`, `mounted`, `skipped` |
-//! | [`REQUESTS`], [`REQUEST_SECONDS`] | `method`, `status` | requests to registries; the status is `none` where no answer came |
-//! | [`RETRIES`] | | waits before another try |
-//! | [`LOGINS`] | `source` | logins that a [cache](crate::credentials) answered, by where it had them: `memory`, `disk`, `registry` |
+//! | [`TRANSFER_BYTES`] | `transfer`, `state` | bytes of blobs in completed transfers: `sent`, `fetched`, `mounted`, `skipped` |
+//! | [`REQUESTS`], [`REQUEST_SECONDS`] | `method`, `status` | requests to registries; the status is `none` if there was no response |
+//! | [`RETRIES`] | | waits before a retry |
+//! | [`LOGINS`] | `source` | logins from a [cache](crate::credentials), by the source: `memory`, `disk`, `registry` |
 //! | [`DECISIONS`] | `action`, `decision` | decisions of a policy: `allow`, `deny` |
-//! | [`SERVED`], [`SERVED_SECONDS`] | `method`, `kind`, `status` | requests that the local registry answered; the status is `none` where the client went away before |
+//! | [`SERVED`], [`SERVED_SECONDS`] | `method`, `kind`, `status` | requests to the local registry; the status is `none` if the client disconnected first |
 //! | [`SERVED_BYTES`] | `direction` | bytes of their bodies: `received`, `sent` |
 //!
-//! `action` is an [`Action`](crate::model::Action), `describe-image` or `credentials`. `transfer` is `push`, `pull` or `copy`.
-//! `outcome` is `done`, the [kind](crate::Error::kind) of the error, or `dropped` where the caller lost
-//! interest first.
+//! `action` is an [`Action`](crate::model::Action), `describe-image` or `credentials`. `transfer` is
+//! `push`, `pull` or `copy`. `outcome` is `done`, the [kind](crate::Error::kind) of the error, or `dropped`
+//! if the caller cancelled the call.
 //!
 //! [`Observed`]: crate::backend::Observed
 
@@ -54,55 +54,63 @@ pub(crate) use run::Run;
 
 /// Calls of a backend.
 pub const OPERATIONS: &str = "ark_container_operations_total";
-/// How long calls of a backend take.
+/// Duration of calls of a backend.
 pub const OPERATION_SECONDS: &str = "ark_container_operation_seconds";
 /// Pushes, pulls and copies.
 pub const TRANSFERS: &str = "ark_container_transfers_total";
-/// How long pushes, pulls and copies take.
+/// Duration of pushes, pulls and copies.
 pub const TRANSFER_SECONDS: &str = "ark_container_transfer_seconds";
-/// Bytes of blobs that transfers dealt with.
+/// Bytes of blobs in completed transfers.
 pub const TRANSFER_BYTES: &str = "ark_container_transfer_bytes_total";
 /// Requests to registries.
 pub const REQUESTS: &str = "ark_container_requests_total";
-/// How long registries take to begin an answer.
+/// Time until registries begin a response.
 pub const REQUEST_SECONDS: &str = "ark_container_request_seconds";
-/// Waits before another try.
+/// Waits before a retry.
 pub const RETRIES: &str = "ark_container_retries_total";
-/// Logins that a cache answered.
+/// Logins from a cache.
 pub const LOGINS: &str = "ark_container_logins_total";
 /// Decisions of a policy.
 pub const DECISIONS: &str = "ark_container_decisions_total";
 /// Requests that the local registry answered.
 pub const SERVED: &str = "ark_container_served_total";
-/// How long the local registry takes, to the end of the answer's body.
+/// Duration of requests to the local registry, until the end of the response body.
 pub const SERVED_SECONDS: &str = "ark_container_served_seconds";
 /// Bytes of the bodies that the local registry received and sent.
 pub const SERVED_BYTES: &str = "ark_container_served_bytes_total";
 
-/// Tells the recorder of the program what each counter and duration means.
+/// Registers the description of each counter and duration with the recorder of the program.
 ///
-/// Recorders that show descriptions, such as Prometheus', want it once, after they are installed.
+/// Recorders that show descriptions, such as the Prometheus exporter, need one call after their installation.
 ///
 /// ```
 /// ark_container_core::observability::describe();
 /// ```
 pub fn describe() {
     describe_counter!(OPERATIONS, "Calls of a backend.");
-    describe_histogram!(OPERATION_SECONDS, Unit::Seconds, "How long calls of a backend take.");
+    describe_histogram!(OPERATION_SECONDS, Unit::Seconds, "Duration of calls of a backend.");
     describe_counter!(TRANSFERS, "Pushes, pulls and copies.");
-    describe_histogram!(TRANSFER_SECONDS, Unit::Seconds, "How long transfers take.");
-    describe_counter!(TRANSFER_BYTES, Unit::Bytes, "Bytes of blobs that transfers dealt with.");
+    describe_histogram!(TRANSFER_SECONDS, Unit::Seconds, "Duration of transfers.");
+    describe_counter!(TRANSFER_BYTES, Unit::Bytes, "Bytes of blobs in completed transfers.");
     describe_counter!(REQUESTS, "Requests to registries.");
-    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "How long registries take to answer.");
-    describe_counter!(RETRIES, "Waits before another try.");
-    describe_counter!(LOGINS, "Logins that a cache answered.");
+    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time until registries respond.");
+    describe_counter!(RETRIES, "Waits before a retry.");
+    describe_counter!(LOGINS, "Logins from a cache.");
     describe_counter!(DECISIONS, "Decisions of a policy.");
     describe_counter!(SERVED, "Requests that the local registry answered.");
-    describe_histogram!(SERVED_SECONDS, Unit::Seconds, "How long the local registry takes.");
-    describe_counter!(SERVED_BYTES, Unit::Bytes, "Bytes of bodies that the local registry moved.");
+    describe_histogram!(
+        SERVED_SECONDS,
+        Unit::Seconds,
+        "Duration of requests to the local registry."
+    );
+    describe_counter!(
+        SERVED_BYTES,
+        Unit::Bytes,
+        "Bytes of bodies that the local registry received and sent."
+    );
 }
 
-/// Counts the bytes of blobs that a transfer dealt with, by what became of them.
+/// Counts the bytes of the blobs of a transfer, by state.
 #[cfg(feature = "push")]
 pub(crate) fn count_bytes<const N: usize>(
     transfer: &'static str,

@@ -1,4 +1,4 @@
-//! [`ObservedRequest`]: one try of a request to a registry.
+//! [`ObservedRequest`]: one attempt of a request to a registry.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::{REQUEST_SECONDS, REQUESTS};
 
-/// A try of a request, which is counted when it is dropped, and the span around it.
+/// An attempt of a request, with its span. Counts the attempt when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ObservedRequest {
     method: String,
@@ -17,7 +17,7 @@ pub(crate) struct ObservedRequest {
 }
 
 impl ObservedRequest {
-    /// A try that begins now; `url`, which is asked for where somebody listens, is one that may be shown.
+    /// Starts an attempt. `url` is called only if a subscriber needs it, and must contain no secret.
     pub(crate) fn start(method: &str, url: impl FnOnce() -> String) -> Self {
         let span = tracing::debug_span!(
             "ark.request",
@@ -28,12 +28,12 @@ impl ObservedRequest {
         Self { method: method.to_owned(), status: None, started: Instant::now(), span }
     }
 
-    /// The span around it.
+    /// Returns the span of the attempt.
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }
 
-    /// Notes the answer.
+    /// Records the status of the response.
     pub(crate) fn answered(&mut self, status: u16) {
         self.status = Some(status);
         self.span.record("status", status);

@@ -1,4 +1,4 @@
-//! [`Run`]: something that takes a while, and how it ended.
+//! [`Run`]: the measurement of an operation or a transfer.
 
 use std::fmt::Display;
 use std::time::Instant;
@@ -11,11 +11,11 @@ use super::{OPERATION_SECONDS, OPERATIONS};
 use super::{TRANSFER_SECONDS, TRANSFERS};
 use crate::error::{Error, Result};
 
-/// The outcome of what ends before it is done.
+/// The outcome of a run that is dropped before its end.
 const DROPPED: &str = "dropped";
 const DONE: &str = "done";
 
-/// A run of something, which is counted when it is over or dropped, and the span around it.
+/// A measured run, with its span. Counts the run when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Run {
     measure: Measure,
@@ -24,7 +24,7 @@ pub(crate) struct Run {
     outcome: &'static str,
 }
 
-/// What is run.
+/// The kind of a run.
 #[derive(Debug, Clone, Copy)]
 enum Measure {
     Operation {
@@ -37,13 +37,13 @@ enum Measure {
 }
 
 impl Run {
-    /// A call of a backend, in a span of its own.
+    /// Starts the run of a backend call, in a new span.
     pub(crate) fn operation(action: &'static str, resource: impl Display) -> Self {
         let span = tracing::info_span!("ark.operation", action, %resource, outcome = tracing::field::Empty);
         Self::start(Measure::Operation { action }, span)
     }
 
-    /// A push, pull or copy, in a span of its own.
+    /// Starts the run of a push, pull or copy, in a new span.
     #[cfg(feature = "push")]
     pub(crate) fn transfer(transfer: &'static str, repository: &dyn std::fmt::Display) -> Self {
         let span = tracing::info_span!(
@@ -59,21 +59,21 @@ impl Run {
         Self { measure, span, started: Instant::now(), outcome: DROPPED }
     }
 
-    /// Does it.
+    /// Runs `work` in the span, and records the result.
     pub(crate) async fn around<T>(mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let result = work.instrument(self.span.clone()).await;
         self.ended(result.as_ref().map(|_| ()));
         result
     }
 
-    /// The span around it.
+    /// Returns the span of the run.
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }
 
-    /// Notes how it ended.
+    /// Records the outcome.
     ///
-    /// The first end counts: what is asked of a listing after its error changes nothing.
+    /// Only the first outcome counts: polling a listing after its error changes nothing.
     pub(crate) fn ended(&mut self, result: Result<(), &Error>) {
         if self.outcome == DROPPED {
             self.outcome = result.map_or_else(|error| error.kind().as_str(), |()| DONE);

@@ -1,4 +1,4 @@
-//! [`explain`]: why a policy decides as it does, and which isolation layers enforce it.
+//! [`explain`]: the decision of a policy, its reason, and the isolation layers that enforce it.
 
 use std::fmt;
 
@@ -7,25 +7,23 @@ use crate::error::Result;
 use crate::identity::PrincipalName;
 use crate::model::{OrganizationId, RepositoryPath};
 
-/// A layer that keeps organizations apart. Each works where the others fail.
+/// A layer that keeps organizations apart. The layers work independently of each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum IsolationLayer {
-    /// The policy, in the process that guards its backend with
-    /// [`Permissioned`](super::Permissioned).
+    /// The policy, in the process, enforced by [`Permissioned`](super::Permissioned).
     Policy,
-    /// The registry, for credentials that are
-    /// [narrowed to their scope](crate::credentials::Narrowing::Scoped).
+    /// The registry, for credentials that are [narrowed to their scope](crate::credentials::Narrowing::Scoped).
     Credentials,
     /// AWS, by the IAM policies of its roles.
     Iam,
 }
 
 impl IsolationLayer {
-    /// Every layer, in the order in which a request passes them.
+    /// Every layer, in the order in which a request passes through them.
     pub const ALL: &'static [Self] = &[Self::Policy, Self::Credentials, Self::Iam];
 
-    /// Returns the word for it in reports: `policy`, `credentials`, `iam`.
+    /// Returns the word for the layer in reports: `policy`, `credentials`, `iam`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Policy => "policy",
@@ -34,10 +32,10 @@ impl IsolationLayer {
         }
     }
 
-    /// Returns whether this layer checks `action`, where it is active.
+    /// Returns whether this layer, if active, checks `action`.
     ///
-    /// Credentials give clients of the registry access to images. So they do not check what a backend
-    /// does with repositories, nor its listings.
+    /// Credentials give registry clients access to images, but do not cover operations of a backend on
+    /// repositories, or its listings.
     pub const fn enforces(self, action: Action) -> bool {
         match self {
             Self::Policy | Self::Iam => true,
@@ -56,7 +54,7 @@ impl fmt::Display for IsolationLayer {
 
 /// A decision of a policy, with the request and the layers that enforce it.
 ///
-/// The [`Decision`] has the rule, its reason and where it is written.
+/// The [`Decision`] contains the rule, its reason and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -64,9 +62,9 @@ pub struct Explanation {
     pub principal: PrincipalName,
     /// The action.
     pub action: Action,
-    /// The organization that the action is about.
+    /// The organization to which the action applies.
     pub organization: OrganizationId,
-    /// The repository that the action is about, if it is about one.
+    /// The repository to which the action applies; `None` for an action on the organization.
     pub repository: Option<RepositoryPath>,
     /// The decision of the policy.
     pub decision: Decision,
@@ -74,10 +72,10 @@ pub struct Explanation {
     pub isolation_layers: Vec<IsolationLayer>,
 }
 
-/// Explains why the policy allows or denies a request.
+/// Returns the decision of the policy about a request, and its reason.
 ///
-/// Nothing is done, so nothing is recorded in the audit. No backend is asked, so the answer reveals no
-/// repository. `active_layers` are the isolation layers of the deployment.
+/// No action is performed, so nothing is recorded in the audit. No backend is called, so the result does
+/// not reveal whether a repository exists. `active_layers` are the isolation layers of the deployment.
 ///
 /// ```
 /// use ark_container_core::identity::single_user;
@@ -94,14 +92,14 @@ pub struct Explanation {
 /// let explanation = explain(&StandardPolicy, &request, &layers).await?;
 /// assert!(!explanation.decision.is_allowed());
 /// assert_eq!(explanation.decision.rule(), "robots-read");
-/// assert_eq!(explanation.decision.reason(), Some("robots that are members only read"));
+/// assert_eq!(explanation.decision.reason(), Some("robots that are members may only read"));
 /// assert_eq!(explanation.isolation_layers, [IsolationLayer::Policy]);
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
-/// [`Error::Failed`](crate::Error::Failed) if the policy cannot decide, which is a denial.
+/// [`Error::Failed`](crate::Error::Failed) if the policy cannot decide, in which case the request is denied.
 pub async fn explain(
     policy: &dyn Policy,
     request: &PolicyRequest<'_>,

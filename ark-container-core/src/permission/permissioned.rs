@@ -1,4 +1,4 @@
-//! [`Permissioned`]: a backend that asks a policy before each call.
+//! [`Permissioned`]: a backend that checks each call against a policy.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,13 +19,13 @@ use crate::model::{
     ScopeTarget, Stage,
 };
 
-/// A backend that does for one principal what a [`Policy`] allows, and nothing else.
+/// A backend that performs for one principal only the actions that a [`Policy`] allows.
 ///
-/// The policy is asked before the backend inside is called, so a denial is
-/// [`Error::PermissionDenied`](crate::Error::PermissionDenied) whether or not the repository exists.
-/// A listing of a denied organization fails. A listing of [`Organizations::All`] is narrowed to the
-/// organizations of the principal and the global one. Repositories that the policy denies are left out.
-/// Decisions and changes are recorded in the [audit](super::audit). The backend inside cannot be taken out.
+/// The policy is checked before the inner backend is called. So a denied call returns
+/// [`Error::PermissionDenied`](crate::Error::PermissionDenied) whether or not the repository exists. A listing of a
+/// denied organization fails. A listing of [`Organizations::All`] is limited to the organizations of the principal
+/// and the global one. Repositories that the policy denies are left out. Decisions and changes are recorded in the
+/// [audit](super::audit). No method returns the unguarded inner backend.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -64,22 +64,22 @@ impl<B: RegistryBackend> Permissioned<B> {
         }
     }
 
-    /// Writes the [audit](super::audit) to a file too.
+    /// Also writes the [audit](super::audit) to a file.
     ///
-    /// A call that cannot be recorded is not made: where the file cannot be written, every call fails.
+    /// A call that cannot be recorded is not made: if the file cannot be written, every call fails.
     pub fn with_audit(self, file: AuditFile) -> Self {
         Self { audit_file: Some(file), ..self }
     }
 
     /// Returns the same backend and policy for another principal, such as the caller of a service.
     ///
-    /// It is as cheap as a clone: the backend is shared. [`RegistryBackend::acting_as`] does something else:
-    /// it passes the principal on to the registry, and authorizes nothing.
+    /// The cost is that of a clone: the backend is shared. The method [`RegistryBackend::acting_as`] is
+    /// different: it passes the principal to the registry for its records, and authorizes nothing.
     pub fn for_principal(&self, principal: impl Into<Arc<Principal>>) -> Self {
         Self { identity: Arc::new(principal.into()), ..self.clone() }
     }
 
-    /// Returns the principal that the [`IdentitySource`] gives now.
+    /// Returns the current principal of the [`IdentitySource`].
     ///
     /// # Errors
     /// Those of the [`IdentitySource`].
@@ -87,10 +87,10 @@ impl<B: RegistryBackend> Permissioned<B> {
         self.identity.principal().await
     }
 
-    /// Begins the record of a push to a repository, which a program does in the registry itself, with
-    /// credentials of this backend: what is pushed or copied becomes part of the [audit](super::audit).
+    /// Starts the audit record of a push that a program makes directly in the registry, with credentials of
+    /// this backend. The record makes pushes and copies part of the [audit](super::audit).
     ///
-    /// One record is for one tag. The permission is checked where the credentials are requested.
+    /// Use one record for each tag. The permission is checked when the credentials are requested.
     ///
     /// ```
     /// # use ark_container_core::permission::Permissioned;
@@ -119,14 +119,14 @@ impl<B: RegistryBackend> Permissioned<B> {
         Ok(self.begin_call().await?.audit.begin_change(Action::Push, path))
     }
 
-    /// Begins a call by the current principal.
+    /// Starts a call by the current principal.
     async fn begin_call(&self) -> Result<Call> {
         let principal = self.principal().await?;
         let audit = CallAudit::begin(self.audit_file.as_ref(), &principal);
         Ok(Call { policy: Arc::clone(&self.policy), principal, audit })
     }
 
-    /// Returns the backend inside, with the principal of `call` as the caller that its registry records.
+    /// Returns the inner backend. Its registry records the principal of `call` as the caller.
     fn inner_for(&self, call: &Call) -> Arc<dyn RegistryBackend> {
         self.inner.acting_as(&call.principal).unwrap_or_else(|| Arc::clone(&self.inner) as _)
     }
@@ -154,8 +154,8 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
         self.inner.stage()
     }
 
-    /// Returns `None`: this backend goes on to authorize its own callers, whatever the wrapper around it
-    /// has authorized.
+    /// Returns `None`: this backend authorizes its own callers, even if the wrapper around it has already
+    /// authorized them.
     fn acting_as(&self, _: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
         None
     }
@@ -183,7 +183,7 @@ impl<B: RegistryBackend> RegistryBackend for Permissioned<B> {
     ) -> Result<Repository> {
         let call = self.begin_call().await?;
         if options.lifecycle_policy.is_some() {
-            // It deletes images, also of a repository that exists.
+            // A lifecycle policy deletes images, also in a repository that exists.
             call.check(Action::DeleteImage, path).await?;
         }
         let change = call.begin_change(Action::CreateRepository, path).await?;
@@ -259,14 +259,14 @@ impl<B: fmt::Display> fmt::Display for Permissioned<B> {
     }
 }
 
-/// Returns the listing that `rows` gives once the policy has decided.
+/// Returns the stream of `rows`, once the policy has decided.
 fn listing<T: Send + 'static>(
     rows: impl Future<Output = Result<BoxStream<'static, Result<T>>>> + Send + 'static,
 ) -> BoxStream<'static, Result<T>> {
     stream::once(rows).try_flatten().boxed()
 }
 
-/// The repositories that the backend inside lists, without those that may not be shown.
+/// The repositories that the inner backend lists, without those that the policy denies.
 struct Rows {
     call: Call,
     listed: Organizations,
@@ -284,7 +284,7 @@ impl Rows {
     }
 }
 
-/// One call: its principal, the policy that decides about it, and its part of the audit.
+/// One call: its principal, its policy and its audit record.
 #[derive(Debug)]
 struct Call {
     policy: Arc<dyn Policy>,
@@ -306,7 +306,7 @@ impl Call {
         self.require(self.on_repository(action, path)).await
     }
 
-    /// Checks an action that changes something, and begins its record.
+    /// Checks an action that changes a repository, and starts its audit record.
     async fn begin_change(&self, action: Action, path: &RepositoryPath) -> Result<PendingChange> {
         self.check(action, path).await?;
         Ok(self.audit.clone().begin_change(action, path))
@@ -314,9 +314,9 @@ impl Call {
 
     /// Checks every action that credentials of this scope allow.
     async fn check_scope(&self, scope: &Scope) -> Result<()> {
-        // Without an organization there is nothing to decide about, so nothing may be allowed.
+        // A scope without an organization would pass without any check.
         if scope.organization_ids().is_empty() {
-            return Err(Error::invalid("the scope of the credentials names no organization"));
+            return Err(Error::invalid("the scope of the credentials contains no organization"));
         }
         for action in allowed_by(scope.access()) {
             match scope.target() {
@@ -331,13 +331,13 @@ impl Call {
         Ok(())
     }
 
-    /// Records credentials that are about to be handed out.
+    /// Records credentials before the caller receives them.
     async fn hand_out(&self, credentials: RegistryCredentials) -> Result<RegistryCredentials> {
         self.audit.credentials(&credentials).await?;
         Ok(credentials)
     }
 
-    /// Returns the organizations that the backend inside may be asked to list.
+    /// Returns the organizations whose repositories the inner backend may list.
     async fn listable(&self, asked: &Organizations) -> Result<Organizations> {
         let action = Action::ListRepositories;
         if let Organizations::Only(asked) = asked {
@@ -347,7 +347,7 @@ impl Call {
             return Ok(Organizations::Only(asked.clone()));
         }
         let Organizations::Only(mut own) = self.principal.organizations() else {
-            // Which organizations there are is known only as their repositories come.
+            // The organizations are unknown until their repositories are listed.
             let decision = Decision::allow("member-of-every-organization");
             self.audit.decision(action, AuditedResource::EveryOrganization, &decision).await?;
             return Ok(Organizations::All);
@@ -362,8 +362,8 @@ impl Call {
         Ok(Organizations::Only(listed))
     }
 
-    /// Returns whether a repository that the backend inside listed may be shown. The backend is not
-    /// trusted to leave out organizations that it was not asked for.
+    /// Returns whether a repository from the inner backend may be listed. The inner backend is not trusted
+    /// to list the requested organizations only.
     async fn shows(&self, repository: &Repository, listed: &Organizations) -> Result<bool> {
         let path = repository.url.path();
         if !listed.contains(path.organization()) {
@@ -387,7 +387,7 @@ impl Call {
         Err(Error::permission_denied(&self.principal, phrase, resource).with_decision(decision))
     }
 
-    /// Asks the policy, and records its decision.
+    /// Gets the decision of the policy, and records it.
     async fn decide(&self, request: PolicyRequest<'_>) -> Result<Decision> {
         match self.policy.decide(&request).await {
             Ok(decision) => {
@@ -398,7 +398,7 @@ impl Call {
         }
     }
 
-    /// Records that the policy could not decide, and returns the error of the call.
+    /// Records that the policy could not decide. Returns the error of the call.
     async fn report_undecided(&self, request: &PolicyRequest<'_>, error: Error) -> Error {
         match self.audit.undecided(request.action, request.into(), &error).await {
             Ok(()) => request.undecided(error),

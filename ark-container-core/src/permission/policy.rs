@@ -1,4 +1,4 @@
-//! [`Policy`]: who may do what, apart from what enforces it.
+//! [`Policy`]: decides whether a principal may perform an action.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use crate::error::{Error, Result};
 use crate::identity::Principal;
 use crate::model::{OrganizationId, RepositoryPath};
 
-/// The question that a [`Policy`] answers: may the principal do the action there?
+/// The request that a [`Policy`] decides: a principal, an action, and an organization or repository.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct PolicyRequest<'a> {
     /// The caller.
     pub principal: &'a Principal,
-    /// The action that the caller wants to do.
+    /// The action that the caller requests.
     pub action: Action,
-    /// The organization whose repositories the action is about.
+    /// The organization to which the action applies.
     pub organization: OrganizationId,
-    /// The repository, which may not exist. `None` if the action is about the whole organization:
-    /// a listing, or credentials for an organization.
+    /// The repository, which may not exist. `None` if the action applies to the whole organization: a
+    /// listing, or credentials for an organization.
     ///
-    /// A listing is decided twice: first for the organization, then for each repository found, which is
-    /// left out where that is denied.
+    /// A listing needs two kinds of decisions: one for the organization, and one for each repository found.
+    /// A denied repository is left out.
     pub repository: Option<&'a RepositoryPath>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> PolicyRequest<'a> {
         Self { repository: Some(repository), ..Self::new(principal, action, organization) }
     }
 
-    /// Returns the repository or organization as errors name it.
+    /// Returns the name of the repository or organization in errors.
     pub(super) fn resource(&self) -> String {
         match self.repository {
             Some(repository) => repository.to_string(),
@@ -64,21 +64,21 @@ impl<'a> PolicyRequest<'a> {
     }
 }
 
-/// The rules that say who may do what in which organization.
+/// The rules that decide which principal may perform which action in which organization.
 ///
-/// A policy is asked before anything else happens, at least once for each call: it must be quick. It denies
-/// what it does not know. A decision about a repository must not depend on whether the repository exists,
+/// A policy is called at the start of each call, at least once, so it must be fast. A policy must deny actions
+/// that it does not know. A decision about a repository must not depend on whether the repository exists,
 /// because a denial would reveal that.
 ///
-/// [`policy_fn`] makes a policy of a closure.
+/// [`policy_fn`] creates a policy from a closure.
 #[async_trait]
 pub trait Policy: Debug + Send + Sync + 'static {
-    /// Decides whether the principal may do the action.
+    /// Decides whether the principal may perform the action.
     ///
     /// # Errors
-    /// Any failure to decide. The call is not made, and its error is
-    /// [`Error::Temporary`](crate::Error::Temporary) if this error is, else
-    /// [`Error::Failed`](crate::Error::Failed), with this error as its source.
+    /// Any failure to decide. The call then fails with this error as its source: as
+    /// [`Error::Temporary`](crate::Error::Temporary) if this error is temporary, otherwise as
+    /// [`Error::Failed`](crate::Error::Failed).
     async fn decide(&self, request: &PolicyRequest<'_>) -> Result<Decision>;
 }
 
@@ -89,13 +89,13 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
     }
 }
 
-/// A policy that is a closure; see [`policy_fn`].
+/// A policy from a closure; see [`policy_fn`].
 #[derive(Clone, Copy)]
 pub struct PolicyFn<F>(F);
 
-/// Creates a policy that decides as the closure does.
+/// Creates a policy from a closure.
 ///
-/// A policy that waits for something implements [`Policy`] itself.
+/// A policy that needs to await must implement [`Policy`] instead.
 ///
 /// ```
 /// use ark_container_core::permission::{Action, Decision, policy_fn};

@@ -1,4 +1,4 @@
-//! The rules of the catalog: [`StandardPolicy`], and [`MembershipsPolicy`] with the rules of a file.
+//! The built-in policies: [`StandardPolicy`], and [`MembershipsPolicy`] with the rules of a memberships file.
 
 use async_trait::async_trait;
 
@@ -10,43 +10,43 @@ use crate::model::{Effect, OrganizationId};
 const ADMINISTRATOR: Decision = Decision::fixed(
     true,
     "administrator",
-    "whoever administers an organization may do everything in it",
+    "administrators of an organization may perform every action in it",
 );
 const EVERYONE_READS_GLOBAL: Decision =
-    Decision::fixed(true, "everyone-reads-global", "everyone reads the global organization");
+    Decision::fixed(true, "everyone-reads-global", "everyone may read the global organization");
 const DENIED_ADMINISTRATORS_CHANGE_GLOBAL: Decision = Decision::fixed(
     false,
     "administrators-change-global",
-    "only its administrators change the global organization",
+    "only administrators of the global organization may change it",
 );
 const NOT_A_MEMBER: Decision = Decision::fixed(
     false,
     "not-a-member",
-    "whoever is no member of an organization may do nothing in it",
+    "principals that are not members of an organization have no access to it",
 );
 const MEMBER: Decision = Decision::fixed(
     true,
     "member",
-    "members read, and users among them create repositories and push",
+    "members may read, and users among them may create repositories and push",
 );
 const DENIED_ADMINISTRATORS_DELETE: Decision =
-    Decision::fixed(false, "administrators-delete", "only administrators delete");
+    Decision::fixed(false, "administrators-delete", "only administrators may delete");
 const DENIED_ROBOTS_READ: Decision =
-    Decision::fixed(false, "robots-read", "robots that are members only read");
+    Decision::fixed(false, "robots-read", "robots that are members may only read");
 const DENIED_INGEST_JOBS_READ: Decision =
-    Decision::fixed(false, "ingest-jobs-read", "ingest jobs that are members only read");
+    Decision::fixed(false, "ingest-jobs-read", "ingest jobs that are members may only read");
 const ORGANIZATION_ALLOWS: Decision = Decision::fixed(
     true,
     "organization-rules",
-    "the organization's own rules let members of this kind do it",
+    "the organization's own rules allow this action to members of this kind",
 );
 const ORGANIZATION_DENIES: Decision = Decision::fixed(
     false,
     "organization-rules",
-    "the organization's own rules do not let members of this kind do it",
+    "the organization's own rules deny this action to members of this kind",
 );
 
-/// The rules of the catalog.
+/// The standard rules of the catalog.
 ///
 /// | principal | may |
 /// |---|---|
@@ -56,8 +56,8 @@ const ORGANIZATION_DENIES: Decision = Decision::fixed(
 /// | robot or ingest job that is a member | read |
 /// | anyone else | nothing |
 ///
-/// To read is to list, to describe and to pull. Membership of the global organization gives no more
-/// than everyone has.
+/// Reading includes listing, describing and pulling. Members of the global organization have the same
+/// permissions there as everyone else.
 ///
 /// ```
 /// use ark_container_core::identity::single_user;
@@ -75,7 +75,7 @@ const ORGANIZATION_DENIES: Decision = Decision::fixed(
 pub struct StandardPolicy;
 
 impl StandardPolicy {
-    /// Returns what [`decide`](Policy::decide) does, at once, for policies that change these rules.
+    /// Returns the decision synchronously, for policies that are based on these rules.
     pub fn decision(self, request: &PolicyRequest<'_>) -> Decision {
         let PolicyRequest { principal, action, organization, .. } = *request;
         if principal.administers(organization) {
@@ -106,15 +106,15 @@ impl Policy for StandardPolicy {
     }
 }
 
-/// The [standard rules](StandardPolicy), except where an organization of the
-/// [memberships file](crate::identity::memberships) has rules of its own.
+/// The [standard rules](StandardPolicy), except for organizations that define rules in the [memberships
+/// file](crate::identity::memberships).
 ///
-/// Own rules apply to members who do not administer the organization, and to every action but deletion: no
-/// file can let a stranger in, take anything from an administrator, or let a member delete. Changes of the
-/// file apply without a restart.
+/// Rules of an organization apply to members that are not administrators, and to every action except
+/// deletion. So a file cannot give access to principals that are not members, restrict an administrator, or
+/// allow a member to delete. Changes of the file apply without a restart.
 ///
-/// A decision's [origin](Decision::origin) is the organization's own rule. For a decision by a standard
-/// rule, it is the list of members in the file, if the file makes the principal what they are.
+/// The [origin](Decision::origin) of a decision is the rule of the organization. For a decision by a standard rule,
+/// the origin is the organization's table in the file, if the file defines the principal's membership.
 ///
 /// ```
 /// use ark_container_core::identity::MembershipsFile;
@@ -147,7 +147,7 @@ impl Policy for StandardPolicy {
 pub struct MembershipsPolicy(MembershipsFile);
 
 impl MembershipsPolicy {
-    /// Creates a policy of the standard rules and those of the file.
+    /// Creates a policy from the standard rules and the rules of the file.
     pub fn new(file: MembershipsFile) -> Self {
         Self(file)
     }
@@ -170,12 +170,12 @@ impl Policy for MembershipsPolicy {
     }
 }
 
-/// Returns the decision by the organization's own rules, where they apply.
+/// Returns the decision by the organization's rules. Returns `None` if they do not apply.
 fn organization_rule(memberships: &Memberships, request: &PolicyRequest<'_>) -> Option<Decision> {
     let PolicyRequest { principal, action, organization, .. } = *request;
     let is_plain_member =
         principal.is_member_of(organization) && !principal.administers(organization);
-    // The parser refuses rules about these. This check does not depend on the parser.
+    // The parser rejects rules for these cases. This check does not depend on the parser.
     let is_fixed = organization == OrganizationId::GLOBAL || action.effect() == Effect::Removes;
     if is_fixed || !is_plain_member {
         return None;

@@ -1,4 +1,4 @@
-//! [`MockRegistryBackend`]: a backend that answers as a test tells it.
+//! [`MockRegistryBackend`]: a mock of [`RegistryBackend`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,16 +14,15 @@ use crate::error::Result;
 use crate::identity::Principal;
 use crate::model::{Digest, Organizations, Reference, RegistryHost, RepositoryPath, Scope, Stage};
 
-/// Returns the future of an answer that is there at once, for a [`MockRegistryBackend`].
+/// Returns a future that is ready with `answer`, for a [`MockRegistryBackend`].
 pub fn ready<T: Send + 'static>(answer: Result<T>) -> BoxFuture<'static, Result<T>> {
     Box::pin(std::future::ready(answer))
 }
 
 mock! {
-    /// A [`RegistryBackend`] that answers as a test tells it, and panics at every call that the test
-    /// did not expect.
+    /// A mock of [`RegistryBackend`]. A call without an expectation panics.
     ///
-    /// Answers of async methods are futures, so that they can wait; [`ready`] makes one that does not.
+    /// Answers of async methods are futures, so that a test can delay them. [`ready`] creates a future without delay.
     ///
     /// ```
     /// use ark_container_core::backend::Repository;
@@ -91,7 +90,7 @@ mock! {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl RegistryBackend for MockRegistryBackend {
-    /// Returns `None`, without an expectation: a mock has no record of callers.
+    /// Returns `None` without an expectation, because a mock does not record callers.
     fn acting_as(&self, _: &Arc<Principal>) -> Option<Arc<dyn RegistryBackend>> {
         None
     }

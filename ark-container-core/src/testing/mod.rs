@@ -1,9 +1,10 @@
-//! For tests of programs that use this library (feature `testing`).
+//! Test doubles and test data for programs that use this library (feature `testing`).
 //!
-//! [`MockRegistryBackend`] stands in for a registry in unit tests; with the feature `local`,
-//! `TestRegistry` is a real one, in the process of the test. [`conformance`] checks that a
-//! backend keeps the contract of [`RegistryBackend`](crate::RegistryBackend). [`SampleImage`] is a
-//! small image to push. With the feature `token`, `TokenIssuer` signs tokens, good ones and forged ones.
+//! - [`MockRegistryBackend`] is a mock for unit tests.
+//! - `TestRegistry` (feature `local`) is a real registry inside the test process.
+//! - [`conformance`] is a test suite for the contract of [`RegistryBackend`](crate::RegistryBackend).
+//! - [`SampleImage`] is a small image to push.
+//! - `TokenIssuer` (feature `token`) signs valid and forged tokens.
 
 pub mod conformance;
 mod mock;

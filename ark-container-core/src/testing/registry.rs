@@ -1,4 +1,4 @@
-//! [`TestRegistry`]: a registry of a test's own.
+//! [`TestRegistry`]: a registry inside a test.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -10,10 +10,10 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::model::RegistryHost;
 
-/// A registry in a folder of its own, served on a free port of this machine until it is dropped.
+/// A registry in a temporary folder, served on a free port of this machine until it is dropped.
 ///
-/// It is the real one: what docker or a push sees there is what they see on `local:`. It is empty at
-/// first, and its folder goes with it.
+/// The server is the same as for `local:` registries, so clients and pushes behave the same. The registry
+/// is empty at the start. Dropping it deletes the folder.
 ///
 /// ```
 /// use ark_container_core::model::OrganizationId;
@@ -38,13 +38,13 @@ pub struct TestRegistry {
 }
 
 impl TestRegistry {
-    /// Starts it, as a task of the tokio runtime that this is called in.
+    /// Starts the registry as a task of the current tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Failed`] if there is no room for the folder, or no port.
+    /// [`Error::Failed`] if the folder cannot be created, or no port is free.
     pub fn start() -> Result<Self> {
         let folder = tempfile::tempdir().map_err(|error| {
-            Error::failed("no folder for a registry of a test").with_source(error)
+            Error::failed("cannot create the folder of a test registry").with_source(error)
         })?;
         let backend = LocalBackend::open(Some(folder.path()))?;
         let faults = Faults::default();
@@ -57,18 +57,18 @@ impl TestRegistry {
         Ok(Self { backend, host, faults, _stop: stop.drop_guard(), _folder: folder })
     }
 
-    /// A catalog of it, which may do everything.
+    /// Returns a catalog of the registry, whose caller is the administrator of every organization.
     pub fn catalog(&self) -> Catalog {
         Catalog::from_backend_as_administrator(self.backend.clone())
     }
 
-    /// The backend, to be guarded in another way.
+    /// Returns the backend, for use with another policy.
     pub fn backend(&self) -> LocalBackend {
         self.backend.clone()
     }
 
-    /// Makes the next `count` requests fail with this HTTP status, such as 503 or 429.
-    /// It replaces what an earlier call has left.
+    /// Makes the next `count` requests fail with this HTTP status, such as 503 or 429. Replaces the rest of
+    /// an earlier call.
     ///
     /// ```
     /// # use ark_container_core::testing::TestRegistry;
@@ -84,13 +84,13 @@ impl TestRegistry {
     /// ```
     ///
     /// # Panics
-    /// If the status is not one of an error, 400 to 599.
+    /// If the status is not an error status, 400 to 599.
     pub fn fail_next(&self, count: u32, status: u16) {
         assert!((400..600).contains(&status), "{status} is not the status of an error");
         self.faults.set(count, status);
     }
 
-    /// Where it listens.
+    /// Returns the address at which the registry listens.
     pub fn host(&self) -> RegistryHost {
         self.host.clone()
     }

@@ -1,6 +1,6 @@
-//! [`SampleImage`]: a small real image, the same on every machine, and its builder.
+//! [`SampleImage`]: a small, reproducible image, and its builder.
 
-#![expect(clippy::expect_used, reason = "test code: what is built in memory is always whole")]
+#![expect(clippy::expect_used, reason = "test code: writes to memory cannot fail")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,9 +20,9 @@ use crate::model::{
 
 const CREATED: &str = "2026-01-01T00:00:00Z";
 
-/// A real image, valid for every tool that knows OCI images, that comes out the same each time.
+/// A reproducible image that is valid for every tool that supports OCI images.
 ///
-/// It is wholly in memory. It has nothing to run: its files are what it was built from.
+/// The image is in memory, and contains the given files and no program.
 ///
 /// ```
 /// use ark_container_core::testing::SampleImage;
@@ -43,12 +43,13 @@ pub struct SampleImage {
 }
 
 impl SampleImage {
-    /// An image for `linux/amd64` whose one file says `text`; the same text makes the same image.
+    /// Creates an image for `linux/amd64` with one file that contains `text`. The same text results in the
+    /// same image.
     pub fn new(text: &str) -> Self {
         Self::for_architecture(text, "amd64")
     }
 
-    /// The same for Linux on another processor, such as `arm64`.
+    /// Creates the same for Linux on another processor, such as `arm64`.
     pub fn for_architecture(text: &str, architecture: &str) -> Self {
         Self::builder()
             .with_layer([("sample.txt", text)])
@@ -56,8 +57,8 @@ impl SampleImage {
             .build()
     }
 
-    /// An index of two images, for `linux/amd64` and `linux/arm64`, with two layers that they share
-    /// and one of each's own.
+    /// Creates an index of two images, for `linux/amd64` and `linux/arm64`, with two shared layers and one
+    /// separate layer each.
     pub fn for_two_platforms() -> Self {
         Self::builder()
             .with_layer([("etc/greeting", "hello\n"), ("srv/data/empty", "")])
@@ -67,12 +68,12 @@ impl SampleImage {
             .build()
     }
 
-    /// An image that is made to measure, from no layers for `linux/amd64` on.
+    /// Returns a builder of an image for `linux/amd64` without layers.
     pub fn builder() -> SampleImageBuilder {
         SampleImageBuilder::new()
     }
 
-    /// An index of images. They are to be put, by digest, before it is.
+    /// Creates an index of images. The images must be uploaded, by digest, before the index.
     pub fn index(images: &[&Self]) -> Self {
         let entry = |image: &&Self| {
             let mut entry = image.descriptor();
@@ -80,56 +81,55 @@ impl SampleImage {
             entry
         };
         Self {
-            root: whole(Index::new(images.iter().map(entry).collect()).to_manifest()),
+            root: in_memory(Index::new(images.iter().map(entry).collect()).to_manifest()),
             platforms: images.iter().flat_map(|image| image.platforms.clone()).collect(),
             blobs: Vec::new(),
             children: images.iter().map(|image| (*image).clone()).collect(),
         }
     }
 
-    /// The digest of its manifest.
+    /// Returns the digest of the manifest or index.
     pub fn digest(&self) -> Digest {
         self.root.digest.clone()
     }
 
-    /// Its manifest, or index, with type and digest.
+    /// Returns the manifest or index, with its type and digest.
     pub fn root(&self) -> &Manifest {
         &self.root
     }
 
-    /// Its manifest, or index.
+    /// Returns the content of the manifest or index.
     pub fn manifest(&self) -> &[u8] {
         &self.root.bytes
     }
 
-    /// The media type of its manifest.
+    /// Returns the media type of the manifest or index.
     pub fn media_type(&self) -> &str {
         &self.root.media_type
     }
 
-    /// Its configuration and layers, each with its digest and once; none of an index.
+    /// Returns the configuration and layers, each once with its digest. An index has none.
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, &[u8])> {
         self.blobs.iter().map(|(digest, content)| (digest.clone(), &content[..]))
     }
 
-    /// The images that an index names; none of another.
+    /// Returns the images of an index. An image has none.
     pub fn children(&self) -> &[Self] {
         &self.children
     }
 
-    /// What it runs on.
+    /// Returns the platforms of the image.
     pub fn platforms(&self) -> &[Platform] {
         &self.platforms
     }
 
-    /// In bytes: manifest and blobs, without those of its children.
+    /// Returns the size of manifest and blobs in bytes, without children.
     pub fn size(&self) -> u64 {
         let blobs: usize = self.blobs.iter().map(|(_, content)| content.len()).sum();
         (self.root.bytes.len() + blobs) as u64
     }
 
-    /// Writes the image, with its children, into a folder in the OCI layout, beside the images that
-    /// are there already.
+    /// Writes the image and its children to a folder in the OCI layout. Keeps the images that the folder contains.
     ///
     /// # Errors
     /// [`Error::Failed`] if the folder cannot be written.
@@ -156,12 +156,12 @@ impl SampleImage {
             fs::write(path, serde_json::to_vec(&index)?)
         };
         written().map_err(|error| {
-            Error::failed(format!("writing {}", folder.display())).with_source(error)
+            Error::failed(format!("cannot write {}", folder.display())).with_source(error)
         })
     }
 
-    /// Writes the image as `docker save` did before it knew OCI layouts, with its layers in folders of
-    /// their own; of an index, its first image.
+    /// Writes the image in the `docker save` format before OCI layouts, with a folder for each layer. For
+    /// an index, writes its first image.
     ///
     /// # Errors
     /// [`Error::Failed`] if the file cannot be written.
@@ -188,7 +188,7 @@ impl SampleImage {
             builder.into_inner()?.sync_all()
         };
         written().map_err(|error| {
-            Error::failed(format!("writing {}", file.display())).with_source(error)
+            Error::failed(format!("cannot write {}", file.display())).with_source(error)
         })
     }
 
@@ -209,7 +209,7 @@ impl SampleImage {
         Descriptor::new(media_type, digest.clone(), bytes.len() as u64)
     }
 
-    /// Takes a blob in, unless it is there, and describes it.
+    /// Adds a blob, unless it exists, and returns its descriptor.
     fn keep(blobs: &mut Vec<(Digest, Bytes)>, media_type: &str, content: Bytes) -> Descriptor {
         let digest = Digester::digest(Algorithm::Sha256, &content);
         let descriptor = Descriptor::new(media_type, digest.clone(), content.len() as u64);
@@ -220,7 +220,7 @@ impl SampleImage {
     }
 }
 
-/// What is to be in a [`SampleImage`].
+/// Builds a [`SampleImage`].
 ///
 /// ```
 /// use ark_container_core::testing::SampleImage;
@@ -268,12 +268,12 @@ impl SampleImageBuilder {
         }
     }
 
-    /// This image with another seed: the random layers have other content of the same size.
+    /// Sets the seed of random layers: another seed results in other content of the same size.
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// This image with one more layer, of these files.
+    /// Adds a layer with these files.
     pub fn with_layer<N: Into<String>, C: Into<Vec<u8>>>(
         mut self,
         files: impl IntoIterator<Item = (N, C)>,
@@ -283,25 +283,24 @@ impl SampleImageBuilder {
         self
     }
 
-    /// This image with one more layer: a file of `size` bytes that no compression makes smaller.
+    /// Adds a layer with a file of `size` random bytes, which cannot be compressed.
     pub fn with_random_layer(mut self, size: usize) -> Self {
         self.layers.push(Layer::Random(size));
         self
     }
 
-    /// This image with one more layer, which is another one for each platform.
+    /// Adds a layer that differs for each platform.
     pub fn with_own_layer(mut self) -> Self {
         self.layers.push(Layer::Own);
         self
     }
 
-    /// This image for other platforms: an index, if it is not one.
+    /// Sets the platforms. The result is an index.
     pub fn with_platforms(self, platforms: impl IntoIterator<Item = Platform>) -> Self {
         Self { platforms: platforms.into_iter().collect(), ..self }
     }
 
-    /// This image with a member of its `config`, such as `Env`, `Entrypoint` or `User`, in place of an
-    /// earlier one.
+    /// Sets a field of `config`, such as `Env`, `Entrypoint` or `User`. Replaces an earlier value.
     ///
     /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/config.md#properties>
     pub fn with_config(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
@@ -309,7 +308,7 @@ impl SampleImageBuilder {
         self
     }
 
-    /// This image with one more label.
+    /// Adds a label.
     pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
@@ -318,7 +317,7 @@ impl SampleImageBuilder {
     /// Builds the image in memory.
     ///
     /// # Panics
-    /// If the name of a file cannot be in an archive: it is empty, absolute or leads outside.
+    /// If the name of a file is invalid in an archive: empty, absolute, or outside the root.
     pub fn build(&self) -> SampleImage {
         let images: Vec<_> =
             self.platforms.iter().map(|platform| self.build_for(platform)).collect();
@@ -347,7 +346,7 @@ impl SampleImageBuilder {
         let config = self.config(platform, &layers);
         let config = SampleImage::keep(&mut blobs, media_type::OCI_CONFIG, config);
         SampleImage {
-            root: whole(ImageManifest::new(config, layers).to_manifest()),
+            root: in_memory(ImageManifest::new(config, layers).to_manifest()),
             platforms: vec![platform.clone()],
             blobs,
             children: Vec::new(),
@@ -369,21 +368,21 @@ impl SampleImageBuilder {
             },
             history: vec![Step { created: CREATED, created_by: "sample" }; layers.len()],
         };
-        serde_json::to_vec(&config).expect("memory takes it").into()
+        serde_json::to_vec(&config).expect("writes to memory cannot fail").into()
     }
 }
 
-/// Linux on a processor, such as `amd64`.
+/// Returns the platform of Linux on a processor, such as `amd64`.
 fn linux(architecture: &str) -> Platform {
     Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
 }
 
-/// A manifest that was just written.
-fn whole<T>(written: Result<T>) -> T {
-    written.expect("memory takes it")
+/// Returns a manifest that was written to memory.
+fn in_memory<T>(written: Result<T>) -> T {
+    written.expect("writes to memory cannot fail")
 }
 
-/// An image's configuration, in one order: its digest must not depend on how a map is sorted.
+/// An image configuration with a fixed order of fields, so that the digest does not depend on the order of a map.
 ///
 /// Source: <https://github.com/opencontainers/image-spec/blob/v1.1.0/config.md>
 #[derive(Serialize)]
@@ -414,10 +413,10 @@ fn archive(files: &[(String, Vec<u8>)]) -> Bytes {
     for (name, content) in files {
         append(&mut builder, name, content).expect("the name can be in an archive");
     }
-    builder.into_inner().expect("memory takes it").into()
+    builder.into_inner().expect("writes to memory cannot fail").into()
 }
 
-/// Adds a file with nothing in its header that differs from one machine or day to another.
+/// Appends a file. The header contains nothing that depends on the machine or the time.
 fn append<W: io::Write>(
     builder: &mut tar::Builder<W>,
     name: &str,
@@ -430,7 +429,7 @@ fn append<W: io::Write>(
     builder.append_data(&mut header, name, content)
 }
 
-/// Bytes that look random and are the same for the same seed: SplitMix64.
+/// Returns pseudo-random bytes by SplitMix64. The same seed results in the same bytes.
 ///
 /// Source: <https://prng.di.unimi.it/splitmix64.c>
 fn random(seed: u64, size: usize) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! [`Scripted`]: a registry for tests that gives prepared answers and keeps what it was asked.
+//! [`Scripted`]: a server for tests that returns prepared responses and records requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,21 +9,21 @@ use crate::credentials::{Password, RegistryCredentials};
 use crate::distribution::{Client, Retry};
 use crate::model::{Access, RegistryHost, RepositoryPath, RepositoryUrl, Scope};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// One answer per connection, in order; `{host}` in an answer stands for the server's own address.
+/// Returns one response per connection, in order. `{host}` in a response is replaced by the address of the server.
 pub(crate) struct Scripted {
     host: RegistryHost,
     worker: JoinHandle<Vec<Request>>,
 }
 
-/// What was asked.
+/// A recorded request.
 pub(crate) struct Request {
-    /// Method, target and version.
+    /// The request line: method, target and version.
     pub(crate) line: String,
-    /// The other lines of its head, in lower case but for their values.
+    /// The headers. Names are in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// As far as it came.
+    /// The body, as far as it was received.
     pub(crate) body: Vec<u8>,
 }
 
@@ -55,12 +55,12 @@ impl Scripted {
         RepositoryUrl::new(self.host.clone(), path)
     }
 
-    /// A client that tries nothing again.
+    /// Returns a client without retries.
     pub(crate) fn client(&self) -> Client {
         self.patient_client().with_retry(Retry::never())
     }
 
-    /// A client that tries again at once.
+    /// Returns a client that retries without delay.
     pub(crate) fn patient_client(&self) -> Client {
         let scope = Scope::repository(self.url().path().clone(), Access::Push);
         let password = Password::new("hunter2".to_owned());
@@ -70,19 +70,19 @@ impl Scripted {
         Client::new(self.url(), credentials).unwrap().with_retry(at_once)
     }
 
-    /// What it was asked, once all its answers are given.
+    /// Returns the recorded requests, after all responses are sent.
     pub(crate) fn requests(self) -> Vec<Request> {
         self.worker.join().unwrap()
     }
 }
 
-/// An answer with a body of its true length.
+/// Returns a response with a correct content length.
 pub(crate) fn answer(status: &str, headers: &[&str], body: &str) -> String {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// An answer with an error body as the specification has it.
+/// Returns a response with an error body of the OCI distribution specification.
 pub(crate) fn refusal(status: &str, code: &str, message: &str) -> String {
     let body = serde_json::json!({"errors": [{"code": code, "message": message, "detail": {}}]});
     answer(status, &["Content-Type: application/json"], &body.to_string())
@@ -95,10 +95,10 @@ fn accept(listener: &TcpListener) -> TcpStream {
         match listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(false).unwrap();
-                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                stream.set_read_timeout(Some(REQUEST_TIMEOUT)).unwrap();
                 return stream;
             }
-            Err(_) if started.elapsed() < DEADLINE => {
+            Err(_) if started.elapsed() < REQUEST_TIMEOUT => {
                 std::thread::sleep(Duration::from_millis(2));
             }
             Err(error) => panic!("fewer requests than answers: {error}"),
@@ -124,9 +124,9 @@ fn serve(mut stream: &TcpStream, answer: &str) -> Request {
         .collect();
     let mut request = Request { line: lines.swap_remove(0), headers, body: Vec::new() };
     let length = request.header("content-length").map_or(0, |length| length.parse().unwrap());
-    // The sender may fail to send all that it promised.
+    // The sender may send less than the content length.
     let _ = reader.take(length).read_to_end(&mut request.body);
-    // Each request comes on a connection of its own, so that the answers keep their order.
+    // Each request has a separate connection, so that the responses keep their order.
     let answer = answer.replacen("\r\n", "\r\nConnection: close\r\n", 1);
     let _ = stream.write_all(answer.as_bytes());
     request

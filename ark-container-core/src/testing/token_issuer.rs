@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::identity::PrincipalName;
 use crate::model::OrganizationId;
 
-/// An identity provider for tests: it signs tokens, publishes its keys, and can forge.
+/// An identity provider for tests, which signs tokens, publishes its keys, and can forge tokens.
 ///
 /// ```
 /// use ark_container_core::identity::{KeySet, TokenVerifier};
@@ -43,27 +43,27 @@ use crate::model::OrganizationId;
 pub struct TokenIssuer {
     issuer: String,
     audience: String,
-    /// How many keys it no longer publishes.
+    /// The number of keys that are no longer published.
     retired: usize,
-    /// The keys that it still publishes and no longer signs with, oldest first.
+    /// The keys that are still published but no longer sign, the oldest first.
     former: Vec<SigningKey>,
-    /// The key that it signs with.
+    /// The key that signs tokens.
     current: SigningKey,
 }
 
 impl TokenIssuer {
-    /// The issuer with this URL, whose tokens are for `audience`; it signs with ES256.
+    /// Creates an issuer with this URL that issues tokens for `audience` and signs with ES256.
     ///
     /// # Errors
-    /// [`Error::Failed`](crate::Error::Failed) if no key can be made.
+    /// [`Error::Failed`](crate::Error::Failed) if no key can be generated.
     pub fn new(issuer: &str, audience: &str) -> Result<Self> {
         Self::with_algorithm(issuer, audience, SigningAlgorithm::Es256)
     }
 
-    /// As [`new`](Self::new), and it signs with this algorithm.
+    /// Creates an issuer as [`new`](Self::new) that signs with this algorithm.
     ///
     /// # Errors
-    /// [`Error::Failed`](crate::Error::Failed) if no key can be made.
+    /// [`Error::Failed`](crate::Error::Failed) if no key can be generated.
     pub fn with_algorithm(
         issuer: &str,
         audience: &str,
@@ -78,22 +78,22 @@ impl TokenIssuer {
         })
     }
 
-    /// Its URL, the claim `iss` of its tokens.
+    /// Returns the URL of the issuer, which is the claim `iss` of its tokens.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Whom its tokens are for, their claim `aud`.
+    /// Returns the audience, which is the claim `aud` of its tokens.
     pub fn audience(&self) -> &str {
         &self.audience
     }
 
-    /// What the key that signs now is called: `key-1`, after a rotation `key-2`, and so on.
+    /// Returns the id of the current key: `key-1`, after a rotation `key-2`, and so on.
     pub fn key_id(&self) -> String {
         key_id(self.retired + self.former.len())
     }
 
-    /// The keys that it publishes, as a JSON Web Key Set.
+    /// Returns the published keys as a JSON Web Key Set.
     pub fn key_set_json(&self) -> String {
         let keys = self.former.iter().chain([&self.current]).enumerate();
         let keys: Vec<Value> =
@@ -101,46 +101,46 @@ impl TokenIssuer {
         json!({ "keys": keys }).to_string()
     }
 
-    /// Signs with a new key from now on, and goes on publishing the former ones.
+    /// Replaces the current key by a new one. Former keys are still published.
     ///
     /// # Errors
-    /// [`Error::Failed`](crate::Error::Failed) if no key can be made.
+    /// [`Error::Failed`](crate::Error::Failed) if no key can be generated.
     pub fn rotate(&mut self) -> Result<()> {
         let next = SigningKey::generate(self.current.algorithm())?;
         self.former.push(std::mem::replace(&mut self.current, next));
         Ok(())
     }
 
-    /// Publishes nothing but the key that signs now.
+    /// Stops publishing former keys.
     pub fn retire_former_keys(&mut self) {
         self.retired += self.former.len();
         self.former.clear();
     }
 
-    /// The token, signed.
+    /// Returns the signed token.
     ///
     /// # Errors
-    /// [`Error::Failed`](crate::Error::Failed) if it cannot be signed.
+    /// [`Error::Failed`](crate::Error::Failed) if the token cannot be signed.
     pub fn token(&self, token: &TestToken) -> Result<String> {
         let message = self.message(token, self.current.algorithm().as_str());
         let signature = self.current.sign(message.as_bytes())?;
         Ok(with_signature(&message, &signature))
     }
 
-    /// The token with the algorithm `none`, which nobody may accept.
+    /// Returns the token with the algorithm `none`, which every verifier must reject.
     pub fn unsigned(&self, token: &TestToken) -> String {
         with_signature(&self.message(token, "none"), b"")
     }
 
-    /// The token with HS256 and a secret, such as the text of a public key, which a
-    /// verifier that confuses public keys with secrets accepts.
+    /// Returns the token signed by HS256 with a secret, such as the text of a public key. A verifier that
+    /// confuses public keys with secrets accepts such a token.
     pub fn signed_by_secret(&self, token: &TestToken, secret: &[u8]) -> String {
         let message = self.message(token, "HS256");
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
         with_signature(&message, hmac::sign(&key, message.as_bytes()).as_ref())
     }
 
-    /// Header and claims in the form that is signed.
+    /// Returns the header and claims in the encoded form that is signed.
     ///
     /// Source: <https://www.rfc-editor.org/rfc/rfc7515#section-7.1>
     fn message(&self, token: &TestToken, algorithm: &str) -> String {
@@ -167,7 +167,7 @@ fn with_signature(message: &str, signature: &[u8]) -> String {
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// How a [`TokenIssuer`] signs.
+/// The algorithm with which a [`TokenIssuer`] signs.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc7518#section-3.1>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,7 +182,7 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    /// The word for it in tokens and key sets.
+    /// Returns the name of the algorithm in tokens and key sets.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
@@ -192,7 +192,7 @@ impl SigningAlgorithm {
     }
 }
 
-/// A private key, made at random.
+/// A random private key.
 #[derive(Debug)]
 enum SigningKey {
     Es256(EcdsaKeyPair),
@@ -209,7 +209,7 @@ impl SigningKey {
             SigningAlgorithm::Rs256 => RsaKeyPair::generate(KeySize::Rsa2048).map(Self::Rs256),
             SigningAlgorithm::EdDsa => Ed25519KeyPair::generate().map(Self::EdDsa),
         };
-        key.map_err(|error| Error::failed("the key could not be made").with_source(error))
+        key.map_err(|error| Error::failed("the key could not be generated").with_source(error))
     }
 
     fn algorithm(&self) -> SigningAlgorithm {
@@ -231,10 +231,10 @@ impl SigningKey {
             }
             Self::EdDsa(key) => Ok(key.sign(message).as_ref().to_vec()),
         };
-        signature.map_err(|error| Error::failed("the token could not be signed").with_source(error))
+        signature.map_err(|error| Error::failed("cannot sign the token").with_source(error))
     }
 
-    /// The public half as a JSON Web Key called `id`.
+    /// Returns the public key as a JSON Web Key with this id.
     ///
     /// Source: <https://www.rfc-editor.org/rfc/rfc7518#section-6>,
     /// <https://www.rfc-editor.org/rfc/rfc8037#section-2>
@@ -242,7 +242,7 @@ impl SigningKey {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let mut jwk = match self {
             Self::Es256(key) => {
-                // The uncompressed point: 4, then both coordinates.
+                // An uncompressed point: the byte 4, then both coordinates.
                 let (x, y) = key.public_key().as_ref()[1..].split_at(32);
                 json!({"kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y)})
             }
@@ -261,18 +261,18 @@ impl SigningKey {
     }
 }
 
-/// The claim from which AWS STS takes the tags of a session.
+/// The claim with the session tags for AWS STS.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html#id_session-tags_adding-assume-role-idp>
 const SESSION_TAGS: &str = "https://aws.amazon.com/tags";
 
-/// The lifetime of a token without another one.
+/// The default lifetime of a token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// What a token says, before a [`TokenIssuer`] signs it.
+/// The claims and header of a token, before a [`TokenIssuer`] signs it.
 ///
-/// It names a principal by the default [`ClaimNames`](crate::identity::ClaimNames) and is good for an hour;
-/// every claim and header can be set to anything, or left out.
+/// A token describes a principal by the default [`ClaimNames`](crate::identity::ClaimNames) and is valid
+/// for an hour. Every claim and header parameter can be set or removed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestToken {
     claims: Map<String, Value>,
@@ -280,7 +280,7 @@ pub struct TestToken {
 }
 
 impl TestToken {
-    /// A token for the principal called `name`, a member of no organization.
+    /// Creates a token for the principal `name`, a member of no organization.
     pub fn new(name: &PrincipalName) -> Self {
         let token = Self { claims: Map::new(), header: Map::new() };
         let now = SystemTime::now();
@@ -291,7 +291,7 @@ impl TestToken {
             .expiring_at(now + TOKEN_LIFETIME)
     }
 
-    /// Its principal is a member of `organizations`.
+    /// Makes the principal a member of `organizations`.
     #[must_use]
     pub fn with_organizations(
         self,
@@ -300,14 +300,14 @@ impl TestToken {
         self.with_claim("organizations", texts(organizations))
     }
 
-    /// Its principal administers `organizations`.
+    /// Makes the principal an administrator of `organizations`.
     #[must_use]
     pub fn with_administers(self, organizations: impl IntoIterator<Item = OrganizationId>) -> Self {
         self.with_claim("administers", texts(organizations))
     }
 
-    /// It also says, for AWS STS, what its claims say by now: session tags `kind`, `organization`,
-    /// `organization2` and so on, `administers`, `administers2` and so on.
+    /// Adds session tags for AWS STS from the claims set so far: `kind`, `organization`, `organization2`
+    /// and so on, `administers`, `administers2` and so on.
     #[must_use]
     pub fn with_session_tags(self) -> Self {
         let mut tags = Map::new();
@@ -324,45 +324,45 @@ impl TestToken {
         self.with_claim(SESSION_TAGS, json!({ "principal_tags": tags }))
     }
 
-    /// It is good until `time`, in whole seconds.
+    /// Sets the expiry, in whole seconds.
     #[must_use]
     pub fn expiring_at(self, time: SystemTime) -> Self {
         self.with_claim("exp", unix_seconds(time))
     }
 
-    /// It is good from `time` on, in whole seconds.
+    /// Sets the start of validity, in whole seconds.
     #[must_use]
     pub fn not_before(self, time: SystemTime) -> Self {
         self.with_claim("nbf", unix_seconds(time))
     }
 
-    /// It says `value` in the claim `name`, which may be one that the issuer would fill in.
+    /// Sets the claim `name`, which may be a claim that the issuer sets by default.
     #[must_use]
     pub fn with_claim(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.claims.insert(name.to_owned(), value.into());
         self
     }
 
-    /// It has no claim `name`, not even one that the issuer would fill in.
+    /// Removes the claim `name`, including the issuer's default.
     #[must_use]
     pub fn without_claim(self, name: &str) -> Self {
         self.with_claim(name, Value::Null)
     }
 
-    /// Its header says `value` in the parameter `name`, such as `kid` or `alg`, independent of the signature.
+    /// Sets the header parameter `name`, such as `kid` or `alg`, independently of the signature.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.header.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Its header has no parameter `name`, not even one that the issuer would fill in.
+    /// Removes the header parameter `name`, including the issuer's default.
     #[must_use]
     pub fn without_header(self, name: &str) -> Self {
         self.with_header(name, Value::Null)
     }
 
-    /// Header and claims, with the issuer's for what this token does not say itself.
+    /// Returns header and claims. The issuer's defaults are used for values that this token does not set.
     fn filled(&self, header: Map<String, Value>, claims: Map<String, Value>) -> (Value, Value) {
         let fill = |mut issuers: Map<String, Value>, own: &Map<String, Value>| {
             issuers.extend(own.clone());
@@ -386,7 +386,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn session_tags_say_what_the_claims_say() {
+    fn session_tags_match_the_claims() {
         let other = OrganizationId::from_u128(1);
         let token = TestToken::new(&"user:alice".parse().unwrap())
             .with_organizations([OrganizationId::TBD, other])
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_token_says_goes_before_what_the_issuer_fills_in() {
+    fn token_claims_precede_issuer_defaults() {
         let token = TestToken::new(&"user:alice".parse().unwrap())
             .with_claim("aud", "other")
             .without_claim("iss")

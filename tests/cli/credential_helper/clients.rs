@@ -86,7 +86,7 @@ fn docker_pushes_and_pulls_and_logs_in_and_out() {
     let run = served.sandbox.finish(command.env("ARK_JWT_FILE", "none"));
     assert_ne!(run.code, 0);
     assert_snapshot!(run.stderr.replace(host, "HOST"), @r#"
-    docker-credential-ark: not authenticated: there is no token, as the file none does not exist
+    docker-credential-ark: not authenticated: there is no token: the file none does not exist
     help: put a new token into none; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
     Error response from daemon: Head "http://HOST/v2/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a/manifests/v1": no basic auth credentials
     "#);
@@ -128,7 +128,7 @@ fn skopeo_shows_the_error_of_the_helper() {
     let run = served.sandbox.finish(command.env("ARK_JWT_FILE", "none"));
     assert_ne!(run.code, 0);
     let said =
-        "docker-credential-ark: not authenticated: there is no token, as the file none does not";
+        "docker-credential-ark: not authenticated: there is no token: the file none does not";
     assert!(run.stderr.contains(said), "{run:?}");
 }
 
@@ -210,8 +210,8 @@ fn helper_with_a_role_needs_an_organization() {
     assert_eq!((cloud.aws.count(TOKEN), cloud.aws.count("sts:AssumeRole")), (1, 0));
     let mut nowhere = get(&cloud);
     assert_snapshot!(told_at(&cloud, nowhere.env_remove("ARK_ORGANIZATION")), @"
-    docker-credential-ark: nothing says which organizations the login is to be narrowed to
-    help: name yours: export ARK_ORGANIZATION=GUID, or organization in the configuration file
+    docker-credential-ark: the login needs an organization, and none is set
+    help: set your organization: export ARK_ORGANIZATION=GUID, or organization in the configuration file
     ");
 }
 

@@ -209,7 +209,7 @@ fn bad_repository_name() {
     "#);
     assert_snapshot!(create("catalog//extract"), @r#"
     exit 2
-    error: "catalog//extract" is not a valid repository name: a part is empty, beside the slash at character 9
+    error: "catalog//extract" is not a valid repository name: a component is empty, next to the slash at character 9
       help: lower-case words with slashes between, as catalog/extract-video
     "#);
     assert_snapshot!(create("café"), @r#"
@@ -219,7 +219,7 @@ fn bad_repository_name() {
     "#);
     assert_snapshot!(create("../../etc/passwd"), @r#"
     exit 2
-    error: "../../etc/passwd" is not a valid repository name: a part may not start with '.', at character 1
+    error: "../../etc/passwd" is not a valid repository name: a component may not start with '.', at character 1
       help: lower-case words with slashes between, as catalog/extract-video
     "#);
 }
@@ -229,7 +229,7 @@ fn repository_name_that_is_too_long() {
     let name = "n".repeat(218);
     assert_snapshot!(refused(&format!("--create-repository {name} --organization {TBD}")), @r#"
     exit 2
-    error: "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"… is not a valid repository name: 218 characters, of at most 217
+    error: "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"… is not a valid repository name: 218 characters, the maximum is 217
       help: lower-case words with slashes between, as catalog/extract-video
     "#);
 }

@@ -91,7 +91,7 @@ fn roles_that_are_none() {
     sandbox.write("config/ark/container.toml", role);
     assert_snapshot!(in_sandbox(&sandbox, &[], &login), @r#"
     exit 2
-    error: ~/config/ark/container.toml:2:12: "arn:aws:iam::095412845506:user/alice" is not a valid ARN of a role: it is no role (arn:<partition>:iam::<account>:role/<name>)
+    error: ~/config/ark/container.toml:2:12: "arn:aws:iam::095412845506:user/alice" is not a valid ARN of a role: it is not a role (arn:<partition>:iam::<account>:role/<name>)
     "#);
 }
 
@@ -108,8 +108,8 @@ fn narrow_passwords_are_required_and_nothing_narrows_them() {
 fn a_principal_that_is_chosen() {
     assert_snapshot!(with(&[("ARK_PRINCIPAL", "robot:nightly")], "--whoami"), @"
     exit 2
-    error: ARK_PRINCIPAL: it is for registries of this machine only
-      help: unset ARK_PRINCIPAL; on ecr: AWS knows who asks
+    error: ARK_PRINCIPAL: supported for local registries only
+      help: unset ARK_PRINCIPAL; on ecr: AWS determines the principal
     ");
 }
 

@@ -58,7 +58,7 @@ fn bad_variables() {
     assert_snapshot!(with_variable("ARK_MEMBERSHIPS", "none.toml", "--quiet --whoami"), @"
     exit 5
     error: file none.toml does not exist
-      help: it was chosen as the memberships file, by option, environment or file
+      help: correct the path of the memberships file: --memberships, ARK_MEMBERSHIPS, or memberships in the configuration file
     ");
 }
 
@@ -92,8 +92,8 @@ fn tilde_in_a_setting_is_the_home_folder() {
 fn home_folder_of_another_user_is_refused() {
     assert_snapshot!(with_file("registry = 'local:~bob/registry'\n"), @"
     exit 2
-    error: ~/config/ark/container.toml: ~bob/registry: only ~ and ~/… are your home folder
-      help: write the whole path; or, if ~ is part of the name, ./ before it
+    error: ~/config/ark/container.toml: ~bob/registry: only ~ and ~/… are expanded to your home folder
+      help: use an absolute path; if ~ is part of the name, put ./ before it
     ");
     for (name, value) in
         [("ARK_REGISTRY", "local:~bob"), ("ARK_JWT_FILE", "~bob/jwt"), ("ARK_KEY_SET", "~bob/keys")]
@@ -126,7 +126,7 @@ fn encoding_of_a_file_is_named() {
     sandbox.write("config/ark/container.toml", utf16("registry = 'local:'\n"));
     assert_snapshot!(told("--whoami"), @"
     exit 2
-    error: ~/config/ark/container.toml: the configuration file is no TOML: it is UTF-16; save it as UTF-8
+    error: ~/config/ark/container.toml: the configuration file is not TOML: it is UTF-16; save it as UTF-8
     ");
 }
 

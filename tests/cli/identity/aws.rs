@@ -222,12 +222,12 @@ fn named_token_needs_a_role() {
     };
     assert_snapshot!(whoami(&mut bare(&cloud, "--whoami")), @"
     exit 2
-    error: ARK_JWT_FILE: a token opens AWS under a role only, and no role is set
-      help: set the role that your tokens open: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
+    error: ARK_JWT_FILE: a token needs a role to access AWS, and no role is set
+      help: set the role to assume with your token: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
     ");
     assert_snapshot!(whoami(&mut command(&cloud, "--whoami")), @"
     exit 3
-    error: not authenticated: there is no token, as the file token does not exist
+    error: not authenticated: there is no token: the file token does not exist
       help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
     ");
     let robot = alice().with_claim("kind", "robot").with_claim("sub", "build");

@@ -105,13 +105,13 @@ fn key_set_requires_a_valid_token() {
     };
     assert_snapshot!(told("--list-repositories"), @"
     exit 3
-    error: not authenticated: there is no token, as the file ~/.cache/tbd/jwt.json does not exist
+    error: not authenticated: there is no token: the file ~/.cache/tbd/jwt.json does not exist
       help: run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, DEFAULT_FILE, &forger.token(&alice()).unwrap());
     assert_snapshot!(told("--list-repositories"), @"
     exit 3
-    error: not authenticated: the token in ~/.cache/tbd/jwt.json has a signature that is not genuine
+    error: not authenticated: the token in ~/.cache/tbd/jwt.json has an invalid signature
       help: run `ark-auth-tool -u <user>`
     ");
     let for_others = alice().with_claim("aud", "other");
@@ -124,7 +124,7 @@ fn key_set_requires_a_valid_token() {
     write_token(&sandbox, DEFAULT_FILE, &provider.unsigned(&alice()));
     assert_snapshot!(told("--list-repositories"), @"
     exit 3
-    error: not authenticated: the token in ~/.cache/tbd/jwt.json is no signed JSON Web Token
+    error: not authenticated: the token in ~/.cache/tbd/jwt.json is not a signed JSON Web Token
       help: run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, DEFAULT_FILE, &provider.token(&alice()).unwrap());
@@ -190,7 +190,7 @@ fn missing_empty_and_expired_tokens_are_reported() {
     let sandbox = Sandbox::new();
     assert_snapshot!(told(&sandbox, "--whoami"), @"
     exit 3
-    error: not authenticated: there is no token, as the file token does not exist
+    error: not authenticated: there is no token: the file token does not exist
       help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
     ");
     write_token(&sandbox, "token", "");
@@ -209,7 +209,7 @@ fn missing_empty_and_expired_tokens_are_reported() {
     write_token(&sandbox, "token", &provider().token(&alice().without_claim("kind")).unwrap());
     assert_snapshot!(told(&sandbox, "--whoami"), @r#"
     exit 3
-    error: not authenticated: the token in token has no claim "kind"; where another claim says the kind, name it in the setting identity.claims.kind
+    error: not authenticated: the token in token has no claim "kind"; if another claim holds the kind, name it in the setting identity.claims.kind
       help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
     "#);
 }
@@ -235,18 +235,18 @@ fn incomplete_token_settings_are_rejected() {
     };
     assert_snapshot!(with(&[("ARK_KEY_SET", "keys.json")]), @"
     exit 2
-    error: ARK_KEY_SET: a key set without an audience would take tokens that were issued for others
-      help: say whom the tokens are for: audience in the table [identity] of the configuration file, or ARK_JWT_AUDIENCE
+    error: ARK_KEY_SET: a key set without an audience would accept tokens that were issued for other services
+      help: set the audience of the tokens: audience in the table [identity] of the configuration file, or ARK_JWT_AUDIENCE
     ");
     assert_snapshot!(with(&[("ARK_JWT_AUDIENCE", "ark")]), @"
     exit 2
-    error: an audience or issuer is given, but no key set: they are checked with the signature
-      help: name the keys of the identity provider: key_set in the table [identity] of the configuration file, or ARK_KEY_SET
+    error: an audience or issuer is set, but no key set to verify tokens with
+      help: set the keys of the identity provider: key_set in the table [identity] of the configuration file, or ARK_KEY_SET
     ");
     let plain = [("ARK_KEY_SET", "http://auth.example.com/keys"), ("ARK_JWT_AUDIENCE", "ark")];
     assert_snapshot!(with(&plain), @"
     exit 2
-    error: ARK_KEY_SET: the URL of the key set has to start with https://
+    error: ARK_KEY_SET: the URL of the key set must start with https://
     ");
     let no_keys = [("ARK_KEY_SET", "none.json"), ("ARK_JWT_AUDIENCE", "ark")];
     let sandbox = Sandbox::new();
@@ -297,7 +297,7 @@ fn nameless_user_needs_a_principal() {
     assert_snapshot!(format!("exit {}\n{}", run.code, run.stderr), @"
     exit 3
     error: not authenticated: the operating system has no name for this user: Null record
-      help: say who asks: export ARK_PRINCIPAL=user:NAME
+      help: set the principal: export ARK_PRINCIPAL=user:NAME
     ");
     write_token(&sandbox, "token", &provider().token(&alice()).unwrap());
     let mut whoami = sandbox.command("--quiet --whoami");

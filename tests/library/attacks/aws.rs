@@ -323,7 +323,7 @@ fn forgeries(issuer: &TokenIssuer) -> Vec<(&'static str, String)> {
     let claims = administrator.split('.').nth(1).unwrap();
     vec![
         ("it has expired", sign(&alice.clone().expiring_at(ago(3_600)))),
-        ("it is not good yet", sign(&alice.clone().not_before(SystemTime::now() + HOUR))),
+        ("it is not valid yet", sign(&alice.clone().not_before(SystemTime::now() + HOUR))),
         ("it is for another audience", sign(&alice.clone().with_claim("aud", "another"))),
         ("it is for nobody", sign(&alice.clone().without_claim("aud"))),
         ("it is of another issuer", sign(&alice.clone().with_claim("iss", "https://evil.example"))),

@@ -24,20 +24,20 @@ const ORGANIZATIONS: [OrganizationId; 3] =
 type Excepted = (&'static str, &'static str);
 
 const MOTO: &[Excepted] = &[
-    ("sizes_are_what_is_stored", "it gives the size of an image's configuration alone"),
-    ("a_tag_moves_with_a_push", "it deletes an image whose only tag moves"),
-    ("an_image_of_an_index_outlives_its_last_tag", "it deletes an image of an index"),
-    ("an_image_of_an_index_is_not_deleted_by_digest", "it deletes an image of an index"),
-    ("credentials_reach_the_scope_for_a_while", "its tokens have expired in 2015"),
+    ("image_sizes_match_stored_content", "it gives the size of an image's configuration alone"),
+    ("mutable_tag_moves_with_push", "it deletes an image whose only tag moves"),
+    ("index_child_outlives_its_last_tag", "it deletes an image of an index"),
+    ("index_child_deletion_by_digest_is_conflict", "it deletes an image of an index"),
+    ("credentials_cover_scope_and_expire", "its tokens have expired in 2015"),
 ];
 
 const MINISTACK: &[Excepted] = &[
-    ("other_exceptions_to_the_mutability_are_a_conflict", "it drops exclusion filters"),
-    ("an_excepted_tag_moves", "it holds tags of IMMUTABLE_WITH_EXCLUSION to nothing"),
-    ("sizes_are_what_is_stored", "it gives the size of a manifest alone"),
-    ("deleting_a_tag_leaves_the_others", "it deletes an image with any of its tags"),
-    ("an_image_of_an_index_outlives_its_last_tag", "it deletes an image of an index"),
-    ("an_image_of_an_index_is_not_deleted_by_digest", "it deletes an image of an index"),
+    ("other_mutability_exclusions_are_a_conflict", "it drops exclusion filters"),
+    ("excluded_tag_moves", "it holds tags of IMMUTABLE_WITH_EXCLUSION to nothing"),
+    ("image_sizes_match_stored_content", "it gives the size of a manifest alone"),
+    ("tag_deletion_keeps_other_tags", "it deletes an image with any of its tags"),
+    ("index_child_outlives_its_last_tag", "it deletes an image of an index"),
+    ("index_child_deletion_by_digest_is_conflict", "it deletes an image of an index"),
 ];
 
 /// Puts manifests by ECR's API, where an emulator has no registry. It needs no blobs.

@@ -48,20 +48,20 @@ async fn run(case: &str, backend: MockRegistryBackend) {
 }
 
 #[tokio::test]
-#[should_panic(expected = "list_repositories: each repository comes exactly once")]
+#[should_panic(expected = "list_repositories: each repository is listed exactly once")]
 async fn a_listing_without_repositories_is_found() {
     let mut backend = obliging();
     backend.expect_list_repositories().returning(|_| stream::empty().boxed());
-    run("each_repository_comes_exactly_once", backend).await;
+    run("repository_is_listed_exactly_once", backend).await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "describe_repository: NotFound if there is none: expected \
+#[should_panic(expected = "describe_repository: NotFound if it does not exist: expected \
                            Error::NotFound { kind: ResourceKind::Repository, .. }, got Ok(())")]
 async fn a_repository_that_should_be_missing_is_found() {
     let mut backend = obliging();
     backend.expect_describe_repository().returning(|path| ready(Ok(Repository::new(url(path)))));
-    run("a_missing_repository_is_not_found", backend).await;
+    run("missing_repository_is_not_found", backend).await;
 }
 
 #[tokio::test]
@@ -69,11 +69,11 @@ async fn a_repository_that_should_be_missing_is_found() {
 async fn images_of_nowhere_are_found() {
     let mut backend = obliging();
     backend.expect_list_images().returning(|_| stream::empty().boxed());
-    run("images_of_a_missing_repository_are_not_found", backend).await;
+    run("listing_missing_repository_is_not_found", backend).await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "a repository with more resource tags than asked for is no conflict")]
+#[should_panic(expected = "additional resource tags are not a conflict")]
 async fn a_conflict_too_many_is_found() {
     let mut backend = obliging();
     backend.checkpoint();
@@ -84,11 +84,11 @@ async fn a_conflict_too_many_is_found() {
             _ => Err(Error::invalid("too few")),
         })
     });
-    run("a_resource_tag_that_is_missing_is_a_conflict", backend).await;
+    run("missing_resource_tag_is_a_conflict", backend).await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "credentials say how far they reach")]
+#[should_panic(expected = "credentials: their scope covers the requested one")]
 async fn credentials_that_fall_short_are_found() {
     let mut backend = obliging();
     backend.expect_credentials().returning(|_, _| {
@@ -98,5 +98,5 @@ async fn credentials_that_fall_short_are_found() {
         let host = "localhost:1".parse().unwrap();
         ready(Ok(RegistryCredentials::new(host, password, later, nothing)))
     });
-    run("credentials_reach_a_repository_to_come", backend).await;
+    run("credentials_cover_missing_repository", backend).await;
 }

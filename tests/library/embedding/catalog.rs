@@ -82,7 +82,7 @@ async fn local_registry_has_no_outside_repositories() {
     let builder = builder(folder.path()).with_outside_repositories(true);
     let catalog = builder.connect().await.unwrap();
     let error = catalog.resolve("127.0.0.1:5050/older:latest").await.unwrap_err();
-    assert!(error.to_string().contains("is of no organization"), "{error}");
+    assert!(error.to_string().contains("belongs to no organization"), "{error}");
     assert!(catalog.list().try_collect::<Vec<_>>().await.unwrap().is_empty());
 }
 

@@ -192,7 +192,7 @@ async fn invalid_key_sets_are_rejected() {
     for (status, body, problem) in [
         ("404 Not Found", "", "404"),
         ("204 No Content", "", "204"),
-        ("200 OK", "", "it is no JSON Web Key Set"),
+        ("200 OK", "", "it is not a JSON Web Key Set"),
         ("200 OK", "{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}]}", "it has no public key"),
         ("200 OK", &long, "the answer is longer than 1048576 bytes"),
     ] {

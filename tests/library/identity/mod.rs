@@ -121,11 +121,7 @@ async fn token_signed_by_another_key_is_rejected() {
         user("alice").with_header("x5u", "https://forger.example.com/certificate"),
     ] {
         let forged = forger.token(&token).unwrap();
-        assert_eq!(
-            judge.refusal(&forged).await,
-            "has a signature that is not genuine",
-            "{token:?}"
-        );
+        assert_eq!(judge.refusal(&forged).await, "has an invalid signature", "{token:?}");
     }
 }
 
@@ -137,9 +133,9 @@ async fn changed_claims_are_rejected() {
     let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
     let (alice, carol) = (parts(&alice), parts(&carol));
     let mixed = [&alice[0], &carol[1], &alice[2]].map(String::as_str).join(".");
-    assert_eq!(judge.refusal(&mixed).await, "has a signature that is not genuine");
+    assert_eq!(judge.refusal(&mixed).await, "has an invalid signature");
     let unsigned = format!("{}.{}.", alice[0], alice[1]);
-    assert_eq!(judge.refusal(&unsigned).await, "has a signature that is not genuine");
+    assert_eq!(judge.refusal(&unsigned).await, "has an invalid signature");
 }
 
 #[tokio::test]
@@ -148,7 +144,7 @@ async fn unsigned_token_is_rejected() {
     let judge = Judge::new(&issuer);
     for none in ["none", "None", "NONE", "nOnE"] {
         let token = issuer.unsigned(&user("alice").with_header("alg", none));
-        assert_eq!(judge.refusal(&token).await, "is no signed JSON Web Token", "{none}");
+        assert_eq!(judge.refusal(&token).await, "is not a signed JSON Web Token", "{none}");
     }
 }
 
@@ -170,7 +166,7 @@ async fn token_signed_by_the_public_key_is_rejected() {
             let token = issuer.signed_by_secret(&user("alice"), secret);
             assert_eq!(
                 judge.refusal(&token).await,
-                "is signed with HS256, which is none of RS, PS, ES and EdDSA"
+                "is signed with HS256, which is not one of RS, PS, ES and EdDSA"
             );
         }
     }
@@ -182,7 +178,7 @@ async fn token_is_verified_with_its_named_key() {
     issuer.rotate().unwrap();
     let judge = Judge::new(&issuer);
     let swapped = issuer.token(&user("alice").with_header("kid", "key-1")).unwrap();
-    assert_eq!(judge.refusal(&swapped).await, "has a signature that is not genuine");
+    assert_eq!(judge.refusal(&swapped).await, "has an invalid signature");
     let unknown = issuer.token(&user("alice").with_header("kid", "../key-2")).unwrap();
     assert!(judge.refusal(&unknown).await.starts_with("is signed with a key that is not in "));
     let unnamed = issuer.token(&user("alice").without_header("kid")).unwrap();
@@ -197,7 +193,7 @@ async fn key_verifies_only_its_algorithm() {
         let token = issuer.token(&user("alice").with_header("alg", other)).unwrap();
         assert_eq!(
             judge.refusal(&token).await,
-            format!("is signed with {other}, which its key is not for")
+            format!("is signed with {other}, which its key does not support")
         );
     }
 }
@@ -213,8 +209,8 @@ async fn expired_and_foreign_claims_are_rejected() {
         (alice().without_claim("exp"), "has no claim \"exp\""),
         (alice().with_claim("exp", "4000000000"), "has no claim \"exp\""),
         (alice().with_claim("exp", 1e300), "has no claim \"exp\""),
-        (alice().not_before(now + MINUTE), "is not good yet"),
-        (alice().with_claim("nbf", "soon"), "has a damaged claim \"nbf\""),
+        (alice().not_before(now + MINUTE), "is not valid yet"),
+        (alice().with_claim("nbf", "soon"), "has an invalid claim \"nbf\""),
         (alice().with_claim("aud", "other"), "is not for \"ark\""),
         (alice().with_claim("aud", json!(["other", "ark2"])), "is not for \"ark\""),
         (alice().without_claim("aud"), "has no claim \"aud\""),
@@ -225,9 +221,10 @@ async fn expired_and_foreign_claims_are_rejected() {
         (alice().without_claim("iss"), "has no claim \"iss\""),
         (
             alice().without_claim("kind"),
-            "has no claim \"kind\"; where another claim says the kind, name it in the setting identity.claims.kind",
+            "has no claim \"kind\"; if another claim holds the kind, name it in the setting \
+             identity.claims.kind",
         ),
-        (alice().with_header("crit", json!(["exp"])), "asks for an extension that is not known"),
+        (alice().with_header("crit", json!(["exp"])), "requires an unsupported extension"),
     ];
     for (token, problem) in cases {
         let signed = issuer.token(&token).unwrap();
@@ -242,7 +239,7 @@ async fn malformed_token_is_rejected() {
     let token = issuer.token(&user("alice")).unwrap();
     let more = format!("{token}.{token}");
     for bad in ["", ".", "..", "hunter2-hunter2", "\0", "ä.ö.ü", &more] {
-        assert_eq!(judge.refusal(bad).await, "is no signed JSON Web Token", "{bad:?}");
+        assert_eq!(judge.refusal(bad).await, "is not a signed JSON Web Token", "{bad:?}");
     }
     let long = user("alice").with_claim("more", "x".repeat(64 * 1024));
     let long = issuer.token(&long).unwrap();
@@ -323,7 +320,7 @@ async fn renewed_token_is_read_during_a_run() {
 
         fs::remove_file(&run.path).unwrap();
         pass(NOTICE).await;
-        assert!(run.refusal().await.contains("there is no token, as the file "));
+        assert!(run.refusal().await.contains("there is no token: the file "));
     }
 }
 
@@ -352,8 +349,7 @@ async fn forged_token_file_is_rejected_with_a_key_set() {
     run.has(&forger, &user("alice"));
     let refusal = run.refusal().await;
     let path = run.path.display();
-    let expected =
-        format!("not authenticated: the token in {path} has a signature that is not genuine");
+    let expected = format!("not authenticated: the token in {path} has an invalid signature");
     assert!(refusal.starts_with(&expected), "{refusal}");
     run.has(&ours, &user("alice"));
     assert_eq!(run.asks().await, "user:alice");
@@ -369,7 +365,7 @@ async fn own_token_is_accepted_without_a_key_set() {
     pass(NOTICE).await;
     assert!(run.refusal().await.contains("has no claim \"kind\""));
     replace(&run.path, &issuer().unsigned(&user("alice")));
-    assert!(run.refusal().await.contains("is no signed JSON Web Token"));
+    assert!(run.refusal().await.contains("is not a signed JSON Web Token"));
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@ fn digest(name: &str) -> Digest {
     format!("sha256:{hex}").parse().unwrap()
 }
 
-/// Returns an image that is written as `NAME[CHILDREN]>SUBJECT:TAGS@HOURS`; the tag `sig(NAME)` is the one of
-/// a signature of another image.
+/// Returns an image from the text `NAME[CHILDREN]>SUBJECT:TAGS@HOURS`. The tag `sig(NAME)` is that of a
+/// signature of another image.
 fn image(text: &str) -> Image {
     let (text, hours) = text.split_once('@').unwrap();
     let (text, tags) = text.split_once(':').unwrap_or((text, ""));
@@ -35,7 +35,7 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + HOUR * 500_000
 }
 
-/// Returns the names of the images that are deleted, in this order.
+/// Returns the names of the deleted images, in the order of deletion.
 fn deleted(rules: &PruneRules, repository: &str) -> String {
     let images = repository.split_whitespace().map(image).collect();
     let names = rules.select(images, now()).into_iter().map(|image| {
@@ -62,9 +62,9 @@ fn newest_tagged_images_stay() {
         (0, "a:v1@9 b:v2@8", "ab"),
         // An image with several tags is one image.
         (1, "a:v1,old@9 b:v2,latest@8", "a"),
-        // Images without a tag neither count nor go.
+        // Images without a tag neither count nor are deleted.
         (1, "a:v1@9 b@8 c:v3@7", "a"),
-        // Of images that were pushed at the same time, the first tags go.
+        // Of images with the same time of push, those with the first tags are deleted.
         (1, "a:v1@5 b:v2@5", "a"),
         (1, "", ""),
     ] {
@@ -74,7 +74,7 @@ fn newest_tagged_images_stay() {
 }
 
 #[test]
-fn age_spares_younger_images() {
+fn min_age_keeps_younger_images() {
     let rules = |hours| PruneRules { older_than: Some(HOUR * hours), ..keep(1) };
     assert_eq!(deleted(&rules(8), "a:v1@9 b:v2@8 c:v3@7 d:v4@6"), "ab");
     assert_eq!(deleted(&rules(24), "a:v1@9 b:v2@8"), "");
@@ -90,20 +90,20 @@ fn kept_tags_do_not_count() {
 }
 
 #[test]
-fn index_takes_its_images_along() {
+fn index_is_pruned_with_its_images() {
     for (repository, expected) in [
         ("i[a,b]:v1@9 a@9 b@9 c:v2@8", "iab"),
         ("a@9 b@9 i[a,b]:v1@9 c:v2@8", "iab"),
-        // Through an index in an index, whose image another one has too.
+        // Through an index in an index, one of whose images another index also contains.
         ("i[j]:v1@9 j[a,b]@9 a@9 b@9 k[b]:v2@8", "ija"),
         ("i[a]:v1@9 a@9 k[a]:v2@8", "i"),
-        // An index without a tag stays, and needs its image.
+        // An index without a tag is kept, and needs its image.
         ("i[a]:v1@9 a@9 u[a]@9 k:v2@8", "i"),
-        // An image with a tag has its own right.
+        // An image with a tag is kept.
         ("i[a]:v1@9 a:v2@8", "i"),
         ("i[a]:v2@8 a:v1@9", ""),
         ("i[a]:v1@9 a:v0@9 k:v2@8", "ia"),
-        // The index names an image that the repository lacks, or one image twice.
+        // The index lists an image that the repository lacks, or one image twice.
         ("i[x]:v1@9 k:v2@8", "i"),
         ("i[a,a]:v1@9 a@9 k:v2@8", "ia"),
     ] {
@@ -114,20 +114,20 @@ fn index_takes_its_images_along() {
 }
 
 #[test]
-fn referrers_stay_and_go_with_their_subject() {
+fn referrers_are_pruned_with_their_subject() {
     for (repository, expected) in [
         ("a:v1@9 s>a@9 b:v2@8 t>b@8", "as"),
         ("s>a@9 a:v1@9 t>s@9 b:v2@8", "ast"),
         // A referrer with a tag does not count as an image.
         ("a:v1@9 b:v2@8 s>b:v2-sbom@7", "a"),
         ("a:v1@9 s>a:v1-sbom@1 b:v2@8", "as"),
-        // A referrer of an image that an index which stays has.
+        // A referrer of an image of a kept index.
         ("i[a]:v2@8 a@8 s>a@8 b:v1@9", "b"),
         ("i[a]:v1@9 a@8 s>a@8 b:v2@8", "isa"),
         // A signature is found by its tag, as are the referrers that clients list.
         ("a:v1@9 s:sig(a)@9 b:v2@8 t:sig(b)@1", "as"),
         ("a:v1@9 i[s]:sig(a)@9 s>a@9 b:v2@8", "ais"),
-        // Its subject is gone.
+        // The subject does not exist.
         ("s:sig(x)@1 a:v1@9 t>x@1 b:v2@8", "a"),
     ] {
         assert_eq!(deleted(&keep(1), repository), expected, "{repository}");
@@ -138,7 +138,7 @@ fn referrers_stay_and_go_with_their_subject() {
 }
 
 #[test]
-fn untagged_images_go_if_nothing_needs_them() {
+fn unneeded_untagged_images_are_pruned() {
     for (repository, expected) in [
         ("a@9 b:v1@9", "a"),
         ("a@9 i[a]:v1@9", ""),
@@ -146,7 +146,7 @@ fn untagged_images_go_if_nothing_needs_them() {
         ("a:v1@9 s>a@9", ""),
         ("a@9 s>a@9", "as"),
         ("s>x@9 t:sig(x)@9", "st"),
-        // It may belong to a push that has not ended.
+        // The image may belong to a push in progress.
         ("a@0", ""),
         ("a@1", "a"),
     ] {
@@ -159,7 +159,7 @@ fn untagged_images_go_if_nothing_needs_them() {
 }
 
 #[test]
-fn tag_of_a_long_digest_is_found() {
+fn referrers_tag_of_sha512_digest_is_found() {
     let subject: Digest = format!("sha512:{}", "ab".repeat(64)).parse().unwrap();
     let mut images = ["a:v1@9", "b:v2@8", "s:v3@9"].map(image);
     images[0].digest = subject;

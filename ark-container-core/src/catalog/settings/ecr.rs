@@ -1,46 +1,46 @@
-//! What concerns AWS ECR alone: the profile, the role that narrows credentials, and the region.
+//! Settings of AWS ECR: the profile, the roles, and options of repositories.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::home::in_folder;
-use super::{Environment, Given, Origin, parsed, variable};
+use super::{Environment, Origin, ProgramSettings, parsed, variable};
 use crate::error::{Error, Result};
 use crate::model::{AdditionalAction, RoleArn};
 
-/// Where the environment says whose credentials to take, the SDK knows in what order they count.
+/// The variables that select credentials. The SDK defines their order of precedence.
 const CREDENTIALS_VARIABLES: [&str; 4] =
     ["AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
 const ROLE_ARN_VARIABLE: &str = "ARK_ROLE_ARN";
 const ADMINISTRATOR_ROLE_ARN_VARIABLE: &str = "ARK_ADMINISTRATOR_ROLE_ARN";
 const REQUIRE_SCOPED_VARIABLE: &str = "ARK_REQUIRE_SCOPED";
 
-/// How AWS is to be asked.
+/// The settings of calls to AWS.
 #[cfg_attr(not(feature = "ecr"), expect(dead_code, reason = "only AWS has profiles and roles"))]
 #[derive(Debug, Clone)]
 pub(in crate::catalog) struct EcrSettings {
-    /// The profile of the AWS configuration that was named; `None` for what the AWS SDK takes by itself.
+    /// The profile of the AWS configuration from the settings; `None` for the default of the AWS SDK.
     pub(in crate::catalog) profile: Option<String>,
-    /// Who chose AWS credentials; the default if nobody did.
+    /// The origin of the AWS credentials; [`Origin::Default`] if no setting selects them.
     pub(in crate::catalog) credentials_origin: Origin,
-    /// The role under which credentials are narrowed.
+    /// The role for narrowed credentials.
     pub(in crate::catalog) role_arn: Option<RoleArn>,
-    /// The role under which a token deletes, sets policies, and changes the global organization.
+    /// The role in which a caller with a token deletes, sets policies, and changes the global organization.
     pub(in crate::catalog) administrator_role_arn: Option<RoleArn>,
-    /// Refuse to hand out credentials that are not narrowed.
+    /// Whether a request for credentials fails if they cannot be narrowed.
     pub(in crate::catalog) require_scoped: bool,
-    /// The file with the policy that each repository gets when it is created.
+    /// The file with the policy of each new repository.
     pub(in crate::catalog) repository_policy: Option<PathBuf>,
-    /// The external identifier that the role demands.
+    /// The external ID that the role requires.
     pub(in crate::catalog) external_id: Option<String>,
     /// The source identity of the role's sessions.
     pub(in crate::catalog) source_identity: Option<String>,
-    /// What a push needs besides the actions of ECR.
+    /// The actions that a push needs in addition to ECR actions.
     pub(in crate::catalog) additional_actions: Vec<AdditionalAction>,
 }
 
-/// The table `[ecr]` of the configuration file, or the one of a registry in `registries`.
+/// The table `[ecr]` of the configuration file, or the table of a registry in `registries`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Table {
@@ -63,13 +63,13 @@ impl Table {
 }
 
 impl EcrSettings {
-    /// Gathers them; `table` is of the configuration file, which is at `path`.
+    /// Collects the settings. `table` is the table of the configuration file at `path`.
     ///
-    /// `own` is the registry's own table. It stands in the place of `table`, and its account need not be the one
-    /// that the environment is for: the profile and the roles of the environment do not count then.
-    /// `require_scoped` counts wherever it is set.
+    /// `own` is the table of the registry and replaces `table`. Its account may differ from that of the
+    /// environment, so the profile and the roles of the environment are ignored. `require_scoped` applies
+    /// if it is set in any of them.
     pub(super) fn resolve(
-        given: &Given,
+        given: &ProgramSettings,
         environment: Environment<'_>,
         table: Table,
         own: Option<Table>,
@@ -82,7 +82,7 @@ impl EcrSettings {
                 _ if hides_credentials && CREDENTIALS_VARIABLES.contains(&name) => None,
                 _ => environment(name),
             };
-            // It holds wherever it is set.
+            // A requirement applies if it is set in either table.
             let is_required = [own.require_scoped, table.require_scoped].contains(&Some(true));
             let require_scoped = is_required.then_some(true);
             let table = Table { require_scoped, ..own };

@@ -1,4 +1,4 @@
-//! The configuration file.
+//! The configuration file and its parser.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use crate::files::has_name;
 use crate::files::trusted::read_trusted;
 use crate::model::{EcrHost, OrganizationId, RegistryLocation};
 
-/// Where it is, below `$XDG_CONFIG_HOME`.
+/// The path of the file below `$XDG_CONFIG_HOME`.
 pub(super) const FILE: &str = "ark/container.toml";
 
-/// The longest configuration file.
+/// The maximum size of the configuration file.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// What it says; every key may be left out.
+/// The content of the file. Every key is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -39,11 +39,11 @@ pub(super) struct File {
     pub(super) ecr: ecr::Table,
 }
 
-/// A registry besides `registry`: its location, or a table with that and with settings of its own.
+/// A registry in `registries`: a location, or a table with the location and other settings.
 #[derive(Debug, Clone)]
 pub(super) struct FurtherRegistry {
     pub(super) location: RegistryLocation,
-    /// In the place of `[ecr]`.
+    /// Replaces the table `[ecr]`.
     pub(super) ecr: Option<ecr::Table>,
 }
 
@@ -81,14 +81,14 @@ impl<'de> Deserialize<'de> for FurtherRegistry {
 }
 
 impl File {
-    /// The table of a registry that has one of its own. Clients know a registry by its host alone.
+    /// Returns the registry's table, if there is one. Clients identify a registry by its host alone.
     pub(super) fn table_of(&self, registry: &RegistryLocation) -> Option<ecr::Table> {
         let RegistryLocation::Ecr { host, .. } = registry else { return None };
         let is_it = |further: &&FurtherRegistry| matches!(&further.location, RegistryLocation::Ecr { host: other, .. } if other == host);
         self.registries.iter().find(is_it)?.ecr.clone()
     }
 
-    /// Returns a host with several entries, of which one has settings: clients know a registry by its host alone.
+    /// Returns a host with several entries of which one has settings. Clients identify a registry by its host alone.
     fn ambiguous_host(&self) -> Option<&EcrHost> {
         fn host(registry: &FurtherRegistry) -> Option<&EcrHost> {
             match &registry.location {
@@ -101,11 +101,11 @@ impl File {
         with_settings.filter_map(host).find(|host| entries(host) > 1)
     }
 
-    /// Reads it, if there is one, and says where it is or would be.
+    /// Reads the file, if it exists, and returns its path.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] with line and column if it is not as it should be, or if another user can have
-    /// written it; [`Error::Failed`] if it cannot be read.
+    /// - [`Error::InvalidInput`] with line and column if the file is invalid, or if another user can write to it
+    /// - [`Error::Failed`] if the file cannot be read
     pub(super) fn read(environment: Environment<'_>) -> crate::Result<(Self, PathBuf)> {
         let Some(path) = path(environment) else {
             return Ok((Self::default(), PathBuf::new()));
@@ -127,7 +127,7 @@ impl File {
         Ok((file, path))
     }
 
-    /// Relative paths in the file are relative to the file, not to wherever the program is run.
+    /// Resolves relative paths against the folder of the file, not the working directory.
     fn relative_to(mut self, folder: &Path) -> crate::Result<Self> {
         let below = |path| in_folder(folder, path);
         self.registry =
@@ -144,13 +144,13 @@ impl File {
     }
 }
 
-/// Returns the format of results that the configuration file of the environment sets, even if other settings in
-/// it are not valid, for the errors of that file.
+/// Returns the output format from the configuration file of the environment, even if other settings in the
+/// file are invalid. The format is needed to print the errors of the file.
 pub fn configured_output() -> Option<String> {
     let text = read(&path(&|name| std::env::var_os(name))?).ok()??;
     let table: toml::Table = match toml::from_str(&text) {
         Ok(table) => table,
-        // The lines before the one that is no TOML.
+        // The lines before the invalid one.
         Err(error) => {
             let before = text.get(..error.span()?.start)?;
             toml::from_str(&before[..before.rfind('\n')?]).ok()?
@@ -161,22 +161,22 @@ pub fn configured_output() -> Option<String> {
 
 /// Reads the file at `path`, if there is one.
 fn read(path: &Path) -> crate::Result<Option<String>> {
-    // Where there is no file, it does not matter who owns the home.
+    // If the file does not exist, the owner of the folder does not matter.
     if !has_name(path) {
         return Ok(None);
     }
     let content = read_trusted(path, "configuration file", MAX_BYTES)?;
-    // TOML may start with one.
+    // A TOML file may start with a byte order mark.
     let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
     let text = decode(content).map_err(|problem| {
-        Error::invalid(format!("the configuration file is no TOML: {problem}"))
+        Error::invalid(format!("the configuration file is not TOML: {problem}"))
             .within(path.display())
     });
     Ok(Some(text?.to_owned()))
 }
 
 fn path(environment: Environment<'_>) -> Option<PathBuf> {
-    // By the XDG specification a relative path is to be ignored.
+    // The XDG specification requires that a relative path is ignored.
     let configured = environment("XDG_CONFIG_HOME").map(PathBuf::from);
     let folder = configured
         .filter(|path| path.is_absolute())

@@ -1,11 +1,11 @@
-//! [`expand_home`]: `~` in a path that no shell has expanded.
+//! [`expand_home`]: expands `~` in paths that no shell has expanded.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::model::RegistryLocation;
 
-/// Returns the path with the home folder of the user in the place of a leading `~`.
+/// Replaces a leading `~` of the path by the home folder of the user.
 ///
 /// Shells expand `~` at the start of a word only, and not in `--option=~/folder` or `local:~/folder`.
 ///
@@ -28,8 +28,10 @@ pub fn expand_home(path: PathBuf) -> Result<PathBuf> {
     }
     let shown = path.display();
     let Ok(below) = path.strip_prefix("~") else {
-        return Err(Error::invalid(format!("{shown}: only ~ and ~/… are your home folder"))
-            .with_help("write the whole path; or, if ~ is part of the name, ./ before it"));
+        return Err(Error::invalid(format!(
+            "{shown}: only ~ and ~/… are expanded to your home folder"
+        ))
+        .with_help("use an absolute path; if ~ is part of the name, put ./ before it"));
     };
     let home = etcetera::home_dir();
     let home = home.map_err(|error| {
@@ -38,12 +40,12 @@ pub fn expand_home(path: PathBuf) -> Result<PathBuf> {
     Ok(home.components().chain(below.components()).collect())
 }
 
-/// Returns a path in the configuration file, which is relative to the file's folder.
+/// Resolves a path of the configuration file against the folder of the file.
 pub(super) fn in_folder(folder: &Path, path: PathBuf) -> Result<PathBuf> {
     Ok(folder.join(expand_home(path)?))
 }
 
-/// Returns the location with its folder as `expand` has it.
+/// Returns the location with its folder expanded by `expand`.
 pub(super) fn with_directory(
     location: RegistryLocation,
     expand: impl FnOnce(PathBuf) -> Result<PathBuf>,

@@ -1,4 +1,4 @@
-//! Which token says who asks, and what it is checked with.
+//! Settings of the caller's identity: the principal, the token, and the keys that verify it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,51 +6,51 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::home::{expand_home, in_folder};
-use super::{Environment, Given, Origin, path_variable, variable};
+use super::{Environment, Origin, ProgramSettings, path_variable, variable};
 use crate::error::{Error, Result};
 
-/// Who asks on a registry of this machine.
+/// The variable with the principal of a local registry.
 pub(in crate::catalog) const PRINCIPAL_VARIABLE: &str = "ARK_PRINCIPAL";
 const TOKEN_FILE_VARIABLE: &str = "ARK_JWT_FILE";
 const KEY_SET_VARIABLE: &str = "ARK_KEY_SET";
 const AUDIENCE_VARIABLE: &str = "ARK_JWT_AUDIENCE";
 
-/// How it is found out who asks, as far as that is a choice.
+/// The settings of the caller's identity.
 #[cfg_attr(not(feature = "token"), expect(dead_code, reason = "only tokens have claims"))]
 #[derive(Debug, Clone)]
 pub(in crate::catalog) struct IdentitySettings {
-    /// Who was named as whoever asks, as it was typed.
+    /// The principal, as it was written.
     pub(in crate::catalog) principal: Option<String>,
-    /// The token file that was named; `None` for the one that `ark-auth-tool` writes.
+    /// The token file; `None` for the default file of `ark-auth-tool`.
     pub(in crate::catalog) token_file: Option<PathBuf>,
-    /// Who named the token file.
+    /// The origin of the token file.
     pub(in crate::catalog) token_file_origin: Origin,
-    /// What a token's signature is checked with, if it is to be checked here.
+    /// The settings for verifying a token's signature; `None` if the signature is not verified here.
     pub(in crate::catalog) verification: Option<Verification>,
-    /// The names of the claims that were changed.
+    /// The names of claims that differ from the defaults.
     pub(in crate::catalog) claims: Claims,
 }
 
-/// What makes a token genuine.
+/// The requirements of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::catalog) struct Verification {
     /// The keys of the identity provider.
     pub(in crate::catalog) key_set: KeySetLocation,
-    /// Whom its tokens have to be for.
+    /// The audience that tokens must have.
     pub(in crate::catalog) audience: String,
-    /// Who has to have issued them; `None` for whoever has the keys.
+    /// The issuer that tokens must have; `None` for any issuer with a key in the set.
     pub(in crate::catalog) issuer: Option<String>,
-    /// Who named the key set.
+    /// The origin of the key set.
     pub(in crate::catalog) origin: Origin,
 }
 
-/// Where the keys of an identity provider are.
+/// The location of a key set.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub(in crate::catalog) enum KeySetLocation {
-    /// In a file of this machine.
+    /// A file of this machine.
     File(PathBuf),
-    /// At a server.
+    /// The URL of a server.
     Url(String),
 }
 
@@ -61,7 +61,7 @@ impl From<String> for KeySetLocation {
 }
 
 impl KeySetLocation {
-    /// Returns the location with its file as `expand` has it.
+    /// Returns the location with its file expanded by `expand`.
     fn map_path(self, expand: impl FnOnce(PathBuf) -> Result<PathBuf>) -> Result<Self> {
         match self {
             Self::File(path) => expand(path).map(Self::File),
@@ -79,18 +79,18 @@ impl fmt::Display for KeySetLocation {
     }
 }
 
-/// Which claims of a token say what; `None` for the name that they have by default.
+/// The names of the claims of a token; `None` for the default name.
 #[cfg_attr(not(feature = "token"), expect(dead_code, reason = "only tokens have claims"))]
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::catalog) struct Claims {
-    /// Who it is for.
+    /// The claim with the id of the principal.
     pub(in crate::catalog) subject: Option<String>,
-    /// What kind of principal that is.
+    /// The claim with the kind of the principal.
     pub(in crate::catalog) kind: Option<String>,
-    /// Where they belong.
+    /// The claim with the organizations of which the principal is a member.
     pub(in crate::catalog) organizations: Option<String>,
-    /// What they administer.
+    /// The claim with the organizations that the principal administers.
     pub(in crate::catalog) administers: Option<String>,
 }
 
@@ -120,9 +120,9 @@ impl Table {
 }
 
 impl IdentitySettings {
-    /// Gathers them; `table` is of the configuration file, which is at `path`.
+    /// Collects the settings. `table` is the table of the configuration file at `path`.
     pub(super) fn resolve(
-        given: &Given,
+        given: &ProgramSettings,
         environment: Environment<'_>,
         table: Table,
         path: &Path,
@@ -157,7 +157,7 @@ impl IdentitySettings {
     }
 }
 
-/// All that makes a token genuine, or nothing of it: a part alone would look like a check and be none.
+/// Returns all requirements of a valid token, or none. A part of them would verify nothing.
 fn verification(
     key_set: Option<(KeySetLocation, Origin)>,
     audience: Option<String>,
@@ -168,19 +168,19 @@ fn verification(
             Ok(Some(Verification { key_set, audience, issuer, origin }))
         }
         (Some((_, origin)), None) => Err(Error::invalid(
-            "a key set without an audience would take tokens that were issued for others",
+            "a key set without an audience would accept tokens that were issued for other services",
         )
         .within(origin)
         .with_help(format!(
-            "say whom the tokens are for: audience in the table [identity] of the configuration \
+            "set the audience of the tokens: audience in the table [identity] of the configuration \
              file, or {AUDIENCE_VARIABLE}"
         ))),
         (None, None) if issuer.is_none() => Ok(None),
         (None, _) => Err(Error::invalid(
-            "an audience or issuer is given, but no key set: they are checked with the signature",
+            "an audience or issuer is set, but no key set to verify tokens with",
         )
         .with_help(format!(
-            "name the keys of the identity provider: key_set in the table [identity] of the \
+            "set the keys of the identity provider: key_set in the table [identity] of the \
              configuration file, or {KEY_SET_VARIABLE}"
         ))),
     }

@@ -1,5 +1,5 @@
-//! What is to be opened, and for whom: the program's choice, then the environment, then the
-//! configuration file, then the default.
+//! The settings of a catalog, from the program, the environment, the configuration file and the defaults,
+//! in this order of precedence.
 
 mod ecr;
 mod file;
@@ -33,20 +33,20 @@ const ORGANIZATION_VARIABLE: &str = "ARK_ORGANIZATION";
 const MEMBERSHIPS_VARIABLE: &str = "ARK_MEMBERSHIPS";
 const AUDIT_FILE_VARIABLE: &str = "ARK_AUDIT_FILE";
 
-/// Where a setting comes from.
+/// The origin of a setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// The program, by itself.
+    /// The program, in its code.
     #[default]
     Program,
-    /// An option that the program was started with, such as `--registry`.
+    /// A command-line option of the program, such as `--registry`.
     Flag(&'static str),
     /// An environment variable.
     Environment(&'static str),
     /// The configuration file.
     File(PathBuf),
-    /// Nobody: it is the default.
+    /// The default.
     Default,
 }
 
@@ -61,81 +61,81 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The environment, or what stands in for it.
+/// The environment, or a replacement in tests.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// What the program itself says, which counts before all else.
+/// The settings of the program, which take precedence over all others.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Given {
-    /// Where the program has the next setting from.
+pub(super) struct ProgramSettings {
+    /// The origin of the next setting of the program.
     pub(in crate::catalog) origin: Origin,
-    /// Where the repositories are, and who says so.
+    /// The registry location and its origin.
     pub(in crate::catalog) registry: Option<(RegistryLocation, Origin)>,
-    /// The organization of names that name none.
+    /// The organization of names without an organization.
     pub(in crate::catalog) organization: Option<OrganizationId>,
     /// The memberships file.
     pub(in crate::catalog) memberships: Option<PathBuf>,
-    /// The file of the audit.
+    /// The audit file.
     pub(in crate::catalog) audit_file: Option<PathBuf>,
-    /// The file of the token that says who asks.
+    /// The file with the token of the caller.
     pub(in crate::catalog) token_file: Option<PathBuf>,
-    /// The profile of the AWS configuration, and who says so.
+    /// The profile of the AWS configuration and its origin.
     pub(in crate::catalog) profile: Option<(String, Origin)>,
-    /// The role under which AWS's credentials are narrowed.
+    /// The role for narrowed AWS credentials.
     pub(in crate::catalog) role_arn: Option<RoleArn>,
-    /// The role under which a token administers.
+    /// The role in which a caller with a token administers.
     pub(in crate::catalog) administrator_role_arn: Option<RoleArn>,
-    /// Whether credentials that are not narrowed are refused.
+    /// Whether a request for credentials fails if they cannot be narrowed.
     pub(in crate::catalog) require_scoped: Option<bool>,
-    /// Whether the program brings AWS credentials, in a configuration of the AWS SDK.
+    /// Whether the program provides AWS credentials, in a configuration of the AWS SDK.
     pub(in crate::catalog) brings_aws_credentials: bool,
 }
 
-/// The settings that hold for a [`CatalogBuilder`](super::CatalogBuilder), and where they were made.
+/// The effective settings of a [`CatalogBuilder`](super::CatalogBuilder), and their origins.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Whether the environment and the configuration file were read.
     pub(in crate::catalog) reads_environment: bool,
-    /// Where the repositories are.
+    /// The registry location.
     registry: RegistryLocation,
-    /// Who chose that.
+    /// The origin of the registry location.
     registry_origin: Origin,
-    /// The registries that clients log in to by themselves, besides `registry`.
+    /// Additional registries to which clients log in automatically.
     further_registries: Vec<RegistryLocation>,
-    /// The configuration file; empty where there is no place for one.
+    /// The path of the configuration file; empty if there is no folder for one.
     configuration_file: PathBuf,
-    /// How results are printed, as the configuration file says it: for the command line.
+    /// The output format of the command line and its origin.
     output: Option<(String, Origin)>,
-    /// The memberships file; `None` for the one of the registry's folder, if it has one.
+    /// The memberships file; `None` for the one in the registry's folder, if it exists.
     memberships: Option<PathBuf>,
-    /// Where decisions and changes are recorded, if anywhere.
+    /// The audit file, if one is set.
     audit_file: Option<PathBuf>,
-    /// How it is found out who asks.
+    /// The settings of the caller's identity.
     pub(in crate::catalog) identity: IdentitySettings,
-    /// How AWS is asked.
+    /// The settings of calls to AWS.
     pub(in crate::catalog) ecr: EcrSettings,
     organization: Option<OrganizationId>,
     organization_variable: Option<String>,
 }
 
 impl Settings {
-    /// Gathers the settings: what was given, else what `environment` says, else what the file says that
-    /// is found by it, `$XDG_CONFIG_HOME/ark/container.toml`.
+    /// Collects the settings of the program, of `environment`, and of the configuration file that it
+    /// selects, `$XDG_CONFIG_HOME/ark/container.toml`.
     ///
     /// # Errors
-    /// One that names the variable or the file if a setting does not do.
-    pub(super) fn read(given: &Given, environment: Environment<'_>) -> Result<Self> {
+    /// [`Error::Setting`] with the variable or the file if a setting is invalid.
+    pub(super) fn read(given: &ProgramSettings, environment: Environment<'_>) -> Result<Self> {
         let (file, path) = File::read(environment)?;
         Ok(Self { reads_environment: true, ..Self::gather(given, environment, file, path)? })
     }
 
-    /// What was given, else the defaults: nothing is looked at.
-    pub(super) fn without_environment(given: &Given) -> Result<Self> {
+    /// Collects the settings of the program and the defaults. Reads neither the environment nor a file.
+    pub(super) fn without_environment(given: &ProgramSettings) -> Result<Self> {
         Self::gather(given, &|_| None, File::default(), PathBuf::new())
     }
 
     fn gather(
-        given: &Given,
+        given: &ProgramSettings,
         environment: Environment<'_>,
         file: File,
         path: PathBuf,
@@ -180,78 +180,78 @@ impl Settings {
         })
     }
 
-    /// Where the repositories are.
+    /// Returns the registry location.
     pub fn registry(&self) -> &RegistryLocation {
         &self.registry
     }
 
-    /// Who chose the registry.
+    /// Returns the origin of the registry location.
     pub fn registry_origin(&self) -> &Origin {
         &self.registry_origin
     }
 
-    /// The registries that clients log in to by themselves.
+    /// Returns the registries to which clients log in automatically.
     pub fn registries(&self) -> impl Iterator<Item = &RegistryLocation> {
         std::iter::once(&self.registry).chain(&self.further_registries)
     }
 
-    /// The path of the configuration file, which need not exist.
+    /// Returns the path of the configuration file, which may not exist.
     pub fn configuration_file(&self) -> &Path {
         &self.configuration_file
     }
 
-    /// How the configuration file says to print results, and where it says so.
+    /// Returns the output format of the configuration file, and its origin.
     pub fn output(&self) -> Option<(&str, &Origin)> {
         self.output.as_ref().map(|(format, origin)| (format.as_str(), origin))
     }
 
-    /// The memberships file that was chosen; without one, a folder of this machine uses its own.
+    /// Returns the memberships file of the settings. The default of a local registry is the file in its folder.
     pub fn memberships(&self) -> Option<&Path> {
         self.memberships.as_deref()
     }
 
-    /// The file in which decisions and changes are recorded.
+    /// Returns the audit file.
     pub fn audit_file(&self) -> Option<&Path> {
         self.audit_file.as_deref()
     }
 
-    /// The role under which AWS credentials are narrowed.
+    /// Returns the role for narrowed AWS credentials.
     pub fn role_arn(&self) -> Option<&RoleArn> {
         self.ecr.role_arn.as_ref()
     }
 
-    /// The file with the policy of new repositories on AWS.
+    /// Returns the file with the policy of new repositories on AWS.
     pub fn repository_policy(&self) -> Option<&Path> {
         self.ecr.repository_policy.as_deref()
     }
 
-    /// What a push needs on AWS besides the actions of ECR.
+    /// Returns the actions that a push on AWS needs in addition to ECR actions.
     pub fn additional_actions(&self) -> &[AdditionalAction] {
         &self.ecr.additional_actions
     }
 
-    /// The issuer that tokens must have.
+    /// Returns the issuer that tokens must have.
     pub fn token_issuer(&self) -> Option<&str> {
         self.identity.verification.as_ref()?.issuer.as_deref()
     }
 
-    /// The audience that tokens must have.
+    /// Returns the audience that tokens must have.
     pub fn token_audience(&self) -> Option<&str> {
         Some(&self.identity.verification.as_ref()?.audience)
     }
 
-    /// Which identity counts, and why. No token is read.
+    /// Returns the identity that the settings select. Reads no token.
     ///
     /// # Errors
-    /// [`Error::Setting`] if what was set is of no use at this registry.
+    /// [`Error::Setting`] if a setting conflicts with the registry.
     pub fn identity(&self) -> Result<ChosenIdentity> {
         ChosenIdentity::choose(self)
     }
 
-    /// The organization of names that name none, if one is chosen.
+    /// Returns the organization of names without an organization, if one is set.
     ///
     /// # Errors
-    /// One that names the variable if what it has is no GUID.
+    /// [`Error::Setting`] with the variable if its value is not a GUID.
     pub fn organization(&self) -> Result<Option<OrganizationId>> {
         match &self.organization_variable {
             Some(text) => parsed(text, &Origin::Environment(ORGANIZATION_VARIABLE)).map(Some),
@@ -266,7 +266,7 @@ fn registry_in(variable: Option<String>) -> Result<Option<(RegistryLocation, Ori
     Ok(registry.map(|registry| (registry, origin)))
 }
 
-/// An environment variable; an empty one is as good as none, since many build systems cannot unset.
+/// Returns an environment variable. An empty variable is ignored, because many build systems cannot unset one.
 fn variable(name: &str, environment: Environment<'_>) -> Result<Option<String>> {
     match environment(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
         None => Ok(None),
@@ -275,7 +275,7 @@ fn variable(name: &str, environment: Environment<'_>) -> Result<Option<String>> 
     }
 }
 
-/// The same for a path, which need not be text.
+/// Returns an environment variable with a path, which may be other than UTF-8.
 fn path_variable(name: &str, environment: Environment<'_>) -> Result<Option<PathBuf>> {
     let path = environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     path.map(expand_home).transpose().map_err(|error| error.within(name))
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_strongest_origin_wins() {
+    fn setting_origins_have_precedence() {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("ark")).unwrap();
         let path = home.path().join(FILE);
@@ -305,27 +305,33 @@ mod tests {
             }
         };
         let flag = Origin::Flag("--registry");
-        let typed = Given {
+        let typed = ProgramSettings {
             registry: Some(("local:/flag".parse().unwrap(), flag.clone())),
-            ..Given::default()
+            ..ProgramSettings::default()
         };
-        let registry = |given: &Given, with| {
+        let registry = |given: &ProgramSettings, with| {
             let settings = Settings::read(given, &environment(with)).unwrap();
             (settings.registry.to_string(), settings.registry_origin)
         };
         assert_eq!(registry(&typed, true), ("local:/flag".into(), flag));
         let environment_wins = ("local:/env".into(), Origin::Environment("ARK_REGISTRY"));
-        assert_eq!(registry(&Given::default(), true), environment_wins);
+        assert_eq!(registry(&ProgramSettings::default(), true), environment_wins);
         let from_file = format!("local:{}", home.path().join("ark/file").display());
-        assert_eq!(registry(&Given::default(), false), (from_file, Origin::File(path.clone())));
-        let settings = Settings::read(&Given::default(), &environment(false)).unwrap();
+        assert_eq!(
+            registry(&ProgramSettings::default(), false),
+            (from_file, Origin::File(path.clone()))
+        );
+        let settings = Settings::read(&ProgramSettings::default(), &environment(false)).unwrap();
         assert_eq!(settings.memberships, Some(home.path().join("ark/m.toml")));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(registry(&Given::default(), false), ("local:".into(), Origin::Default));
+        assert_eq!(
+            registry(&ProgramSettings::default(), false),
+            ("local:".into(), Origin::Default)
+        );
     }
 
     #[test]
-    fn table_of_a_registry_replaces_the_one_of_all() {
+    fn registry_table_replaces_ecr_table() {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("ark")).unwrap();
         let text = "[ecr]\nprofile = 'a'\nrequire_scoped = true\nexternal_id = 'a'\n\
@@ -340,7 +346,12 @@ mod tests {
         let ecr = |account: &str| {
             let location = format!("ecr://{account}.dkr.ecr.us-east-1.amazonaws.com/prod");
             let registry = Some((location.parse().unwrap(), Origin::Program));
-            Settings::read(&Given { registry, ..Given::default() }, &environment).unwrap().ecr
+            Settings::read(
+                &ProgramSettings { registry, ..ProgramSettings::default() },
+                &environment,
+            )
+            .unwrap()
+            .ecr
         };
         let (all, own) = (ecr("095412845506"), ecr("111122223333"));
         assert_eq!((all.profile.as_deref(), own.profile.as_deref()), (Some("a"), Some("b")));
@@ -351,13 +362,13 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_sentence_or_its_parts() {
+    fn setting_error_is_one_sentence_or_its_parts() {
         let environment = |name: &str| match name {
             "XDG_CONFIG_HOME" => Some("/nowhere".into()),
             "ARK_KEY_SET" => Some("/keys".into()),
             _ => None,
         };
-        let refused = || Settings::read(&Given::default(), &environment).unwrap_err();
+        let refused = || Settings::read(&ProgramSettings::default(), &environment).unwrap_err();
         let Error::Setting(invalid) = refused() else { panic!("{}", refused()) };
         assert_eq!(invalid.origin(), Some("ARK_KEY_SET"));
         let (error, help) = (invalid.error(), invalid.help().unwrap());

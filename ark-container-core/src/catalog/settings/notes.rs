@@ -14,10 +14,10 @@ const LIMITS: Limits = Limits {
     most: 64,
 };
 
-/// Returns whether a note has not been printed yet for this user, and records that it is printed now.
+/// Returns whether a note has not been printed for this user before, and records that it is printed now.
 ///
-/// The notes are in the cache folder of the user, `$XDG_CACHE_HOME/ark/notes`. Where they cannot be written, a
-/// note is printed each time.
+/// The notes are in the cache folder of the user, `$XDG_CACHE_HOME/ark/notes`. If the folder cannot be
+/// written, a note is printed each time.
 pub fn print_once(note: &str) -> bool {
     let Ok(folders) = etcetera::base_strategy::Xdg::new() else { return true };
     let folder = Folder::new(folders.cache_dir().join("ark/notes"), LIMITS);
@@ -26,7 +26,7 @@ pub fn print_once(note: &str) -> bool {
     let stem = format!("{:064x}", hasher.finish());
     let is_printed = matches!(folder.read(&stem), Ok(Some(printed)) if *printed == note.as_bytes());
     if !is_printed {
-        // A note that cannot be written is printed again.
+        // A failed write only means that the note is printed again.
         let _ = folder.write(&stem, note.as_bytes()).and_then(|()| folder.sweep());
     }
     !is_printed

@@ -1,4 +1,4 @@
-//! [`AwsMapping`]: the principal of an AWS caller, by patterns of ARNs.
+//! [`AwsMapping`]: maps AWS callers to principals, by patterns of ARNs.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -16,7 +16,7 @@ const ANY_SESSION: &str = "*";
 /// The placeholder for the name of the caller's session in a principal.
 const SESSION: &str = "{session}";
 
-/// One `[[aws]]`.
+/// A table `[[aws]]` of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AwsTable {
@@ -26,11 +26,11 @@ pub(super) struct AwsTable {
     trust_session_name: bool,
 }
 
-/// The principal of some callers of AWS.
+/// Maps a pattern of AWS callers to a principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AwsMapping {
     pattern: CallerPattern,
-    /// With [`SESSION`] in its id, each session is a principal of its own.
+    /// If the id contains [`SESSION`], each session is a separate principal.
     principal: PrincipalName,
 }
 
@@ -40,15 +40,22 @@ impl AwsTable {
             let problem = format!("{:?} {problem}", value.get_ref());
             text.error(value.span().start, problem)
         };
-        let pattern = CallerPattern::new(self.arn.get_ref())
-            .map_err(|problem| refused(&self.arn, &format!("names no AWS callers: {problem}")))?;
+        let pattern = CallerPattern::new(self.arn.get_ref()).map_err(|problem| {
+            refused(&self.arn, &format!("does not describe AWS callers: {problem}"))
+        })?;
         let principal: PrincipalName = text.parse(&self.principal)?;
         let is_of_session = principal.id().contains(SESSION);
         if principal.id().replace(SESSION, "").contains(['{', '}']) {
-            return Err(refused(&self.principal, "may have nothing in braces but {session}"));
+            return Err(refused(
+                &self.principal,
+                "may contain no placeholder other than {session}",
+            ));
         }
         if is_of_session && !pattern.is_of_sessions() {
-            return Err(refused(&self.principal, "has no {session}: a user is not a role"));
+            return Err(refused(
+                &self.principal,
+                "cannot contain {session}: an IAM user has no session",
+            ));
         }
         let trusts = match (is_of_session, pattern.depends_on_session_name()) {
             (true, _) => &self.principal,
@@ -58,8 +65,8 @@ impl AwsTable {
         if !self.trust_session_name {
             return Err(refused(
                 trusts,
-                "trusts the name of a session, which whoever may assume the role chooses; if that \
-                 is meant, add trust_session_name = true",
+                "trusts the session name, which the caller that assumes the role chooses; to allow \
+                 that, add trust_session_name = true",
             ));
         }
         Ok(AwsMapping { pattern, principal })
@@ -82,9 +89,9 @@ impl AwsMapping {
     }
 }
 
-/// A pattern of AWS callers of one account, with `*` and `?` in the parts of `who`.
+/// A pattern of AWS callers of one account. The names in `who` may contain `*` and `?`.
 ///
-/// The account is never a pattern: anyone can have an account, and in it a role of any name.
+/// The account is never a pattern: anyone can create an account with a role of any name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CallerPattern {
     partition: Box<str>,
@@ -101,7 +108,7 @@ enum Who {
 }
 
 impl CallerPattern {
-    /// Parses an ARN of the file; the error says what is wrong with it.
+    /// Parses an ARN of the file. The error is the problem in words.
     fn new(arn: &str) -> Result<Self, &'static str> {
         if !arn.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("it has a character that no ARN has");
@@ -109,10 +116,10 @@ impl CallerPattern {
         let ArnParts { partition, service, account, resource } =
             ArnParts::of(arn).ok_or(ARN_FORM)?;
         if !partition.starts_with("aws") || partition.contains(is_wildcard) {
-            return Err("a partition is aws, aws-cn, aws-us-gov and the like");
+            return Err("expected a partition such as aws, aws-cn or aws-us-gov");
         }
         if account.len() != ACCOUNT_DIGITS || !account.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err("an account has 12 digits, and none can be left open");
+            return Err("an account has 12 digits and cannot be a pattern");
         }
         let (kind, names) = resource.split_once('/').unwrap_or((resource, ""));
         if names.split('/').any(str::is_empty) {
@@ -134,7 +141,7 @@ impl CallerPattern {
         matches!(self.who, Who::Session { .. })
     }
 
-    /// Returns whether it matches some sessions of a role and not others.
+    /// Returns whether the pattern can match one session of a role and not another.
     fn depends_on_session_name(&self) -> bool {
         matches!(&self.who, Who::Session { name, .. } if **name != *ANY_SESSION)
     }
@@ -155,11 +162,11 @@ impl CallerPattern {
 impl Who {
     /// Returns the sessions of the roles with these names.
     fn of_role(names: &str) -> Result<Self, &'static str> {
-        // Without its path an exact name is still one role alone: names are unique in an account.
+        // An exact role name without its path is unambiguous: role names are unique in an account.
         let role = match names.rsplit_once('/') {
             Some(_) if names.contains(is_wildcard) => {
-                let problem = "a session does not tell the path of its role: leave out the path, or \
-                               * and ?";
+                let problem = "the ARN of a session does not contain the path of its role: omit \
+                               the path, or * and ?";
                 return Err(problem);
             }
             Some((_, role)) => role,
@@ -175,12 +182,12 @@ impl Who {
     }
 }
 
-/// One caller, as STS GetCallerIdentity names it.
+/// A caller, from the ARN that STS `GetCallerIdentity` returns.
 #[derive(Debug)]
 struct Caller(CallerPattern);
 
 impl Caller {
-    /// Parses the ARN of a caller. `None` is a caller that no pattern matches, such as an account's root.
+    /// Parses the ARN of a caller. Returns `None` for a caller that no pattern can match, such as the root user.
     ///
     /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
     fn new(arn: &str) -> Result<Option<Self>, ParseError> {
@@ -197,7 +204,7 @@ impl Caller {
         }))
     }
 
-    /// Returns the name of the session. The principal that assumed the role chose it.
+    /// Returns the session name. The caller that assumed the role chose it.
     fn session_name(&self) -> Option<&str> {
         match &self.0.who {
             Who::User(_) => None,
@@ -329,7 +336,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matching_agrees_with_its_definition(pattern in "[ab/*?]{0,8}", text in "[ab/:]{0,8}") {
+        fn name_match_agrees_with_definition(pattern in "[ab/*?]{0,8}", text in "[ab/:]{0,8}") {
             fn defined(pattern: &[u8], text: &[u8]) -> bool {
                 match (pattern, text) {
                     ([], []) => true,
@@ -347,7 +354,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "(arn:aws:|iam::|sts::|095412845506:|user/|[*?/:]|\\PC){0,8}") {
+        fn arn_parser_never_panics(text in "(arn:aws:|iam::|sts::|095412845506:|user/|[*?/:]|\\PC){0,8}") {
             let _ = (CallerPattern::new(&text), Caller::new(&text));
         }
     }

@@ -1,4 +1,4 @@
-//! [`MembershipsFile`]: memberships that follow the changes of their file.
+//! [`MembershipsFile`]: the memberships file of a running process, which is read again when it changes.
 
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use super::Memberships;
 use crate::error::{Error, Result};
 use crate::files::FileVersion;
 
-/// The shortest time between two checks of the file.
+/// The minimum time between two checks of the file.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A memberships file that is read again when it changes. Clones share what was read.
+/// A memberships file that is read again when it changes. Clones share the content.
 ///
-/// Once it has been read, there are always memberships: while a changed file is invalid, missing, or
-/// [can be changed by others](super#safety), the last valid ones apply, and one warning is sent to
-/// [`tracing`]. A file that is replaced by a rename is never read half written.
+/// After the first read there are always valid memberships. While a changed file is invalid, missing, or
+/// [writable by others](super#safety), the last valid memberships apply, and one warning is logged with
+/// [`tracing`]. Replace the file by a rename, so that it is never read half written.
 ///
 /// ```
 /// use ark_container_core::identity::MembershipsFile;
@@ -41,15 +41,15 @@ struct State {
     memberships: Arc<Memberships>,
     checked_at: Instant,
     read: Option<FileVersion>,
-    /// Why the file was last rejected; `None` once it was accepted.
+    /// The reason of the last rejection; `None` once a version was accepted.
     rejection: Option<String>,
 }
 
 impl MembershipsFile {
-    /// Reads the file. Blocks while it reads.
+    /// Reads the file. Blocks during the read.
     ///
     /// # Errors
-    /// Those of [`Memberships::load`].
+    /// See [`Memberships::load`].
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let read = FileVersion::of(&path);
@@ -63,17 +63,17 @@ impl MembershipsFile {
         &self.0.path
     }
 
-    /// Returns the memberships of the file. A change is noticed within a second. As long as there is none,
-    /// every call returns the same [`Arc`].
+    /// Returns the current memberships. Changes take effect within a second. While the file does not
+    /// change, every call returns the same [`Arc`].
     ///
-    /// Blocks while the file is checked, at most once a second, and while it is read when it has changed.
+    /// Blocks while it checks the file, at most once a second, and while it reads a changed file.
     pub fn current(&self) -> Arc<Memberships> {
         self.checked_within(CHECK_INTERVAL)
     }
 
-    /// Returns the memberships of the file, checked if the last check is `interval` ago.
+    /// Returns the memberships. Checks the file if the last check is at least `interval` ago.
     fn checked_within(&self, interval: Duration) -> Arc<Memberships> {
-        // The state that a thread leaves when it panics is valid: each field is set by itself.
+        // A panic in another thread leaves a valid state: each field is set separately.
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.checked_at.elapsed() >= interval {
             state.check(&self.0.path);
@@ -91,7 +91,7 @@ impl State {
         if is_known && self.rejection.is_none() {
             return;
         }
-        // The version is found before reading, so a change from here on has another one.
+        // Read after the version is determined: a later change then results in another version.
         self.read = now;
         match Memberships::load(path) {
             Ok(memberships) => self.accept(path, memberships),
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::model::OrganizationId;
 
-    const NOW: Duration = Duration::ZERO;
+    const NO_INTERVAL: Duration = Duration::ZERO;
 
     fn with_member(member: &str) -> String {
         format!("[[organization]]\nid = \"{}\"\nmembers = [\"{member}\"]\n", OrganizationId::TBD)
@@ -150,7 +150,7 @@ mod tests {
         (folder, file)
     }
 
-    /// Whatever the umask is.
+    /// Creates the file with mode 0644, independently of the umask.
     fn create(path: &Path, text: &str) {
         fs::write(path, text).unwrap();
         chmod(path, 0o644);
@@ -164,9 +164,9 @@ mod tests {
     fn change_is_visible_to_every_clone() {
         let (_folder, file) = opened(&with_member("user:alice"));
         let clone = file.clone();
-        assert!(is_member(&file.checked_within(NOW), "user:alice"));
+        assert!(is_member(&file.checked_within(NO_INTERVAL), "user:alice"));
         fs::write(file.path(), with_member("user:bobby")).unwrap();
-        assert!(is_member(&file.checked_within(NOW), "user:bobby"));
+        assert!(is_member(&file.checked_within(NO_INTERVAL), "user:bobby"));
         assert!(!is_member(&clone.current(), "user:alice"));
     }
 
@@ -180,27 +180,27 @@ mod tests {
     #[test]
     fn same_content_returns_the_same_memberships() {
         let (folder, file) = opened(&with_member("user:alice"));
-        let before = file.checked_within(NOW);
+        let before = file.checked_within(NO_INTERVAL);
         let other = folder.path().join("other");
         create(&other, &with_member("user:alice"));
         fs::rename(other, file.path()).unwrap();
-        assert!(Arc::ptr_eq(&before, &file.checked_within(NOW)));
+        assert!(Arc::ptr_eq(&before, &file.checked_within(NO_INTERVAL)));
     }
 
     #[test]
     fn invalid_file_keeps_the_last_valid_memberships() {
         let (_folder, file) = opened(&with_member("user:alice"));
-        let before = file.checked_within(NOW);
+        let before = file.checked_within(NO_INTERVAL);
         let rejection = || file.0.state.lock().unwrap().rejection.clone();
         fs::write(file.path(), "[[organization]]\nid = 1").unwrap();
-        assert!(Arc::ptr_eq(&before, &file.checked_within(NOW)));
+        assert!(Arc::ptr_eq(&before, &file.checked_within(NO_INTERVAL)));
         let message = rejection().unwrap();
         assert!(message.starts_with(&format!("{}:2:6: ", file.path().display())), "{message}");
         fs::remove_file(file.path()).unwrap();
-        assert!(Arc::ptr_eq(&before, &file.checked_within(NOW)));
+        assert!(Arc::ptr_eq(&before, &file.checked_within(NO_INTERVAL)));
         assert!(rejection().unwrap().ends_with("does not exist"));
         create(file.path(), &with_member("user:bobby"));
-        assert!(is_member(&file.checked_within(NOW), "user:bobby"));
+        assert!(is_member(&file.checked_within(NO_INTERVAL), "user:bobby"));
         assert_eq!(rejection(), None);
     }
 
@@ -209,11 +209,11 @@ mod tests {
         let (folder, file) = opened(&with_member("user:alice"));
         fs::write(file.path(), with_member("user:bobby")).unwrap();
         chmod(file.path(), 0o666);
-        assert!(is_member(&file.checked_within(NOW), "user:alice"));
+        assert!(is_member(&file.checked_within(NO_INTERVAL), "user:alice"));
         chmod(file.path(), 0o644);
         chmod(folder.path(), 0o777);
-        assert!(is_member(&file.checked_within(NOW), "user:alice"));
+        assert!(is_member(&file.checked_within(NO_INTERVAL), "user:alice"));
         chmod(folder.path(), 0o700);
-        assert!(is_member(&file.checked_within(NOW), "user:bobby"));
+        assert!(is_member(&file.checked_within(NO_INTERVAL), "user:bobby"));
     }
 }

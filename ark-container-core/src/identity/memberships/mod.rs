@@ -1,12 +1,12 @@
 //! [`Memberships`]: the file that lists the members of each organization.
 //!
-//! It is TOML. A list that is left out is empty, and an organization that is not in the file has no
-//! members. For editors there is a JSON schema, `schemas/memberships.schema.json` of this package.
+//! The format is TOML. A list that is left out is empty. An organization that is not in the file has no
+//! members. Editors can use the JSON schema `schemas/memberships.schema.json` of this package.
 //!
 //! # Organizations
 //!
-//! One table for each. Administrators are members too. A principal is `<kind>:<id>`, and the kinds are
-//! `user`, `robot` and `ingest-job`.
+//! Each organization has one table. Administrators are members too. A principal is written `<kind>:<id>`;
+//! the kinds are `user`, `robot` and `ingest-job`.
 //!
 //! ```
 //! use ark_container_core::identity::Memberships;
@@ -31,15 +31,15 @@
 //!
 //! # Rules
 //!
-//! An organization may say what its members of a kind may do, instead of what the [standard
-//! rules](crate::permission::StandardPolicy) say. A rule is a list of words, empty for nothing: `read`
-//! is to list, to describe and to pull; `create` is to create repositories; and each
-//! [action](crate::model::Action) has its own, such as `push` or `list-images`. Since what can be
-//! pushed to can be read, a push needs `pull` beside `push`.
+//! An organization can define rules for its members, by kind of principal. A rule replaces the [standard
+//! rules](crate::permission::StandardPolicy) for that kind. A rule is a list of words, and an empty list
+//! allows nothing. `read` allows listing, describing and pulling; `create` allows creating repositories. Each
+//! [action](crate::model::Action) has a word too, such as `push` or `list-images`. A push also reads the
+//! repository, so it needs `pull` beside `push`.
 //!
-//! Rules reach no further than the members of their organization, administrators keep every right, and
-//! deletion stays theirs: no rule may name it. The [global
-//! organization](crate::model::OrganizationId::GLOBAL) takes no rules.
+//! Rules apply to the members of their organization only. Administrators keep all permissions. No rule can
+//! allow deletion, which is reserved for administrators. The [global
+//! organization](crate::model::OrganizationId::GLOBAL) cannot have rules.
 //!
 //! ```
 //! use ark_container_core::identity::{Memberships, PrincipalKind};
@@ -64,15 +64,14 @@
 //!
 //! # Callers of AWS
 //!
-//! Tables of the kind `aws` say which principal a caller of AWS is; the first that is about the caller
-//! counts. The ARN is that of an IAM user, of a role, which stands for any session of it, or of an
-//! assumed role, as is that of an SSO permission set. `*` stands for any characters of a name and `?`
-//! for one; neither stands for `/` or `:`, nor for anything of the account. A session does not tell the
-//! path of its role: a role's exact name may be given with its path, a pattern may not.
+//! The `aws` tables map AWS callers to principals. The first table that matches the caller applies. The ARN is that
+//! of an IAM user, of a role (for all its sessions), or of an assumed role, such as an SSO permission set. In names,
+//! `*` matches any characters and `?` matches one; neither matches `/` or `:`. The account cannot be a pattern. The
+//! ARN of a session does not contain the path of its role: an exact role name may have its path, a pattern may not.
 //!
-//! `{session}` in a principal is the name of the caller's session. Whoever may assume a role chooses
-//! that name, so both it and an ARN that asks for a certain session need `trust_session_name = true`:
-//! right for SSO, which sets the name itself, and wrong for a role that several share.
+//! `{session}` in a principal is replaced by the caller's session name. A caller that assumes a role chooses that
+//! name. So `{session}`, and an ARN with a session name or a pattern of one, need `trust_session_name = true`. The
+//! setting is right for SSO, which sets the session name itself, and wrong for a role that several people share.
 //!
 //! ```
 //! use ark_container_core::identity::Memberships;
@@ -99,11 +98,11 @@
 //!
 //! # Safety
 //!
-//! A user who can change the file can give themselves any right. So the file must belong to the user of this
-//! process or to root, and no other user may be able to write to it, not even by its group. The same holds of every
-//! folder on its path and on the path of each link, from `/` on, unless the folder is sticky, as `/tmp` is. A link
-//! in a sticky folder must belong to the user or to root, and a file there must have one name. A file in a
-//! repository of a local registry is rejected: clients choose its content.
+//! A user who can change the file can grant any permission. So the file must belong to the user of this
+//! process or to root, and no other user or group may be able to write to it. The same applies to each
+//! folder on the path of the file and of each symbolic link, from `/` on; sticky folders such as `/tmp` are
+//! accepted. A link in a sticky folder must belong to the user or to root, and a file there must have one
+//! hard link. A file in a repository of a local registry is rejected, because clients choose its content.
 
 mod aws;
 mod follow;
@@ -141,7 +140,7 @@ struct File {
     aws: Vec<AwsTable>,
 }
 
-/// One `[[organization]]`.
+/// A table `[[organization]]` of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OrganizationTable {
@@ -156,7 +155,7 @@ struct OrganizationTable {
     rules: RulesTable,
 }
 
-/// A list of the file, with the position of each text: serde knows only the position of the list.
+/// A list of the file with the position of each text. Serde reports only the position of the list.
 type Texts = Vec<Spanned<String>>;
 
 /// The members, administrators and rules of one organization.
@@ -170,11 +169,10 @@ struct Roster {
 }
 
 impl Memberships {
-    /// Parses memberships; `file` is their name in errors.
+    /// Parses memberships. `file` is the name of the file in errors.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] with file, line and column if the text is
-    /// not TOML or not in the [format](self).
+    /// [`Error::InvalidInput`] with file, line and column if the text is not TOML or not in the [format](self).
     pub fn parse(text: &str, file: &str) -> Result<Self> {
         let text = Text::new(text, file);
         let parsed: File = toml::from_str(text.as_str()).map_err(|error| {
@@ -193,13 +191,12 @@ impl Memberships {
         Ok(Self { rosters, aws })
     }
 
-    /// Reads memberships from a file that no other user can change. Blocks while it reads.
+    /// Reads memberships from a file that no other user can change. Blocks during the read.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such file,
-    /// [`Error::Failed`] if it cannot be read, or is a link that leads nowhere,
-    /// [`Error::InvalidInput`] if others can [change it](self#safety), and
-    /// those of [`parse`](Self::parse).
+    /// - [`Error::NotFound`] if the file does not exist
+    /// - [`Error::Failed`] if the file cannot be read, or is a broken link
+    /// - [`Error::InvalidInput`] if other users can [change the file](self#safety), or as for [`parse`](Self::parse)
     pub fn load(path: &Path) -> Result<Self> {
         let text = files::read_trusted_text(path, "memberships file", MAX_FILE_BYTES)?;
         Self::parse(&text, &path.display().to_string())
@@ -216,27 +213,26 @@ impl Memberships {
         Principal::new(name, member_of, administers)
     }
 
-    /// Returns the principal of the AWS caller with this ARN, as GetCallerIdentity gives it; `None` if no
-    /// table of the file matches.
+    /// Returns the principal of the AWS caller with this ARN, which `GetCallerIdentity` returns. Returns
+    /// `None` if no table of the file matches.
     ///
     /// # Errors
-    /// [`Error::Parse`] if `arn` is no ARN.
+    /// [`Error::Parse`] if `arn` is not an ARN.
     pub fn aws_principal(&self, arn: &str) -> Result<Option<PrincipalName>> {
         Ok(AwsMapping::principal(&self.aws, arn)?)
     }
 
-    /// Returns the rule of `organization` for members of this kind, if it has one.
+    /// Returns the rule of `organization` for members of this kind, if there is one.
     pub fn rule(&self, organization: OrganizationId, kind: PrincipalKind) -> Option<&Rule> {
         self.rosters.get(&organization)?.rules.get(&kind)
     }
 
-    /// Returns where the members of `organization` are listed, such as `memberships.toml:2`.
+    /// Returns the file and line of the organization's table, such as `memberships.toml:2`.
     pub fn origin(&self, organization: OrganizationId) -> Option<&Arc<str>> {
         self.rosters.get(&organization).map(|roster| &roster.origin)
     }
 
-    /// Returns whether the principal's membership and administration of `organization` are those of the
-    /// file.
+    /// Returns whether the file grants the principal the same membership and administration of `organization`.
     pub(crate) fn confirms(&self, principal: &Principal, organization: OrganizationId) -> bool {
         let name = principal.name();
         self.rosters.get(&organization).is_some_and(|roster| {
@@ -270,10 +266,10 @@ impl Roster {
 /// The words of a rule, for errors.
 const RULE_WORDS: &str = "read, create, push, or an action such as pull or list-images";
 
-/// The actions of one kind of members in one organization, instead of the standard rules.
+/// The actions that one kind of members may perform in one organization. A rule replaces the standard rules.
 ///
-/// It applies to members only, and never to deletion: administrators may do everything, and others
-/// nothing.
+/// A rule applies to members only and never allows deletion. Administrators may perform every action, and
+/// other principals none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     actions: BTreeSet<Action>,
@@ -281,18 +277,18 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Returns whether it lets members of its kind do `action`.
+    /// Returns whether the rule allows `action`.
     pub fn allows(&self, action: Action) -> bool {
         self.actions.contains(&action)
     }
 
-    /// Returns where it is written, such as `memberships.toml:12`.
+    /// Returns the file and line of the rule, such as `memberships.toml:12`.
     pub fn origin(&self) -> &Arc<str> {
         &self.origin
     }
 }
 
-/// One `[organization.rules]`.
+/// A table `[organization.rules]` of the file.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RulesTable {
@@ -323,7 +319,8 @@ impl RulesTable {
 fn rule(words: &Spanned<Texts>, organization: OrganizationId, text: &Text<'_>) -> Result<Rule> {
     let start = words.span().start;
     if organization == OrganizationId::GLOBAL {
-        let problem = "the global organization takes no rules: they would be everybody's";
+        let problem =
+            "the global organization cannot have rules: they would apply to every principal";
         return Err(text.error(start, problem));
     }
     let mut actions = BTreeSet::new();
@@ -333,7 +330,7 @@ fn rule(words: &Spanned<Texts>, organization: OrganizationId, text: &Text<'_>) -
             text.error(start, format!("{:?} is not a rule: expected {RULE_WORDS}", word.get_ref()))
         })?;
         if named.iter().any(|action| action.effect() == Effect::Removes) {
-            let problem = format!("{:?} stays with administrators", word.get_ref());
+            let problem = format!("{:?} is reserved for administrators", word.get_ref());
             return Err(text.error(start, problem));
         }
         actions.extend(named);
@@ -341,7 +338,7 @@ fn rule(words: &Spanned<Texts>, organization: OrganizationId, text: &Text<'_>) -
     Ok(Rule { actions, origin: text.origin(start) })
 }
 
-/// Returns the actions of a word of the file.
+/// Returns the actions that a word of a rule allows.
 fn named(word: &str) -> Option<Vec<Action>> {
     match word {
         "read" => {
@@ -395,7 +392,7 @@ impl<'a> Text<'a> {
         values.iter().map(|value| self.parse(value)).collect()
     }
 
-    /// Returns line and column, counted from 1, the column in characters.
+    /// Returns the line and column, counted from 1. Columns are counted in characters.
     fn line_and_column(&self, offset: usize) -> (usize, usize) {
         let offset = self.text.floor_char_boundary(offset);
         let line = self.lines.partition_point(|start| *start <= offset);

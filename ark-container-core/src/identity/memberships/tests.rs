@@ -123,7 +123,7 @@ fn rule_word_names_an_action() {
 fn invalid_rules_are_rejected() {
     assert_eq!(
         error(&with_rules("user = [\"read\", \"delete-image\"]")),
-        "m.toml:4:17: \"delete-image\" stays with administrators",
+        "m.toml:4:17: \"delete-image\" is reserved for administrators",
     );
     assert!(error(&with_rules("user = ['delete-repository']")).starts_with("m.toml:4:9: "));
     assert_eq!(
@@ -139,7 +139,8 @@ fn invalid_rules_are_rejected() {
     let global = with_rules("robot = []").replace(TBD, &OrganizationId::GLOBAL.to_string());
     assert_eq!(
         error(&global),
-        "m.toml:4:9: the global organization takes no rules: they would be everybody's",
+        "m.toml:4:9: the global organization cannot have rules: they would apply to every \
+         principal",
     );
 }
 
@@ -177,8 +178,8 @@ fn session_placeholder_is_part_of_the_id() {
 
 #[test]
 fn session_name_needs_trust_session_name() {
-    let untrusted = "trusts the name of a session, which whoever may assume the role chooses; if that \
-                     is meant, add trust_session_name = true";
+    let untrusted = "trusts the session name, which the caller that assumes the role chooses; to \
+                     allow that, add trust_session_name = true";
     assert_eq!(
         error(&mapping(BUILD, "user:{session}")),
         format!("m.toml:3:13: \"user:{{session}}\" {untrusted}"),
@@ -195,16 +196,16 @@ fn invalid_aws_tables_have_line_and_column() {
     let alice = "arn:aws:iam::095412845506:user/alice";
     assert_eq!(
         error(&(mapping(alice, "user:{session}") + TRUSTED)),
-        "m.toml:3:13: \"user:{session}\" has no {session}: a user is not a role",
+        "m.toml:3:13: \"user:{session}\" cannot contain {session}: an IAM user has no session",
     );
     assert_eq!(
         error(&mapping(alice, "user:{name}")),
-        "m.toml:3:13: \"user:{name}\" may have nothing in braces but {session}",
+        "m.toml:3:13: \"user:{name}\" may contain no placeholder other than {session}",
     );
     assert_eq!(
         error(&mapping("arn:aws:iam::*:user/alice", "user:alice")),
-        "m.toml:2:7: \"arn:aws:iam::*:user/alice\" names no AWS callers: an account has 12 digits, and \
-         none can be left open",
+        "m.toml:2:7: \"arn:aws:iam::*:user/alice\" does not describe AWS callers: an account has \
+         12 digits and cannot be a pattern",
     );
     assert!(error(&mapping(alice, "alice")).starts_with("m.toml:3:13: "));
     assert!(error("[[aws]]\narn = ''").starts_with("m.toml:1:1: missing field `principal`"));

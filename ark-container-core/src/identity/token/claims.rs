@@ -1,4 +1,4 @@
-//! [`Claims`] and [`ClaimNames`]: the principal and the lifetime that a token states.
+//! [`Claims`] and [`ClaimNames`]: the principal and the lifetime in the claims of a token.
 
 use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,8 +12,8 @@ use crate::model::{OrganizationId, Organizations};
 /// The names of the claims that describe a principal. The defaults are `sub`, `kind`, `organizations` and
 /// `administers`.
 ///
-/// The kind is `user`, `robot` or `ingest-job`, and is required. The organizations are arrays of GUIDs;
-/// without the claim there are none.
+/// The kind is `user`, `robot` or `ingest-job`, and is required. The organizations are arrays of GUIDs.
+/// Without such a claim the principal has no organizations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimNames {
     subject: String,
@@ -65,12 +65,15 @@ impl ClaimNames {
     /// Returns the principal that the claims describe.
     pub(super) fn principal(&self, claims: &Claims) -> Result<Principal, TokenProblem> {
         let kind: PrincipalKind = claims.text(&self.kind, "kind")?.parse().map_err(|error| {
-            TokenProblem::invalid(format!("has a claim \"{}\" that is no kind: {error}", self.kind))
+            TokenProblem::invalid(format!(
+                "has a claim \"{}\" that is not a kind: {error}",
+                self.kind
+            ))
         })?;
         let subject = claims.text(&self.subject, "subject")?;
         let name = PrincipalName::new(kind, subject).map_err(|error| {
             TokenProblem::invalid(format!(
-                "has a claim \"{}\" that is no name: {error}",
+                "has a claim \"{}\" that is not a name: {error}",
                 self.subject
             ))
         })?;
@@ -86,9 +89,9 @@ pub(super) struct Claims(Map<String, Value>);
 impl Claims {
     /// Decodes the claims of a token without verifying its signature.
     pub(super) fn unverified(token: &str) -> Result<Self, TokenProblem> {
-        // The cause is left out: it would quote from the token.
+        // The cause is dropped because it would quote the token.
         let decoded = jsonwebtoken::dangerous::insecure_decode::<Map<String, Value>>(token);
-        let no_token = |_| TokenProblem::invalid("is no signed JSON Web Token");
+        let no_token = |_| TokenProblem::invalid("is not a signed JSON Web Token");
         Ok(Self(decoded.map_err(no_token)?.claims))
     }
 
@@ -101,16 +104,16 @@ impl Claims {
         Lifetime::new(self.0.get("nbf"), self.0.get("exp"))
     }
 
-    /// Returns the text of the claim `name`, which is the principal's `what`.
+    /// Returns the string in the claim `name`. `what` is the property of the principal, for errors.
     fn text(&self, name: &str, what: &str) -> Result<&str, TokenProblem> {
         match self.0.get(name) {
             Some(Value::String(text)) => Ok(text),
             Some(_) => {
-                Err(TokenProblem::invalid(format!("has a claim \"{name}\" that is no text")))
+                Err(TokenProblem::invalid(format!("has a claim \"{name}\" that is not a string")))
             }
             None => Err(TokenProblem::invalid(format!(
-                "has no claim \"{name}\"; where another claim says the {what}, name it in the setting \
-                 identity.claims.{what}"
+                "has no claim \"{name}\"; if another claim holds the {what}, name it in the \
+                 setting identity.claims.{what}"
             ))),
         }
     }
@@ -120,22 +123,24 @@ impl Claims {
         let refused =
             |problem: &str| TokenProblem::invalid(format!("has a claim \"{name}\" {problem}"));
         let Some(value) = self.0.get(name) else { return Ok(Organizations::none()) };
-        let listed = value.as_array().ok_or_else(|| refused("that is no list"))?;
+        let listed = value.as_array().ok_or_else(|| refused("that is not a list"))?;
         let organization = |item: &Value| -> Result<OrganizationId, TokenProblem> {
-            let text = item.as_str().ok_or_else(|| refused("that lists what is no text"))?;
-            text.parse().map_err(|error| refused(&format!("that lists no organization: {error}")))
+            let text =
+                item.as_str().ok_or_else(|| refused("that lists an item other than a string"))?;
+            text.parse()
+                .map_err(|error| refused(&format!("that lists an invalid organization: {error}")))
         };
         listed.iter().map(organization).collect()
     }
 }
 
-/// The largest difference between the clocks of this machine and the issuer.
+/// The maximum difference between the clocks of this machine and the issuer.
 pub(super) const CLOCK_LEEWAY: Duration = Duration::from_secs(30);
 
-/// The first second of the year 10000, which RFC 3339 cannot write, since 1970.
+/// The Unix time of the start of the year 10000, which RFC 3339 cannot represent.
 const MAX_EPOCH_SECONDS: f64 = 253_402_300_800.0;
 
-/// The time in which a token is valid.
+/// The period in which a token is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lifetime {
     not_before: Option<SystemTime>,
@@ -161,7 +166,7 @@ impl Lifetime {
         self.expires_at
     }
 
-    /// Fails if the token is not valid at `now`, give or take the leeway.
+    /// Fails if the token is not valid at `now`, within the leeway.
     pub(super) fn check(&self, now: SystemTime) -> Result<(), TokenProblem> {
         let shown = humantime::format_rfc3339_seconds;
         let later =
@@ -171,23 +176,23 @@ impl Lifetime {
         }
         match self.not_before {
             Some(start) if later(start, now) => {
-                Err(TokenProblem::invalid(format!("is not good before {}", shown(start))))
+                Err(TokenProblem::invalid(format!("is not valid before {}", shown(start))))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Parses seconds since 1970, which may have a fraction.
+/// Parses seconds since the Unix epoch, which may have a fraction.
 fn time(value: &Value, claim: &str) -> Result<SystemTime, TokenProblem> {
     let seconds = value.as_f64().filter(|seconds| *seconds < MAX_EPOCH_SECONDS);
     let since = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     since
         .and_then(|since| UNIX_EPOCH.checked_add(since))
-        .ok_or_else(|| TokenProblem::invalid(format!("has a claim \"{claim}\" that is no time")))
+        .ok_or_else(|| TokenProblem::invalid(format!("has a claim \"{claim}\" that is not a time")))
 }
 
-/// Why a token names no principal.
+/// The reason why a token does not identify a principal.
 #[derive(Debug)]
 pub(super) enum TokenProblem {
     /// The token is invalid. The text follows `the token`, such as `has expired`.
@@ -258,32 +263,32 @@ mod tests {
         let rejection = |claims| principal(&ClaimNames::default(), claims).unwrap_err();
         assert_eq!(
             rejection(json!({"sub": "alice", "organizations": [TBD]})),
-            "not authenticated: the token has no claim \"kind\"; where another claim says the kind, \
+            "not authenticated: the token has no claim \"kind\"; if another claim holds the kind, \
              name it in the setting identity.claims.kind",
         );
         assert_eq!(
             rejection(json!({"kind": "user"})),
-            "not authenticated: the token has no claim \"sub\"; where another claim says the subject, \
-             name it in the setting identity.claims.subject",
+            "not authenticated: the token has no claim \"sub\"; if another claim holds the \
+             subject, name it in the setting identity.claims.subject",
         );
     }
 
     #[test]
     fn invalid_claims_are_rejected() {
         for (claim, value, problem) in [
-            ("kind", json!("admin"), "that is no kind: \"admin\" is not a valid principal kind"),
-            ("kind", json!("User"), "that is no kind: \"User\""),
-            ("kind", json!(["user"]), "that is no text"),
-            ("kind", json!(null), "that is no text"),
-            ("sub", json!(""), "that is no name"),
-            ("sub", json!("a\nb"), "that is no name"),
-            ("sub", json!(7), "that is no text"),
-            ("organizations", json!("*"), "that is no list"),
-            ("organizations", json!(null), "that is no list"),
-            ("organizations", json!(["*"]), "that lists no organization"),
-            ("organizations", json!(["all"]), "that lists no organization"),
-            ("administers", json!(true), "that is no list"),
-            ("administers", json!([TBD, 1]), "that lists what is no text"),
+            ("kind", json!("admin"), "that is not a kind: \"admin\" is not a valid principal kind"),
+            ("kind", json!("User"), "that is not a kind: \"User\""),
+            ("kind", json!(["user"]), "that is not a string"),
+            ("kind", json!(null), "that is not a string"),
+            ("sub", json!(""), "that is not a name"),
+            ("sub", json!("a\nb"), "that is not a name"),
+            ("sub", json!(7), "that is not a string"),
+            ("organizations", json!("*"), "that is not a list"),
+            ("organizations", json!(null), "that is not a list"),
+            ("organizations", json!(["*"]), "that lists an invalid organization"),
+            ("organizations", json!(["all"]), "that lists an invalid organization"),
+            ("administers", json!(true), "that is not a list"),
+            ("administers", json!([TBD, 1]), "that lists an item other than a string"),
         ] {
             let mut claims = json!({"sub": "alice", "kind": "user"});
             claims[claim] = value;
@@ -308,7 +313,7 @@ mod tests {
         }
         assert_eq!(
             problem(lifetime.check(at(969))),
-            "not authenticated: the token is not good before 1970-01-01T00:16:40Z"
+            "not authenticated: the token is not valid before 1970-01-01T00:16:40Z"
         );
         assert_eq!(
             problem(lifetime.check(at(2031))),
@@ -321,9 +326,9 @@ mod tests {
         assert!(problem(Lifetime::new(None, None)).ends_with("the token has no claim \"exp\""));
         for bad in [json!("2000"), json!(null), json!(-1), json!(1e300), json!([1]), json!(3e11)] {
             let exp = problem(Lifetime::new(None, Some(&bad)));
-            assert!(exp.ends_with("the token has a claim \"exp\" that is no time"), "{exp}");
+            assert!(exp.ends_with("the token has a claim \"exp\" that is not a time"), "{exp}");
             let nbf = problem(Lifetime::new(Some(&bad), Some(&json!(1))));
-            assert!(nbf.ends_with("the token has a claim \"nbf\" that is no time"), "{nbf}");
+            assert!(nbf.ends_with("the token has a claim \"nbf\" that is not a time"), "{nbf}");
         }
     }
 }

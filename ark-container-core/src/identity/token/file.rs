@@ -1,4 +1,4 @@
-//! [`TokenFile`]: the file of a token.
+//! [`TokenFile`]: the file with the token of this process.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::encoding::decode;
 use crate::error::{BoxError, Error, Result};
 use crate::files::trusted;
 
-/// The file of a token: the bare token, a JSON string, or a JSON object that has it under `jwt`,
+/// A file with a token: the bare token, a JSON string, or a JSON object with the token under `jwt`,
 /// `token`, `id_token` or `access_token`.
 ///
-/// It is read again each time, so that a long run uses the token by which `ark-auth-tool` or the
-/// platform has replaced an old one.
+/// The file is read at each use, so that a long-running program uses the token that `ark-auth-tool` or the
+/// platform has renewed.
 ///
 /// ```
 /// use ark_container_core::identity::TokenFile;
@@ -29,25 +29,25 @@ use crate::files::trusted;
 /// let error = missing.read().await.unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "not authenticated: there is no token, as the file /nowhere/jwt.json does not exist"
+///     "not authenticated: there is no token: the file /nowhere/jwt.json does not exist"
 /// );
 /// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct TokenFile {
     path: PathBuf,
-    /// Whether a warning was logged that others can read the file.
+    /// Whether the warning that others can read the file was logged.
     warned: Arc<AtomicBool>,
 }
 
 impl TokenFile {
-    /// Creates a token file at `path`. Nothing is read yet.
+    /// Creates a token file at `path`. Does not read the file.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), warned: Arc::default() }
     }
 
-    /// Returns the path where `ark-auth-tool` keeps a user's token, `~/.cache/tbd/jwt.json`; `None` if the
-    /// user has no home.
+    /// Returns `~/.cache/tbd/jwt.json`, where `ark-auth-tool` stores the token of a user. Returns `None` if
+    /// the user has no home folder.
     pub fn default_path() -> Option<PathBuf> {
         Some(etcetera::home_dir().ok()?.join(".cache/tbd/jwt.json"))
     }
@@ -59,11 +59,12 @@ impl TokenFile {
 
     /// Reads the token.
     ///
-    /// If others can read the file, a warning is logged the first time.
+    /// Logs a warning the first time if other users can read the file.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] if there is no such file, it is empty or cannot be read, or it has
-    /// no token or one that is not valid now; [`Error::InvalidInput`] if other users can write it.
+    /// - [`Error::Unauthenticated`] if the file does not exist, is empty or cannot be read, or has no token
+    ///   that is valid now
+    /// - [`Error::InvalidInput`] if other users can write to the file
     pub async fn read(&self) -> Result<Token> {
         let (token, _) = self.read_claims().await?;
         Ok(token)
@@ -73,9 +74,9 @@ impl TokenFile {
     pub(super) async fn read_claims(&self) -> Result<(Token, Claims)> {
         let file = self.clone();
         let reading = tokio::task::spawn_blocking(move || file.read_blocking());
-        reading
-            .await
-            .map_err(|error| Error::failed("the reading of the token ended").with_source(error))?
+        reading.await.map_err(|error| {
+            Error::failed("the task that reads the token failed").with_source(error)
+        })?
     }
 
     /// Returns the name of the token in errors.
@@ -91,7 +92,7 @@ impl TokenFile {
         parsed.map_err(|problem| problem.into_error(self.described()))
     }
 
-    /// Returns the content of the file, if no other user can have written it.
+    /// Returns the content of the file. Fails if another user can write to the file.
     fn content(&self) -> Result<Zeroizing<Vec<u8>>> {
         let unread = |error: BoxError| {
             Error::unauthenticated(format!("cannot read {}", self.described())).with_source(error)
@@ -100,16 +101,16 @@ impl TokenFile {
         let (file, metadata) = opened.map_err(|error| match error {
             Error::NotFound { .. } => {
                 let file = self.path.display();
-                Error::unauthenticated(format!(
-                    "there is no token, as the file {file} does not exist"
-                ))
+                Error::unauthenticated(format!("there is no token: the file {file} does not exist"))
             }
             Error::Failed { .. } => unread(error.into()),
             error => error,
         })?;
         if metadata.mode() & 0o044 != 0 && !self.warned.swap(true, Ordering::Relaxed) {
             let file = self.path.display();
-            tracing::warn!("other users can read the token in {file}; close it: chmod 600 {file}");
+            tracing::warn!(
+                "other users can read the token in {file}; restrict it: chmod 600 {file}"
+            );
         }
         let content = trusted::read_limited(&file, &metadata, MAX_TOKEN_BYTES);
         content.map_err(|error| unread(error.into()))?.ok_or_else(|| {
@@ -121,7 +122,7 @@ impl TokenFile {
 
 /// A JSON object with a token.
 ///
-/// Its strings are borrowed, so that no copy of a secret stays in memory. A token needs no escapes.
+/// The strings are borrowed, so that no copy of a secret stays in memory. A token contains no escapes.
 #[derive(Deserialize)]
 struct Wrapped<'a> {
     jwt: Option<&'a str>,
@@ -135,21 +136,22 @@ fn token_in(text: &str) -> Result<&str, TokenProblem> {
     let token = unwrapped(text)?;
     match token.split_once(char::is_whitespace) {
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("Bearer") => Err(TokenProblem::invalid(
-            "starts with \"Bearer\", which is part of an HTTP header and not of the token; take it out",
+            "starts with \"Bearer\", which is part of an HTTP header and not of the token; remove \
+             it",
         )),
         _ => Ok(token),
     }
 }
 
-/// Returns the text that stands for the token, bare or in JSON.
+/// Returns the token in the text, bare or in JSON, before it is parsed.
 fn unwrapped(text: &str) -> Result<&str, TokenProblem> {
     let text = text.trim();
     let refused = |problem: &str| TokenProblem::invalid(problem);
     if text.is_empty() {
         return Err(refused("is missing: the file is empty"));
     }
-    // The cause is left out: it could quote from a token.
-    let no_json = |_| refused("is neither bare nor a text in JSON");
+    // The cause is dropped because it could quote the token.
+    let no_json = |_| refused("is neither a bare token nor a string in JSON");
     if text.starts_with('"') {
         return serde_json::from_str(text).map_err(no_json);
     }

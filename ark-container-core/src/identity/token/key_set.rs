@@ -22,13 +22,13 @@ use crate::files::trusted;
 use crate::identity::MAX_FILE_BYTES;
 use crate::model::is_loopback;
 
-/// How long keys are used while they cannot be read again.
+/// The maximum age of cached keys while reading them again fails.
 const STALE_KEYS_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest key set from a URL.
+/// The maximum size of a key set from a URL.
 const MAX_KEY_SET_BYTES: u64 = 1024 * 1024;
 
-/// The longest time for a request of keys.
+/// The timeout of one request for keys.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 const MAX_REDIRECTS: usize = 3;
@@ -44,14 +44,14 @@ const RSA: &[Algorithm] = &[
 
 /// The public keys of an identity provider: a JSON Web Key Set, in a file or at a URL.
 ///
-/// Clones share what was read. Nothing is read before the first token is verified.
+/// Clones share the cached keys. The keys are read when the first token is verified.
 ///
 /// # Behavior
-/// - A file is read again after a second. It must be as [safe](crate::identity::memberships#safety) as a
-///   memberships file.
-/// - A URL is requested again after 15 minutes, and when a token names a key that is not in the set, at
-///   most once a minute. Redirects are followed on the same server only; a response has at most 1 MiB.
-/// - Where reading fails, the cached keys are used for a day, and a warning is logged once.
+/// - A file is read again after a second, and must meet the same
+///   [requirements](crate::identity::memberships#safety) as a memberships file.
+/// - A URL is requested again after 15 minutes, and at most once a minute when a token names a key that is
+///   not in the set. Redirects are followed on the same server only. A response has at most 1 MiB.
+/// - If reading fails, the cached keys are used for up to a day, and one warning is logged.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc7517>
 #[derive(Debug, Clone)]
@@ -61,16 +61,16 @@ pub struct KeySet(Arc<Shared>);
 struct Shared {
     source: KeySource,
     cache: Mutex<KeyCache>,
-    /// Held while the keys are read.
+    /// Locked while the keys are read.
     reading: tokio::sync::Mutex<()>,
 }
 
-/// The keys that were read, and the last attempt to read them.
+/// The cached keys, and the last attempt to read them.
 #[derive(Debug, Clone, Default)]
 struct KeyCache {
-    /// The keys, and when they were read.
+    /// The keys, and the time at which they were read.
     keys: Option<(Arc<Keys>, Instant)>,
-    /// When reading was last tried.
+    /// The time of the last attempt.
     tried: Option<Instant>,
     /// The error of the last attempt.
     failure: Option<Arc<Error>>,
@@ -85,8 +85,9 @@ impl KeySet {
     /// Creates the key set of a URL, such as `https://auth.example.com/.well-known/jwks.json`.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if the URL does not start with `https://`, or `http://` on this machine,
-    /// or has a user name or password in it; [`Error::Failed`] if there is no TLS.
+    /// - [`Error::InvalidInput`] if the URL does not start with `https://` (or `http://` for a loopback
+    ///   address), or contains a user name or password
+    /// - [`Error::Failed`] if TLS is not available
     pub fn url(url: &str) -> Result<Self> {
         KeySource::url(url).map(Self::new)
     }
@@ -99,7 +100,7 @@ impl KeySet {
         }))
     }
 
-    /// Returns the key with this id, or the only key.
+    /// Returns the key with this id. Without an id, returns the only key.
     pub(super) async fn find(
         &self,
         id: Option<&str>,
@@ -112,7 +113,7 @@ impl KeySet {
             |since: Option<Instant>, time| since.is_none_or(|since| since.elapsed() >= time);
         if let Some(key) = seen.find(id, algorithm) {
             let due = elapsed(seen.keys.as_ref().map(|(_, read)| *read), freshness.fresh);
-            // While other tasks read the keys, the cached ones are used without waiting.
+            // While another task reads the keys, the cached keys are used without waiting.
             if !due || shared.reading.try_lock().is_err() {
                 return Ok(key);
             }
@@ -129,9 +130,9 @@ impl Shared {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the keys, unless another task has since `seen`.
+    /// Reads the keys, unless another task has read them since `seen`.
     ///
-    /// Reading continues when the caller is cancelled: others wait for the result, and cancelled calls
+    /// The read continues if the caller is cancelled: other tasks wait for the result, and cancelled calls
     /// must not cause more requests.
     async fn read(self: &Arc<Self>, seen: Option<Instant>) -> Result<(), TokenProblem> {
         let shared = Arc::clone(self);
@@ -143,7 +144,9 @@ impl Shared {
             }
         });
         reading.await.map_err(|error| {
-            TokenProblem::Unverified(Error::failed("the reading of keys ended").with_source(error))
+            TokenProblem::Unverified(
+                Error::failed("the task that reads the keys failed").with_source(error),
+            )
         })
     }
 
@@ -166,7 +169,7 @@ impl Shared {
         }
     }
 
-    /// Returns why there is no key with this id.
+    /// Returns the reason why there is no key with this id.
     fn problem(&self, id: Option<&str>) -> TokenProblem {
         let source = &self.source;
         if let Some(failure) = self.cached().failure {
@@ -186,7 +189,7 @@ impl Shared {
 }
 
 impl KeyCache {
-    /// Returns the key with this id, or the only key, unless they are too old.
+    /// Returns the key with this id, or the only key, unless the keys are too old.
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Key> {
         let (keys, read) = self.keys.as_ref()?;
         if read.elapsed() > STALE_KEYS_LIFETIME {
@@ -203,25 +206,25 @@ enum KeySource {
     Url { url: Url, http: Client },
 }
 
-/// How often keys are read.
+/// The intervals at which keys are read.
 #[derive(Debug, Clone, Copy)]
 struct Freshness {
-    /// The time after which keys are read again.
+    /// The time after which the keys are read again.
     fresh: Duration,
-    /// The shortest time between two attempts, also after a failure.
+    /// The minimum time between two attempts, also after a failure.
     pause: Duration,
 }
 
 impl KeySource {
     fn url(text: &str) -> Result<Self> {
         let invalid = |problem: &str| Error::invalid(format!("the URL of the key set {problem}"));
-        let url: Url = text.parse().map_err(|_| invalid("is none"))?;
+        let url: Url = text.parse().map_err(|_| invalid("is invalid"))?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(invalid("has a user name or password in it; keys are public"));
         }
         let loopback = is_loopback(url.host_str().unwrap_or_default());
         if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
-            return Err(invalid("has to start with https://"));
+            return Err(invalid("must start with https://"));
         }
         let mut http = Client::builder()
             .connect_timeout(REQUEST_TIMEOUT)
@@ -229,16 +232,16 @@ impl KeySource {
             .redirect(redirect::Policy::custom(follow))
             .user_agent(concat!("ark-container/", env!("CARGO_PKG_VERSION")));
         if loopback {
-            // No proxy reaches this machine's own ports.
+            // A proxy cannot reach a loopback address of this machine.
             http = http.no_proxy();
         }
-        let http = http
-            .build()
-            .map_err(|error| Error::failed("no HTTP client for the key set").with_source(error))?;
+        let http = http.build().map_err(|error| {
+            Error::failed("cannot create the HTTP client for the key set").with_source(error)
+        })?;
         Ok(Self::Url { url, http })
     }
 
-    /// A server must not be requested for each token that names an unknown key; a file may be read.
+    /// Limits requests to a server, because tokens can name unknown keys. A file may be read each time.
     fn freshness(&self) -> Freshness {
         match self {
             Self::File(_) => {
@@ -259,14 +262,14 @@ impl KeySource {
                     spawn_blocking(move || trusted::read_trusted(&path, "key set", MAX_FILE_BYTES));
                 let read = reading.await;
                 read.map_err(|error| {
-                    Error::failed("the reading of keys ended").with_source(error)
+                    Error::failed("the task that reads the keys failed").with_source(error)
                 })??
                 .to_vec()
             }
             Self::Url { url, http } => self.fetch(url, http).await?,
         };
         Keys::parse(&content)
-            .map_err(|problem| Error::failed(format!("no keys are read from {self}: {problem}")))
+            .map_err(|problem| Error::failed(format!("cannot read keys from {self}: {problem}")))
     }
 
     async fn fetch(&self, url: &Url, http: &Client) -> Result<Vec<u8>> {
@@ -304,7 +307,7 @@ impl KeySource {
 }
 
 impl fmt::Display for KeySource {
-    /// Writes the file or URL, without the URL's query, which may be secret.
+    /// Writes the file or URL without the URL's query, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
@@ -315,7 +318,7 @@ impl fmt::Display for KeySource {
     }
 }
 
-/// Follows a redirect that stays on the server. Another server cannot supply its keys.
+/// Follows a redirect to the same server. Another server must not supply the keys.
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let first = attempt.previous().first();
     if first.is_none_or(|first| first.origin() != attempt.url().origin()) {
@@ -345,8 +348,7 @@ struct Document {
 }
 
 impl Keys {
-    /// Parses a JSON Web Key Set. Keys of other kinds and for other uses are skipped, as the standard
-    /// requires.
+    /// Parses a JSON Web Key Set. Skips keys of other kinds and for other uses, as the standard requires.
     ///
     /// Source: <https://www.rfc-editor.org/rfc/rfc7517#section-5>
     ///
@@ -354,7 +356,7 @@ impl Keys {
     /// The content is not a key set, or no key in it can verify a token.
     fn parse(content: &[u8]) -> Result<Self, &'static str> {
         let document: Document =
-            serde_json::from_str(decode(content)?).map_err(|_| "it is no JSON Web Key Set")?;
+            serde_json::from_str(decode(content)?).map_err(|_| "it is not a JSON Web Key Set")?;
         let keys: Vec<Key> = document.keys.into_iter().filter_map(Key::parse).collect();
         if keys.is_empty() {
             return Err("it has no public key for signatures by RS, PS, ES or EdDSA");
@@ -362,8 +364,8 @@ impl Keys {
         Ok(Self(keys))
     }
 
-    /// Returns the key with this id; without an id, the only key. Of several with the same id, it is the
-    /// one for `algorithm`.
+    /// Returns the key with this id. Without an id, returns the only key. Of several keys with the same id,
+    /// returns the one for `algorithm`.
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&Key> {
         let Some(id) = id else {
             return match self.0.as_slice() {
@@ -377,7 +379,7 @@ impl Keys {
 }
 
 impl Key {
-    /// Parses a key; `None` if it cannot verify a token.
+    /// Parses a key. Returns `None` if the key cannot verify a token.
     fn parse(key: Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(key).ok()?;
         let signs = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
@@ -399,14 +401,14 @@ impl Key {
         Some(Self { id: jwk.common.key_id, algorithms, decoding })
     }
 
-    /// Returns whether it may verify signatures by this algorithm.
+    /// Returns whether the key may verify signatures of this algorithm.
     pub(super) fn verifies(&self, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm)
     }
 }
 
-/// Returns the algorithms that a key of this form can verify. A secret key verifies nothing: whoever can
-/// check its signatures can make them.
+/// Returns the algorithms that a key of this type can verify. Symmetric keys are not accepted: a party that
+/// can verify such a signature can also create one.
 fn algorithms(form: &AlgorithmParameters) -> &'static [Algorithm] {
     match form {
         AlgorithmParameters::RSA(_) => RSA,
@@ -533,7 +535,7 @@ mod tests {
     #[test]
     fn invalid_key_set_is_rejected() {
         for bad in ["", "{}", "[]", "{\"keys\": {}}", "<html>"] {
-            assert_eq!(Keys::parse(bad.as_bytes()).unwrap_err(), "it is no JSON Web Key Set");
+            assert_eq!(Keys::parse(bad.as_bytes()).unwrap_err(), "it is not a JSON Web Key Set");
         }
         assert!(Keys::parse(b"{\"keys\": []}").unwrap_err().starts_with("it has no public key"));
     }

@@ -1,8 +1,7 @@
 //! Authentication by JSON Web Tokens: the file of a token, and the keys that verify tokens.
 //!
-//! A program that works for its own user reads the token with a [`TokenIdentity`]. A service verifies the
-//! tokens of its callers with a [`TokenVerifier`]. Only signatures by asymmetric algorithms are accepted:
-//! RS, PS, ES and EdDSA.
+//! A program that works for one user reads its token with a [`TokenIdentity`]. A service verifies the tokens of its
+//! callers with a [`TokenVerifier`]. Only signatures of the asymmetric algorithms RS, PS, ES and EdDSA are accepted.
 //!
 //! Source: <https://www.rfc-editor.org/rfc/rfc7519>, <https://www.rfc-editor.org/rfc/rfc8725>
 
@@ -23,12 +22,12 @@ pub use verifier::{TokenIdentity, TokenVerifier};
 
 use claims::{Claims, Lifetime, TokenProblem};
 
-/// The longest token, and the longest file with one: more than fits into an HTTP header.
+/// The maximum size of a token and of a token file. HTTP headers are usually limited to less.
 const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
-/// A JSON Web Token: it cannot be printed by accident, and its memory is wiped when it is dropped.
+/// A JSON Web Token whose signature has not been verified.
 ///
-/// It has not been verified.
+/// `Debug` does not show the token, and its memory is wiped when it is dropped.
 #[derive(Clone)]
 pub struct Token {
     text: SecretString,
@@ -36,7 +35,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// Parses a token, and fails if it is not valid now.
+    /// Parses a token. Fails if the token is not valid now.
     fn parse(text: &str) -> Result<(Self, Claims), TokenProblem> {
         let claims = Claims::unverified(text)?;
         let lifetime = claims.lifetime()?;
@@ -44,12 +43,12 @@ impl Token {
         Ok((Self { text: text.into(), lifetime }, claims))
     }
 
-    /// Returns the text of the token, a secret.
+    /// Returns the text of the token, which is a secret.
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
     }
 
-    /// Returns when it expires.
+    /// Returns the time at which the token expires.
     pub fn expires_at(&self) -> SystemTime {
         self.lifetime.expires_at()
     }

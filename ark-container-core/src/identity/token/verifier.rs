@@ -16,10 +16,10 @@ use super::key_set::KeySet;
 use crate::error::Result;
 use crate::identity::{IdentitySource, Principal};
 
-/// How long the principal of a token file is cached.
+/// The time for which the principal of a token file is cached.
 const PRINCIPAL_LIFETIME: Duration = Duration::from_secs(1);
 
-/// Verifies tokens of others, for services: signature, times, audience, and issuer if one is set.
+/// A verifier for services that receive tokens. Checks the signature, lifetime, audience and, if set, the issuer.
 ///
 /// ```no_run
 /// use ark_container_core::identity::{KeySet, TokenVerifier};
@@ -41,22 +41,22 @@ pub struct TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// Accepts tokens that are signed with one of `keys` and are for `audience`.
+    /// Creates a verifier that accepts tokens signed with one of `keys` and issued for `audience`.
     pub fn new(keys: KeySet, audience: impl Into<String>) -> Self {
         Self { audience: Some(audience.into()), ..Self::for_any_audience(keys) }
     }
 
-    /// Accepts tokens that are signed with one of `keys`, for any audience.
+    /// Creates a verifier that accepts tokens signed with one of `keys`, for any audience.
     ///
-    /// A token that was issued for another service is accepted too. This is for identity providers that
-    /// serve no other service, and whose tokens have no audience.
+    /// The verifier also accepts tokens that were issued for other services. Use it only with an identity
+    /// provider that serves no other service and whose tokens have no audience.
     ///
     /// Source: <https://www.rfc-editor.org/rfc/rfc8725#section-3.9>
     pub fn for_any_audience(keys: KeySet) -> Self {
         Self { keys, audience: None, issuer: None, claim_names: ClaimNames::default() }
     }
 
-    /// Accepts only tokens whose claim `iss` is `issuer`.
+    /// Requires that the claim `iss` of a token is `issuer`.
     #[must_use]
     pub fn with_issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
@@ -70,13 +70,13 @@ impl TokenVerifier {
         self
     }
 
-    /// Returns the principal of a token. Clocks may differ by 30 seconds.
+    /// Returns the principal of a token. Allows a clock difference of 30 seconds.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`](crate::Error::Unauthenticated) if the token is not genuine, not for this
-    /// audience or from another issuer, not valid now, or names no principal. Where the keys cannot be
-    /// read: [`Error::Temporary`](crate::Error::Temporary) if a retry may succeed, else
-    /// [`Error::Failed`](crate::Error::Failed).
+    /// - [`Error::Unauthenticated`](crate::Error::Unauthenticated) if the token is invalid, for another
+    ///   audience or from another issuer, not valid now, or does not identify a principal
+    /// - [`Error::Temporary`](crate::Error::Temporary) if the keys cannot be read and a retry may succeed
+    /// - [`Error::Failed`](crate::Error::Failed) if the keys cannot be read for another reason
     pub async fn verify(&self, token: &str) -> Result<Principal> {
         let verified = self.verify_lifetime(token).await;
         verified.map(|(principal, _)| principal).map_err(|problem| problem.into_error("the token"))
@@ -91,23 +91,23 @@ impl TokenVerifier {
             return Err(TokenProblem::invalid(format!("is longer than {MAX_TOKEN_BYTES} bytes")));
         }
         let header = jsonwebtoken::decode_header(token)
-            .map_err(|_| TokenProblem::invalid("is no signed JSON Web Token"))?;
+            .map_err(|_| TokenProblem::invalid("is not a signed JSON Web Token"))?;
         let algorithm = header.alg;
         if matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) {
-            // Whoever can verify such a signature can make one.
+            // A party that can verify a symmetric signature can also create one.
             return Err(TokenProblem::invalid(format!(
-                "is signed with {algorithm:?}, which is none of RS, PS, ES and EdDSA"
+                "is signed with {algorithm:?}, which is not one of RS, PS, ES and EdDSA"
             )));
         }
         // No critical extension is supported.
         // Source: https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11
         if header.crit.is_some() {
-            return Err(TokenProblem::invalid("asks for an extension that is not known"));
+            return Err(TokenProblem::invalid("requires an unsupported extension"));
         }
         let key = self.keys.find(header.kid.as_deref(), algorithm).await?;
         if !key.verifies(algorithm) {
             return Err(TokenProblem::invalid(format!(
-                "is signed with {algorithm:?}, which its key is not for"
+                "is signed with {algorithm:?}, which its key does not support"
             )));
         }
         let claims = self.decode(token, algorithm, &key.decoding)?;
@@ -146,26 +146,26 @@ impl TokenVerifier {
         validation
     }
 
-    /// Returns the problem without what the crate quotes of the token.
+    /// Returns the problem without the parts of the token that the crate quotes.
     fn problem(&self, kind: &ErrorKind) -> TokenProblem {
         let named = |setting: &Option<String>| setting.clone().unwrap_or_default();
         TokenProblem::Invalid(match kind {
-            ErrorKind::InvalidSignature => "has a signature that is not genuine".to_owned(),
+            ErrorKind::InvalidSignature => "has an invalid signature".to_owned(),
             ErrorKind::ExpiredSignature => "has expired".to_owned(),
-            ErrorKind::ImmatureSignature => "is not good yet".to_owned(),
+            ErrorKind::ImmatureSignature => "is not valid yet".to_owned(),
             ErrorKind::InvalidAudience => format!("is not for {:?}", named(&self.audience)),
             ErrorKind::InvalidIssuer => format!("is not from {:?}", named(&self.issuer)),
             ErrorKind::MissingRequiredClaim(claim) => format!("has no claim {claim:?}"),
-            ErrorKind::InvalidClaimFormat(claim) => format!("has a damaged claim {claim:?}"),
-            _ => "is no signed JSON Web Token".to_owned(),
+            ErrorKind::InvalidClaimFormat(claim) => format!("has an invalid claim {claim:?}"),
+            _ => "is not a signed JSON Web Token".to_owned(),
         })
     }
 }
 
 /// The bearer of the token of this process, as an identity source.
 ///
-/// The token is read again after a second, so that a long run notices a renewed one. It is valid for its
-/// own lifetime.
+/// The token is read again after a second, so that a long-running program uses a renewed token. A cached
+/// principal is not used after the token has expired.
 ///
 /// ```
 /// use ark_container_core::identity::{ClaimNames, IdentitySource, TokenFile, TokenIdentity};
@@ -193,7 +193,7 @@ enum Verification {
     Unverified(ClaimNames),
 }
 
-/// The principal of the token when it was last read.
+/// The principal of the token at the last read.
 #[derive(Debug, Clone)]
 struct CachedPrincipal {
     principal: Arc<Principal>,
@@ -207,10 +207,10 @@ impl TokenIdentity {
         Self { file, verification: Verification::Verified(verifier), cache: Mutex::default() }
     }
 
-    /// Creates a source that does not verify the signature of the token in `file`, but its times.
+    /// Creates a source that checks the lifetime of the token in `file`, but not its signature.
     ///
-    /// This is for a process that works for its own user only, where another isolation layer verifies the
-    /// token, as AWS STS does.
+    /// Use it only in a process that works for one user, when another isolation layer verifies the token,
+    /// as AWS STS does.
     pub fn unverified(file: TokenFile, claim_names: ClaimNames) -> Self {
         Self { file, verification: Verification::Unverified(claim_names), cache: Mutex::default() }
     }

@@ -1,4 +1,4 @@
-//! [`Event`]: one event of the audit, as a line of JSON and for `tracing`.
+//! [`Event`]: one event of the audit, as a line of JSON and as a `tracing` event.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
@@ -13,7 +13,7 @@ use crate::identity::{Principal, PrincipalKind, PrincipalName};
 use crate::model::{Digest, OrganizationId, Reference, RepositoryPath};
 use crate::permission::{Action, PolicyRequest};
 
-/// The last second that RFC 3339 can write, since 1970: the end of the year 9999.
+/// The last Unix time that RFC 3339 can represent: the end of the year 9999.
 const MAX_EPOCH_SECONDS: Duration = Duration::from_secs(253_402_300_799);
 
 /// The object of an event.
@@ -36,7 +36,7 @@ impl<'a> From<&PolicyRequest<'a>> for AuditedResource<'a> {
     }
 }
 
-/// One event; its fields are those of the [documentation](super).
+/// One event. The fields are those of the [documentation](super).
 #[derive(Debug, Serialize)]
 pub(super) struct Event<'a> {
     pub(super) time: Timestamp,
@@ -73,7 +73,7 @@ pub(super) struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Creates an event that happens now, without the fields of its kind.
+    /// Creates an event with the current time, without the fields of its kind.
     pub(super) fn new(
         event: &'static str,
         request: RequestId,
@@ -116,7 +116,7 @@ impl<'a> Event<'a> {
         Ok(line)
     }
 
-    /// Reports the event to `tracing`, which has a time of its own and omits absent fields.
+    /// Sends the event to `tracing`, without its time and absent fields. `tracing` adds its own time.
     pub(super) fn trace(&self) {
         tracing::info!(
             target: AUDIT_TARGET,
@@ -161,7 +161,8 @@ impl Serialize for EventOrganization {
     }
 }
 
-/// RFC 3339 in UTC to the millisecond. A time outside of its years 1970 to 9999 becomes the nearest one.
+/// A time in UTC as in RFC 3339, in milliseconds. A time outside the years 1970 to 9999 becomes the nearest
+/// valid one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timestamp(pub(super) SystemTime);
 

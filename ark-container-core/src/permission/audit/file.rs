@@ -1,4 +1,4 @@
-//! [`AuditFile`]: the file of the audit.
+//! [`AuditFile`]: the file to which audit events are written.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -11,31 +11,35 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The longest time to wait for the lock. Writing takes far less than a millisecond.
+/// The timeout for the lock. A write takes far less than a millisecond.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time between two attempts to get the lock.
+/// The delay between two attempts to get the lock.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A file of audit events, a line of JSON each, which many processes may share.
+/// A file of audit events, one line of JSON each. Several processes may share the file.
 ///
-/// It is opened and locked for every write. A line is written completely or not at all, also when the disk
-/// is full. An incomplete line of another program is ended first. So programs that rotate files may move or
-/// truncate it at any time.
+/// The file is opened and locked for each write, so a log rotation may move or truncate it at any time. A
+/// line is written completely or not at all, also when the disk is full. If another program left an
+/// incomplete line, a newline is written first.
 ///
-/// It is created readable and writable by its owner only, in a folder that must exist. An existing file may
-/// have other modes, and its group may write to it and to its folder. It is rejected if every user can write to
-/// it, if it belongs to another user than that of the process or root, or if it has a second name or is not a
-/// regular file. The same holds of the folders on its path, unless they are sticky, as `/tmp` is.
+/// A new file has mode 0600. Its folder must exist. An existing file may have another mode, and its group
+/// may write to the file and to its folder. The file is rejected if
+/// - every user can write to it,
+/// - it does not belong to the user of the process or to root, or
+/// - it has a second hard link or is not a regular file.
 ///
-/// Written lines survive a crash of the process, but they are not synced to disk.
+/// The same applies to the folders on its path; sticky folders such as `/tmp` are accepted.
+///
+/// Written lines survive a crash of the process. The file is not synced to disk, so a crash of the system can
+/// lose lines.
 #[derive(Debug, Clone)]
 pub struct AuditFile {
     path: Arc<Path>,
 }
 
 impl AuditFile {
-    /// Creates an audit file at `path`. The file itself is created by the first event.
+    /// Creates an audit file at `path`. The first event creates the file on disk.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into().into() }
     }
@@ -45,29 +49,29 @@ impl AuditFile {
         &self.path
     }
 
-    /// Appends whole lines, on a thread that may block. Dropping the future does not stop a write that has
-    /// begun.
+    /// Appends complete lines in a blocking task. Dropping the future does not stop a write that has begun.
     ///
     /// # Errors
-    /// [`Error::Temporary`] if another process keeps the file locked, [`Error::Failed`] for all else.
+    /// - [`Error::Temporary`] if another process keeps the file locked
+    /// - [`Error::Failed`] if the file cannot be written for another reason
     pub(super) async fn append(&self, lines: String) -> Result<()> {
         let file = self.clone();
         let work = tokio::task::spawn_blocking(move || file.append_blocking(&lines)).await;
         work.unwrap_or_else(|error| Err(self.failed(error)))
     }
 
-    /// Appends whole lines on this thread.
+    /// Appends complete lines on this thread.
     pub(super) fn append_blocking(&self, lines: &str) -> Result<()> {
         append(&mut self.open_locked()?, lines).map_err(|error| self.error(error))
     }
 
-    /// Opens and locks the file. Dropping the handle unlocks it.
+    /// Opens and locks the file. Dropping the handle unlocks the file.
     fn open_locked(&self) -> Result<File> {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             let file = self.open()?;
             lock(&file, deadline).map_err(|error| self.error(error))?;
-            // A program that rotates files may have moved it away meanwhile.
+            // Log rotation may have moved the file in the meantime.
             if self.is_current(&file).map_err(|error| self.error(error))? {
                 return Ok(file);
             }
@@ -103,7 +107,7 @@ impl AuditFile {
     }
 }
 
-/// Locks a file, with a deadline: a stopped process keeps its locks.
+/// Locks a file, with a deadline, because a stopped process keeps its locks.
 fn lock(file: &File, deadline: Instant) -> io::Result<()> {
     loop {
         match file.try_lock() {
@@ -128,7 +132,7 @@ fn append(file: &mut File, lines: &str) -> io::Result<()> {
         false => file.write_all(format!("\n{lines}").as_bytes()),
     };
     if written.is_err() {
-        // If this fails too, the next writer ends the incomplete line.
+        // If truncating fails too, the next writer ends the incomplete line.
         let _ = file.set_len(length);
     }
     written

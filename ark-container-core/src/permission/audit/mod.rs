@@ -1,21 +1,21 @@
-//! The audit: an event for each decision, each change and all credentials handed out.
+//! The audit: an event for each decision, each change and all issued credentials.
 //!
-//! Every event goes to [`tracing`] with the target [`AUDIT_TARGET`], and as one line of JSON to the
-//! [`AuditFile`] that [`Permissioned::with_audit`](super::Permissioned::with_audit) names. No event
-//! contains a secret. Repositories that are left out of a listing are no events.
+//! Every event is sent to [`tracing`] with the target [`AUDIT_TARGET`]. With
+//! [`Permissioned::with_audit`](super::Permissioned::with_audit) every event is also written to an [`AuditFile`], as
+//! one line of JSON. No event contains a secret. Leaving a repository out of a listing causes no event.
 //!
 //! # Kinds of events
 //!
-//! A `decision` is recorded before anything is done about it. If it cannot be recorded, the call fails.
+//! A `decision` is recorded before the call does anything. If the decision cannot be recorded, the call fails.
 //!
 //! ```json
 //! {"time":"2026-07-14T09:21:07.312Z","event":"decision","request":"5f1c9a2b7d3e4f60-1","principal":"user:alice","kind":"user","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","repository":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video","action":"create-repository","decision":"allow","rule":"member","origin":"memberships.toml:3"}
 //! {"time":"2026-07-14T09:21:07.312Z","event":"decision","request":"5f1c9a2b7d3e4f60-2","principal":"ingest-job:nightly","kind":"ingest-job","organization":"*","action":"list-repositories","decision":"deny","rule":"error","error":"cannot read memberships.toml: Permission denied"}
 //! ```
 //!
-//! A `change` is recorded when it has been made or has failed. It cannot be undone, so a change that the
-//! file does not take is reported to `tracing` as an event of level `ERROR`. An image that is pushed or
-//! copied has an event for each tag that it gets.
+//! A `change` is recorded when it is complete or has failed. Since a change cannot be undone, a failure to
+//! write the event to the file does not fail the call: a `tracing` event of level `ERROR` reports the
+//! failure. A push or copy has an event for each tag.
 //!
 //! ```json
 //! {"time":"2026-07-14T09:21:07.312Z","event":"change","request":"5f1c9a2b7d3e4f60-1","principal":"user:alice","kind":"user","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","repository":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video","action":"create-repository","outcome":"done"}
@@ -23,8 +23,8 @@
 //! {"time":"2026-07-14T09:21:07.312Z","event":"change","request":"5f1c9a2b7d3e4f60-5","principal":"user:alice","kind":"user","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","repository":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/extract-video","action":"push","reference":"stable","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","source":"prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/candidate:v1","outcome":"done"}
 //! ```
 //!
-//! `credentials` are recorded before they are handed out, once for each organization that they reach. If
-//! that fails, they are not handed out.
+//! `credentials` are recorded before the caller receives them, once for each organization in their scope.
+//! If they cannot be recorded, the call fails.
 //!
 //! ```json
 //! {"time":"2026-07-14T09:21:07.312Z","event":"credentials","request":"5f1c9a2b7d3e4f60-4","principal":"robot:build","kind":"robot","organization":"2ea25035-6aa4-42fb-9955-92288ea1b972","action":"pull","scope":"repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/*:pull","expires_at":"2026-07-14T10:21:07.000Z","narrowing":"scoped"}
@@ -40,22 +40,22 @@
 //! | `principal` | all | the caller, such as `user:alice` |
 //! | `kind` | all | the caller's kind: `user`, `robot` or `ingest-job` |
 //! | `organization` | all | the organization's GUID, or `*` in a decision for a listing of all that exist |
-//! | `repository` | all | the repository's path; absent where the event is not about one repository |
-//! | `action` | all | an [`Action`]'s word, such as `create-repository`; of credentials the furthest that they allow |
+//! | `repository` | all | the repository's path; absent if the event is not about one repository |
+//! | `action` | all | the word of an [`Action`], such as `create-repository`; for credentials, their most powerful action |
 //! | `decision` | `decision` | `allow` or `deny` |
 //! | `rule` | `decision` | the policy's [rule](super::Decision::rule); `error` for a denial because the policy could not decide |
-//! | `origin` | `decision` | where the rule is written, such as `memberships.toml:3`; absent for a rule of the policy's code |
+//! | `origin` | `decision` | file and line of the rule, such as `memberships.toml:3`; absent for built-in rules |
 //! | `reference` | `change` | the tag or digest of the image that was deleted or pushed; absent for a change of the repository, and for a push without a tag |
-//! | `digest` | `change` | the digest of the image that was deleted or pushed; absent where it is not known |
-//! | `source` | `change` | the image that was copied; absent where the image was not copied from a repository |
-//! | `outcome` | `change` | `done`, `failed`, or `unknown` when the call was cancelled on the way |
-//! | `error` | `decision`, `change` | why it could not be decided or made, with its causes; otherwise absent |
-//! | `scope` | `credentials` | what they give access to in this organization, as in a [`Scope`]'s text |
-//! | `expires_at` | `credentials` | when they expire, written like `time` |
+//! | `digest` | `change` | the digest of the image that was deleted or pushed; absent if unknown |
+//! | `source` | `change` | the image that was copied; absent if the image was not copied from a repository |
+//! | `outcome` | `change` | `done`, `failed`, or `unknown` if the call was cancelled before it ended |
+//! | `error` | `decision`, `change` | the error of the policy or the change, with its causes; absent if there was none |
+//! | `scope` | `credentials` | the scope of the credentials in this organization, in the form of a [`Scope`] |
+//! | `expires_at` | `credentials` | when the credentials expire, in the form of `time` |
 //! | `narrowing` | `credentials` | `scoped` if the registry refuses everything beyond the scope, `caller` if it does not |
 //!
-//! The format is stable: later versions may add fields, kinds of events and words, and change or
-//! drop none. A JSON schema of a line is in `schemas/audit.schema.json`. `jq` answers most questions:
+//! The format is stable. Later versions may add fields, kinds of events and words, but do not change or
+//! remove any. The JSON schema of a line is in `schemas/audit.schema.json`. Use `jq` to query the file:
 //!
 //! ```text
 //! jq -c 'select(.event == "change" and .action == "delete-repository")' audit.jsonl
@@ -85,19 +85,18 @@ use crate::observability::DECISIONS;
 
 /// The target of every audit event.
 ///
-/// The level is `INFO`, and the fields are those of [the format](self) but for `time`.
+/// The level is `INFO`. The fields are those of [the format](self), without `time`.
 pub const AUDIT_TARGET: &str = "ark::audit";
 
 /// The rule of a denial because the policy could not decide.
 const UNDECIDED: &str = "error";
 
-/// Identifies the calls of this process.
+/// A random identifier of this process, common to its calls.
 static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-/// Identifies one call: sixteen random digits of the process, and the number of the call. It is no
-/// secret.
+/// Identifies one call: sixteen random hexadecimal digits for the process, and the number of the call. Not a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RequestId {
     process: u64,
@@ -123,10 +122,10 @@ impl Serialize for RequestId {
     }
 }
 
-/// Records the events of one call, which have one request id.
+/// Records the events of one call. The events share one request id.
 ///
-/// Every method fails with [`Error::Failed`] or [`Error::Temporary`] when an event cannot be written to
-/// the file. Then the call must fail.
+/// Every method returns [`Error::Failed`] or [`Error::Temporary`] when an event cannot be written to the
+/// file. The call must then fail.
 #[derive(Debug, Clone)]
 pub(super) struct CallAudit {
     file: Option<AuditFile>,
@@ -135,12 +134,12 @@ pub(super) struct CallAudit {
 }
 
 impl CallAudit {
-    /// Begins the record of a new call, also in `file` if there is one.
+    /// Starts the record of a new call. Events are also written to `file`, if there is one.
     pub(super) fn begin(file: Option<&AuditFile>, principal: &Arc<Principal>) -> Self {
         Self { file: file.cloned(), request: RequestId::next(), principal: Arc::clone(principal) }
     }
 
-    /// Records a decision. Nothing of what was decided about may be done before.
+    /// Records a decision. The call must do nothing before its decision is recorded.
     pub(super) async fn decision(
         &self,
         action: Action,
@@ -150,7 +149,7 @@ impl CallAudit {
         self.record([self.decision_event(action, resource, decision)]).await
     }
 
-    /// Records the denial of what the policy could not decide about, because of `error`.
+    /// Records a denial because the policy failed with `error`.
     pub(super) async fn undecided(
         &self,
         action: Action,
@@ -160,12 +159,12 @@ impl CallAudit {
         self.record([self.undecided_event(action, resource, error)]).await
     }
 
-    /// Records credentials, once for each organization that they reach, before they are handed out.
+    /// Records credentials before the caller receives them, once for each organization in their scope.
     pub(super) async fn credentials(&self, credentials: &RegistryCredentials) -> Result<()> {
         self.record(self.credentials_events(credentials)).await
     }
 
-    /// Begins the record of a change that is about to be made.
+    /// Starts the record of a change that is about to be made.
     pub(super) fn begin_change(self, action: Action, path: &RepositoryPath) -> PendingChange {
         PendingChange {
             call: self,
@@ -244,7 +243,7 @@ impl CallAudit {
         file.append(lines).await
     }
 
-    /// Reports events to `tracing`; returns the file that they belong in, if there is one, and its lines.
+    /// Sends events to `tracing`. Returns the audit file, if there is one, and the lines to write to it.
     fn trace<'a>(
         &self,
         events: impl IntoIterator<Item = Event<'a>>,
@@ -267,11 +266,11 @@ impl CallAudit {
     }
 }
 
-/// The record of a change that is being made; [`finish`](Self::finish) completes it with the result.
+/// The record of a change in progress. [`finish`](Self::finish) writes the record with the result.
 ///
-/// A record that is dropped before, as when its call is cancelled, is completed with the outcome `unknown`.
+/// A record that is dropped before, such as when its call is cancelled, is written with the outcome `unknown`.
 #[derive(Debug)]
-#[must_use = "a change that is not finished is recorded as one of unknown outcome"]
+#[must_use = "a change that is not finished is recorded with the outcome `unknown`"]
 pub struct PendingChange {
     call: CallAudit,
     action: Action,
@@ -283,7 +282,7 @@ pub struct PendingChange {
 }
 
 impl PendingChange {
-    /// Sets the tag or digest of the changed image. A digest is also the [digest](Self::set_digest).
+    /// Sets the tag or digest of the changed image. A digest also sets the [digest](Self::set_digest) field.
     pub fn set_reference(&mut self, reference: &Reference) {
         if let Reference::Digest(digest) = reference {
             self.set_digest(digest);
@@ -303,8 +302,9 @@ impl PendingChange {
 
     /// Records the result of the change.
     ///
-    /// A denial by the policy is recorded as a decision already, and not as a change. A change cannot be
-    /// undone, so an event of level `ERROR` reports a failure to write to the file.
+    /// A denial by the policy is already recorded as a decision, and is not recorded as a change. A failure
+    /// to write to the file does not fail the call, because the change cannot be undone: an event of level
+    /// `ERROR` reports the failure.
     pub async fn finish<T>(mut self, result: &Result<T>) {
         self.finished = true;
         if let Err(Error::PermissionDenied { decision: Some(_), .. }) = result {
@@ -347,7 +347,7 @@ impl Drop for PendingChange {
         if self.finished {
             return;
         }
-        // No future is left to await the write, and at the end of a program no other thread either.
+        // The write blocks: no future can await it, and when a program ends no other thread is left.
         let recorded =
             self.call.trace([self.event("unknown", None)]).and_then(|written| match written {
                 Some((file, lines)) => file.append_blocking(&lines),
@@ -359,7 +359,7 @@ impl Drop for PendingChange {
     }
 }
 
-/// Returns the furthest of the actions that an access level allows.
+/// Returns the most powerful action that an access level allows.
 fn furthest(access: Access) -> Action {
     match access {
         Access::Pull => Action::Pull,

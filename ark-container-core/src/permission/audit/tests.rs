@@ -11,7 +11,7 @@ const DOCUMENTATION: &str = include_str!("mod.rs");
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// The lines that the documentation shows.
+/// Returns the lines that the documentation shows.
 fn documented() -> Vec<&'static str> {
     let lines = DOCUMENTATION.lines();
     lines.filter_map(|line| line.strip_prefix("//! ").filter(|l| l.starts_with('{'))).collect()
@@ -30,7 +30,7 @@ fn path() -> RepositoryPath {
     format!("prod/{}/catalog/extract-video", OrganizationId::TBD).parse().unwrap()
 }
 
-/// The audit of a call with the documented request id.
+/// Returns the audit of a call with the documented request id.
 fn call(number: u64, by: &str) -> CallAudit {
     let request = RequestId { process: 0x5f1c_9a2b_7d3e_4f60, call: number };
     CallAudit { file: None, request, principal: Arc::new(principal(by)) }
@@ -40,7 +40,7 @@ fn change(number: u64, action: Action) -> PendingChange {
     call(number, "user:alice").begin_change(action, &path())
 }
 
-/// The line of an event at the documented time.
+/// Returns the line of an event at the documented time.
 fn line(event: Event<'_>) -> String {
     let time = Timestamp(time("2026-07-14T09:21:07.312Z"));
     Event { time, ..event }.line().unwrap()
@@ -90,7 +90,7 @@ fn events_are_written_as_documented() {
 }
 
 #[test]
-fn every_field_is_documented() {
+fn audit_fields_are_documented() {
     for line in documented() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
         for field in event.as_object().unwrap().keys() {

@@ -1,7 +1,7 @@
-//! Whether a backend keeps the contract of [`RegistryBackend`].
+//! A test suite for the contract of [`RegistryBackend`].
 //!
-//! Each [`Case`] checks a line of the contract and panics with that line where it is broken. Run
-//! them [all], or take [`cases`] one by one where a registry is known to get some wrong.
+//! Each [`Case`] checks one rule of the contract, and panics with the rule if the backend breaks it. Run
+//! [all] cases, or select from [`cases`] if a registry is known to break a rule.
 //!
 //! ```no_run
 //! use ark_container_core::RegistryBackend;
@@ -14,7 +14,7 @@
 //! # }
 //! ```
 
-#![expect(clippy::expect_used, reason = "test code: a panic is how it reports")]
+#![expect(clippy::expect_used, reason = "test code: panics report failures")]
 
 mod credentials;
 mod images;
@@ -41,10 +41,10 @@ use crate::model::{
     Scope, Tag,
 };
 
-/// Puts images into repositories, where [`HttpImages`] cannot: the registry is not served over HTTP.
+/// Uploads images in a way other than [`HttpImages`], for a registry that is not served over HTTP.
 #[async_trait]
 pub trait PutImage: Send + Sync {
-    /// Uploads the image's blobs, then its manifest, under a tag or its own digest.
+    /// Uploads the blobs of the image, then its manifest, under a tag or its digest.
     ///
     /// # Errors
     /// The error of the registry.
@@ -56,7 +56,7 @@ pub trait PutImage: Send + Sync {
     ) -> Result<(), BoxError>;
 }
 
-/// Puts images over HTTP, with a backend's credentials for a push to the repository.
+/// Uploads images over HTTP, with a backend's credentials for a push to the repository.
 #[derive(Debug)]
 pub struct HttpImages {
     backend: Arc<dyn RegistryBackend>,
@@ -64,12 +64,12 @@ pub struct HttpImages {
 }
 
 impl HttpImages {
-    /// To the host that the backend's credentials name.
+    /// Uploads to the host in the credentials of `backend`.
     pub fn new(backend: impl RegistryBackend) -> Self {
         Self { backend: Arc::new(backend), endpoint: None }
     }
 
-    /// To a registry that listens at another address, such as an emulator.
+    /// Sets the address at which the registry listens, if it differs, such as for an emulator.
     pub fn with_endpoint(self, endpoint: impl Into<RegistryHost>) -> Self {
         Self { endpoint: Some(endpoint.into()), ..self }
     }
@@ -108,7 +108,7 @@ async fn put_over_http(
     Ok(client.put_manifest(reference, image.root()).await?)
 }
 
-/// What is checked, and where it plays.
+/// The suite for one backend.
 #[derive(Clone, Copy)]
 pub struct Conformance<'a> {
     backend: &'a dyn RegistryBackend,
@@ -117,18 +117,17 @@ pub struct Conformance<'a> {
 }
 
 impl<'a> Conformance<'a> {
-    /// A suite for `backend`, which must be allowed to do everything in `organizations`.
+    /// Creates a suite for `backend`, which must be allowed to perform every action in `organizations`.
     ///
-    /// The first two may have repositories of others; the suite creates its own beside them, with
-    /// names that it uses once, and deletes them when a case has passed. The third has none, and
-    /// gets none.
+    /// The first two organizations may have other repositories. The suite creates repositories with unique names, and
+    /// deletes them when a case has passed. The third organization must have no repositories, and gets none.
     ///
-    /// The suite puts images over HTTP at the host that the backend's credentials name.
+    /// The suite uploads images over HTTP to the host in the backend's credentials.
     pub fn new(backend: &'a dyn RegistryBackend, organizations: [OrganizationId; 3]) -> Self {
         Self { backend, organizations, images: None }
     }
 
-    /// This suite, with another way to put images: to another address, or without HTTP.
+    /// Sets another way to upload images: to another address, or without HTTP.
     pub fn with_images(self, images: &'a dyn PutImage) -> Self {
         Self { images: Some(images), ..self }
     }
@@ -143,7 +142,7 @@ impl fmt::Debug for Conformance<'_> {
     }
 }
 
-/// A part of the contract that can be checked on its own.
+/// One rule of the contract.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     name: &'static str,
@@ -151,15 +150,15 @@ pub struct Case {
 }
 
 impl Case {
-    /// Its name, a sentence such as `creating_again_gives_the_same_answer`.
+    /// Returns the name, such as `repeated_creation_returns_same_repository`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Checks it.
+    /// Runs the case.
     ///
     /// # Panics
-    /// If the backend breaks the contract; the message says which line of it.
+    /// If the backend breaks the rule. The message contains the rule.
     pub async fn run(&self, conformance: &Conformance<'_>) {
         let fixture = Fixture::new(conformance, self.name);
         (self.run)(&fixture).await;
@@ -167,23 +166,23 @@ impl Case {
     }
 }
 
-/// Every case.
+/// Returns all cases.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
     [repositories::CASES, images::CASES, credentials::CASES].into_iter().flatten()
 }
 
-/// Checks every case, one after another.
+/// Runs all cases in order.
 ///
 /// # Panics
-/// At the first line of the contract that the backend breaks.
+/// At the first rule that the backend breaks.
 pub async fn all(conformance: &Conformance<'_>) {
     for case in cases() {
-        tracing::debug!(case = case.name(), "checking");
+        tracing::debug!(case = case.name(), "running a conformance case");
         case.run(conformance).await;
     }
 }
 
-/// Names functions as the cases of a module.
+/// Defines the cases of a module from the names of functions.
 macro_rules! named_cases {
     ($($name:ident),+ $(,)?) => {
         pub(super) const CASES: &[super::Case] = &[
@@ -193,7 +192,7 @@ macro_rules! named_cases {
 }
 use named_cases;
 
-/// Panics with a line of the contract unless `result` is an error of the pattern.
+/// Panics with a rule of the contract unless `result` is an error that matches the pattern.
 macro_rules! assert_fails {
     ($result:expr, $error:pat, $contract:expr) => {
         match $result {
@@ -206,7 +205,7 @@ macro_rules! assert_fails {
 }
 use assert_fails;
 
-/// One case's own names in the registry that is checked.
+/// The names and repositories of one case.
 struct Fixture<'a> {
     conformance: &'a Conformance<'a>,
     prefix: String,
@@ -224,22 +223,22 @@ impl<'a> Fixture<'a> {
         self.conformance.backend
     }
 
-    /// The organization that most repositories are in.
+    /// Returns the organization of most repositories.
     fn organization(&self) -> OrganizationId {
         self.conformance.organizations[0]
     }
 
-    /// Another one with repositories.
+    /// Returns another organization with repositories.
     fn other_organization(&self) -> OrganizationId {
         self.conformance.organizations[1]
     }
 
-    /// One that never has any.
+    /// Returns the organization without repositories.
     fn empty_organization(&self) -> OrganizationId {
         self.conformance.organizations[2]
     }
 
-    /// The path of a repository of this case, which need not exist.
+    /// Returns the path of a repository of this case, which may not exist.
     fn path(&self, name: &str) -> RepositoryPath {
         self.path_in(self.organization(), name)
     }
@@ -254,10 +253,10 @@ impl<'a> Fixture<'a> {
     /// Creates a repository with mutable tags.
     async fn create(&self, path: &RepositoryPath) -> Repository {
         let created = self.backend().create_repository(path, &CreateOptions::default()).await;
-        kept(created, "create_repository creates a repository")
+        expect_contract(created, "create_repository creates a repository")
     }
 
-    /// A new repository of this case.
+    /// Creates a repository of this case.
     async fn repository(&self, name: &str) -> RepositoryPath {
         let path = self.path(name);
         self.create(&path).await;
@@ -283,21 +282,24 @@ impl<'a> Fixture<'a> {
         reference: impl Into<Reference>,
         image: &SampleImage,
     ) {
-        kept(self.try_put(path, reference, image).await, "a repository takes an image");
+        expect_contract(
+            self.try_put(path, reference, image).await,
+            "a repository accepts an image",
+        );
     }
 
-    /// Every image of a repository.
+    /// Returns every image of a repository.
     async fn images(&self, path: &RepositoryPath) -> Vec<Image> {
         let images = self.backend().list_images(path).try_collect().await;
-        kept(images, "list_images gives the images of a repository")
+        expect_contract(images, "list_images: lists the images of a repository")
     }
 
-    /// The repositories of this case among those of `organizations`, as often as they come.
+    /// Returns the repositories of this case in the listing of `organizations`, with duplicates.
     async fn listed(&self, organizations: &Organizations) -> Vec<RepositoryPath> {
         let rows = self.backend().list_repositories(organizations);
         let paths = rows.map_ok(|repository| repository.url.path().clone());
         let paths: Vec<RepositoryPath> =
-            kept(paths.try_collect().await, "list_repositories gives the repositories");
+            expect_contract(paths.try_collect().await, "list_repositories: lists the repositories");
         let own = |path: &RepositoryPath| path.name().as_str().starts_with(&self.prefix);
         paths.into_iter().filter(own).collect()
     }
@@ -308,7 +310,7 @@ impl<'a> Fixture<'a> {
         for path in used {
             match self.conformance.backend.delete_repository(&path, &options).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
-                Err(error) => panic!("delete_repository deletes by force: {error}"),
+                Err(error) => panic!("delete_repository: deletes with force: {error}"),
             }
         }
     }
@@ -318,7 +320,7 @@ fn tag(text: &str) -> Tag {
     text.parse().expect("a tag")
 }
 
-/// The value; panics with a line of the contract if there is none.
-fn kept<T, E: Display>(result: Result<T, E>, contract: &str) -> T {
+/// Returns the value, or panics with a rule of the contract.
+fn expect_contract<T, E: Display>(result: Result<T, E>, contract: &str) -> T {
     result.unwrap_or_else(|error| panic!("{contract}: {error}"))
 }

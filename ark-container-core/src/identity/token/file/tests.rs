@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::error::ErrorKind;
 
-/// A token with these claims and an invalid signature.
+/// Returns a token with these claims and an invalid signature.
 fn token(claims: &str) -> String {
     let [header, claims] = [r#"{"alg":"ES256"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
     format!("{header}.{claims}.c2VjcmV0LXNpZ25hdHVyZQ")
@@ -60,32 +60,32 @@ async fn token_is_bare_or_in_json() {
 #[tokio::test]
 async fn invalid_token_is_rejected() {
     const BEARER: &str = "the token in FILE starts with \"Bearer\", which is part of an HTTP header and not \
-        of the token; take it out";
+        of the token; remove it";
     let token = good();
     let expired = self::token(r#"{"exp":1000}"#);
     let unborn = self::token(r#"{"exp":4000000000,"nbf":4000000000}"#);
     for (content, problem) in [
         ("", "the token in FILE is missing: the file is empty"),
         (" \n", "the token in FILE is missing: the file is empty"),
-        ("hunter2", "the token in FILE is no signed JSON Web Token"),
-        ("\"hunter2", "the token in FILE is neither bare nor a text in JSON"),
-        (r#"{"jwt": 7}"#, "the token in FILE is neither bare nor a text in JSON"),
+        ("hunter2", "the token in FILE is not a signed JSON Web Token"),
+        ("\"hunter2", "the token in FILE is neither a bare token nor a string in JSON"),
+        (r#"{"jwt": 7}"#, "the token in FILE is neither a bare token nor a string in JSON"),
         (
             "{}",
             "the token in FILE is missing: the JSON has neither jwt, token, id_token nor access_token",
         ),
-        (&format!("{token}.{token}"), "the token in FILE is no signed JSON Web Token"),
-        (&token.replace('.', ".\n"), "the token in FILE is no signed JSON Web Token"),
+        (&format!("{token}.{token}"), "the token in FILE is not a signed JSON Web Token"),
+        (&token.replace('.', ".\n"), "the token in FILE is not a signed JSON Web Token"),
         (&format!("Bearer {token}"), BEARER),
         (&format!("{{\"token\": \"bearer {token}\"}}"), BEARER),
         (
             &format!("\u{feff}{token}"),
             "the token in FILE cannot be decoded: it starts with a byte order mark; save it as UTF-8 without one",
         ),
-        (&self::token("[]"), "the token in FILE is no signed JSON Web Token"),
+        (&self::token("[]"), "the token in FILE is not a signed JSON Web Token"),
         (&self::token("{}"), "the token in FILE has no claim \"exp\""),
         (&expired, "the token in FILE expired at 1970-01-01T00:16:40Z"),
-        (&unborn, "the token in FILE is not good before 2096-10-02T07:06:40Z"),
+        (&unborn, "the token in FILE is not valid before 2096-10-02T07:06:40Z"),
         (&"a".repeat(MAX_TOKEN_BYTES + 1), "the token in FILE is longer than 65536 bytes"),
     ] {
         let refused = refused(content).await;

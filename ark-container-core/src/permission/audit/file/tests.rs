@@ -6,10 +6,10 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// The variable with the file of a process that a test starts, which runs this test binary again.
+/// Environment variable with the audit file, for a process that runs this test binary again.
 const FILE: &str = "ARK_TEST_AUDIT_FILE";
 
-/// The variable with the name of such a process.
+/// Environment variable with the name of the writer, for such a process.
 const WRITER: &str = "ARK_TEST_AUDIT_WRITER";
 
 const LINES: usize = 40;
@@ -24,17 +24,17 @@ fn content(file: &AuditFile) -> String {
     fs::read_to_string(file.path()).unwrap()
 }
 
-/// The text of the source of an error.
+/// Returns the text of the source of an error.
 fn cause(error: &Error) -> String {
     std::error::Error::source(error).unwrap().to_string()
 }
 
-/// A line whose length depends on writer and number. Most are longer than a pipe writes at once.
+/// Returns a line whose length depends on writer and number. Most lines are longer than the buffer of a pipe.
 fn long_line(writer: &str, number: usize) -> String {
     format!("{writer} {number} {}\n", writer.repeat(1 + number * 97))
 }
 
-/// The same test in another process, behind a shell command that ends in `exec "$0" "$@"`.
+/// Runs the same test in another process, behind a shell command that ends in `exec "$0" "$@"`.
 fn again(test: &str, shell: &str, file: &AuditFile, writer: &str) -> Child {
     let test = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
     Command::new("sh")
@@ -81,7 +81,7 @@ fn concurrent_writers_write_whole_lines() {
     let (folder, file) = folder();
     let writers = ["1", "2", "3", "4", "5", "6"];
     let mut children = writers.map(|writer| again(TEST, r#"exec "$0" "$@""#, &file, writer));
-    // Meanwhile the file is moved away, as by a program that rotates files.
+    // Meanwhile the file is moved away, as by log rotation.
     let mut moved = 0;
     while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
         let away = folder.path().join(format!("audit.{moved}"));
@@ -118,7 +118,7 @@ fn line_that_does_not_fit_is_removed() {
         return file.append_blocking("after\n").unwrap();
     }
     let (_folder, file) = folder();
-    // The system writes a part of the line, up to the limit, as on a full disk.
+    // The system writes only the beginning of the line, up to the limit, as on a full disk.
     let limited = r#"trap "" XFSZ; ulimit -f 4; exec "$0" "$@""#;
     let status = again(TEST, limited, &file, "").wait().unwrap();
     assert!(status.success());
@@ -159,7 +159,7 @@ fn waiting_writer_notices_that_the_file_was_moved() {
 }
 
 #[test]
-fn only_a_regular_file_is_written() {
+fn audit_file_must_be_a_regular_file() {
     let (folder, file) = folder();
     let target = folder.path().join("target");
     fs::write(&target, "").unwrap();
@@ -193,7 +193,7 @@ fn file_writable_by_every_user_is_rejected() {
     set(0o602);
     let error = file.append_blocking("line\n").unwrap_err();
     assert!(cause(&error).contains("chmod o-w"), "{error:?}");
-    // A program that rotates files may create one for a group.
+    // Log rotation may create a file that the group can write to.
     set(0o660);
     file.append_blocking("line\n").unwrap();
     assert_eq!(content(&file), "line\n");
