@@ -16,7 +16,8 @@ use crate::private_folder::{Folder, Limits};
 /// How long an entry counts. The tag index lags by seconds or minutes.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-const LIMITS: Limits = Limits { prefix: "", max_len: 4 * 1024, kept_for: LIFETIME, most: 1000 };
+const LIMITS: Limits =
+    Limits { prefix: "", max_bytes: 4 * 1024, max_age: LIFETIME, max_files: 1000 };
 
 /// What a call finds out, and listings use within an hour.
 #[derive(Debug, Clone, Copy)]

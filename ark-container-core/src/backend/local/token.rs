@@ -146,7 +146,7 @@ impl Signer {
     fn current_keys(&self) -> Result<Arc<Keys>, TokenError> {
         let keys = self.keys();
         let version = FileVersion::of(&self.0.root.join(KEY_FILE)).ok_or(TokenError::Invalid)?;
-        if version.is_certainly(Some(&keys.file)) {
+        if version.is_unchanged_since(Some(&keys.file)) {
             return Ok(keys);
         }
         let read = Keys::read(&self.0.root).map_err(|error| {

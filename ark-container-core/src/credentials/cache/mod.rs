@@ -44,10 +44,10 @@ use entry::Login;
 
 const LIMITS: Limits = Limits {
     prefix: "login",
-    max_len: 64 * 1024,
+    max_bytes: 64 * 1024,
     // No login is good for as long as this: ECR's are for 12 hours.
-    kept_for: Duration::from_secs(24 * 60 * 60),
-    most: usize::MAX,
+    max_age: Duration::from_secs(24 * 60 * 60),
+    max_files: usize::MAX,
 };
 
 /// How long one process waits for another to fetch, before it does so too.
