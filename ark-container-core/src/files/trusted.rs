@@ -1,6 +1,6 @@
 //! Checks of paths: whether another user could have prepared the target of a path, or could replace it.
 //!
-//! A path is walked from `/`, one component at a time. This module resolves the links, so that each folder and link on
+//! A path is walked from `/`, one component at a time. The walk resolves links itself, so that each folder and link on
 //! the way is checked by the handle that is used afterwards.
 
 use std::ffi::OsString;
