@@ -20,7 +20,7 @@ use crate::encoding::decode;
 use crate::error::{Error, ResourceKind, Result};
 use crate::escape::quote_for_shell;
 
-/// The sticky bit of a mode: in a sticky folder, only the owner of a file can replace the file.
+/// The sticky bit of a mode. In a sticky folder, users can replace only their own files.
 pub(super) const STICKY_MODE: u32 = 0o1000;
 const WRITABLE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 const WRITABLE_BY_OTHERS: u32 = 0o002;

@@ -15,10 +15,10 @@ pub(crate) const DEFAULT_ADDRESS: SocketAddr =
 
 /// The file with the address of the process that serves the folder.
 const ADDRESS_FILE: &str = "address";
-/// Locked while a process serves the folder. The lock ends with the process, even if it is killed.
+/// The file that is locked while a process serves the folder. The lock ends with the process, even if it is killed.
 const SERVE_LOCK: &str = "serve.lock";
-/// Locked while a process checks the other two files. A reader locks `serve.lock` too, and a process that
-/// announces its address must not mistake the reader for a server.
+/// The file that is locked while a process checks the other two files. A reader locks `serve.lock` too, and a process
+/// that announces its address must not mistake the reader for a server.
 const ADDRESS_LOCK: &str = "address.lock";
 
 /// An announced address. Dropping it withdraws the announcement.

@@ -26,7 +26,7 @@ const KEY_LEN: usize = 32;
 /// The file of the key, in the registry's folder.
 const KEY_FILE: &str = "key";
 
-/// Locked during the creation of the key.
+/// The file that is locked during the creation of the key.
 const KEY_LOCK: &str = "key.lock";
 
 /// The claims of a token of this registry.
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_invalid() {
+    fn malformed_token_is_invalid() {
         let (_folder, signer) = signer();
         for garbage in
             ["", ".", "..", "...", "a.b.c", "é.é.é", &"x".repeat(10_000), &".".repeat(10_000)]

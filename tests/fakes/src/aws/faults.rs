@@ -25,8 +25,8 @@ pub(super) enum Kind {
 /// ```
 /// use ark_container_fakes::aws::Fault;
 ///
-/// let third_page_is_refused = Fault::throttle().on("ecr:DescribeRepositories").after(2).times(1);
-/// # drop(third_page_is_refused);
+/// let third_page_is_throttled = Fault::throttle().on("ecr:DescribeRepositories").after(2).times(1);
+/// # drop(third_page_is_throttled);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_hits_requests_of_its_action() {
+    fn fault_affects_requests_of_its_action() {
         let faults = Faults::new(0);
         faults.add(Fault::throttle().on("ecr:A").after(1).times(2));
         let met: Vec<usize> = ["ecr:A", "ecr:B", "ecr:A", "ecr:A", "ecr:A"]

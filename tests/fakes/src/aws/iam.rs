@@ -270,14 +270,14 @@ mod tests {
     const ALL: &str = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
 
     #[test]
-    fn denied_by_default() {
+    fn access_is_denied_by_default() {
         let none = grants("", None).check(PULL, OURS, &Context::default());
         assert_eq!(none, Err(Refusal::Implicit(PolicyKind::Identity)));
         assert_eq!(grants(ALL, None).check(PULL, OURS, &Context::default()), Ok(()));
     }
 
     #[test]
-    fn actions_have_wildcards_and_no_case() {
+    fn actions_have_wildcards_and_ignore_case() {
         for (action, resource, allowed) in [
             ("ecr:Batch*", "*", true),
             ("ECR:batchgetimage", OURS, true),

@@ -95,7 +95,7 @@ impl FaultPlan {
 
 /// Returns random numbers: the same for the same seed, kind and count.
 ///
-/// The start is hashed with FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
+/// The initial state is a hash with FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
 fn random_of(seed: u64, kind: &str, count: u64) -> SeededRandom {
     let numbers = [seed, count].map(u64::to_le_bytes).concat();
     let bytes = kind.bytes().chain(numbers);

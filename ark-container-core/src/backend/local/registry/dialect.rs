@@ -30,7 +30,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
         resource.operation(method)
     }
 
-    /// Whether a blob of one repository may be mounted in another.
+    /// Returns whether a blob of one repository may be mounted in another.
     fn mounts(&self) -> bool {
         true
     }
@@ -40,12 +40,12 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Whether the received bytes of an interrupted part are kept.
+    /// Returns whether the received bytes of an interrupted part are kept.
     fn keeps_cut_parts(&self) -> bool {
         true
     }
 
-    /// The status of a part that was stored and is not the last.
+    /// Returns the status of the response to a stored part that is not the last.
     fn part_stored(&self) -> StatusCode {
         StatusCode::ACCEPTED
     }
@@ -60,7 +60,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
         Ok(size)
     }
 
-    /// Whether a stored manifest is served.
+    /// Returns whether a stored manifest is served.
     fn serves(&self, _path: &RepositoryPath, _digest: &Digest) -> bool {
         true
     }

@@ -395,7 +395,7 @@ mod tests {
         "0123456789abcdef0123456789abcdef".parse().unwrap()
     }
 
-    /// A part that is neither empty nor the last, and starts where the last one ended.
+    /// Returns a part at the end of the stored bytes that is neither empty nor the last.
     fn part(stored: u64) -> Part {
         Part { id: id(), stored, start: Some(stored), is_empty: false, is_last: false }
     }

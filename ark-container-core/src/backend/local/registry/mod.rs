@@ -46,7 +46,8 @@ use crate::error::{Error, Result};
 /// a process after 10 seconds.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// An upload without a write for this long is abandoned and removed, as is a blob that no image needs.
+/// The time without a write after which an upload is abandoned and removed. A blob that no image needs is removed
+/// after the same time.
 const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The maximum number of connections that wait in the operating system until they are accepted. With 128, the

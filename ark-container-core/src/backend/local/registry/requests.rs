@@ -32,7 +32,7 @@ use crate::observability::{SERVED, SERVED_BYTES, SERVED_SECONDS};
 /// The maximum length of path and query. Two names and two digests fit many times.
 const MAX_URI_BYTES: usize = 8 * 1024;
 
-/// Old docker clients need this header to recognize a registry.
+/// The header by which old docker clients recognize a registry.
 const API_VERSION_HEADER: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
     HeaderValue::from_static("registry/2.0"),

@@ -72,7 +72,7 @@ const UNVERSIONED: [&str; 5] =
 /// The name of the folder in errors.
 pub(crate) const REGISTRY_FOLDER: &str = "folder of the registry";
 
-/// The longest file directly in the folder.
+/// The maximum size of a file directly in the folder.
 const MAX_SMALL_FILE_BYTES: usize = 4 * 1024;
 
 /// The folder of a local registry. Clones are cheap; all of its functions block.
@@ -244,7 +244,7 @@ pub(crate) struct SweepResult {
 }
 
 impl Store {
-    /// Removes:
+    /// Removes abandoned and leftover files:
     /// - uploads that no process has open, if the last write is at least `older_than` ago;
     /// - blobs that no manifest names, if they were stored and last claimed at least `older_than` ago;
     /// - temporary files that are at least `older_than` old;

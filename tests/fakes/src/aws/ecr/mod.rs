@@ -111,6 +111,8 @@ fn registry_id(exchange: &Exchange<'_>, asked: Option<String>) -> Result<String,
     }
 }
 
+/// Returns the ARN of a repository.
+///
 /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
 fn arn(exchange: &Exchange<'_>, account: &str, name: &str) -> String {
     let host = &exchange.world.host;

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_have_bounds() {
+    fn tags_have_limits() {
         assert_eq!(code(&[("ark:organization", "ä 1"), ("b", "")]), None);
         let invalid = Some("InvalidTagParameterException".to_owned());
         for tags in [&[("", "")][..], &[("aws:a", "")], &[("a", "*")], &[("a", "1"), ("a", "2")]] {

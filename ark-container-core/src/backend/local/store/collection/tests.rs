@@ -370,7 +370,7 @@ fn blob_is_claimed_or_removed_and_never_both() {
 }
 
 #[test]
-fn old_claim_ends_beside_a_new_one() {
+fn expired_claim_ends_beside_new_one() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config", b"layer").unwrap();
