@@ -84,8 +84,7 @@ impl LocalBackend {
     ///
     /// # Errors
     /// - [`Error::InvalidInput`] if the folder has files but is not the folder of a registry.
-    /// - [`Error::Failed`] if the folder cannot be read or has an unsupported format, or if the user has no
-    ///   home directory.
+    /// - [`Error::Failed`] if the folder cannot be read or has an unsupported format, or the user has no home folder.
     pub fn open(directory: Option<&Path>) -> Result<Self> {
         let root = match directory {
             Some(directory) => directory.to_path_buf(),
@@ -383,7 +382,7 @@ fn described(host: &RegistryHost, path: RepositoryPath, record: RepositoryRecord
 /// Source: <https://specifications.freedesktop.org/basedir-spec/latest/>
 fn default_directory() -> Result<PathBuf> {
     let folders = etcetera::base_strategy::Xdg::new().map_err(|error| {
-        Error::failed("cannot find the home directory for the local registry").with_source(error)
+        Error::failed("cannot find the home folder for the local registry").with_source(error)
     })?;
     Ok(folders.data_dir().join("ark/registry"))
 }
