@@ -88,8 +88,8 @@ impl Folder {
 
     /// Writes or replaces a file without waiting for the disk. After a loss of power, the file may be incomplete.
     #[cfg(any(feature = "ecr", feature = "push"))]
-    pub(crate) fn write_soon(&self, stem: &str, content: &[u8]) -> io::Result<()> {
-        let written = self.create()?.replace_soon(&format!("{stem}{ENDING}"), content);
+    pub(crate) fn write_without_sync(&self, stem: &str, content: &[u8]) -> io::Result<()> {
+        let written = self.create()?.replace_without_sync(&format!("{stem}{ENDING}"), content);
         written.map_err(io_error)
     }
 

@@ -72,7 +72,7 @@ impl Directory {
     }
 
     /// Writes or replaces a file without waiting for the disk. After a loss of power, the file may be incomplete.
-    pub(crate) fn replace_soon(&self, name: &str, content: &[u8]) -> Result<()> {
+    pub(crate) fn replace_without_sync(&self, name: &str, content: &[u8]) -> Result<()> {
         self.create_new(name)?.write_and_move(content, false)
     }
 

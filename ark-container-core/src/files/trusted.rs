@@ -176,7 +176,7 @@ impl PathWalk<'_> {
         self.check_file(&folder, &metadata)?;
         if folder.path.components().any(|part| part.as_os_str() == REPOSITORY_FOLDER) {
             let problem = "is in a repository, whose clients choose its content";
-            return Err(self.refused(problem, "move it to another folder"));
+            return Err(self.rejected(problem, "move it to another folder"));
         }
         Ok((file, metadata))
     }
@@ -209,11 +209,11 @@ impl PathWalk<'_> {
             _ => is_trusted(metadata.uid()),
         };
         if !is_safe {
-            return Err(self.refused("belongs to another user", "choose a folder of your own"));
+            return Err(self.rejected("belongs to another user", "choose a folder of your own"));
         }
         if writers(&metadata) & WRITABLE_BY_GROUP_OR_OTHERS != 0 {
             let help = format!("restrict its permissions: chmod go-w {}", quote(&folder.path));
-            return Err(self.refused("is writable by other users", &help));
+            return Err(self.rejected("is writable by other users", &help));
         }
         Ok(())
     }
@@ -338,7 +338,7 @@ impl PathWalk<'_> {
         let path = quote(self.path);
         if !is_trusted(file.uid()) {
             let help = "copy it to a folder of your own, if you trust its content";
-            return Err(self.refused("belongs to another user, who can change it", help));
+            return Err(self.rejected("belongs to another user, who can change it", help));
         }
         let (forbidden, mode) = match self.trust {
             Trust::Group => (WRITABLE_BY_OTHERS, "o-w"),
@@ -346,18 +346,18 @@ impl PathWalk<'_> {
         };
         if writers(file) & forbidden != 0 {
             let help = format!("restrict its permissions: chmod {mode} {path}");
-            return Err(self.refused("can be changed by other users", &help));
+            return Err(self.rejected("can be changed by other users", &help));
         }
         // In a folder that all users can write to, another user can create a hard link to any file.
         let is_in_open_folder = writers(&folder.metadata()?) & WRITABLE_BY_GROUP_OR_OTHERS != 0;
         if file.nlink() > 1 && (is_in_open_folder || self.trust == Trust::Group) {
             let problem = "has a second hard link, which another user may have created";
-            return Err(self.refused(problem, "copy it to a folder of your own"));
+            return Err(self.rejected(problem, "copy it to a folder of your own"));
         }
         Ok(())
     }
 
-    fn refused(&self, problem: &str, help: &str) -> Error {
+    fn rejected(&self, problem: &str, help: &str) -> Error {
         let (kind, path) = (self.kind, self.path.display());
         Error::invalid(format!("the {kind} {path} {problem}")).with_help(help)
     }

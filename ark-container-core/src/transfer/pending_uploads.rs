@@ -101,7 +101,7 @@ impl UploadRecord {
         let writing = spawn_blocking(move || {
             let _lock = lock;
             let json = serde_json::to_vec(&content).map_err(io::Error::other)?;
-            folder.write_soon(&stem, &json)
+            folder.write_without_sync(&stem, &json)
         });
         self.warn_of(writing.await);
     }

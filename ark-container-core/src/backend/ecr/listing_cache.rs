@@ -71,7 +71,7 @@ impl ListingCache {
             return;
         }
         self.on_disk(move |folder| {
-            folder.write_soon(&stem(&entry.key), &serde_json::to_vec(&entry)?)?;
+            folder.write_without_sync(&stem(&entry.key), &serde_json::to_vec(&entry)?)?;
             folder.sweep()
         })
         .await;
@@ -213,7 +213,8 @@ mod tests {
         for (made_at, counts) in [(now - 3_590, true), (now - 3_600, false), (now + 60, false)] {
             let entry = Entry { key: cache.key(Fact::Created(&path("a"))), made_at };
             let file = Folder::new(folder.path().join("listings"), LIMITS);
-            file.write_soon(&stem(&entry.key), &serde_json::to_vec(&entry).unwrap()).unwrap();
+            file.write_without_sync(&stem(&entry.key), &serde_json::to_vec(&entry).unwrap())
+                .unwrap();
             assert_eq!(!cache.created().await.is_empty(), counts, "{made_at}");
         }
     }

@@ -281,13 +281,13 @@ async fn accept_all(
 
 async fn serve(stream: Stream, service: Arc<Service>, stopping: CancellationToken) {
     let connection = stream.connection().clone();
-    let answer = service_fn(move |request| service.clone().handle(request, connection.clone()));
+    let respond = service_fn(move |request| service.clone().handle(request, connection.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(KEEP_ALIVE_TIMEOUT)
         .max_header_size(BUFFER_BYTES)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(stream), respond);
     let mut connection = std::pin::pin!(connection);
     let ended = match stopping.run_until_cancelled(connection.as_mut()).await {
         Some(ended) => ended,

@@ -72,7 +72,7 @@ impl Service {
         let target = Target::parse(parts.uri.path());
         let mut record = RequestRecord::start(parts.method.clone(), target.kind());
         let mut content = Content::new(incoming);
-        let mut response = match self.answer(&parts, &target, &mut content, &connection).await {
+        let mut response = match self.respond(&parts, &target, &mut content, &connection).await {
             Ok(response) => response,
             Err(error) => {
                 // A client that waits for `100 Continue` has not sent its body.
@@ -87,11 +87,11 @@ impl Service {
             }
         };
         response.headers_mut().extend([API_VERSION_HEADER]);
-        record.answered(response.status(), content.received());
+        record.responded(response.status(), content.received());
         Ok(response.map(|body| RecordedBody { body, record, _running: running }))
     }
 
-    async fn answer(
+    async fn respond(
         &self,
         parts: &Parts,
         target: &Target,
@@ -131,13 +131,13 @@ impl Service {
                     path: path.clone(),
                     memory: self.memory.clone(),
                 };
-                self.answer_within(repository, resource, &*permit, parts, content).await
+                self.respond_in_repository(repository, resource, &*permit, parts, content).await
             }
         }
     }
 
     /// Returns the response to an authorized request with a supported method.
-    async fn answer_within(
+    async fn respond_in_repository(
         &self,
         repository: InRepository,
         resource: &Resource,
@@ -297,7 +297,7 @@ impl RequestRecord {
     }
 
     /// Records the status of the response and the number of bytes received until then.
-    fn answered(&mut self, status: StatusCode, received: u64) {
+    fn responded(&mut self, status: StatusCode, received: u64) {
         self.status = Some(status);
         self.received = received;
     }
