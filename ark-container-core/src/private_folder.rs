@@ -1,4 +1,4 @@
-//! [`Folder`]: small files of one user, each complete or absent, with an age and a number that are limited.
+//! [`Folder`]: small files of one user, with limits of their age and number. Each file is complete or absent.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -12,36 +12,36 @@ use crate::files::{Directory, is_temporary_name};
 
 const ENDING: &str = ".json";
 const LOCK_ENDING: &str = ".lock";
-/// Follows the stem in the name of a file that was set aside, before the time.
+/// The text between stem and time in the name of a file that was set aside.
 #[cfg(feature = "ecr")]
 const SET_ASIDE: &str = ".refused-";
 
 /// The length of the hash at the end of each stem, in hexadecimal.
 const HASH_LEN: usize = 64;
 
-/// A folder that only its owner writes to, created when a file is first written. It is not a link.
+/// A folder that only its owner can write to and that is not a link. The first write creates the folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
     path: PathBuf,
     limits: Limits,
 }
 
-/// The names of the files in a folder, their size, age and number.
+/// The file names of a folder, and the limits of the size, age and number of files.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// The start of a stem, such as `login`. A format number follows it, then the hash. Without a prefix, a stem is
     /// a hash.
     pub(crate) prefix: &'static str,
-    /// The longest file, in bytes.
-    pub(crate) max_len: usize,
-    /// How long a file is of use after it was written.
-    pub(crate) kept_for: Duration,
-    /// How many files stay, the newest ones.
-    pub(crate) most: usize,
+    /// The maximum size of a file.
+    pub(crate) max_bytes: usize,
+    /// The age from which a file is removed.
+    pub(crate) max_age: Duration,
+    /// The maximum number of files. The oldest ones are removed.
+    pub(crate) max_files: usize,
 }
 
 impl Limits {
-    /// Returns the stem of a file of ours. A file of any other name stays where it is.
+    /// Returns the stem of a file of this folder; `None` for an unknown file, which is not removed.
     fn stem(self, name: &str) -> Option<&str> {
         let stem = name.strip_suffix(ENDING).or_else(|| name.strip_suffix(LOCK_ENDING))?;
         let hash = match self.prefix {
@@ -66,50 +66,50 @@ impl Folder {
         &self.path
     }
 
-    /// Where a file is or would be.
+    /// Returns the path of a file, whether or not it exists.
     pub(crate) fn file(&self, stem: &str) -> PathBuf {
         self.path.join(format!("{stem}{ENDING}"))
     }
 
-    /// Returns the content of a file; `None` if there is none.
+    /// Returns the content of a file; `None` if it does not exist.
     ///
     /// # Errors
-    /// With [`ErrorKind::InvalidData`] where there is something that is not a file of ours.
+    /// [`ErrorKind::InvalidData`] if the entry is not a private file of this user.
     pub(crate) fn read(&self, stem: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
         let Some(folder) = self.open(false)? else { return Ok(None) };
-        none_if_missing(folder.read_private(&format!("{stem}{ENDING}"), self.limits.max_len))
+        none_if_missing(folder.read_private(&format!("{stem}{ENDING}"), self.limits.max_bytes))
     }
 
-    /// Writes a file, in place of one that is there.
+    /// Writes or replaces a file.
     pub(crate) fn write(&self, stem: &str, content: &[u8]) -> io::Result<()> {
         let written = self.create()?.replace(format!("{stem}{ENDING}"), content);
         written.map_err(io_error)
     }
 
-    /// Writes a file without waiting for the disk: the file outlives the program, but perhaps not the machine.
+    /// Writes or replaces a file without waiting for the disk. After a loss of power, the file may be incomplete.
     #[cfg(any(feature = "ecr", feature = "push"))]
-    pub(crate) fn write_soon(&self, stem: &str, content: &[u8]) -> io::Result<()> {
-        let written = self.create()?.replace_soon(&format!("{stem}{ENDING}"), content);
+    pub(crate) fn write_without_sync(&self, stem: &str, content: &[u8]) -> io::Result<()> {
+        let written = self.create()?.replace_without_sync(&format!("{stem}{ENDING}"), content);
         written.map_err(io_error)
     }
 
-    /// Removes a file; whether there was one.
+    /// Removes a file. Returns whether it existed.
     pub(crate) fn remove(&self, stem: &str) -> io::Result<bool> {
         let Some(folder) = self.open(false)? else { return Ok(false) };
         Ok(none_if_missing(folder.remove(format!("{stem}{ENDING}")))?.is_some())
     }
 
-    /// The lock of a file, unless another handle has it.
+    /// Takes the lock of a file; `None` if another handle holds it.
     ///
-    /// There are 256 locks for all files, and they are never deleted, since a lock on a file that is
-    /// gone keeps nobody out. So the holder of one must not wait for another.
+    /// All files share 256 locks, so the holder of one lock must not wait for another. The lock files are never
+    /// deleted, because a lock on a deleted file has no effect.
     pub(crate) fn try_lock(&self, stem: &str) -> io::Result<Option<File>> {
         // A stem ends in the digits of a hash.
         let digits = stem.get(stem.len().saturating_sub(2)..).unwrap_or_default();
         try_lock_at(&self.create()?, &format!(".lock-{digits}"))
     }
 
-    /// The files that are there, as [`read`](Self::read) takes them.
+    /// Returns the stems of the files.
     #[cfg(any(feature = "ecr", test))]
     pub(crate) fn stems(&self) -> io::Result<Vec<String>> {
         let Some(folder) = self.open(false)? else { return Ok(Vec::new()) };
@@ -118,7 +118,7 @@ impl Folder {
         Ok(files.filter_map(|name| self.limits.stem(&name).map(str::to_owned)).collect())
     }
 
-    /// Removes the files that were set aside, and those that writers left that were killed.
+    /// Removes files that were set aside, and temporary files of killed processes.
     #[cfg(feature = "ecr")]
     pub(crate) fn remove_leftovers(&self) -> io::Result<()> {
         let Some(folder) = self.open(false)? else { return Ok(()) };
@@ -133,7 +133,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Opens the folder; `None` if it does not exist and is not to be created.
+    /// Opens the folder; `None` if it does not exist and `create` is not set.
     fn open(&self, create: bool) -> io::Result<Option<Directory>> {
         let opened = Directory::open_private(&self.path, "cache folder", create);
         none_if_missing(opened).map_err(|error| match error.kind() {
@@ -156,14 +156,14 @@ impl Folder {
             if !is_ours && !is_temporary_name(&name) {
                 continue;
             }
-            // Another process may be sweeping too.
+            // Another process may sweep at the same time.
             let metadata = fs::symlink_metadata(self.path.join(&name));
             let Ok(written) = metadata.and_then(|metadata| metadata.modified()) else { continue };
-            let is_old = now.duration_since(written).is_ok_and(|age| age > self.limits.kept_for);
+            let is_old = now.duration_since(written).is_ok_and(|age| age > self.limits.max_age);
             match (name.ends_with(ENDING), is_old) {
                 (true, false) => files.push((written, name)),
                 (false, false) => {}
-                // A lock is of no use to anybody if nobody holds it.
+                // An old lock file is removed unless the lock is held.
                 (false, true) if is_ours => {
                     if let Ok(Some(_held)) = try_lock_at(&folder, &name) {
                         let _ = folder.remove(name);
@@ -175,7 +175,7 @@ impl Folder {
             }
         }
         files.sort_unstable_by(|one, other| other.cmp(one));
-        for (_, name) in files.into_iter().skip(self.limits.most) {
+        for (_, name) in files.into_iter().skip(self.limits.max_files) {
             let _ = folder.remove(name);
         }
         Ok(())
@@ -198,20 +198,21 @@ impl Folder {
 /// Operations for the push cache.
 #[cfg(feature = "push")]
 impl Folder {
-    /// The lock of one file alone, unless another handle has it. It goes with [`let_go`](Self::let_go).
-    pub(crate) fn try_hold(&self, stem: &str) -> io::Result<Option<File>> {
+    /// Takes the lock of a single file; `None` if another handle holds it. [`remove_locked`](Self::remove_locked)
+    /// removes the lock.
+    pub(crate) fn try_lock_single(&self, stem: &str) -> io::Result<Option<File>> {
         let (folder, name) = (self.create()?, format!("{stem}{LOCK_ENDING}"));
         loop {
             let Some(lock) = try_lock_at(&folder, &name)? else { return Ok(None) };
-            // The former holder may have deleted the file: then the lock keeps nobody out.
+            // The previous holder may have deleted the lock file. A lock on a deleted file has no effect.
             if folder.is_at(name.as_ref(), &lock).map_err(io_error)? {
                 return Ok(Some(lock));
             }
         }
     }
 
-    /// Removes a file, with the lock that is held on it.
-    pub(crate) fn let_go(&self, stem: &str) -> io::Result<()> {
+    /// Removes a file and its lock, which the caller holds.
+    pub(crate) fn remove_locked(&self, stem: &str) -> io::Result<()> {
         self.remove(stem)?;
         self.create()?.remove(format!("{stem}{LOCK_ENDING}")).map_err(io_error)
     }
@@ -234,7 +235,8 @@ fn none_if_missing<T>(result: Result<T, Error>) -> io::Result<Option<T>> {
     }
 }
 
-/// Returns the error with the kind of its cause. [`ErrorKind::InvalidData`] stands for a file that is not ours.
+/// Returns the error with the kind of its cause; [`ErrorKind::InvalidData`] if the entry is not a private file of this
+/// user.
 fn io_error(error: Error) -> io::Error {
     let cause =
         std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());

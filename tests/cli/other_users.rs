@@ -122,7 +122,7 @@ fn prepared_registry_folder_gets_no_password() {
         ("theirs", "theirs belongs to another user"),
         ("theirs/below", "theirs belongs to another user, who could replace"),
         ("link/registry", "belongs to another user"),
-        ("group", "help: close it to them: chmod go-w ~/shared/group"),
+        ("group", "help: restrict its permissions: chmod go-w ~/shared/group"),
     ] {
         for operation in ["--create-repository", "--login"] {
             machine.assert_refused(line(operation, folder), problem);

@@ -1,4 +1,4 @@
-//! Every target over its seeds and some thousand variations of them, the same ones on every run.
+//! Runs each target with its seeds and some thousand variations of them, the same ones in each run.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use ark_container_fuzz::{TARGETS, Target};
 use variation::Variations;
 
-/// How much memory the process of a target may take at most, in bytes.
-const MAX_MEMORY: u64 = 512 << 20;
+/// The maximum memory of the process of a target.
+const MAX_MEMORY_BYTES: u64 = 512 << 20;
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -27,14 +27,14 @@ fn names(folder: &Path) -> BTreeSet<String> {
     fs::read_dir(folder).unwrap().map(name).collect()
 }
 
-/// Tries the seeds of a target and `count` variations of them, or as many as `ARK_FUZZ_VARIATIONS` says.
+/// Runs the seeds of a target and `count` variations of them. `ARK_FUZZ_VARIATIONS` overrides the number.
 fn replay(name: &'static str, count: usize) {
     let (_, target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
     let seeds = seeds(name);
     let asked = std::env::var("ARK_FUZZ_VARIATIONS").ok().map(|count| count.parse().unwrap());
     run((name, target), &seeds, asked.unwrap_or(count));
     let memory = peak_memory();
-    assert!(memory < MAX_MEMORY, "{name} took {memory} bytes of memory");
+    assert!(memory < MAX_MEMORY_BYTES, "{name} took {memory} bytes of memory");
 }
 
 fn seeds(name: &str) -> Vec<Vec<u8>> {
@@ -52,12 +52,12 @@ fn run((name, target): Target, seeds: &[Vec<u8>], count: usize) {
     for input in seeds.iter().cloned().chain(variations) {
         if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
             let shown = input.escape_ascii();
-            panic!("{name} fails, as told above, for the input b\"{shown}\"");
+            panic!("{name} failed, as shown above, for the input b\"{shown}\"");
         }
     }
 }
 
-/// What the process had at most in memory.
+/// Returns the peak memory of the process in bytes.
 ///
 /// Source: <https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>
 fn peak_memory() -> u64 {
@@ -76,7 +76,7 @@ macro_rules! replay {
         )+
 
         #[test]
-        fn every_target_has_seeds_and_a_fuzzer() {
+        fn targets_have_seeds_and_fuzzers() {
             let targets = TARGETS.map(|(name, _)| name.to_owned());
             assert_eq!(BTreeSet::from([$(stringify!($name).to_owned()),+]), targets.into());
             assert_eq!(names(&folder("seeds")), TARGETS.map(|(name, _)| name.to_owned()).into());
@@ -109,7 +109,7 @@ fn failing_variation_is_reported_with_its_input() {
     fn fails(data: &[u8]) {
         assert!(data.len() > 2, "it is short");
     }
-    let told = catch_unwind(|| run(("fails", fails), &[b"four".to_vec()], 1000)).unwrap_err();
-    let told = told.downcast_ref::<String>().unwrap();
-    assert!(told.starts_with("fails fails, as told above, for the input b\""), "{told}");
+    let message = catch_unwind(|| run(("fails", fails), &[b"four".to_vec()], 1000)).unwrap_err();
+    let message = message.downcast_ref::<String>().unwrap();
+    assert!(message.starts_with("fails failed, as shown above, for the input b\""), "{message}");
 }

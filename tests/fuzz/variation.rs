@@ -1,6 +1,6 @@
-//! [`Variations`]: seeds that are changed by chance, the same way on every run.
+//! [`Variations`]: repeatable random changes of seeds.
 
-/// What is often at the edge of what is allowed.
+/// Texts that are often at the limit of valid input.
 const WORDS: [&[u8]; 24] = [
     b"0",
     b"-1",
@@ -39,7 +39,7 @@ impl<'a> Variations<'a> {
         Self { seeds, state: 0 }
     }
 
-    /// A number below `end`: SplitMix64.
+    /// Returns a random number below `end`, from SplitMix64.
     ///
     /// Source: <https://prng.di.unimi.it/splitmix64.c>
     fn below(&mut self, end: usize) -> usize {
@@ -50,7 +50,7 @@ impl<'a> Variations<'a> {
         (z ^ (z >> 31)) as usize % end.max(1)
     }
 
-    /// A part of a text of this length, mostly a short one.
+    /// Returns a random range of a text of this length, mostly a short one.
     fn part(&mut self, length: usize) -> std::ops::Range<usize> {
         let start = self.below(length + 1);
         let longest = if self.below(4) == 0 { length } else { 8 };
@@ -67,8 +67,8 @@ impl<'a> Variations<'a> {
             }
             2 => {
                 let other = &self.seeds[self.below(self.seeds.len())];
-                let piece = other[self.part(other.len())].to_vec();
-                input.splice(at..at, piece);
+                let copy = other[self.part(other.len())].to_vec();
+                input.splice(at..at, copy);
             }
             3 => {
                 let word = WORDS[self.below(WORDS.len())];

@@ -1,4 +1,4 @@
-//! [`Directory`] as the source and target of images: a folder whose content somebody else may have prepared.
+//! [`Directory`] as the source and target of images. Another user may have prepared its content.
 
 use std::fs::{self, File, Metadata};
 use std::mem;
@@ -18,7 +18,7 @@ impl Directory {
         Self::open(path)
     }
 
-    /// Returns whether it has no entries.
+    /// Returns whether the directory has no entries.
     pub(crate) fn is_empty(&self) -> Result<bool> {
         let failed = |error| cannot("read", &self.path, error);
         for entry in self.readable().and_then(Dir::new).map_err(failed)? {
@@ -33,7 +33,7 @@ impl Directory {
     /// Opens a file for reading.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it does not exist; [`Error::Failed`] if it is not a regular file.
+    /// [`Error::NotFound`] if the file does not exist; [`Error::Failed`] if it is not a regular file.
     pub(crate) fn file(&self, relative: impl AsRef<Path>) -> Result<(File, Metadata)> {
         let (parent, name) = self.parent_of(relative.as_ref(), false)?;
         parent.open_at(name, OFlags::RDONLY, FileType::RegularFile)
@@ -67,7 +67,7 @@ impl Directory {
 
     /// Opens a file for reading and writing, and creates it if it does not exist.
     ///
-    /// Writing to it changes a file elsewhere if it has another name there: see [`is_own`].
+    /// Writing to a file with a second hard link changes the file at both names: see [`is_own`].
     ///
     /// # Errors
     /// [`Error::Failed`] if it is not a regular file.
@@ -76,9 +76,10 @@ impl Directory {
         parent.open_at(name, OFlags::RDWR | OFlags::CREATE, FileType::RegularFile)
     }
 
-    /// Opens a file to continue writing to it, and creates it if it does not exist.
+    /// Opens a file to resume writing to it, and creates it if it does not exist.
     ///
-    /// Anything else than a file that [`is_own`] loses this name first, so that writing changes no other file.
+    /// An entry that is not a regular file for which [`is_own`] is true is removed first, so that writing changes no
+    /// other file.
     ///
     /// # Errors
     /// [`Error::Failed`] if it is a folder.

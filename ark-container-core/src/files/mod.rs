@@ -1,7 +1,7 @@
-//! Opens, creates, replaces and judges files and folders that another user could have prepared.
+//! Access to files and folders that another user could have prepared.
 //!
-//! No other code opens such files. A [`Directory`] is a folder by its handle: it opens files without following links
-//! and without waiting. [`trusted`] walks the path to a file or folder, and judges everything on the way.
+//! Only this module opens such files. A [`Directory`] is an open folder: it opens files without following links and
+//! without blocking. [`trusted`] walks the path to a file or folder, and checks all folders and links on the way.
 
 #[cfg(feature = "push")]
 mod copy;
@@ -42,32 +42,32 @@ pub(crate) use self::trusted::{has_name, read_trusted_text};
 use crate::error::{Error, ResourceKind, Result};
 use crate::escape::quote_for_shell;
 
-/// Prefix of the name of a file that is being written.
+/// The prefix of the names of temporary files.
 const NEW_PREFIX: &str = ".ark-new-";
 
-/// Opens a folder whose files are opened by name. Linux needs no permission to list it.
+/// The flags to open a folder whose files are opened by name. On Linux, no permission to list the folder is needed.
 #[cfg(target_os = "linux")]
 const FOLDER_FLAGS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 #[cfg(not(target_os = "linux"))]
 const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A directory, by its handle. No link below it is followed.
+/// An open directory. Links below it are not followed.
 ///
-/// Every component of a relative path is opened relative to the handle of its parent. Opening a file does not
-/// wait, and returns a regular file only: a link, a named pipe, a device or a folder is an error that names it.
+/// Each component of a relative path is opened relative to the handle of its parent. Opening a file does not block
+/// and returns only regular files: a link, a named pipe, a device or a folder is an error that names the kind.
 #[derive(Debug, Clone)]
 pub(crate) struct Directory {
     handle: Arc<File>,
     path: Arc<Path>,
-    /// Whether new files and folders in it are for this user only.
+    /// Whether new files and folders are accessible to this user only.
     is_private: bool,
 }
 
 impl Directory {
-    /// Opens the directory at a path that the user chose, whose links are followed, whoever made them.
+    /// Opens the directory at a path that the user chose. Links on the path are followed, even those of other users.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it does not exist.
+    /// [`Error::NotFound`] if the directory does not exist.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         match rustix::fs::open(path, FOLDER_FLAGS, Mode::empty()) {
             Ok(handle) => {
@@ -78,12 +78,12 @@ impl Directory {
         }
     }
 
-    /// Creates new files and folders in it for this user only.
+    /// Makes new files and folders accessible to this user only.
     fn private(self) -> Self {
         Self { is_private: true, ..self }
     }
 
-    /// Returns the path that it was opened by.
+    /// Returns the path that was opened.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -91,7 +91,7 @@ impl Directory {
     /// Opens a lock file, and creates it if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Failed`] if it is not a regular file; [`Error::InvalidInput`] if it [is not ours](is_own).
+    /// [`Error::Failed`] if it is not a regular file; [`Error::InvalidInput`] if [`is_own`] is false for it.
     pub(crate) fn open_lock(&self, name: impl AsRef<OsStr>) -> Result<File> {
         let name = name.as_ref();
         let (folder, flags) = (self.clone().private(), OFlags::RDWR | OFlags::CREATE);
@@ -101,25 +101,23 @@ impl Directory {
         }
         let path = self.path.join(name);
         let problem = match metadata.uid() == own_uid() {
-            true => "has a second name, where a change would appear too",
+            true => "has a second hard link, where a change would appear too",
             false => "belongs to another user",
         };
         let (shown, path) = (path.display(), quote_for_shell(&path.to_string_lossy()));
         Err(Error::invalid(format!("{shown} {problem}")).with_help(format!(
-            "make it a file of your own: cp {path} {path}.new && mv {path}.new {path}"
+            "replace it by a copy: cp {path} {path}.new && mv {path}.new {path}"
         )))
     }
 
-    /// Returns whether a file that was opened still has this name: a lock on one that was replaced or removed keeps
-    /// nobody out.
+    /// Returns whether an open file still has this name. A lock on a replaced or removed file has no effect.
     pub(crate) fn is_at(&self, name: &OsStr, file: &File) -> Result<bool> {
         let metadata =
             file.metadata().map_err(|error| cannot("read", &self.path.join(name), error))?;
         Ok(self.stat(name).is_ok_and(|stat| stat.st_ino == metadata.ino()))
     }
 
-    /// Creates a file that appears at a relative path, and replaces what is there, once it is
-    /// [published](OutputFile::publish).
+    /// Creates a file that replaces the file at a relative path once it is [published](OutputFile::publish).
     pub(crate) fn create_new(&self, relative: impl AsRef<Path>) -> Result<OutputFile> {
         let (directory, name) = self.parent_of(relative.as_ref(), true)?;
         let temporary = format!("{NEW_PREFIX}{:016x}", RandomState::new().hash_one(()));
@@ -128,12 +126,12 @@ impl Directory {
         Ok(OutputFile { directory, temporary, name: name.to_owned(), file, published: false })
     }
 
-    /// Writes a file so that it exists as a whole or not at all, also after a loss of power.
+    /// Writes or replaces a file atomically and durably.
     pub(crate) fn replace(&self, relative: impl AsRef<Path>, content: &[u8]) -> Result<()> {
         self.create_new(relative)?.publish(content)
     }
 
-    /// Moves a file, replaces what is at its new path, and returns the folder that it is in now.
+    /// Moves a file, and replaces a file at the new path. Returns the new parent folder.
     fn move_file(&self, from: &Path, to: &Path) -> Result<Self> {
         let (old_parent, old) = self.parent_of(from, false)?;
         let (parent, name) = self.parent_of(to, true)?;
@@ -153,13 +151,13 @@ impl Directory {
             .map_err(|error| cannot("remove", &parent.path.join(name), error))
     }
 
-    /// Makes changes of its entries durable.
+    /// Makes changes of the entries durable.
     fn sync(&self) -> Result<()> {
         let synced = self.readable().and_then(rustix::fs::fsync);
         synced.map_err(|error| cannot("write", &self.path, error))
     }
 
-    /// Opens it to list or sync its entries, for which the handle may be of no use.
+    /// Opens the directory to list or sync its entries, which the handle may not permit.
     fn readable(&self) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(&*self.handle, ".", flags, Mode::empty())
@@ -187,7 +185,7 @@ impl Directory {
             let mode = Mode::from_raw_mode(if self.is_private { 0o700 } else { 0o777 });
             match rustix::fs::mkdirat(&*self.handle, name, mode) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                // Where nothing can be created, the folder may exist all the same.
+                // In a read-only folder, the creation fails even if the child exists.
                 Err(_) if self.stat(name).is_ok() => {}
                 Err(error) => return Err(cannot("create", &path, error)),
             }
@@ -196,7 +194,7 @@ impl Directory {
         Ok(Self { handle: Arc::new(handle), path: path.into(), is_private: self.is_private })
     }
 
-    /// Opens the folder that holds this one.
+    /// Opens the parent folder.
     fn parent(&self) -> Result<Self> {
         let opened = rustix::fs::openat(&*self.handle, "..", FOLDER_FLAGS, Mode::empty());
         let path = self.path.parent().unwrap_or(&self.path);
@@ -209,10 +207,11 @@ impl Directory {
         self.handle.metadata().map_err(|error| cannot("read", &self.path, error))
     }
 
-    /// Returns whether this user may replace a file of this owner: in a sticky folder only one of their own.
+    /// Returns whether this user may replace a file of `owner`. In a sticky folder, users can replace only their own
+    /// files.
     fn can_replace_file_of(&self, owner: u32) -> Result<bool> {
         let metadata = self.metadata()?;
-        let is_sticky = metadata.mode() & trusted::STICKY != 0;
+        let is_sticky = metadata.mode() & trusted::STICKY_MODE != 0;
         Ok(!is_sticky || [owner, metadata.uid(), 0].contains(&own_uid()))
     }
 
@@ -224,7 +223,7 @@ impl Directory {
         let file = File::from(opened.map_err(|error| self.problem("open", name, wanted, error))?);
         let metadata = file.metadata();
         let metadata = metadata.map_err(|error| cannot("read", &self.path.join(name), error))?;
-        // The handle is checked: the name may already stand for another file.
+        // The handle is checked, because the name may refer to another file by now.
         let is_wanted = match wanted {
             FileType::Directory => metadata.is_dir(),
             _ => metadata.is_file(),
@@ -239,7 +238,7 @@ impl Directory {
         rustix::fs::statat(&*self.handle, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// Returns the error of an operation on an entry, which may fail because the entry is of another kind.
+    /// Returns the error of an operation on an entry. An entry that is not of the `wanted` kind is named as the cause.
     fn problem(&self, verb: &str, name: &OsStr, wanted: FileType, error: Errno) -> Error {
         let path = self.path.join(name);
         match self.stat(name).map(|stat| kind_of(&stat)) {
@@ -256,9 +255,9 @@ impl Directory {
     }
 }
 
-/// A file under a temporary name, which replaces the one at its path once it is complete.
+/// A temporary file that replaces the file at its path once it is complete.
 ///
-/// No link of another user is followed, and no other file is changed. Dropping it removes the temporary file.
+/// Links of other users are not followed, and no other file is changed. The drop removes the temporary file.
 #[derive(Debug)]
 pub struct OutputFile {
     directory: Directory,
@@ -269,12 +268,13 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Creates the temporary file, beside the file at `path`, so that a path that cannot be written fails now. If
-    /// there is a link at `path`, the file that it leads to is replaced.
+    /// Creates the temporary file in the folder of `path`, so that a path that cannot be written fails early. If
+    /// `path` is a link, the target of the link is replaced.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if a link on the path is one of another user, and [`Error::Failed`] if the file cannot
-    /// be created or replaced, such as without its folder, or if there is a folder, device or pipe.
+    /// - [`Error::InvalidInput`] if a link on the path belongs to another user.
+    /// - [`Error::Failed`] if the file cannot be created or replaced: the folder is missing, or the path is a folder,
+    ///   device or pipe.
     pub fn create(path: &Path) -> Result<Self> {
         let (directory, name) = trusted::resolve_output(path)?;
         let kind = FileType::RegularFile;
@@ -295,10 +295,10 @@ impl OutputFile {
         self.file.try_clone()
     }
 
-    /// Writes the content, moves the file durably to its path, and replaces what is there.
+    /// Writes the content, and moves the file durably to its path. An existing file is replaced.
     ///
     /// # Errors
-    /// [`Error::Failed`] if that is not possible. The old file stays then.
+    /// [`Error::Failed`] if the file cannot be written or moved. An existing file then stays.
     pub fn publish(self, content: &[u8]) -> Result<()> {
         self.write_and_move(content, true)
     }
@@ -316,7 +316,7 @@ impl OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if !self.published {
-            // It is of no use to anybody, and nothing reads it.
+            // A leftover temporary file is harmless: it is never read.
             let _ = self.directory.remove(&self.temporary);
         }
     }
@@ -343,15 +343,14 @@ pub(crate) fn start_writeback(file: &File, range: Range<u64>) {
     let _ = (file, range);
 }
 
-/// The age at which a change can be distinguished from the next one by its time: some file systems count
-/// in seconds.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// The age from which a change cannot have the same time as a later one. Some file systems record whole seconds.
+const MIN_SETTLED_AGE: Duration = Duration::from_secs(2);
 
 /// Identifies a file and the state of its content, owner and permissions.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FileVersion {
     file: (u64, u64),
-    /// The time of the last change of status. Unlike the time of modification, nobody can set it.
+    /// The time of the last change of status. Unlike the time of modification, it cannot be set.
     changed: (i64, i64),
     is_settled: bool,
 }
@@ -365,18 +364,18 @@ impl FileVersion {
         Some(Self {
             file: (metadata.dev(), metadata.ino()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
-            is_settled: age.is_ok_and(|age| age > SETTLED_AFTER),
+            is_settled: age.is_ok_and(|age| age > MIN_SETTLED_AGE),
         })
     }
 
     /// Returns whether the file has not changed since it had the version `earlier`.
-    pub(crate) fn is_certainly(&self, earlier: Option<&Self>) -> bool {
+    pub(crate) fn is_unchanged_since(&self, earlier: Option<&Self>) -> bool {
         self.is_settled && Some(self) == earlier
     }
 }
 
-/// Returns whether a file belongs to the user of this process and has one name, so that writing to it changes no
-/// file that somebody else linked here.
+/// Returns whether a file belongs to the user of this process and has no second hard link. Writing to such a file
+/// does not change a file of another user.
 pub(crate) fn is_own(metadata: &Metadata) -> bool {
     metadata.uid() == own_uid() && metadata.nlink() == 1
 }

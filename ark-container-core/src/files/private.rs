@@ -1,4 +1,4 @@
-//! [`Directory`] as a folder of this user alone, with secrets, locks and caches.
+//! [`Directory`] as a private folder of this user, for secrets, locks and caches.
 
 use std::os::unix::fs::MetadataExt as _;
 #[cfg(any(feature = "ecr", feature = "push"))]
@@ -17,28 +17,31 @@ use super::trusted::{quote, read_limited};
 use super::{Directory, cannot, is_own};
 use crate::error::{Error, Result};
 
+/// The mode bits that give other users access.
 const OPEN_TO_OTHERS: u32 = 0o077;
 
 impl Directory {
-    /// Reads a file of at most `limit` bytes that only this user can read and that has no other name.
+    /// Reads a file of at most `limit` bytes that only this user can access and that has no second hard link.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it does not exist; [`Error::InvalidInput`] if it belongs to or is open to somebody
-    /// else, or is larger; [`Error::Failed`] if it cannot be read or is not a regular file.
+    /// - [`Error::NotFound`] if the file does not exist.
+    /// - [`Error::InvalidInput`] if the file belongs to another user, is accessible to other users, has a second hard
+    ///   link, or is larger than `limit`.
+    /// - [`Error::Failed`] if the file cannot be read or is not a regular file.
     pub(crate) fn read_private(&self, name: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
         let (file, metadata) =
             self.open_at(name.as_ref(), OFlags::RDONLY, FileType::RegularFile)?;
         let path = self.path.join(name);
         let shown = path.display();
         if !is_own(&metadata) {
-            let problem = format!("{shown} belongs to another user, or has a second name");
+            let problem = format!("{shown} belongs to another user, or has a second hard link");
             return Err(
                 Error::invalid(problem).with_help(format!("remove it: rm {}", quote(&path)))
             );
         }
         if metadata.mode() & OPEN_TO_OTHERS != 0 {
             let problem = format!("other users can read or write {shown}");
-            let help = format!("close it to them: chmod 600 {}", quote(&path));
+            let help = format!("restrict its permissions: chmod 600 {}", quote(&path));
             return Err(Error::invalid(problem).with_help(help));
         }
         read_limited(&file, &metadata, limit)
@@ -49,8 +52,8 @@ impl Directory {
 
 #[cfg(any(feature = "ecr", feature = "push"))]
 impl Directory {
-    /// Opens a folder of this user, which only this user can write to. The folder itself is not a link; the folders
-    /// on the way to it may belong to anybody. It is created with its missing parents if `create` is set.
+    /// Opens a folder that belongs to this user, is not a link, and that only this user can write to. Its parent
+    /// folders may belong to any user. If `create` is set, missing folders are created.
     ///
     /// # Errors
     /// Those of [`open_trusted`](self::open_trusted).
@@ -58,7 +61,7 @@ impl Directory {
         PathWalk { path, kind, trust: Trust::Links, create, follow_last: false }.open_folder()
     }
 
-    /// Returns the names of its entries, except those that are not UTF-8.
+    /// Returns the names of the entries, except those that are not UTF-8.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         let failed = |error| cannot("read", &self.path, error);
         let entries = self.readable().and_then(Dir::new).map_err(failed)?;
@@ -68,19 +71,18 @@ impl Directory {
         names.filter(|name| !matches!(name.as_deref(), Ok("." | ".."))).collect()
     }
 
-    /// Writes a file as [`replace`](Self::replace) does, but without waiting for the disk: after a loss of power it
-    /// may be incomplete.
-    pub(crate) fn replace_soon(&self, name: &str, content: &[u8]) -> Result<()> {
+    /// Writes or replaces a file without waiting for the disk. After a loss of power, the file may be incomplete.
+    pub(crate) fn replace_without_sync(&self, name: &str, content: &[u8]) -> Result<()> {
         self.create_new(name)?.write_and_move(content, false)
     }
 
-    /// Moves a file without waiting for the disk, and replaces what is at its new path.
+    /// Moves a file without waiting for the disk, and replaces a file at the new path.
     pub(crate) fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
         self.move_file(from.as_ref(), to.as_ref()).map(drop)
     }
 }
 
-/// Returns whether a file has the name of one that was being written when a process was killed.
+/// Returns whether a name is that of a temporary file, such as a leftover of a killed process.
 #[cfg(any(feature = "ecr", feature = "push"))]
 pub(crate) fn is_temporary_name(name: &str) -> bool {
     let random = name.strip_prefix(NEW_PREFIX).unwrap_or_default();

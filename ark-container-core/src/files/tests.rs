@@ -12,7 +12,7 @@ fn directory() -> (TempDir, Directory) {
     (folder, directory)
 }
 
-/// Puts every kind of entry that is not a file of its own into a folder, and returns their names.
+/// Creates one entry of each kind that is not a regular file, and returns their names.
 fn prepare(folder: &Path, victim: &Path) -> [&'static str; 4] {
     symlink(victim, folder.join("link")).unwrap();
     symlink(folder.join("missing"), folder.join("dangling")).unwrap();
@@ -66,7 +66,7 @@ fn links_in_the_middle_of_a_path_are_not_followed() {
 }
 
 #[test]
-fn paths_out_of_the_directory_are_refused() {
+fn paths_outside_directory_are_rejected() {
     let (_folder, directory) = directory();
     for path in ["", "..", "../x", "/etc/hostname", "a/..", "a/../../x"] {
         let error = directory.replace(path, b"x").unwrap_err();
@@ -89,7 +89,7 @@ fn missing_files_are_not_found() {
 }
 
 #[test]
-fn resumed_file_is_no_other_file() {
+fn resumed_file_changes_no_other_file() {
     let (folder, directory) = directory();
     let victim = folder.path().join("victim");
     fs::write(&victim, "victim").unwrap();
@@ -120,12 +120,12 @@ fn replaced_link_leaves_its_target() {
     let error = directory.replace("folder", b"new").unwrap_err().to_string();
     assert!(error.contains("is a folder, not a file"), "{error}");
     assert_eq!(fs::read(&victim).unwrap(), b"victim");
-    // No temporary file stays, also after a failure.
+    // No temporary file stays, even after a failure.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
 }
 
 #[test]
-fn length_of_a_read_is_limited() {
+fn read_length_is_limited() {
     let (_folder, directory) = directory();
     directory.replace("a/file", b"12345").unwrap();
     assert_eq!(directory.read("a/file", 5).unwrap(), b"12345");

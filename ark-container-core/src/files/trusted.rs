@@ -1,7 +1,7 @@
-//! Judges paths: whether another user could have prepared what a path leads to, or could exchange it.
+//! Checks of paths: whether another user could have prepared the target of a path, or could replace it.
 //!
-//! A path is walked from `/`, a component at a time, and its links are resolved here, so that every folder and
-//! link on the way is judged by the handle that is used afterwards.
+//! A path is walked from `/`, one component at a time. The walk resolves links itself, so that each folder and link on
+//! the way is checked by the handle that is used afterwards.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -20,60 +20,63 @@ use crate::encoding::decode;
 use crate::error::{Error, ResourceKind, Result};
 use crate::escape::quote_for_shell;
 
-pub(super) const STICKY: u32 = 0o1000;
+/// The sticky bit of a mode. In a sticky folder, users can replace only their own files.
+pub(super) const STICKY_MODE: u32 = 0o1000;
 const WRITABLE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 
-/// The owner of the files of all users that have no number in a user namespace, on Linux.
+/// The owner of the files of users without an ID in a user namespace of Linux.
 const UNKNOWN_UID: u32 = 65534;
 
-/// The number of links on a path that are followed, as on Linux.
+/// The maximum number of links on a path, as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// The folder of a registry in which a repository keeps its blobs. A client chooses their content.
+/// The folder in which a repository of a local registry keeps its blobs. Clients choose their content.
 const REPOSITORY_FOLDER: &str = "_repository";
 
-/// What must be true of the folders and links on a path.
+/// The requirements for the folders and links on a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// Folders belong to this user or root, and only these can write to them, unless they are sticky.
     Owner,
     /// The same, but groups may write to folders, as to `/var/log`.
     Group,
-    /// Folders may belong to anybody.
+    /// Folders may belong to any user.
     Links,
 }
 
-/// A path that is walked, which is that of a `kind` such as `memberships file`.
+/// A walk along a path. `kind` names the target in errors, such as `memberships file`.
 ///
-/// A link is followed only if no other user can have made it: it belongs to this user or root, or is in a folder of
-/// theirs to which nobody else can write. Linux has the same rule for sticky folders, by `protected_symlinks`.
+/// A link is followed only if no other user can have created it: the link belongs to this user or root, or is in a
+/// folder that belongs to them and that no other user can write to. On Linux, `protected_symlinks` sets the same rule
+/// for sticky folders.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PathWalk<'a> {
     pub(crate) path: &'a Path,
     pub(crate) kind: &'a str,
     pub(crate) trust: Trust,
-    /// Whether missing folders are created, for this user only.
+    /// Whether missing folders are created, accessible to this user only.
     pub(crate) create: bool,
     /// Whether the last component may be a link.
     pub(crate) follow_last: bool,
 }
 
-/// Opens a file for reading whose content decides about rights, if only this user and root can have written it.
+/// Opens a security-relevant file for reading, if only this user and root can have written it.
 ///
-/// `kind` names it in errors, such as `memberships file`.
+/// `kind` names the file in errors, such as `memberships file`.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it or its folder does not exist, [`Error::InvalidInput`] if another user can have
-/// changed it, and [`Error::Failed`] if it cannot be opened, is not a regular file, or a link leads nowhere.
+/// - [`Error::NotFound`] if the file or its folder does not exist.
+/// - [`Error::InvalidInput`] if another user can have changed the file.
+/// - [`Error::Failed`] if the file cannot be opened, is not a regular file, or a link on the path has no target.
 pub(crate) fn open_trusted(path: &Path, kind: &str) -> Result<(File, Metadata)> {
     PathWalk { path, kind, trust: Trust::Owner, create: false, follow_last: true }.open()
 }
 
-/// Reads a file of at most `limit` bytes whose content decides about rights.
+/// Reads a security-relevant file of at most `limit` bytes.
 ///
 /// # Errors
-/// Those of [`open_trusted`], and [`Error::InvalidInput`] if it is larger.
+/// Those of [`open_trusted`], and [`Error::InvalidInput`] if the file is larger.
 pub(crate) fn read_trusted(path: &Path, kind: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>> {
     let (file, metadata) = open_trusted(path, kind)?;
     read_limited(&file, &metadata, limit).map_err(|error| cannot("read", path, error))?.ok_or_else(
@@ -81,10 +84,10 @@ pub(crate) fn read_trusted(path: &Path, kind: &str, limit: usize) -> Result<Zero
     )
 }
 
-/// Reads the text of a file of at most `limit` bytes whose content decides about rights.
+/// Reads the text of a security-relevant file of at most `limit` bytes.
 ///
 /// # Errors
-/// Those of [`read_trusted`], and [`Error::InvalidInput`] with its encoding if it is not UTF-8.
+/// Those of [`read_trusted`], and [`Error::InvalidInput`] with the encoding of the file if it is not UTF-8.
 pub(crate) fn read_trusted_text(path: &Path, kind: &str, limit: usize) -> Result<String> {
     let content = read_trusted(path, kind, limit)?.to_vec();
     String::from_utf8(content).map_err(|error| {
@@ -93,13 +96,14 @@ pub(crate) fn read_trusted_text(path: &Path, kind: &str, limit: usize) -> Result
     })
 }
 
-/// Opens a log file to append to it, and creates it for this user only. Its group may write to it too.
+/// Opens a log file for appending. A missing file is created, accessible to this user only. The group of an existing
+/// file may have write access.
 ///
-/// `kind` names it in errors, such as `audit file`.
+/// `kind` names the file in errors, such as `audit file`.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] if another user can have prepared or can exchange it, [`Error::Failed`] if it cannot be
-/// opened or is not a regular file.
+/// [`Error::InvalidInput`] if another user can have prepared or can replace the file; [`Error::Failed`] if it cannot
+/// be opened or is not a regular file.
 pub fn open_to_append(path: &Path, kind: &str) -> Result<File> {
     let walk = PathWalk { path, kind, trust: Trust::Group, create: false, follow_last: false };
     let (folder, name) = walk.find()?;
@@ -109,7 +113,7 @@ pub fn open_to_append(path: &Path, kind: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Returns the folder and the name of a file that is to be written. The folder may belong to anybody.
+/// Returns the folder and the name of an output file. The folder may belong to any user.
 pub(super) fn resolve_output(path: &Path) -> Result<(Directory, OsString)> {
     let kind = "output file";
     let walk = PathWalk { path, kind, trust: Trust::Links, create: false, follow_last: true };
@@ -120,19 +124,20 @@ pub(super) fn resolve_output(path: &Path) -> Result<(Directory, OsString)> {
     }
 }
 
-/// Creates a folder that only this user and root can write to or replace, unless it exists.
+/// Creates a folder that only this user and root can write to or replace, such as for executable files. An existing
+/// folder is checked.
 ///
-/// Missing parents are created too, all of them for this user only. Use it for files that programs execute.
+/// Missing parents are created too. New folders are accessible to this user only.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] if another user can write to it, or to a folder or link on the way to it;
-/// [`Error::Failed`] if it cannot be created.
+/// [`Error::InvalidInput`] if another user can write to the folder, or can change a folder or link on the path;
+/// [`Error::Failed`] if the folder cannot be created.
 pub fn create_trusted_folder(path: &Path) -> Result<()> {
     Directory::create_trusted(path, "folder").map(|_| ())
 }
 
 impl Directory {
-    /// Opens a folder whose content decides about rights, if only this user and root can change or exchange it.
+    /// Opens a security-relevant folder, if only this user and root can change or replace it.
     ///
     /// # Errors
     /// Those of [`open_trusted`](self::open_trusted).
@@ -141,17 +146,17 @@ impl Directory {
         PathWalk { path, kind, trust: Trust::Owner, create: false, follow_last: true }.open_folder()
     }
 
-    /// Opens a folder as [`open_trusted`](Self::open_trusted) does, and creates it with its missing parents.
+    /// Opens a folder as [`open_trusted`](Self::open_trusted) does, and creates missing folders.
     pub(crate) fn create_trusted(path: &Path, kind: &str) -> Result<Self> {
         PathWalk { path, kind, trust: Trust::Owner, create: true, follow_last: true }.open_folder()
     }
 }
 
 impl PathWalk<'_> {
-    /// Opens the file for reading, whoever owns it.
+    /// Opens the file for reading without checks of its owner and mode.
     ///
     /// # Errors
-    /// Those of [`open_trusted`], without those about the owner and the mode of the file.
+    /// Those of [`open_trusted`], except those for the owner and mode of the file.
     pub(crate) fn open_unchecked(self) -> Result<(File, Metadata)> {
         Ok(self.open_in_folder()?.1)
     }
@@ -171,7 +176,7 @@ impl PathWalk<'_> {
         self.check_file(&folder, &metadata)?;
         if folder.path.components().any(|part| part.as_os_str() == REPOSITORY_FOLDER) {
             let problem = "is in a repository, whose clients choose its content";
-            return Err(self.refused(problem, "keep it in another folder"));
+            return Err(self.rejected(problem, "move it to another folder"));
         }
         Ok((file, metadata))
     }
@@ -189,7 +194,7 @@ impl PathWalk<'_> {
         Ok(folder)
     }
 
-    /// Returns the folder and the name of a file, as [`find`](Self::find) does, if nobody else can write to the
+    /// Returns the folder and the name of a file, as [`find`](Self::find) does, if no other user can write to the
     /// folder.
     pub(crate) fn find_in_own_folder(self) -> Result<(Directory, OsString)> {
         let (folder, name) = self.find()?;
@@ -204,16 +209,16 @@ impl PathWalk<'_> {
             _ => is_trusted(metadata.uid()),
         };
         if !is_safe {
-            return Err(self.refused("belongs to another user", "choose a folder of your own"));
+            return Err(self.rejected("belongs to another user", "choose a folder of your own"));
         }
         if writers(&metadata) & WRITABLE_BY_GROUP_OR_OTHERS != 0 {
-            let help = format!("close it to them: chmod go-w {}", quote(&folder.path));
-            return Err(self.refused("is writable for other users", &help));
+            let help = format!("restrict its permissions: chmod go-w {}", quote(&folder.path));
+            return Err(self.rejected("is writable by other users", &help));
         }
         Ok(())
     }
 
-    /// Returns the folder and the name of a file, which may be missing and may belong to anybody.
+    /// Returns the folder and the name of a file. The file may be missing and may belong to any user.
     ///
     /// # Errors
     /// Those of [`open_trusted`].
@@ -225,12 +230,12 @@ impl PathWalk<'_> {
         Ok((folder, name))
     }
 
-    /// Walks to the folder of the last component, and returns it with the name of that; without a name if the
-    /// path ends at the folder, as one that ends in `..` does.
+    /// Walks to the folder of the last component. Returns the folder and the name of the last component; `None` for
+    /// the name if the path ends with the folder itself, such as a path that ends with `..`.
     fn run(self) -> Result<(Directory, Option<OsString>)> {
         let absolute =
             std::path::absolute(self.path).map_err(|error| cannot("find", self.path, error))?;
-        // The components that are left, the next one last, and whether a link named them.
+        // The remaining components in reverse order, each with whether it comes from a link.
         let mut rest = Vec::new();
         push_components(&mut rest, &absolute, false);
         let (mut folder, mut links) = (self.root()?, 0);
@@ -263,13 +268,13 @@ impl PathWalk<'_> {
                     }
                     push_components(&mut rest, &target, true);
                 }
-                // A missing target is an error: the name exists, so that something was meant to be there.
+                // A link without a target is an error, and not a missing file: the file was meant to exist.
                 None if is_of_link => {
                     let (from, missing) = (self.path.display(), path.display());
                     if std::fs::metadata(self.path).is_ok() {
                         let message = format!("{from} is a pipe or a socket, not a file");
                         return Err(Error::failed(message)
-                            .with_help("write the content to a file, and name that"));
+                            .with_help("write the content to a file, and name that file"));
                     }
                     let message = format!("{from} leads to {missing}, which does not exist");
                     return Err(Error::failed(message)
@@ -307,11 +312,11 @@ impl PathWalk<'_> {
             ))
         };
         if !may_own_folder(metadata.uid()) {
-            let help = "choose one in a folder of your own";
+            let help = "choose a path in a folder of your own";
             return Err(problem("belongs to another user").with_help(help));
         }
-        if writers(&metadata) & forbidden != 0 && metadata.mode() & STICKY == 0 {
-            let help = format!("close it to them: chmod {mode} {path}");
+        if writers(&metadata) & forbidden != 0 && metadata.mode() & STICKY_MODE == 0 {
+            let help = format!("restrict its permissions: chmod {mode} {path}");
             return Err(problem("is writable by other users").with_help(help));
         }
         Ok(())
@@ -328,31 +333,31 @@ impl PathWalk<'_> {
         Err(Error::invalid(message).with_help("name a path without this link"))
     }
 
-    /// Checks an open file, so that it cannot be exchanged between check and use.
+    /// Checks an open file. The check of the handle excludes a replacement between check and use.
     fn check_file(&self, folder: &Directory, file: &Metadata) -> Result<()> {
         let path = quote(self.path);
         if !is_trusted(file.uid()) {
             let help = "copy it to a folder of your own, if you trust its content";
-            return Err(self.refused("belongs to another user, who can change it", help));
+            return Err(self.rejected("belongs to another user, who can change it", help));
         }
         let (forbidden, mode) = match self.trust {
             Trust::Group => (WRITABLE_BY_OTHERS, "o-w"),
             _ => (WRITABLE_BY_GROUP_OR_OTHERS, "go-w"),
         };
         if writers(file) & forbidden != 0 {
-            let help = format!("close it to them: chmod {mode} {path}");
-            return Err(self.refused("can be changed by other users", &help));
+            let help = format!("restrict its permissions: chmod {mode} {path}");
+            return Err(self.rejected("can be changed by other users", &help));
         }
-        // Another user can give any file a name in a folder that is open to all.
+        // In a folder that all users can write to, another user can create a hard link to any file.
         let is_in_open_folder = writers(&folder.metadata()?) & WRITABLE_BY_GROUP_OR_OTHERS != 0;
         if file.nlink() > 1 && (is_in_open_folder || self.trust == Trust::Group) {
-            let problem = "has a second name, which another user may have made";
-            return Err(self.refused(problem, "keep it in a folder of your own, under one name"));
+            let problem = "has a second hard link, which another user may have created";
+            return Err(self.rejected(problem, "copy it to a folder of your own"));
         }
         Ok(())
     }
 
-    fn refused(&self, problem: &str, help: &str) -> Error {
+    fn rejected(&self, problem: &str, help: &str) -> Error {
         let (kind, path) = (self.kind, self.path.display());
         Error::invalid(format!("the {kind} {path} {problem}")).with_help(help)
     }
@@ -362,7 +367,7 @@ impl PathWalk<'_> {
     }
 }
 
-/// Adds the components of a path in front of those that are left.
+/// Adds the components of a path before the remaining ones.
 fn push_components(rest: &mut Vec<(OsString, bool)>, path: &Path, is_of_link: bool) {
     let components = path.components().rev().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -372,7 +377,7 @@ fn push_components(rest: &mut Vec<(OsString, bool)>, path: &Path, is_of_link: bo
     rest.extend(components.map(|name| (name, is_of_link)));
 }
 
-/// Returns whether there is something at a path, even if that cannot be read or leads nowhere.
+/// Returns whether a path has an entry, even an unreadable one or a link without a target.
 pub(crate) fn has_name(path: &Path) -> bool {
     let found = std::fs::symlink_metadata(path);
     !found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -385,13 +390,13 @@ pub(crate) fn read_limited(
     limit: usize,
 ) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(limit);
-    // The full capacity at once: a vector that grows leaves copies of a secret behind.
+    // The full capacity is reserved at once, because a growing vector leaves copies of a secret in memory.
     let mut content = Zeroizing::new(Vec::with_capacity(length + 1));
     file.take(limit as u64 + 1).read_to_end(&mut content)?;
     Ok((content.len() <= limit).then_some(content))
 }
 
-/// Returns the bits of a mode by which others than the owner may write.
+/// Returns the mode bits that give other users than the owner write access.
 fn writers(metadata: &Metadata) -> u32 {
     let bits = metadata.mode() & WRITABLE_BY_GROUP_OR_OTHERS;
     match bits & !WRITABLE_BY_OTHERS != 0 && is_private_group(metadata.uid(), metadata.gid()) {
@@ -400,10 +405,10 @@ fn writers(metadata: &Metadata) -> u32 {
     }
 }
 
-/// Returns whether nobody but a user is in a group. Debian and others give each user such a group, and let it write
-/// to new files.
+/// Returns whether a user is the only member of a group. Debian and other systems create such a group for each user
+/// and give it write access to new files.
 ///
-/// A group that is not in `/etc/group`, such as one of a directory service, counts as one with other members.
+/// A group that is not in `/etc/group`, such as one of a directory service, counts as shared.
 ///
 /// Source: <https://wiki.debian.org/UserPrivateGroups>
 fn is_private_group(user: u32, group: u32) -> bool {
@@ -428,7 +433,7 @@ fn is_private_group_in(users: &str, groups: &str, user: u32, group: u32) -> bool
         .filter_map(|fields| fields.get(3).copied())
         .collect();
     let is_user = |name: &str| users.iter().any(|(own, id, _)| *own == name && *id == Some(user));
-    // The group of root has no user whose files root protects from it.
+    // The group of root counts as shared.
     user != 0
         && !members.is_empty()
         && members
@@ -439,13 +444,13 @@ fn is_private_group_in(users: &str, groups: &str, user: u32, group: u32) -> bool
         && users.iter().all(|(_, id, primary)| *primary != Some(group) || *id == Some(user))
 }
 
-/// Returns whether a user is the one of this process or root, who can write everything anyway.
+/// Returns whether a user is the user of this process or root. Root can write to any file.
 fn is_trusted(owner: u32) -> bool {
     owner == 0 || owner == own_uid()
 }
 
-/// Returns whether the owner of a folder on a path is this user or root. In a user namespace without root, as in the
-/// sandboxes of bubblewrap, folders of root have the owner that stands for all without a number.
+/// Returns whether the owner of a folder on a path is this user or root. In a user namespace without root, such as a
+/// sandbox of bubblewrap, folders of root have the owner [`UNKNOWN_UID`].
 ///
 /// Source: <https://man7.org/linux/man-pages/man7/user_namespaces.7.html>
 fn may_own_folder(owner: u32) -> bool {
@@ -461,7 +466,7 @@ fn may_own_folder(owner: u32) -> bool {
     is_trusted(owner) || owner == UNKNOWN_UID && !*IS_A_USER
 }
 
-/// Returns a path as an argument of a command.
+/// Quotes a path as an argument of a shell command.
 pub(super) fn quote(path: &Path) -> String {
     quote_for_shell(&path.display().to_string())
 }

@@ -27,9 +27,9 @@ use crate::private_folder::{Folder, Limits};
 const MAX_AGE: Duration = Duration::from_secs(180 * 24 * 60 * 60);
 /// Some 20 MB on disk.
 const LAYER_LIMITS: Limits =
-    Limits { prefix: "", max_len: 4 * 1024, kept_for: MAX_AGE, most: 4096 };
+    Limits { prefix: "", max_bytes: 4 * 1024, max_age: MAX_AGE, max_files: 4096 };
 const LOCATION_LIMITS: Limits =
-    Limits { prefix: "", max_len: 4 * 1024 * 1024, kept_for: MAX_AGE, most: 64 };
+    Limits { prefix: "", max_bytes: 4 * 1024 * 1024, max_age: MAX_AGE, max_files: 64 };
 /// The blobs of an organization whose locations are kept, at most.
 const MAX_BLOBS: usize = 4096;
 /// The repositories that are kept for a blob, at most: a mount needs one that still has the blob.

@@ -23,9 +23,9 @@ use crate::private_folder::{Folder, Limits};
 /// Registries keep unfinished uploads for a day at most, some for a week.
 const UPLOAD_LIMITS: Limits = Limits {
     prefix: "upload",
-    max_len: 32 * 1024,
-    kept_for: Duration::from_secs(24 * 60 * 60),
-    most: 1024,
+    max_bytes: 32 * 1024,
+    max_age: Duration::from_secs(24 * 60 * 60),
+    max_files: 1024,
 };
 
 /// Part of every file's name: a program of another format neither finds nor disturbs these files.
@@ -71,7 +71,7 @@ impl PendingUploads {
         let folder = self.0.clone();
         let locking = spawn_blocking(move || {
             folder.sweep()?;
-            let Some(lock) = folder.try_hold(&stem)? else { return Ok(None) };
+            let Some(lock) = folder.try_lock_single(&stem)? else { return Ok(None) };
             let kept = folder.read(&stem);
             let record = UploadRecord { folder, stem, key, lock: Arc::new(lock) };
             let kept = kept.unwrap_or_else(|error| {
@@ -101,7 +101,7 @@ impl UploadRecord {
         let writing = spawn_blocking(move || {
             let _lock = lock;
             let json = serde_json::to_vec(&content).map_err(io::Error::other)?;
-            folder.write_soon(&stem, &json)
+            folder.write_without_sync(&stem, &json)
         });
         self.warn_of(writing.await);
     }
@@ -109,7 +109,7 @@ impl UploadRecord {
     /// Removes the record: the upload is done, or given up.
     pub(super) async fn remove(self) {
         let (folder, stem) = (self.folder.clone(), self.stem.clone());
-        let removing = spawn_blocking(move || folder.let_go(&stem));
+        let removing = spawn_blocking(move || folder.remove_locked(&stem));
         self.warn_of(removing.await);
     }
 
@@ -192,7 +192,7 @@ mod tests {
             assert!(place().await.is_none(), "{damaged}");
         }
         keep().await;
-        let yesterday = std::time::SystemTime::now() - 2 * UPLOAD_LIMITS.kept_for;
+        let yesterday = std::time::SystemTime::now() - 2 * UPLOAD_LIMITS.max_age;
         fs::File::options().write(true).open(&file).unwrap().set_modified(yesterday).unwrap();
         assert!(place().await.is_none());
         assert!(!file.exists());

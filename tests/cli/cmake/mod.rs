@@ -242,8 +242,8 @@ fn the_program_alone_has_the_module() {
     let name = folder.file_name().unwrap().to_str().unwrap();
     assert_snapshot!(refused.replace(name, "VERSION"), @"
     exit 2
-    error: the folder ~/data/ark/cmake/VERSION is writable for other users
-      help: close it to them: chmod go-w ~/data/ark/cmake/VERSION
+    error: the folder ~/data/ark/cmake/VERSION is writable by other users
+      help: restrict its permissions: chmod go-w ~/data/ark/cmake/VERSION
     ");
 }
 

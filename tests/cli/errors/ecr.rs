@@ -181,11 +181,11 @@ fn what_only_aws_has() {
     };
     assert_snapshot!(create("--encryption kms"), @"
     exit 2
-    error: a local registry has no encryption
+    error: a local registry does not support encryption
     ");
     assert_snapshot!(create("--scan-on-push"), @"
     exit 2
-    error: a local registry has no scan on push
+    error: a local registry does not support scan on push
     ");
     let sandbox = Sandbox::new();
     sandbox.write("policy.json", "{}");
@@ -193,7 +193,7 @@ fn what_only_aws_has() {
     let line = format!("{line} --lifecycle-policy policy.json");
     assert_snapshot!(in_sandbox(&sandbox, &[], &line), @"
     exit 2
-    error: a local registry has no lifecycle policies
+    error: a local registry does not support lifecycle policies
     ");
 }
 

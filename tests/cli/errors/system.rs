@@ -29,7 +29,7 @@ fn a_key_that_others_can_read() {
     assert_snapshot!(told(&sandbox.run(&login)), @"
     exit 2
     error: other users can read or write ~/data/ark/registry/key
-      help: close it to them: chmod 600 ~/data/ark/registry/key
+      help: restrict its permissions: chmod 600 ~/data/ark/registry/key
     ");
 }
 

@@ -221,7 +221,7 @@ fn token_file_writable_by_others_is_rejected() {
     assert_snapshot!(told(&sandbox, "--whoami"), @"
     exit 2
     error: the token file token can be changed by other users
-      help: close it to them: chmod go-w token
+      help: restrict its permissions: chmod go-w token
     ");
 }
 

@@ -1,5 +1,5 @@
-//! Fakes for the tests, benches and examples of this project: AWS, and a registry behind a faulty link;
-//! and the HTTP client that the tests speak to registries with.
+//! Fakes for the tests, benches and examples of this project: AWS, a registry behind a faulty link, and an HTTP
+//! client of registries.
 
 pub mod aws;
 mod faulty;

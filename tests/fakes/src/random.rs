@@ -1,6 +1,6 @@
-//! [`SeededRandom`]: random numbers that follow from a seed.
+//! [`SeededRandom`]: repeatable random numbers.
 
-/// Source: SplitMix64, <https://prng.di.unimi.it/splitmix64.c>
+/// The random number generator SplitMix64. Source: <https://prng.di.unimi.it/splitmix64.c>
 #[derive(Debug, Clone)]
 pub(crate) struct SeededRandom(u64);
 

@@ -35,12 +35,12 @@ pub fn path(organization: OrganizationId, name: &str) -> RepositoryPath {
     RepositoryPath::new(Stage::default(), organization, name.parse().unwrap()).unwrap()
 }
 
-/// A client that sends requests to a registry with one password, as they are given to it.
+/// A client that sends requests to a registry unchanged and with one password.
 #[derive(Debug, Clone)]
 pub struct RegistryClient {
     http: reqwest::Client,
     address: SocketAddr,
-    /// The password that each request is sent with.
+    /// The password of each request.
     pub password: String,
 }
 
@@ -90,7 +90,7 @@ impl RegistryClient {
         answer(self.request(Method::PATCH, path).body(bytes.into())).await
     }
 
-    /// Sends a part of an upload that says where it starts.
+    /// Sends a part of an upload with its offset.
     pub async fn chunk(&self, path: &str, start: usize, bytes: &[u8]) -> Answer {
         let range = format!("{start}-{}", start + bytes.len() - 1);
         let request = self.request(Method::PATCH, path).header("content-range", range);
@@ -150,7 +150,7 @@ impl RegistryClient {
         started.expect(StatusCode::ACCEPTED).header("location")
     }
 
-    /// Opens a connection and sends a request that announces `length` bytes, and some of them.
+    /// Opens a connection, and sends a request that announces `length` bytes with only the first of them, `part`.
     pub async fn send_part(
         &self,
         method: Method,
@@ -175,7 +175,7 @@ impl RegistryClient {
         let wanted = format!("0-{}", size - 1);
         let deadline = std::time::Instant::now() + TIMEOUT;
         while self.get(upload).await.expect(StatusCode::NO_CONTENT).header("range") != wanted {
-            assert!(std::time::Instant::now() < deadline, "the bytes do not arrive");
+            assert!(std::time::Instant::now() < deadline, "the upload does not reach the size");
         }
     }
 }

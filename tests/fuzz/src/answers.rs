@@ -1,4 +1,4 @@
-//! What a registry answers, as a client takes it.
+//! Responses of a registry to the client.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -19,11 +19,11 @@ use futures_util::TryStreamExt as _;
 use crate::environment;
 
 const PASSWORD: &str = "a-password-that-nobody-may-see";
-/// It in the form that HTTP Basic has it, with the user.
+/// User and password in the form of HTTP Basic authentication.
 const ENCODED: &str = "QVdTOmEtcGFzc3dvcmQtdGhhdC1ub2JvZHktbWF5LXNlZQ==";
 const CONTENT: &[u8] = b"{}";
 
-/// A server that gives the answers that it has, one for each connection.
+/// A server that sends its queued responses, one for each connection.
 struct Server {
     host: RegistryHost,
     answers: Mutex<VecDeque<Vec<u8>>>,
@@ -42,7 +42,7 @@ fn server() -> &'static Server {
 }
 
 fn serve(mut stream: &TcpStream) {
-    // A client that is gone has what it deserves.
+    // A client that has disconnected is ignored.
     let heads = BufReader::new(stream).lines().map_while(std::result::Result::ok);
     heads.take_while(|line| !line.is_empty()).for_each(drop);
     let answer = server().answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -50,8 +50,10 @@ fn serve(mut stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-/// An operation, a line break, and the answers to it, with `---` lines between them; `@host@` stands for the
-/// server's own host. Lines of heads end as HTTP wants them.
+/// Runs an operation of the client.
+///
+/// The input is the operation, a line break, and the responses, separated by `---` lines. `@host@` is replaced by the
+/// server's own host. Line breaks in response heads are replaced by those of HTTP.
 pub fn answers(data: &[u8]) {
     let server = server();
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -66,10 +68,10 @@ pub fn answers(data: &[u8]) {
     });
     let answers = answers.collect();
     *server.answers.lock().unwrap_or_else(PoisonError::into_inner) = answers;
-    environment::runtime().block_on(ask(operation, &server.host));
+    environment::runtime().block_on(run(operation, &server.host));
 }
 
-/// Whether an answer sends the client to another host; this target stays on its own machine.
+/// Returns whether a response sends the client to another host. The target must not leave this machine.
 fn leads_elsewhere(answers: &str) -> bool {
     let lower = answers.to_ascii_lowercase();
     let away = |(at, _)| {
@@ -83,7 +85,7 @@ fn leads_elsewhere(answers: &str) -> bool {
         || lower.match_indices("http:").any(|(at, _)| !lower[at + 5..].starts_with("//@host@"))
 }
 
-async fn ask(operation: &str, host: &RegistryHost) {
+async fn run(operation: &str, host: &RegistryHost) {
     let path: RepositoryPath =
         "prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo".parse().expect("a path");
     let scope = Scope::repository(path.clone(), Access::Push);
@@ -95,15 +97,15 @@ async fn ask(operation: &str, host: &RegistryHost) {
     let digest = digest(CONTENT);
     let tag: Reference = "v1".parse().expect("a tag");
     match operation {
-        "manifest" => fit(&client.manifest(&tag).await),
+        "manifest" => check_output(&client.manifest(&tag).await),
         "fetch" => {
             let by_digest = client.fetch_manifest(&digest.clone().into()).await;
-            fit(&by_digest);
+            check_output(&by_digest);
             assert!(by_digest.is_err() || by_digest.is_ok_and(|found| found.bytes == CONTENT));
         }
         "fetch-tag" => {
             let found = client.fetch_manifest(&tag).await;
-            fit(&found);
+            check_output(&found);
             if let Ok(found) = found
                 && found.digest.to_string().starts_with("sha256:")
             {
@@ -113,7 +115,7 @@ async fn ask(operation: &str, host: &RegistryHost) {
         "blob" => {
             let blob = async { client.fetch_blob(&digest).await?.try_collect::<Vec<_>>().await };
             let blob = blob.await;
-            fit(&blob);
+            check_output(&blob);
             assert!(blob.is_err() || blob.is_ok_and(|pieces| pieces.concat() == CONTENT));
         }
         "blob-from" => {
@@ -121,12 +123,12 @@ async fn ask(operation: &str, host: &RegistryHost) {
                 let rest = client.fetch_blob_from(&digest, 1).await?;
                 rest.pieces.try_collect::<Vec<_>>().await
             };
-            fit(&rest.await);
+            check_output(&rest.await);
         }
-        "tags" => fit(&client.tags().try_collect::<Vec<_>>().await),
-        "referrers" => fit(&client.referrers(&digest, None).await),
-        "upload" => fit(&client.start_upload().await),
-        "mount" => fit(&client.mount_blob(&digest, &path).await),
+        "tags" => check_output(&client.tags().try_collect::<Vec<_>>().await),
+        "referrers" => check_output(&client.referrers(&digest, None).await),
+        "upload" => check_output(&client.start_upload().await),
+        "mount" => check_output(&client.mount_blob(&digest, &path).await),
         _ => {}
     }
 }
@@ -137,8 +139,8 @@ fn digest(content: &[u8]) -> Digest {
         .expect("32 bytes")
 }
 
-/// What is told of an outcome is fit for a terminal and has no password in it.
-fn fit<T: Debug>(outcome: &Result<T>) {
+/// Checks that an outcome shows no password, and that its errors have no control characters.
+fn check_output<T: Debug>(outcome: &Result<T>) {
     let shown = format!("{outcome:?}");
     assert!(!shown.contains(PASSWORD) && !shown.contains(ENCODED), "{shown}");
     let mut error = outcome.as_ref().err().map(|error| error as &dyn std::error::Error);

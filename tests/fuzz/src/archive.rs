@@ -1,4 +1,4 @@
-//! Image sources: archives of docker and of OCI layouts, compressed or not, and layouts in folders.
+//! Image sources: docker archives and OCI archives, compressed or not, and OCI layouts in folders.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,17 +13,19 @@ use futures_util::TryStreamExt as _;
 
 use crate::environment;
 
-const BLOCK: usize = 512;
-/// What is beside the source, and must not come out of it.
+const BLOCK_BYTES: usize = 512;
+/// The content of a file next to the source, which must not appear in the image.
 const SECRET: &[u8] = b"what is outside stays outside";
 
-/// Text: a line `<form> <packing> [<reference>]`, then members as `=== <name>`, `=== <name> -> <target>` for a
-/// symbolic link, `=== <name> => <target>` for a hard link or `=== <name>/` for a folder, each with its content
-/// in the next lines.
+/// Opens an image source.
 ///
-/// Forms are `docker`, `oci` and `layout`; packings `plain`, `gzip` and `zstd`. `@digest:N@` and `@size:N@`
-/// stand for those of the member N. Forms `raw-docker` and `raw-oci` have the bytes of a tar instead, whose
-/// checksums are put right, and the packing `is` takes them as they are.
+/// The input starts with a line `<form> <packing> [<reference>]`. The members follow: `=== <name>` for a file,
+/// `=== <name> -> <target>` for a symbolic link, `=== <name> => <target>` for a hard link, and `=== <name>/` for a
+/// folder. The next lines are the content of a member.
+///
+/// Forms are `docker`, `oci` and `layout`; packings are `plain`, `gzip` and `zstd`. `@digest:N@` and `@size:N@` are
+/// replaced by digest and size of member N. The forms `raw-docker` and `raw-oci` have the bytes of a tar instead of
+/// members. The checksums of the tar are corrected, unless the packing is `is`.
 pub fn archive(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let Ok(line) = std::str::from_utf8(&data[..end]) else { return };
@@ -60,14 +62,14 @@ pub fn archive(data: &[u8]) {
     let linux = "linux/amd64".parse().expect("a platform");
     for choice in [PlatformChoice::All, PlatformChoice::AsIs, PlatformChoice::One(linux)] {
         match environment::runtime().block_on(Image::open(&source, &choice)) {
-            Ok(image) => fits_together(&image, is_docker),
+            Ok(image) => check_image(&image, is_docker),
             Err(error) => assert!(error.to_string().len() < 4096 + 8 * data.len()),
         }
     }
 }
 
-/// Every manifest is what its digest says, and every part has the size that is told.
-fn fits_together(image: &Image, is_docker: bool) {
+/// Checks that manifests have their digests, and blobs have their sizes.
+fn check_image(image: &Image, is_docker: bool) {
     for manifest in image.children().iter().chain(image.referrers()).chain([image.root()]) {
         assert!(verifies(&manifest.digest, &manifest.bytes));
     }
@@ -75,7 +77,7 @@ fn fits_together(image: &Image, is_docker: bool) {
         let Some(content) = content(blob) else { continue };
         assert_eq!(content.len() as u64, blob.size());
         assert!(content != SECRET, "{}", blob.location());
-        // The digests of a docker archive are computed; those of a layout are verified while they are sent.
+        // The digests of a docker archive are computed. Those of a layout are verified during an upload.
         if is_docker && image.children().is_empty() && !blob.is_tar() {
             assert!(verifies(blob.digest(), &content));
         }
@@ -131,11 +133,11 @@ fn members(text: &str) -> Vec<Member> {
     members
 }
 
-/// An archive with any names at all, in the form that POSIX has.
+/// Returns a POSIX tar archive with arbitrary names.
 fn tar(members: &[Member]) -> Vec<u8> {
     let mut tar = Vec::new();
     for member in members {
-        let mut header = [0; BLOCK];
+        let mut header = [0; BLOCK_BYTES];
         let mut put = |at: usize, room: usize, text: &[u8]| {
             let length = text.len().min(room);
             header[at..at + length].copy_from_slice(&text[..length]);
@@ -150,22 +152,22 @@ fn tar(members: &[Member]) -> Vec<u8> {
         sign(&mut header);
         tar.extend_from_slice(&header);
         tar.extend_from_slice(&member.content);
-        tar.resize(tar.len().next_multiple_of(BLOCK), 0);
+        tar.resize(tar.len().next_multiple_of(BLOCK_BYTES), 0);
     }
-    tar.resize(tar.len() + 2 * BLOCK, 0);
+    tar.resize(tar.len() + 2 * BLOCK_BYTES, 0);
     tar
 }
 
-/// Puts the checksum of a header right.
+/// Sets the correct checksum of a header.
 fn sign(header: &mut [u8]) {
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-/// The same bytes with the checksums put right of all that look like headers.
+/// Returns the bytes with corrected checksums of all blocks that look like headers.
 fn repaired(mut tar: Vec<u8>) -> Vec<u8> {
-    for header in tar.chunks_exact_mut(BLOCK).filter(|block| &block[257..262] == b"ustar") {
+    for header in tar.chunks_exact_mut(BLOCK_BYTES).filter(|block| &block[257..262] == b"ustar") {
         sign(header);
     }
     tar
@@ -183,7 +185,7 @@ fn packed(tar: Vec<u8>, packing: &str) -> Vec<u8> {
     }
 }
 
-/// The members as files of a folder; names that lead out of it are left out, links are not.
+/// Writes the members to a folder. Members with names outside the folder are skipped, and links are written.
 fn unpack(folder: &Path, members: &[Member]) {
     fs::create_dir(folder).expect("a folder can be made");
     for member in members {
@@ -192,7 +194,7 @@ fn unpack(folder: &Path, members: &[Member]) {
         if !is_within || name.components().next().is_none() || member.name.contains('\0') {
             continue;
         }
-        // A link on the way would lead elsewhere.
+        // A link among the parent folders could lead outside.
         let mut parent = folder.to_owned();
         let parents = name.parent().into_iter().flat_map(Path::components);
         let is_real = parents.into_iter().all(|part| {
@@ -204,7 +206,7 @@ fn unpack(folder: &Path, members: &[Member]) {
         if !is_real || fs::symlink_metadata(&path).is_ok() {
             continue;
         }
-        // Names that the file system does not take are left out.
+        // Names that the file system does not accept are skipped.
         let _ = match member.kind {
             b'5' => fs::create_dir(&path),
             b'2' if !member.target.contains('\0') => symlink(&member.target, &path),

@@ -1,4 +1,4 @@
-//! Manifests, memberships, and what a token of the local registry says.
+//! Manifests, memberships, and the claims of tokens of the local registry.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ const ARNS: [&str; 4] = [
     "arn:aws:iam::095412845506:root",
 ];
 
-/// The registry finds in a manifest what anybody finds in its JSON, and no text is two images.
+/// Checks that the content of a manifest agrees with its JSON, and that no text is both image and index.
 pub fn manifest(data: &[u8]) {
     let read = |media_type| registry::manifest(media_type, data).ok();
     let images = [media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST].map(read);
@@ -28,7 +28,7 @@ pub fn manifest(data: &[u8]) {
     );
     for (blobs, children) in images.iter().chain(&indexes).flatten() {
         let text = std::str::from_utf8(data).expect("JSON is UTF-8");
-        // What is ignored may have numbers and halves of characters that this reader does not take.
+        // Ignored fields may have numbers and unpaired surrogates that this parser rejects.
         let Ok(json) = serde_json::from_str::<Value>(text) else { continue };
         let digests = |list: &Value| -> Vec<String> {
             let list = list.as_array().into_iter().flatten();
@@ -49,9 +49,9 @@ pub fn manifest(data: &[u8]) {
     }
 }
 
-/// A token's claim has one form for each scope, and no other form says it.
+/// Checks that the claim of a token has exactly one form for each scope.
 ///
-/// What is no claim is taken for a list: an access, a stage, and organizations or a path.
+/// An input that is not a claim is a list: an access level, a stage, and organizations or a path.
 pub fn scope(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Some((scope, written)) = registry::scope(text) {
@@ -63,7 +63,7 @@ pub fn scope(data: &[u8]) {
                 .collect()
         };
         assert_eq!(claims(text), claims(&written));
-        goes_round(&scope);
+        check_round_trip(&scope);
     }
     let mut lines = text.lines();
     let (Some(access), Some(stage)) = (lines.next(), lines.next()) else { return };
@@ -71,7 +71,7 @@ pub fn scope(data: &[u8]) {
     let Some(access) = levels.into_iter().find(|level| level.actions() == access) else { return };
     if let Ok(path) = stage.parse::<RepositoryPath>() {
         let scope = Scope::repository(path.clone(), access);
-        goes_round(&scope);
+        check_round_trip(&scope);
         assert!(levels.iter().all(|level| scope.covers(&path, *level) == (*level <= access)));
     }
     let Ok(stage) = stage.parse::<Stage>() else { return };
@@ -79,19 +79,19 @@ pub fn scope(data: &[u8]) {
         lines.filter_map(|line| line.parse().ok()).collect();
     if !organizations.is_empty() {
         let scope = Scope::organizations(stage, organizations.clone(), access);
-        goes_round(&scope);
+        check_round_trip(&scope);
         assert_eq!(scope.organization_ids(), organizations);
     }
 }
 
-fn goes_round(scope: &Scope) {
+fn check_round_trip(scope: &Scope) {
     let claim = registry::access(scope).expect("it is JSON");
     let (found, written) = registry::scope(&claim).expect("its own claim is read");
     assert_eq!((&found, written), (scope, claim));
     assert!(found.to_string().split(' ').count() >= 1);
 }
 
-/// An error says where it is; what is read gives nobody more than the rules let a file give.
+/// Checks that an error has a position, and that no principal has more permissions than a file may give.
 pub fn memberships(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let memberships = match Memberships::parse(text, "m.toml") {

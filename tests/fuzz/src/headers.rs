@@ -1,4 +1,4 @@
-//! What stands in the heads of requests and answers.
+//! Headers and targets of requests and responses.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use registry::Route;
 
-/// What the registry reads: `Range`, `Content-Range`, `Authorization`, and the path of a URL.
+/// Checks the parsers of the registry: `Range`, `Content-Range`, `Authorization`, and the path of a URL.
 pub fn server_headers(data: &[u8]) {
     if let Some(password) = registry::password(data) {
         let header = std::str::from_utf8(data).expect("it is text");
@@ -35,7 +35,7 @@ pub fn server_headers(data: &[u8]) {
         assert_eq!((digits(from), digits(to)), (written(start), written(last)));
     }
     if let Route::In(path, _) = registry::route(text) {
-        // Each part of the name is one of the URL, so that nothing that is encoded moves a boundary.
+        // Each component of the name is one of the URL: encoded characters move no boundary.
         let parts: Vec<&str> = text.split('/').skip(2).collect();
         let name = path.to_string();
         let names: Vec<&str> = name.split('/').collect();
@@ -47,7 +47,8 @@ pub fn server_headers(data: &[u8]) {
     }
 }
 
-/// What the client reads: `Link`, `WWW-Authenticate`, `Retry-After`, `Content-Range`, `Range`, refusals.
+/// Checks the parsers of the client: `Link`, `WWW-Authenticate`, `Retry-After`, `Content-Range`, `Range`, error
+/// responses.
 pub fn client_headers(data: &[u8]) {
     let lines: Vec<&[u8]> = data.split(|byte| *byte == b'\n').collect();
     if let Some((realm, service, scope)) = client::challenge(&lines) {
@@ -75,7 +76,7 @@ pub fn client_headers(data: &[u8]) {
         let text = std::str::from_utf8(data).expect("it is text").trim();
         match text.strip_prefix('+').unwrap_or(text).parse() {
             Ok(seconds) => assert_eq!(asked, Duration::from_secs(seconds)),
-            // A date, and there are none after the year 9999.
+            // A date, in the year 9999 at the latest.
             Err(_) => assert!(asked.as_secs() < 253_402_300_800),
         }
     }

@@ -1,7 +1,6 @@
-//! What every parser must keep to, whatever it is given: a function of bytes for each, which panics
-//! where that is broken.
+//! Fuzz targets: functions of bytes that panic if an invariant of a parser does not hold for them.
 
-#![expect(clippy::expect_used, reason = "what is broken is told by a panic")]
+#![expect(clippy::expect_used, reason = "a panic reports a broken invariant")]
 
 mod answers;
 mod archive;
@@ -21,10 +20,10 @@ pub use names::{location, organization, platform, reference, repository, tag_fil
 pub use registry::registry;
 pub use token::token;
 
-/// A target: what it is called, and the function.
+/// The name and the function of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target.
+/// All targets.
 pub const TARGETS: [Target; 15] = [
     ("answers", answers),
     ("archive", archive),

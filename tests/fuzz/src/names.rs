@@ -1,4 +1,4 @@
-//! The words of the model: what is parsed prints as it was written, and nothing else is taken for it.
+//! Parsers of the model: a parsed value prints as its text, and other texts are rejected.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -9,10 +9,10 @@ use ark_container_core::model::{
     TagPattern,
 };
 
-/// The longest path of a repository that ECR takes.
+/// The maximum length of a repository path of ECR.
 const MAX_PATH_LEN: usize = 256;
 
-/// A GUID is 32 digits with hyphens, in any case, perhaps in braces; it prints in one form.
+/// Checks a GUID: 32 digits with hyphens in any case, optionally in braces, with one printed form.
 pub fn organization(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let Some(id) = parse::<OrganizationId>(text) else { return };
@@ -25,7 +25,7 @@ pub fn organization(data: &[u8]) {
     same(&id, &printed);
 }
 
-/// Stages, names, paths and URLs keep to ECR's pattern, and to one organization.
+/// Checks that stages, names, paths and URLs match ECR's pattern, and belong to one organization.
 pub fn repository(data: &[u8]) {
     let Some(text) = text(data) else { return };
     if let Some(stage) = canonical::<Stage>(text) {
@@ -33,7 +33,7 @@ pub fn repository(data: &[u8]) {
     }
     if let Some(name) = canonical::<RepositoryName>(text) {
         assert!(name.as_str().split('/').all(is_component));
-        // What is typed as a name never says more than a name within its organization.
+        // A name never leaves its organization.
         if let Ok(path) = RepositoryPath::new(Stage::default(), OrganizationId::TBD, name.clone()) {
             let found: RepositoryPath = path.to_string().parse().expect("it prints as a path");
             assert_eq!((found.organization(), found.name()), (OrganizationId::TBD, &name));
@@ -51,7 +51,8 @@ pub fn repository(data: &[u8]) {
     }
 }
 
-/// A tag has no colon, a digest has its algorithm's digits, and a reference is either.
+/// Checks tags, which have no colon, digests, which have the digits of their algorithm, and references, which are
+/// either.
 pub fn reference(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let tag = canonical::<Tag>(text);
@@ -73,7 +74,8 @@ pub fn reference(data: &[u8]) {
     }
 }
 
-/// A filter, a line break, and a tag: both keep to their patterns, and a match is what it says.
+/// Checks a tag filter and a tag, separated by a line break: both match their patterns, and the filter matches as an
+/// exhaustive matcher does.
 pub fn tag_filter(data: &[u8]) {
     let Some((filter, tag)) = text(data).and_then(|text| text.split_once('\n')) else { return };
     let filter = canonical::<TagPattern>(filter);
@@ -82,7 +84,7 @@ pub fn tag_filter(data: &[u8]) {
     assert_eq!(filter.matches(&tag), is_like(filter.as_str().as_bytes(), tag.as_str().as_bytes()));
 }
 
-/// Registry locations, hosts, those of ECR, and roles.
+/// Checks registry locations, hosts, hosts of ECR, and roles.
 pub fn location(data: &[u8]) {
     let Some(text) = text(data) else { return };
     if let Some(location) = parse::<RegistryLocation>(text) {
@@ -105,7 +107,7 @@ pub fn location(data: &[u8]) {
     }
 }
 
-/// A platform prints in the words of the specification, and is the same as itself.
+/// Checks that a platform prints in the form of the specification, and is the same as itself.
 pub fn platform(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let Some(platform) = parse::<Platform>(text) else { return };
@@ -117,7 +119,7 @@ fn text(data: &[u8]) -> Option<&str> {
     std::str::from_utf8(data).ok()
 }
 
-/// What a text says; where it is refused, the error points into it and is of a bounded length.
+/// Parses a text. If it is invalid, checks that the error has a position within the text and a limited length.
 fn parse<T: FromStr<Err = ParseError>>(text: &str) -> Option<T> {
     match text.parse() {
         Ok(value) => Some(value),
@@ -130,7 +132,7 @@ fn parse<T: FromStr<Err = ParseError>>(text: &str) -> Option<T> {
     }
 }
 
-/// What a text says that can be written in one way alone.
+/// Parses a text of a type with only one form per value.
 fn canonical<T: FromStr<Err = ParseError> + Display + Debug + PartialEq>(text: &str) -> Option<T> {
     let value = parse::<T>(text)?;
     assert_eq!(value.to_string(), text);
@@ -142,7 +144,8 @@ fn same<T: FromStr<Err = ParseError> + Debug + PartialEq>(value: &T, printed: &s
     assert_eq!(printed.parse::<T>().as_ref(), Ok(value));
 }
 
-/// ECR's `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, said in another way than the library says it.
+/// Returns whether a text matches ECR's `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, with another implementation than the
+/// library's.
 fn is_component(text: &str) -> bool {
     let separator =
         |text: &str| matches!(text, "." | "_" | "__") || text.bytes().all(|b| b == b'-');
@@ -152,7 +155,7 @@ fn is_component(text: &str) -> bool {
         && text.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).all(separator)
 }
 
-/// Whether a text is like a pattern with `*`, tried in every way.
+/// Returns whether a text matches a pattern with `*`, by exhaustive search.
 fn is_like(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),

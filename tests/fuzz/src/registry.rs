@@ -1,4 +1,4 @@
-//! The local registry over HTTP: a sequence of requests, and what must hold after each.
+//! The local registry over HTTP: a sequence of requests, with invariants after each.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -18,14 +18,17 @@ use crate::tree::{Tree, hex};
 const OURS: OrganizationId = OrganizationId::TBD;
 const THEIRS: OrganizationId = OrganizationId::from_u128(0xf00d);
 const THEIR_CONTENT: &[u8] = b"what is theirs stays theirs";
-/// How long an answer may take; far longer than any does.
+/// The timeout of a response, far longer than any response takes.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Requests with `---` lines between them: a method and a target, headers, an empty line, and a body.
+/// Sends requests to a registry, and checks its responses and its folder.
 ///
-/// `@app@` and `@other@` stand for our repositories and `@theirs@` for one that our password does not open,
-/// `@location@` for what the last answer with a `Location` said, `@digest:N@` and `@size:N@` for the body of
-/// request N, counted from 0, and `@their-digest@` for a blob of theirs.
+/// The input is a list of requests, separated by `---` lines. A request has a method and a target, headers, an empty
+/// line, and a body. Placeholders are replaced:
+/// - `@app@` and `@other@` by the repositories that the password has access to;
+/// - `@theirs@` and `@their-digest@` by a repository without access, and the digest of its blob;
+/// - `@location@` by the last header `Location` of a response;
+/// - `@digest:N@` and `@size:N@` by digest and size of the body of request N, counted from 0.
 pub fn registry(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let outside = environment::folder();
@@ -37,15 +40,15 @@ pub fn registry(data: &[u8]) {
     let mut client = Client::of(&served);
     for request in text.split("\n---\n") {
         let changes = client.send(request, &tree);
-        tree.holds_only_what_belongs_there();
+        tree.check_entries();
         if changes {
-            tree.is_whole(OURS, &["app", "other"], &client.deleted);
-            assert_eq!(tree.snapshot(THEIRS), theirs, "what is theirs has changed");
+            tree.check_content(OURS, &["app", "other"], &client.deleted);
+            assert_eq!(tree.snapshot(THEIRS), theirs, "the other organization has changed");
         }
     }
 }
 
-/// A registry that ends when it is dropped.
+/// A registry that stops on drop.
 struct Served {
     address: SocketAddr,
     password: String,
@@ -84,12 +87,12 @@ impl Served {
         assert!(answer.starts_with(b"HTTP/1.1 201"));
     }
 
-    /// All that is answered on a connection that ends with the answer.
+    /// Sends a request on a new connection, and returns the whole response.
     fn exchange(&self, head: &str, body: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address).expect("it listens");
         stream.set_read_timeout(Some(TIMEOUT)).expect("a time");
         let mut answer = Vec::new();
-        // It may refuse before it has all, and then close.
+        // The registry may reject the request before the end of the body, and then close the connection.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
         match stream.read_to_end(&mut answer) {
             Ok(_) => {}
@@ -128,12 +131,12 @@ fn head(method: &str, target: &str, password: &str, body: &[u8]) -> String {
     )
 }
 
-/// Who sends the requests, and what it knows from those before.
+/// The sender of the requests, with the state of previous requests.
 struct Client<'a> {
     served: &'a Served,
     bodies: Vec<Vec<u8>>,
     location: String,
-    /// The targets that it had deleted: what names them goes on doing so.
+    /// The targets of successful deletions. Manifests may still refer to them.
     deleted: Vec<String>,
 }
 
@@ -142,7 +145,7 @@ impl<'a> Client<'a> {
         Self { served, bodies: Vec::new(), location: String::new(), deleted: Vec::new() }
     }
 
-    /// Sends one request, and holds the answer to what must be; whether it may have changed something.
+    /// Sends a request, and checks the response. Returns whether the request may have changed the registry.
     fn send(&mut self, request: &str, tree: &Tree) -> bool {
         let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
         let body = self.fill(body).into_bytes();
@@ -155,7 +158,7 @@ impl<'a> Client<'a> {
         let mut head = self::head(method, target, &self.served.password, &body);
         head.truncate(head.len() - 2);
         for line in lines {
-            // Who says itself how long the body is, or that the connection stays, could wait for ever.
+            // A request that sets its own length or keeps the connection open could wait for ever.
             let name = line.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
             let is_framing = ["content-length", "transfer-encoding", "connection", "upgrade"]
                 .contains(&name.as_str());
@@ -165,7 +168,7 @@ impl<'a> Client<'a> {
         }
         let answer = self.served.exchange(&format!("{head}\r\n"), &body);
         let answer = Answer::parse(&answer, method);
-        answer.is_sound(tree, &self.served.password);
+        answer.check(tree, &self.served.password);
         if method == "DELETE" && answer.status == 202 {
             self.deleted.push(target.replace("%3A", ":").replace("%3a", ":"));
         }
@@ -190,7 +193,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// One answer, taken apart.
+/// A parsed response.
 struct Answer<'a> {
     method: &'a str,
     status: u16,
@@ -207,7 +210,7 @@ impl<'a> Answer<'a> {
         let status =
             head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         match status {
-            // What follows is the answer itself.
+            // The final response follows.
             100..200 => Self::parse(body, method),
             _ => Self { method, status, head: head.to_owned(), body },
         }
@@ -218,7 +221,7 @@ impl<'a> Answer<'a> {
         lines.find_map(|(found, value)| found.eq_ignore_ascii_case(name).then_some(value))
     }
 
-    fn is_sound(&self, tree: &Tree, password: &str) {
+    fn check(&self, tree: &Tree, password: &str) {
         let Self { method, status, head, body } = self;
         assert!((200..500).contains(status), "{method}: {head}");
         if *method != "HEAD" {
@@ -232,7 +235,7 @@ impl<'a> Answer<'a> {
             "{head}"
         );
         assert!(!body.windows(THEIR_CONTENT.len()).any(|part| part == THEIR_CONTENT), "{head}");
-        // What the HTTP library refuses itself has no body.
+        // Error responses of the HTTP library have no body.
         let is_ours = self.header("docker-distribution-api-version").is_some();
         if *status >= 400 && is_ours && *method != "HEAD" {
             let error: Value = serde_json::from_slice(body).expect("a refusal is JSON");

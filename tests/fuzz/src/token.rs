@@ -1,4 +1,4 @@
-//! Tokens: the file that holds one, what one says, and what is verified.
+//! Tokens: files, claims, verification and key sets.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use crate::environment;
 
-/// What a seed writes for a token that is good.
+/// The placeholder of a valid token in seeds.
 const GOOD: &str = "@token@";
 
-/// An issuer, and a token of it.
+/// An issuer with one of its tokens.
 struct Issued {
     issuer: TokenIssuer,
     token: String,
@@ -35,8 +35,8 @@ fn issued() -> &'static Issued {
     })
 }
 
-/// A line that says what the rest is: the content of a token `file`, the `claims` of a token, a token to
-/// `verify`, or a set of `keys`.
+/// Checks a token. The first line of the input names the kind of the rest: the content of a token `file`, the `claims`
+/// of a token, a token to `verify`, or a set of `keys`.
 pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Some((kind, rest)) = text.split_once('\n') else { return };
@@ -54,21 +54,21 @@ pub fn token(data: &[u8]) {
 fn file(folder: &Path, content: &str) {
     let file = TokenFile::new(environment::write(folder, "jwt.json", content.as_bytes()));
     let read = environment::runtime().block_on(file.read());
-    tells_nothing(&read, content.trim());
+    check_hidden(&read, content.trim());
     if let Ok(token) = read {
         assert!(content.contains(token.expose()));
-        tells_nothing(&token, token.expose());
+        check_hidden(&token, token.expose());
     }
 }
 
-/// A token that nobody verifies says who asks, and no more than it says.
+/// Checks that the principal of an unverified token agrees with its claims.
 fn claims(folder: &Path, claims: &str) {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let token = format!("{}.{}.c2ln", part(r#"{"alg":"ES256","typ":"JWT"}"#), part(claims));
     let file = TokenFile::new(environment::write(folder, "jwt.json", token.as_bytes()));
     let identity = TokenIdentity::unverified(file, ClaimNames::default());
     let named = environment::runtime().block_on(identity.principal());
-    tells_nothing(&named, &token);
+    check_hidden(&named, &token);
     let Ok(principal) = named else { return };
     let claims: Value = serde_json::from_str(claims).expect("what was read is JSON");
     assert!(claims["exp"].is_number());
@@ -84,27 +84,27 @@ fn claims(folder: &Path, claims: &str) {
     assert_eq!(principal.organizations(), all);
 }
 
-/// Only what was issued is genuine.
+/// Checks that only the issued token is valid.
 fn verify(folder: &Path, token: &str) {
     let Issued { issuer, token: good } = issued();
     let keys = environment::write(folder, "keys.json", issuer.key_set_json().as_bytes());
     let verifier = TokenVerifier::new(KeySet::file(keys), "ark").with_issuer(issuer.issuer());
-    let judged = environment::runtime().block_on(verifier.verify(token));
-    assert_eq!(judged.is_ok(), token == good, "{judged:?}");
-    tells_nothing(&judged, token);
+    let verified = environment::runtime().block_on(verifier.verify(token));
+    assert_eq!(verified.is_ok(), token == good, "{verified:?}");
+    check_hidden(&verified, token);
 }
 
-/// No other key verifies it.
+/// Checks that no other key verifies the issued token.
 fn keys(folder: &Path, keys: &str) {
     let keys = environment::write(folder, "keys.json", keys.as_bytes());
     let verifier = TokenVerifier::new(KeySet::file(keys), "ark");
-    let judged = environment::runtime().block_on(verifier.verify(&issued().token));
-    assert!(judged.is_err(), "{judged:?}");
-    tells_nothing(&judged, &issued().token);
+    let verified = environment::runtime().block_on(verifier.verify(&issued().token));
+    assert!(verified.is_err(), "{verified:?}");
+    check_hidden(&verified, &issued().token);
 }
 
-/// What is shown has no secret in it; what is too short to be one may be there by chance.
-fn tells_nothing(shown: &impl Debug, secret: &str) {
+/// Checks that an output does not contain a secret. Short texts are ignored, because they may occur by chance.
+fn check_hidden(shown: &impl Debug, secret: &str) {
     let shown = format!("{shown:?}");
     assert!(secret.len() < 40 || !shown.contains(secret), "{shown}");
 }

@@ -1,4 +1,4 @@
-//! The folder of a local registry, looked at from outside of it.
+//! Checks of the folder of a local registry, from outside.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use ark_container_core::model::OrganizationId;
 use aws_lc_rs::digest::{SHA256, SHA512};
 use serde_json::Value;
 
-/// What the folder of a registry may have at its top.
+/// The entries that are allowed at the top of a registry's folder.
 const TOP: [&str; 10] = [
     "_tmp",
     "_trash",
@@ -21,7 +21,7 @@ const TOP: [&str; 10] = [
     "version",
 ];
 
-/// A registry's folder, in a folder that is empty beside it.
+/// A registry's folder, the only entry of its parent folder.
 pub(crate) struct Tree {
     outside: PathBuf,
     pub(crate) root: PathBuf,
@@ -32,8 +32,8 @@ impl Tree {
         Self { outside: outside.to_owned(), root: outside.join("registry") }
     }
 
-    /// Nothing is beside the folder, and nothing is at its top but what is said to be.
-    pub(crate) fn holds_only_what_belongs_there(&self) {
+    /// Checks that nothing is beside the folder, and that its top has only allowed entries.
+    pub(crate) fn check_entries(&self) {
         assert_eq!(names(&self.outside), ["registry"]);
         let strange: Vec<String> =
             names(&self.root).into_iter().filter(|name| !TOP.contains(&name.as_str())).collect();
@@ -45,7 +45,7 @@ impl Tree {
         );
     }
 
-    /// Every file of an organization, with its content.
+    /// Returns all files of an organization with their content.
     pub(crate) fn snapshot(&self, organization: OrganizationId) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
         let mut folders = vec![self.root.join("prod").join(organization.to_string())];
@@ -61,9 +61,9 @@ impl Tree {
         files
     }
 
-    /// Every blob and manifest is what its digest says, what a manifest names is there unless it was
-    /// `deleted`, and so is what a tag stands for.
-    pub(crate) fn is_whole(
+    /// Checks that blobs and manifests have their digests, that the content of manifests exists unless it was
+    /// `deleted`, and that the manifests of tags exist.
+    pub(crate) fn check_content(
         &self,
         organization: OrganizationId,
         repositories: &[&str],
@@ -87,27 +87,27 @@ impl Tree {
                 let manifest = &file[end + 1..];
                 assert_eq!(digest_like(&digest, manifest), digest);
                 for named in named_by(manifest) {
-                    let place = named.replacen(':', "/", 1);
-                    let is_here = ["blobs", "manifests"]
+                    let file = named.replacen(':', "/", 1);
+                    let exists = ["blobs", "manifests"]
                         .iter()
-                        .any(|kind| folder.join(kind).join(&place).is_file());
-                    let is_here = is_here || deleted.iter().any(|target| target.ends_with(&named));
-                    assert!(is_here, "{digest} names {named}, which is missing");
+                        .any(|kind| folder.join(kind).join(&file).is_file());
+                    let exists = exists || deleted.iter().any(|target| target.ends_with(&named));
+                    assert!(exists, "{digest} refers to {named}, which is missing");
                 }
             }
             for tag in names(&folder.join("tags")) {
                 let digest = fs::read_to_string(folder.join("tags").join(&tag)).expect("a tag");
-                let place = digest.trim().replacen(':', "/", 1);
+                let file = digest.trim().replacen(':', "/", 1);
                 assert!(
-                    folder.join("manifests").join(place).is_file(),
-                    "{tag} stands for {digest}"
+                    folder.join("manifests").join(file).is_file(),
+                    "{tag} refers to {digest}, which is missing"
                 );
             }
         }
     }
 }
 
-/// The SHA-256 of some content, in hexadecimal digits.
+/// Returns the SHA-256 of some content in hexadecimal digits.
 pub(crate) fn hex(content: &[u8]) -> String {
     let found = aws_lc_rs::digest::digest(&SHA256, content);
     found.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -122,7 +122,7 @@ fn digest_like(digest: &str, content: &[u8]) -> String {
     format!("sha512:{digits}")
 }
 
-/// What must be there: configuration, layers that are not to be had elsewhere, and the children of an index.
+/// Returns the digests that a manifest refers to: the configuration, layers without URLs, and the children of an index.
 fn named_by(manifest: &[u8]) -> Vec<String> {
     let json: Value = serde_json::from_slice(manifest).expect("a manifest is JSON");
     let lists =

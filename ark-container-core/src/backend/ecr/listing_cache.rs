@@ -17,7 +17,7 @@ use crate::private_folder::{Folder, Limits};
 const ENTRY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 const LIMITS: Limits =
-    Limits { prefix: "", max_len: 4 * 1024, kept_for: ENTRY_LIFETIME, most: 1000 };
+    Limits { prefix: "", max_bytes: 4 * 1024, max_age: ENTRY_LIFETIME, max_files: 1000 };
 
 /// A fact that a call finds out, and that listings of the next hour use.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ impl ListingCache {
             return;
         }
         self.on_disk(move |folder| {
-            folder.write_soon(&stem(&entry.key), &serde_json::to_vec(&entry)?)?;
+            folder.write_without_sync(&stem(&entry.key), &serde_json::to_vec(&entry)?)?;
             folder.sweep()
         })
         .await;
@@ -213,7 +213,8 @@ mod tests {
         for (made_at, is_valid) in [(now - 3_590, true), (now - 3_600, false), (now + 60, false)] {
             let entry = Entry { key: cache.key(Fact::Created(&path("a"))), made_at };
             let file = Folder::new(folder.path().join("listings"), LIMITS);
-            file.write_soon(&stem(&entry.key), &serde_json::to_vec(&entry).unwrap()).unwrap();
+            file.write_without_sync(&stem(&entry.key), &serde_json::to_vec(&entry).unwrap())
+                .unwrap();
             assert_eq!(!cache.created().await.is_empty(), is_valid, "{made_at}");
         }
     }

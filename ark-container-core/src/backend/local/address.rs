@@ -1,4 +1,4 @@
-//! The address at which a registry's folder is served: one process announces it, and others read it.
+//! Address at which a registry's folder is served. One process announces it, and others read it.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -15,23 +15,24 @@ pub(crate) const DEFAULT_ADDRESS: SocketAddr =
 
 /// The file with the address of the process that serves the folder.
 const ADDRESS_FILE: &str = "address";
-/// Locked while a process serves the folder. The lock ends with the process, even if it is killed.
+/// The file that is locked while a process serves the folder. The lock ends with the process, even if it is killed.
 const SERVE_LOCK: &str = "serve.lock";
-/// Locked while a process looks at the other two files, so that its look is not taken for a server.
+/// The file that is locked while a process checks the other two files. A reader locks `serve.lock` too, and a process
+/// that announces its address must not mistake the reader for a server.
 const ADDRESS_LOCK: &str = "address.lock";
 
 /// An announced address. Dropping it withdraws the announcement.
 #[derive(Debug)]
 pub(crate) struct Announcement {
     address: PathBuf,
-    _serving: File,
+    _serve_lock: File,
 }
 
 impl Drop for Announcement {
     fn drop(&mut self) {
         // A leftover address is ignored once the lock is free.
         if let Err(error) = fs::remove_file(&self.address) {
-            tracing::debug!(path = %self.address.display(), %error, "the address stays");
+            tracing::debug!(path = %self.address.display(), %error, "cannot remove the address");
         }
     }
 }
@@ -39,14 +40,14 @@ impl Drop for Announcement {
 /// Announces that this process serves the folder at `address`.
 ///
 /// # Errors
-/// [`Error::Conflict`] with the address of the process that serves it already.
+/// [`Error::Conflict`] if another process serves the folder, with its address if that is known.
 pub(crate) fn announce(store: &Store, address: SocketAddr) -> Result<Announcement> {
     store.create()?;
     let root = store.root();
-    let looking = store.open_lock(ADDRESS_LOCK)?;
-    let serving = store.open_lock(SERVE_LOCK)?;
-    looking.lock().map_err(failed(root))?;
-    match serving.try_lock() {
+    let address_lock = store.open_lock(ADDRESS_LOCK)?;
+    let serve_lock = store.open_lock(SERVE_LOCK)?;
+    address_lock.lock().map_err(failed(root))?;
+    match serve_lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let problem = match read_address(store)? {
@@ -59,7 +60,7 @@ pub(crate) fn announce(store: &Store, address: SocketAddr) -> Result<Announcemen
     }
     let file = root.join(ADDRESS_FILE);
     store.publish(&file, address.to_string().as_bytes())?;
-    Ok(Announcement { address: file, _serving: serving })
+    Ok(Announcement { address: file, _serve_lock: serve_lock })
 }
 
 /// Returns the address at which the folder is served, or the [default](DEFAULT_ADDRESS).
@@ -76,17 +77,17 @@ pub(crate) fn served(store: &Store) -> Option<RegistryHost> {
 }
 
 fn served_at(store: &Store) -> Result<Option<RegistryHost>> {
-    // Most folders are not served, so that no lock is needed.
+    // Most folders are not served and need no lock.
     if read_address(store)?.is_none() {
         return Ok(None);
     }
     let root = store.root();
-    let looking = store.open_lock(ADDRESS_LOCK)?;
-    let serving = store.open_lock(SERVE_LOCK)?;
-    looking.lock_shared().map_err(failed(root))?;
-    match serving.try_lock_shared() {
+    let address_lock = store.open_lock(ADDRESS_LOCK)?;
+    let serve_lock = store.open_lock(SERVE_LOCK)?;
+    address_lock.lock_shared().map_err(failed(root))?;
+    match serve_lock.try_lock_shared() {
         Ok(()) => Ok(None),
-        // Read again: another process may have begun to serve.
+        // Another process may have started to serve after the first read.
         Err(TryLockError::WouldBlock) => read_address(store),
         Err(TryLockError::Error(error)) => Err(failed(root)(error)),
     }
@@ -98,7 +99,7 @@ fn read_address(store: &Store) -> Result<Option<RegistryHost>> {
 }
 
 fn failed(root: &Path) -> impl FnOnce(io::Error) -> Error {
-    let message = format!("cannot find out who serves {}", root.display());
+    let message = format!("cannot check which process serves {}", root.display());
     move |error| Error::failed(message).with_source(error)
 }
 
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_holds_while_its_process_serves() {
+    fn announced_address_is_used_while_process_serves() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path().to_path_buf()).unwrap();
         assert_eq!(current(&store).as_str(), "127.0.0.1:5050");
@@ -120,7 +121,7 @@ mod tests {
         let error = announce(&store, address(2)).unwrap_err();
         assert!(matches!(error, Error::Conflict { .. }));
         assert!(error.to_string().ends_with("is served already, at 127.0.0.1:1234"), "{error}");
-        // Another user could have written it.
+        // A file that other users can write is ignored.
         let mode = std::os::unix::fs::PermissionsExt::from_mode;
         fs::set_permissions(root.path().join(ADDRESS_FILE), mode(0o666)).unwrap();
         assert_eq!(current(&store).as_str(), "127.0.0.1:5050");
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_of_a_killed_process_is_not_believed() {
+    fn address_of_killed_process_is_ignored() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path().to_path_buf()).unwrap();
         store.create().unwrap();
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_is_never_taken_for_serving() {
+    fn concurrent_readers_do_not_block_announcement() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path().to_path_buf()).unwrap();
         store.create().unwrap();

@@ -33,20 +33,20 @@ use crate::model::{
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
 const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// The shortest lifetime that credentials may be asked for. A token expires at a whole second.
+/// The minimum lifetime of credentials. A token expires at a whole second.
 const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(1);
 
-/// The longest lifetime that credentials may be asked for, one year.
+/// The maximum lifetime of credentials, one year.
 const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The number of repositories that a listing reads ahead of its consumer.
-const MAX_LISTED_AHEAD: usize = 64;
+/// The maximum number of repositories that a listing reads ahead of its consumer.
+const MAX_PREFETCHED_REPOSITORIES: usize = 64;
 
 /// The repositories in a folder of this machine, which a registry serves to clients.
 ///
 /// Any number of processes may use the folder at once, and a process may be killed at any moment.
-/// Clones are cheap. Everything that touches the disk runs on tokio's threads for blocking work, so
-/// the methods must be awaited within a tokio runtime.
+/// Clones are cheap. Disk access runs on tokio's blocking threads, so the methods must be awaited within a
+/// tokio runtime.
 ///
 /// ```
 /// use ark_container_core::backend::CreateOptions;
@@ -74,17 +74,17 @@ pub struct LocalBackend {
 }
 
 impl LocalBackend {
-    /// The address of a registry unless another one is chosen.
+    /// The default address of a registry.
     pub const DEFAULT_ADDRESS: SocketAddr = address::DEFAULT_ADDRESS;
 
-    /// Opens the registry in `directory`, or in the user's own, `$XDG_DATA_HOME/ark/registry`.
+    /// Opens the registry in `directory`. The default is `$XDG_DATA_HOME/ark/registry`.
     ///
-    /// Nothing is written: a folder that does not exist has no repositories. The first change, such as a new
-    /// repository or new credentials, creates it, for its owner only.
+    /// Opening writes nothing: a folder that does not exist has no repositories. The first change, such as a new
+    /// repository or new credentials, creates the folder, accessible to its owner only.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if the folder has files but is not that of a registry; [`Error::Failed`] if it
-    /// cannot be read, has another format, or the user has no home.
+    /// - [`Error::InvalidInput`] if the folder has files but is not the folder of a registry.
+    /// - [`Error::Failed`] if the folder cannot be read or has an unsupported format, or the user has no home folder.
     pub fn open(directory: Option<&Path>) -> Result<Self> {
         let root = match directory {
             Some(directory) => directory.to_path_buf(),
@@ -97,18 +97,18 @@ impl LocalBackend {
         })
     }
 
-    /// Sets the default lifetime of credentials, for options without a lifetime. The default is 12 hours.
+    /// Sets the lifetime of credentials for options without a lifetime. The default is 12 hours.
     pub fn with_token_lifetime(mut self, token_lifetime: Duration) -> Self {
         self.token_lifetime = token_lifetime;
         self
     }
 
-    /// The folder of the registry, as an absolute path.
+    /// Returns the absolute path of the registry's folder.
     pub fn directory(&self) -> &Path {
         self.store.root()
     }
 
-    /// The organizations that have, or had, a repository here.
+    /// Returns the organizations that have, or had, a repository in this registry.
     ///
     /// # Errors
     /// [`Error::Failed`] if the folder cannot be read.
@@ -117,7 +117,7 @@ impl LocalBackend {
         self.with_store(move |store| store.organizations(&stage)).await
     }
 
-    /// Returns the address at which a process serves the folder now.
+    /// Returns the address at which a process serves the folder; `None` if no process does.
     pub fn served_at(&self) -> Option<RegistryHost> {
         address::served(&self.store)
     }
@@ -127,7 +127,7 @@ impl LocalBackend {
         &self.store
     }
 
-    /// Returns the backend for one transfer, whose claims of blobs end with [`end_claims`](Self::end_claims).
+    /// Returns a backend for one transfer. [`end_claims`](Self::end_claims) ends its claims of blobs.
     #[cfg(feature = "push")]
     pub(crate) fn for_one_transfer(&self) -> Self {
         Self { store: self.store.for_one_transfer(), ..self.clone() }
@@ -195,7 +195,7 @@ impl fmt::Display for LocalBackend {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl RegistryBackend for LocalBackend {
-    /// Returns the address at which a process serves the folder now, or else the default address.
+    /// Returns the address at which a process serves the folder, or the default address if no process does.
     fn host(&self) -> RegistryHost {
         address::current(&self.store)
     }
@@ -217,7 +217,7 @@ impl RegistryBackend for LocalBackend {
         let organizations = organizations.clone();
         // The walk starts when the stream is polled first.
         let started = async move {
-            let (sender, receiver) = mpsc::channel(MAX_LISTED_AHEAD);
+            let (sender, receiver) = mpsc::channel(MAX_PREFETCHED_REPOSITORIES);
             tokio::task::spawn_blocking(move || {
                 let host = address::current(&store);
                 for listed in store.repositories(&stage, &organizations) {
@@ -292,7 +292,7 @@ impl RegistryBackend for LocalBackend {
         .await
     }
 
-    /// Credentials are always narrowed to their scope, new, and signed on this machine.
+    /// Returns new credentials that are limited to their scope and signed on this machine.
     async fn credentials(
         &self,
         scope: &Scope,
@@ -318,15 +318,15 @@ impl RegistryBackend for LocalBackend {
 }
 
 impl LocalBackend {
-    /// Serves the folder on a free port while some work runs, which gets the address. No server has to
-    /// run, and one that does is not disturbed.
+    /// Serves the folder on a free port while `work` runs, and passes the address to `work`. Another process
+    /// may serve the folder at the same time.
     ///
     /// # Behavior
-    /// - When the work has ended, what has arrived of uploads is stored before this returns.
-    /// - Dropping it cuts everything at once.
+    /// - After the end of `work`, the received bytes of uploads are stored before this function returns.
+    /// - Dropping the future closes all connections immediately.
     ///
     /// # Errors
-    /// Those of the work, then those of [`Registry::bind`] and [`Registry::serve`].
+    /// Those of [`Registry::bind`], `work` and [`Registry::serve`].
     pub async fn serve_while<T, E, F, W>(&self, work: W) -> Result<T, E>
     where
         E: From<Error>,
@@ -350,8 +350,8 @@ impl LocalBackend {
         Ok(worked)
     }
 
-    /// Serves the folder on a port of its own until the handle that is returned is dropped, which cuts
-    /// everything at once.
+    /// Serves the folder on a free port until the returned handle is dropped. The drop closes all connections
+    /// immediately.
     #[cfg(feature = "push")]
     pub(crate) fn serve_until_dropped(
         &self,
@@ -382,7 +382,7 @@ fn described(host: &RegistryHost, path: RepositoryPath, record: RepositoryRecord
 /// Source: <https://specifications.freedesktop.org/basedir-spec/latest/>
 fn default_directory() -> Result<PathBuf> {
     let folders = etcetera::base_strategy::Xdg::new().map_err(|error| {
-        Error::failed("the user has no home for a local registry").with_source(error)
+        Error::failed("cannot find the home folder for the local registry").with_source(error)
     })?;
     Ok(folders.data_dir().join("ark/registry"))
 }
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_created_repository_is_described_listed_and_deleted() {
+    async fn created_repository_is_described_listed_and_deleted() {
         let (backend, folder) = backend();
         assert_eq!(backend.to_string(), format!("local:{}", folder.path().display()));
         let path = path(&backend, "catalog/extract-video");
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_stage_is_refused_everywhere() {
+    async fn other_stage_is_rejected_everywhere() {
         let (backend, _folder) = backend();
         let path: RepositoryPath = format!("dev/{}/a", OrganizationId::TBD).parse().unwrap();
         let reference = "latest".parse().unwrap();
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credentials_carry_the_scope_and_end_in_time() {
+    async fn credentials_carry_scope_and_expire() {
         let (backend, folder) = backend();
         let scope = Scope::repository(path(&backend, "yet/to/come"), Access::Push);
         let before = SystemTime::now();
@@ -477,23 +477,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listing_that_is_dropped_early_ends_its_walk() {
+    async fn dropped_listing_ends_its_walk() {
         let (backend, _folder) = backend();
-        for index in 0..MAX_LISTED_AHEAD * 2 {
+        for index in 0..MAX_PREFETCHED_REPOSITORIES * 2 {
             let path = path(&backend, &format!("r{index:04}"));
             backend.create_repository(&path, &CreateOptions::default()).await.unwrap();
         }
         let all =
             backend.list_repositories(&Organizations::All).try_collect::<Vec<_>>().await.unwrap();
-        assert_eq!(all.len(), MAX_LISTED_AHEAD * 2);
+        assert_eq!(all.len(), MAX_PREFETCHED_REPOSITORIES * 2);
         let mut listed = backend.list_repositories(&Organizations::All);
-        // It outlives the backend, and the runtime would wait for a walk that does not end.
+        // The stream outlives the backend, and the runtime would wait for a walk that does not end.
         drop(backend);
         assert_eq!(listed.next().await.unwrap().unwrap(), all[0]);
     }
 
     #[tokio::test]
-    async fn a_damaged_repository_ends_the_listing_with_an_error() {
+    async fn damaged_repository_ends_listing_with_error() {
         let (backend, folder) = backend();
         for name in ["a", "b", "c"] {
             let path = path(&backend, name);
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn organizations_are_those_that_a_repository_was_created_for() {
+    async fn organizations_are_those_with_repository() {
         let (backend, folder) = backend();
         assert_eq!(backend.organizations().await.unwrap(), BTreeSet::new());
         backend.create_repository(&path(&backend, "a/b"), &CreateOptions::default()).await.unwrap();
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn urls_name_the_address_that_the_folder_is_served_at() {
+    async fn repository_urls_have_served_address() {
         let (backend, _folder) = backend();
         let path = path(&backend, "a");
         backend.create_repository(&path, &CreateOptions::default()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Repositories in a folder, and the registry that serves them.
+//! Backend with repositories in a folder, and the registry that serves them.
 
 mod address;
 mod backend;
@@ -25,7 +25,7 @@ pub mod fuzzing {
 
     pub use super::registry::fuzzing::{Route, chunk, password, range, route};
 
-    /// The scope that the claim `access` of a token says, and that claim as a token of that scope has it.
+    /// Parses the claim `access` of a token. Returns its scope, and the claim in a new token with that scope.
     pub fn scope(access: &str) -> Option<(Scope, String)> {
         let claims: Vec<AccessClaim> = serde_json::from_str(access).ok()?;
         let scope = token::claimed_scope(&claims)?;
@@ -33,7 +33,7 @@ pub mod fuzzing {
         Some((scope, written))
     }
 
-    /// The claim `access` of a token with this scope.
+    /// Returns the claim `access` of a token with this scope.
     pub fn access(scope: &Scope) -> Option<String> {
         serde_json::to_string(&token::access_claims(scope)).ok()
     }

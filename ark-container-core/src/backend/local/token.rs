@@ -1,4 +1,4 @@
-//! [`Signer`]: makes and checks the passwords of the local registry, tokens that carry their scope.
+//! [`Signer`]: signs and verifies the passwords of the local registry, which are tokens with a scope.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::model::{Access, RepositoryPath, Scope, ScopeTarget, Stage};
 
 const ISSUER: &str = "ark-container";
 
-/// As long as the output of the hash, which is what RFC 7518 asks of an HS256 key.
+/// The length of the key in bytes. RFC 7518 requires at least the length of the hash for HS256.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc7518#section-3.2>
 const KEY_LEN: usize = 32;
@@ -26,10 +26,10 @@ const KEY_LEN: usize = 32;
 /// The file of the key, in the registry's folder.
 const KEY_FILE: &str = "key";
 
-/// Locked while the key is made.
+/// The file that is locked during the creation of the key.
 const KEY_LOCK: &str = "key.lock";
 
-/// What every verified token of this registry says.
+/// The claims of a token of this registry.
 ///
 /// Source: <https://distribution.github.io/distribution/spec/auth/jwt/>
 #[derive(Serialize, Deserialize)]
@@ -49,24 +49,24 @@ pub(super) struct AccessClaim {
     actions: Vec<String>,
 }
 
-/// Why a password does not open the registry.
+/// The reason why a password is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TokenError {
-    /// It was good once.
+    /// The token has expired.
     #[error("the token has expired")]
     Expired,
-    /// It is not a token of this registry, or was tampered with.
+    /// The token was not issued by this registry, or was changed.
     #[error("the token is not valid for this registry")]
     Invalid,
-    /// It cannot be checked, since the key of the registry cannot be read.
+    /// The token cannot be verified because the key of the registry cannot be read.
     #[error("the key of the registry cannot be read")]
     KeyUnreadable,
 }
 
-/// Makes and checks tokens with the key of one registry folder.
+/// Signs and verifies tokens with the key of one registry folder.
 ///
-/// A token is a JWT, signed with HS256 and no other algorithm, whose `access` claim is that of the
-/// distribution project's token specification, with `*` for every name of an organization.
+/// A token is a JWT that is signed with HS256; other algorithms are rejected. The claim `access` follows the token
+/// specification of the distribution project, with the wildcard `*` for all names of an organization.
 #[derive(Clone)]
 pub(crate) struct Signer(Arc<Shared>);
 
@@ -75,7 +75,7 @@ struct Shared {
     keys: Mutex<Arc<Keys>>,
 }
 
-/// The key of a file.
+/// The key, and the version of the file that it was read from.
 struct Keys {
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -83,13 +83,13 @@ struct Keys {
 }
 
 impl Signer {
-    /// The signer of the registry in the folder `root`, which exists; its key is made on first use.
+    /// Opens the signer of the registry in the existing folder `root`, and creates the key on first use.
     ///
-    /// Any number of processes may do this at once: all get the same key.
+    /// Any number of processes may open the signer at once. All get the same key.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if another user can read the key or exchange it or its folder, and
-    /// [`Error::Failed`] if the key cannot be read or made, or is damaged.
+    /// [`Error::InvalidInput`] if another user can read the key or can replace the key or its folder;
+    /// [`Error::Failed`] if the key is damaged or cannot be read or created.
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let keys = match Keys::read(root)? {
             Some(keys) => keys,
@@ -99,7 +99,7 @@ impl Signer {
         Ok(Self(Arc::new(shared)))
     }
 
-    /// A password that opens the registry to `scope` until `expires_at`, in whole seconds.
+    /// Returns a password for `scope` that is valid until `expires_at`, rounded down to whole seconds.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] if the scope names no organization.
@@ -118,13 +118,12 @@ impl Signer {
         let header = Header::new(Algorithm::HS256);
         jsonwebtoken::encode(&header, &claims, &self.keys().encoding)
             .map(Password::new)
-            .map_err(|error| Error::failed("the token could not be signed").with_source(error))
+            .map_err(|error| Error::failed("cannot sign the token").with_source(error))
     }
 
-    /// The scope that a password carries.
+    /// Returns the scope of a password.
     ///
-    /// The signature is checked before anything that the token says, so that one which was tampered
-    /// with is never told to be expired.
+    /// The signature is verified before the expiry, so that a changed token is never reported as expired.
     pub(crate) fn verify(&self, password: &str) -> Result<Scope, TokenError> {
         let keys = self.current_keys()?;
         let token = jsonwebtoken::decode::<Claims>(password, &keys.decoding, &validation());
@@ -139,19 +138,19 @@ impl Signer {
     }
 
     fn keys(&self) -> Arc<Keys> {
-        // A thread that panics leaves one key or the other.
+        // A panic while the key was locked leaves it consistent.
         Arc::clone(&self.0.keys.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns the key that is in the file now. Without a file no password is valid.
+    /// Returns the current key in the file. Without a file, no password is valid.
     fn current_keys(&self) -> Result<Arc<Keys>, TokenError> {
         let keys = self.keys();
         let version = FileVersion::of(&self.0.root.join(KEY_FILE)).ok_or(TokenError::Invalid)?;
-        if version.is_certainly(Some(&keys.file)) {
+        if version.is_unchanged_since(Some(&keys.file)) {
             return Ok(keys);
         }
         let read = Keys::read(&self.0.root).map_err(|error| {
-            tracing::warn!(%error, "passwords cannot be checked: the key of the registry cannot be used");
+            tracing::warn!(%error, "cannot verify passwords: the key of the registry cannot be used");
             TokenError::KeyUnreadable
         })?;
         let keys = Arc::new(read.ok_or(TokenError::Invalid)?);
@@ -161,9 +160,9 @@ impl Signer {
 }
 
 impl Keys {
-    /// Reads the key in the registry's folder; `None` if there is none.
+    /// Reads the key in the registry's folder; `None` if the file does not exist.
     fn read(root: &Path) -> Result<Option<Self>> {
-        // The version comes first, so that a change from here on is noticed.
+        // The version is read before the key, so that a later change is detected.
         let path = root.join(KEY_FILE);
         let Some(file) = FileVersion::of(&path) else { return Ok(None) };
         let folder = Directory::open_trusted(root, REGISTRY_FOLDER)?;
@@ -174,13 +173,13 @@ impl Keys {
                 file,
             })),
             Ok(_) => Err(Error::failed(format!("the key {} is damaged", path.display()))
-                .with_help("delete it, and log in again with a new one")),
+                .with_help("delete the file and log in again")),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes a key. Where another process was faster, the key is the other's.
+    /// Creates the key, or returns the key that another process has created meanwhile.
     fn create(root: &Path) -> Result<Self> {
         let folder = Directory::open_trusted(root, REGISTRY_FOLDER)?;
         let path = root.join(KEY_FILE);
@@ -199,7 +198,7 @@ impl Keys {
 fn validation() -> Validation {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.leeway = 0;
-    // At the very second of its expiry a token is no longer good, which the crate would let pass.
+    // A token is invalid from the second of its expiry on. The default of the crate is one second later.
     // Source: <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4>
     validation.reject_tokens_expiring_in_less_than = 1;
     validation.set_issuer(&[ISSUER]);
@@ -232,9 +231,9 @@ pub(super) fn access_claims(scope: &Scope) -> Vec<AccessClaim> {
     }
 }
 
-/// The inverse of [`access_claims`]; `None` for what that never makes.
+/// Returns the scope of claims, the inverse of [`access_claims`]; `None` for claims that it never returns.
 pub(super) fn claimed_scope(claims: &[AccessClaim]) -> Option<Scope> {
-    // A GUID has several spellings, and a list several orders, of which only one is made.
+    // A GUID has several spellings, and a list several orders. Only one of each is valid.
     read_scope(claims).filter(|scope| access_claims(scope) == claims)
 }
 
@@ -260,15 +259,15 @@ fn read_scope(claims: &[AccessClaim]) -> Option<Scope> {
 
 /// Fills `bytes` with random bytes of the operating system.
 ///
-/// `aws-lc-rs` gathers entropy of its own first, which takes each process 30 ms: ten times as long as a
-/// whole run of the command line.
+/// `aws-lc-rs` would first gather its own entropy for 30 ms in each process, ten times as long as a whole run of the
+/// command line.
 fn fill_random(bytes: &mut [u8]) -> Result<()> {
     getrandom::fill(bytes).map_err(|error| {
-        Error::failed("the operating system gave no random bytes").with_source(error)
+        Error::failed("cannot get random bytes of the operating system").with_source(error)
     })
 }
 
-/// Returns 128 random bits, for names that nobody else chooses or guesses.
+/// Returns 128 random bits, for unique names that cannot be guessed.
 pub(super) fn random_bits() -> Result<u128> {
     let mut bytes = [0; 16];
     fill_random(&mut bytes)?;
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn every_opening_of_a_folder_gives_the_same_key() {
+    fn concurrent_openings_get_same_key() {
         let folder = tempfile::tempdir().unwrap();
         let barrier = std::sync::Barrier::new(8);
         let signers: Vec<Signer> = std::thread::scope(|threads| {
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn readable_key_is_refused_with_the_remedy() {
+    fn readable_key_is_rejected_with_hint() {
         let (folder, _) = signer();
         let path = folder.path().join(KEY_FILE);
         for mode in [0o640, 0o604, 0o620] {
@@ -347,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn deleted_key_withdraws_passwords_of_a_running_server() {
+    fn deleted_key_revokes_passwords_of_running_server() {
         let (folder, server) = signer();
         let key = folder.path().join(KEY_FILE);
         let sign = || {
@@ -362,7 +361,7 @@ mod tests {
         let new = sign();
         assert_eq!(server.verify(old.expose()), Err(TokenError::Invalid));
         assert_eq!(server.verify(new.expose()), Ok(one_repository()));
-        // A key that others can read is worth nothing either.
+        // A key that other users can read is rejected too.
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(server.verify(new.expose()), Err(TokenError::KeyUnreadable));
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
@@ -370,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn key_that_is_a_link_is_refused() {
+    fn symbolic_link_as_key_is_rejected() {
         let (folder, _) = signer();
         let (key, moved) = (folder.path().join(KEY_FILE), folder.path().join("moved"));
         fs::rename(&key, &moved).unwrap();
@@ -380,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_key_is_not_replaced_silently() {
+    fn damaged_key_is_an_error() {
         let (folder, _) = signer();
         fs::write(folder.path().join(KEY_FILE), "short").unwrap();
         let message = Signer::open(folder.path()).unwrap_err().to_string();
@@ -388,13 +387,13 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_token_is_told_from_an_invalid_one() {
+    fn expired_token_is_distinguished_from_invalid_one() {
         let (_folder, signer) = signer();
         let password = signer.sign(&one_repository(), SystemTime::now()).unwrap();
         assert_eq!(
             signer.verify(password.expose()),
             Err(TokenError::Expired),
-            "at that very second"
+            "in the second of the expiry"
         );
         let past = SystemTime::now() - Duration::from_secs(2);
         let password = signer.sign(&one_repository(), past).unwrap();
@@ -407,14 +406,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_another_registry_is_invalid() {
+    fn token_of_another_registry_is_invalid() {
         let ((_one, ours), (_other, theirs)) = (signer(), signer());
         let password = theirs.sign(&one_repository(), soon()).unwrap();
         assert_eq!(ours.verify(password.expose()), Err(TokenError::Invalid));
     }
 
     #[test]
-    fn no_byte_of_a_token_can_be_changed() {
+    fn changed_byte_invalidates_token() {
         let (_folder, signer) = signer();
         let password = signer.sign(&one_repository(), soon()).unwrap();
         for index in 0..password.expose().len() {
@@ -426,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_algorithm_is_taken() {
+    fn other_algorithms_are_rejected() {
         let (folder, signer) = signer();
         let access = json!([{ "type": "repository", "name": PATH, "actions": ["pull"] }]);
         let token = |algorithm| {
@@ -437,7 +436,7 @@ mod tests {
         for algorithm in [Algorithm::HS384, Algorithm::HS512] {
             assert_eq!(signer.verify(&token(algorithm)), Err(TokenError::Invalid));
         }
-        // {"alg":"none","typ":"JWT"} before the payload of a good token, with and without a signature.
+        // {"alg":"none","typ":"JWT"} before the payload of a valid token, with and without a signature.
         let good = token(Algorithm::HS256);
         let (_, rest) = good.split_once('.').unwrap();
         let (payload, signature) = rest.split_once('.').unwrap();
@@ -452,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_no_signer_makes_are_invalid() {
+    fn claims_that_signer_never_creates_are_invalid() {
         let (folder, signer) = signer();
         let claim = |name: &str, actions: &[&str]| json!({ "type": "repository", "name": name, "actions": actions });
         let (one, two) = (OrganizationId::TBD, OrganizationId::GLOBAL);
@@ -493,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_invalid() {
+    fn malformed_token_is_invalid() {
         let (_folder, signer) = signer();
         for garbage in
             ["", ".", "..", "...", "a.b.c", "é.é.é", &"x".repeat(10_000), &".".repeat(10_000)]
@@ -503,14 +502,14 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_without_organizations_is_refused() {
+    fn scope_without_organizations_is_rejected() {
         let (_folder, signer) = signer();
         let scope = Scope::organizations(Stage::default(), [], Access::Pull);
         assert!(matches!(signer.sign(&scope, soon()), Err(Error::InvalidInput { .. })));
     }
 
     #[test]
-    fn debug_shows_no_key() {
+    fn debug_output_hides_key() {
         let (_folder, signer) = signer();
         assert_eq!(format!("{signer:?}"), "Signer(…)");
     }
@@ -542,7 +541,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,200}") {
+        fn arbitrary_text_does_not_panic(text in "\\PC{0,200}") {
             let (_folder, signer) = signer();
             prop_assert_eq!(signer.verify(&text), Err(TokenError::Invalid));
         }

@@ -9,9 +9,9 @@ use crate::private_folder::{Folder, Limits};
 
 const LIMITS: Limits = Limits {
     prefix: "",
-    max_len: 4 * 1024,
-    kept_for: Duration::from_secs(365 * 24 * 60 * 60),
-    most: 64,
+    max_bytes: 4 * 1024,
+    max_age: Duration::from_secs(365 * 24 * 60 * 60),
+    max_files: 64,
 };
 
 /// Returns whether a note has not been printed for this user before, and records that it is printed now.

@@ -42,10 +42,10 @@ use entry::Login;
 
 const LIMITS: Limits = Limits {
     prefix: "login",
-    max_len: 64 * 1024,
+    max_bytes: 64 * 1024,
     // Longer than the lifetime of any login: those of ECR are valid for 12 hours.
-    kept_for: Duration::from_secs(24 * 60 * 60),
-    most: usize::MAX,
+    max_age: Duration::from_secs(24 * 60 * 60),
+    max_files: usize::MAX,
 };
 
 /// The time limit of the wait for the fetch of another process. Afterwards this process fetches too.

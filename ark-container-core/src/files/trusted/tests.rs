@@ -10,15 +10,15 @@ use crate::files::OutputFile;
 
 const KIND: &str = "memberships file";
 
-/// The user that opens files, where the tests run as root.
+/// The user that opens files, if the tests run as root.
 #[cfg(target_os = "linux")]
-const USER: u32 = 4711;
+const USER_UID: u32 = 4711;
 
-/// The user that prepares them.
+/// The user that prepares files for [`USER_UID`].
 #[cfg(target_os = "linux")]
-const OTHER_USER: u32 = 65534;
+const OTHER_UID: u32 = 65534;
 
-/// Runs work as another user, on a thread of its own; `None` where this process may not change its user.
+/// Runs work as another user on a new thread; `None` if this process may not change its user.
 #[cfg(target_os = "linux")]
 fn as_user<T: Send>(id: u32, work: impl FnOnce() -> T + Send) -> Option<T> {
     use rustix::process::{Gid, Uid};
@@ -46,7 +46,7 @@ fn is_accepted(path: &Path) -> bool {
     read_trusted(path, KIND, 10).is_ok_and(|content| *content == b"# text")
 }
 
-/// A folder with the file `memberships.toml` in it, with modes that no umask changes.
+/// Creates a folder with the file `memberships.toml`, with modes that do not depend on the umask.
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("memberships.toml");
@@ -103,7 +103,7 @@ fn group_of_one_user_is_private() {
 }
 
 #[test]
-fn every_folder_on_the_path_of_a_link_is_judged() {
+fn folders_on_path_of_link_are_checked() {
     let (folder, _) = folder();
     let other = tempfile::tempdir().unwrap();
     for path in ["a/b", "c"] {
@@ -111,7 +111,7 @@ fn every_folder_on_the_path_of_a_link_is_judged() {
     }
     let file = folder.path().join("a/b/memberships.toml");
     fs::rename(folder.path().join("memberships.toml"), &file).unwrap();
-    // A link to a folder, a relative link with "..", and one that is absolute.
+    // A link to a folder, a relative link with "..", and an absolute link.
     symlink("a", folder.path().join("folder")).unwrap();
     symlink("../folder/b/../b/memberships.toml", folder.path().join("c/link")).unwrap();
     symlink(folder.path().join("c/link"), other.path().join("link")).unwrap();
@@ -129,7 +129,7 @@ fn every_folder_on_the_path_of_a_link_is_judged() {
 }
 
 #[test]
-fn name_that_leads_nowhere_is_not_a_missing_file() {
+fn link_without_target_is_not_a_missing_file() {
     let (folder, path) = folder();
     let at = |name: &str| folder.path().join(name);
     symlink("missing", at("dangling")).unwrap();
@@ -179,7 +179,7 @@ fn file_in_a_repository_of_a_registry_is_rejected() {
     }
 }
 
-/// A home of [`USER`] with a file in it, and a folder that is open to all, as `/tmp` is.
+/// Creates a home of [`USER_UID`] with a file, and a folder that all users can write to, such as `/tmp`.
 #[cfg(target_os = "linux")]
 fn two_users() -> (TempDir, PathBuf, PathBuf) {
     let (folder, file) = folder();
@@ -191,8 +191,8 @@ fn two_users() -> (TempDir, PathBuf, PathBuf) {
     }
     fs::rename(file, home.join("file")).unwrap();
     for path in [&home, &home.join("file")] {
-        // It fails where the tests do not run as root, and then these tests end early.
-        let _ = chown(path, Some(USER), Some(USER));
+        // Without root, `chown` fails and the tests end early.
+        let _ = chown(path, Some(USER_UID), Some(USER_UID));
     }
     (folder, home, shared)
 }
@@ -201,7 +201,7 @@ fn two_users() -> (TempDir, PathBuf, PathBuf) {
 #[test]
 fn links_and_folders_of_another_user_are_rejected() {
     let (_folder, home, shared) = two_users();
-    let prepared = as_user(OTHER_USER, || {
+    let prepared = as_user(OTHER_UID, || {
         symlink(home.join("file"), shared.join("theirs")).unwrap();
         symlink(&home, shared.join("their-folder-link")).unwrap();
         fs::create_dir(shared.join("their-folder")).unwrap();
@@ -211,10 +211,10 @@ fn links_and_folders_of_another_user_are_rejected() {
     if prepared.is_none() {
         return;
     }
-    // Linux prevents this by default, other systems do not.
+    // Linux denies this to other users by default, other systems do not.
     fs::hard_link(home.join("file"), shared.join("hard-link")).unwrap();
     symlink(home.join("file"), shared.join("of-root")).unwrap();
-    let checked = as_user(USER, || {
+    let checked = as_user(USER_UID, || {
         symlink(home.join("file"), shared.join("own")).unwrap();
         symlink(shared.join("theirs"), home.join("chain")).unwrap();
         for accepted in [shared.join("own"), shared.join("of-root")] {
@@ -227,7 +227,7 @@ fn links_and_folders_of_another_user_are_rejected() {
             (shared.join("their-folder-link/file"), "belongs to another user; name a path"),
             (shared.join("their-folder/link"), "folder belongs to another user, who could"),
             (shared.join("their-file"), "belongs to another user, who can change it"),
-            (shared.join("hard-link"), "has a second name"),
+            (shared.join("hard-link"), "has a second hard link"),
         ] {
             let message = rejection(&path);
             assert!(message.contains(problem), "{message}");
@@ -249,11 +249,11 @@ fn file_of_a_kubernetes_mount_is_accepted() {
     }
     fs::write(version.join("token"), "# text").unwrap();
     chmod(&version.join("token"), 0o640);
-    let _ = chown(version.join("token"), None, Some(USER));
+    let _ = chown(version.join("token"), None, Some(USER_UID));
     symlink("..2026_11_29", mount.join("..data")).unwrap();
     symlink("..data/token", mount.join("token")).unwrap();
     assert!(is_accepted(&mount.join("token")));
-    let accepted = as_user(USER, || is_accepted(&mount.join("token")));
+    let accepted = as_user(USER_UID, || is_accepted(&mount.join("token")));
     assert_ne!(accepted, Some(false));
 }
 
@@ -265,7 +265,7 @@ fn folder_that_cannot_be_entered_is_not_a_missing_file() {
     fs::create_dir(&closed).unwrap();
     chmod(&closed, 0o700);
     symlink("closed/file", home.join("link")).unwrap();
-    as_user(USER, || {
+    as_user(USER_UID, || {
         for path in [closed.join("file"), closed.join("folder/file"), home.join("link")] {
             let error = read_trusted(&path, KIND, 10).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Failed, "{error:?}");
@@ -277,12 +277,12 @@ fn folder_that_cannot_be_entered_is_not_a_missing_file() {
 #[test]
 fn prepared_folder_is_not_opened() {
     let (_folder, home, shared) = two_users();
-    let prepared = as_user(OTHER_USER, || {
+    let prepared = as_user(OTHER_UID, || {
         fs::create_dir(shared.join("theirs")).unwrap();
         chmod(&shared.join("theirs"), 0o777);
         symlink(&home, shared.join("link")).unwrap();
     });
-    let opened = as_user(USER, || {
+    let opened = as_user(USER_UID, || {
         for path in ["theirs", "theirs/below", "link/below"].map(|name| shared.join(name)) {
             let error = create_trusted_folder(&path).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
@@ -312,7 +312,7 @@ fn folder_that_is_a_link_is_not_private() {
     symlink(&target, folder.path().join("link")).unwrap();
     let error = Directory::open_private(&folder.path().join("link"), KIND, true).unwrap_err();
     assert!(error.to_string().contains("link is a symbolic link, not a folder"), "{error}");
-    // A link on the way to it is the user's own business.
+    // A link among the parent folders is allowed.
     Directory::open_private(&folder.path().join("link/below"), KIND, true).unwrap();
     assert!(target.join("below").is_dir());
 }
@@ -328,7 +328,7 @@ fn output_file_changes_no_other_file() {
         assert_eq!(fs::read(at(name)).unwrap(), b"result");
     }
     assert_eq!(fs::read(&file).unwrap(), b"# text");
-    // A link of this user leads to the file that is replaced.
+    // A link of this user is followed, and its target is replaced.
     OutputFile::create(&at("link")).unwrap().publish(b"linked").unwrap();
     assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
     assert_eq!(fs::read(&file).unwrap(), b"linked");
@@ -344,11 +344,11 @@ fn output_file_changes_no_other_file() {
 #[test]
 fn output_file_follows_no_link_of_another_user() {
     let (_folder, home, shared) = two_users();
-    let prepared = as_user(OTHER_USER, || {
+    let prepared = as_user(OTHER_UID, || {
         symlink(&home, shared.join("link")).unwrap();
         fs::write(shared.join("theirs"), "").unwrap();
     });
-    let checked = as_user(USER, || {
+    let checked = as_user(USER_UID, || {
         for name in ["link/file", "theirs"] {
             OutputFile::create(&shared.join(name)).unwrap_err();
         }

@@ -163,9 +163,9 @@ fn what_is_remembered_is_bounded() {
     let locations: BlobLocations = read(&folder, "key").unwrap();
     assert_eq!(locations.0.len(), MAX_BLOBS);
     assert!(locations.have_all(&path, blobs(10).iter()));
-    for number in 0..LOCATION_LIMITS.most + 3 {
+    for number in 0..LOCATION_LIMITS.max_files + 3 {
         write(&folder, &number.to_string(), ()).unwrap();
     }
     folder.sweep().unwrap();
-    assert_eq!(folder.stems().unwrap().len(), LOCATION_LIMITS.most);
+    assert_eq!(folder.stems().unwrap().len(), LOCATION_LIMITS.max_files);
 }

@@ -15,25 +15,25 @@ use crate::aws::iam::{Context, Grants};
 use crate::aws::identity_provider::KnownProvider;
 use crate::aws::policy::{Policy, PolicyError};
 
-/// The characters of the identifiers that AWS gives to its principals.
+/// The characters of the identifiers of principals.
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-/// How long a session of a role may be unless its role says otherwise.
+/// The default of `MaxSessionDuration` of a role.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html>
-const MAX_SESSION: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_MAX_SESSION_DURATION: Duration = Duration::from_secs(60 * 60);
 
-/// A key to sign requests with. It opens nothing but the fake that was told of it.
+/// A key to sign requests with. Only a fake with a user of this key accepts it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessKey {
-    /// What goes into `AWS_ACCESS_KEY_ID`.
+    /// The value for `AWS_ACCESS_KEY_ID`.
     pub id: String,
-    /// What goes into `AWS_SECRET_ACCESS_KEY`.
+    /// The value for `AWS_SECRET_ACCESS_KEY`.
     pub secret: String,
 }
 
 impl AccessKey {
-    /// A key of these two texts.
+    /// Creates a key.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self { id: id.into(), secret: secret.into() }
     }
@@ -56,7 +56,7 @@ pub struct User {
 }
 
 impl User {
-    /// A user of the fake's own account who may do nothing; the access key follows from the name.
+    /// Creates a user of the fake's own account without permissions. The access key is derived from the name.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
         let secret = STANDARD.encode(&digest(&SHA256, name.as_bytes()).as_ref()[..30]);
@@ -64,37 +64,37 @@ impl User {
         Self { name, account: None, key, policies: Vec::new(), tags: BTreeMap::new() }
     }
 
-    /// A user who may do everything.
+    /// Creates a user with all permissions.
     pub fn administrator(name: impl Into<String>) -> Self {
         Self::new(name).with_policy(
             r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#,
         )
     }
 
-    /// The user's access key.
+    /// Returns the user's access key.
     pub fn access_key(&self) -> &AccessKey {
         &self.key
     }
 
-    /// This user in another account, of 12 digits: one that has no repositories at first.
+    /// Moves the user to another account, of 12 digits, which has no repositories at first.
     pub fn with_account(mut self, account: impl Into<String>) -> Self {
         self.account = Some(account.into());
         self
     }
 
-    /// This user with another access key.
+    /// Sets the access key.
     pub fn with_access_key(mut self, key: AccessKey) -> Self {
         self.key = key;
         self
     }
 
-    /// This user with one more identity-based policy: a JSON document.
+    /// Adds an identity-based policy, a JSON document.
     pub fn with_policy(mut self, policy: impl Display) -> Self {
         self.policies.push(policy.to_string());
         self
     }
 
-    /// This user with one more tag, which policies know as `aws:PrincipalTag/<key>`.
+    /// Adds a tag. Its condition key in policies is `aws:PrincipalTag/<key>`.
     pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.insert(key.into(), value.into());
         self
@@ -112,45 +112,45 @@ pub struct Role {
 }
 
 impl Role {
-    /// A role that nobody may assume and that may do nothing, for sessions of at most an hour.
+    /// Creates a role without trust policies and permissions, for sessions of at most one hour.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             trust: Vec::new(),
             policies: Vec::new(),
             tags: BTreeMap::new(),
-            max_session: MAX_SESSION,
+            max_session: DEFAULT_MAX_SESSION_DURATION,
         }
     }
 
-    /// This role with one more trust policy: a JSON document whose statements have a `Principal`.
+    /// Adds a trust policy, a JSON document whose statements have a `Principal`.
     ///
-    /// Session tags need `sts:TagSession` beside `sts:AssumeRole` or `sts:AssumeRoleWithWebIdentity`.
+    /// Session tags need `sts:TagSession` in addition to `sts:AssumeRole` or `sts:AssumeRoleWithWebIdentity`.
     pub fn with_trust_policy(mut self, policy: impl Display) -> Self {
         self.trust.push(policy.to_string());
         self
     }
 
-    /// This role with one more identity-based policy: a JSON document.
+    /// Adds an identity-based policy, a JSON document.
     pub fn with_policy(mut self, policy: impl Display) -> Self {
         self.policies.push(policy.to_string());
         self
     }
 
-    /// This role with one more tag; a session tag of the same key goes before it.
+    /// Adds a tag. A session tag with the same key overrides it.
     pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.insert(key.into(), value.into());
         self
     }
 
-    /// This role with another `MaxSessionDuration`; an hour unless told.
+    /// Sets `MaxSessionDuration`. The default is one hour.
     pub fn with_max_session(mut self, max_session: Duration) -> Self {
         self.max_session = max_session;
         self
     }
 }
 
-/// An identifier such as AWS gives: the kind's prefix, and 16 characters that follow from `seed`.
+/// Returns an identifier in the form of AWS: the prefix of the kind, and 16 characters that are derived from `seed`.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
 pub(super) fn identifier(prefix: &str, seed: &str) -> String {
@@ -160,7 +160,7 @@ pub(super) fn identifier(prefix: &str, seed: &str) -> String {
     prefix.chars().chain(characters).collect()
 }
 
-/// Who signed a request, and what they may do at most.
+/// The principal that signed a request, with its policies.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) account: String,
@@ -168,14 +168,14 @@ pub(super) struct Caller {
     pub(super) user_id: String,
     pub(super) tags: BTreeMap<String, String>,
     pub(super) grants: Grants,
-    /// The role, where this is a session of one.
+    /// The role, if the caller is a session of a role.
     pub(super) role_arn: Option<String>,
-    /// When the session ends, where this is one.
+    /// The end of the session, if the caller is a session.
     pub(super) expires_at: Option<SystemTime>,
 }
 
 impl Caller {
-    /// What policies know of the caller.
+    /// Returns the condition keys of the caller.
     ///
     /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>
     pub(super) fn context(&self) -> Context {
@@ -191,7 +191,7 @@ impl Caller {
     }
 }
 
-/// What a signature is checked with.
+/// The data to verify signatures with.
 #[derive(Debug, Clone)]
 pub(super) struct Credential {
     pub(super) key: AccessKey,
@@ -199,7 +199,7 @@ pub(super) struct Credential {
     pub(super) caller: Arc<Caller>,
 }
 
-/// A role, ready to be assumed.
+/// A role with parsed policies.
 #[derive(Debug)]
 pub(super) struct KnownRole {
     pub(super) arn: String,
@@ -210,7 +210,7 @@ pub(super) struct KnownRole {
     pub(super) max_session: Duration,
 }
 
-/// Users, roles, OpenID providers, and every session so far.
+/// Users, roles, OpenID providers, and all sessions so far.
 #[derive(Debug)]
 pub(super) struct Accounts {
     roles: BTreeMap<String, KnownRole>,
@@ -219,8 +219,10 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
+    /// Creates the accounts.
+    ///
     /// # Errors
-    /// [`Error::InvalidInput`] if a policy is none that the fake can judge by.
+    /// [`Error::InvalidInput`] if the fake cannot evaluate a policy.
     pub(super) fn new(
         host: &EcrHost,
         users: Vec<User>,
@@ -246,12 +248,12 @@ impl Accounts {
         self.credentials().get(access_key_id).cloned()
     }
 
-    /// Begins a session.
+    /// Adds the credential of a new session.
     pub(super) fn add(&self, credential: Credential) {
         self.credentials().insert(credential.key.id.clone(), credential);
     }
 
-    /// Ends every session of a role at `now`.
+    /// Expires all sessions of roles at `now`.
     pub(super) fn expire_sessions(&self, now: SystemTime) {
         for credential in self.credentials().values_mut() {
             if credential.caller.expires_at.is_some() {
@@ -303,6 +305,6 @@ fn parsed(
     texts.iter().map(|text| parse(text)).collect()
 }
 
-fn unusable(what: String, error: PolicyError) -> Error {
-    Error::invalid(format!("{what} cannot be used: {error}"))
+fn unusable(policy: String, error: PolicyError) -> Error {
+    Error::invalid(format!("{policy} cannot be used: {error}"))
 }

@@ -1,4 +1,4 @@
-//! [`FakeAwsBuilder`]: what an AWS for tests begins with.
+//! [`FakeAwsBuilder`]: the configuration of a fake of AWS.
 
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ use crate::aws::registries::{
 use crate::aws::world::{Clock, Record, World};
 use crate::aws::{FakeAws, server};
 
-/// The account of the documentation's examples.
+/// The default host, with the account of the examples in AWS's documentation.
 const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
 
-/// The most that a session policy and session tags together may take when they are packed, of which
-/// AWS tells that there is such a limit.
+/// The default maximum size of a packed session policy with its session tags. AWS documents that there is such a
+/// limit.
 ///
 /// Source: `PackedPolicyTooLargeException` of
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
-const PACKED_LIMIT: usize = 2_048;
+const MAX_PACKED_BYTES: usize = 2_048;
 
-/// What an AWS for tests begins with; see [`FakeAws::builder`].
+/// The configuration of a fake of AWS; see [`FakeAws::builder`].
 #[derive(Debug)]
 #[must_use = "nothing is started before `start`"]
 pub struct FakeAwsBuilder {
@@ -53,67 +53,68 @@ impl FakeAwsBuilder {
             providers: Vec::new(),
             listed: Vec::new(),
             templates: Vec::new(),
-            packed_limit: PACKED_LIMIT,
+            packed_limit: MAX_PACKED_BYTES,
             seed: 0,
         }
     }
 
-    /// The account and region that own the registry, by the host that it would have at AWS; unless
-    /// told, `095412845506` in `us-east-1`.
+    /// Sets the host that the registry would have at AWS, with account and region. The default is the account
+    /// `095412845506` in `us-east-1`.
     pub fn with_host(mut self, host: EcrHost) -> Self {
         self.host = Some(host);
         self
     }
 
-    /// One more user.
+    /// Adds a user.
     pub fn with_user(mut self, user: User) -> Self {
         self.users.push(user);
         self
     }
 
-    /// One more role.
+    /// Adds a role.
     pub fn with_role(mut self, role: Role) -> Self {
         self.roles.push(role);
         self
     }
 
-    /// One more OpenID provider, whose tokens are verified as AWS does.
+    /// Adds an OpenID provider. The fake verifies its tokens as AWS does.
     pub fn with_identity_provider(mut self, provider: IdentityProvider) -> Self {
         self.providers.push(provider);
         self
     }
 
-    /// More repositories that are only listed.
+    /// Adds repositories that are only listed.
     pub fn with_list(mut self, repositories: impl IntoIterator<Item = ListedRepository>) -> Self {
         self.listed.extend(repositories);
         self
     }
 
-    /// One more template of the repositories that ECR creates on a push; unless told, it creates none.
+    /// Adds a template of the repositories that ECR creates on a push. Without templates, ECR creates none.
     pub fn with_creation_template(mut self, template: CreationTemplate) -> Self {
         self.templates.push(template);
         self
     }
 
-    /// The most that session policies and session tags may take when they are packed: 2,048 bytes
-    /// unless told. AWS does not say how it packs; here a policy counts without its white space, and a
-    /// tag by its key and value.
+    /// Sets the maximum size of a packed session policy with its session tags. The default is 2,048 bytes.
+    ///
+    /// AWS does not document the packing. The fake counts a policy without its white space, and the key and value of a
+    /// tag.
     pub fn with_packed_limit(mut self, packed_limit: usize) -> Self {
         self.packed_limit = packed_limit;
         self
     }
 
-    /// What the choice of requests follows from that a fault with a probability meets; 0 unless told.
+    /// Sets the seed for the requests that a fault with a probability affects. The default is 0.
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Starts it on free ports of the loopback interface.
+    /// Starts the fake on free ports of the loopback interface.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if a policy or a key set is none that the fake can judge by; [`Error::Failed`] if the
-    /// store cannot be read or no port can be taken.
+    /// [`Error::InvalidInput`] if the fake cannot evaluate a policy or use a key set; [`Error::Failed`] if the store
+    /// cannot be read or no port is free.
     pub async fn start(self) -> Result<FakeAws> {
         let host = match self.host {
             Some(host) => host,
@@ -164,7 +165,7 @@ impl FakeAwsBuilder {
             requests: Default::default(),
         });
         let stop = CancellationToken::new();
-        // Dropping the registry's future cuts its connections.
+        // Dropping the registry's future closes its connections.
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
             if let Err(error) = registry.serve(std::future::pending()).await {
                 tracing::warn!(%error, "the registry of the fake of AWS ended");

@@ -30,7 +30,7 @@ impl Cloud {
         Self::start_with(|aws| aws).await
     }
 
-    /// Starts a fake with an administrator and more.
+    /// Starts a fake with an administrator and the changes of `more`.
     pub async fn start_with(more: impl FnOnce(FakeAwsBuilder) -> FakeAwsBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = LocalBackend::open(Some(folder.path())).unwrap();
@@ -89,7 +89,7 @@ impl Cloud {
         }
     }
 
-    /// Returns a client of the registry with the password that `ecr` gives.
+    /// Returns a client of the registry with the password that `ecr` returns.
     pub async fn log_in(&self, ecr: &aws_sdk_ecr::Client) -> RegistryClient {
         let answer = ecr.get_authorization_token().send().await.unwrap();
         let token = answer.authorization_data()[0].authorization_token().unwrap();
@@ -99,7 +99,7 @@ impl Cloud {
     }
 }
 
-/// The configuration of an administrator's clients that show the answer to one request: they do not retry.
+/// Returns the configuration of an administrator's clients that do not retry.
 pub fn one_attempt(cloud: &Cloud) -> SdkConfig {
     let config = cloud.config(cloud.admin.access_key(), None).into_builder();
     config.retry_config(RetryConfig::disabled()).build()
@@ -130,19 +130,19 @@ pub fn allow(actions: Value, resources: impl Into<Value>) -> Value {
     json!({ "Effect": "Allow", "Action": actions, "Resource": resources.into() })
 }
 
-/// Returns the code of the error that AWS answered.
+/// Returns the code of an error response of AWS.
 #[track_caller]
 pub fn code<T>(result: Result<T, impl ProvideErrorMetadata + std::fmt::Debug>) -> String {
     match result {
-        Ok(_) => panic!("it succeeded"),
+        Ok(_) => panic!("the request succeeded"),
         Err(error) => match error.code() {
             Some(code) => code.to_owned(),
-            None => panic!("no answer of AWS: {error:?}"),
+            None => panic!("no response of AWS: {error:?}"),
         },
     }
 }
 
-/// Returns the message of the error that AWS answered.
+/// Returns the message of an error response of AWS.
 #[track_caller]
 pub fn message<T>(result: Result<T, impl ProvideErrorMetadata + std::fmt::Debug>) -> String {
     let error = result.err().unwrap();

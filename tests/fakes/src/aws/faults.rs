@@ -1,11 +1,11 @@
-//! [`Fault`]: what goes wrong at AWS, on demand.
+//! [`Fault`]: a fault of AWS on demand.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::random::SeededRandom;
 
-/// What goes wrong with a request.
+/// The kind of a fault.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
     Throttle,
@@ -20,13 +20,13 @@ pub(super) enum Kind {
     ExpiredPageToken,
 }
 
-/// Something that goes wrong at AWS: with every request, until it is told otherwise.
+/// A fault of AWS on demand. By default, the fault affects all requests.
 ///
 /// ```
 /// use ark_container_fakes::aws::Fault;
 ///
-/// let third_page_is_refused = Fault::throttle().on("ecr:DescribeRepositories").after(2).times(1);
-/// # drop(third_page_is_refused);
+/// let third_page_is_throttled = Fault::throttle().on("ecr:DescribeRepositories").after(2).times(1);
+/// # drop(third_page_is_throttled);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -42,85 +42,85 @@ impl Fault {
         Self { kind, action: None, skipped: 0, remaining: None, probability: 1.0 }
     }
 
-    /// Too many requests: answered with the service's throttling error.
+    /// Creates a fault that responds with the service's throttling error.
     pub fn throttle() -> Self {
         Self::new(Kind::Throttle)
     }
 
-    /// The service fails: status 500.
+    /// Creates a fault that responds with a failure of the service and status 500.
     pub fn server_error() -> Self {
         Self::new(Kind::ServerError)
     }
 
-    /// An error with this code and status 400, such as `KmsException`.
+    /// Creates a fault that responds with an error code, such as `KmsException`, and status 400.
     pub fn error(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(Kind::Error { code: code.into(), message: message.into() })
     }
 
-    /// The connection is closed without an answer, and nothing is done.
+    /// Creates a fault that closes the connection without a response and without the operation.
     pub fn cut() -> Self {
         Self::new(Kind::Cut)
     }
 
-    /// What was asked for is done, and the connection closed without an answer.
+    /// Creates a fault that closes the connection without a response after the operation.
     pub fn lost_answer() -> Self {
         Self::new(Kind::LostAnswer)
     }
 
-    /// The answer comes this much later.
+    /// Creates a fault that delays the response.
     pub fn slow(delay: Duration) -> Self {
         Self::new(Kind::Slow(delay))
     }
 
-    /// The request's credentials are said to have expired.
+    /// Creates a fault that reports the credentials of the request as expired.
     pub fn expired_token() -> Self {
         Self::new(Kind::ExpiredToken)
     }
 
-    /// A page of a listing has at most `size` entries, or none, and is followed by the next.
+    /// Creates a fault that limits pages of listings to `size` entries, which may be 0. The next page has the rest.
     pub fn short_page(size: usize) -> Self {
         Self::new(Kind::ShortPage(size))
     }
 
-    /// A page of a listing names itself as the next one.
+    /// Creates a fault that makes a page of a listing name itself as the next one.
     pub fn repeated_token() -> Self {
         Self::new(Kind::RepeatedToken)
     }
 
-    /// The page token of a request has expired; a request for a first page has none.
+    /// Creates a fault that reports the page token of a request as expired. A request for a first page has no token.
     ///
     /// Source: `PaginationToken` of GetResources: a token is valid for 15 minutes.
     pub fn expired_page_token() -> Self {
         Self::new(Kind::ExpiredPageToken)
     }
 
-    /// Only requests for this action, such as `ecr:CreateRepository`.
+    /// Restricts the fault to an action, such as `ecr:CreateRepository`.
     pub fn on(mut self, action: impl Into<String>) -> Self {
         self.action = Some(action.into());
         self
     }
 
-    /// Not the first `count` requests.
+    /// Skips the first `count` requests.
     pub fn after(mut self, count: u32) -> Self {
         self.skipped = count;
         self
     }
 
-    /// Only `count` requests.
+    /// Limits the fault to `count` requests.
     pub fn times(mut self, count: u32) -> Self {
         self.remaining = Some(count);
         self
     }
 
-    /// Only some requests: each with this probability, from 0 to 1. Which ones follows from the fake's
-    /// [seed](super::FakeAwsBuilder::with_seed).
+    /// Sets the probability, from 0 to 1, that the fault affects a request. The fake's
+    /// [seed](super::FakeAwsBuilder::with_seed) determines the affected requests.
     pub fn with_probability(mut self, probability: f64) -> Self {
         self.probability = probability;
         self
     }
 }
 
-/// The faults that are on.
+/// The active faults.
 #[derive(Debug)]
 pub(super) struct Faults(Mutex<State>);
 
@@ -143,8 +143,8 @@ impl Faults {
         self.state().faults.clear();
     }
 
-    /// What goes wrong with a request for `action`: each fault that meets it is counted.
-    pub(super) fn meeting(&self, action: &str) -> Vec<Kind> {
+    /// Returns the faults of the next request for `action`, and counts them.
+    pub(super) fn next(&self, action: &str) -> Vec<Kind> {
         let State { faults, random } = &mut *self.state();
         let mut met = Vec::new();
         for fault in faults {
@@ -175,17 +175,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_hits_requests_of_its_action() {
+    fn fault_affects_requests_of_its_action() {
         let faults = Faults::new(0);
         faults.add(Fault::throttle().on("ecr:A").after(1).times(2));
         let met: Vec<usize> = ["ecr:A", "ecr:B", "ecr:A", "ecr:A", "ecr:A"]
-            .map(|action| faults.meeting(action).len())
+            .map(|action| faults.next(action).len())
             .into();
         assert_eq!(met, [0, 0, 1, 1, 0]);
         faults.add(Fault::cut());
-        assert_eq!(faults.meeting("ecr:B"), [Kind::Cut]);
+        assert_eq!(faults.next("ecr:B"), [Kind::Cut]);
         faults.clear();
-        assert_eq!(faults.meeting("ecr:B"), []);
+        assert_eq!(faults.next("ecr:B"), []);
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
         let run = |seed| {
             let faults = Faults::new(seed);
             faults.add(Fault::throttle().with_probability(0.25));
-            (0..1000).map(|_| faults.meeting("ecr:A").len()).collect::<Vec<_>>()
+            (0..1000).map(|_| faults.next("ecr:A").len()).collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));

@@ -7,7 +7,7 @@ use crate::aws::accounts::Caller;
 use crate::aws::policy::{Policy, Principals, Statement, TAG_KEYS};
 use crate::aws::registries::Repository;
 
-/// The condition keys of a request, whose names have no case.
+/// The condition keys of a request. Their names are case-insensitive.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>
 #[derive(Debug, Clone, Default)]
@@ -37,12 +37,12 @@ impl Context {
         self.with_tags("aws:RequestTag", tags).with_values(TAG_KEYS, keys)
     }
 
-    /// The values of a key; none if it is not there.
+    /// Returns the values of a key; empty if the key is missing.
     pub(super) fn values(&self, key: &str) -> &[String] {
         self.0.get(&key.to_ascii_lowercase()).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The value of a key that has one.
+    /// Returns the value of a key that has exactly one.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         match self.values(key) {
             [value] => Some(value),
@@ -51,12 +51,12 @@ impl Context {
     }
 }
 
-/// Which policies decided.
+/// The kind of policies that denied a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PolicyKind {
     Identity,
     Session,
-    /// A repository's policy; denials say it of a role's trust policy too.
+    /// A repository's policy, or a role's trust policy with an explicit deny.
     Resource,
     /// A role's trust policy.
     Trust,
@@ -72,27 +72,27 @@ impl fmt::Display for PolicyKind {
     }
 }
 
-/// Why a request is refused.
+/// The reason why a request is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// A statement denies it.
+    /// A statement denies the request.
     Explicit(PolicyKind),
-    /// No statement allows it.
+    /// No statement allows the request.
     Implicit(PolicyKind),
 }
 
-/// What a principal may do at most.
+/// The policies of a principal.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
 #[derive(Debug, Clone, Default)]
 pub(super) struct Grants {
     pub(super) identity: Vec<Policy>,
-    /// `None` for principals whose session was not narrowed.
+    /// The session policy; `None` for a principal without one.
     pub(super) session: Option<Policy>,
 }
 
 impl Grants {
-    /// Identity-based and session policies must both allow; one that denies goes before all.
+    /// Checks that identity-based and session policies allow an action. An explicit deny overrides all allows.
     pub(super) fn check(
         &self,
         action: &str,
@@ -122,7 +122,7 @@ impl Grants {
     }
 }
 
-/// The words in which AWS refuses.
+/// Returns AWS's message for a denied request.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>
 pub(super) fn denied_message(
@@ -138,7 +138,7 @@ pub(super) fn denied_message(
             let article = if kind == PolicyKind::Identity { "an" } else { "a" };
             format!("{request} with an explicit deny in {article} {kind}")
         }
-        // STS says no reason.
+        // STS names no reason.
         Refusal::Implicit(PolicyKind::Trust) => request,
         Refusal::Implicit(kind) => {
             format!("{request} because no {kind} allows the {action} action")
@@ -146,12 +146,12 @@ pub(super) fn denied_message(
     }
 }
 
-/// What policies can look at beside the caller.
+/// The condition keys of a request that do not come from the caller.
 #[derive(Debug, Default)]
 pub(super) struct Circumstances<'c> {
-    /// The tags of the request, known as `aws:RequestTag/<key>` and by their keys as `aws:TagKeys`.
+    /// The tags of the request: `aws:RequestTag/<key>`, and their keys: `aws:TagKeys`.
     pub(super) request_tags: Option<&'c BTreeMap<String, String>>,
-    /// What it is about, whose tags are known as `aws:ResourceTag/<key>` and `ecr:ResourceTag/<key>`.
+    /// The repository, with the tags `aws:ResourceTag/<key>` and `ecr:ResourceTag/<key>`.
     ///
     /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
     pub(super) repository: Option<&'c Repository>,
@@ -169,10 +169,10 @@ impl Circumstances<'_> {
     }
 }
 
-/// Whether a caller may do something with a resource.
+/// Checks that a caller may perform an action on a resource.
 ///
-/// The policy of a repository allows as much as the caller's own; one that denies goes before all. In another
-/// account, the policy of the repository must allow it too.
+/// Within an account, the caller's policies or the policy of the repository must allow the action. Across accounts,
+/// both must. An explicit deny overrides all allows.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic-cross-account.html>
 pub(super) fn check_access(
@@ -183,7 +183,7 @@ pub(super) fn check_access(
 ) -> Result<(), Refusal> {
     let context = circumstances.add_to(caller.context());
     let policy = circumstances.repository.and_then(|repository| repository.policy.as_ref());
-    let policies = policy.map(|policy| std::slice::from_ref(&policy.judged)).unwrap_or_default();
+    let policies = policy.map(|policy| std::slice::from_ref(&policy.parsed)).unwrap_or_default();
     let named = named_by(policies, action, resource, &context, |names| name_of(caller, names))?;
     let is_foreign = resource.split(':').nth(4).is_some_and(|owner| owner != caller.account);
     if is_foreign && named.is_none() {
@@ -193,9 +193,10 @@ pub(super) fn check_access(
     caller_allows(caller, action, resource, &context, allowed_already)
 }
 
-/// Whether the caller's own policies leave something to them that a resource's policy may allow already.
+/// Checks that the caller's own policies allow an action. If the policy of the resource has allowed the action already,
+/// the identity-based policies need not.
 ///
-/// A session policy is the narrower of the two, whatever allows it.
+/// A session policy must allow the action in any case.
 pub(super) fn caller_allows(
     caller: &Caller,
     action: &str,
@@ -209,16 +210,16 @@ pub(super) fn caller_allows(
     }
 }
 
-/// How a resource-based policy names a principal.
+/// The way in which a resource-based policy names a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Named {
-    /// By its own ARN: that is enough within an account.
+    /// By its own ARN, which is enough within an account.
     Itself,
-    /// By its account: the account's own policies must allow it too.
+    /// By its account, whose own policies must allow the action too.
     Account,
 }
 
-/// How a caller is named among principals.
+/// Returns how `principals` name a caller.
 pub(super) fn name_of(caller: &Caller, principals: &Principals) -> Option<Named> {
     let own = [Some(caller.arn.as_str()), caller.role_arn.as_deref(), Some("*")];
     if principals.aws.iter().any(|name| own.contains(&Some(name))) {
@@ -230,7 +231,7 @@ pub(super) fn name_of(caller: &Caller, principals: &Principals) -> Option<Named>
     principals.aws.iter().any(is_account).then_some(Named::Account)
 }
 
-/// How resource-based policies name whom they allow something; `None` if they do not allow it.
+/// Returns how the resource-based policies that allow an action name the principal; `None` if none allows the action.
 pub(super) fn named_by(
     policies: &[Policy],
     action: &str,
@@ -269,14 +270,14 @@ mod tests {
     const ALL: &str = r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#;
 
     #[test]
-    fn denied_by_default() {
+    fn access_is_denied_by_default() {
         let none = grants("", None).check(PULL, OURS, &Context::default());
         assert_eq!(none, Err(Refusal::Implicit(PolicyKind::Identity)));
         assert_eq!(grants(ALL, None).check(PULL, OURS, &Context::default()), Ok(()));
     }
 
     #[test]
-    fn actions_have_wildcards_and_no_case() {
+    fn actions_have_wildcards_and_ignore_case() {
         for (action, resource, allowed) in [
             ("ecr:Batch*", "*", true),
             ("ECR:batchgetimage", OURS, true),
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_and_variables_look_at_tags() {
+    fn conditions_and_variables_use_tags() {
         let of = |organization: &str| {
             let tags = [("organization".to_owned(), organization.to_owned())].into();
             Context::default().with_tags("aws:PrincipalTag", &tags)
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_in_the_words_of_aws() {
+    fn denials_have_messages_of_aws() {
         let refused = |refusal| denied_message("arn:u", PULL, "arn:r", refusal);
         assert_eq!(
             refused(Refusal::Implicit(PolicyKind::Session)),

@@ -1,4 +1,4 @@
-//! [`IdentityProvider`]: an OpenID provider that the fake's account trusts to say who somebody is.
+//! [`IdentityProvider`]: an OpenID provider that the fake's account trusts.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,17 +12,17 @@ use serde::Deserialize;
 
 use crate::aws::protocol::ApiError;
 
-/// The algorithms of signatures that STS takes, as far as the fake has them.
+/// The signature algorithms of STS that the fake supports.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html>
 const ALGORITHMS: [Algorithm; 5] =
     [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::ES256, Algorithm::ES384];
 
-/// An OpenID provider of the fake's account, whose tokens `AssumeRoleWithWebIdentity` takes.
+/// An OpenID provider of the fake's account. `AssumeRoleWithWebIdentity` accepts its tokens.
 ///
-/// Trust policies know it as `"Federated": "arn:aws:iam::<account>:oidc-provider/<issuer>"`, and what
-/// its tokens say as `<issuer>:sub` and `<issuer>:aud`, the issuer without `https://`. The claim
-/// `https://aws.amazon.com/tags` has the tags of the session.
+/// The principal in trust policies is `"Federated": "arn:aws:iam::<account>:oidc-provider/<issuer>"`. The condition
+/// keys for claims of tokens are `<issuer>:sub` and `<issuer>:aud`. In all of these, the issuer has no `https://`. The
+/// claim `https://aws.amazon.com/tags` has the tags of the session.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>
 #[derive(Debug, Clone)]
@@ -33,20 +33,20 @@ pub struct IdentityProvider {
 }
 
 impl IdentityProvider {
-    /// The provider whose tokens have `issuer`, a URL that starts with `https://`, in their claim
-    /// `iss`, and are signed with a key of `key_set`, the JSON text of a JWKS.
+    /// Creates a provider. Its tokens have `issuer`, a URL that starts with `https://`, in the claim `iss`. The tokens
+    /// are signed with a key of `key_set`, the JSON text of a JWKS.
     pub fn new(issuer: impl Into<String>, key_set: impl Into<String>) -> Self {
         Self { issuer: issuer.into(), key_set: key_set.into(), audiences: Vec::new() }
     }
 
-    /// This provider with one more audience ("client ID"); tokens for any other are refused.
+    /// Adds an audience ("client ID"). Tokens for other audiences are rejected.
     pub fn with_audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
     }
 }
 
-/// A provider, ready to verify.
+/// A provider with parsed keys.
 #[derive(Debug)]
 pub(super) struct KnownProvider {
     issuer: String,
@@ -56,10 +56,10 @@ pub(super) struct KnownProvider {
     audiences: Vec<String>,
 }
 
-/// What a token says that its provider has signed.
+/// The content of a verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verified {
-    /// The provider as policies name it.
+    /// The name of the provider in policies.
     pub(super) provider: String,
     pub(super) subject: String,
     pub(super) audience: String,
@@ -92,7 +92,7 @@ enum Audience {
     Only([String; 1]),
 }
 
-/// What the fake knows of this claim; it has no transitive tags.
+/// The supported part of the claim. The fake does not support transitive tags.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TagsClaim {
@@ -101,8 +101,10 @@ struct TagsClaim {
 }
 
 impl KnownProvider {
+    /// Parses the configuration of a provider.
+    ///
     /// # Errors
-    /// [`Error::InvalidInput`] if the issuer is no URL of HTTPS, or the key set is none.
+    /// [`Error::InvalidInput`] if the issuer is not an HTTPS URL, or the key set is invalid.
     pub(super) fn new(provider: IdentityProvider) -> Result<Self> {
         let IdentityProvider { issuer, key_set, audiences } = provider;
         let name = issuer.strip_prefix("https://").map(str::to_owned);
@@ -119,7 +121,7 @@ impl KnownProvider {
         DecodingKey::from_jwk(self.keys.find(id?)?).ok()
     }
 
-    /// Checks everything that the provider vouches for.
+    /// Verifies the signature of a token and returns the claims.
     fn claims(&self, token: &str) -> Result<Claims, ApiError> {
         let header = decode_header(token).map_err(|_| invalid("The ID Token is not a JWT"))?;
         if !ALGORITHMS.contains(&header.alg) {
@@ -129,7 +131,7 @@ impl KnownProvider {
             invalid("Couldn't retrieve verification key from your identity provider")
         })?;
         let mut validation = Validation::new(header.alg);
-        // Times are judged by the clock of the fake, and audiences in AWS's words.
+        // The caller checks times by the clock of the fake, and audiences with AWS's errors.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
@@ -143,7 +145,7 @@ impl KnownProvider {
     }
 }
 
-/// What a token says, if a provider has signed it and it is good at `now`.
+/// Verifies a token at the time `now` and returns its content.
 ///
 /// Source: the errors of
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
@@ -178,7 +180,7 @@ pub(super) fn verify(
     Ok(Verified { provider: provider.name.clone(), subject: claims.sub, audience, tags })
 }
 
-/// Whose token it claims to be.
+/// Returns the unverified issuer of a token.
 fn issuer(token: &str) -> Option<String> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Issuer = serde_json::from_slice(&payload).ok()?;

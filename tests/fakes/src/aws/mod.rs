@@ -1,9 +1,9 @@
-//! [`FakeAws`]: AWS for tests, in this process: ECR, its registry, Resource Groups Tagging, and STS.
+//! [`FakeAws`]: a fake of AWS in the process of a test: ECR with its registry, Resource Groups Tagging, and STS.
 //!
-//! It speaks AWS's protocols on a loopback port, checks signatures, and judges by IAM policies, so
-//! that what is refused at AWS is refused here. What it does not know of AWS, such as a parameter or a
-//! condition, it refuses aloud. Its words and shapes are those of the service models; where AWS
-//! documents nothing, the source of what it does is named in the code.
+//! The fake serves the protocols of AWS on a loopback port. Requests that AWS rejects are rejected: the fake verifies
+//! signatures and evaluates IAM policies. An unsupported parameter, condition or policy element is an error.
+//! Requests, responses and errors follow the service models. The code names the source of behaviour that AWS does not
+//! document.
 //!
 //! ```
 //! use ark_container_core::backend::local::LocalBackend;
@@ -17,7 +17,7 @@
 //! let store = LocalBackend::open(Some(folder))?;
 //! let aws = FakeAws::builder(store).with_user(alice.clone()).start().await?;
 //!
-//! // For the SDK, the AWS command line, and whatever else reads the environment.
+//! // For the SDK, the AWS CLI and other programs that read the environment.
 //! let environment = aws.environment(alice.access_key());
 //! assert!(environment.contains(&("AWS_ENDPOINT_URL", aws.endpoint_url())));
 //! # Ok(())
@@ -64,7 +64,7 @@ pub use crate::aws::world::Call;
 
 use crate::aws::world::World;
 
-/// AWS for tests; it stops when it is dropped. See the [module](self).
+/// A fake of AWS for tests, which stops on drop. See the [module](self).
 #[derive(Debug)]
 pub struct FakeAws {
     world: Arc<World>,
@@ -73,31 +73,31 @@ pub struct FakeAws {
 }
 
 impl FakeAws {
-    /// An AWS whose repositories keep their images in `store`.
+    /// Returns a builder of a fake that stores the images of its repositories in `store`.
     ///
-    /// It takes in the repositories that are there when it starts. What the store does not keep, such
-    /// as lifecycle policies, is gone when the fake is. The account may have repositories that are not
-    /// of an organization or not of the store's stage too; these take no images.
+    /// The fake starts with the repositories in the store. Settings that the store does not support, such as lifecycle
+    /// policies, end with the fake. The account can also have repositories without an organization or of another stage
+    /// than the store's. Such repositories accept no images.
     pub fn builder(store: LocalBackend) -> FakeAwsBuilder {
         FakeAwsBuilder::new(store)
     }
 
-    /// Where the API of every service is: what goes into `AWS_ENDPOINT_URL`.
+    /// Returns the URL of the API of all services, for `AWS_ENDPOINT_URL`.
     pub fn endpoint_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where the registry of the fake's own account is, over plain HTTP.
+    /// Returns the host of the registry of the fake's own account. The registry serves plain HTTP.
     pub fn registry_host(&self) -> RegistryHost {
         self.world.registry_host.clone()
     }
 
-    /// The host that the registry would have at AWS, which tells account, region and partition.
+    /// Returns the host that the registry would have at AWS, with account, region and partition.
     pub fn host(&self) -> &EcrHost {
         &self.world.host
     }
 
-    /// What a process needs in its environment to ask this AWS as the holder of `key`.
+    /// Returns the environment variables of a process that calls the fake with `key`.
     pub fn environment(&self, key: &AccessKey) -> [(&'static str, String); 6] {
         [
             ("AWS_ENDPOINT_URL", self.endpoint_url()),
@@ -120,8 +120,8 @@ impl FakeAws {
             .build()
     }
 
-    /// Returns the catalog of the account in the stage `prod`, as a user sees it. IAM alone decides what
-    /// the user may do.
+    /// Returns the catalog of the account in the stage `prod` with the access key of a user. Only IAM restricts the
+    /// user.
     ///
     /// ```
     /// use ark_container_core::Error;
@@ -152,48 +152,48 @@ impl FakeAws {
         Catalog::from_backend_as_administrator(backend)
     }
 
-    /// Every call so far, in the order in which it was answered.
+    /// Returns all calls so far in the order of their responses.
     pub fn calls(&self) -> Vec<Call> {
         self.world.record.calls().clone()
     }
 
-    /// How many calls there were for an action, such as `ecr:DescribeRepositories`.
+    /// Returns the number of calls of an action, such as `ecr:DescribeRepositories`.
     pub fn count(&self, action: &str) -> usize {
         self.world.record.calls().iter().filter(|call| call.action == action).count()
     }
 
-    /// Forgets the calls so far.
+    /// Clears the record of calls.
     pub fn forget_calls(&self) {
         self.world.record.calls().clear();
     }
 
-    /// Lets something go wrong from now on.
+    /// Adds a fault for later requests.
     pub fn inject(&self, fault: Fault) {
         self.world.faults.add(fault);
     }
 
-    /// Lets nothing go wrong any more.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
         self.world.faults.clear();
     }
 
-    /// Sets the clock of AWS this many seconds ahead of ours, or behind.
+    /// Sets the clock of the fake this many seconds ahead of the system clock, or behind if negative.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.world.clock.set_ahead(seconds);
     }
 
-    /// Ends every session of a role now.
+    /// Expires all sessions of roles.
     pub fn expire_sessions(&self) {
         self.world.accounts.expire_sessions(self.world.clock.now());
     }
 
-    /// Lets the index of tags know nothing of what is changed from now on, or lets it catch up.
+    /// Freezes the tag index, so that it omits later changes, or updates it.
     pub fn set_index_stale(&self, stale: bool) {
         self.world.set_index_stale(stale);
     }
 
-    /// Puts a tag on an image that clients of OCI registries refuse: ECR accepts tags of 300 characters. A
-    /// repository that does not exist stays as it is.
+    /// Adds a tag to an image that is too long for clients of OCI registries: ECR accepts tags of 300 characters. A
+    /// missing repository is ignored.
     ///
     /// Source: `ImageTag` in the service model of ECR.
     pub fn add_long_tag(&self, repository: &str, digest: &Digest, tag: impl Into<String>) {
@@ -204,46 +204,45 @@ impl FakeAws {
         });
     }
 
-    /// Gives authorization tokens with this `expiresAt` from now on, whenever they really expire.
+    /// Sets the `expiresAt` of later authorization tokens. Their actual expiry does not change.
     pub fn date_tokens(&self, expires_at: SystemTime) {
         self.world.logins.date(expires_at);
     }
 
-    /// Gives authorization tokens that are good for this long from now on; 12 hours unless told.
+    /// Sets the lifetime of later authorization tokens. The default is 12 hours.
     pub fn set_token_lifetime(&self, lifetime: Duration) {
         self.world.logins.set_lifetime(lifetime);
     }
 
-    /// Mounts blobs across repositories from now on, or no longer: a setting of the account.
+    /// Enables or disables blob mounting across repositories, a setting of the account. The default is off.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
     pub fn set_blob_mounting(&self, mounts: bool) {
         self.world.dialect.set_mounts(mounts);
     }
 
-    /// Refuses manifests with a subject from now on, or no longer, as was reported of ECR.
+    /// Sets whether manifests with a subject are rejected, as was reported of ECR. The default is off.
     pub fn set_refuses_subjects(&self, refuses: bool) {
         self.world.dialect.set_refuses_subjects(refuses);
     }
 
-    /// Gives logins for another host from now on, once: for one that stands in front of the registry
-    /// and passes on to it.
+    /// Sets the host in later logins to a proxy in front of the registry. Only the first call has an effect.
     pub fn put_behind(&self, front: RegistryHost) {
-        // It stays behind what it was put behind first.
+        // An error means that the host is set already.
         let _ = self.world.front.set(front);
     }
 
-    /// Fails the next upload that ends without a byte in its last request, as was reported of ECR.
+    /// Makes the next upload fail whose last request has an empty body, as was reported of ECR.
     pub fn fail_next_empty_put(&self) {
         self.world.dialect.fail_next_empty_put();
     }
 }
 
-/// A text that nobody guesses, of `BYTES` random bytes.
+/// Returns a secret of `BYTES` random bytes in Base64.
 fn secret<const BYTES: usize>() -> Result<String> {
     let mut bytes = [0; BYTES];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|error| {
-        Error::failed("the operating system gave no random numbers").with_source(error)
+        Error::failed("cannot get random bytes of the operating system").with_source(error)
     })?;
     Ok(STANDARD.encode(bytes))
 }

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::aws::iam::Context;
 
-/// The version whose policies have variables.
+/// The version of policies with variables.
 const VERSION_WITH_VARIABLES: &str = "2012-10-17";
 
-/// Why a text is no policy that the fake can judge by.
+/// The reason why the fake cannot evaluate a policy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct PolicyError(String);
@@ -21,8 +21,8 @@ impl PolicyError {
     }
 }
 
-/// A policy document, with the elements that the fake knows; another is an error, so that no test
-/// passes because something was overlooked.
+/// A policy document. Elements that the fake does not support are errors, so that no test passes because an element was
+/// ignored.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub(super) struct Statement {
     conditions: Vec<Condition>,
 }
 
-/// Who a statement of a resource-based policy is about.
+/// The principals of a statement of a resource-based policy.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Principals {
     pub(super) aws: Vec<String>,
@@ -53,7 +53,7 @@ struct Matcher {
 }
 
 impl Policy {
-    /// Reads an identity-based policy or a session policy.
+    /// Parses an identity-based policy or a session policy.
     pub(super) fn parse(text: &str) -> Result<Self, PolicyError> {
         let policy = Self::read(text)?;
         for statement in &policy.statements {
@@ -67,7 +67,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Reads a role's trust policy, or a repository's policy.
+    /// Parses a role's trust policy or a repository's policy.
     pub(super) fn parse_resource_based(text: &str) -> Result<Self, PolicyError> {
         let policy = Self::read(text)?;
         for statement in &policy.statements {
@@ -91,7 +91,7 @@ impl Policy {
         let variables = match document.version.as_deref() {
             Some(VERSION_WITH_VARIABLES) => true,
             None | Some("2008-10-17") => false,
-            Some(version) => return Err(PolicyError(format!("no version is {version:?}"))),
+            Some(version) => return Err(PolicyError(format!("unknown version {version:?}"))),
         };
         let statements = document.statements.into_vec().into_iter();
         let statements = statements.map(|written| Statement::read(written, variables));
@@ -104,10 +104,10 @@ impl Statement {
         let allows = match written.effect.as_str() {
             "Allow" => true,
             "Deny" => false,
-            effect => return Err(PolicyError(format!("no effect is {effect:?}"))),
+            effect => return Err(PolicyError(format!("unknown effect {effect:?}"))),
         };
         let actions = Matcher::read(written.action, written.not_action, |text| {
-            // Actions have no case, and no variables.
+            // Actions are case-insensitive and have no variables.
             Pattern::parse(&text.to_ascii_lowercase(), false)
         })?;
         let resources = Matcher::read(written.resource, written.not_resource, |text| {
@@ -131,7 +131,7 @@ impl Statement {
         })
     }
 
-    /// Whether it speaks of this action on this resource, under these circumstances.
+    /// Returns whether the statement applies to an action on a resource.
     pub(super) fn applies(&self, action: &str, resource: &str, context: &Context) -> bool {
         self.actions.matches(&action.to_ascii_lowercase(), context)
             && self.resources.as_ref().is_none_or(|resources| resources.matches(resource, context))
@@ -152,7 +152,7 @@ impl Principals {
                     match kind.as_str() {
                         "AWS" => principals.aws.extend(names.into_vec()),
                         "Federated" => principals.federated.extend(names.into_vec()),
-                        _ => return Err(PolicyError(format!("the fake has no principals {kind}"))),
+                        _ => return Err(PolicyError(format!("unsupported principals {kind}"))),
                     }
                 }
             }
@@ -231,7 +231,7 @@ impl<T> OneOrMany<T> {
     }
 }
 
-/// The one key of the fake that may have several values: the keys of the tags in a request.
+/// The only supported key with several values: the keys of the tags in a request.
 pub(super) const TAG_KEYS: &str = "aws:TagKeys";
 
 /// One key of a statement's `Condition`, under one operator.
@@ -243,7 +243,7 @@ pub(super) struct Condition {
 
 #[derive(Debug, Clone)]
 enum Test {
-    /// Whether the key is there.
+    /// Whether the key must exist.
     Exists(bool),
     Text {
         operator: Operator,
@@ -256,22 +256,22 @@ struct Operator {
     of: Quantifier,
     like: bool,
     negated: bool,
-    /// Whether a key that is not there is as good as one that passes.
+    /// Whether a missing key passes.
     if_exists: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quantifier {
-    /// The key has one value at most.
+    /// No quantifier: the key has at most one value.
     One,
-    /// `ForAllValues`: also true where there is no value.
+    /// `ForAllValues`: true if the key has no value.
     All,
-    /// `ForAnyValue`: false where there is no value.
+    /// `ForAnyValue`: false if the key has no value.
     Any,
 }
 
 impl Condition {
-    /// Reads what an operator says of a key; `variables` are those of policies of version 2012-10-17.
+    /// Parses a condition. `variables` enables variables, as in policies of version 2012-10-17.
     pub(super) fn read(
         operator: &str,
         key: String,
@@ -286,20 +286,19 @@ impl Condition {
             };
             return Ok(Self { key, test: Test::Exists(exists) });
         }
-        let unknown = || PolicyError::new(format!("the fake has no condition {operator:?}"));
+        let unknown = || PolicyError::new(format!("unsupported condition {operator:?}"));
         let operator = Operator::read(operator).ok_or_else(unknown)?;
-        // Without a quantifier, AWS does not say what becomes of several values; with one, a key that
-        // is not there passes for all of them.
+        // AWS does not document several values without a quantifier. With `ForAllValues`, a missing key passes.
         if (operator.of == Quantifier::One) == key.eq_ignore_ascii_case(TAG_KEYS) {
             let problem =
-                "ForAllValues and ForAnyValue go with keys of several values, and with no other";
+                "keys with several values, and only these, need ForAllValues or ForAnyValue";
             return Err(PolicyError::new(format!("{problem}: {key}")));
         }
         let values = values.iter().map(|value| Pattern::parse(value, variables)).collect();
         Ok(Self { key, test: Test::Text { operator, values } })
     }
 
-    /// Whether it is so.
+    /// Returns whether the condition is true.
     pub(super) fn holds(&self, context: &Context) -> bool {
         let actual = context.values(&self.key);
         match &self.test {
@@ -337,7 +336,7 @@ impl Operator {
                 true => value.matches(actual, context),
                 false => value.equals(actual, context),
             };
-            // A value with a variable that has no value matches nothing.
+            // A value with a variable without a value matches nothing.
             values.iter().any(matches) != self.negated
         };
         match (self.of, actual) {
@@ -350,9 +349,9 @@ impl Operator {
     }
 }
 
-/// Texts such as `arn:aws:ecr:*:*:repository/prod/${aws:PrincipalTag/organization}/*`.
+/// A pattern such as `arn:aws:ecr:*:*:repository/prod/${aws:PrincipalTag/organization}/*`.
 ///
-/// `*` stands for any characters, `?` for one; `${*}`, `${?}` and `${$}` for themselves.
+/// `*` matches any characters, and `?` matches one. `${*}`, `${?}` and `${$}` match `*`, `?` and `$`.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -363,12 +362,12 @@ enum Piece {
     Literal(char),
     Any,
     One,
-    /// A condition key, and what stands for it where it has no value.
+    /// A condition key, and its default value.
     Variable(String, Option<String>),
 }
 
 impl Pattern {
-    /// Reads a pattern; `variables` are those of policies of version 2012-10-17.
+    /// Parses a pattern. `variables` enables variables, as in policies of version 2012-10-17.
     pub(super) fn parse(text: &str, variables: bool) -> Self {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -394,13 +393,13 @@ impl Pattern {
         Self(pieces)
     }
 
-    /// Whether it stands for `text`. One with a variable that has no value stands for nothing.
+    /// Returns whether the pattern matches `text`. A pattern with a variable without a value matches nothing.
     pub(super) fn matches(&self, text: &str, context: &Context) -> bool {
         let Some(pieces) = self.with_values(context) else { return false };
         matches_pieces(&pieces, &text.chars().collect::<Vec<_>>())
     }
 
-    /// Whether it is `text`, with variables filled in and wildcards taken for what they are.
+    /// Returns whether the pattern equals `text` after the replacement of variables. Wildcards are literals.
     pub(super) fn equals(&self, text: &str, context: &Context) -> bool {
         let Some(pieces) = self.with_values(context) else { return false };
         let literal = pieces.iter().map(|piece| match piece {
@@ -426,15 +425,15 @@ impl Pattern {
     }
 }
 
-/// A variable such as `aws:username` or `aws:PrincipalTag/team, 'none'`.
+/// Parses a variable such as `aws:username` or `aws:PrincipalTag/team, 'none'`.
 fn variable_piece(text: &str) -> Piece {
     let (name, default) = text.split_once(',').unwrap_or((text, ""));
     let default = default.trim().strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
     Piece::Variable(name.trim().to_owned(), default.map(str::to_owned))
 }
 
-/// Goes through both at once, and back to the last `*` where they part: time grows with the product
-/// of the lengths at worst.
+/// Returns whether a pattern matches a text. A mismatch returns to the last `*`, so the worst-case time grows with the
+/// product of the lengths.
 fn matches_pieces(pattern: &[Piece], text: &[char]) -> bool {
     let (mut at, mut position) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
@@ -495,7 +494,7 @@ mod tests {
         Condition::read(operator, key.to_owned(), &values, true)
     }
 
-    /// Whether it holds where the key has these values.
+    /// Returns whether a condition is true if the key has the values `actual`.
     fn holds(operator: &str, key: &str, values: &[&str], actual: &[&str]) -> bool {
         let actual = actual.iter().map(|&value| value.to_owned()).collect();
         let context = Context::default().with("aws:username", "alice").with_values(key, actual);
@@ -520,14 +519,14 @@ mod tests {
     }
 
     #[test]
-    fn null_asks_whether_a_key_is_there() {
+    fn null_checks_whether_key_exists() {
         assert!(holds("Null", TEAM, &["true"], &[]) && !holds("Null", TEAM, &["true"], &["a"]));
         assert!(holds("Null", TEAM, &["false"], &["a"]) && !holds("Null", TEAM, &["false"], &[]));
         assert!(holds("Null", TAG_KEYS, &["false"], &["a", "b"]));
     }
 
     #[test]
-    fn quantifiers_look_at_each_value() {
+    fn quantifiers_check_all_values() {
         for (operator, none, one_of_two, both, neither) in [
             ("ForAllValues:StringEquals", true, false, true, false),
             ("ForAllValues:StringNotEquals", true, false, false, true),
@@ -575,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_stand_for_any_and_for_one() {
+    fn wildcards_match_any_and_one() {
         for (pattern, text) in [
             ("*", ""),
             ("a*", "a"),
@@ -608,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn equality_takes_wildcards_for_what_they_are() {
+    fn equality_treats_wildcards_as_literals() {
         let equals =
             |pattern, text| Pattern::parse(pattern, true).equals(text, &Context::default());
         assert!(equals("a*?", "a*?"));

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde_json::{Value, json};
 
-/// A service that the fake has.
+/// A service of the fake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Service {
     Ecr,
@@ -14,13 +14,13 @@ pub(super) enum Service {
     Sts,
 }
 
-/// What services call the same refusals.
+/// The error codes of a service for the errors that all services have.
 ///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/CommonErrors.html>,
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>, and `errors` in the service
 /// models of ECR and Resource Groups Tagging.
 #[derive(Debug)]
-pub(super) struct Words {
+pub(super) struct ErrorCodes {
     /// The status of a request that cannot be authenticated or is not allowed.
     pub(super) forbidden: StatusCode,
     pub(super) missing_token: &'static str,
@@ -34,7 +34,7 @@ pub(super) struct Words {
     pub(super) unknown_operation: &'static str,
 }
 
-const JSON: Words = Words {
+const JSON: ErrorCodes = ErrorCodes {
     forbidden: StatusCode::BAD_REQUEST,
     missing_token: "MissingAuthenticationTokenException",
     incomplete_signature: "IncompleteSignatureException",
@@ -47,10 +47,10 @@ const JSON: Words = Words {
     unknown_operation: "UnknownOperationException",
 };
 
-const TAGGING: Words =
-    Words { throttled: "ThrottledException", internal: "InternalServiceException", ..JSON };
+const TAGGING: ErrorCodes =
+    ErrorCodes { throttled: "ThrottledException", internal: "InternalServiceException", ..JSON };
 
-const QUERY: Words = Words {
+const QUERY: ErrorCodes = ErrorCodes {
     forbidden: StatusCode::FORBIDDEN,
     missing_token: "MissingAuthenticationToken",
     incomplete_signature: "IncompleteSignature",
@@ -64,7 +64,7 @@ const QUERY: Words = Words {
 };
 
 impl Service {
-    /// What the request asks for: the service, and the operation's name.
+    /// Returns the service and the operation of a request.
     ///
     /// Source: `targetPrefix` in the service models, and
     /// <https://smithy.io/2.0/aws/protocols/aws-query-protocol.html>
@@ -82,7 +82,7 @@ impl Service {
         Some((service, operation.to_owned()))
     }
 
-    /// What policies call it in their actions.
+    /// Returns the prefix of the service's actions in policies.
     pub(super) fn prefix(self) -> &'static str {
         match self {
             Self::Ecr => "ecr",
@@ -91,7 +91,7 @@ impl Service {
         }
     }
 
-    /// What signatures are made for.
+    /// Returns the name of the service in signatures.
     ///
     /// Source: `signingName`, else `endpointPrefix`, in the service models.
     pub(super) fn signing_name(self) -> &'static str {
@@ -102,7 +102,7 @@ impl Service {
         }
     }
 
-    pub(super) fn words(self) -> &'static Words {
+    pub(super) fn error_codes(self) -> &'static ErrorCodes {
         match self {
             Self::Ecr => &JSON,
             Self::Tagging => &TAGGING,
@@ -111,7 +111,7 @@ impl Service {
     }
 }
 
-/// A refusal, as the service says it.
+/// An error response of a service.
 #[derive(Debug, Clone)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
@@ -120,21 +120,21 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    /// A refusal whose fault is the client's: status 400.
+    /// Creates an error of the client, with status 400.
     pub(super) fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: code.into(), message: message.into() }
     }
 
-    /// The same with another status.
+    /// Sets the status.
     pub(super) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// What went wrong inside, in the service's own words for that.
+    /// Logs an internal error and creates its response.
     pub(super) fn internal(service: Service, error: impl std::fmt::Display) -> Self {
         tracing::warn!(%error, "the fake of AWS failed");
-        Self::new(service.words().internal, error.to_string())
+        Self::new(service.error_codes().internal, error.to_string())
             .with_status(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
@@ -163,12 +163,12 @@ impl ApiError {
     }
 }
 
-/// The namespace of every answer of STS.
+/// The namespace of the responses of STS.
 ///
 /// Source: `xmlNamespace` in the service model of STS, 2011-06-15.
 const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
-/// An element with a text.
+/// Returns an element with a text.
 pub(super) fn xml_text(name: &str, content: &str) -> String {
     let mut escaped = String::with_capacity(content.len());
     for character in content.chars() {
@@ -177,7 +177,7 @@ pub(super) fn xml_text(name: &str, content: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // What XML 1.0 cannot carry in any form.
+            // XML 1.0 does not allow these characters in any form.
             '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' => escaped.push('\u{fffd}'),
             _ => escaped.push(character),
         }
@@ -185,17 +185,17 @@ pub(super) fn xml_text(name: &str, content: &str) -> String {
     format!("<{name}>{escaped}</{name}>")
 }
 
-/// An element with others in it.
+/// Returns an element with child elements.
 pub(super) fn xml_nested(name: &str, children: &[String]) -> String {
     format!("<{name}>{}</{name}>", children.concat())
 }
 
-/// The outermost element of an answer.
+/// Returns the root element of a response.
 pub(super) fn xml_document(name: &str, children: &[String]) -> String {
     format!("<{name} xmlns=\"{NAMESPACE}\">{}</{name}>\n", children.concat())
 }
 
-/// Whether all characters of a text may be in the key or value of a tag.
+/// Returns whether all characters of a text are allowed in the key or value of a tag.
 pub(super) fn is_tag_text(text: &str) -> bool {
     text.chars().all(|c| c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c))
 }

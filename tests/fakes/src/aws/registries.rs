@@ -24,9 +24,9 @@ use crate::aws::iam::{Circumstances, check_access};
 use crate::aws::policy::Policy;
 use crate::aws::world::{Call, Clock, Record};
 
-/// A repository that a listing shows and that takes no images: any number of them costs little.
+/// A repository that is only listed and accepts no images. A large number of them is cheap.
 ///
-/// Its name need not be that of an organization's repository.
+/// The name may be outside of any organization.
 #[derive(Debug, Clone)]
 pub struct ListedRepository {
     name: String,
@@ -34,19 +34,19 @@ pub struct ListedRepository {
 }
 
 impl ListedRepository {
-    /// A repository with this name and no tags.
+    /// Creates a listed repository without tags.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), tags: BTreeMap::new() }
     }
 
-    /// This repository with one more tag.
+    /// Adds a tag.
     pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.insert(key.into(), value.into());
         self
     }
 }
 
-/// What repositories get that ECR creates where somebody pushes to a missing one, below a prefix.
+/// The settings of repositories that ECR creates on a push to a missing repository below a prefix.
 ///
 /// Source: `RepositoryCreationTemplate` in the service model of ECR, with `CREATE_ON_PUSH` in `appliedFor`.
 #[derive(Debug, Clone)]
@@ -57,18 +57,18 @@ pub struct CreationTemplate {
 }
 
 impl CreationTemplate {
-    /// The template of the repositories whose paths continue `prefix` after a slash.
+    /// Creates a template for the repositories whose paths start with `prefix` and a slash.
     pub fn new(prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into(), tags: BTreeMap::new(), lifecycle_policy: None }
     }
 
-    /// This template with one more tag.
+    /// Adds a tag.
     pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.tags.insert(key.into(), value.into());
         self
     }
 
-    /// This template with a lifecycle policy.
+    /// Sets the lifecycle policy.
     pub fn with_lifecycle_policy(mut self, policy: impl Into<String>) -> Self {
         self.lifecycle_policy = Some(policy.into());
         self
@@ -120,10 +120,10 @@ impl Default for Encryption {
 #[derive(Debug, Clone)]
 pub(super) struct RepositoryPolicy {
     pub(super) text: String,
-    pub(super) judged: Policy,
+    pub(super) parsed: Policy,
 }
 
-/// A repository as ECR has it.
+/// A repository of ECR.
 #[derive(Debug, Clone)]
 pub(super) struct Repository {
     pub(super) created_at: SystemTime,
@@ -134,9 +134,9 @@ pub(super) struct Repository {
     pub(super) lifecycle_policy: Option<String>,
     pub(super) policy: Option<RepositoryPolicy>,
     pub(super) tags: BTreeMap<String, String>,
-    /// The image tags that the store does not take, by digest.
+    /// The image tags that are too long for the store, by digest.
     pub(super) long_tags: BTreeMap<String, BTreeSet<String>>,
-    /// Its place in the store; `None` for one that is only listed.
+    /// The path in the store; `None` if the repository is only listed.
     pub(super) path: Option<RepositoryPath>,
 }
 
@@ -173,7 +173,7 @@ impl Repository {
 /// The repositories of one account, by name.
 pub(super) type Repositories = BTreeMap<String, Repository>;
 
-/// The repositories of every account; those of the fake's own have their images in a store.
+/// The repositories of all accounts. The images of the fake's own account are in a store.
 #[derive(Debug)]
 pub(super) struct Registries {
     pub(super) store: LocalBackend,
@@ -182,7 +182,7 @@ pub(super) struct Registries {
 }
 
 impl Registries {
-    /// Takes in what the store has, and what is only to be listed.
+    /// Loads the repositories in the store, and adds those that are only listed.
     pub(super) async fn open(
         store: LocalBackend,
         own: &str,
@@ -202,20 +202,20 @@ impl Registries {
         Ok(Self { store, accounts, changing: tokio::sync::Mutex::default() })
     }
 
-    /// Waits until nobody else creates or deletes: what is checked while the answer is held still
-    /// holds when something is done in the store and then written down.
+    /// Locks the creation and deletion of repositories: checks stay true while the guard is held, until the change in
+    /// the store is recorded.
     pub(super) async fn change(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.changing.lock().await
     }
 
-    /// Looks at the repositories of an account, or writes something down.
-    pub(super) fn with<T>(&self, account: &str, look: impl FnOnce(&mut Repositories) -> T) -> T {
+    /// Reads or changes the repositories of an account.
+    pub(super) fn with<T>(&self, account: &str, work: impl FnOnce(&mut Repositories) -> T) -> T {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        look(accounts.entry(account.to_owned()).or_default())
+        work(accounts.entry(account.to_owned()).or_default())
     }
 }
 
-/// The entries of a map behind a key, or all.
+/// Iterates over the entries of a map after a key, or over all entries without a key.
 pub(super) fn behind<'a, V>(
     map: &'a BTreeMap<String, V>,
     key: Option<&str>,
@@ -227,7 +227,7 @@ pub(super) fn behind<'a, V>(
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html>
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Every authorization token that was given, and how long the next is good for.
+/// The issued authorization tokens, and the lifetime of new ones.
 #[derive(Default)]
 pub(super) struct Logins(Mutex<State>);
 
@@ -245,10 +245,10 @@ struct Login {
 }
 
 impl Logins {
-    /// Takes a new token of a principal, and answers what is to be said of its expiry.
+    /// Adds a new token of a principal, and returns its `expiresAt`.
     ///
-    /// It ends with the principal's session: AWS leaves open whether it lives on, so the fake does not
-    /// let anyone rely on that.
+    /// A token ends with the session of its principal. AWS does not document whether a token outlives the session, so
+    /// tests must not rely on that.
     pub(super) fn add(&self, token: String, caller: Arc<Caller>, now: SystemTime) -> SystemTime {
         let mut state = self.state();
         let whole = now + state.lifetime.unwrap_or(TOKEN_LIFETIME);
@@ -276,7 +276,7 @@ impl fmt::Debug for Logins {
     }
 }
 
-/// Checks the passwords of the registry, and what the policies of their principals allow.
+/// Checks the passwords of the registry and the policies of their principals.
 #[derive(Debug)]
 pub(super) struct RegistryAuthorizer {
     pub(super) host: EcrHost,
@@ -288,7 +288,7 @@ pub(super) struct RegistryAuthorizer {
 }
 
 impl RegistryAuthorizer {
-    /// Creates a missing repository that a template is for, whoever pushes to it.
+    /// Creates a missing repository that a template applies to, regardless of the client's permissions.
     ///
     /// Source: <https://github.com/aws/containers-roadmap/issues/853>
     fn create_on_push(&self, path: &RepositoryPath) {

@@ -1,4 +1,4 @@
-//! The listener of the API, and [`Exchange`]: one request on its way through the fake.
+//! The listener of the API, and [`Exchange`]: a request that is being processed.
 
 use std::io;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::aws::sigv4::{Signature, SignatureError};
 use crate::aws::world::{Call, World, http_date};
 use crate::aws::{ecr, sts, tagging};
 
-/// More than any request of the three services has.
-const MAX_BODY: usize = 8 * 1024 * 1024;
+/// The maximum size of a request body. Requests of the three services are smaller.
+const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
-/// Serves until `stop`; what runs then is cut.
+/// Serves until `stop` is cancelled, which closes all connections.
 pub(super) async fn serve(listener: TcpListener, world: Arc<World>, stop: CancellationToken) {
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
@@ -38,13 +38,13 @@ pub(super) async fn serve(listener: TcpListener, world: Arc<World>, stop: Cancel
                 let connection = connection(stream, world.clone());
                 tokio::spawn(stop.clone().run_until_cancelled_owned(connection));
             }
-            Err(error) => tracing::warn!(%error, "the fake of AWS cannot take a connection"),
+            Err(error) => tracing::warn!(%error, "the fake of AWS cannot accept a connection"),
         }
     }
 }
 
 async fn connection(stream: TcpStream, world: Arc<World>) {
-    // Answers are small and whole; one that comes late because this failed is still right.
+    // A failure only delays responses.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request| answer(world.clone(), request));
     let served = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
@@ -53,13 +53,14 @@ async fn connection(stream: TcpStream, world: Arc<World>) {
     }
 }
 
-/// Answers a request; an error closes the connection without an answer.
+/// Returns the response to a request. An error closes the connection without a response.
 async fn answer(
     world: Arc<World>,
     request: Request<Incoming>,
 ) -> io::Result<Response<Full<Bytes>>> {
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, MAX_BODY).collect().await.map_err(io::Error::other)?.to_bytes();
+    let body =
+        Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(io::Error::other)?.to_bytes();
     let request_id = world.next_request_id();
     let Some((service, operation)) = Service::of(&parts.headers, &body) else {
         let error = ApiError::new("UnknownOperationException", "");
@@ -85,7 +86,7 @@ async fn answer(
     })
 }
 
-/// What the record says of a request whose connection was cut.
+/// Returns the recorded error of a request whose connection a fault has closed.
 fn cut_off() -> ApiError {
     ApiError::new("ConnectionCut", "the connection was cut on demand")
 }
@@ -95,7 +96,7 @@ async fn handle(
     parts: &hyper::http::request::Parts,
 ) -> Result<Reply, ApiError> {
     exchange.fault()?;
-    // The token is the proof here.
+    // A token authenticates this operation, and not a signature.
     // Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
     let unsigned = exchange.operation == sts::ASSUME_ROLE_WITH_WEB_IDENTITY;
     if !unsigned || exchange.service != Service::Sts {
@@ -159,7 +160,7 @@ fn response(
         ("x-amzn-requestid", request_id),
         (DATE.as_str(), &date),
     ] {
-        // None of the values has a character that a header cannot carry.
+        // All values are valid header values.
         if let (Ok(name), Ok(value)) =
             (hyper::header::HeaderName::try_from(name), hyper::header::HeaderValue::from_str(value))
         {
@@ -169,15 +170,15 @@ fn response(
     response
 }
 
-/// What a service answers.
+/// The response of a service.
 #[derive(Debug)]
 pub(super) enum Reply {
     Json(Value),
-    /// A document of the query protocol, whose outermost element has this name.
+    /// A document of the query protocol: the name and the children of the root element.
     Xml(&'static str, Vec<String>),
 }
 
-/// A request, and what has become of it so far.
+/// A request, and the state of its processing.
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     pub(super) world: &'a World,
@@ -191,7 +192,7 @@ pub(super) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// A request whose faults are settled here.
+    /// Starts the processing of a request, and determines its faults.
     pub(super) fn new(
         world: &'a World,
         service: Service,
@@ -199,7 +200,7 @@ impl<'a> Exchange<'a> {
         body: &'a [u8],
         request_id: String,
     ) -> Self {
-        let faults = world.faults.meeting(&format!("{}:{operation}", service.prefix()));
+        let faults = world.faults.next(&format!("{}:{operation}", service.prefix()));
         Self {
             world,
             service,
@@ -212,7 +213,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The operation as policies name it.
+    /// Returns the action of the operation in policies.
     pub(super) fn action(&self) -> String {
         format!("{}:{}", self.service.prefix(), self.operation)
     }
@@ -229,7 +230,7 @@ impl<'a> Exchange<'a> {
         delays.sum()
     }
 
-    /// How many entries a page may have, where that is less than `asked`.
+    /// Returns the maximum number of entries in a page: `asked`, unless a fault reduces it.
     pub(super) fn page_size(&self, asked: usize) -> usize {
         let limits = self.faults.iter().filter_map(|fault| match fault {
             Kind::ShortPage(size) => Some(*size),
@@ -238,15 +239,15 @@ impl<'a> Exchange<'a> {
         limits.fold(asked, usize::min)
     }
 
-    /// The refusal that a fault asks for.
+    /// Fails with the error of the first fault that has one.
     pub(super) fn fault(&self) -> Result<(), ApiError> {
-        let words = self.service.words();
+        let codes = self.service.error_codes();
         for fault in &self.faults {
             return Err(match fault {
                 // Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/common-errors.html>
-                Kind::Throttle => ApiError::new(words.throttled, "Rate exceeded"),
+                Kind::Throttle => ApiError::new(codes.throttled, "Rate exceeded"),
                 Kind::ServerError => ApiError::new(
-                    words.internal,
+                    codes.internal,
                     "These errors are usually caused by a server-side issue.",
                 )
                 .with_status(StatusCode::INTERNAL_SERVER_ERROR),
@@ -258,22 +259,22 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// Finds out who signed the request, and whether they did.
+    /// Verifies the signature of the request, and sets the caller.
     pub(super) fn authenticate(&mut self, parts: &Parts) -> Result<(), ApiError> {
-        let words = self.service.words();
+        let codes = self.service.error_codes();
         let refused = |error| match error {
             SignatureError::Missing => {
-                ApiError::new(words.missing_token, "Missing Authentication Token")
+                ApiError::new(codes.missing_token, "Missing Authentication Token")
             }
             SignatureError::Incomplete(problem) => {
-                ApiError::new(words.incomplete_signature, problem)
+                ApiError::new(codes.incomplete_signature, problem)
             }
-            SignatureError::Wrong(problem) => ApiError::new(words.wrong_signature, problem),
+            SignatureError::Wrong(problem) => ApiError::new(codes.wrong_signature, problem),
         };
-        let refused = |error| refused(error).with_status(words.forbidden);
+        let refused = |error| refused(error).with_status(codes.forbidden);
         let unknown = || {
             let message = "The security token included in the request is invalid.";
-            ApiError::new(words.unknown_key, message).with_status(words.forbidden)
+            ApiError::new(codes.unknown_key, message).with_status(codes.forbidden)
         };
         let world = self.world;
         let signature = Signature::of(&parts.headers).map_err(refused)?;
@@ -298,18 +299,18 @@ impl<'a> Exchange<'a> {
     }
 
     fn expired_token(&self) -> ApiError {
-        let words = self.service.words();
+        let codes = self.service.error_codes();
         let message = "The security token included in the request is expired";
-        ApiError::new(words.expired_token, message).with_status(words.forbidden)
+        ApiError::new(codes.expired_token, message).with_status(codes.forbidden)
     }
 
-    /// Who signed the request.
+    /// Returns the principal that signed the request.
     pub(super) fn caller(&self) -> Result<Arc<Caller>, ApiError> {
         let unsigned = || ApiError::internal(self.service, "an operation without a caller");
         self.caller.clone().ok_or_else(unsigned)
     }
 
-    /// Whether the caller's policies allow an action on a resource, or on `*`.
+    /// Checks that policies allow the caller an action on a resource, or on `*`.
     pub(super) fn authorize(
         &mut self,
         action: &str,
@@ -326,13 +327,13 @@ impl<'a> Exchange<'a> {
     }
 
     pub(super) fn access_denied(&self, message: String) -> ApiError {
-        let words = self.service.words();
-        ApiError::new(words.access_denied, message).with_status(words.forbidden)
+        let codes = self.service.error_codes();
+        ApiError::new(codes.access_denied, message).with_status(codes.forbidden)
     }
 
-    /// Reads the members of a request of the JSON protocol.
+    /// Parses a request of the JSON protocol.
     ///
-    /// One that the fake does not know is refused, so that no test passes because it was overlooked.
+    /// A member that the fake does not support is an error, so that no test passes because a member was ignored.
     pub(super) fn request<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         serde_json::from_slice(self.body)
             .map_err(|error| ApiError::new("SerializationException", error.to_string()))
@@ -343,19 +344,19 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Which page of a listing is asked for.
+/// The requested page of a listing.
 #[derive(Debug, Clone)]
 pub(super) struct Paging {
     size: usize,
     token: Option<String>,
-    /// How many pages there were.
+    /// The number of previous pages.
     number: u64,
-    /// The last key of the page before.
+    /// The last key of the previous page.
     after: Option<String>,
 }
 
 impl Paging {
-    /// A page of `size` entries at most; `None` if the token is not one that a page gave, or has expired.
+    /// Creates a page of at most `size` entries; `None` if the token is not that of a page, or has expired.
     pub(super) fn new(exchange: &Exchange<'_>, size: usize, token: Option<String>) -> Option<Self> {
         let Some(token) = token else {
             return Some(Self { size, token: None, number: 0, after: None });
@@ -371,15 +372,14 @@ impl Paging {
         Some(Self { size, token: Some(token), number, after })
     }
 
-    /// The last key of the page before.
+    /// Returns the last key of the previous page.
     pub(super) fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
-    /// The entries of this page, of those behind the page before, and the token of the next.
+    /// Returns the entries of this page, and the token of the next page. `entries` start after the previous page.
     ///
-    /// The token tells of the last key and not of its place, so that what is created or deleted
-    /// meanwhile moves nothing.
+    /// The token has the last key and not its position, so that creations and deletions do not shift later pages.
     pub(super) fn page<'k, V, T>(
         &self,
         exchange: &Exchange<'_>,

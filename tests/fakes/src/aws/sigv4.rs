@@ -1,4 +1,4 @@
-//! Whether a request is signed by who holds the key: Signature Version 4, in the header.
+//! Verification of request signatures: Signature Version 4 in the header `Authorization`.
 //!
 //! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 
@@ -15,23 +15,23 @@ use hyper::http::request::Parts;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// How far the request's time may be from AWS's.
+/// The maximum difference between the time of a request and the time of AWS.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html>
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
-/// Why a request is not taken for signed.
+/// The reason why the signature of a request is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SignatureError {
-    /// There is no signature.
+    /// The request has no signature.
     Missing,
-    /// The signature's parts are not all there.
+    /// The signature lacks a part.
     Incomplete(String),
-    /// The signature is of something else, another key, or another time.
+    /// The signature is that of another request, key, scope or time.
     Wrong(String),
 }
 
-/// What the header `Authorization` says.
+/// The parsed header `Authorization`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Signature {
     pub(super) access_key_id: String,
@@ -44,12 +44,12 @@ pub(super) struct Signature {
 }
 
 impl Signature {
-    /// The signature of a request, which is yet to be checked.
+    /// Parses the signature of a request without verifying it.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, SignatureError> {
         let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let header = header.ok_or(SignatureError::Missing)?;
-        let incomplete = |what: &str| {
-            SignatureError::Incomplete(format!("Authorization header requires {what}."))
+        let incomplete = |missing: &str| {
+            SignatureError::Incomplete(format!("Authorization header requires {missing}."))
         };
         let parts = header.strip_prefix(ALGORITHM).ok_or_else(|| incomplete(ALGORITHM))?;
         let parts: BTreeMap<&str, &str> =
@@ -77,7 +77,7 @@ impl Signature {
         })
     }
 
-    /// Whether the request may come now, for this service of these regions.
+    /// Checks the time, the service and the region of the signature.
     pub(super) fn check_scope(
         &self,
         now: SystemTime,
@@ -116,7 +116,7 @@ impl Signature {
         Ok(())
     }
 
-    /// Whether the holder of `secret` signed this request.
+    /// Verifies that the holder of `secret` signed a request.
     pub(super) fn check(
         &self,
         secret: &str,
@@ -128,7 +128,7 @@ impl Signature {
                 "The request requires the header 'host'.".into(),
             ));
         }
-        // A header that is not signed could have been put there by anybody.
+        // Anybody could have added an unsigned header.
         let unsigned = parts.headers.keys().map(|name| name.as_str()).find(|name| {
             (*name == "host" || name.starts_with("x-amz-"))
                 && !self.signed_headers.iter().any(|signed| signed == name)
@@ -150,7 +150,7 @@ impl Signature {
             .map_err(|_| mismatch())
     }
 
-    /// Signs the signed part of the request again.
+    /// Computes the signature of the signed part of a request.
     fn expected_signature(
         &self,
         secret: &str,
@@ -184,7 +184,7 @@ impl Signature {
     }
 }
 
-/// A time such as `20150830T123600Z`.
+/// Parses a time such as `20150830T123600Z`.
 fn parse_time(text: &str) -> Option<SystemTime> {
     let part = |range| text.get(range);
     let rfc3339 = format!(

@@ -1,4 +1,4 @@
-//! AWS STS, as its service model of 2011-06-15 has it, in the query protocol.
+//! AWS STS, according to its service model of 2011-06-15, in the query protocol.
 //!
 //! Source: <https://github.com/boto/botocore/blob/develop/botocore/data/sts/2011-06-15/service-2.json.gz>
 
@@ -17,10 +17,10 @@ use crate::aws::protocol::{ApiError, is_tag_text, xml_nested, xml_text};
 use crate::aws::server::Exchange;
 use crate::aws::{identity_provider, secret};
 
-/// The operation that nobody signs.
+/// The operation whose requests are not signed.
 pub(super) const ASSUME_ROLE_WITH_WEB_IDENTITY: &str = "AssumeRoleWithWebIdentity";
 
-/// Answers a request with the name of the answer's outermost element, and what is in it.
+/// Returns the name and the children of the root element of the response.
 pub(super) fn answer(exchange: &mut Exchange<'_>) -> Result<(&'static str, Vec<String>), ApiError> {
     match exchange.operation.as_str() {
         "GetCallerIdentity" => {
@@ -32,13 +32,13 @@ pub(super) fn answer(exchange: &mut Exchange<'_>) -> Result<(&'static str, Vec<S
             vec![assume_role_with_web_identity(exchange)?],
         )),
         operation => Err(ApiError::new(
-            exchange.service.words().unknown_operation,
+            exchange.service.error_codes().unknown_operation,
             format!("Could not find operation {operation} for version 2011-06-15"),
         )),
     }
 }
 
-/// Nobody needs leave for this.
+/// Returns the identity of the caller. The operation needs no permission.
 ///
 /// Source: `GetCallerIdentityResponse` in the service model: `UserId`, `Account`, `Arn`; and
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
@@ -59,7 +59,7 @@ fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new("ValidationError", message)
 }
 
-/// What is wrong with a parameter, in STS's words.
+/// Returns STS's error for an invalid parameter.
 fn unsatisfied(value: &str, parameter: &str, constraint: &str) -> ApiError {
     invalid(format!(
         "1 validation error detected: Value '{value}' at '{parameter}' failed to satisfy \
@@ -67,8 +67,8 @@ fn unsatisfied(value: &str, parameter: &str, constraint: &str) -> ApiError {
     ))
 }
 
-/// Source: `AssumeRoleRequest` in the service model; required: `RoleArn`, `RoleSessionName`. The fake
-/// has no managed session policies, MFA or transitive tags.
+/// Source: `AssumeRoleRequest` in the service model; required: `RoleArn`, `RoleSessionName`. The fake does not support
+/// managed session policies, MFA and transitive tags.
 fn assume_role(exchange: &mut Exchange<'_>) -> Result<String, ApiError> {
     let caller = exchange.caller()?;
     let mut parameters = Parameters::parse(exchange.body);
@@ -90,7 +90,7 @@ fn assume_role(exchange: &mut Exchange<'_>) -> Result<String, ApiError> {
             context = context.with(key, value);
         }
     }
-    // What does not exist is refused in the same words as what is not allowed.
+    // A missing role has the same error as a role that the caller may not assume.
     let role = exchange.world.accounts.role(&role_arn);
     for action in std::iter::once("sts:AssumeRole").chain(tagging).chain(naming) {
         let refusal = match role {
@@ -109,8 +109,8 @@ fn assume_role(exchange: &mut Exchange<'_>) -> Result<String, ApiError> {
     Ok(xml_nested("AssumeRoleResult", &issued.elements()))
 }
 
-/// Source: `AssumeRoleWithWebIdentityRequest` in the service model; required: `RoleArn`,
-/// `RoleSessionName`, `WebIdentityToken`. Session tags are those of the token.
+/// Source: `AssumeRoleWithWebIdentityRequest` in the service model; required: `RoleArn`, `RoleSessionName`,
+/// `WebIdentityToken`. The session tags come from the token.
 fn assume_role_with_web_identity(exchange: &mut Exchange<'_>) -> Result<String, ApiError> {
     let mut parameters = Parameters::parse(exchange.body);
     let role_arn = parameters.required("RoleArn")?;
@@ -157,7 +157,7 @@ fn assume_role_with_web_identity(exchange: &mut Exchange<'_>) -> Result<String, 
     Ok(xml_nested("AssumeRoleWithWebIdentityResult", &elements))
 }
 
-/// Whether a caller may assume a role.
+/// Checks that a caller may perform an action on a role.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>
 fn check(
@@ -172,7 +172,7 @@ fn check(
     caller_allows(caller, action, &role.arn, context, allowed_already)
 }
 
-/// Whether a role's trust policies let somebody do something with it.
+/// Checks that a role's trust policies allow an action. Returns how they name the principal.
 fn trust(
     role: &KnownRole,
     action: &str,
@@ -183,7 +183,7 @@ fn trust(
     named.ok_or(Refusal::Implicit(PolicyKind::Trust))
 }
 
-/// The tags of a role's session: those of the session go before the role's of the same key.
+/// Returns the tags of a role's session. A session tag overrides the role's tag with the same key.
 fn principal_tags(
     role: &KnownRole,
     session: &BTreeMap<String, String>,
@@ -198,23 +198,23 @@ fn principal_tags(
 const MIN_SESSION_SECONDS: u64 = 900;
 const MAX_SESSION_SECONDS: u64 = 43_200;
 
-/// What sessions have unless they are told.
+/// The default duration of a session.
 ///
 /// Source: `DurationSeconds` of <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
-const DEFAULT_SESSION: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_SESSION_DURATION: Duration = Duration::from_secs(60 * 60);
 
-/// The longest session of a role that another role's session assumes.
+/// The maximum duration of a session of a role that another role's session assumes.
 ///
 /// Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html> (role chaining)
-const MAX_CHAINED_SESSION: Duration = Duration::from_secs(60 * 60);
+const MAX_CHAINED_SESSION_DURATION: Duration = Duration::from_secs(60 * 60);
 
-/// The most characters of a session policy.
+/// The maximum number of characters of a session policy.
 ///
 /// Source: `sessionPolicyDocumentType` in the service model, and `Policy` of
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 const MAX_POLICY_CHARS: usize = 2_048;
 
-/// What is asked for.
+/// A requested session.
 #[derive(Debug)]
 struct Session {
     name: String,
@@ -223,19 +223,19 @@ struct Session {
     tags: BTreeMap<String, String>,
 }
 
-/// Credentials that were given.
+/// The credentials of a session.
 #[derive(Debug)]
 struct IssuedSession {
     key: AccessKey,
     token: String,
     expires_at: SystemTime,
     caller: Arc<Caller>,
-    /// In percent of the limit.
+    /// The packed size in percent of the limit.
     packed: Option<usize>,
 }
 
 impl Session {
-    /// Reads what both operations have; the tags come from elsewhere.
+    /// Reads the parameters that both operations have. The caller provides the tags.
     fn parse(
         parameters: &mut Parameters,
         tags: BTreeMap<String, String>,
@@ -255,7 +255,7 @@ impl Session {
         Ok(Self { name, duration, policy: parameters.optional("Policy"), tags })
     }
 
-    /// Gives credentials for the role.
+    /// Issues credentials for the role.
     fn issue(
         self,
         exchange: &Exchange<'_>,
@@ -292,8 +292,9 @@ impl Session {
     }
 
     fn checked_duration(&self, role: &KnownRole, chained: bool) -> Result<Duration, ApiError> {
-        let duration = self.duration.unwrap_or_else(|| DEFAULT_SESSION.min(role.max_session));
-        if chained && duration > MAX_CHAINED_SESSION {
+        let duration =
+            self.duration.unwrap_or_else(|| DEFAULT_SESSION_DURATION.min(role.max_session));
+        if chained && duration > MAX_CHAINED_SESSION_DURATION {
             return Err(invalid(
                 "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed \
                  by role chaining",
@@ -307,7 +308,7 @@ impl Session {
         Ok(duration)
     }
 
-    /// How much policy and tags take of what they may, in percent.
+    /// Returns the packed size of policy and tags in percent of `limit`.
     fn packed(&self, limit: usize) -> Result<Option<usize>, ApiError> {
         if self.policy.is_none() && self.tags.is_empty() {
             return Ok(None);
@@ -374,7 +375,7 @@ const MAX_TAGS: usize = 50;
 const MAX_KEY_CHARS: usize = 128;
 const MAX_VALUE_CHARS: usize = 256;
 
-/// What a request says, by name; what was read is taken out.
+/// The parameters of a request by name. Reading a parameter removes it.
 #[derive(Debug)]
 struct Parameters(BTreeMap<String, String>);
 
@@ -402,12 +403,12 @@ impl Parameters {
         self.optional(name).ok_or_else(missing)
     }
 
-    /// `Tags.member.N.Key` and `.Value`.
+    /// Reads `Tags.member.N.Key` and `Tags.member.N.Value`.
     ///
     /// Source: <https://smithy.io/2.0/aws/protocols/aws-query-protocol.html>
     fn tags(&mut self) -> Result<BTreeMap<String, String>, ApiError> {
         let mut tags = BTreeMap::new();
-        // An empty list is there with no value.
+        // An empty list is a parameter without a value.
         self.0.remove("Tags");
         for number in 1.. {
             let Some(key) = self.optional(&format!("Tags.member.{number}.Key")) else { break };
@@ -425,16 +426,16 @@ impl Parameters {
         Ok(tags)
     }
 
-    /// Refuses what was not read, so that no test passes because it was overlooked.
+    /// Fails if a parameter was not read, so that no test passes because a parameter was ignored.
     fn finish(self) -> Result<(), ApiError> {
         match self.0.keys().next() {
             None => Ok(()),
-            Some(name) => Err(invalid(format!("the fake of AWS has no parameter {name} here"))),
+            Some(name) => Err(invalid(format!("the fake does not support the parameter {name}"))),
         }
     }
 }
 
-/// Makes sure that a session can have these tags, wherever they come from.
+/// Checks that a session can have these tags.
 fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), ApiError> {
     for (index, (key, value)) in tags.iter().enumerate() {
         check_tag(index + 1, key, value)?;
@@ -466,7 +467,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_read_and_what_is_left_is_refused() {
+    fn tags_are_read_and_unknown_parameter_is_rejected() {
         let body = b"Action=A&Version=V&Tags.member.1.Key=k&Tags.member.1.Value=v%20w&Other=1";
         let mut parameters = Parameters::parse(body);
         assert_eq!(parameters.tags().unwrap(), [("k".to_owned(), "v w".to_owned())].into());
@@ -474,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_at_most_50_tags_and_none_twice() {
+    fn tags_are_limited_to_50_without_duplicates() {
         let body = |keys: &[String]| {
             let tags = keys.iter().enumerate().map(|(index, key)| {
                 format!("Tags.member.{0}.Key={key}&Tags.member.{0}.Value=&", index + 1)

@@ -1,4 +1,4 @@
-//! Resource Groups Tagging, as its service model of 2017-01-26 has it: `GetResources`.
+//! Resource Groups Tagging, according to its service model of 2017-01-26: `GetResources`.
 //!
 //! Source: <https://github.com/boto/botocore/blob/develop/botocore/data/resourcegroupstaggingapi/2017-01-26/service-2.json.gz>
 
@@ -22,8 +22,8 @@ const MAX_FILTERS: usize = 50;
 /// Source: `TagValueList` in the service model.
 const MAX_VALUES: usize = 20;
 
-/// Source: `GetResourcesInput` in the service model; nothing is required. What has to do with tag
-/// policies, lists of ARNs, and `TagsPerPage` is not in the fake.
+/// Source: `GetResourcesInput` in the service model; all members are optional. The fake does not support tag policies,
+/// lists of ARNs and `TagsPerPage`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Request {
@@ -45,26 +45,26 @@ struct TagFilter {
 }
 
 impl TagFilter {
-    /// Any of the values, or the key with whatever value where there are none.
+    /// Returns whether tags have the key with one of the values. A filter without values matches any value.
     fn takes(&self, tags: &BTreeMap<String, String>) -> bool {
         let value = tags.get(&self.key);
         value.is_some_and(|value| self.values.is_empty() || self.values.contains(value))
     }
 }
 
-/// Answers a signed request.
+/// Returns the response to a signed request.
 pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     if exchange.operation != "GetResources" {
         let operation = &exchange.operation;
-        let message = format!("the fake of AWS has no operation {operation} of this service");
-        return Err(ApiError::new(exchange.service.words().unknown_operation, message));
+        let message = format!("the fake of AWS does not support {operation} of this service");
+        return Err(ApiError::new(exchange.service.error_codes().unknown_operation, message));
     }
     let request: Request = exchange.request()?;
     exchange.authorize("tag:GetResources", "*", &Circumstances::default())?;
     let paging = request.paging(exchange)?;
     let caller = exchange.caller()?;
     let world = exchange.world;
-    // The index has what was ever tagged.
+    // The index has only tagged resources.
     let takes = |tags: &BTreeMap<String, String>| {
         !tags.is_empty() && request.tag_filters.iter().all(|filter| filter.takes(tags))
     };

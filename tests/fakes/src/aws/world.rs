@@ -15,29 +15,29 @@ use crate::aws::registries::{Logins, Registries};
 /// The tags of repositories, by name.
 pub(super) type Index = BTreeMap<String, BTreeMap<String, String>>;
 
-/// An account of AWS in one region, and who may use it.
+/// An account of AWS in one region, with its principals.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) host: EcrHost,
     pub(super) registry_host: RegistryHost,
-    /// What stands in front of the registry, where logins are for that.
+    /// The proxy in front of the registry, if logins name a proxy.
     pub(super) front: OnceLock<RegistryHost>,
     pub(super) clock: Arc<Clock>,
     pub(super) accounts: Accounts,
     pub(super) registries: Arc<Registries>,
-    /// How the registry behaves, and which images are in the archive.
+    /// The behaviour of the registry, and the archived images.
     pub(super) dialect: Arc<EcrDialect>,
     pub(super) logins: Arc<Logins>,
     pub(super) faults: Faults,
     pub(super) record: Arc<Record>,
     pub(super) packed_limit: usize,
-    /// What the index of tags still believes of the fake's own account, while it is stale.
+    /// The tag index of the fake's own account, while it is stale.
     pub(super) stale_index: Mutex<Option<Index>>,
     pub(super) requests: AtomicU64,
 }
 
 impl World {
-    /// An identifier in the form of AWS's, unique in this fake.
+    /// Returns a request ID in the form of AWS, unique in this fake.
     pub(super) fn next_request_id(&self) -> String {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         format!("00000000-0000-4000-8000-{number:012x}")
@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-/// This machine's clock, or one that goes before or behind it.
+/// The system clock with an offset.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     ahead_seconds: AtomicI64,
@@ -80,7 +80,7 @@ impl Clock {
     }
 }
 
-/// A time as the JSON protocol has it: seconds since 1970, with milliseconds.
+/// Returns a time in the form of the JSON protocol: seconds since 1970, with milliseconds.
 ///
 /// Source: <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#timestamp-formats> (`epoch-seconds`)
 pub(super) fn epoch_seconds(time: SystemTime) -> f64 {
@@ -88,7 +88,7 @@ pub(super) fn epoch_seconds(time: SystemTime) -> f64 {
     since.as_millis() as f64 / 1000.0
 }
 
-/// A time as HTTP has it, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Returns a time in the form of HTTP, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 ///
 /// Source: <https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7>
 pub(super) fn http_date(time: SystemTime) -> String {
@@ -106,27 +106,25 @@ pub(super) fn http_date(time: SystemTime) -> String {
     format!("{day}, {day_of_month} {} {year} {clock} GMT", month.unwrap_or(&""))
 }
 
-/// One request of the API, or what one of the registry was judged by: an action each.
+/// A request of the API, or an authorization check for an action of a request of the registry.
 ///
-/// Calls come in the order in which the answers were given, those of the registry when they were judged.
+/// The order of calls is that of the responses of the API and of the authorization checks of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
-    /// As policies name it, such as `ecr:CreateRepository`.
+    /// The action in the form of policies, such as `ecr:CreateRepository`.
     pub action: String,
-    /// The ARNs that the principal's policies were asked about, or `*`.
+    /// The ARNs that policies were evaluated for, or `*`.
     pub resources: Vec<String>,
-    /// The ARN of who signed it, where that is known.
+    /// The ARN of the principal that signed the request, if known.
     pub principal: Option<String>,
-    /// The code of the error that it was answered with; `None` if it succeeded, or the registry let it
-    /// through.
+    /// The error code of the response; `None` if the request succeeded, or the registry allowed it.
     pub error: Option<String>,
-    /// The identifier that the answer had in `x-amzn-RequestId`; empty for the registry's, which have
-    /// none.
+    /// The header `x-amzn-RequestId` of the response; empty for the registry, whose responses have no such header.
     pub request_id: String,
 }
 
-/// Every call so far.
+/// All calls so far.
 #[derive(Debug, Default)]
 pub(super) struct Record(Mutex<Vec<Call>>);
 
@@ -145,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_http() {
+    fn dates_have_format_of_http() {
         let time = UNIX_EPOCH + Duration::from_secs(784_111_777);
         assert_eq!(http_date(time), "Sun, 06 Nov 1994 08:49:37 GMT");
     }

@@ -1,32 +1,32 @@
-//! [`FaultPlan`]: which request fails, and how. It follows from a seed.
+//! [`FaultPlan`]: the faults of requests and connections, determined by a seed.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::random::SeededRandom;
 
-/// What goes wrong with a request.
+/// A fault of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It is refused for now, before or after its content was read.
+    /// The response is a temporary error, before or after the body is read.
     Refused { status: u16, retry_after: Option<u64>, read: bool },
-    /// Its credentials are said to have expired.
+    /// The credentials are reported as expired.
     Unauthorized,
-    /// So many bytes of its content arrive, and the connection ends.
+    /// The connection ends after this many bytes of the body.
     Torn { after: u64 },
-    /// What it asks for is done, and the connection ends without an answer.
+    /// The request takes effect, and the connection ends without a response.
     LostAnswer,
-    /// It arrives twice, and the second answer is given.
+    /// The request is forwarded twice, and the second response is returned.
     Twice,
-    /// The answer names another digest than that of what was sent.
+    /// The response has the digest of other content.
     WrongDigest,
-    /// The answer ends this early.
+    /// The response ends this many bytes early.
     ShortAnswer { missing: u64 },
-    /// The answer comes later.
+    /// The response is delayed.
     Late(Duration),
 }
 
-/// Where a connection ends at the latest, counted in bytes from its start.
+/// The byte of a connection at which the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
     Never,
@@ -34,19 +34,19 @@ pub(super) enum Cut {
     Sent(u64),
 }
 
-/// What goes wrong from some moment on; by default, nothing.
+/// The faults from some moment on; none by default.
 #[derive(Debug, Default)]
 pub(super) struct FaultPlan {
     seed: u64,
-    /// How much goes wrong: so many of a hundred requests.
+    /// The percentage of requests with a fault.
     percent: u64,
-    /// How many requests of a kind there were.
+    /// The number of requests of each kind.
     counts: HashMap<String, u64>,
-    told: Vec<String>,
+    occurred: Vec<String>,
 }
 
 impl FaultPlan {
-    /// A plan whose share of failures follows from the seed.
+    /// Creates a plan. The seed determines the percentage of faults.
     pub(super) fn new(seed: u64) -> Self {
         let percent = random_of(seed, "strength", 0).one_of(&[4, 10, 20, 35]);
         Self { seed, percent, ..Self::default() }
@@ -56,32 +56,32 @@ impl FaultPlan {
         self.percent = 0;
     }
 
-    pub(super) fn told(&self) -> &[String] {
-        &self.told
+    pub(super) fn occurred(&self) -> &[String] {
+        &self.occurred
     }
 
-    /// What goes wrong with the next request of a kind.
+    /// Returns the fault of the next request of a kind.
     pub(super) fn request(&mut self, kind: &str) -> Option<Fault> {
         let mut random = self.next(kind)?;
         let fault = random_fault(&mut random);
-        self.told.push(format!("{kind}: {fault:?}"));
+        self.occurred.push(format!("{kind}: {fault:?}"));
         Some(fault)
     }
 
-    /// Where the next connection is cut.
+    /// Returns the byte at which the next connection is closed.
     pub(super) fn connection(&mut self) -> Cut {
         let Some(mut random) = self.next("connection") else { return Cut::Never };
         let cut = match random.below(2) {
-            // Anywhere in the heads and contents of some requests, small numbers as often as large ones.
+            // Anywhere in the first requests, with small numbers as often as large ones.
             0 => Cut::Received(random.below(1 << random.clone().below(22))),
-            // Anywhere in the first few answers.
+            // Anywhere in the first responses.
             _ => Cut::Sent(random.below(1500)),
         };
-        self.told.push(format!("connection: {cut:?}"));
+        self.occurred.push(format!("connection: {cut:?}"));
         cut
     }
 
-    /// The random numbers of the next failure of a kind, if it is to fail.
+    /// Returns the random numbers for the next fault of a kind; `None` if there is no fault.
     fn next(&mut self, kind: &str) -> Option<SeededRandom> {
         if self.percent == 0 {
             return None;
@@ -95,7 +95,7 @@ impl FaultPlan {
 
 /// Returns random numbers: the same for the same seed, kind and count.
 ///
-/// The start is hashed with FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
+/// The initial state is a hash with FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
 fn random_of(seed: u64, kind: &str, count: u64) -> SeededRandom {
     let numbers = [seed, count].map(u64::to_le_bytes).concat();
     let bytes = kind.bytes().chain(numbers);
@@ -109,7 +109,7 @@ fn random_fault(random: &mut SeededRandom) -> Fault {
         0..3 => {
             let status = random.one_of(&[408, 429, 429, 500, 502, 503, 504]);
             let retry_after = random.one_of(&[None, None, None, Some(0), Some(1)]);
-            // As registries do it: these two say when.
+            // Registries send `Retry-After` with these two statuses.
             let retry_after = retry_after.filter(|_| matches!(status, 429 | 503));
             Fault::Refused { status, retry_after, read: random.below(2) == 0 }
         }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_occurs_and_most_requests_pass() {
+    fn faults_of_all_kinds_occur_and_most_requests_pass() {
         let all: Vec<_> = (0..8).flat_map(|seed| faults(seed, "PUT")).collect();
         let wrong: Vec<_> = all.iter().flatten().collect();
         assert!(wrong.len() < all.len() / 2);
@@ -161,7 +161,7 @@ mod tests {
         let cuts: Vec<_> = (0..1000).map(|_| plan.connection()).collect();
         assert!(cuts.iter().any(|cut| matches!(cut, Cut::Received(_))));
         assert!(cuts.iter().any(|cut| matches!(cut, Cut::Sent(_))));
-        assert!(cuts.contains(&Cut::Never) && !plan.told().is_empty());
+        assert!(cuts.contains(&Cut::Never) && !plan.occurred().is_empty());
         plan.end();
         assert!((0..1000).all(|_| plan.connection() == Cut::Never));
     }

@@ -1,4 +1,4 @@
-//! [`FaultyRegistry`]: a registry behind a link that fails, by chance and yet repeatably.
+//! [`FaultyRegistry`]: a registry behind a faulty link, with repeatable random faults.
 
 mod fault;
 mod relay;
@@ -20,12 +20,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::fault::{Cut, Fault, FaultPlan};
 
-/// A registry behind a link that goes wrong, by chance and yet repeatably; it stops when it is dropped.
+/// A registry behind a faulty link, with repeatable random faults. Dropping it stops the link.
 ///
-/// It passes requests on to a real registry on this machine. After [`disturb`](Self::disturb), some are
-/// refused for now (408, 429, 500, 502, 503, 504) or for their credentials (401), come twice, come late, or
-/// are cut at any byte; and some answers name another digest, are cut at any byte, or are lost after
-/// what was asked for was done. What happens to the nth request of a kind follows from the seed.
+/// The link forwards requests to a real registry on this machine. After [`disturb`](Self::disturb), some requests fail
+/// with a temporary error (408, 429, 500, 502, 503, 504) or an authentication error (401), are duplicated, are delayed,
+/// or end at any byte. Some responses have a wrong digest, end at any byte, or are lost after the request took effect.
+/// The seed determines the fault of the nth request of a kind.
 ///
 /// ```
 /// use ark_container_core::backend::local::{LocalBackend, Registry};
@@ -39,7 +39,7 @@ use self::fault::{Cut, Fault, FaultPlan};
 /// let faulty = FaultyRegistry::start(registry.local_addr().into()).await?;
 /// tokio::spawn(registry.serve(std::future::pending()));
 /// faulty.disturb(7);
-/// // … a push with `with_endpoint(faulty.host())`, whose log is explained by:
+/// // … a push with `with_endpoint(faulty.host())`. The faults explain its log:
 /// assert!(faulty.faults().is_empty());
 /// faulty.calm();
 /// # Ok(())
@@ -52,7 +52,7 @@ pub struct FaultyRegistry {
     _stop: DropGuard,
 }
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 struct Link {
     upstream: RegistryHost,
@@ -62,11 +62,10 @@ struct Link {
 }
 
 impl FaultyRegistry {
-    /// A link to the registry at `upstream`, on a free port of the loopback interface. Nothing goes
-    /// wrong yet.
+    /// Starts a link to the registry at `upstream` on a free port of the loopback interface, without faults.
     ///
     /// # Errors
-    /// [`Error::Failed`] if no port can be taken.
+    /// [`Error::Failed`] if no port is free.
     pub async fn start(upstream: RegistryHost) -> Result<Self> {
         let failed = |error| Error::failed("no port for a faulty registry").with_source(error);
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
@@ -87,27 +86,27 @@ impl FaultyRegistry {
         Ok(Self { host, link, _stop: stop.drop_guard() })
     }
 
-    /// Where it listens: what a push takes as its endpoint.
+    /// Returns the address of the link, the endpoint of a push.
     pub fn host(&self) -> &RegistryHost {
         &self.host
     }
 
-    /// Lets things go wrong from now on, and forgets those that did.
+    /// Starts faults that a seed determines, and clears the list of faults.
     pub fn disturb(&self, seed: u64) {
         *self.link.plan() = FaultPlan::new(seed);
     }
 
-    /// Lets nothing go wrong any more.
+    /// Stops faults.
     pub fn calm(&self) {
         self.link.plan().end();
     }
 
-    /// What went wrong, in order: for the message of a test that fails.
+    /// Returns the faults so far in order, for the message of a failed test.
     pub fn faults(&self) -> Vec<String> {
-        self.link.plan().told().to_vec()
+        self.link.plan().occurred().to_vec()
     }
 
-    /// How many bytes clients have sent so far, heads of requests included.
+    /// Returns the number of bytes that clients have sent, with the heads of requests.
     pub fn received(&self) -> u64 {
         self.link.received.load(Ordering::Relaxed)
     }
@@ -126,13 +125,13 @@ async fn accept(listener: TcpListener, link: Arc<Link>, stop: CancellationToken)
                 let serving = serve(stream, link.clone());
                 tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
             }
-            Err(error) => tracing::warn!(%error, "the faulty registry cannot take a connection"),
+            Err(error) => tracing::warn!(%error, "the faulty registry cannot accept a connection"),
         }
     }
 }
 
 async fn serve(stream: TcpStream, link: Arc<Link>) {
-    // Whatever comes late because this failed is still right.
+    // A failure only delays responses.
     let _ = stream.set_nodelay(true);
     let cut = link.plan().connection();
     let wire = TokioIo::new(CutConnection::new(stream, cut, link.clone()));
@@ -142,7 +141,7 @@ async fn serve(stream: TcpStream, link: Arc<Link>) {
     }
 }
 
-/// A connection that is cut after some byte in one of its directions, and counts what comes in.
+/// A connection that is closed after some byte in one of its directions. Received bytes are counted.
 struct CutConnection {
     stream: TcpStream,
     cut: Cut,
@@ -165,7 +164,7 @@ impl AsyncRead for CutConnection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // At once, and not with the next byte: the client may be waiting for an answer.
+        // The connection is closed now and not with the next byte, because the client may wait for a response.
         if matches!(self.cut, Cut::Received(0)) {
             return Poll::Ready(Err(reset()));
         }

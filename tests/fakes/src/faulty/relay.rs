@@ -1,4 +1,4 @@
-//! Passing requests on, and what goes wrong on the way.
+//! Forwarding of requests, with faults.
 
 use std::io;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use hyper::{Request, Response, StatusCode};
 use super::{Fault, Link};
 
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// That of nothing.
+/// The digest of empty content.
 const ANOTHER_DIGEST: HeaderValue = HeaderValue::from_static(
     "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 );
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// Answers a request; an error closes the connection without an answer.
+/// Returns the response to a request. An error closes the connection without a response.
 pub(super) async fn answer(
     link: Arc<Link>,
     request: Request<Incoming>,
@@ -48,19 +48,19 @@ pub(super) async fn answer(
             Ok(refusal)
         }
         Some(Fault::Torn { after }) => {
-            // The registry sees the same torso as this does.
+            // The registry receives the same partial body as the link.
             let mut left = after;
-            let torso = content(body).map_ok(move |mut piece| {
-                piece.truncate(piece.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
-                left -= piece.len() as u64;
-                piece
+            let partial = content(body).map_ok(move |mut bytes| {
+                bytes.truncate(bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+                left -= bytes.len() as u64;
+                bytes
             });
-            let torn = torso.take_while(|piece| {
-                let goes_on = piece.as_ref().is_ok_and(|piece| !piece.is_empty());
-                std::future::ready(goes_on)
+            let torn = partial.take_while(|bytes| {
+                let continues = bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty());
+                std::future::ready(continues)
             });
             let cut = stream::once(async { Err(io::ErrorKind::ConnectionReset.into()) });
-            // What comes of it does not get back.
+            // The client does not receive the response.
             let _ = pass(&link, &head, torn.chain(cut)).await;
             Err(io::ErrorKind::ConnectionReset.into())
         }
@@ -89,7 +89,7 @@ pub(super) async fn answer(
             let kept =
                 [Ok(Frame::data(whole.slice(..kept))), Err(io::ErrorKind::ConnectionReset.into())];
             let short = StreamBody::new(stream::iter(kept));
-            // An answer without content has none to be short of.
+            // An empty body cannot be shortened.
             let body = match whole.is_empty() {
                 true => empty(),
                 false => short.boxed_unsync(),
@@ -104,7 +104,7 @@ pub(super) async fn answer(
     }
 }
 
-/// What a request is counted as: uploads have names by chance, which say nothing.
+/// Returns the kind that a request is counted as. The random IDs of uploads are omitted.
 fn kind(head: &Parts) -> String {
     let path = head.uri.path();
     let path = match path.split_once("/blobs/uploads/") {
@@ -119,7 +119,7 @@ fn content(body: Incoming) -> impl Stream<Item = io::Result<Bytes>> + Send + 'st
     TryStreamExt::map_err(body.into_data_stream(), io::Error::other)
 }
 
-/// What the registry answers.
+/// Forwards a request, and returns the response of the registry.
 async fn pass(
     link: &Link,
     head: &Parts,

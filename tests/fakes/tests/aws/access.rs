@@ -1,4 +1,4 @@
-//! What policies allow, of the API and of the registry.
+//! Policies that allow and deny requests of the API and of the registry.
 
 use ark_container_fakes::aws::cloud::{Cloud, allow, arn, code, message, ours, policy, theirs};
 use ark_container_fakes::aws::{Role, User};
@@ -8,7 +8,7 @@ use aws_sdk_sts::types::{Credentials, Tag};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-/// What one may push with.
+/// Returns the actions of a push.
 fn push_actions() -> Value {
     json!([
         "ecr:BatchCheckLayerAvailability",
@@ -33,7 +33,7 @@ fn trusting(name: &str) -> Value {
     }))
 }
 
-/// A session of the role `push`, narrowed.
+/// Starts a session of the role `push` with a session policy.
 async fn session(cloud: &Cloud, narrowed: Option<Value>, tags: &[(&str, &str)]) -> Credentials {
     let tag = |(key, value): &(&str, &str)| Tag::builder().key(*key).value(*value).build().unwrap();
     let assumed = cloud
@@ -62,7 +62,7 @@ async fn user_without_policy_may_only_get_caller_identity() {
             arn(&ours())
         )
     );
-    // The same whether or not it exists.
+    // A missing repository has the same error.
     let missing = ecr.describe_repositories().repository_names("other/x").send().await;
     assert_eq!(code(missing), "AccessDeniedException");
     assert_eq!(code(ecr.get_authorization_token().send().await), "AccessDeniedException");

@@ -1,4 +1,4 @@
-//! What goes wrong on demand.
+//! Faults of the fake of AWS on demand.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,7 +33,7 @@ async fn faults_have_error_codes_of_their_service() {
 }
 
 #[tokio::test]
-async fn lost_answer_is_done_and_cut_connection_is_not() {
+async fn lost_answer_has_effect_and_cut_connection_has_none() {
     let cloud = Cloud::start().await;
     let ecr = aws_sdk_ecr::Client::new(&one_attempt(&cloud));
     let create = || ecr.create_repository().repository_name(ours()).send();
@@ -45,7 +45,7 @@ async fn lost_answer_is_done_and_cut_connection_is_not() {
 }
 
 #[tokio::test]
-async fn slow_fault_delays_the_answer() {
+async fn slow_fault_delays_response() {
     let cloud = Cloud::start().await;
     cloud.aws.inject(Fault::slow(Duration::from_millis(150)));
     let started = Instant::now();
@@ -85,7 +85,7 @@ async fn short_pages_lose_no_repository() {
 }
 
 #[tokio::test]
-async fn expired_page_token_is_refused() {
+async fn expired_page_token_is_rejected() {
     let listed = ["ab", "cd"].map(|name| ListedRepository::new(name).with_tag("k", "v"));
     let cloud = Cloud::start_with(|aws| aws.with_list(listed)).await;
     cloud.aws.inject(Fault::expired_page_token());

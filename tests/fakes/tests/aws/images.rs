@@ -1,4 +1,4 @@
-//! Images: pushed to the registry, and seen by the API.
+//! Images that are pushed to the registry and described by the API.
 
 use ark_container_fakes::aws::cloud::{Cloud, code, ours};
 use ark_container_fakes::registry_client::{
@@ -60,7 +60,7 @@ async fn pushed_images_are_described_by_the_api() {
 }
 
 #[tokio::test]
-async fn last_tag_deletes_its_image_unless_an_index_has_it() {
+async fn last_tag_deletes_its_image_unless_index_refers_to_it() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
     let ecr = cloud.ecr(&cloud.admin);

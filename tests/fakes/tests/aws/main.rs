@@ -1,4 +1,4 @@
-//! The fake of AWS, as AWS's own SDK and a client of its registry see it.
+//! Tests of the fake of AWS with AWS's SDK and a client of its registry.
 
 #![expect(clippy::unwrap_used, reason = "the functions that tests share are tests too")]
 

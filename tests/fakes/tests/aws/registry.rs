@@ -1,6 +1,6 @@
-//! The registry of the fake of AWS over HTTP: uploads in parts, and the settings of the account.
+//! Tests of the fake's registry over HTTP: chunked uploads, and settings of the account.
 //!
-//! The rules of ECR itself are tested beside them, in `local/registry/ecr_emulation.rs` of the core.
+//! `local/registry/ecr_emulation.rs` of the core has the tests of ECR's own rules.
 
 use ark_container_core::model::RepositoryPath;
 use ark_container_fakes::aws::cloud::Cloud;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 const MIB: usize = 1024 * 1024;
 
-/// A fake with the repository `app`, and a client whose password opens everything.
+/// Starts a fake with the repository `app`, and returns a client with access to all repositories.
 async fn registry() -> (Cloud, RegistryClient) {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
@@ -95,8 +95,8 @@ async fn expired_and_foreign_passwords_are_rejected() {
     client.get(base).await.expect(StatusCode::OK);
     cloud.aws.set_clock_ahead(13 * 60 * 60);
     let expired = client.get(base).await.expect_error(StatusCode::FORBIDDEN, "DENIED");
-    let told = "Your authorization token has expired. Reauthenticate and try again.";
-    assert_eq!(expired.message(), told);
+    let message = "Your authorization token has expired. Reauthenticate and try again.";
+    assert_eq!(expired.message(), message);
     client.password.push('x');
     let wrong = client.get(base).await.expect(StatusCode::UNAUTHORIZED);
     assert_eq!(wrong.body, b"Not Authorized\n");

@@ -1,4 +1,4 @@
-//! Repositories: created, listed page by page, tagged and deleted.
+//! Creation, listing, tagging and deletion of repositories.
 
 use std::collections::BTreeSet;
 
@@ -179,7 +179,7 @@ async fn lifecycle_policy_is_returned_as_put() {
 }
 
 #[tokio::test]
-async fn each_account_has_its_own_repositories() {
+async fn accounts_have_their_own_repositories() {
     let stranger = User::administrator("stranger").with_account("222222222222");
     let cloud = Cloud::start_with(|aws| aws.with_user(stranger.clone())).await;
     cloud.create_repositories().await;
@@ -189,7 +189,7 @@ async fn each_account_has_its_own_repositories() {
     assert_eq!(created.repository.unwrap().registry_id(), Some("222222222222"));
     let foreign = ecr.describe_repositories().registry_id("095412845506").send().await;
     assert!(message(foreign).contains("because no resource-based policy allows"));
-    // Its token opens nothing of ours.
+    // A token of the other account has no access to this account.
     let client = cloud.log_in(&ecr).await;
     let tags = client.get(&format!("/v2/{}/tags/list", ours())).await;
     tags.expect_error(reqwest::StatusCode::FORBIDDEN, "DENIED");

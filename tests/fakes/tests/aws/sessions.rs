@@ -1,4 +1,4 @@
-//! Sessions of roles: who may begin one, and within which limits.
+//! Sessions of roles: permissions to assume a role, and limits.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn assume(sts: &aws_sdk_sts::Client) -> AssumeRoleFluentBuilder {
     sts.assume_role().role_arn(ROLE).role_session_name("user-alice")
 }
 
-/// A fake whose role `push` trusts the account and may last 12 hours.
+/// Starts a fake with the role `push`, which trusts the account and allows sessions of 12 hours.
 async fn start() -> Cloud {
     let account = json!({ "AWS": "arn:aws:iam::095412845506:root" });
     let role = all("push")
@@ -33,7 +33,7 @@ async fn start() -> Cloud {
 }
 
 #[tokio::test]
-async fn role_that_trusts_its_account_needs_a_user_policy() {
+async fn role_that_trusts_account_needs_user_policy() {
     let cloud = start().await;
     assume(&cloud.sts(&cloud.admin)).send().await.unwrap();
     let refused = assume(&cloud.sts(&User::new("pusher"))).send().await;
@@ -50,7 +50,7 @@ async fn role_that_trusts_its_account_needs_a_user_policy() {
 }
 
 #[tokio::test]
-async fn session_tags_need_an_action_of_their_own() {
+async fn session_tags_need_tag_session_action() {
     let admin = json!({ "AWS": "arn:aws:iam::095412845506:user/admin" });
     let role = all("push").with_trust_policy(trusting(admin, json!("sts:AssumeRole")));
     let cloud = Cloud::start_with(|aws| aws.with_role(role)).await;
@@ -95,7 +95,7 @@ async fn session_policy_and_name_have_limits() {
     let long = policy(json!([allow(json!("ecr:*"), resources.clone())])).to_string();
     assert!(long.len() < 2_048);
     let fits = assume(&sts).policy(&long).send().await.unwrap();
-    #[expect(deprecated, reason = "it is what tells how much is left")]
+    #[expect(deprecated, reason = "no other member has the remaining size")]
     let packed = fits.packed_policy_size().unwrap();
     assert!((90..=100).contains(&packed), "{packed}");
     let tag = |key: &str| Tag::builder().key(key).value("v".repeat(200)).build().unwrap();
@@ -107,7 +107,7 @@ async fn session_policy_and_name_have_limits() {
     let name = sts.assume_role().role_arn(ROLE).role_session_name("user:alice").send().await;
     assert!(message(name).contains("'roleSessionName'"));
     let unknown = assume(&sts).serial_number("arn:aws:iam::095412845506:mfa/a").send().await;
-    assert!(message(unknown).contains("no parameter SerialNumber"));
+    assert!(message(unknown).contains("does not support the parameter SerialNumber"));
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn expired_session_is_rejected() {
     let ecr = cloud.ecr_of(&session);
     let client = cloud.log_in(&ecr).await;
     client.get("/v2/").await.expect(reqwest::StatusCode::OK);
-    // A password ends no later than the session that it was given to.
+    // A password ends no later than its session.
     let given = ecr.get_authorization_token().send().await.unwrap();
     let expires_at = given.authorization_data()[0].expires_at().unwrap().secs();
     assert_eq!(expires_at, session.expiration().secs());

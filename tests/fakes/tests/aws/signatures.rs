@@ -1,4 +1,4 @@
-//! Signatures: who signed, with what, and when.
+//! Signatures of requests: keys, regions and times.
 
 use ark_container_fakes::aws::cloud::{Cloud, code, message, one_attempt};
 use ark_container_fakes::aws::{AccessKey, User};
@@ -25,7 +25,7 @@ async fn unknown_key_has_error_code_of_its_service() {
     assert_eq!(code(refused), "UnrecognizedClientException");
     let refused = cloud.sts(&unknown).get_caller_identity().send().await;
     assert_eq!(code(refused), "InvalidClientTokenId");
-    // A session token that is not the key's own.
+    // A session token that does not belong to the key.
     let config = cloud.config(cloud.admin.access_key(), Some("token"));
     let refused = aws_sdk_ecr::Client::new(&config).describe_repositories().send().await;
     assert_eq!(code(refused), "UnrecognizedClientException");
@@ -48,7 +48,7 @@ async fn signature_is_for_one_region_except_for_sts() {
 #[tokio::test]
 async fn signature_allows_15_minutes_of_clock_skew() {
     let cloud = Cloud::start().await;
-    // A new client each time: one may correct its clock after an answer.
+    // Each request has a new client, because a client may correct its clock after a response.
     let config = one_attempt(&cloud);
     let ask = || aws_sdk_ecr::Client::new(&config).describe_repositories().send();
     for seconds in [-890, 890] {
@@ -76,7 +76,7 @@ async fn unsigned_request_is_rejected() {
     let refused = refused.unwrap();
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     assert!(refused.text().await.unwrap().contains("<Code>MissingAuthenticationToken</Code>"));
-    // The name of the one operation that is not signed does not open another service.
+    // The name of the only unsigned operation is rejected for other services.
     let refused = request("AssumeRoleWithWebIdentity").body("{}").send().await.unwrap();
     assert!(refused.text().await.unwrap().contains("MissingAuthenticationTokenException"));
 }

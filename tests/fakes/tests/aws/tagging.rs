@@ -1,4 +1,4 @@
-//! The index of tags: Resource Groups Tagging.
+//! Resource Groups Tagging: the tag index.
 
 use ark_container_fakes::aws::cloud::{Cloud, arn, code};
 use ark_container_fakes::aws::{Fault, ListedRepository};

@@ -1,4 +1,4 @@
-//! Authentication and authorization of requests: passwords, what they permit, and operations.
+//! Authentication and authorization of requests: passwords, permissions and operations.
 
 use std::fmt;
 
@@ -19,15 +19,15 @@ pub(crate) trait Authorize: fmt::Debug + Send + Sync {
     /// Returns the permissions of a password.
     ///
     /// # Errors
-    /// [`TokenError::Expired`] if it was valid once, [`TokenError::Invalid`] for any other, and
-    /// [`TokenError::KeyUnreadable`] if that cannot be checked.
+    /// [`TokenError::Expired`] if the password has expired, [`TokenError::Invalid`] if it is invalid,
+    /// [`TokenError::KeyUnreadable`] if the signing key cannot be read.
     fn permit(&self, password: &Password) -> Result<Box<dyn Permit>, TokenError>;
 }
 
-/// The permissions of a password. They do not depend on whether a repository exists: a client must not
-/// distinguish a missing repository from one that it may not access.
+/// The permissions of a password. Existing and missing repositories have the same permissions: a client must
+/// not distinguish a missing repository from one that it may not access.
 pub(crate) trait Permit: Send + Sync {
-    /// Whether it permits `operation` in the repository `path`.
+    /// Returns whether the password permits `operation` in the repository `path`.
     fn allows(&self, path: &RepositoryPath, operation: Operation) -> bool;
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// Returns the access level that it needs. An upload may be cancelled with push access.
+    /// Returns the access level that the operation needs. Push access is enough to cancel an upload.
     pub(crate) fn access(self) -> Access {
         match self {
             Self::ReadManifest
@@ -100,8 +100,7 @@ pub(super) fn authenticate(
             unauthorized(Code::Expired, "the password has expired; log in again")
         }
         TokenError::Invalid => {
-            let message =
-                "the password is not one of this registry, or was changed on its way; log in again";
+            let message = "the password is damaged, or another registry issued it; log in again";
             unauthorized(Code::Unauthorized, message)
         }
         TokenError::KeyUnreadable => ApiError::unavailable(&error),
@@ -162,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_what_follows_the_first_colon() {
+    fn password_follows_first_colon() {
         assert_eq!(password_of(&basic("AWS:a:b")), Some("a:b".to_owned()));
         assert_eq!(password_of(&basic("AWS:")), Some(String::new()));
         assert_eq!(password_of(&basic("AWS:x").replace("Basic", "bAsIc")), Some("x".to_owned()));
     }
 
     #[test]
-    fn anything_else_is_no_password() {
+    fn malformed_header_has_no_password() {
         for header in [
             "",
             "Basic",

@@ -1,4 +1,4 @@
-//! [`Connection`]: the limits of a connection, and which one is closed if there are too many.
+//! [`Connection`]: the timeouts of a connection, and the limit of open connections.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::IDLE_TIMEOUT;
 
-/// The maximum number of open connections; more wait in the operating system's queue. Each may hold
-/// one blocking thread, and a runtime has 512.
+/// The maximum number of open connections. Further ones wait in the operating system's queue. Each connection
+/// may hold one of the 512 blocking threads of a runtime.
 const MAX_CONNECTIONS: usize = 256;
 
 /// The timeout for the first headers of a connection, and for the rest of the headers of each later
@@ -47,16 +47,18 @@ impl Connections {
         })
     }
 
-    /// Accepts the next connection. If there are too many, the oldest one that has not authenticated is
-    /// closed, so that nobody without a password can stop the service. The connection must end when its
-    /// token is cancelled, which `cut` does too.
+    /// Accepts the next connection. Returns it with its token, a child of `cut`: the connection must end when
+    /// the token is cancelled.
+    ///
+    /// If too many connections are open, the oldest unauthenticated one is closed, so that clients without a
+    /// password cannot block the service.
     pub(super) async fn accept(
         self: &Arc<Self>,
         listener: &TcpListener,
         cut: &CancellationToken,
     ) -> io::Result<(Stream, CancellationToken)> {
         let (stream, _) = listener.accept().await?;
-        let permit = self.room().await;
+        let permit = self.acquire_permit().await;
         // A failure only delays responses.
         let _ = stream.set_nodelay(true);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +74,7 @@ impl Connections {
         Ok((Stream::new(stream, Arc::new(connection)), closed))
     }
 
-    async fn room(&self) -> OwnedSemaphorePermit {
+    async fn acquire_permit(&self) -> OwnedSemaphorePermit {
         loop {
             if self.permits.available_permits() == 0 {
                 self.evict_oldest();
@@ -89,7 +91,7 @@ impl Connections {
         if let Some(oldest) = unauthenticated.first_entry()
             && oldest.get().0.elapsed() >= MIN_EVICTION_AGE
         {
-            tracing::debug!("a connection without a password is closed, since there are too many");
+            tracing::debug!("too many connections: the oldest unauthenticated one is closed");
             oldest.remove().1.cancel();
         }
     }
@@ -106,7 +108,7 @@ pub(super) struct Connection {
     id: u64,
     connections: Arc<Connections>,
     closed: CancellationToken,
-    /// Whether it has authenticated, or is in the list of unauthenticated connections.
+    /// Whether the connection has authenticated or is in the list of unauthenticated connections.
     is_tracked: AtomicBool,
     phase: Mutex<Phase>,
     _permit: OwnedSemaphorePermit,
@@ -124,13 +126,14 @@ enum Phase {
 }
 
 impl Connection {
-    /// Records that a request had a valid password. The connection is no longer closed for others.
+    /// Records that a request had a valid password. The connection is no longer closed to make room for others.
     pub(super) fn authenticated(&self) {
         self.is_tracked.store(true, Ordering::Relaxed);
         self.connections.unauthenticated().remove(&self.id);
     }
 
-    /// Records that everything that has arrived was read, or that the client does not receive a response.
+    /// Records that the connection waits for its client: all received bytes are read, or the client does not
+    /// read a response.
     fn waits_for_client(&self) {
         if !self.is_tracked.swap(true, Ordering::Relaxed) {
             let waiting = (Instant::now(), self.closed.clone());
@@ -166,8 +169,8 @@ impl Drop for RunningRequest {
     }
 }
 
-/// The stream of a connection, which fails if headers take longer than [`HEADER_TIMEOUT`], or if the
-/// client receives nothing for [`IDLE_TIMEOUT`]. The readers of bodies have their own timeouts.
+/// The stream of a connection. Reading fails if headers take longer than [`HEADER_TIMEOUT`]. Writing fails if
+/// the client receives nothing for [`IDLE_TIMEOUT`]. The readers of bodies have their own timeouts.
 pub(super) struct Stream {
     tcp: TcpStream,
     connection: Arc<Connection>,
@@ -194,7 +197,7 @@ impl Stream {
             self.write_deadline = None;
             return polled;
         }
-        // A client that does not read its responses counts as one that is waited for.
+        // The connection also waits for a client that does not read its response.
         self.connection.waits_for_client();
         let deadline = self
             .write_deadline
@@ -269,7 +272,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// The headers of a request that arrives.
+/// The headers of an incoming request.
 struct IncomingHeaders {
     deadline: Pin<Box<Sleep>>,
     /// The byte before the next one.
@@ -292,14 +295,14 @@ impl IncomingHeaders {
         }
     }
 
-    /// Returns the headers of a request whose start may have been read with the request before. So the first
-    /// empty line is taken for their end: no byte of a body is ever replaced.
+    /// Returns the headers of a request whose start may have been read together with the previous request. The
+    /// first empty line ends them, so that no byte of a body is replaced.
     fn of_later_request() -> Self {
         Self { previous: b'\r', has_content: true, ..Self::of_first_request() }
     }
 
     /// Replaces a line feed without a carriage return by a NUL, which makes hyper reject the request with
-    /// 400. By itself, hyper takes it for the end of a line, where a proxy may see none.
+    /// 400. By default, hyper accepts it as the end of a line, and a proxy may not.
     ///
     /// Source: <https://www.rfc-editor.org/rfc/rfc9112#section-2.2>
     fn reject_bare_line_feed(&mut self, received: &mut [u8]) {

@@ -1,4 +1,4 @@
-//! [`Dialect`]: behaviour in which registries differ, within the specification and beside it.
+//! [`Dialect`]: behaviour in which registries differ, within the specification or outside it.
 
 use std::fmt;
 #[cfg(feature = "testing")]
@@ -30,7 +30,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
         resource.operation(method)
     }
 
-    /// Whether a blob of one repository may be mounted in another.
+    /// Returns whether a blob of one repository may be mounted in another.
     fn mounts(&self) -> bool {
         true
     }
@@ -40,12 +40,12 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Whether the received bytes of an interrupted part are kept.
+    /// Returns whether the received bytes of an interrupted part are kept.
     fn keeps_cut_parts(&self) -> bool {
         true
     }
 
-    /// The status of a part that was stored and is not the last.
+    /// Returns the status of the response to a stored part that is not the last.
     fn part_stored(&self) -> StatusCode {
         StatusCode::ACCEPTED
     }
@@ -60,7 +60,7 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
         Ok(size)
     }
 
-    /// Whether a stored manifest is served.
+    /// Returns whether a stored manifest is served.
     fn serves(&self, _path: &RepositoryPath, _digest: &Digest) -> bool {
         true
     }
@@ -71,18 +71,18 @@ pub(crate) trait Dialect: fmt::Debug + Send + Sync {
     }
 }
 
-/// A part of an upload that arrives, as its request announces it.
+/// An incoming part of an upload, as its request announces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {
     /// The upload.
     pub(crate) id: UploadId,
     /// The number of bytes of the upload that are stored already.
     pub(crate) stored: u64,
-    /// The start that the client announces, if it does.
+    /// The offset that the client announces, if any.
     pub(crate) start: Option<u64>,
-    /// Whether it has no bytes.
+    /// Whether the part has no bytes.
     pub(crate) is_empty: bool,
-    /// Whether the upload ends with it.
+    /// Whether the part ends the upload.
     pub(crate) is_last: bool,
 }
 
@@ -92,14 +92,14 @@ pub(super) struct LocalDialect;
 
 impl Dialect for LocalDialect {}
 
-/// The dialect of the local registry in which the next requests fail, as a test sets it.
+/// The dialect of the local registry, in which a test can make the next requests fail.
 #[cfg(feature = "testing")]
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults(Arc<Mutex<(u32, StatusCode)>>);
 
 #[cfg(feature = "testing")]
 impl Faults {
-    /// Sets how many requests fail, and with which status.
+    /// Makes the next `count` requests fail with `status`.
     pub(crate) fn set(&self, count: u32, status: u16) {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (count, status);

@@ -1,4 +1,4 @@
-//! Registry that answers as AWS ECR does (feature `_ecr_emulation`), for the fake of AWS in `tests/fakes`.
+//! Registry that responds as AWS ECR does (feature `_ecr_emulation`), for the fake of AWS in `tests/fakes`.
 //!
 //! Behaviour that AWS does not document comes from the reports that are cited next to it.
 
@@ -27,14 +27,16 @@ use crate::credentials::Password;
 use crate::error::{Error, Result};
 use crate::model::{Digest, Reference, RepositoryPath};
 
+/// The minimum size of each part of an upload except the last.
+///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html>
-const SMALLEST_PART: u64 = 5 * 1024 * 1024;
+const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
 
 const CHALLENGE: &str = "Basic realm=\"https://ecr.amazonaws.com/\",service=\"ecr.amazonaws.com\"";
 
-/// Checks the passwords of an emulated ECR registry, and what they allow.
+/// Checks the passwords of an emulated ECR registry and their permissions.
 pub trait EcrAuthorizer: fmt::Debug + Send + Sync + 'static {
-    /// What a password stands for, such as the principal that it was issued to.
+    /// The result of a login, such as the principal that the password was issued to.
     type Login: Send + Sync;
 
     /// Returns the login of a password.
@@ -47,19 +49,19 @@ pub trait EcrAuthorizer: fmt::Debug + Send + Sync + 'static {
     fn allows(&self, login: &Self::Login, path: &RepositoryPath, action: &'static str) -> bool;
 }
 
-/// Why an emulated registry rejects a password.
+/// The reason why an emulated registry rejects a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectedPassword {
-    /// The registry never issued it.
+    /// The registry never issued the password.
     Unknown,
-    /// It was valid once.
+    /// The password has expired.
     Expired,
 }
 
 /// Binds a registry that serves the repositories of `backend` as ECR does.
 ///
 /// # Errors
-/// [`Error::Failed`](crate::Error::Failed) if the address is in use, or not of this machine.
+/// [`Error::Failed`](crate::Error::Failed) if the address is in use, or is not an address of this machine.
 pub fn bind_registry<A: EcrAuthorizer>(
     backend: &LocalBackend,
     address: SocketAddr,
@@ -86,7 +88,7 @@ pub fn read_manifest(
     Ok((manifest.media_type, bytes))
 }
 
-/// Creates a repository without waiting.
+/// Creates a repository synchronously.
 ///
 /// # Errors
 /// [`Error::Conflict`](crate::Error::Conflict) if it exists with other options.
@@ -141,24 +143,24 @@ fn actions(operation: Operation) -> &'static [&'static str] {
         // Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
         Operation::ReadBlob | Operation::MountBlob => &["ecr:GetDownloadUrlForLayer"],
         Operation::UploadStatus => &["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-        // The whole blob may come with it.
+        // The request may contain the whole blob.
         Operation::StartUpload => {
             &["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload"]
         }
         Operation::SendPart => &["ecr:UploadLayerPart"],
-        // The last part may come with it.
+        // The request may contain the last part.
         Operation::FinishUpload => &["ecr:UploadLayerPart", "ecr:CompleteLayerUpload"],
         Operation::PutManifest => &["ecr:PutImage"],
         Operation::DeleteManifest => &["ecr:BatchDeleteImage"],
-        // The registry has no such requests.
+        // ECR does not support these requests.
         Operation::DeleteBlob | Operation::CancelUpload => &[],
     }
 }
 
-/// How the registry of an AWS account behaves.
+/// The behaviour of the registry of an AWS account.
 ///
-/// An upload's parts may have any length from 5 MiB: the 20 MiB of `UploadLayerPart` are a limit of
-/// the API alone. Source: <https://github.com/jdx/mise/pull/11376>
+/// A part of an upload may have any size from 5 MiB. The limit of 20 MiB of `UploadLayerPart` applies to the
+/// API only. Source: <https://github.com/jdx/mise/pull/11376>
 #[derive(Debug)]
 pub struct EcrDialect {
     account: String,
@@ -169,19 +171,19 @@ pub struct EcrDialect {
     archived: Mutex<HashSet<(RepositoryPath, Digest)>>,
 }
 
-/// The parts of an upload, as far as they matter for those that follow.
+/// The parts of an upload, as far as they affect later parts.
 #[derive(Debug, Default)]
 struct Parts {
-    /// Where the latest one starts.
+    /// The offset of the latest part.
     latest: u64,
-    /// Where the first one ended, once there is a second.
+    /// The end of the first part, once there is a second.
     first_end: Option<u64>,
-    /// Whether one that has a successor is too small.
+    /// Whether a part other than the last is too small.
     too_small: bool,
 }
 
 impl EcrDialect {
-    /// The dialect of the registry of an account.
+    /// Creates the dialect of the registry of an account.
     pub fn new(account: impl Into<String>) -> Self {
         Self {
             account: account.into(),
@@ -193,24 +195,24 @@ impl EcrDialect {
         }
     }
 
-    /// Mounts blobs from now on, or no longer: a setting of the account, off unless told.
+    /// Enables or disables blob mounting, a setting of the account. The default is off.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
     pub fn set_mounts(&self, mounts: bool) {
         self.mounts.store(mounts, Ordering::Relaxed);
     }
 
-    /// Refuses manifests with a subject from now on, or no longer.
+    /// Sets whether manifests with a subject are rejected. The default is off.
     pub fn set_refuses_subjects(&self, refuses: bool) {
         self.refuses_subjects.store(refuses, Ordering::Relaxed);
     }
 
-    /// Fails the next upload that ends without a byte in its last request.
+    /// Makes the next upload fail whose last request has an empty body.
     pub fn fail_next_empty_put(&self) {
         self.fails_empty_put.store(true, Ordering::Relaxed);
     }
 
-    /// Puts an image into the archive, or restores it.
+    /// Archives an image, or restores it.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdateImageStorageClass.html>
     pub fn set_archived(&self, path: &RepositoryPath, digest: &Digest, archives: bool) {
@@ -221,7 +223,7 @@ impl EcrDialect {
         };
     }
 
-    /// Whether an image is in the archive.
+    /// Returns whether an image is archived.
     pub fn is_archived(&self, path: &RepositoryPath, digest: &Digest) -> bool {
         self.archived().contains(&(path.clone(), digest.clone()))
     }
@@ -236,7 +238,7 @@ impl EcrDialect {
         read(&mut self.uploads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The message of an error where ECR has its own.
+    /// Returns ECR's own message of an error, if there is one.
     fn message(&self, code: Code, target: &Target) -> Option<String> {
         let Target::InRepository { path: Ok(path), resource } = target else { return None };
         match (code, resource) {
@@ -256,7 +258,7 @@ impl EcrDialect {
 }
 
 impl Dialect for EcrDialect {
-    /// A password that is none gets a text; one that has expired is denied.
+    /// Returns plain text for an unknown password, and the error `DENIED` for an expired one.
     ///
     /// Source: <https://github.com/mdlavin/copy-docker-image/issues/5>,
     /// <https://github.com/aws/aws-cli/issues/6580>
@@ -280,7 +282,7 @@ impl Dialect for EcrDialect {
         }
     }
 
-    /// Images can be deleted over HTTP, blobs and uploads cannot.
+    /// Returns `None` for the deletion of blobs and uploads: ECR deletes only images over HTTP.
     ///
     /// Source: <https://github.com/aws/containers-roadmap/issues/1229>
     fn operation(&self, resource: &Resource, method: &Method) -> Option<Operation> {
@@ -292,8 +294,8 @@ impl Dialect for EcrDialect {
         self.mounts.load(Ordering::Relaxed)
     }
 
-    /// A part that does not say where it starts starts at 0. One that is too small is found out when
-    /// the upload ends.
+    /// Checks the offset of a part, 0 if the client announces none. A part that is too small fails the upload
+    /// at its end.
     ///
     /// Source: <https://github.com/apple/containerization/issues/790>,
     /// <https://github.com/dotnet/sdk-container-builds/issues/424>
@@ -307,10 +309,10 @@ impl Dialect for EcrDialect {
         }
         let too_small = self.parts(|uploads| {
             let parts = uploads.entry(id).or_default();
-            // A part that comes again after it was cut off is no further one.
+            // A part that is sent again after an interruption does not count twice.
             if !is_empty && stored > parts.latest {
                 parts.first_end.get_or_insert(stored);
-                parts.too_small |= stored - parts.latest < SMALLEST_PART;
+                parts.too_small |= stored - parts.latest < MIN_PART_BYTES;
                 parts.latest = stored;
             }
             parts.too_small
@@ -326,7 +328,8 @@ impl Dialect for EcrDialect {
         Ok(())
     }
 
-    /// A part goes to the API with its first and last byte, so that it is there as a whole or not at all.
+    /// Returns false: `UploadLayerPart` takes the first and last byte of a part, so that a part is stored as a
+    /// whole or not at all.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UploadLayerPart.html>
     fn keeps_cut_parts(&self) -> bool {
@@ -338,7 +341,7 @@ impl Dialect for EcrDialect {
         StatusCode::CREATED
     }
 
-    /// What it tells sticks at the first part, though the others are stored.
+    /// Returns the end of the first part, even if later parts are stored.
     ///
     /// Source: <https://github.com/aws/containers-roadmap/issues/2831>
     fn reported_after_part(&self, id: &UploadId, size: u64) -> u64 {
@@ -350,7 +353,7 @@ impl Dialect for EcrDialect {
         Err(ApiError::new(StatusCode::NOT_FOUND, Code::BlobUploadUnknown, message))
     }
 
-    /// Pulls of archived images are answered as if they did not exist.
+    /// Returns false for archived images: ECR responds as if they did not exist.
     ///
     /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive_restore_image.html>
     fn serves(&self, path: &RepositoryPath, digest: &Digest) -> bool {
@@ -392,12 +395,12 @@ mod tests {
         "0123456789abcdef0123456789abcdef".parse().unwrap()
     }
 
-    /// A part that is neither empty nor the last, and starts where the last one ended.
+    /// Returns a part at the end of the stored bytes that is neither empty nor the last.
     fn part(stored: u64) -> Part {
         Part { id: id(), stored, start: Some(stored), is_empty: false, is_last: false }
     }
 
-    /// Status, content type and text of what is sent.
+    /// Returns status, content type and text of a response.
     async fn sent(response: Response<Body>) -> (StatusCode, String, String) {
         let status = response.status();
         let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
@@ -405,7 +408,7 @@ mod tests {
         (status, content_type, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
-    /// Status and the error that is sent in answer to a request for `end` of the repository.
+    /// Returns status and error of the response to a rejected request for `end` of the repository.
     async fn refused(status: StatusCode, code: Code, end: &str) -> (StatusCode, Value) {
         let target = Target::parse(&format!("/v2/{REPOSITORY}/{end}"));
         let response =
@@ -422,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_tells_sticks_at_the_first_part() {
+    fn reported_size_stays_at_end_of_first_part() {
         let dialect = dialect();
         dialect.take_part(&part(0)).unwrap();
         assert_eq!(dialect.reported_after_part(&id(), 10 * MIB), 10 * MIB);
@@ -433,7 +436,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_at_the_wrong_offset_is_told_in_ecrs_words() {
+    async fn part_at_wrong_offset_has_message_of_ecr() {
         let message = "First byte of the layer part is 0 instead of 11304960";
         for start in [Some(0), None] {
             let wrong = Part { start, ..part(11_304_960) };
@@ -444,7 +447,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_part_with_a_successor_fails_the_upload_at_its_end() {
+    async fn small_middle_part_fails_upload_at_its_end() {
         let dialect = dialect();
         dialect.take_part(&part(0)).unwrap();
         dialect.take_part(&part(5 * MIB)).unwrap();
@@ -468,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_last_part_fails_once_on_demand() {
+    fn empty_last_part_fails_once_on_demand() {
         let dialect = dialect();
         let last = Part { is_empty: true, is_last: true, ..part(5 * MIB) };
         dialect.take_part(&last).unwrap();
@@ -479,7 +482,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_manifest_with_a_subject_is_refused_on_demand() {
+    async fn manifest_with_subject_is_rejected_on_demand() {
         let dialect = dialect();
         let (plain, referring) = (br#"{"layers":[]}"#, br#"{"subject":{}}"#);
         dialect.take_manifest(referring).unwrap();
@@ -493,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn blobs_are_mounted_only_where_the_account_says_so() {
+    fn blobs_are_mounted_only_if_account_enables_it() {
         let dialect = dialect();
         assert!(!dialect.mounts());
         dialect.set_mounts(true);
@@ -501,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn images_can_be_deleted_and_nothing_else() {
+    fn only_images_can_be_deleted() {
         let dialect = dialect();
         let deletes = |resource: Resource| dialect.operation(&resource, &Method::DELETE);
         assert_eq!(deletes(Resource::Manifest("v1".to_owned())), Some(Operation::DeleteManifest));
@@ -511,14 +514,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_does_not_tell_how_far_it_is() {
+    async fn upload_status_is_not_found() {
         let (status, error) = error_of(dialect().reported_status(5).unwrap_err()).await;
         assert_eq!(status, StatusCode::NOT_FOUND);
         assert_eq!(error["code"], "BLOB_UPLOAD_UNKNOWN");
     }
 
     #[tokio::test]
-    async fn errors_have_ecrs_words() {
+    async fn errors_have_messages_of_ecr() {
         let (not_found, bad) = (StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST);
         for (status, code, end, expected) in [
             (
@@ -557,7 +560,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_expired_password_is_denied_and_a_wrong_one_not_authorized() {
+    async fn expired_password_is_denied_and_wrong_one_unauthorized() {
         let (status, error) = refused(StatusCode::UNAUTHORIZED, Code::Expired, "tags/list").await;
         assert_eq!(status, StatusCode::FORBIDDEN);
         assert_eq!(error["code"], "DENIED");

@@ -68,11 +68,11 @@ impl Code {
     }
 }
 
-/// The commands that the messages of the registry's errors suggest to users.
+/// The commands that the registry's error messages suggest to users.
 #[derive(Debug, Clone, Copy)]
 pub struct HintCommands {
-    /// Returns the command that prints a password for a repository. The repository is `None` if the
-    /// request names none.
+    /// Returns the command that prints a password for a repository. The repository is `None` if the request
+    /// does not name one.
     pub login: fn(Option<&RepositoryPath>) -> String,
     /// Returns the command that creates a repository.
     pub create_repository: fn(&RepositoryPath) -> String,
@@ -153,20 +153,20 @@ impl ApiError {
         if is_storage_full(cause.as_ref()) {
             return Self::new(StatusCode::INSUFFICIENT_STORAGE, Code::Unknown, STORAGE_FULL);
         }
-        let message = "the registry failed; its log says why";
+        let message = "the registry failed; its log has the cause";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, message)
     }
 
-    /// Creates the error of a request that a test makes fail.
+    /// Creates the error of a request that fails for a test.
     #[cfg(feature = "testing")]
     pub(super) fn injected(status: StatusCode) -> Self {
         Self::new(status, Code::Unknown, "a test makes this request fail")
     }
 
-    /// Creates the error of an overloaded registry, which clients may retry.
+    /// Creates the error of an overloaded registry. Clients may retry.
     pub(super) fn unavailable(cause: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::warn!(cause = %chain(cause), "the registry cannot answer for now");
-        let message = "the registry cannot answer for now; try again";
+        tracing::warn!(cause = %chain(cause), "the registry is temporarily unavailable");
+        let message = "the registry is temporarily unavailable; try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
@@ -184,8 +184,8 @@ impl ApiError {
 
 /// Converts errors of the store.
 ///
-/// The store rejects input only if the content does not have the announced digest: everything else
-/// was parsed before.
+/// The store rejects input only if the content does not have the announced digest. Everything else was parsed
+/// before.
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = error.to_string();
@@ -277,7 +277,7 @@ pub(in crate::backend::local) fn is_storage_full(
     io_causes(error).any(|cause| full(cause.kind()))
 }
 
-/// Whether the process, or the machine, has all the files open that it may have: others will end.
+/// Returns whether the process or the machine has reached its limit of open files, which is temporary.
 fn is_overload(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut codes = io_causes(error).filter_map(io::Error::raw_os_error);
     codes.any(|code| code == libc::EMFILE || code == libc::ENFILE)
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_disk_is_told_without_its_paths() {
+    async fn full_disk_error_omits_paths() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let (status, body) =
             sent(Error::failed("cannot write /secret/place").with_source(full).into()).await;
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn internal_failures_name_no_files() {
+    async fn internal_error_omits_paths() {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         let (status, body) =
             sent(Error::failed("cannot read /secret/place").with_source(denied).into()).await;
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn temporary_trouble_asks_to_try_again() {
+    async fn temporary_error_sets_retry_after() {
         let busy = io::Error::from(io::ErrorKind::ResourceBusy);
         let response = ApiError::from(Error::temporary("busy").with_source(busy)).into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_file_descriptors_it_is_to_be_tried_again() {
+    async fn missing_file_descriptors_are_temporary() {
         for code in [libc::EMFILE, libc::ENFILE] {
             let many = io::Error::from_raw_os_error(code);
             let (status, body) =
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_immutable_tag_is_final() {
+    async fn immutable_tag_is_bad_request() {
         let conflict = Error::conflict(ResourceKind::Image, "a:1", "is immutable");
         let (status, body) = sent(PutManifestError::Other(conflict).into()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST);

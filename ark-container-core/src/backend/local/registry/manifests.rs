@@ -47,7 +47,11 @@ pub(super) async fn get_manifest(
     });
     let (mut manifest, small) = reading.await?;
     if !repository.dialect().serves(repository.path(), &manifest.digest) {
-        return Err(ApiError::new(StatusCode::NOT_FOUND, Code::ManifestUnknown, "it is archived"));
+        return Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            Code::ManifestUnknown,
+            "the image is archived",
+        ));
     }
     let body = match *method {
         Method::HEAD => body::empty(),
@@ -79,7 +83,7 @@ pub(super) async fn put_manifest(
     let media_type = media_type(headers)?;
     let received = content.manifest(MAX_MANIFEST_BYTES, repository.memory()).await?;
     let Some((bytes, permit)) = received else {
-        let message = format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes");
+        let message = format!("the manifest has more than {MAX_MANIFEST_BYTES} bytes");
         let status = StatusCode::PAYLOAD_TOO_LARGE;
         return Err(ApiError::new(status, Code::ManifestInvalid, message));
     };
@@ -129,7 +133,7 @@ fn media_type(headers: &HeaderMap) -> Result<String, ApiError> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
     if essence.is_empty() {
-        let message = "a manifest needs a Content-Type that says of what kind it is";
+        let message = "the manifest has no media type: the request needs a Content-Type";
         return Err(ApiError::bad_request(Code::ManifestInvalid, message));
     }
     Ok(essence.to_owned())
@@ -170,7 +174,7 @@ pub(super) async fn list_tags(
 
 fn page_size(text: &str) -> Result<usize, ApiError> {
     text.parse().map_err(|_| {
-        let message = format!("n is a number of tags, 0 or more, and not {text:?}");
+        let message = format!("the query parameter n is not a number of tags: {text:?}");
         ApiError::bad_request(Code::PaginationNumberInvalid, message)
     })
 }
@@ -188,7 +192,7 @@ const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-app
 /// The maximum number of referrers that are read for a page.
 const MAX_PAGE_REFERRERS: usize = 1000;
 
-/// A page is complete once it has this many bytes. The largest one has half a MiB.
+/// The size from which a page is complete. The largest page has 512 KiB.
 const MIN_PAGE_BYTES: usize = 128 * 1024;
 
 pub(super) async fn list_referrers(
@@ -217,8 +221,8 @@ pub(super) async fn list_referrers(
     Ok(response.with(header::LINK, next_page(&url, filter, last)))
 }
 
-/// Builds a page of the referrers after `last` as JSON. Returns the last one that was read for it if there
-/// may be more.
+/// Returns a page of the referrers after `last` as JSON, and the last referrer that was read if there may be
+/// more.
 fn referrers_page(
     store: &Store,
     path: &RepositoryPath,
@@ -257,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_size_is_a_whole_number() {
+    fn page_size_is_whole_number() {
         assert_eq!(page_size("0").unwrap(), 0);
         for bad in ["", "-1", "x", "1.5", "99999999999999999999"] {
             assert!(page_size(bad).is_err(), "{bad}");

@@ -1,4 +1,4 @@
-//! [`Registry`]: the repositories of a folder, served over the OCI distribution API.
+//! [`Registry`]: a server of the OCI distribution API for the repositories of a folder.
 
 mod auth;
 mod blobs;
@@ -46,20 +46,21 @@ use crate::error::{Error, Result};
 /// a process after 10 seconds.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// An upload without a write for this long is abandoned and removed, as is a blob that no image needs.
+/// The time without a write after which an upload is abandoned and removed. A blob that no image needs is removed
+/// after the same time.
 const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The number of connections that wait in the operating system until they are accepted. With the 128 of
-/// the standard library, clients run into retries with growing delays.
-const LISTEN_BACKLOG: i32 = 1024;
+/// The maximum number of connections that wait in the operating system until they are accepted. With 128, the
+/// value of the standard library, clients retry with growing delays.
+const MAX_WAITING_CONNECTIONS: i32 = 1024;
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// A registry that docker, podman, skopeo and the like push to and pull from.
+/// A registry for docker, podman, skopeo and other clients.
 ///
-/// It serves the repositories of a [`LocalBackend`] over the whole OCI distribution specification
-/// v1.1, to clients that show a password of [`RegistryBackend::credentials`]. Any number of registries
-/// and other processes may use the same folder at once.
+/// The registry implements the whole OCI distribution specification v1.1 for the repositories of a
+/// [`LocalBackend`]. Clients authenticate with a password of [`RegistryBackend::credentials`]. Any number of
+/// registries and other processes may use the same folder at once.
 ///
 /// Source: <https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md>
 ///
@@ -95,12 +96,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Takes the address; port 0 takes one that is free. Clients may connect from now on, and are
-    /// answered once [`serve`](Self::serve) runs.
+    /// Binds the address; port 0 selects a free port. Clients can connect from then on, and receive responses
+    /// once [`serve`](Self::serve) runs.
     ///
     /// # Errors
-    /// [`Error::Failed`] if something listens there already, the address is not one of this machine, or
-    /// the folder cannot be created or its key cannot be used.
+    /// [`Error::Failed`] if the address is in use or is not an address of this machine, or if the folder cannot
+    /// be created or its key cannot be used.
     pub fn bind(backend: LocalBackend, address: SocketAddr) -> Result<Self> {
         let store = backend.store().clone();
         store.create()?;
@@ -121,10 +122,10 @@ impl Registry {
         Ok(Self { dialect: Arc::new(faults), ..Self::bind(backend, address)? })
     }
 
-    /// Binds a registry with the passwords and the dialect of another service, which it emulates.
+    /// Binds a registry that emulates another service with its passwords and its dialect.
     ///
     /// # Errors
-    /// [`Error::Failed`] if something listens there already, or the address is not of this machine.
+    /// [`Error::Failed`] if the address is in use, or is not an address of this machine.
     fn bind_as(
         store: Store,
         address: SocketAddr,
@@ -133,7 +134,7 @@ impl Registry {
     ) -> Result<Self> {
         let listener =
             net::TcpListener::bind(address).map_err(|error| cannot_listen(address, error))?;
-        rustix::net::listen(&listener, LISTEN_BACKLOG)
+        rustix::net::listen(&listener, MAX_WAITING_CONNECTIONS)
             .map_err(|error| cannot_listen(address, error.into()))?;
         let address = listener.local_addr().map_err(|error| cannot_listen(address, error))?;
         Ok(Self {
@@ -147,39 +148,40 @@ impl Registry {
         })
     }
 
-    /// Makes its address the host of every URL of the folder's repositories while it runs: for one
-    /// that serves for long, and not for one that a single push brings along.
+    /// Announces the address: while the registry runs, it is the host of the URLs of all repositories in the
+    /// folder. A registry that serves a single push is not announced.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if another registry that is announced serves the folder already.
+    /// [`Error::Conflict`] if another announced registry serves the folder.
     pub fn announced(mut self) -> Result<Self> {
         self.announcement = Some(address::announce(&self.store, self.address)?);
         Ok(self)
     }
 
-    /// Adds commands to the messages of its errors, which clients such as docker show to their users.
+    /// Adds commands to the error messages, which clients such as docker show to their users.
     pub fn with_hint_commands(mut self, commands: HintCommands) -> Self {
         self.commands = Some(commands);
         self
     }
 
-    /// Where it listens.
+    /// Returns the address that the registry listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown` is done.
+    /// Serves until `shutdown` completes.
     ///
-    /// It then takes no more connections, lets running requests finish for up to 8 seconds, and cuts
-    /// those that remain. What has arrived of an upload by then is stored, and the upload can go on at
-    /// the next registry over the folder. Dropping the future cuts everything at once.
+    /// The registry then accepts no more connections, gives running requests up to 8 seconds to finish, and
+    /// aborts the remaining ones. The received bytes of an upload are stored, and the upload can resume at the
+    /// next registry over the folder. Dropping the future closes all connections immediately.
     ///
-    /// One that is [announced](Self::announced) meanwhile removes uploads that nobody has written to for
-    /// a day, and blobs that no image needs and no client has asked for in a day, at the start and every hour.
+    /// An [announced](Self::announced) registry removes abandoned uploads and blobs, at the start and every hour.
+    /// An upload is abandoned after a day without a write. A blob is abandoned if no image needs it and no client
+    /// has requested it for a day.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the runtime cannot take the listening socket. What goes wrong with a
-    /// request is its client's to know, and in the log.
+    /// [`Error::Failed`] if the runtime cannot use the listening socket. The failure of a request is sent to its
+    /// client and logged.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
         let failed =
             |error| Error::failed(format!("cannot serve on {}", self.address)).with_source(error);
@@ -189,7 +191,7 @@ impl Registry {
         let stopping = cut.child_token();
         let _cut_when_dropped = cut.clone().drop_guard();
         let tasks = TaskTracker::new();
-        // One that a single push brings along has no time for it: a sweep looks at every repository.
+        // A sweep reads every repository, which would delay a registry that serves a single push.
         if self.announcement.is_some() {
             let sweeping = sweep_hourly(self.store.clone());
             tasks.spawn(stopping.clone().run_until_cancelled_owned(sweeping));
@@ -211,7 +213,7 @@ impl Registry {
         join(accepting, stop).await;
         tasks.close();
         if timeout(SHUTDOWN_TIMEOUT, tasks.wait()).await.is_err() {
-            tracing::warn!("running requests are cut");
+            tracing::warn!("running requests are aborted");
             cut.cancel();
             tasks.wait().await;
         }
@@ -244,15 +246,15 @@ async fn sweep_hourly(store: Store) {
 /// The time that a connection may be idle between two requests.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The size of a connection's buffers, and so of all headers and of the largest frame of an upload. A
+/// The size of a connection's buffers, which limits the headers of a request and the frames of an upload. A
 /// token for several hundred organizations fits.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// The delay before the next connection after `accept` has failed, for example for lack of file
-/// descriptors.
+/// The delay after a failed `accept`, for example for lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Accepts connections until `stopping`. Each then ends with its current request, or at `cut`.
+/// Accepts connections until `stopping` is cancelled. Each connection then ends after its current request, or
+/// when `cut` is cancelled.
 async fn accept_all(
     listener: TcpListener,
     service: Arc<Service>,
@@ -270,7 +272,7 @@ async fn accept_all(
                 tasks.spawn(closed.run_until_cancelled_owned(serving));
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot take a connection");
+                tracing::warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
@@ -279,13 +281,13 @@ async fn accept_all(
 
 async fn serve(stream: Stream, service: Arc<Service>, stopping: CancellationToken) {
     let connection = stream.connection().clone();
-    let answer = service_fn(move |request| service.clone().handle(request, connection.clone()));
+    let respond = service_fn(move |request| service.clone().handle(request, connection.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(KEEP_ALIVE_TIMEOUT)
         .max_header_size(BUFFER_BYTES)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(stream), respond);
     let mut connection = std::pin::pin!(connection);
     let ended = match stopping.run_until_cancelled(connection.as_mut()).await {
         Some(ended) => ended,
@@ -311,32 +313,32 @@ pub(super) mod fuzzing {
     use super::route::Target;
     use crate::model::RepositoryPath;
 
-    /// What the path of a URL names.
+    /// The endpoint that the path of a URL names.
     #[derive(Debug, PartialEq, Eq)]
     pub enum Route {
-        /// The registry itself.
+        /// The check of the API version.
         Base,
-        /// Nothing.
+        /// No endpoint.
         Unknown,
-        /// Something in what cannot be a repository.
-        Nowhere,
-        /// Something in a repository, as `Debug` has it.
+        /// An endpoint of an invalid repository.
+        InvalidRepository,
+        /// An endpoint of a repository, with its `Debug` output.
         In(RepositoryPath, String),
     }
 
-    /// What the path of a URL names.
+    /// Returns the endpoint that the path of a URL names.
     pub fn route(path: &str) -> Route {
         match Target::parse(path) {
             Target::Base => Route::Base,
             Target::Unknown => Route::Unknown,
-            Target::InRepository { path: Err(_), .. } => Route::Nowhere,
+            Target::InRepository { path: Err(_), .. } => Route::InvalidRepository,
             Target::InRepository { path: Ok(path), resource } => {
                 Route::In(path, format!("{resource:?}"))
             }
         }
     }
 
-    /// First and last byte that a `Range` header asks for, of content of `size` bytes.
+    /// Returns the first and the last byte that a `Range` header requests of `size` bytes.
     pub fn range(header: &str, size: u64) -> Option<(u64, u64)> {
         match blobs::parse_range(header, size) {
             RequestedRange::Part { first, last } => Some((first, last)),
@@ -344,12 +346,12 @@ pub(super) mod fuzzing {
         }
     }
 
-    /// Start and length of the chunk that a `Content-Range` header announces.
+    /// Returns the offset and the length of the part that a `Content-Range` header announces.
     pub fn chunk(header: &str) -> Option<(u64, u64)> {
         blobs::parse_chunk(header)
     }
 
-    /// The password in an `Authorization` header.
+    /// Returns the password in an `Authorization` header.
     pub fn password(header: &[u8]) -> Option<String> {
         let value = HeaderValue::from_bytes(header).ok()?;
         let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);

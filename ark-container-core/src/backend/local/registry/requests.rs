@@ -32,7 +32,7 @@ use crate::observability::{SERVED, SERVED_BYTES, SERVED_SECONDS};
 /// The maximum length of path and query. Two names and two digests fit many times.
 const MAX_URI_BYTES: usize = 8 * 1024;
 
-/// Old docker clients need this header to recognize a registry.
+/// The header by which old docker clients recognize a registry.
 const API_VERSION_HEADER: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
     HeaderValue::from_static("registry/2.0"),
@@ -50,7 +50,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Creates a service over `store`. It spawns its writing tasks in `tasks`.
+    /// Creates a service over `store` that spawns its writing tasks in `tasks`.
     pub(super) fn new(
         store: Store,
         authorizer: Arc<dyn Authorize>,
@@ -61,7 +61,7 @@ impl Service {
         Self { store, authorizer, dialect, commands, tasks, memory: Memory::new() }
     }
 
-    /// Answers a request of a connection and logs it.
+    /// Returns the response to a request of a connection, and logs the request.
     pub(super) async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -72,7 +72,7 @@ impl Service {
         let target = Target::parse(parts.uri.path());
         let mut record = RequestRecord::start(parts.method.clone(), target.kind());
         let mut content = Content::new(incoming);
-        let mut response = match self.answer(&parts, &target, &mut content, &connection).await {
+        let mut response = match self.respond(&parts, &target, &mut content, &connection).await {
             Ok(response) => response,
             Err(error) => {
                 // A client that waits for `100 Continue` has not sent its body.
@@ -87,11 +87,11 @@ impl Service {
             }
         };
         response.headers_mut().extend([API_VERSION_HEADER]);
-        record.answered(response.status(), content.received());
+        record.responded(response.status(), content.received());
         Ok(response.map(|body| RecordedBody { body, record, _running: running }))
     }
 
-    async fn answer(
+    async fn respond(
         &self,
         parts: &Parts,
         target: &Target,
@@ -113,7 +113,7 @@ impl Service {
             }
             Target::Base => Err(method_not_allowed(&parts.method, "GET, HEAD")),
             Target::Unknown => {
-                let message = "this registry has nothing at this path";
+                let message = "the registry has no endpoint at this path";
                 Err(ApiError::new(StatusCode::NOT_FOUND, Code::Unsupported, message))
             }
             Target::InRepository { path, resource } => {
@@ -131,13 +131,13 @@ impl Service {
                     path: path.clone(),
                     memory: self.memory.clone(),
                 };
-                self.answer_within(repository, resource, &*permit, parts, content).await
+                self.respond_in_repository(repository, resource, &*permit, parts, content).await
             }
         }
     }
 
-    /// Answers an authorized request with a supported method.
-    async fn answer_within(
+    /// Returns the response to an authorized request with a supported method.
+    async fn respond_in_repository(
         &self,
         repository: InRepository,
         resource: &Resource,
@@ -202,7 +202,7 @@ impl InRepository {
         &self.path
     }
 
-    /// Returns how the registry behaves.
+    /// Returns the dialect of the registry.
     pub(super) fn dialect(&self) -> &dyn Dialect {
         &*self.dialect
     }
@@ -259,10 +259,10 @@ fn check_host(parts: &Parts) -> Result<(), ApiError> {
     if is_valid {
         return Ok(());
     }
-    Err(ApiError::bad_request(Code::Unsupported, "the request does not have one valid Host header"))
+    Err(ApiError::bad_request(Code::Unsupported, "the request needs exactly one valid Host header"))
 }
 
-/// Whether a value is a host with or without a port, and has no user.
+/// Returns whether a value is a host with or without a port, and has no user.
 fn is_authority(host: &HeaderValue) -> bool {
     let authority = Authority::try_from(host.as_bytes());
     authority.is_ok_and(|authority| !authority.as_str().contains('@'))
@@ -274,14 +274,12 @@ pub(super) fn parse_digest(text: &str) -> Result<Digest, ApiError> {
 }
 
 fn method_not_allowed(method: &Method, allowed: &'static str) -> ApiError {
-    let message = format!("{method} does nothing here");
+    let message = format!("this path does not support the method {method}");
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, message)
         .with_header(header::ALLOW, allowed)
 }
 
-/// The log event and the metrics of a request, which are recorded on drop.
-///
-/// They contain neither headers nor names.
+/// The log event and the metrics of a request, without headers and names. The drop records them.
 #[derive(Debug)]
 struct RequestRecord {
     method: Method,
@@ -299,7 +297,7 @@ impl RequestRecord {
     }
 
     /// Records the status of the response and the number of bytes received until then.
-    fn answered(&mut self, status: StatusCode, received: u64) {
+    fn responded(&mut self, status: StatusCode, received: u64) {
         self.status = Some(status);
         self.received = received;
     }

@@ -38,8 +38,8 @@ pub(crate) enum Resource {
 impl Target {
     /// Parses the path of a URL.
     ///
-    /// The path is read from its end, since components of a name may be `blobs` or `tags` too. A
-    /// percent-encoded slash is not a separator and makes a name invalid.
+    /// The path is parsed from its end, since a repository name may contain `blobs` or `tags`. A percent-encoded
+    /// slash is not a separator and makes a name invalid.
     pub(super) fn parse(path: &str) -> Self {
         let Some(rest) = path.strip_prefix("/v2") else { return Self::Unknown };
         if rest.is_empty() || rest == "/" {
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::model::Access;
 
-    const OWNER: &str = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972";
+    const ORGANIZATION: &str = "prod/2ea25035-6aa4-42fb-9955-92288ea1b972";
 
     fn found(path: &str) -> Option<(Option<String>, Resource)> {
         match Target::parse(path) {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_endpoint_of_the_specification_is_known() {
+    fn endpoints_of_specification_are_parsed() {
         for (end, resource) in [
             ("blobs/sha256:0", Resource::Blob("sha256:0".to_owned())),
             ("blobs/sha256%3A0", Resource::Blob("sha256:0".to_owned())),
@@ -159,7 +159,7 @@ mod tests {
             ("tags/list", Resource::Tags),
             ("referrers/sha256:0", Resource::Referrers("sha256:0".to_owned())),
         ] {
-            let path = format!("/v2/{OWNER}/a/b/{end}");
+            let path = format!("/v2/{ORGANIZATION}/a/b/{end}");
             assert_eq!(found(&path), Some((Some("a/b".to_owned()), resource)), "{path}");
         }
         for base in ["/v2", "/v2/"] {
@@ -168,32 +168,32 @@ mod tests {
     }
 
     #[test]
-    fn names_may_be_words_of_the_protocol() {
+    fn names_may_contain_words_of_protocol() {
         for name in ["blobs", "blobs/uploads", "manifests/latest", "tags/list", "a/referrers/b"] {
             for end in ["blobs/x", "blobs/uploads/", "blobs/uploads/x", "manifests/x", "tags/list"]
             {
-                let (parsed, _) = found(&format!("/v2/{OWNER}/{name}/{end}")).unwrap();
+                let (parsed, _) = found(&format!("/v2/{ORGANIZATION}/{name}/{end}")).unwrap();
                 assert_eq!(parsed.as_deref(), Some(name), "{end}");
             }
         }
     }
 
     #[test]
-    fn what_cannot_be_a_name_is_told_as_such() {
+    fn invalid_repository_name_is_reported() {
         for name in [
             "a",
             "prod/a",
-            OWNER,
-            &format!("{OWNER}/A"),
-            &format!("{OWNER}/a/../b"),
-            &format!("{OWNER}/%2e%2e/b"),
-            &format!("{OWNER}/a%2Fb"),
-            &format!("{OWNER}%2Fa"),
-            &format!("{OWNER}/a%00b"),
-            &format!("{OWNER}//a"),
-            &format!("{OWNER}/a%20"),
+            ORGANIZATION,
+            &format!("{ORGANIZATION}/A"),
+            &format!("{ORGANIZATION}/a/../b"),
+            &format!("{ORGANIZATION}/%2e%2e/b"),
+            &format!("{ORGANIZATION}/a%2Fb"),
+            &format!("{ORGANIZATION}%2Fa"),
+            &format!("{ORGANIZATION}/a%00b"),
+            &format!("{ORGANIZATION}//a"),
+            &format!("{ORGANIZATION}/a%20"),
             "prod/2EA25035-6aa4-42fb-9955-92288ea1b972/a",
-            &format!("{OWNER}/{}", "a".repeat(300)),
+            &format!("{ORGANIZATION}/{}", "a".repeat(300)),
         ] {
             assert_eq!(
                 found(&format!("/v2/{name}/tags/list")),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_unknown() {
+    fn other_paths_are_unknown() {
         for path in
             ["", "/", "/v1/", "/v22/", "/v2/_catalog", "/v2/a", "/v2/a/tags", "/v2/%ff/tags/list"]
         {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn each_method_needs_the_access_of_what_it_does() {
+    fn methods_need_access_level_of_operation() {
         let access = |resource: &Resource| {
             [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::PUT, Method::DELETE]
                 .map(|method| resource.operation(&method).map(Operation::access))
@@ -230,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_path_panics_or_escapes(path in "/v2/([a-z%./0-9-]{0,12}/){0,6}(tags/list|blobs/x)") {
+        fn arbitrary_path_neither_panics_nor_escapes(path in "/v2/([a-z%./0-9-]{0,12}/){0,6}(tags/list|blobs/x)") {
             if let Target::InRepository { path: Ok(path), .. } = Target::parse(&path) {
                 prop_assert!(!path.to_string().split('/').any(|part| part.starts_with('.')));
             }

@@ -1,4 +1,4 @@
-//! Removal of blobs that are not needed any more.
+//! Removal of unneeded blobs.
 //!
 //! # Rules
 //! - A blob is *referenced* while a manifest of its repository names it. A referenced blob is never removed.
@@ -10,11 +10,12 @@
 //! - A repository with a manifest that cannot be read keeps all of its blobs.
 //!
 //! # Locks
-//! Manifests change, and blobs are removed, under the repository's lock: no manifest changes between the check and the
-//! removal. Claims change, and blobs are
-//! removed, under the lock of the claims: a blob is claimed before its removal, which then does not happen, or it
-//! is found missing. A process that holds both has taken the repository's lock first. A process that is killed
-//! leaves claims that end by their age.
+//! - The repository's lock protects manifests and the removal of blobs: no manifest changes between the check and the
+//!   removal of a blob.
+//! - The claims lock protects claims and the removal of blobs: a client claims a blob before its removal, which then
+//!   does not happen, or finds the blob missing.
+//! - A process that holds both locks has taken the repository's lock first.
+//! - The claims of a killed process end after [`CLAIM_LIFETIME`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -32,19 +33,19 @@ use crate::digester::Digester;
 use crate::error::{Error, ResourceKind, Result};
 use crate::model::{Digest, ManifestContent, RepositoryPath};
 
-/// The age from which a claim does not count any more.
+/// The age at which a claim ends.
 const CLAIM_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The number of claims of one blob that are counted. A blob with as many keeps them until they are too old.
+/// The maximum number of claims of one blob. A blob with this many claims keeps them until they expire.
 const MAX_CLAIMS: usize = 1000;
 
-/// The client that claims are made for: one client of one process that serves the folder.
+/// The holder of claims: one client of one process that serves the folder.
 #[derive(Debug, Clone)]
 pub(super) struct Claimant {
     process: u64,
-    /// `0` stands for the process itself.
+    /// The hash of the client; `0` for the process itself.
     client: u64,
-    /// Hashes clients, in a way that no other process can repeat.
+    /// The keys of the hash of clients. Other processes do not know them.
     keys: RandomState,
 }
 
@@ -60,8 +61,8 @@ impl Claimant {
     }
 }
 
-/// The reason of a claim. A client that uploads a blob may ask for the blob afterwards, as docker does: the two
-/// are one claim.
+/// The reason of a claim. An upload of a blob and a later check by the same client are one claim: docker checks each
+/// blob after its upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClaimReason {
     Uploaded,
@@ -77,15 +78,14 @@ impl ClaimReason {
     }
 }
 
-/// The claims of a repository's blobs, which nobody else changes meanwhile: a file for each blob, with a line for
-/// each claim.
+/// The locked claims of a repository's blobs: a file for each blob, with a line for each claim.
 pub(super) struct Claims<'a> {
     folder: &'a RepositoryFolder,
     _lock: File,
 }
 
 impl RepositoryFolder {
-    /// Waits for the lock of the claims.
+    /// Waits for the claims lock.
     pub(super) fn lock_claims(&self) -> Result<Claims<'_>> {
         let path = self.claims_lock();
         let lock = files::open_lock(&path)?;
@@ -106,10 +106,10 @@ impl Claims<'_> {
         let line = |reason: ClaimReason| format!("{id} {}", reason.as_str());
         let mut claims = self.of(digest)?;
         let uploaded = line(ClaimReason::Uploaded);
-        let asks_after_upload =
+        let is_check_after_upload =
             |claim: &String| reason == ClaimReason::Found && claim.starts_with(&uploaded);
         let claim = format!("{} {}", line(reason), unix_seconds(SystemTime::now()));
-        match claims.iter().position(asks_after_upload) {
+        match claims.iter().position(is_check_after_upload) {
             Some(position) => claims[position] = claim,
             None if claims.len() < MAX_CLAIMS => claims.push(claim),
             None => {}
@@ -117,7 +117,7 @@ impl Claims<'_> {
         self.write(digest, &claims)
     }
 
-    /// Ends one claim of the client, or else of its process.
+    /// Ends one claim of the client, or one of its process if the client has none.
     fn end_one(&self, digest: &Digest, claimant: &Claimant) -> Result<()> {
         let mut claims = self.of(digest)?;
         let ids = [claimant.client, 0].map(|client| claimant.id(client));
@@ -146,13 +146,13 @@ impl Claims<'_> {
         Ok(())
     }
 
-    /// Returns the claims of a blob that are not too old.
+    /// Returns the unexpired claims of a blob.
     fn of(&self, digest: &Digest) -> Result<Vec<String>> {
         self.made_after(digest, SystemTime::now() - CLAIM_LIFETIME)
     }
 
-    /// Whether a blob has no claim that was made after this time.
-    fn ended(&self, digest: &Digest, before: SystemTime) -> Result<bool> {
+    /// Returns whether a blob has no claim that was made after `before`.
+    fn is_unclaimed(&self, digest: &Digest, before: SystemTime) -> Result<bool> {
         Ok(self.made_after(digest, before)?.is_empty())
     }
 
@@ -165,18 +165,18 @@ impl Claims<'_> {
         let bytes = files::read_file(&path).map_err(cannot("read", &path))?.unwrap_or_default();
         let is_newer = |claim: &&str| {
             let made = claim.splitn(3, ' ').nth(2).and_then(|seconds| seconds.parse::<u64>().ok());
-            // A line that a killed process has not completed ends with the file.
+            // An incomplete line of a killed process has no time. The line expires with the file.
             made.is_none_or(|made| made > unix_seconds(before))
         };
         let text = String::from_utf8_lossy(&bytes);
         Ok(text.lines().filter(is_newer).map(str::to_owned).collect())
     }
 
-    /// Replaces the claims of a blob. A process that is killed meanwhile leaves at most more claims.
+    /// Replaces the claims of a blob. A process that is killed meanwhile may leave ended claims.
     fn write(&self, digest: &Digest, claims: &[String]) -> Result<()> {
         let path = self.folder.claims(digest);
         if claims.is_empty() {
-            return self.forget(digest);
+            return self.delete(digest);
         }
         self.folder.create_parents(&path)?;
         let text = claims.join("\n") + "\n";
@@ -194,7 +194,7 @@ impl Claims<'_> {
     }
 
     /// Ends all claims of a blob.
-    pub(super) fn forget(&self, digest: &Digest) -> Result<()> {
+    pub(super) fn delete(&self, digest: &Digest) -> Result<()> {
         let path = self.folder.claims(digest);
         if self.folder.is_reachable(&path)? {
             none_if_missing(fs::remove_file(&path)).map_err(cannot("delete", &path))?;
@@ -212,22 +212,22 @@ fn is_older(metadata: &Metadata, before: SystemTime) -> bool {
 }
 
 impl Store {
-    /// Returns a store with a claimant of its own, so that its claims end separately.
+    /// Returns a store with its own claimant, whose claims end separately.
     #[cfg(feature = "push")]
     pub(crate) fn for_one_transfer(&self) -> Self {
         Self { claimant: Claimant::new(), ..self.clone() }
     }
 
-    /// Returns the store for the requests of a client, which the header `Authorization` identifies.
+    /// Returns the store for the requests of a client. The header `Authorization` identifies the client.
     pub(crate) fn for_client(&self, authorization: &[u8]) -> Self {
         let client = self.claimant.keys.hash_one(authorization);
         Self { claimant: Claimant { client, ..self.claimant.clone() }, ..self.clone() }
     }
 
-    /// Claims a blob for a client that may put a manifest with it, and returns the size in bytes.
+    /// Claims a blob for a client that may put a manifest with the blob. Returns the size in bytes.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the blob.
+    /// [`Error::NotFound`] if the repository or the blob does not exist.
     pub(crate) fn claim_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<u64> {
         let folder = self.folder(path)?;
         let claimed = self.claim_stored(&folder, digest, ClaimReason::Found)?;
@@ -260,14 +260,14 @@ impl Store {
             blobs.into_iter().try_for_each(|blob| claims.end_one(blob, &self.claimant))
         });
         if let Err(error) = ended {
-            tracing::debug!(%error, "claims of blobs stay until they are too old");
+            tracing::debug!(%error, "cannot end the claims of blobs; they expire later");
         }
     }
 
     /// Ends the claims of all clients of this process in a repository.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no repository.
+    /// [`Error::NotFound`] if the repository does not exist.
     #[cfg(feature = "push")]
     pub(crate) fn end_all_claims(&self, path: &RepositoryPath) -> Result<()> {
         let folder = self.folder(path)?;
@@ -277,7 +277,8 @@ impl Store {
     /// Deletes a blob from one repository, whether or not a client claims it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the blob; [`Error::Conflict`] if a manifest names it.
+    /// [`Error::NotFound`] if the repository or the blob does not exist; [`Error::Conflict`] if a manifest names the
+    /// blob.
     pub(crate) fn delete_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<()> {
         let locked = self.lock(path)?;
         let folder = &locked.folder;
@@ -293,19 +294,19 @@ impl Store {
         if !exists || !files::remove_file(&blob).map_err(cannot("delete", &blob))? {
             return Err(missing_blob(folder, digest));
         }
-        claims.forget(digest)
+        claims.delete(digest)
     }
 
-    /// Removes the blobs of an image that was deleted. A failure leaves them to the next sweep.
-    pub(super) fn free(&self, locked: &Locked, blobs: &BTreeSet<Digest>) {
+    /// Removes the unneeded blobs of a deleted image. The next sweep retries a failed removal.
+    pub(super) fn collect_released(&self, locked: &Locked, blobs: &BTreeSet<Digest>) {
         if let Err(error) = self.collect(locked, blobs, SystemTime::now() - CLAIM_LIFETIME) {
             let repository = locked.folder.path();
-            tracing::warn!(%repository, %error, "blobs of a deleted image stay on the disk");
+            tracing::warn!(%repository, %error, "cannot remove the blobs of a deleted image");
         }
     }
 
-    /// Removes the blobs that no manifest names and no client claims: those in `released`, and those that were
-    /// stored before this time. Returns their number.
+    /// Removes the unreferenced blobs without a claim after `before`, if they are in `released` or were stored before
+    /// `before`. Returns their number.
     pub(super) fn collect(
         &self,
         locked: &Locked,
@@ -325,15 +326,15 @@ impl Store {
             let claims = folder.lock_claims()?;
             let is_needless = released.contains(&digest)
                 || folder.metadata(&blob)?.is_some_and(|blob| is_older(&blob, before));
-            if is_needless && claims.ended(&digest, before)? {
+            if is_needless && claims.is_unclaimed(&digest, before)? {
                 fs::remove_file(&blob).map_err(cannot("delete", &blob))?;
                 removed += 1;
             }
         }
         for digest in folder.digests(CLAIMS)? {
             let claims = folder.lock_claims()?;
-            if claims.ended(&digest, before)? {
-                claims.forget(&digest)?;
+            if claims.is_unclaimed(&digest, before)? {
+                claims.delete(&digest)?;
             }
         }
         Ok(removed)
@@ -346,7 +347,7 @@ impl Store {
         digest: &Digest,
     ) -> Result<Arc<BTreeSet<Digest>>> {
         self.references.get_or_read(digest, || {
-            // A missing manifest names nothing.
+            // A missing manifest names no blobs.
             let Some((header, bytes)) = read_manifest(folder, digest)? else {
                 return Ok(BTreeSet::new());
             };
@@ -361,11 +362,11 @@ impl Store {
     }
 }
 
-/// The number of references that are cached. One takes up to 300 bytes.
+/// The maximum number of cached references, of up to 300 bytes each.
 const MAX_CACHED_REFERENCES: usize = 30_000;
 
-/// A cache of the blobs that manifests name, so that a deletion of many images reads each manifest once. The same
-/// digest stands for the same blobs in every repository.
+/// A cache of the blobs that manifests name, so that a deletion of many images reads each manifest once. A manifest
+/// names the same blobs in all repositories.
 #[derive(Debug, Clone, Default)]
 pub(super) struct References(Arc<Mutex<CachedReferences>>);
 
@@ -376,9 +377,9 @@ struct CachedReferences {
 }
 
 impl References {
-    /// Returns the blobs of a manifest, which are read unless they are cached. A full cache loses other manifests.
+    /// Returns the blobs of a manifest from the cache, or reads them. A full cache evicts other manifests.
     ///
-    /// One manifest is read at a time, so that large ones do not fill the memory.
+    /// Manifests are read one at a time to limit the memory for large ones.
     fn get_or_read(
         &self,
         manifest: &Digest,
@@ -389,7 +390,7 @@ impl References {
             return Ok(Arc::clone(blobs));
         }
         let blobs = Arc::new(read()?);
-        // A manifest without blobs may be a missing one.
+        // A manifest without blobs may be missing.
         if blobs.is_empty() || blobs.len() >= MAX_CACHED_REFERENCES {
             return Ok(blobs);
         }

@@ -1,6 +1,6 @@
-//! Durable files: a file is either complete or absent, after a `kill -9` or a loss of power too.
+//! Durable files: a file is either complete or absent, even after a `kill -9` or a loss of power.
 //!
-//! No function here follows a symbolic link.
+//! No function of this module follows symbolic links.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -33,7 +33,7 @@ pub(super) fn file_metadata(path: &Path) -> io::Result<Option<Metadata>> {
     Ok(none_if_missing(fs::symlink_metadata(path))?.filter(Metadata::is_file))
 }
 
-/// Whether the path is a folder, and not a link to one.
+/// Returns whether the path is a folder, and not a link to one.
 pub(super) fn is_folder(path: &Path) -> io::Result<bool> {
     Ok(none_if_missing(fs::symlink_metadata(path))?.is_some_and(|metadata| metadata.is_dir()))
 }
@@ -59,7 +59,7 @@ pub(super) fn open_file(
     path: &Path,
     options: &mut OpenOptions,
 ) -> io::Result<Option<(File, Metadata)>> {
-    // Opening a pipe would wait for its other end.
+    // Without O_NONBLOCK, opening a pipe waits for its other end.
     let opened = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let file = match opened {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => None,
@@ -70,7 +70,7 @@ pub(super) fn open_file(
     Ok(metadata.is_file().then_some((file, metadata)))
 }
 
-/// Reads a small file; `None` if there is none.
+/// Reads a small file; `None` if it does not exist.
 pub(super) fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let Some((mut file, _)) = open_file(path, OpenOptions::new().read(true))? else {
         return Ok(None);
@@ -144,7 +144,7 @@ impl Temporary {
         Ok(Self { path, published: false })
     }
 
-    /// Moves it durably to `target`, and replaces a file that exists there.
+    /// Moves the file or folder durably to `target`, and replaces an existing file.
     pub(super) fn publish_as(mut self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
         self.published = true;
@@ -155,7 +155,7 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.published && fs::remove_file(&self.path).is_err() {
-            // A sweep removes a leftover later; nothing reads it until then.
+            // Leftovers are not read, and a sweep removes them.
             let _ = fs::remove_dir_all(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! Images and their tags, as users list and delete them.
+//! Listing and deletion of images and tags.
 //!
 //! A tag is a file that holds the digest of its manifest.
 
@@ -16,7 +16,7 @@ impl Store {
     /// Lists the images of a repository, the newest first.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no repository.
+    /// [`Error::NotFound`] if the repository does not exist.
     pub(crate) fn images(&self, path: &RepositoryPath) -> Result<Vec<Image>> {
         let folder = self.folder(path)?;
         let digests = folder.digests(MANIFESTS)?;
@@ -37,10 +37,10 @@ impl Store {
         Ok(images)
     }
 
-    /// Describes the image that a tag or digest names, with what its manifest tells.
+    /// Describes the image that a tag or digest names, with the details in its manifest.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the image.
+    /// [`Error::NotFound`] if the repository or the image does not exist.
     pub(crate) fn image(&self, path: &RepositoryPath, reference: &Reference) -> Result<Image> {
         let folder = self.folder(path)?;
         let (digest, header, manifest) = find_manifest(&folder, reference)?;
@@ -52,12 +52,12 @@ impl Store {
         Ok(image)
     }
 
-    /// Deletes an image by digest with its tags and blobs, or a tag. The last tag deletes its image too. Returns
-    /// the digest of the image.
+    /// Deletes an image by digest with its tags and blobs, or deletes a tag. An image whose last tag is deleted is
+    /// deleted too. Returns the digest of the image.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the image; [`Error::Conflict`] if it is named by
-    /// digest and an index refers to it.
+    /// [`Error::NotFound`] if the repository or the image does not exist; [`Error::Conflict`] if `reference` is a
+    /// digest and an index refers to the image.
     pub(crate) fn delete_image(
         &self,
         path: &RepositoryPath,
@@ -97,10 +97,10 @@ pub(super) fn index_of(folder: &RepositoryFolder, digest: &Digest) -> Result<Opt
 }
 
 impl Store {
-    /// Lists at most `limit` tags of a repository, sorted by their bytes, from the one after `last`.
+    /// Lists at most `limit` tags of a repository after `last`, sorted by their bytes.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no repository.
+    /// [`Error::NotFound`] if the repository does not exist.
     pub(crate) fn tags_after(
         &self,
         path: &RepositoryPath,
@@ -118,7 +118,7 @@ impl Store {
     /// Deletes a tag and keeps its image.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the tag.
+    /// [`Error::NotFound`] if the repository or the tag does not exist.
     pub(crate) fn delete_tag(&self, path: &RepositoryPath, tag: &Tag) -> Result<()> {
         let locked = self.lock(path)?;
         if remove_tag(&locked, tag)? {
@@ -136,7 +136,7 @@ impl Store {
     }
 }
 
-/// Returns the digest of the manifest that a tag names; `None` if there is no such tag.
+/// Returns the digest of the manifest that a tag names; `None` if the tag does not exist.
 pub(super) fn tagged_digest(folder: &RepositoryFolder, tag: &Tag) -> Result<Option<Digest>> {
     let path = folder.tag(tag);
     if !folder.is_reachable(&path)? {
@@ -197,7 +197,7 @@ mod tests {
         sample.store.images(path).unwrap().into_iter().map(|image| image.digest).collect()
     }
 
-    /// An image and an index of it.
+    /// Pushes an image and an index that refers to it.
     fn with_index(sample: &Sample, path: &RepositoryPath) -> (Digest, Digest) {
         let child = sample.manifest(path, b"layer");
         let digest = sample.put(path, "child", MANIFEST, &child).unwrap().digest;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_described_and_the_newest_come_first() {
+    fn images_are_described_newest_first() {
         let (sample, path) = Sample::with_repository("a");
         let (child, index) = with_index(&sample, &path);
         sample.push_image(&path, "also", b"layer");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_says_what_its_images_run_on() {
+    fn index_has_platforms_of_its_images() {
         let (sample, path) = Sample::with_repository("a");
         let child = sample.manifest(&path, b"layer");
         sample.put(&path, "child", MANIFEST, &child).unwrap();
@@ -238,7 +238,7 @@ mod tests {
         let children = [
             on(r#"{"os":"windows","architecture":"amd64","os.version":"10.0"}"#),
             on(r#"{"os":"linux","architecture":"amd64"}"#),
-            // Where the index says nothing, the image's own word is taken.
+            // If the index does not name the platform, that of the image applies.
             on(r#"{"os":"unknown","architecture":"unknown"}"#),
         ];
         sample.put(&path, "index", INDEX, &index_of(INDEX, &children)).unwrap();
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_tag_takes_its_image() {
+    fn deleted_last_tag_deletes_its_image() {
         let (sample, path) = Sample::with_repository("a");
         let digest = sample.push_image(&path, "v1", b"layer");
         sample.push_image(&path, "v2", b"layer");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_of_an_index_stays_until_the_index_goes() {
+    fn image_of_index_stays_until_index_is_deleted() {
         let (sample, path) = Sample::with_repository("a");
         let (child, index) = with_index(&sample, &path);
         let error = delete(&sample, &path, &child.to_string()).unwrap_err();
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_files_among_manifests_and_tags_are_passed_over() {
+    fn foreign_files_among_manifests_and_tags_are_ignored() {
         let (sample, path) = Sample::with_repository("a");
         let digest = sample.push_image(&path, "v1", b"layer");
         let folder = sample.store.folder(&path).unwrap();

@@ -1,4 +1,4 @@
-//! The paths in a registry's folder: of a repository's files, and of all repositories.
+//! Paths in a registry's folder.
 //!
 //! [`RepositoryFolder`] names the files of one repository, and [`Walk`] finds the repositories.
 
@@ -16,7 +16,8 @@ use crate::model::{
     Algorithm, Digest, OrganizationId, Organizations, RepositoryName, RepositoryPath, Stage, Tag,
 };
 
-/// No component of a repository name starts with `_`, so that `a` and `a/b` may both be repositories.
+/// The folder with the files of a repository. No component of a repository name starts with `_`, so that `a` and
+/// `a/b` can both be repositories.
 pub(super) const REPOSITORY: &str = "_repository";
 const LOCK: &str = "_lock";
 const CLAIMS_LOCK: &str = "_claims";
@@ -48,7 +49,7 @@ impl Store {
         RepositoryFolder { path: path.clone(), folder }
     }
 
-    /// Returns the folder of an existing repository, and follows no link on the way.
+    /// Returns the folder of an existing repository. Links on the way are not followed.
     pub(super) fn folder(&self, path: &RepositoryPath) -> Result<RepositoryFolder> {
         let folder = self.repository_folder(path);
         let mut ancestor = self.root().to_path_buf();
@@ -72,7 +73,7 @@ impl Store {
         Ok(Locked { folder, _lock: lock })
     }
 
-    /// Waits for the lock of a repository that need not exist, and creates its parent folders.
+    /// Waits for the lock of a repository, whether or not it exists, and creates its parent folders.
     pub(super) fn lock_or_create(&self, path: &RepositoryPath) -> Result<Locked> {
         self.create()?;
         let folder = self.repository_folder(path);
@@ -102,8 +103,8 @@ impl RepositoryFolder {
 
     /// Fails if the repository no longer exists.
     ///
-    /// Call it before reporting that something is missing, so that a deleted repository is not taken
-    /// for an empty one.
+    /// Callers check this before they report missing content, so that a deleted repository does not look like an
+    /// empty one.
     pub(super) fn confirm(&self) -> Result<()> {
         let record = self.record();
         let exists = is_folder(&self.folder).map_err(cannot("read", &self.folder))?
@@ -119,7 +120,7 @@ impl RepositoryFolder {
         Ok(lock)
     }
 
-    /// The path of the settings. A folder without this file is not a repository.
+    /// Returns the path of the settings. A folder without this file is not a repository.
     pub(super) fn record(&self) -> PathBuf {
         self.folder.join(RECORD)
     }
@@ -143,12 +144,12 @@ impl RepositoryFolder {
         self.by_digest(BLOBS, digest)
     }
 
-    /// The file with the claims of a blob.
+    /// Returns the path of the claims of a blob.
     pub(super) fn claims(&self, digest: &Digest) -> PathBuf {
         self.by_digest(CLAIMS, digest)
     }
 
-    /// The lock of the claims. Like that of the repository, it stays when the repository is deleted.
+    /// Returns the path of the claims lock. A deletion of the repository keeps this file and the repository's lock.
     pub(super) fn claims_lock(&self) -> PathBuf {
         self.folder.with_file_name(CLAIMS_LOCK)
     }
@@ -165,7 +166,7 @@ impl RepositoryFolder {
         self.tags().join(tag.as_str())
     }
 
-    /// The folder with an entry for each manifest that has this subject.
+    /// Returns the folder with an entry for each manifest that has this subject.
     pub(super) fn referrers(&self, subject: &Digest) -> PathBuf {
         self.by_digest("referrers", subject)
     }
@@ -178,7 +179,7 @@ impl RepositoryFolder {
         self.uploads().join(id.to_string())
     }
 
-    /// The folder of blobs that are being copied from files.
+    /// Returns the folder of blobs that are being copied from files.
     pub(super) fn imports(&self) -> PathBuf {
         self.folder.join("imports")
     }
@@ -213,7 +214,7 @@ impl RepositoryFolder {
         path
     }
 
-    /// Lists the folders from the repository's down to the one that holds `path`.
+    /// Lists the folders between the repository's folder and `path`, the outermost first.
     fn parent_folders(&self, path: &Path) -> Vec<PathBuf> {
         let inside = path.ancestors().skip(1).take_while(|ancestor| *ancestor != self.folder);
         let mut folders: Vec<_> = inside.map(Path::to_path_buf).collect();
@@ -221,7 +222,7 @@ impl RepositoryFolder {
         folders
     }
 
-    /// Whether every folder on the way to `path` exists and is not a link.
+    /// Returns whether all folders on the way to `path` exist and are not links.
     pub(super) fn is_reachable(&self, path: &Path) -> Result<bool> {
         for folder in self.parent_folders(path) {
             if !is_folder(&folder).map_err(cannot("read", &folder))? {
@@ -233,7 +234,7 @@ impl RepositoryFolder {
 
     /// Creates the missing folders on the way to `path`.
     ///
-    /// It never creates the repository's own folder, so that a deleted repository stays deleted.
+    /// The repository's own folder is not created, so that a deleted repository stays deleted.
     pub(super) fn create_parents(&self, path: &Path) -> Result<()> {
         for folder in self.parent_folders(path) {
             require_folder(&folder).map_err(self.cannot("create", &folder))?;
@@ -243,8 +244,7 @@ impl RepositoryFolder {
 
     /// Returns the error of a change inside the folder, which existed when the change began.
     ///
-    /// A missing file means that the repository was deleted meanwhile, even if another one has that
-    /// name by now.
+    /// A missing file means that the repository was deleted meanwhile, even if a new repository has the same name.
     pub(super) fn cannot(
         &self,
         verb: &'static str,
@@ -287,7 +287,8 @@ impl RepositoryFolder {
         Ok(names.into_iter().flatten())
     }
 
-    /// Lists at most `limit` of the regular files in a folder whose names are parsed, the first in order.
+    /// Returns the first `limit` parsed names of the regular files in a folder, in order. Names for which `parse`
+    /// returns `None` are skipped.
     pub(super) fn first_files<T: Ord>(
         &self,
         folder: &Path,
@@ -307,9 +308,9 @@ impl RepositoryFolder {
 
 /// Iterates over the paths of possible repositories, ordered by organization, then by the bytes of names.
 ///
-/// Each folder `a` has two keys: `a` for the repository, and `a/` for the folders inside. Sorted by
-/// their bytes, `a` comes before `a-b`, and `a-b` before `a/b`, the same as whole names. So the walk
-/// holds one sorted listing per level of the tree and nothing else.
+/// Each folder `a` has two keys: `a` for the repository, and `a/` for the folders inside. Sorted by their bytes, `a`
+/// comes before `a-b`, and `a-b` before `a/b`, the same as whole names. Therefore, the walk holds only one sorted
+/// listing per level of the tree.
 #[derive(Debug)]
 pub(super) struct Walk {
     stage: Stage,
@@ -437,7 +438,7 @@ mod tests {
     use crate::backend::CreateOptions;
 
     #[test]
-    fn organizations_come_in_order_and_only_those_asked_for() {
+    fn listing_has_requested_organizations_in_order() {
         let sample = Sample::new();
         let ids = [3u128 << 120, 1, 2].map(OrganizationId::from_u128);
         for id in ids {
@@ -461,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_repository_is_passed_over() {
+    fn other_folders_and_files_are_ignored() {
         let (sample, _) = Sample::with_repository("a");
         let stage = sample.folder.path().join("prod");
         let organization = stage.join(OrganizationId::TBD.to_string());
@@ -471,7 +472,7 @@ mod tests {
         }
         std::fs::write(organization.join("file"), "").unwrap();
         std::fs::create_dir_all(organization.join("empty/folder")).unwrap();
-        // As deep as a path may be, and deeper.
+        // Deeper than the longest path.
         std::fs::create_dir_all(organization.join("d/".repeat(150))).unwrap();
         let listed = sample.store.repositories(&Stage::default(), &Organizations::All);
         let listed: Vec<_> = listed.map(|listed| listed.unwrap().0).collect();
@@ -481,7 +482,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn names_come_in_the_order_of_their_bytes(
+        fn names_are_sorted_by_bytes(
             names in proptest::collection::btree_set("[ab](-b|\\.b|_b|0)?(/[ab](-b)?){0,2}", 0..12),
         ) {
             let sample = Sample::new();

@@ -1,6 +1,6 @@
 //! Manifests and their referrers.
 //!
-//! A manifest is published once everything that it refers to is in the repository. Its tag follows.
+//! A manifest is published once all blobs and manifests that it refers to are in the repository. Its tag is set last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::model::{
     Algorithm, Descriptor, Digest, ManifestContent, Platform, Reference, RepositoryPath,
 };
 
-/// The number of bytes that are read of a configuration. The ones that builders write are far smaller.
+/// The maximum number of bytes that are read of a configuration. Builders write far smaller ones.
 const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The maximum number of annotations of a manifest, without those of its descriptors.
@@ -53,23 +53,23 @@ pub(crate) struct OpenManifest {
     pub(crate) media_type: String,
     /// The size of the content in bytes.
     pub(crate) size: u64,
-    /// The file, at its content.
+    /// The file, positioned at the content.
     pub(crate) file: File,
 }
 
 /// The reason why a manifest was rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PutManifestError {
-    /// It is not a manifest of the media type that it came with.
+    /// The content is not a manifest of the given media type.
     #[error("the manifest is invalid: {0}")]
     Invalid(String),
-    /// Its digest is not the one it was put to.
+    /// The content does not have the digest in the reference.
     #[error("the manifest's digest is {actual}, not {expected}")]
     WrongDigest { expected: Digest, actual: Digest },
-    /// A blob or manifest that it refers to is not in the repository.
+    /// A blob or manifest that the manifest refers to is not in the repository.
     #[error("the manifest refers to {0}, which is not in the repository")]
     Missing(Digest),
-    /// An error that is not about the manifest: no repository, an immutable tag, a full disk.
+    /// Another error, such as a missing repository, an immutable tag or a full disk.
     #[error(transparent)]
     Other(#[from] Error),
 }
@@ -84,13 +84,13 @@ impl From<PutManifestError> for Error {
 }
 
 impl Store {
-    /// Stores a manifest, and sets the tag if `reference` is one.
+    /// Stores a manifest, and sets the tag if `reference` is a tag.
     ///
-    /// A manifest that exists already keeps the time and the media type of its first push.
+    /// An existing manifest keeps the time and the media type of its first push.
     ///
     /// # Errors
-    /// The variants of [`PutManifestError`]; in the last, [`Error::NotFound`] if there is no
-    /// repository, and [`Error::Conflict`] if the tag is immutable and stands for another image.
+    /// The variants of [`PutManifestError`]. The last one has [`Error::NotFound`] if the repository does not exist,
+    /// and [`Error::Conflict`] if the tag is immutable and names another image.
     pub(crate) fn put_manifest(
         &self,
         path: &RepositoryPath,
@@ -136,7 +136,7 @@ impl Store {
     /// Opens a manifest.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the image.
+    /// [`Error::NotFound`] if the repository or the image does not exist.
     pub(crate) fn open_manifest(
         &self,
         path: &RepositoryPath,
@@ -153,12 +153,13 @@ impl Store {
     /// Deletes a manifest with its tags and blobs, whether or not an index refers to it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for the repository or the image.
+    /// [`Error::NotFound`] if the repository or the image does not exist.
     pub(crate) fn delete_manifest(&self, path: &RepositoryPath, digest: &Digest) -> Result<()> {
         self.remove_manifest(&self.lock(path)?, digest)
     }
 
-    /// Removes a manifest, after its tags, so that no tag names a missing manifest. Its blobs are removed last.
+    /// Removes the tags of a manifest, the manifest and its unneeded blobs, in this order: a tag never names a missing
+    /// manifest.
     pub(super) fn remove_manifest(&self, locked: &Locked, digest: &Digest) -> Result<()> {
         let folder = &locked.folder;
         let Some(header) = ManifestHeader::read(folder, digest)? else {
@@ -173,7 +174,7 @@ impl Store {
         if let Some(subject) = &header.subject {
             remove_referrer(locked, subject, digest)?;
         }
-        self.free(locked, &blobs.unwrap_or_default());
+        self.collect_released(locked, &blobs.unwrap_or_default());
         Ok(())
     }
 }
@@ -188,7 +189,7 @@ pub(super) fn find_manifest(
     Ok((digest, header, bytes))
 }
 
-/// Reads something of the manifest of an image.
+/// Reads the manifest of an image with `read`.
 fn find<T>(
     folder: &RepositoryFolder,
     reference: &Reference,
@@ -201,8 +202,8 @@ fn find<T>(
     if let Reference::Digest(_) = reference {
         return Err(missing_image(folder, reference));
     }
-    // The tag has moved, and its old image was deleted, meanwhile. Both may happen again, also back to the
-    // first image, so that only the lock tells.
+    // The tag was moved meanwhile, and its old image was deleted. Both may happen any number of times, so the second
+    // attempt holds the lock.
     let _lock = folder.lock()?;
     let digest = resolve(folder, reference)?;
     let found = read(&digest)?.ok_or_else(|| missing_image(folder, reference))?;
@@ -241,9 +242,10 @@ struct OwnType {
     media_type: Option<String>,
 }
 
-/// Fails if an index lists a new manifest as one of another media type. A manifest that names its own media type
-/// cannot have another one, so that the indexes are read for the other manifests only. One index is enough, because
-/// all of them agree.
+/// Fails if an index lists a new manifest with another media type.
+///
+/// Only a manifest that does not name its own media type can have another one. One index is enough for the check,
+/// because all indexes agree.
 fn check_listed_type(
     folder: &RepositoryFolder,
     digest: &Digest,
@@ -269,7 +271,7 @@ fn check_listed_type(
     }
 }
 
-/// Builds the header of a manifest after checking that everything it refers to is in the repository.
+/// Builds the header of a manifest. Fails if a blob or manifest that it refers to is not in the repository.
 fn header_of(
     folder: &RepositoryFolder,
     media_type: &str,
@@ -350,7 +352,7 @@ fn json_bytes(key: &str, value: &str) -> usize {
     escaped(key) + escaped(value) + 2
 }
 
-/// Fails if content does not have the size in its descriptor, which clients hold it against.
+/// Fails if content does not have the size in its descriptor. Clients check that size.
 fn check_size(descriptor: &Descriptor, found: u64) -> Result<(), PutManifestError> {
     let Descriptor { digest, size, .. } = descriptor;
     if found == *size {
@@ -367,7 +369,7 @@ fn read_platform(folder: &RepositoryFolder, content: &ManifestContent) -> Result
     Ok(Platform::of_config(BufReader::new(file.take(MAX_CONFIG_BYTES))))
 }
 
-/// Returns the digest of an image. The image of a tag exists; the one of a digest may not.
+/// Returns the digest of an image. If `reference` is a digest, the image may not exist.
 pub(super) fn resolve(folder: &RepositoryFolder, reference: &Reference) -> Result<Digest> {
     match reference {
         Reference::Digest(digest) => Ok(digest.clone()),
@@ -392,7 +394,7 @@ pub(super) fn missing_image(folder: &RepositoryFolder, reference: &Reference) ->
 
 /// The facts about a manifest that listings need: the first line of its file, as JSON.
 ///
-/// They are computed when the manifest is put, so that a listing reads neither manifests nor blobs.
+/// The header is computed when the manifest is put, so that a listing reads neither manifests nor blobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ManifestHeader {
     pub(super) media_type: String,
@@ -408,7 +410,7 @@ pub(super) struct ManifestHeader {
     pub(super) children: Vec<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) subject: Option<Digest>,
-    /// The artifact type in listings. A manifest without a subject that an older version stored has none.
+    /// The artifact type in listings. Manifests without a subject that an older version stored have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) artifact_type: Option<String>,
 }
@@ -492,13 +494,13 @@ impl ManifestHeader {
         }
     }
 
-    /// Reads the header of a manifest; `None` if there is none.
+    /// Reads the header of a manifest; `None` if the manifest does not exist.
     pub(super) fn read(folder: &RepositoryFolder, digest: &Digest) -> Result<Option<Self>> {
         Ok(open_manifest(folder, digest)?.map(|(header, ..)| header))
     }
 }
 
-/// Reads a manifest with its header; `None` if there is none.
+/// Reads a manifest with its header; `None` if the manifest does not exist.
 pub(super) fn read_manifest(
     folder: &RepositoryFolder,
     digest: &Digest,
@@ -510,7 +512,7 @@ pub(super) fn read_manifest(
     Ok(Some((header, bytes)))
 }
 
-/// Opens the content of a manifest, which has the length in the header.
+/// Opens the content of a manifest. Fails if the content does not have the length in the header.
 fn open_content<T: DeserializeOwned>(
     folder: &RepositoryFolder,
     digest: &Digest,
@@ -524,8 +526,8 @@ fn open_content<T: DeserializeOwned>(
     Err(damaged(&folder.manifest(digest), format!("{size} bytes, not {length}")))
 }
 
-/// Opens the file of a manifest and reads some of the header, without holding the rest of it in memory.
-/// The file is at the content then. Returns the size of the content too.
+/// Opens the file of a manifest. Returns the fields `T` of the header, the file positioned at the content, and the
+/// size of the content. Other fields of the header are not held in memory.
 fn open_manifest<T: DeserializeOwned>(
     folder: &RepositoryFolder,
     digest: &Digest,
@@ -546,11 +548,11 @@ pub(super) fn damaged(path: &Path, cause: impl Into<crate::error::BoxError>) -> 
 }
 
 impl Store {
-    /// Lists at most `limit` manifests that may have this subject, sorted by digest, from the one after
-    /// `last`.
+    /// Lists at most `limit` manifests after `last` that may have this subject, sorted by digest. The subject may not
+    /// exist.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no repository. A subject need not exist to have referrers.
+    /// [`Error::NotFound`] if the repository does not exist.
     pub(crate) fn referrers_after(
         &self,
         path: &RepositoryPath,
@@ -566,10 +568,11 @@ impl Store {
         Ok(digests)
     }
 
-    /// Describes a manifest for the listing of its subject's referrers; `None` if it is not one.
+    /// Describes a manifest for the listing of its subject's referrers; `None` if the manifest does not exist or has
+    /// another subject.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no repository.
+    /// [`Error::NotFound`] if the repository does not exist.
     pub(crate) fn referrer(
         &self,
         path: &RepositoryPath,
@@ -591,8 +594,8 @@ impl Store {
 
     /// Adds a manifest to the referrers of its subject.
     ///
-    /// The entry is written before its manifest and removed after it. An entry without a manifest is
-    /// ignored, so that no referrer is ever lost.
+    /// The entry is written before its manifest and removed after it, so that a listing misses no referrer. An entry
+    /// without a manifest is ignored.
     fn add_referrer(&self, locked: &Locked, subject: &Digest, digest: &Digest) -> Result<()> {
         let entry = locked.folder.referrers(subject).join(digest.to_string());
         locked.folder.create_parents(&entry)?;

@@ -17,13 +17,13 @@
 //! _trash/                                   folders that are being deleted
 //! ```
 //!
-//! Any number of processes may use the folder at once. Every change is synced first and then becomes
-//! visible by one rename, so that a process may be killed at any moment: readers see the old state or
-//! the new one. Readers take no lock. A change of manifests, tags or repositories holds the
-//! repository's lock, so that its checks still hold when it is published.
+//! Any number of processes may use the folder at once. Every change is synced first and then becomes visible by
+//! one rename. A process may be killed at any moment: readers see the old state or the new one. Readers take no
+//! lock. A change of manifests, tags or repositories holds the repository's lock, so that the checks of the
+//! change are still true when it is published.
 //!
-//! Two repositories share the file of a blob only after a mount within an organization. Symbolic links
-//! are never followed, so that none leads out of the folder, or from one organization to another.
+//! Two repositories share the file of a blob only after a mount within an organization. Symbolic links are never
+//! followed, because a link could lead out of the folder or to another organization.
 
 mod blobs;
 mod collection;
@@ -72,7 +72,7 @@ const UNVERSIONED: [&str; 5] =
 /// The name of the folder in errors.
 pub(crate) const REGISTRY_FOLDER: &str = "folder of the registry";
 
-/// The longest file directly in the folder.
+/// The maximum size of a file directly in the folder.
 const MAX_SMALL_FILE_BYTES: usize = 4 * 1024;
 
 /// The folder of a local registry. Clones are cheap; all of its functions block.
@@ -82,18 +82,18 @@ pub(crate) struct Store {
     upload_hashes: UploadHashes,
     references: References,
     claimant: Claimant,
-    /// Whether a memberships file is in force, which each change records.
+    /// Whether a memberships file is in effect. Each change records that it is.
     has_memberships: Arc<AtomicBool>,
 }
 
 impl Store {
-    /// Opens the folder of a registry and writes nothing. One that is missing or empty has no repositories.
+    /// Opens the folder of a registry without writing. A missing or empty folder has no repositories.
     ///
     /// # Errors
-    /// [`Error::Failed`] if the folder cannot be read or is of another format; [`Error::InvalidInput`] if
-    /// it is of no registry, but has files.
+    /// [`Error::Failed`] if the folder cannot be read or has an unsupported format; [`Error::InvalidInput`] if
+    /// the folder has files but is not the folder of a registry.
     pub(crate) fn open(root: PathBuf) -> Result<Self> {
-        // The working directory may change; the registry does not.
+        // A later change of the working directory must not change the registry.
         let root = std::path::absolute(&root).map_err(cannot("find", &root))?;
         let store = Self {
             root: root.into(),
@@ -125,8 +125,8 @@ impl Store {
         self.publish(&self.root.join(VERSION_FILE), VERSION.as_bytes())
     }
 
-    /// Lets each change record that the registry has memberships, and records it now if `at_once` is set. Where nothing
-    /// can be written now, the first change fails until it is recorded.
+    /// Makes each change record that the registry has memberships, and records it now if `at_once` is set. A failure
+    /// to record it now is ignored; changes fail until it is recorded.
     pub(crate) fn record_memberships(&self, at_once: bool) {
         self.has_memberships.store(true, Ordering::Relaxed);
         if !at_once {
@@ -145,12 +145,12 @@ impl Store {
         }
     }
 
-    /// The folder, as an absolute path.
+    /// Returns the absolute path of the folder.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Whether the folder says that it has this format. A folder that is yet to be created does not.
+    /// Returns whether the folder has a version file with the supported format.
     fn has_version(&self) -> Result<bool> {
         match Directory::open_trusted(&self.root, REGISTRY_FOLDER) {
             Ok(_) => {}
@@ -177,14 +177,14 @@ impl Store {
             return Ok(true);
         }
         let problem = format!(
-            "it says {:?}, and this program knows {VERSION:?}",
+            "the file says {:?}; this program supports {VERSION:?}",
             String::from_utf8_lossy(version.trim_ascii())
         );
-        let message = format!("{} names another format of the folder", path.display());
+        let message = format!("{} names an unsupported format of the folder", path.display());
         Err(Error::failed(message).with_source(problem))
     }
 
-    /// Returns the name of an entry that no registry without a version has.
+    /// Returns the name of an entry that is not allowed in a registry without a version file.
     fn foreign_entry(&self) -> Result<Option<OsString>> {
         for entry in fs::read_dir(&self.root).map_err(cannot("read", &self.root))? {
             let name = entry.map_err(cannot("read", &self.root))?.file_name();
@@ -199,12 +199,12 @@ impl Store {
     /// Opens a lock file in the registry's folder and creates it if it is missing.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if another user can exchange it, [`Error::Failed`] if it cannot be opened.
+    /// [`Error::InvalidInput`] if another user can replace it, [`Error::Failed`] if it cannot be opened.
     pub(crate) fn open_lock(&self, name: &str) -> Result<File> {
         Directory::open_trusted(&self.root, REGISTRY_FOLDER)?.open_lock(name)
     }
 
-    /// Reads a small file in the registry's folder; `None` if there is none.
+    /// Reads a small file in the registry's folder; `None` if it does not exist.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] if another user can have written it, [`Error::Failed`] if it cannot be read.
@@ -232,7 +232,7 @@ impl Store {
     }
 }
 
-/// The number of things that a sweep removed.
+/// The numbers of entries that a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SweepResult {
     /// Abandoned uploads.
@@ -244,13 +244,14 @@ pub(crate) struct SweepResult {
 }
 
 impl Store {
-    /// Removes uploads that no process has open and that were last written to `older_than` ago, blobs that no
-    /// manifest names and that were stored and last claimed `older_than` ago, temporary files of that age, and
-    /// the content of the trash.
+    /// Removes abandoned and leftover files:
+    /// - uploads that no process has open, if the last write is at least `older_than` ago;
+    /// - blobs that no manifest names, if they were stored and last claimed at least `older_than` ago;
+    /// - temporary files that are at least `older_than` old;
+    /// - the content of the trash.
     ///
     /// # Errors
-    /// [`Error::Failed`](crate::Error::Failed) if the folder cannot be read. A failed
-    /// removal is left to the next sweep.
+    /// [`Error::Failed`] if the folder cannot be read. The next sweep retries a failed removal.
     pub(crate) fn sweep(&self, older_than: Duration) -> Result<SweepResult> {
         let mut swept = SweepResult::default();
         let before = SystemTime::now().checked_sub(older_than);
@@ -272,7 +273,7 @@ impl Store {
             }
         }
         swept.leftovers += sweep_folder(&self.root().join(TEMPORARY), Some(before))?;
-        // Everything in the trash is deleted; another process may be removing it right now.
+        // Everything in the trash is deleted. Another process may be removing it at the same time.
         swept.leftovers += sweep_folder(&self.root().join(TRASH), None)?;
         Ok(swept)
     }
@@ -286,8 +287,8 @@ fn sweep_uploads(folder: &RepositoryFolder, uploads: &Path, before: SystemTime) 
             .map_err(cannot("open", &path))?;
         let Some((file, metadata)) = opened else { continue };
         let abandoned = |metadata: Metadata| metadata.modified().is_ok_and(|time| time <= before);
-        // The lock is held during the removal, so that nobody opens the upload. Another process may
-        // have written to it before the lock was taken, so its age is checked again.
+        // The lock is held during the removal, so that no other process opens the upload. Another process may
+        // have written to the upload before the lock was taken, so its age is checked again.
         if abandoned(metadata)
             && file.try_lock().is_ok()
             && file.metadata().is_ok_and(abandoned)
@@ -321,7 +322,7 @@ fn sweep_folder(folder: &Path, before: Option<SystemTime>) -> Result<usize> {
         match gone {
             Ok(()) => removed += 1,
             Err(error) => {
-                tracing::debug!(path = %path.display(), %error, "a leftover stays for now");
+                tracing::debug!(path = %path.display(), %error, "cannot remove a leftover");
             }
         }
     }

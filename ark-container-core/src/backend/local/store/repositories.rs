@@ -1,4 +1,5 @@
-//! Repositories: one rename of the folder creates or deletes a repository, so that both are atomic.
+//! Creation, deletion and listing of repositories. One rename of the folder creates or deletes a repository
+//! atomically.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,7 +35,7 @@ impl RepositoryRecord {
         }
     }
 
-    /// Whether a tag may not move to another image.
+    /// Returns whether a tag must not move to another image.
     pub(crate) fn is_immutable(&self, tag: &Tag) -> bool {
         let excepted = self.mutability_exclusions.iter().any(|filter| filter.matches(tag));
         excepted != (self.tag_mutability == TagMutability::Immutable)
@@ -66,13 +67,13 @@ impl RepositoryRecord {
 /// Rejects settings that a local registry does not support.
 fn check(options: &CreateOptions) -> Result<()> {
     let CreateOptions { encryption, scan_on_push, lifecycle_policy, .. } = options;
-    let foreign = [
+    let unsupported = [
         (encryption.is_some(), "encryption"),
         (*scan_on_push, "scan on push"),
         (lifecycle_policy.is_some(), "lifecycle policies"),
     ];
-    if let Some((_, what)) = foreign.into_iter().find(|(asked, _)| *asked) {
-        return Err(Error::invalid(format!("a local registry has no {what}")));
+    if let Some((_, setting)) = unsupported.into_iter().find(|(is_set, _)| *is_set) {
+        return Err(Error::invalid(format!("a local registry does not support {setting}")));
     }
     let most = CreateOptions::MAX_MUTABILITY_EXCLUSIONS;
     match options.mutability_exclusions.len() {
@@ -87,15 +88,15 @@ impl Store {
     /// Creates a repository, or returns the existing one if it has these settings.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if it exists with other settings; [`Error::InvalidInput`] for settings that
-    /// only ECR has.
+    /// [`Error::Conflict`] if the repository exists with other settings; [`Error::InvalidInput`] for settings that
+    /// only ECR supports.
     pub(crate) fn create_repository(
         &self,
         path: &RepositoryPath,
         options: &CreateOptions,
     ) -> Result<RepositoryRecord> {
         check(options)?;
-        // A link among the parent folders is an error here, before anything is written.
+        // A link among the parent folders is an error before the first write.
         let locked = self.lock_or_create(path)?;
         let target = locked.folder.as_path();
         if let Some(record) = locked.folder.read_record()? {
@@ -122,16 +123,16 @@ impl Store {
     /// Returns the settings that a repository was created with.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none.
+    /// [`Error::NotFound`] if the repository does not exist.
     pub(crate) fn repository(&self, path: &RepositoryPath) -> Result<RepositoryRecord> {
         let folder = self.folder(path)?;
         folder.read_record()?.ok_or_else(|| folder.missing())
     }
 
-    /// Deletes a repository with everything in it.
+    /// Deletes a repository with its content.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none; [`Error::Conflict`] if it has images and `force` is off.
+    /// [`Error::NotFound`] if the repository does not exist; [`Error::Conflict`] if it has images and `force` is off.
     pub(crate) fn delete_repository(&self, path: &RepositoryPath, force: bool) -> Result<()> {
         let locked = self.lock(path)?;
         if !force && !locked.folder.digests(MANIFESTS)?.is_empty() {
@@ -142,9 +143,9 @@ impl Store {
         fs::rename(folder, &trash)
             .and_then(|()| sync_parent(folder))
             .map_err(cannot("delete", folder))?;
-        // The repository is deleted by now; a sweep removes the rest of the trash.
+        // The rename has deleted the repository. A sweep removes the rest of the trash.
         if let Err(error) = fs::remove_dir_all(&trash) {
-            tracing::warn!(path = %trash.display(), %error, "a deleted repository stays on the disk");
+            tracing::warn!(path = %trash.display(), %error, "cannot remove a deleted repository");
         }
         Ok(())
     }
@@ -203,7 +204,7 @@ mod tests {
         let record = sample.store.create_repository(&path("a"), &options).unwrap();
         assert_eq!(sample.store.create_repository(&path("a"), &options).unwrap(), record);
         assert_eq!(sample.reopened().repository(&path("a")).unwrap(), record);
-        // What is not asked for is no clash.
+        // Additional resource tags of the repository are not a conflict.
         let fewer = CreateOptions::default();
         assert_eq!(sample.store.create_repository(&path("a"), &fewer).unwrap(), record);
     }
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_to_the_mutability_are_kept_and_compared() {
+    fn mutability_exceptions_are_stored_and_compared() {
         let sample = Sample::new();
         let filter = |text: &str| text.parse::<TagPattern>().unwrap();
         let options = CreateOptions::default().with_mutability_exclusion(filter("v*"));
@@ -249,15 +250,21 @@ mod tests {
     }
 
     #[test]
-    fn what_only_ecr_has_is_refused() {
+    fn settings_that_only_ecr_supports_are_rejected() {
         let sample = Sample::new();
         let many = (0..6).fold(CreateOptions::default(), |options, number| {
             options.with_mutability_exclusion(format!("v{number}").parse().unwrap())
         });
         for (options, text) in [
-            (CreateOptions::default().with_encryption(Encryption::Aes256), "has no encryption"),
-            (CreateOptions::default().with_scan_on_push(true), "has no scan on push"),
-            (CreateOptions::default().with_lifecycle_policy("{}"), "has no lifecycle policies"),
+            (
+                CreateOptions::default().with_encryption(Encryption::Aes256),
+                "does not support encryption",
+            ),
+            (CreateOptions::default().with_scan_on_push(true), "does not support scan on push"),
+            (
+                CreateOptions::default().with_lifecycle_policy("{}"),
+                "does not support lifecycle policies",
+            ),
             (many, "6 exceptions to the tag mutability, of at most 5"),
         ] {
             let error = sample.store.create_repository(&path("a"), &options).unwrap_err();
@@ -268,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_its_owners_only() {
+    fn folder_is_accessible_to_its_owner_only() {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("new/registry");
         Store::open(root.clone()).unwrap().create().unwrap();
@@ -276,18 +283,18 @@ mod tests {
     }
 
     #[test]
-    fn another_format_is_refused() {
+    fn unsupported_format_is_rejected() {
         let sample = Sample::new();
         std::fs::write(sample.folder.path().join("version"), "2\n").unwrap();
         let error = Store::open(sample.folder.path().to_path_buf()).unwrap_err();
         assert!(
-            error.to_string().ends_with("version names another format of the folder"),
+            error.to_string().ends_with("version names an unsupported format of the folder"),
             "{error}"
         );
     }
 
     #[test]
-    fn a_repository_and_its_continuations_are_independent() {
+    fn repository_and_nested_repository_are_independent() {
         let (sample, _) = Sample::with_repository("a/b");
         assert!(matches!(sample.store.repository(&path("a")), Err(Error::NotFound { .. })));
         sample.create("a");
@@ -299,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn deletion_refuses_images_unless_forced() {
+    fn deletion_with_images_needs_force() {
         let (sample, path) = Sample::with_repository("a");
         sample.push_image(&path, "v1", b"layer");
         let error = sample.store.delete_repository(&path, false).unwrap_err();
@@ -309,16 +316,16 @@ mod tests {
         assert!(matches!(again, Err(Error::NotFound { .. })));
         let trash = std::fs::read_dir(sample.folder.path().join("_trash")).unwrap();
         assert_eq!(trash.count(), 0);
-        // What comes back under the name is empty.
+        // A new repository of the same name is empty.
         sample.create("a");
         assert!(sample.store.images(&path).unwrap().is_empty());
     }
 
     #[test]
-    fn a_killed_creation_or_deletion_leaves_nothing_to_see() {
+    fn killed_creation_or_deletion_leaves_no_repository() {
         let (sample, path) = Sample::with_repository("a");
         let root = sample.folder.path();
-        // Killed before the rename: the folder is still among the temporary ones.
+        // Killed before the rename: the folder is still temporary.
         std::fs::create_dir(root.join("_tmp/x")).unwrap();
         std::fs::write(root.join("_tmp/x/repository.json"), "{").unwrap();
         // Killed after it: the folder is in the trash already.
@@ -354,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_an_error_that_names_the_file() {
+    fn damaged_record_error_names_file() {
         let (sample, path) = Sample::with_repository("a");
         let record = folder_of(&sample, &path).join("_repository/repository.json");
         std::fs::write(&record, "{").unwrap();

@@ -1,4 +1,4 @@
-//! Sample stores for the tests of this module, and tests of several processes at one folder.
+//! Sample stores for the tests of this module, and tests of concurrent processes in one folder.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,7 +53,7 @@ impl Store {
     }
 }
 
-/// A store in a folder that goes with it.
+/// A store in a temporary folder.
 pub(super) struct Sample {
     pub(super) store: Store,
     pub(super) folder: tempfile::TempDir,
@@ -67,7 +67,7 @@ impl Sample {
         Self { store, folder }
     }
 
-    /// A store with a repository.
+    /// Creates a store with a repository.
     pub(super) fn with_repository(name: &str) -> (Self, RepositoryPath) {
         let sample = Self::new();
         let path = sample.create(name);
@@ -80,7 +80,7 @@ impl Sample {
         path
     }
 
-    /// The store as another process has it.
+    /// Opens the store as another process does.
     pub(super) fn reopened(&self) -> Store {
         Store::open(self.folder.path().to_path_buf()).unwrap()
     }
@@ -107,7 +107,7 @@ impl Sample {
         self.put(path, tag, MANIFEST, &self.manifest(path, layer)).unwrap().digest
     }
 
-    /// The manifest of an image whose blobs are pushed.
+    /// Pushes the blobs of an image and returns its manifest.
     pub(super) fn manifest(&self, path: &RepositoryPath, layer: &[u8]) -> String {
         let config = br#"{"os":"linux","architecture":"arm64","variant":"v8"}"#;
         self.push_blob(path, config);
@@ -156,7 +156,7 @@ pub(super) fn index_of(media_type: &str, manifests: &[String]) -> String {
     format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{manifests}]}}"#)
 }
 
-/// What may be answered while somebody else deletes the repository.
+/// Returns `None` if another thread has deleted the repository.
 fn unless_gone<T>(result: Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -166,7 +166,7 @@ fn unless_gone<T>(result: Result<T>) -> Option<T> {
 }
 
 #[test]
-fn creation_at_once_gives_everyone_the_same_repository() {
+fn concurrent_creations_return_same_repository() {
     let sample = Sample::new();
     let records: Vec<_> = thread::scope(|scope| {
         let create = || {
@@ -180,7 +180,7 @@ fn creation_at_once_gives_everyone_the_same_repository() {
 }
 
 #[test]
-fn concurrent_changes_are_never_seen_by_half() {
+fn concurrent_changes_are_atomic() {
     let (sample, path) = Sample::with_repository("a");
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -220,7 +220,7 @@ fn concurrent_changes_are_never_seen_by_half() {
     assert!(!sample.store.images(&path).unwrap().is_empty());
 }
 
-/// Pushes an image as a client would; whatever is missing is because the repository was deleted.
+/// Pushes an image as a client does. A missing blob means that the repository was deleted.
 fn push(store: &Store, path: &crate::model::RepositoryPath, layer: &[u8]) -> Result<()> {
     let config = b"{}";
     for blob in [&config[..], layer] {
@@ -242,7 +242,7 @@ fn push(store: &Store, path: &crate::model::RepositoryPath, layer: &[u8]) -> Res
 }
 
 #[test]
-fn tags_and_deletions_at_once_leave_no_tag_without_its_image() {
+fn concurrent_tagging_and_deletion_leave_no_dangling_tag() {
     let (sample, path) = Sample::with_repository("a");
     thread::scope(|scope| {
         for layer in [b"one", b"two"] {
@@ -269,7 +269,7 @@ fn tags_and_deletions_at_once_leave_no_tag_without_its_image() {
 }
 
 #[test]
-fn a_tag_that_moves_is_found_at_any_moment() {
+fn moving_tag_is_always_found() {
     let (sample, path) = Sample::with_repository("a");
     let latest = "latest".parse().unwrap();
     push(&sample.store, &path, b"zero").unwrap();
@@ -291,7 +291,7 @@ fn a_tag_that_moves_is_found_at_any_moment() {
 }
 
 #[test]
-fn a_sweep_removes_what_is_old_and_open_nowhere() {
+fn sweep_removes_old_uploads_that_are_not_open() {
     let (sample, path) = Sample::with_repository("a/b");
     let store = &sample.store;
     let [abandoned, running] = [(); 2].map(|()| store.start_upload(&path).unwrap());
@@ -305,7 +305,7 @@ fn a_sweep_removes_what_is_old_and_open_nowhere() {
 }
 
 #[test]
-fn leftovers_of_killed_processes_go_and_nothing_else() {
+fn sweep_removes_only_leftovers_of_killed_processes() {
     let (sample, path) = Sample::with_repository("a");
     let digest = sample.push_image(&path, "v1", b"layer");
     let root = sample.folder.path();
@@ -317,7 +317,7 @@ fn leftovers_of_killed_processes_go_and_nothing_else() {
     fs::write(root.join("_tmp/z"), "").unwrap();
     std::os::unix::fs::symlink(&outside, root.join("_trash/link")).unwrap();
     let fresh = sample.store.sweep(Duration::from_secs(3600)).unwrap();
-    assert_eq!(fresh.leftovers, 2, "only the trash: what is temporary may be in use");
+    assert_eq!(fresh.leftovers, 2, "only the trash: temporary files may be in use");
     let swept = sample.store.sweep(Duration::ZERO).unwrap();
     assert_eq!(swept, SweepResult { leftovers: 2, ..Default::default() });
     assert!(outside.join("file").exists(), "a link was followed");
@@ -325,7 +325,7 @@ fn leftovers_of_killed_processes_go_and_nothing_else() {
 }
 
 #[test]
-fn a_link_in_place_of_the_trash_is_refused() {
+fn symbolic_link_as_trash_is_rejected() {
     let sample = Sample::new();
     let root = sample.folder.path();
     let outside = root.join("outside");
@@ -353,7 +353,7 @@ fn opening_and_reading_write_nothing() {
 }
 
 #[test]
-fn folder_of_other_files_is_refused() {
+fn folder_of_other_files_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().to_path_buf();
     let store = Store::open(root.clone()).unwrap();

@@ -122,7 +122,7 @@ async fn file_writable_by_others_is_rejected() {
             error.to_string(),
             format!(
                 "the token file {path} can be changed by other users; \
-                 close it to them: chmod go-w {path}"
+                 restrict its permissions: chmod go-w {path}"
             )
         );
     }

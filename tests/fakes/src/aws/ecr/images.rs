@@ -36,7 +36,7 @@ struct Filter {
     image_status: Option<StatusFilter>,
 }
 
-/// Source: `ImageStatusFilter` in the service model. The fake restores an image at once, so that none is
+/// Source: `ImageStatusFilter` in the service model. The fake restores images immediately, so that no image is
 /// activating.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -57,7 +57,7 @@ enum TagStatus {
 }
 
 impl Filter {
-    /// Without a status, only active images are meant.
+    /// Returns whether an image matches. Without a status, only active images match.
     fn takes(filter: Option<&Self>, tagged: bool, archived: bool) -> bool {
         let status = filter.and_then(|filter| filter.image_status).unwrap_or(StatusFilter::Active);
         let own = if archived { StatusFilter::Archived } else { StatusFilter::Active };
@@ -72,7 +72,7 @@ impl Filter {
     }
 }
 
-/// Answers `{ imageDetails, nextToken }`.
+/// Returns `{ imageDetails, nextToken }`.
 pub(super) async fn describe(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: DescribeRequest = exchange.request()?;
     let contents = contents(exchange, request.registry_id, request.repository_name).await?;
@@ -131,7 +131,7 @@ enum StorageClass {
     Archive,
 }
 
-/// Answers `{ registryId, repositoryName, imageId, imageStatus }`.
+/// Returns `{ registryId, repositoryName, imageId, imageStatus }`.
 pub(super) async fn update_storage_class(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: StorageClassRequest = exchange.request()?;
     let Contents { account, name, images, path, .. } =
@@ -161,7 +161,7 @@ struct ListRequest {
     filter: Option<Filter>,
 }
 
-/// Answers `{ imageIds, nextToken }`: one for each tag, and one for an image without any.
+/// Returns `{ imageIds, nextToken }`, with an ID for each tag and for each untagged image.
 pub(super) async fn list(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: ListRequest = exchange.request()?;
     let contents = contents(exchange, request.registry_id, request.repository_name).await?;
@@ -179,8 +179,8 @@ pub(super) async fn list(exchange: &mut Exchange<'_>) -> Result<Value, ApiError>
     Ok(with_next(json!({ "imageIds": page }), next))
 }
 
-/// Source: `BatchGetImageRequest` in the service model; required: `repositoryName`, `imageIds`. An image
-/// is given as it was pushed, whatever `acceptedMediaTypes` says.
+/// Source: `BatchGetImageRequest` in the service model; required: `repositoryName`, `imageIds`. The fake ignores
+/// `acceptedMediaTypes` and returns manifests as they were pushed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct GetRequest {
@@ -191,7 +191,7 @@ struct GetRequest {
     _accepted_media_types: Vec<String>,
 }
 
-/// Answers `{ images: [{ registryId, repositoryName, imageId, imageManifest,
+/// Returns `{ images: [{ registryId, repositoryName, imageId, imageManifest,
 /// imageManifestMediaType }], failures }`.
 pub(super) async fn get(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: GetRequest = exchange.request()?;
@@ -244,7 +244,7 @@ struct DeleteRequest {
     image_ids: Vec<ImageId>,
 }
 
-/// Answers `{ imageIds, failures }`: an image by a tag loses that tag, and is deleted with its last.
+/// Returns `{ imageIds, failures }`. An ID with a tag deletes the tag. An image is deleted with its last tag.
 pub(super) async fn delete(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: DeleteRequest = exchange.request()?;
     let contents = contents(exchange, request.registry_id, request.repository_name).await?;
@@ -268,7 +268,7 @@ pub(super) async fn delete(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
         };
         match exchange.world.registries.store.delete_image(path, &reference).await {
             Ok(_) => deleted.extend(names),
-            // Named twice in one request.
+            // The request names the image twice.
             Err(Error::NotFound { .. }) => {
                 failures.push(Failure::new("ImageNotFound", "Requested image not found").of(id));
             }
@@ -282,7 +282,7 @@ pub(super) async fn delete(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
     Ok(json!({ "imageIds": deleted, "failures": failures }))
 }
 
-/// A repository that the caller may look into.
+/// The content of a repository that the caller may read.
 struct Contents {
     account: String,
     name: String,
@@ -302,7 +302,7 @@ impl Contents {
         image.tags.iter().map(ToString::to_string).chain(long.cloned()).collect()
     }
 
-    /// Every name of an image.
+    /// Returns all IDs of an image.
     fn ids(&self, image: &Image) -> Vec<ImageId> {
         let digest = Some(image.digest.to_string());
         let tags = self.tags(image);
@@ -313,8 +313,8 @@ impl Contents {
         tags.into_iter().map(with_tag).collect()
     }
 
-    /// Source: `ImageDetail` in the service model. The members of scans and pulls are absent, as for an
-    /// image that was never scanned or pulled.
+    /// Source: `ImageDetail` in the service model. The members about scans and pulls are absent, as for an image that
+    /// was never scanned or pulled.
     fn detail(&self, image: &Image, archived: bool) -> Value {
         let mut detail = json!({
             "registryId": self.account,
@@ -373,7 +373,7 @@ pub(super) struct ImageId {
     pub(super) image_tag: Option<String>,
 }
 
-/// Why an image is not among the answers.
+/// The reason why an image is not in the response.
 ///
 /// Source: `ImageFailure` and `ImageFailureCode` in the service model.
 #[derive(Debug, PartialEq, Eq)]
@@ -392,7 +392,7 @@ impl Failure {
     }
 }
 
-/// Checks how many are named.
+/// Checks the number of image IDs.
 pub(super) fn check_count(ids: &[ImageId]) -> Result<(), ApiError> {
     match ids.len() {
         1..=MAX_IDS => Ok(()),
@@ -401,7 +401,7 @@ pub(super) fn check_count(ids: &[ImageId]) -> Result<(), ApiError> {
     }
 }
 
-/// The image of a name.
+/// Returns the image with an ID.
 pub(super) fn find<'i>(images: &'i [Image], id: &ImageId) -> Result<&'i Image, Failure> {
     let missing = || Failure::new("ImageNotFound", "Requested image not found");
     let has_tag = |image: &&Image, tag: &str| image.tags.iter().any(|known| known.as_str() == tag);

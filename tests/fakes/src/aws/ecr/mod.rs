@@ -1,7 +1,7 @@
-//! Amazon ECR, as its service model of 2015-09-21 has it.
+//! Amazon ECR, according to its service model of 2015-09-21.
 //!
-//! Source: <https://github.com/boto/botocore/blob/develop/botocore/data/ecr/2015-09-21/service-2.json.gz>,
-//! and for the words of errors, what the AWS command line was reported to print.
+//! Source: <https://github.com/boto/botocore/blob/develop/botocore/data/ecr/2015-09-21/service-2.json.gz>, and for
+//! error messages, reported output of the AWS CLI.
 
 mod images;
 mod repositories;
@@ -22,7 +22,7 @@ use crate::aws::secret;
 use crate::aws::server::{Exchange, Paging};
 use crate::aws::world::epoch_seconds;
 
-/// What a page has unless the request says otherwise, in all listings of ECR.
+/// The default number of entries in a page, in all listings of ECR.
 const DEFAULT_PAGE_SIZE: usize = 100;
 
 /// Source: `MaxResults` in the service model: 1 to 1,000.
@@ -32,7 +32,7 @@ const MAX_PAGE_SIZE: usize = 1_000;
 const NAME_PATTERN: &str =
     "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(\\/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*";
 
-/// Answers a signed request.
+/// Returns the response to a signed request.
 pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     match exchange.operation.as_str() {
         "CreateRepository" => repositories::create(exchange).await,
@@ -52,8 +52,8 @@ pub(super) async fn answer(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
         "BatchDeleteImage" => images::delete(exchange).await,
         "GetAuthorizationToken" => get_authorization_token(exchange),
         operation => Err(ApiError::new(
-            exchange.service.words().unknown_operation,
-            format!("the fake of AWS has no operation {operation} of ECR"),
+            exchange.service.error_codes().unknown_operation,
+            format!("the fake of AWS does not support the operation {operation} of ECR"),
         )),
     }
 }
@@ -63,7 +63,7 @@ fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new("InvalidParameterException", message)
 }
 
-/// What is wrong with a parameter, in ECR's words.
+/// Returns ECR's error for an invalid parameter.
 fn unsatisfied(parameter: &str, constraint: &str) -> ApiError {
     invalid(format!(
         "Invalid parameter at '{parameter}' failed to satisfy constraint: '{constraint}'"
@@ -103,7 +103,7 @@ fn is_component(component: &str) -> bool {
         .all(is_separator)
 }
 
-/// The account whose registry a request is about: the caller's own unless it names another.
+/// Returns the account of the requested registry. The default is the caller's own account.
 fn registry_id(exchange: &Exchange<'_>, asked: Option<String>) -> Result<String, ApiError> {
     match asked {
         Some(asked) => Ok(asked),
@@ -111,13 +111,15 @@ fn registry_id(exchange: &Exchange<'_>, asked: Option<String>) -> Result<String,
     }
 }
 
+/// Returns the ARN of a repository.
+///
 /// Source: <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>
 fn arn(exchange: &Exchange<'_>, account: &str, name: &str) -> String {
     let host = &exchange.world.host;
     format!("arn:{}:ecr:{}:{account}:repository/{name}", host.partition(), host.region())
 }
 
-/// The account and the name in a repository's ARN.
+/// Returns the account and the name in a repository's ARN.
 fn parse_arn(exchange: &Exchange<'_>, text: &str) -> Result<(String, String), ApiError> {
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let host = &exchange.world.host;
@@ -133,9 +135,9 @@ fn parse_arn(exchange: &Exchange<'_>, text: &str) -> Result<(String, String), Ap
     }
 }
 
-/// Checks that the caller may do what the operation does with a repository that exists, and answers it.
+/// Returns a repository if it exists and the caller may perform the operation on it.
 ///
-/// Whether it exists is told to those only who may ask.
+/// A caller without permission does not learn whether the repository exists.
 fn allowed(
     exchange: &mut Exchange<'_>,
     account: &str,
@@ -183,11 +185,11 @@ fn paging(
     Paging::new(exchange, size, next_token).ok_or_else(|| unsatisfied("nextToken", "Invalid token"))
 }
 
-/// As long as those of AWS, whose length has broken clients.
+/// The size of a password, as at AWS: long passwords have broken clients.
 const PASSWORD_BYTES: usize = 1_400;
 
-/// Source: `GetAuthorizationTokenRequest` in the service model. What `registryIds` asks for is what
-/// everybody gets: the token opens whatever its principal may reach.
+/// Source: `GetAuthorizationTokenRequest` in the service model. The fake ignores `registryIds`: a token is valid for
+/// all registries that its principal may access.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct AuthorizationRequest {
@@ -195,7 +197,7 @@ struct AuthorizationRequest {
     _registry_ids: Vec<String>,
 }
 
-/// Answers `{ authorizationData: [{ authorizationToken, expiresAt, proxyEndpoint }] }`.
+/// Returns `{ authorizationData: [{ authorizationToken, expiresAt, proxyEndpoint }] }`.
 fn get_authorization_token(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let _: AuthorizationRequest = exchange.request()?;
     exchange.authorize("ecr:GetAuthorizationToken", "*", &Circumstances::default())?;

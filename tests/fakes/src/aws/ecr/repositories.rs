@@ -25,7 +25,7 @@ const MAX_FILTERS: usize = 5;
 /// Source: `RepositoryNameList` in the service model: 1 to 100.
 const MAX_NAMES: usize = 100;
 
-/// The identifier of the key that KMS keeps for ECR in the fake's account.
+/// The ID of the AWS managed key for ECR in the fake's account.
 const ECR_KEY: &str = "0ec20000-0000-4000-8000-000000000000";
 
 /// Source: `CreateRepositoryRequest` in the service model; required: `repositoryName`.
@@ -51,7 +51,7 @@ struct ScanningConfiguration {
     scan_on_push: bool,
 }
 
-/// Answers `{ repository }`.
+/// Returns `{ repository }`.
 pub(super) async fn create(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: CreateRequest = exchange.request()?;
     let account = registry_id(exchange, request.registry_id.clone())?;
@@ -89,7 +89,7 @@ pub(super) async fn create(exchange: &mut Exchange<'_>) -> Result<Value, ApiErro
     Ok(answer)
 }
 
-/// The repository that is asked for, if its settings go together.
+/// Returns the requested repository. Fails if its settings are invalid or inconsistent.
 fn requested(
     exchange: &Exchange<'_>,
     request: CreateRequest,
@@ -100,7 +100,7 @@ fn requested(
     let with_filters =
         matches!(mutability, Mutability::MutableWithExclusion | Mutability::ImmutableWithExclusion);
     if with_filters == filters.is_empty() {
-        let constraint = "exclusion filters go with the settings that end with EXCLUSION";
+        let constraint = "settings that end with EXCLUSION, and only these, need filters";
         return Err(unsatisfied("imageTagMutabilityExclusionFilters", constraint));
     }
     let wrong = |filter: &ExclusionFilter| {
@@ -113,9 +113,9 @@ fn requested(
     let mut encryption = request.encryption_configuration.unwrap_or_default();
     match (encryption.encryption_type.as_str(), &encryption.kms_key) {
         ("AES256", Some(_)) => {
-            return Err(invalid("A KMS key goes with the encryption types KMS and KMS_DSSE"));
+            return Err(invalid("A KMS key needs the encryption type KMS or KMS_DSSE"));
         }
-        // Source: `kmsKey` in the service model: unless told, it is the key that KMS keeps for ECR.
+        // Source: `kmsKey` in the service model. The default is the AWS managed key for ECR.
         ("KMS" | "KMS_DSSE", None) => {
             let host = &exchange.world.host;
             let (partition, region, account) = (host.partition(), host.region(), host.account());
@@ -135,7 +135,7 @@ fn requested(
     })
 }
 
-/// Makes a place for its images, where the store can have one for this name.
+/// Creates a repository in the store, if the store supports its account and name.
 async fn store(
     exchange: &Exchange<'_>,
     account: &str,
@@ -175,7 +175,7 @@ struct DescribeRequest {
     max_results: Option<i64>,
 }
 
-/// Answers `{ repositories, nextToken }`.
+/// Returns `{ repositories, nextToken }`.
 pub(super) fn describe(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: DescribeRequest = exchange.request()?;
     let account = registry_id(exchange, request.registry_id)?;
@@ -220,7 +220,7 @@ struct DeleteRequest {
     force: bool,
 }
 
-/// Answers `{ repository }`.
+/// Returns `{ repository }`.
 pub(super) async fn delete(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: DeleteRequest = exchange.request()?;
     let account = registry_id(exchange, request.registry_id)?;

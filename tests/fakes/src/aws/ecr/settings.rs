@@ -24,7 +24,7 @@ struct PutRequest {
     lifecycle_policy_text: String,
 }
 
-/// Answers `{ registryId, repositoryName, lifecyclePolicyText }`.
+/// Returns `{ registryId, repositoryName, lifecyclePolicyText }`.
 pub(super) fn put_lifecycle_policy(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: PutRequest = exchange.request()?;
     let account = registry_id(exchange, request.registry_id)?;
@@ -48,7 +48,7 @@ pub(super) fn put_lifecycle_policy(exchange: &mut Exchange<'_>) -> Result<Value,
     })
 }
 
-/// Answers `{ registryId, repositoryName, lifecyclePolicyText }`: nothing is ever evaluated here.
+/// Returns `{ registryId, repositoryName, lifecyclePolicyText }`. The fake does not evaluate lifecycle policies.
 pub(super) fn get_lifecycle_policy(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     get_policy(exchange, "Lifecycle", "lifecyclePolicyText", |repository| {
         repository.lifecycle_policy
@@ -59,7 +59,7 @@ pub(super) fn get_lifecycle_policy(exchange: &mut Exchange<'_>) -> Result<Value,
 const MAX_REPOSITORY_POLICY_CHARS: usize = 10_240;
 
 /// Source: `SetRepositoryPolicyRequest` in the service model; required: `repositoryName`, `policyText`.
-/// Nobody is kept from shutting themselves out, which `force` is for.
+/// The fake ignores `force`: the policy may deny its author access.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SetRequest {
@@ -70,7 +70,7 @@ struct SetRequest {
     _force: bool,
 }
 
-/// Answers `{ registryId, repositoryName, policyText }`.
+/// Returns `{ registryId, repositoryName, policyText }`.
 pub(super) fn set_repository_policy(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: SetRequest = exchange.request()?;
     let account = registry_id(exchange, request.registry_id)?;
@@ -80,17 +80,17 @@ pub(super) fn set_repository_policy(exchange: &mut Exchange<'_>) -> Result<Value
         return Err(unsatisfied("PolicyText", constraint));
     }
     allowed(exchange, &account, &name, None)?;
-    let judged = Policy::parse_resource_based(&text).map_err(|error| {
+    let parsed = Policy::parse_resource_based(&text).map_err(|error| {
         unsatisfied("PolicyText", &format!("Invalid repository policy provided: {error}"))
     })?;
     exchange.world.registries.with(&account, |repositories| {
         let repository = repositories.get_mut(&name).ok_or_else(|| missing(&account, &name))?;
-        repository.policy = Some(RepositoryPolicy { text: text.clone(), judged });
+        repository.policy = Some(RepositoryPolicy { text: text.clone(), parsed });
         Ok(json!({ "registryId": account, "repositoryName": name, "policyText": text }))
     })
 }
 
-/// Answers `{ registryId, repositoryName, policyText }`.
+/// Returns `{ registryId, repositoryName, policyText }`.
 pub(super) fn get_repository_policy(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     get_policy(exchange, "Repository", "policyText", |repository| {
         repository.policy.map(|policy| policy.text)
@@ -106,7 +106,7 @@ struct GetRequest {
     repository_name: String,
 }
 
-/// Answers the text of a policy of a `kind`, as the `member` of the answer.
+/// Returns the text of a policy of a `kind` as the `member` of the response.
 fn get_policy(
     exchange: &mut Exchange<'_>,
     kind: &str,
@@ -142,7 +142,7 @@ pub(super) struct Tag {
     value: String,
 }
 
-/// The tags of a request, if each can be one.
+/// Returns the tags of a request. Fails if a tag is invalid.
 pub(super) fn checked_tags(tags: &[Tag]) -> Result<BTreeMap<String, String>, ApiError> {
     let invalid = |message: String| Err(ApiError::new("InvalidTagParameterException", message));
     let mut checked = BTreeMap::new();
@@ -151,9 +151,7 @@ pub(super) fn checked_tags(tags: &[Tag]) -> Result<BTreeMap<String, String>, Api
             return invalid(format!("Invalid tag key '{key}'"));
         }
         if key.to_lowercase().starts_with("aws:") {
-            return invalid(format!(
-                "The tag key '{key}' has the prefix that AWS keeps for itself"
-            ));
+            return invalid(format!("The tag key '{key}' has the prefix that AWS reserves"));
         }
         if value.chars().count() > MAX_VALUE_CHARS || !is_tag_text(value) {
             return invalid(format!("Invalid value of the tag '{key}'"));
@@ -182,7 +180,7 @@ struct AddRequest {
     tags: Vec<Tag>,
 }
 
-/// Answers `{}`.
+/// Returns `{}`.
 pub(super) fn tag_resource(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: AddRequest = exchange.request()?;
     let (account, name) = parse_arn(exchange, &request.resource_arn)?;
@@ -206,7 +204,7 @@ struct RemoveRequest {
     tag_keys: Vec<String>,
 }
 
-/// Answers `{}`.
+/// Returns `{}`.
 pub(super) fn untag_resource(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: RemoveRequest = exchange.request()?;
     let (account, name) = parse_arn(exchange, &request.resource_arn)?;
@@ -225,7 +223,7 @@ struct ListRequest {
     resource_arn: String,
 }
 
-/// Answers `{ tags }`.
+/// Returns `{ tags }`.
 pub(super) fn list_tags(exchange: &mut Exchange<'_>) -> Result<Value, ApiError> {
     let request: ListRequest = exchange.request()?;
     let (account, name) = parse_arn(exchange, &request.resource_arn)?;
@@ -245,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_have_bounds() {
+    fn tags_have_limits() {
         assert_eq!(code(&[("ark:organization", "ä 1"), ("b", "")]), None);
         let invalid = Some("InvalidTagParameterException".to_owned());
         for tags in [&[("", "")][..], &[("aws:a", "")], &[("a", "*")], &[("a", "1"), ("a", "2")]] {

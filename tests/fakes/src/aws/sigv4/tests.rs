@@ -1,4 +1,4 @@
-//! With vectors of AWS's own test suite.
+//! Tests with the vectors of AWS's test suite.
 //!
 //! Source: <https://github.com/awslabs/aws-c-auth/tree/main/tests/aws-signing-test-suite/v4>
 
@@ -10,7 +10,7 @@ const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const VANILLA: &str = "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31";
 const TIME: &str = "20150830T123600Z";
 
-/// A request with the headers that all vectors have, and others.
+/// Builds a request with `headers` and the headers that all vectors have.
 fn request(method: &str, target: &str, headers: &[(&str, &str)], signature: &str) -> Parts {
     let mut names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     names.extend(["host", "x-amz-date"]);
@@ -36,7 +36,7 @@ fn check(parts: &Parts, secret: &str, body: &[u8]) -> Result<(), SignatureError>
     Signature::of(&parts.headers)?.check(secret, parts, body)
 }
 
-/// What is said of the scope at a time.
+/// Returns the error of the scope at a time.
 fn scope_problem(parts: &Parts, now: &str, service: &str, region: &str) -> Option<String> {
     let signature = Signature::of(&parts.headers).unwrap();
     match signature.check_scope(parse_time(now).unwrap(), service, &[region]) {
@@ -47,7 +47,7 @@ fn scope_problem(parts: &Parts, now: &str, service: &str, region: &str) -> Optio
 }
 
 #[test]
-fn the_vectors_of_aws_are_signed() {
+fn vectors_of_aws_are_accepted() {
     let token = "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267";
     let form = [
         ("content-type", "application/x-www-form-urlencoded"),
@@ -102,7 +102,7 @@ fn the_vectors_of_aws_are_signed() {
 }
 
 #[test]
-fn whatever_differs_from_what_was_signed_is_found() {
+fn changed_request_is_rejected() {
     let vanilla = |method, target| request(method, target, &[], VANILLA);
     let differs = |parts: &Parts, secret, body: &str| {
         matches!(check(parts, secret, body.as_bytes()), Err(SignatureError::Wrong(_)))
@@ -119,7 +119,7 @@ fn whatever_differs_from_what_was_signed_is_found() {
 }
 
 #[test]
-fn a_header_that_matters_must_be_signed() {
+fn relevant_header_must_be_signed() {
     let mut parts = request("GET", "/", &[], VANILLA);
     parts.headers.insert("x-amz-target", "A.B".parse().unwrap());
     let Err(SignatureError::Wrong(problem)) = check(&parts, SECRET, b"") else { panic!() };
@@ -146,7 +146,7 @@ fn signature_is_valid_for_15_minutes() {
 }
 
 #[test]
-fn signatures_are_for_one_service_of_one_region() {
+fn signature_is_for_one_service_and_region() {
     let parts = request("GET", "/", &[], VANILLA);
     let problem = |service, region| scope_problem(&parts, TIME, service, region).unwrap();
     assert!(problem("ecr", "us-east-1").ends_with("correct service: 'ecr'."));

@@ -6,7 +6,7 @@ use crate::backend::CreateOptions;
 use crate::model::OrganizationId;
 
 #[test]
-fn a_missing_blob_and_a_missing_repository_are_told_apart() {
+fn missing_blob_and_missing_repository_have_distinct_errors() {
     let (sample, repository) = Sample::with_repository("a");
     let error = sample.store.open_blob(&repository, &sha256(b"x")).unwrap_err();
     assert!(matches!(error, Error::NotFound { kind: ResourceKind::Blob, .. }));
@@ -15,7 +15,7 @@ fn a_missing_blob_and_a_missing_repository_are_told_apart() {
 }
 
 #[test]
-fn a_mount_shares_the_file_and_outlives_the_other_name() {
+fn mount_shares_file_and_outlives_its_source() {
     let (sample, from) = Sample::with_repository("from");
     let to = sample.create("to/here");
     let digest = sample.push_blob(&from, b"blob");
@@ -30,7 +30,7 @@ fn a_mount_shares_the_file_and_outlives_the_other_name() {
 }
 
 #[test]
-fn nothing_is_mounted_across_organizations_or_stages() {
+fn mount_across_organizations_or_stages_fails() {
     let (sample, from) = Sample::with_repository("a");
     let digest = sample.push_blob(&from, b"blob");
     let stage: RepositoryPath = from.to_string().replacen("prod", "dev", 1).parse().unwrap();
@@ -42,7 +42,7 @@ fn nothing_is_mounted_across_organizations_or_stages() {
 }
 
 #[test]
-fn what_cannot_be_mounted_is_to_be_uploaded() {
+fn missing_blob_is_not_mounted() {
     let (sample, repository) = Sample::with_repository("a");
     let digest = sha256(b"x");
     assert!(!sample.store.mount_blob(&path("none"), &repository, &digest).unwrap());
@@ -53,7 +53,7 @@ fn what_cannot_be_mounted_is_to_be_uploaded() {
 }
 
 #[test]
-fn a_link_is_no_blob_and_leads_nowhere() {
+fn symbolic_link_is_not_a_blob() {
     let (sample, repository) = Sample::with_repository("a");
     sample.push_blob(&repository, b"blob");
     let secret = sample.folder.path().join("secret");
@@ -68,7 +68,7 @@ fn a_link_is_no_blob_and_leads_nowhere() {
     assert!(is_missing());
     let other = sample.create("b");
     assert!(!sample.store.mount_blob(&repository, &other, &digest).unwrap());
-    // A link in the way there is no better.
+    // A link in place of a parent folder is not followed either.
     let elsewhere = sample.folder.path().join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
     std::fs::write(elsewhere.join(digest.hex()), "secret").unwrap();
@@ -78,7 +78,7 @@ fn a_link_is_no_blob_and_leads_nowhere() {
 }
 
 #[test]
-fn ids_have_one_spelling() {
+fn upload_ids_have_one_spelling() {
     let text = "00112233445566778899aabbccddeeff";
     assert_eq!(text.parse::<UploadId>().unwrap().to_string(), text);
     for bad in ["", "0", "+0112233445566778899aabbccddeeff", "../x", &text.to_uppercase()] {
@@ -87,7 +87,7 @@ fn ids_have_one_spelling() {
 }
 
 #[test]
-fn an_upload_goes_on_in_another_process() {
+fn upload_resumes_in_another_process() {
     let (sample, path) = Sample::with_repository("a");
     let id = sample.store.start_upload(&path).unwrap();
     let mut upload = sample.store.open_upload(&path, &id).unwrap();
@@ -107,7 +107,7 @@ fn an_upload_goes_on_in_another_process() {
 }
 
 #[test]
-fn an_upload_is_written_by_one_at_a_time() {
+fn upload_has_one_writer_at_a_time() {
     let (sample, path) = Sample::with_repository("a");
     let id = sample.store.start_upload(&path).unwrap();
     let upload = sample.store.open_upload(&path, &id).unwrap();
@@ -121,7 +121,7 @@ fn an_upload_is_written_by_one_at_a_time() {
 }
 
 #[test]
-fn a_wrong_digest_ends_the_upload() {
+fn wrong_digest_ends_upload() {
     let (sample, path) = Sample::with_repository("a");
     let id = sample.store.start_upload(&path).unwrap();
     let mut upload = sample.store.open_upload(&path, &id).unwrap();
@@ -137,7 +137,7 @@ fn a_wrong_digest_ends_the_upload() {
 }
 
 #[test]
-fn empty_blobs_and_other_algorithms_are_taken() {
+fn empty_blobs_and_sha512_are_accepted() {
     let (sample, path) = Sample::with_repository("a");
     for (algorithm, bytes) in [
         (Algorithm::Sha256, &b""[..]),
@@ -169,7 +169,7 @@ fn stored_blob_stays_and_truncated_one_is_replaced() {
 }
 
 #[test]
-fn an_upload_ends_with_its_repository() {
+fn upload_ends_with_its_repository() {
     let (sample, repository) = Sample::with_repository("a");
     let id = sample.store.start_upload(&repository).unwrap();
     let mut upload = sample.store.open_upload(&repository, &id).unwrap();
@@ -178,8 +178,8 @@ fn an_upload_ends_with_its_repository() {
     let error = upload.finish(&sha256(b"x")).unwrap_err();
     assert!(matches!(error, Error::NotFound { kind: ResourceKind::Repository, .. }));
     let folder = sample.store.repository_folder(&repository);
-    assert!(!folder.as_path().exists(), "a deleted repository came back as a torso");
-    // Nor does it get into one that took the name meanwhile.
+    assert!(!folder.as_path().exists(), "a deleted repository was recreated in part");
+    // An upload does not end in a new repository of the same name either.
     sample.create("a");
     let mut upload = {
         let id = sample.store.start_upload(&repository).unwrap();
@@ -205,7 +205,7 @@ fn hasher(bytes: &[u8]) -> Digester {
 }
 
 #[test]
-fn a_hash_is_recalled_once_and_for_its_length_alone() {
+fn cached_hash_is_taken_once_and_for_its_length_only() {
     let upload_hashes = UploadHashes::default();
     upload_hashes.store(id(1), 3, hasher(b"abc"));
     assert!(upload_hashes.take(id(2), 3).is_none());
@@ -218,7 +218,7 @@ fn a_hash_is_recalled_once_and_for_its_length_alone() {
 }
 
 #[test]
-fn the_oldest_are_forgotten() {
+fn oldest_hashes_are_evicted() {
     let upload_hashes = UploadHashes::default();
     for number in 0..=MAX_CACHED_HASHES {
         upload_hashes.store(id(number), 0, hasher(b""));

@@ -7,9 +7,9 @@ use super::super::tests::{
 use super::super::{PutManifestError, SweepResult};
 use super::*;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const SWEEP_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The registry as one client has it.
+/// The registry as one client sees it.
 struct Client {
     store: Store,
     path: RepositoryPath,
@@ -24,7 +24,7 @@ impl Client {
         self.store.open_blob(&self.path, &sha256(blob)).is_ok()
     }
 
-    fn ask(&self, blob: &[u8]) -> bool {
+    fn claim(&self, blob: &[u8]) -> bool {
         self.store.claim_blob(&self.path, &sha256(blob)).is_ok()
     }
 
@@ -43,10 +43,10 @@ impl Client {
         put.map(|put| put.digest)
     }
 
-    /// Uploads what is missing, as clients do, and puts the manifest.
+    /// Uploads the missing blobs, as clients do, and puts the manifest.
     fn push(&self, tag: &str, config: &[u8], layer: &[u8]) -> Result<Digest, PutManifestError> {
         for blob in [config, layer] {
-            if !self.ask(blob) {
+            if !self.claim(blob) {
                 self.upload(blob);
             }
         }
@@ -57,21 +57,21 @@ impl Client {
         self.store.delete_image(&self.path, &reference.parse().unwrap()).unwrap();
     }
 
-    /// Makes a file as old as if it had been written before a day.
+    /// Makes a file one day old.
     fn age(&self, file: impl FnOnce(&RepositoryFolder) -> std::path::PathBuf) {
         let folder = self.store.folder(&self.path).unwrap();
         let file = File::options().write(true).open(file(&folder)).unwrap();
-        file.set_modified(SystemTime::now() - DAY).unwrap();
+        file.set_modified(SystemTime::now() - SWEEP_AGE).unwrap();
     }
 }
 
 #[test]
-fn deleted_image_frees_the_blobs_that_no_other_needs() {
+fn deleted_image_frees_its_unshared_blobs() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     let first = client.push("v1", b"config 1", b"layer").unwrap();
     client.push("v2", b"config 2", b"layer").unwrap();
-    // A tag that another one replaces deletes nothing.
+    // A tag that moves deletes no image.
     client.push("v1", b"config 3", b"layer 3").unwrap();
     assert!(client.has(b"config 1"));
     client.delete(&first.to_string());
@@ -86,12 +86,12 @@ fn deleted_image_frees_the_blobs_that_no_other_needs() {
 }
 
 #[test]
-fn claimed_blob_stays_until_the_manifest_arrives() {
+fn claimed_blob_stays_until_manifest_is_put() {
     let (sample, path) = Sample::with_repository("a");
     let [one, two] = ["one", "two"].map(|client| Client::new(&sample, &path, client));
     let first = one.push("v1", b"config 1", b"layer").unwrap();
-    assert!(two.ask(b"layer"));
-    // The manifest of one client ends no claim of another, also when it is put again.
+    assert!(two.claim(b"layer"));
+    // A manifest of one client ends no claim of another client, even if it is put again.
     assert_eq!(one.push("v1", b"config 1", b"layer").unwrap(), first);
     one.put("v1", b"config 1", b"layer").unwrap();
     one.delete("v1");
@@ -107,21 +107,21 @@ fn claims_of_one_password_are_counted() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config 1", b"layer").unwrap();
-    assert!(client.ask(b"layer") && client.ask(b"layer"));
+    assert!(client.claim(b"layer") && client.claim(b"layer"));
     client.upload(b"config 2");
     client.put("v2", b"config 2", b"layer").unwrap();
     client.delete("v1");
     client.delete("v2");
-    assert!(client.has(b"layer"), "one of two manifests has yet to come");
+    assert!(client.has(b"layer"), "one of two manifests has not arrived");
 }
 
 #[test]
-fn upload_and_question_after_it_are_one_claim() {
+fn upload_and_later_check_are_one_claim() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     for blob in [&b"config"[..], b"layer"] {
         client.upload(blob);
-        assert!(client.ask(blob));
+        assert!(client.claim(blob));
     }
     client.put("v1", b"config", b"layer").unwrap();
     client.delete("v1");
@@ -136,7 +136,7 @@ fn mounted_blob_is_claimed() {
     Client::new(&sample, &from, "one").age(|folder| folder.blob(&layer));
     let client = Client::new(&sample, &to, "two");
     assert!(client.store.mount_blob(&from, &to, &layer).unwrap());
-    assert_eq!(sample.store.sweep(DAY).unwrap(), SweepResult::default());
+    assert_eq!(sample.store.sweep(SWEEP_AGE).unwrap(), SweepResult::default());
     client.upload(b"config");
     client.put("v1", b"config", b"layer").unwrap();
     client.delete("v1");
@@ -156,24 +156,27 @@ fn sweep_removes_old_blobs_without_manifest_and_claim() {
     }
     client.age(|folder| folder.claims(&asked));
     client.age(|folder| folder.claims(&young));
-    // A claim that is too old ends, also for the next one to count.
-    assert!(client.ask(b"asked"));
-    // Former versions made no claims.
+    // An expired claim does not prevent a new one.
+    assert!(client.claim(b"asked"));
+    // Older versions made no claims.
     fs::remove_file(client.store.folder(&path).unwrap().claims(&stored)).unwrap();
-    assert_eq!(sample.store.sweep(DAY).unwrap(), SweepResult { blobs: 1, ..Default::default() });
+    assert_eq!(
+        sample.store.sweep(SWEEP_AGE).unwrap(),
+        SweepResult { blobs: 1, ..Default::default() }
+    );
     assert!(!client.has(b"store"));
     for blob in [&b"young"[..], b"claim", b"asked", b"config", b"layer"] {
         assert!(client.has(blob), "{blob:?}");
     }
     let folder = client.store.folder(&path).unwrap();
-    assert_eq!(folder.digests(CLAIMS).unwrap().len(), 2, "the old claim of the young one ended");
+    assert_eq!(folder.digests(CLAIMS).unwrap().len(), 2, "the old claim of the young blob ended");
     let swept = sample.store.sweep(Duration::ZERO).unwrap();
     assert_eq!(swept, SweepResult { blobs: 3, ..Default::default() });
     assert!(folder.digests(CLAIMS).unwrap().is_empty());
 }
 
 #[test]
-fn deletion_removes_old_blobs_of_cut_pushes_too() {
+fn deletion_removes_old_blobs_of_interrupted_pushes() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config", b"layer").unwrap();
@@ -186,14 +189,14 @@ fn deletion_removes_old_blobs_of_cut_pushes_too() {
 
 #[cfg(feature = "push")]
 #[test]
-fn transfer_that_ends_leaves_no_claim() {
+fn ended_transfer_leaves_no_claim() {
     let (sample, path) = Sample::with_repository("a");
     let other = Client::new(&sample, &path, "other");
     other.push("v1", b"config", b"layer").unwrap();
-    assert!(other.ask(b"layer"));
+    assert!(other.claim(b"layer"));
     let transfer = sample.store.for_one_transfer();
     let client = Client { store: transfer.for_client(b"client"), path: path.clone() };
-    assert!(client.ask(b"config") && client.ask(b"layer"));
+    assert!(client.claim(b"config") && client.claim(b"layer"));
     transfer.end_all_claims(&path).unwrap();
     other.delete("v1");
     assert!(!other.has(b"config"), "claimed by the transfer alone");
@@ -207,10 +210,10 @@ fn blob_with_too_many_claims_keeps_them() {
     client.push("v1", b"config", b"layer").unwrap();
     let file = client.store.folder(&path).unwrap().claims(&sha256(b"layer"));
     for _ in 0..MAX_CLAIMS {
-        assert!(client.ask(b"layer"));
+        assert!(client.claim(b"layer"));
     }
     let full = fs::metadata(&file).unwrap().len();
-    assert!(client.ask(b"layer"));
+    assert!(client.claim(b"layer"));
     client.put("v1", b"config", b"layer").unwrap();
     assert_eq!(fs::metadata(&file).unwrap().len(), full);
     client.delete("v1");
@@ -276,7 +279,7 @@ fn cache_of_references_is_bounded() {
         references.get_or_read(&sha256(manifest), || Ok(named(count))).unwrap();
     };
     let is_cached = |manifest: &[u8]| {
-        let read = || Err(Error::failed("it is not cached"));
+        let read = || Err(Error::failed("not cached"));
         references.get_or_read(&sha256(manifest), read).is_ok()
     };
     add(b"large", MAX_CACHED_REFERENCES - 10);
@@ -292,7 +295,7 @@ fn cache_of_references_is_bounded() {
 const PUSHES: usize = 60;
 
 #[test]
-fn concurrent_pushes_and_deletions_never_lack_a_blob() {
+fn concurrent_pushes_and_deletions_lose_no_blob() {
     let (sample, path) = Sample::with_repository("a");
     let other = sample.create("b");
     sample.push_blob(&other, b"mounted");
@@ -310,7 +313,7 @@ fn concurrent_pushes_and_deletions_never_lack_a_blob() {
                 for round in 0..PUSHES {
                     let (config, layer) = ([number], layers[round % layers.len()]);
                     let mounted = sha256(b"mounted");
-                    if layer == b"mounted" && !client.ask(layer) {
+                    if layer == b"mounted" && !client.claim(layer) {
                         client.store.mount_blob(other, path, &mounted).unwrap();
                     }
                     let image = client.push(&number.to_string(), &config, layer).unwrap();
@@ -325,7 +328,7 @@ fn concurrent_pushes_and_deletions_never_lack_a_blob() {
         scope.spawn(|| {
             let store = sample.reopened();
             while running.load(Ordering::Acquire) > 0 {
-                store.sweep(DAY).unwrap();
+                store.sweep(SWEEP_AGE).unwrap();
             }
         });
     });
@@ -339,21 +342,21 @@ fn concurrent_pushes_and_deletions_never_lack_a_blob() {
 #[test]
 fn blob_is_claimed_or_removed_and_never_both() {
     let (sample, path) = Sample::with_repository("a");
-    let owner = Client::new(&sample, &path, "owner");
+    let pusher = Client::new(&sample, &path, "pusher");
     let client = Client { store: sample.reopened().for_client(b"client"), path: path.clone() };
     let (mut claimed, mut missing) = (0, 0);
     for round in 0..200 {
-        owner.push("v1", b"config", b"layer").unwrap();
-        let told = thread::scope(|scope| {
-            let asking = scope.spawn(|| {
+        pusher.push("v1", b"config", b"layer").unwrap();
+        let is_claimed = thread::scope(|scope| {
+            let claiming = scope.spawn(|| {
                 thread::sleep(Duration::from_micros(round * 37 % 2000));
-                client.ask(b"layer")
+                client.claim(b"layer")
             });
-            owner.delete("v1");
-            asking.join().unwrap()
+            pusher.delete("v1");
+            claiming.join().unwrap()
         });
-        assert_eq!(client.has(b"layer"), told, "round {round}");
-        if told {
+        assert_eq!(client.has(b"layer"), is_claimed, "round {round}");
+        if is_claimed {
             claimed += 1;
             client.upload(b"config");
             client.put("v2", b"config", b"layer").unwrap();
@@ -367,26 +370,26 @@ fn blob_is_claimed_or_removed_and_never_both() {
 }
 
 #[test]
-fn old_claim_ends_beside_a_new_one() {
+fn expired_claim_ends_beside_new_one() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config", b"layer").unwrap();
     let file = client.store.folder(&path).unwrap().claims(&sha256(b"layer"));
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(&file, format!("{:032x} found 1000\n", 1)).unwrap();
-    assert!(client.ask(b"layer"));
+    assert!(client.claim(b"layer"));
     client.put("v1", b"config", b"layer").unwrap();
     client.delete("v1");
     assert!(!client.has(b"layer"));
 }
 
 #[test]
-fn killed_process_leaves_claims_that_count() {
+fn claims_of_killed_process_count() {
     let (sample, path) = Sample::with_repository("a");
     let client = Client::new(&sample, &path, "client");
     client.push("v1", b"config", b"layer").unwrap();
     let file = client.store.folder(&path).unwrap().claims(&sha256(b"layer"));
-    // Killed in the middle of a line.
+    // The process was killed in the middle of a line.
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, "00").unwrap();
     client.put("v1", b"config", b"layer").unwrap();
@@ -394,5 +397,5 @@ fn killed_process_leaves_claims_that_count() {
     assert!(client.has(b"layer"));
     client.age(|folder| folder.claims(&sha256(b"layer")));
     client.age(|folder| folder.blob(&sha256(b"layer")));
-    assert_eq!(sample.store.sweep(DAY).unwrap().blobs, 1);
+    assert_eq!(sample.store.sweep(SWEEP_AGE).unwrap().blobs, 1);
 }

@@ -17,7 +17,7 @@ fn tag_names(sample: &Sample, path: &RepositoryPath) -> Vec<String> {
 }
 
 #[test]
-fn manifests_of_all_four_kinds_come_back_byte_for_byte() {
+fn manifests_of_all_kinds_keep_their_bytes() {
     let (sample, path) = Sample::with_repository("a");
     let oci = sample.manifest(&path, b"layer");
     let docker = oci.replace(MANIFEST, DOCKER_MANIFEST) + "\n";
@@ -40,7 +40,7 @@ fn manifests_of_all_four_kinds_come_back_byte_for_byte() {
 }
 
 #[test]
-fn a_manifest_is_put_by_a_digest_of_either_algorithm() {
+fn manifest_is_put_by_digest_of_either_algorithm() {
     let (sample, path) = Sample::with_repository("a");
     let text = sample.manifest(&path, b"layer");
     let digest = Digester::digest(Algorithm::Sha512, text.as_bytes());
@@ -53,7 +53,7 @@ fn a_manifest_is_put_by_a_digest_of_either_algorithm() {
 }
 
 #[test]
-fn what_a_manifest_needs_must_be_there() {
+fn manifest_with_missing_content_is_rejected() {
     let (sample, path) = Sample::with_repository("a");
     let (config, layer) = (descriptor(CONFIG, b"{}"), descriptor(LAYER, b"layer"));
     let text = manifest_of(MANIFEST, &config, std::slice::from_ref(&layer));
@@ -66,7 +66,7 @@ fn what_a_manifest_needs_must_be_there() {
     assert_eq!(missing(MANIFEST, &text), Digester::digest(Algorithm::Sha256, b"{}"));
     sample.push_blob(&path, b"{}");
     assert_eq!(missing(MANIFEST, &text), Digester::digest(Algorithm::Sha256, b"layer"));
-    // A manifest is no blob: what an index refers to must have been put as one.
+    // A blob with the content of a manifest is not a manifest.
     let index = index_of(INDEX, &[descriptor(MANIFEST, text.as_bytes())]);
     let manifest = sample.push_blob(&path, text.as_bytes());
     assert_eq!(missing(INDEX, &index), manifest);
@@ -116,7 +116,7 @@ fn build_caches_have_blobs_in_an_index() {
 }
 
 #[test]
-fn a_foreign_layer_may_be_missing() {
+fn foreign_layer_may_be_missing() {
     let (sample, path) = Sample::with_repository("a");
     sample.push_blob(&path, b"{}");
     let foreign = descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", b"far");
@@ -126,7 +126,7 @@ fn a_foreign_layer_may_be_missing() {
 }
 
 #[test]
-fn an_immutable_tag_takes_its_own_image_again_and_no_other() {
+fn immutable_tag_accepts_only_its_own_image() {
     let sample = Sample::new();
     let path = path("a");
     let options = CreateOptions::default().with_tag_mutability(TagMutability::Immutable);
@@ -142,7 +142,7 @@ fn an_immutable_tag_takes_its_own_image_again_and_no_other() {
 }
 
 #[test]
-fn a_manifest_keeps_its_time_while_its_tag_moves() {
+fn manifest_keeps_push_time_while_tag_moves() {
     let (sample, path) = Sample::with_repository("a");
     let first = sample.push_image(&path, "v1", b"one");
     let pushed_at = sample.store.images(&path).unwrap()[0].pushed_at;
@@ -157,7 +157,7 @@ fn a_manifest_keeps_its_time_while_its_tag_moves() {
 }
 
 #[test]
-fn referrers_are_listed_before_and_after_their_subject_exists() {
+fn referrers_are_listed_before_and_after_subject_exists() {
     let (sample, path) = Sample::with_repository("a");
     let subject = sample.manifest(&path, b"subject");
     let reference = descriptor(MANIFEST, subject.as_bytes());
@@ -184,14 +184,14 @@ fn referrers_are_listed_before_and_after_their_subject_exists() {
     assert_eq!(first.artifact_type.as_deref(), Some("text/plain"));
     assert_eq!(first.annotations["k"], "v");
     assert_eq!(first.size, typed.len() as u64);
-    // A manifest without a type has its configuration's.
+    // The artifact type defaults to the media type of the configuration.
     assert_eq!(find(&untyped).artifact_type.as_deref(), Some(CONFIG));
     sample.store.delete_manifest(&path, &untyped).unwrap();
     assert_eq!(sample.store.referrers(&path, &subject_digest).unwrap().len(), 1);
 }
 
 #[test]
-fn a_referrer_whose_push_was_killed_is_not_listed() {
+fn referrer_of_killed_push_is_not_listed() {
     let (sample, path) = Sample::with_repository("a");
     let subject = Digester::digest(Algorithm::Sha256, b"subject");
     let digest = sample.push_image(&path, "v1", b"layer");
@@ -205,7 +205,7 @@ fn a_referrer_whose_push_was_killed_is_not_listed() {
 }
 
 #[test]
-fn a_deleted_manifest_takes_its_tags_and_a_deleted_tag_nothing() {
+fn deleting_manifest_removes_tags_and_deleting_tag_keeps_it() {
     let (sample, path) = Sample::with_repository("a");
     let one = sample.push_image(&path, "v1", b"one");
     sample.push_image(&path, "v2", b"one");
@@ -222,7 +222,7 @@ fn a_deleted_manifest_takes_its_tags_and_a_deleted_tag_nothing() {
 }
 
 #[test]
-fn a_missing_repository_comes_before_a_missing_image() {
+fn missing_repository_is_reported_before_missing_image() {
     let sample = Sample::new();
     let kind = |error: Error| match error {
         Error::NotFound { kind, .. } => kind,
@@ -240,12 +240,12 @@ fn a_missing_repository_comes_before_a_missing_image() {
     ] {
         assert_eq!(kind(error), ResourceKind::Repository);
     }
-    // Refusing left nothing behind.
+    // The rejected requests created no folders.
     assert!(!sample.folder.path().join("prod").exists());
 }
 
 #[test]
-fn a_manifest_that_is_cut_short_is_an_error() {
+fn truncated_manifest_is_an_error() {
     let (sample, path) = Sample::with_repository("a");
     let digest = sample.push_image(&path, "v1", b"layer");
     let file = sample.store.folder(&path).unwrap().manifest(&digest);
@@ -272,7 +272,7 @@ fn manifest_beyond_the_limits_is_invalid() {
     sample.put(&path, "v1", MANIFEST, &text).unwrap();
     for (media_type, manifest, expected) in [
         (MANIFEST, own(annotations(1001, "")), "it has 1001 annotations, of at most 1000"),
-        // As JSON, the value of a control character has six bytes.
+        // A control character has six bytes in JSON.
         (MANIFEST, own(annotations(1000, &r"\u0001".repeat(50))), "bytes, of at most 262144"),
         (MANIFEST, with(&unknown.join(",")), "more than 10000 annotations and unknown fields"),
         (INDEX, index_of(INDEX, &[on]), "bytes, of at most 262144"),
@@ -282,7 +282,7 @@ fn manifest_beyond_the_limits_is_invalid() {
         assert!(error.to_string().contains(expected), "{error}");
     }
     sample.put(&path, "v2", MANIFEST, &own(annotations(1000, &"v".repeat(240)))).unwrap();
-    // The content of others is for their registries to limit.
+    // The limits do not apply to manifests of other registries.
     ManifestContent::parse(MANIFEST, with(&unknown.join(",")).as_bytes()).unwrap();
 }
 
