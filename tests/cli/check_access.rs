@@ -165,6 +165,6 @@ fn check_access_says_when_iam_alone_decides() {
         .finish(&mut cloud.command(&format!("--check-access --action push --organization {TBD}")));
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.stdout.ends_with("Enforced by    IAM\n"), "{run:?}");
-    assert_snapshot!(run.stderr, @"note: there is no memberships file and no token, so that IAM alone decides: it is not asked");
+    assert_snapshot!(run.stderr, @"note: there is no memberships file and no token, so IAM alone decides; IAM is not queried");
     assert!(cloud.aws.calls().is_empty(), "nothing is asked");
 }

@@ -275,8 +275,7 @@ fn completion_without_access_offers_nothing() {
     // What needs no settings is there as ever.
     assert_eq!(
         sandbox.printed("--complete -- --who"),
-        "none\n--whoami\tShow who you are and why, \
-        your organizations, the registry, and the isolation layers\n"
+        "none\n--whoami\tShow your identity, organizations, registry and isolation layers\n"
     );
     assert!(sandbox.printed("--completions powershell").contains("Register-ArgumentCompleter"));
 }

@@ -132,13 +132,13 @@ fn iam_policy_asks_for_missing_settings() {
     assert_snapshot!(told(&sandbox.run(&line)), @"
     exit 2
     error: --identity-provider is not given
-      help: whose tokens AWS is to trust: ark-catalog-container-tool --iam-policy --identity-provider HOST
+      help: give it: ark-catalog-container-tool --iam-policy --identity-provider HOST
     ");
     let line = format!("{line} --identity-provider auth.example.com:8443");
     assert_snapshot!(told(&sandbox.run(&line)), @"
     exit 2
     error: --audience is not given
-      help: whose tokens AWS is to trust: ark-catalog-container-tool --iam-policy --audience AUDIENCE
+      help: give it: ark-catalog-container-tool --iam-policy --audience AUDIENCE
     ");
     assert_snapshot!(told(&sandbox.run(&format!("{line} --audience ark"))), @r#"
     exit 2

@@ -139,20 +139,19 @@ fn help_and_version_are_results() {
       login, --login
               Print a password for a repository, to pipe into docker login
       logout, --logout
-              Forget the registry's passwords that are cached on this machine, and print the registry
+              Delete the registry's cached passwords on this machine, and print the registry
       push, --push
               Upload an image, and print its URL by digest
       pull, --pull
               Fetch an image to this machine, and print its URL by digest
       copy, --copy
-              Copy an image of this or any other registry to a repository, and print its URL there by
-              digest
+              Copy an image from any registry to a repository, and print its new URL by digest
       list-images, --list-images
-              List the images of a repository: tags, digest, size, when pushed, platform
+              List the images of a repository: tags, digest, size, time of the push, platforms
       inspect, --inspect
-              Show an image: digest, size, platforms, layers, what it runs, and what refers to it
+              Show an image: digest, size, platforms, layers, configuration and referrers
       tag, --tag
-              Put another tag on an image, and print its URL by digest
+              Add a tag to an image, and print its URL by digest
       delete-repository, --delete-repository
               Delete a repository, and print its URL (administrators)
       delete-image, --delete-image
@@ -162,39 +161,38 @@ fn help_and_version_are_results() {
       serve, --serve
               Serve a local registry until interrupted, and print its address when it is ready
       whoami, --whoami
-              Show who you are and why, your organizations, the registry, and the isolation layers
+              Show your identity, organizations, registry and isolation layers
       check-access, --check-access
-              Say whether a principal may do something, by which rule, and what would enforce it
+              Show whether a principal may do an action, by which rule, and which layers enforce it
       iam-policy, --iam-policy
               Print the IAM policies for a registry whose users have tokens and no AWS accounts
       cmake-dir, --cmake-dir
               Print the folder of the CMake module ArkDocker, for -DArkDocker_DIR
       configure-docker, --configure-docker
-              Let docker log in by itself to your registries, and print their hosts
+              Configure docker to log in to your registries by itself, and print their hosts
       completions, --completions
               Print the script with which a shell completes operations, options, repositories and tags
       man, --man
-              Write the manual pages into a folder, and print their files' names
+              Write the manual pages into a folder, and print their file names
 
     Options:
       -h, --help     Print help (see more with '--help')
       -V, --version  Print version
 
     Global options:
-          --registry <LOCATION>  Where the repositories are: ecr://HOST/STAGE or local:[DIR] [env:
-                                 ARK_REGISTRY]
-          --output <FORMAT>      How to print results and errors [env: ARK_OUTPUT] [default: table]
+          --registry <LOCATION>  Registry: ecr://HOST/STAGE or local:[DIR] [env: ARK_REGISTRY]
+          --output <FORMAT>      Format of results and errors [env: ARK_OUTPUT] [default: table]
                                  [possible values: table, json]
       -q, --quiet                Print only results, errors, and the warning that a password reaches a
                                  whole account
-      -v, --verbose              Tell on standard error what is being done
-          --memberships <FILE>   Who is a member of which organization [env: ARK_MEMBERSHIPS]
-          --profile <NAME>       On ecr:, the profile of the AWS configuration [env: AWS_PROFILE]
-          --region <REGION>      On ecr:, the region; it can only agree with the registry's host
+      -v, --verbose              Print a log on standard error
+          --memberships <FILE>   File with the members of each organization [env: ARK_MEMBERSHIPS]
+          --profile <NAME>       Profile of the AWS configuration, on ecr: only [env: AWS_PROFILE]
+          --region <REGION>      Region, on ecr: only; must be the region of the registry's host
     ");
     let help = sandbox.printed("--login --help");
     for part in [
-        "Print a password for a repository, to pipe into docker login\n\nThe password opens this",
+        "Print a password for a repository, to pipe into docker login\n\nThe password is for this",
         "Usage: ark-catalog-container-tool {login|--login} [OPTIONS] <NAME>\n\nArguments:\n",
         "- delete: Read, upload and delete images\n",
         "Global options:\n",
@@ -216,7 +214,7 @@ fn login_at_a_terminal_shows_the_docker_command() {
     };
     assert_snapshot!(told("--registry local:"), @"
     note: valid until TIME; to use it: ark-catalog-container-tool --login a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --registry local: | docker login --username AWS --password-stdin 127.0.0.1:5050
-    note: nothing listens there yet; to serve it: ark-catalog-container-tool --serve --registry local:
+    note: the registry is not served yet; to serve it: ark-catalog-container-tool --serve --registry local:
     ");
     let server = sandbox.serve();
     let told = told("--registry local: --access pull");
@@ -303,9 +301,9 @@ fn whoami_reports_identity_organizations_and_registry() {
     assert_snapshot!(sandbox.run_as("user:alice", "--whoami").stdout, @"
     Principal      user:alice
     Kind           user
-    Identity       whoever is named (ARK_PRINCIPAL)
+    Identity       the named principal (ARK_PRINCIPAL)
     Organizations  * (administrator)
-    Memberships    no file: a single user's
+    Memberships    no file: single user
     Audit          no file
     Registry       local:~/data/ark/registry
     Host           127.0.0.1:5050
@@ -317,7 +315,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     assert_snapshot!(sandbox.run_as("user:carol", "--whoami").stdout, @"
     Principal      user:carol
     Kind           user
-    Identity       whoever is named (ARK_PRINCIPAL)
+    Identity       the named principal (ARK_PRINCIPAL)
     Organizations  2ea25035-6aa4-42fb-9955-92288ea1b972 (administrator)
     Memberships    ~/data/ark/registry/memberships.toml
     Audit          no file
@@ -330,7 +328,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     assert_snapshot!(sandbox.run_as("robot:other", "--whoami").stdout, @"
     Principal      robot:other
     Kind           robot
-    Identity       whoever is named (ARK_PRINCIPAL)
+    Identity       the named principal (ARK_PRINCIPAL)
     Organizations  none
     Memberships    ~/data/ark/registry/memberships.toml
     Audit          no file
@@ -598,6 +596,6 @@ fn url_of_another_registry_or_stage_is_rejected() {
     ");
     assert_snapshot!(told("my.team/a".to_owned()), @"
     error: my.team/a names the registry my.team, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
-      help: if that is a name, give the path: prod/2ea25035-6aa4-42fb-9955-92288ea1b972/my.team/a
+      help: if this is a name, use the path: prod/2ea25035-6aa4-42fb-9955-92288ea1b972/my.team/a
     ");
 }

@@ -77,7 +77,7 @@ fn serve_warns_of_an_address_that_docker_has_no_entry_for() {
     assert_eq!(sandbox.finish(sandbox.command(configure).env("PATH", folder())).code, 0);
     let (host, told) = serve();
     let expected = format!(
-        "warning: docker logs in to 127.0.0.1:5050 by itself, and not to {host}; to have it do so: \
+        "warning: docker logs in to 127.0.0.1:5050 by itself, but not to {host}; to configure it: \
          ark-catalog-container-tool --configure-docker --registry local:"
     );
     assert!(told.starts_with(&expected), "{told}");

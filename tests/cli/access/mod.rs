@@ -138,7 +138,10 @@ fn overfull_token_is_explained() {
     let line = format!("--list-images app --organization {OURS}");
     let run = account.sandbox.finish(&mut account.bearer(&token, &line));
     assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.stderr.contains("help: let the identity provider write fewer tags"), "{run:?}");
+    assert!(
+        run.stderr.contains("help: configure the identity provider to write fewer tags"),
+        "{run:?}"
+    );
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn docker_pushes_and_pulls_and_logs_in_and_out() {
     assert_ne!(run.code, 0);
     assert_snapshot!(run.stderr.replace(host, "HOST"), @r#"
     docker-credential-ark: not authenticated: there is no token, as the file none does not exist
-    help: put a new token into none; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+    help: write a new token to none; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     Error response from daemon: Head "http://HOST/v2/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a/manifests/v1": no basic auth credentials
     "#);
 }
@@ -297,7 +297,7 @@ fn helper_reports_missing_credentials_and_endpoint() {
     nobody.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
     assert_snapshot!(told_at(&cloud, &mut nobody), @"
     docker-credential-ark: not authenticated: cannot get a login for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: no AWS credentials were found: run `aws configure --profile default` or `aws login --profile default`
-    help: without AWS credentials: run `ark-auth-tool -u <user>`; for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    help: to use a token instead: run `ark-auth-tool -u <user>`; for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
     let mut nowhere = get(&cloud);
     // A port where nobody listens.

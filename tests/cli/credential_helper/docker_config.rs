@@ -65,7 +65,7 @@ fn configure_docker_writes_a_private_file() {
     assert_snapshot!(told(&undo(&sandbox)), @"
     exit 0
     127.0.0.1:5050
-    note: docker logs in to 127.0.0.1:5050 by itself no longer (~/.docker/config.json)
+    note: docker no longer logs in to 127.0.0.1:5050 by itself (~/.docker/config.json)
     ");
     assert_eq!(read(&sandbox), "{}\n");
     assert_snapshot!(told(&undo(&sandbox)), @"
@@ -167,7 +167,7 @@ fn invalid_docker_configuration_is_left_unchanged() {
     assert_snapshot!(refused(other), @"
     exit 6
     error: ~/.docker/config.json names docker-credential-ecr-login for 127.0.0.1:5050 in credHelpers
-      help: take that entry out, and type the same command again
+      help: remove that entry, and run the same command again
     ");
 }
 
@@ -180,7 +180,7 @@ fn configure_docker_warns_of_a_missing_helper() {
     exit 0
     127.0.0.1:5050
     note: docker logs in to 127.0.0.1:5050 by itself (~/.docker/config.json)
-    warning: docker-credential-ark sees no options: instead of --registry, set registry in the configuration file, or export ARK_REGISTRY=local:elsewhere
+    warning: docker-credential-ark receives no options: instead of --registry, set registry in the configuration file, or export ARK_REGISTRY=local:elsewhere
     warning: docker-credential-ark is not on PATH, where docker looks for it: export PATH=FOLDER:"$PATH"
     "#);
 }
@@ -255,7 +255,7 @@ fn docker_config_keeps_other_entries() {
     assert_snapshot!(told(&sandbox.run(&login("a", "b"))), @"
     exit 6
     error: file ~/b/config.json has docker ask docker-credential-ark for 127.0.0.1:5050
-      help: name another folder, such as one that is yet to be made
+      help: use another folder, such as a new one
     ");
     sandbox.write("c/config.json", r#"{"credsStore": "pass"}"#);
     let told = told(&sandbox.run(&login("a", "c")));

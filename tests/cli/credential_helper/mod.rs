@@ -144,10 +144,10 @@ fn invalid_input_is_not_quoted() {
     let sandbox = Sandbox::new();
     let told = |operation, input: &[u8]| told(&run(&sandbox, operation, input));
     assert_snapshot!(told("store", b"127.0.0.1:5050 hunter2"), @"
-    docker-credential-ark: standard input is no login in JSON, at line 1, column 5: expected an object with the texts ServerURL, Username and Secret
+    docker-credential-ark: standard input is not a login in JSON, at line 1, column 5: expected an object with the strings ServerURL, Username and Secret
     ");
     assert_snapshot!(told("store", b"{\"ServerURL\": \"127.0.0.1:5050\", \"Secret\": [\"hunter2\"]}"), @"
-    docker-credential-ark: standard input is no login in JSON, at line 1, column 42: expected an object with the texts ServerURL, Username and Secret
+    docker-credential-ark: standard input is not a login in JSON, at line 1, column 42: expected an object with the strings ServerURL, Username and Secret
     ");
     assert_snapshot!(told("get", b"\xff\xfe"), @"
     docker-credential-ark: standard input cannot be decoded: it is UTF-16; save it as UTF-8
@@ -161,11 +161,11 @@ fn invalid_input_is_not_quoted() {
 fn unknown_operation_is_rejected() {
     let sandbox = Sandbox::new();
     assert_snapshot!(told(&run(&sandbox, "login", "")), @"
-    docker-credential-ark: there is no operation login: get, store, erase, list or version
-    help: docker and its like run docker-credential-ark; to have docker do so: ark-catalog-container-tool --configure-docker; more: docker-credential-ark --help
+    docker-credential-ark: unknown operation login: get, store, erase, list or version
+    help: clients such as docker run docker-credential-ark; to configure docker: ark-catalog-container-tool --configure-docker; for help: docker-credential-ark --help
     ");
     let told = told(&sandbox.finish(&mut sandbox.at_home(HELPER)));
-    assert!(told.starts_with("docker-credential-ark: it takes one operation: get, "), "{told}");
+    assert!(told.starts_with("docker-credential-ark: one operation is required: get, "), "{told}");
 }
 
 #[test]
@@ -189,8 +189,8 @@ fn store_of_own_login_is_accepted() {
     let served = Served::with_repositories(&[]);
     let (sandbox, host) = (&served.sandbox, served.server.host());
     let note = format!(
-        "docker-credential-ark: this password is not kept: clients that ask for one get a login of \
-         your own to {host}\n"
+        "docker-credential-ark: this password is not stored: each client gets a new login to {host} \
+         instead\n"
     );
     for secret in [login(&run(sandbox, "get", host)).2, "x".repeat(1_000_000)] {
         let run = run(sandbox, "store", stored(host, "AWS", &secret));
@@ -204,12 +204,12 @@ fn store_of_foreign_login_is_rejected() {
     let store =
         |server, username| told(&run(&sandbox, "store", stored(server, username, "hunter2")));
     assert_snapshot!(store("127.0.0.1:5050", "alice"), @"
-    docker-credential-ark: 127.0.0.1:5050 has one user, AWS, and not alice
+    docker-credential-ark: the user of 127.0.0.1:5050 is AWS, not alice
     help: docker login --username AWS; no login is needed with docker-credential-ark
     ");
     assert_snapshot!(store("https://index.docker.io/v1/", "alice"), @r#"
-    docker-credential-ark: it keeps no passwords, and https://index.docker.io/v1/ is not one of your registries, which are local: (registry from default, registries in ~/config/ark/container.toml)
-    help: for a password of your own, take "ark" out of credHelpers or credsStore in docker's config.json; where it is a registry of ours, name it in registries of ~/config/ark/container.toml
+    docker-credential-ark: passwords are not stored, and https://index.docker.io/v1/ is not one of your registries, which are local: (registry from default, registries in ~/config/ark/container.toml)
+    help: to store a password, remove "ark" from credHelpers or credsStore in docker's config.json; for an Ark registry, add it to registries in ~/config/ark/container.toml
     "#);
 }
 

@@ -29,7 +29,7 @@ fn denial_of_another_account_names_both_accounts() {
     assert_snapshot!(told("--list-repositories"), @"
     exit 4
     error: arn:aws:iam::111122223333:user/bob may not ecr:DescribeRepositories arn:aws:ecr:us-east-1:095412845506:repository/*, because no resource-based policy allows the ecr:DescribeRepositories action (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or have 095412845506 permit it
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
     for line in ["--create-repository a", "--list-images a", "--delete-repository a"] {
         let told = told(&format!("{line} --organization {TBD}"));
@@ -81,17 +81,17 @@ fn denied_action_names_the_policy() {
     assert_snapshot!(told("--list-repositories"), @r"
     exit 4
     error: arn:aws:iam::095412845506:user/bob may not ecr:DescribeRepositories arn:aws:ecr:us-east-1:095412845506:repository/*, because no identity-based policy allows the ecr:DescribeRepositories action (AWS request REQUEST)
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
     assert_snapshot!(told(&format!("--create-repository a --organization {TBD}")), @r"
     exit 4
     error: arn:aws:iam::095412845506:user/bob may not ecr:CreateRepository arn:aws:ecr:us-east-1:095412845506:repository/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a, because no identity-based policy allows the ecr:CreateRepository action (AWS request REQUEST)
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
     assert_snapshot!(told(&format!("--login a --organization {TBD}")), @r"
     exit 4
     error: arn:aws:iam::095412845506:user/bob may not ecr:GetAuthorizationToken *, because no identity-based policy allows the ecr:GetAuthorizationToken action (AWS request REQUEST)
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
 }
 
@@ -105,7 +105,7 @@ fn denied_role_is_reported() {
     assert_snapshot!(cloud.told(&cloud.sandbox.finish(&mut command)), @r"
     exit 4
     error: arn:aws:iam::111122223333:user/bob may not sts:AssumeRole arn:aws:iam::095412845506:role/ark-registry (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or have 095412845506 permit it
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
 }
 
@@ -378,7 +378,7 @@ fn reached_quota_is_reported() {
     assert_snapshot!(refused("LimitExceededException", message, ""), @"
     exit 1
     error: cannot create the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: a quota of the account is reached: LimitExceededException: The repository limit of the account is reached (AWS request REQUEST)
-      help: delete what is no longer used, or have the quota raised; the quotas: aws service-quotas list-service-quotas --service-code ecr
+      help: delete unused repositories or images, or request a higher quota; to list the quotas: aws service-quotas list-service-quotas --service-code ecr
     ");
 }
 
@@ -389,6 +389,6 @@ fn unusable_kms_key_is_reported() {
     assert_snapshot!(told, @"
     exit 1
     error: cannot create the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS KMS cannot use the key: KmsException: The key is disabled (AWS request REQUEST)
-      help: the key must be enabled, of the registry's region, and one that you may use: aws kms describe-key --key-id KEY
+      help: use a key that is enabled, in the registry's region, and permitted to you; to check it: aws kms describe-key --key-id KEY
     ");
 }

@@ -57,7 +57,7 @@ fn list_of_a_large_account_notes_what_may_be_missing() {
     cloud.create(&["a"]);
     let run = list(&cloud, "");
     assert_eq!(names(&run), ["a"]);
-    assert_snapshot!(run.stderr, @"note: the list may be incomplete: it comes from the tag index of AWS, which lacks repositories without the resource tag ark:organization, and new ones of others for some minutes; add the tag: ark-catalog-container-tool --create-repository NAME; read the whole account: ark-catalog-container-tool --list-repositories --all-pages");
+    assert_snapshot!(run.stderr, @"note: the list may be incomplete: it comes from the tag index of AWS, which lacks repositories without the resource tag ark:organization, and for some minutes new repositories of other users; to add the tag: ark-catalog-container-tool --create-repository NAME; to scan the whole account: ark-catalog-container-tool --list-repositories --all-pages");
     assert_eq!(list(&cloud, "--quiet").stderr, "");
     let all = list(&cloud, "--all-pages");
     assert_eq!((names(&all), all.stderr.as_str()), (vec!["a", "terraform"], ""));

@@ -109,7 +109,7 @@ fn unrestricted_password_comes_with_a_warning() {
     let quiet = cloud.run(&format!("--quiet --login a --organization {TBD}"));
     assert_eq!(quiet.stderr, run.stderr);
     let warning = run.stderr.replace(&cloud.host(), "HOST");
-    assert_snapshot!(warning, @"warning: the password opens every repository of HOST that your AWS identity can reach, not only prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN");
+    assert_snapshot!(warning, @"warning: the password is for every repository of HOST that your AWS identity can reach, not only for prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN");
     // It tells the truth.
     let tools = Tools::new(&cloud.sandbox, &cloud.host());
     let login = cloud.command(&format!("--login a --organization {TBD}"));

@@ -19,7 +19,7 @@ fn refused(line: &str) -> String {
 #[test]
 fn no_operation() {
     let help = Sandbox::new().printed("-h");
-    let error = "exit 2\nerror: no operation is given\n  help: all about each: ark-catalog-container-tool --help\n";
+    let error = "exit 2\nerror: no operation is given\n  help: for help: ark-catalog-container-tool --help\n";
     assert_eq!(refused(""), format!("{error}\n{help}\n"));
     assert_eq!(refused("--quiet"), refused(""));
 }
@@ -28,8 +28,8 @@ fn no_operation() {
 fn two_operations() {
     assert_snapshot!(refused("--login a --push b"), @"
     exit 2
-    error: two operations at once: --login and --push
-      help: give one operation, and the other in a command of its own
+    error: two operations are given: --login and --push
+      help: run each operation in a command of its own
     ");
     assert_snapshot!(refused("--login a --login=b"), @"
     exit 2
@@ -250,7 +250,7 @@ fn bad_tag_or_digest() {
     assert_snapshot!(push(&format!("a@sha256:{}", "0".repeat(64))), @r#"
     exit 2
     error: "a@sha256:0000000000000000000000000000000000000000000000000000000000000000": a push takes a tag
-      help: the digest is the image's own, and printed when it is there
+      help: use a tag; the digest of the image is printed after the transfer
     "#);
     let delete = |image: &str| refused(&format!("--delete-image {image} --organization {TBD}"));
     assert_snapshot!(delete("a"), @r#"
@@ -307,7 +307,7 @@ fn bad_listen_address() {
     assert_snapshot!(refused("--serve --listen 0.0.0.0:5050"), @"
     exit 2
     error: --listen 0.0.0.0:5050: passwords would cross the network as plain text
-      help: listen on 127.0.0.1:5050 and let others in through a tunnel (ssh -L 5050:127.0.0.1:5050 THIS_HOST) or a proxy that speaks TLS
+      help: listen on 127.0.0.1:5050, and give others access through a tunnel (ssh -L 5050:127.0.0.1:5050 THIS_HOST) or a proxy that speaks TLS
     ");
 }
 
@@ -315,7 +315,7 @@ fn bad_listen_address() {
 fn json_tells_the_same() {
     assert_snapshot!(refused("--output json"), @r#"
     exit 2
-    {"error":{"kind":"usage","message":"no operation is given","causes":[],"help":"all about each: ark-catalog-container-tool --help","exit_code":2}}
+    {"error":{"kind":"usage","message":"no operation is given","causes":[],"help":"for help: ark-catalog-container-tool --help","exit_code":2}}
     "#);
     assert_snapshot!(refused("--lgoin a --output=json"), @r#"
     exit 2

@@ -17,18 +17,18 @@ fn other_settings() {
     assert_snapshot!(on(&sandbox, "--create-repository a --immutable-tags"), @"
     exit 6
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a already exists with mutable tags
-      help: its settings stay; to take it as it is: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: its settings are not changed; to accept them: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_snapshot!(on(&sandbox, "--create-repository a --resource-tag team=x"), @"
     exit 6
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a already exists without the resource tag team=x
-      help: its settings stay; to take it as it is: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: its settings are not changed; to accept them: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     sandbox.printed(&format!("--create-repository b --organization {TBD} --immutable-tags"));
     assert_snapshot!(on(&sandbox, "--create-repository b"), @"
     exit 6
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/b already exists with immutable tags
-      help: its settings stay; to take it as it is: ark-catalog-container-tool --create-repository b --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --immutable-tags
+      help: its settings are not changed; to accept them: ark-catalog-container-tool --create-repository b --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --immutable-tags
     ");
 }
 
@@ -73,7 +73,7 @@ fn an_image_of_an_index() {
     assert_snapshot!(told.replace(&index.digest().to_string(), "sha256:INDEX"), @"
     exit 6
     error: image prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a@sha256:IMAGE is part of the index sha256:INDEX
-      help: delete what refers to it first: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: first delete the images that refer to it: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }
 
@@ -85,6 +85,6 @@ fn a_registry_that_is_served_already() {
     assert_snapshot!(told.replace(server.line().trim(), "127.0.0.1:PORT"), @"
     exit 6
     error: file ~/data/ark/registry is served already, at 127.0.0.1:PORT
-      help: one server is enough: every process here finds it
+      help: use the running server: every process on this machine finds it
     ");
 }

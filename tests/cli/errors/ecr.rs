@@ -45,7 +45,7 @@ fn a_region_that_is_not_the_registrys() {
     assert_snapshot!(with(&[], "--list-repositories --region eu-west-1"), @"
     exit 2
     error: --region eu-west-1: the registry 095412845506.dkr.ecr.us-east-1.amazonaws.com is in us-east-1
-      help: leave --region out, or name that region's registry with --registry
+      help: omit --region, or choose the registry of that region with --registry
     ");
 }
 
@@ -117,8 +117,8 @@ fn a_principal_that_is_chosen() {
 fn a_registry_that_aws_serves() {
     assert_snapshot!(with(&[], "--serve"), @"
     exit 2
-    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is no folder of this machine
-      help: AWS serves it; for a registry on this machine: --registry local:
+    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is not a folder on this machine
+      help: for a registry on this machine: --registry local:
     ");
 }
 
@@ -135,7 +135,7 @@ fn no_credentials() {
     assert_snapshot!(with(&[], "--list-repositories"), @"
     exit 3
     error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: no AWS credentials were found: run `aws configure --profile default` or `aws login --profile default`
-      help: without AWS credentials: run `ark-auth-tool -u <user>`, and set the role that your tokens open: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
+      help: to use a token instead: run `ark-auth-tool -u <user>`, and set the role for your tokens: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
             for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
 }

@@ -16,19 +16,19 @@ fn creation_by_others() {
     assert_snapshot!(by(&sandbox, "user:bob", &create), @"
     exit 4
     error: user:bob may not create prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
     assert_snapshot!(by(&sandbox, "robot:nightly", &create), @"
     exit 4
     error: robot:nightly may not create prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
     let global =
         "--create-repository test/repo --organization 77777777-7777-4777-7777-777777777777";
     assert_snapshot!(by(&sandbox, "user:alice", global), @"
     exit 4
     error: user:alice may not create prod/77777777-7777-4777-7777-777777777777/test/repo
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
 }
 
@@ -41,13 +41,13 @@ fn deletion_by_others_than_administrators() {
     assert_snapshot!(by(&sandbox, "user:alice", &delete), @"
     exit 4
     error: user:alice may not delete prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
     let delete_image = format!("--delete-image test/repo:v1 --organization {TBD}");
     assert_snapshot!(by(&sandbox, "user:alice", &delete_image), @"
     exit 4
     error: user:alice may not delete images of prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
     assert_eq!(sandbox.run_as("user:carol", &delete).code, 0);
 }
@@ -62,18 +62,18 @@ fn push_and_login_beyond_ones_rights() {
     assert_snapshot!(by(&sandbox, "robot:nightly", &push), @"
     exit 4
     error: robot:nightly may not push to prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
     let login = format!("--login test/repo --organization {TBD}");
     assert_snapshot!(by(&sandbox, "robot:nightly", &format!("{login} --access push")), @"
     exit 4
     error: robot:nightly may not push to prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
     assert_snapshot!(by(&sandbox, "user:alice", &format!("{login} --access delete")), @"
     exit 4
     error: user:alice may not delete images of prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
 }
 
@@ -92,6 +92,6 @@ fn denial_is_the_same_for_missing_repositories() {
     assert_snapshot!(by(&sandbox, "user:alice", &list), @"
     exit 4
     error: user:alice may not list the repositories of organization 11111111-2222-3333-4444-555555555555
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
 }

@@ -119,7 +119,7 @@ fn encoding_of_a_file_is_named() {
     let create = format!("--create-repository a --organization {TBD} --lifecycle-policy policy");
     assert_snapshot!(told(&create), @"
     exit 2
-    error: --lifecycle-policy: policy is no JSON: it starts with a byte order mark; save it as UTF-8 without one
+    error: --lifecycle-policy: policy is not JSON: it starts with a byte order mark; save it as UTF-8 without one
     ");
     sandbox.write("config/ark/container.toml", "\u{feff}registry = 'local:'\n");
     assert_eq!(sandbox.run("--whoami").code, 0);

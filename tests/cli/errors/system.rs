@@ -42,7 +42,7 @@ fn a_port_in_use() {
     assert_snapshot!(told(&run).replace(&address, "127.0.0.1:PORT"), @"
     exit 1
     error: cannot listen on 127.0.0.1:PORT: Address already in use (os error 98)
-      help: end what listens there, or take another port: --listen 0
+      help: stop the process that listens there, or use another port: --listen 0
     ");
 }
 

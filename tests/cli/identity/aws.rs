@@ -138,8 +138,8 @@ fn foreign_organization_is_denied_without_a_call() {
     assert_snapshot!(told(&cloud, &run(&cloud, &login)), @"
     exit 4
     error: user:alice may not pull from prod/11111111-2222-3333-4444-555555555555/a
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
-            a token says what was so when it was issued; for a new one, run `ark-auth-tool -u <user>`
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
+            a token has the memberships of the time when it was issued; for a new one, run `ark-auth-tool -u <user>`
     ");
     assert!(cloud.aws.calls().is_empty(), "{:?}", cloud.aws.calls());
 }
@@ -190,7 +190,7 @@ fn missing_expired_and_refused_tokens_are_reported() {
     let nobody = told("--list-repositories");
     let (_, help) = nobody.split_once("\n  help: ").unwrap();
     assert_snapshot!(help, @"
-    without AWS credentials: run `ark-auth-tool -u <user>`
+    to use a token instead: run `ark-auth-tool -u <user>`
             for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
     assert!(nobody.starts_with("exit 3\n"), "{nobody}");
@@ -228,7 +228,7 @@ fn named_token_needs_a_role() {
     assert_snapshot!(whoami(&mut command(&cloud, "--whoami")), @"
     exit 3
     error: not authenticated: there is no token, as the file token does not exist
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     ");
     let robot = alice().with_claim("kind", "robot").with_claim("sub", "build");
     write_token(&cloud.sandbox, "token", &provider.token(&robot).unwrap());
@@ -251,8 +251,8 @@ fn robots_log_in_to_pull_and_may_not_push() {
     assert_snapshot!(told(&cloud, &run(&cloud, &format!("{login} --access push"))), @"
     exit 4
     error: robot:build may not push to prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
-            a token says what was so when it was issued; for a new one, run `ark-auth-tool -u <user>`
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
+            a token has the memberships of the time when it was issued; for a new one, run `ark-auth-tool -u <user>`
     ");
 }
 
@@ -306,7 +306,7 @@ fn memberships_file_names_the_aws_caller() {
     AWS identity   arn:aws:iam::095412845506:user/alice
     Profile        none chosen
     Role           none
-    Credentials    not narrowed: a password reaches all that the identity does; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
+    Credentials    not narrowed: a password reaches all that the identity can; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
     Isolation      the policy, IAM
     ");
     let create = |organization| format!("--create-repository a --organization {organization}");
@@ -318,7 +318,7 @@ fn memberships_file_names_the_aws_caller() {
     assert_snapshot!(told_as(&cloud, &caller(), &create(OTHER)), @"
     exit 4
     error: robot:build may not create prod/11111111-2222-3333-4444-555555555555/a
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
     let calls: Vec<String> = cloud.aws.calls().into_iter().map(|call| call.action).collect();
     assert_eq!(calls, ["sts:GetCallerIdentity"], "the policy comes first");
@@ -350,14 +350,14 @@ fn unlisted_aws_caller_has_no_organization() {
     AWS identity   arn:aws:iam::095412845506:user/stranger
     Profile        none chosen
     Role           none
-    Credentials    not narrowed: a password reaches all that the identity does; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
+    Credentials    not narrowed: a password reaches all that the identity can; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
     Isolation      the policy, IAM
     ");
     let list = format!("--list-repositories --organization {TBD}");
     assert_snapshot!(told_as(&cloud, &stranger(), &list), @"
     exit 4
     error: user:arn:aws:iam::095412845506:user/stranger may not list the repositories of organization 2ea25035-6aa4-42fb-9955-92288ea1b972
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
 }
 

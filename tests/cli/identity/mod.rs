@@ -65,8 +65,8 @@ fn named_token_gives_principal_and_organizations() {
     assert_snapshot!(told(&sandbox, &create(OTHER)), @"
     exit 4
     error: user:alice may not create prod/11111111-2222-3333-4444-555555555555/a
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
-            a token says what was so when it was issued; for a new one, run `ark-auth-tool -u <user>`
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
+            a token has the memberships of the time when it was issued; for a new one, run `ark-auth-tool -u <user>`
     ");
     assert_snapshot!(told(&sandbox, "--whoami"), @"
     exit 0
@@ -180,7 +180,7 @@ fn configuration_file_sets_token_keys_and_claims() {
     let run = sandbox.run("--quiet --whoami");
     assert_snapshot!(run.stderr, @r#"
     error: not authenticated: the token in ~/config/ark/token is not from "https://elsewhere.example.com"
-      help: put a new token into ~/config/ark/token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (~/config/ark/container.toml)
+      help: write a new token to ~/config/ark/token; or remove the setting of this file (~/config/ark/container.toml), and run `ark-auth-tool -u <user>`
     "#);
     assert_eq!(run.code, 3);
 }
@@ -191,26 +191,26 @@ fn missing_empty_and_expired_tokens_are_reported() {
     assert_snapshot!(told(&sandbox, "--whoami"), @"
     exit 3
     error: not authenticated: there is no token, as the file token does not exist
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, "token", "");
     assert_snapshot!(told(&sandbox, "--whoami"), @"
     exit 3
     error: not authenticated: the token in token is missing: the file is empty
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     ");
     let past = alice().expiring_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     write_token(&sandbox, "token", &provider().token(&past).unwrap());
     assert_snapshot!(told(&sandbox, "--whoami"), @"
     exit 3
     error: not authenticated: the token in token expired at 2023-11-14T22:13:20Z
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, "token", &provider().token(&alice().without_claim("kind")).unwrap());
     assert_snapshot!(told(&sandbox, "--whoami"), @r#"
     exit 3
     error: not authenticated: the token in token has no claim "kind"; where another claim says the kind, name it in the setting identity.claims.kind
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     "#);
 }
 
