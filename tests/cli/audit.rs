@@ -14,7 +14,7 @@ fn events(sandbox: &Sandbox, below: &str) -> Vec<Value> {
 }
 
 /// What an event is about, in a few words.
-fn gist(event: &Value) -> String {
+fn summary(event: &Value) -> String {
     let word = |name: &str| event[name].as_str().unwrap_or_default();
     let outcome = [word("decision"), word("outcome"), word("narrowing")].concat();
     format!("{} {} {} {outcome}", word("principal"), word("event"), word("action"))
@@ -37,8 +37,8 @@ fn decisions_changes_and_credentials_are_recorded() {
     assert_eq!(run("user:alice", "--create-repository a", OTHER), 4);
     assert_eq!(run("robot:nightly", "--login a", TBD), 0);
     let events = events(&sandbox, "config/ark/audit.jsonl");
-    let gists: Vec<String> = events.iter().map(gist).collect();
-    assert_snapshot!(gists.join("\n"), @"
+    let summaries: Vec<String> = events.iter().map(summary).collect();
+    assert_snapshot!(summaries.join("\n"), @"
     user:alice decision create-repository allow
     user:alice change create-repository done
     user:alice decision create-repository deny
@@ -50,7 +50,7 @@ fn decisions_changes_and_credentials_are_recorded() {
 }
 
 #[test]
-fn the_variable_counts_before_the_configuration_file() {
+fn audit_file_variable_overrides_configuration_file() {
     let sandbox = audited();
     let mut list = sandbox.command("--quiet --list-repositories");
     list.env("ARK_AUDIT_FILE", "here.jsonl").env("ARK_PRINCIPAL", "user:alice");

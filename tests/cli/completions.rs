@@ -52,7 +52,7 @@ impl Shell {
                 words.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
             }
             Self::Bash | Self::Zsh => {
-                // What is on the line when all is filled in is told by the shell, not by its screen.
+                // What is on the line when all is filled in is reported by the shell, not by its screen.
                 let keys = format!(
                     "{typed}{}{line}{}{TO_START}printf '%s\\n' {TO_END} > offers\nexit\n",
                     self.set_up(),
@@ -62,9 +62,9 @@ impl Shell {
                 let mut terminal = at_home("script", tool);
                 terminal.args(["-qec", self.interactive(), "/dev/null"]);
                 terminal.stdin(fs::File::open(typed).unwrap()).env("TERM", "dumb");
-                let told = terminal.output().unwrap();
+                let reported = terminal.output().unwrap();
                 let words = fs::read_to_string(&results).unwrap_or_else(|error| {
-                    panic!("{error}: {}", String::from_utf8_lossy(&told.stdout))
+                    panic!("{error}: {}", String::from_utf8_lossy(&reported.stdout))
                 });
                 let before = line.rsplit_once(' ').unwrap().0.split(' ').count();
                 words.lines().skip(before).map(str::to_owned).collect::<Vec<_>>()
@@ -244,7 +244,7 @@ fn completion_works_on_ecr() {
     }
 }
 
-const NOTHING: (i32, &str, &str) = (0, "none\n", "");
+const NO_COMPLETIONS: (i32, &str, &str) = (0, "none\n", "");
 
 #[test]
 fn completion_without_access_offers_nothing() {
@@ -256,8 +256,8 @@ fn completion_without_access_offers_nothing() {
         edit(&mut command);
         sandbox.finish(&mut command)
     };
-    let told = |run: &crate::sandbox::Run| (run.code, run.stdout.clone(), run.stderr.clone());
-    let nothing = (NOTHING.0, NOTHING.1.to_owned(), NOTHING.2.to_owned());
+    let reported = |run: &crate::sandbox::Run| (run.code, run.stdout.clone(), run.stderr.clone());
+    let nothing = (NO_COMPLETIONS.0, NO_COMPLETIONS.1.to_owned(), NO_COMPLETIONS.2.to_owned());
     for (name, value) in [
         ("ARK_PRINCIPAL", "user:bob"),
         ("ARK_PRINCIPAL", "nobody"),
@@ -268,10 +268,10 @@ fn completion_without_access_offers_nothing() {
         let run = offered(&|command| {
             command.env(name, value);
         });
-        assert_eq!(told(&run), nothing, "{name}={value}");
+        assert_eq!(reported(&run), nothing, "{name}={value}");
     }
     sandbox.write("config/ark/container.toml", "no settings");
-    assert_eq!(told(&offered(&|_| ())), nothing);
+    assert_eq!(reported(&offered(&|_| ())), nothing);
     // What needs no settings is there as ever.
     assert_eq!(
         sandbox.printed("--complete -- --who"),
@@ -287,7 +287,7 @@ fn completion_does_not_wait_for_a_silent_registry() {
     let mut command = cloud.command(&format!("--complete -- --organization {TBD} --login"));
     command.arg("").env("AWS_ENDPOINT_URL", format!("http://{}", silent.local_addr().unwrap()));
     let run = cloud.sandbox.finish(&mut command);
-    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), NOTHING);
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), NO_COMPLETIONS);
     // It was asked.
     assert!(silent.set_nonblocking(true).is_ok() && silent.accept().is_ok());
 }
@@ -316,10 +316,11 @@ fn manual_has_a_valid_page_for_each_operation() {
         let groff = groff.unwrap();
         assert!(groff.status.success() && groff.stderr.is_empty(), "{groff:?}");
         let mandoc = component("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output();
-        let told = String::from_utf8(mandoc.unwrap().stdout).unwrap();
+        let reported = String::from_utf8(mandoc.unwrap().stdout).unwrap();
         // A page that is generated has no date of its own.
-        let told: Vec<&str> = told.lines().filter(|line| !line.contains("missing date")).collect();
-        assert!(told.is_empty(), "{told:?}");
+        let reported: Vec<&str> =
+            reported.lines().filter(|line| !line.contains("missing date")).collect();
+        assert!(reported.is_empty(), "{reported:?}");
     }
 }
 
@@ -348,7 +349,7 @@ fn manual_pages_match_the_help() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named() {
+fn unwritable_manual_folder_is_reported() {
     let sandbox = Sandbox::new();
     sandbox.write("file", "");
     let run = sandbox.run("--man file/man1");

@@ -17,7 +17,7 @@ use crate::tools::component;
 
 pub(crate) const MIB: u64 = 1024 * 1024;
 /// What neither process may pass, whatever the layer's size.
-const LIMIT: u64 = 64 * MIB;
+const MAX_MEMORY_BYTES: u64 = 64 * MIB;
 
 fn layer_size() -> u64 {
     if is_full_scale() { 2048 * MIB } else { 256 * MIB }
@@ -156,7 +156,7 @@ pub(crate) fn watched(mut process: Child) -> (u64, bool) {
 
 #[expect(clippy::print_stdout, reason = "tests/heavy/run shows what was measured")]
 fn assert_under_limit(who: &str, peak: u64) {
-    let (peak, limit) = (peak / MIB, LIMIT / MIB);
+    let (peak, limit) = (peak / MIB, MAX_MEMORY_BYTES / MIB);
     println!("{who}: {peak} MiB at most, with a layer of {} MiB", layer_size() / MIB);
     assert!(0 < peak && peak < limit, "{who} took {peak} MiB, of less than {limit}");
 }

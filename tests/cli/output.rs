@@ -87,22 +87,25 @@ fn warnings_are_printed_once_in_the_format_of_the_output() {
         assert_eq!(run.code, 0, "{run:?}");
         run.stderr
     };
-    let told = run("");
-    let warnings = told.lines().filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>();
+    let reported = run("");
+    let warnings =
+        reported.lines().filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>();
     assert_snapshot!(warnings.join("\n"), @"
     warning: other users can read the token in token; close it: chmod 600 token
     warning: the push cache in ~/.cache/ark/push cannot be used: ~/.cache is a file, not a folder; replace or remove it
     ");
-    assert!(told.lines().all(|line| line.starts_with("warning: ") || line.starts_with("note: ")));
+    assert!(
+        reported.lines().all(|line| line.starts_with("warning: ") || line.starts_with("note: "))
+    );
     assert_eq!(run("--quiet"), "");
     for more in ["--output json", "--verbose --output json"] {
-        let told = run(more);
+        let reported = run(more);
         let records: Vec<Value> =
-            told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            reported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let count =
             |label: &str| records.iter().filter(|record| record.get(label).is_some()).count();
-        assert_eq!(count("warning"), warnings.len(), "{told}");
-        assert_eq!(count("log") > 0, more.contains("--verbose"), "{told}");
+        assert_eq!(count("warning"), warnings.len(), "{reported}");
+        assert_eq!(count("log") > 0, more.contains("--verbose"), "{reported}");
     }
 }
 
@@ -207,19 +210,19 @@ fn help_and_version_are_results() {
 fn login_at_a_terminal_shows_the_docker_command() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
-    let told = |line: &str| {
-        let told = sandbox.told_at_terminal(&format!("{line} --login a --organization {TBD}"));
-        let until = told.find("valid until ").unwrap() + "valid until ".len();
-        told.replace(&told[until..until + "2026-01-01T00:00:00Z".len()], "TIME")
+    let reported = |line: &str| {
+        let reported = sandbox.terminal_output(&format!("{line} --login a --organization {TBD}"));
+        let until = reported.find("valid until ").unwrap() + "valid until ".len();
+        reported.replace(&reported[until..until + "2026-01-01T00:00:00Z".len()], "TIME")
     };
-    assert_snapshot!(told("--registry local:"), @"
+    assert_snapshot!(reported("--registry local:"), @"
     note: valid until TIME; to use it: ark-catalog-container-tool --login a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --registry local: | docker login --username AWS --password-stdin 127.0.0.1:5050
     note: the registry is not served yet; to serve it: ark-catalog-container-tool --serve --registry local:
     ");
     let server = sandbox.serve();
-    let told = told("--registry local: --access pull");
-    assert_snapshot!(told.replace(server.line().trim_end(), "127.0.0.1:PORT"), @"note: valid until TIME; to use it: ark-catalog-container-tool --login a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --registry local: --access pull | docker login --username AWS --password-stdin 127.0.0.1:PORT");
-    assert_eq!(sandbox.told_at_terminal(&format!("--quiet --login a --organization {TBD}")), "");
+    let reported = reported("--registry local: --access pull");
+    assert_snapshot!(reported.replace(server.line().trim_end(), "127.0.0.1:PORT"), @"note: valid until TIME; to use it: ark-catalog-container-tool --login a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --registry local: --access pull | docker login --username AWS --password-stdin 127.0.0.1:PORT");
+    assert_eq!(sandbox.terminal_output(&format!("--quiet --login a --organization {TBD}")), "");
 }
 
 /// The same with every digit of a time as 9.
@@ -381,7 +384,7 @@ fn take_time(object: &mut Value, name: &str) {
 }
 
 #[test]
-fn repositories() {
+fn repository_json_has_documented_fields() {
     let sandbox = Sandbox::new();
     assert_eq!(objects(&sandbox, "--list-repositories"), Vec::<Value>::new());
     let create = format!(
@@ -405,7 +408,7 @@ fn repositories() {
 }
 
 #[test]
-fn images() {
+fn image_json_has_documented_fields() {
     let sandbox = Sandbox::new();
     let url = sandbox.push("a:v1");
     let (repository, digest) = url.trim().split_once('@').unwrap();
@@ -426,7 +429,7 @@ fn images() {
 }
 
 #[test]
-fn pushes() {
+fn push_json_has_documented_fields() {
     let sandbox = Sandbox::new();
     let url = sandbox.push("a:v1");
     let push = format!("--push a:v2 --from oci:pushed --organization {TBD}");
@@ -443,7 +446,7 @@ fn pushes() {
 }
 
 #[test]
-fn logins() {
+fn login_json_has_documented_fields() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let mut login = object(&sandbox, &format!("--login a --organization {TBD}"));
@@ -460,7 +463,7 @@ fn logins() {
 }
 
 #[test]
-fn whoami() {
+fn whoami_json_has_documented_fields() {
     let sandbox = Sandbox::with_memberships();
     let run = sandbox.run_as("user:carol", "--whoami --output json");
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -487,7 +490,7 @@ fn whoami() {
 }
 
 #[test]
-fn servers() {
+fn serve_json_has_address_and_directory() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve_with("--output json");
     let served: Value = serde_json::from_str(server.line()).unwrap();
@@ -581,20 +584,20 @@ fn printed_urls_and_paths_are_accepted_back() {
 #[test]
 fn url_of_another_registry_or_stage_is_rejected() {
     let sandbox = Sandbox::new();
-    let told = |name: String| {
+    let reported = |name: String| {
         let run = sandbox.run(&format!("--create-repository {name} --organization {TBD} --quiet"));
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{name}");
         run.stderr
     };
-    assert_snapshot!(told(format!("registry.example/prod/{TBD}/a")), @"
+    assert_snapshot!(reported(format!("registry.example/prod/{TBD}/a")), @"
     error: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a names the registry registry.example, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
-    assert_snapshot!(told(format!("dev/{TBD}/a")), @"
+    assert_snapshot!(reported(format!("dev/{TBD}/a")), @"
     error: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a is of the stage dev, and this registry is of the stage prod
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
-    assert_snapshot!(told("my.team/a".to_owned()), @"
+    assert_snapshot!(reported("my.team/a".to_owned()), @"
     error: my.team/a names the registry my.team, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: if this is a name, use the path: prod/2ea25035-6aa4-42fb-9955-92288ea1b972/my.team/a
     ");

@@ -21,8 +21,8 @@ fn packaged(name: &str) -> Vec<String> {
     cargo.current_dir(root()).args(["package", "--offline", "--allow-dirty", "--list", "-p", name]);
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!told.contains("manifest has no"), "{told}");
+    let reported = String::from_utf8_lossy(&output.stderr);
+    assert!(!reported.contains("manifest has no"), "{reported}");
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 

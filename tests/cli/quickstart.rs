@@ -75,7 +75,7 @@ fn commands_after_the_quickstart_work() {
 }
 
 #[test]
-fn login_lines_of_the_readme_stop_a_script_if_the_login_fails() {
+fn failed_readme_login_stops_a_script() {
     let readme = include_str!("../../README.md");
     let lines = readme.lines().filter_map(|line| line.strip_prefix("    $ "));
     let lines =
@@ -124,7 +124,7 @@ fn listing_prints_the_documented_table() {
 }
 
 #[test]
-fn creating_returns_the_full_url() {
+fn create_repository_prints_the_full_url() {
     let sandbox = Sandbox::new();
     let create = format!("--create-repository test/repo --organization {TBD}");
     let url = format!("127.0.0.1:5050/prod/{TBD}/test/repo\n");
@@ -133,7 +133,7 @@ fn creating_returns_the_full_url() {
 }
 
 #[test]
-fn login_returns_a_password_and_nothing_else() {
+fn login_prints_only_a_password() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository catalog/extract-video --organization {TBD}"));
     let login = format!("--login catalog/extract-video --organization {TBD}");
@@ -146,7 +146,7 @@ fn login_returns_a_password_and_nothing_else() {
 }
 
 #[test]
-fn options_stand_anywhere() {
+fn options_are_accepted_in_any_position() {
     let sandbox = Sandbox::new();
     let create = format!("--create-repository test/repo --organization {TBD}");
     let url = sandbox.printed(&create);

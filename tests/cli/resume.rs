@@ -9,11 +9,11 @@ use ark_container_core::distribution::Manifest;
 use crate::sandbox::{Sandbox, Served, TBD};
 use crate::tools::{Answer, Curl};
 
-const SIZE: usize = 8_000_000;
+const BLOB_BYTES: usize = 8_000_000;
 /// The first chunk: it never arrives as a whole.
-const CHUNK: usize = 5_000_000;
+const CHUNK_BYTES: usize = 5_000_000;
 /// Bytes a second: the chunk takes two seconds, and is cut off in the middle.
-const RATE: &str = "2500000";
+const BYTES_PER_SECOND: &str = "2500000";
 
 /// A blob that is uploaded in chunks.
 struct Blob {
@@ -23,42 +23,42 @@ struct Blob {
 
 impl Blob {
     fn new() -> Self {
-        let content: Vec<u8> = (0..SIZE as u32 / 4).flat_map(u32::to_le_bytes).collect();
+        let content: Vec<u8> = (0..BLOB_BYTES as u32 / 4).flat_map(u32::to_le_bytes).collect();
         let digest = Manifest::new("", content.clone()).digest.to_string();
         Self { content, digest }
     }
 
     /// Starts to send the first chunk, slowly.
     fn send_slowly(&self, sandbox: &Sandbox, curl: &Curl, location: &str) -> Child {
-        let chunk = sandbox.write("first", &self.content[..CHUNK]);
-        let range = format!("Content-Range: 0-{}", CHUNK - 1);
+        let chunk = sandbox.write("first", &self.content[..CHUNK_BYTES]);
+        let range = format!("Content-Range: 0-{}", CHUNK_BYTES - 1);
         let data = format!("@{}", chunk.display());
         curl.start(
             "PATCH",
             location,
-            &[("header", &range), ("limit-rate", RATE), ("data-binary", &data)],
+            &[("header", &range), ("limit-rate", BYTES_PER_SECOND), ("data-binary", &data)],
         )
     }
 
     /// Sends the rest from `start` as the last chunk, with the digest.
     fn send_rest(&self, sandbox: &Sandbox, curl: &Curl, location: &str, start: usize) -> Answer {
         let rest = sandbox.write("rest", &self.content[start..]);
-        let range = format!("Content-Range: {start}-{}", SIZE - 1);
+        let range = format!("Content-Range: {start}-{}", BLOB_BYTES - 1);
         let data = format!("@{}", rest.display());
         let end = format!("{location}?digest={}", self.digest);
         curl.send("PUT", &end, &[("header", &range), ("data-binary", &data)])
     }
 
     /// The upload goes on from where the registry says that it is, and ends as the blob.
-    fn goes_on(&self, sandbox: &Sandbox, curl: &Curl, location: &str) {
-        // One who goes on from elsewhere is told where the upload is.
-        let wrong = self.send_rest(sandbox, curl, location, CHUNK);
+    fn resumes(&self, sandbox: &Sandbox, curl: &Curl, location: &str) {
+        // One who goes on from elsewhere is reported where the upload is.
+        let wrong = self.send_rest(sandbox, curl, location, CHUNK_BYTES);
         assert_eq!(wrong.status, 416, "{wrong:?}");
         let status = curl.send("GET", location, &[]);
         assert_eq!(status.status, 204, "{status:?}");
         assert_eq!(wrong.header("range"), status.header("range"));
         let start = stored(&status);
-        assert!(0 < start && start < CHUNK, "{start} of {CHUNK}");
+        assert!(0 < start && start < CHUNK_BYTES, "{start} of {CHUNK_BYTES}");
 
         let done = self.send_rest(sandbox, curl, location, start);
         assert_eq!(done.status, 201, "{done:?}");
@@ -84,7 +84,7 @@ fn upload_resumes_after_the_server_was_killed() {
     assert!(!client.wait().unwrap().success());
 
     let server = sandbox.serve();
-    blob.goes_on(&sandbox, &Curl::new(server.host(), password), &location);
+    blob.resumes(&sandbox, &Curl::new(server.host(), password), &location);
 }
 
 /// Starts an upload, and returns the path of its URL.

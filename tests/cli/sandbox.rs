@@ -143,15 +143,15 @@ impl Sandbox {
         self.printed(&format!("--push {image} --from oci:pushed --organization {TBD}"))
     }
 
-    /// What a person at a terminal is told while the results of a run go to a file.
+    /// What a person at a terminal is reported while the results of a run go to a file.
     ///
     /// `script` lends the terminal; it is part of util-linux.
-    pub(crate) fn told_at_terminal(&self, line: &str) -> String {
-        self.told_at_terminal_of(24, line)
+    pub(crate) fn terminal_output(&self, line: &str) -> String {
+        self.terminal_output_of(24, line)
     }
 
     /// The same at a terminal of so many rows, of 80 columns.
-    pub(crate) fn told_at_terminal_of(&self, rows: usize, line: &str) -> String {
+    pub(crate) fn terminal_output_of(&self, rows: usize, line: &str) -> String {
         let mut script = self.at_home("script");
         let command = format!("stty rows {rows} cols 80; {BINARY} {line} > results");
         script.args(["-qec", &command, "/dev/null"]);

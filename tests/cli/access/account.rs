@@ -36,7 +36,7 @@ impl Account {
     }
 
     /// An account with all that the table is about.
-    pub(crate) fn of_the_table() -> Self {
+    pub(crate) fn of_the_matrix() -> Self {
         Self::with(repositories())
     }
 
@@ -49,12 +49,12 @@ impl Account {
         account.sandbox.write_image("image", "hello");
         account.sandbox.write("memberships.toml", memberships());
         for (organization, name) in repositories {
-            account.furnish(organization, &name);
+            account.fill(organization, &name);
         }
         account
     }
 
-    fn furnish(&self, organization: OrganizationId, name: &str) {
+    fn fill(&self, organization: OrganizationId, name: &str) {
         for line in [
             format!("--create-repository {name} --organization {organization}"),
             format!("--push {name}:v1 --from oci:image --organization {organization}"),

@@ -57,7 +57,7 @@ fn expected(login: &Login) -> Vec<(Target, bool, bool)> {
 
 #[test]
 fn skopeo_and_podman_reach_one_repository() {
-    let account = Account::of_the_table();
+    let account = Account::of_the_matrix();
     for login in &LOGINS {
         let tools = Tools::new(&account.sandbox, &account.aws.registry_host().to_string());
         let gets_one = logged_in(&account, &tools, "skopeo", login);
@@ -89,7 +89,7 @@ fn skopeo_and_podman_reach_one_repository() {
 
 #[test]
 fn docker_reaches_one_repository() {
-    let account = Account::of_the_table();
+    let account = Account::of_the_matrix();
     let daemon = Daemon::start();
     let tool = format!("docker --host {}", daemon.host());
     let host = account.aws.registry_host().to_string();

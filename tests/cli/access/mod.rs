@@ -17,16 +17,16 @@ pub(crate) use matrix::{OURS, PEOPLE, THEIRS};
 
 use crate::sandbox::{OTHER, Sandbox, TBD};
 
-const NOT_PERMITTED: i32 = 4;
+const NOT_PERMITTED_CODE: i32 = 4;
 
 /// Lines of the table, and what to type for them; `NAME` is a repository with the
-/// image `v1`, and `WHO` a tag of one's own.
+/// image `v1`, and `PERSON` a tag of one's own.
 const OPERATIONS: [(&str, &str); 7] = [
     ("list the organization", "--list-repositories"),
     ("create a repository", "--create-repository NAME/new"),
     ("list its images", "--list-images NAME"),
     ("log in and pull", "--login NAME --access pull"),
-    ("log in and push", "--push NAME:WHO --from oci:image"),
+    ("log in and push", "--push NAME:PERSON --from oci:image"),
     ("delete an image", "--delete-image NAME:v1"),
     ("delete it", "--delete-repository NAME --force"),
 ];
@@ -45,7 +45,7 @@ fn outcome(
     let name = repository_name(layers, person, target);
     let organization = target.of(person);
     let run = |name: &str| {
-        let line = line.replace("NAME", name).replace("WHO", person.id());
+        let line = line.replace("NAME", name).replace("PERSON", person.id());
         let line = format!("{line} --organization {organization}");
         account.sandbox.finish(&mut account.command(layers, person, &line))
     };
@@ -66,12 +66,16 @@ fn outcome(
             }
         }
         0 => "yes",
-        NOT_PERMITTED => {
+        NOT_PERMITTED_CODE => {
             let absent = run(&format!("{name}{ABSENT}"));
             // Each request of AWS has an identifier of its own.
             let message = |stderr: &str| stderr.split(" (AWS request ").next().unwrap().to_owned();
             let alike = message(&absent.stderr.replace(ABSENT, ""));
-            assert_eq!((absent.code, alike), (NOT_PERMITTED, message(&ended.stderr)), "{line}");
+            assert_eq!(
+                (absent.code, alike),
+                (NOT_PERMITTED_CODE, message(&ended.stderr)),
+                "{line}"
+            );
             assert_eq!(ended.stdout, "", "{line}");
             "no"
         }
@@ -98,7 +102,7 @@ fn differences(account: &Account, layers: Layers, person: &Person) -> Vec<String
 
 /// Two at a time: each process of the program takes a processor.
 fn check(layers: Layers, people: &[&Person]) {
-    let account = Account::of_the_table();
+    let account = Account::of_the_matrix();
     let (left, right) = people.split_at(people.len().div_ceil(2));
     let all = |people: &[&Person]| -> Vec<String> {
         people.iter().flat_map(|person| differences(&account, layers, person)).collect()
@@ -162,7 +166,7 @@ fn listings_show_own_organizations_only() {
         let narrowed = |organization: &str| {
             let line = format!("--list-repositories --organization {organization}");
             let run = sandbox.run_as(principal, &line);
-            assert_eq!(run.code, NOT_PERMITTED, "{run:?}");
+            assert_eq!(run.code, NOT_PERMITTED_CODE, "{run:?}");
             (run.stdout, run.stderr.replace(organization, "GUID"))
         };
         assert_eq!(narrowed(foreign), narrowed("99999999-9999-4999-8999-999999999999"));

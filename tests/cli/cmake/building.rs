@@ -108,7 +108,7 @@ fn ninja_multi_config_builds_an_image() {
 }
 
 #[test]
-fn project_of_projects_builds_each_image() {
+fn nested_projects_build_each_image() {
     let served = Served::with_repositories(&["catalog/one"]);
     let lists = "add_subdirectory(one)\nadd_subdirectory(other)\nadd_subdirectory(one again)\n";
     let project = Project::new(&served.sandbox, lists);
@@ -218,7 +218,7 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn only_changes_are_built_and_pushed() {
+fn unchanged_images_are_not_built_or_pushed() {
     let sandbox = Sandbox::new();
     let lists = image("a", "kept folder TAGS 1") + &image("b", "TAGS 1 latest");
     let project = Project::new(&sandbox, &lists);
@@ -281,7 +281,7 @@ fn only_changes_are_built_and_pushed() {
 }
 
 #[test]
-fn new_commit_is_a_new_tag() {
+fn new_commit_changes_the_default_tag() {
     let sandbox = Sandbox::new();
     let project = Project::new(&sandbox, &image("a", "")).configured("Ninja", &[]);
     assert_eq!(project.built("ark-docker"), (names(&["a"]), names(&["a"])));
@@ -300,19 +300,19 @@ fn new_commit_is_a_new_tag() {
     assert_eq!(tag(), "v2-dirty");
 }
 
-const COUNT: usize = 20;
+const IMAGE_COUNT: usize = 20;
 
 #[test]
 fn twenty_images_take_one_login() {
     let cloud = Cloud::new();
-    let lists: String = (0..COUNT)
+    let lists: String = (0..IMAGE_COUNT)
         .map(|number| {
             let tags = if number == 7 { "TAGS 1 2 3" } else { "" };
             image(&format!("image-{number}"), &format!("number-{number} {tags}"))
         })
         .collect();
     let mut project = Project::new(&cloud.sandbox, &lists);
-    for number in 0..COUNT {
+    for number in 0..IMAGE_COUNT {
         project.write(&format!("number-{number}"), &number.to_string());
     }
     project.commit("v2");
@@ -329,15 +329,16 @@ fn twenty_images_take_one_login() {
     assert_eq!(run.code, 0, "{}", run.stdout);
     assert_eq!(cloud.aws.count("ecr:GetAuthorizationToken"), 1);
     assert_eq!(cloud.aws.count("sts:AssumeRole"), 1);
-    let urls: Vec<String> =
-        (0..COUNT).map(|number| project.read(&format!("build/image-{number}.image"))).collect();
+    let urls: Vec<String> = (0..IMAGE_COUNT)
+        .map(|number| project.read(&format!("build/image-{number}.image")))
+        .collect();
     for (number, url) in urls.iter().enumerate() {
         let expected = format!("{}@sha256:", cloud.image(&format!("catalog/image-{number}")));
         assert!(url.starts_with(&expected), "{url}");
     }
     let digests: BTreeSet<&str> =
         urls.iter().filter_map(|url| url.split_once('@')).map(|(_, digest)| digest).collect();
-    assert_eq!(digests.len(), COUNT, "each image is one of its own");
+    assert_eq!(digests.len(), IMAGE_COUNT, "each image is one of its own");
     let tags = |name: &str| project.listed(name)[0]["tags"].clone();
     assert_eq!(tags("catalog/image-7"), serde_json::json!(["1", "2", "3"]));
     assert_eq!(tags("catalog/image-19"), serde_json::json!(["v2"]));

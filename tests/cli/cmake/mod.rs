@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use insta::assert_snapshot;
 
-use crate::errors::told;
+use crate::errors::reported;
 use crate::python_component::python_component;
 use crate::sandbox::{BINARY, Run, Sandbox, TBD};
 use crate::tools::{Tools, component};
@@ -140,7 +140,7 @@ impl<'a> Project<'a> {
         let mut cmake = self.command((self.cmake)());
         cmake.args(["--build", "build", "--target", target]).args(options);
         let Run { code, stdout, stderr } = self.sandbox.finish(&mut cmake);
-        // Ninja tells on its standard output what commands told on either.
+        // Ninja tells on its standard output what commands reported on either.
         Run { code, stdout: format!("{stdout}{stderr}"), stderr: String::new() }
     }
 
@@ -202,7 +202,7 @@ fn source_folder() -> PathBuf {
 }
 
 #[test]
-fn the_program_alone_has_the_module() {
+fn cmake_dir_writes_a_usable_module() {
     let sandbox = Sandbox::new();
     let folder = PathBuf::from(
         sandbox
@@ -238,7 +238,7 @@ fn the_program_alone_has_the_module() {
     assert_eq!(config.metadata().unwrap().modified().unwrap(), before);
 
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-    let refused = told(&sandbox.run("--cmake-dir"));
+    let refused = reported(&sandbox.run("--cmake-dir"));
     let name = folder.file_name().unwrap().to_str().unwrap();
     assert_snapshot!(refused.replace(name, "VERSION"), @"
     exit 2
@@ -248,7 +248,7 @@ fn the_program_alone_has_the_module() {
 }
 
 #[test]
-fn a_package_has_the_module_beside_the_program() {
+fn installed_module_is_used() {
     let sandbox = Sandbox::new();
     let program = sandbox.path("usr/bin/ark-catalog-container-tool");
     let module = sandbox.path("usr/share/cmake/ArkDocker");
@@ -270,7 +270,7 @@ fn a_package_has_the_module_beside_the_program() {
 }
 
 #[test]
-fn the_version_is_the_programs() {
+fn module_has_the_version_of_the_program() {
     let file = fs::read_to_string(source_folder().join("ArkDockerConfigVersion.cmake")).unwrap();
     assert!(file.contains(concat!("set(PACKAGE_VERSION ", env!("CARGO_PKG_VERSION"), ")\n")));
     let sandbox = Sandbox::new();

@@ -33,7 +33,7 @@ const ENTRIES: [&str; 9] = [
 const LIMITS: &str = "size=8m,mode=0700";
 
 /// Longer than it takes until uploads, temporary files, claims and blobs without a manifest are swept.
-const LONG_AGO: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+const SWEEP_AGE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// The files below a folder, and their paths from there.
 pub(crate) fn files_below(folder: &Path) -> BTreeMap<String, PathBuf> {
@@ -151,7 +151,7 @@ pub(super) fn unreferenced_blobs(sandbox: &Sandbox) -> Vec<PathBuf> {
 
 /// Makes the files of repositories whose path contains this as old as those that are swept.
 pub(super) fn age(sandbox: &Sandbox, part: &str) {
-    let long_ago = SystemTime::now() - LONG_AGO;
+    let long_ago = SystemTime::now() - SWEEP_AGE;
     for (name, path) in files_below(&sandbox.path(REGISTRY).join("prod")) {
         if name.contains(part) {
             File::open(path).unwrap().set_modified(long_ago).unwrap();
@@ -161,7 +161,7 @@ pub(super) fn age(sandbox: &Sandbox, part: &str) {
 
 /// Makes sure that a server which starts long after removes what was left behind.
 pub(super) fn check_sweep(sandbox: &Sandbox) {
-    let long_ago = SystemTime::now() - LONG_AGO;
+    let long_ago = SystemTime::now() - SWEEP_AGE;
     for path in leftovers(sandbox) {
         File::open(path).unwrap().set_modified(long_ago).unwrap();
     }

@@ -21,7 +21,7 @@ fn acknowledged_operations_survive_any_kill() {
 }
 
 #[test]
-fn deletions_and_pushes_beside_kills_keep_what_is_needed() {
+fn deletions_and_pushes_survive_any_kill() {
     let figures = kill(if is_full_scale() { 200 } else { 40 }, Mix::Deletions);
     assert!(figures.deletions > 0 && figures.swept > 0, "{figures:?}");
 }

@@ -192,7 +192,7 @@ pub(super) struct Image {
 
 impl Image {
     /// The images that it consists of, each after those that it names.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &SampleImage> {
+    pub(super) fn manifests(&self) -> impl Iterator<Item = &SampleImage> {
         self.sample.children().iter().chain([&self.sample])
     }
 }
@@ -235,7 +235,7 @@ impl Images {
 }
 
 /// SIGKILL has this number everywhere.
-const KILL: i32 = 9;
+const SIGKILL_CODE: i32 = 9;
 
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
@@ -295,7 +295,7 @@ impl Operation {
             ],
             Self::Push { tag, image, .. } | Self::Upload { tag, image, .. } => {
                 let mut effects = Vec::new();
-                for part in image.parts() {
+                for part in image.manifests() {
                     let blobs = part.blobs();
                     effects.extend(blobs.map(|(digest, _)| Effect::blob(&name, digest)));
                     effects.push(Effect::image(&name, part));
@@ -333,7 +333,7 @@ impl Operation {
         let output = process.wait_with_output().unwrap();
         match output.status.code() {
             Some(0) => End::Done,
-            None if output.status.signal() == Some(KILL) => End::Killed,
+            None if output.status.signal() == Some(SIGKILL_CODE) => End::Killed,
             _ => End::Failed(format!("{output:?}")),
         }
     }
@@ -347,7 +347,7 @@ pub(super) async fn upload(
     mut acknowledged: impl FnMut(Effect),
 ) -> ark_container_core::Result<()> {
     let Operation::Upload { name, tag, image } = operation else { return Ok(()) };
-    for part in image.parts() {
+    for part in image.manifests() {
         for (digest, content) in part.blobs() {
             if !client.blob_exists(&digest).await? {
                 let size = content.len() as u64;

@@ -25,11 +25,11 @@ const TAGS: [&str; 3] = ["v1", "v2", "latest"];
 /// How many users work at once.
 const USERS: usize = 6;
 /// Of a hundred processes of the command line, those that are to be killed.
-const KILLED: usize = 90;
+const KILLED_PERCENT: usize = 90;
 /// How the time for a kill follows the load of the machine: longer when a kill came before the end,
 /// shorter when it came after, so that three in four come before it.
-const LONGER: f64 = 1.02;
-const SHORTER: f64 = 0.94;
+const EARLY_KILL_RATIO: f64 = 1.02;
+const LATE_KILL_RATIO: f64 = 0.94;
 
 /// What the users do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) enum Mix {
 }
 
 /// The repositories of [`Mix::Deletions`].
-const CROWDED: usize = 3;
+const CROWDED_REPOSITORIES: usize = 3;
 
 /// What happened in all rounds.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ impl Rounds {
     fn plan(&mut self) -> Vec<Operation> {
         let mut existing = self.model.existing();
         if self.mix == Mix::Deletions {
-            existing.truncate(CROWDED);
+            existing.truncate(CROWDED_REPOSITORIES);
         }
         let missing: Vec<String> = NAMES.map(str::to_owned).into();
         let missing: Vec<String> =
@@ -197,7 +197,7 @@ impl Rounds {
         for (operation, end) in plan.iter().zip(ends) {
             let is_deletion = matches!(operation, Operation::DeleteImage { .. });
             self.figures.deletions += usize::from(is_deletion);
-            let follow = if end == End::Killed { LONGER } else { SHORTER };
+            let follow = if end == End::Killed { EARLY_KILL_RATIO } else { LATE_KILL_RATIO };
             let typical = self.typical.of(operation);
             *typical = typical.mul_f64(follow);
             match end {
@@ -283,7 +283,7 @@ impl Rounds {
     fn kill_after(&mut self, operation: &Operation) -> Option<Duration> {
         let within = *self.typical.of(operation);
         let moment = self.random.moment(within);
-        self.random.percent(KILLED).then_some(moment)
+        self.random.percent(KILLED_PERCENT).then_some(moment)
     }
 
     /// Does again, at once and undisturbed, what was cut; all of it has to succeed.

@@ -9,8 +9,8 @@ use ark_container_core::testing::{SampleImage, TokenIssuer};
 use ark_container_fakes::aws::Fault;
 use insta::assert_snapshot;
 
-use super::{folder, helper, helper_at, login, sent, told};
-use crate::clients::{COPY_ALL_AS_IT_IS, assert_same, contents};
+use super::{folder, helper, helper_at, login, reported, sent};
+use crate::clients::{COPY_UNCHANGED, assert_same, contents};
 use crate::ecr::{Cloud, ROLE, printed_by_all};
 use crate::identity::aws::{self, ACCESS, arn};
 use crate::identity::{alice, provider};
@@ -141,7 +141,7 @@ fn helper_works_from_the_configuration_of_podman() {
     let copy = format!("skopeo copy -q oci:sample {remote}");
     let refused = run(&served, &tools, &copy);
     assert!(refused.stderr.contains("unauthorized"), "{refused:?}");
-    // Where podman login keeps what it is told.
+    // Where podman login keeps what it is reported.
     let entry = format!(r#"{{"credHelpers": {{"{host}": "ark"}}}}"#);
     let auth = served.sandbox.write("run/containers/auth.json", entry);
     printed(&served, &tools, &copy);
@@ -179,8 +179,8 @@ fn get_by_token(cloud: &Cloud) -> Command {
     command
 }
 
-fn told_at(cloud: &Cloud, command: &mut Command) -> String {
-    cloud.settled(&told(&cloud.sandbox.finish(command)))
+fn reported_at(cloud: &Cloud, command: &mut Command) -> String {
+    cloud.settled(&reported(&cloud.sandbox.finish(command)))
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn helper_with_a_role_needs_an_organization() {
     login(&cloud.sandbox.finish(&mut helper_at(&cloud, "get", HOST)));
     assert_eq!((cloud.aws.count(TOKEN), cloud.aws.count("sts:AssumeRole")), (1, 0));
     let mut nowhere = get(&cloud);
-    assert_snapshot!(told_at(&cloud, nowhere.env_remove("ARK_ORGANIZATION")), @"
+    assert_snapshot!(reported_at(&cloud, nowhere.env_remove("ARK_ORGANIZATION")), @"
     docker-credential-ark: nothing says which organizations the login is to be narrowed to
     help: name yours: export ARK_ORGANIZATION=GUID, or organization in the configuration file
     ");
@@ -238,8 +238,8 @@ fn skopeo_works_with_the_helper_only() {
         let run = cloud.sandbox.finish(&mut command);
         assert_eq!(run.code, 0, "{run:?}");
     };
-    skopeo(format!("{COPY_ALL_AS_IT_IS} oci:sample {remote}"));
-    skopeo(format!("{COPY_ALL_AS_IT_IS} {remote} oci:pulled"));
+    skopeo(format!("{COPY_UNCHANGED} oci:sample {remote}"));
+    skopeo(format!("{COPY_UNCHANGED} {remote} oci:pulled"));
     let blobs = |folder: &str| contents(&cloud.sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("sample"));
     assert_eq!(cloud.aws.count(TOKEN), 1);
@@ -249,13 +249,16 @@ fn skopeo_works_with_the_helper_only() {
 fn expired_token_suggests_a_new_one() {
     let provider: TokenIssuer = provider();
     let cloud = aws::cloud(&provider);
-    aws::leave(&cloud, &provider, &alice());
+    aws::write_default_token(&cloud, &provider, &alice());
     login(&cloud.sandbox.finish(&mut get_by_token(&cloud)));
     let past = SystemTime::now() - Duration::from_secs(3600);
-    aws::leave(&cloud, &provider, &alice().expiring_at(past));
-    let told = told_at(&cloud, &mut get_by_token(&cloud));
-    assert!(told.starts_with("docker-credential-ark: not authenticated: the token in ~"), "{told}");
-    assert!(told.ends_with("\nhelp: run `ark-auth-tool -u <user>`\n"), "{told}");
+    aws::write_default_token(&cloud, &provider, &alice().expiring_at(past));
+    let reported = reported_at(&cloud, &mut get_by_token(&cloud));
+    assert!(
+        reported.starts_with("docker-credential-ark: not authenticated: the token in ~"),
+        "{reported}"
+    );
+    assert!(reported.ends_with("\nhelp: run `ark-auth-tool -u <user>`\n"), "{reported}");
 }
 
 #[test]
@@ -263,8 +266,8 @@ fn too_many_organizations_suggest_single_logins() {
     let provider = provider();
     let cloud = aws::cloud(&provider);
     let many = (1..=19).map(|bits| OrganizationId::from_u128(bits << 64 | bits));
-    aws::leave(&cloud, &provider, &alice().with_organizations(many));
-    assert_snapshot!(told_at(&cloud, &mut get_by_token(&cloud)), @"
+    aws::write_default_token(&cloud, &provider, &alice().with_organizations(many));
+    assert_snapshot!(reported_at(&cloud, &mut get_by_token(&cloud)), @"
     docker-credential-ark: credentials for 19 organizations need a session policy that takes 2093 characters of 2048; ask for fewer organizations at a time, or for one repository
     help: log in to one repository at a time: ark-catalog-container-tool --login NAME --organization GUID --docker-config DIR
     ");
@@ -274,7 +277,7 @@ fn too_many_organizations_suggest_single_logins() {
 fn helper_reports_the_refusal_of_aws() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::expired_token());
-    assert_snapshot!(told_at(&cloud, &mut get(&cloud)), @"
+    assert_snapshot!(reported_at(&cloud, &mut get(&cloud)), @"
     docker-credential-ark: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-registry for a login to ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the AWS session has expired; get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN): ExpiredToken: The security token included in the request is expired (AWS request REQUEST)
     help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
@@ -295,14 +298,14 @@ fn helper_reports_missing_credentials_and_endpoint() {
     let cloud = Cloud::new();
     let mut nobody = get(&cloud);
     nobody.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
-    assert_snapshot!(told_at(&cloud, &mut nobody), @"
+    assert_snapshot!(reported_at(&cloud, &mut nobody), @"
     docker-credential-ark: not authenticated: cannot get a login for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: no AWS credentials were found: run `aws configure --profile default` or `aws login --profile default`
     help: to use a token instead: run `ark-auth-tool -u <user>`; for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
     let mut nowhere = get(&cloud);
     // A port where nobody listens.
     nowhere.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
-    assert_snapshot!(told_at(&cloud, &mut nowhere), @"
+    assert_snapshot!(reported_at(&cloud, &mut nowhere), @"
     docker-credential-ark: cannot assume the role arn:aws:iam::095412845506:role/ark-registry for a login to ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: its AWS endpoint cannot be reached: io error: client error (Connect): tcp connect error: Connection refused (os error 111)
     help: try again in a while
     ");

@@ -50,8 +50,8 @@ fn helper_at(cloud: &Cloud, operation: &str, input: impl AsRef<[u8]>) -> Command
     command
 }
 
-/// What a run of the helper told that failed, as docker and its kin read it.
-fn told(run: &Run) -> String {
+/// What a run of the helper reported that failed, as docker and its kin read it.
+fn reported(run: &Run) -> String {
     assert_eq!(run.code, 1, "{run:?}");
     // Some clients show the one, and some the other.
     let expected = if run.stdout.starts_with("docker-credential-ark: ") { &run.stdout } else { "" };
@@ -119,7 +119,7 @@ fn registry_is_found_by_every_form_of_its_host() {
 #[test]
 fn unserved_registry_gets_no_password() {
     let sandbox = Sandbox::new();
-    assert_snapshot!(told(&run(&sandbox, "get", "127.0.0.1:5050")), @"
+    assert_snapshot!(reported(&run(&sandbox, "get", "127.0.0.1:5050")), @"
     docker-credential-ark: nothing serves local:~/data/ark/registry
     help: serve it: ark-catalog-container-tool --serve
     ");
@@ -130,11 +130,11 @@ fn missing_input_is_an_error_of_the_protocol() {
     let sandbox = Sandbox::new();
     for operation in ["get", "erase"] {
         for input in ["", "\n", "  \t\r\n"] {
-            let told = told(&run(&sandbox, operation, input));
-            assert_eq!(told, "no credentials server URL\n", "{operation}");
+            let reported = reported(&run(&sandbox, operation, input));
+            assert_eq!(reported, "no credentials server URL\n", "{operation}");
         }
     }
-    let store = |server, username| told(&run(&sandbox, "store", stored(server, username, "x")));
+    let store = |server, username| reported(&run(&sandbox, "store", stored(server, username, "x")));
     assert_eq!(store("", "AWS"), "no credentials server URL\n");
     assert_eq!(store("127.0.0.1:5050", ""), "no credentials username\n");
 }
@@ -142,17 +142,17 @@ fn missing_input_is_an_error_of_the_protocol() {
 #[test]
 fn invalid_input_is_not_quoted() {
     let sandbox = Sandbox::new();
-    let told = |operation, input: &[u8]| told(&run(&sandbox, operation, input));
-    assert_snapshot!(told("store", b"127.0.0.1:5050 hunter2"), @"
+    let reported = |operation, input: &[u8]| reported(&run(&sandbox, operation, input));
+    assert_snapshot!(reported("store", b"127.0.0.1:5050 hunter2"), @"
     docker-credential-ark: standard input is not a login in JSON, at line 1, column 5: expected an object with the strings ServerURL, Username and Secret
     ");
-    assert_snapshot!(told("store", b"{\"ServerURL\": \"127.0.0.1:5050\", \"Secret\": [\"hunter2\"]}"), @"
+    assert_snapshot!(reported("store", b"{\"ServerURL\": \"127.0.0.1:5050\", \"Secret\": [\"hunter2\"]}"), @"
     docker-credential-ark: standard input is not a login in JSON, at line 1, column 42: expected an object with the strings ServerURL, Username and Secret
     ");
-    assert_snapshot!(told("get", b"\xff\xfe"), @"
+    assert_snapshot!(reported("get", b"\xff\xfe"), @"
     docker-credential-ark: standard input cannot be decoded: it is UTF-16; save it as UTF-8
     ");
-    assert_snapshot!(told("get", &vec![b'a'; 5 * 1024 * 1024]), @"
+    assert_snapshot!(reported("get", &vec![b'a'; 5 * 1024 * 1024]), @"
     docker-credential-ark: standard input is longer than 4 MiB
     ");
 }
@@ -160,12 +160,15 @@ fn invalid_input_is_not_quoted() {
 #[test]
 fn unknown_operation_is_rejected() {
     let sandbox = Sandbox::new();
-    assert_snapshot!(told(&run(&sandbox, "login", "")), @"
+    assert_snapshot!(reported(&run(&sandbox, "login", "")), @"
     docker-credential-ark: unknown operation login: get, store, erase, list or version
     help: clients such as docker run docker-credential-ark; to configure docker: ark-catalog-container-tool --configure-docker; for help: docker-credential-ark --help
     ");
-    let told = told(&sandbox.finish(&mut sandbox.at_home(HELPER)));
-    assert!(told.starts_with("docker-credential-ark: one operation is required: get, "), "{told}");
+    let reported = reported(&sandbox.finish(&mut sandbox.at_home(HELPER)));
+    assert!(
+        reported.starts_with("docker-credential-ark: one operation is required: get, "),
+        "{reported}"
+    );
 }
 
 #[test]
@@ -202,7 +205,7 @@ fn store_of_own_login_is_accepted() {
 fn store_of_foreign_login_is_rejected() {
     let sandbox = Sandbox::new();
     let store =
-        |server, username| told(&run(&sandbox, "store", stored(server, username, "hunter2")));
+        |server, username| reported(&run(&sandbox, "store", stored(server, username, "hunter2")));
     assert_snapshot!(store("127.0.0.1:5050", "alice"), @"
     docker-credential-ark: the user of 127.0.0.1:5050 is AWS, not alice
     help: docker login --username AWS; no login is needed with docker-credential-ark
@@ -226,12 +229,12 @@ fn erase_of_unknown_server_succeeds() {
 fn helper_reports_invalid_settings() {
     let sandbox = Sandbox::new();
     sandbox.write("config/ark/container.toml", "registries = [\"ecr://x\"]\n");
-    assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @r#"
+    assert_snapshot!(reported(&run(&sandbox, "get", "ghcr.io")), @r#"
     docker-credential-ark: ~/config/ark/container.toml:1:15: "x" is not a valid ECR host: expected <account>.dkr.ecr.<region>.amazonaws.com
     "#);
     let table = "[[registries]]\nlocation = \"local:\"\necr.role = \"x\"\n";
     sandbox.write("config/ark/container.toml", table);
-    assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @"
+    assert_snapshot!(reported(&run(&sandbox, "get", "ghcr.io")), @"
     docker-credential-ark: ~/config/ark/container.toml:3:5: unknown field `role`, expected one of `profile`, `role_arn`, `administrator_role_arn`, `require_scoped`, `repository_policy`, `external_id`, `source_identity`, `additional_actions`
     ");
 }

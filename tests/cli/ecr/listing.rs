@@ -51,7 +51,7 @@ fn untagged_repository_of_a_small_account_is_listed() {
 }
 
 #[test]
-fn list_of_a_large_account_notes_what_may_be_missing() {
+fn list_of_a_large_account_may_be_incomplete() {
     let cloud =
         Cloud::with(|account| account.with_list(others()).with_list([untagged("terraform")]));
     cloud.create(&["a"]);

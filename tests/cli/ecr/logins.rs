@@ -122,7 +122,7 @@ fn unrestricted_password_is_denied_by_require_scoped() {
     let cloud = two_organizations();
     let mut login = cloud.command(&format!("--login a --organization {TBD}"));
     let run = cloud.sandbox.finish(login.env("ARK_REQUIRE_SCOPED", "true"));
-    assert_snapshot!(cloud.told(&run), @r"
+    assert_snapshot!(cloud.reported(&run), @r"
     exit 2
     error: credentials that reach repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:pull,push only need an IAM role to be narrowed under; set role_arn for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod, or allow wider ones with require_scoped = false
     ");
@@ -145,7 +145,7 @@ fn expired_password_is_denied_at_ecr() {
 const REPOSITORIES: usize = 100_000;
 const OURS: usize = 100;
 /// A build with debugging takes 16 MiB more than one without.
-const LIMIT: u64 = 48 * MIB;
+const MAX_MEMORY_BYTES: u64 = 48 * MIB;
 
 /// As many as there may be, [`OURS`] of them of [`TBD`] and the rest of many others.
 fn full_account() -> Cloud {
@@ -171,7 +171,7 @@ fn full_account_is_listed_in_little_memory() {
     let rows = BufReader::new(File::open(rows).unwrap()).lines().count();
     assert_eq!(rows, REPOSITORIES + 1, "with a line of headings");
     assert_eq!(cloud.aws.count("ecr:DescribeRepositories"), REPOSITORIES / 1000);
-    assert!(0 < peak && peak < LIMIT, "it took {} KiB", peak / 1024);
+    assert!(0 < peak && peak < MAX_MEMORY_BYTES, "it took {} KiB", peak / 1024);
 }
 
 #[test]

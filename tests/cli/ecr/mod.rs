@@ -95,8 +95,8 @@ impl Cloud {
         }
     }
 
-    /// What a failed run told, without what differs from run to run.
-    fn told(&self, run: &Run) -> String {
+    /// What a failed run reported, without what differs from run to run.
+    fn reported(&self, run: &Run) -> String {
         assert_eq!(run.stdout, "", "{run:?}");
         self.settled(&format!("exit {}\n{}", run.code, run.stderr))
     }

@@ -4,12 +4,12 @@ use std::net::TcpListener;
 
 use insta::assert_snapshot;
 
-use super::told;
+use super::reported;
 use crate::sandbox::{Sandbox, TBD};
 
 const REGISTRY: &str = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod";
 
-/// What a run on the registry is told, with these variables and no others.
+/// What a run on the registry is reported, with these variables and no others.
 fn with(variables: &[(&str, &str)], line: &str) -> String {
     in_sandbox(&Sandbox::new(), variables, line)
 }
@@ -17,11 +17,11 @@ fn with(variables: &[(&str, &str)], line: &str) -> String {
 fn in_sandbox(sandbox: &Sandbox, variables: &[(&str, &str)], line: &str) -> String {
     let mut command = sandbox.command(&format!("--quiet {line}"));
     command.env("ARK_REGISTRY", REGISTRY).env("AWS_EC2_METADATA_DISABLED", "true");
-    told(&sandbox.finish(command.envs(variables.iter().copied())))
+    reported(&sandbox.finish(command.envs(variables.iter().copied())))
 }
 
 #[test]
-fn hosts_that_are_no_registry_of_an_account() {
+fn invalid_ecr_host_is_rejected() {
     let list = |host: &str| with(&[], &format!("--list-repositories --registry ecr://{host}"));
     assert_snapshot!(list("registry.example/prod"), @r#"
     exit 2
@@ -41,7 +41,7 @@ fn hosts_that_are_no_registry_of_an_account() {
 }
 
 #[test]
-fn a_region_that_is_not_the_registrys() {
+fn other_region_is_rejected() {
     assert_snapshot!(with(&[], "--list-repositories --region eu-west-1"), @"
     exit 2
     error: --region eu-west-1: the registry 095412845506.dkr.ecr.us-east-1.amazonaws.com is in us-east-1
@@ -50,7 +50,7 @@ fn a_region_that_is_not_the_registrys() {
 }
 
 #[test]
-fn options_for_aws_where_there_is_none() {
+fn aws_options_for_local_registry_are_rejected() {
     let local = |option| with(&[], &format!("--list-repositories --registry local: {option}"));
     assert_snapshot!(local("--region us-east-1"), @"
     exit 2
@@ -65,7 +65,7 @@ fn options_for_aws_where_there_is_none() {
 }
 
 #[test]
-fn settings_for_aws() {
+fn invalid_aws_settings_are_rejected() {
     let sandbox = Sandbox::new();
     sandbox.write("config/ark/container.toml", "[ecr]\nrole = \"x\"\n");
     assert_snapshot!(in_sandbox(&sandbox, &[], "--whoami"), @"
@@ -79,7 +79,7 @@ fn settings_for_aws() {
 }
 
 #[test]
-fn roles_that_are_none() {
+fn invalid_role_arn_is_rejected() {
     let login = format!("--login a --organization {TBD}");
     assert_snapshot!(with(&[("ARK_ROLE_ARN", "ark-registry")], &login), @r#"
     exit 2
@@ -96,7 +96,7 @@ fn roles_that_are_none() {
 }
 
 #[test]
-fn narrow_passwords_are_required_and_nothing_narrows_them() {
+fn require_scoped_without_role_is_rejected() {
     let login = format!("--login a --organization {TBD}");
     assert_snapshot!(with(&[("ARK_REQUIRE_SCOPED", "true")], &login), @"
     exit 2
@@ -105,7 +105,7 @@ fn narrow_passwords_are_required_and_nothing_narrows_them() {
 }
 
 #[test]
-fn a_principal_that_is_chosen() {
+fn ark_principal_for_ecr_is_rejected() {
     assert_snapshot!(with(&[("ARK_PRINCIPAL", "robot:nightly")], "--whoami"), @"
     exit 2
     error: ARK_PRINCIPAL: it is for registries of this machine only
@@ -114,7 +114,7 @@ fn a_principal_that_is_chosen() {
 }
 
 #[test]
-fn a_registry_that_aws_serves() {
+fn serve_of_ecr_registry_is_rejected() {
     assert_snapshot!(with(&[], "--serve"), @"
     exit 2
     error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is not a folder on this machine
@@ -123,7 +123,7 @@ fn a_registry_that_aws_serves() {
 }
 
 #[test]
-fn no_credentials() {
+fn missing_aws_credentials_are_reported() {
     for line in [
         format!("--login a --organization {TBD}"),
         "--list-repositories".to_owned(),
@@ -141,7 +141,7 @@ fn no_credentials() {
 }
 
 #[test]
-fn a_profile_that_is_not_there() {
+fn missing_aws_profile_is_reported() {
     assert_snapshot!(with(&[], "--list-repositories --profile builds"), @r#"
     exit 3
     error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the profile "builds" does not exist in the AWS configuration, or has no credentials: run `aws configure --profile builds` or `aws login --profile builds`
@@ -150,7 +150,7 @@ fn a_profile_that_is_not_there() {
 }
 
 #[test]
-fn an_endpoint_where_nobody_listens() {
+fn unreachable_endpoint_is_temporary() {
     // A port that was free a moment ago.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let endpoint = format!("http://{free}");
@@ -174,7 +174,7 @@ fn an_endpoint_where_nobody_listens() {
 }
 
 #[test]
-fn what_only_aws_has() {
+fn ecr_settings_for_local_registry_are_rejected() {
     let create = |option: &str| {
         let line = "--create-repository a --registry local: --organization";
         with(&[], &format!("{line} {TBD} {option}"))
@@ -198,7 +198,7 @@ fn what_only_aws_has() {
 }
 
 #[test]
-fn options_of_creation_that_are_wrong() {
+fn invalid_create_options_are_rejected() {
     let create =
         |option: &str| with(&[], &format!("--create-repository a --organization {TBD} {option}"));
     assert_snapshot!(create("--encryption rot13"), @"

@@ -2,15 +2,15 @@
 
 use insta::assert_snapshot;
 
-use super::told;
+use super::reported;
 use crate::sandbox::{Sandbox, TBD};
 
 fn on(sandbox: &Sandbox, line: &str) -> String {
-    told(&sandbox.run(&format!("--quiet {line} --organization {TBD}")))
+    reported(&sandbox.run(&format!("--quiet {line} --organization {TBD}")))
 }
 
 #[test]
-fn missing_repository() {
+fn missing_repository_suggests_a_command() {
     let sandbox = Sandbox::new();
     assert_snapshot!(on(&sandbox, "--login test/repo"), @"
     exit 5
@@ -41,11 +41,11 @@ fn missing_repository() {
 }
 
 #[test]
-fn the_next_command_keeps_the_registry_that_was_typed() {
+fn suggested_command_has_the_registry_option() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command("--quiet --login test/repo --organization");
     command.args([TBD, "--registry", "local:my folder"]);
-    assert_snapshot!(told(&sandbox.finish(&mut command)), @"
+    assert_snapshot!(reported(&sandbox.finish(&mut command)), @"
     exit 5
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
       help: create it: ark-catalog-container-tool --create-repository test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --registry 'local:my folder'
@@ -53,7 +53,7 @@ fn the_next_command_keeps_the_registry_that_was_typed() {
 }
 
 #[test]
-fn missing_image() {
+fn missing_image_suggests_list_images() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository test/repo --organization {TBD}"));
     assert_snapshot!(on(&sandbox, "--delete-image test/repo:v1"), @"

@@ -2,15 +2,15 @@
 
 use insta::assert_snapshot;
 
-use super::told;
+use super::reported;
 use crate::sandbox::{OTHER, Sandbox, TBD};
 
 fn by(sandbox: &Sandbox, principal: &str, line: &str) -> String {
-    told(&sandbox.run_as(principal, &format!("--quiet {line}")))
+    reported(&sandbox.run_as(principal, &format!("--quiet {line}")))
 }
 
 #[test]
-fn creation_by_others() {
+fn create_by_non_member_is_denied() {
     let sandbox = Sandbox::with_memberships();
     let create = format!("--create-repository test/repo --organization {TBD}");
     assert_snapshot!(by(&sandbox, "user:bob", &create), @"
@@ -33,7 +33,7 @@ fn creation_by_others() {
 }
 
 #[test]
-fn deletion_by_others_than_administrators() {
+fn delete_by_member_is_denied() {
     let sandbox = Sandbox::with_memberships();
     let create = format!("--create-repository test/repo --organization {TBD}");
     assert_eq!(sandbox.run_as("user:alice", &create).code, 0);
@@ -53,7 +53,7 @@ fn deletion_by_others_than_administrators() {
 }
 
 #[test]
-fn push_and_login_beyond_ones_rights() {
+fn push_and_login_without_permission_are_denied() {
     let sandbox = Sandbox::with_memberships();
     let create = format!("--create-repository test/repo --organization {TBD}");
     assert_eq!(sandbox.run_as("user:alice", &create).code, 0);

@@ -3,13 +3,13 @@
 use ark_container_core::testing::SampleImage;
 use insta::assert_snapshot;
 
-use super::told;
+use super::reported;
 use crate::sandbox::{Sandbox, TBD};
 
 fn push(sandbox: &Sandbox, source: &str) -> String {
     let line = format!("--quiet --push a:v1 --from {source} --organization {TBD}");
     // With neither docker nor podman.
-    told(&sandbox.finish(sandbox.command(&line).env("PATH", "/nowhere")))
+    reported(&sandbox.finish(sandbox.command(&line).env("PATH", "/nowhere")))
 }
 
 fn with_repository() -> Sandbox {
@@ -19,7 +19,7 @@ fn with_repository() -> Sandbox {
 }
 
 #[test]
-fn missing_source() {
+fn missing_source_is_reported() {
     let sandbox = with_repository();
     assert_snapshot!(push(&sandbox, "oci:absent"), @"
     exit 5
@@ -42,7 +42,7 @@ fn missing_source() {
 }
 
 #[test]
-fn what_is_no_image() {
+fn invalid_image_is_reported() {
     let sandbox = with_repository();
     std::fs::create_dir(sandbox.path("empty")).unwrap();
     assert_snapshot!(push(&sandbox, "oci:empty"), @"
@@ -67,7 +67,7 @@ fn what_is_no_image() {
 }
 
 #[test]
-fn ambiguous_source() {
+fn ambiguous_source_is_rejected() {
     let sandbox = with_repository();
     for name in ["v1", "v2"] {
         let image = SampleImage::new(name);

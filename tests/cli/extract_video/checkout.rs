@@ -59,8 +59,8 @@ impl<'a> Checkout<'a> {
             .env("XDG_DATA_HOME", self.sandbox.path("data"))
             .env("XDG_CONFIG_HOME", self.sandbox.path("config"))
             .env("XDG_RUNTIME_DIR", self.sandbox.path("run"))
-            .env("CARGO_HOME", of_the_user("CARGO_HOME", ".cargo"))
-            .env("RUSTUP_HOME", of_the_user("RUSTUP_HOME", ".rustup"))
+            .env("CARGO_HOME", user_folder("CARGO_HOME", ".cargo"))
+            .env("RUSTUP_HOME", user_folder("RUSTUP_HOME", ".rustup"))
             // What cargo keeps between runs, so that dependencies are compiled once.
             .env("CARGO_BUILD_BUILD_DIR", target().join("extract-video"))
             .env("CONTAINERS_STORAGE_CONF", self.sandbox.path("storage.conf"))
@@ -80,7 +80,7 @@ impl<'a> Checkout<'a> {
         command
     }
 
-    /// `make.sh` for a registry at AWS: its name is all that has to be told, beside who one is there.
+    /// `make.sh` for a registry at AWS: its name is all that has to be reported, beside who one is there.
     pub(super) fn make_for(&self, cloud: &Cloud, target: &str) -> Command {
         let mut command = self.make(target);
         let role = format!("arn:aws:iam::{}:role/{ROLE}", cloud.aws.host().account());
@@ -111,7 +111,7 @@ fn target() -> PathBuf {
 }
 
 /// Where cargo and rustup are, which a home of one's own does not have.
-fn of_the_user(variable: &str, below_home: &str) -> OsString {
+fn user_folder(variable: &str, below_home: &str) -> OsString {
     let home = || PathBuf::from(env::var_os("HOME").unwrap()).join(below_home).into();
     env::var_os(variable).unwrap_or_else(home)
 }
@@ -173,7 +173,7 @@ impl Inside {
     }
 
     /// The program knows the clip that it comes with.
-    pub(super) fn gives_the_right_json(&self) {
+    pub(super) fn assert_program_output(&self) {
         let json = |path: &str| -> Value { serde_json::from_str(&self.printed(&[path])).unwrap() };
         let clip = json("/samples/clip.mp4");
         assert_eq!(clip["tracks"][0]["codec"], "avc1");

@@ -68,7 +68,7 @@ fn to_the_embedded_registry(cloud: &Cloud, checkout: &Checkout<'_>) -> Pushed {
     checkout.succeeds(&mut checkout.make(TARGET));
     let pushed = Pushed::read(checkout);
     assert_eq!(pushed.blobs, (3, 0), "samples, program and configuration");
-    inside_of_embedded(cloud, &pushed).gives_the_right_json();
+    inside_of_embedded(cloud, &pushed).assert_program_output();
 
     checkout.succeeds(&mut checkout.make(TARGET));
     assert_eq!(Pushed::read(checkout).at, pushed.at, "nothing was changed");
@@ -91,7 +91,7 @@ fn to_ecr(cloud: &Cloud, checkout: &Checkout<'_>, before: &Pushed) {
     let pushed = Pushed::read(checkout);
     assert_eq!(pushed.url, format!("{}@{}", cloud.image(REPOSITORY), before.digest()));
     assert_eq!(pushed.blobs, (3, 0));
-    inside_of_ecr(cloud, &pushed).gives_the_right_json();
+    inside_of_ecr(cloud, &pushed).assert_program_output();
 
     cloud.aws.forget_calls();
     checkout.succeeds(&mut checkout.make_for(cloud, TARGET));
@@ -118,7 +118,7 @@ fn with_one_source_changed(cloud: &Cloud, checkout: &Checkout<'_>) {
     assert_eq!(pushed.blobs, (2, 1), "the program and the configuration; the samples were there");
     let inside = inside_of_ecr(cloud, &pushed);
     assert!(inside.printed(&["--help"]).starts_with("Usage: ark"));
-    inside.gives_the_right_json();
+    inside.assert_program_output();
 }
 
 /// The lines of the example's README, with docker.
@@ -153,7 +153,7 @@ ln -sf TOOL ../../target/release/ark-catalog-container-tool
 const PROGRAMS: [&str; 7] = ["bash", "cmake", "dirname", "git", "ln", "make", "mkdir"];
 
 #[test]
-fn copied_make_sh_says_how_to_get_the_tool() {
+fn copied_make_sh_suggests_installing_the_tool() {
     let sandbox = Sandbox::new();
     fs::copy(original().join("make.sh"), sandbox.path("make.sh")).unwrap();
     let mut make = sandbox.at_home("./make.sh");

@@ -55,7 +55,7 @@ pub(crate) fn arn(role: &str) -> String {
 }
 
 /// The program without AWS credentials.
-fn bare(cloud: &Cloud, line: &str) -> Command {
+fn without_credentials(cloud: &Cloud, line: &str) -> Command {
     let mut command = cloud.sandbox.command(&format!("--quiet {line}"));
     command
         .env("ARK_REGISTRY", format!("ecr://{}/prod", cloud.aws.host()))
@@ -66,7 +66,7 @@ fn bare(cloud: &Cloud, line: &str) -> Command {
 
 /// The same with the role that tokens open.
 fn command(cloud: &Cloud, line: &str) -> Command {
-    let mut command = bare(cloud, line);
+    let mut command = without_credentials(cloud, line);
     command.env("ARK_ROLE_ARN", arn(ACCESS));
     command
 }
@@ -75,13 +75,13 @@ fn run(cloud: &Cloud, line: &str) -> Run {
     cloud.sandbox.finish(&mut command(cloud, line))
 }
 
-fn told(cloud: &Cloud, run: &Run) -> String {
+fn reported(cloud: &Cloud, run: &Run) -> String {
     let text = format!("exit {}\n{}{}", run.code, run.stdout, run.stderr);
     cloud.settled(&text).replace(&cloud.host(), "HOST")
 }
 
 /// Leaves a token where `ark-auth-tool` does.
-pub(crate) fn leave(cloud: &Cloud, provider: &TokenIssuer, token: &TestToken) {
+pub(crate) fn write_default_token(cloud: &Cloud, provider: &TokenIssuer, token: &TestToken) {
     write_token(&cloud.sandbox, DEFAULT_FILE, &provider.token(token).unwrap());
 }
 
@@ -94,7 +94,7 @@ fn carol() -> TestToken {
 fn token_needs_no_aws_credentials() {
     let provider = provider();
     let cloud = cloud(&provider);
-    leave(&cloud, &provider, &alice());
+    write_default_token(&cloud, &provider, &alice());
     cloud.sandbox.write_image("sample", "hello");
     for line in [
         format!("--create-repository a --organization {TBD}"),
@@ -110,7 +110,7 @@ fn token_needs_no_aws_credentials() {
         cloud.aws.calls().into_iter().filter_map(|call| call.principal).collect();
     let session = "arn:aws:sts::095412845506:assumed-role/ark-access/user.alice";
     assert!(!signed.is_empty() && signed.iter().all(|arn| arn == session), "{signed:?}");
-    assert_snapshot!(told(&cloud, &run(&cloud, "--whoami")), @"
+    assert_snapshot!(reported(&cloud, &run(&cloud, "--whoami")), @"
     exit 0
     Principal      user:alice
     Kind           user
@@ -133,9 +133,9 @@ fn token_needs_no_aws_credentials() {
 fn foreign_organization_is_denied_without_a_call() {
     let provider = provider();
     let cloud = cloud(&provider);
-    leave(&cloud, &provider, &alice());
+    write_default_token(&cloud, &provider, &alice());
     let login = format!("--login a --organization {OTHER}");
-    assert_snapshot!(told(&cloud, &run(&cloud, &login)), @"
+    assert_snapshot!(reported(&cloud, &run(&cloud, &login)), @"
     exit 4
     error: user:alice may not pull from prod/11111111-2222-3333-4444-555555555555/a
       help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
@@ -148,14 +148,14 @@ fn foreign_organization_is_denied_without_a_call() {
 fn cached_login_is_for_the_same_token() {
     let provider = provider();
     let cloud = cloud(&provider);
-    leave(&cloud, &provider, &alice());
+    write_default_token(&cloud, &provider, &alice());
     let login = format!("--login a --organization {TBD}");
     let first = run(&cloud, &login);
     assert_eq!(first.code, 0, "{first:?}");
     cloud.aws.forget_calls();
     assert_eq!(run(&cloud, &login).stdout, first.stdout);
     assert!(cloud.aws.calls().is_empty(), "{:?}", cloud.aws.calls());
-    leave(&cloud, &provider, &carol());
+    write_default_token(&cloud, &provider, &carol());
     assert_ne!(run(&cloud, &login).stdout, first.stdout);
 }
 
@@ -163,11 +163,11 @@ fn cached_login_is_for_the_same_token() {
 fn deletions_take_the_role_of_administrators() {
     let provider = provider();
     let cloud = cloud(&provider);
-    leave(&cloud, &provider, &carol());
+    write_default_token(&cloud, &provider, &carol());
     let create = format!("--create-repository a --organization {TBD}");
     assert_eq!(run(&cloud, &create).code, 0);
     let delete = format!("--delete-repository a --organization {TBD}");
-    assert_snapshot!(told(&cloud, &run(&cloud, &delete)), @"
+    assert_snapshot!(reported(&cloud, &run(&cloud, &delete)), @"
     exit 2
     error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod has no IAM role to delete or set policies by token, or to change the global organization: set administrator_role_arn
     ");
@@ -186,8 +186,8 @@ fn deletions_take_the_role_of_administrators() {
 fn missing_expired_and_refused_tokens_are_reported() {
     let provider = provider();
     let cloud = cloud(&provider);
-    let told = |line: &str| told(&cloud, &run(&cloud, line));
-    let nobody = told("--list-repositories");
+    let reported = |line: &str| reported(&cloud, &run(&cloud, line));
+    let nobody = reported("--list-repositories");
     let (_, help) = nobody.split_once("\n  help: ").unwrap();
     assert_snapshot!(help, @"
     to use a token instead: run `ark-auth-tool -u <user>`
@@ -195,18 +195,18 @@ fn missing_expired_and_refused_tokens_are_reported() {
     ");
     assert!(nobody.starts_with("exit 3\n"), "{nobody}");
     let past = SystemTime::now() - Duration::from_secs(3600);
-    leave(&cloud, &provider, &alice().expiring_at(past));
-    let expired = told("--list-repositories");
+    write_default_token(&cloud, &provider, &alice().expiring_at(past));
+    let expired = reported("--list-repositories");
     assert!(expired.starts_with("exit 3\nerror: not authenticated: the token in ~"), "{expired}");
     assert!(expired.ends_with("\n  help: run `ark-auth-tool -u <user>`\n"), "{expired}");
-    leave(&cloud, &super::provider(), &alice());
-    assert_snapshot!(told("--list-repositories"), @"
+    write_default_token(&cloud, &super::provider(), &alice());
+    assert_snapshot!(reported("--list-repositories"), @"
     exit 3
     error: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-access for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS does not take the token in ~/.cache/tbd/jwt.json: InvalidIdentityToken: The ID Token provided is not a valid JWT: its signature is wrong (AWS request REQUEST)
       help: run `ark-auth-tool -u <user>`
     ");
-    leave(&cloud, &provider, &alice().with_claim("aud", "other"));
-    assert_snapshot!(told("--list-repositories"), @"
+    write_default_token(&cloud, &provider, &alice().with_claim("aud", "other"));
+    assert_snapshot!(reported("--list-repositories"), @"
     exit 3
     error: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-access for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS does not take the token in ~/.cache/tbd/jwt.json: InvalidIdentityToken: Incorrect token audience (AWS request REQUEST)
       help: run `ark-auth-tool -u <user>`
@@ -218,9 +218,9 @@ fn named_token_needs_a_role() {
     let provider = provider();
     let cloud = cloud(&provider);
     let whoami = |command: &mut Command| {
-        told(&cloud, &cloud.sandbox.finish(command.env("ARK_JWT_FILE", "token")))
+        reported(&cloud, &cloud.sandbox.finish(command.env("ARK_JWT_FILE", "token")))
     };
-    assert_snapshot!(whoami(&mut bare(&cloud, "--whoami")), @"
+    assert_snapshot!(whoami(&mut without_credentials(&cloud, "--whoami")), @"
     exit 2
     error: ARK_JWT_FILE: a token opens AWS under a role only, and no role is set
       help: set the role that your tokens open: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
@@ -244,11 +244,11 @@ fn robots_log_in_to_pull_and_may_not_push() {
     let provider = provider();
     let cloud = cloud(&provider);
     let robot = alice().with_claim("kind", "robot").with_claim("sub", "build");
-    leave(&cloud, &provider, &robot);
+    write_default_token(&cloud, &provider, &robot);
     let login = format!("--login a --organization {TBD}");
     let scope = run(&cloud, &format!("{login} --output json")).stdout;
     assert!(scope.contains(":pull\""), "{scope}");
-    assert_snapshot!(told(&cloud, &run(&cloud, &format!("{login} --access push"))), @"
+    assert_snapshot!(reported(&cloud, &run(&cloud, &format!("{login} --access push"))), @"
     exit 4
     error: robot:build may not push to prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
       help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
@@ -284,7 +284,7 @@ fn command_as(cloud: &Cloud, user: &User, line: &str) -> Command {
     cloud.command_as(user, &format!("--quiet --memberships memberships.toml {line}"))
 }
 
-fn told_as(cloud: &Cloud, user: &User, line: &str) -> String {
+fn reported_as(cloud: &Cloud, user: &User, line: &str) -> String {
     let run = cloud.sandbox.finish(&mut command_as(cloud, user, line));
     format!("exit {}\n{}{}", run.code, run.stdout, run.stderr).replace(&cloud.host(), "HOST")
 }
@@ -292,7 +292,7 @@ fn told_as(cloud: &Cloud, user: &User, line: &str) -> String {
 #[test]
 fn memberships_file_names_the_aws_caller() {
     let cloud = cloud_with_memberships();
-    assert_snapshot!(told_as(&cloud, &caller(), "--whoami"), @"
+    assert_snapshot!(reported_as(&cloud, &caller(), "--whoami"), @"
     exit 0
     Principal      robot:build
     Kind           robot
@@ -310,12 +310,12 @@ fn memberships_file_names_the_aws_caller() {
     Isolation      the policy, IAM
     ");
     let create = |organization| format!("--create-repository a --organization {organization}");
-    assert_snapshot!(told_as(&cloud, &caller(), &create(TBD)), @"
+    assert_snapshot!(reported_as(&cloud, &caller(), &create(TBD)), @"
     exit 0
     HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
     ");
     cloud.aws.forget_calls();
-    assert_snapshot!(told_as(&cloud, &caller(), &create(OTHER)), @"
+    assert_snapshot!(reported_as(&cloud, &caller(), &create(OTHER)), @"
     exit 4
     error: robot:build may not create prod/11111111-2222-3333-4444-555555555555/a
       help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
@@ -336,7 +336,7 @@ fn created_by_tag_names_the_principal() {
 #[test]
 fn unlisted_aws_caller_has_no_organization() {
     let cloud = cloud_with_memberships();
-    assert_snapshot!(told_as(&cloud, &stranger(), "--whoami"), @"
+    assert_snapshot!(reported_as(&cloud, &stranger(), "--whoami"), @"
     exit 0
     Principal      user:arn:aws:iam::095412845506:user/stranger
     Kind           user
@@ -354,7 +354,7 @@ fn unlisted_aws_caller_has_no_organization() {
     Isolation      the policy, IAM
     ");
     let list = format!("--list-repositories --organization {TBD}");
-    assert_snapshot!(told_as(&cloud, &stranger(), &list), @"
+    assert_snapshot!(reported_as(&cloud, &stranger(), &list), @"
     exit 4
     error: user:arn:aws:iam::095412845506:user/stranger may not list the repositories of organization 2ea25035-6aa4-42fb-9955-92288ea1b972
       help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations

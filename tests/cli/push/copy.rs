@@ -38,7 +38,7 @@ fn with_large_layer(size: u64) -> (Sandbox, String) {
 }
 
 /// The image in a repository is the one that was pushed, to the last byte.
-fn assert_is_there(sandbox: &Sandbox, image: &str, organization: &str) {
+fn assert_pulled_unchanged(sandbox: &Sandbox, image: &str, organization: &str) {
     sandbox.printed(&format!("--pull {image} --to oci:pulled --organization {organization}"));
     let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("image"));
@@ -53,7 +53,7 @@ fn copy_within_an_organization_mounts_blobs() {
     assert_eq!((&copied["url"], &copied["tag"]), (&json!(url), &json!("stable")));
     assert_eq!((&copied["blobs_sent"], &copied["bytes_sent"]), (&json!(0), &json!(0)));
     assert!(copied["blobs_mounted"].as_u64().unwrap() > 3, "{copied}");
-    assert_is_there(&sandbox, "b:stable", TBD);
+    assert_pulled_unchanged(&sandbox, "b:stable", TBD);
     let again = object(&sandbox, &copy);
     assert_eq!(again["blobs_skipped"], copied["blobs_mounted"]);
 }
@@ -67,7 +67,7 @@ fn copy_between_organizations_transfers_blobs() {
     assert_eq!((&copied["url"], &copied["tag"]), (&json!(url), &json!("v1")));
     assert_eq!(copied["blobs_mounted"], 0);
     assert!(copied["bytes_sent"].as_u64().unwrap() > 300_000, "{copied}");
-    assert_is_there(&sandbox, "b:v1", OTHER);
+    assert_pulled_unchanged(&sandbox, "b:v1", OTHER);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn copy_takes_a_digest_and_a_platform() {
 }
 
 #[test]
-fn copy_names_the_side_that_is_missing() {
+fn copy_names_the_missing_side() {
     let (sandbox, _) = sandbox();
     let run = sandbox.run(&format!("--copy a:v1 --to c --organization {TBD}"));
     assert_eq!(run.code, 5, "{run:?}");
@@ -160,7 +160,7 @@ fn skopeo_reads_the_layout() {
 }
 
 #[test]
-fn a_pull_goes_on_where_another_was_cut_off() {
+fn pull_resumes_a_partial_blob() {
     let (sandbox, image) = sandbox();
     let (digest, content) = image.children()[0]
         .blobs()
@@ -186,7 +186,7 @@ fn a_pull_goes_on_where_another_was_cut_off() {
 }
 
 #[test]
-fn one_platform_comes_without_the_index() {
+fn pull_of_one_platform_omits_the_index() {
     let (sandbox, image) = sandbox();
     let pull = format!("--pull a@{} --to oci:pulled --organization {TBD}", image.digest());
     sandbox.printed(&format!("{pull} --platform linux/arm64"));

@@ -124,7 +124,7 @@ fn arrived(run: &Run, case: &str) -> Option<String> {
 }
 
 #[test]
-fn every_source_and_target_transfers_what_was_chosen() {
+fn sources_and_targets_transfer_the_chosen_platforms() {
     let sandbox = Sandbox::new();
     let samples = write_samples(&sandbox);
     for repository in ["a", "b"] {

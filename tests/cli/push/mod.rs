@@ -46,7 +46,7 @@ fn interrupt(sandbox: &Sandbox, line: &str) {
     assert!(last["note"].as_str().unwrap().starts_with("interrupted: "), "{last}");
 }
 
-/// The events that a run told on standard error.
+/// The events that a run reported on standard error.
 fn events(run: &Run) -> Vec<Value> {
     let lines = run.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter_map(|mut line| line.get_mut("progress").map(Value::take)).collect()
@@ -163,8 +163,8 @@ fn interrupted_push_leaves_no_tag() {
 }
 
 /// The most that is sent again after a kill: what was on its way when it came.
-const PART: u64 = 16 * MIB;
-const DEADLINE: Duration = Duration::from_secs(60);
+const MAX_RESENT_BYTES: u64 = 16 * MIB;
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// AWS, with something in front of its registry that counts the bytes which reach it.
 struct Counted {
@@ -207,7 +207,7 @@ impl Counted {
         let started = Instant::now();
         while self.front.received() < bytes {
             assert!(push.try_wait().unwrap().is_none(), "the push has ended");
-            assert!(started.elapsed() < DEADLINE, "nothing moves");
+            assert!(started.elapsed() < TIMEOUT, "nothing moves");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -232,7 +232,7 @@ fn killed_pushes_resend_little() {
     }
     assert!(counted.push().wait().unwrap().success());
     let sent = counted.front.received();
-    let limit = size + size / 10 + kills * PART;
+    let limit = size + size / 10 + kills * MAX_RESENT_BYTES;
     report(sent, size, kills);
     assert!(size <= sent && sent <= limit, "{sent} bytes were sent, of at most {limit}");
 

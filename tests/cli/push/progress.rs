@@ -21,16 +21,17 @@ fn json_progress_reports_each_step() {
     let push = format!("--push a:v1 --from oci:image --organization {TBD} --output json");
     let run = sandbox.run(&push);
     assert_eq!(run.code, 0, "{run:?}");
-    let told = events(&run);
+    let reported = events(&run);
     for (digest, content) in image.blobs() {
         let size = content.len();
-        let about: Vec<_> = told.iter().filter(|event| event["blob"] == json!(digest)).collect();
+        let about: Vec<_> =
+            reported.iter().filter(|event| event["blob"] == json!(digest)).collect();
         let found = json!({ "event": "found", "blob": digest, "size": size, "compresses": false });
         assert_eq!(*about[0], found);
         let sent = json!({ "event": "state", "blob": digest, "state": "sent", "bytes": size });
         assert_eq!(**about.last().unwrap(), sent);
     }
-    assert_eq!(told.last().unwrap(), &json!({ "event": "manifest", "reference": "v1" }));
+    assert_eq!(reported.last().unwrap(), &json!({ "event": "manifest", "reference": "v1" }));
     let again = events(&sandbox.run(&push));
     let states: Vec<_> = again.iter().filter_map(|event| event["state"].as_str()).collect();
     assert_eq!(states, ["exists", "exists"]);
@@ -41,12 +42,12 @@ fn json_progress_reports_each_step() {
 fn terminal_shows_a_bar_for_each_blob_and_all() {
     let (sandbox, image) = sandbox();
     let seen =
-        sandbox.told_at_terminal(&format!("--push a:v1 --from oci:image --organization {TBD}"));
+        sandbox.terminal_output(&format!("--push a:v1 --from oci:image --organization {TBD}"));
     for (digest, _) in image.blobs() {
         assert!(seen.contains(&digest.hex()[..12]), "{seen}");
     }
     assert!(seen.contains("sending"), "{seen}");
-    // What is left at the end is what was told, with nothing of the bars behind it.
+    // What is left at the end is what was reported, with nothing of the bars behind it.
     let last = seen.trim_end().lines().last().unwrap();
     assert!(last.contains("note: a:v1: blobs sent: 2 (3.0 MB)"), "{seen}");
 }
@@ -65,7 +66,7 @@ fn small_terminal_always_shows_the_total() {
         .unwrap();
     for (organization, rows, bars) in [(TBD, 24, 12), (OTHER, 6, 5)] {
         let push = format!("--push a:v1 --from oci:image --create --organization {organization}");
-        let seen = sandbox.told_at_terminal_of(rows, &push);
+        let seen = sandbox.terminal_output_of(rows, &push);
         let mut screen = Screen::new(rows);
         let (mut most, mut in_work) = (0, 0);
         screen.write(&seen, |screen| {
@@ -96,7 +97,7 @@ fn short_push_without_terminal_has_no_progress() {
     assert!(!run.stderr.contains("progress:") && !run.stderr.contains('\u{1b}'), "{run:?}");
     let quiet = format!("--push a:v2 --from oci:image --organization {TBD} --quiet");
     assert_eq!(sandbox.run(&quiet).stderr, "");
-    assert_eq!(sandbox.told_at_terminal(&quiet), "");
+    assert_eq!(sandbox.terminal_output(&quiet), "");
 }
 
 /// The columns of a terminal.
