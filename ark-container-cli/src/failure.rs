@@ -84,7 +84,7 @@ impl Failure {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// Sets the help if there is none.
+    /// Sets the help unless it is already set.
     pub(crate) fn or_help(self, help: &str) -> Self {
         Self { help: self.help.or_else(|| Some(help.to_owned())), ..self }
     }

@@ -1,4 +1,4 @@
-//! Attempts to reach another organization by the program. `tests/README.md` lists every attack.
+//! Attacks on other organizations with the program. `tests/README.md` lists every attack.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -17,7 +17,7 @@ use crate::tools::Curl;
 const USAGE_CODE: i32 = 2;
 const NOT_PERMITTED_CODE: i32 = 4;
 
-/// The program on behalf of alice of [`TBD`], with arguments that may hold spaces.
+/// Runs the program as alice of [`TBD`], with arguments that may contain spaces.
 fn alice(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     let mut command = sandbox.command("--quiet");
     sandbox.finish(command.args(arguments).env("ARK_PRINCIPAL", "user:alice"))
@@ -53,7 +53,7 @@ fn foreign_organization_is_denied_in_every_spelling() {
         let run = alice(&sandbox, &["--list-repositories", "--organization", &spelling]);
         assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{spelling:?}: {run:?}");
     }
-    // Her own is her own in each spelling that there is.
+    // Her own organization is accepted in each valid spelling.
     for spelling in [TBD.to_uppercase(), format!("{{{TBD}}}"), format!(" {TBD}")] {
         let run = alice(&sandbox, &["--create-repository", "own", "--organization", &spelling]);
         assert_eq!(run.code, 0, "{run:?}");
@@ -103,7 +103,7 @@ fn crafted_names_are_rejected() {
                 (USAGE_CODE, ""),
                 "{operation} {name:.60}: {run:?}"
             );
-            assert!(run.stderr.len() < 1_000, "what is typed is not reported at length");
+            assert!(run.stderr.len() < 1_000, "the error repeats a long name");
         }
     }
     assert_eq!(std::fs::read_dir(sandbox.path("data/ark/registry")).unwrap().count(), before);
@@ -158,7 +158,7 @@ fn removed_memberships_file_is_rejected() {
     error: the registry had memberships, and its memberships file ~/data/ark/registry/memberships.toml does not exist
       help: restore the file, or choose another one: --memberships FILE; if you are the only user of the registry: rm ~/data/ark/registry/had-memberships
     ");
-    // A link that leads nowhere is no missing file either.
+    // A dangling link is not a missing file either.
     std::os::unix::fs::symlink("nowhere", &file).unwrap();
     let run = sandbox.run_as("user:alice", &create);
     assert!(run.code == 1 && run.stderr.contains("nowhere, which does not exist"), "{run:?}");
@@ -183,7 +183,7 @@ fn links_in_the_registry_folder_are_ignored() {
     let create = format!("--create-repository own --organization {TBD}");
     assert_eq!(sandbox.run_as("user:alice", &create).code, 0);
 
-    // Where the organizations' folders are is reported by that of a repository.
+    // The folder of a repository locates the folders of the organizations.
     let stage = find(&sandbox.path("data/ark/registry"), OTHER);
     let (ours, theirs) = (stage.join(TBD), stage.join(OTHER));
     symlink(theirs.join("there"), ours.join("link")).unwrap();
@@ -220,7 +220,7 @@ fn password_for(sandbox: &Sandbox, organization: &str) -> String {
     credentials.password.expose().to_owned()
 }
 
-/// The folder that has a folder called `name`.
+/// Returns the folder that contains a folder called `name`.
 fn find(folder: &std::path::Path, name: &str) -> std::path::PathBuf {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

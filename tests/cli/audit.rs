@@ -1,4 +1,4 @@
-//! The audit file: what is recorded, and that nothing happens unrecorded.
+//! The audit file: recorded events, and no change without a record.
 
 use std::fs;
 
@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use crate::sandbox::{OTHER, Sandbox, TBD};
 
-/// The recorded events, in order.
+/// Returns the recorded events, in order.
 fn events(sandbox: &Sandbox, below: &str) -> Vec<Value> {
     let text = fs::read_to_string(sandbox.path(below)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What an event is about, in a few words.
+/// Returns a short summary of an event.
 fn summary(event: &Value) -> String {
     let word = |name: &str| event[name].as_str().unwrap_or_default();
     let outcome = [word("decision"), word("outcome"), word("narrowing")].concat();
     format!("{} {} {} {outcome}", word("principal"), word("event"), word("action"))
 }
 
-/// A home whose configuration names an audit file beside it.
+/// Returns a home whose configuration sets an audit file.
 fn audited() -> Sandbox {
     let sandbox = Sandbox::with_memberships();
     sandbox.write("config/ark/container.toml", "audit_file = 'audit.jsonl'\n");

@@ -1,4 +1,4 @@
-//! Whether somebody may do something, and why, without doing it.
+//! `--check-access`: decisions and their reasons, without performing the action.
 
 use ark_container_core::testing::{TestToken, TokenIssuer};
 use insta::assert_snapshot;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::ecr::Cloud;
 use crate::sandbox::{OTHER, Sandbox, TBD};
 
-/// What is asked about, in the sandbox with the memberships of everybody.
+/// Returns the exit code and the output of `--check-access`, run by alice.
 fn reported(sandbox: &Sandbox, line: &str) -> String {
     let run = sandbox.run_as("user:alice", &format!("--quiet --check-access {line}"));
     format!("exit {}\n{}{}", run.code, run.stdout, run.stderr)
@@ -167,5 +167,5 @@ fn check_access_says_when_iam_alone_decides() {
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.stdout.ends_with("Enforced by    IAM\n"), "{run:?}");
     assert_snapshot!(run.stderr, @"note: there is no memberships file and no token, so IAM alone decides; IAM is not queried");
-    assert!(cloud.aws.calls().is_empty(), "nothing is asked");
+    assert!(cloud.aws.calls().is_empty(), "AWS is not called");
 }

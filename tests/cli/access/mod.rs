@@ -1,5 +1,5 @@
-//! The table of who gets how far, tried once more: by the program, and by docker's kin with the passwords
-//! that it prints. The expected outcomes are in `tests/library/access/outcomes.txt`.
+//! The access matrix, tested with the program, and with clients that use the printed passwords. The expected
+//! outcomes are in `tests/library/access/outcomes.txt`.
 
 mod account;
 mod clients;
@@ -19,8 +19,8 @@ use crate::sandbox::{OTHER, Sandbox, TBD};
 
 const NOT_PERMITTED_CODE: i32 = 4;
 
-/// Lines of the table, and what to type for them; `NAME` is a repository with the
-/// image `v1`, and `PERSON` a tag of one's own.
+/// Operations of the matrix and their command lines. `NAME` is a repository with the image `v1`, and `PERSON` is a
+/// tag of the person.
 const OPERATIONS: [(&str, &str); 7] = [
     ("list the organization", "--list-repositories"),
     ("create a repository", "--create-repository NAME/new"),
@@ -31,10 +31,10 @@ const OPERATIONS: [(&str, &str); 7] = [
     ("delete it", "--delete-repository NAME --force"),
 ];
 
-/// Ends the names of repositories that do not exist.
+/// Suffix of the names of repositories that do not exist.
 const ABSENT: &str = "-absent";
 
-/// Returns the outcome of a cell in the table's words. A denial is the same for a missing repository.
+/// Returns the outcome of a cell of the matrix. A denial is the same for a missing repository.
 fn outcome(
     account: &Account,
     layers: Layers,
@@ -68,7 +68,7 @@ fn outcome(
         0 => "yes",
         NOT_PERMITTED_CODE => {
             let absent = run(&format!("{name}{ABSENT}"));
-            // Each request of AWS has an identifier of its own.
+            // Each AWS request has a different identifier.
             let message = |stderr: &str| stderr.split(" (AWS request ").next().unwrap().to_owned();
             let alike = message(&absent.stderr.replace(ABSENT, ""));
             assert_eq!(
@@ -84,7 +84,7 @@ fn outcome(
     }
 }
 
-/// Tries all that somebody can do, and returns what differs from the table.
+/// Runs all operations of a person, and returns the differences from the matrix.
 fn differences(account: &Account, layers: Layers, person: &Person) -> Vec<String> {
     let mut differences = Vec::new();
     for (operation, line) in OPERATIONS {
@@ -100,7 +100,7 @@ fn differences(account: &Account, layers: Layers, person: &Person) -> Vec<String
     differences
 }
 
-/// Two at a time: each process of the program takes a processor.
+/// Checks people, two at a time, since each process uses a processor.
 fn check(layers: Layers, people: &[&Person]) {
     let account = Account::of_the_matrix();
     let (left, right) = people.split_at(people.len().div_ceil(2));
@@ -117,13 +117,13 @@ fn check(layers: Layers, people: &[&Person]) {
 
 #[test]
 fn policy_permits_the_program_as_reviewed() {
-    // The others differ from these in where they belong alone.
+    // The other people differ only in their organizations.
     check(Layers::Policy, &[&PEOPLE[0], &PEOPLE[4], &PEOPLE[6], &PEOPLE[7]]);
 }
 
 #[test]
 fn aws_permits_the_program_as_reviewed() {
-    // A user of AWS cannot change between the two roles, as who administers the global organization must.
+    // An administrator of the global organization needs both roles, and an AWS user cannot switch between them.
     check(Layers::Aws, &[&PEOPLE[0], &PEOPLE[4], &PEOPLE[6]]);
 }
 
@@ -162,7 +162,7 @@ fn listings_show_own_organizations_only() {
             assert!(run.stdout.contains(own), "{line}: {run:?}");
             assert!(!run.stdout.contains(foreign) && !run.stderr.contains(foreign), "{run:?}");
         }
-        // A missing organization is denied in the same words.
+        // The error for a missing organization is the same.
         let narrowed = |organization: &str| {
             let line = format!("--list-repositories --organization {organization}");
             let run = sandbox.run_as(principal, &line);

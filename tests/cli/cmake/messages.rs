@@ -1,4 +1,4 @@
-//! Errors of the CMake module: the message, and the command to type next.
+//! Errors of the CMake module: the message and the next command.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use insta::assert_snapshot;
 use super::{Project, image};
 use crate::sandbox::{BINARY, Run, Sandbox, TBD};
 
-/// The sentence and the help of a run that failed, without what CMake says around them.
+/// Returns the error and the help of a failed run, without the other output of CMake.
 pub(super) fn reported(run: &Run) -> String {
     assert_ne!(run.code, 0, "{run:?}");
     let text = format!("{}{}", run.stdout, run.stderr);
@@ -20,7 +20,7 @@ pub(super) fn reported(run: &Run) -> String {
     format!("{}\n  {}", lines[first], lines[first + 1]).replace(BINARY, "TOOL")
 }
 
-/// What is reported of a call with these arguments.
+/// Returns the error of a call with these arguments.
 fn refusal(arguments: &str) -> String {
     let sandbox = Sandbox::new();
     let project = Project::new(&sandbox, &format!("ark_add_docker({arguments})\n"));
@@ -168,7 +168,7 @@ fn missing_tool_is_reported() {
     assert!(reported.contains("set its path: cmake -DARK_CONTAINER_TOOL=FILE"), "{run:?}");
 }
 
-/// A project whose builder is a script.
+/// Returns a project whose builder is a script.
 fn with_builder<'a>(sandbox: &'a Sandbox, builder: &str, script: &str) -> Project<'a> {
     let stub = sandbox.write(&format!("stubs/{builder}"), script);
     fs::set_permissions(stub, fs::Permissions::from_mode(0o755)).unwrap();
@@ -181,7 +181,7 @@ fn with_builder<'a>(sandbox: &'a Sandbox, builder: &str, script: &str) -> Projec
 
 fn built(project: &Project<'_>) -> Run {
     let run = project.build("ark-docker", &[]);
-    // Nothing comes behind the message but ninja's own end.
+    // Only the last line of ninja comes after the message.
     let last: Vec<&str> = run.stdout.trim_end().lines().rev().take(2).collect();
     assert_eq!(last[0], "ninja: build stopped: subcommand failed.", "{}", run.stdout);
     assert!(last[1].starts_with("  help: "), "{}", run.stdout);
@@ -202,7 +202,7 @@ fn broken_builder_is_reported() {
     error: the image a cannot be built: ARK_DOCKER_BUILDER is "kaniko", which is not a builder
       help: use docker, podman or buildah: export ARK_DOCKER_BUILDER=podman
     "#);
-    // cmake, git and a shell, and no builder.
+    // A PATH with cmake, git and a shell, but without a builder.
     let bin = sandbox.path("bin");
     fs::create_dir(&bin).unwrap();
     for tool in ["cmake", "ninja", "git", "sh"] {
@@ -248,7 +248,7 @@ fn unreachable_registry_is_reported() {
       help: try again in a while
     ");
     assert!(!project.path("build/a.image").exists());
-    // The image is built, and where it is pushed to is there again.
+    // The image is already built, and the registry is reachable again.
     let project = project.with("ARK_REGISTRY", "");
     assert_eq!(project.built("ark-docker"), (vec![], vec!["a".to_owned()]));
 }
