@@ -1,4 +1,4 @@
-//! `--iam-policy`: what it prints, and what it needs to know.
+//! `--iam-policy`: the printed policies, and the required settings.
 
 use ark_container_core::backend::ecr::IamDeployment;
 use ark_container_core::model::AdditionalAction;
@@ -48,7 +48,7 @@ fn iam_policy_reads_the_configuration_file() {
     let policies = deployment().policies();
     let compact = format!("{}\n", serde_json::to_string(&policies).unwrap());
     assert_eq!(sandbox.printed("iam-policy --output json"), compact);
-    // A setting that needs permissions asks for them; its file is not looked at.
+    // The setting adds the permissions, and its file is not read.
     let more = format!("{SETTINGS}[ecr]\nrepository_policy = 'missing.json'\n");
     sandbox.write("config/ark/container.toml", more);
     let policies = deployment().with_repository_policy().policies();

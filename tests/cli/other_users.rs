@@ -1,6 +1,6 @@
-//! Files and folders that another user of the machine prepared, under two real user ids.
+//! Files and folders that another user of the machine prepared, with two real user ids.
 //!
-//! Only root can become another user, so that these tests end early where they do not run as root.
+//! Only root can run processes of other users, so these tests do nothing without root.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -10,26 +10,26 @@ use std::process::Command;
 
 use crate::sandbox::{BINARY, MEMBERSHIPS, Run, Sandbox, TBD};
 
-/// The user that runs the program.
+/// User id of the program.
 const OWN_UID: u32 = 4711;
 
-/// The user that prepares files.
+/// User id of the user that prepares files.
 const OTHER_UID: u32 = 65534;
 
-/// A folder `home` of [`OWN_UID`], and a folder `shared` that is open to all, as `/tmp` is.
+/// A folder `home` of [`OWN_UID`], and a folder `shared` that is writable for all users, as `/tmp`.
 struct Machine {
     sandbox: Sandbox,
     program: PathBuf,
 }
 
 impl Machine {
-    /// `None` where this process is not root.
+    /// Creates the folders. Returns `None` if this process is not root.
     fn new() -> Option<Self> {
         let sandbox = Sandbox::new();
         if fs::metadata(sandbox.path("")).unwrap().uid() != 0 {
             return None;
         }
-        // The folder of the build may be closed to other users.
+        // Other users may have no access to the build folder.
         let program = sandbox.path("program");
         fs::hard_link(BINARY, &program).or_else(|_| fs::copy(BINARY, &program).map(drop)).unwrap();
         for (folder, mode) in [("home", 0o755), ("shared", 0o1777), ("", 0o711)] {
@@ -51,13 +51,13 @@ impl Machine {
         command
     }
 
-    /// Runs a shell line in `home`.
+    /// Runs a shell line in `home` as a user.
     fn shell(&self, user: u32, line: &str) {
         let run = self.sandbox.finish(self.command("sh", user).args(["-ec", line]));
         assert_eq!(run.code, 0, "{line}: {run:?}");
     }
 
-    /// The program in `home`, for `user:alice`.
+    /// Returns the program in `home`, with the principal `user:alice`.
     fn alice(&self, line: &str) -> Command {
         let mut command = self.command(self.program.to_str().unwrap(), OWN_UID);
         command.args(line.split_whitespace()).env("ARK_PRINCIPAL", "user:alice");
@@ -134,7 +134,7 @@ fn prepared_registry_folder_gets_no_password() {
     }
     assert!(!machine.sandbox.path("shared/theirs/key").exists());
     assert!(!machine.sandbox.path("home/registry").exists());
-    // A folder or file that is given away later is refused too.
+    // A file that changes its owner later is rejected too.
     for name in ["key", "version"] {
         let file = machine.sandbox.path(format!("shared/own/{name}"));
         fs::write(&file, fs::read(&file).unwrap_or_default()).unwrap();
@@ -224,7 +224,7 @@ fn cache_folder_of_another_user_is_not_used() {
     assert!(machine.sandbox.path("home/project/package.json").exists());
 }
 
-/// `unshare` is part of util-linux; root has no number in the user namespace that it makes.
+/// Root has no id in the user namespace of `unshare`, which is part of util-linux.
 #[test]
 fn folders_of_root_are_trusted_in_a_sandbox_without_root() {
     let Some(machine) = Machine::new() else { return };

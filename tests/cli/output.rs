@@ -1,4 +1,4 @@
-//! Output of operations that succeed: standard output has the result only, standard error the rest.
+//! Output of successful operations: only the result is on standard output.
 
 use std::fs::{self, Permissions};
 use std::io::Read as _;
@@ -30,9 +30,9 @@ fn default_registry_is_named_unless_chosen() {
     let stderr = |line: &str| sandbox.run(line).stderr;
     assert_snapshot!(stderr("--list-repositories"), @"note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)");
     for line in ["--list-repositories", "--whoami --output json", "--list-repositories --quiet"] {
-        assert_eq!(stderr(line), "", "{line}: it is printed once on a machine");
+        assert_eq!(stderr(line), "", "{line}: the note is printed once on a machine");
     }
-    // A note that cannot be kept is printed each time, and --quiet keeps none.
+    // Without a cache folder, the note is printed each time.
     let sandbox = Sandbox::new();
     sandbox.write(".cache", "no folder");
     let stderr = |line: &str| sandbox.run(line).stderr;
@@ -225,7 +225,7 @@ fn login_at_a_terminal_shows_the_docker_command() {
     assert_eq!(sandbox.terminal_output(&format!("--quiet --login a --organization {TBD}")), "");
 }
 
-/// The same with every digit of a time as 9.
+/// Replaces every digit of a time with 9.
 fn settled(text: &str) -> String {
     let digit = |character: char| if character.is_ascii_digit() { '9' } else { character };
     let word = |word: &str| match word.get(4..5) == Some("-") && word.ends_with('Z') {
@@ -258,7 +258,7 @@ fn push_reports_sent_and_existing_blobs() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     sandbox.write_image("image", "hello");
-    // How long it took comes last.
+    // The duration is last.
     let push = |tag: &str| {
         let run = sandbox.run(&format!("--push a{tag} --from oci:image --organization {TBD}"));
         run.stderr.rsplit_once("; ").unwrap().0.to_owned()
@@ -364,7 +364,7 @@ fn robot_login_is_for_pull() {
     assert_eq!(scope("user:carol", "--access delete"), "pull,push,delete");
 }
 
-/// The objects that a run printed.
+/// Returns the JSON objects that a run prints.
 fn objects(sandbox: &Sandbox, line: &str) -> Vec<Value> {
     let printed = sandbox.printed(&format!("{line} --output json"));
     printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -376,7 +376,7 @@ fn object(sandbox: &Sandbox, line: &str) -> Value {
     objects.remove(0)
 }
 
-/// Takes a time out of an object, and checks its form.
+/// Removes a time from an object, and checks its format.
 fn take_time(object: &mut Value, name: &str) {
     let time = object.as_object_mut().unwrap().remove(name).unwrap();
     let time = time.as_str().unwrap().as_bytes();
@@ -528,7 +528,7 @@ fn other_operations_find_the_server() {
     assert_eq!(sandbox.printed(&create), format!("{host}/prod/{TBD}/a\n"));
     let whoami = sandbox.printed("--whoami");
     assert!(whoami.contains(&format!("Served         at {host}\n")), "{whoami}");
-    // A push brings a registry of its own along, which must not pass for the server.
+    // A push starts a temporary server, which must not be used as the server of the registry.
     let url = sandbox.push("a:v1");
     assert!(url.starts_with(&format!("{host}/prod/{TBD}/a@sha256:")), "{url}");
     assert_eq!(server.end_by("-TERM"), (Some(0), String::new()));

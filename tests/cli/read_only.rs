@@ -1,11 +1,11 @@
-//! Operations that only read write nothing, wherever the registry is.
+//! Read-only operations write nothing to any registry folder.
 
 use std::fs;
 
 use crate::credential_helper::{folder, helper};
 use crate::sandbox::{BINARY, Sandbox, TBD};
 
-/// The operations that only read, as far as they need no repository.
+/// Returns the read-only operations that need no repository.
 fn reading() -> [String; 3] {
     [
         "--whoami".to_owned(),
@@ -34,7 +34,7 @@ fn reading_creates_no_registry_in_a_project() {
 #[test]
 fn reading_works_without_a_registry_and_creates_none() {
     let sandbox = Sandbox::new();
-    // Nobody can create a folder there, not even root.
+    // Not even root can create a folder in /proc.
     for data in [sandbox.path("data").display().to_string(), "/proc/none".to_owned()] {
         for line in reading() {
             let run = sandbox.finish(sandbox.command(&line).env("XDG_DATA_HOME", &data));

@@ -1,4 +1,4 @@
-//! Clients that get their logins from the helper: docker, podman, buildah and skopeo, here and at AWS.
+//! Clients that get logins from the helper: docker, podman, buildah and skopeo, for a local registry and for ECR.
 
 use std::env;
 use std::process::Command;
@@ -17,7 +17,7 @@ use crate::identity::{alice, provider};
 use crate::sandbox::{Run, Served, TBD};
 use crate::tools::{Daemon, Tools};
 
-/// A registry with a repository `a` that docker is configured for, and an image to push.
+/// Returns a registry with the repository `a`, a docker configuration for it, and an image to push.
 fn configured() -> Served {
     let served = Served::with_repositories(&["a"]);
     let mut configure = served.sandbox.command("--configure-docker");
@@ -27,7 +27,7 @@ fn configured() -> Served {
     served
 }
 
-/// A tool with the helper on its PATH, and the settings of it.
+/// Returns a tool with the helper on its PATH, and with the helper's settings.
 fn with_helper(served: &Served, tools: &Tools<'_>, line: &str) -> Command {
     let mut command = tools.command(line);
     command
@@ -67,7 +67,7 @@ fn docker_pushes_and_pulls_and_logs_in_and_out() {
     docker(&format!("rmi -f sample:1 {remote}"));
     docker(&format!("pull -q {remote}"));
 
-    // With the password of the document's command, and with none.
+    // Log in with a printed password, and without a password.
     let host = served.server.host();
     let password = served.password("a", "push");
     for line in [
@@ -127,9 +127,9 @@ fn skopeo_shows_the_error_of_the_helper() {
     let mut command = with_helper(&served, &tools, &line);
     let run = served.sandbox.finish(command.env("ARK_JWT_FILE", "none"));
     assert_ne!(run.code, 0);
-    let said =
+    let expected =
         "docker-credential-ark: not authenticated: there is no token, as the file none does not";
-    assert!(run.stderr.contains(said), "{run:?}");
+    assert!(run.stderr.contains(expected), "{run:?}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn helper_works_from_the_configuration_of_podman() {
     let copy = format!("skopeo copy -q oci:sample {remote}");
     let refused = run(&served, &tools, &copy);
     assert!(refused.stderr.contains("unauthorized"), "{refused:?}");
-    // Where podman login keeps what it is reported.
+    // The file in which podman login stores passwords.
     let entry = format!(r#"{{"credHelpers": {{"{host}": "ark"}}}}"#);
     let auth = served.sandbox.write("run/containers/auth.json", entry);
     printed(&served, &tools, &copy);
@@ -157,7 +157,7 @@ fn helper_works_from_the_configuration_of_podman() {
 const TOKEN: &str = "ecr:GetAuthorizationToken";
 const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
 
-/// A login of alice's to [`HOST`], narrowed to [`TBD`].
+/// Returns a `get` by alice for [`HOST`], narrowed to [`TBD`].
 fn get(cloud: &Cloud) -> Command {
     let mut command = helper_at(cloud, "get", HOST);
     narrowed(&mut command);
@@ -168,7 +168,7 @@ fn narrowed(command: &mut Command) -> &mut Command {
     command.env("ARK_ROLE_ARN", arn(ROLE)).env("ARK_ORGANIZATION", TBD)
 }
 
-/// A login to [`HOST`] of whoever's token lies where `ark-auth-tool` leaves it.
+/// Returns a `get` for [`HOST`] with the default token file of `ark-auth-tool`.
 fn get_by_token(cloud: &Cloud) -> Command {
     let mut command = helper(&cloud.sandbox, "get", HOST);
     command
@@ -193,7 +193,7 @@ fn concurrent_helpers_share_one_login() {
     let stored = format!(r#"{{"ServerURL":"{HOST}","Username":"AWS","Secret":"{password}"}}"#);
     let mut store = helper_at(&cloud, "store", stored);
     let run = cloud.sandbox.finish(narrowed(&mut store));
-    assert_eq!(run.stderr, "", "it is the very password that there is");
+    assert_eq!(run.stderr, "", "the stored password is the cached password");
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(cloud.aws.count(TOKEN), 1);
 
@@ -232,7 +232,7 @@ fn skopeo_works_with_the_helper_only() {
                 .get_envs()
                 .filter_map(|(name, value)| (name != "XDG_CONFIG_HOME").then_some((name, value?))),
         );
-        // As if it were AWS: whatever is not this machine is behind the proxy, which is the registry.
+        // The registry is also the proxy for all other hosts, so that requests to the AWS host reach it.
         let proxy = format!("http://{}", cloud.host());
         command.env("http_proxy", &proxy).env("https_proxy", &proxy).env("no_proxy", "127.0.0.1");
         let run = cloud.sandbox.finish(&mut command);
@@ -303,7 +303,7 @@ fn helper_reports_missing_credentials_and_endpoint() {
     help: to use a token instead: run `ark-auth-tool -u <user>`; for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
     let mut nowhere = get(&cloud);
-    // A port where nobody listens.
+    // A port without a listener.
     nowhere.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
     assert_snapshot!(reported_at(&cloud, &mut nowhere), @"
     docker-credential-ark: cannot assume the role arn:aws:iam::095412845506:role/ark-registry for a login to ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: its AWS endpoint cannot be reached: io error: client error (Connect): tcp connect error: Connection refused (os error 111)

@@ -1,4 +1,4 @@
-//! The configuration of docker: `--configure-docker`, and `--login NAME --docker-config DIR`.
+//! docker's configuration: `--configure-docker`, and `--login NAME --docker-config DIR`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -10,7 +10,7 @@ use crate::sandbox::{Run, Sandbox, Served, TBD};
 
 const CONFIG: &str = ".docker/config.json";
 
-/// A configuration that a user wrote, with members that docker does not know.
+/// A configuration of a user, with members that docker does not know.
 const OTHERS: &str = "{\n  \"zeta\": {\"b\":1,   \"a\":[ ]},\n\n  \"credsStore\": \"pass\",\n  \
     \"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"eDp5\"}}\n}\n";
 
@@ -250,7 +250,7 @@ fn docker_config_keeps_other_entries() {
     assert!(auth.as_str().unwrap().starts_with("QVdTO"), "{auth}");
     let logins = serde_json::json!({ "ghcr.io": {}, "127.0.0.1:5050": { "auth": null } });
     assert_eq!(config, serde_json::json!({ "auths": logins, "x": 1 }));
-    // docker would ask the helper, and not look at the login.
+    // docker would run the helper, and ignore the login.
     sandbox.write("b/config.json", r#"{"credHelpers": {"127.0.0.1:5050": "ark"}}"#);
     assert_snapshot!(reported(&sandbox.run(&login("a", "b"))), @"
     exit 6

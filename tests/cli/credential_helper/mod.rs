@@ -1,4 +1,4 @@
-//! `docker-credential-ark`: its protocol, its registries, the clients that run it, and the configuration of docker.
+//! `docker-credential-ark`: the protocol, the registries, the clients, and docker's configuration.
 
 mod clients;
 mod docker_config;
@@ -18,22 +18,22 @@ use crate::ecr::{Cloud, alice};
 use crate::sandbox::{MEMBERSHIPS, OTHER, Run, Sandbox, Served, Server, TBD};
 use crate::tools::Curl;
 
-/// The program.
+/// Path of the program.
 const HELPER: &str = env!("CARGO_BIN_EXE_docker-credential-ark");
 
-/// Where it is, as a part of PATH.
+/// Returns the folder of the program, for PATH.
 pub(crate) fn folder() -> &'static str {
     Path::new(HELPER).parent().unwrap().to_str().unwrap()
 }
 
-/// The helper in a sandbox, with what clients send it.
+/// Returns the helper in a sandbox, with the input of a client.
 pub(crate) fn helper(sandbox: &Sandbox, operation: &str, input: impl AsRef<[u8]>) -> Command {
     let mut command = sandbox.at_home(HELPER);
     command.arg(operation).stdin(sent(input));
     command
 }
 
-/// What a client sends, as a file that it is read from.
+/// Returns a file with the input of a client.
 fn sent(input: impl AsRef<[u8]>) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(input.as_ref()).unwrap();
@@ -41,7 +41,7 @@ fn sent(input: impl AsRef<[u8]>) -> File {
     file
 }
 
-/// The same on behalf of alice, where the sandbox's registry is an account's.
+/// Returns the helper for the ECR registry of the cloud, with the AWS credentials of alice.
 fn helper_at(cloud: &Cloud, operation: &str, input: impl AsRef<[u8]>) -> Command {
     let mut command = helper(&cloud.sandbox, operation, input);
     command
@@ -50,16 +50,16 @@ fn helper_at(cloud: &Cloud, operation: &str, input: impl AsRef<[u8]>) -> Command
     command
 }
 
-/// What a run of the helper reported that failed, as docker and its kin read it.
+/// Returns the error of a failed run, as clients read it.
 fn reported(run: &Run) -> String {
     assert_eq!(run.code, 1, "{run:?}");
-    // Some clients show the one, and some the other.
+    // Some clients show standard output, and some show standard error.
     let expected = if run.stdout.starts_with("docker-credential-ark: ") { &run.stdout } else { "" };
     assert_eq!(run.stderr, expected);
     run.stdout.clone()
 }
 
-/// The login that a run of the helper answered with: server, user and password.
+/// Returns the login that a run printed: server, user and password.
 fn login(run: &Run) -> (String, String, String) {
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
     let login: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -183,7 +183,7 @@ fn helper_prints_version_and_registries() {
         assert_eq!((help.code, help.stderr.as_str()), (0, ""));
         assert!(help.stdout.contains("Usage: docker-credential-ark <get|store|"), "{help:?}");
     }
-    // docker sends this word, for want of another.
+    // docker sends this word as the input.
     assert_eq!(run(&sandbox, "list", "unused").stdout, "{\"127.0.0.1:5050\":\"AWS\"}\n");
 }
 
@@ -239,7 +239,7 @@ fn helper_reports_invalid_settings() {
     ");
 }
 
-/// Each registry has the identity that its table says, whatever the environment is for.
+/// Each registry uses the identity of its own table, independent of the environment.
 #[test]
 fn helper_serves_registries_of_several_accounts() {
     let (bob, host) = (User::administrator("bob"), "111122223333.dkr.ecr.us-east-1.amazonaws.com");
@@ -310,7 +310,7 @@ fn helper_log_is_private_and_has_no_password() {
     ");
 }
 
-/// The scope of the login that a principal gets, as the log has it.
+/// Returns the scope of a principal's login, from the log.
 fn scope(sandbox: &Sandbox, server: &Server, principal: &str) -> String {
     let mut command = helper(sandbox, "get", server.host());
     command.env("ARK_PRINCIPAL", principal).env("ARK_CREDENTIAL_LOG", sandbox.path("log"));

@@ -1,4 +1,4 @@
-//! The AWS command line and docker's kin agree with the program, and images come back.
+//! The AWS command line and container clients show the same content as the program, and pull the same images.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -14,7 +14,7 @@ use crate::python_component::python_component;
 use crate::sandbox::{OTHER, TBD};
 use crate::tools::Tools;
 
-/// The AWS command line in the cloud's home.
+/// Returns the AWS command line in the home of the cloud.
 pub(super) fn aws(cloud: &Cloud, line: &str) -> Command {
     let mut command = python_component("aws");
     command
@@ -32,7 +32,7 @@ fn aws_json(cloud: &Cloud, line: &str) -> Value {
     serde_json::from_str(&json).unwrap()
 }
 
-/// One object per line.
+/// Returns the JSON objects that the program prints.
 fn program_json(cloud: &Cloud, line: &str) -> Vec<Value> {
     let lines = cloud.printed(&format!("{line} --output json"));
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -42,7 +42,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// AWS with repositories of two organizations, and one that is of none.
+/// Returns AWS with repositories of two organizations, and one repository without an organization.
 fn filled_cloud() -> Cloud {
     let cloud = Cloud::with(|account| account.with_list([ListedRepository::new("elsewhere")]));
     cloud.printed(&format!("--create-repository a/b --organization {OTHER}"));
@@ -148,7 +148,7 @@ fn repository_created_by_aws_cli_is_usable() {
 
 const NAME: &str = "catalog/extract-video";
 
-/// Tools that are logged in to the repository [`NAME`] with a password that is narrowed to it.
+/// Returns tools that are logged in with a password narrowed to the repository [`NAME`].
 fn logged_in(cloud: &Cloud) -> Tools<'_> {
     let tools = Tools::new(&cloud.sandbox, &cloud.host());
     let login = cloud.narrowed_command(&format!("--login {NAME} --organization {TBD}"));
@@ -191,7 +191,7 @@ fn podman_image_comes_back() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let tools = logged_in(&cloud);
-    // A layer of several of ECR's parts, which podman sends as one stream.
+    // The layer is larger than a part of ECR, and podman sends it as one stream.
     let image = SampleImage::builder().with_random_layer(12_000_000).with_own_layer().build();
     image.write_oci_layout(&cloud.sandbox.path("sample"), None).unwrap();
     tools.printed("podman pull -q oci:sample");

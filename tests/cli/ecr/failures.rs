@@ -1,4 +1,4 @@
-//! Messages for refusals and failures of AWS.
+//! Messages for denials and failures of AWS.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,7 @@ use super::{Cloud, alice};
 use crate::identity;
 use crate::sandbox::{Run, TBD};
 
-/// What a run is reported on behalf of somebody.
+/// Returns the error of a run by a user.
 fn reported_as(cloud: &Cloud, user: &User, line: &str) -> String {
     cloud.reported(&cloud.sandbox.finish(&mut cloud.command_as(user, line)))
 }
@@ -152,7 +152,7 @@ fn immutable_tag_is_a_conflict() {
     ");
 }
 
-/// Runs the program, and returns how long it took.
+/// Runs the program, and returns its duration.
 fn timed(cloud: &Cloud, command: &mut Command) -> (Run, Duration) {
     let started = Instant::now();
     (cloud.sandbox.finish(command), started.elapsed())
@@ -210,7 +210,7 @@ fn unreachable_and_untrusted_endpoints_fail_within_five_seconds() {
     }
 }
 
-/// A server with a certificate of its own.
+/// A server with a self-signed certificate.
 struct UntrustedServer {
     process: Child,
     port: u16,
@@ -243,7 +243,7 @@ impl UntrustedServer {
 
 impl Drop for UntrustedServer {
     fn drop(&mut self) {
-        // It has ended if this fails.
+        // Fails only if the process has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -265,7 +265,7 @@ fn ca_bundle_makes_a_server_trusted() {
     let bundle = cloud.sandbox.path("tls.pem");
     let mut trusting = cloud.command("--list-repositories");
     let trusted = reported(trusting.env("AWS_CA_BUNDLE", &bundle));
-    // A certificate of an authority is none of a server.
+    // The certificate is one of an authority, which TLS rejects for a server.
     assert!(trusted.contains("CaUsedAsEndEntity"), "{trusted}");
     cloud.sandbox.write(".aws/config", "[default]\nca_bundle = ~/missing.pem\n");
     let missing = reported(&mut cloud.command("--list-repositories"));
@@ -360,18 +360,18 @@ fn wrong_clock_is_corrected() {
     let cloud = Cloud::new();
     cloud.aws.set_clock_ahead(3600);
     cloud.create(&["a"]);
-    // The first answer tells the time, and the second request has it.
+    // The first response has the time of AWS, which the second request uses.
     let errors: Vec<_> = cloud.aws.calls().into_iter().take(2).map(|call| call.error).collect();
     assert_eq!(errors, [Some("InvalidSignatureException".to_owned()), None]);
 }
 
-/// What is reported when AWS refuses a creation with this code.
+/// Returns the error after AWS denied a creation with this code.
 fn refused(code: &str, message: &str, options: &str) -> String {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::error(code, message).on("ecr:CreateRepository"));
     let line = format!("--create-repository a --organization {TBD} {options}");
     let reported = cloud.reported(&cloud.run(&line));
-    assert_eq!(cloud.aws.count("ecr:CreateRepository"), 1, "to ask again would change nothing");
+    assert_eq!(cloud.aws.count("ecr:CreateRepository"), 1, "a retry is useless");
     reported
 }
 

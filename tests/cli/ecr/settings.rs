@@ -1,4 +1,4 @@
-//! Settings and credentials of the AWS tools: which count, and what is reported of those that cannot be used.
+//! Settings and credentials of the AWS tools: precedence, and errors of invalid ones.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,7 +14,7 @@ use crate::sandbox::{Run, TBD};
 
 const KEYS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
-/// The program without the keys of the environment.
+/// Returns the program without the keys of the environment.
 fn without_keys(cloud: &Cloud, line: &str) -> Command {
     let mut command = cloud.command(line);
     for name in KEYS {
@@ -23,13 +23,13 @@ fn without_keys(cloud: &Cloud, line: &str) -> Command {
     command
 }
 
-/// The lines of a profile with the keys of a user.
+/// Returns the lines of a profile with the keys of a user.
 fn keys_of(user: &User) -> String {
     let key = user.access_key();
     format!("aws_access_key_id = {}\naws_secret_access_key = {}\n", key.id, key.secret)
 }
 
-/// What a failed run reported, and its exit code.
+/// Returns the exit code and the error of a failed run.
 fn failed(run: Run) -> (i32, String) {
     assert_eq!(run.stdout, "", "{run:?}");
     (run.code, run.stderr)

@@ -1,4 +1,4 @@
-//! What is wrong as it was typed.
+//! Errors of the command line.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,7 +8,7 @@ use insta::assert_snapshot;
 use super::reported;
 use crate::sandbox::{Sandbox, TBD};
 
-/// What is reported of a command line that is wrong in any home, and touches nothing.
+/// Returns the error of an invalid command line, which must create nothing.
 fn refused(line: &str) -> String {
     let sandbox = Sandbox::new();
     let reported = reported(&sandbox.run(line));

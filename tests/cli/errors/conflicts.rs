@@ -1,4 +1,4 @@
-//! What exists and is in the way.
+//! Conflicts with existing repositories, images, tags and servers.
 
 use ark_container_core::testing::SampleImage;
 use insta::assert_snapshot;

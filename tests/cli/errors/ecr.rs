@@ -1,4 +1,4 @@
-//! What goes wrong with AWS ECR before AWS is reached.
+//! Errors of AWS ECR registries before a successful call to AWS.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use crate::sandbox::{Sandbox, TBD};
 
 const REGISTRY: &str = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod";
 
-/// What a run on the registry is reported, with these variables and no others.
+/// Returns the error of a run on the registry, with only these variables.
 fn with(variables: &[(&str, &str)], line: &str) -> String {
     in_sandbox(&Sandbox::new(), variables, line)
 }
@@ -151,7 +151,7 @@ fn missing_aws_profile_is_reported() {
 
 #[test]
 fn unreachable_endpoint_is_temporary() {
-    // A port that was free a moment ago.
+    // A port that was free just before.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let endpoint = format!("http://{free}");
     let variables = [

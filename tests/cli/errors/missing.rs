@@ -1,4 +1,4 @@
-//! What is asked for and does not exist.
+//! Missing repositories and images.
 
 use insta::assert_snapshot;
 

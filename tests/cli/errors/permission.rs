@@ -1,4 +1,4 @@
-//! What one may not do.
+//! Denied operations.
 
 use insta::assert_snapshot;
 

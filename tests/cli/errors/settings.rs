@@ -1,4 +1,4 @@
-//! Settings that are wrong, and where they came from.
+//! Invalid settings, and the origin of each in the error.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Images that cannot be read.
+//! Image sources that cannot be read.
 
 use ark_container_core::testing::SampleImage;
 use insta::assert_snapshot;
@@ -8,7 +8,7 @@ use crate::sandbox::{Sandbox, TBD};
 
 fn push(sandbox: &Sandbox, source: &str) -> String {
     let line = format!("--quiet --push a:v1 --from {source} --organization {TBD}");
-    // With neither docker nor podman.
+    // The PATH has neither docker nor podman.
     reported(&sandbox.finish(sandbox.command(&line).env("PATH", "/nowhere")))
 }
 

@@ -1,4 +1,4 @@
-//! What the operating system refuses.
+//! Errors of the operating system.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! Identities at AWS: callers that the memberships file names, and tokens, which need no AWS credentials.
+//! Identities on ECR: AWS callers in the memberships file, and tokens without AWS credentials.
 
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use crate::sandbox::{OTHER, Run, TBD};
 pub(crate) const ACCESS: &str = "ark-access";
 const ADMINISTRATOR: &str = "ark-administrator";
 
-/// AWS that takes the provider's tokens for two roles, under which everything is permitted.
+/// Returns AWS with two roles that tokens of the provider may assume, with all permissions.
 pub(crate) fn cloud(provider: &TokenIssuer) -> Cloud {
     let known = IdentityProvider::new(provider.issuer(), provider.key_set_json());
     let known = known.with_audience(provider.audience());
@@ -54,7 +54,7 @@ pub(crate) fn arn(role: &str) -> String {
     format!("arn:aws:iam::095412845506:role/{role}")
 }
 
-/// The program without AWS credentials.
+/// Returns the program without AWS credentials.
 fn without_credentials(cloud: &Cloud, line: &str) -> Command {
     let mut command = cloud.sandbox.command(&format!("--quiet {line}"));
     command
@@ -64,7 +64,7 @@ fn without_credentials(cloud: &Cloud, line: &str) -> Command {
     command
 }
 
-/// The same with the role that tokens open.
+/// Returns the program without AWS credentials, with the role for tokens.
 fn command(cloud: &Cloud, line: &str) -> Command {
     let mut command = without_credentials(cloud, line);
     command.env("ARK_ROLE_ARN", arn(ACCESS));
@@ -80,12 +80,12 @@ fn reported(cloud: &Cloud, run: &Run) -> String {
     cloud.settled(&text).replace(&cloud.host(), "HOST")
 }
 
-/// Leaves a token where `ark-auth-tool` does.
+/// Writes a token to the default file of `ark-auth-tool`.
 pub(crate) fn write_default_token(cloud: &Cloud, provider: &TokenIssuer, token: &TestToken) {
     write_token(&cloud.sandbox, DEFAULT_FILE, &provider.token(token).unwrap());
 }
 
-/// Carol, who administers [`TBD`].
+/// Returns a token of carol, an administrator of [`TBD`].
 fn carol() -> TestToken {
     TestToken::new(&"user:carol".parse().unwrap()).with_administers([TBD.parse().unwrap()])
 }
@@ -234,7 +234,7 @@ fn named_token_needs_a_role() {
     write_token(&cloud.sandbox, "token", &provider.token(&robot).unwrap());
     let report = whoami(&mut command(&cloud, "--whoami"));
     assert!(report.starts_with("exit 0\nPrincipal      robot:build\n"), "{report}");
-    // What is typed counts before what the environment says.
+    // An option overrides the environment.
     let typed = whoami(&mut command(&cloud, "--whoami --profile builds"));
     assert!(typed.contains("the profile \"builds\""), "{typed}");
 }
@@ -256,7 +256,7 @@ fn robots_log_in_to_pull_and_may_not_push() {
     ");
 }
 
-/// Who is who, and who belongs where.
+/// Memberships file that maps the AWS user alice to a robot.
 const MEMBERSHIPS: &str = r#"
 [[organization]]
 id = "2ea25035-6aa4-42fb-9955-92288ea1b972"
@@ -269,7 +269,7 @@ arn = "arn:aws:iam::095412845506:user/alice"
 principal = "robot:build"
 "#;
 
-/// AWS with a user beside alice who may do everything there and is in no memberships file.
+/// Returns AWS with alice, and with another administrator who is not in the memberships file.
 fn cloud_with_memberships() -> Cloud {
     let cloud = Cloud::with(|account| account.with_user(stranger()));
     cloud.sandbox.write("memberships.toml", MEMBERSHIPS);
@@ -321,7 +321,7 @@ fn memberships_file_names_the_aws_caller() {
       help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
     let calls: Vec<String> = cloud.aws.calls().into_iter().map(|call| call.action).collect();
-    assert_eq!(calls, ["sts:GetCallerIdentity"], "the policy comes first");
+    assert_eq!(calls, ["sts:GetCallerIdentity"], "the policy decides before the call");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Identities on a registry of this machine: tokens, names, and a user without a name.
+//! Identities on a local registry: tokens, named principals, and a user without a name.
 
 pub(crate) mod aws;
 
@@ -14,40 +14,40 @@ use insta::assert_snapshot;
 use crate::ecr::{Cloud, alice as administrator};
 use crate::sandbox::{OTHER, Run, Sandbox, TBD};
 
-/// Where `ark-auth-tool` leaves a token.
+/// Default token file of `ark-auth-tool`.
 const DEFAULT_FILE: &str = ".cache/tbd/jwt.json";
 
-/// The identity provider.
+/// Returns the identity provider.
 pub(crate) fn provider() -> TokenIssuer {
     TokenIssuer::new("https://auth.example.com", "ark").unwrap()
 }
 
-/// A token of alice, a member of [`TBD`].
+/// Returns a token of alice, a member of [`TBD`].
 pub(crate) fn alice() -> TestToken {
     TestToken::new(&"user:alice".parse().unwrap()).with_organizations([TBD.parse().unwrap()])
 }
 
-/// Writes a token as its owner's alone.
+/// Writes a token to a file that only its owner can read.
 fn write_token(sandbox: &Sandbox, below: &str, token: &str) -> PathBuf {
     let path = sandbox.write(below, token);
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     path
 }
 
-/// The program with a token that was named.
+/// Returns the program with a named token file.
 fn with_file(sandbox: &Sandbox, line: &str) -> Command {
     let mut command = sandbox.command(&format!("--quiet {line}"));
     command.env("ARK_JWT_FILE", "token");
     command
 }
 
-/// What a run with a token that was named reported: its exit code, and both outputs.
+/// Runs the program with a named token file, and returns the exit code and both outputs.
 fn reported(sandbox: &Sandbox, line: &str) -> String {
     let run = sandbox.finish(&mut with_file(sandbox, line));
     format!("exit {}\n{}{}", run.code, run.stdout, run.stderr)
 }
 
-/// A home with a token that was named.
+/// Returns a home with the named token file.
 fn with_token(token: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     write_token(&sandbox, "token", token);
@@ -275,9 +275,9 @@ fn memberships_rules_apply_to_tokens() {
     assert_eq!(run(&format!("--list-repositories --organization {OTHER}")), 4);
 }
 
-/// Runs a command under a number that the system has no name for.
+/// Runs a command with a user id that has no name.
 ///
-/// `unshare` is part of util-linux; it shows the same user under another number.
+/// `unshare` of util-linux maps the same user to another id.
 fn nameless(sandbox: &Sandbox, command: &Command) -> Run {
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-user=54321", "--"]).arg(command.get_program());

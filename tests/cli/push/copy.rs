@@ -1,4 +1,4 @@
-//! Images copied between repositories, and pulled.
+//! Copying images between repositories, and pulling images.
 
 use std::fs;
 
@@ -12,8 +12,7 @@ use crate::load::{MIB, watched, write_layout};
 use crate::sandbox::{OTHER, Sandbox, TBD};
 use crate::tools::Tools;
 
-/// A home whose repository `a` has an image of two platforms as `v1`, and an empty repository `b` in
-/// both organizations.
+/// Returns a home with an image for two platforms as `a:v1`, and an empty repository `b` in both organizations.
 fn sandbox() -> (Sandbox, SampleImage) {
     let sandbox = Sandbox::new();
     let image = SampleImage::for_two_platforms();
@@ -26,8 +25,8 @@ fn sandbox() -> (Sandbox, SampleImage) {
     (sandbox, image)
 }
 
-/// A home whose repository `a` has an image with a layer of so many bytes as `v1`, an empty repository
-/// `b` in another organization, and what copies from the one to the other.
+/// Returns a home with an image that has a layer of `size` bytes as `a:v1`, an empty repository `b` in another
+/// organization, and the line that copies the image.
 fn with_large_layer(size: u64) -> (Sandbox, String) {
     let sandbox = Sandbox::new();
     write_layout(&sandbox, size);
@@ -37,7 +36,7 @@ fn with_large_layer(size: u64) -> (Sandbox, String) {
     (sandbox, copy)
 }
 
-/// The image in a repository is the one that was pushed, to the last byte.
+/// Checks that the image in a repository is identical to the pushed image.
 fn assert_pulled_unchanged(sandbox: &Sandbox, image: &str, organization: &str) {
     sandbox.printed(&format!("--pull {image} --to oci:pulled --organization {organization}"));
     let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
@@ -178,7 +177,7 @@ fn pull_resumes_a_partial_blob() {
     assert_eq!(pulled["bytes_fetched"].as_u64().unwrap(), whole - received as u64);
     let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("image"));
-    // What is there is no beginning of the blob: it comes anew.
+    // The partial file does not match the blob, so the whole blob is fetched.
     fs::remove_dir_all(sandbox.path("pulled/blobs")).unwrap();
     sandbox.write(&partial, vec![b'x'; received]);
     sandbox.printed(&pull);
@@ -239,7 +238,7 @@ fn interrupted_pull_is_resumed() {
     let kept = bytes();
     let pulled = object(&sandbox, &pull);
     let fetched = pulled["bytes_fetched"].as_u64().unwrap();
-    assert!(fetched <= bytes() - kept, "{fetched} bytes were fetched, though {kept} were there");
+    assert!(fetched <= bytes() - kept, "{fetched} bytes were fetched, and {kept} existed");
     let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("image"));
 }

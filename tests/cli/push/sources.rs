@@ -1,4 +1,4 @@
-//! Sources of a push: each form of an image, from each tool, and those that are rejected.
+//! Sources of a push: each format from each tool, and rejected sources.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -16,7 +16,7 @@ use crate::ecr::Cloud;
 use crate::sandbox::{Sandbox, Served, TBD};
 use crate::tools::{Daemon, Tools, component};
 
-/// A folder that docker, podman and buildah build an image from.
+/// Writes a build context.
 fn write_context(served: &Served) {
     let dockerfile = "FROM scratch\nCOPY greeting /etc/greeting\nCOPY data /srv/data\nLABEL a=b\n";
     served.sandbox.write("context/Dockerfile", dockerfile);
@@ -25,7 +25,7 @@ fn write_context(served: &Served) {
     served.sandbox.write("context/data", data);
 }
 
-/// A push of a source, where the program finds `docker` and `podman`.
+/// Returns a push of a source, with `docker` and `podman` in PATH.
 fn push(served: &Served, source: &str) -> Command {
     let line = format!("--push a:v1 --from={source} --organization {TBD}");
     let mut push = served.sandbox.command(&line);
@@ -36,14 +36,14 @@ fn push(served: &Served, source: &str) -> Command {
     push
 }
 
-/// The URL that a push printed.
+/// Runs a push, which must succeed, and returns the printed URL.
 fn pushed(served: &Served, push: &mut Command) -> String {
     let run = served.sandbox.finish(push);
     assert_eq!(run.code, 0, "{push:?}: {run:?}");
     run.stdout.trim_end().to_owned()
 }
 
-/// skopeo pulls what was pushed, and the configuration is the one that the builder has.
+/// Checks that skopeo pulls the pushed image, and that the configuration is that of the builder.
 fn assert_pulled(served: &Served, tools: &Tools<'_>, id: &str) {
     let folder = served.sandbox.path("pulled");
     let _ = fs::remove_dir_all(&folder);
@@ -89,7 +89,7 @@ fn docker_image_has_one_digest_from_each_source() {
         let mut push = push(&served, source);
         urls.insert(pushed(&served, push.env("DOCKER_HOST", daemon.host())));
     }
-    // Piped as it is written, and redirected.
+    // Standard input from a pipe, and from a file.
     let mut save = tools.command(&format!("docker --host {} save sample:1", daemon.host()));
     let mut saving = save.stdout(Stdio::piped()).spawn().unwrap();
     let mut piped = push(&served, "-");
@@ -113,7 +113,7 @@ fn podman_image_has_one_digest_on_each_push() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&["a"]);
     write_context(&served);
-    // The sandbox's images, which podman does not find by itself.
+    // podman needs options to find the images of the sandbox.
     let podman = tools.command("podman");
     let words: Vec<String> = std::iter::once(podman.get_program())
         .chain(podman.get_args())
@@ -146,7 +146,7 @@ fn podman_image_has_one_digest_on_each_push() {
     }
     assert_eq!(urls.len(), 1, "{urls:?}");
     assert_pulled(&served, &tools, &id);
-    // There, its layers are compressed already: it is another manifest for the same image.
+    // The layers of this archive are compressed, so the same image has another manifest.
     let mut urls = BTreeSet::new();
     for source in ["oci-archive:oci.tar", "oci.tar", "oci-archive:oci.tar:localhost/sample:1"] {
         urls.insert(pushed(&served, &mut push(&served, source)));
@@ -160,7 +160,7 @@ fn podman_image_has_one_digest_on_each_push() {
     assert_eq!(run.code, 5, "{run:?}");
     assert!(run.stderr.contains("image podman:localhost/unknown:1 does not exist"), "{run:?}");
 
-    // A file of the same name: what is meant has to be said.
+    // A file with the same name makes the source ambiguous.
     served.sandbox.write("localhost/sample:1", fs::read(served.sandbox.path("saved.tar")).unwrap());
     let run = served.sandbox.finish(&mut push(&served, "localhost/sample:1"));
     assert_eq!(run.code, 2, "{run:?}");
@@ -179,7 +179,7 @@ fn with_repository() -> Sandbox {
     sandbox
 }
 
-/// A command of this name that the program finds, and no other.
+/// Writes a script as the only command of this name in PATH.
 fn write_stub(sandbox: &Sandbox, name: &str, script: &str) {
     let path = sandbox.write(&format!("bin/{name}"), format!("#!/bin/sh\n{script}\n"));
     fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
@@ -222,7 +222,7 @@ fn missing_command_suggests_its_package() {
 #[test]
 fn stopped_daemon_is_reported() {
     let sandbox = with_repository();
-    // docker's own client, with no daemon where it looks.
+    // The real docker client, without a daemon.
     let path = std::env::split_paths(&std::env::var_os("PATH").unwrap())
         .map(|folder| folder.join(component("docker").get_program()))
         .find(|path| path.is_file());
@@ -269,7 +269,7 @@ fn failed_save_is_reported() {
     "#);
 }
 
-/// A push of a source from stand-ins: its exit code, and its error.
+/// Pushes a source with stub commands, and returns the exit code and the error.
 fn push_platform(sandbox: &Sandbox, source: &str, options: &str) -> (i32, String) {
     let run = sandbox.finish(&mut push_with_stubs(sandbox, &format!("{source} {options}")));
     (run.code, run.stderr)
@@ -285,12 +285,12 @@ fn docker_saves_the_chosen_platform_if_supported() {
         let script = format!("case \"$*\" in 'image inspect'*) echo sha256:{ID};; {save} esac");
         write_stub(&sandbox, "docker", &script);
     };
-    // A new docker, whose image for this machine is not there.
+    // A new docker, which has only the image for linux/amd64.
     docker("'save --platform linux/amd64 sha256:'*) /bin/cat TAR;; *) echo none >&2; exit 1;;");
     assert_eq!(push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/amd64").0, 0);
     let other = push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/arm64");
     assert_eq!(other.0, 1, "{other:?}");
-    // An old docker saves what it has.
+    // An old docker does not know the option --platform.
     docker("*--platform*) echo 'unknown flag: --platform' >&2; exit 125;; *) /bin/cat TAR;;");
     assert_eq!(push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/amd64").0, 0);
     let (code, error) = push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/arm64");
@@ -354,7 +354,7 @@ fn empty_standard_input_is_reported() {
 
 const NAME: &str = "catalog/extract-video";
 
-/// Builds an image of two layers in podman's store, and returns its ID.
+/// Builds an image with two layers in podman's storage, and returns its ID.
 fn build(cloud: &Cloud, tools: &Tools<'_>) -> String {
     let data: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     cloud
@@ -367,7 +367,7 @@ fn build(cloud: &Cloud, tools: &Tools<'_>) -> String {
     tools.printed("podman images -q --no-trunc localhost/sample:1")
 }
 
-/// What skopeo pulls has the configuration `id`, and the very layers that it names.
+/// Checks that skopeo pulls the configuration `id` and its layers.
 fn assert_pulled_unchanged(cloud: &Cloud, tools: &Tools<'_>, id: &str) {
     let folder = cloud.sandbox.path("pulled");
     let _ = fs::remove_dir_all(&folder);
@@ -382,7 +382,7 @@ fn assert_pulled_unchanged(cloud: &Cloud, tools: &Tools<'_>, id: &str) {
         let content = &files[layer.trim_start_matches("sha256:")];
         assert_eq!(Manifest::new("", content.clone()).digest.to_string(), layer);
     }
-    // podman verifies what it unpacks.
+    // podman verifies the unpacked layers.
     tools.printed("podman rmi -f -a");
     tools.printed(&format!("podman pull -q --tls-verify=false {image}"));
     assert_eq!(tools.printed(&format!("podman images -q --no-trunc {image}")), id);
