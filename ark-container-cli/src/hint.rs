@@ -63,17 +63,19 @@ pub(crate) fn example_of(error: &ParseError) -> Option<&'static str> {
     match error.what() {
         "organization GUID" => Some("your organizations: ark-catalog-container-tool --whoami"),
         "repository name" => {
-            Some("lower-case words with slashes between, as catalog/extract-video")
+            Some("use lower-case words separated by slashes, such as catalog/extract-video")
         }
-        "ECR host" => Some("as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod"),
-        "ARN of a role" => Some("as arn:aws:iam::123456789012:role/NAME"),
+        "ECR host" => Some("for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod"),
+        "ARN of a role" => Some("for example: arn:aws:iam::123456789012:role/NAME"),
         "tag pattern" => {
-            Some("as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'")
+            Some("use letters, digits, '_', '.', '-' and up to two '*', such as 'dev-*'")
         }
-        "tag" => Some("letters, digits, '_', '.' and '-', as v1.2"),
-        "principal" | "principal kind" => Some("as user:alice, robot:nightly or ingest-job:42"),
+        "tag" => Some("use letters, digits, '_', '.' and '-', such as v1.2"),
+        "principal" | "principal kind" => {
+            Some("for example: user:alice, robot:nightly or ingest-job:42")
+        }
         "registry location" | "registry host" | "stage" => {
-            Some("as local:, local:/srv/registry or ecr://HOST/prod")
+            Some("for example: local:, local:/srv/registry or ecr://HOST/prod")
         }
         _ => None,
     }
@@ -98,8 +100,9 @@ pub(crate) fn for_name(text: &str, catalog: &Catalog, error: Error) -> Failure {
 }
 
 /// The values of `--from`.
-const SOURCES: &str = "--from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what \
-    docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -";
+const SOURCES: &str = "--from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (an \
+    archive of docker save), oci:DIR[:REF] (a folder in the OCI image layout), \
+    oci-archive:FILE[:REF] or -";
 
 /// An operation on a repository, with the data for its help.
 #[derive(Debug, Clone, Copy)]
@@ -164,10 +167,10 @@ impl Target {
                 Some(format!("create it: {}", self.command("create-repository")))
             }
             (ResourceKind::Repository, _) => {
-                Some(format!("see what there is: {}", self.command_with("list-repositories")))
+                Some(format!("list the repositories: {}", self.command_with("list-repositories")))
             }
             (ResourceKind::Image, Attempt::DeleteImage | Attempt::Pull | Attempt::Tag) => {
-                Some(format!("see what there is: {}", self.command("list-images")))
+                Some(format!("list the images: {}", self.command("list-images")))
             }
             (ResourceKind::File, Attempt::Push { .. }) => Some(SOURCES.to_owned()),
             _ => None,

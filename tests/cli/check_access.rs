@@ -133,7 +133,7 @@ fn invalid_questions_are_rejected() {
     assert_snapshot!(reported(&sandbox, "--action pull --repository a --principal bob"), @r#"
     exit 2
     error: --principal: "bob" is not a valid principal: expected <kind>:<id>
-      help: as user:alice, robot:nightly or ingest-job:42
+      help: for example: user:alice, robot:nightly or ingest-job:42
     "#);
     let upper = TBD.to_uppercase();
     assert_snapshot!(reported(&sandbox, &format!("--action pull --repository prod/{upper}/a")), @r#"

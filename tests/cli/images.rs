@@ -138,12 +138,12 @@ fn inspect_names_what_is_missing() {
     assert_snapshot!(inspect("a:v9"), @"
     exit 5
     error: image 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v9 does not exist
-      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_snapshot!(inspect("b:v1"), @"
     exit 5
     error: repository 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/b does not exist
-      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the repositories: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_snapshot!(inspect("a:v1 --platform linux/s390x"), @"
     exit 2
@@ -202,7 +202,7 @@ fn several_images_are_deleted_until_the_first_failure() {
     exit 5
     127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1
     error: image prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v9 does not exist
-      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_eq!(tags(&sandbox), "v2 v3");
     assert_snapshot!(delete("a:v2 a:v3"), @"
@@ -300,6 +300,6 @@ fn prune_needs_a_rule() {
     assert_snapshot!(prune("--keep 1 --keep-tags a*b*c*"), @r#"
     exit 2
     error: --keep-tags: "a*b*c*" is not a valid tag pattern: more than 2 '*', at character 6
-      help: as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'
+      help: use letters, digits, '_', '.', '-' and up to two '*', such as 'dev-*'
     "#);
 }

@@ -118,7 +118,7 @@ fn missing_repositories_and_images_are_not_found() {
     assert_snapshot!(reported(&cloud, &format!("--list-images a --organization {TBD}")), @r"
     exit 5
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a does not exist
-      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the repositories: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     cloud.sandbox.write_image("sample", "hello");
     let push = format!("--push a:v1 --from oci:sample --organization {TBD}");
@@ -131,7 +131,7 @@ fn missing_repositories_and_images_are_not_found() {
     assert_snapshot!(reported(&cloud, &format!("--delete-image a:v1 --organization {TBD}")), @r"
     exit 5
     error: image 095412845506.dkr.ecr.us-east-1.amazonaws.com/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1 does not exist
-      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }
 

@@ -147,7 +147,7 @@ fn archived_image_is_listed_counted_and_restored() {
     assert_snapshot!(format!("exit {}\n{error}", missing.code), @r"
     exit 5
     error: image HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:first does not exist: it is archived; restore it: aws ecr update-image-storage-class --region us-east-1 --registry-id 095412845506 --repository-name prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a --image-id imageDigest=DIGEST --target-storage-class STANDARD
-      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     let (_, restore) = missing.stderr.split_once("restore it: aws ").unwrap();
     let restore = restore.lines().next().unwrap();

@@ -205,22 +205,22 @@ fn invalid_repository_name_is_rejected() {
     assert_snapshot!(create("catalog/Extract"), @r#"
     exit 2
     error: "catalog/Extract" is not a valid repository name: upper case 'E' is not allowed at character 9
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
     assert_snapshot!(create("catalog//extract"), @r#"
     exit 2
     error: "catalog//extract" is not a valid repository name: a part is empty, beside the slash at character 9
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
     assert_snapshot!(create("café"), @r#"
     exit 2
     error: "café" is not a valid repository name: 'é' is not allowed at character 4
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
     assert_snapshot!(create("../../etc/passwd"), @r#"
     exit 2
     error: "../../etc/passwd" is not a valid repository name: a part may not start with '.', at character 1
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
 }
 
@@ -230,7 +230,7 @@ fn long_repository_name_is_rejected() {
     assert_snapshot!(refused(&format!("--create-repository {name} --organization {TBD}")), @r#"
     exit 2
     error: "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"… is not a valid repository name: 218 characters, of at most 217
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
 }
 
@@ -240,12 +240,12 @@ fn invalid_tag_or_digest_is_rejected() {
     assert_snapshot!(push("a:v/1"), @r#"
     exit 2
     error: "a:v/1" is not a valid repository name: ':' is not allowed at character 2
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
     assert_snapshot!(push("a:"), @r#"
     exit 2
     error: "" is not a valid tag: it is empty
-      help: letters, digits, '_', '.' and '-', as v1.2
+      help: use letters, digits, '_', '.' and '-', such as v1.2
     "#);
     assert_snapshot!(push(&format!("a@sha256:{}", "0".repeat(64))), @r#"
     exit 2
@@ -323,6 +323,6 @@ fn json_error_matches_text_error() {
     "#);
     assert_snapshot!(refused(&format!("--login A --organization {TBD} --output json")), @r#"
     exit 2
-    {"error":{"kind":"usage","message":"\"A\" is not a valid repository name: upper case 'A' is not allowed at character 1","causes":[],"help":"lower-case words with slashes between, as catalog/extract-video","exit_code":2}}
+    {"error":{"kind":"usage","message":"\"A\" is not a valid repository name: upper case 'A' is not allowed at character 1","causes":[],"help":"use lower-case words separated by slashes, such as catalog/extract-video","exit_code":2}}
     "#);
 }

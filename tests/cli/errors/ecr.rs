@@ -26,17 +26,17 @@ fn invalid_ecr_host_is_rejected() {
     assert_snapshot!(list("registry.example/prod"), @r#"
     exit 2
     error: --registry: "registry.example" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com), wrong at character 1
-      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+      help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
     assert_snapshot!(list("95412845506.dkr.ecr.us-east-1.amazonaws.com/prod"), @r#"
     exit 2
     error: --registry: "95412845506.dkr.ecr.us-east-1.amazonaws.com" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com), wrong at character 12
-      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+      help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
     assert_snapshot!(list("095412845506.dkr.ecr.cn-north-1.amazonaws.com/prod"), @r#"
     exit 2
     error: --registry: "095412845506.dkr.ecr.cn-north-1.amazonaws.com" is not a valid ECR host: a host in cn-north-1 ends with amazonaws.com.cn: wrong at character 33
-      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+      help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
 }
 
@@ -84,7 +84,7 @@ fn invalid_role_arn_is_rejected() {
     assert_snapshot!(with(&[("ARK_ROLE_ARN", "ark-registry")], &login), @r#"
     exit 2
     error: ARK_ROLE_ARN: "ark-registry" is not a valid ARN of a role: it does not have the form (arn:<partition>:iam::<account>:role/<name>)
-      help: as arn:aws:iam::123456789012:role/NAME
+      help: for example: arn:aws:iam::123456789012:role/NAME
     "#);
     let sandbox = Sandbox::new();
     let role = "[ecr]\nrole_arn = \"arn:aws:iam::095412845506:user/alice\"\n";
@@ -210,7 +210,7 @@ fn invalid_create_options_are_rejected() {
     assert_snapshot!(create("--except-tags a/b"), @r#"
     exit 2
     error: --except-tags: "a/b" is not a valid tag pattern: '/' is not allowed at character 2
-      help: as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'
+      help: use letters, digits, '_', '.', '-' and up to two '*', such as 'dev-*'
     "#);
     assert_snapshot!(create("--lifecycle-policy none.json"), @"
     exit 5

@@ -26,17 +26,17 @@ fn missing_repository_suggests_a_command() {
     assert_snapshot!(on(&sandbox, "--list-images test/repo"), @"
     exit 5
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
-      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the repositories: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_snapshot!(on(&sandbox, "--delete-repository test/repo"), @"
     exit 5
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
-      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the repositories: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_snapshot!(on(&sandbox, "--delete-image test/repo:v1"), @"
     exit 5
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo does not exist
-      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the repositories: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }
 
@@ -59,12 +59,12 @@ fn missing_image_suggests_list_images() {
     assert_snapshot!(on(&sandbox, "--delete-image test/repo:v1"), @"
     exit 5
     error: image prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo:v1 does not exist
-      help: see what there is: ark-catalog-container-tool --list-images test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     let digest = format!("sha256:{}", "0".repeat(64));
     assert_snapshot!(on(&sandbox, &format!("--delete-image test/repo@{digest}")), @"
     exit 5
     error: image prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo@sha256:0000000000000000000000000000000000000000000000000000000000000000 does not exist
-      help: see what there is: ark-catalog-container-tool --list-images test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images test/repo --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }

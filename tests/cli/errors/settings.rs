@@ -25,7 +25,7 @@ fn invalid_registry_location_is_rejected() {
     assert_snapshot!(reported(&sandbox.run(line)), @r#"
     exit 2
     error: --registry: "https://registry.example" is not a valid registry location: expected ecr://<host>/<stage> or local:[<directory>]
-      help: as local:, local:/srv/registry or ecr://HOST/prod
+      help: for example: local:, local:/srv/registry or ecr://HOST/prod
     "#);
     let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
     let reported =
@@ -34,7 +34,7 @@ fn invalid_registry_location_is_rejected() {
     assert_snapshot!(with_variable("ARK_REGISTRY", "ecr://a b", "--list-repositories"), @r#"
     exit 2
     error: ARK_REGISTRY: "a b" is not a valid ECR host: expected <account>.dkr.ecr.<region>.amazonaws.com
-      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+      help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
 }
 
@@ -53,7 +53,7 @@ fn invalid_variables_are_rejected() {
     assert_snapshot!(with_variable("ARK_PRINCIPAL", "alice", "--quiet --whoami"), @r#"
     exit 2
     error: ARK_PRINCIPAL: "alice" is not a valid principal: expected <kind>:<id>
-      help: as user:alice, robot:nightly or ingest-job:42
+      help: for example: user:alice, robot:nightly or ingest-job:42
     "#);
     assert_snapshot!(with_variable("ARK_MEMBERSHIPS", "none.toml", "--quiet --whoami"), @"
     exit 5

@@ -24,12 +24,12 @@ fn missing_source_is_reported() {
     assert_snapshot!(push(&sandbox, "oci:absent"), @"
     exit 5
     error: file absent does not exist
-      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
+      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (an archive of docker save), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
     ");
     assert_snapshot!(push(&sandbox, "docker-archive:absent.tar"), @"
     exit 5
     error: file absent.tar does not exist
-      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
+      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (an archive of docker save), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
     ");
     assert_snapshot!(push(&sandbox, "absent"), @r#"
     exit 2

@@ -203,7 +203,7 @@ fn failed_pull_suggests_a_command() {
     let run = |line: &str| sandbox.run(&format!("{line} --organization {TBD}"));
     let missing = run("--pull a:v9 --to oci:pulled");
     assert_eq!(missing.code, 5, "{missing:?}");
-    assert!(missing.stderr.contains("see what there is: "), "{}", missing.stderr);
+    assert!(missing.stderr.contains("list the images: "), "{}", missing.stderr);
     assert!(missing.stderr.contains("--list-images a "), "{}", missing.stderr);
     assert_eq!(run("--pull b:v1 --to oci:pulled").code, 5);
     assert_eq!(run("--pull a:v1 --to pulled").code, 2);
