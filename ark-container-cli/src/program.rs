@@ -88,7 +88,7 @@ fn attempt(argv: Vec<OsString>, format: &mut Option<Format>) -> Result<(), Stop>
     let Some(operation) = operation else {
         let help = Cli::command().render_help().to_string();
         let failure = Failure::usage("no operation is given").with_usage(help);
-        return Err(failure.with_help(format!("for help: {PROGRAM} --help")).into());
+        return Err(failure.with_help(format!("list the operations: {PROGRAM} --help")).into());
     };
     let operation = match operation {
         AnyOperation::Registry(operation) => operation,

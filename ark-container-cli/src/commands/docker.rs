@@ -112,8 +112,8 @@ fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[S
     }
     if let Origin::Flag(flag) = settings.registry_origin() {
         output.warning(&format!(
-            "{HELPER} receives no options: instead of {flag}, set registry in the configuration file, or \
-             export ARK_REGISTRY={}",
+            "{HELPER} receives no options: instead of {flag}, set registry in the configuration \
+             file, or export ARK_REGISTRY={}",
             quote_for_shell(&settings.registry().to_string())
         ));
     }
@@ -170,7 +170,7 @@ fn user_folder() -> Result<PathBuf, Failure> {
         };
     }
     let home = etcetera::home_dir().map_err(|_| {
-        Failure::new(Kind::Other, "the home folder, which has the docker configuration, is not set")
+        Failure::new(Kind::Other, "there is no docker configuration: the home folder is not set")
             .with_help(format!("name the folder: export {FOLDER_VARIABLE}=DIR"))
     })?;
     Ok(home.join(".docker"))

@@ -194,7 +194,7 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
 fn usage(problem: &str) -> Failure {
     Failure::usage(format!("{problem}: get, store, erase, list or version")).with_help(format!(
         "clients such as docker run {HELPER}; to configure docker: {PROGRAM} --configure-docker; \
-         for help: {HELPER} --help"
+         to list the operations: {HELPER} --help"
     ))
 }
 

@@ -162,7 +162,7 @@ fn unknown_operation_is_rejected() {
     let sandbox = Sandbox::new();
     assert_snapshot!(reported(&run(&sandbox, "login", "")), @"
     docker-credential-ark: unknown operation login: get, store, erase, list or version
-    help: clients such as docker run docker-credential-ark; to configure docker: ark-catalog-container-tool --configure-docker; for help: docker-credential-ark --help
+    help: clients such as docker run docker-credential-ark; to configure docker: ark-catalog-container-tool --configure-docker; to list the operations: docker-credential-ark --help
     ");
     let reported = reported(&sandbox.finish(&mut sandbox.at_home(HELPER)));
     assert!(

@@ -19,7 +19,7 @@ fn refused(line: &str) -> String {
 #[test]
 fn missing_operation_is_rejected() {
     let help = Sandbox::new().printed("-h");
-    let error = "exit 2\nerror: no operation is given\n  help: for help: ark-catalog-container-tool --help\n";
+    let error = "exit 2\nerror: no operation is given\n  help: list the operations: ark-catalog-container-tool --help\n";
     assert_eq!(refused(""), format!("{error}\n{help}\n"));
     assert_eq!(refused("--quiet"), refused(""));
 }
@@ -315,7 +315,7 @@ fn invalid_listen_address_is_rejected() {
 fn json_error_matches_text_error() {
     assert_snapshot!(refused("--output json"), @r#"
     exit 2
-    {"error":{"kind":"usage","message":"no operation is given","causes":[],"help":"for help: ark-catalog-container-tool --help","exit_code":2}}
+    {"error":{"kind":"usage","message":"no operation is given","causes":[],"help":"list the operations: ark-catalog-container-tool --help","exit_code":2}}
     "#);
     assert_snapshot!(refused("--lgoin a --output=json"), @r#"
     exit 2
