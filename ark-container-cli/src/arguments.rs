@@ -46,7 +46,7 @@ ARK_ADMINISTRATOR_ROLE_ARN, ARK_REQUIRE_SCOPED].
 Exit codes: 0 success, 1 other failure, 2 usage, 3 not authenticated, 4 not permitted,
 5 not found, 6 conflict, 7 temporary (try again).";
 
-/// Lists, creates, logs in to and uploads to your organizations' container repositories.
+/// Manages your organizations' container repositories, in AWS ECR or in a local registry.
 #[derive(Debug, Parser)]
 #[command(
     name = PROGRAM,
@@ -186,7 +186,7 @@ pub(crate) struct RepositoryArgs {
 /// The login of a transfer.
 #[derive(Debug, Args)]
 pub(crate) struct LoginScopeArgs {
-    /// Scope of the login: an organization's login is shared by all its transfers
+    /// Scope of the login; other transfers can reuse a login for the organization
     #[arg(long, value_name = "SCOPE", default_value = "repository", value_parser = login_scope())]
     pub(crate) login_scope: LoginScope,
 }

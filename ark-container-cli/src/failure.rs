@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::hint;
 use crate::output::{Format, visible};
 
-/// Why an operation stopped early.
+/// The reason that an operation stopped early.
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// The reader closed standard output, which is not a failure.
@@ -31,7 +31,7 @@ impl<F: Into<Failure>> From<F> for Stop {
     }
 }
 
-/// The documented exit codes except 0.
+/// Kinds of failures, with their documented exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {

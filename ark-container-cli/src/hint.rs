@@ -10,8 +10,8 @@ use crate::arguments::PROGRAM;
 use crate::failure::{Failure, Kind};
 
 /// Help for a denial by the policy.
-pub(crate) const DENIED_BY_POLICY: &str = "an administrator of the organization can do it or add you; \
-    ark-catalog-container-tool --whoami shows your identity and organizations";
+pub(crate) const DENIED_BY_POLICY: &str = "an administrator of the organization can do it or add \
+    you; ark-catalog-container-tool --whoami shows your identity and organizations";
 
 /// Help for a denial by AWS.
 pub(crate) const DENIED_BY_AWS: &str = "an administrator of the AWS account can grant it; \
@@ -28,8 +28,8 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
              aws service-quotas list-service-quotas --service-code ecr",
         ),
         "KmsException" => Some(
-            "use a key that is enabled, in the registry's region, and permitted to you; to check it: \
-             aws kms describe-key --key-id KEY",
+            "use a key that is enabled, in the registry's region, and permitted to you; to check \
+             it: aws kms describe-key --key-id KEY",
         ),
         "UnableToGetUpstreamImageException" | "UnableToGetUpstreamLayerException" => Some(
             "check the credentials of the pull-through cache rule: \
@@ -40,8 +40,8 @@ pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
              Account settings, Endpoints",
         ),
         "PackedPolicyTooLarge" => Some(
-            "configure the identity provider to write fewer tags into the token, for example with one \
-             token for each organization",
+            "configure the identity provider to write fewer tags into the token, for example with \
+             one token for each organization",
         ),
         _ => None,
     }

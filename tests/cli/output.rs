@@ -130,7 +130,7 @@ fn help_and_version_are_results() {
     let version = sandbox.printed("--version");
     assert_eq!(version, format!("ark-catalog-container-tool {}\n", env!("CARGO_PKG_VERSION")));
     assert_snapshot!(sandbox.printed("-h"), @"
-    Lists, creates, logs in to and uploads to your organizations' container repositories
+    Manages your organizations' container repositories, in AWS ECR or in a local registry
 
     Usage: ark-catalog-container-tool <OPERATION> [OPTIONS]
 

@@ -81,7 +81,7 @@ fn aws_lines(lines: &mut Lines, aws: &AwsReport, identity: &ChosenIdentity) {
     }
 }
 
-/// Returns the identity and why it is used.
+/// Returns the identity and the reason for its choice.
 fn identity_line(report: &IdentityReport) -> String {
     match &report.identity {
         ChosenIdentity::Token { file, origin, .. } => {

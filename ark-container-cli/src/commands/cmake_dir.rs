@@ -15,8 +15,8 @@ const EXAMPLES: &str = "\
 Examples:
   cmake -B build -DArkDocker_DIR=\"$(ark-catalog-container-tool --cmake-dir)\"
 
-With find_package(ArkDocker REQUIRED) in CMakeLists.txt, ark_add_docker(…) then defines targets that
-build an image and push it with this program.";
+With find_package(ArkDocker REQUIRED) in CMakeLists.txt, ark_add_docker(…) then defines targets
+that build an image and push it with this program.";
 
 /// Files of the module. The file that find_package looks for is last: if it exists, so do the others.
 const MODULE: [(&str, &str); 11] = [

@@ -54,9 +54,10 @@ pub(crate) async fn list(args: ListArgs, context: &Context) -> Result<(), Stop> 
     if catalog.has_listed_incompletely() {
         let options = &context.typed_options;
         context.output.note(&format!(
-            "the list may be incomplete: it comes from the tag index of AWS, which lacks repositories without \
-             the resource tag ark:organization, and for some minutes new repositories of other users; \
-             to add the tag: {PROGRAM} --create-repository NAME{options}; to scan the whole account: \
+            "the list may be incomplete: it comes from the tag index of AWS, which lacks \
+             repositories without the resource tag ark:organization, and for some minutes new \
+             repositories of other users; to add the tag: \
+             {PROGRAM} --create-repository NAME{options}; to scan the whole account: \
              {PROGRAM} --list-repositories --all-pages{options}"
         ));
     }
@@ -69,7 +70,7 @@ Examples:
   ark-catalog-container-tool --create-repository test/repo --organization GUID \\
       --immutable-tags --except-tags latest --except-tags 'dev-*'
 
-Encryption, scans and lifecycle policies exist only in AWS ECR; a registry in a folder rejects them.";
+Encryption, scans and lifecycle policies exist only in AWS ECR; a local registry rejects them.";
 
 /// Create a repository, and print its URL
 ///

@@ -106,7 +106,7 @@ fn in_time(
     })
 }
 
-/// Why a run has no answer.
+/// The reason that a run failed.
 #[derive(Debug)]
 enum Refusal {
     /// The server is not in the settings, so the client continues without a login.
