@@ -1,33 +1,33 @@
 #[[
 ark_add_docker(NAME
-  ORGANIZATION GUID          # whose repository it is
-  REPOSITORY   NAME          # its name, such as catalog/extract-video
-  [DOCKERFILE  FILE]         # Dockerfile unless told
-  [TARGETS     TARGET...]    # built first, their files copied into the context under their names
-  [FILES       FILE...]      # files and folders, copied into the context
-  [TAGS        TAG...]       # what git describes the commit as unless told
+  ORGANIZATION GUID          # organization of the repository
+  REPOSITORY   NAME          # name of the repository, such as catalog/extract-video
+  [DOCKERFILE  FILE]         # default: Dockerfile
+  [TARGETS     TARGET...]    # targets that are built first; their files are copied into the context
+  [FILES       FILE...]      # files and folders that are copied into the context
+  [TAGS        TAG...]       # default: the output of git describe
   [BUILD_ARGS  KEY=VALUE...]
   [PLATFORMS   OS/ARCH...]
-  [REGISTRY    LOCATION]     # the tool's own setting unless told
-  [CREATE])                  # create the repository where it is missing
+  [REGISTRY    LOCATION]     # default: the setting of the tool
+  [CREATE])                  # create the repository if it does not exist
 
-Adds the targets NAME-docker (log in, build, push) and NAME-docker-image (build only), and to the
-target ark-docker, which is all images of a project. ark-container-cli/README.md tells more.
+Adds the targets NAME-docker (log in, build, push) and NAME-docker-image (build only). The target
+ark-docker builds and pushes all images of a project. Documentation: ark-container-cli/README.md.
 ]]
 
 include_guard(GLOBAL)
 cmake_policy(VERSION 3.22)
 
 set(ARK_DOCKER_BUILDER "" CACHE STRING
-    "What builds images: docker, podman or buildah; the first that works unless told")
+    "Builder of images: docker, podman or buildah; the default is the first that works")
 set_property(CACHE ARK_DOCKER_BUILDER PROPERTY STRINGS "" docker podman buildah)
-set(ARK_DOCKER_BUILD_OPTIONS "" CACHE STRING "More options for the builder, a list")
+set(ARK_DOCKER_BUILD_OPTIONS "" CACHE STRING "List of further options for the builder")
 set(ARK_DOCKER_PLATFORM "" CACHE STRING
-    "OS/ARCH of images without PLATFORMS; that of a cross build, else the builder's own unless told")
+    "OS/ARCH of images without PLATFORMS; the default is that of a cross build, or else of the builder")
 set(ARK_REGISTRY "" CACHE STRING
-    "Where images without REGISTRY are pushed to: ecr://HOST/STAGE or local:[DIR]; the tool's own setting unless told")
+    "Registry of images without REGISTRY: ecr://HOST/STAGE or local:[DIR]; the default is the setting of the tool")
 option(ARK_DOCKER_STREAM
-       "Under Ninja, show what builders print while they print it, one image at a time" OFF)
+       "Under Ninja, show the output of builders immediately, and build one image at a time" OFF)
 
 include("${CMAKE_CURRENT_LIST_DIR}/ArkDockerArguments.cmake")
 
@@ -55,7 +55,7 @@ function(ark_add_docker name)
     set(terminal USES_TERMINAL)
   endif()
 
-  # Files of settings, each written anew only when something in it changes: an input like any other.
+  # Files of settings are inputs of the build, and are written only if a setting changes.
   set(settings)
   _ark_docker_append_setting(NAME name)
   _ark_docker_append_setting(WORK work)
@@ -87,12 +87,13 @@ function(ark_add_docker name)
       ark-docker-surroundings
       COMMAND "${CMAKE_COMMAND}" -D "FOLDER=${surroundings}" -P "${scripts}/ArkDockerSurroundings.cmake"
       BYPRODUCTS "${surroundings}/builder" "${surroundings}/destination"
-      COMMENT "Looking up where images are built and pushed to"
+      COMMENT "Looking up the builder and the registry"
       VERBATIM)
   endif()
 
-  # A script that failed has told why, and did not write what is then looked for: CMake's own errors
-  # would stand around the message, and exit codes are beyond scripts before CMake 3.29.
+  # A script that fails prints the reason and does not write its output file, which compare_files then
+  # misses. message(FATAL_ERROR) would print more lines around the reason, and CMake before 3.29 has no
+  # exit codes for scripts.
   set(or_fail COMMAND "${CMAKE_COMMAND}" -E compare_files)
   add_custom_command(
     OUTPUT "${work}/image.done"

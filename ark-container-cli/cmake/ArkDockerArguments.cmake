@@ -1,8 +1,8 @@
-# What ark_add_docker is given: checked, and made into what its commands need.
+# Checks the arguments of ark_add_docker, and converts them for its commands.
 #
-# These are macros: they read the function's ARG_… and leave their results beside them.
+# Macros read the ARG_… variables of the function, and set variables in the function.
 
-# Ends the configuration. Lines that begin with a space are printed as they are.
+# Ends the configuration. CMake does not reformat lines that start with a space.
 function(_ark_docker_error text help)
   message(FATAL_ERROR " error: ark_add_docker(${name}): ${text}\n   help: ${help}")
 endfunction()
@@ -10,43 +10,43 @@ endfunction()
 macro(_ark_docker_check_arguments)
   if(NOT name MATCHES "^[A-Za-z0-9_.+-]+$")
     _ark_docker_error("\"${name}\" cannot be part of a target's name"
-                      "letters, digits, '_', '.', '+' and '-', as ark-extract-catalog-video")
+                      "use letters, digits, '_', '.', '+' and '-', such as ark-extract-catalog-video")
   endif()
   if(TARGET ${name}-docker)
     get_target_property(other ${name}-docker SOURCE_DIR)
-    _ark_docker_error("there is such an image already, from ${other}" "give each image a name of its own")
+    _ark_docker_error("an image of this name is already defined in ${other}" "give each image a different name")
   endif()
   if(ARG_UNPARSED_ARGUMENTS)
     list(GET ARG_UNPARSED_ARGUMENTS 0 unknown)
-    _ark_docker_error("\"${unknown}\" is no keyword of it"
+    _ark_docker_error("\"${unknown}\" is not a keyword"
                       "the keywords: ORGANIZATION, REPOSITORY, DOCKERFILE, TARGETS, FILES, TAGS, BUILD_ARGS, PLATFORMS, REGISTRY, CREATE")
   endif()
   if(ARG_KEYWORDS_MISSING_VALUES)
     list(GET ARG_KEYWORDS_MISSING_VALUES 0 keyword)
-    # An empty list of files is no mistake, as where a variable has none.
+    # Lists of files may be empty, for example from a variable.
     if(keyword MATCHES "^(ORGANIZATION|REPOSITORY|DOCKERFILE|REGISTRY)$")
-      _ark_docker_error("${keyword} has no value" "give one behind ${keyword}, or leave it out")
+      _ark_docker_error("${keyword} has no value" "give a value after ${keyword}, or omit ${keyword}")
     endif()
   endif()
   _ark_docker_check_repository()
   _ark_docker_check_tags()
   foreach(platform IN LISTS ARG_PLATFORMS)
     if(NOT platform MATCHES "^[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?$")
-      _ark_docker_error("\"${platform}\" is no platform" "as PLATFORMS linux/amd64 linux/arm64")
+      _ark_docker_error("\"${platform}\" is not a platform" "for example: PLATFORMS linux/amd64 linux/arm64")
     endif()
   endforeach()
   foreach(argument IN LISTS ARG_BUILD_ARGS)
     if(NOT argument MATCHES "^[A-Za-z_][A-Za-z0-9_]*=")
       _ark_docker_error("the build argument \"${argument}\" is not of the form KEY=VALUE"
-                        "as BUILD_ARGS VERSION=1.2")
+                        "for example: BUILD_ARGS VERSION=1.2")
     endif()
   endforeach()
   if(NOT ARK_DOCKER_BUILDER MATCHES "^(docker|podman|buildah|)$")
-    _ark_docker_error("ARK_DOCKER_BUILDER is \"${ARK_DOCKER_BUILDER}\", which is no builder"
-                      "docker, podman or buildah, or empty for the first that works: cmake -DARK_DOCKER_BUILDER= .")
+    _ark_docker_error("ARK_DOCKER_BUILDER is \"${ARK_DOCKER_BUILDER}\", which is not a builder"
+                      "use docker, podman or buildah, or the first that works: cmake -DARK_DOCKER_BUILDER= .")
   endif()
   if(EXISTS "${CMAKE_CURRENT_BINARY_DIR}/${name}-docker" AND NOT IS_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/${name}-docker")
-    _ark_docker_error("${CMAKE_CURRENT_BINARY_DIR}/${name}-docker is in the way: it is to be a folder" "remove it, or build in another folder: cmake -B DIR")
+    _ark_docker_error("${CMAKE_CURRENT_BINARY_DIR}/${name}-docker is not a folder" "remove it, or build in another folder: cmake -B DIR")
   endif()
   if(NOT EXISTS "${ARK_CONTAINER_TOOL}")
     _ark_docker_error("the tool ${ARK_CONTAINER_TOOL} does not exist" "cmake -DARK_CONTAINER_TOOL=FILE .")
@@ -63,13 +63,13 @@ macro(_ark_docker_check_repository)
   set(hex "[0-9A-Fa-f]")
   string(REPEAT "${hex}" 4 four)
   if(NOT ARG_ORGANIZATION MATCHES "^${four}${four}-${four}-${four}-${four}-${four}${four}${four}$")
-    _ark_docker_error("\"${ARG_ORGANIZATION}\" is no organization's GUID: it has 32 hexadecimal digits as 8-4-4-4-12"
+    _ark_docker_error("\"${ARG_ORGANIZATION}\" is not the GUID of an organization: expected 32 hexadecimal digits as 8-4-4-4-12"
                       "your organizations: ${ARK_CONTAINER_TOOL} --whoami")
   endif()
   set(part "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*")
   if(NOT ARG_REPOSITORY MATCHES "^${part}(/${part})*$")
-    _ark_docker_error("\"${ARG_REPOSITORY}\" is no repository's name"
-                      "lower-case words with slashes between, as catalog/extract-video; tags go behind TAGS")
+    _ark_docker_error("\"${ARG_REPOSITORY}\" is not a repository name"
+                      "use lower-case words separated by slashes, such as catalog/extract-video; give tags after TAGS")
   endif()
   if(NOT DEFINED ARG_REGISTRY)
     set(ARG_REGISTRY "${ARK_REGISTRY}")
@@ -79,15 +79,15 @@ endmacro()
 macro(_ark_docker_check_tags)
   foreach(tag IN LISTS ARG_TAGS)
     string(LENGTH "${tag}" length)
-    # What is a generator expression yet is the tool's to check.
+    # The tool checks tags that are generator expressions.
     if(NOT tag MATCHES "\\$<" AND (length GREATER 128 OR NOT tag MATCHES "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))
-      _ark_docker_error("\"${tag}\" is no tag" "up to 128 letters, digits, '_', '.' and '-', as v1.2")
+      _ark_docker_error("\"${tag}\" is not a tag" "use up to 128 letters, digits, '_', '.' and '-', such as v1.2")
     endif()
   endforeach()
   list(REMOVE_DUPLICATES ARG_TAGS)
   if("${ARG_TAGS}" STREQUAL latest)
-    _ark_docker_error("the tag latest alone does not say what is in an image"
-                      "give another beside it, as TAGS v1.2 latest, or leave TAGS out for what git describes the commit as")
+    _ark_docker_error("the tag latest alone does not identify an image"
+                      "add another tag, such as TAGS v1.2 latest, or omit TAGS to use the output of git describe")
   endif()
 endmacro()
 
@@ -104,15 +104,15 @@ macro(_ark_docker_find_dockerfile)
   set(dockerfile "${located}")
 endmacro()
 
-# Sets `context_files`, `context_names` beside them, and `context_dependencies`.
+# Sets `context_files`, their `context_names`, and `context_dependencies`.
 macro(_ark_docker_collect_context)
   set(context_files)
   set(context_names)
   set(context_dependencies)
   foreach(target IN LISTS ARG_TARGETS)
     if(NOT TARGET ${target})
-      _ark_docker_error("there is no target ${target}"
-                        "TARGETS takes targets that are defined before; files that exist go behind FILES")
+      _ark_docker_error("the target ${target} does not exist"
+                        "TARGETS takes targets that are already defined; give existing files after FILES")
     endif()
     get_target_property(type ${target} TYPE)
     list(APPEND context_dependencies ${target})
@@ -121,7 +121,7 @@ macro(_ark_docker_collect_context)
       list(APPEND context_files "$<TARGET_FILE:${target}>")
       list(APPEND context_names "$<TARGET_FILE_NAME:${target}>")
     elseif(NOT type STREQUAL UTILITY)
-      # A custom target is built first, and the files that it makes are named behind FILES.
+      # A custom target is built first, and its files are named after FILES.
       _ark_docker_error("the target ${target} has no file"
                         "TARGETS takes executables, libraries and custom targets")
     endif()
@@ -129,8 +129,8 @@ macro(_ark_docker_collect_context)
   foreach(file IN LISTS ARG_FILES)
     _ark_docker_locate(file)
     if(NOT located)
-      _ark_docker_error("the file ${file} is neither in ${CMAKE_CURRENT_SOURCE_DIR} nor made by a custom command of this folder"
-                        "correct its name behind FILES")
+      _ark_docker_error("the file ${file} is neither in ${CMAKE_CURRENT_SOURCE_DIR} nor generated by a custom command of this folder"
+                        "correct its name after FILES")
     endif()
     set(files "${located}")
     set(base "${located_in}")
@@ -153,8 +153,8 @@ macro(_ark_docker_collect_context)
   endforeach()
 endmacro()
 
-# Sets `located` to where the file in `variable` is, or will be when it is made, and `located_in` to the folder whose
-# file it is: the source folder or the one that is built in. Both are empty where there is none.
+# Sets `located` to the path of the file in `variable`, which may be generated later, and `located_in` to its folder:
+# the source folder or the build folder. Both are empty if the file does not exist.
 macro(_ark_docker_locate variable)
   set(located)
   set(located_in)
@@ -165,7 +165,7 @@ macro(_ark_docker_locate variable)
       set(located "${path}")
     endif()
   endforeach()
-  # Where one folder is in the other, the inner one counts.
+  # If one folder contains the other, the inner folder is used.
   foreach(folder IN ITEMS "${CMAKE_CURRENT_SOURCE_DIR}" "${CMAKE_CURRENT_BINARY_DIR}")
     string(FIND "${located}/" "${folder}/" position)
     string(LENGTH "${folder}" length)
@@ -176,7 +176,7 @@ macro(_ark_docker_locate variable)
   endforeach()
 endmacro()
 
-# Sets ARG_PLATFORMS where it is left open: a cross build knows what its programs run on.
+# Sets the default of ARG_PLATFORMS: the platform of a cross build.
 macro(_ark_docker_choose_platforms)
   if(NOT ARG_PLATFORMS)
     set(ARG_PLATFORMS "${ARK_DOCKER_PLATFORM}")
@@ -193,15 +193,15 @@ macro(_ark_docker_choose_platforms)
   list(REMOVE_DUPLICATES ARG_PLATFORMS)
 endmacro()
 
-# Where no TAGS are given, sets `commit_file`, which has what git describes the commit as, and
-# `commit_target`, which brings it up to date: one for all images of a work tree.
+# Without TAGS, sets `commit_file`, the file with the output of git describe, and `commit_target`, the target that
+# updates the file. All images of a work tree share both.
 macro(_ark_docker_describe_commit)
   set(commit_file)
   set(commit_target)
   if(NOT ARG_TAGS)
     find_package(Git QUIET)
     if(NOT GIT_FOUND)
-      _ark_docker_error("git is not installed, and it says what to tag an image with"
+      _ark_docker_error("git is not installed, and is needed for the default tag"
                         "install git, or give tags: TAGS v1.2")
     endif()
     execute_process(
@@ -211,11 +211,11 @@ macro(_ark_docker_describe_commit)
     if(NOT code EQUAL 0)
       set(remedy "commit it, or give tags: TAGS v1.2")
       if(problem MATCHES "git config [^\n]+")
-        # git says itself what to type.
+        # The message of git has the command.
         set(remedy "give tags: TAGS v1.2; or trust the folder: ${CMAKE_MATCH_0}")
       endif()
       string(REGEX REPLACE "\n.*" "" problem "${problem}")
-      _ark_docker_error("git knows no commit of ${CMAKE_CURRENT_SOURCE_DIR} to tag the image with: ${problem}"
+      _ark_docker_error("git finds no commit of ${CMAKE_CURRENT_SOURCE_DIR} for the default tag: ${problem}"
                         "${remedy}")
     endif()
     string(REGEX REPLACE "\n[^\n]*$" "" worktree "${worktree}")
@@ -236,7 +236,7 @@ macro(_ark_docker_describe_commit)
   endif()
 endmacro()
 
-# Appends to `settings` a line that gives a script the list which `variable` holds.
+# Appends to `settings` a line that sets `setting` to the list in `variable`.
 macro(_ark_docker_append_setting setting variable)
   string(APPEND settings "set(${setting}")
   foreach(value IN LISTS ${variable})

@@ -1,6 +1,6 @@
-# What builds images: which one does, how it is called, and where its image is then.
+# Chooses and runs the builder of an image, and locates the image.
 
-# Sets `problem` to why a builder does not work, or to nothing.
+# Sets `problem` to the reason if a builder does not work, and to the empty string otherwise.
 function(try_builder builder)
   set(problem "" PARENT_SCOPE)
   set(docker version --format "{{.Server.Version}}")
@@ -8,23 +8,23 @@ function(try_builder builder)
   set(buildah info)
   execute_process(
     COMMAND ${builder} ${${builder}}
-    OUTPUT_QUIET ERROR_VARIABLE said RESULT_VARIABLE code TIMEOUT 60)
+    OUTPUT_QUIET ERROR_VARIABLE reason RESULT_VARIABLE code TIMEOUT 60)
   if(code EQUAL 0)
     return()
   endif()
-  # What they say last is why.
-  string(STRIP "${said}" said)
-  string(REGEX REPLACE ".*\n" "" said "${said}")
+  # The last line of the output is the reason.
+  string(STRIP "${reason}" reason)
+  string(REGEX REPLACE ".*\n" "" reason "${reason}")
   if(NOT code MATCHES "^[0-9]+$")
-    string(TOLOWER "${code}" said)
-    if(said STREQUAL "no such file or directory")
-      set(said "it is not installed")
+    string(TOLOWER "${code}" reason)
+    if(reason STREQUAL "no such file or directory")
+      set(reason "not installed")
     endif()
   endif()
-  set(problem "${builder}: ${said}" PARENT_SCOPE)
+  set(problem "${builder}: ${reason}" PARENT_SCOPE)
 endfunction()
 
-# Sets `builder`; where there is none, `builder_problem` and `builder_help`.
+# Sets `builder`, or `builder_problem` and `builder_help` if no builder works.
 function(choose_builder)
   set(builder_problem "" PARENT_SCOPE)
   set(chosen "${BUILDER}")
@@ -32,8 +32,8 @@ function(choose_builder)
     set(chosen "$ENV{ARK_DOCKER_BUILDER}")
   endif()
   if(NOT chosen MATCHES "^(docker|podman|buildah|)$")
-    set(builder_problem "ARK_DOCKER_BUILDER is \"${chosen}\", which is no builder" PARENT_SCOPE)
-    set(builder_help "export ARK_DOCKER_BUILDER=podman; docker and buildah are the others" PARENT_SCOPE)
+    set(builder_problem "ARK_DOCKER_BUILDER is \"${chosen}\", which is not a builder" PARENT_SCOPE)
+    set(builder_help "use docker, podman or buildah: export ARK_DOCKER_BUILDER=podman" PARENT_SCOPE)
     return()
   endif()
   set(candidates docker podman buildah)
@@ -53,13 +53,13 @@ function(choose_builder)
   set(builder_problem "no builder works: ${problems}" PARENT_SCOPE)
   set(builder_help "start docker, or install another builder: apt-get install buildah" PARENT_SCOPE)
   if(chosen)
-    set(builder_problem "the builder that ARK_DOCKER_BUILDER chooses does not work: ${problems}" PARENT_SCOPE)
-    set(builder_help "see what it says: ${chosen} info; or name another in ARK_DOCKER_BUILDER" PARENT_SCOPE)
+    set(builder_problem "the builder of ARK_DOCKER_BUILDER does not work: ${problems}" PARENT_SCOPE)
+    set(builder_help "run ${chosen} info for details, or set another builder in ARK_DOCKER_BUILDER" PARENT_SCOPE)
   endif()
 endfunction()
 
-# Runs the builder with the command that the list `variable` holds. Sets `failed` to the command, as a
-# shell takes it, if it fails, and else to nothing.
+# Runs the command in the list `variable`. Sets `failed` to the command, quoted for a shell, if the command fails,
+# and to the empty string otherwise.
 function(run_builder variable)
   set(failed "" PARENT_SCOPE)
   execute_process(COMMAND ${${variable}} RESULT_VARIABLE code)
@@ -77,12 +77,12 @@ function(run_builder variable)
   endif()
 endfunction()
 
-# Builds the image from the folder `context`. Sets `failed` as `run_builder` does, or else `source`, where
-# the tool finds the image, and `identity`, which is another one for another image.
+# Builds the image from the folder `context`. Sets `failed` as `run_builder` does, `source` to the image source for
+# the tool, and `identity` to a value that is different for each image.
 function(build_image)
   set(options --file "${DOCKERFILE}")
   foreach(argument IN LISTS BUILD_ARGS)
-    # A list is what is put together here: a semicolon in a value is not its end.
+    # A semicolon in a value must not split the list.
     string(REPLACE ";" "\\;" argument "${argument}")
     list(APPEND options --build-arg "${argument}")
   endforeach()
@@ -100,8 +100,7 @@ function(build_image)
   if(mistakes)
     set(caches FALSE)
   endif()
-  # The caches of podman 4.3 and buildah 1.28 hold what is built from scratch for one platform to be good
-  # for every other.
+  # The caches of podman 4.3 and buildah 1.28 reuse images from scratch for other platforms.
   foreach(with_cache IN LISTS caches)
     if(NOT with_cache)
       list(APPEND options --no-cache)
@@ -120,15 +119,15 @@ function(build_image)
   endforeach()
 endfunction()
 
-# Sets `mistakes`: whether the builder's cache may give what was built with other values of BUILD_ARGS.
-# That of podman and buildah looks at them for RUN alone.
+# Sets `mistakes`: whether the cache of the builder may return results of other values of BUILD_ARGS.
+# The cache of podman and buildah compares the values only for RUN.
 #
 # Source: <https://github.com/containers/buildah/issues/5501>
 function(mistakes_values)
   set(mistakes FALSE PARENT_SCOPE)
   if(BUILD_ARGS AND NOT builder STREQUAL docker)
     file(READ "${DOCKERFILE}" steps)
-    # An instruction goes on behind a backslash at the end of its line.
+    # A backslash at the end of a line continues the instruction.
     string(REPLACE "\\\n" " " steps "${steps}")
     string(TOUPPER "${steps}" steps)
     if("\n${steps}" MATCHES "\n[ \t]*(ENV|LABEL|CMD|ENTRYPOINT|USER|WORKDIR|EXPOSE|VOLUME|STOPSIGNAL)[ \t][^\n]*[$]")
@@ -137,7 +136,7 @@ function(mistakes_values)
   endif()
 endfunction()
 
-# A name that keeps the builder from clearing the image away; each build folder has its own.
+# Sets `local_name`, which prevents the builder from pruning the image. Each build folder has a different name.
 macro(set_local_name)
   string(TOLOWER "${NAME}" name)
   string(REGEX REPLACE "[^a-z0-9]+" "-" name "${name}")
@@ -170,7 +169,7 @@ macro(build_for_one_platform)
     elseif(builder STREQUAL podman)
       set(source "podman:${identity}")
     else()
-      # The tool does not read buildah's images. It compresses what is new.
+      # The tool cannot read images of buildah. The tool compresses the layers later.
       file(REMOVE_RECURSE "${WORK}/layout")
       set(source "oci:${WORK}/layout")
       set(command buildah push --quiet --disable-compression "${identity}" "${source}")
@@ -180,7 +179,7 @@ macro(build_for_one_platform)
   endif()
 endmacro()
 
-# Sets `is_for_platforms`: whether the image `identity` of the builder is for the platform that it is to be for.
+# Sets `is_for_platforms`: whether the image `identity` of the builder is for the requested platform.
 function(check_platform)
   set(is_for_platforms TRUE PARENT_SCOPE)
   if(PLATFORMS)
@@ -196,7 +195,7 @@ function(check_platform)
   endif()
 endfunction()
 
-# Sets `docker_build` and `has_buildkit`: BuildKit where docker has it and it is not switched off.
+# Sets `docker_build` and `has_buildkit`: BuildKit is used if docker has it and it is not disabled.
 function(set_docker_build)
   set(docker_build docker build PARENT_SCOPE)
   set(has_buildkit FALSE PARENT_SCOPE)
@@ -205,7 +204,7 @@ function(set_docker_build)
     if(code EQUAL 0)
       set(docker_build docker buildx build PARENT_SCOPE)
       set(has_buildkit TRUE PARENT_SCOPE)
-      # They hold the time of the build: no two images would be the same.
+      # Attestations contain the time of the build, so the digest would change with each build.
       if(NOT DEFINED ENV{BUILDX_NO_DEFAULT_ATTESTATIONS})
         set(ENV{BUILDX_NO_DEFAULT_ATTESTATIONS} 1)
       endif()
@@ -223,7 +222,7 @@ macro(build_for_several_platforms)
     set(identity_file "${archive}")
     set(is_for_platforms TRUE)
   else()
-    # A list that is there would keep the images that it has.
+    # An existing manifest list would keep its old images.
     execute_process(COMMAND ${builder} manifest rm "${local_name}" OUTPUT_QUIET ERROR_QUIET)
     set(command ${builder} build)
     if(builder STREQUAL buildah)

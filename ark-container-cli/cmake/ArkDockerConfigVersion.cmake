@@ -1,5 +1,5 @@
-# Which versions find_package(ArkDocker VERSION) may ask for: as for cargo, none that is newer, and
-# before 1.0 none of another minor number.
+# Compatibility of find_package(ArkDocker VERSION), with the rules of cargo: the requested version must not be newer,
+# and must have the same major number, or before 1.0 the same minor number.
 
 set(PACKAGE_VERSION 0.1.0)
 string(REGEX MATCH "^0\\.[0-9]+|^[1-9][0-9]*" _ark_docker_series "${PACKAGE_VERSION}")

@@ -1,7 +1,6 @@
-# The folder that an image is built from: the named files, and nothing else.
+# Creates the context folder of an image, with only the named files.
 
-# Sets `context`, or `context_problem` and `context_help`. What is there and has not changed is not
-# touched.
+# Sets `context`, or `context_problem` and `context_help`. Unchanged files are not written.
 function(make_context)
   set(context "${WORK}/context" PARENT_SCOPE)
   set(context_problem "" PARENT_SCOPE)
@@ -19,7 +18,7 @@ function(make_context)
     # The same file may be named twice.
     list(GET files ${index} other)
     if(NOT file STREQUAL other)
-      set(context_problem "two of its files are called ${name}" PARENT_SCOPE)
+      set(context_problem "two files have the name ${name}" PARENT_SCOPE)
       return()
     endif()
   endforeach()
@@ -40,7 +39,7 @@ function(make_context)
   endforeach()
 endfunction()
 
-# Removes what is not to be in the context.
+# Removes files that do not belong to the context.
 function(remove_stale folder)
   set(wanted "${CONTEXT_NAMES}")
   foreach(name IN LISTS CONTEXT_NAMES)
@@ -58,17 +57,17 @@ function(remove_stale folder)
   endforeach()
 endfunction()
 
-# Removes copies that can be run while their original cannot, or the other way round: where the content
-# is the same, COPY_FILE leaves them so.
+# Removes copies whose executable mode differs from the original: COPY_FILE ignores the mode if the content is the
+# same.
 function(remove_with_other_mode folder)
   if(CMAKE_HOST_WIN32)
     return()
   endif()
   set(copies "${CONTEXT_NAMES}")
   list(TRANSFORM copies PREPEND "${folder}/")
-  set(look [[for file; do if [ -x "$file" ]; then echo x; else echo -; fi; done]])
+  set(print_modes [[for file; do if [ -x "$file" ]; then echo x; else echo -; fi; done]])
   foreach(files IN ITEMS CONTEXT_FILES copies)
-    execute_process(COMMAND sh -c "${look}" sh ${${files}} OUTPUT_VARIABLE modes)
+    execute_process(COMMAND sh -c "${print_modes}" sh ${${files}} OUTPUT_VARIABLE modes)
     string(REGEX MATCHALL "[^\n]" modes_of_${files} "${modes}")
   endforeach()
   foreach(copy of_copy of_original IN ZIP_LISTS copies modes_of_copies modes_of_CONTEXT_FILES)

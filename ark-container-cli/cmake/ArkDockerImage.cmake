@@ -1,5 +1,5 @@
-# Builds one image; SETTINGS is the file that says which. In the end it writes image.done, and in
-# built.cmake where the image is, which changes only when the image does.
+# Builds the image of the file SETTINGS. Writes image.done at the end, and the image source to built.cmake, which
+# changes only if the image changes.
 
 cmake_minimum_required(VERSION 3.22)
 include("${CMAKE_CURRENT_LIST_DIR}/ArkDockerScript.cmake")
@@ -11,26 +11,26 @@ make_writable_folder("${WORK}")
 file(REMOVE "${WORK}/image.done")
 choose_builder()
 if(builder_problem)
-  tell_failure("the image ${NAME} cannot be built: ${builder_problem}" "${builder_help}")
+  print_failure("the image ${NAME} cannot be built: ${builder_problem}" "${builder_help}")
   return()
 endif()
 list(LENGTH PLATFORMS count)
 if(builder STREQUAL docker)
   set_docker_build()
   if(count GREATER 1 AND NOT has_buildkit)
-    tell_failure("the image ${NAME} cannot be built for several platforms by docker without BuildKit"
-                 "install docker's buildx, or choose another builder: export ARK_DOCKER_BUILDER=podman")
+    print_failure("the image ${NAME} cannot be built for several platforms by docker without BuildKit"
+                  "install docker's buildx, or choose another builder: export ARK_DOCKER_BUILDER=podman")
     return()
   endif()
 endif()
 make_context()
 if(context_problem)
-  tell_failure("the context of the image ${NAME} cannot be made: ${context_problem}" "${context_help}")
+  print_failure("the context of the image ${NAME} cannot be created: ${context_problem}" "${context_help}")
   return()
 endif()
 build_image()
 if(failed)
-  tell_failure("${builder} could not build the image ${NAME}, and says why above" "to try it alone: ${failed}")
+  print_failure("${builder} failed to build the image ${NAME}; its output is above" "to repeat the command: ${failed}")
   return()
 endif()
 write_if_different("${WORK}/built.cmake" "set(source [=====[${source}]=====])\nset(identity ${identity})\n")

@@ -1,5 +1,5 @@
-# Pushes one image; SETTINGS is the file that says which, and where to. In the end it writes push.done,
-# and before that what was pushed: the URL by digest, and all that the tool tells as JSON.
+# Pushes the image of the file SETTINGS. Writes push.done at the end, after the URL by digest and the JSON result of
+# the tool.
 
 cmake_minimum_required(VERSION 3.22)
 include("${CMAKE_CURRENT_LIST_DIR}/ArkDockerScript.cmake")
@@ -10,7 +10,7 @@ make_writable_folder("${RESULTS}")
 file(REMOVE "${WORK}/push.done")
 include("${WORK}/built.cmake")
 
-# Whoever cleared the builder's images away has not changed any file.
+# The builder's images may have been pruned, which changes no file of the build.
 if(source MATCHES "^docker-daemon:(.*)$")
   execute_process(COMMAND docker image inspect "${CMAKE_MATCH_1}" OUTPUT_QUIET ERROR_QUIET RESULT_VARIABLE code)
 elseif(source MATCHES "^podman:(.*)$")
@@ -46,10 +46,10 @@ execute_process(
   COMMAND "${TOOL}" ${push}
   OUTPUT_VARIABLE url RESULT_VARIABLE code OUTPUT_STRIP_TRAILING_WHITESPACE)
 if(NOT code MATCHES "^[0-9]+$")
-  tell_failure("the tool ${TOOL} cannot be run: ${code}" "cmake -DARK_CONTAINER_TOOL=FILE '${BUILD_FOLDER}'")
+  print_failure("the tool ${TOOL} cannot be run: ${code}" "cmake -DARK_CONTAINER_TOOL=FILE '${BUILD_FOLDER}'")
   return()
 elseif(NOT code EQUAL 0)
-  # The tool has told why.
+  # The tool has printed the reason.
   return()
 endif()
 string(REGEX REPLACE "^.*@" "" digest "${url}")

@@ -1,5 +1,5 @@
-# Writes to FOLDER what counts as an input and is in no file of the project: `builder`, the builder that
-# the environment chooses, and `destination`, where the tool pushes to by itself.
+# Writes the inputs from outside the project to FOLDER: `builder`, the builder of the environment, and `destination`,
+# the registry settings of the tool.
 
 cmake_minimum_required(VERSION 3.22)
 include("${CMAKE_CURRENT_LIST_DIR}/ArkDockerScript.cmake")

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the Debian package, target/debian/*.deb, and prints its path. It takes cargo-deb:
+# Builds the Debian package, target/debian/*.deb, and prints its path. Requires cargo-deb:
 #
 #     cargo install --locked cargo-deb@3.8.0
 #
-# A package made on Debian 12 runs there, on later ones, and on Ubuntu 24.04 and later.
+# A package built on Debian 12 runs on Debian 12 and later, and on Ubuntu 24.04 and later.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes what a release has for this processor, in target/dist: an archive with static programs and all
-# that goes beside them, the Debian package, and the bill of materials. It takes
+# Builds the files of a release for this processor in target/dist: an archive with the static programs, their manual
+# pages, completions and CMake module; the Debian package; and the bill of materials. Requires:
 #
 #     cargo install --locked cargo-deb@3.8.0 cargo-cyclonedx@0.5.9
 set -euo pipefail
@@ -22,12 +22,12 @@ rm -r "${dist:?}/$name"
 
 cp "$(ark-container-cli/package/deb.sh)" "$dist/"
 
-# It describes every member of the workspace, each in its folder.
+# cargo-cyclonedx writes a file for every member of the workspace, in the folder of the member.
 cargo cyclonedx --quiet --manifest-path ark-container-cli/Cargo.toml --format json --spec-version 1.5 \
   --no-build-deps
 mv ark-container-cli/ark-container-cli.cdx.json "$dist/$name.cdx.json"
 rm -f ./*/*.cdx.json
-# Where it was built is nobody's business.
+# The path of the build folder must not be published.
 sed -i "s|path+file://$PWD/|path+file:///|g" "$dist/$name.cdx.json"
 
 (cd "$dist" && sha256sum -- *) > "$dist/$name.sha256"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Writes what goes beside the programs into a folder: man/ and completions/, as the tool itself prints them.
+# Writes the manual pages and completions of the tool to man/ and completions/ in a folder.
 #
 #     ark-container-cli/package/shell-files.sh TOOL FOLDER
 set -euo pipefail
-tool="${1:?the path of ark-catalog-container-tool}" folder="${2:?where to write}"
+tool="${1:?the path of ark-catalog-container-tool}" folder="${2:?the folder to write to}"
 
 rm -rf "$folder/man" "$folder/completions"
 mkdir -p "$folder/completions"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds both programs for release, with nothing to be loaded when they run, and prints their folder.
+# Builds both programs for release, statically linked, and prints their folder.
 #
-# glibc brings along what it takes to resolve names. A target that is named keeps build scripts and
-# procedural macros, which cannot be static, out of it.
+# The static glibc can resolve names. With --target, the flags do not apply to build scripts and procedural macros,
+# which cannot be static.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

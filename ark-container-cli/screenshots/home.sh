@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Alice's shell, in a home folder that is there as long as she is. Run by record.py, with unshare.
+# Starts the shell of alice in a temporary home folder. record.py runs this script with unshare.
 set -euo pipefail
 here="$1"
 mount -t tmpfs home /home

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the pictures of README.md anew, from what the tool shows when it is run:
+# Regenerates the pictures of README.md from the output of the tool:
 #
 #     ark-container-cli/screenshots/make.sh [TOOL]
 #
-# It takes python3 with venv, and unshare, which gives the runs a home folder that is nobody's.
+# Requires python3 with venv, and unshare for a temporary home folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,7 +15,7 @@ fi
 venv="${CARGO_TARGET_DIR:-target}/screenshots-venv"
 if [[ ! -x "$venv/bin/python" ]]; then
   python3 -m venv "$venv"
-  # A terminal, without a screen.
+  # pyte is a terminal emulator without a screen.
   "$venv/bin/pip" install --quiet --disable-pip-version-check pyte==0.8.2
 fi
 folder="$(mktemp -d)"

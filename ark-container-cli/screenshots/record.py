@@ -1,4 +1,4 @@
-"""Types commands into alice's shell and draws what her terminal shows."""
+"""Types commands into the shell of alice, and draws the terminal."""
 
 import fcntl
 import hashlib
@@ -23,13 +23,13 @@ from svg import draw
 COLUMNS, LINES = 118, 60
 PROMPT = "$ "
 TBD = "2ea25035-6aa4-42fb-9955-92288ea1b972"
-# Bars are drawn when some of it has been sent.
+# The picture of the bars is drawn when a part of the image has been sent.
 HALFWAY = re.compile(r"(?m)^.*\b\d of \d blobs.*\b[3-6]\d(\.\d)? MB of ")
-PATIENCE = 60  # seconds
+TIMEOUT_SECONDS = 60
 
 
 class Terminal:
-    """A shell in a terminal that can be looked at."""
+    """A shell in an emulated terminal."""
 
     def __init__(self, command):
         self.screen = pyte.Screen(COLUMNS, LINES)
@@ -51,16 +51,16 @@ class Terminal:
         return self.screen.cursor.x == len(PROMPT) and line.startswith(PROMPT)
 
     def wait_for(self, condition):
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not condition():
             left = deadline - time.monotonic()
             if left < 0 or not select.select([self.end], [], [], left)[0]:
-                sys.exit(f"it took too long; the terminal shows:\n{self.text()}")
+                sys.exit(f"timeout; the terminal shows:\n{self.text()}")
             self.stream.feed(os.read(self.end, 4096))
 
     def type(self, command):
         os.write(self.end, command.encode())
-        # Its echo first, or the prompt before it would pass for the one after.
+        # Wait for the echo, so that the old prompt is not mistaken for the new one.
         self.wait_for(lambda: not self.is_ready())
         os.write(self.end, b"\n")
 
@@ -73,7 +73,7 @@ class Terminal:
 
 
 def write_image(path):
-    """An archive as docker save writes it, with layers that can be compressed."""
+    """Writes an archive in the format of docker save, with compressible layers."""
     def add(archive, name, content):
         entry = tarfile.TarInfo(name)
         entry.size = len(content)

@@ -1,4 +1,4 @@
-"""A terminal's screen as a picture: text, so that it is small and can be searched."""
+"""Draws a terminal's screen as an SVG picture with text, which is small and searchable."""
 
 from html import escape
 from itertools import groupby
@@ -13,9 +13,9 @@ COLOURS = {
 
 
 def draw(screen, path):
-    """Draws the screen, as far down as it is written on."""
+    """Draws the screen down to its last line of text."""
     rows = [row for row in range(screen.lines) if screen.display[row].strip()]
-    # A prompt at which nothing was typed yet is left out.
+    # An empty prompt is omitted.
     if rows and screen.display[rows[-1]].strip() == "$":
         rows.pop()
     count = rows[-1] + 1
@@ -37,7 +37,7 @@ def draw(screen, path):
 
 
 def line(cells, columns, y):
-    """The runs of one style; each has its place and length, whatever the font makes of it."""
+    """Yields the text elements of a line, one for each style, with a fixed position and length for any font."""
     end = max((column + 1 for column in range(columns) if cells[column].data.strip()), default=0)
     style = lambda column: (cells[column].fg, cells[column].bold)
     for (colour, bold), run in groupby(range(end), style):

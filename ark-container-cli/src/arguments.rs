@@ -1,4 +1,4 @@
-//! The command line as clap reads it: the global options, and an operation with its own.
+//! Definition of the command line for clap: the global options and the operations.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,10 +18,10 @@ use crate::completion;
 use crate::failure::Failure;
 use crate::output::Format;
 
-/// Name of the program, as its hints write it.
+/// Name of the program.
 pub(crate) const PROGRAM: &str = "ark-catalog-container-tool";
 
-/// Separator behind which every word is an operand.
+/// Separator after which every word is an operand.
 pub(crate) const END_OF_OPTIONS: &str = "--";
 
 const EXAMPLES: &str = "\
@@ -34,18 +34,19 @@ Examples:
 
 HOST is the part of the repository's URL before the first slash.
 
-Settings, strongest first: option, environment variable, $XDG_CONFIG_HOME/ark/container.toml with
-the keys registry, registries, organization, output, memberships and audit_file; for tokens the table [identity]
-with the keys token_file, key_set, audience, issuer and claims; and for AWS the table [ecr] with the
-keys profile, role_arn, administrator_role_arn, require_scoped, external_id, source_identity,
-additional_actions and repository_policy
+An option overrides an environment variable, and a variable overrides the configuration file
+$XDG_CONFIG_HOME/ark/container.toml. The file has the keys registry, registries, organization,
+output, memberships and audit_file; the table [identity] for tokens, with the keys token_file,
+key_set, audience, issuer and claims; and the table [ecr] for AWS, with the keys profile, role_arn,
+administrator_role_arn, require_scoped, external_id, source_identity, additional_actions and
+repository_policy
 [env: ARK_AUDIT_FILE, ARK_JWT_FILE, ARK_KEY_SET, ARK_JWT_AUDIENCE, AWS_PROFILE, ARK_ROLE_ARN,
 ARK_ADMINISTRATOR_ROLE_ARN, ARK_REQUIRE_SCOPED].
 
-Exit codes: 0 done, 1 other, 2 usage, 3 not authenticated, 4 not permitted, 5 not found,
-6 conflict, 7 temporary (try again).";
+Exit codes: 0 success, 1 other failure, 2 usage, 3 not authenticated, 4 not permitted,
+5 not found, 6 conflict, 7 temporary (try again).";
 
-/// Lists, creates, logs in to and uploads to your organizations' container repositories.
+/// Manages your organizations' container repositories, in AWS ECR or in a local registry.
 #[derive(Debug, Parser)]
 #[command(
     name = PROGRAM,
@@ -63,7 +64,7 @@ pub(crate) struct Cli {
     pub(crate) operation: Option<AnyOperation>,
 }
 
-/// Everything that can be typed as an operation.
+/// An operation on a registry or on the program itself.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AnyOperation {
     #[command(flatten)]
@@ -76,13 +77,13 @@ pub(crate) enum AnyOperation {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalOptions {
-    /// Where the repositories are: ecr://HOST/STAGE or local:[DIR] [env: ARK_REGISTRY]
+    /// Registry: ecr://HOST/STAGE or local:[DIR] [env: ARK_REGISTRY]
     ///
-    /// The default is local:, a folder of this machine below $XDG_DATA_HOME.
+    /// The default is local:, a folder on this machine below $XDG_DATA_HOME.
     #[arg(long, global = true, value_name = "LOCATION")]
     pub(crate) registry: Option<String>,
 
-    /// How to print results and errors [env: ARK_OUTPUT] [default: table]
+    /// Format of results and errors [env: ARK_OUTPUT] [default: table]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
 
@@ -90,21 +91,21 @@ pub(crate) struct GlobalOptions {
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
-    /// Tell on standard error what is being done
+    /// Print a log on standard error
     #[arg(long, short, global = true)]
     pub(crate) verbose: bool,
 
-    /// Who is a member of which organization [env: ARK_MEMBERSHIPS]
+    /// File with the members of each organization [env: ARK_MEMBERSHIPS]
     ///
     /// The default on local: is the file memberships.toml in the registry's folder, if it exists.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) memberships: Option<PathBuf>,
 
-    /// On ecr:, the profile of the AWS configuration [env: AWS_PROFILE]
+    /// Profile of the AWS configuration, on ecr: only [env: AWS_PROFILE]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) profile: Option<String>,
 
-    /// On ecr:, the region; it can only agree with the registry's host
+    /// Region, on ecr: only; must be the region of the registry's host
     #[arg(long, global = true, value_name = "REGION")]
     pub(crate) region: Option<String>,
 }
@@ -166,7 +167,7 @@ pub(crate) enum ProgramOperation {
 /// The organization that a repository belongs to.
 #[derive(Debug, Args)]
 pub(crate) struct OrganizationArgs {
-    /// The organization's GUID [env: ARK_ORGANIZATION]
+    /// GUID of the organization [env: ARK_ORGANIZATION]
     #[arg(long, value_name = "GUID")]
     pub(crate) organization: Option<String>,
 }
@@ -174,7 +175,7 @@ pub(crate) struct OrganizationArgs {
 /// A repository of an organization.
 #[derive(Debug, Args)]
 pub(crate) struct RepositoryArgs {
-    /// The repository: its name, such as catalog/extract-video, its path or its URL
+    /// Name (such as catalog/extract-video), path or URL of the repository
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
@@ -185,19 +186,19 @@ pub(crate) struct RepositoryArgs {
 /// The login of a transfer.
 #[derive(Debug, Args)]
 pub(crate) struct LoginScopeArgs {
-    /// How far the login goes that is asked for: one for an organization serves all that upload to it
+    /// Scope of the login; other transfers can reuse a login for the organization
     #[arg(long, value_name = "SCOPE", default_value = "repository", value_parser = login_scope())]
     pub(crate) login_scope: LoginScope,
 }
 
 fn login_scope() -> impl TypedValueParser<Value = LoginScope> {
     one_of([
-        (LoginScope::Repository, "repository", "To this repository alone"),
-        (LoginScope::Organization, "organization", "To every repository of the organization"),
+        (LoginScope::Repository, "repository", "This repository only"),
+        (LoginScope::Organization, "organization", "Every repository of the organization"),
     ])
 }
 
-/// Returns a parser of values that are given with their name and help.
+/// Returns a parser of values, each given with its name and help.
 pub(crate) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
     values: [(T, &'static str, &'static str); N],
 ) -> impl TypedValueParser<Value = T> {
@@ -208,7 +209,7 @@ pub(crate) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
     })
 }
 
-/// Returns a parser of paths in which `~` is the home folder.
+/// Returns a parser of paths that expands `~` to the home folder.
 pub(crate) fn path() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(expand_home)
 }
@@ -226,8 +227,8 @@ pub(crate) fn image_location() -> impl TypedValueParser<Value = String> {
 
 /// Returns the command line with the operation first, and the operand of `--operation=OPERAND` last.
 ///
-/// clap accepts the options of an operation behind it only, and the documentation writes the operation as
-/// a flag among them. Words before the flag move behind the other options.
+/// clap accepts the options of an operation only after it, but the documentation writes the operation as a
+/// flag among them. Words before the flag move behind the other options.
 ///
 /// # Errors
 /// A usage error if two operations are given as flags.
@@ -251,8 +252,8 @@ pub(crate) fn operation_first(
         return Err(match second == operation {
             true => Failure::usage(format!("--{operation} is given twice")),
             false => {
-                Failure::usage(format!("two operations at once: --{operation} and --{second}"))
-                    .with_help("give one operation, and the other in a command of its own")
+                Failure::usage(format!("two operations are given: --{operation} and --{second}"))
+                    .with_help("run each operation in a command of its own")
             }
         });
     }

@@ -1,9 +1,8 @@
-//! What a shell offers for the word that is being typed.
+//! Shell completion of operations, options and values.
 //!
-//! `--completions` prints the script of a shell. The scripts in `completion/` know nothing of operations
-//! and options: they pass the words to the hidden operation `--complete`, and show what it prints. Which
-//! words there are comes from the clap [`Command`]; repositories, tags and organizations come from the
-//! registry.
+//! `--completions` prints the script of a shell. The scripts in `completion/` pass the words of the line to the
+//! hidden operation `--complete`, and show its output. Operations and options come from the clap [`Command`];
+//! repositories, tags and organizations come from the registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -21,11 +20,11 @@ use crate::failure::Stop;
 use crate::output::print_text;
 use crate::program::block_on;
 
-/// Maximum time for the registry to answer somebody who pressed a key.
+/// Maximum time of a query to the registry: the user waits for it after a key press.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
-To complete in this shell, and in those to come:
+To install the completion script:
   bash: ark-catalog-container-tool --completions bash \\
             > ~/.local/share/bash-completion/completions/ark-catalog-container-tool
   zsh: ark-catalog-container-tool --completions zsh > FOLDER/_ark-catalog-container-tool
@@ -36,12 +35,12 @@ To complete in this shell, and in those to come:
 
 /// Print the script with which a shell completes operations, options, repositories and tags
 ///
-/// The registry is asked for what it has while one types: for two seconds at most, and what it refuses
-/// is not completed.
+/// Names and tags come from the registry while you type. A query takes two seconds at most, and completes
+/// nothing if it fails.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ScriptArgs {
-    /// Whose script
+    /// Shell that reads the script
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
@@ -55,7 +54,7 @@ enum Shell {
     Zsh,
     /// The friendly interactive shell
     Fish,
-    /// PowerShell, of Microsoft
+    /// Microsoft PowerShell
     Powershell,
 }
 
@@ -68,10 +67,10 @@ pub(crate) fn print_script(args: &ScriptArgs) -> Result<(), Stop> {
     })
 }
 
-/// Print what can stand for the last of the words of a command line
+/// Print the completions of the last word of a command line
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompleteArgs {
-    /// The words behind the program's name, as far as they are typed
+    /// Words after the program's name, up to the cursor
     #[arg(last = true, value_name = "WORD")]
     words: Vec<OsString>,
 }
@@ -80,17 +79,17 @@ pub(crate) fn complete(args: &CompleteArgs) -> Result<(), Stop> {
     print_text(&offer(&Cli::command(), &args.words).to_string())
 }
 
-/// Words for the shell to choose from, and the paths that the shell completes by itself.
+/// Candidates for the shell, and the kind of paths that the shell completes itself.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Offer {
     candidates: Vec<Candidate>,
     paths: Paths,
 }
 
-/// A word that can be typed, and its help.
+/// A possible word, and its help.
 type Candidate = (String, Option<String>);
 
-/// The paths that a shell completes by itself, since it knows how to quote them.
+/// The kind of paths that a shell completes itself, since the shell can quote them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Paths {
     #[default]
@@ -106,20 +105,20 @@ impl From<Paths> for Offer {
 }
 
 impl Offer {
-    /// Returns the words that begin with what was typed.
+    /// Returns the candidates that start with the typed text.
     fn matching(candidates: impl IntoIterator<Item = Candidate>, typed: &str) -> Self {
         let candidates = candidates.into_iter().filter(|(word, _)| word.starts_with(typed));
         Self { candidates: candidates.collect(), paths: Paths::None }
     }
 
-    /// Returns the words without help that begin with what was typed.
+    /// Returns the words that start with the typed text, as candidates without help.
     fn matching_words(words: impl IntoIterator<Item = String>, typed: &str) -> Self {
         Self::matching(words.into_iter().map(|word| (word, None)), typed)
     }
 }
 
-/// The form that the scripts read: on the first line the paths, then a candidate on each line, with its
-/// help behind a tab.
+/// Format for the scripts: the kind of paths on the first line, then one candidate on each line, with its help
+/// after a tab.
 impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.paths {
@@ -134,7 +133,7 @@ impl fmt::Display for Offer {
     }
 }
 
-/// Returns what can stand for the last of `words`, which is still being typed; it may be empty.
+/// Returns the completions of the last word of `words`, which is incomplete and may be empty.
 fn offer(command: &Command, words: &[OsString]) -> Offer {
     let Some((current, before)) = words.split_last() else { return Offer::default() };
     // A word that is not UTF-8 can only be the name of a file.
@@ -191,14 +190,14 @@ fn operations<'a>(
     })
 }
 
-/// The words before the one that is being typed.
+/// The words before the incomplete word.
 struct TypedLine<'a> {
     command: &'a Command,
     operation: Option<&'a Command>,
     /// Values by the name of their option, without hyphens.
     values: BTreeMap<String, String>,
     operands: usize,
-    /// The option whose value comes next.
+    /// The option whose value is the next word.
     option_without_value: Option<&'a Arg>,
     only_operands: bool,
 }
@@ -250,7 +249,7 @@ impl<'a> TypedLine<'a> {
         self.values.get(option).map(String::as_str)
     }
 
-    /// Returns the options that may be typed, those of the operation first.
+    /// Returns the available options, those of the operation first.
     fn options(&self) -> impl Iterator<Item = Candidate> + use<'a> {
         let options = self.arguments().filter(|option| !option.is_hide_set());
         options.filter_map(|option| {
@@ -263,7 +262,7 @@ impl<'a> TypedLine<'a> {
         own.chain(self.command.get_arguments())
     }
 
-    /// Returns the next operand of the operation. The last may be given several times.
+    /// Returns the next operand of the operation. The last operand may be repeatable.
     fn operand(&self) -> Option<&'a Arg> {
         let operation = self.operation?;
         let is_list = |operand: &&Arg| matches!(operand.get_action(), ArgAction::Append);
@@ -275,7 +274,7 @@ impl<'a> TypedLine<'a> {
         self.command.get_subcommands().find(|operation| operation.get_name() == name)
     }
 
-    /// Returns an option of the operation; while there is no operation, an option of any operation.
+    /// Returns an option of the operation, or of any operation if none is given.
     fn option_called(&self, name: &str) -> Option<&'a Arg> {
         let others = self.command.get_subcommands().flat_map(Command::get_arguments);
         let others = others.filter(|_| self.operation.is_none());
@@ -283,25 +282,25 @@ impl<'a> TypedLine<'a> {
     }
 }
 
-/// A prefix of a value, its help, and the paths that follow it.
+/// A prefix of a value, its help, and the kind of paths after it.
 type ValuePrefix = (&'static str, &'static str, Paths);
 
 const IMAGE_SOURCES: &[ValuePrefix] = &[
     ("docker-daemon:", "An image of docker", Paths::None),
     ("podman:", "An image of podman", Paths::None),
-    ("docker-archive:", "A file of docker save", Paths::Files),
+    ("docker-archive:", "An archive of docker save", Paths::Files),
     ("oci:", "A folder in the OCI image layout", Paths::Folders),
-    ("oci-archive:", "Such a folder in a tar", Paths::Files),
+    ("oci-archive:", "A tar archive of such a folder", Paths::Files),
 ];
 const IMAGE_TARGETS: &[ValuePrefix] =
     &[("oci:", "A folder in the OCI image layout", Paths::Folders)];
 const REGISTRY_LOCATIONS: &[ValuePrefix] = &[
-    ("local:", "A folder of this machine", Paths::Folders),
+    ("local:", "A folder on this machine", Paths::Folders),
     ("ecr://", "The registry of an AWS account", Paths::None),
 ];
 
-/// Returns the values of an argument that begin with what was typed: its choices, or what the name of its
-/// value stands for.
+/// Returns the values of an argument that start with the typed text: its choices, or values of the kind that
+/// its value name denotes.
 fn value_offer(argument: &Arg, typed: &str, line: &TypedLine<'_>) -> Offer {
     let choices = argument.get_possible_values();
     if !choices.is_empty() {
@@ -342,13 +341,13 @@ fn value_name(argument: &Arg) -> &str {
     name.map(|name| name.as_str()).unwrap_or_default()
 }
 
-/// Whether the value is a repository or an image; the name of a profile is an option's.
+/// Returns whether the value is a repository or an image. An option with the value `NAME` is a profile.
 fn names_repository(argument: &Arg) -> bool {
     let name = value_name(argument);
     name.starts_with("NAME") && (argument.is_positional() || name != "NAME")
 }
 
-/// Returns the prefixes that begin with what was typed; the paths behind a prefix, if it is complete.
+/// Returns the prefixes that start with the typed text, or the paths after a complete prefix.
 fn prefixed_offer(prefixes: &[ValuePrefix], paths_without_prefix: Paths, typed: &str) -> Offer {
     match prefixes.iter().find(|(prefix, ..)| typed.starts_with(prefix)) {
         Some((_, _, paths)) => (*paths).into(),
@@ -360,9 +359,10 @@ fn prefixed_offer(prefixes: &[ValuePrefix], paths_without_prefix: Paths, typed: 
     }
 }
 
-/// Returns the organizations of the caller; for a caller of every organization, the ones with repositories.
+/// Returns the organizations of the caller. A caller with access to all organizations gets those with
+/// repositories.
 fn organizations(line: &TypedLine<'_>) -> BTreeSet<String> {
-    ask_registry(line, async |context, catalog| {
+    query_registry(line, async |context, catalog| {
         let mut organizations = match catalog.organizations().await.ok()? {
             Organizations::Only(organizations) => organizations,
             Organizations::All => {
@@ -376,9 +376,9 @@ fn organizations(line: &TypedLine<'_>) -> BTreeSet<String> {
     })
 }
 
-/// Returns the names of the repositories of an organization; of every organization, if none is given.
+/// Returns the names of the repositories of an organization, or of every organization if none is given.
 fn repositories(line: &TypedLine<'_>, owner: Option<&str>) -> BTreeSet<String> {
-    ask_registry(line, async |context, catalog| {
+    query_registry(line, async |context, catalog| {
         let repositories = match context.organization(owner).ok()? {
             Some(owner) => catalog.list_in(owner),
             None => catalog.list(),
@@ -390,7 +390,7 @@ fn repositories(line: &TypedLine<'_>, owner: Option<&str>) -> BTreeSet<String> {
 
 /// Returns the tags of a repository.
 fn tags(line: &TypedLine<'_>, owner: Option<&str>, name: &str) -> BTreeSet<String> {
-    ask_registry(line, async |context, catalog| {
+    query_registry(line, async |context, catalog| {
         let owner = context.owner_of(name, owner).ok()?;
         let images = catalog.in_organization(owner).images(name).ok()?;
         let images: Vec<_> = images.try_collect().await.ok()?;
@@ -398,11 +398,10 @@ fn tags(line: &TypedLine<'_>, owner: Option<&str>, name: &str) -> BTreeSet<Strin
     })
 }
 
-/// Asks the registry that the line and the settings choose. A failure is an empty answer: the user has not
-/// finished the line.
-fn ask_registry(
+/// Queries the registry of the line and the settings. Returns nothing on a failure: the line is incomplete.
+fn query_registry(
     line: &TypedLine<'_>,
-    question: impl AsyncFnOnce(&Context, Catalog) -> Option<BTreeSet<String>>,
+    query: impl AsyncFnOnce(&Context, Catalog) -> Option<BTreeSet<String>>,
 ) -> BTreeSet<String> {
     let given = |option| line.value(option).map(str::to_owned);
     let options = GlobalOptions {
@@ -415,7 +414,7 @@ fn ask_registry(
     };
     let answer = || {
         let context = Context::new(&options).ok()?.with_max_attempts(1);
-        let answer = async { question(&context, context.connect().await.ok()?).await };
+        let answer = async { query(&context, context.connect().await.ok()?).await };
         block_on(async { tokio::time::timeout(REGISTRY_TIMEOUT, answer).await }).ok()?.ok()?
     };
     answer().unwrap_or_default()
@@ -425,7 +424,7 @@ fn ask_registry(
 mod tests {
     use super::*;
 
-    /// The offer for the end of a line that needs no registry.
+    /// Returns the offer for the last word of a line that needs no registry.
     fn offered(line: &str) -> String {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         offer(&Cli::command(), &words).to_string()
@@ -434,17 +433,17 @@ mod tests {
     #[test]
     fn offer_follows_from_the_words_before() {
         for (line, expected) in [
-            // What follows two hyphens is an operand.
+            // Words after two hyphens are operands.
             ("--login -- --acc", "none\n"),
             // There is no second operand.
             ("--completions bash f", "none\n"),
             ("--completions=f", "none\n--completions=fish\tThe friendly interactive shell\n"),
-            // The hyphen stands for standard input, so it is the value.
+            // The hyphen is standard input, so it is the value.
             (
                 "--push x --from - --create",
                 "none\n--create\tCreate the repository if it does not exist\n",
             ),
-            // An option without its value is left as it is typed.
+            // An option without its value is ignored.
             (
                 "--push x --from --create",
                 "none\n--create\tCreate the repository if it does not exist\n",

@@ -1,4 +1,4 @@
-//! [`Context`]: the settings of a run, and the catalog that they open.
+//! [`Context`]: the settings of a run, and access to the catalog.
 
 use std::fmt;
 
@@ -15,15 +15,15 @@ use crate::failure::Failure;
 use crate::hint::{self, ImageOrigin, Target};
 use crate::output::{Format, Output};
 
-/// Names the format of results and errors.
+/// Environment variable with the format of results and errors.
 pub(crate) const OUTPUT_VARIABLE: &str = "ARK_OUTPUT";
 
-/// The settings of a run: option, then environment, then configuration file, then default.
+/// The settings of a run, from the option, the environment, the configuration file or the default.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) output: Output,
-    /// The options that choose registry and identity, with a space before each, for commands in hints.
+    /// Options that choose the registry and the identity, each after a space, for commands in hints.
     pub(crate) typed_options: String,
     builder: CatalogBuilder,
 }
@@ -32,7 +32,7 @@ impl Context {
     /// Reads the settings.
     ///
     /// # Errors
-    /// A usage failure that names the option, variable or file if a setting is not valid.
+    /// A usage failure that names the option, variable or file if a setting is invalid.
     pub(crate) fn new(options: &GlobalOptions) -> Result<Self, Failure> {
         let mut builder = Catalog::builder().with_environment();
         if let Some(text) = &options.registry {
@@ -58,14 +58,14 @@ impl Context {
         Ok(Self { settings, output, typed_options, builder })
     }
 
-    /// The same for another registry.
+    /// Returns the context for another registry.
     pub(crate) fn with_registry(self, registry: RegistryLocation) -> Result<Self, Failure> {
         let origin = self.settings.registry_origin().clone();
         let builder = self.builder.with_origin(origin).with_registry(registry);
         Ok(Self { settings: builder.settings()?, builder, ..self })
     }
 
-    /// The same with a maximum number of attempts of each call to AWS.
+    /// Sets the maximum number of attempts of each call to AWS.
     pub(crate) fn with_max_attempts(self, max_attempts: u32) -> Self {
         Self { builder: self.builder.with_max_attempts(max_attempts), ..self }
     }
@@ -74,7 +74,7 @@ impl Context {
         matches!(self.settings.registry(), RegistryLocation::Local { .. })
     }
 
-    /// Returns the organization of the option, else of the settings.
+    /// Returns the organization of the option, or of the settings if there is no option.
     ///
     /// # Errors
     /// A usage failure that names the option or variable if it is not a GUID.
@@ -90,7 +90,7 @@ impl Context {
         }
     }
 
-    /// The same for an operation that needs an organization.
+    /// Returns the organization for an operation that needs one.
     pub(crate) fn required_organization(
         &self,
         option: Option<&str>,
@@ -119,8 +119,8 @@ impl Context {
         Ok(catalog)
     }
 
-    /// Opens the catalog for an operation on one repository, which is given by name, path or URL, or by an image
-    /// of it.
+    /// Opens the catalog for an operation on one repository, given by the name, path or URL of the repository or
+    /// of one of its images.
     pub(crate) async fn connect_to(
         &self,
         repository: &str,
@@ -133,9 +133,9 @@ impl Context {
         Ok((catalog, self.target(path)))
     }
 
-    /// Opens the catalog for an operation that reads one image, which is given by the name, path or URL of a
-    /// repository, or as `docker://…` in any registry. Returns the name of the image for the catalog, with the
-    /// tag `latest` if none is given.
+    /// Opens the catalog for an operation that reads one image, given by the name, path or URL of a repository,
+    /// or as `docker://…` in any registry. Returns the name of the image for the catalog; the default tag is
+    /// `latest`.
     pub(crate) async fn connect_to_image(
         &self,
         image: &str,
@@ -159,7 +159,7 @@ impl Context {
         option.unwrap_or_default() + &self.typed_options
     }
 
-    /// Refuses an image for an operation that deletes other images of its repository too.
+    /// Rejects an image for an operation that also deletes other images of the repository.
     pub(crate) fn refuse_image(&self, repository: &RepositoryArgs) -> Result<(), Failure> {
         let RepositoryArgs { name, owner } = repository;
         let image = ImageName::parse(name).map_err(Error::Parse)?;
@@ -176,7 +176,7 @@ impl Context {
         }
     }
 
-    /// Returns a repository as the object of an operation.
+    /// Returns a repository as the target of an operation.
     pub(crate) fn target(&self, path: RepositoryPath) -> Target {
         Target { path, typed_options: self.typed_options.clone() }
     }
@@ -186,8 +186,8 @@ impl Context {
         format!("{PROGRAM} --serve{}", self.typed_options)
     }
 
-    /// Returns the organization of a repository that is given by name, path or URL: its own, else that of the
-    /// option or the settings.
+    /// Returns the organization of a repository: the one in its path or URL, or else the one of the option or the
+    /// settings.
     pub(crate) fn owner_of(
         &self,
         repository: &str,
@@ -208,16 +208,16 @@ impl Context {
     /// Opens the folder of a local registry, to serve it or to configure clients for it.
     pub(crate) fn open_local(&self) -> Result<LocalBackend, Failure> {
         let RegistryLocation::Local { directory } = self.settings.registry() else {
-            let message = format!("{} is no folder of this machine", self.settings.registry());
+            let message = format!("{} is not a folder on this machine", self.settings.registry());
             return Err(Failure::usage(message)
-                .with_help("AWS serves it; for a registry on this machine: --registry local:"));
+                .with_help("for a registry on this machine: --registry local:"));
         };
         let local = LocalBackend::open(directory.as_deref())?;
         self.note_default_registry(&local);
         Ok(local)
     }
 
-    /// Names the registry if none was chosen, so that it is not mistaken for another: once on a machine.
+    /// Prints a note with the default registry if none was chosen, once on each machine.
     fn note_default_registry(&self, registry: &impl fmt::Display) {
         let is_default = *self.settings.registry_origin() == Origin::Default;
         let note =
@@ -231,18 +231,18 @@ impl Context {
     pub(crate) fn advise(&self, failure: Failure) -> Failure {
         match self.settings.identity() {
             Ok(identity) => hint::for_identity(failure, &identity, &self.settings),
-            // The failure is that there is no identity.
+            // The failure is the missing identity.
             Err(_) => failure,
         }
     }
 }
 
-/// Returns the path of a repository that is given by name, path or URL.
+/// Returns the path of a repository, given by name, path or URL.
 pub(crate) fn path_in(catalog: &Catalog, repository: &str) -> Result<RepositoryPath, Failure> {
     catalog.path(repository).map_err(|error| hint::for_name(repository, catalog, error))
 }
 
-/// Returns the options that choose registry and identity, as they are typed again.
+/// Returns the options that choose the registry and the identity, for commands in hints.
 fn typed_options(options: &GlobalOptions, settings: &Settings) -> String {
     let registry = options.registry.as_ref().map(|_| settings.registry().to_string());
     let memberships = options.memberships.as_ref().map(|file| file.display().to_string());
@@ -255,8 +255,8 @@ fn typed_options(options: &GlobalOptions, settings: &Settings) -> String {
     typed.map(|(option, value)| format!(" {option} {}", quote_for_shell(&value))).collect()
 }
 
-/// Refuses options for AWS that would have no effect. The region is part of the registry's host, so the
-/// option can only agree with it.
+/// Rejects options for AWS that would have no effect. The region is part of the registry's host, so `--region`
+/// must be that region.
 fn check_aws_options(options: &GlobalOptions, registry: &RegistryLocation) -> Result<(), Failure> {
     let RegistryLocation::Ecr { host, .. } = registry else {
         let typed = [("--profile", &options.profile), ("--region", &options.region)];
@@ -274,12 +274,12 @@ fn check_aws_options(options: &GlobalOptions, registry: &RegistryLocation) -> Re
             "--region {region}: the registry {host} is in {}",
             host.region()
         ))
-        .with_help("leave --region out, or name that region's registry with --registry")),
+        .with_help("omit --region, or choose the registry of that region with --registry")),
         _ => Ok(()),
     }
 }
 
-/// Returns the format of the environment, else of the configuration file. An empty variable is ignored.
+/// Returns the format of the environment or of the configuration file. An empty variable is ignored.
 fn output_format(settings: &Settings) -> Result<Format, Failure> {
     let variable = std::env::var_os(OUTPUT_VARIABLE).filter(|value| !value.is_empty());
     let (text, origin) = match (variable, settings.output()) {

@@ -13,14 +13,14 @@ use serde::Serialize;
 use crate::hint;
 use crate::output::{Format, visible};
 
-/// Why an operation stopped early.
+/// The reason that an operation stopped early.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// The reader of standard output closed it: no failure.
+    /// The reader closed standard output, which is not a failure.
     ReaderGone,
-    /// The result, which is printed, is that something is not permitted.
+    /// The printed result is a denial.
     Denied,
-    /// The operation was interrupted from the keyboard, and a note is printed.
+    /// Ctrl-C interrupted the operation, and a note is printed.
     Interrupted,
     Failed(Failure),
 }
@@ -31,7 +31,7 @@ impl<F: Into<Failure>> From<F> for Stop {
     }
 }
 
-/// The documented exit codes except 0.
+/// Kinds of failures, with their documented exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
@@ -44,7 +44,7 @@ pub(crate) enum Kind {
     Temporary = 7,
 }
 
-/// A failure as programs read it.
+/// JSON record of a failure.
 #[derive(Debug, Serialize)]
 struct ErrorRecord<'a> {
     kind: Kind,
@@ -54,7 +54,7 @@ struct ErrorRecord<'a> {
     exit_code: u8,
 }
 
-/// What failed, why, and the help that is printed with it.
+/// A failure with its message, causes and help.
 #[derive(Debug)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -84,7 +84,7 @@ impl Failure {
         Self { help: Some(help.into()), ..self }
     }
 
-    /// Sets the help if there is none.
+    /// Sets the help unless it is already set.
     pub(crate) fn or_help(self, help: &str) -> Self {
         Self { help: self.help.or_else(|| Some(help.to_owned())), ..self }
     }
@@ -103,12 +103,12 @@ impl Failure {
         self.kind
     }
 
-    /// Sets the usage of the program, which people are shown below the help.
+    /// Sets the usage of the program, which the text format prints below the help.
     pub(crate) fn with_usage(self, usage: impl Into<String>) -> Self {
         Self { usage: Some(usage.into()), ..self }
     }
 
-    /// Puts the option, variable or file that is wrong before the message.
+    /// Prefixes the message with the invalid option, variable or file.
     pub(crate) fn within(self, origin: impl fmt::Display) -> Self {
         Self { message: format!("{origin}: {}", self.message), ..self }
     }
@@ -122,7 +122,7 @@ impl Failure {
                 serde_json::to_string(&line).unwrap_or_default()
             }
         };
-        // If standard error cannot be written, the exit code remains.
+        // The exit code reports the failure even if it cannot be printed.
         let _ = writeln!(io::stderr(), "{text}");
         ExitCode::from(self.kind as u8)
     }
@@ -154,7 +154,7 @@ impl Failure {
 /// The message and its causes on one line.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // clap breaks its own lines.
+        // Messages of clap have line breaks.
         let message = match self.usage {
             Some(_) => visible(&self.message),
             None => escape_untrusted(&self.message),
@@ -211,17 +211,17 @@ impl From<clap::Error> for Failure {
     }
 }
 
-/// Returns the causes of an error, except those that its text repeats already.
+/// Returns the causes of an error, except those that its text already contains.
 ///
-/// Errors of other libraries often repeat their cause in their own text.
+/// Errors of other libraries often contain the text of their cause.
 fn causes(error: &dyn StdError) -> Vec<String> {
-    let mut said = error.to_string();
+    let mut printed = error.to_string();
     let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
         let text = on_one_line(&cause.to_string());
-        if !said.contains(&text) {
-            said.push_str(&text);
+        if !printed.contains(&text) {
+            printed.push_str(&text);
             causes.push(text);
         }
         next = cause.source();
@@ -229,7 +229,7 @@ fn causes(error: &dyn StdError) -> Vec<String> {
     causes
 }
 
-/// Returns text without its line breaks: lists of other libraries have one item on a line.
+/// Returns text without line breaks: other libraries print lists with one item on each line.
 fn on_one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.fold(String::new(), |mut joined, line| {
@@ -243,7 +243,7 @@ fn on_one_line(text: &str) -> String {
     })
 }
 
-/// Returns the error of the operating system that caused an error.
+/// Returns the kind of the operating system error that caused an error.
 pub(crate) fn io_kind(error: &Error) -> Option<io::ErrorKind> {
     let mut next = error.source();
     while let Some(cause) = next {

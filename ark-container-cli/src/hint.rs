@@ -1,4 +1,4 @@
-//! Help for failures: the command to type next, for each operation and each kind of error.
+//! Help for failures: the next command, for each operation and each kind of error.
 
 use ark_container_core::backend::ecr::AwsRefusal;
 use ark_container_core::backend::{Repository, TagMutability};
@@ -10,38 +10,38 @@ use crate::arguments::PROGRAM;
 use crate::failure::{Failure, Kind};
 
 /// Help for a denial by the policy.
-pub(crate) const DENIED_BY_POLICY: &str = "an administrator of the organization can do it or add you; \
-    ark-catalog-container-tool --whoami shows who you are and where you belong";
+pub(crate) const DENIED_BY_POLICY: &str = "an administrator of the organization can do it or add \
+    you; ark-catalog-container-tool --whoami shows your identity and organizations";
 
 /// Help for a denial by AWS.
-pub(crate) const DENIED_BY_AWS: &str = "whoever administers the AWS account can grant it; \
-    ark-catalog-container-tool --whoami shows who you are there";
+pub(crate) const DENIED_BY_AWS: &str = "an administrator of the AWS account can grant it; \
+    ark-catalog-container-tool --whoami shows your AWS identity";
 
-/// Returns the help for a refusal of AWS that neither the caller nor the request caused.
+/// Returns the help for an AWS error that neither the caller nor the request caused.
 ///
 /// Source: the errors of CreateRepository in the service model of ECR and of AssumeRoleWithWebIdentity in that
 /// of STS, and <https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>
 pub(crate) fn refused_by_aws(refusal: &AwsRefusal) -> Option<&'static str> {
     match refusal.code() {
         "LimitExceededException" => Some(
-            "delete what is no longer used, or have the quota raised; the quotas: \
+            "delete unused repositories or images, or request a higher quota; to list the quotas: \
              aws service-quotas list-service-quotas --service-code ecr",
         ),
         "KmsException" => Some(
-            "the key must be enabled, of the registry's region, and one that you may use: \
-             aws kms describe-key --key-id KEY",
+            "use a key that is enabled, in the registry's region, and permitted to you; to check \
+             it: aws kms describe-key --key-id KEY",
         ),
         "UnableToGetUpstreamImageException" | "UnableToGetUpstreamLayerException" => Some(
             "check the credentials of the pull-through cache rule: \
              aws ecr validate-pull-through-cache-rule --ecr-repository-prefix PREFIX",
         ),
         "RegionDisabledException" => Some(
-            "an administrator of the AWS account activates STS in the region: IAM console, Account \
-             settings, Endpoints",
+            "ask an administrator of the AWS account to activate STS in the region: IAM console, \
+             Account settings, Endpoints",
         ),
         "PackedPolicyTooLarge" => Some(
-            "let the identity provider write fewer tags into the token: organizations that are not needed \
-             at once can have a token each",
+            "configure the identity provider to write fewer tags into the token, for example with \
+             one token for each organization",
         ),
         _ => None,
     }
@@ -52,34 +52,36 @@ pub(crate) const TO_NARROW: &str = "to narrow it, set a role that can be assumed
     table [ecr] of the configuration file, or ARK_ROLE_ARN";
 
 /// Help for a token on AWS without a role.
-pub(crate) const TO_USE_A_TOKEN: &str = "set the role that your tokens open: role_arn in the table \
+pub(crate) const TO_USE_A_TOKEN: &str = "set the role for your tokens: role_arn in the table \
     [ecr] of the configuration file, or ARK_ROLE_ARN";
 
 /// Help for a missing or expired token.
 const TO_GET_A_TOKEN: &str = "run `ark-auth-tool -u <user>`";
 
-/// Returns an example of a valid text; `None` if the error says enough.
+/// Returns an example of a valid text, or `None` if the error is sufficient.
 pub(crate) fn example_of(error: &ParseError) -> Option<&'static str> {
     match error.what() {
         "organization GUID" => Some("your organizations: ark-catalog-container-tool --whoami"),
         "repository name" => {
-            Some("lower-case words with slashes between, as catalog/extract-video")
+            Some("use lower-case words separated by slashes, such as catalog/extract-video")
         }
-        "ECR host" => Some("as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod"),
-        "ARN of a role" => Some("as arn:aws:iam::123456789012:role/NAME"),
+        "ECR host" => Some("for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod"),
+        "ARN of a role" => Some("for example: arn:aws:iam::123456789012:role/NAME"),
         "tag pattern" => {
-            Some("as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'")
+            Some("use letters, digits, '_', '.', '-' and up to two '*', such as 'dev-*'")
         }
-        "tag" => Some("letters, digits, '_', '.' and '-', as v1.2"),
-        "principal" | "principal kind" => Some("as user:alice, robot:nightly or ingest-job:42"),
+        "tag" => Some("use letters, digits, '_', '.' and '-', such as v1.2"),
+        "principal" | "principal kind" => {
+            Some("for example: user:alice, robot:nightly or ingest-job:42")
+        }
         "registry location" | "registry host" | "stage" => {
-            Some("as local:, local:/srv/registry or ecr://HOST/prod")
+            Some("for example: local:, local:/srv/registry or ecr://HOST/prod")
         }
         _ => None,
     }
 }
 
-/// Returns the failure of a name, path or URL that is no repository of the catalog.
+/// Returns the failure of a name, path or URL that is not a repository of the catalog.
 pub(crate) fn for_name(text: &str, catalog: &Catalog, error: Error) -> Failure {
     if !matches!(error, Error::InvalidInput { .. }) {
         return error.into();
@@ -90,18 +92,19 @@ pub(crate) fn for_name(text: &str, catalog: &Catalog, error: Error) -> Failure {
     } else if let (Ok(name), Some(organization)) = (text.parse(), catalog.organization())
         && let Ok(path) = catalog.backend().repository_path(organization, &name)
     {
-        // Its first part has a dot, as a host has.
-        failure.with_help(format!("if that is a name, give the path: {path}"))
+        // The name starts with a component that looks like a host.
+        failure.with_help(format!("if this is a name, use the path: {path}"))
     } else {
         failure
     }
 }
 
 /// The values of `--from`.
-const SOURCES: &str = "--from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what \
-    docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -";
+const SOURCES: &str = "--from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (an \
+    archive of docker save), oci:DIR[:REF] (a folder in the OCI image layout), \
+    oci-archive:FILE[:REF] or -";
 
-/// An operation on a repository, with what its help needs.
+/// An operation on a repository, with the data for its help.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Attempt<'a> {
     Create { existing: Option<&'a Repository> },
@@ -123,7 +126,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Returns the name for calls of the catalog: the whole path, which no organization changes.
+    /// Returns the name for calls of the catalog: the path, which includes the organization.
     pub(crate) fn name(&self) -> String {
         self.path.to_string()
     }
@@ -133,8 +136,8 @@ impl Target {
         self.command_with(&format!("{operation} {}", self.path.name()))
     }
 
-    /// Returns the name of an image for calls of the catalog. A URL would be refused if the address of a local registry
-    /// changes meanwhile.
+    /// Returns the name of an image for calls of the catalog. A URL would be rejected if the address of a local
+    /// registry changed in the meantime.
     pub(crate) fn image(&self, reference: &Reference) -> String {
         format!("{}{}{reference}", self.path, reference.separator())
     }
@@ -144,7 +147,7 @@ impl Target {
         format!("{PROGRAM} --{arguments} --organization {organization}{options}")
     }
 
-    /// Returns the failure of an operation, with the command to type next if there is one.
+    /// Returns the failure of an operation, with the next command if there is one.
     pub(crate) fn explain(&self, attempt: Attempt<'_>, error: Error) -> Failure {
         let help = match &error {
             Error::NotFound { kind, .. } => self.help_on_missing(attempt, *kind),
@@ -164,10 +167,10 @@ impl Target {
                 Some(format!("create it: {}", self.command("create-repository")))
             }
             (ResourceKind::Repository, _) => {
-                Some(format!("see what there is: {}", self.command_with("list-repositories")))
+                Some(format!("list the repositories: {}", self.command_with("list-repositories")))
             }
             (ResourceKind::Image, Attempt::DeleteImage | Attempt::Pull | Attempt::Tag) => {
-                Some(format!("see what there is: {}", self.command("list-images")))
+                Some(format!("list the images: {}", self.command("list-images")))
             }
             (ResourceKind::File, Attempt::Push { .. }) => Some(SOURCES.to_owned()),
             _ => None,
@@ -179,7 +182,7 @@ impl Target {
         Some(match attempt {
             Attempt::Create { existing: Some(existing) } => {
                 let (create, options) = (self.command("create-repository"), options_of(existing));
-                format!("its settings stay; to take it as it is: {create}{options}")
+                format!("its settings are not changed; to accept them: {create}{options}")
             }
             Attempt::DeleteRepository => {
                 format!("delete its images too: {} --force", self.command("delete-repository"))
@@ -193,14 +196,14 @@ impl Target {
                 format!("choose a tag that is not in use: {}", self.command("list-images"))
             }
             Attempt::DeleteImage => {
-                format!("delete what refers to it first: {}", self.command("list-images"))
+                format!("first delete the images that refer to it: {}", self.command("list-images"))
             }
             _ => return None,
         })
     }
 }
 
-/// Returns the options that create a repository with the tag mutability of this one.
+/// Returns the options that create a repository with the tag mutability of `existing`.
 fn options_of(existing: &Repository) -> String {
     let mut options = match existing.tag_mutability {
         TagMutability::Immutable => " --immutable-tags".to_owned(),
@@ -225,23 +228,25 @@ pub(crate) fn for_identity(
         }
         (ChosenIdentity::Token { file, origin, .. }, Kind::NotAuthenticated) => {
             failure.with_help(format!(
-                "put a new token into {}; or, for your own, {TO_GET_A_TOKEN} and name no other file \
-                 ({origin})",
+                "write a new token to {}; or remove the setting of this file ({origin}), and \
+                 {TO_GET_A_TOKEN}",
                 file.display(),
             ))
         }
         (ChosenIdentity::Token { .. }, Kind::NotPermitted) => failure.and_help(&format!(
-            "a token says what was so when it was issued; for a new one, {TO_GET_A_TOKEN}"
+            "a token has the memberships of the time when it was issued; for a new one, \
+             {TO_GET_A_TOKEN}"
         )),
         // The error itself names the command that renews a session.
         (ChosenIdentity::AwsCaller { origin }, Kind::NotAuthenticated) => {
             let profile = "for the AWS credentials of another profile: --profile NAME, or \
                            AWS_PROFILE";
             match (origin, settings.role_arn()) {
-                (Origin::Default, Some(_)) => failure
-                    .or_help(&format!("without AWS credentials: {TO_GET_A_TOKEN}\n{profile}")),
+                (Origin::Default, Some(_)) => {
+                    failure.or_help(&format!("to use a token instead: {TO_GET_A_TOKEN}\n{profile}"))
+                }
                 (Origin::Default, None) => failure.or_help(&format!(
-                    "without AWS credentials: {TO_GET_A_TOKEN}, and {TO_USE_A_TOKEN}\n{profile}"
+                    "to use a token instead: {TO_GET_A_TOKEN}, and {TO_USE_A_TOKEN}\n{profile}"
                 )),
                 _ => failure.or_help(profile),
             }
@@ -250,7 +255,7 @@ pub(crate) fn for_identity(
     }
 }
 
-/// Where an image is read from.
+/// The origin of an image.
 pub(crate) enum ImageOrigin {
     Repository(Target),
     /// Any other registry.
@@ -258,7 +263,7 @@ pub(crate) enum ImageOrigin {
 }
 
 impl ImageOrigin {
-    /// Returns whether the error is about this image, and not about where it is copied to.
+    /// Returns whether the error is about this image, and not about the target of the copy.
     pub(crate) fn is_about(&self, error: &Error) -> bool {
         match self {
             Self::Repository(target) => {

@@ -1,10 +1,10 @@
-//! The programs of this package: `ark-catalog-container-tool`, a team's container repositories
-//! on the command line, and `docker-credential-ark`, through which docker and its like log in by
-//! themselves. It is for these two; other programs link `ark-container-core`.
+//! The programs of this package: `ark-catalog-container-tool` manages container repositories on the command
+//! line, and `docker-credential-ark` gives logins to docker and other clients. The library is for these two
+//! programs only; other programs use `ark-container-core`.
 
 #![allow(
     rustdoc::broken_intra_doc_links,
-    reason = "docs of arguments are what --help shows, where brackets say that a part is optional"
+    reason = "--help prints the docs of arguments, in which brackets mark optional text"
 )]
 
 mod arguments;

@@ -1,4 +1,4 @@
-//! What the library reports while it works: warnings, and the log that `--verbose` prints.
+//! Output of the library's tracing events: warnings, and the log of `--verbose`.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -18,12 +18,12 @@ use crate::output::{Format, Output};
 /// Target of the credential helper's own lines in the log.
 pub(crate) const HELPER_TARGET: &str = "docker_credential_ark";
 
-/// Time after which the same warning is printed again: `--serve` runs for long.
+/// Time after which the same warning is printed again: `--serve` runs for a long time.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// Maximum number of warnings that are kept to compare with.
+/// Maximum number of stored warnings.
 const MAX_KEPT_WARNINGS: usize = 256;
 
-/// Prints warnings of the library on standard error, and with `verbose` a log of what it does.
+/// Starts to print warnings of the library on standard error, and with `verbose` its log.
 pub(crate) fn start(output: Output, verbose: bool) {
     let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::WARN };
     let lines = tracing_subscriber::fmt::layer().with_ansi(false);
@@ -33,20 +33,19 @@ pub(crate) fn start(output: Output, verbose: bool) {
     install(tracing_subscriber::registry().with(lines).with(warnings).with(own(level)));
 }
 
-/// Writes a log of all that the library does into a file.
+/// Starts to write the log of the library to a file.
 pub(crate) fn start_in(file: File) {
     let lines = tracing_subscriber::fmt::layer().with_writer(Mutex::new(file)).with_ansi(false);
     install(tracing_subscriber::registry().with(lines).with(own(LevelFilter::DEBUG)));
 }
 
-/// Installs the subscriber of the process, which has no other.
+/// Installs the only subscriber of the process.
 fn install(subscriber: impl SubscriberInitExt) {
-    // A failure would mean that another one is installed.
+    // Fails only if another subscriber is installed.
     let _ = subscriber.try_init();
 }
 
-/// Returns the filter of our own events. Other libraries are left out, so that nothing that they know of
-/// headers and passwords is logged.
+/// Returns the filter of our own events. Events of other libraries could contain headers and passwords.
 fn own(level: LevelFilter) -> Targets {
     Targets::new()
         .with_target("ark_container_core", level)
@@ -54,13 +53,13 @@ fn own(level: LevelFilter) -> Targets {
         .with_target(ark_container_core::permission::AUDIT_TARGET, level)
 }
 
-/// A line of the log on standard error, as the format of the output has it.
+/// Writer of log lines to standard error, in the format of the output.
 struct LogLine {
     format: Format,
 }
 
 impl Write for LogLine {
-    /// Takes a whole line: the layer formats an event before it writes it.
+    /// Writes a whole line: the layer formats an event before it writes.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut stderr = io::stderr().lock();
         match self.format {
@@ -81,12 +80,12 @@ impl Write for LogLine {
 /// Prints each warning of the library once.
 struct Warnings {
     output: Output,
-    /// When each was printed.
+    /// Time at which each warning was printed.
     printed: Mutex<HashMap<String, Instant>>,
 }
 
 impl Warnings {
-    /// Returns whether the warning was printed a moment ago, and counts it as printed otherwise.
+    /// Returns whether the warning was printed recently, and otherwise records it as printed.
     fn is_repeated(&self, text: &str, now: Instant) -> bool {
         let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
         printed.retain(|_, at| now.duration_since(*at) < WARNING_INTERVAL);
@@ -118,7 +117,7 @@ impl<S: Subscriber> Layer<S> for Warnings {
     }
 }
 
-/// An event as a sentence: the message, the other fields in parentheses, and the cause.
+/// Text of an event: the message, the other fields in parentheses, and the cause.
 #[derive(Default)]
 struct Sentence {
     message: String,

@@ -1,4 +1,4 @@
-//! Results on standard output, the rest on standard error.
+//! Output of the program: results on standard output, everything else on standard error.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,11 +21,11 @@ pub(crate) enum Format {
     /// For people: a table, a URL, a password
     #[default]
     Table,
-    /// For programs: one JSON object on a line for each result
+    /// For programs: one line with a JSON object for each result
     Json,
 }
 
-/// Format and amount of what the program prints.
+/// Format and verbosity of the output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     pub(crate) format: Format,
@@ -33,10 +33,10 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints a result: its line for people, or as JSON.
+    /// Prints a result, as a line of text or as JSON.
     ///
     /// # Errors
-    /// [`Stop::ReaderGone`] if nobody reads any more, a failure if standard output cannot be written.
+    /// [`Stop::ReaderGone`] if the reader closed standard output, a failure if standard output cannot be written.
     pub(crate) fn result(self, line: &str, json: &impl Serialize) -> Result<(), Stop> {
         match self.format {
             Format::Table => print_text(&format!("{line}\n")),
@@ -46,7 +46,7 @@ impl Output {
 
     /// Prints results as they arrive, as the rows of a table or as JSON.
     ///
-    /// The header waits for the first answer: a listing that is refused has no table.
+    /// The header is printed after the first item arrives, so a denied listing prints no header.
     ///
     /// # Errors
     /// As [`result`](Self::result), and those of the items.
@@ -68,7 +68,7 @@ impl Output {
         Ok(())
     }
 
-    /// Prints a note for people on standard error.
+    /// Prints a note on standard error.
     pub(crate) fn note(self, text: &str) {
         self.print_labeled("note", text);
     }
@@ -80,17 +80,17 @@ impl Output {
         }
     }
 
-    /// Prints a warning on standard error: what was asked for has a danger.
+    /// Prints a warning on standard error.
     pub(crate) fn warning(self, text: &str) {
         self.print_labeled("warning", text);
     }
 
-    /// Prints the progress of a transfer for people on standard error.
+    /// Prints the progress of a transfer as text on standard error.
     pub(crate) fn progress(self, line: &str) {
         self.print_labeled("progress", line);
     }
 
-    /// Prints the progress of a transfer for programs on standard error.
+    /// Prints the progress of a transfer as JSON on standard error.
     pub(crate) fn progress_record(self, record: &impl Serialize) {
         if !self.quiet {
             // A failure to print progress does not fail the transfer.
@@ -111,7 +111,7 @@ impl Output {
     }
 }
 
-/// A report for people: a line for each value, with its label before it.
+/// A text report: one line for each value, after its label.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(String);
 
@@ -128,7 +128,7 @@ impl Lines {
     }
 }
 
-/// Prints text on standard output, and flushes it: a result does not wait for the next.
+/// Prints text on standard output, and flushes it, so that each result is visible at once.
 ///
 /// # Errors
 /// As [`Output::result`].
@@ -138,7 +138,7 @@ pub(crate) fn print_text(text: &str) -> Result<(), Stop> {
     written.map_err(|error| stdout_failure(&error))
 }
 
-/// Returns a value as JSON on a line of its own.
+/// Returns a value as a line of JSON.
 ///
 /// # Errors
 /// A failure if the value cannot be written as JSON.
@@ -149,7 +149,7 @@ pub(crate) fn to_json_line(value: &impl Serialize) -> Result<String, Failure> {
     }
 }
 
-/// Returns why the program stops after an error of standard output.
+/// Returns the [`Stop`] for an error of standard output.
 pub(crate) fn stdout_failure(error: &io::Error) -> Stop {
     match error.kind() {
         ErrorKind::BrokenPipe => Stop::ReaderGone,
@@ -157,7 +157,7 @@ pub(crate) fn stdout_failure(error: &io::Error) -> Stop {
     }
 }
 
-/// Escapes text of others, so that it cannot control the terminal. Line breaks stay.
+/// Escapes untrusted text, so that it cannot control the terminal. Line breaks are kept.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     match text.contains('\n') {
         false => escape_untrusted(text),
@@ -177,7 +177,7 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     year.to_owned()
 }
 
-/// Returns a size for people, in the decimal units that docker prints.
+/// Returns a size as text, in decimal units as docker prints them.
 pub(crate) fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
@@ -185,7 +185,7 @@ pub(crate) fn human_size(bytes: u64) -> String {
     }
     let mut size = bytes as f64 / 1000.0;
     let mut unit = 0;
-    // A size that would be printed as 1000.0 has the next unit.
+    // A size that would be printed as 1000.0 gets the next unit.
     while size >= 999.95 && unit + 1 < UNITS.len() {
         size /= 1000.0;
         unit += 1;
@@ -193,7 +193,7 @@ pub(crate) fn human_size(bytes: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// Returns a time span for people: seconds, with a tenth below ten, and minutes above sixty.
+/// Returns a duration as text: seconds with one decimal below ten seconds, and minutes from sixty seconds.
 pub(crate) fn human_time(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {

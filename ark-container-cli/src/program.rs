@@ -1,4 +1,4 @@
-//! One run of `ark-catalog-container-tool`, from the command line to the exit code.
+//! Runs `ark-catalog-container-tool`, from the command line to the exit code.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,14 +19,14 @@ use crate::failure::{Failure, Kind, Stop};
 use crate::log;
 use crate::output::{Format, stdout_failure};
 
-/// Minimum similarity of a mistyped flag and the suggested operation: above that of unrelated `--` words.
-const MIN_SIMILARITY: f64 = 0.8;
+/// Minimum similarity of a mistyped flag and the suggested operation, higher than that of unrelated flags.
+const MIN_SIMILARITY_RATIO: f64 = 0.8;
 
-/// Exit code after SIGINT, as shells expect it: 128 and the signal's number.
+/// Exit code after SIGINT, as in shells: 128 plus the signal's number.
 const INTERRUPTED_EXIT_CODE: u8 = 130;
 /// Maximum number of threads of a transfer.
 const TRANSFER_THREADS: usize = 4;
-/// Time that threads have to end after the operation.
+/// Maximum wait for threads after the operation.
 const THREAD_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the operation of the command line, prints its failure, and returns the exit code.
@@ -35,7 +35,7 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
     unset_empty_variables(&argv);
     let mut format = None;
     match attempt(argv.clone(), &mut format) {
-        // A reader that closes standard output has what it wanted, as for ripgrep.
+        // A reader that closes standard output, such as head, needs no more output.
         Ok(()) | Err(Stop::ReaderGone) => ExitCode::SUCCESS,
         Err(Stop::Denied) => ExitCode::from(Kind::NotPermitted as u8),
         Err(Stop::Interrupted) => ExitCode::from(INTERRUPTED_EXIT_CODE),
@@ -43,9 +43,9 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Starts the program anew without the empty variables of AWS, certificates and proxies, if there are any.
+/// Restarts the program without the empty variables of AWS, certificates and proxies, if there are any.
 ///
-/// An empty variable counts as not set. The SDK of AWS panics on some, which no setting of it prevents.
+/// An empty variable counts as not set. The AWS SDK panics on some empty variables.
 pub(crate) fn unset_empty_variables(argv: &[OsString]) {
     let is_empty = |(name, value): &(OsString, OsString)| {
         let name = name.to_string_lossy().to_ascii_uppercase();
@@ -63,11 +63,11 @@ pub(crate) fn unset_empty_variables(argv: &[OsString]) {
     for (name, _) in empty {
         command.env_remove(name);
     }
-    // It returns only if it fails. The core reports the variables that matter then.
+    // Returns only on a failure. The core then reports the relevant variables.
     let _ = command.exec();
 }
 
-/// Runs the operation. Sets `format` as soon as the settings are known.
+/// Runs the operation, and sets `format` after reading the settings.
 fn attempt(argv: Vec<OsString>, format: &mut Option<Format>) -> Result<(), Stop> {
     let argv = operation_first(&Cli::command(), argv)?;
     let no_text = argv.iter().find(|word| word.to_str().is_none()).cloned();
@@ -88,11 +88,11 @@ fn attempt(argv: Vec<OsString>, format: &mut Option<Format>) -> Result<(), Stop>
     let Some(operation) = operation else {
         let help = Cli::command().render_help().to_string();
         let failure = Failure::usage("no operation is given").with_usage(help);
-        return Err(failure.with_help(format!("all about each: {PROGRAM} --help")).into());
+        return Err(failure.with_help(format!("list the operations: {PROGRAM} --help")).into());
     };
     let operation = match operation {
         AnyOperation::Registry(operation) => operation,
-        // It works with invalid settings too.
+        // These operations work with invalid settings too.
         AnyOperation::Program(operation) => return commands::run_without_registry(&operation),
     };
     let context = Context::new(&options)?;
@@ -101,7 +101,7 @@ fn attempt(argv: Vec<OsString>, format: &mut Option<Format>) -> Result<(), Stop>
     let runtime = runtime_for(&operation).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
     let ended = runtime.block_on(commands::run(operation, &context));
-    // An interrupted transfer may have threads that still read or compress.
+    // An interrupted transfer may have running threads that read or compress.
     runtime.shutdown_timeout(THREAD_SHUTDOWN_TIMEOUT);
     ended.map_err(|stop| match stop {
         Stop::Failed(failure) => context.advise(failure).into(),
@@ -109,7 +109,7 @@ fn attempt(argv: Vec<OsString>, format: &mut Option<Format>) -> Result<(), Stop>
     })
 }
 
-/// Runs a future on this thread. Threads that wait for a disk or a name server at the end are abandoned.
+/// Runs a future on this thread. Threads that still wait for a disk or a name server are abandoned.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("cannot start", &error))?;
@@ -118,9 +118,9 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(done)
 }
 
-/// Returns a runtime with the threads that an operation needs. A transfer keeps a few busy, and each thread
-/// of a large machine would need memory. Other operations wait for one answer at a time: starting threads
-/// would cost more than a login from the cache.
+/// Returns a runtime with the threads that an operation needs. A transfer uses a few threads, and more would
+/// only cost memory. Other operations wait for one response at a time, and starting threads would take longer
+/// than a login from the cache.
 fn runtime_for(operation: &Operation) -> tokio::runtime::Builder {
     match operation {
         Operation::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
@@ -134,7 +134,7 @@ fn runtime_for(operation: &Operation) -> tokio::runtime::Builder {
     }
 }
 
-/// Suggests the operation that was probably meant: clap suggests options only.
+/// Adds the most similar operation as a suggestion: clap suggests only options.
 fn with_similar_operation(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
         return error;
@@ -144,8 +144,8 @@ fn with_similar_operation(mut error: clap::Error) -> clap::Error {
     }
     let similarity = |operation: &String| strsim::jaro(operation, unknown);
     let to_beat = match error.get(ContextKind::SuggestedArg) {
-        Some(ContextValue::String(option)) => similarity(option).max(MIN_SIMILARITY),
-        _ => MIN_SIMILARITY,
+        Some(ContextValue::String(option)) => similarity(option).max(MIN_SIMILARITY_RATIO),
+        _ => MIN_SIMILARITY_RATIO,
     };
     let operations = Cli::command();
     let operations = operations.get_subcommands().filter_map(|operation| operation.get_long_flag());

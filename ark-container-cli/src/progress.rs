@@ -1,5 +1,4 @@
-//! Reports how far a push, pull or copy is: bars on a terminal, a line every few seconds elsewhere, records
-//! for programs.
+//! Progress of a push, pull or copy: bars on a terminal, a line every few seconds elsewhere, or JSON records.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,18 +14,18 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::output::{Format, Output, human_size, human_time};
 
-/// Interval at which speed and remaining time are drawn again.
+/// Interval at which speed and remaining time are redrawn.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
-/// Interval of the lines on standard error that is no terminal.
+/// Interval of the lines if standard error is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Minimum interval of the records about the bytes of one blob.
 const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 /// Period over which the speed is measured: long enough to be steady, short enough to be current.
 const SPEED_PERIOD: Duration = Duration::from_secs(5);
 
-/// Maximum number of bars. If an image has more blobs, only those in transfer have one.
+/// Maximum number of bars. If an image has more blobs, only blobs in transfer have a bar.
 const MAX_BARS: usize = 12;
-/// Number of digits of a digest that tell the blobs of an image apart.
+/// Number of digits of a digest that distinguish the blobs of an image.
 const SHORT_DIGEST_LEN: usize = 12;
 const MOVING_BAR: &str = "{prefix} {msg:<11} [{bar:30}] {decimal_bytes} of {decimal_total_bytes}";
 const RESTING_BAR: &str = "{prefix} {msg:<11} {decimal_total_bytes}";
@@ -45,19 +44,19 @@ struct State {
     display: Display,
 }
 
-/// The form in which progress is shown.
+/// The display of the progress.
 #[derive(Debug)]
 enum Display {
     Silent,
     Bars(Bars),
-    /// Lines, and when the next one is due.
+    /// Lines, and the time of the next line.
     Lines(Instant),
-    /// Records, and when the bytes of each blob were last reported.
+    /// Records, and the time of the last record about the bytes of each blob.
     Records(HashMap<Digest, Instant>),
 }
 
 impl Report {
-    /// Creates a report in the form that suits the output.
+    /// Creates a report with the display that suits the output.
     pub(crate) fn new(output: Output) -> Self {
         let now = Instant::now();
         // Lines of the log would break the bars.
@@ -73,7 +72,7 @@ impl Report {
         Self { output, state: Mutex::new(State { tally: Tally::new(now), display }) }
     }
 
-    /// Does the work, and updates speed and remaining time meanwhile.
+    /// Runs the work, and updates speed and remaining time.
     pub(crate) async fn watch<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -96,7 +95,7 @@ impl Report {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // The state is whole after every change, so a panic elsewhere does not spoil it.
+        // The state is consistent after every change, so it is usable after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -110,7 +109,7 @@ impl Progress for Report {
 }
 
 impl State {
-    /// Counts and shows an event, and returns its record if there is one to print.
+    /// Counts and shows an event, and returns the record to print, if any.
     fn take<'a>(&mut self, event: &Event<'a>, now: Instant) -> Option<Record<'a>> {
         let progress = self.tally.take(event);
         match (&mut self.display, progress) {
@@ -125,7 +124,7 @@ impl State {
         }
     }
 
-    /// Updates speed and remaining time, and returns the line that is due.
+    /// Updates speed and remaining time, and returns the line to print, if any.
     fn tick(&mut self, now: Instant) -> Option<String> {
         match &mut self.display {
             Display::Bars(bars) => bars.total.set_message(self.tally.line(now)),
@@ -142,21 +141,21 @@ impl State {
     }
 }
 
-/// An event as programs read it.
+/// JSON record of an event.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Record<'a> {
-    /// The image has this blob.
+    /// The image has the blob.
     Found { blob: &'a Digest, size: u64, compresses: bool },
-    /// A blob has another state.
+    /// The state of a blob changed.
     State { blob: &'a Digest, state: &'static str, bytes: u64 },
-    /// Bytes of a blob that were transferred so far.
+    /// The number of transferred bytes of a blob changed.
     Moved { blob: &'a Digest, bytes: u64 },
-    /// A manifest was put.
+    /// A manifest was written.
     Manifest { reference: &'a Reference },
 }
 
-/// Returns the record of an event; the bytes of a blob are due once an interval.
+/// Returns the record of an event. The bytes of a blob are reported once in each interval.
 fn record<'a>(
     event: &Event<'a>,
     progress: Option<BlobProgress>,
@@ -182,8 +181,8 @@ fn record<'a>(
     }
 }
 
-/// Bars on standard error: one for the transfer, and one for each blob below it. A terminal with few lines
-/// leaves out the lowest.
+/// Bars on standard error: one for the transfer, and below it one for each blob. A terminal with few lines
+/// omits the lowest bars.
 #[derive(Debug)]
 struct Bars {
     screen: MultiProgress,
@@ -219,12 +218,12 @@ impl Bars {
         }
     }
 
-    /// Shows a blob in another state.
+    /// Shows the new state of a blob.
     fn show(&mut self, blob: &Digest, progress: BlobProgress, in_transfer_only: bool) {
         let in_transfer = !progress.is_done() && progress.state.is_some();
         if in_transfer_only {
             if progress.state.is_none() {
-                // There is no room for blobs that wait, so those before this one are removed too.
+                // Waiting blobs have no bar, so the bars of earlier blobs are removed too.
                 self.blobs.drain().for_each(|(_, bar)| remove(&self.screen, &bar));
             } else if !in_transfer && let Some(bar) = self.blobs.remove(blob) {
                 remove(&self.screen, &bar);
@@ -245,25 +244,25 @@ impl Bars {
         bar.set_position(progress.moved);
     }
 
-    /// Leaves the terminal as it was.
+    /// Removes all bars from the terminal.
     fn clear(self) {
-        // A bar that is not finished would be drawn once more when it is dropped.
+        // An unfinished bar would be redrawn when it is dropped.
         for bar in self.blobs.values().chain([&self.total]) {
             bar.finish_and_clear();
         }
-        // An error means that the terminal is gone.
+        // Fails only if the terminal is closed.
         let _ = self.screen.clear();
     }
 }
 
-/// Removes a bar, so that others have its line.
+/// Removes a bar and its line.
 fn remove(screen: &MultiProgress, bar: &ProgressBar) {
     bar.finish_and_clear();
     screen.remove(bar);
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are the constants above, so a template that is refused is noticed at once.
+    // The templates are the constants above, so they are valid.
     let style = ProgressStyle::with_template(template);
     style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
@@ -273,17 +272,17 @@ fn style(template: &str) -> ProgressStyle {
 struct Tally {
     blobs: HashMap<Digest, BlobProgress>,
     moved: u64,
-    /// Bytes transferred at some times of the last period, the oldest first.
+    /// Samples of the transferred bytes in the last period, the oldest first.
     samples: VecDeque<(Instant, u64)>,
 }
 
 /// Counts of one blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct BlobProgress {
-    /// Bytes in the source.
+    /// Size in the source, in bytes.
     size: u64,
     moved: u64,
-    /// `None` while it waits.
+    /// `None` while the blob waits.
     state: Option<BlobState>,
 }
 
@@ -292,7 +291,7 @@ impl Tally {
         Self { blobs: HashMap::new(), moved: 0, samples: VecDeque::from([(now, 0)]) }
     }
 
-    /// Counts an event, and returns the blob that it is about.
+    /// Counts an event, and returns its blob.
     fn take<'a>(&mut self, event: &Event<'a>) -> Option<(&'a Digest, BlobProgress)> {
         match *event {
             Event::Found { blob, size, .. } => {
@@ -315,12 +314,12 @@ impl Tally {
         }
     }
 
-    /// Returns the counts of all blobs as a line, with speed and remaining time if they are known. The speed
-    /// is measured from one call to the next.
+    /// Returns the counts of all blobs as a line, with speed and remaining time if known. Each call adds a sample
+    /// for the speed.
     fn line(&mut self, now: Instant) -> String {
         let blobs = self.blobs.values();
         let done = blobs.clone().filter(|blob| blob.is_done()).count();
-        // The target had the others.
+        // The target already had the other blobs.
         let transferred = blobs.clone().filter(|blob| !blob.was_there());
         let total: u64 = transferred.map(|blob| blob.size).sum();
         let (shown_moved, shown_total) = (human_size(self.moved), human_size(total));
@@ -331,7 +330,7 @@ impl Tally {
         format!("{line}, {}/s, {remaining} left", human_size(speed))
     }
 
-    /// Returns the speed over the last period; `None` while nothing moves.
+    /// Returns the speed over the last period, or `None` if nothing was transferred.
     fn bytes_per_second(&mut self, now: Instant) -> Option<u64> {
         let is_old = |(time, _): &(Instant, u64)| now.duration_since(*time) > SPEED_PERIOD;
         while self.samples.len() > 1 && self.samples.front().is_some_and(is_old) {
@@ -347,7 +346,7 @@ impl Tally {
 }
 
 impl BlobProgress {
-    /// Whether its transfer has ended.
+    /// Returns whether the transfer of the blob has ended.
     fn is_done(&self) -> bool {
         self.was_there() || matches!(self.state, Some(BlobState::Sent | BlobState::Fetched))
     }
@@ -454,7 +453,7 @@ mod tests {
         tally.take(&Event::Blob { blob: &one, state: BlobState::Mounted });
         tally.take(&Event::Moved { blob: &other, bytes: 8 });
         assert_eq!(tally.line(start), "1 of 2 blobs, 8 B of 10.0 kB");
-        // The bytes are sent again.
+        // A retry sends the bytes again.
         tally.take(&Event::Moved { blob: &other, bytes: -8 });
         assert_eq!(tally.line(start), "1 of 2 blobs, 0 B of 10.0 kB");
     }

@@ -1,4 +1,4 @@
-//! Attempts to reach another organization by the program. `tests/README.md` lists every attack.
+//! Attacks on other organizations with the program. `tests/README.md` lists every attack.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -14,10 +14,10 @@ use crate::access::{Account, OURS, PEOPLE, THEIRS};
 use crate::sandbox::{OTHER, Run, Sandbox, TBD};
 use crate::tools::Curl;
 
-const USAGE: i32 = 2;
-const NOT_PERMITTED: i32 = 4;
+const USAGE_CODE: i32 = 2;
+const NOT_PERMITTED_CODE: i32 = 4;
 
-/// The program on behalf of alice of [`TBD`], with arguments that may hold spaces.
+/// Runs the program as alice of [`TBD`], with arguments that may contain spaces.
 fn alice(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     let mut command = sandbox.command("--quiet");
     sandbox.finish(command.args(arguments).env("ARK_PRINCIPAL", "user:alice"))
@@ -30,20 +30,20 @@ fn foreign_organization_is_denied_in_every_spelling() {
     assert_eq!(sandbox.run_as("user:bob", &create).code, 0);
     let upper = "AAAAAAAA-BBBB-CCCC-DDDD-EEEEEEEEEEEE";
     for (spelling, code) in [
-        (OTHER.to_owned(), NOT_PERMITTED),
-        (format!("{{{OTHER}}}"), NOT_PERMITTED),
-        (format!(" {OTHER} "), NOT_PERMITTED),
-        (upper.to_owned(), NOT_PERMITTED),
-        (OTHER.replace('-', ""), USAGE),
-        (format!("urn:uuid:{OTHER}"), USAGE),
-        (format!("{OTHER}x"), USAGE),
-        (format!("{TBD}x"), USAGE),
-        (format!("{TBD}/../{OTHER}"), USAGE),
-        (format!("{TBD},{OTHER}"), USAGE),
-        (OTHER.replacen('1', "\u{ff11}", 1), USAGE),
-        (OTHER.replacen('-', "\u{2010}", 1), USAGE),
-        ("*".to_owned(), USAGE),
-        (String::new(), USAGE),
+        (OTHER.to_owned(), NOT_PERMITTED_CODE),
+        (format!("{{{OTHER}}}"), NOT_PERMITTED_CODE),
+        (format!(" {OTHER} "), NOT_PERMITTED_CODE),
+        (upper.to_owned(), NOT_PERMITTED_CODE),
+        (OTHER.replace('-', ""), USAGE_CODE),
+        (format!("urn:uuid:{OTHER}"), USAGE_CODE),
+        (format!("{OTHER}x"), USAGE_CODE),
+        (format!("{TBD}x"), USAGE_CODE),
+        (format!("{TBD}/../{OTHER}"), USAGE_CODE),
+        (format!("{TBD},{OTHER}"), USAGE_CODE),
+        (OTHER.replacen('1', "\u{ff11}", 1), USAGE_CODE),
+        (OTHER.replacen('-', "\u{2010}", 1), USAGE_CODE),
+        ("*".to_owned(), USAGE_CODE),
+        (String::new(), USAGE_CODE),
     ] {
         for operation in ["--list-images", "--login", "--create-repository", "--delete-repository"]
         {
@@ -53,7 +53,7 @@ fn foreign_organization_is_denied_in_every_spelling() {
         let run = alice(&sandbox, &["--list-repositories", "--organization", &spelling]);
         assert_eq!((run.code, run.stdout.as_str()), (code, ""), "{spelling:?}: {run:?}");
     }
-    // Her own is her own in each spelling that there is.
+    // Her own organization is accepted in each valid spelling.
     for spelling in [TBD.to_uppercase(), format!("{{{TBD}}}"), format!(" {TBD}")] {
         let run = alice(&sandbox, &["--create-repository", "own", "--organization", &spelling]);
         assert_eq!(run.code, 0, "{run:?}");
@@ -100,10 +100,10 @@ fn crafted_names_are_rejected() {
             let run = alice(&sandbox, &arguments);
             assert_eq!(
                 (run.code, run.stdout.as_str()),
-                (USAGE, ""),
+                (USAGE_CODE, ""),
                 "{operation} {name:.60}: {run:?}"
             );
-            assert!(run.stderr.len() < 1_000, "what is typed is not told at length");
+            assert!(run.stderr.len() < 1_000, "the error repeats a long name");
         }
     }
     assert_eq!(std::fs::read_dir(sandbox.path("data/ark/registry")).unwrap().count(), before);
@@ -121,7 +121,7 @@ fn memberships_file_writable_by_others_is_rejected() {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         for principal in ["user:alice", "user:carol", "robot:nightly"] {
             let run = sandbox.run_as(principal, &list);
-            assert_eq!((run.code, run.stdout.as_str()), (USAGE, ""), "{mode:o}: {run:?}");
+            assert_eq!((run.code, run.stdout.as_str()), (USAGE_CODE, ""), "{mode:o}: {run:?}");
             assert!(run.stderr.contains("chmod go-w"), "{run:?}");
         }
     }
@@ -140,13 +140,13 @@ fn memberships_folder_writable_by_others_is_rejected() {
         sandbox.finish(&mut command)
     };
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
-    assert_eq!(run().code, USAGE, "{:?}", run());
+    assert_eq!(run().code, USAGE_CODE, "{:?}", run());
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(run().code, 0, "{:?}", run());
 }
 
 #[test]
-fn registry_that_had_memberships_is_not_for_a_single_user() {
+fn removed_memberships_file_is_rejected() {
     let sandbox = Sandbox::with_memberships();
     let file = sandbox.path("data/ark/registry/memberships.toml");
     let create = format!("--create-repository a --organization {OTHER}");
@@ -158,7 +158,7 @@ fn registry_that_had_memberships_is_not_for_a_single_user() {
     error: the registry had memberships, and its memberships file ~/data/ark/registry/memberships.toml does not exist
       help: restore the file, or choose another one: --memberships FILE; if you are the only user of the registry: rm ~/data/ark/registry/had-memberships
     ");
-    // A link that leads nowhere is no missing file either.
+    // A dangling link is not a missing file either.
     std::os::unix::fs::symlink("nowhere", &file).unwrap();
     let run = sandbox.run_as("user:alice", &create);
     assert!(run.code == 1 && run.stderr.contains("nowhere, which does not exist"), "{run:?}");
@@ -183,7 +183,7 @@ fn links_in_the_registry_folder_are_ignored() {
     let create = format!("--create-repository own --organization {TBD}");
     assert_eq!(sandbox.run_as("user:alice", &create).code, 0);
 
-    // Where the organizations' folders are is told by that of a repository.
+    // The folder of a repository locates the folders of the organizations.
     let stage = find(&sandbox.path("data/ark/registry"), OTHER);
     let (ours, theirs) = (stage.join(TBD), stage.join(OTHER));
     symlink(theirs.join("there"), ours.join("link")).unwrap();
@@ -220,7 +220,7 @@ fn password_for(sandbox: &Sandbox, organization: &str) -> String {
     credentials.password.expose().to_owned()
 }
 
-/// The folder that has a folder called `name`.
+/// Returns the folder that contains a folder called `name`.
 fn find(folder: &std::path::Path, name: &str) -> std::path::PathBuf {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

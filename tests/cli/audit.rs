@@ -1,4 +1,4 @@
-//! The audit file: what is recorded, and that nothing happens unrecorded.
+//! The audit file: recorded events, and no change without a record.
 
 use std::fs;
 
@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use crate::sandbox::{OTHER, Sandbox, TBD};
 
-/// The recorded events, in order.
+/// Returns the recorded events, in order.
 fn events(sandbox: &Sandbox, below: &str) -> Vec<Value> {
     let text = fs::read_to_string(sandbox.path(below)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// What an event is about, in a few words.
-fn gist(event: &Value) -> String {
+/// Returns a short summary of an event.
+fn summary(event: &Value) -> String {
     let word = |name: &str| event[name].as_str().unwrap_or_default();
     let outcome = [word("decision"), word("outcome"), word("narrowing")].concat();
     format!("{} {} {} {outcome}", word("principal"), word("event"), word("action"))
 }
 
-/// A home whose configuration names an audit file beside it.
+/// Returns a home whose configuration sets an audit file.
 fn audited() -> Sandbox {
     let sandbox = Sandbox::with_memberships();
     sandbox.write("config/ark/container.toml", "audit_file = 'audit.jsonl'\n");
@@ -37,8 +37,8 @@ fn decisions_changes_and_credentials_are_recorded() {
     assert_eq!(run("user:alice", "--create-repository a", OTHER), 4);
     assert_eq!(run("robot:nightly", "--login a", TBD), 0);
     let events = events(&sandbox, "config/ark/audit.jsonl");
-    let gists: Vec<String> = events.iter().map(gist).collect();
-    assert_snapshot!(gists.join("\n"), @"
+    let summaries: Vec<String> = events.iter().map(summary).collect();
+    assert_snapshot!(summaries.join("\n"), @"
     user:alice decision create-repository allow
     user:alice change create-repository done
     user:alice decision create-repository deny
@@ -50,7 +50,7 @@ fn decisions_changes_and_credentials_are_recorded() {
 }
 
 #[test]
-fn the_variable_counts_before_the_configuration_file() {
+fn audit_file_variable_overrides_configuration_file() {
     let sandbox = audited();
     let mut list = sandbox.command("--quiet --list-repositories");
     list.env("ARK_AUDIT_FILE", "here.jsonl").env("ARK_PRINCIPAL", "user:alice");

@@ -1,4 +1,4 @@
-//! Whether somebody may do something, and why, without doing it.
+//! `--check-access`: decisions and their reasons, without performing the action.
 
 use ark_container_core::testing::{TestToken, TokenIssuer};
 use insta::assert_snapshot;
@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::ecr::Cloud;
 use crate::sandbox::{OTHER, Sandbox, TBD};
 
-/// What is asked about, in the sandbox with the memberships of everybody.
-fn told(sandbox: &Sandbox, line: &str) -> String {
+/// Returns the exit code and the output of `--check-access`, run by alice.
+fn reported(sandbox: &Sandbox, line: &str) -> String {
     let run = sandbox.run_as("user:alice", &format!("--quiet --check-access {line}"));
     format!("exit {}\n{}{}", run.code, run.stdout, run.stderr)
 }
@@ -17,7 +17,7 @@ fn told(sandbox: &Sandbox, line: &str) -> String {
 fn answer_names_rule_origin_and_isolation_layers() {
     let sandbox = Sandbox::with_memberships();
     let path = format!("--repository prod/{TBD}/a");
-    assert_snapshot!(told(&sandbox, &format!("--action push {path}")), @"
+    assert_snapshot!(reported(&sandbox, &format!("--action push {path}")), @"
     exit 0
     Principal      user:alice
     Action         push
@@ -29,7 +29,7 @@ fn answer_names_rule_origin_and_isolation_layers() {
     Enforced by    the policy, the scope of credentials
     ");
     let robot = "--principal robot:nightly --action create-repository";
-    assert_snapshot!(told(&sandbox, &format!("{robot} {path}")), @"
+    assert_snapshot!(reported(&sandbox, &format!("{robot} {path}")), @"
     exit 4
     Principal      robot:nightly
     Action         create-repository
@@ -49,7 +49,7 @@ fn existence_of_a_repository_is_not_revealed() {
     assert_eq!(sandbox.run_as("user:bob", &create).code, 0);
     let check = |name| {
         let line = format!("--action pull --repository {name} --organization {OTHER}");
-        told(&sandbox, &line).replace(&format!("/{name}\n"), "/NAME\n")
+        reported(&sandbox, &line).replace(&format!("/{name}\n"), "/NAME\n")
     };
     assert_eq!(check("a"), check("b"));
 }
@@ -57,14 +57,15 @@ fn existence_of_a_repository_is_not_revealed() {
 #[test]
 fn repository_is_named_by_name_path_or_url() {
     let sandbox = Sandbox::with_memberships();
-    let by_name = told(&sandbox, &format!("--action pull --repository a/b --organization {TBD}"));
+    let by_name =
+        reported(&sandbox, &format!("--action pull --repository a/b --organization {TBD}"));
     assert!(by_name.starts_with("exit 0\n"), "{by_name}");
     for same in [
         format!("prod/{TBD}/a/b"),
         format!("127.0.0.1:5050/prod/{TBD}/a/b"),
         format!("prod/{TBD}/a/b --organization {TBD}"),
     ] {
-        assert_eq!(told(&sandbox, &format!("--action pull --repository {same}")), by_name);
+        assert_eq!(reported(&sandbox, &format!("--action pull --repository {same}")), by_name);
     }
 }
 
@@ -83,9 +84,9 @@ fn token_answers_for_its_bearer_only() {
     };
     assert_eq!(check("").0, 0);
     assert_eq!(check("--principal user:alice"), check(""));
-    let (code, _, told) = check("--principal user:bob");
-    let (_, told) = told.split_once("error: ").unwrap();
-    assert_snapshot!(told, @"
+    let (code, _, reported) = check("--principal user:bob");
+    let (_, reported) = reported.split_once("error: ").unwrap();
+    assert_snapshot!(reported, @"
     --principal: the organizations of user:bob are in their token, but this token belongs to user:alice
       help: name the file of their token: export ARK_JWT_FILE=FILE
     ");
@@ -116,41 +117,41 @@ fn json_output_is_one_object() {
 #[test]
 fn invalid_questions_are_rejected() {
     let sandbox = Sandbox::with_memberships();
-    assert_snapshot!(told(&sandbox, "--action fly --repository a"), @"
+    assert_snapshot!(reported(&sandbox, "--action fly --repository a"), @"
     exit 2
     error: invalid value 'fly' for '--action <ACTION>'
       [possible values: list-repositories, create-repository, describe-repository, delete-repository, list-images, delete-image, pull, push]
 
     For more information, try '--help'.
     ");
-    assert_snapshot!(told(&sandbox, "--action pull"), @"
+    assert_snapshot!(reported(&sandbox, "--action pull"), @"
     exit 2
     error: no organization is given
       help: give --organization GUID, or set it once: export ARK_ORGANIZATION=GUID
             ark-catalog-container-tool --whoami shows your organizations
     ");
-    assert_snapshot!(told(&sandbox, "--action pull --repository a --principal bob"), @r#"
+    assert_snapshot!(reported(&sandbox, "--action pull --repository a --principal bob"), @r#"
     exit 2
     error: --principal: "bob" is not a valid principal: expected <kind>:<id>
-      help: as user:alice, robot:nightly or ingest-job:42
+      help: for example: user:alice, robot:nightly or ingest-job:42
     "#);
     let upper = TBD.to_uppercase();
-    assert_snapshot!(told(&sandbox, &format!("--action pull --repository prod/{upper}/a")), @r#"
+    assert_snapshot!(reported(&sandbox, &format!("--action pull --repository prod/{upper}/a")), @r#"
     exit 2
     error: --repository: "prod/2EA25035-6AA4-42FB-9955-92288EA1B972/a" is not a valid repository path: the organization must be written 2ea25035-6aa4-42fb-9955-92288ea1b972
     "#);
     let other = format!("prod/{TBD}/a --organization {OTHER}");
-    assert_snapshot!(told(&sandbox, &format!("--action pull --repository {other}")), @"
+    assert_snapshot!(reported(&sandbox, &format!("--action pull --repository {other}")), @"
     exit 2
     error: --repository: the repository belongs to the organization 2ea25035-6aa4-42fb-9955-92288ea1b972, not to 11111111-2222-3333-4444-555555555555
     ");
     let url = format!("registry.example/prod/{TBD}/a");
-    assert_snapshot!(told(&sandbox, &format!("--action pull --repository {url}")), @"
+    assert_snapshot!(reported(&sandbox, &format!("--action pull --repository {url}")), @"
     exit 2
     error: --repository: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a names the registry registry.example, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
-    assert_snapshot!(told(&sandbox, &format!("--action pull --repository dev/{TBD}/a")), @"
+    assert_snapshot!(reported(&sandbox, &format!("--action pull --repository dev/{TBD}/a")), @"
     exit 2
     error: --repository: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a belongs to the stage dev, but this registry uses the stage prod
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
@@ -165,6 +166,6 @@ fn check_access_says_when_iam_alone_decides() {
         .finish(&mut cloud.command(&format!("--check-access --action push --organization {TBD}")));
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.stdout.ends_with("Enforced by    IAM\n"), "{run:?}");
-    assert_snapshot!(run.stderr, @"note: there is no memberships file and no token, so that IAM alone decides: it is not asked");
-    assert!(cloud.aws.calls().is_empty(), "nothing is asked");
+    assert_snapshot!(run.stderr, @"note: there is no memberships file and no token, so IAM alone decides; IAM is not queried");
+    assert!(cloud.aws.calls().is_empty(), "AWS is not called");
 }

@@ -1,4 +1,4 @@
-//! docker, podman, skopeo and buildah against a registry that is served.
+//! docker, podman, skopeo and buildah against a served registry.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use crate::sandbox::{Run, Served, TBD};
 use crate::tools::{Daemon, Tools, component};
 
-/// Left alone, skopeo compresses the layers that it copies.
-pub(crate) const COPY_ALL_AS_IT_IS: &str = "skopeo copy -q --all --preserve-digests";
+/// Command that copies layers unchanged: by default skopeo compresses them.
+pub(crate) const COPY_UNCHANGED: &str = "skopeo copy -q --all --preserve-digests";
 
-/// The files of a folder that a client wrote, each of which has the digest that it is named by.
+/// Returns the files of a folder that a client wrote, and checks the digests in their names.
 pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -31,7 +31,7 @@ pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// Compares two folders' files, and names those that differ instead of printing them.
+/// Compares the files of two folders. A failure prints the names of the files, not the contents.
 #[track_caller]
 pub(crate) fn assert_same(left: &BTreeMap<String, Vec<u8>>, right: &BTreeMap<String, Vec<u8>>) {
     assert!(left.keys().eq(right.keys()), "{:?} and {:?}", left.keys(), right.keys());
@@ -42,7 +42,7 @@ pub(crate) fn assert_same(left: &BTreeMap<String, Vec<u8>>, right: &BTreeMap<Str
 
 type Blob<'a> = (Digest, &'a [u8]);
 
-/// The configuration of an image, and its layers.
+/// Returns the configuration and the layers of an image.
 fn config_and_layers(image: &SampleImage) -> (Blob<'_>, Vec<Blob<'_>>) {
     let mut blobs: Vec<_> = image.blobs().collect();
     (blobs.pop().unwrap(), blobs)
@@ -78,9 +78,9 @@ fn wrong_password_is_rejected_with_a_message() {
             printer.arg(&wrong);
             let Run { code, stderr, .. } = tools.log_in(tool, served.server.host(), printer);
             assert_ne!(code, 0, "{tool}");
-            // Each puts the registry's 401 into words of its own.
-            let told = stderr.contains("invalid username/password") || stderr.contains("401");
-            assert!(told, "{tool}: {stderr}");
+            // Each tool has a different message for the registry's 401.
+            let reported = stderr.contains("invalid username/password") || stderr.contains("401");
+            assert!(reported, "{tool}: {stderr}");
             assert!(!stderr.contains(&good), "{tool}");
         }
     }
@@ -110,8 +110,8 @@ fn oci_and_docker_formats_come_back_unchanged() {
         let pulled = contents(&served.sandbox.path(&first));
         assert_eq!(pulled["manifest.json"], raw.as_bytes());
         let again = format!("{remote}-again");
-        tools.printed(&format!("{COPY_ALL_AS_IT_IS} dir:{first} {again}"));
-        tools.printed(&format!("{COPY_ALL_AS_IT_IS} {again} dir:{second}"));
+        tools.printed(&format!("{COPY_UNCHANGED} dir:{first} {again}"));
+        tools.printed(&format!("{COPY_UNCHANGED} {again} dir:{second}"));
         assert_same(&contents(&served.sandbox.path(&second)), &pulled);
         let by_digest =
             format!("docker://{}", served.image(&format!("a/b@{}", sha256(raw.as_bytes()))));
@@ -131,7 +131,7 @@ fn concurrent_pushes_share_layers() {
         .iter()
         .map(|target| {
             let remote = served.image(target);
-            let copy = format!("{COPY_ALL_AS_IT_IS} oci:sample docker://{remote}");
+            let copy = format!("{COPY_UNCHANGED} oci:sample docker://{remote}");
             tools.command(&copy).stderr(Stdio::piped()).spawn().unwrap()
         })
         .collect();
@@ -142,7 +142,7 @@ fn concurrent_pushes_share_layers() {
     let sample = contents(&served.sandbox.path("sample/blobs/sha256"));
     for (index, target) in targets.iter().enumerate() {
         let remote = served.image(target);
-        tools.printed(&format!("{COPY_ALL_AS_IT_IS} docker://{remote} oci:pulled-{index}"));
+        tools.printed(&format!("{COPY_UNCHANGED} docker://{remote} oci:pulled-{index}"));
         let pulled = served.sandbox.path(format!("pulled-{index}/blobs/sha256"));
         assert_same(&contents(&pulled), &sample);
     }
@@ -207,7 +207,7 @@ fn image_comes_back(tool: &str) {
     for (remote, format) in pushes {
         let remote = served.image(remote);
         tools.printed(&format!("skopeo copy -q docker://{remote} dir:{format}"));
-        pulls_what_is_there(&served, &tools, tool, &remote, "", format);
+        assert_pulled_files(&served, &tools, tool, &remote, "", format);
     }
 }
 
@@ -231,12 +231,12 @@ fn index_comes_back(tool: &str) {
         let arch = entry["platform"]["architecture"].as_str().unwrap();
         let child = served.image(&format!("a/b@{digest}"));
         tools.printed(&format!("skopeo copy -q docker://{child} dir:{arch}"));
-        pulls_what_is_there(&served, &tools, tool, &remote, &format!("--arch {arch}"), arch);
+        assert_pulled_files(&served, &tools, tool, &remote, &format!("--arch {arch}"), arch);
     }
 }
 
-/// What a tool pulls has the configuration and the files of `expected`, a folder that skopeo wrote.
-fn pulls_what_is_there(
+/// Checks that a tool pulls the configuration and the layers of `expected`, a folder that skopeo wrote.
+fn assert_pulled_files(
     served: &Served,
     tools: &Tools<'_>,
     tool: &str,
@@ -247,7 +247,7 @@ fn pulls_what_is_there(
     tools.printed(&format!("{tool} rmi -a -f"));
     tools.printed(&format!("{tool} pull -q {options} {remote}"));
     let pulled = format!("{expected}-pulled");
-    // A folder gets layers as the tool has unpacked them, named by their digests.
+    // The copied folder has the layers as the tool unpacked them, named by their digests.
     let storage = tools.storage();
     tools.printed(&format!("skopeo copy -q containers-storage:{storage}{remote} dir:{pulled}"));
     let (expected, pulled) =
@@ -263,7 +263,7 @@ fn pulls_what_is_there(
     }
 }
 
-/// Two files, which a build puts in a layer each.
+/// Writes a build context with two files, each of which becomes a layer.
 fn write_context(served: &Served) {
     served.sandbox.write("context/small", "hello");
     let large: Vec<u8> = (0..75_000_u32).flat_map(u32::to_le_bytes).collect();
@@ -297,13 +297,13 @@ fn docker_images_and_archives_are_pushed_and_pulled() {
     let remote = served.image("a/b:pushed");
     docker(&format!("tag sample:1 {remote}"));
     docker(&format!("push -q {remote}"));
-    is_pulled_by_skopeo(&served, &tools, "a/b:pushed", &image);
+    assert_skopeo_pulls(&served, &tools, "a/b:pushed", &image);
 
     docker("save -o saved.tar sample:1");
     served
         .sandbox
         .printed(&format!("--push a/b:saved --from docker-archive:saved.tar --organization {TBD}"));
-    is_pulled_by_skopeo(&served, &tools, "a/b:saved", &image);
+    assert_skopeo_pulls(&served, &tools, "a/b:saved", &image);
 
     docker(&format!("rmi -f sample:1 {remote}"));
     for tag in ["pushed", "saved"] {
@@ -315,7 +315,7 @@ fn docker_images_and_archives_are_pushed_and_pulled() {
         assert_eq!(inspected[0]["RootFS"]["Layers"], json!(digests));
         docker(&format!("rmi -f {remote}"));
     }
-    // docker is told what the registry says.
+    // docker prints the error of the registry.
     docker("load -q -i image.tar");
     docker(&format!("tag sample:1 {}", served.image("none:v1")));
     let refused = tools.run(&format!("{tool} push {}", served.image("none:v1")));
@@ -323,8 +323,8 @@ fn docker_images_and_archives_are_pushed_and_pulled() {
     assert!(refused.stderr.contains("denied"), "{refused:?}");
 }
 
-/// skopeo pulls the sample's configuration, which names its layers by what they unpack to.
-fn is_pulled_by_skopeo(served: &Served, tools: &Tools<'_>, name: &str, image: &SampleImage) {
+/// Checks that skopeo pulls the configuration of the sample, which has the digests of the unpacked layers.
+fn assert_skopeo_pulls(served: &Served, tools: &Tools<'_>, name: &str, image: &SampleImage) {
     let folder = name.rsplit_once(':').unwrap().1;
     tools.printed(&format!("skopeo copy -q docker://{} dir:{folder}", served.image(name)));
     let pulled = contents(&served.sandbox.path(folder));
@@ -343,7 +343,7 @@ fn pushed_layout_is_pulled_unchanged() {
     assert_eq!(url.trim_end(), served.image(&format!("a/b@{}", image.digest())));
 
     let remote = served.image("a/b:v1");
-    tools.printed(&format!("{COPY_ALL_AS_IT_IS} docker://{remote} oci:pulled"));
+    tools.printed(&format!("{COPY_UNCHANGED} docker://{remote} oci:pulled"));
     let blobs = |folder: &str| contents(&served.sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("sample"));
     for arch in ["amd64", "arm64"] {
@@ -366,7 +366,7 @@ fn docker_archive_keeps_configuration_and_files() {
     let pulled = contents(&served.sandbox.path("pulled"));
     let ((config, content), layers) = config_and_layers(&image);
     assert_eq!(pulled[config.hex()], content);
-    // podman unpacks the layers, and refuses those that the configuration does not name.
+    // podman unpacks the layers, and rejects layers that are not in the configuration.
     tools.printed(&format!("podman pull -q {remote}"));
     tools.printed(&format!("podman push -q {remote} dir:unpacked"));
     let unpacked = contents(&served.sandbox.path("unpacked"));
@@ -418,7 +418,7 @@ fn push_by_tools_to_missing_repository_suggests_create() {
             "ark-catalog-container-tool --create-repository test/repo --organization {TBD}"
         );
         assert!(run.stderr.contains(&command), "{push}: {run:?}");
-        assert!(start.elapsed() < Duration::from_secs(5), "{push} tried again and again");
+        assert!(start.elapsed() < Duration::from_secs(5), "{push} retried");
     }
     served.sandbox.printed(&format!("--create-repository test/repo --organization {TBD}"));
     tools.printed(&format!("skopeo copy -q oci:sample {target}"));

@@ -1,4 +1,4 @@
-//! What shells complete, and the manual pages.
+//! Shell completion, and the manual pages.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use crate::ecr::Cloud;
 use crate::sandbox::{BINARY, OTHER, Sandbox, TBD};
 use crate::tools::component;
 
-/// A shell that completes and is part of Debian.
+/// A supported shell that is part of Debian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shell {
     Bash,
@@ -18,20 +18,21 @@ pub(super) enum Shell {
     Fish,
 }
 
-/// What the program is called where it is typed.
+/// Name of the program.
 const TOOL: &str = "ark-catalog-container-tool";
 
 impl Shell {
     pub(super) const ALL: [Self; 3] = [Self::Bash, Self::Zsh, Self::Fish];
 
-    /// What the shell has for the end of a line that begins with the tool, where `tool` would run it.
+    /// Returns the completions of the last word of a line that starts with the tool, with the folder and
+    /// environment of `tool`.
     ///
-    /// Folders come without their last slash, which not every shell shows.
+    /// Folders have no trailing slash, since some shells omit it.
     pub(super) fn offers(self, sandbox: &Sandbox, tool: &Command, line: &str) -> Vec<String> {
         self.offers_after("", sandbox, tool, line)
     }
 
-    /// The same after a line that is typed before the scripts are read.
+    /// Returns the completions after typing another line before the shell reads the scripts.
     fn offers_after(
         self,
         typed: &str,
@@ -52,7 +53,7 @@ impl Shell {
                 words.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
             }
             Self::Bash | Self::Zsh => {
-                // What is on the line when all is filled in is told by the shell, not by its screen.
+                // The shell prints the completed line to a file, since its screen is hard to read.
                 let keys = format!(
                     "{typed}{}{line}{}{TO_START}printf '%s\\n' {TO_END} > offers\nexit\n",
                     self.set_up(),
@@ -62,9 +63,9 @@ impl Shell {
                 let mut terminal = at_home("script", tool);
                 terminal.args(["-qec", self.interactive(), "/dev/null"]);
                 terminal.stdin(fs::File::open(typed).unwrap()).env("TERM", "dumb");
-                let told = terminal.output().unwrap();
+                let reported = terminal.output().unwrap();
                 let words = fs::read_to_string(&results).unwrap_or_else(|error| {
-                    panic!("{error}: {}", String::from_utf8_lossy(&told.stdout))
+                    panic!("{error}: {}", String::from_utf8_lossy(&reported.stdout))
                 });
                 let before = line.rsplit_once(' ').unwrap().0.split(' ').count();
                 words.lines().skip(before).map(str::to_owned).collect::<Vec<_>>()
@@ -85,7 +86,7 @@ impl Shell {
         }
     }
 
-    /// What is typed first.
+    /// Returns the first lines to type.
     fn set_up(self) -> &'static str {
         match self {
             Self::Bash => "source <(ark-catalog-container-tool --completions bash)\n",
@@ -98,7 +99,7 @@ impl Shell {
         }
     }
 
-    /// The key that puts all that is offered on the line.
+    /// Returns the key that inserts all completions.
     fn fill_in(self) -> &'static str {
         match self {
             Self::Bash => "\u{1b}*",
@@ -111,13 +112,13 @@ impl Shell {
 const TO_START: char = '\u{1}';
 const TO_END: char = '\u{5}';
 
-/// A component with the folder and environment of a command that runs the tool, which it finds by name.
+/// Returns a component with the folder and environment of `tool`, and the tool in its PATH.
 fn at_home(name: &str, tool: &Command) -> Command {
     let mut command = component(name);
     let own = Path::new(BINARY).parent().unwrap().to_owned();
     let path = env::var_os("PATH").unwrap();
     let others = env::split_paths(&path).filter(|folder| !folder.join(TOOL).exists());
-    // A tool that has a path already is found by other means.
+    // A command with its own PATH finds the tool by other means.
     let own = tool.get_envs().all(|(name, _)| name != "PATH").then_some(own);
     let path = env::join_paths(own.into_iter().chain(others)).unwrap();
     command.env_clear().current_dir(tool.get_current_dir().unwrap()).stdin(Stdio::null());
@@ -131,7 +132,7 @@ fn assert_silent(command: &mut Command) {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// A home of alice's, with repositories of hers and of others.
+/// Returns the home of alice, with repositories of her organization and of another.
 fn home() -> Sandbox {
     let sandbox = Sandbox::with_memberships();
     for name in ["catalog/extract-video", "catalog/extract-gps", "test/repo"] {
@@ -244,7 +245,7 @@ fn completion_works_on_ecr() {
     }
 }
 
-const NOTHING: (i32, &str, &str) = (0, "none\n", "");
+const NO_COMPLETIONS: (i32, &str, &str) = (0, "none\n", "");
 
 #[test]
 fn completion_without_access_offers_nothing() {
@@ -256,8 +257,8 @@ fn completion_without_access_offers_nothing() {
         edit(&mut command);
         sandbox.finish(&mut command)
     };
-    let told = |run: &crate::sandbox::Run| (run.code, run.stdout.clone(), run.stderr.clone());
-    let nothing = (NOTHING.0, NOTHING.1.to_owned(), NOTHING.2.to_owned());
+    let reported = |run: &crate::sandbox::Run| (run.code, run.stdout.clone(), run.stderr.clone());
+    let nothing = (NO_COMPLETIONS.0, NO_COMPLETIONS.1.to_owned(), NO_COMPLETIONS.2.to_owned());
     for (name, value) in [
         ("ARK_PRINCIPAL", "user:bob"),
         ("ARK_PRINCIPAL", "nobody"),
@@ -268,15 +269,14 @@ fn completion_without_access_offers_nothing() {
         let run = offered(&|command| {
             command.env(name, value);
         });
-        assert_eq!(told(&run), nothing, "{name}={value}");
+        assert_eq!(reported(&run), nothing, "{name}={value}");
     }
     sandbox.write("config/ark/container.toml", "no settings");
-    assert_eq!(told(&offered(&|_| ())), nothing);
-    // What needs no settings is there as ever.
+    assert_eq!(reported(&offered(&|_| ())), nothing);
+    // Completion of operations needs no settings.
     assert_eq!(
         sandbox.printed("--complete -- --who"),
-        "none\n--whoami\tShow who you are and why, \
-        your organizations, the registry, and the isolation layers\n"
+        "none\n--whoami\tShow your identity, organizations, registry and isolation layers\n"
     );
     assert!(sandbox.printed("--completions powershell").contains("Register-ArgumentCompleter"));
 }
@@ -288,8 +288,8 @@ fn completion_does_not_wait_for_a_silent_registry() {
     let mut command = cloud.command(&format!("--complete -- --organization {TBD} --login"));
     command.arg("").env("AWS_ENDPOINT_URL", format!("http://{}", silent.local_addr().unwrap()));
     let run = cloud.sandbox.finish(&mut command);
-    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), NOTHING);
-    // It was asked.
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), NO_COMPLETIONS);
+    // The registry was queried.
     assert!(silent.set_nonblocking(true).is_ok() && silent.accept().is_ok());
 }
 
@@ -311,16 +311,17 @@ fn manual_has_a_valid_page_for_each_operation() {
     assert_eq!(written, expected);
     for page in written {
         let page = sandbox.path("man1").join(page);
-        // groff is what most systems read pages with, mandoc the others.
+        // Most systems display pages with groff, the others with mandoc.
         let groff =
             component("groff").args(["-k", "-ww", "-z", "-man", "-Tutf8"]).arg(&page).output();
         let groff = groff.unwrap();
         assert!(groff.status.success() && groff.stderr.is_empty(), "{groff:?}");
         let mandoc = component("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output();
-        let told = String::from_utf8(mandoc.unwrap().stdout).unwrap();
-        // A page that is generated has no date of its own.
-        let told: Vec<&str> = told.lines().filter(|line| !line.contains("missing date")).collect();
-        assert!(told.is_empty(), "{told:?}");
+        let reported = String::from_utf8(mandoc.unwrap().stdout).unwrap();
+        // A generated page has no date.
+        let reported: Vec<&str> =
+            reported.lines().filter(|line| !line.contains("missing date")).collect();
+        assert!(reported.is_empty(), "{reported:?}");
     }
 }
 
@@ -349,7 +350,7 @@ fn manual_pages_match_the_help() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named() {
+fn unwritable_manual_folder_is_reported() {
     let sandbox = Sandbox::new();
     sandbox.write("file", "");
     let run = sandbox.run("--man file/man1");

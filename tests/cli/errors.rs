@@ -1,4 +1,4 @@
-//! Every error that a user can make: what they are told, and the exit code.
+//! User errors: the message and the exit code of each.
 
 mod arguments;
 mod conflicts;
@@ -11,8 +11,8 @@ mod system;
 
 use crate::sandbox::Run;
 
-/// What a failed run told: its exit code and standard error, after nothing on standard output.
-pub(crate) fn told(run: &Run) -> String {
+/// Returns the exit code and the standard error of a failed run, which printed no result.
+pub(crate) fn reported(run: &Run) -> String {
     assert_eq!(run.stdout, "", "{run:?}");
     format!("exit {}\n{}", run.code, run.stderr)
 }

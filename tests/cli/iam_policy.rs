@@ -1,4 +1,4 @@
-//! `--iam-policy`: what it prints, and what it needs to know.
+//! `--iam-policy`: the printed policies, and the required settings.
 
 use ark_container_core::backend::ecr::IamDeployment;
 use ark_container_core::model::AdditionalAction;
@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::ecr::Cloud;
-use crate::errors::told;
+use crate::errors::reported;
 use crate::sandbox::{Sandbox, TBD};
 
 const REGISTRY: &str = "ecr://095412845506.dkr.ecr.eu-west-1.amazonaws.com/dev";
@@ -48,7 +48,7 @@ fn iam_policy_reads_the_configuration_file() {
     let policies = deployment().policies();
     let compact = format!("{}\n", serde_json::to_string(&policies).unwrap());
     assert_eq!(sandbox.printed("iam-policy --output json"), compact);
-    // A setting that needs permissions asks for them; its file is not looked at.
+    // The setting adds the permissions, and its file is not read.
     let more = format!("{SETTINGS}[ecr]\nrepository_policy = 'missing.json'\n");
     sandbox.write("config/ark/container.toml", more);
     let policies = deployment().with_repository_policy().policies();
@@ -66,7 +66,7 @@ fn iam_policy_reads_the_configuration_file() {
     let more =
         format!("{SETTINGS}[ecr]\nadditional_actions = [{{ action = 'sign', resource = '*' }}]\n");
     sandbox.write("config/ark/container.toml", more);
-    assert_snapshot!(told(&sandbox.run("iam-policy")), @r#"
+    assert_snapshot!(reported(&sandbox.run("iam-policy")), @r#"
     exit 2
     error: ~/config/ark/container.toml:8:22: "sign" is not a valid action of IAM: it does not have the form <service>:<Action>
     "#);
@@ -87,7 +87,7 @@ fn additional_actions_take_room_of_the_session_policy() {
         cloud.sandbox.finish(&mut cloud.narrowed_command(&line))
     };
     assert_eq!(login("pull").code, 0);
-    assert_snapshot!(told(&login("push")), @"
+    assert_snapshot!(reported(&login("push")), @"
     exit 2
     error: credentials for prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a need a session policy that takes 2927 characters of 2048; set fewer additional_actions
     ");
@@ -118,7 +118,7 @@ fn unreadable_repository_policy_is_named() {
     let settings = format!("registry = '{REGISTRY}'\n[ecr]\nrepository_policy = 'missing.json'\n");
     sandbox.write("config/ark/container.toml", settings);
     let run = sandbox.finish(sandbox.command("--list-repositories").env("AWS_PROFILE", "none"));
-    assert_snapshot!(told(&run), @"
+    assert_snapshot!(reported(&run), @"
     exit 1
     error: cannot read ~/config/ark/missing.json: No such file or directory (os error 2)
       help: correct repository_policy in the table [ecr]
@@ -129,23 +129,23 @@ fn unreadable_repository_policy_is_named() {
 fn iam_policy_asks_for_missing_settings() {
     let sandbox = Sandbox::new();
     let line = format!("--iam-policy --registry {REGISTRY}");
-    assert_snapshot!(told(&sandbox.run(&line)), @"
+    assert_snapshot!(reported(&sandbox.run(&line)), @"
     exit 2
     error: --identity-provider is not given
-      help: whose tokens AWS is to trust: ark-catalog-container-tool --iam-policy --identity-provider HOST
+      help: give it: ark-catalog-container-tool --iam-policy --identity-provider HOST
     ");
     let line = format!("{line} --identity-provider auth.example.com:8443");
-    assert_snapshot!(told(&sandbox.run(&line)), @"
+    assert_snapshot!(reported(&sandbox.run(&line)), @"
     exit 2
     error: --audience is not given
-      help: whose tokens AWS is to trust: ark-catalog-container-tool --iam-policy --audience AUDIENCE
+      help: give it: ark-catalog-container-tool --iam-policy --audience AUDIENCE
     ");
-    assert_snapshot!(told(&sandbox.run(&format!("{line} --audience ark"))), @r#"
+    assert_snapshot!(reported(&sandbox.run(&format!("{line} --audience ark"))), @r#"
     exit 2
     error: "auth.example.com:8443" is not an identity provider such as auth.example.com: ':' is not allowed in it
     "#);
     let local = "--iam-policy --identity-provider auth.example.com --audience ark";
-    assert_snapshot!(told(&sandbox.run(local)), @"
+    assert_snapshot!(reported(&sandbox.run(local)), @"
     exit 2
     error: local: is not in AWS
       help: choose the registry too: --registry ecr://ACCOUNT.dkr.ecr.REGION.amazonaws.com

@@ -1,4 +1,4 @@
-//! Images that are inspected, tagged, deleted and pruned.
+//! Inspecting, tagging, deleting and pruning images.
 
 use ark_container_core::testing::SampleImage;
 use insta::assert_snapshot;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::crash::disk::files_below;
 use crate::sandbox::{Run, Sandbox, TBD};
 
-/// A home whose repository `a` has an image of two platforms as `v1`.
+/// Returns a home with an image for two platforms as `a:v1`.
 fn sandbox() -> (Sandbox, SampleImage) {
     let image = SampleImage::builder()
         .with_layer([("hello", "hello")])
@@ -28,7 +28,7 @@ fn push(sandbox: &Sandbox, image: &str, layout: &str, options: &str) -> String {
     sandbox.printed(&format!("--push {image} --from oci:{layout} --organization {TBD} {options}"))
 }
 
-/// Pushes another small image for each tag to the repository `a`.
+/// Pushes a different small image for each tag to the repository `a`.
 fn push_tags(sandbox: &Sandbox, tags: &[&str]) {
     for tag in tags {
         sandbox.write_image(tag, tag);
@@ -36,7 +36,7 @@ fn push_tags(sandbox: &Sandbox, tags: &[&str]) {
     }
 }
 
-/// The tags in a repository, as `--list-images` prints them.
+/// Returns the tags of the repository `a`, as printed by `--list-images`.
 fn tags(sandbox: &Sandbox) -> String {
     let listed = sandbox.printed(&format!("--list-images a --organization {TBD}"));
     let mut tags: Vec<&str> =
@@ -45,7 +45,7 @@ fn tags(sandbox: &Sandbox) -> String {
     tags.join(" ")
 }
 
-/// Each digest is replaced by `sha256:` and the letter of its first appearance.
+/// Replaces each digest with `sha256:` and a letter, in the order of first appearance.
 fn without_digests(text: &str) -> String {
     let mut text = text.to_owned();
     for letter in 'A'..='Z' {
@@ -138,12 +138,12 @@ fn inspect_names_what_is_missing() {
     assert_snapshot!(inspect("a:v9"), @"
     exit 5
     error: image 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v9 does not exist
-      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_snapshot!(inspect("b:v1"), @"
     exit 5
     error: repository 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/b does not exist
-      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the repositories: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_snapshot!(inspect("a:v1 --platform linux/s390x"), @"
     exit 2
@@ -202,7 +202,7 @@ fn several_images_are_deleted_until_the_first_failure() {
     exit 5
     127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1
     error: image prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v9 does not exist
-      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_eq!(tags(&sandbox), "v2 v3");
     assert_snapshot!(delete("a:v2 a:v3"), @"
@@ -258,7 +258,7 @@ fn prune_keeps_the_newest() {
 fn deleted_and_pruned_images_free_disk_space() {
     let sandbox = Sandbox::new();
     push_tags(&sandbox, &["v1", "v2", "v3"]);
-    // The second push finds all of it there.
+    // The second push finds all blobs.
     push(&sandbox, "a:v1", "v1", "");
     let blobs = || {
         let files = files_below(&sandbox.path(format!("data/ark/registry/prod/{TBD}/a")));
@@ -300,6 +300,6 @@ fn prune_needs_a_rule() {
     assert_snapshot!(prune("--keep 1 --keep-tags a*b*c*"), @r#"
     exit 2
     error: --keep-tags: "a*b*c*" is not a valid tag pattern: more than 2 '*', at character 6
-      help: as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'
+      help: use letters, digits, '_', '.', '-' and up to two '*', such as 'dev-*'
     "#);
 }

@@ -1,4 +1,4 @@
-//! Layers of any size in little memory, and more clients than the server can serve.
+//! Large layers in little memory, and more clients than the server can serve.
 
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
@@ -16,8 +16,8 @@ use crate::sandbox::{BINARY, Sandbox, Served, Server, TBD, is_full_scale};
 use crate::tools::component;
 
 pub(crate) const MIB: u64 = 1024 * 1024;
-/// What neither process may pass, whatever the layer's size.
-const LIMIT: u64 = 64 * MIB;
+/// Maximum memory of client and server, independent of the layer size.
+const MAX_MEMORY_BYTES: u64 = 64 * MIB;
 
 fn layer_size() -> u64 {
     if is_full_scale() { 2048 * MIB } else { 256 * MIB }
@@ -29,7 +29,7 @@ fn server_handles_a_large_layer_in_little_memory() {
     let tools = served.tools(&["a"]);
     let layer = write_layout(&served.sandbox, layer_size());
     let remote = served.image("a:v1");
-    // The layer is in no archive's format, which skopeo does not mind as long as it keeps it.
+    // The layer is not an archive, which skopeo accepts with --preserve-digests.
     let copy = "skopeo copy -q --preserve-digests";
     tools.printed(&format!("{copy} oci:layout docker://{remote}"));
     fs::remove_dir_all(served.sandbox.path("layout")).unwrap();
@@ -46,7 +46,7 @@ fn large_layer_is_uploaded_whole_and_in_parts() {
     let layer = write_layout(&served.sandbox, layer_size());
     let file = served.sandbox.path("layout/blobs/sha256").join(&layer["sha256:".len()..]);
     let file = file.display().to_string();
-    // Behind a slash curl would put the name of the file.
+    // After a slash, curl would append the name of the file.
     let uploads = format!("/v2/prod/{TBD}/a/blobs/uploads");
 
     let whole = curl.send("POST", &format!("{uploads}?digest={layer}"), &[("upload-file", &file)]);
@@ -57,7 +57,7 @@ fn large_layer_is_uploaded_whole_and_in_parts() {
 
     let started = curl.send("POST", &uploads, &[]);
     let location = started.header("location").unwrap();
-    // Chunked, so that the server does not know how much will come.
+    // With chunked encoding, the server does not know the size.
     let chunked = [("header", "Transfer-Encoding: chunked"), ("upload-file", file.as_str())];
     assert_eq!(curl.send("PATCH", location, &chunked).status, 202);
     let finished = curl.send("PUT", &format!("{location}?digest={layer}"), &[]);
@@ -119,7 +119,7 @@ pub(crate) fn write_layout(sandbox: &Sandbox, size: u64) -> String {
     layer
 }
 
-/// The digest of a file that is too large to be read into memory.
+/// Returns the digest of a file without reading it into memory.
 fn sha256_of(file: &Path) -> String {
     let output = component("sha256sum").arg(file).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -127,7 +127,7 @@ fn sha256_of(file: &Path) -> String {
     format!("sha256:{}", text.split(' ').next().unwrap())
 }
 
-/// The most memory that a running process ever had, in bytes.
+/// Returns the peak memory of a running process, in bytes.
 ///
 /// Source: <https://man7.org/linux/man-pages/man5/proc_pid_status.5.html>
 pub(crate) fn peak_memory(process: u32) -> u64 {
@@ -135,13 +135,13 @@ pub(crate) fn peak_memory(process: u32) -> u64 {
     peak_in(&status).unwrap()
 }
 
-/// Without a value where the process has ended, and is only yet to be waited for.
+/// Returns the peak memory in a status file, or `None` for a zombie process.
 fn peak_in(status: &str) -> Option<u64> {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(peak.trim().strip_suffix(" kB")?.parse::<u64>().unwrap() * 1024)
 }
 
-/// Watches a process to its end: the most memory that it had, and whether it succeeded.
+/// Waits for a process, and returns its peak memory and whether it succeeded.
 pub(crate) fn watched(mut process: Child) -> (u64, bool) {
     let status = format!("/proc/{}/status", process.id());
     let mut peak = 0;
@@ -154,20 +154,20 @@ pub(crate) fn watched(mut process: Child) -> (u64, bool) {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "tests/heavy/run shows what was measured")]
-fn assert_under_limit(who: &str, peak: u64) {
-    let (peak, limit) = (peak / MIB, LIMIT / MIB);
-    println!("{who}: {peak} MiB at most, with a layer of {} MiB", layer_size() / MIB);
-    assert!(0 < peak && peak < limit, "{who} took {peak} MiB, of less than {limit}");
+#[expect(clippy::print_stdout, reason = "tests/heavy/run shows the measured value")]
+fn assert_under_limit(process: &str, peak: u64) {
+    let (peak, limit) = (peak / MIB, MAX_MEMORY_BYTES / MIB);
+    println!("{process}: peak {peak} MiB, with a layer of {} MiB", layer_size() / MIB);
+    assert!(0 < peak && peak < limit, "{process}: peak {peak} MiB, limit {limit} MiB");
 }
 
 const CONNECTIONS: usize = 1000;
-/// So few that a handful of clients take them all.
+/// Number of file descriptors of the server, which a few clients exhaust.
 const DESCRIPTORS: usize = 40;
-/// How long anything may take that a test waits for.
+/// Maximum time that a test waits for an event.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What asks for the manifest of `a:v1`; the connection ends with the answer where it `closes`.
+/// Returns a request for the manifest of `a:v1`, which closes the connection if `closes`.
 fn request(sandbox: &Sandbox, closes: bool) -> String {
     let password = sandbox.printed(&format!("--quiet --login a --organization {TBD}"));
     let password = STANDARD.encode(format!("AWS:{}", password.trim_end()));
@@ -197,7 +197,7 @@ fn thousand_clients_are_all_answered() {
     sandbox.push("a:v1");
     let server = sandbox.serve();
     let request = request(&sandbox, true);
-    // Each sends its request at once: of many that are silent, the oldest are closed.
+    // Each client sends its request immediately: the server closes the oldest of many silent connections.
     let mut crowd: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
             let mut stream = connect(&server);
@@ -241,7 +241,7 @@ fn exhausted_file_descriptors_are_reported_and_recovered() {
     assert!(refused.contains("retry-after: 1"), "{refused}");
     let before = processor_time(&process);
     std::thread::sleep(Duration::from_millis(500));
-    // In hundredths of a second: it waits, and does not ask again and again.
+    // In hundredths of a second: the server waits, and does not poll.
     assert!(processor_time(&process) - before < 25);
 
     drop(crowd);
@@ -254,7 +254,7 @@ fn exhausted_file_descriptors_are_reported_and_recovered() {
     }
 }
 
-/// How long a process has been at work, in hundredths of a second.
+/// Returns the processor time of a process, in hundredths of a second.
 ///
 /// Source: <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
 fn processor_time(process: &str) -> u64 {
@@ -262,6 +262,6 @@ fn processor_time(process: &str) -> u64 {
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let time = |index: usize| fields[index].parse::<u64>().unwrap();
-    // User and system: fields 14 and 15, of which 3 is the first here.
+    // User and system time are fields 14 and 15, and `fields` starts with field 3.
     time(11) + time(12)
 }

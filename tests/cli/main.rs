@@ -1,6 +1,6 @@
-//! The suites that run the command line as its users do: a process, its arguments, its output.
+//! Test suites that run the program as a process, with its arguments and its output.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails in a test is to fail it")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a panic fails the test")]
 
 mod access;
 mod attacks;

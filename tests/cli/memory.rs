@@ -1,4 +1,4 @@
-//! The server's memory under clients that ask for much, send much, or read nothing.
+//! The server's memory with clients that request much, send much, or read no responses.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,26 +14,26 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use crate::load::{MIB, peak_memory};
 use crate::sandbox::{Served, TBD};
 
-/// The memory that the server may have at most.
-const LIMIT: u64 = 96 * MIB;
-/// The timeout of each read.
+/// Maximum memory of the server.
+const MAX_MEMORY_BYTES: u64 = 96 * MIB;
+/// Timeout of each read.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// More connections than are served at once.
-const CROWD: usize = 600;
-/// The maximum size of a manifest.
-const MAX_MANIFEST: usize = 4 << 20;
+/// Number of connections, more than the server serves concurrently.
+const CONNECTIONS: usize = 600;
+/// Maximum size of a manifest.
+const MAX_MANIFEST_BYTES: usize = 4 << 20;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// The digest of `{}`.
+/// Digest of `{}`.
 const CONFIG: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
 
 /// A server with the repository `a`, and a password for it.
-struct Attacked {
+struct AttackedServer {
     served: Served,
     authorization: String,
 }
 
-impl Attacked {
+impl AttackedServer {
     fn new() -> Self {
         let served = Served::with_repositories(&["a"]);
         let password = served.password("a", "push");
@@ -44,7 +44,7 @@ impl Attacked {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.served.server.host()).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        // What is sent to a client that reads nothing waits in the server.
+        // A small buffer keeps unread responses in the server.
         set_socket_recv_buffer_size(&stream, 4096).unwrap();
         stream
     }
@@ -68,12 +68,12 @@ impl Attacked {
         answer
     }
 
-    /// Sends the same at once so many times, and reads no response.
+    /// Sends `count` requests, and reads no response.
     fn unread(&self, count: usize, below: &str) -> Vec<TcpStream> {
         (0..count).map(|_| self.send("GET", below, b"")).collect()
     }
 
-    /// Puts a manifest at once so many times, each of which is refused.
+    /// Sends a manifest `count` times concurrently, and checks that each is rejected.
     fn put(&self, count: usize, manifest: &[u8], expected: &str) {
         thread::scope(|scope| {
             for _ in 0..count {
@@ -85,15 +85,15 @@ impl Attacked {
         });
     }
 
-    /// Fails if the server had more memory than it may, or answers nobody any more.
+    /// Checks that the server still responds, and that its memory is below the limit.
     fn check(&self, attack: &str) {
         let answer = self.answer("GET", "tags/list", b"");
         assert!(answer.starts_with("HTTP/1.1 200 "), "after {attack}: {answer}");
         let peak = peak_memory(self.served.server.process_id());
-        assert!(peak < LIMIT, "{attack}: {} MiB", peak / MIB);
+        assert!(peak < MAX_MEMORY_BYTES, "{attack}: {} MiB", peak / MIB);
     }
 
-    /// A file or folder of the repository.
+    /// Returns the path of a file or folder of the repository.
     fn path(&self, below: &str) -> PathBuf {
         let repository = format!("data/ark/registry/prod/{TBD}/a/_repository");
         self.served.sandbox.path(repository).join(below)
@@ -108,12 +108,12 @@ impl Attacked {
 
 #[test]
 fn referrers_take_little_memory() {
-    let attacked = Attacked::new();
+    let attacked = AttackedServer::new();
     let subject = format!("sha256:{}", "5".repeat(64));
     let many: Vec<_> = (0..100_000).map(|number| format!(r#""{number}":"v""#)).collect();
     let many = many.join(",");
-    let long = format!(r#""k":"{}""#, "v".repeat(MAX_MANIFEST));
-    // As an older version stored them.
+    let long = format!(r#""k":"{}""#, "v".repeat(MAX_MANIFEST_BYTES));
+    // Manifests in the format of an older version.
     for number in 0..4 {
         let hex = format!("{number:064x}");
         let annotations = if number % 2 == 0 { &many } else { &long };
@@ -149,15 +149,15 @@ fn referrers_take_little_memory() {
 
 #[test]
 fn hostile_manifests_take_little_memory() {
-    let attacked = Attacked::new();
+    let attacked = AttackedServer::new();
     let annotations: Vec<_> = (0..400_000).map(|number| format!(r#""{number}":"#)).collect();
     let many = format!(r#"{{"annotations":{{{}}}}}"#, annotations.join(r#""","#));
-    attacked.put(12, &many.as_bytes()[..MAX_MANIFEST], "more than 10000 annotations");
+    attacked.put(12, &many.as_bytes()[..MAX_MANIFEST_BYTES], "more than 10000 annotations");
     attacked.check("400,000 annotations");
     let fields: Vec<_> = (0..300_000).map(|number| format!(r#""x{number}":0"#)).collect();
     let wide = format!("{{{}}}", fields.join(","));
     attacked.put(4, wide.as_bytes(), "more than 10000 annotations and unknown fields");
-    let deep = format!(r#"{{"x":{}"#, "[".repeat(MAX_MANIFEST - 5));
+    let deep = format!(r#"{{"x":{}"#, "[".repeat(MAX_MANIFEST_BYTES - 5));
     attacked.put(1, deep.as_bytes(), "MANIFEST_INVALID");
     attacked.check("wide and deep JSON");
     let layer = format!(r#"{{"mediaType":"","digest":"sha256:{}","size":1}}"#, "0".repeat(64));
@@ -170,10 +170,11 @@ fn hostile_manifests_take_little_memory() {
 
 #[test]
 fn unread_responses_take_little_memory() {
-    let attacked = Attacked::new();
+    let attacked = AttackedServer::new();
     attacked.answer("POST", &format!("blobs/uploads/?digest={CONFIG}"), b"{}");
     let config = format!(r#"{{"mediaType":"x/y","digest":"{CONFIG}","size":2}}"#);
-    let manifest = format!(r#"{{"config":{config},"x":"{}"}}"#, "x".repeat(MAX_MANIFEST - 200));
+    let manifest =
+        format!(r#"{{"config":{config},"x":"{}"}}"#, "x".repeat(MAX_MANIFEST_BYTES - 200));
     let put = attacked.answer("PUT", "manifests/v1", manifest.as_bytes());
     assert!(put.starts_with("HTTP/1.1 201 "), "{put}");
     let unread = attacked.unread(200, "manifests/v1");
@@ -205,15 +206,15 @@ fn unread_responses_take_little_memory() {
 
 #[test]
 fn crowd_of_connections_takes_little_memory() {
-    let attacked = Attacked::new();
-    let silent: Vec<_> = (0..CROWD).map(|_| attacked.connect()).collect();
+    let attacked = AttackedServer::new();
+    let silent: Vec<_> = (0..CONNECTIONS).map(|_| attacked.connect()).collect();
     attacked.check("silent connections");
     drop(silent);
     let header = format!("x: {}\r\n", "y".repeat(1000)).repeat(60);
-    let half: Vec<_> = (0..CROWD)
+    let half: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
             let mut stream = attacked.connect();
-            // It may have been closed for a later one.
+            // The server may have closed the connection for a later one.
             let _ = stream.write_all(format!("GET /v2/ HTTP/1.1\r\n{header}").as_bytes());
             stream
         })

@@ -1,6 +1,6 @@
-//! Files and folders that another user of the machine prepared, under two real user ids.
+//! Files and folders that another user of the machine prepared, with two real user ids.
 //!
-//! Only root can become another user, so that these tests end early where they do not run as root.
+//! Only root can run processes of other users, so these tests do nothing without root.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -10,33 +10,33 @@ use std::process::Command;
 
 use crate::sandbox::{BINARY, MEMBERSHIPS, Run, Sandbox, TBD};
 
-/// The user that runs the program.
-const USER: u32 = 4711;
+/// User id of the program.
+const OWN_UID: u32 = 4711;
 
-/// The user that prepares files.
-const OTHER_USER: u32 = 65534;
+/// User id of the user that prepares files.
+const OTHER_UID: u32 = 65534;
 
-/// A folder `home` of [`USER`], and a folder `shared` that is open to all, as `/tmp` is.
+/// A folder `home` of [`OWN_UID`], and a folder `shared` that is writable for all users, as `/tmp`.
 struct Machine {
     sandbox: Sandbox,
     program: PathBuf,
 }
 
 impl Machine {
-    /// `None` where this process is not root.
+    /// Creates the folders. Returns `None` if this process is not root.
     fn new() -> Option<Self> {
         let sandbox = Sandbox::new();
         if fs::metadata(sandbox.path("")).unwrap().uid() != 0 {
             return None;
         }
-        // The folder of the build may be closed to other users.
+        // Other users may have no access to the build folder.
         let program = sandbox.path("program");
         fs::hard_link(BINARY, &program).or_else(|_| fs::copy(BINARY, &program).map(drop)).unwrap();
         for (folder, mode) in [("home", 0o755), ("shared", 0o1777), ("", 0o711)] {
             fs::create_dir_all(sandbox.path(folder)).unwrap();
             fs::set_permissions(sandbox.path(folder), Permissions::from_mode(mode)).unwrap();
         }
-        chown(sandbox.path("home"), Some(USER), Some(USER)).unwrap();
+        chown(sandbox.path("home"), Some(OWN_UID), Some(OWN_UID)).unwrap();
         Some(Self { sandbox, program })
     }
 
@@ -51,15 +51,15 @@ impl Machine {
         command
     }
 
-    /// Runs a shell line in `home`.
+    /// Runs a shell line in `home` as a user.
     fn shell(&self, user: u32, line: &str) {
         let run = self.sandbox.finish(self.command("sh", user).args(["-ec", line]));
         assert_eq!(run.code, 0, "{line}: {run:?}");
     }
 
-    /// The program in `home`, for `user:alice`.
+    /// Returns the program in `home`, with the principal `user:alice`.
     fn alice(&self, line: &str) -> Command {
-        let mut command = self.command(self.program.to_str().unwrap(), USER);
+        let mut command = self.command(self.program.to_str().unwrap(), OWN_UID);
         command.args(line.split_whitespace()).env("ARK_PRINCIPAL", "user:alice");
         command
     }
@@ -76,20 +76,20 @@ impl Machine {
 }
 
 #[test]
-fn prepared_link_makes_nobody_an_administrator() {
+fn prepared_memberships_link_is_rejected() {
     let Some(machine) = Machine::new() else { return };
     let create = format!("--quiet --create-repository a --organization {TBD}");
     assert_eq!(machine.run(&create).code, 0);
     let repository = format!("data/ark/registry/prod/{TBD}/a/_repository");
     let content = MEMBERSHIPS.replace("user:carol", "user:alice");
-    machine.shell(USER, &format!("echo '{content}' > m.toml; cp m.toml {repository}/blob"));
-    machine.shell(OTHER_USER, "ln -s ../home/m.toml ../shared/theirs; mkdir ../shared/folder");
-    machine.shell(OTHER_USER, "ln -s ../../home/m.toml ../shared/folder/link");
+    machine.shell(OWN_UID, &format!("echo '{content}' > m.toml; cp m.toml {repository}/blob"));
+    machine.shell(OTHER_UID, "ln -s ../home/m.toml ../shared/theirs; mkdir ../shared/folder");
+    machine.shell(OTHER_UID, "ln -s ../../home/m.toml ../shared/folder/link");
     machine.shell(
-        USER,
+        OWN_UID,
         "ln -s ../shared/theirs chain; ln -s m.toml own; ln -s ../home/m.toml ../shared/own",
     );
-    machine.shell(USER, &format!("ln -s {repository}/blob blob; ln -s nowhere dangling"));
+    machine.shell(OWN_UID, &format!("ln -s {repository}/blob blob; ln -s nowhere dangling"));
     let whoami = |file: &str| machine.alice(&format!("--whoami --memberships {file}"));
     for (file, problem) in [
         ("../shared/theirs", "belongs to another user"),
@@ -111,8 +111,8 @@ fn prepared_link_makes_nobody_an_administrator() {
 #[test]
 fn prepared_registry_folder_gets_no_password() {
     let Some(machine) = Machine::new() else { return };
-    machine.shell(OTHER_USER, "mkdir -m 777 ../shared/theirs; ln -s ../home ../shared/link");
-    machine.shell(USER, "mkdir -m 755 ../shared/own; mkdir -m 775 ../shared/group");
+    machine.shell(OTHER_UID, "mkdir -m 777 ../shared/theirs; ln -s ../home ../shared/link");
+    machine.shell(OWN_UID, "mkdir -m 755 ../shared/own; mkdir -m 775 ../shared/group");
     let line = |operation: &str, folder: &str| {
         machine.alice(&format!(
             "--quiet {operation} a --organization {TBD} --registry local:../shared/{folder}"
@@ -134,12 +134,12 @@ fn prepared_registry_folder_gets_no_password() {
     }
     assert!(!machine.sandbox.path("shared/theirs/key").exists());
     assert!(!machine.sandbox.path("home/registry").exists());
-    // A folder or file that is given away later is refused too.
+    // A file that changes its owner later is rejected too.
     for name in ["key", "version"] {
         let file = machine.sandbox.path(format!("shared/own/{name}"));
         fs::write(&file, fs::read(&file).unwrap_or_default()).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-        chown(&file, Some(OTHER_USER), None).unwrap();
+        chown(&file, Some(OTHER_UID), None).unwrap();
         machine.assert_refused(line("--login", "own"), "belongs to another user");
         fs::remove_file(&file).unwrap();
     }
@@ -148,10 +148,12 @@ fn prepared_registry_folder_gets_no_password() {
 #[test]
 fn prepared_configuration_is_refused() {
     let Some(machine) = Machine::new() else { return };
-    machine.shell(OTHER_USER, "mkdir -p ../shared/config/ark ../shared/empty");
-    machine.shell(OTHER_USER, "echo 'output = \"json\"' > ../shared/config/ark/container.toml");
-    machine
-        .shell(USER, "mkdir -p config/ark; echo 'output = \"json\"' > config/ark/container.toml");
+    machine.shell(OTHER_UID, "mkdir -p ../shared/config/ark ../shared/empty");
+    machine.shell(OTHER_UID, "echo 'output = \"json\"' > ../shared/config/ark/container.toml");
+    machine.shell(
+        OWN_UID,
+        "mkdir -p config/ark; echo 'output = \"json\"' > config/ark/container.toml",
+    );
     let whoami = |folder: &str| {
         let mut command = machine.alice("--whoami");
         command.env("XDG_CONFIG_HOME", machine.sandbox.path(folder));
@@ -161,9 +163,9 @@ fn prepared_configuration_is_refused() {
         whoami("shared/config"),
         "the folder ~/shared/config belongs to another user",
     );
-    machine.shell(USER, "chmod 664 config/ark/container.toml");
+    machine.shell(OWN_UID, "chmod 664 config/ark/container.toml");
     machine.assert_refused(whoami("home/config"), "chmod go-w ~/home/config/ark/container.toml");
-    machine.shell(USER, "chmod 644 config/ark/container.toml; ln -s config dotfiles");
+    machine.shell(OWN_UID, "chmod 644 config/ark/container.toml; ln -s config dotfiles");
     for folder in ["home/dotfiles", "shared/empty"] {
         let run = machine.sandbox.finish(&mut whoami(folder));
         assert_eq!(run.code, 0, "{run:?}");
@@ -175,12 +177,12 @@ fn prepared_configuration_is_refused() {
 fn outputs_do_not_follow_prepared_links() {
     let Some(machine) = Machine::new() else { return };
     machine.shell(
-        USER,
+        OWN_UID,
         "mkdir folder; echo mine > folder/file; echo mine > ark-catalog-container-tool.1",
     );
-    machine.shell(OTHER_USER, "ln -s ../home/folder ../shared/link; ln -s ../home ../shared/man");
+    machine.shell(OTHER_UID, "ln -s ../home/folder ../shared/link; ln -s ../home ../shared/man");
     machine
-        .shell(OTHER_USER, "ln -s ../home/folder/file ../shared/file; mkdir -m 777 ../shared/data");
+        .shell(OTHER_UID, "ln -s ../home/folder/file ../shared/file; mkdir -m 777 ../shared/data");
     let create = format!("--quiet --create-repository a --organization {TBD}");
     assert_eq!(machine.run(&create).code, 0);
     machine.sandbox.write_image("home/image", "hello");
@@ -211,9 +213,9 @@ fn outputs_do_not_follow_prepared_links() {
 #[test]
 fn cache_folder_of_another_user_is_not_used() {
     let Some(machine) = Machine::new() else { return };
-    machine.shell(USER, "mkdir project; echo {} > project/package.json");
+    machine.shell(OWN_UID, "mkdir project; echo {} > project/package.json");
     machine.shell(
-        OTHER_USER,
+        OTHER_UID,
         "mkdir -p ../shared/ark; ln -s ../../home/project ../shared/ark/credentials",
     );
     let mut logout = machine.alice("--logout --all");
@@ -222,12 +224,12 @@ fn cache_folder_of_another_user_is_not_used() {
     assert!(machine.sandbox.path("home/project/package.json").exists());
 }
 
-/// `unshare` is part of util-linux; root has no number in the user namespace that it makes.
+/// Root has no id in the user namespace of `unshare`, which is part of util-linux.
 #[test]
 fn folders_of_root_are_trusted_in_a_sandbox_without_root() {
     let Some(machine) = Machine::new() else { return };
     let line = format!("--quiet --create-repository a --organization {TBD}");
-    let mut sandboxed = machine.command("unshare", USER);
+    let mut sandboxed = machine.command("unshare", OWN_UID);
     sandboxed.args(["--user", "--map-user=54321", "--"]).arg(&machine.program);
     sandboxed.args(line.split(' ')).env("ARK_PRINCIPAL", "user:alice");
     let run = machine.sandbox.finish(&mut sandboxed);

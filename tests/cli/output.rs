@@ -1,4 +1,4 @@
-//! Output of operations that succeed: standard output has the result only, standard error the rest.
+//! Output of successful operations: only the result is on standard output.
 
 use std::fs::{self, Permissions};
 use std::io::Read as _;
@@ -30,9 +30,9 @@ fn default_registry_is_named_unless_chosen() {
     let stderr = |line: &str| sandbox.run(line).stderr;
     assert_snapshot!(stderr("--list-repositories"), @"note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)");
     for line in ["--list-repositories", "--whoami --output json", "--list-repositories --quiet"] {
-        assert_eq!(stderr(line), "", "{line}: it is printed once on a machine");
+        assert_eq!(stderr(line), "", "{line}: the note is printed once on a machine");
     }
-    // A note that cannot be kept is printed each time, and --quiet keeps none.
+    // Without a cache folder, the note is printed each time.
     let sandbox = Sandbox::new();
     sandbox.write(".cache", "no folder");
     let stderr = |line: &str| sandbox.run(line).stderr;
@@ -87,22 +87,25 @@ fn warnings_are_printed_once_in_the_format_of_the_output() {
         assert_eq!(run.code, 0, "{run:?}");
         run.stderr
     };
-    let told = run("");
-    let warnings = told.lines().filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>();
+    let reported = run("");
+    let warnings =
+        reported.lines().filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>();
     assert_snapshot!(warnings.join("\n"), @"
     warning: other users can read the token in token; restrict it: chmod 600 token
     warning: the push cache in ~/.cache/ark/push cannot be used: ~/.cache is a file, not a folder; replace or remove it
     ");
-    assert!(told.lines().all(|line| line.starts_with("warning: ") || line.starts_with("note: ")));
+    assert!(
+        reported.lines().all(|line| line.starts_with("warning: ") || line.starts_with("note: "))
+    );
     assert_eq!(run("--quiet"), "");
     for more in ["--output json", "--verbose --output json"] {
-        let told = run(more);
+        let reported = run(more);
         let records: Vec<Value> =
-            told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            reported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let count =
             |label: &str| records.iter().filter(|record| record.get(label).is_some()).count();
-        assert_eq!(count("warning"), warnings.len(), "{told}");
-        assert_eq!(count("log") > 0, more.contains("--verbose"), "{told}");
+        assert_eq!(count("warning"), warnings.len(), "{reported}");
+        assert_eq!(count("log") > 0, more.contains("--verbose"), "{reported}");
     }
 }
 
@@ -127,7 +130,7 @@ fn help_and_version_are_results() {
     let version = sandbox.printed("--version");
     assert_eq!(version, format!("ark-catalog-container-tool {}\n", env!("CARGO_PKG_VERSION")));
     assert_snapshot!(sandbox.printed("-h"), @"
-    Lists, creates, logs in to and uploads to your organizations' container repositories
+    Manages your organizations' container repositories, in AWS ECR or in a local registry
 
     Usage: ark-catalog-container-tool <OPERATION> [OPTIONS]
 
@@ -139,20 +142,19 @@ fn help_and_version_are_results() {
       login, --login
               Print a password for a repository, to pipe into docker login
       logout, --logout
-              Forget the registry's passwords that are cached on this machine, and print the registry
+              Delete the registry's cached passwords on this machine, and print the registry
       push, --push
               Upload an image, and print its URL by digest
       pull, --pull
               Fetch an image to this machine, and print its URL by digest
       copy, --copy
-              Copy an image of this or any other registry to a repository, and print its URL there by
-              digest
+              Copy an image from any registry to a repository, and print its new URL by digest
       list-images, --list-images
-              List the images of a repository: tags, digest, size, when pushed, platform
+              List the images of a repository: tags, digest, size, time of the push, platforms
       inspect, --inspect
-              Show an image: digest, size, platforms, layers, what it runs, and what refers to it
+              Show an image: digest, size, platforms, layers, configuration and referrers
       tag, --tag
-              Put another tag on an image, and print its URL by digest
+              Add a tag to an image, and print its URL by digest
       delete-repository, --delete-repository
               Delete a repository, and print its URL (administrators)
       delete-image, --delete-image
@@ -162,39 +164,38 @@ fn help_and_version_are_results() {
       serve, --serve
               Serve a local registry until interrupted, and print its address when it is ready
       whoami, --whoami
-              Show who you are and why, your organizations, the registry, and the isolation layers
+              Show your identity, organizations, registry and isolation layers
       check-access, --check-access
-              Say whether a principal may do something, by which rule, and what would enforce it
+              Show whether a principal may do an action, by which rule, and which layers enforce it
       iam-policy, --iam-policy
               Print the IAM policies for a registry whose users have tokens and no AWS accounts
       cmake-dir, --cmake-dir
               Print the folder of the CMake module ArkDocker, for -DArkDocker_DIR
       configure-docker, --configure-docker
-              Let docker log in by itself to your registries, and print their hosts
+              Configure docker to log in to your registries by itself, and print their hosts
       completions, --completions
               Print the script with which a shell completes operations, options, repositories and tags
       man, --man
-              Write the manual pages into a folder, and print their files' names
+              Write the manual pages into a folder, and print their file names
 
     Options:
       -h, --help     Print help (see more with '--help')
       -V, --version  Print version
 
     Global options:
-          --registry <LOCATION>  Where the repositories are: ecr://HOST/STAGE or local:[DIR] [env:
-                                 ARK_REGISTRY]
-          --output <FORMAT>      How to print results and errors [env: ARK_OUTPUT] [default: table]
+          --registry <LOCATION>  Registry: ecr://HOST/STAGE or local:[DIR] [env: ARK_REGISTRY]
+          --output <FORMAT>      Format of results and errors [env: ARK_OUTPUT] [default: table]
                                  [possible values: table, json]
       -q, --quiet                Print only results, errors, and the warning that a password reaches a
                                  whole account
-      -v, --verbose              Tell on standard error what is being done
-          --memberships <FILE>   Who is a member of which organization [env: ARK_MEMBERSHIPS]
-          --profile <NAME>       On ecr:, the profile of the AWS configuration [env: AWS_PROFILE]
-          --region <REGION>      On ecr:, the region; it can only agree with the registry's host
+      -v, --verbose              Print a log on standard error
+          --memberships <FILE>   File with the members of each organization [env: ARK_MEMBERSHIPS]
+          --profile <NAME>       Profile of the AWS configuration, on ecr: only [env: AWS_PROFILE]
+          --region <REGION>      Region, on ecr: only; must be the region of the registry's host
     ");
     let help = sandbox.printed("--login --help");
     for part in [
-        "Print a password for a repository, to pipe into docker login\n\nThe password opens this",
+        "Print a password for a repository, to pipe into docker login\n\nThe password is for this",
         "Usage: ark-catalog-container-tool {login|--login} [OPTIONS] <NAME>\n\nArguments:\n",
         "- delete: Read, upload and delete images\n",
         "Global options:\n",
@@ -209,22 +210,22 @@ fn help_and_version_are_results() {
 fn login_at_a_terminal_shows_the_docker_command() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
-    let told = |line: &str| {
-        let told = sandbox.told_at_terminal(&format!("{line} --login a --organization {TBD}"));
-        let until = told.find("valid until ").unwrap() + "valid until ".len();
-        told.replace(&told[until..until + "2026-01-01T00:00:00Z".len()], "TIME")
+    let reported = |line: &str| {
+        let reported = sandbox.terminal_output(&format!("{line} --login a --organization {TBD}"));
+        let until = reported.find("valid until ").unwrap() + "valid until ".len();
+        reported.replace(&reported[until..until + "2026-01-01T00:00:00Z".len()], "TIME")
     };
-    assert_snapshot!(told("--registry local:"), @"
+    assert_snapshot!(reported("--registry local:"), @"
     note: valid until TIME; to use it: ark-catalog-container-tool --login a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --registry local: | docker login --username AWS --password-stdin 127.0.0.1:5050
-    note: nothing listens there yet; to serve it: ark-catalog-container-tool --serve --registry local:
+    note: the registry is not served yet; to serve it: ark-catalog-container-tool --serve --registry local:
     ");
     let server = sandbox.serve();
-    let told = told("--registry local: --access pull");
-    assert_snapshot!(told.replace(server.line().trim_end(), "127.0.0.1:PORT"), @"note: valid until TIME; to use it: ark-catalog-container-tool --login a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --registry local: --access pull | docker login --username AWS --password-stdin 127.0.0.1:PORT");
-    assert_eq!(sandbox.told_at_terminal(&format!("--quiet --login a --organization {TBD}")), "");
+    let reported = reported("--registry local: --access pull");
+    assert_snapshot!(reported.replace(server.line().trim_end(), "127.0.0.1:PORT"), @"note: valid until TIME; to use it: ark-catalog-container-tool --login a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --registry local: --access pull | docker login --username AWS --password-stdin 127.0.0.1:PORT");
+    assert_eq!(sandbox.terminal_output(&format!("--quiet --login a --organization {TBD}")), "");
 }
 
-/// The same with every digit of a time as 9.
+/// Replaces every digit of a time with 9.
 fn settled(text: &str) -> String {
     let digit = |character: char| if character.is_ascii_digit() { '9' } else { character };
     let word = |word: &str| match word.get(4..5) == Some("-") && word.ends_with('Z') {
@@ -257,7 +258,7 @@ fn push_reports_sent_and_existing_blobs() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     sandbox.write_image("image", "hello");
-    // How long it took comes last.
+    // The duration is last.
     let push = |tag: &str| {
         let run = sandbox.run(&format!("--push a{tag} --from oci:image --organization {TBD}"));
         run.stderr.rsplit_once("; ").unwrap().0.to_owned()
@@ -303,9 +304,9 @@ fn whoami_reports_identity_organizations_and_registry() {
     assert_snapshot!(sandbox.run_as("user:alice", "--whoami").stdout, @"
     Principal      user:alice
     Kind           user
-    Identity       whoever is named (ARK_PRINCIPAL)
+    Identity       the named principal (ARK_PRINCIPAL)
     Organizations  * (administrator)
-    Memberships    no file: a single user's
+    Memberships    no file: single user
     Audit          no file
     Registry       local:~/data/ark/registry
     Host           127.0.0.1:5050
@@ -317,7 +318,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     assert_snapshot!(sandbox.run_as("user:carol", "--whoami").stdout, @"
     Principal      user:carol
     Kind           user
-    Identity       whoever is named (ARK_PRINCIPAL)
+    Identity       the named principal (ARK_PRINCIPAL)
     Organizations  2ea25035-6aa4-42fb-9955-92288ea1b972 (administrator)
     Memberships    ~/data/ark/registry/memberships.toml
     Audit          no file
@@ -330,7 +331,7 @@ fn whoami_reports_identity_organizations_and_registry() {
     assert_snapshot!(sandbox.run_as("robot:other", "--whoami").stdout, @"
     Principal      robot:other
     Kind           robot
-    Identity       whoever is named (ARK_PRINCIPAL)
+    Identity       the named principal (ARK_PRINCIPAL)
     Organizations  none
     Memberships    ~/data/ark/registry/memberships.toml
     Audit          no file
@@ -363,7 +364,7 @@ fn robot_login_is_for_pull() {
     assert_eq!(scope("user:carol", "--access delete"), "pull,push,delete");
 }
 
-/// The objects that a run printed.
+/// Returns the JSON objects that a run prints.
 fn objects(sandbox: &Sandbox, line: &str) -> Vec<Value> {
     let printed = sandbox.printed(&format!("{line} --output json"));
     printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -375,7 +376,7 @@ fn object(sandbox: &Sandbox, line: &str) -> Value {
     objects.remove(0)
 }
 
-/// Takes a time out of an object, and checks its form.
+/// Removes a time from an object, and checks its format.
 fn take_time(object: &mut Value, name: &str) {
     let time = object.as_object_mut().unwrap().remove(name).unwrap();
     let time = time.as_str().unwrap().as_bytes();
@@ -383,7 +384,7 @@ fn take_time(object: &mut Value, name: &str) {
 }
 
 #[test]
-fn repositories() {
+fn repository_json_has_documented_fields() {
     let sandbox = Sandbox::new();
     assert_eq!(objects(&sandbox, "--list-repositories"), Vec::<Value>::new());
     let create = format!(
@@ -407,7 +408,7 @@ fn repositories() {
 }
 
 #[test]
-fn images() {
+fn image_json_has_documented_fields() {
     let sandbox = Sandbox::new();
     let url = sandbox.push("a:v1");
     let (repository, digest) = url.trim().split_once('@').unwrap();
@@ -428,7 +429,7 @@ fn images() {
 }
 
 #[test]
-fn pushes() {
+fn push_json_has_documented_fields() {
     let sandbox = Sandbox::new();
     let url = sandbox.push("a:v1");
     let push = format!("--push a:v2 --from oci:pushed --organization {TBD}");
@@ -445,7 +446,7 @@ fn pushes() {
 }
 
 #[test]
-fn logins() {
+fn login_json_has_documented_fields() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let mut login = object(&sandbox, &format!("--login a --organization {TBD}"));
@@ -462,7 +463,7 @@ fn logins() {
 }
 
 #[test]
-fn whoami() {
+fn whoami_json_has_documented_fields() {
     let sandbox = Sandbox::with_memberships();
     let run = sandbox.run_as("user:carol", "--whoami --output json");
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -489,7 +490,7 @@ fn whoami() {
 }
 
 #[test]
-fn servers() {
+fn serve_json_has_address_and_directory() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve_with("--output json");
     let served: Value = serde_json::from_str(server.line()).unwrap();
@@ -527,7 +528,7 @@ fn other_operations_find_the_server() {
     assert_eq!(sandbox.printed(&create), format!("{host}/prod/{TBD}/a\n"));
     let whoami = sandbox.printed("--whoami");
     assert!(whoami.contains(&format!("Served         at {host}\n")), "{whoami}");
-    // A push brings a registry of its own along, which must not pass for the server.
+    // A push starts a temporary server, which must not be used as the server of the registry.
     let url = sandbox.push("a:v1");
     assert!(url.starts_with(&format!("{host}/prod/{TBD}/a@sha256:")), "{url}");
     assert_eq!(server.end_by("-TERM"), (Some(0), String::new()));
@@ -583,21 +584,21 @@ fn printed_urls_and_paths_are_accepted_back() {
 #[test]
 fn url_of_another_registry_or_stage_is_rejected() {
     let sandbox = Sandbox::new();
-    let told = |name: String| {
+    let reported = |name: String| {
         let run = sandbox.run(&format!("--create-repository {name} --organization {TBD} --quiet"));
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{name}");
         run.stderr
     };
-    assert_snapshot!(told(format!("registry.example/prod/{TBD}/a")), @"
+    assert_snapshot!(reported(format!("registry.example/prod/{TBD}/a")), @"
     error: registry.example/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a names the registry registry.example, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
-    assert_snapshot!(told(format!("dev/{TBD}/a")), @"
+    assert_snapshot!(reported(format!("dev/{TBD}/a")), @"
     error: dev/2ea25035-6aa4-42fb-9955-92288ea1b972/a belongs to the stage dev, but this registry uses the stage prod
       help: choose its registry: --registry LOCATION, or ARK_REGISTRY
     ");
-    assert_snapshot!(told("my.team/a".to_owned()), @"
+    assert_snapshot!(reported("my.team/a".to_owned()), @"
     error: my.team/a names the registry my.team, not 127.0.0.1:5050; the name of an image in another registry starts with docker://
-      help: if that is a name, give the path: prod/2ea25035-6aa4-42fb-9955-92288ea1b972/my.team/a
+      help: if this is a name, use the path: prod/2ea25035-6aa4-42fb-9955-92288ea1b972/my.team/a
     ");
 }

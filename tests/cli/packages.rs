@@ -1,4 +1,4 @@
-//! The packages: the crates, the Debian package, and the workflows that make them.
+//! The packages: the crates, the Debian package, and the workflows that build them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,19 @@ use toml::{Table, Value};
 use crate::python_component::python_component;
 use crate::sandbox::BINARY;
 
-/// The repository's root.
+/// Returns the root folder of the repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The files of the crate, by their paths in it.
+/// Returns the paths of the files in a crate.
 fn packaged(name: &str) -> Vec<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(root()).args(["package", "--offline", "--allow-dirty", "--list", "-p", name]);
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!told.contains("manifest has no"), "{told}");
+    let reported = String::from_utf8_lossy(&output.stderr);
+    assert!(!reported.contains("manifest has no"), "{reported}");
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -32,7 +32,7 @@ fn crate_contains_all_its_sources() {
         let packaged = packaged(name);
         let has = |file: &str| packaged.iter().any(|packaged| packaged == file);
         assert!(has("LICENSE") && has("README.md"), "{packaged:?}");
-        // What the sources include, and what CMake reads, is beside them.
+        // The crate has the files that the sources include and that CMake reads.
         for folder in ["src", "man", "cmake", "schemas"] {
             for file in files_below(&root().join(name).join(folder)) {
                 let file =
@@ -50,7 +50,7 @@ fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
-/// The package's files: where each is from, and where it goes.
+/// Returns the source and the target of each file of the Debian package.
 fn assets(manifest: &Table) -> Vec<(String, String)> {
     let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -94,7 +94,7 @@ fn debian_package_has_completions_and_manual() {
 
 #[test]
 fn cmake_finds_its_module_where_the_package_puts_it() {
-    // One of the folders that find_package searches below a prefix, whatever the processor:
+    // One of the folders that find_package searches below a prefix, for any processor:
     // https://cmake.org/cmake/help/v3.22/command/find_package.html#config-mode-search-procedure
     let asset = ("cmake/*".to_owned(), "usr/share/cmake/ArkDocker/".to_owned());
     assert!(assets(&manifest()).contains(&asset));
@@ -102,12 +102,12 @@ fn cmake_finds_its_module_where_the_package_puts_it() {
     assert!(config.is_file(), "{} is missing", config.display());
 }
 
-/// The workflow files below a folder, but for what was built there.
+/// Returns the workflow files below a folder, except in build folders.
 fn workflows(folder: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let looked_at = paths.filter(|path| !path.is_symlink() && !path.ends_with("target"));
+    let sources = paths.filter(|path| !path.is_symlink() && !path.ends_with("target"));
     let in_workflows = folder.ends_with(".github/workflows");
-    looked_at
+    sources
         .flat_map(|path| match path.extension() {
             _ if path.is_dir() => workflows(&path),
             Some(extension) if in_workflows && (extension == "yml" || extension == "yaml") => {
@@ -130,15 +130,15 @@ fn workflows_are_valid_and_restricted() {
     assert!(check.status.success(), "{check:?}");
     for path in workflows {
         let text = fs::read_to_string(&path).unwrap();
-        let place = path.display();
-        assert!(text.contains("\npermissions:\n  contents: read\n"), "{place}: what may it do?");
+        let file = path.display();
+        assert!(text.contains("\npermissions:\n  contents: read\n"), "{file}: no permissions");
         for line in text.lines().map(|line| line.trim().trim_start_matches("- ")) {
             if let Some(action) = line.strip_prefix("uses: ") {
                 let known = action.starts_with("actions/") && has_digest(action, "@", 40);
-                assert!(known || action.starts_with("./"), "{place}: {action}");
+                assert!(known || action.starts_with("./"), "{file}: {action}");
             }
             if let Some(image) = line.strip_prefix("container: ") {
-                assert!(has_digest(image, "@sha256:", 64), "{place}: {image}");
+                assert!(has_digest(image, "@sha256:", 64), "{file}: {image}");
             }
         }
     }
@@ -149,7 +149,7 @@ fn workflows_are_valid_and_restricted() {
     }
 }
 
-/// Whether an action or image is named by a digest: one under a tag could change without a commit here.
+/// Returns whether an action or image is named by a digest: a tag could change without a commit here.
 fn has_digest(name: &str, separator: &str, length: usize) -> bool {
     let digest = name.split_once(separator).and_then(|(_, digest)| digest.get(..length));
     digest.is_some_and(|digest| digest.bytes().all(|byte| byte.is_ascii_hexdigit()))

@@ -1,11 +1,11 @@
-//! The commands of the documentation: README's first command, and the commands of the containers page.
+//! The commands of the documentation: the first command of README.md, and the documented operations.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::sandbox::{BINARY, OTHER, Sandbox, TBD};
 
-/// The first command of README.md, in the home of a sandbox.
+/// Runs the first command of README.md in the home of a sandbox, and returns its output.
 fn quickstart(sandbox: &Sandbox) -> String {
     let mut command = Command::new(env!("CARGO"));
     command
@@ -20,7 +20,7 @@ fn quickstart(sandbox: &Sandbox) -> String {
     run.stdout
 }
 
-/// What it says to type next, without the first, which builds the program.
+/// Returns the suggested commands, without the first, which builds the program.
 fn commands(printed: &str) -> Vec<&str> {
     let (_, next) = printed.split_once("What to type next:\n").unwrap();
     let mut lines = next.lines().map(str::trim_start);
@@ -40,7 +40,7 @@ fn quickstart_works_twice() {
     };
     assert!(pushed(&first).0.contains(&format!("{url}@sha256:")), "{first}");
     assert_eq!(pushed(&first).0, pushed(&second).0);
-    assert_eq!(pushed(&second).1, "0 bytes)", "it was there already");
+    assert_eq!(pushed(&second).1, "0 bytes)", "the image already exists");
     assert!(commands(&first).contains(&"ark-catalog-container-tool --serve &"), "{first}");
     assert!(sandbox.printed("--list-repositories").ends_with(&format!("{TBD} {url}\n")));
 }
@@ -48,14 +48,14 @@ fn quickstart_works_twice() {
 #[test]
 fn commands_after_the_quickstart_work() {
     let sandbox = Sandbox::new();
-    // It says to serve only where nothing serves yet; here a port of its own is served.
+    // The quickstart suggests --serve only if the registry is not served.
     let server = sandbox.serve();
     let printed = quickstart(&sandbox);
     let host = server.line().trim_end();
     let folder = Path::new(BINARY).parent().unwrap().to_str().unwrap();
     let mut outputs = Vec::new();
     for typed in commands(&printed) {
-        // skopeo stands in for docker, which needs a daemon.
+        // skopeo replaces docker, which needs a daemon.
         let line = typed
             .replace("docker login", "skopeo login --tls-verify=false")
             .replace("docker pull ", "skopeo inspect --tls-verify=false docker://");
@@ -75,7 +75,7 @@ fn commands_after_the_quickstart_work() {
 }
 
 #[test]
-fn login_lines_of_the_readme_stop_a_script_if_the_login_fails() {
+fn failed_readme_login_stops_a_script() {
     let readme = include_str!("../../README.md");
     let lines = readme.lines().filter_map(|line| line.strip_prefix("    $ "));
     let lines =
@@ -88,7 +88,7 @@ fn login_lines_of_the_readme_stop_a_script_if_the_login_fails() {
         if create {
             sandbox.printed(&format!("--create-repository test/repo --organization {TBD}"));
         }
-        // skopeo stands in for docker, which needs a daemon.
+        // skopeo replaces docker, which needs a daemon.
         let script = lines.join("\n").replace("docker login", "skopeo login --tls-verify=false");
         let script = script.replace("127.0.0.1:5050", server.host());
         let mut bash = sandbox.at_home("bash");
@@ -124,7 +124,7 @@ fn listing_prints_the_documented_table() {
 }
 
 #[test]
-fn creating_returns_the_full_url() {
+fn create_repository_prints_the_full_url() {
     let sandbox = Sandbox::new();
     let create = format!("--create-repository test/repo --organization {TBD}");
     let url = format!("127.0.0.1:5050/prod/{TBD}/test/repo\n");
@@ -133,7 +133,7 @@ fn creating_returns_the_full_url() {
 }
 
 #[test]
-fn login_returns_a_password_and_nothing_else() {
+fn login_prints_only_a_password() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository catalog/extract-video --organization {TBD}"));
     let login = format!("--login catalog/extract-video --organization {TBD}");
@@ -142,11 +142,11 @@ fn login_returns_a_password_and_nothing_else() {
     let password = run.stdout.strip_suffix('\n').unwrap();
     assert!(password.len() > 100 && !password.contains(char::is_whitespace));
     let url_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    assert!(password.bytes().all(url_safe), "it needs no quotes anywhere");
+    assert!(password.bytes().all(url_safe), "the password needs no quotes");
 }
 
 #[test]
-fn options_stand_anywhere() {
+fn options_are_accepted_in_any_position() {
     let sandbox = Sandbox::new();
     let create = format!("--create-repository test/repo --organization {TBD}");
     let url = sandbox.printed(&create);

@@ -1,11 +1,11 @@
-//! Operations that only read write nothing, wherever the registry is.
+//! Read-only operations write nothing to any registry folder.
 
 use std::fs;
 
 use crate::credential_helper::{folder, helper};
 use crate::sandbox::{BINARY, Sandbox, TBD};
 
-/// The operations that only read, as far as they need no repository.
+/// Returns the read-only operations that need no repository.
 fn reading() -> [String; 3] {
     [
         "--whoami".to_owned(),
@@ -15,7 +15,7 @@ fn reading() -> [String; 3] {
 }
 
 #[test]
-fn reading_makes_no_registry_of_a_project() {
+fn reading_creates_no_registry_in_a_project() {
     let sandbox = Sandbox::new();
     let file = sandbox.write("project/main.c", "");
     let project = file.parent().unwrap();
@@ -34,7 +34,7 @@ fn reading_makes_no_registry_of_a_project() {
 #[test]
 fn reading_works_without_a_registry_and_creates_none() {
     let sandbox = Sandbox::new();
-    // Nobody can create a folder there, not even root.
+    // Not even root can create a folder in /proc.
     for data in [sandbox.path("data").display().to_string(), "/proc/none".to_owned()] {
         for line in reading() {
             let run = sandbox.finish(sandbox.command(&line).env("XDG_DATA_HOME", &data));
@@ -63,22 +63,22 @@ fn serve_listens_on_a_port_of_this_machine() {
 }
 
 #[test]
-fn serve_warns_of_an_address_that_docker_has_no_entry_for() {
+fn serve_warns_of_an_address_without_docker_entry() {
     let sandbox = Sandbox::new();
     let serve = || {
-        let line = format!("exec {BINARY} --serve --registry local:data --listen 0 2> told");
+        let line = format!("exec {BINARY} --serve --registry local:data --listen 0 2> reported");
         let server = sandbox.serve_by(sandbox.shell(&line));
         let host = server.host().to_owned();
         assert_eq!(server.end_by("-TERM").0, Some(0));
-        (host, fs::read_to_string(sandbox.path("told")).unwrap())
+        (host, fs::read_to_string(sandbox.path("reported")).unwrap())
     };
     assert_eq!(serve().1, "");
     let configure = "--quiet --configure-docker --registry local:data";
     assert_eq!(sandbox.finish(sandbox.command(configure).env("PATH", folder())).code, 0);
-    let (host, told) = serve();
+    let (host, reported) = serve();
     let expected = format!(
-        "warning: docker logs in to 127.0.0.1:5050 by itself, and not to {host}; to have it do so: \
+        "warning: docker logs in to 127.0.0.1:5050 by itself, but not to {host}; to configure it: \
          ark-catalog-container-tool --configure-docker --registry local:"
     );
-    assert!(told.starts_with(&expected), "{told}");
+    assert!(reported.starts_with(&expected), "{reported}");
 }

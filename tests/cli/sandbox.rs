@@ -1,4 +1,4 @@
-//! A home of its own for each test, the program run in it, and a registry that is served.
+//! A separate home for each test, the program in it, and a served registry.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -12,15 +12,15 @@ use tempfile::TempDir;
 
 use crate::tools::{Curl, Tools};
 
-/// The organization of the document.
+/// The organization of the documentation.
 pub(crate) const TBD: &str = "2ea25035-6aa4-42fb-9955-92288ea1b972";
-/// An organization that the principals of [`MEMBERSHIPS`] do not belong to.
+/// An organization without the members of [`TBD`].
 pub(crate) const OTHER: &str = "11111111-2222-3333-4444-555555555555";
 
-/// The program.
+/// Path of the program.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_ark-catalog-container-tool");
 
-/// A user, an administrator and a robot of [`TBD`]; [`OTHER`] has members of its own.
+/// Memberships with a user, an administrator and a robot in [`TBD`], and another user in [`OTHER`].
 pub(crate) const MEMBERSHIPS: &str = r#"
 [[organization]]
 id = "2ea25035-6aa4-42fb-9955-92288ea1b972"
@@ -32,12 +32,12 @@ id = "11111111-2222-3333-4444-555555555555"
 members = ["user:bob"]
 "#;
 
-/// A home folder without any setting, and what the program is run with in it.
+/// A home folder without settings, in which the program runs.
 pub(crate) struct Sandbox {
     folder: TempDir,
 }
 
-/// How a run ended.
+/// The exit code and the output of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -50,7 +50,7 @@ impl Sandbox {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// A home whose registry has [`MEMBERSHIPS`].
+    /// Returns a home whose registry has [`MEMBERSHIPS`].
     pub(crate) fn with_memberships() -> Self {
         let sandbox = Self::new();
         sandbox.write("data/ark/registry/memberships.toml", MEMBERSHIPS);
@@ -61,7 +61,7 @@ impl Sandbox {
         self.folder.path().join(below)
     }
 
-    /// Writes a file, with the folders above it.
+    /// Writes a file, and creates its parent folders.
     pub(crate) fn write(&self, below: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(below);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -69,21 +69,21 @@ impl Sandbox {
         path
     }
 
-    /// The program with an environment of its own, to be run in the home folder.
+    /// Returns the program with its own environment, in the home folder.
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = self.at_home(BINARY);
         command.args(line.split_whitespace());
         command
     }
 
-    /// A line that bash runs, where the program would be run, until its first failure.
+    /// Returns a line for bash with the same environment, which fails if a command of a pipe fails.
     pub(crate) fn shell(&self, line: &str) -> Command {
         let mut command = self.at_home("bash");
         command.args(["-o", "pipefail", "-c", line]);
         command
     }
 
-    /// Any program with an environment of its own, to be run in the home folder.
+    /// Returns any program with its own environment, in the home folder.
     pub(crate) fn at_home(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
@@ -101,12 +101,12 @@ impl Sandbox {
         self.finish(&mut self.command(line))
     }
 
-    /// Runs the program on behalf of a principal.
+    /// Runs the program as a principal.
     pub(crate) fn run_as(&self, principal: &str, line: &str) -> Run {
         self.finish(self.command(line).env("ARK_PRINCIPAL", principal))
     }
 
-    /// Runs the program, which must succeed, and returns what it printed.
+    /// Runs the program, which must succeed, and returns its output.
     pub(crate) fn printed(&self, line: &str) -> String {
         let run = self.run(line);
         assert_eq!(run.code, 0, "{line}: {run:?}");
@@ -118,12 +118,12 @@ impl Sandbox {
         self.finish_into(command, Stdio::piped())
     }
 
-    /// Runs a command to its end, its results going to `stdout`.
+    /// Runs a command to its end, with its standard output in `stdout`.
     pub(crate) fn finish_into(&self, command: &mut Command, stdout: impl Into<Stdio>) -> Run {
         let process = command.stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         let output = process.wait_with_output().unwrap();
         Run {
-            code: output.status.code().expect("it ended by itself, not by a signal"),
+            code: output.status.code().expect("the process was not ended by a signal"),
             stdout: self.redacted(&output.stdout),
             stderr: self.redacted(&output.stderr),
         }
@@ -143,15 +143,15 @@ impl Sandbox {
         self.printed(&format!("--push {image} --from oci:pushed --organization {TBD}"))
     }
 
-    /// What a person at a terminal is told while the results of a run go to a file.
+    /// Runs the program at a terminal, with its results in a file, and returns the output on the terminal.
     ///
-    /// `script` lends the terminal; it is part of util-linux.
-    pub(crate) fn told_at_terminal(&self, line: &str) -> String {
-        self.told_at_terminal_of(24, line)
+    /// `script` of util-linux provides the terminal.
+    pub(crate) fn terminal_output(&self, line: &str) -> String {
+        self.terminal_output_of(24, line)
     }
 
-    /// The same at a terminal of so many rows, of 80 columns.
-    pub(crate) fn told_at_terminal_of(&self, rows: usize, line: &str) -> String {
+    /// Runs the program at a terminal with `rows` rows and 80 columns.
+    pub(crate) fn terminal_output_of(&self, rows: usize, line: &str) -> String {
         let mut script = self.at_home("script");
         let command = format!("stty rows {rows} cols 80; {BINARY} {line} > results");
         script.args(["-qec", &command, "/dev/null"]);
@@ -165,7 +165,7 @@ impl Sandbox {
         self.serve_with("")
     }
 
-    /// The same with further options.
+    /// Starts `--serve` with further options.
     pub(crate) fn serve_with(&self, options: &str) -> Server {
         self.serve_by(self.command(&format!("--serve --listen 127.0.0.1:0 {options}")))
     }
@@ -185,7 +185,7 @@ impl Sandbox {
     }
 }
 
-/// A process that serves the registry; killed when it is dropped.
+/// A process that serves the registry. Dropping it kills the process.
 pub(crate) struct Server {
     process: Child,
     stdout: BufReader<ChildStdout>,
@@ -193,12 +193,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The line that it printed when it was ready.
+    /// Returns the line that the server printed when it was ready.
     pub(crate) fn line(&self) -> &str {
         &self.line
     }
 
-    /// Where it listens: that line is its address and nothing else.
+    /// Returns the address of the server, which is that line.
     pub(crate) fn host(&self) -> &str {
         self.line.trim_end()
     }
@@ -207,7 +207,7 @@ impl Server {
         self.process.id()
     }
 
-    /// Sends a signal, waits for the end, and returns the exit code and what else it printed.
+    /// Sends a signal, waits for the end, and returns the exit code and the remaining output.
     pub(crate) fn end_by(mut self, signal: &str) -> (Option<i32>, String) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
@@ -216,9 +216,9 @@ impl Server {
         (self.process.wait().unwrap().code(), rest)
     }
 
-    /// Ends it as the system does that has no more memory: at once, wherever it is.
+    /// Kills the process immediately, as the system does without free memory.
     pub(crate) fn kill(&mut self) {
-        // It fails only where the process has ended, and then there is nothing to do.
+        // Fails only if the process has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -230,9 +230,9 @@ impl Drop for Server {
     }
 }
 
-/// What clients reach, and the home that it has.
+/// A served registry, and its home.
 pub(crate) struct Served {
-    // Dropped first: it must not write to a folder that is being removed.
+    // Dropped first: the server must not write to a removed folder.
     pub(crate) server: Server,
     pub(crate) sandbox: Sandbox,
 }
@@ -247,23 +247,23 @@ impl Served {
         Self { server: sandbox.serve(), sandbox }
     }
 
-    /// What a client calls something of a repository of [`TBD`], such as `a/b:v1`.
+    /// Returns the URL of an image such as `a/b:v1` of [`TBD`].
     pub(crate) fn image(&self, name: &str) -> String {
         format!("{}/prod/{TBD}/{name}", self.server.host())
     }
 
-    /// A password for a repository.
+    /// Returns a password for a repository.
     pub(crate) fn password(&self, name: &str, access: &str) -> String {
         let login = format!("--login {name} --organization {TBD} --access {access}");
         self.sandbox.printed(&login).trim_end().to_owned()
     }
 
-    /// What prints the password for a repository.
+    /// Returns the command that prints a password for a repository.
     pub(crate) fn login_command(&self, name: &str) -> Command {
         self.sandbox.command(&format!("--login {name} --organization {TBD}"))
     }
 
-    /// Tools that are logged in to one repository each, for pushing.
+    /// Returns tools that are logged in to the repositories, to push.
     pub(crate) fn tools(&self, names: &[&str]) -> Tools<'_> {
         let tools = Tools::new(&self.sandbox, self.server.host());
         for name in names {
@@ -273,7 +273,7 @@ impl Served {
         tools
     }
 
-    /// curl, with a password for one repository.
+    /// Returns curl with a password for one repository.
     pub(crate) fn curl(&self, name: &str, access: &str) -> Curl {
         Curl::new(self.server.host(), Some(&self.password(name, access)))
     }
@@ -281,14 +281,14 @@ impl Served {
 
 const SEED_VARIABLE: &str = "ARK_TEST_SEED";
 
-/// The generator SplitMix64: a few lines, and random enough to choose what is killed when.
+/// The random number generator SplitMix64.
 ///
 /// Source: <https://prng.di.unimi.it/splitmix64.c>
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// From `ARK_TEST_SEED`, or another seed each time; printed, so that a failure shows it.
-    #[expect(clippy::print_stderr, reason = "what a test prints is shown when it fails")]
+    /// Returns a generator with the seed `ARK_TEST_SEED`, or with a random seed. Prints the seed for failures.
+    #[expect(clippy::print_stderr, reason = "a failed test shows its output")]
     pub(crate) fn seeded() -> Self {
         let seed = match std::env::var(SEED_VARIABLE) {
             Ok(seed) => seed.parse().unwrap(),
@@ -306,22 +306,22 @@ impl Random {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    /// True that many times in a hundred.
+    /// Returns true with a probability of `share` percent.
     pub(crate) fn percent(&mut self, share: usize) -> bool {
         self.below(100) < share
     }
 
-    /// One of them; `None` of none.
+    /// Returns a random element, or `None` if `from` is empty.
     pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         if from.is_empty() { None } else { from.get(self.below(from.len())) }
     }
 
-    /// A moment within a time.
+    /// Returns a random duration up to `within`.
     pub(crate) fn moment(&mut self, within: Duration) -> Duration {
         within.mul_f64(self.next() as f64 / u64::MAX as f64)
     }
@@ -336,7 +336,7 @@ impl Random {
     }
 }
 
-/// `ARK_TEST_SCALE=full` asks for the sizes that the product promises, which take minutes.
+/// Returns whether `ARK_TEST_SCALE=full` is set, for tests with the documented maximum sizes, which take minutes.
 pub(crate) fn is_full_scale() -> bool {
     env::var_os("ARK_TEST_SCALE").is_some_and(|scale| scale == "full")
 }

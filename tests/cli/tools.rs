@@ -1,4 +1,4 @@
-//! The real tools that the suites start: docker's kin, a docker daemon, and curl.
+//! The real tools of the suites: container clients, a docker daemon, and curl.
 
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::sandbox::{Run, Sandbox};
 
-/// Each tool with the Debian package that brings it.
+/// Tools and their Debian packages.
 const PACKAGES: &[(&str, &str)] = &[
     ("buildah", "buildah"),
     ("cat", "coreutils"),
@@ -33,7 +33,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("zsh", "zsh"),
 ];
 
-/// A command that starts the tool. A test whose tool is missing fails: skipped, it would show nothing.
+/// Returns the command of a tool. A missing tool fails the test.
 pub(crate) fn component(name: &str) -> Command {
     let (_, package) = PACKAGES.iter().find(|(tool, _)| *tool == name).unwrap();
     let path = env::var_os("PATH").unwrap_or_default();
@@ -42,17 +42,17 @@ pub(crate) fn component(name: &str) -> Command {
     Command::new(name)
 }
 
-/// The tools, logged in nowhere, with all that they keep below the sandbox.
+/// The tools, without logins, with all their files in the sandbox.
 pub(crate) struct Tools<'a> {
     sandbox: &'a Sandbox,
 }
 
 impl<'a> Tools<'a> {
-    /// Tools that speak plain HTTP to `host`.
+    /// Returns tools that use plain HTTP for `host`.
     pub(crate) fn new(sandbox: &'a Sandbox, host: &str) -> Self {
         let registries = format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n");
         sandbox.write(".config/containers/registries.conf", registries);
-        // Debian brings this file along, others do not.
+        // Some distributions do not install this file.
         let policy = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
         sandbox.write(".config/containers/policy.json", policy);
         for folder in ["run", "tmp", "cni"] {
@@ -61,7 +61,7 @@ impl<'a> Tools<'a> {
         Self { sandbox }
     }
 
-    /// A tool with its arguments, split at spaces.
+    /// Returns a tool with its arguments, split at spaces.
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut words = line.split_whitespace();
         let name = words.next().unwrap();
@@ -91,7 +91,7 @@ impl<'a> Tools<'a> {
         command
     }
 
-    /// Where podman and buildah keep their images, as skopeo takes it.
+    /// Returns the image storage of podman and buildah, in the syntax of skopeo.
     ///
     /// Source: <https://github.com/containers/image/blob/v5.23.0/docs/containers-transports.5.md>
     pub(crate) fn storage(&self) -> String {
@@ -104,14 +104,14 @@ impl<'a> Tools<'a> {
         self.sandbox.finish(&mut self.command(line))
     }
 
-    /// Runs a tool, which must succeed, and returns what it printed, without the last newline.
+    /// Runs a tool, which must succeed, and returns its output without the last newline.
     pub(crate) fn printed(&self, line: &str) -> String {
         let run = self.run(line);
         assert_eq!(run.code, 0, "{line}: {run:?}");
         run.stdout.trim_end().to_owned()
     }
 
-    /// Logs a tool in as the document does: through a pipe, from what prints the password.
+    /// Logs a tool in with a password from a pipe, as documented.
     pub(crate) fn log_in(&self, tool: &str, host: &str, mut printer: Command) -> Run {
         let mut printing = printer.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let password = printing.stdout.take().unwrap();
@@ -122,15 +122,15 @@ impl<'a> Tools<'a> {
     }
 }
 
-/// A docker daemon with a folder of its own; stopped when it is dropped.
+/// A docker daemon with its own folder. Dropping it stops the daemon.
 pub(crate) struct Daemon {
     process: Child,
-    // The path of a socket has at most 107 bytes, fewer than some sandboxes' have.
+    // The path of a socket has at most 107 bytes, which paths in some sandboxes exceed.
     folder: TempDir,
 }
 
 impl Daemon {
-    /// Starts a daemon without networks, and waits until it answers.
+    /// Starts a daemon without networks, and waits until it responds.
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("dockerd-").tempdir_in("/tmp").unwrap();
         let path = |below: &str| folder.path().join(below);
@@ -154,7 +154,7 @@ impl Daemon {
         daemon
     }
 
-    /// Where it listens, as `DOCKER_HOST` takes it.
+    /// Returns the address of the daemon, for `DOCKER_HOST`.
     pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.folder.path().join("docker.sock").display())
     }
@@ -178,7 +178,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// Terminates it, so that it ends what it started and releases what it mounted.
+    /// Terminates the daemon, so that it stops its processes and unmounts its folders.
     fn drop(&mut self) {
         let id = self.process.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &id]).status();
@@ -192,14 +192,14 @@ impl Drop for Daemon {
     }
 }
 
-/// Someone who talks HTTP to a registry, with a password or without.
+/// An HTTP client of a registry, with or without a password.
 #[derive(Debug, Clone)]
 pub(crate) struct Curl {
     host: String,
     password: Option<String>,
 }
 
-/// What a registry answered.
+/// The response of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -213,7 +213,7 @@ impl Curl {
         Self { host: host.to_owned(), password: password.map(str::to_owned) }
     }
 
-    /// Sends a request, and waits for the answer.
+    /// Sends a request, and waits for the response.
     pub(crate) fn send(
         &self,
         method: &'static str,
@@ -223,9 +223,9 @@ impl Curl {
         Answer::to(self.start(method, path, options))
     }
 
-    /// Starts to send a request; the answer comes [with its end](Answer::to).
+    /// Starts to send a request. [`Answer::to`] waits for the response.
     ///
-    /// It goes through a pipe: other users of the machine see what is in a command line.
+    /// The request is passed through a pipe, since other users of the machine can see the command line.
     pub(crate) fn start(
         &self,
         method: &'static str,
@@ -257,7 +257,7 @@ impl Curl {
 }
 
 impl Answer {
-    /// Waits for the answer to a request.
+    /// Waits for the response to a request.
     pub(crate) fn to(request: Child) -> Self {
         let output = request.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -267,7 +267,7 @@ impl Answer {
             let head = std::str::from_utf8(&bytes[..end]).unwrap();
             bytes = &bytes[end + 4..];
             let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-            // Leave to go on comes before the answer.
+            // `100 Continue` comes before the response.
             if status != 100 {
                 let head = head.lines().map(|line| format!("{line}\n")).collect();
                 return Self { status, head, body: bytes.to_vec() };
@@ -275,7 +275,7 @@ impl Answer {
         }
     }
 
-    /// The value of a header, whose name is given in lower case.
+    /// Returns the value of a header, by its lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.head.lines().filter_map(|line| line.split_once(": "));
         headers.find_map(|(key, value)| (key == name).then_some(value))

@@ -1,4 +1,4 @@
-//! `ark-catalog-container-tool`: a team's container repositories on the command line.
+//! `ark-catalog-container-tool`: manages container repositories on the command line.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `docker-credential-ark`: docker, podman, buildah and skopeo log in by themselves.
+//! `docker-credential-ark`: credential helper for docker, podman, buildah and skopeo.
 
 use std::process::ExitCode;
 

@@ -16,10 +16,10 @@ use crate::failure::{Failure, Stop};
 use crate::hint::TO_NARROW;
 use crate::output::Lines;
 
-/// Show who you are and why, your organizations, the registry, and the isolation layers
+/// Show your identity, organizations, registry and isolation layers
 ///
-/// Every organization shows as '*' where one user owns all, or AWS alone decides. On ecr: AWS is
-/// asked who you are.
+/// The organizations are shown as '*' if one user owns the registry, or if AWS alone decides. On ecr: the
+/// identity comes from AWS.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WhoamiArgs {}
 
@@ -81,7 +81,7 @@ fn aws_lines(lines: &mut Lines, aws: &AwsReport, identity: &ChosenIdentity) {
     }
 }
 
-/// Returns the identity and why it is used.
+/// Returns the identity and the reason for its choice.
 fn identity_line(report: &IdentityReport) -> String {
     match &report.identity {
         ChosenIdentity::Token { file, origin, .. } => {
@@ -100,7 +100,7 @@ fn identity_line(report: &IdentityReport) -> String {
         }
         ChosenIdentity::AwsCaller { origin } => format!("the AWS caller ({origin})"),
         ChosenIdentity::LocalUser { named: None, .. } => "the user of this system".to_owned(),
-        identity => format!("whoever is named ({})", identity.origin()),
+        identity => format!("the named principal ({})", identity.origin()),
     }
 }
 
@@ -119,7 +119,7 @@ fn memberships_line(identity: &ChosenIdentity, file: Option<&str>) -> String {
         (ChosenIdentity::Token { .. }, Some(file)) => format!("in the token; the rules in {file}"),
         (_, Some(file)) => file.to_owned(),
         (ChosenIdentity::AwsCaller { .. }, None) => "no file: AWS alone decides".to_owned(),
-        (_, None) => "no file: a single user's".to_owned(),
+        (_, None) => "no file: single user".to_owned(),
     }
 }
 
@@ -130,7 +130,7 @@ fn credentials_line(report: &WhoAmI) -> String {
     match report.aws.as_ref().is_some_and(|aws| aws.require_scoped) {
         true => format!("none: require_scoped is set; {TO_NARROW}"),
         false => {
-            format!("not narrowed: a password reaches all that the identity does; {TO_NARROW}")
+            format!("not narrowed: a password reaches all that the identity can; {TO_NARROW}")
         }
     }
 }
@@ -152,23 +152,23 @@ Examples:
   ark-catalog-container-tool --check-access --principal robot:nightly --action pull \\
       --repository prod/GUID/test/repo
 
-Exit codes: 0 it is allowed, 4 it is not. Both are results, on standard output.";
+Exit codes: 0 allowed, 4 denied. Both are results, on standard output.";
 
-/// Say whether a principal may do something, by which rule, and what would enforce it
+/// Show whether a principal may do an action, by which rule, and which layers enforce it
 ///
-/// Nothing is done, and whether the repository exists is not looked at.
+/// The action is not performed, and the repository need not exist.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = CHECK_ACCESS_EXAMPLES)]
 pub(crate) struct CheckAccessArgs {
-    /// Who would do it, as user:alice, robot:nightly or ingest-job:42 [default: you]
+    /// Principal, such as user:alice, robot:nightly or ingest-job:42 [default: you]
     #[arg(long, value_name = "PRINCIPAL")]
     principal: Option<String>,
 
-    /// What they would do
+    /// Action to check
     #[arg(long, value_name = "ACTION", value_parser = action_parser())]
     action: Action,
 
-    /// With which repository: its name, path or URL [default: any of the organization]
+    /// Name, path or URL of the repository [default: any of the organization]
     #[arg(long, value_name = "NAME|PATH|URL")]
     repository: Option<String>,
 
@@ -209,7 +209,7 @@ pub(crate) async fn check_access(args: CheckAccessArgs, context: &Context) -> Re
         && layers.contains(&IsolationLayer::Iam)
     {
         context.output.note(
-            "there is no memberships file and no token, so that IAM alone decides: it is not asked",
+            "there is no memberships file and no token, so IAM alone decides; IAM is not queried",
         );
     }
     if is_allowed { Ok(()) } else { Err(Stop::Denied) }
@@ -234,7 +234,7 @@ fn explanation_lines(explanation: &Explanation) -> Lines {
     lines
 }
 
-/// Returns the repository that was typed, else the organization.
+/// Returns the repository of the command line, or the organization if there is no repository.
 fn resource(
     args: &CheckAccessArgs,
     catalog: &Catalog,

@@ -1,4 +1,4 @@
-//! `--cmake-dir`: where CMake finds the module ArkDocker, which is part of this program.
+//! `--cmake-dir`: prints the folder of the CMake module ArkDocker, which is part of this program.
 
 use std::env;
 use std::fs;
@@ -15,10 +15,10 @@ const EXAMPLES: &str = "\
 Examples:
   cmake -B build -DArkDocker_DIR=\"$(ark-catalog-container-tool --cmake-dir)\"
 
-With find_package(ArkDocker REQUIRED) in CMakeLists.txt, ark_add_docker(…) then gives targets that build
-an image and push it with this program.";
+With find_package(ArkDocker REQUIRED) in CMakeLists.txt, ark_add_docker(…) then defines targets
+that build an image and push it with this program.";
 
-/// The files of the module. The one that find_package looks for is last: if it exists, so do the others.
+/// Files of the module. The file that find_package looks for is last: if it exists, so do the others.
 const MODULE: [(&str, &str); 11] = [
     ("ArkDocker.cmake", include_str!("../../cmake/ArkDocker.cmake")),
     ("ArkDockerArguments.cmake", include_str!("../../cmake/ArkDockerArguments.cmake")),
@@ -33,26 +33,26 @@ const MODULE: [(&str, &str); 11] = [
     (CONFIG, include_str!("../../cmake/ArkDockerConfig.cmake")),
 ];
 
-/// The file that find_package looks for.
+/// File that find_package looks for.
 const CONFIG: &str = "ArkDockerConfig.cmake";
 
-/// The file that names the program which wrote the module.
+/// File with the path of the program that wrote the module.
 const TOOL: &str = "ArkDockerTool.cmake";
 
-/// Folders where packages install modules, below the parent of `bin`.
+/// Folders in which packages install modules, below the parent of `bin`.
 const INSTALLED: [&str; 2] = ["lib/cmake/ArkDocker", "share/cmake/ArkDocker"];
 
 /// Print the folder of the CMake module ArkDocker, for -DArkDocker_DIR
 ///
-/// The module is part of this program. It is written below $XDG_DATA_HOME, unless it was installed with
-/// the program. It builds images and pushes them with this program.
+/// The module builds images and pushes them with this program. The program contains the module, and writes
+/// the module below $XDG_DATA_HOME unless a package installed it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {}
 
 pub(crate) fn run(Args {}: Args, context: &Context) -> Result<(), Stop> {
     let program = env::current_exe()
-        .map_err(|error| Failure::io("it is unknown which program this is", &error))?;
+        .map_err(|error| Failure::io("cannot find the path of this program", &error))?;
     let directory = match installed_beside(&program) {
         Some(directory) => directory,
         None => unpacked(&program)?,
@@ -68,24 +68,24 @@ fn installed_beside(program: &Path) -> Option<PathBuf> {
     folders.find(|folder| folder.join(CONFIG).is_file())
 }
 
-/// Returns a folder of the user with the module, which is written unless it is there.
+/// Writes the module to a folder of the user unless it exists, and returns the folder.
 fn unpacked(program: &Path) -> Result<PathBuf, Failure> {
     let folders = etcetera::base_strategy::Xdg::new().map_err(|_| {
         Failure::new(
             Kind::Other,
-            "there is no folder to write the CMake module to: you have no home",
+            "there is no folder for the CMake module: the home folder is not set",
         )
-        .with_help("set one: export HOME=DIR")
+        .with_help("set it: export HOME=DIR")
     })?;
     let tool = format!("set(_ark_docker_tool [=====[{}]=====])\n", program.display());
     let files = || std::iter::once((TOOL, tool.as_str())).chain(MODULE);
-    // Build folders refer to it, so another module or program has another folder.
+    // Build folders refer to this folder, so another module or program needs another folder.
     let mut hasher = DefaultHasher::new();
     files().for_each(|file| file.hash(&mut hasher));
     let name = format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish());
     let directory = folders.data_dir().join("ark/cmake").join(name);
     unpack(&directory, files()).map_err(|error| {
-        Failure::from(error).or_help("choose a folder that is yours: export XDG_DATA_HOME=DIR")
+        Failure::from(error).or_help("choose a folder that you own: export XDG_DATA_HOME=DIR")
     })?;
     Ok(directory)
 }
@@ -98,7 +98,7 @@ fn unpack<'a>(
     create_trusted_folder(directory)?;
     for (name, content) in files {
         let path = directory.join(name);
-        // A newer file would make CMake configure build folders again.
+        // A newer file would cause CMake to configure build folders again.
         if !fs::read(&path).is_ok_and(|there| there == content.as_bytes()) {
             OutputFile::create(&path)?.publish(content.as_bytes())?;
         }

@@ -1,5 +1,5 @@
-//! Operations for those who run a registry: `--serve`, which serves a folder, and `--iam-policy`, which
-//! prints the policies that an account of AWS needs.
+//! Operations that deploy a registry: `--serve` serves a folder, and `--iam-policy` prints the policies
+//! that an AWS account needs.
 
 use std::net::SocketAddr;
 
@@ -19,16 +19,16 @@ Examples:
   ark-catalog-container-tool --serve
   ark-catalog-container-tool --serve --registry local:DIR --listen 0
 
-It runs until it is interrupted (Ctrl-C) or terminated, and lets running uploads finish or be
-resumed. Port 0 takes any that is free. PORT and localhost:PORT stand for 127.0.0.1:PORT.";
+The server runs until it is interrupted (Ctrl-C) or terminated. Running uploads then finish, or can
+be resumed. Port 0 selects a free port. PORT and localhost:PORT mean 127.0.0.1:PORT.";
 
 /// Serve a local registry until interrupted, and print its address when it is ready
 ///
-/// It speaks plain HTTP, so it listens to this machine only.
+/// The server speaks plain HTTP, so it accepts connections from this machine only.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = SERVE_EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// The port, or address and port, to listen on
+    /// Port, or address and port, to listen on
     #[arg(
         long,
         value_name = "[ADDRESS:]PORT",
@@ -52,13 +52,13 @@ pub(crate) async fn serve(args: ServeArgs, context: &Context) -> Result<(), Stop
             "--listen {listen}: passwords would cross the network as plain text"
         ))
         .with_help(format!(
-            "listen on 127.0.0.1:{port} and let others in through a tunnel \
+            "listen on 127.0.0.1:{port}, and give others access through a tunnel \
              (ssh -L {port}:127.0.0.1:{port} THIS_HOST) or a proxy that speaks TLS",
             port = listen.port(),
         ))
         .into());
     }
-    // Signals are caught before the first upload, so that none is cut off.
+    // Signals are caught before the first upload, so that a signal interrupts no upload.
     let interrupted = shutdown()?;
     let local = context.open_local()?;
     let registry = Registry::bind(local.clone(), listen).and_then(Registry::announced);
@@ -70,7 +70,7 @@ pub(crate) async fn serve(args: ServeArgs, context: &Context) -> Result<(), Stop
     Ok(registry.serve(interrupted).await?)
 }
 
-/// The commands in the errors of the registry, which docker and its like show to their users.
+/// Commands in the errors of the registry, which clients such as docker show to their users.
 const HINT_COMMANDS: HintCommands = HintCommands {
     login: |path| match path {
         Some(path) => command_on("login", path),
@@ -85,16 +85,16 @@ fn command_on(operation: &str, path: &RepositoryPath) -> String {
 
 fn explain(error: Error) -> Failure {
     let help = match &error {
-        Error::Conflict { .. } => "one server is enough: every process here finds it",
+        Error::Conflict { .. } => "use the running server: every process on this machine finds it",
         _ if io_kind(&error) == Some(std::io::ErrorKind::AddrInUse) => {
-            "end what listens there, or take another port: --listen 0"
+            "stop the process that listens there, or use another port: --listen 0"
         }
         _ => return error.into(),
     };
     Failure::from(error).with_help(help)
 }
 
-/// Returns a future that ends with the first SIGINT or SIGTERM.
+/// Returns a future that completes on the first SIGINT or SIGTERM.
 fn shutdown() -> Result<impl Future<Output = ()> + Send, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::io("cannot wait for signals", &error));
@@ -113,25 +113,25 @@ Examples:
   ark-catalog-container-tool --iam-policy --identity-provider auth.example.com --audience ark \\
       --registry ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod
 
-The JSON object has trust and permissions of access_role (for [ecr] role_arn) and of
-administrator_role (for [ecr] administrator_role_arn), and repository_policy, which is null unless it
-is asked for.";
+The JSON object has the trust and permissions policies of access_role (for [ecr] role_arn) and of
+administrator_role (for [ecr] administrator_role_arn), and repository_policy, which is null unless
+--repository-policy is given or configured.";
 
 /// Print the IAM policies for a registry whose users have tokens and no AWS accounts
 ///
-/// They allow what this program calls and no more. Nothing is asked of AWS, and nothing changed there.
+/// The policies allow only the calls that this program makes. The operation does not contact AWS.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = IAM_POLICY_EXAMPLES)]
 pub(crate) struct IamPolicyArgs {
-    /// Who gives the tokens: their claim iss [default: issuer of the table identity]
+    /// Issuer of the tokens, in their claim iss [default: issuer of the table identity]
     #[arg(long, value_name = "HOST")]
     identity_provider: Option<String>,
 
-    /// Whom the tokens are for: their claim aud [default: audience of the table identity]
+    /// Audience of the tokens, in their claim aud [default: audience of the table identity]
     #[arg(long, value_name = "AUDIENCE")]
     audience: Option<String>,
 
-    /// With a policy for repositories too [default: if repository_policy of the table ecr is set]
+    /// Print a policy for repositories too [default: if repository_policy of the table ecr is set]
     #[arg(long)]
     repository_policy: bool,
 }
@@ -166,5 +166,5 @@ fn policies(args: IamPolicyArgs, context: &Context) -> Result<IamPolicies, Failu
 
 fn missing(option: &str, value: &str) -> Failure {
     Failure::usage(format!("{option} is not given"))
-        .with_help(format!("whose tokens AWS is to trust: {PROGRAM} --iam-policy {option} {value}"))
+        .with_help(format!("give it: {PROGRAM} --iam-policy {option} {value}"))
 }

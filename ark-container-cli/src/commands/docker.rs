@@ -1,4 +1,4 @@
-//! `--configure-docker`: lets docker ask `docker-credential-ark` for logins.
+//! `--configure-docker`: configures docker to get logins from `docker-credential-ark`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::credential_helper::{HELPER, SUFFIX, host_of};
 use crate::failure::{Failure, Kind, Stop};
 
-/// The environment variable that names the folder of docker's configuration.
+/// Environment variable with the folder of docker's configuration.
 pub(crate) const FOLDER_VARIABLE: &str = "DOCKER_CONFIG";
 
 const EXAMPLES: &str = "\
@@ -24,20 +24,20 @@ Examples:
 
 podman, buildah and skopeo read docker's configuration too, after their own.";
 
-/// Let docker log in by itself to your registries, and print their hosts
+/// Configure docker to log in to your registries by itself, and print their hosts
 ///
-/// Writes credHelpers entries into docker's config.json ($DOCKER_CONFIG, or ~/.docker), and leaves all
-/// else in it as it is. docker then runs docker-credential-ark, which has to be on PATH, whenever it
-/// needs a login.
+/// Writes credHelpers entries into docker's config.json ($DOCKER_CONFIG, or ~/.docker), and changes nothing
+/// else in it. docker then runs docker-credential-ark when it needs a login. docker-credential-ark must be
+/// on PATH.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Take the entries out again
+    /// Remove the entries
     #[arg(long)]
     undo: bool,
 }
 
-/// A registry's entry as programs read it.
+/// JSON record of a registry's entry.
 #[derive(Debug, Serialize)]
 struct EntryRecord<'a> {
     host: &'a str,
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Stop> {
 /// Returns the host of each registry of the settings.
 fn configured_hosts(context: &Context) -> Result<Vec<String>, Failure> {
     if context.is_local() {
-        // It prints a note if the registry is the default.
+        // Prints a note if the registry is the default.
         context.open_local()?;
     }
     let registries = context.settings.registries();
@@ -82,7 +82,7 @@ fn configure(config: &mut DockerConfig, hosts: &[String]) -> Result<(), Failure>
         let path = config.path().display();
         let message = format!("{path} names docker-credential-{other} for {host} in credHelpers");
         return Err(Failure::new(Kind::Conflict, message)
-            .with_help("take that entry out, and type the same command again"));
+            .with_help("remove that entry, and run the same command again"));
     }
     hosts.iter().for_each(|host| config.set_helper(host, SUFFIX));
     Ok(())
@@ -95,7 +95,7 @@ fn undo(config: &mut DockerConfig) -> Vec<String> {
     hosts
 }
 
-/// Prints what was done, and warns of what is missing.
+/// Prints the change, and warns of missing settings and programs.
 fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[String]) {
     let (output, settings) = (&context.output, &context.settings);
     let path = config.path().display();
@@ -103,7 +103,7 @@ fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[S
         output.note(&format!("there was nothing to change in {path}"));
     } else if args.undo {
         output
-            .note(&format!("docker logs in to {} by itself no longer ({path})", hosts.join(", ")));
+            .note(&format!("docker no longer logs in to {} by itself ({path})", hosts.join(", ")));
     } else {
         output.note(&format!("docker logs in to {} by itself ({path})", hosts.join(", ")));
     }
@@ -112,8 +112,8 @@ fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[S
     }
     if let Origin::Flag(flag) = settings.registry_origin() {
         output.warning(&format!(
-            "{HELPER} sees no options: instead of {flag}, set registry in the configuration file, or \
-             export ARK_REGISTRY={}",
+            "{HELPER} receives no options: instead of {flag}, set registry in the configuration \
+             file, or export ARK_REGISTRY={}",
             quote_for_shell(&settings.registry().to_string())
         ));
     }
@@ -131,7 +131,7 @@ fn print_notes(args: &Args, context: &Context, config: &DockerConfig, hosts: &[S
     }
 }
 
-/// Warns that docker asks for logins to other ports of this machine, and not to the one that is served now.
+/// Warns if docker is configured for other ports of this machine, but not for the served address.
 pub(crate) fn warn_of_missing_entry(context: &Context, address: &str) {
     let Ok(Ok(config)) = user_folder().map(|folder| DockerConfig::read(&folder)) else { return };
     let entries = config.hosts_of(SUFFIX);
@@ -142,7 +142,7 @@ pub(crate) fn warn_of_missing_entry(context: &Context, address: &str) {
     {
         let command = format!("{PROGRAM} --configure-docker{}", context.typed_options);
         context.output.warning(&format!(
-            "docker logs in to {other} by itself, and not to {address}; to have it do so: {command}"
+            "docker logs in to {other} by itself, but not to {address}; to configure it: {command}"
         ));
     }
 }
@@ -170,13 +170,13 @@ fn user_folder() -> Result<PathBuf, Failure> {
         };
     }
     let home = etcetera::home_dir().map_err(|_| {
-        Failure::new(Kind::Other, "there is no home folder, so no docker configuration in it")
+        Failure::new(Kind::Other, "there is no docker configuration: the home folder is not set")
             .with_help(format!("name the folder: export {FOLDER_VARIABLE}=DIR"))
     })?;
     Ok(home.join(".docker"))
 }
 
-/// The failure of a change to the file, with what to do about an invalid one.
+/// Returns the failure of a change to the file, with help for an invalid file.
 pub(crate) fn config_failure(folder: &Path, error: Error) -> Failure {
     match error {
         Error::InvalidInput { message, .. } => {
@@ -185,8 +185,9 @@ pub(crate) fn config_failure(folder: &Path, error: Error) -> Failure {
             Failure::new(Kind::Other, message)
                 .with_help(format!("correct it, or move it away: mv {from} {to}"))
         }
-        error @ Error::Conflict { .. } => Failure::from(error)
-            .with_help("name another folder, such as one that is yet to be made"),
+        error @ Error::Conflict { .. } => {
+            Failure::from(error).with_help("use another folder, such as a new one")
+        }
         error => error.into(),
     }
 }

@@ -18,10 +18,10 @@ const LIST_EXAMPLE: &str = "\
 Example:
   ark-catalog-container-tool --list-images test/repo --organization GUID";
 
-/// List the images of a repository: tags, digest, size, when pushed, platform
+/// List the images of a repository: tags, digest, size, time of the push, platforms
 ///
-/// The newest comes first. Sizes are of what the registry stores, compressed. An image in the archive of AWS
-/// ECR is marked as archived: it cannot be pulled until it is restored.
+/// The newest image comes first. Sizes are the compressed sizes in the registry. An image in the archive of
+/// AWS ECR is marked as archived: it cannot be pulled until it is restored.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = LIST_EXAMPLE)]
 pub(crate) struct ListArgs {
@@ -60,7 +60,7 @@ fn image_row(image: &Image) -> String {
     row(columns.each_ref().map(|column| &**column))
 }
 
-/// Rows are printed as they arrive, so the columns have fixed widths that fit usual values.
+/// Returns a row. Rows are printed as they arrive, so the columns have fixed widths that fit usual values.
 fn row([tags, digest, size, pushed_at, platforms]: [&str; 5]) -> String {
     format!("{tags:<20} {digest:<71} {size:>8} {pushed_at:<20} {platforms}")
 }
@@ -74,18 +74,18 @@ Examples:
   ark-catalog-container-tool --tag test/repo:v1 stable --organization GUID
   ark-catalog-container-tool --tag test/repo@sha256:HEX v1 --organization GUID";
 
-/// Put another tag on an image, and print its URL by digest
+/// Add a tag to an image, and print its URL by digest
 ///
-/// No blob moves, and the image keeps its other tags. The tag is taken from an image that has it, unless
-/// the repository's tags are immutable.
+/// No blob is transferred, and the image keeps its other tags. If another image has the tag, the tag moves,
+/// unless the repository's tags are immutable.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = TAG_EXAMPLES)]
 pub(crate) struct TagArgs {
-    /// The image: the name, path or URL of a repository with a tag or digest; the default tag is latest
+    /// Name, path or URL of a repository, with a tag or digest; the default tag is latest
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
-    /// The tag to put on the image
+    /// Tag to add to the image
     #[arg(value_name = "NEWTAG")]
     tag: String,
 
@@ -110,12 +110,12 @@ Examples:
 
 /// Delete images by tag or digest, and print the URL of each (administrators)
 ///
-/// A tag is deleted alone if the image has others, and with the image if it is its last. A digest
-/// is deleted with all its tags. The first failure ends the deletion: what was printed is deleted.
+/// Deleting a tag deletes the image only if it is the last tag. Deleting a digest deletes the image and all
+/// its tags. The first failure stops the operation: the printed images are deleted.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = DELETE_EXAMPLES)]
 pub(crate) struct DeleteArgs {
-    /// The images: each the name, path or URL of a repository with a tag or digest
+    /// Images, each as name, path or URL of a repository with a tag or digest
     #[arg(value_name = "NAME:TAG|NAME@DIGEST", required = true)]
     images: Vec<String>,
 
@@ -144,7 +144,7 @@ pub(crate) async fn delete(args: DeleteArgs, context: &Context) -> Result<(), St
     Ok(())
 }
 
-/// Returns the repository, and the tag or digest that an image is deleted by.
+/// Returns the repository and the tag or digest of an image to delete.
 fn named_image<'a>(
     image: &'a str,
     owner: &OrganizationArgs,
@@ -167,33 +167,33 @@ Examples:
   ark-catalog-container-tool --prune-images test/repo --keep 10 --older-than 30d \\
       --keep-tags 'release-*' --untagged --organization GUID
 
-An index goes with its images, and an image with its signatures and other referrers; these do not count
-as images of their own. What an image that stays needs stays too.";
+An index is deleted with its images, and an image with its signatures and other referrers. These do
+not count as separate images. Everything that a kept image needs is kept.";
 
 /// Delete the old images of a repository, and print them (administrators)
 ///
-/// Each is printed when it is deleted. One that gets or loses a tag meanwhile stays.
+/// Each image is printed after it is deleted. An image whose tags change in the meantime is kept.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PRUNE_EXAMPLES)]
 pub(crate) struct PruneArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
 
-    /// Delete tagged images, except for the N that were pushed last
+    /// Delete tagged images, except the N that were pushed last
     #[arg(long, value_name = "N", required_unless_present = "untagged")]
     keep: Option<usize>,
 
-    /// Delete only images that were pushed longer ago, such as 30d or 12h
+    /// Delete only images that were pushed longer ago than this, such as 30d or 12h
     ///
-    /// The default for images without a tag is 1h, since a push that has not ended may need them.
+    /// The default for images without a tag is 1h, since a running push may need them.
     #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
 
-    /// Keep images with such a tag, and do not count them, such as 'release-*'; may be repeated
+    /// Keep images with a matching tag, such as 'release-*', and do not count them; may be repeated
     #[arg(long, value_name = "PATTERN")]
     keep_tags: Vec<String>,
 
-    /// Delete images without a tag too, unless an index or image needs them
+    /// Also delete images without a tag, unless an index or image needs them
     #[arg(long)]
     untagged: bool,
 
@@ -231,7 +231,7 @@ pub(crate) async fn prune(args: PruneArgs, context: &Context) -> Result<(), Stop
     let deleted = plan.run().map_err(explain).try_filter_map(async |step| match step {
         PruneStep::Deleted(image) => Ok(Some(image)),
         PruneStep::Changed(image) => {
-            context.output.note(&format!("{} has changed meanwhile and stays", image.digest));
+            context.output.note(&format!("{} changed in the meantime and is kept", image.digest));
             Ok(None)
         }
         _ => Ok(None),

@@ -1,4 +1,4 @@
-//! `--inspect`: what an image is, as a report for people.
+//! `--inspect`: prints a report about an image.
 
 use std::io::{self, IsTerminal as _};
 
@@ -17,23 +17,22 @@ Examples:
   ark-catalog-container-tool --inspect test/repo:v1 --organization GUID --platform linux/arm64 \\
       --output json | jq .manifests[0].config.labels";
 
-/// Show an image: digest, size, platforms, layers, what it runs, and what refers to it
+/// Show an image: digest, size, platforms, layers, configuration and referrers
 ///
-/// No layer is fetched.
+/// Layers are not fetched.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The image: the name, path or URL of a repository with a tag or digest, or
-    /// docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    /// Name, path or URL of a repository, with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
     ///
-    /// The tag is latest where left out.
+    /// The default tag is latest.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
     #[command(flatten)]
     owner: OrganizationArgs,
 
-    /// Of an image with several platforms, show only the image for this one, such as linux/arm64
+    /// Show only the image for this platform, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
 
@@ -69,7 +68,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Stop> {
     }
 }
 
-/// Prints a document byte for byte, or readable on a terminal.
+/// Prints a document: unchanged, or with control characters escaped on a terminal.
 fn print_document(text: &str) -> Result<(), Stop> {
     match io::stdout().is_terminal() {
         true => print_text(&format!("{}\n", visible(text))),

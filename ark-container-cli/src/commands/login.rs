@@ -1,5 +1,5 @@
-//! `--login`: a password for docker, narrowed to one repository where the registry can narrow; and
-//! `--logout`, which removes cached passwords.
+//! `--login` prints a password, narrowed to one repository if the registry can narrow. `--logout` deletes
+//! cached passwords.
 
 use std::path::{Path, PathBuf};
 
@@ -31,23 +31,23 @@ In a script, set -o pipefail: otherwise a pipe hides that --login failed.";
 
 /// Print a password for a repository, to pipe into docker login
 ///
-/// The password opens this repository only; on ecr: this takes a role (role_arn in the settings), and
-/// without one a warning says how far it reaches. It comes from the cache while it is good for a while
-/// longer. On a terminal the docker command that takes it is shown, and until when it is valid.
+/// The password is for this repository only. On ecr: this requires a role (role_arn in the settings);
+/// without a role, a warning says which repositories the password reaches. A cached password is used if
+/// enough of its lifetime remains. On a terminal, the docker command and the expiry time are shown.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = LOGIN_EXAMPLES)]
 pub(crate) struct LoginArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
 
-    /// How far the password goes [default: push where you may, else pull]
+    /// Access level of the password [default: push if you may push, else pull]
     #[arg(long, value_name = "ACCESS", value_parser = one_of(ACCESS_LEVELS))]
     access: Option<Access>,
 
-    /// Log docker in, in a configuration of its own, and print the line that makes docker use it
+    /// Write the login to a docker configuration in DIR, and print the line that makes docker use it
     ///
-    /// docker keeps one login for each registry; with a folder for each repository it has as many as
-    /// that. The login is written into DIR/config.json, and no password is printed.
+    /// docker stores one login for each registry; a folder for each repository allows one login for each
+    /// repository. The login is written to DIR/config.json, and no password is printed.
     #[arg(long, value_name = "DIR", value_parser = path())]
     docker_config: Option<PathBuf>,
 }
@@ -58,7 +58,7 @@ const ACCESS_LEVELS: [(Access, &str, &str); 3] = [
     (Access::Delete, "delete", "Read, upload and delete images"),
 ];
 
-/// A login as programs read it: its password, or the configuration of docker that has it.
+/// JSON record of a login, with the password or the docker configuration that has it.
 #[derive(Serialize)]
 struct LoginRecord<'a> {
     host: &'a RegistryHost,
@@ -81,8 +81,8 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
         context.connect_to(&args.repository.name, &args.repository.owner).await?;
     let explain = |error| target.explain(Attempt::Login, error);
     if context.is_local() {
-        // There are credentials for a missing repository, but docker could not use them, and would not say
-        // why. On AWS the check would cost more than the login.
+        // A login for a missing repository would succeed, and docker would then fail without a reason.
+        // On AWS the check would cost more than the login.
         catalog.describe(&target.name()).await.map_err(explain)?;
     }
     let access = match args.access {
@@ -112,11 +112,11 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
     }
     let host = &credentials.host;
     if !is_narrowed {
-        // A danger that --quiet does not hide.
+        // --quiet does not hide this warning.
         let output = Output { quiet: false, ..context.output };
         output.warning(&format!(
-            "the password opens every repository of {host} that your AWS identity can reach, not \
-             only {}; {TO_NARROW}",
+            "the password is for every repository of {host} that your AWS identity can reach, not \
+             only for {}; {TO_NARROW}",
             target.path,
         ));
     }
@@ -132,12 +132,12 @@ pub(crate) async fn login(args: LoginArgs, context: &Context) -> Result<(), Stop
         let serve = context.serve_command();
         context
             .output
-            .note_on_terminal(&format!("nothing listens there yet; to serve it: {serve}"));
+            .note_on_terminal(&format!("the registry is not served yet; to serve it: {serve}"));
     }
     Ok(())
 }
 
-/// Writes a login into the configuration of docker in `folder`, and returns the absolute path of the folder.
+/// Writes a login to the docker configuration in `folder`, and returns the absolute path of the folder.
 fn write_docker_config(
     folder: &Path,
     credentials: &RegistryCredentials,
@@ -176,15 +176,15 @@ Examples:
   ark-catalog-container-tool --logout
   ark-catalog-container-tool --logout --all
 
-Passwords that were handed out stay valid until they expire, and docker keeps its own: docker logout HOST";
+Printed passwords stay valid until they expire. docker stores its own copy: docker logout HOST";
 
-/// Forget the registry's passwords that are cached on this machine, and print the registry
+/// Delete the registry's cached passwords on this machine, and print the registry
 ///
-/// A registry in a folder has none: its passwords are made when they are asked for.
+/// A registry in a folder has no cached passwords: each login creates a new one.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = LOGOUT_EXAMPLES)]
 pub(crate) struct LogoutArgs {
-    /// Forget those of every registry, and print '*'
+    /// Delete the cached passwords of every registry, and print '*'
     #[arg(long)]
     all: bool,
 }
@@ -203,6 +203,6 @@ pub(crate) async fn logout(args: LogoutArgs, context: &Context) -> Result<(), St
     let line = registry.map_or_else(|| "*".to_owned(), ToString::to_string);
     let record = serde_json::json!({ "registry": registry, "removed": removed });
     context.output.result(&line, &record)?;
-    context.output.note(&format!("cached passwords that were removed: {removed}"));
+    context.output.note(&format!("deleted cached passwords: {removed}"));
     Ok(())
 }

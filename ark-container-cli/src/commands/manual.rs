@@ -1,4 +1,4 @@
-//! `--man`: the manual pages, written from the definitions that `--help` is written from.
+//! `--man`: writes the manual pages from the definitions of `--help`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,17 +16,17 @@ const EXAMPLE: &str = "\
 Example:
   ark-catalog-container-tool --man ~/.local/share/man/man1";
 
-/// The page of the program whose command line is docker's protocol, of which clap knows nothing.
+/// Page of the credential helper, whose command line is not defined with clap.
 const CREDENTIAL_HELPER_FILE: &str = "docker-credential-ark.1";
 const CREDENTIAL_HELPER_PAGE: &str = include_str!("../../man/docker-credential-ark.1");
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Write the manual pages into a folder, and print their files' names
+/// Write the manual pages into a folder, and print their file names
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLE)]
 pub(crate) struct Args {
-    /// Where to write them; it is made where it does not exist
+    /// Folder for the pages; created if it does not exist
     #[arg(value_name = "DIR", value_parser = path())]
     folder: PathBuf,
 }
@@ -41,8 +41,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Returns the file name and text of each page: the program's, one for each operation, and the other
-/// program's.
+/// Returns the file name and text of each page: for the tool, for each operation, and for the credential
+/// helper.
 fn pages() -> Vec<(String, String)> {
     let mut program = Cli::command();
     // Adds the global options to the operations.
@@ -65,11 +65,11 @@ fn operation_page(operation: &Command) -> (String, String) {
     page(operation.clone().bin_name(PROGRAM).override_usage(usage))
 }
 
-/// Returns the page that clap_mangen writes, and the end of `--help` with its line breaks as a last section.
+/// Returns the page of clap_mangen, with the end of `--help` and its line breaks as the last section.
 fn page(command: Command) -> (String, String) {
     let notes = command.get_after_long_help().map(ToString::to_string);
     let man = Man::new(command.after_long_help(None)).source(format!("{PROGRAM} {VERSION}"));
-    // The date is empty, and quoted so that the next field is not taken for it.
+    // The date is empty, and quoted so that the next field is not parsed as the date.
     let man = man.manual("Ark containers").date("\"\"");
     let mut page = Vec::new();
     // Writing to memory cannot fail.
@@ -79,7 +79,7 @@ fn page(command: Command) -> (String, String) {
         notes_section.control("SH", ["EXAMPLES AND NOTES"]);
         notes_section.control("nf", []).text([roman(notes)]).control("fi", []);
     }
-    // mandoc warns of an empty line between two line breaks: both make one space.
+    // mandoc warns of an empty line between two line breaks: one vertical space replaces them.
     let page = String::from_utf8_lossy(&page).replace("\n.br\n\n.br\n", "\n.sp\n");
     (man.get_filename(), page + &notes_section.to_roff())
 }

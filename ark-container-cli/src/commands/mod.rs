@@ -1,4 +1,4 @@
-//! The operations, grouped by what they are about: the arguments of each, and what it does.
+//! The operations, grouped by topic: the arguments and the implementation of each.
 
 pub(crate) mod access;
 pub(crate) mod cmake_dir;

@@ -20,18 +20,18 @@ const ORGANIZATION_WIDTH: usize = OrganizationId::PRINTED_LEN + 1;
 
 /// List the repositories of your organizations
 ///
-/// Prints a table of organization and URL. The URL is what one tags and pushes to.
+/// Prints a table of organization and URL. Use the URL to tag and push images.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
-    /// Only the repositories of this organization; neither the environment nor the configuration
-    /// file narrows the list
+    /// List only this organization's repositories; ARK_ORGANIZATION and the configuration file are ignored
     #[arg(long, value_name = "GUID")]
     organization: Option<String>,
 
-    /// On ecr:, read through the whole account, where it has more than 1,000 repositories
+    /// On ecr:, scan the whole account even if it has more than 1,000 repositories
     ///
-    /// Otherwise such a list comes from the tag index, with a note: repositories without the resource tag
-    /// ark:organization may be missing, and the newest ones of others. --create-repository adds the tag.
+    /// Without this option, the list of such an account comes from the tag index of AWS, and a note says so.
+    /// Repositories without the resource tag ark:organization may be missing, and new repositories of other
+    /// users. --create-repository adds the tag.
     #[arg(long)]
     all_pages: bool,
 }
@@ -54,9 +54,10 @@ pub(crate) async fn list(args: ListArgs, context: &Context) -> Result<(), Stop> 
     if catalog.has_listed_incompletely() {
         let options = &context.typed_options;
         context.output.note(&format!(
-            "the list may be incomplete: it comes from the tag index of AWS, which lacks repositories without \
-             the resource tag ark:organization, and new ones of others for some minutes; add the tag: \
-             {PROGRAM} --create-repository NAME{options}; read the whole account: \
+            "the list may be incomplete: it comes from the tag index of AWS, which lacks \
+             repositories without the resource tag ark:organization, and for some minutes new \
+             repositories of other users; to add the tag: \
+             {PROGRAM} --create-repository NAME{options}; to scan the whole account: \
              {PROGRAM} --list-repositories --all-pages{options}"
         ));
     }
@@ -69,34 +70,34 @@ Examples:
   ark-catalog-container-tool --create-repository test/repo --organization GUID \\
       --immutable-tags --except-tags latest --except-tags 'dev-*'
 
-Encryption, scans and lifecycle policies are AWS ECR's; a registry in a folder refuses them.";
+Encryption, scans and lifecycle policies exist only in AWS ECR; a local registry rejects them.";
 
 /// Create a repository, and print its URL
 ///
-/// A repository that exists with the same settings is left as it is: the same command again succeeds,
-/// and finishes what was interrupted. On AWS ECR it also adds the resource tag ark:organization, which
-/// Terraform and the console do not set.
+/// If the repository exists with the same settings, the operation succeeds, and completes an interrupted
+/// creation. On AWS ECR the operation also adds the resource tag ark:organization, which Terraform and the
+/// console do not set.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = CREATE_EXAMPLES)]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
 
-    /// Keep each tag where it was first pushed
+    /// Make tags immutable: a tag cannot move to another image
     #[arg(long)]
     immutable_tags: bool,
 
-    /// Tags for which it is the other way round, such as 'dev-*'; may be repeated
+    /// Give matching tags, such as 'dev-*', the opposite mutability; may be repeated
     ///
-    /// With --immutable-tags these can be moved; without it these alone cannot.
+    /// With --immutable-tags, only these tags can move. Without --immutable-tags, only these tags cannot.
     #[arg(long = "except-tags", value_name = "PATTERN")]
     except_tags: Vec<String>,
 
-    /// Put a resource tag on the repository; may be repeated
+    /// Add a resource tag to the repository; may be repeated
     #[arg(long = "resource-tag", value_name = "KEY=VALUE")]
     resource_tags: Vec<String>,
 
-    /// Encrypt its images: aes256, kms[:KEY] or kms-dsse[:KEY], where KEY is an ARN, id or alias
+    /// Encryption of the images: aes256, kms[:KEY] or kms-dsse[:KEY], where KEY is an ARN, id or alias
     #[arg(long, value_name = "HOW", value_parser = parse_encryption)]
     encryption: Option<Encryption>,
 
@@ -104,12 +105,12 @@ pub(crate) struct CreateArgs {
     #[arg(long)]
     scan_on_push: bool,
 
-    /// Which images expire: a file with an ECR lifecycle policy in JSON; it takes the permission to delete images
+    /// File with an ECR lifecycle policy in JSON; requires the permission to delete images
     #[arg(long, value_name = "FILE", value_parser = path())]
     lifecycle_policy: Option<PathBuf>,
 }
 
-/// AWS writes the kinds as AES256, KMS and KMS_DSSE.
+/// Parses an encryption, in the spelling of the help or of AWS (AES256, KMS and KMS_DSSE).
 fn parse_encryption(text: &str) -> Result<Encryption, &'static str> {
     let (kind, key) = match text.split_once(':') {
         Some((kind, key)) if !key.is_empty() => (kind, Some(key.to_owned())),
@@ -131,7 +132,7 @@ pub(crate) async fn create(args: CreateArgs, context: &Context) -> Result<(), St
     let repository = match catalog.create_with(&target.name(), &options).await {
         Ok(repository) => repository,
         Err(error) => {
-            // The help names the options of the existing repository.
+            // The help repeats the options of the existing repository.
             let existing = match &error {
                 Error::Conflict { .. } => catalog.describe(&target.name()).await.ok(),
                 _ => None,
@@ -178,7 +179,7 @@ fn create_options(args: &CreateArgs) -> Result<CreateOptions, Failure> {
         });
         let policy = content.and_then(|content| match decode(&content) {
             Ok(text) => Ok(text.to_owned()),
-            Err(problem) => Err(Failure::usage(format!("{file} is no JSON: {problem}"))),
+            Err(problem) => Err(Failure::usage(format!("{file} is not JSON: {problem}"))),
         });
         let policy = policy.map_err(|failure| failure.within("--lifecycle-policy"))?;
         options = options.with_lifecycle_policy(policy);
@@ -192,14 +193,14 @@ Example:
 
 /// Delete a repository, and print its URL (administrators)
 ///
-/// A repository that has images is kept, unless --force is given.
+/// A repository with images is deleted only with --force.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = DELETE_EXAMPLE)]
 pub(crate) struct DeleteArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
 
-    /// Delete its images too, those in the archive of AWS ECR among them
+    /// Also delete the images, including those in the archive of AWS ECR
     #[arg(long)]
     force: bool,
 }

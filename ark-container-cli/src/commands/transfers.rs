@@ -1,4 +1,4 @@
-//! Operations that move an image: `--push`, `--pull`, `--copy`.
+//! Operations that transfer an image: `--push`, `--pull`, `--copy`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -19,8 +19,9 @@ use crate::output::{human_size, human_time, to_json_line};
 use crate::progress::Report;
 
 const PUSH_INTERRUPTED: &str =
-    "the repository's tags are as they were, and the same command goes on";
-const PULL_INTERRUPTED: &str = "the folder's images are as they were, and the same command goes on";
+    "the repository's tags are unchanged, and the same command resumes the transfer";
+const PULL_INTERRUPTED: &str =
+    "the folder's images are unchanged, and the same command resumes the transfer";
 
 const PUSH_EXAMPLES: &str = "\
 Examples:
@@ -31,27 +32,27 @@ Examples:
 SOURCE is one of:
   docker-daemon:REF         an image of docker, by name or id
   podman:REF                an image of podman
-  docker-archive:FILE[:REF] what docker save writes
+  docker-archive:FILE[:REF] an archive that docker save wrote
   oci:DIR[:REF]             a folder in the OCI image layout
-  oci-archive:FILE[:REF]    such a folder in a tar
+  oci-archive:FILE[:REF]    a tar archive of such a folder
   -[:REF]                   an archive of either kind on standard input
-Without a prefix it is told from what is there. In a folder or an archive, REF is a name, a digest
-as @sha256:… or a position as @0.
+Without a prefix, the kind is detected. In a folder or an archive, REF is a name, a digest such as
+@sha256:… or a position such as @0.
 
-The tag is put last: until then the repository's tags are as they were, however the push ends.";
+The tag is written last: a push that fails leaves the repository's tags unchanged.";
 
 /// Upload an image, and print its URL by digest
 ///
-/// What the repository has already is not sent again, and a push that was cut off goes on where it was.
-/// A local registry needs no running server, and ECR no login.
+/// Blobs that the repository already has are not sent again, and an interrupted push is resumed. A local
+/// registry needs no running server, and ECR needs no login.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PUSH_EXAMPLES)]
 pub(crate) struct PushArgs {
-    /// The name, path or URL of the repository, with the tag to put on the image; the default is latest
+    /// Name, path or URL of the repository, with the tag for the image; the default tag is latest
     #[arg(value_name = "NAME[:TAG]")]
     image: String,
 
-    /// Where the image is: an image of docker or podman, an archive or a folder
+    /// Image source: an image of docker or podman, an archive or a folder
     #[arg(long, value_name = "SOURCE", allow_hyphen_values = true, value_parser = image_location())]
     from: String,
 
@@ -65,28 +66,28 @@ pub(crate) struct PushArgs {
     #[command(flatten)]
     platforms: PlatformArgs,
 
-    /// How to compress layers that are not compressed yet
+    /// Compression of layers that are not compressed yet
     #[arg(long, value_name = "HOW", default_value = "gzip", value_parser = compression())]
     compression: Compression,
 
-    /// The maximum number of blobs at once; the default adapts to the link
+    /// Maximum number of concurrent blobs; the default adapts to the link
     #[arg(long, value_name = "N")]
     concurrency: Option<NonZeroUsize>,
 
     #[command(flatten)]
     login: LoginScopeArgs,
 
-    /// Write the result to a file too, as JSON
+    /// Also write the result to a file, as JSON
     #[arg(long, value_name = "FILE", value_parser = path())]
     metadata_file: Option<PathBuf>,
 }
 
-/// The choice of platforms, which means the same for every transfer.
+/// The choice of platforms, the same for every transfer.
 #[derive(Debug, clap::Args)]
 struct PlatformArgs {
-    /// Of an image with several platforms, transfer only the image for this one, such as linux/arm64
+    /// Transfer only the image for this platform, such as linux/arm64
     ///
-    /// Without this option, the image is transferred as it is at the source, with all its platforms.
+    /// Without this option, the image is transferred unchanged, with all its platforms.
     #[arg(long, value_name = "OS/ARCH", conflicts_with = "all_platforms")]
     platform: Option<Platform>,
 
@@ -107,7 +108,7 @@ impl PlatformArgs {
 
 fn compression() -> impl TypedValueParser<Value = Compression> {
     one_of([
-        (Compression::Gzip, "gzip", "What every client reads"),
+        (Compression::Gzip, "gzip", "Supported by every client"),
         (
             Compression::Zstd,
             "zstd",
@@ -130,11 +131,10 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
             .with_help(format!("copy it: {command}"))
             .into());
     }
-    // A file that cannot be written fails now, not after the push.
+    // A file that cannot be written fails here, before the push.
     let metadata_file = match &args.metadata_file {
         Some(file) => Some(OutputFile::create(file).map_err(|error| {
-            Failure::from(error)
-                .or_help("name a file in a folder that exists: --metadata-file FILE")
+            Failure::from(error).or_help("use a file in a folder that exists: --metadata-file FILE")
         })?),
         None => None,
     };
@@ -145,7 +145,7 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
     let report = Arc::new(Report::new(context.output));
     let mut push = push.with_platforms(args.platforms.choice());
     if args.create {
-        // Nothing is created for a source that cannot be pushed.
+        // Opens the source first, so that a source that cannot be pushed creates no repository.
         push = push.open().await.map_err(explain)?;
         let created = catalog.create_if_missing(&target.name()).await;
         let created =
@@ -178,7 +178,7 @@ pub(crate) async fn push(args: PushArgs, context: &Context) -> Result<(), Stop> 
         counts.push(blobs("mounted", pushed.blobs_mounted, pushed.bytes_mounted));
     }
     if pushed.bytes_resumed > 0 {
-        counts.push(format!("gone on after: {}", human_size(pushed.bytes_resumed)));
+        counts.push(format!("resumed after: {}", human_size(pushed.bytes_resumed)));
     }
     if pushed.bytes_saved > 0 {
         counts.push(format!("saved by compression: {}", human_size(pushed.bytes_saved)));
@@ -195,7 +195,7 @@ fn name_and_tag<'a>(image: &'a str, transfer: &str) -> Result<(&'a str, Option<T
         Some(Reference::Tag(tag)) => Ok((name, Some(tag))),
         Some(Reference::Digest(_)) => {
             Err(Failure::usage(format!("{image:?}: {transfer} takes a tag"))
-                .with_help("the digest is the image's own, and printed when it is there"))
+                .with_help("use a tag; the digest of the image is printed after the transfer"))
         }
         None => Ok((name, None)),
     }
@@ -216,38 +216,38 @@ TARGET is one of:
   podman:NAME                podman
   -                          an archive on standard output
 
-A folder keeps the images that it has. The image is listed there last, under NAME, else under the tag;
-one that had this name loses it. Docker and podman take one platform: choose it with --platform.";
+A folder keeps its other images. The image is added to its index last, as NAME or else as the tag;
+an image that had this name loses it. Docker and podman accept one platform: choose it with
+--platform.";
 
 /// Fetch an image to this machine, and print its URL by digest
 ///
-/// What the folder has already is not fetched again, and a pull that was cut off goes on where it was.
-/// Every blob is verified.
+/// Blobs that the folder already has are not fetched again, and an interrupted pull is resumed. Every blob
+/// is verified.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = PULL_EXAMPLES)]
 pub(crate) struct PullArgs {
-    /// The image: the name, path or URL of a repository with a tag or digest, or
-    /// docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    /// Name, path or URL of a repository, with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
     ///
     /// The default tag is latest.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
-    /// Where the image goes: a folder, an archive, docker or podman
+    /// Image target: a folder, an archive, docker or podman
     #[arg(long, value_name = "TARGET", allow_hyphen_values = true, value_parser = image_location())]
     to: String,
 
     #[command(flatten)]
     owner: OrganizationArgs,
 
-    /// Read the registry of a docker:// image by plain HTTP
+    /// Use plain HTTP for the registry of a docker:// image
     #[arg(long)]
     plain_http: bool,
 
     #[command(flatten)]
     platforms: PlatformArgs,
 
-    /// The maximum number of blobs at once; the default adapts to the link
+    /// Maximum number of concurrent blobs; the default adapts to the link
     #[arg(long, value_name = "N")]
     concurrency: Option<NonZeroUsize>,
 }
@@ -273,7 +273,7 @@ pub(crate) async fn pull(args: PullArgs, context: &Context) -> Result<(), Stop> 
     }
     let interrupted = match to.layout() {
         Some(_) => PULL_INTERRUPTED,
-        None => "nothing is in the target",
+        None => "the target was not written",
     };
     let pulled = transfer(pull.into_future(), &report, interrupted).await?;
     let pulled = pulled.map_err(|error| origin.explain(error))?;
@@ -296,45 +296,45 @@ Examples:
       --to-organization GUID2
   ark-catalog-container-tool --copy docker://alpine:3.20 --to base/alpine --organization GUID
 
-docker://HOST/REPOSITORY[:TAG|@DIGEST] is an image of any registry, which is read with the credentials that
-docker or podman has for it, or without. Within an organization the registry takes the blobs over by itself, where it can; else they go
-through this machine, and touch no disk. The tag is put last.";
+docker://HOST/REPOSITORY[:TAG|@DIGEST] is an image in any registry. It is read with the credentials
+that docker or podman has for the registry, or anonymously. Within an organization the registry
+mounts the blobs if it can; otherwise the blobs pass through this machine, and are not written to
+disk. The tag is written last.";
 
-/// Copy an image of this or any other registry to a repository, and print its URL there by digest
+/// Copy an image from any registry to a repository, and print its new URL by digest
 ///
-/// The image keeps its digest, and what refers to it, such as a signature, goes along. What the other repository has already is not sent again.
+/// The image keeps its digest, and its referrers, such as signatures, are copied too. Blobs that the target
+/// repository already has are not sent again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = COPY_EXAMPLES)]
 pub(crate) struct CopyArgs {
-    /// The image: the name, path or URL of a repository with a tag or digest, or
-    /// docker://HOST/REPOSITORY[:TAG|@DIGEST]
+    /// Name, path or URL of a repository, with a tag or digest, or docker://HOST/REPOSITORY[:TAG|@DIGEST]
     ///
-    /// The tag is latest where left out.
+    /// The default tag is latest.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 
-    /// The name, path or URL of the other repository, with the tag to put on the image there
+    /// Name, path or URL of the target repository, with the tag for the image
     ///
-    /// Where the tag is left out it is that of the image, or latest. :TAG2 alone is a tag in the same
-    /// repository.
+    /// The default tag is the tag of the source image, or latest. :TAG2 alone is a tag in the same repository.
     #[arg(long, value_name = "NAME2[:TAG2]")]
     to: String,
 
     #[command(flatten)]
     owner: OrganizationArgs,
 
-    /// Read the registry of a docker:// image by plain HTTP
+    /// Use plain HTTP for the registry of a docker:// image
     #[arg(long)]
     plain_http: bool,
 
-    /// The organization of the other repository, if it is another
+    /// GUID of the target repository's organization, if it differs
     #[arg(long, value_name = "GUID")]
     to_organization: Option<String>,
 
     #[command(flatten)]
     platforms: PlatformArgs,
 
-    /// The maximum number of blobs at once; the default adapts to the link
+    /// Maximum number of concurrent blobs; the default adapts to the link
     #[arg(long, value_name = "N")]
     concurrency: Option<NonZeroUsize>,
 
@@ -416,7 +416,7 @@ async fn transfer<T>(
     let ended = match select(work, std::pin::pin!(tokio::signal::ctrl_c())).await {
         Either::Left((done, _)) => Ok(done),
         Either::Right((Ok(()), _)) => Err(Stop::Interrupted),
-        // Signals that cannot be received end the program as they always do.
+        // If Ctrl-C cannot be handled, it ends the program by default.
         Either::Right((Err(_), work)) => Ok(work.await),
     };
     report.finish();
@@ -426,12 +426,12 @@ async fn transfer<T>(
     ended
 }
 
-/// Returns the number of blobs and their bytes, for people.
+/// Returns the number of blobs and their bytes as text.
 fn blobs(label: &str, count: usize, bytes: u64) -> String {
     format!("{label}: {count} ({})", human_size(bytes))
 }
 
-/// Returns what a transfer did, for people.
+/// Returns a summary of a transfer as text.
 fn summary(image: &str, counts: &[String], duration: Duration) -> String {
     format!("{image}: {}; {}", counts.join("; "), human_time(duration))
 }

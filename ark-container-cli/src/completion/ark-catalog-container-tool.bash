@@ -1,4 +1,4 @@
-# bash: what ark-catalog-container-tool says can be typed.
+# bash completion of ark-catalog-container-tool.
 
 # Sets REPLY to a word without its quotes. Nothing in it is expanded.
 _ark_catalog_container_tool_unquote() {
@@ -18,7 +18,7 @@ _ark_catalog_container_tool_unquote() {
 _ark_catalog_container_tool() {
     local line="${COMP_LINE:0:COMP_POINT}" rest word index
     local -a words=()
-    # bash cuts words at = and : too. What no blank stands between is one word here.
+    # bash splits words at = and : too. Parts without a blank between them are joined again.
     for ((index = 0; index <= COMP_CWORD; index++)); do
         rest="${line#"${line%%[![:space:]]*}"}"
         word="${COMP_WORDS[index]}"
@@ -31,7 +31,7 @@ _ark_catalog_container_tool() {
         line="${rest#"$word"}"
     done
 
-    # It replaces only what follows the last cut, or the quote that is open.
+    # bash replaces only the text after the last split, or after an open quote.
     local breaks="${COMP_WORDBREAKS//[^=:]/}" kept=""
     word="${words[${#words[@]} - 1]}"
     if [[ "$word" == [\"\']* ]]; then
@@ -45,7 +45,7 @@ _ark_catalog_container_tool() {
     [[ -z "$breaks" ]] || kept="${word%"${word##*[$breaks]}"}"
 
     local program="${words[0]/#\~/$HOME}" paths candidate
-    # An alias is typed again as what it stands for.
+    # An alias is expanded.
     if [[ -n "${BASH_ALIASES[${words[0]}]-}" ]]; then
         local -a alias=()
         eval "alias=(${BASH_ALIASES[${words[0]}]})"

@@ -1,4 +1,4 @@
-# PowerShell: what ark-catalog-container-tool says can be typed.
+# PowerShell completion of ark-catalog-container-tool.
 
 Register-ArgumentCompleter -Native -CommandName 'ark-catalog-container-tool' -ScriptBlock {
     param($wordToComplete, $commandAst, $cursorPosition)
@@ -8,9 +8,9 @@ Register-ArgumentCompleter -Native -CommandName 'ark-catalog-container-tool' -Sc
         ForEach-Object { $_.Extent.Text })
     $program, $words = $words
     $words = @($words)
-    # Between two words, an empty one is being typed.
+    # Between two words, the incomplete word is empty.
     if ($commandAst.CommandElements[-1].Extent.EndOffset -lt $cursorPosition) { $words += '' }
-    # Older ones leave empty words out unless they are quoted.
+    # Older versions of PowerShell omit empty words unless they are quoted.
     if ($PSNativeCommandArgumentPassing -notin 'Standard', 'Windows') {
         $words = @($words | ForEach-Object { if ($_ -eq '') { '""' } else { $_ } })
     }
@@ -20,5 +20,5 @@ Register-ArgumentCompleter -Native -CommandName 'ark-catalog-container-tool' -Sc
         if (-not $help) { $help = $word }
         [System.Management.Automation.CompletionResult]::new($word, $word, 'ParameterValue', $help)
     }
-    # Nothing is returned for paths, for which PowerShell then offers files by itself.
+    # PowerShell completes files itself if nothing is returned.
 }

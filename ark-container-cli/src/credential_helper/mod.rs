@@ -1,8 +1,8 @@
-//! `docker-credential-ark`: docker's protocol for credential helpers, by which docker, podman, buildah,
-//! skopeo and kaniko get a login when they need one. A run does one operation; its input is standard input.
+//! `docker-credential-ark`: implements docker's protocol for credential helpers, through which docker, podman,
+//! buildah, skopeo and kaniko get logins. A run does one operation, with its input on standard input.
 //!
-//! A client shows its user what a helper printed on standard output when it fails; docker ignores that and
-//! shows standard error. So a failure is printed on both.
+//! A failure is printed on standard output and on standard error: most clients show the former to their users,
+//! and docker shows the latter.
 //!
 //! Source: <https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol>
 
@@ -40,17 +40,17 @@ pub(crate) const HELPER: &str = "docker-credential-ark";
 /// Name of the program in docker's configuration.
 pub(crate) const SUFFIX: &str = "ark";
 
-/// Names the file of the log.
+/// Environment variable with the path of the log file.
 const LOG_VARIABLE: &str = "ARK_CREDENTIAL_LOG";
 
-/// Maximum time of a run, whatever it waits for: the network, a lock, its input.
+/// Maximum time of a run, including waits for the network, a lock or the input.
 const RUN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Maximum length of the input: some passwords have a megabyte, and no server's name has.
+/// Maximum length of the input. Some passwords have a megabyte.
 const MAX_INPUT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Maximum number of organizations of a login: the local registry reads 64 KiB of headers, and each
-/// organization adds some 170 bytes to the password.
+/// Maximum number of organizations of a login: the local registry accepts 64 KiB of headers, and each
+/// organization adds about 170 bytes to the password.
 const MAX_ORGANIZATIONS: usize = 300;
 
 /// Runs the operation of the command line, and returns the exit code.
@@ -65,7 +65,7 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
         },
         Err(refusal) => {
             tracing::warn!(target: HELPER_TARGET, "refused: {refusal}");
-            // If it cannot be printed, the exit code remains.
+            // The exit code reports the failure even if it cannot be printed.
             let _ = writeln!(io::stdout(), "{refusal}");
             if let Refusal::Failed(_) = refusal {
                 let _ = writeln!(io::stderr(), "{refusal}");
@@ -75,7 +75,7 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Works on another thread, which is abandoned at the timeout.
+/// Runs the work on another thread, which is abandoned at the timeout.
 fn in_time(
     timeout: Duration,
     work: impl FnOnce() -> Result<String, Refusal> + Send + 'static,
@@ -92,24 +92,24 @@ fn in_time(
                 Kind::Temporary,
                 format!(
                     "no answer within {} seconds: the network, another process that is logging in, \
-                     or whoever is to send input takes too long",
+                     or the client that sends the input takes too long",
                     timeout.as_secs()
                 ),
             )
             .with_help(format!("try again; to see what it does: export {LOG_VARIABLE}=FILE")),
-            // The thread panicked, which is printed already.
+            // The thread panicked, and the panic is already printed.
             RecvTimeoutError::Disconnected => {
-                Failure::new(Kind::Other, "it ended without an answer")
+                Failure::new(Kind::Other, "the operation ended without an answer")
             }
         };
         Err(failure.into())
     })
 }
 
-/// Why a run has no answer.
+/// The reason that a run failed.
 #[derive(Debug)]
 enum Refusal {
-    /// The server is none of ours, so the client continues without a login.
+    /// The server is not in the settings, so the client continues without a login.
     NotFound,
     /// The client named no server.
     NoServer,
@@ -144,10 +144,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Does what the client asks for, and returns the text for it.
+/// Runs the operation of the client, and returns its output.
 async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
     start_log();
-    let [_, operation] = argv else { return Err(usage("it takes one operation").into()) };
+    let [_, operation] = argv else { return Err(usage("one operation is required").into()) };
     let context = || Context::new(&GlobalOptions { quiet: true, ..GlobalOptions::default() });
     match operation.to_str() {
         Some("get") => {
@@ -187,14 +187,14 @@ async fn answer(argv: &[OsString]) -> Result<String, Refusal> {
             let (package, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
             Ok(format!("{HELPER} ({package}) v{version}\n"))
         }
-        _ => Err(usage(&format!("there is no operation {}", operation.display())).into()),
+        _ => Err(usage(&format!("unknown operation {}", operation.display())).into()),
     }
 }
 
 fn usage(problem: &str) -> Failure {
     Failure::usage(format!("{problem}: get, store, erase, list or version")).with_help(format!(
-        "docker and its like run {HELPER}; to have docker do so: {PROGRAM} --configure-docker; more: \
-         {HELPER} --help"
+        "clients such as docker run {HELPER}; to configure docker: {PROGRAM} --configure-docker; \
+         to list the operations: {HELPER} --help"
     ))
 }
 
@@ -205,18 +205,18 @@ Usage: docker-credential-ark <get|store|erase|list|version>
 
 Operations, which read their input from standard input:
   get      Print user and password for the host of a registry, as JSON
-  store    Check credentials in JSON, and keep nothing: get creates a login each time
-  erase    Forget the cached passwords for the host of a registry
+  store    Check credentials in JSON, and store nothing: get creates a login each time
+  erase    Delete the cached passwords for the host of a registry
   list     Print the hosts of your registries, as JSON
   version  Print the version
 
 The registries are registry and registries of $XDG_CONFIG_HOME/ark/container.toml, or ARK_REGISTRY.
-ARK_CREDENTIAL_LOG names a file that gets a log of what is done.
+ARK_CREDENTIAL_LOG is the path of a log file.
 
-To have docker run this program: ark-catalog-container-tool --configure-docker
+To configure docker for this program: ark-catalog-container-tool --configure-docker
 ";
 
-/// Says that there is no login for a server, and where the registries come from that have one.
+/// Returns the message that a server is not in the settings, with the registries that are.
 fn not_ours(server: &str, settings: &Settings) -> String {
     let registries: Vec<String> = settings.registries().map(ToString::to_string).collect();
     format!(
@@ -227,7 +227,7 @@ fn not_ours(server: &str, settings: &Settings) -> String {
     )
 }
 
-/// A login as clients write and read it.
+/// A login in the JSON of the protocol.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ClientLogin {
@@ -239,23 +239,23 @@ struct ClientLogin {
     secret: String,
 }
 
-/// Checks that there is a login for the client, and stores nothing: `get` creates a login each time. So a
-/// client that is logged in otherwise can continue.
+/// Checks that `get` has a login for the server, and stores nothing: `get` creates a login each time. Success
+/// lets a client continue that logged in with another password.
 async fn store(login_of_client: &ClientLogin, context: Context) -> Result<String, Refusal> {
     let ClientLogin { server, username, secret } = login_of_client;
     let Some(registry) = registry_of(server, &context.settings)? else {
         let problem = not_ours(server, &context.settings);
-        let failure = Failure::usage(format!("it keeps no passwords, and {problem}"));
+        let failure = Failure::usage(format!("passwords are not stored, and {problem}"));
         return Err(failure
             .with_help(format!(
-                "for a password of your own, take {SUFFIX:?} out of credHelpers or credsStore in \
-                 docker's config.json; where it is a registry of ours, name it in registries of {}",
+                "to store a password, remove {SUFFIX:?} from credHelpers or credsStore in docker's \
+                 config.json; for an Ark registry, add it to registries in {}",
                 context.settings.configuration_file().display()
             ))
             .into());
     };
     if username != USERNAME {
-        let message = format!("{server} has one user, {USERNAME}, and not {username}");
+        let message = format!("the user of {server} is {USERNAME}, not {username}");
         let help = format!("docker login --username {USERNAME}; no login is needed with {HELPER}");
         return Err(Failure::usage(message).with_help(help).into());
     }
@@ -264,22 +264,21 @@ async fn store(login_of_client: &ClientLogin, context: Context) -> Result<String
         // A failure to print it does not fail the run.
         let _ = writeln!(
             io::stderr(),
-            "{HELPER}: this password is not kept: clients that ask for one get a login of your own \
-             to {}",
+            "{HELPER}: this password is not stored: each client gets a new login to {} instead",
             own.host
         );
     }
     Ok(String::new())
 }
 
-/// Removes the cached logins of a registry. A server that is none of ours has no cached logins.
+/// Removes the cached logins of a registry. A server that is not in the settings has no cached logins.
 async fn erase(server: &str, context: &Context) -> Result<String, Refusal> {
     if let Some(RegistryLocation::Ecr { host, .. }) = registry_of(server, &context.settings)?
         && let Some(directory) = CredentialsCache::user_directory()
     {
         let cache = CredentialsCache::open(directory);
         let removed = cache.clear(Some(host.registry_host())).await?;
-        tracing::info!(target: HELPER_TARGET, "cached logins that were removed: {removed}");
+        tracing::info!(target: HELPER_TARGET, "removed cached logins: {removed}");
     }
     Ok(String::new())
 }
@@ -296,7 +295,7 @@ async fn login(
 async fn credentials(context: &Context) -> Result<RegistryCredentials, Failure> {
     let catalog = context.connect().await?;
     if context.is_local() && catalog.served_at().is_none() {
-        // Another program that listens there would get the password.
+        // Another program that listens on the address would receive the password.
         let message = format!("nothing serves {catalog}");
         let help = format!("serve it: {}", context.serve_command());
         return Err(Failure::new(Kind::Other, message).with_help(help));
@@ -349,8 +348,8 @@ fn read_login() -> Result<ClientLogin, Refusal> {
         // The text of the error may contain the secret.
         let (line, column) = (error.line(), error.column());
         Failure::usage(format!(
-            "standard input is no login in JSON, at line {line}, column {column}: expected an \
-             object with the texts ServerURL, Username and Secret"
+            "standard input is not a login in JSON, at line {line}, column {column}: expected an \
+             object with the strings ServerURL, Username and Secret"
         ))
     })?;
     if login.server.trim().is_empty() {
@@ -363,8 +362,8 @@ fn read_login() -> Result<ClientLogin, Refusal> {
     Ok(login)
 }
 
-/// Starts a log in the file that [`LOG_VARIABLE`] names, if it names one: clients run the helper where nobody
-/// sees its output. A file that cannot be written is no reason to give no login.
+/// Starts a log in the file of [`LOG_VARIABLE`], if set: the user does not see the helper's output. A file that
+/// cannot be written does not prevent a login.
 fn start_log() {
     let Some(path) = std::env::var_os(LOG_VARIABLE).filter(|path| !path.is_empty()) else { return };
     let path = match expand_home(path.into()) {
@@ -396,12 +395,12 @@ mod tests {
             refusal.unwrap_err().to_string()
         };
         insta::assert_snapshot!(refused(Duration::from_millis(1), || loop { thread::park() }), @"
-        docker-credential-ark: no answer within 0 seconds: the network, another process that is logging in, or whoever is to send input takes too long
+        docker-credential-ark: no answer within 0 seconds: the network, another process that is logging in, or the client that sends the input takes too long
         help: try again; to see what it does: export ARK_CREDENTIAL_LOG=FILE
         ");
         let silent = || std::panic::resume_unwind(Box::new(()));
         insta::assert_snapshot!(refused(Duration::from_secs(60), silent), @"
-        docker-credential-ark: it ended without an answer
+        docker-credential-ark: the operation ended without an answer
         ");
     }
 }

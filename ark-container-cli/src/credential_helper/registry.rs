@@ -1,4 +1,4 @@
-//! The registry that a client means by the name of a server.
+//! Lookup of the registry that a client names as a server.
 
 use ark_container_core::RegistryBackend as _;
 use ark_container_core::backend::local::LocalBackend;
@@ -18,7 +18,7 @@ pub(crate) fn host_of(location: &RegistryLocation) -> Result<RegistryHost, Failu
     })
 }
 
-/// Returns the registry that a client calls `server`; `None` if it is not in the settings.
+/// Returns the registry that a client names as `server`, or `None` if it is not in the settings.
 pub(super) fn registry_of(
     server: &str,
     settings: &Settings,
@@ -39,8 +39,8 @@ pub(super) fn registry_of(
     Ok(None)
 }
 
-/// Returns the host of a server: docker and kaniko send a host, older clients and people a URL, and
-/// containers/image may send a repository's path.
+/// Returns the host of a server. docker and kaniko send a host, older clients and users send a URL, and
+/// containers/image may send the path of a repository.
 fn host_in(server: &str) -> Option<RegistryHost> {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next()?.to_ascii_lowercase();

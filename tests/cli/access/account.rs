@@ -1,4 +1,4 @@
-//! An account of AWS as it is deployed, and the program in it as everybody of the table.
+//! An AWS account with the deployed policies, and the program as each person of the access matrix.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,9 +20,9 @@ const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
 pub(crate) const ISSUER: &str = "https://auth.example.com";
 pub(crate) const AUDIENCE: &str = "ark";
 
-/// The account, and a home in which the program runs.
+/// The account, and the home folder of the program.
 pub(crate) struct Account {
-    // Dropped in this order: what AWS runs on outlives it, and the home outlives both.
+    // Dropped in this order: the fake AWS needs its runtime, and both need the home.
     pub(crate) aws: FakeAws,
     _runtime: Runtime,
     pub(crate) issuer: TokenIssuer,
@@ -30,13 +30,13 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// An account with the repository `app` of both organizations.
+    /// Returns an account with the repository `app` of both organizations.
     pub(crate) fn new() -> Self {
         Self::with([OURS, THEIRS].map(|organization| (organization, SHARED.to_owned())))
     }
 
-    /// An account with all that the table is about.
-    pub(crate) fn of_the_table() -> Self {
+    /// Returns an account with every repository of the access matrix.
+    pub(crate) fn of_the_matrix() -> Self {
         Self::with(repositories())
     }
 
@@ -49,12 +49,12 @@ impl Account {
         account.sandbox.write_image("image", "hello");
         account.sandbox.write("memberships.toml", memberships());
         for (organization, name) in repositories {
-            account.furnish(organization, &name);
+            account.fill(organization, &name);
         }
         account
     }
 
-    fn furnish(&self, organization: OrganizationId, name: &str) {
+    fn fill(&self, organization: OrganizationId, name: &str) {
         for line in [
             format!("--create-repository {name} --organization {organization}"),
             format!("--push {name}:v1 --from oci:image --organization {organization}"),
@@ -65,25 +65,25 @@ impl Account {
         }
     }
 
-    /// The program at the account's registry, on behalf of nobody yet.
+    /// Returns the program with the account's registry, without an identity.
     pub(crate) fn registry(&self, line: &str) -> Command {
         let mut command = self.sandbox.command(line);
         command.env("ARK_REGISTRY", format!("ecr://{HOST}/prod"));
         command
     }
 
-    /// The program on behalf of somebody, behind these isolation layers.
+    /// Returns the program with the identity of a person and these isolation layers.
     pub(crate) fn command(&self, layers: Layers, person: &Person, line: &str) -> Command {
         let mut command = self.registry(line);
         let memberships = self.sandbox.path("memberships.toml");
         match layers {
-            // The memberships file says whose the AWS credentials are, which may do everything.
+            // The memberships file maps the AWS credentials, which permit everything, to the person.
             Layers::Policy => {
                 let caller = unbound(person);
                 command.envs(self.aws.environment(caller.access_key()));
                 command.env("ARK_MEMBERSHIPS", memberships);
             }
-            // AWS credentials with the tags that tokens have, and no memberships file.
+            // AWS credentials with the tags of tokens, without a memberships file.
             Layers::Aws => {
                 command.envs(self.aws.environment(tagged(person).access_key()));
             }
@@ -92,7 +92,7 @@ impl Account {
         command
     }
 
-    /// The program on behalf of the bearer of a token, which is in a file of the home.
+    /// Returns the program with a token, which is in a file of the home.
     pub(crate) fn bearer(&self, token_file: &str, line: &str) -> Command {
         let mut command = self.registry(line);
         command
@@ -103,12 +103,12 @@ impl Account {
         command
     }
 
-    /// Signs a token, and returns the file with it.
+    /// Signs a token, and returns its file.
     pub(crate) fn token_file(&self, token: &TestToken) -> String {
         self.write_token(&self.issuer.token(token).unwrap())
     }
 
-    /// Writes the text of a token to a file that is named after it.
+    /// Writes the text of a token to a file, named after the token.
     pub(crate) fn write_token(&self, token: &str) -> String {
         let name: String =
             token.chars().rev().take(20).filter(char::is_ascii_alphanumeric).collect();
@@ -118,7 +118,7 @@ impl Account {
         name
     }
 
-    /// A client of the registry with a password.
+    /// Returns a client of the registry with a password.
     pub(crate) fn curl(&self, password: &str) -> Curl {
         Curl::new(&self.aws.registry_host().to_string(), Some(password))
     }
@@ -134,7 +134,7 @@ async fn start(sandbox: &Sandbox, issuer: &TokenIssuer) -> FakeAws {
         .with_identity_provider(provider)
         .with_role(role("access", &iam.access_role))
         .with_role(role("administrator", &iam.administrator_role));
-    // carol has two rows in the table.
+    // carol has two rows in the matrix.
     for person in PEOPLE.iter().enumerate().filter(|(row, _)| *row != 3).map(|(_, person)| person) {
         let tagged = tagged(person)
             .with_policy(&iam.access_role.permissions)
@@ -151,17 +151,17 @@ fn role(name: &str, policies: &RolePolicies) -> Role {
         .with_max_session(Duration::from_secs(12 * 60 * 60))
 }
 
-/// Who furnishes the account.
+/// Returns the user that creates the content of the account.
 fn root() -> User {
     User::administrator("root")
 }
 
-/// Somebody's user of AWS that may do everything.
+/// Returns the AWS user of a person, with all permissions.
 fn unbound(person: &Person) -> User {
     User::administrator(person.id())
 }
 
-/// Somebody's user of AWS that has the tags of their token.
+/// Returns the AWS user of a person, with the tags of the person's token.
 fn tagged(person: &Person) -> User {
     let tags = person.session_tags();
     tags.into_iter().fold(User::new(format!("{}-tagged", person.id())), |user, (key, value)| {
@@ -169,7 +169,7 @@ fn tagged(person: &Person) -> User {
     })
 }
 
-/// Where everybody belongs, and which user of AWS is whose.
+/// Returns a memberships file with all people and their AWS users.
 fn memberships() -> String {
     let mut text = String::new();
     for organization in FURNISHED {

@@ -1,16 +1,16 @@
-//! docker, podman and skopeo with the passwords that the program prints to the bearer of a token.
+//! docker, podman and skopeo with passwords that the program prints for a token.
 
 use super::Account;
 use super::matrix::{Layers, OURS, PEOPLE, Person, Target, repository_name};
 use crate::tools::{Daemon, Tools};
 
-/// What somebody asks the program for, and whether it gives them a password for their own repository.
+/// A person and the requested access level of a login to the person's own repository.
 struct Login {
     person: &'static Person,
     access: &'static str,
 }
 
-/// A user and a robot, for pulling and for pushing.
+/// Logins of a user and of a robot, to pull and to push.
 const LOGINS: [Login; 4] = [
     Login { person: &PEOPLE[0], access: "pull" },
     Login { person: &PEOPLE[0], access: "push" },
@@ -18,7 +18,7 @@ const LOGINS: [Login; 4] = [
     Login { person: &PEOPLE[4], access: "push" },
 ];
 
-/// Logs a tool in with a password for somebody's own repository; `false` if the program gives none.
+/// Logs a tool in to the person's own repository. Returns `false` if the program denies the password.
 fn logged_in(account: &Account, tools: &Tools<'_>, tool: &str, login: &Login) -> bool {
     let name = repository_name(Layers::Both, login.person, Target::Own);
     let line = format!("--login {name} --access {} --organization {OURS}", login.access);
@@ -31,7 +31,7 @@ fn logged_in(account: &Account, tools: &Tools<'_>, tool: &str, login: &Login) ->
     true
 }
 
-/// What a tool's commands are allowed, in the words of the table: of each target, pull and push.
+/// Returns whether a tool may pull and push, for each target of the access matrix.
 fn table(
     account: &Account,
     login: &Login,
@@ -46,7 +46,7 @@ fn table(
     Target::ALL.into_iter().map(try_target).collect()
 }
 
-/// The password is for the one repository, so that whatever else the table allows it does not open.
+/// Returns the expected table: the password is for one repository only.
 fn expected(login: &Login) -> Vec<(Target, bool, bool)> {
     let pushes = login.access == "push";
     Target::ALL
@@ -57,7 +57,7 @@ fn expected(login: &Login) -> Vec<(Target, bool, bool)> {
 
 #[test]
 fn skopeo_and_podman_reach_one_repository() {
-    let account = Account::of_the_table();
+    let account = Account::of_the_matrix();
     for login in &LOGINS {
         let tools = Tools::new(&account.sandbox, &account.aws.registry_host().to_string());
         let gets_one = logged_in(&account, &tools, "skopeo", login);
@@ -89,14 +89,14 @@ fn skopeo_and_podman_reach_one_repository() {
 
 #[test]
 fn docker_reaches_one_repository() {
-    let account = Account::of_the_table();
+    let account = Account::of_the_matrix();
     let daemon = Daemon::start();
     let tool = format!("docker --host {}", daemon.host());
     let host = account.aws.registry_host().to_string();
     let tools = Tools::new(&account.sandbox, &host);
     for login in LOGINS.iter().take(3) {
         assert!(logged_in(&account, &tools, &tool, login));
-        // What is pulled, which only the own repository lets it, is what is pushed.
+        // The pushed image is pulled from the own repository, which the login allows.
         let own = format!("{host}/prod/{OURS}/app:v1");
         tools.printed(&format!("{tool} pull -q {own}"));
         let docker = |doing: &str, image: &str| {

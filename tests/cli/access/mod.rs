@@ -1,5 +1,5 @@
-//! The table of who gets how far, tried once more: by the program, and by docker's kin with the passwords
-//! that it prints. The expected outcomes are in `tests/library/access/outcomes.txt`.
+//! The access matrix, tested with the program, and with clients that use the printed passwords. The expected
+//! outcomes are in `tests/library/access/outcomes.txt`.
 
 mod account;
 mod clients;
@@ -17,24 +17,24 @@ pub(crate) use matrix::{OURS, PEOPLE, THEIRS};
 
 use crate::sandbox::{OTHER, Sandbox, TBD};
 
-const NOT_PERMITTED: i32 = 4;
+const NOT_PERMITTED_CODE: i32 = 4;
 
-/// Lines of the table, and what to type for them; `NAME` is a repository with the
-/// image `v1`, and `WHO` a tag of one's own.
+/// Operations of the matrix and their command lines. `NAME` is a repository with the image `v1`, and `PERSON` is a
+/// tag of the person.
 const OPERATIONS: [(&str, &str); 7] = [
     ("list the organization", "--list-repositories"),
     ("create a repository", "--create-repository NAME/new"),
     ("list its images", "--list-images NAME"),
     ("log in and pull", "--login NAME --access pull"),
-    ("log in and push", "--push NAME:WHO --from oci:image"),
+    ("log in and push", "--push NAME:PERSON --from oci:image"),
     ("delete an image", "--delete-image NAME:v1"),
     ("delete it", "--delete-repository NAME --force"),
 ];
 
-/// Ends the names of repositories that do not exist.
+/// Suffix of the names of repositories that do not exist.
 const ABSENT: &str = "-absent";
 
-/// Returns the outcome of a cell in the table's words. A denial is the same for a missing repository.
+/// Returns the outcome of a cell of the matrix. A denial is the same for a missing repository.
 fn outcome(
     account: &Account,
     layers: Layers,
@@ -45,7 +45,7 @@ fn outcome(
     let name = repository_name(layers, person, target);
     let organization = target.of(person);
     let run = |name: &str| {
-        let line = line.replace("NAME", name).replace("WHO", person.id());
+        let line = line.replace("NAME", name).replace("PERSON", person.id());
         let line = format!("{line} --organization {organization}");
         account.sandbox.finish(&mut account.command(layers, person, &line))
     };
@@ -66,12 +66,16 @@ fn outcome(
             }
         }
         0 => "yes",
-        NOT_PERMITTED => {
+        NOT_PERMITTED_CODE => {
             let absent = run(&format!("{name}{ABSENT}"));
-            // Each request of AWS has an identifier of its own.
+            // Each AWS request has a different identifier.
             let message = |stderr: &str| stderr.split(" (AWS request ").next().unwrap().to_owned();
             let alike = message(&absent.stderr.replace(ABSENT, ""));
-            assert_eq!((absent.code, alike), (NOT_PERMITTED, message(&ended.stderr)), "{line}");
+            assert_eq!(
+                (absent.code, alike),
+                (NOT_PERMITTED_CODE, message(&ended.stderr)),
+                "{line}"
+            );
             assert_eq!(ended.stdout, "", "{line}");
             "no"
         }
@@ -80,7 +84,7 @@ fn outcome(
     }
 }
 
-/// Tries all that somebody can do, and returns what differs from the table.
+/// Runs all operations of a person, and returns the differences from the matrix.
 fn differences(account: &Account, layers: Layers, person: &Person) -> Vec<String> {
     let mut differences = Vec::new();
     for (operation, line) in OPERATIONS {
@@ -96,9 +100,9 @@ fn differences(account: &Account, layers: Layers, person: &Person) -> Vec<String
     differences
 }
 
-/// Two at a time: each process of the program takes a processor.
+/// Checks people, two at a time, since each process uses a processor.
 fn check(layers: Layers, people: &[&Person]) {
-    let account = Account::of_the_table();
+    let account = Account::of_the_matrix();
     let (left, right) = people.split_at(people.len().div_ceil(2));
     let all = |people: &[&Person]| -> Vec<String> {
         people.iter().flat_map(|person| differences(&account, layers, person)).collect()
@@ -113,13 +117,13 @@ fn check(layers: Layers, people: &[&Person]) {
 
 #[test]
 fn policy_permits_the_program_as_reviewed() {
-    // The others differ from these in where they belong alone.
+    // The other people differ only in their organizations.
     check(Layers::Policy, &[&PEOPLE[0], &PEOPLE[4], &PEOPLE[6], &PEOPLE[7]]);
 }
 
 #[test]
 fn aws_permits_the_program_as_reviewed() {
-    // A user of AWS cannot change between the two roles, as who administers the global organization must.
+    // An administrator of the global organization needs both roles, and an AWS user cannot switch between them.
     check(Layers::Aws, &[&PEOPLE[0], &PEOPLE[4], &PEOPLE[6]]);
 }
 
@@ -138,7 +142,10 @@ fn overfull_token_is_explained() {
     let line = format!("--list-images app --organization {OURS}");
     let run = account.sandbox.finish(&mut account.bearer(&token, &line));
     assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.stderr.contains("help: let the identity provider write fewer tags"), "{run:?}");
+    assert!(
+        run.stderr.contains("help: configure the identity provider to write fewer tags"),
+        "{run:?}"
+    );
 }
 
 #[test]
@@ -155,11 +162,11 @@ fn listings_show_own_organizations_only() {
             assert!(run.stdout.contains(own), "{line}: {run:?}");
             assert!(!run.stdout.contains(foreign) && !run.stderr.contains(foreign), "{run:?}");
         }
-        // A missing organization is denied in the same words.
+        // The error for a missing organization is the same.
         let narrowed = |organization: &str| {
             let line = format!("--list-repositories --organization {organization}");
             let run = sandbox.run_as(principal, &line);
-            assert_eq!(run.code, NOT_PERMITTED, "{run:?}");
+            assert_eq!(run.code, NOT_PERMITTED_CODE, "{run:?}");
             (run.stdout, run.stderr.replace(organization, "GUID"))
         };
         assert_eq!(narrowed(foreign), narrowed("99999999-9999-4999-8999-999999999999"));

@@ -1,4 +1,4 @@
-//! Images that the CMake module builds and pushes: generators, builders, rebuilding and interrupts.
+//! Builds and pushes with the CMake module: generators, builders, incremental builds and interrupts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::ecr::{Cloud, ROLE, alice};
 use crate::sandbox::{Sandbox, Served, TBD};
 use crate::tools::{Daemon, component};
 
-/// A program, files of the project and one that is made, and values that shells and lists would split.
+/// CMake commands with a program, source files, a generated file, and values that shells and lists would split.
 const LISTS: &str = r#"
 add_executable(app app.c)
 add_custom_command(OUTPUT made/version COMMAND ${CMAKE_COMMAND} -E make_directory made
@@ -31,7 +31,7 @@ ark_add_docker(app
   CREATE)
 "#;
 
-/// Builds the project and looks at what comes out; `which` chooses the CMake.
+/// Builds a project and checks the image and the result files; `which` chooses the CMake.
 fn generator_builds_an_image(
     generator: &str,
     options: &[&str],
@@ -108,7 +108,7 @@ fn ninja_multi_config_builds_an_image() {
 }
 
 #[test]
-fn project_of_projects_builds_each_image() {
+fn nested_projects_build_each_image() {
     let served = Served::with_repositories(&["catalog/one"]);
     let lists = "add_subdirectory(one)\nadd_subdirectory(other)\nadd_subdirectory(one again)\n";
     let project = Project::new(&served.sandbox, lists);
@@ -140,8 +140,8 @@ fn project_of_projects_builds_each_image() {
     }
 }
 
-/// Builds, pushes and pulls; then the builder forgets the image, which has to be pushed once more.
-fn builder_pushes_an_image(builder: &str, more: &[(&str, &str)], forget: &[&str]) {
+/// Builds, pushes and pulls an image. Then removes the image from the builder, and pushes it again.
+fn builder_pushes_an_image(builder: &str, more: &[(&str, &str)], remove: &[&str]) {
     let served = Served::with_repositories(&["catalog/a"]);
     let tools = served.tools(&["catalog/a"]);
     let mut project = Project::new(&served.sandbox, &image("a", "TAGS 1"));
@@ -155,8 +155,8 @@ fn builder_pushes_an_image(builder: &str, more: &[(&str, &str)], forget: &[&str]
     assert_eq!(fs::read(files.join("hello")).unwrap(), b"hello");
     assert_eq!(project.built("ark-docker"), (vec![], vec![]));
 
-    let mut command = project.command(component(forget[0]));
-    let run = served.sandbox.finish(command.args(&forget[1..]));
+    let mut command = project.command(component(remove[0]));
+    let run = served.sandbox.finish(command.args(&remove[1..]));
     assert_eq!(run.code, 0, "{run:?}");
     fs::remove_file(project.path("build/a.image")).unwrap();
     let run = project.build("ark-docker", &[]);
@@ -186,7 +186,7 @@ fn first_working_builder_is_chosen() {
         .configured("Ninja", &[]);
     assert_eq!(project.built("ark-docker").1, ["a"]);
     assert!(project.read("build/a-docker/built.cmake").contains("[podman:"));
-    // A choice of the project's is stronger than the environment's.
+    // The cache variable of the project overrides the environment.
     let project = project.with("ARK_DOCKER_BUILDER", "docker");
     let project = project.configured("Ninja", &["-DARK_DOCKER_BUILDER=buildah"]);
     assert_eq!(project.built("ark-docker").0, ["a"]);
@@ -200,7 +200,7 @@ fn platforms_are_one_index() {
         let lists = image("a", "TAGS 1 PLATFORMS linux/amd64 linux/arm64") + &image("b", "TAGS 1");
         let project = Project::new(&sandbox, &lists)
             .with("ARK_DOCKER_BUILDER", builder)
-            // What a toolchain file of a cross build says.
+            // Settings of a toolchain file for a cross build.
             .configured(
                 "Ninja",
                 &["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64"],
@@ -218,7 +218,7 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn only_changes_are_built_and_pushed() {
+fn unchanged_images_are_not_built_or_pushed() {
     let sandbox = Sandbox::new();
     let lists = image("a", "kept folder TAGS 1") + &image("b", "TAGS 1 latest");
     let project = Project::new(&sandbox, &lists);
@@ -238,9 +238,9 @@ fn only_changes_are_built_and_pushed() {
     project.write("folder/one", "changed");
     assert_eq!(project.built("ark-docker"), (names(&["a"]), names(&["a"])));
     assert_ne!(project.read("build/a.image"), first);
-    assert_eq!(modified("kept"), kept, "the copy was not touched");
+    assert_eq!(modified("kept"), kept, "the copy was not written");
 
-    // A file that goes, one that comes, and one that can be run.
+    // A removed file, a new file, and a file that becomes executable.
     fs::remove_file(project.path("folder/one")).unwrap();
     project.write("folder/three", "three");
     let executable = fs::Permissions::from_mode(0o755);
@@ -250,23 +250,23 @@ fn only_changes_are_built_and_pushed() {
     assert!(!context.join("one").exists() && context.join("three").is_file());
     assert_eq!(context.join("two").metadata().unwrap().permissions().mode() & 0o111, 0o111);
 
-    // The same content at another time is built, and there is nothing to push.
+    // A file with the same content and a new time is built, but not pushed.
     project.write("folder/two", "two");
     assert_eq!(project.built("ark-docker"), (names(&["a"]), names(&[])));
 
-    // What the last push wrote is gone.
+    // The result files of the last push are removed.
     fs::remove_file(project.path("build/b.image")).unwrap();
     fs::remove_file(project.path("build/a.json")).unwrap();
     assert_eq!(project.built("ark-docker"), (names(&[]), names(&["a", "b"])));
     assert!(project.path("build/a.json").is_file() && project.path("build/b.image").is_file());
 
-    // Another registry, chosen where nothing of the project says so.
+    // Another registry, chosen by the environment.
     let other = format!("local:{}", sandbox.path("other").display());
     let project = project.with("ARK_REGISTRY", &other);
     assert_eq!(project.built("ark-docker"), (names(&[]), names(&["a", "b"])));
     assert_eq!(project.listed("catalog/b")[0]["tags"], serde_json::json!(["1", "latest"]));
 
-    // A tag, and then an argument of the build.
+    // A changed tag, and then a changed build argument.
     let change = |from: &str, to: &str| {
         let lists = project.read("CMakeLists.txt").replace(from, to);
         project.write("CMakeLists.txt", &lists);
@@ -281,7 +281,7 @@ fn only_changes_are_built_and_pushed() {
 }
 
 #[test]
-fn new_commit_is_a_new_tag() {
+fn new_commit_changes_the_default_tag() {
     let sandbox = Sandbox::new();
     let project = Project::new(&sandbox, &image("a", "")).configured("Ninja", &[]);
     assert_eq!(project.built("ark-docker"), (names(&["a"]), names(&["a"])));
@@ -300,19 +300,19 @@ fn new_commit_is_a_new_tag() {
     assert_eq!(tag(), "v2-dirty");
 }
 
-const COUNT: usize = 20;
+const IMAGE_COUNT: usize = 20;
 
 #[test]
 fn twenty_images_take_one_login() {
     let cloud = Cloud::new();
-    let lists: String = (0..COUNT)
+    let lists: String = (0..IMAGE_COUNT)
         .map(|number| {
             let tags = if number == 7 { "TAGS 1 2 3" } else { "" };
             image(&format!("image-{number}"), &format!("number-{number} {tags}"))
         })
         .collect();
     let mut project = Project::new(&cloud.sandbox, &lists);
-    for number in 0..COUNT {
+    for number in 0..IMAGE_COUNT {
         project.write(&format!("number-{number}"), &number.to_string());
     }
     project.commit("v2");
@@ -329,15 +329,16 @@ fn twenty_images_take_one_login() {
     assert_eq!(run.code, 0, "{}", run.stdout);
     assert_eq!(cloud.aws.count("ecr:GetAuthorizationToken"), 1);
     assert_eq!(cloud.aws.count("sts:AssumeRole"), 1);
-    let urls: Vec<String> =
-        (0..COUNT).map(|number| project.read(&format!("build/image-{number}.image"))).collect();
+    let urls: Vec<String> = (0..IMAGE_COUNT)
+        .map(|number| project.read(&format!("build/image-{number}.image")))
+        .collect();
     for (number, url) in urls.iter().enumerate() {
         let expected = format!("{}@sha256:", cloud.image(&format!("catalog/image-{number}")));
         assert!(url.starts_with(&expected), "{url}");
     }
     let digests: BTreeSet<&str> =
         urls.iter().filter_map(|url| url.split_once('@')).map(|(_, digest)| digest).collect();
-    assert_eq!(digests.len(), COUNT, "each image is one of its own");
+    assert_eq!(digests.len(), IMAGE_COUNT, "each image is different");
     let tags = |name: &str| project.listed(name)[0]["tags"].clone();
     assert_eq!(tags("catalog/image-7"), serde_json::json!(["1", "2", "3"]));
     assert_eq!(tags("catalog/image-19"), serde_json::json!(["v2"]));
@@ -375,7 +376,7 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "it takes too long");
+        assert!(Instant::now() < deadline, "timeout");
         sleep(Duration::from_millis(20));
     }
 }

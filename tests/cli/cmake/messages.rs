@@ -1,4 +1,4 @@
-//! Errors of the CMake module: the message, and the command to type next.
+//! Errors of the CMake module: the message and the next command.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,8 +8,8 @@ use insta::assert_snapshot;
 use super::{Project, image};
 use crate::sandbox::{BINARY, Run, Sandbox, TBD};
 
-/// The sentence and the help of a run that failed, without what CMake says around them.
-pub(super) fn told(run: &Run) -> String {
+/// Returns the error and the help of a failed run, without the other output of CMake.
+pub(super) fn reported(run: &Run) -> String {
     assert_ne!(run.code, 0, "{run:?}");
     let text = format!("{}{}", run.stdout, run.stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -20,11 +20,11 @@ pub(super) fn told(run: &Run) -> String {
     format!("{}\n  {}", lines[first], lines[first + 1]).replace(BINARY, "TOOL")
 }
 
-/// What is told of a call with these arguments.
+/// Returns the error of a call with these arguments.
 fn refusal(arguments: &str) -> String {
     let sandbox = Sandbox::new();
     let project = Project::new(&sandbox, &format!("ark_add_docker({arguments})\n"));
-    told(&project.configure("Ninja", &[]))
+    reported(&project.configure("Ninja", &[]))
 }
 
 fn repository(more: &str) -> String {
@@ -32,9 +32,9 @@ fn repository(more: &str) -> String {
 }
 
 #[test]
-fn organization() {
+fn invalid_organization_is_reported() {
     assert_snapshot!(refusal("a ORGANIZATION 2ea25035 REPOSITORY a/b"), @r#"
-    error: ark_add_docker(a): "2ea25035" is no organization's GUID: it has 32 hexadecimal digits as 8-4-4-4-12
+    error: ark_add_docker(a): "2ea25035" is not the GUID of an organization: expected 32 hexadecimal digits as 8-4-4-4-12
       help: your organizations: TOOL --whoami
     "#);
     assert_snapshot!(refusal("a REPOSITORY a/b"), @"
@@ -44,23 +44,23 @@ fn organization() {
 }
 
 #[test]
-fn repository_name() {
+fn invalid_repository_name_is_reported() {
     assert_snapshot!(refusal(&format!("a ORGANIZATION {TBD} REPOSITORY Catalog/a")), @r#"
-    error: ark_add_docker(a): "Catalog/a" is no repository's name
-      help: lower-case words with slashes between, as catalog/extract-video; tags go behind TAGS
+    error: ark_add_docker(a): "Catalog/a" is not a repository name
+      help: use lower-case words separated by slashes, such as catalog/extract-video; give tags after TAGS
     "#);
     assert_snapshot!(refusal(&format!("a ORGANIZATION {TBD} REPOSITORY a:v1")), @r#"
-    error: ark_add_docker(a): "a:v1" is no repository's name
-      help: lower-case words with slashes between, as catalog/extract-video; tags go behind TAGS
+    error: ark_add_docker(a): "a:v1" is not a repository name
+      help: use lower-case words separated by slashes, such as catalog/extract-video; give tags after TAGS
     "#);
     assert_snapshot!(refusal(&format!("a ORGANIZATION {TBD} REPOSITORY")), @"
     error: ark_add_docker(a): REPOSITORY has no value
-      help: give one behind REPOSITORY, or leave it out
+      help: give a value after REPOSITORY, or omit REPOSITORY
     ");
 }
 
 #[test]
-fn dockerfile() {
+fn missing_dockerfile_is_reported() {
     assert_snapshot!(repository("DOCKERFILE Dockerfile.absent"), @"
     error: ark_add_docker(a): the Dockerfile ~/pro ject/Dockerfile.absent does not exist
       help: create it, or name another: DOCKERFILE FILE
@@ -68,107 +68,107 @@ fn dockerfile() {
 }
 
 #[test]
-fn tags() {
+fn invalid_tags_are_reported() {
     assert_snapshot!(repository("TAGS latest"), @"
-    error: ark_add_docker(a): the tag latest alone does not say what is in an image
-      help: give another beside it, as TAGS v1.2 latest, or leave TAGS out for what git describes the commit as
+    error: ark_add_docker(a): the tag latest alone does not identify an image
+      help: add another tag, such as TAGS v1.2 latest, or omit TAGS to use the output of git describe
     ");
     assert_snapshot!(repository("TAGS a/b"), @r#"
-    error: ark_add_docker(a): "a/b" is no tag
-      help: up to 128 letters, digits, '_', '.' and '-', as v1.2
+    error: ark_add_docker(a): "a/b" is not a tag
+      help: use up to 128 letters, digits, '_', '.' and '-', such as v1.2
     "#);
     let sandbox = Sandbox::new();
     let call = format!("ark_add_docker(a ORGANIZATION {TBD} REPOSITORY a)\n");
     let project = Project::new(&sandbox, &call);
     std::fs::remove_dir_all(project.path(".git")).unwrap();
-    assert_snapshot!(told(&project.configure("Ninja", &[])), @"
-    error: ark_add_docker(a): git knows no commit of ~/pro ject to tag the image with: fatal: not a git repository (or any of the parent directories): .git
+    assert_snapshot!(reported(&project.configure("Ninja", &[])), @"
+    error: ark_add_docker(a): git finds no commit of ~/pro ject for the default tag: fatal: not a git repository (or any of the parent directories): .git
       help: commit it, or give tags: TAGS v1.2
     ");
     project.git("init -q");
-    assert_snapshot!(told(&project.configure("Ninja", &[])), @"
-    error: ark_add_docker(a): git knows no commit of ~/pro ject to tag the image with: fatal: Needed a single revision
+    assert_snapshot!(reported(&project.configure("Ninja", &[])), @"
+    error: ark_add_docker(a): git finds no commit of ~/pro ject for the default tag: fatal: Needed a single revision
       help: commit it, or give tags: TAGS v1.2
     ");
     project.git("add .");
     project.git("commit -q -m change");
     let project = project.with("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
-    assert_snapshot!(told(&project.configure("Ninja", &[])), @"
-    error: ark_add_docker(a): git knows no commit of ~/pro ject to tag the image with: fatal: detected dubious ownership in repository at '~/pro ject'
+    assert_snapshot!(reported(&project.configure("Ninja", &[])), @"
+    error: ark_add_docker(a): git finds no commit of ~/pro ject for the default tag: fatal: detected dubious ownership in repository at '~/pro ject'
       help: give tags: TAGS v1.2; or trust the folder: git config --global --add safe.directory '~/pro ject'
     ");
 }
 
 #[test]
-fn files_and_targets() {
+fn missing_files_and_targets_are_reported() {
     assert_snapshot!(repository("FILES absent"), @"
-    error: ark_add_docker(a): the file absent is neither in ~/pro ject nor made by a custom command of this folder
-      help: correct its name behind FILES
+    error: ark_add_docker(a): the file absent is neither in ~/pro ject nor generated by a custom command of this folder
+      help: correct its name after FILES
     ");
     assert_snapshot!(repository("TARGETS absent"), @"
-    error: ark_add_docker(a): there is no target absent
-      help: TARGETS takes targets that are defined before; files that exist go behind FILES
+    error: ark_add_docker(a): the target absent does not exist
+      help: TARGETS takes targets that are already defined; give existing files after FILES
     ");
 }
 
 #[test]
-fn other_arguments() {
+fn invalid_arguments_are_reported() {
     assert_snapshot!(repository("TAG v1"), @r#"
-    error: ark_add_docker(a): "TAG" is no keyword of it
+    error: ark_add_docker(a): "TAG" is not a keyword
       help: the keywords: ORGANIZATION, REPOSITORY, DOCKERFILE, TARGETS, FILES, TAGS, BUILD_ARGS, PLATFORMS, REGISTRY, CREATE
     "#);
     assert_snapshot!(repository("PLATFORMS arm64"), @r#"
-    error: ark_add_docker(a): "arm64" is no platform
-      help: as PLATFORMS linux/amd64 linux/arm64
+    error: ark_add_docker(a): "arm64" is not a platform
+      help: for example: PLATFORMS linux/amd64 linux/arm64
     "#);
     assert_snapshot!(repository("BUILD_ARGS VERSION"), @r#"
     error: ark_add_docker(a): the build argument "VERSION" is not of the form KEY=VALUE
-      help: as BUILD_ARGS VERSION=1.2
+      help: for example: BUILD_ARGS VERSION=1.2
     "#);
     assert_snapshot!(refusal(&format!("\"a b\" ORGANIZATION {TBD} REPOSITORY a")), @r#"
     error: ark_add_docker(a b): "a b" cannot be part of a target's name
-      help: letters, digits, '_', '.', '+' and '-', as ark-extract-catalog-video
+      help: use letters, digits, '_', '.', '+' and '-', such as ark-extract-catalog-video
     "#);
     let twice = format!("TAGS 1)\nark_add_docker(a ORGANIZATION {TBD} REPOSITORY b TAGS 1");
     assert_snapshot!(repository(&twice), @"
-    error: ark_add_docker(a): there is such an image already, from ~/pro ject
-      help: give each image a name of its own
+    error: ark_add_docker(a): an image of this name is already defined in ~/pro ject
+      help: give each image a different name
     ");
 }
 
 #[test]
-fn settings() {
+fn invalid_settings_are_reported() {
     let sandbox = Sandbox::new();
     let call = format!("ark_add_docker(a ORGANIZATION {TBD} REPOSITORY a TAGS 1)\n");
     let project = Project::new(&sandbox, &call);
-    assert_snapshot!(told(&project.configure("Ninja", &["-DARK_DOCKER_BUILDER=kaniko"])), @r#"
-    error: ark_add_docker(a): ARK_DOCKER_BUILDER is "kaniko", which is no builder
-      help: docker, podman or buildah, or empty for the first that works: cmake -DARK_DOCKER_BUILDER= .
+    assert_snapshot!(reported(&project.configure("Ninja", &["-DARK_DOCKER_BUILDER=kaniko"])), @r#"
+    error: ark_add_docker(a): ARK_DOCKER_BUILDER is "kaniko", which is not a builder
+      help: use docker, podman or buildah, or the first that works: cmake -DARK_DOCKER_BUILDER= .
     "#);
     let absent = ["-DARK_DOCKER_BUILDER=", "-DARK_CONTAINER_TOOL=/absent/tool"];
-    assert_snapshot!(told(&project.configure("Ninja", &absent)), @"
+    assert_snapshot!(reported(&project.configure("Ninja", &absent)), @"
     error: ark_add_docker(a): the tool /absent/tool does not exist
       help: cmake -DARK_CONTAINER_TOOL=FILE .
     ");
     std::fs::remove_dir_all(project.path("build")).unwrap();
     project.write("build/a-docker", "a file where a folder is to be");
-    assert_snapshot!(told(&project.configure("Ninja", &[])), @"
-    error: ark_add_docker(a): ~/pro ject/build/a-docker is in the way: it is to be a folder
+    assert_snapshot!(reported(&project.configure("Ninja", &[])), @"
+    error: ark_add_docker(a): ~/pro ject/build/a-docker is not a folder
       help: remove it, or build in another folder: cmake -B DIR
     ");
 }
 
 #[test]
-fn no_tool() {
+fn missing_tool_is_reported() {
     let sandbox = Sandbox::new();
     let project = Project::new(&sandbox, "").with("PATH", "/usr/bin:/bin");
     let run = project.configure("Ninja", &["-UARK_CONTAINER_TOOL"]);
     assert_ne!(run.code, 0, "{run:?}");
-    let told = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(told.contains("say where it is: cmake -DARK_CONTAINER_TOOL=FILE"), "{run:?}");
+    let reported = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(reported.contains("set its path: cmake -DARK_CONTAINER_TOOL=FILE"), "{run:?}");
 }
 
-/// A project whose builder is a script.
+/// Returns a project whose builder is a script.
 fn with_builder<'a>(sandbox: &'a Sandbox, builder: &str, script: &str) -> Project<'a> {
     let stub = sandbox.write(&format!("stubs/{builder}"), script);
     fs::set_permissions(stub, fs::Permissions::from_mode(0o755)).unwrap();
@@ -181,7 +181,7 @@ fn with_builder<'a>(sandbox: &'a Sandbox, builder: &str, script: &str) -> Projec
 
 fn built(project: &Project<'_>) -> Run {
     let run = project.build("ark-docker", &[]);
-    // Nothing comes behind the message but ninja's own end.
+    // Only the last line of ninja comes after the message.
     let last: Vec<&str> = run.stdout.trim_end().lines().rev().take(2).collect();
     assert_eq!(last[0], "ninja: build stopped: subcommand failed.", "{}", run.stdout);
     assert!(last[1].starts_with("  help: "), "{}", run.stdout);
@@ -189,20 +189,20 @@ fn built(project: &Project<'_>) -> Run {
 }
 
 #[test]
-fn a_builder_that_does_not_work() {
+fn broken_builder_is_reported() {
     let sandbox = Sandbox::new();
     let project =
         with_builder(&sandbox, "podman", "#!/bin/sh\necho 'no space left' >&2\nexit 125\n");
-    assert_snapshot!(told(&built(&project)), @"
-    error: the image a cannot be built: the builder that ARK_DOCKER_BUILDER chooses does not work: podman: no space left
-      help: see what it says: podman info; or name another in ARK_DOCKER_BUILDER
+    assert_snapshot!(reported(&built(&project)), @"
+    error: the image a cannot be built: the builder of ARK_DOCKER_BUILDER does not work: podman: no space left
+      help: run podman info for details, or set another builder in ARK_DOCKER_BUILDER
     ");
     let project = project.with("ARK_DOCKER_BUILDER", "kaniko");
-    assert_snapshot!(told(&built(&project)), @r#"
-    error: the image a cannot be built: ARK_DOCKER_BUILDER is "kaniko", which is no builder
-      help: export ARK_DOCKER_BUILDER=podman; docker and buildah are the others
+    assert_snapshot!(reported(&built(&project)), @r#"
+    error: the image a cannot be built: ARK_DOCKER_BUILDER is "kaniko", which is not a builder
+      help: use docker, podman or buildah: export ARK_DOCKER_BUILDER=podman
     "#);
-    // cmake, git and a shell, and no builder.
+    // A PATH with cmake, git and a shell, but without a builder.
     let bin = sandbox.path("bin");
     fs::create_dir(&bin).unwrap();
     for tool in ["cmake", "ninja", "git", "sh"] {
@@ -212,14 +212,14 @@ fn a_builder_that_does_not_work() {
         std::os::unix::fs::symlink(found, bin.join(tool)).unwrap();
     }
     let project = project.with("ARK_DOCKER_BUILDER", "").with("PATH", bin.to_str().unwrap());
-    assert_snapshot!(told(&built(&project)), @"
-    error: the image a cannot be built: no builder works: docker: it is not installed; podman: it is not installed; buildah: it is not installed
+    assert_snapshot!(reported(&built(&project)), @"
+    error: the image a cannot be built: no builder works: docker: not installed; podman: not installed; buildah: not installed
       help: start docker, or install another builder: apt-get install buildah
     ");
 }
 
 #[test]
-fn a_build_that_fails() {
+fn failed_build_is_reported() {
     let sandbox = Sandbox::new();
     let script = "#!/bin/sh\n[ \"$1\" = info ] && exit\necho 'the builder says why' >&2\nexit 1\n";
     let project = with_builder(&sandbox, "buildah", script);
@@ -227,14 +227,14 @@ fn a_build_that_fails() {
     assert!(run.stdout.contains("\nthe builder says why\nerror: "), "{}", run.stdout);
     let local_name =
         run.stdout.split_once("/ark-docker/").unwrap().1[.."a:01234567".len()].to_owned();
-    assert_snapshot!(told(&run).replace(&local_name, "a:HASH"), @"
-    error: buildah could not build the image a, and says why above
-      help: to try it alone: buildah bud --layers --file '~/pro ject/Dockerfile' --tag localhost/ark-docker/a:HASH --iidfile '~/pro ject/build/a-docker/image.id' '~/pro ject/build/a-docker/context'
+    assert_snapshot!(reported(&run).replace(&local_name, "a:HASH"), @"
+    error: buildah failed to build the image a; its output is above
+      help: to repeat the command: buildah bud --layers --file '~/pro ject/Dockerfile' --tag localhost/ark-docker/a:HASH --iidfile '~/pro ject/build/a-docker/image.id' '~/pro ject/build/a-docker/context'
     ");
 }
 
 #[test]
-fn a_registry_that_is_not_reached() {
+fn unreachable_registry_is_reported() {
     let sandbox = Sandbox::new();
     let project = Project::new(&sandbox, &image("a", "TAGS 1"))
         .with("ARK_REGISTRY", "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod")
@@ -243,61 +243,61 @@ fn a_registry_that_is_not_reached() {
         .with("AWS_SECRET_ACCESS_KEY", "secret")
         .configured("Ninja", &[]);
     let run = built(&project);
-    assert_snapshot!(told(&run), @"
+    assert_snapshot!(reported(&run), @"
     error: cannot describe prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: its AWS endpoint cannot be reached: io error: client error (Connect): tcp connect error: Connection refused (os error 111)
       help: try again in a while
     ");
     assert!(!project.path("build/a.image").exists());
-    // The image is built, and where it is pushed to is there again.
+    // The image is already built, and the registry is reachable again.
     let project = project.with("ARK_REGISTRY", "");
     assert_eq!(project.built("ark-docker"), (vec![], vec!["a".to_owned()]));
 }
 
 #[test]
-fn a_repository_that_is_missing() {
+fn missing_repository_suggests_create() {
     let sandbox = Sandbox::new();
     let lists = image("a", "TAGS 1").replace("CREATE", "");
     let project = Project::new(&sandbox, &lists).configured("Unix Makefiles", &[]);
     let run = project.build("ark-docker", &[]);
-    assert_snapshot!(told(&run), @"
+    assert_snapshot!(reported(&run), @"
     error: repository 127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/catalog/a does not exist
       help: create it: ark-catalog-container-tool --create-repository catalog/a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }
 
 #[test]
-fn a_tool_that_does_not_run() {
+fn broken_tool_is_reported() {
     let sandbox = Sandbox::new();
     let tool = sandbox.write("tool", "no program");
     let option = format!("-DARK_CONTAINER_TOOL={}", tool.display());
     let project = Project::new(&sandbox, &image("a", "TAGS 1")).configured("Ninja", &[&option]);
-    assert_snapshot!(told(&built(&project)), @"
+    assert_snapshot!(reported(&built(&project)), @"
     error: the tool ~/tool cannot be run: Permission denied
       help: cmake -DARK_CONTAINER_TOOL=FILE '~/pro ject/build'
     ");
 }
 
 #[test]
-fn a_context_that_cannot_be_made() {
+fn duplicate_context_file_is_reported() {
     let sandbox = Sandbox::new();
     let lists = image("a", "${CMAKE_CURRENT_BINARY_DIR}/hello TAGS 1");
     let project = Project::new(&sandbox, &lists);
     project.write("build/hello", "another of the same name");
     let project = project.configured("Ninja", &[]);
-    assert_snapshot!(told(&built(&project)), @"
-    error: the context of the image a cannot be made: two of its files are called hello
+    assert_snapshot!(reported(&built(&project)), @"
+    error: the context of the image a cannot be created: two files have the name hello
       help: see TARGETS and FILES of ark_add_docker(a)
     ");
 }
 
 #[test]
-fn a_build_folder_that_cannot_be_written_to() {
+fn unwritable_build_folder_is_reported() {
     let sandbox = Sandbox::new();
     let project = Project::new(&sandbox, &image("a", "TAGS 1")).configured("Ninja", &[]);
     project.write("build/ark-docker", "a file where a folder is to be");
     let run = project.build("ark-docker", &[]);
-    assert_snapshot!(told(&run), @"
-    error: nothing can be written to ~/pro ject/build/ark-docker: Not a directory
-      help: build in a folder that is yours: cmake -B DIR
+    assert_snapshot!(reported(&run), @"
+    error: cannot write to ~/pro ject/build/ark-docker: Not a directory
+      help: build in a folder that you own: cmake -B DIR
     ");
 }

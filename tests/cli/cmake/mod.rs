@@ -1,4 +1,4 @@
-//! The CMake rules of `ark-container-cli/cmake`, with real builders, and `--cmake-dir`, which finds them.
+//! The CMake module in `ark-container-cli/cmake` with real builders, and `--cmake-dir`.
 
 mod building;
 mod messages;
@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use insta::assert_snapshot;
 
-use crate::errors::told;
+use crate::errors::reported;
 use crate::python_component::python_component;
 use crate::sandbox::{BINARY, Run, Sandbox, TBD};
 use crate::tools::{Tools, component};
@@ -23,7 +23,7 @@ pub(crate) struct Project<'a> {
 }
 
 impl<'a> Project<'a> {
-    /// A project without a compiler, whose CMakeLists.txt goes on with these lines, built by buildah.
+    /// Returns a project without a compiler, with these lines at the end of CMakeLists.txt, built by buildah.
     fn new(sandbox: &'a Sandbox, lists: &str) -> Self {
         Self::with_languages(sandbox, "NONE", lists)
     }
@@ -73,7 +73,7 @@ impl<'a> Project<'a> {
         self
     }
 
-    /// The same with the oldest CMake that the module is for.
+    /// Sets the oldest CMake that the module supports.
     fn with_oldest_cmake(self) -> Self {
         Self { cmake: || python_component("cmake"), ..self }
     }
@@ -90,7 +90,7 @@ impl<'a> Project<'a> {
         fs::read_to_string(self.path(below)).unwrap()
     }
 
-    /// A command in the project's folder and environment.
+    /// Returns a command in the folder and environment of the project.
     fn command(&self, mut command: Command) -> Command {
         command
             .current_dir(self.path(""))
@@ -109,7 +109,7 @@ impl<'a> Project<'a> {
         assert_eq!(run.code, 0, "{line}: {run:?}");
     }
 
-    /// Commits all there is, under a tag.
+    /// Commits all files, and adds a tag.
     fn commit(&self, tag: &str) {
         self.git("add .");
         self.git("commit -q -m change");
@@ -140,19 +140,18 @@ impl<'a> Project<'a> {
         let mut cmake = self.command((self.cmake)());
         cmake.args(["--build", "build", "--target", target]).args(options);
         let Run { code, stdout, stderr } = self.sandbox.finish(&mut cmake);
-        // Ninja tells on its standard output what commands told on either.
+        // Ninja prints the output and errors of commands on its standard output.
         Run { code, stdout: format!("{stdout}{stderr}"), stderr: String::new() }
     }
 
-    /// Builds a target, which must succeed, and returns the names of the images that were built and
-    /// pushed for it.
+    /// Builds a target, which must succeed, and returns the names of the built and of the pushed images.
     fn built(&self, target: &str) -> (Vec<String>, Vec<String>) {
         let run = self.build(target, &[]);
         assert_eq!(run.code, 0, "{}", run.stdout);
         (named(&run, "Building the image "), named(&run, "Pushing the image "))
     }
 
-    /// The files of an image that skopeo pulls, below the folder that is returned.
+    /// Pulls an image with skopeo, and returns the folder with its files.
     fn pulled(&self, tools: &Tools<'_>, image: &str) -> PathBuf {
         for folder in ["pulled", "files"] {
             let _ = fs::remove_dir_all(self.sandbox.path(folder));
@@ -172,7 +171,7 @@ impl<'a> Project<'a> {
         files
     }
 
-    /// The images of a repository, as the tool lists them.
+    /// Returns the images of a repository, as listed by the tool.
     fn listed(&self, repository: &str) -> Vec<serde_json::Value> {
         let line = format!("--list-images {repository} --organization {TBD} --output json");
         let mut tool = self.command(Command::new(BINARY));
@@ -182,7 +181,7 @@ impl<'a> Project<'a> {
     }
 }
 
-/// What the lines of a build end with that have these words.
+/// Returns the ends of the lines of a build after these words.
 fn named(run: &Run, words: &str) -> Vec<String> {
     let after = |line: &str| line.split_once(words).map(|(_, name)| name.to_owned());
     let mut names: Vec<String> = run.stdout.lines().filter_map(after).collect();
@@ -190,7 +189,7 @@ fn named(run: &Run, words: &str) -> Vec<String> {
     names
 }
 
-/// A call of the function for an image whose context is the file `hello`, with more arguments.
+/// Returns a call of `ark_add_docker` for an image of the file `hello`, with more arguments.
 fn image(name: &str, more: &str) -> String {
     format!(
         "ark_add_docker({name} ORGANIZATION {TBD} REPOSITORY catalog/{name} CREATE FILES hello {more})\n"
@@ -202,7 +201,7 @@ fn source_folder() -> PathBuf {
 }
 
 #[test]
-fn the_program_alone_has_the_module() {
+fn cmake_dir_writes_a_usable_module() {
     let sandbox = Sandbox::new();
     let folder = PathBuf::from(
         sandbox
@@ -218,9 +217,9 @@ fn the_program_alone_has_the_module() {
         assert!(copy == fs::read(&file).unwrap(), "{}", file.display());
         count += 1;
     }
-    assert_eq!(fs::read_dir(&folder).unwrap().count(), count + 1, "and which program it is from");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), count + 1, "and the path of the program");
 
-    // It is found, and builds with this program.
+    // CMake finds the module, which builds with this program.
     let project = Project::new(&sandbox, &image("a", "TAGS 1"));
     let options = [&format!("-DArkDocker_DIR={}", folder.display()), "-UARK_CONTAINER_TOOL"]
         .map(String::from);
@@ -228,7 +227,7 @@ fn the_program_alone_has_the_module() {
     assert!(project.read("build/CMakeCache.txt").contains(&format!("={BINARY}\n")));
     assert_eq!(project.built("ark-docker").1, ["a"]);
 
-    // What was damaged is made good, and what is right is left alone.
+    // A damaged file is written again, and a correct file is not.
     let config = folder.join("ArkDockerConfig.cmake");
     let before = config.metadata().unwrap().modified().unwrap();
     fs::write(folder.join("ArkDocker.cmake"), "damaged").unwrap();
@@ -238,7 +237,7 @@ fn the_program_alone_has_the_module() {
     assert_eq!(config.metadata().unwrap().modified().unwrap(), before);
 
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-    let refused = told(&sandbox.run("--cmake-dir"));
+    let refused = reported(&sandbox.run("--cmake-dir"));
     let name = folder.file_name().unwrap().to_str().unwrap();
     assert_snapshot!(refused.replace(name, "VERSION"), @"
     exit 2
@@ -248,7 +247,7 @@ fn the_program_alone_has_the_module() {
 }
 
 #[test]
-fn a_package_has_the_module_beside_the_program() {
+fn installed_module_is_used() {
     let sandbox = Sandbox::new();
     let program = sandbox.path("usr/bin/ark-catalog-container-tool");
     let module = sandbox.path("usr/share/cmake/ArkDocker");
@@ -270,7 +269,7 @@ fn a_package_has_the_module_beside_the_program() {
 }
 
 #[test]
-fn the_version_is_the_programs() {
+fn module_has_the_version_of_the_program() {
     let file = fs::read_to_string(source_folder().join("ArkDockerConfigVersion.cmake")).unwrap();
     assert!(file.contains(concat!("set(PACKAGE_VERSION ", env!("CARGO_PKG_VERSION"), ")\n")));
     let sandbox = Sandbox::new();

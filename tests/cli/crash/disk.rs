@@ -1,4 +1,4 @@
-//! The folder of the registry: everything visible is complete, also on a full disk.
+//! The folder of the registry: all visible content is complete, also on a full disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,10 +13,10 @@ use serde_json::Value;
 use crate::sandbox::{BINARY, Sandbox, TBD};
 use crate::small_disk::SmallDisk;
 
-/// Where the sandbox's registry is.
+/// Folder of the sandbox's registry.
 pub(super) const REGISTRY: &str = "data/ark/registry";
 
-/// What may be in the registry's folder.
+/// Entries of the registry's folder.
 const ENTRIES: [&str; 9] = [
     "_tmp",
     "_trash",
@@ -29,13 +29,13 @@ const ENTRIES: [&str; 9] = [
     "version",
 ];
 
-/// The limits of a small disk.
+/// Mount options of a small disk.
 const LIMITS: &str = "size=8m,mode=0700";
 
-/// Longer than it takes until uploads, temporary files, claims and blobs without a manifest are swept.
-const LONG_AGO: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+/// Age after which uploads, temporary files, claims and blobs without a manifest are swept.
+const SWEEP_AGE: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
-/// The files below a folder, and their paths from there.
+/// Returns the files below a folder by their relative paths.
 pub(crate) fn files_below(folder: &Path) -> BTreeMap<String, PathBuf> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -52,23 +52,23 @@ pub(crate) fn files_below(folder: &Path) -> BTreeMap<String, PathBuf> {
     files
 }
 
-/// Makes sure that each file in sight is what its name says, and has what it refers to.
+/// Checks that each visible file matches its name, and that everything it refers to exists.
 pub(super) fn check(sandbox: &Sandbox) {
     let registry = sandbox.path(REGISTRY);
     for entry in fs::read_dir(&registry).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(ENTRIES.contains(&name.as_str()), "what is {name}?");
+        assert!(ENTRIES.contains(&name.as_str()), "unexpected {name}");
     }
     let files = files_below(&registry.join("prod"));
     let mut blobs = Vec::new();
     for (name, path) in &files {
         let Some((repository, below)) = name.split_once("/_repository/") else {
-            assert!(name.ends_with("/_lock") || name.ends_with("/_claims"), "what is {name}?");
+            assert!(name.ends_with("/_lock") || name.ends_with("/_claims"), "unexpected {name}");
             continue;
         };
         let has = |kind: &str, digest: &str| {
-            let place = digest.replace(':', "/");
-            files.contains_key(&format!("{repository}/_repository/{kind}/{place}"))
+            let path = digest.replace(':', "/");
+            files.contains_key(&format!("{repository}/_repository/{kind}/{path}"))
         };
         let below: Vec<&str> = below.split('/').collect();
         match below.as_slice() {
@@ -79,7 +79,7 @@ pub(super) fn check(sandbox: &Sandbox) {
             ["blobs", "sha256", hex] => blobs.push((*hex, path)),
             ["tags", _] => {
                 let digest = fs::read_to_string(path).unwrap();
-                assert!(has("manifests", &digest), "{name} stands for {digest:?}");
+                assert!(has("manifests", &digest), "{name} names {digest:?}");
             }
             ["manifests", "sha256", _] => {
                 let file = fs::read_to_string(path).unwrap();
@@ -87,22 +87,22 @@ pub(super) fn check(sandbox: &Sandbox) {
                 let header: Value = serde_json::from_str(header).unwrap();
                 assert_eq!(header["length"].as_u64(), Some(manifest.len() as u64), "{name}");
                 let manifest: Value = serde_json::from_str(manifest).unwrap();
-                let parts = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
-                for part in parts("layers").iter().chain(manifest.get("config")) {
-                    assert!(has("blobs", part["digest"].as_str().unwrap()), "{name}: {part}");
+                let list = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
+                for blob in list("layers").iter().chain(manifest.get("config")) {
+                    assert!(has("blobs", blob["digest"].as_str().unwrap()), "{name}: {blob}");
                 }
-                for part in parts("manifests") {
-                    assert!(has("manifests", part["digest"].as_str().unwrap()), "{name}: {part}");
+                for child in list("manifests") {
+                    assert!(has("manifests", child["digest"].as_str().unwrap()), "{name}: {child}");
                 }
             }
             ["uploads" | "imports", _] | ["claims", "sha256", _] => {}
-            _ => panic!("what is {name}?"),
+            _ => panic!("unexpected {name}"),
         }
     }
     check_sums(&blobs);
 }
 
-/// Compares files with the digests that they are named by, as another program computes them.
+/// Compares files with the digests in their names, computed by sha256sum.
 fn check_sums(blobs: &[(&str, &PathBuf)]) {
     for some in blobs.chunks(500) {
         let paths = some.iter().map(|(_, path)| path);
@@ -115,7 +115,7 @@ fn check_sums(blobs: &[(&str, &PathBuf)]) {
     }
 }
 
-/// What killed processes left behind, out of sight: temporary files, deleted repositories, and uploads.
+/// Returns invisible files of killed processes: temporary files, deleted repositories and uploads.
 pub(super) fn leftovers(sandbox: &Sandbox) -> Vec<PathBuf> {
     let registry = sandbox.path(REGISTRY);
     let hidden = ["_tmp", "_trash"].map(|name| fs::read_dir(registry.join(name)).unwrap());
@@ -125,7 +125,7 @@ pub(super) fn leftovers(sandbox: &Sandbox) -> Vec<PathBuf> {
     hidden.chain(uploads.map(|(_, path)| path)).collect()
 }
 
-/// The blobs of repositories that none of their manifests names.
+/// Returns the blobs of repositories that no manifest of the repository names.
 pub(super) fn unreferenced_blobs(sandbox: &Sandbox) -> Vec<PathBuf> {
     let files = files_below(&sandbox.path(REGISTRY).join("prod"));
     let mut referenced = BTreeSet::new();
@@ -149,9 +149,9 @@ pub(super) fn unreferenced_blobs(sandbox: &Sandbox) -> Vec<PathBuf> {
     files.into_iter().filter(|(name, _)| is_unreferenced(name)).map(|(_, path)| path).collect()
 }
 
-/// Makes the files of repositories whose path contains this as old as those that are swept.
+/// Sets the files of repositories whose path contains `part` to the age at which they are swept.
 pub(super) fn age(sandbox: &Sandbox, part: &str) {
-    let long_ago = SystemTime::now() - LONG_AGO;
+    let long_ago = SystemTime::now() - SWEEP_AGE;
     for (name, path) in files_below(&sandbox.path(REGISTRY).join("prod")) {
         if name.contains(part) {
             File::open(path).unwrap().set_modified(long_ago).unwrap();
@@ -159,9 +159,9 @@ pub(super) fn age(sandbox: &Sandbox, part: &str) {
     }
 }
 
-/// Makes sure that a server which starts long after removes what was left behind.
+/// Checks that a server that starts much later removes the files of killed processes.
 pub(super) fn check_sweep(sandbox: &Sandbox) {
-    let long_ago = SystemTime::now() - LONG_AGO;
+    let long_ago = SystemTime::now() - SWEEP_AGE;
     for path in leftovers(sandbox) {
         File::open(path).unwrap().set_modified(long_ago).unwrap();
     }
@@ -179,7 +179,7 @@ pub(super) fn check_sweep(sandbox: &Sandbox) {
     }
 }
 
-/// Writes the layout of an image whose layer has this length, and says how to push it to `a`.
+/// Writes the layout of an image with a layer of this length, and returns the line that pushes it to `a`.
 fn push_line(sandbox: &Sandbox, tag: &str, len: usize) -> String {
     let image = SampleImage::builder().with_seed(len as u64).with_random_layer(len);
     image.build().write_oci_layout(&sandbox.path(tag), None).unwrap();
@@ -204,7 +204,7 @@ fn full_disk_rejects_a_push_and_loses_nothing() {
     sandbox.printed(&push_line(&sandbox, "v1", 100_000));
     let listed = sandbox.printed(&listing);
 
-    // In the middle of a layer, at its start, and before anything.
+    // The disk is full in the middle of a layer, at its start, and before the push.
     let large = push_line(&sandbox, "v2", 1_000_000);
     for room in [400_000, 8192, 0] {
         disk.fill(room);
@@ -212,7 +212,7 @@ fn full_disk_rejects_a_push_and_loses_nothing() {
         assert_eq!((run.code, run.stdout.as_str()), (7, ""), "{room}: {run:?}");
         assert!(run.stderr.contains("the registry's disk is full"), "{room}: {}", run.stderr);
         assert_eq!(sandbox.printed(&listing), listed);
-        assert_eq!(leftovers(&sandbox), Vec::<PathBuf>::new(), "it fills the disk no further");
+        assert_eq!(leftovers(&sandbox), Vec::<PathBuf>::new(), "no files remain");
         check(&sandbox);
         disk.free();
     }
@@ -270,7 +270,7 @@ fn truncated_blob_is_rejected_and_pushed_again() {
     sandbox.printed(&format!("--quiet --create-repository a --organization {TBD}"));
     sandbox.printed(&push_line(&sandbox, "v1", 10_000));
     let large = push_line(&sandbox, "v2", 1_000_000);
-    // The limit is in blocks of 512 or 1024 bytes; beyond it, a write fails as on a full disk.
+    // The limit is in blocks of 512 or 1024 bytes. A write beyond the limit fails as on a full disk.
     let mut limited = Command::new("sh");
     let limits = "trap '' XFSZ; ulimit -f 400; exec \"$@\"";
     let tool = sandbox.command(&large);

@@ -1,5 +1,5 @@
-//! Nothing that was acknowledged is lost, and nothing incomplete is visible: at any kill, with many
-//! processes at once, and on a full disk.
+//! Acknowledged operations are not lost, and incomplete content is not visible: after a kill, with concurrent
+//! processes, and on a full disk.
 
 pub(crate) mod disk;
 mod model;
@@ -21,12 +21,12 @@ fn acknowledged_operations_survive_any_kill() {
 }
 
 #[test]
-fn deletions_and_pushes_beside_kills_keep_what_is_needed() {
+fn deletions_and_pushes_survive_any_kill() {
     let figures = kill(if is_full_scale() { 200 } else { 40 }, Mix::Deletions);
     assert!(figures.deletions > 0 && figures.swept > 0, "{figures:?}");
 }
 
-/// Runs rounds until so many processes were killed, and prints what happened.
+/// Runs rounds until `kills` processes were killed, and prints the figures.
 #[expect(clippy::print_stderr, reason = "the figures of `tests/heavy/run crash`")]
 fn kill(kills: usize, mix: Mix) -> Figures {
     let started = Instant::now();
@@ -37,7 +37,7 @@ fn kill(kills: usize, mix: Mix) -> Figures {
     let figures = rounds.end();
     let seconds = started.elapsed().as_secs_f64();
     eprintln!(
-        "{} kills: {} operations acknowledged, {} cut, {} of these done all the same; {} deletions of \
+        "{} kills: {} operations acknowledged, {} interrupted, {} of these completed; {} deletions of \
          images; {} blobs without a manifest, and none after a sweep; {seconds:.1} s",
         figures.kills,
         figures.acknowledged,
@@ -46,7 +46,7 @@ fn kill(kills: usize, mix: Mix) -> Figures {
         figures.deletions,
         figures.swept,
     );
-    // A suite that kills too early or too late would show nothing.
+    // Kills that are always too early or too late would test nothing.
     assert!(figures.acknowledged > 0 && figures.cut > figures.survived, "{figures:?}");
     figures
 }
@@ -57,7 +57,7 @@ fn create(name: impl Into<String>) -> Operation {
     Operation::Create { name: name.into() }
 }
 
-/// Runs all operations at once, uploads against the visitor's server.
+/// Runs all operations concurrently. Uploads use the server of the visitor.
 fn run_all(sandbox: &Sandbox, visitor: Option<&Visitor>, operations: &[Operation]) {
     let runtime = Runtime::new().unwrap();
     let runtime = &runtime;
@@ -81,14 +81,14 @@ fn concurrent_processes_and_clients_lose_nothing() {
     let mut images = Images::new(&mut random);
     let mut model = Model::default();
 
-    // On first use, all of them find no folder.
+    // The first operations find no folder.
     let same = || std::iter::repeat_with(|| create("shared")).take(PROCESSES);
     let first: Vec<_> = same().collect();
     run_all(&sandbox, None, &first);
 
     let server = sandbox.serve();
     let visitor = Visitor::new(&sandbox, &server);
-    // Of the same names, of different ones, and of ones within each other.
+    // Repositories with the same name, with different names, and with nested names.
     let mut second: Vec<_> = same().collect();
     second.extend((0..PROCESSES).map(|n| create(format!("own/{n}"))));
     second.extend((0..PROCESSES).map(|n| create(format!("shared/{n}"))));
@@ -96,7 +96,7 @@ fn concurrent_processes_and_clients_lose_nothing() {
         let image = images.next(&mut random, &sandbox);
         let tag = |kind: &str| format!("{kind}-{n}").parse().unwrap();
         let name = || "shared".to_owned();
-        // The same layers twice at once, by both ways.
+        // The same layers are sent concurrently, by the program and over HTTP.
         second.push(Operation::Push { name: name(), tag: tag("push"), image: Arc::clone(&image) });
         second.push(Operation::Upload { name: name(), tag: tag("upload"), image });
     }

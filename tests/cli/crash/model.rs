@@ -1,4 +1,4 @@
-//! The model of the registry: images, operations, and the states that they may leave.
+//! The model of the registry: images, operations, and the possible states after them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use futures_util::stream;
 
 use crate::sandbox::{Random, Sandbox, TBD};
 
-/// The states that something may be in: one, or several while an operation on it is not answered.
+/// The possible states of an object: one, or several while an operation on it is unacknowledged.
 #[derive(Debug, Clone)]
 pub(super) struct Possible<T>(BTreeSet<T>);
 
@@ -33,19 +33,19 @@ impl<T: Ord + Clone + Debug> Possible<T> {
         self.0.insert(to);
     }
 
-    /// Whether it is so, certainly.
+    /// Returns whether `state` is the only possible state.
     pub(super) fn is(&self, state: &T) -> bool {
         self.0.len() == 1 && self.0.contains(state)
     }
 
-    /// Makes sure that `found` is possible. It is certain from then on: what was seen once stays.
+    /// Checks that `found` is possible. An observed state is certain afterwards.
     pub(super) fn observe(&mut self, what: &dyn Debug, found: &T) {
         assert!(self.0.contains(found), "{what:?} is {found:?}, and may be {:?}", self.0);
         self.0 = BTreeSet::from([found.clone()]);
     }
 }
 
-/// What an operation changes.
+/// A change by an operation.
 #[derive(Debug, Clone)]
 pub(super) enum Effect {
     Repository {
@@ -56,7 +56,7 @@ pub(super) enum Effect {
         name: String,
         digest: Digest,
     },
-    /// `blobs` are those that the image names, if it is there.
+    /// `blobs` are the blobs that an existing image names.
     Image {
         name: String,
         digest: Digest,
@@ -71,30 +71,30 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    /// A repository has a blob.
+    /// Returns the effect that a repository has a blob.
     pub(super) fn blob(name: &str, digest: Digest) -> Self {
         Self::Blob { name: name.to_owned(), digest }
     }
 
-    /// A repository has an image.
+    /// Returns the effect that a repository has an image.
     pub(super) fn image(name: &str, image: &SampleImage) -> Self {
         let blobs = image.blobs().map(|(digest, _)| digest).collect();
         Self::Image { name: name.to_owned(), digest: image.digest(), there: true, blobs }
     }
 
-    /// A tag stands for an image.
+    /// Returns the effect that a tag names an image.
     pub(super) fn tag(name: &str, tag: &Tag, target: Digest) -> Self {
         Self::Tag { name: name.to_owned(), tag: tag.clone(), target: Some(target) }
     }
 }
 
-/// A repository, by name; what is not entered is not there.
+/// The content of a repository. An object without an entry does not exist.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) there: Possible<bool>,
     pub(super) blobs: BTreeMap<Digest, Possible<bool>>,
     pub(super) images: BTreeMap<Digest, Possible<bool>>,
-    /// The blobs that images name, whether or not they are there.
+    /// The blobs that images name, including images that do not exist.
     named: BTreeMap<Digest, Vec<Digest>>,
     pub(super) tags: BTreeMap<Tag, Possible<Option<Digest>>>,
 }
@@ -105,12 +105,12 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// An operation that would do this has begun.
+    /// Records that an operation with this effect has started.
     pub(super) fn begin(&mut self, effect: &Effect) {
         self.change(effect, false);
     }
 
-    /// The registry said that this is done.
+    /// Records that the registry acknowledged this effect.
     pub(super) fn acknowledge(&mut self, effect: &Effect) {
         self.change(effect, true);
     }
@@ -129,7 +129,7 @@ impl Model {
                 if there {
                     contents.named.insert(digest.clone(), blobs);
                 } else {
-                    // A deleted image takes those of its blobs along that nothing else needs.
+                    // Deleting an image also deletes its blobs that no other image needs.
                     for blob in contents.named.get(&digest).into_iter().flatten() {
                         contents.blobs.entry(blob.clone()).or_default().change(false, false);
                     }
@@ -142,7 +142,7 @@ impl Model {
         }
     }
 
-    /// Any blob that no image needs for certain may go from now on.
+    /// Records that blobs without a certain image may be deleted.
     pub(super) fn doubt_unreferenced_blobs(&mut self) {
         for contents in self.repositories.values_mut() {
             let there = |image: &Digest| contents.images.get(image).is_some_and(|it| it.is(&true));
@@ -160,7 +160,7 @@ impl Model {
         self.repositories.entry(name).or_default()
     }
 
-    /// The repositories that are certainly there.
+    /// Returns the repositories that certainly exist.
     pub(super) fn existing(&self) -> Vec<String> {
         let existing = self.repositories.iter().filter(|(_, contents)| contents.there.is(&true));
         existing.map(|(name, _)| name.clone()).collect()
@@ -168,7 +168,7 @@ impl Model {
 }
 
 impl Contents {
-    /// The tags that certainly stand for an image.
+    /// Returns the tags that certainly name an image.
     pub(super) fn tagged(&self) -> Vec<(Tag, Digest)> {
         let tagged = self.tags.iter().filter_map(|(tag, targets)| {
             let mut targets = targets.0.iter();
@@ -191,13 +191,13 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// The images that it consists of, each after those that it names.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &SampleImage> {
+    /// Returns the manifests of the image, each after the manifests that it names.
+    pub(super) fn manifests(&self) -> impl Iterator<Item = &SampleImage> {
         self.sample.children().iter().chain([&self.sample])
     }
 }
 
-/// Makes one image after the other.
+/// Generator of images.
 #[derive(Debug)]
 pub(super) struct Images {
     shared: Vec<Vec<u8>>,
@@ -210,7 +210,7 @@ impl Images {
         Self { shared, made: 0 }
     }
 
-    /// An image of two shared layers and one of its own; one in four is for two platforms.
+    /// Returns an image with two shared layers and one unique layer. One image in four is for two platforms.
     pub(super) fn next(&mut self, random: &mut Random, sandbox: &Sandbox) -> Arc<Image> {
         let mut builder = SampleImage::builder();
         if random.percent(25) {
@@ -234,27 +234,27 @@ impl Images {
     }
 }
 
-/// SIGKILL has this number everywhere.
-const KILL: i32 = 9;
+/// Number of SIGKILL.
+const SIGKILL_CODE: i32 = 9;
 
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
     Create {
         name: String,
     },
-    /// By the command line, which serves the folder to itself.
+    /// Runs the program, which accesses the folder itself.
     Push {
         name: String,
         tag: Tag,
         image: Arc<Image>,
     },
-    /// Over HTTP, to the server.
+    /// Sends HTTP requests to the server.
     Upload {
         name: String,
         tag: Tag,
         image: Arc<Image>,
     },
-    /// Of a tag that alone stands for the image.
+    /// Deletes the only tag of an image.
     DeleteImage {
         name: String,
         tag: Tag,
@@ -283,7 +283,7 @@ impl Operation {
         }
     }
 
-    /// Everything that is so once it is done, in the order in which it comes true.
+    /// Returns the effects of the operation in their order.
     pub(super) fn effects(&self) -> Vec<Effect> {
         let name = self.repository().to_owned();
         match self {
@@ -295,7 +295,7 @@ impl Operation {
             ],
             Self::Push { tag, image, .. } | Self::Upload { tag, image, .. } => {
                 let mut effects = Vec::new();
-                for part in image.parts() {
+                for part in image.manifests() {
                     let blobs = part.blobs();
                     effects.extend(blobs.map(|(digest, _)| Effect::blob(&name, digest)));
                     effects.push(Effect::image(&name, part));
@@ -306,7 +306,7 @@ impl Operation {
         }
     }
 
-    /// What to type for it. An upload is repeated by the command line too.
+    /// Returns the command line of the operation. An upload is repeated by the program too.
     fn line(&self) -> String {
         let line = match self {
             Self::Create { name } => format!("--create-repository {name}"),
@@ -319,7 +319,7 @@ impl Operation {
         format!("--quiet {line} --organization {TBD}")
     }
 
-    /// Does it on the command line, which is killed after a while if it has not ended by then.
+    /// Runs the operation with the program, and kills the process after `kill_after`.
     pub(super) fn run(&self, sandbox: &Sandbox, kill_after: Option<Duration>) -> End {
         let mut command = sandbox.command(&self.line());
         let started = Instant::now();
@@ -333,21 +333,20 @@ impl Operation {
         let output = process.wait_with_output().unwrap();
         match output.status.code() {
             Some(0) => End::Done,
-            None if output.status.signal() == Some(KILL) => End::Killed,
+            None if output.status.signal() == Some(SIGKILL_CODE) => End::Killed,
             _ => End::Failed(format!("{output:?}")),
         }
     }
 }
 
-/// Uploads an image as docker does, its manifest to the tag alone, and reports each step that the
-/// registry acknowledged.
+/// Uploads an image as docker does, with the manifest only under the tag, and reports each acknowledged step.
 pub(super) async fn upload(
     client: &Client,
     operation: &Operation,
     mut acknowledged: impl FnMut(Effect),
 ) -> ark_container_core::Result<()> {
     let Operation::Upload { name, tag, image } = operation else { return Ok(()) };
-    for part in image.parts() {
+    for part in image.manifests() {
         for (digest, content) in part.blobs() {
             if !client.blob_exists(&digest).await? {
                 let size = content.len() as u64;

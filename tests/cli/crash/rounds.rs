@@ -1,4 +1,4 @@
-//! [`Rounds`]: several users at work, a kill in the middle, a restart, and a check of everything visible.
+//! [`Rounds`]: concurrent users, kills in the middle, a restart, and a check of all visible content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -19,45 +19,45 @@ use super::disk::{self, REGISTRY};
 use super::model::{Contents, Effect, End, Images, Model, Operation, upload};
 use crate::sandbox::{Random, Sandbox, Server, TBD};
 
-/// What may be created; `a`, `a/b` and `a-b` are neighbours on the disk.
+/// Names of repositories; `a`, `a/b` and `a-b` are adjacent on the disk.
 const NAMES: [&str; 6] = ["a", "a-b", "a/b", "a/b/c", "jobs/extract-video", "z"];
 const TAGS: [&str; 3] = ["v1", "v2", "latest"];
-/// How many users work at once.
+/// Number of concurrent users.
 const USERS: usize = 6;
-/// Of a hundred processes of the command line, those that are to be killed.
-const KILLED: usize = 90;
-/// How the time for a kill follows the load of the machine: longer when a kill came before the end,
-/// shorter when it came after, so that three in four come before it.
-const LONGER: f64 = 1.02;
-const SHORTER: f64 = 0.94;
+/// Percentage of processes to kill.
+const KILLED_PERCENT: usize = 90;
+/// Factors that adapt the kill delay to the load of the machine: longer after a kill before the end, shorter after a
+/// kill that was too late, so that three kills in four come before the end.
+const EARLY_KILL_RATIO: f64 = 1.02;
+const LATE_KILL_RATIO: f64 = 0.94;
 
-/// What the users do.
+/// The mix of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mix {
-    /// Everything that there is.
+    /// All operations.
     Everything,
-    /// Pushes and deletions of images in a few repositories, whose blobs are old enough to be collected.
+    /// Pushes and deletions of images in a few repositories, with blobs that are old enough to be swept.
     Deletions,
 }
 
-/// The repositories of [`Mix::Deletions`].
-const CROWDED: usize = 3;
+/// Number of repositories of [`Mix::Deletions`].
+const CROWDED_REPOSITORIES: usize = 3;
 
-/// What happened in all rounds.
+/// The figures of all rounds.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     pub(super) kills: usize,
     pub(super) acknowledged: usize,
-    /// Operations without an answer, and those of them that had been done all the same.
+    /// Operations without an acknowledgement, and those of them that were completed.
     pub(super) cut: usize,
     pub(super) survived: usize,
-    /// Deletions of images that were acknowledged or cut.
+    /// Deletions of images, acknowledged or interrupted.
     pub(super) deletions: usize,
-    /// Blobs without a manifest at the end, which the sweep removed.
+    /// Blobs without a manifest at the end, removed by the sweep.
     pub(super) swept: usize,
 }
 
-/// How long operations take, and so within which time to kill.
+/// Typical durations of operations, which limit the kill delay.
 #[derive(Debug)]
 struct Typical {
     create: Duration,
@@ -76,7 +76,7 @@ impl Typical {
 pub(super) struct Rounds {
     mix: Mix,
     pub(super) figures: Figures,
-    // Ends before the folder goes.
+    // Stopped before the folder is removed.
     server: Server,
     sandbox: Sandbox,
     random: Random,
@@ -87,7 +87,7 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// A registry with a few repositories and images, and the time that these took.
+    /// Creates a registry with a few repositories and images, and measures the typical durations.
     pub(super) fn start(mix: Mix) -> Self {
         let sandbox = Sandbox::new();
         let server = sandbox.serve();
@@ -110,18 +110,18 @@ impl Rounds {
         rounds
     }
 
-    /// How long it takes to do these at once.
+    /// Returns the duration of concurrent operations.
     fn measure(&mut self, operations: Vec<Operation>) -> Duration {
         let started = Instant::now();
         self.repeat(operations);
         started.elapsed()
     }
 
-    /// What the users are about to do. No two do contrary things to the same tag.
+    /// Returns the next operations of the users. No two operations change the same tag.
     fn plan(&mut self) -> Vec<Operation> {
         let mut existing = self.model.existing();
         if self.mix == Mix::Deletions {
-            existing.truncate(CROWDED);
+            existing.truncate(CROWDED_REPOSITORIES);
         }
         let missing: Vec<String> = NAMES.map(str::to_owned).into();
         let missing: Vec<String> =
@@ -131,13 +131,13 @@ impl Rounds {
         while plan.len() < USERS {
             let choice = match self.mix {
                 Mix::Everything => self.random.below(100),
-                // Half of them delete an image.
+                // Half of the operations delete an image.
                 Mix::Deletions if self.random.percent(50) => 40,
                 Mix::Deletions => 46 + self.random.below(54),
             };
             let planned = match choice {
                 0..30 => self.random.pick(&missing).map(|name| {
-                    // Two at once may create the same.
+                    // Two users may create the same repository.
                     Operation::Create { name: name.clone() }
                 }),
                 30..36 if existing.len() > 3 => {
@@ -172,7 +172,7 @@ impl Rounds {
         plan
     }
 
-    /// One round: the plan is carried out and cut, the server restarted, and all of it looked at.
+    /// Runs one round: executes and kills the operations, restarts the server, and checks all content.
     pub(super) fn round(&mut self) {
         let plan = self.plan();
         if self.mix == Mix::Deletions {
@@ -197,7 +197,7 @@ impl Rounds {
         for (operation, end) in plan.iter().zip(ends) {
             let is_deletion = matches!(operation, Operation::DeleteImage { .. });
             self.figures.deletions += usize::from(is_deletion);
-            let follow = if end == End::Killed { LONGER } else { SHORTER };
+            let follow = if end == End::Killed { EARLY_KILL_RATIO } else { LATE_KILL_RATIO };
             let typical = self.typical.of(operation);
             *typical = typical.mul_f64(follow);
             match end {
@@ -216,7 +216,7 @@ impl Rounds {
         self.repeat(cut);
     }
 
-    /// Whether the last effect of an operation has come true.
+    /// Returns whether the last effect of an operation is certain.
     fn was_done(&self, operation: &Operation) -> bool {
         let contents = &self.model.repositories[operation.repository()];
         match operation.effects().pop() {
@@ -231,7 +231,7 @@ impl Rounds {
         }
     }
 
-    /// Does everything at once; the server and most processes are killed on the way.
+    /// Runs all operations concurrently, and kills the server and most processes.
     fn carry_out(&mut self, plan: &[Operation]) -> Vec<End> {
         let visitor = Arc::new(Visitor::new(&self.sandbox, &self.server));
         let acknowledged = Mutex::new(Vec::new());
@@ -283,10 +283,10 @@ impl Rounds {
     fn kill_after(&mut self, operation: &Operation) -> Option<Duration> {
         let within = *self.typical.of(operation);
         let moment = self.random.moment(within);
-        self.random.percent(KILLED).then_some(moment)
+        self.random.percent(KILLED_PERCENT).then_some(moment)
     }
 
-    /// Does again, at once and undisturbed, what was cut; all of it has to succeed.
+    /// Repeats interrupted operations concurrently, without kills. All must succeed.
     fn repeat(&mut self, operations: Vec<Operation>) {
         for effect in operations.iter().flat_map(Operation::effects) {
             self.model.begin(&effect);
@@ -305,7 +305,7 @@ impl Rounds {
         }
     }
 
-    /// Looks at everything once more, in the folder too, and at what a sweep leaves of it.
+    /// Checks all content again, also in the folder, before and after a sweep.
     pub(super) fn end(mut self) -> Figures {
         let visitor = Visitor::new(&self.sandbox, &self.server);
         self.runtime.block_on(visitor.check(&self.sandbox, &mut self.model));
@@ -318,7 +318,7 @@ impl Rounds {
     }
 }
 
-/// Asks a server, over HTTP, and the command line.
+/// Checks a registry over HTTP and with the program.
 #[derive(Debug)]
 pub(super) struct Visitor {
     backend: LocalBackend,
@@ -333,23 +333,23 @@ impl Visitor {
         }
     }
 
-    /// A client of one repository; it fails once the server is gone.
+    /// Returns a client of one repository. The client fails after the server is killed.
     pub(super) async fn client(&self, name: &str) -> Result<Client, Error> {
         let name = name.parse().map_err(Error::Parse)?;
         let path = self.backend.repository_path(OrganizationId::TBD, &name)?;
         let scope = Scope::repository(path.clone(), Access::Push);
         let credentials = self.backend.credentials(&scope, &Default::default()).await?;
-        // A server that was killed does not come back by itself, so nothing is worth waiting for.
+        // A killed server does not restart during a request, so retries are useless.
         let client = Client::new(RepositoryUrl::new(self.host.clone(), path), credentials)?;
         Ok(client.with_retry(Retry::never()))
     }
 
-    /// Makes sure that everything acknowledged is there and whole, and that nothing else is visible.
+    /// Checks that all acknowledged content exists and is complete, and that nothing else is visible.
     pub(super) async fn check(&self, sandbox: &Sandbox, model: &mut Model) {
         let listed = lines(sandbox, "--list-repositories");
         let listed: BTreeSet<String> = listed.iter().map(|line| text(&line["name"])).collect();
         for name in &listed {
-            assert!(model.repositories.contains_key(name), "what is {name}?");
+            assert!(model.repositories.contains_key(name), "unexpected {name}");
         }
         for (name, contents) in &mut model.repositories {
             let there = listed.contains(name);
@@ -391,11 +391,11 @@ impl Visitor {
             let expected = tags.remove(digest).unwrap_or_default();
             assert_eq!(listed.cloned().unwrap_or_default(), expected, "{name}@{digest}");
         }
-        assert!(tags.is_empty(), "{name}: {tags:?} stand for nothing");
+        assert!(tags.is_empty(), "{name}: {tags:?} name no image");
         self.check_blobs(&client, name, contents, visible.keys()).await;
     }
 
-    /// Every blob that there may be is whole or not there; those of visible images are there.
+    /// Checks that every blob is complete or missing, and that the blobs of visible images exist.
     async fn check_blobs(
         &self,
         client: &Client,
@@ -405,7 +405,7 @@ impl Visitor {
     ) {
         for (digest, there) in &mut contents.blobs {
             let found = match client.fetch_blob(digest).await {
-                // The stream fails where the content is not what the digest says.
+                // The stream fails if the content does not match the digest.
                 Ok(content) => {
                     let content = content.try_for_each(|_| async { Ok(()) }).await;
                     content.unwrap_or_else(|error| panic!("{name}: {digest}: {error:?}"));
@@ -428,7 +428,7 @@ impl Visitor {
     }
 }
 
-/// The objects that an operation prints.
+/// Returns the JSON objects that an operation prints.
 fn lines(sandbox: &Sandbox, line: &str) -> Vec<Value> {
     let printed = sandbox.printed(&format!("--quiet --output json {line}"));
     printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -1,4 +1,4 @@
-//! Clients that get their logins from the helper: docker, podman, buildah and skopeo, here and at AWS.
+//! Clients that get logins from the helper: docker, podman, buildah and skopeo, for a local registry and for ECR.
 
 use std::env;
 use std::process::Command;
@@ -9,15 +9,15 @@ use ark_container_core::testing::{SampleImage, TokenIssuer};
 use ark_container_fakes::aws::Fault;
 use insta::assert_snapshot;
 
-use super::{folder, helper, helper_at, login, sent, told};
-use crate::clients::{COPY_ALL_AS_IT_IS, assert_same, contents};
+use super::{folder, helper, helper_at, login, reported, sent};
+use crate::clients::{COPY_UNCHANGED, assert_same, contents};
 use crate::ecr::{Cloud, ROLE, printed_by_all};
 use crate::identity::aws::{self, ACCESS, arn};
 use crate::identity::{alice, provider};
 use crate::sandbox::{Run, Served, TBD};
 use crate::tools::{Daemon, Tools};
 
-/// A registry with a repository `a` that docker is configured for, and an image to push.
+/// Returns a registry with the repository `a`, a docker configuration for it, and an image to push.
 fn configured() -> Served {
     let served = Served::with_repositories(&["a"]);
     let mut configure = served.sandbox.command("--configure-docker");
@@ -27,7 +27,7 @@ fn configured() -> Served {
     served
 }
 
-/// A tool with the helper on its PATH, and the settings of it.
+/// Returns a tool with the helper on its PATH, and with the helper's settings.
 fn with_helper(served: &Served, tools: &Tools<'_>, line: &str) -> Command {
     let mut command = tools.command(line);
     command
@@ -67,7 +67,7 @@ fn docker_pushes_and_pulls_and_logs_in_and_out() {
     docker(&format!("rmi -f sample:1 {remote}"));
     docker(&format!("pull -q {remote}"));
 
-    // With the password of the document's command, and with none.
+    // Log in with a printed password, and without a password.
     let host = served.server.host();
     let password = served.password("a", "push");
     for line in [
@@ -87,7 +87,7 @@ fn docker_pushes_and_pulls_and_logs_in_and_out() {
     assert_ne!(run.code, 0);
     assert_snapshot!(run.stderr.replace(host, "HOST"), @r#"
     docker-credential-ark: not authenticated: there is no token: the file none does not exist
-    help: put a new token into none; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+    help: write a new token to none; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     Error response from daemon: Head "http://HOST/v2/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a/manifests/v1": no basic auth credentials
     "#);
 }
@@ -127,9 +127,9 @@ fn skopeo_shows_the_error_of_the_helper() {
     let mut command = with_helper(&served, &tools, &line);
     let run = served.sandbox.finish(command.env("ARK_JWT_FILE", "none"));
     assert_ne!(run.code, 0);
-    let said =
+    let expected =
         "docker-credential-ark: not authenticated: there is no token: the file none does not";
-    assert!(run.stderr.contains(said), "{run:?}");
+    assert!(run.stderr.contains(expected), "{run:?}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn helper_works_from_the_configuration_of_podman() {
     let copy = format!("skopeo copy -q oci:sample {remote}");
     let refused = run(&served, &tools, &copy);
     assert!(refused.stderr.contains("unauthorized"), "{refused:?}");
-    // Where podman login keeps what it is told.
+    // The file in which podman login stores passwords.
     let entry = format!(r#"{{"credHelpers": {{"{host}": "ark"}}}}"#);
     let auth = served.sandbox.write("run/containers/auth.json", entry);
     printed(&served, &tools, &copy);
@@ -157,7 +157,7 @@ fn helper_works_from_the_configuration_of_podman() {
 const TOKEN: &str = "ecr:GetAuthorizationToken";
 const HOST: &str = "095412845506.dkr.ecr.us-east-1.amazonaws.com";
 
-/// A login of alice's to [`HOST`], narrowed to [`TBD`].
+/// Returns a `get` by alice for [`HOST`], narrowed to [`TBD`].
 fn get(cloud: &Cloud) -> Command {
     let mut command = helper_at(cloud, "get", HOST);
     narrowed(&mut command);
@@ -168,7 +168,7 @@ fn narrowed(command: &mut Command) -> &mut Command {
     command.env("ARK_ROLE_ARN", arn(ROLE)).env("ARK_ORGANIZATION", TBD)
 }
 
-/// A login to [`HOST`] of whoever's token lies where `ark-auth-tool` leaves it.
+/// Returns a `get` for [`HOST`] with the default token file of `ark-auth-tool`.
 fn get_by_token(cloud: &Cloud) -> Command {
     let mut command = helper(&cloud.sandbox, "get", HOST);
     command
@@ -179,8 +179,8 @@ fn get_by_token(cloud: &Cloud) -> Command {
     command
 }
 
-fn told_at(cloud: &Cloud, command: &mut Command) -> String {
-    cloud.settled(&told(&cloud.sandbox.finish(command)))
+fn reported_at(cloud: &Cloud, command: &mut Command) -> String {
+    cloud.settled(&reported(&cloud.sandbox.finish(command)))
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn concurrent_helpers_share_one_login() {
     let stored = format!(r#"{{"ServerURL":"{HOST}","Username":"AWS","Secret":"{password}"}}"#);
     let mut store = helper_at(&cloud, "store", stored);
     let run = cloud.sandbox.finish(narrowed(&mut store));
-    assert_eq!(run.stderr, "", "it is the very password that there is");
+    assert_eq!(run.stderr, "", "the stored password is the cached password");
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(cloud.aws.count(TOKEN), 1);
 
@@ -209,7 +209,7 @@ fn helper_with_a_role_needs_an_organization() {
     login(&cloud.sandbox.finish(&mut helper_at(&cloud, "get", HOST)));
     assert_eq!((cloud.aws.count(TOKEN), cloud.aws.count("sts:AssumeRole")), (1, 0));
     let mut nowhere = get(&cloud);
-    assert_snapshot!(told_at(&cloud, nowhere.env_remove("ARK_ORGANIZATION")), @"
+    assert_snapshot!(reported_at(&cloud, nowhere.env_remove("ARK_ORGANIZATION")), @"
     docker-credential-ark: the login needs an organization, and none is set
     help: set your organization: export ARK_ORGANIZATION=GUID, or organization in the configuration file
     ");
@@ -232,14 +232,14 @@ fn skopeo_works_with_the_helper_only() {
                 .get_envs()
                 .filter_map(|(name, value)| (name != "XDG_CONFIG_HOME").then_some((name, value?))),
         );
-        // As if it were AWS: whatever is not this machine is behind the proxy, which is the registry.
+        // The registry is also the proxy for all other hosts, so that requests to the AWS host reach it.
         let proxy = format!("http://{}", cloud.host());
         command.env("http_proxy", &proxy).env("https_proxy", &proxy).env("no_proxy", "127.0.0.1");
         let run = cloud.sandbox.finish(&mut command);
         assert_eq!(run.code, 0, "{run:?}");
     };
-    skopeo(format!("{COPY_ALL_AS_IT_IS} oci:sample {remote}"));
-    skopeo(format!("{COPY_ALL_AS_IT_IS} {remote} oci:pulled"));
+    skopeo(format!("{COPY_UNCHANGED} oci:sample {remote}"));
+    skopeo(format!("{COPY_UNCHANGED} {remote} oci:pulled"));
     let blobs = |folder: &str| contents(&cloud.sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("sample"));
     assert_eq!(cloud.aws.count(TOKEN), 1);
@@ -249,13 +249,16 @@ fn skopeo_works_with_the_helper_only() {
 fn expired_token_suggests_a_new_one() {
     let provider: TokenIssuer = provider();
     let cloud = aws::cloud(&provider);
-    aws::leave(&cloud, &provider, &alice());
+    aws::write_default_token(&cloud, &provider, &alice());
     login(&cloud.sandbox.finish(&mut get_by_token(&cloud)));
     let past = SystemTime::now() - Duration::from_secs(3600);
-    aws::leave(&cloud, &provider, &alice().expiring_at(past));
-    let told = told_at(&cloud, &mut get_by_token(&cloud));
-    assert!(told.starts_with("docker-credential-ark: not authenticated: the token in ~"), "{told}");
-    assert!(told.ends_with("\nhelp: run `ark-auth-tool -u <user>`\n"), "{told}");
+    aws::write_default_token(&cloud, &provider, &alice().expiring_at(past));
+    let reported = reported_at(&cloud, &mut get_by_token(&cloud));
+    assert!(
+        reported.starts_with("docker-credential-ark: not authenticated: the token in ~"),
+        "{reported}"
+    );
+    assert!(reported.ends_with("\nhelp: run `ark-auth-tool -u <user>`\n"), "{reported}");
 }
 
 #[test]
@@ -263,8 +266,8 @@ fn too_many_organizations_suggest_single_logins() {
     let provider = provider();
     let cloud = aws::cloud(&provider);
     let many = (1..=19).map(|bits| OrganizationId::from_u128(bits << 64 | bits));
-    aws::leave(&cloud, &provider, &alice().with_organizations(many));
-    assert_snapshot!(told_at(&cloud, &mut get_by_token(&cloud)), @"
+    aws::write_default_token(&cloud, &provider, &alice().with_organizations(many));
+    assert_snapshot!(reported_at(&cloud, &mut get_by_token(&cloud)), @"
     docker-credential-ark: credentials for 19 organizations need a session policy that takes 2093 characters of 2048; request fewer organizations at a time, or one repository
     help: log in to one repository at a time: ark-catalog-container-tool --login NAME --organization GUID --docker-config DIR
     ");
@@ -274,7 +277,7 @@ fn too_many_organizations_suggest_single_logins() {
 fn helper_reports_the_refusal_of_aws() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::expired_token());
-    assert_snapshot!(told_at(&cloud, &mut get(&cloud)), @"
+    assert_snapshot!(reported_at(&cloud, &mut get(&cloud)), @"
     docker-credential-ark: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-registry for a login to ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the AWS session has expired; get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN): ExpiredToken: The security token included in the request is expired (AWS request REQUEST)
     help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
@@ -295,14 +298,14 @@ fn helper_reports_missing_credentials_and_endpoint() {
     let cloud = Cloud::new();
     let mut nobody = get(&cloud);
     nobody.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
-    assert_snapshot!(told_at(&cloud, &mut nobody), @"
+    assert_snapshot!(reported_at(&cloud, &mut nobody), @"
     docker-credential-ark: not authenticated: cannot get a login for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: no AWS credentials were found: run `aws configure --profile default` or `aws login --profile default`
-    help: without AWS credentials: run `ark-auth-tool -u <user>`; for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
+    help: to use a token instead: run `ark-auth-tool -u <user>`; for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
     let mut nowhere = get(&cloud);
-    // A port where nobody listens.
+    // A port without a listener.
     nowhere.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
-    assert_snapshot!(told_at(&cloud, &mut nowhere), @"
+    assert_snapshot!(reported_at(&cloud, &mut nowhere), @"
     docker-credential-ark: cannot assume the role arn:aws:iam::095412845506:role/ark-registry for a login to ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: its AWS endpoint cannot be reached: io error: client error (Connect): tcp connect error: Connection refused (os error 111)
     help: try again in a while
     ");

@@ -1,4 +1,4 @@
-//! The configuration of docker: `--configure-docker`, and `--login NAME --docker-config DIR`.
+//! docker's configuration: `--configure-docker`, and `--login NAME --docker-config DIR`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -10,7 +10,7 @@ use crate::sandbox::{Run, Sandbox, Served, TBD};
 
 const CONFIG: &str = ".docker/config.json";
 
-/// A configuration that a user wrote, with members that docker does not know.
+/// A configuration of a user, with members that docker does not know.
 const OTHERS: &str = "{\n  \"zeta\": {\"b\":1,   \"a\":[ ]},\n\n  \"credsStore\": \"pass\",\n  \
     \"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"eDp5\"}}\n}\n";
 
@@ -26,7 +26,7 @@ fn undo(sandbox: &Sandbox) -> Run {
     run(sandbox, "--configure-docker --undo")
 }
 
-fn told(run: &Run) -> String {
+fn reported(run: &Run) -> String {
     format!("exit {}\n{}{}", run.code, run.stdout, run.stderr)
 }
 
@@ -41,7 +41,7 @@ fn parsed(text: &str) -> serde_json::Value {
 #[test]
 fn configure_docker_writes_a_private_file() {
     let sandbox = Sandbox::new();
-    assert_snapshot!(told(&run(&sandbox, "--configure-docker")), @"
+    assert_snapshot!(reported(&run(&sandbox, "--configure-docker")), @"
     exit 0
     127.0.0.1:5050
     note: the registry is local:~/data/ark/registry, since none was chosen (--registry, ARK_REGISTRY)
@@ -57,18 +57,18 @@ fn configure_docker_writes_a_private_file() {
     let mode = |below| fs::metadata(sandbox.path(below)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(".docker"), mode(CONFIG)), (0o700, 0o600));
     let again = run(&sandbox, "--configure-docker --output json");
-    assert_snapshot!(told(&again), @r#"
+    assert_snapshot!(reported(&again), @r#"
     exit 0
     {"host":"127.0.0.1:5050","config":"~/.docker/config.json","configured":true}
     {"note":"there was nothing to change in ~/.docker/config.json"}
     "#);
-    assert_snapshot!(told(&undo(&sandbox)), @"
+    assert_snapshot!(reported(&undo(&sandbox)), @"
     exit 0
     127.0.0.1:5050
-    note: docker logs in to 127.0.0.1:5050 by itself no longer (~/.docker/config.json)
+    note: docker no longer logs in to 127.0.0.1:5050 by itself (~/.docker/config.json)
     ");
     assert_eq!(read(&sandbox), "{}\n");
-    assert_snapshot!(told(&undo(&sandbox)), @"
+    assert_snapshot!(reported(&undo(&sandbox)), @"
     exit 0
     note: there was nothing to change in ~/.docker/config.json
     ");
@@ -120,14 +120,14 @@ fn configure_docker_follows_a_link() {
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(fs::read_to_string(&target).unwrap().contains("\"ark\""));
     fs::remove_file(&target).unwrap();
-    assert_snapshot!(told(&configure(&sandbox)), @"
+    assert_snapshot!(reported(&configure(&sandbox)), @"
     exit 1
     error: ~/.docker/config.json leads to ~/dotfiles/docker.json, which does not exist
       help: replace the link, or create ~/dotfiles/docker.json
     ");
     fs::remove_file(&link).unwrap();
     symlink("config.json", &link).unwrap();
-    assert_snapshot!(told(&configure(&sandbox)), @"
+    assert_snapshot!(reported(&configure(&sandbox)), @"
     exit 1
     error: cannot open ~/.docker/config.json: Too many levels of symbolic links (os error 40)
     ");
@@ -138,9 +138,9 @@ fn invalid_docker_configuration_is_left_unchanged() {
     let sandbox = Sandbox::new();
     let refused = |content: &[u8]| {
         let path = sandbox.write(CONFIG, content);
-        let told = told(&run(&sandbox, "--configure-docker"));
+        let reported = reported(&run(&sandbox, "--configure-docker"));
         assert_eq!(fs::read(path).unwrap(), content);
-        told
+        reported
     };
     assert_snapshot!(refused(b"{\"auths\": {},}"), @"
     exit 1
@@ -167,7 +167,7 @@ fn invalid_docker_configuration_is_left_unchanged() {
     assert_snapshot!(refused(other), @"
     exit 6
     error: ~/.docker/config.json names docker-credential-ecr-login for 127.0.0.1:5050 in credHelpers
-      help: take that entry out, and type the same command again
+      help: remove that entry, and run the same command again
     ");
 }
 
@@ -176,11 +176,11 @@ fn configure_docker_warns_of_a_missing_helper() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command("--configure-docker --registry local:elsewhere");
     let run = sandbox.finish(command.env("PATH", "/nowhere"));
-    assert_snapshot!(told(&run).replace(folder(), "FOLDER"), @r#"
+    assert_snapshot!(reported(&run).replace(folder(), "FOLDER"), @r#"
     exit 0
     127.0.0.1:5050
     note: docker logs in to 127.0.0.1:5050 by itself (~/.docker/config.json)
-    warning: docker-credential-ark sees no options: instead of --registry, set registry in the configuration file, or export ARK_REGISTRY=local:elsewhere
+    warning: docker-credential-ark receives no options: instead of --registry, set registry in the configuration file, or export ARK_REGISTRY=local:elsewhere
     warning: docker-credential-ark is not on PATH, where docker looks for it: export PATH=FOLDER:"$PATH"
     "#);
 }
@@ -202,11 +202,11 @@ fn login(name: &str, folder: &str) -> String {
 fn docker_config_login_is_for_one_repository() {
     let served = Served::with_repositories(&["a", "b"]);
     let sandbox = &served.sandbox;
-    assert_snapshot!(told(&sandbox.run(&login("a", "one/a"))), @"
+    assert_snapshot!(reported(&sandbox.run(&login("a", "one/a"))), @"
     exit 0
     export DOCKER_CONFIG=~/one/a
     ");
-    assert_snapshot!(told(&sandbox.run(&login("b", "it's"))), @r"
+    assert_snapshot!(reported(&sandbox.run(&login("b", "it's"))), @r"
     exit 0
     export DOCKER_CONFIG='~/it'\''s'
     ");
@@ -250,16 +250,19 @@ fn docker_config_keeps_other_entries() {
     assert!(auth.as_str().unwrap().starts_with("QVdTO"), "{auth}");
     let logins = serde_json::json!({ "ghcr.io": {}, "127.0.0.1:5050": { "auth": null } });
     assert_eq!(config, serde_json::json!({ "auths": logins, "x": 1 }));
-    // docker would ask the helper, and not look at the login.
+    // docker would run the helper, and ignore the login.
     sandbox.write("b/config.json", r#"{"credHelpers": {"127.0.0.1:5050": "ark"}}"#);
-    assert_snapshot!(told(&sandbox.run(&login("a", "b"))), @"
+    assert_snapshot!(reported(&sandbox.run(&login("a", "b"))), @"
     exit 6
     error: file ~/b/config.json makes docker use docker-credential-ark for 127.0.0.1:5050
-      help: name another folder, such as one that is yet to be made
+      help: use another folder, such as a new one
     ");
     sandbox.write("c/config.json", r#"{"credsStore": "pass"}"#);
-    let told = told(&sandbox.run(&login("a", "c")));
-    assert!(told.contains("makes docker use docker-credential-pass for 127.0.0.1:5050"), "{told}");
+    let reported = reported(&sandbox.run(&login("a", "c")));
+    assert!(
+        reported.contains("makes docker use docker-credential-pass for 127.0.0.1:5050"),
+        "{reported}"
+    );
 }
 
 #[test]

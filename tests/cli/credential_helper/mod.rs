@@ -1,4 +1,4 @@
-//! `docker-credential-ark`: its protocol, its registries, the clients that run it, and the configuration of docker.
+//! `docker-credential-ark`: the protocol, the registries, the clients, and docker's configuration.
 
 mod clients;
 mod docker_config;
@@ -18,22 +18,22 @@ use crate::ecr::{Cloud, alice};
 use crate::sandbox::{MEMBERSHIPS, OTHER, Run, Sandbox, Served, Server, TBD};
 use crate::tools::Curl;
 
-/// The program.
+/// Path of the program.
 const HELPER: &str = env!("CARGO_BIN_EXE_docker-credential-ark");
 
-/// Where it is, as a part of PATH.
+/// Returns the folder of the program, for PATH.
 pub(crate) fn folder() -> &'static str {
     Path::new(HELPER).parent().unwrap().to_str().unwrap()
 }
 
-/// The helper in a sandbox, with what clients send it.
+/// Returns the helper in a sandbox, with the input of a client.
 pub(crate) fn helper(sandbox: &Sandbox, operation: &str, input: impl AsRef<[u8]>) -> Command {
     let mut command = sandbox.at_home(HELPER);
     command.arg(operation).stdin(sent(input));
     command
 }
 
-/// What a client sends, as a file that it is read from.
+/// Returns a file with the input of a client.
 fn sent(input: impl AsRef<[u8]>) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(input.as_ref()).unwrap();
@@ -41,7 +41,7 @@ fn sent(input: impl AsRef<[u8]>) -> File {
     file
 }
 
-/// The same on behalf of alice, where the sandbox's registry is an account's.
+/// Returns the helper for the ECR registry of the cloud, with the AWS credentials of alice.
 fn helper_at(cloud: &Cloud, operation: &str, input: impl AsRef<[u8]>) -> Command {
     let mut command = helper(&cloud.sandbox, operation, input);
     command
@@ -50,16 +50,16 @@ fn helper_at(cloud: &Cloud, operation: &str, input: impl AsRef<[u8]>) -> Command
     command
 }
 
-/// What a run of the helper told that failed, as docker and its kin read it.
-fn told(run: &Run) -> String {
+/// Returns the error of a failed run, as clients read it.
+fn reported(run: &Run) -> String {
     assert_eq!(run.code, 1, "{run:?}");
-    // Some clients show the one, and some the other.
+    // Some clients show standard output, and some show standard error.
     let expected = if run.stdout.starts_with("docker-credential-ark: ") { &run.stdout } else { "" };
     assert_eq!(run.stderr, expected);
     run.stdout.clone()
 }
 
-/// The login that a run of the helper answered with: server, user and password.
+/// Returns the login that a run printed: server, user and password.
 fn login(run: &Run) -> (String, String, String) {
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
     let login: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -119,7 +119,7 @@ fn registry_is_found_by_every_form_of_its_host() {
 #[test]
 fn unserved_registry_gets_no_password() {
     let sandbox = Sandbox::new();
-    assert_snapshot!(told(&run(&sandbox, "get", "127.0.0.1:5050")), @"
+    assert_snapshot!(reported(&run(&sandbox, "get", "127.0.0.1:5050")), @"
     docker-credential-ark: nothing serves local:~/data/ark/registry
     help: serve it: ark-catalog-container-tool --serve
     ");
@@ -130,11 +130,11 @@ fn missing_input_is_an_error_of_the_protocol() {
     let sandbox = Sandbox::new();
     for operation in ["get", "erase"] {
         for input in ["", "\n", "  \t\r\n"] {
-            let told = told(&run(&sandbox, operation, input));
-            assert_eq!(told, "no credentials server URL\n", "{operation}");
+            let reported = reported(&run(&sandbox, operation, input));
+            assert_eq!(reported, "no credentials server URL\n", "{operation}");
         }
     }
-    let store = |server, username| told(&run(&sandbox, "store", stored(server, username, "x")));
+    let store = |server, username| reported(&run(&sandbox, "store", stored(server, username, "x")));
     assert_eq!(store("", "AWS"), "no credentials server URL\n");
     assert_eq!(store("127.0.0.1:5050", ""), "no credentials username\n");
 }
@@ -142,17 +142,17 @@ fn missing_input_is_an_error_of_the_protocol() {
 #[test]
 fn invalid_input_is_not_quoted() {
     let sandbox = Sandbox::new();
-    let told = |operation, input: &[u8]| told(&run(&sandbox, operation, input));
-    assert_snapshot!(told("store", b"127.0.0.1:5050 hunter2"), @"
-    docker-credential-ark: standard input is no login in JSON, at line 1, column 5: expected an object with the texts ServerURL, Username and Secret
+    let reported = |operation, input: &[u8]| reported(&run(&sandbox, operation, input));
+    assert_snapshot!(reported("store", b"127.0.0.1:5050 hunter2"), @"
+    docker-credential-ark: standard input is not a login in JSON, at line 1, column 5: expected an object with the strings ServerURL, Username and Secret
     ");
-    assert_snapshot!(told("store", b"{\"ServerURL\": \"127.0.0.1:5050\", \"Secret\": [\"hunter2\"]}"), @"
-    docker-credential-ark: standard input is no login in JSON, at line 1, column 42: expected an object with the texts ServerURL, Username and Secret
+    assert_snapshot!(reported("store", b"{\"ServerURL\": \"127.0.0.1:5050\", \"Secret\": [\"hunter2\"]}"), @"
+    docker-credential-ark: standard input is not a login in JSON, at line 1, column 42: expected an object with the strings ServerURL, Username and Secret
     ");
-    assert_snapshot!(told("get", b"\xff\xfe"), @"
+    assert_snapshot!(reported("get", b"\xff\xfe"), @"
     docker-credential-ark: standard input cannot be decoded: it is UTF-16; save it as UTF-8
     ");
-    assert_snapshot!(told("get", &vec![b'a'; 5 * 1024 * 1024]), @"
+    assert_snapshot!(reported("get", &vec![b'a'; 5 * 1024 * 1024]), @"
     docker-credential-ark: standard input is longer than 4 MiB
     ");
 }
@@ -160,12 +160,15 @@ fn invalid_input_is_not_quoted() {
 #[test]
 fn unknown_operation_is_rejected() {
     let sandbox = Sandbox::new();
-    assert_snapshot!(told(&run(&sandbox, "login", "")), @"
-    docker-credential-ark: there is no operation login: get, store, erase, list or version
-    help: docker and its like run docker-credential-ark; to have docker do so: ark-catalog-container-tool --configure-docker; more: docker-credential-ark --help
+    assert_snapshot!(reported(&run(&sandbox, "login", "")), @"
+    docker-credential-ark: unknown operation login: get, store, erase, list or version
+    help: clients such as docker run docker-credential-ark; to configure docker: ark-catalog-container-tool --configure-docker; to list the operations: docker-credential-ark --help
     ");
-    let told = told(&sandbox.finish(&mut sandbox.at_home(HELPER)));
-    assert!(told.starts_with("docker-credential-ark: it takes one operation: get, "), "{told}");
+    let reported = reported(&sandbox.finish(&mut sandbox.at_home(HELPER)));
+    assert!(
+        reported.starts_with("docker-credential-ark: one operation is required: get, "),
+        "{reported}"
+    );
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn helper_prints_version_and_registries() {
         assert_eq!((help.code, help.stderr.as_str()), (0, ""));
         assert!(help.stdout.contains("Usage: docker-credential-ark <get|store|"), "{help:?}");
     }
-    // docker sends this word, for want of another.
+    // docker sends this word as the input.
     assert_eq!(run(&sandbox, "list", "unused").stdout, "{\"127.0.0.1:5050\":\"AWS\"}\n");
 }
 
@@ -189,8 +192,8 @@ fn store_of_own_login_is_accepted() {
     let served = Served::with_repositories(&[]);
     let (sandbox, host) = (&served.sandbox, served.server.host());
     let note = format!(
-        "docker-credential-ark: this password is not kept: clients that ask for one get a login of \
-         your own to {host}\n"
+        "docker-credential-ark: this password is not stored: each client gets a new login to {host} \
+         instead\n"
     );
     for secret in [login(&run(sandbox, "get", host)).2, "x".repeat(1_000_000)] {
         let run = run(sandbox, "store", stored(host, "AWS", &secret));
@@ -202,14 +205,14 @@ fn store_of_own_login_is_accepted() {
 fn store_of_foreign_login_is_rejected() {
     let sandbox = Sandbox::new();
     let store =
-        |server, username| told(&run(&sandbox, "store", stored(server, username, "hunter2")));
+        |server, username| reported(&run(&sandbox, "store", stored(server, username, "hunter2")));
     assert_snapshot!(store("127.0.0.1:5050", "alice"), @"
-    docker-credential-ark: 127.0.0.1:5050 has one user, AWS, and not alice
+    docker-credential-ark: the user of 127.0.0.1:5050 is AWS, not alice
     help: docker login --username AWS; no login is needed with docker-credential-ark
     ");
     assert_snapshot!(store("https://index.docker.io/v1/", "alice"), @r#"
-    docker-credential-ark: it keeps no passwords, and https://index.docker.io/v1/ is not one of your registries, which are local: (registry from default, registries in ~/config/ark/container.toml)
-    help: for a password of your own, take "ark" out of credHelpers or credsStore in docker's config.json; where it is a registry of ours, name it in registries of ~/config/ark/container.toml
+    docker-credential-ark: passwords are not stored, and https://index.docker.io/v1/ is not one of your registries, which are local: (registry from default, registries in ~/config/ark/container.toml)
+    help: to store a password, remove "ark" from credHelpers or credsStore in docker's config.json; for an Ark registry, add it to registries in ~/config/ark/container.toml
     "#);
 }
 
@@ -226,17 +229,17 @@ fn erase_of_unknown_server_succeeds() {
 fn helper_reports_invalid_settings() {
     let sandbox = Sandbox::new();
     sandbox.write("config/ark/container.toml", "registries = [\"ecr://x\"]\n");
-    assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @r#"
+    assert_snapshot!(reported(&run(&sandbox, "get", "ghcr.io")), @r#"
     docker-credential-ark: ~/config/ark/container.toml:1:15: "x" is not a valid ECR host: expected <account>.dkr.ecr.<region>.amazonaws.com
     "#);
     let table = "[[registries]]\nlocation = \"local:\"\necr.role = \"x\"\n";
     sandbox.write("config/ark/container.toml", table);
-    assert_snapshot!(told(&run(&sandbox, "get", "ghcr.io")), @"
+    assert_snapshot!(reported(&run(&sandbox, "get", "ghcr.io")), @"
     docker-credential-ark: ~/config/ark/container.toml:3:5: unknown field `role`, expected one of `profile`, `role_arn`, `administrator_role_arn`, `require_scoped`, `repository_policy`, `external_id`, `source_identity`, `additional_actions`
     ");
 }
 
-/// Each registry has the identity that its table says, whatever the environment is for.
+/// Each registry uses the identity of its own table, independent of the environment.
 #[test]
 fn helper_serves_registries_of_several_accounts() {
     let (bob, host) = (User::administrator("bob"), "111122223333.dkr.ecr.us-east-1.amazonaws.com");
@@ -307,7 +310,7 @@ fn helper_log_is_private_and_has_no_password() {
     ");
 }
 
-/// The scope of the login that a principal gets, as the log has it.
+/// Returns the scope of a principal's login, from the log.
 fn scope(sandbox: &Sandbox, server: &Server, principal: &str) -> String {
     let mut command = helper(sandbox, "get", server.host());
     command.env("ARK_PRINCIPAL", principal).env("ARK_CREDENTIAL_LOG", sandbox.path("log"));

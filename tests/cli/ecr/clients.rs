@@ -1,4 +1,4 @@
-//! The AWS command line and docker's kin agree with the program, and images come back.
+//! The AWS command line and container clients show the same content as the program, and pull the same images.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -9,12 +9,12 @@ use ark_container_fakes::aws::ListedRepository;
 use serde_json::Value;
 
 use super::{Cloud, alice, printed};
-use crate::clients::{COPY_ALL_AS_IT_IS, assert_same, contents};
+use crate::clients::{COPY_UNCHANGED, assert_same, contents};
 use crate::python_component::python_component;
 use crate::sandbox::{OTHER, TBD};
 use crate::tools::Tools;
 
-/// The AWS command line in the cloud's home.
+/// Returns the AWS command line in the home of the cloud.
 pub(super) fn aws(cloud: &Cloud, line: &str) -> Command {
     let mut command = python_component("aws");
     command
@@ -27,13 +27,13 @@ pub(super) fn aws(cloud: &Cloud, line: &str) -> Command {
     command
 }
 
-fn aws_says(cloud: &Cloud, line: &str) -> Value {
+fn aws_json(cloud: &Cloud, line: &str) -> Value {
     let json = printed(&cloud.sandbox, &mut aws(cloud, line));
     serde_json::from_str(&json).unwrap()
 }
 
-/// One object per line.
-fn program_says(cloud: &Cloud, line: &str) -> Vec<Value> {
+/// Returns the JSON objects that the program prints.
+fn program_json(cloud: &Cloud, line: &str) -> Vec<Value> {
     let lines = cloud.printed(&format!("{line} --output json"));
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -42,8 +42,8 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// AWS with repositories of two organizations, and one that is of none.
-fn furnished() -> Cloud {
+/// Returns AWS with repositories of two organizations, and one repository without an organization.
+fn filled_cloud() -> Cloud {
     let cloud = Cloud::with(|account| account.with_list([ListedRepository::new("elsewhere")]));
     cloud.printed(&format!("--create-repository a/b --organization {OTHER}"));
     let create = "--create-repository a --immutable-tags --except-tags latest* --resource-tag";
@@ -57,14 +57,14 @@ fn furnished() -> Cloud {
 
 #[test]
 fn aws_cli_lists_the_same_repositories() {
-    let cloud = furnished();
-    let described = aws_says(&cloud, "ecr describe-repositories --page-size 1");
+    let cloud = filled_cloud();
+    let described = aws_json(&cloud, "ecr describe-repositories --page-size 1");
     let described = described["repositories"].as_array().unwrap().clone();
     assert_eq!(described.len(), 3);
     let of_stage = described.iter().filter(|one| text(&one["repositoryName"]).contains('/'));
     let theirs: BTreeSet<String> = of_stage.map(|one| text(&one["repositoryUri"])).collect();
     for line in ["--list-repositories", "--list-repositories --all-pages"] {
-        let ours = program_says(&cloud, line);
+        let ours = program_json(&cloud, line);
         let ours: BTreeSet<String> = ours.iter().map(|one| text(&one["url"])).collect();
         assert_eq!(ours, theirs, "{line}");
     }
@@ -72,11 +72,11 @@ fn aws_cli_lists_the_same_repositories() {
 
 #[test]
 fn aws_cli_shows_the_same_repository_settings() {
-    let cloud = furnished();
+    let cloud = filled_cloud();
     let name = format!("prod/{TBD}/a");
     let line = format!("ecr describe-repositories --repository-names {name}");
-    let theirs = aws_says(&cloud, &line)["repositories"][0].clone();
-    let [ours] = &program_says(&cloud, &format!("--list-repositories --organization {TBD}"))[..]
+    let theirs = aws_json(&cloud, &line)["repositories"][0].clone();
+    let [ours] = &program_json(&cloud, &format!("--list-repositories --organization {TBD}"))[..]
     else {
         panic!("one repository");
     };
@@ -87,7 +87,7 @@ fn aws_cli_shows_the_same_repository_settings() {
 
     let line =
         format!("ecr list-tags-for-resource --resource-arn {}", text(&theirs["repositoryArn"]));
-    let tags = aws_says(&cloud, &line)["tags"].as_array().unwrap().clone();
+    let tags = aws_json(&cloud, &line)["tags"].as_array().unwrap().clone();
     let tag = |key: &str| tags.iter().find(|tag| tag["Key"] == key).map(|tag| text(&tag["Value"]));
     assert_eq!(tag("ark:organization").as_deref(), Some(TBD));
     assert_eq!(tag("team").as_deref(), Some("video"));
@@ -96,9 +96,9 @@ fn aws_cli_shows_the_same_repository_settings() {
 
 #[test]
 fn aws_cli_lists_the_same_images() {
-    let cloud = furnished();
+    let cloud = filled_cloud();
     let line = format!("ecr describe-images --repository-name prod/{TBD}/a");
-    let details = aws_says(&cloud, &line)["imageDetails"].as_array().unwrap().clone();
+    let details = aws_json(&cloud, &line)["imageDetails"].as_array().unwrap().clone();
     let sorted = |tags: &Value| {
         let tags = tags.as_array().unwrap();
         tags.iter().map(text).collect::<BTreeSet<_>>()
@@ -110,7 +110,7 @@ fn aws_cli_lists_the_same_images() {
             (text(&image["imageDigest"]), sorted(&image["imageTags"]), size)
         })
         .collect();
-    let ours: BTreeSet<_> = program_says(&cloud, &format!("--list-images a --organization {TBD}"))
+    let ours: BTreeSet<_> = program_json(&cloud, &format!("--list-images a --organization {TBD}"))
         .iter()
         .map(|image| {
             let size = image["size"].as_u64().unwrap();
@@ -124,7 +124,7 @@ fn aws_cli_lists_the_same_images() {
 #[test]
 fn aws_cli_shows_the_same_identity() {
     let cloud = Cloud::new();
-    let theirs = aws_says(&cloud, "sts get-caller-identity");
+    let theirs = aws_json(&cloud, "sts get-caller-identity");
     let report = cloud.printed("--whoami");
     assert!(report.contains(&text(&theirs["Arn"])), "{report}");
     assert!(report.contains(&text(&theirs["Account"])), "{report}");
@@ -134,7 +134,7 @@ fn aws_cli_shows_the_same_identity() {
 fn repository_created_by_aws_cli_is_usable() {
     let cloud = Cloud::new();
     let name = format!("prod/{TBD}/made/elsewhere");
-    aws_says(&cloud, &format!("ecr create-repository --repository-name {name}"));
+    aws_json(&cloud, &format!("ecr create-repository --repository-name {name}"));
     let listed = cloud.printed("--list-repositories --all-pages");
     assert!(listed.contains("made/elsewhere"), "{listed}");
     let password = printed(&cloud.sandbox, &mut aws(&cloud, "ecr get-login-password"));
@@ -148,7 +148,7 @@ fn repository_created_by_aws_cli_is_usable() {
 
 const NAME: &str = "catalog/extract-video";
 
-/// Tools that are logged in to the repository [`NAME`] with a password that is narrowed to it.
+/// Returns tools that are logged in with a password narrowed to the repository [`NAME`].
 fn logged_in(cloud: &Cloud) -> Tools<'_> {
     let tools = Tools::new(&cloud.sandbox, &cloud.host());
     let login = cloud.narrowed_command(&format!("--login {NAME} --organization {TBD}"));
@@ -180,8 +180,8 @@ fn skopeo_index_comes_back_unchanged_from_ecr() {
     let image = SampleImage::for_two_platforms();
     image.write_oci_layout(&cloud.sandbox.path("sample"), Some("v1")).unwrap();
     let remote = format!("docker://{}:v1", cloud.image(NAME));
-    tools.printed(&format!("{COPY_ALL_AS_IT_IS} oci:sample {remote}"));
-    tools.printed(&format!("{COPY_ALL_AS_IT_IS} {remote} oci:pulled"));
+    tools.printed(&format!("{COPY_UNCHANGED} oci:sample {remote}"));
+    tools.printed(&format!("{COPY_UNCHANGED} {remote} oci:pulled"));
     let blobs = |folder: &str| contents(&cloud.sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("sample"));
 }
@@ -191,7 +191,7 @@ fn podman_image_comes_back() {
     let cloud = Cloud::new();
     cloud.create(&[NAME]);
     let tools = logged_in(&cloud);
-    // A layer of several of ECR's parts, which podman sends as one stream.
+    // The layer is larger than a part of ECR, and podman sends it as one stream.
     let image = SampleImage::builder().with_random_layer(12_000_000).with_own_layer().build();
     image.write_oci_layout(&cloud.sandbox.path("sample"), None).unwrap();
     tools.printed("podman pull -q oci:sample");
@@ -213,7 +213,7 @@ fn skopeo_pulls_the_pushed_image() {
     let url = printed(&cloud.sandbox, &mut cloud.narrowed_command(&push));
     assert_eq!(url.trim_end(), format!("{}@{}", cloud.image(NAME), image.digest()));
     let tools = logged_in(&cloud);
-    tools.printed(&format!("{COPY_ALL_AS_IT_IS} docker://{} oci:pulled", url.trim_end()));
+    tools.printed(&format!("{COPY_UNCHANGED} docker://{} oci:pulled", url.trim_end()));
     let blobs = |folder: &str| contents(&cloud.sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("sample"));
 }

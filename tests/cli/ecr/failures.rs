@@ -1,4 +1,4 @@
-//! Messages for refusals and failures of AWS.
+//! Messages for denials and failures of AWS.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -12,29 +12,32 @@ use super::{Cloud, alice};
 use crate::identity;
 use crate::sandbox::{Run, TBD};
 
-/// What a run is told on behalf of somebody.
-fn told_as(cloud: &Cloud, user: &User, line: &str) -> String {
-    cloud.told(&cloud.sandbox.finish(&mut cloud.command_as(user, line)))
+/// Returns the error of a run by a user.
+fn reported_as(cloud: &Cloud, user: &User, line: &str) -> String {
+    cloud.reported(&cloud.sandbox.finish(&mut cloud.command_as(user, line)))
 }
 
-fn told(cloud: &Cloud, line: &str) -> String {
-    told_as(cloud, &alice(), line)
+fn reported(cloud: &Cloud, line: &str) -> String {
+    reported_as(cloud, &alice(), line)
 }
 
 #[test]
 fn denial_of_another_account_names_both_accounts() {
     let bob = User::administrator("bob").with_account("111122223333");
     let cloud = Cloud::with(|account| account.with_user(bob.clone()));
-    let told = |line: &str| told_as(&cloud, &bob, line);
-    assert_snapshot!(told("--list-repositories"), @"
+    let reported = |line: &str| reported_as(&cloud, &bob, line);
+    assert_snapshot!(reported("--list-repositories"), @"
     exit 4
     error: arn:aws:iam::111122223333:user/bob may not ecr:DescribeRepositories arn:aws:ecr:us-east-1:095412845506:repository/*, because no resource-based policy allows the ecr:DescribeRepositories action (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or allow the caller in 095412845506
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
     for line in ["--create-repository a", "--list-images a", "--delete-repository a"] {
-        let told = told(&format!("{line} --organization {TBD}"));
-        assert!(told.starts_with("exit 4\n"), "{told}");
-        assert!(told.contains("in 111122223333: choose another profile or registry"), "{told}");
+        let reported = reported(&format!("{line} --organization {TBD}"));
+        assert!(reported.starts_with("exit 4\n"), "{reported}");
+        assert!(
+            reported.contains("in 111122223333: choose another profile or registry"),
+            "{reported}"
+        );
     }
     assert_eq!(cloud.aws.count("sts:GetCallerIdentity"), 0);
 }
@@ -43,12 +46,12 @@ fn denial_of_another_account_names_both_accounts() {
 fn expired_credentials_suggest_new_keys() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::expired_token());
-    assert_snapshot!(told(&cloud, "--list-repositories"), @r"
+    assert_snapshot!(reported(&cloud, "--list-repositories"), @r"
     exit 3
     error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the AWS session has expired; get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN): ExpiredTokenException: The security token included in the request is expired (AWS request REQUEST)
       help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
-    assert_snapshot!(told(&cloud, &format!("--login a --organization {TBD}")), @r"
+    assert_snapshot!(reported(&cloud, &format!("--login a --organization {TBD}")), @r"
     exit 3
     error: not authenticated: cannot get a login for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the AWS session has expired; get new keys for the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN): ExpiredTokenException: The security token included in the request is expired (AWS request REQUEST)
       help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
@@ -59,14 +62,14 @@ fn expired_credentials_suggest_new_keys() {
 fn wrong_access_key_is_rejected() {
     let cloud = Cloud::new();
     let nobody = User::new("nobody");
-    assert_snapshot!(told_as(&cloud, &nobody, "--list-repositories"), @r"
+    assert_snapshot!(reported_as(&cloud, &nobody, "--list-repositories"), @r"
     exit 3
     error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS rejected the credentials of the environment (AWS_ACCESS_KEY_ID): UnrecognizedClientException: The security token included in the request is invalid. (AWS request REQUEST)
       help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
     let id = alice().access_key().id.clone();
     let guess = alice().with_access_key(AccessKey::new(id, "guess"));
-    assert_snapshot!(told_as(&cloud, &guess, "--list-repositories"), @r"
+    assert_snapshot!(reported_as(&cloud, &guess, "--list-repositories"), @r"
     exit 3
     error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS rejected the credentials of the environment (AWS_ACCESS_KEY_ID): InvalidSignatureException: The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details. (AWS request REQUEST)
       help: for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
@@ -77,21 +80,21 @@ fn wrong_access_key_is_rejected() {
 fn denied_action_names_the_policy() {
     let bob = User::new("bob");
     let cloud = Cloud::with(|account| account.with_user(bob.clone()));
-    let told = |line: &str| told_as(&cloud, &bob, line);
-    assert_snapshot!(told("--list-repositories"), @r"
+    let reported = |line: &str| reported_as(&cloud, &bob, line);
+    assert_snapshot!(reported("--list-repositories"), @r"
     exit 4
     error: arn:aws:iam::095412845506:user/bob may not ecr:DescribeRepositories arn:aws:ecr:us-east-1:095412845506:repository/*, because no identity-based policy allows the ecr:DescribeRepositories action (AWS request REQUEST)
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
-    assert_snapshot!(told(&format!("--create-repository a --organization {TBD}")), @r"
+    assert_snapshot!(reported(&format!("--create-repository a --organization {TBD}")), @r"
     exit 4
     error: arn:aws:iam::095412845506:user/bob may not ecr:CreateRepository arn:aws:ecr:us-east-1:095412845506:repository/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a, because no identity-based policy allows the ecr:CreateRepository action (AWS request REQUEST)
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
-    assert_snapshot!(told(&format!("--login a --organization {TBD}")), @r"
+    assert_snapshot!(reported(&format!("--login a --organization {TBD}")), @r"
     exit 4
     error: arn:aws:iam::095412845506:user/bob may not ecr:GetAuthorizationToken *, because no identity-based policy allows the ecr:GetAuthorizationToken action (AWS request REQUEST)
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
 }
 
@@ -102,33 +105,33 @@ fn denied_role_is_reported() {
     let login = format!("--login a --organization {TBD}");
     let mut command = cloud.command_as(&bob, &login);
     command.env("ARK_ROLE_ARN", "arn:aws:iam::095412845506:role/ark-registry");
-    assert_snapshot!(cloud.told(&cloud.sandbox.finish(&mut command)), @r"
+    assert_snapshot!(cloud.reported(&cloud.sandbox.finish(&mut command)), @r"
     exit 4
     error: arn:aws:iam::111122223333:user/bob may not sts:AssumeRole arn:aws:iam::095412845506:role/ark-registry (AWS request REQUEST); the registry is in the account 095412845506, and the caller, from the environment (AWS_ACCESS_KEY_ID), in 111122223333: choose another profile or registry, or allow the caller in 095412845506
-      help: whoever administers the AWS account can grant it; ark-catalog-container-tool --whoami shows who you are there
+      help: an administrator of the AWS account can grant it; ark-catalog-container-tool --whoami shows your AWS identity
     ");
 }
 
 #[test]
 fn missing_repositories_and_images_are_not_found() {
     let cloud = Cloud::new();
-    assert_snapshot!(told(&cloud, &format!("--list-images a --organization {TBD}")), @r"
+    assert_snapshot!(reported(&cloud, &format!("--list-images a --organization {TBD}")), @r"
     exit 5
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a does not exist
-      help: see what there is: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the repositories: ark-catalog-container-tool --list-repositories --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     cloud.sandbox.write_image("sample", "hello");
     let push = format!("--push a:v1 --from oci:sample --organization {TBD}");
-    assert_snapshot!(told(&cloud, &push).replace(&cloud.host(), "HOST"), @r"
+    assert_snapshot!(reported(&cloud, &push).replace(&cloud.host(), "HOST"), @r"
     exit 5
     error: repository HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a does not exist
       help: create it: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     cloud.create(&["a"]);
-    assert_snapshot!(told(&cloud, &format!("--delete-image a:v1 --organization {TBD}")), @r"
+    assert_snapshot!(reported(&cloud, &format!("--delete-image a:v1 --organization {TBD}")), @r"
     exit 5
     error: image 095412845506.dkr.ecr.us-east-1.amazonaws.com/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1 does not exist
-      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }
 
@@ -142,14 +145,14 @@ fn immutable_tag_is_a_conflict() {
     let push = |folder: &str| format!("--push a:v1 --from oci:{folder} --organization {TBD}");
     cloud.printed(&push("first"));
     cloud.printed(&push("first"));
-    assert_snapshot!(told(&cloud, &push("second")).replace(&cloud.host(), "HOST"), @r"
+    assert_snapshot!(reported(&cloud, &push("second")).replace(&cloud.host(), "HOST"), @r"
     exit 6
     error: image HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:v1 cannot be changed: the tags of this repository stay where they were first put
       help: push it under another tag: ark-catalog-container-tool --push a:TAG --from oci:second --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }
 
-/// Runs the program, and returns how long it took.
+/// Runs the program, and returns its duration.
 fn timed(cloud: &Cloud, command: &mut Command) -> (Run, Duration) {
     let started = Instant::now();
     (cloud.sandbox.finish(command), started.elapsed())
@@ -172,7 +175,7 @@ fn one_throttled_call_costs_at_most_two_seconds() {
 }
 
 #[test]
-fn attempts_are_those_of_the_aws_settings() {
+fn aws_settings_limit_the_attempts() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories"));
     let attempts = |command: &mut Command| {
@@ -207,7 +210,7 @@ fn unreachable_and_untrusted_endpoints_fail_within_five_seconds() {
     }
 }
 
-/// A server with a certificate of its own.
+/// A server with a self-signed certificate.
 struct UntrustedServer {
     process: Child,
     port: u16,
@@ -240,7 +243,7 @@ impl UntrustedServer {
 
 impl Drop for UntrustedServer {
     fn drop(&mut self) {
-        // It has ended if this fails.
+        // Fails only if the process has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -251,21 +254,21 @@ fn ca_bundle_makes_a_server_trusted() {
     let cloud = Cloud::new();
     let tls = UntrustedServer::start(&cloud);
     let url = format!("https://localhost:{}", tls.port);
-    let told = |command: &mut Command| {
+    let reported = |command: &mut Command| {
         let run = cloud.sandbox.finish(command.env("AWS_ENDPOINT_URL", &url));
         assert_eq!(run.code, 2, "{run:?}");
         run.stderr
     };
-    let untrusted = told(&mut cloud.command("--list-repositories"));
+    let untrusted = reported(&mut cloud.command("--list-repositories"));
     assert!(untrusted.contains("there is no trusted TLS connection"), "{untrusted}");
     assert!(untrusted.contains("AWS_CA_BUNDLE"), "{untrusted}");
     let bundle = cloud.sandbox.path("tls.pem");
     let mut trusting = cloud.command("--list-repositories");
-    let trusted = told(trusting.env("AWS_CA_BUNDLE", &bundle));
-    // A certificate of an authority is none of a server.
+    let trusted = reported(trusting.env("AWS_CA_BUNDLE", &bundle));
+    // The certificate is one of an authority, which TLS rejects for a server.
     assert!(trusted.contains("CaUsedAsEndEntity"), "{trusted}");
     cloud.sandbox.write(".aws/config", "[default]\nca_bundle = ~/missing.pem\n");
-    let missing = told(&mut cloud.command("--list-repositories"));
+    let missing = reported(&mut cloud.command("--list-repositories"));
     assert!(missing.contains(".aws/config:2: cannot read ~/missing.pem"), "{missing}");
 }
 
@@ -273,7 +276,7 @@ fn ca_bundle_makes_a_server_trusted() {
 fn untrusted_key_set_is_a_usage_error() {
     let cloud = Cloud::new();
     let tls = UntrustedServer::start(&cloud);
-    identity::aws::leave(&cloud, &identity::provider(), &identity::alice());
+    identity::aws::write_default_token(&cloud, &identity::provider(), &identity::alice());
     let mut command = cloud.sandbox.command("--whoami --registry local:registry");
     command
         .env("ARK_JWT_FILE", cloud.sandbox.path(".cache/tbd/jwt.json"))
@@ -314,7 +317,7 @@ fn throttling_is_temporary() {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::throttle().on("ecr:DescribeRepositories"));
     let run = cloud.run("--list-repositories");
-    assert_snapshot!(cloud.told(&run), @r"
+    assert_snapshot!(cloud.reported(&run), @r"
     exit 7
     error: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: ThrottlingException: Rate exceeded (AWS request REQUEST)
       help: try again in a while
@@ -340,7 +343,7 @@ fn failed_lifecycle_policy_is_put_again() {
     let create =
         format!("--create-repository a --lifecycle-policy policy.json --organization {TBD}");
     cloud.aws.inject(Fault::error("ServerException", "try later").on("ecr:PutLifecyclePolicy"));
-    assert_snapshot!(told(&cloud, &create).replace(&cloud.host(), "HOST"), @r"
+    assert_snapshot!(reported(&cloud, &create).replace(&cloud.host(), "HOST"), @r"
     exit 7
     error: the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a exists as requested, but without its lifecycle policy; repeat the same request to set it: cannot put the lifecycle policy on prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: ServerException: try later (AWS request REQUEST)
       help: try again in a while
@@ -357,19 +360,19 @@ fn wrong_clock_is_corrected() {
     let cloud = Cloud::new();
     cloud.aws.set_clock_ahead(3600);
     cloud.create(&["a"]);
-    // The first answer tells the time, and the second request has it.
+    // The first response has the time of AWS, which the second request uses.
     let errors: Vec<_> = cloud.aws.calls().into_iter().take(2).map(|call| call.error).collect();
     assert_eq!(errors, [Some("InvalidSignatureException".to_owned()), None]);
 }
 
-/// What is told when AWS refuses a creation with this code.
+/// Returns the error after AWS denied a creation with this code.
 fn refused(code: &str, message: &str, options: &str) -> String {
     let cloud = Cloud::new();
     cloud.aws.inject(Fault::error(code, message).on("ecr:CreateRepository"));
     let line = format!("--create-repository a --organization {TBD} {options}");
-    let told = cloud.told(&cloud.run(&line));
-    assert_eq!(cloud.aws.count("ecr:CreateRepository"), 1, "to ask again would change nothing");
-    told
+    let reported = cloud.reported(&cloud.run(&line));
+    assert_eq!(cloud.aws.count("ecr:CreateRepository"), 1, "a retry is useless");
+    reported
 }
 
 #[test]
@@ -378,17 +381,17 @@ fn reached_quota_is_reported() {
     assert_snapshot!(refused("LimitExceededException", message, ""), @"
     exit 1
     error: cannot create the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: a quota of the account is reached: LimitExceededException: The repository limit of the account is reached (AWS request REQUEST)
-      help: delete what is no longer used, or have the quota raised; the quotas: aws service-quotas list-service-quotas --service-code ecr
+      help: delete unused repositories or images, or request a higher quota; to list the quotas: aws service-quotas list-service-quotas --service-code ecr
     ");
 }
 
 #[test]
 fn unusable_kms_key_is_reported() {
     let message = "The key is disabled";
-    let told = refused("KmsException", message, "--encryption kms:alias/images");
-    assert_snapshot!(told, @"
+    let reported = refused("KmsException", message, "--encryption kms:alias/images");
+    assert_snapshot!(reported, @"
     exit 1
     error: cannot create the repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a in ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS KMS cannot use the key: KmsException: The key is disabled (AWS request REQUEST)
-      help: the key must be enabled, of the registry's region, and one that you may use: aws kms describe-key --key-id KEY
+      help: use a key that is enabled, in the registry's region, and permitted to you; to check it: aws kms describe-key --key-id KEY
     ");
 }

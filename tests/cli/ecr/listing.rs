@@ -1,4 +1,4 @@
-//! Repositories that others created, and images in the archive: what lists show of them.
+//! Listings with repositories that other tools created, and with archived images.
 
 use ark_container_core::model::Digest;
 use ark_container_core::testing::SampleImage;
@@ -9,12 +9,13 @@ use super::clients::aws;
 use super::{Cloud, printed};
 use crate::sandbox::{Run, TBD};
 
-/// Repositories without a tag, as Terraform, the console, create-on-push and replication leave them.
+/// Returns a repository without the resource tag, as Terraform, the console, create-on-push and replication create
+/// it.
 fn untagged(name: &str) -> ListedRepository {
     ListedRepository::new(format!("prod/{TBD}/{name}"))
 }
 
-/// More repositories of others than a page of DescribeRepositories has. They come first.
+/// Returns repositories of another organization that fill the first page of DescribeRepositories.
 fn others() -> impl Iterator<Item = ListedRepository> {
     let organization = "00000000-0000-4000-8000-000000000000";
     (0..1_000).map(move |number| {
@@ -30,7 +31,7 @@ fn list(cloud: &Cloud, options: &str) -> Run {
     run
 }
 
-/// The names in a list.
+/// Returns the names in a listing.
 fn names(run: &Run) -> Vec<&str> {
     run.stdout
         .lines()
@@ -51,13 +52,13 @@ fn untagged_repository_of_a_small_account_is_listed() {
 }
 
 #[test]
-fn list_of_a_large_account_notes_what_may_be_missing() {
+fn list_of_a_large_account_may_be_incomplete() {
     let cloud =
         Cloud::with(|account| account.with_list(others()).with_list([untagged("terraform")]));
     cloud.create(&["a"]);
     let run = list(&cloud, "");
     assert_eq!(names(&run), ["a"]);
-    assert_snapshot!(run.stderr, @"note: the list may be incomplete: it comes from the tag index of AWS, which lacks repositories without the resource tag ark:organization, and new ones of others for some minutes; add the tag: ark-catalog-container-tool --create-repository NAME; read the whole account: ark-catalog-container-tool --list-repositories --all-pages");
+    assert_snapshot!(run.stderr, @"note: the list may be incomplete: it comes from the tag index of AWS, which lacks repositories without the resource tag ark:organization, and for some minutes new repositories of other users; to add the tag: ark-catalog-container-tool --create-repository NAME; to scan the whole account: ark-catalog-container-tool --list-repositories --all-pages");
     assert_eq!(list(&cloud, "--quiet").stderr, "");
     let all = list(&cloud, "--all-pages");
     assert_eq!((names(&all), all.stderr.as_str()), (vec!["a", "terraform"], ""));
@@ -70,7 +71,7 @@ fn created_repository_is_listed_before_the_index_has_it() {
     cloud.aws.set_index_stale(true);
     cloud.create(&["a", "b"]);
     assert_eq!(names(&list(&cloud, "")), ["a", "b"]);
-    // It is there already, and gets its tag.
+    // The repository exists, and gets the resource tag.
     cloud.create(&["terraform"]);
     assert_eq!(names(&list(&cloud, "")), ["a", "b", "terraform"]);
     cloud.printed(&format!("--delete-repository a --organization {TBD}"));
@@ -89,7 +90,7 @@ fn account_without_tagging_api_is_scanned() {
         cloud.aws.forget_calls();
         let run = list(&cloud, "");
         assert_eq!((names(&run), run.stderr.as_str()), (vec!["terraform"], ""));
-        assert_eq!(cloud.aws.count("tag:GetResources"), calls_of_the_index, "for an hour");
+        assert_eq!(cloud.aws.count("tag:GetResources"), calls_of_the_index, "cached for an hour");
         assert_eq!(cloud.aws.count("ecr:DescribeRepositories"), 2);
     }
 }
@@ -103,7 +104,7 @@ fn expired_page_token_restarts_a_list() {
     let mut rows: Vec<&str> = list.lines().skip(1).collect();
     assert_eq!(rows.len(), 1_001);
     rows.dedup();
-    assert_eq!(rows.len(), 1_001, "each comes once");
+    assert_eq!(rows.len(), 1_001, "no repository is listed twice");
     assert_eq!(cloud.aws.count("ecr:DescribeRepositories"), 4);
 }
 
@@ -141,11 +142,12 @@ fn archived_image_is_listed_counted_and_restored() {
 
     let pull = format!("--pull a:first --to oci:out --organization {TBD}");
     let missing = cloud.run(&pull);
-    let said = missing.stderr.replace(&cloud.host(), "HOST").replace(&digest.to_string(), "DIGEST");
-    assert_snapshot!(format!("exit {}\n{said}", missing.code), @r"
+    let error =
+        missing.stderr.replace(&cloud.host(), "HOST").replace(&digest.to_string(), "DIGEST");
+    assert_snapshot!(format!("exit {}\n{error}", missing.code), @r"
     exit 5
     error: image HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:first does not exist: it is archived; restore it: aws ecr update-image-storage-class --region us-east-1 --registry-id 095412845506 --repository-name prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a --image-id imageDigest=DIGEST --target-storage-class STANDARD
-      help: see what there is: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: list the images: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     let (_, restore) = missing.stderr.split_once("restore it: aws ").unwrap();
     let restore = restore.lines().next().unwrap();
@@ -163,7 +165,7 @@ fn tag_that_clients_refuse_is_listed() {
     cloud.aws.add_long_tag(&format!("prod/{TBD}/a"), &SampleImage::new("hello").digest(), &long);
     let images = cloud.printed(&format!("--list-images a --organization {TBD}"));
     assert!(images.contains(&format!("v1,{long} ")), "{images}");
-    // An image with such a tag is no image without a tag.
+    // Such an image counts as tagged.
     let prune =
         format!("--prune-images a --untagged --older-than 0s --dry-run --organization {TBD}");
     assert_eq!(cloud.printed(&prune).lines().count(), 1);

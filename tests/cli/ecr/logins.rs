@@ -1,4 +1,4 @@
-//! Passwords of ECR: cached, shared, limited, forgotten; and a full account.
+//! Logins to ECR: cache, concurrency, restrictions and logout; and listings of a full account.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -59,7 +59,7 @@ fn logout_deletes_cached_passwords() {
 #[test]
 fn expired_password_is_not_cached() {
     let cloud = Cloud::new();
-    // A moment in 2015, as from a server whose clock is wrong.
+    // A time in 2015, as from a server with a wrong clock.
     let past = UNIX_EPOCH + Duration::from_secs(1_420_000_000);
     cloud.aws.date_tokens(past);
     for count in 1..=2 {
@@ -90,7 +90,7 @@ fn cached_password_is_private() {
     assert_eq!(found, 1);
 }
 
-/// AWS with the repository `a` of two organizations, the other's with an image.
+/// Returns AWS with the repository `a` in two organizations, and an image in the other organization.
 fn two_organizations() -> Cloud {
     let cloud = Cloud::new();
     cloud.sandbox.write_image("sample", "hello");
@@ -109,8 +109,8 @@ fn unrestricted_password_comes_with_a_warning() {
     let quiet = cloud.run(&format!("--quiet --login a --organization {TBD}"));
     assert_eq!(quiet.stderr, run.stderr);
     let warning = run.stderr.replace(&cloud.host(), "HOST");
-    assert_snapshot!(warning, @"warning: the password opens every repository of HOST that your AWS identity can reach, not only prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN");
-    // It tells the truth.
+    assert_snapshot!(warning, @"warning: the password is for every repository of HOST that your AWS identity can reach, not only for prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN");
+    // The warning is true.
     let tools = Tools::new(&cloud.sandbox, &cloud.host());
     let login = cloud.command(&format!("--login a --organization {TBD}"));
     assert_eq!(tools.log_in("skopeo", &cloud.host(), login).code, 0);
@@ -122,11 +122,11 @@ fn unrestricted_password_is_denied_by_require_scoped() {
     let cloud = two_organizations();
     let mut login = cloud.command(&format!("--login a --organization {TBD}"));
     let run = cloud.sandbox.finish(login.env("ARK_REQUIRE_SCOPED", "true"));
-    assert_snapshot!(cloud.told(&run), @r"
+    assert_snapshot!(cloud.reported(&run), @r"
     exit 2
     error: credentials limited to repository:prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a:pull,push need an IAM role; set role_arn for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod, or allow wider credentials with require_scoped = false
     ");
-    assert_eq!(cloud.aws.count("ecr:GetAuthorizationToken"), 1, "the push's alone");
+    assert_eq!(cloud.aws.count("ecr:GetAuthorizationToken"), 1, "only for the push");
     let mut login = cloud.narrowed_command(&format!("--login a --organization {TBD}"));
     printed(&cloud.sandbox, login.env("ARK_REQUIRE_SCOPED", "true"));
 }
@@ -141,13 +141,16 @@ fn expired_password_is_denied_at_ecr() {
     assert!(run.stderr.contains("403 (Forbidden)"), "{run:?}");
 }
 
+/// Maximum number of repositories of an account.
+///
 /// Source: <https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>
 const REPOSITORIES: usize = 100_000;
 const OURS: usize = 100;
-/// A build with debugging takes 16 MiB more than one without.
-const LIMIT: u64 = 48 * MIB;
+/// Maximum memory of a listing. A debug build uses 16 MiB more than a release build.
+const MAX_MEMORY_BYTES: u64 = 48 * MIB;
 
-/// As many as there may be, [`OURS`] of them of [`TBD`] and the rest of many others.
+/// Returns an account with the maximum number of repositories, [`OURS`] of them in [`TBD`] and the others in many
+/// organizations.
 fn full_account() -> Cloud {
     let listed = (0..REPOSITORIES).map(|index| {
         let organization = match index % (REPOSITORIES / OURS) {
@@ -171,13 +174,13 @@ fn full_account_is_listed_in_little_memory() {
     let rows = BufReader::new(File::open(rows).unwrap()).lines().count();
     assert_eq!(rows, REPOSITORIES + 1, "with a line of headings");
     assert_eq!(cloud.aws.count("ecr:DescribeRepositories"), REPOSITORIES / 1000);
-    assert!(0 < peak && peak < LIMIT, "it took {} KiB", peak / 1024);
+    assert!(0 < peak && peak < MAX_MEMORY_BYTES, "{} KiB of memory", peak / 1024);
 }
 
 #[test]
 fn first_row_comes_with_the_first_page() {
     let cloud = full_account();
-    // Later than any test may take.
+    // A delay longer than any test.
     let never = Fault::slow(Duration::from_secs(3600));
     cloud.aws.inject(never.on("ecr:DescribeRepositories").after(1));
     let mut list = cloud.command("--list-repositories --all-pages --output json");
@@ -201,6 +204,6 @@ fn organization_listing_uses_the_tag_index() {
     assert_eq!(
         actions,
         ["ecr:DescribeRepositories", "ecr:DescribeRepositories", "tag:GetResources"],
-        "the first page of the account and that of the index at once, and the repositories by name"
+        "the first pages of the account and of the index concurrently, and the repositories by name"
     );
 }

@@ -1,4 +1,4 @@
-//! AWS ECR, played by the project's own fake of AWS in the test's process.
+//! The program with AWS ECR, for which the fake AWS runs in the process of the test.
 
 mod clients;
 mod failures;
@@ -15,24 +15,24 @@ use tokio::runtime::Runtime;
 
 use crate::sandbox::{Run, Sandbox, TBD};
 
-/// The role that narrows passwords.
+/// Role that narrows passwords.
 pub(crate) const ROLE: &str = "ark-registry";
 
-/// AWS, and a home whose registry is the account's.
+/// AWS, and a home for the program.
 pub(crate) struct Cloud {
-    // Dropped in this order: what AWS runs on outlives it, and the home outlives both.
+    // Dropped in this order: the fake AWS needs its runtime, and both need the home.
     pub(crate) aws: FakeAws,
     _runtime: Runtime,
     pub(crate) sandbox: Sandbox,
 }
 
 impl Cloud {
-    /// An account with the role [`ROLE`], and an administrator, on whose behalf the program runs.
+    /// Returns an account with the role [`ROLE`], and the administrator alice, who runs the program.
     pub(crate) fn new() -> Self {
         Self::with(|builder| builder)
     }
 
-    /// The same with more in the account.
+    /// Returns such an account with more content.
     pub(crate) fn with(more: impl FnOnce(FakeAwsBuilder) -> FakeAwsBuilder) -> Self {
         let runtime = Runtime::new().unwrap();
         let sandbox = Sandbox::new();
@@ -44,12 +44,12 @@ impl Cloud {
         Self { aws, _runtime: runtime, sandbox }
     }
 
-    /// The host that the repositories' URLs have, which is where the registry listens.
+    /// Returns the host in the URLs of repositories, on which the registry listens.
     pub(crate) fn host(&self) -> String {
         self.aws.registry_host().to_string()
     }
 
-    /// What a client calls something of a repository of an organization, such as `a/b:v1`.
+    /// Returns the URL of an image such as `a/b:v1` of an organization.
     fn image_of(&self, organization: &str, name: &str) -> String {
         format!("{}/prod/{organization}/{name}", self.host())
     }
@@ -58,7 +58,7 @@ impl Cloud {
         self.image_of(TBD, name)
     }
 
-    /// The program on behalf of a user.
+    /// Returns the program with the AWS credentials of a user.
     pub(crate) fn command_as(&self, user: &User, line: &str) -> Command {
         let mut command = self.sandbox.command(line);
         command
@@ -71,7 +71,7 @@ impl Cloud {
         self.command_as(&alice(), line)
     }
 
-    /// The same with the role that narrows.
+    /// Returns the program of alice with the role that narrows passwords.
     pub(crate) fn narrowed_command(&self, line: &str) -> Command {
         let mut command = self.command(line);
         command
@@ -95,16 +95,16 @@ impl Cloud {
         }
     }
 
-    /// What a failed run told, without what differs from run to run.
-    fn told(&self, run: &Run) -> String {
+    /// Returns the exit code and the error of a failed run, without values that differ between runs.
+    fn reported(&self, run: &Run) -> String {
         assert_eq!(run.stdout, "", "{run:?}");
         self.settled(&format!("exit {}\n{}", run.code, run.stderr))
     }
 
-    /// Text without what differs from run to run.
+    /// Replaces the values in a text that differ between runs.
     pub(crate) fn settled(&self, text: &str) -> String {
         let mut text = text.replace(&self.aws.endpoint_url(), "http://AWS");
-        // The registry's calls have no identifier.
+        // Calls of the registry have no identifier.
         let ids = self.aws.calls().into_iter().map(|call| call.request_id);
         for id in ids.filter(|id| !id.is_empty()) {
             text = text.replace(&id, "REQUEST");
@@ -113,7 +113,7 @@ impl Cloud {
     }
 }
 
-/// Runs commands at once, which must all succeed and print the same, and returns that.
+/// Runs commands concurrently, which must succeed and print the same text, and returns the text.
 pub(crate) fn printed_by_all(commands: impl Iterator<Item = Command>) -> String {
     let start = |mut command: Command| {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -130,20 +130,20 @@ pub(crate) fn printed_by_all(commands: impl Iterator<Item = Command>) -> String 
     answers.remove(0)
 }
 
-/// Runs a command, which must succeed, and returns what it printed.
+/// Runs a command, which must succeed, and returns its output.
 fn printed(sandbox: &Sandbox, command: &mut Command) -> String {
     let run = sandbox.finish(command);
     assert_eq!(run.code, 0, "{run:?}");
     run.stdout
 }
 
-/// Who may do everything in the account.
+/// Returns the administrator of the account.
 pub(crate) fn alice() -> User {
     User::administrator("alice")
 }
 
-/// A role that the account's users may assume for as long as a password is good, and that may do
-/// everything with repositories.
+/// Returns a role with all permissions for ECR, which the users of the account may assume for the lifetime of a
+/// password.
 pub(crate) fn role() -> Role {
     Role::new(ROLE)
         .with_max_session(Duration::from_secs(12 * 60 * 60))

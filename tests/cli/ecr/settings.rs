@@ -1,4 +1,4 @@
-//! Settings and credentials of the AWS tools: which count, and what is told of those that cannot be used.
+//! Settings and credentials of the AWS tools: precedence, and errors of invalid ones.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,7 +14,7 @@ use crate::sandbox::{Run, TBD};
 
 const KEYS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
-/// The program without the keys of the environment.
+/// Returns the program without the keys of the environment.
 fn without_keys(cloud: &Cloud, line: &str) -> Command {
     let mut command = cloud.command(line);
     for name in KEYS {
@@ -23,20 +23,20 @@ fn without_keys(cloud: &Cloud, line: &str) -> Command {
     command
 }
 
-/// The lines of a profile with the keys of a user.
+/// Returns the lines of a profile with the keys of a user.
 fn keys_of(user: &User) -> String {
     let key = user.access_key();
     format!("aws_access_key_id = {}\naws_secret_access_key = {}\n", key.id, key.secret)
 }
 
-/// What a failed run told, and its exit code.
+/// Returns the exit code and the error of a failed run.
 fn failed(run: Run) -> (i32, String) {
     assert_eq!(run.stdout, "", "{run:?}");
     (run.code, run.stderr)
 }
 
 #[test]
-fn unusable_settings_are_usage_errors_of_every_operation() {
+fn invalid_aws_settings_are_usage_errors() {
     let cloud = Cloud::new();
     let login = format!("--login a --organization {TBD}");
     for (name, value) in [
@@ -49,9 +49,9 @@ fn unusable_settings_are_usage_errors_of_every_operation() {
     ] {
         for line in ["--whoami", "--list-repositories", &login] {
             let mut command = cloud.command(line);
-            let (code, told) = failed(cloud.sandbox.finish(command.env(name, value)));
-            assert_eq!(code, 2, "{name} {line}: {told}");
-            assert!(told.starts_with(&format!("error: {name}: ")), "{told}");
+            let (code, reported) = failed(cloud.sandbox.finish(command.env(name, value)));
+            assert_eq!(code, 2, "{name} {line}: {reported}");
+            assert!(reported.starts_with(&format!("error: {name}: ")), "{reported}");
         }
     }
 }
@@ -79,7 +79,7 @@ fn empty_variables_change_nothing() {
 }
 
 #[test]
-fn empty_endpoint_does_not_disturb_the_role_of_a_profile() {
+fn empty_endpoint_variable_keeps_the_profile_role() {
     let cloud = Cloud::new();
     let config = format!(
         "[profile role]\nrole_arn = arn:aws:iam::{}:role/{ROLE}\nsource_profile = alice\n\
@@ -96,7 +96,7 @@ fn empty_endpoint_does_not_disturb_the_role_of_a_profile() {
 }
 
 #[test]
-fn profile_is_that_of_option_then_of_variables() {
+fn profile_option_overrides_variables() {
     let cloud = Cloud::new();
     let config = format!("[profile builds]\n{}[profile none]\nregion = x\n", keys_of(&alice()));
     cloud.sandbox.write(".aws/config", config);
@@ -115,9 +115,10 @@ fn profile_is_that_of_option_then_of_variables() {
 fn profile_in_printed_commands_is_quoted() {
     let cloud = Cloud::new();
     let mut command = without_keys(&cloud, "--list-repositories");
-    let (code, told) = failed(cloud.sandbox.finish(command.env("AWS_PROFILE", "a; rm -rf $HOME")));
+    let (code, reported) =
+        failed(cloud.sandbox.finish(command.env("AWS_PROFILE", "a; rm -rf $HOME")));
     assert_eq!(code, 3);
-    assert!(told.contains("--profile 'a; rm -rf $HOME'`"), "{told}");
+    assert!(reported.contains("--profile 'a; rm -rf $HOME'`"), "{reported}");
 }
 
 #[test]
@@ -125,9 +126,9 @@ fn broken_configuration_file_is_named_with_its_line() {
     let cloud = Cloud::new();
     cloud.sandbox.write(".aws/config", "[profile builds]\nregion = x\n\nno setting\n");
     for line in ["--list-repositories --profile builds", "--whoami"] {
-        let (code, told) = failed(cloud.run(line));
-        assert_eq!(code, 2, "{told}");
-        assert!(told.contains(".aws/config on line 4"), "{told}");
+        let (code, reported) = failed(cloud.run(line));
+        assert_eq!(code, 2, "{reported}");
+        assert!(reported.contains(".aws/config on line 4"), "{reported}");
     }
 }
 
@@ -152,10 +153,10 @@ fn aws_login_profile_uses_the_session_of_the_command_line() {
     let list = || without_keys(&cloud, "--list-repositories --profile console");
     let run = cloud.sandbox.finish(list().env("PATH", path));
     assert_eq!(run.code, 0, "{run:?}");
-    let (code, told) =
+    let (code, reported) =
         failed(cloud.sandbox.finish(list().env("PATH", "/nonexistent:/usr/bin:/bin")));
     assert_eq!(code, 3);
-    assert!(told.contains("run `aws login --profile console`"), "{told}");
+    assert!(reported.contains("run `aws login --profile console`"), "{reported}");
 }
 
 #[test]
@@ -208,11 +209,11 @@ fn failed_source_of_credentials_is_named() {
         let option = profile.map(|name| format!(" --profile {name}")).unwrap_or_default();
         let mut command = without_keys(&cloud, &format!("--list-repositories{option}"));
         let run = cloud.sandbox.finish(command.envs(variables.iter().copied()));
-        let (code, told) = failed(run);
-        assert!(code == 3 || (code == 7 && profile.is_none()), "{code}: {told}");
-        assert!(told.contains(expected), "{told}");
-        let blames_others = told.contains("aws sso login") && profile != Some("sso");
-        assert!(!blames_others, "{told}");
+        let (code, reported) = failed(run);
+        assert!(code == 3 || (code == 7 && profile.is_none()), "{code}: {reported}");
+        assert!(reported.contains(expected), "{reported}");
+        let blames_others = reported.contains("aws sso login") && profile != Some("sso");
+        assert!(!blames_others, "{reported}");
     }
 }
 
@@ -234,20 +235,27 @@ fn expired_credentials_of_a_container_name_the_container() {
     });
     let mut command = without_keys(&cloud, "--list-repositories");
     command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url);
-    let (code, told) = failed(cloud.sandbox.finish(&mut command));
-    assert_eq!(code, 3, "{told}");
-    assert!(told.contains("renew the credentials of the container"), "{told}");
-    assert!(!told.contains("sso login"), "{told}");
+    let (code, reported) = failed(cloud.sandbox.finish(&mut command));
+    assert_eq!(code, 3, "{reported}");
+    assert!(reported.contains("renew the credentials of the container"), "{reported}");
+    assert!(!reported.contains("sso login"), "{reported}");
 }
 
 #[test]
-fn missing_credentials_are_told_in_three_lines() {
+fn missing_credentials_are_reported_in_three_lines() {
     let cloud = Cloud::new();
     for line in ["--list-repositories", "--whoami", &format!("--login a --organization {TBD}")] {
-        let (code, told) = failed(cloud.sandbox.finish(&mut without_keys(&cloud, line)));
-        assert_eq!(code, 3, "{told}");
-        assert!(told.contains("no AWS credentials were found: run `aws configure"), "{told}");
-        assert!(told.lines().count() <= 3 && told.len() < 600, "{} {told}", told.len());
+        let (code, reported) = failed(cloud.sandbox.finish(&mut without_keys(&cloud, line)));
+        assert_eq!(code, 3, "{reported}");
+        assert!(
+            reported.contains("no AWS credentials were found: run `aws configure"),
+            "{reported}"
+        );
+        assert!(
+            reported.lines().count() <= 3 && reported.len() < 600,
+            "{} {reported}",
+            reported.len()
+        );
     }
 }
 
@@ -267,15 +275,15 @@ fn proxy_that_requires_a_password_is_a_usage_error() {
     for url in ["https://ecr.invalid", "http://ecr.invalid"] {
         let mut command = cloud.command("--list-repositories");
         command.env("AWS_ENDPOINT_URL", url).env("HTTPS_PROXY", &proxy).env("HTTP_PROXY", &proxy);
-        let (code, told) = failed(cloud.sandbox.finish(&mut command));
-        assert_eq!(code, 2, "{told}");
-        assert!(told.contains("the proxy requires a user name and a password"), "{told}");
-        assert!(told.contains("HTTPS_PROXY"), "{told}");
+        let (code, reported) = failed(cloud.sandbox.finish(&mut command));
+        assert_eq!(code, 2, "{reported}");
+        assert!(reported.contains("the proxy requires a user name and a password"), "{reported}");
+        assert!(reported.contains("HTTPS_PROXY"), "{reported}");
     }
 }
 
 #[test]
-fn fips_and_dual_stack_variables_choose_the_endpoint() {
+fn fips_and_dual_stack_variables_set_the_endpoint() {
     let cloud = Cloud::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = format!("http://{}", listener.local_addr().unwrap());
@@ -306,7 +314,7 @@ fn missing_file_of_root_certificates_is_a_usage_error() {
     let cloud = Cloud::new();
     let mut command = cloud.command("--list-repositories");
     command.env("AWS_ENDPOINT_URL", "https://127.0.0.1:1").env("SSL_CERT_FILE", "/missing.pem");
-    let (code, told) = failed(cloud.sandbox.finish(&mut command));
-    assert_eq!(code, 2, "{told}");
-    assert!(told.starts_with("error: SSL_CERT_FILE: cannot read /missing.pem"), "{told}");
+    let (code, reported) = failed(cloud.sandbox.finish(&mut command));
+    assert_eq!(code, 2, "{reported}");
+    assert!(reported.starts_with("error: SSL_CERT_FILE: cannot read /missing.pem"), "{reported}");
 }

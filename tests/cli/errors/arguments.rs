@@ -1,35 +1,35 @@
-//! What is wrong as it was typed.
+//! Errors of the command line.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use insta::assert_snapshot;
 
-use super::told;
+use super::reported;
 use crate::sandbox::{Sandbox, TBD};
 
-/// What is told of a command line that is wrong in any home, and touches nothing.
+/// Returns the error of an invalid command line, which must create nothing.
 fn refused(line: &str) -> String {
     let sandbox = Sandbox::new();
-    let told = told(&sandbox.run(line));
+    let reported = reported(&sandbox.run(line));
     assert!(!sandbox.path("data").exists(), "{line} created something");
-    told
+    reported
 }
 
 #[test]
-fn no_operation() {
+fn missing_operation_is_rejected() {
     let help = Sandbox::new().printed("-h");
-    let error = "exit 2\nerror: no operation is given\n  help: all about each: ark-catalog-container-tool --help\n";
+    let error = "exit 2\nerror: no operation is given\n  help: list the operations: ark-catalog-container-tool --help\n";
     assert_eq!(refused(""), format!("{error}\n{help}\n"));
     assert_eq!(refused("--quiet"), refused(""));
 }
 
 #[test]
-fn two_operations() {
+fn two_operations_are_rejected() {
     assert_snapshot!(refused("--login a --push b"), @"
     exit 2
-    error: two operations at once: --login and --push
-      help: give one operation, and the other in a command of its own
+    error: two operations are given: --login and --push
+      help: run each operation in a command of its own
     ");
     assert_snapshot!(refused("--login a --login=b"), @"
     exit 2
@@ -38,7 +38,7 @@ fn two_operations() {
 }
 
 #[test]
-fn unknown_flag() {
+fn unknown_flag_is_rejected() {
     assert_snapshot!(refused("--list-repositorys"), @"
     exit 2
     error: unexpected argument '--list-repositorys' found
@@ -72,7 +72,7 @@ fn unknown_flag() {
 }
 
 #[test]
-fn unknown_operation() {
+fn unknown_operation_is_rejected() {
     assert_snapshot!(refused("lst-images a"), @"
     exit 2
     error: unrecognized subcommand 'lst-images'
@@ -86,7 +86,7 @@ fn unknown_operation() {
 }
 
 #[test]
-fn missing_operand() {
+fn missing_operand_is_rejected() {
     assert_snapshot!(refused("--create-repository"), @"
     exit 2
     error: the following required arguments were not provided:
@@ -108,7 +108,7 @@ fn missing_operand() {
 }
 
 #[test]
-fn missing_value() {
+fn missing_value_is_rejected() {
     assert_snapshot!(refused("--organization --login a"), @"
     exit 2
     error: a value is required for '--organization <GUID>' but none was supplied
@@ -118,7 +118,7 @@ fn missing_value() {
 }
 
 #[test]
-fn too_many_operands() {
+fn extra_operand_is_rejected() {
     assert_snapshot!(refused("--login a b"), @"
     exit 2
     error: unexpected argument 'b' found
@@ -138,7 +138,7 @@ fn too_many_operands() {
 }
 
 #[test]
-fn options_that_contradict() {
+fn conflicting_options_are_rejected() {
     assert_snapshot!(refused("--whoami --quiet --verbose"), @"
     exit 2
     error: the argument '--quiet' cannot be used with '--verbose'
@@ -150,18 +150,18 @@ fn options_that_contradict() {
 }
 
 #[test]
-fn argument_that_is_not_utf8_is_named() {
+fn argument_that_is_not_utf8_is_rejected() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command("--login");
     command.arg(OsStr::from_bytes(b"a\xff"));
-    assert_snapshot!(told(&sandbox.finish(&mut command)), @r#"
+    assert_snapshot!(reported(&sandbox.finish(&mut command)), @r#"
     exit 2
     error: the argument "a\xFF" is not UTF-8
     "#);
 }
 
 #[test]
-fn missing_organization() {
+fn missing_organization_is_rejected() {
     for line in [
         "--create-repository a",
         "--login a",
@@ -181,7 +181,7 @@ fn missing_organization() {
 }
 
 #[test]
-fn bad_organization() {
+fn invalid_organization_is_rejected() {
     assert_snapshot!(refused("--login a --organization tbd"), @r#"
     exit 2
     error: --organization: "tbd" is not a valid organization GUID: expected a hexadecimal digit (32 hexadecimal digits as 8-4-4-4-12) but found 't' at character 1
@@ -200,57 +200,57 @@ fn bad_organization() {
 }
 
 #[test]
-fn bad_repository_name() {
+fn invalid_repository_name_is_rejected() {
     let create = |name: &str| refused(&format!("--organization {TBD} --create-repository {name}"));
     assert_snapshot!(create("catalog/Extract"), @r#"
     exit 2
     error: "catalog/Extract" is not a valid repository name: upper case 'E' is not allowed at character 9
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
     assert_snapshot!(create("catalog//extract"), @r#"
     exit 2
     error: "catalog//extract" is not a valid repository name: a component is empty, next to the slash at character 9
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
     assert_snapshot!(create("café"), @r#"
     exit 2
     error: "café" is not a valid repository name: 'é' is not allowed at character 4
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
     assert_snapshot!(create("../../etc/passwd"), @r#"
     exit 2
     error: "../../etc/passwd" is not a valid repository name: a component may not start with '.', at character 1
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
 }
 
 #[test]
-fn repository_name_that_is_too_long() {
+fn long_repository_name_is_rejected() {
     let name = "n".repeat(218);
     assert_snapshot!(refused(&format!("--create-repository {name} --organization {TBD}")), @r#"
     exit 2
     error: "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"… is not a valid repository name: 218 characters, the maximum is 217
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
 }
 
 #[test]
-fn bad_tag_or_digest() {
+fn invalid_tag_or_digest_is_rejected() {
     let push = |image: &str| refused(&format!("--push {image} --from oci:x --organization {TBD}"));
     assert_snapshot!(push("a:v/1"), @r#"
     exit 2
     error: "a:v/1" is not a valid repository name: ':' is not allowed at character 2
-      help: lower-case words with slashes between, as catalog/extract-video
+      help: use lower-case words separated by slashes, such as catalog/extract-video
     "#);
     assert_snapshot!(push("a:"), @r#"
     exit 2
     error: "" is not a valid tag: it is empty
-      help: letters, digits, '_', '.' and '-', as v1.2
+      help: use letters, digits, '_', '.' and '-', such as v1.2
     "#);
     assert_snapshot!(push(&format!("a@sha256:{}", "0".repeat(64))), @r#"
     exit 2
     error: "a@sha256:0000000000000000000000000000000000000000000000000000000000000000": a push takes a tag
-      help: the digest is the image's own, and printed when it is there
+      help: use a tag; the digest of the image is printed after the transfer
     "#);
     let delete = |image: &str| refused(&format!("--delete-image {image} --organization {TBD}"));
     assert_snapshot!(delete("a"), @r#"
@@ -265,7 +265,7 @@ fn bad_tag_or_digest() {
 }
 
 #[test]
-fn bad_choice() {
+fn invalid_choice_is_rejected() {
     assert_snapshot!(refused("--whoami --output yaml"), @"
     exit 2
     error: invalid value 'yaml' for '--output <FORMAT>'
@@ -283,7 +283,7 @@ fn bad_choice() {
 }
 
 #[test]
-fn bad_resource_tag() {
+fn invalid_resource_tag_is_rejected() {
     let create =
         |tags: &str| refused(&format!("--create-repository a --organization {TBD} {tags}"));
     assert_snapshot!(create("--resource-tag team"), @r#"
@@ -297,7 +297,7 @@ fn bad_resource_tag() {
 }
 
 #[test]
-fn bad_listen_address() {
+fn invalid_listen_address_is_rejected() {
     assert_snapshot!(refused("--serve --listen registry:5050"), @"
     exit 2
     error: invalid value 'registry:5050' for '--listen <[ADDRESS:]PORT>': it is not PORT, localhost:PORT or ADDRESS:PORT
@@ -307,15 +307,15 @@ fn bad_listen_address() {
     assert_snapshot!(refused("--serve --listen 0.0.0.0:5050"), @"
     exit 2
     error: --listen 0.0.0.0:5050: passwords would cross the network as plain text
-      help: listen on 127.0.0.1:5050 and let others in through a tunnel (ssh -L 5050:127.0.0.1:5050 THIS_HOST) or a proxy that speaks TLS
+      help: listen on 127.0.0.1:5050, and give others access through a tunnel (ssh -L 5050:127.0.0.1:5050 THIS_HOST) or a proxy that speaks TLS
     ");
 }
 
 #[test]
-fn json_tells_the_same() {
+fn json_error_matches_text_error() {
     assert_snapshot!(refused("--output json"), @r#"
     exit 2
-    {"error":{"kind":"usage","message":"no operation is given","causes":[],"help":"all about each: ark-catalog-container-tool --help","exit_code":2}}
+    {"error":{"kind":"usage","message":"no operation is given","causes":[],"help":"list the operations: ark-catalog-container-tool --help","exit_code":2}}
     "#);
     assert_snapshot!(refused("--lgoin a --output=json"), @r#"
     exit 2
@@ -323,6 +323,6 @@ fn json_tells_the_same() {
     "#);
     assert_snapshot!(refused(&format!("--login A --organization {TBD} --output json")), @r#"
     exit 2
-    {"error":{"kind":"usage","message":"\"A\" is not a valid repository name: upper case 'A' is not allowed at character 1","causes":[],"help":"lower-case words with slashes between, as catalog/extract-video","exit_code":2}}
+    {"error":{"kind":"usage","message":"\"A\" is not a valid repository name: upper case 'A' is not allowed at character 1","causes":[],"help":"use lower-case words separated by slashes, such as catalog/extract-video","exit_code":2}}
     "#);
 }

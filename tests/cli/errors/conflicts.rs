@@ -1,39 +1,39 @@
-//! What exists and is in the way.
+//! Conflicts with existing repositories, images, tags and servers.
 
 use ark_container_core::testing::SampleImage;
 use insta::assert_snapshot;
 
-use super::told;
+use super::reported;
 use crate::sandbox::{Sandbox, TBD};
 
 fn on(sandbox: &Sandbox, line: &str) -> String {
-    told(&sandbox.run(&format!("--quiet {line} --organization {TBD}")))
+    reported(&sandbox.run(&format!("--quiet {line} --organization {TBD}")))
 }
 
 #[test]
-fn other_settings() {
+fn create_with_other_settings_is_a_conflict() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     assert_snapshot!(on(&sandbox, "--create-repository a --immutable-tags"), @"
     exit 6
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a already exists with mutable tags
-      help: its settings stay; to take it as it is: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: its settings are not changed; to accept them: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     assert_snapshot!(on(&sandbox, "--create-repository a --resource-tag team=x"), @"
     exit 6
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a already exists without the resource tag team=x
-      help: its settings stay; to take it as it is: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: its settings are not changed; to accept them: ark-catalog-container-tool --create-repository a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
     sandbox.printed(&format!("--create-repository b --organization {TBD} --immutable-tags"));
     assert_snapshot!(on(&sandbox, "--create-repository b"), @"
     exit 6
     error: repository prod/2ea25035-6aa4-42fb-9955-92288ea1b972/b already exists with immutable tags
-      help: its settings stay; to take it as it is: ark-catalog-container-tool --create-repository b --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --immutable-tags
+      help: its settings are not changed; to accept them: ark-catalog-container-tool --create-repository b --organization 2ea25035-6aa4-42fb-9955-92288ea1b972 --immutable-tags
     ");
 }
 
 #[test]
-fn a_repository_with_images() {
+fn delete_of_repository_with_images_is_a_conflict() {
     let sandbox = Sandbox::new();
     sandbox.push("a:v1");
     assert_snapshot!(on(&sandbox, "--delete-repository a"), @"
@@ -45,7 +45,7 @@ fn a_repository_with_images() {
 }
 
 #[test]
-fn an_immutable_tag() {
+fn push_to_immutable_tag_is_a_conflict() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD} --immutable-tags"));
     let push = |layout: &str| format!("--push a:v1 --from oci:{layout} --organization {TBD}");
@@ -61,30 +61,30 @@ fn an_immutable_tag() {
 }
 
 #[test]
-fn an_image_of_an_index() {
+fn delete_of_index_image_is_a_conflict() {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
     let index = SampleImage::for_two_platforms();
     index.write_oci_layout(&sandbox.path("index"), None).unwrap();
     sandbox.printed(&format!("--push a:v1 --from oci:index --all-platforms --organization {TBD}"));
     let image = index.children()[0].digest().to_string();
-    let told = on(&sandbox, &format!("--delete-image a@{image}"));
-    let told = told.replace(&image, "sha256:IMAGE");
-    assert_snapshot!(told.replace(&index.digest().to_string(), "sha256:INDEX"), @"
+    let reported = on(&sandbox, &format!("--delete-image a@{image}"));
+    let reported = reported.replace(&image, "sha256:IMAGE");
+    assert_snapshot!(reported.replace(&index.digest().to_string(), "sha256:INDEX"), @"
     exit 6
     error: image prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a@sha256:IMAGE is part of the index sha256:INDEX
-      help: delete what refers to it first: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
+      help: first delete the images that refer to it: ark-catalog-container-tool --list-images a --organization 2ea25035-6aa4-42fb-9955-92288ea1b972
     ");
 }
 
 #[test]
-fn a_registry_that_is_served_already() {
+fn second_server_is_a_conflict() {
     let sandbox = Sandbox::new();
     let server = sandbox.serve();
-    let told = told(&sandbox.run("--quiet --serve --listen 127.0.0.1:0"));
-    assert_snapshot!(told.replace(server.line().trim(), "127.0.0.1:PORT"), @"
+    let reported = reported(&sandbox.run("--quiet --serve --listen 127.0.0.1:0"));
+    assert_snapshot!(reported.replace(server.line().trim(), "127.0.0.1:PORT"), @"
     exit 6
     error: file ~/data/ark/registry is served already, at 127.0.0.1:PORT
-      help: one server is enough: every process here finds it
+      help: use the running server: every process on this machine finds it
     ");
 }

@@ -1,15 +1,15 @@
-//! What goes wrong with AWS ECR before AWS is reached.
+//! Errors of AWS ECR registries before a successful call to AWS.
 
 use std::net::TcpListener;
 
 use insta::assert_snapshot;
 
-use super::told;
+use super::reported;
 use crate::sandbox::{Sandbox, TBD};
 
 const REGISTRY: &str = "ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod";
 
-/// What a run on the registry is told, with these variables and no others.
+/// Returns the error of a run on the registry, with only these variables.
 fn with(variables: &[(&str, &str)], line: &str) -> String {
     in_sandbox(&Sandbox::new(), variables, line)
 }
@@ -17,40 +17,40 @@ fn with(variables: &[(&str, &str)], line: &str) -> String {
 fn in_sandbox(sandbox: &Sandbox, variables: &[(&str, &str)], line: &str) -> String {
     let mut command = sandbox.command(&format!("--quiet {line}"));
     command.env("ARK_REGISTRY", REGISTRY).env("AWS_EC2_METADATA_DISABLED", "true");
-    told(&sandbox.finish(command.envs(variables.iter().copied())))
+    reported(&sandbox.finish(command.envs(variables.iter().copied())))
 }
 
 #[test]
-fn hosts_that_are_no_registry_of_an_account() {
+fn invalid_ecr_host_is_rejected() {
     let list = |host: &str| with(&[], &format!("--list-repositories --registry ecr://{host}"));
     assert_snapshot!(list("registry.example/prod"), @r#"
     exit 2
     error: --registry: "registry.example" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com), wrong at character 1
-      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+      help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
     assert_snapshot!(list("95412845506.dkr.ecr.us-east-1.amazonaws.com/prod"), @r#"
     exit 2
     error: --registry: "95412845506.dkr.ecr.us-east-1.amazonaws.com" is not a valid ECR host: an account has 12 digits (<account>.dkr.ecr.<region>.amazonaws.com), wrong at character 12
-      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+      help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
     assert_snapshot!(list("095412845506.dkr.ecr.cn-north-1.amazonaws.com/prod"), @r#"
     exit 2
     error: --registry: "095412845506.dkr.ecr.cn-north-1.amazonaws.com" is not a valid ECR host: a host in cn-north-1 ends with amazonaws.com.cn: wrong at character 33
-      help: as ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
+      help: for example: ecr://123456789012.dkr.ecr.us-east-1.amazonaws.com/prod
     "#);
 }
 
 #[test]
-fn a_region_that_is_not_the_registrys() {
+fn other_region_is_rejected() {
     assert_snapshot!(with(&[], "--list-repositories --region eu-west-1"), @"
     exit 2
     error: --region eu-west-1: the registry 095412845506.dkr.ecr.us-east-1.amazonaws.com is in us-east-1
-      help: leave --region out, or name that region's registry with --registry
+      help: omit --region, or choose the registry of that region with --registry
     ");
 }
 
 #[test]
-fn options_for_aws_where_there_is_none() {
+fn aws_options_for_local_registry_are_rejected() {
     let local = |option| with(&[], &format!("--list-repositories --registry local: {option}"));
     assert_snapshot!(local("--region us-east-1"), @"
     exit 2
@@ -65,7 +65,7 @@ fn options_for_aws_where_there_is_none() {
 }
 
 #[test]
-fn settings_for_aws() {
+fn invalid_aws_settings_are_rejected() {
     let sandbox = Sandbox::new();
     sandbox.write("config/ark/container.toml", "[ecr]\nrole = \"x\"\n");
     assert_snapshot!(in_sandbox(&sandbox, &[], "--whoami"), @"
@@ -79,12 +79,12 @@ fn settings_for_aws() {
 }
 
 #[test]
-fn roles_that_are_none() {
+fn invalid_role_arn_is_rejected() {
     let login = format!("--login a --organization {TBD}");
     assert_snapshot!(with(&[("ARK_ROLE_ARN", "ark-registry")], &login), @r#"
     exit 2
     error: ARK_ROLE_ARN: "ark-registry" is not a valid ARN of a role: it does not have the form (arn:<partition>:iam::<account>:role/<name>)
-      help: as arn:aws:iam::123456789012:role/NAME
+      help: for example: arn:aws:iam::123456789012:role/NAME
     "#);
     let sandbox = Sandbox::new();
     let role = "[ecr]\nrole_arn = \"arn:aws:iam::095412845506:user/alice\"\n";
@@ -96,7 +96,7 @@ fn roles_that_are_none() {
 }
 
 #[test]
-fn narrow_passwords_are_required_and_nothing_narrows_them() {
+fn require_scoped_without_role_is_rejected() {
     let login = format!("--login a --organization {TBD}");
     assert_snapshot!(with(&[("ARK_REQUIRE_SCOPED", "true")], &login), @"
     exit 2
@@ -105,7 +105,7 @@ fn narrow_passwords_are_required_and_nothing_narrows_them() {
 }
 
 #[test]
-fn a_principal_that_is_chosen() {
+fn ark_principal_for_ecr_is_rejected() {
     assert_snapshot!(with(&[("ARK_PRINCIPAL", "robot:nightly")], "--whoami"), @"
     exit 2
     error: ARK_PRINCIPAL: supported for local registries only
@@ -114,16 +114,16 @@ fn a_principal_that_is_chosen() {
 }
 
 #[test]
-fn a_registry_that_aws_serves() {
+fn serve_of_ecr_registry_is_rejected() {
     assert_snapshot!(with(&[], "--serve"), @"
     exit 2
-    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is no folder of this machine
-      help: AWS serves it; for a registry on this machine: --registry local:
+    error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod is not a folder on this machine
+      help: for a registry on this machine: --registry local:
     ");
 }
 
 #[test]
-fn no_credentials() {
+fn missing_aws_credentials_are_reported() {
     for line in [
         format!("--login a --organization {TBD}"),
         "--list-repositories".to_owned(),
@@ -135,13 +135,13 @@ fn no_credentials() {
     assert_snapshot!(with(&[], "--list-repositories"), @"
     exit 3
     error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: no AWS credentials were found: run `aws configure --profile default` or `aws login --profile default`
-      help: without AWS credentials: run `ark-auth-tool -u <user>`, and set the role that your tokens open: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
+      help: to use a token instead: run `ark-auth-tool -u <user>`, and set the role for your tokens: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
             for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
 }
 
 #[test]
-fn a_profile_that_is_not_there() {
+fn missing_aws_profile_is_reported() {
     assert_snapshot!(with(&[], "--list-repositories --profile builds"), @r#"
     exit 3
     error: not authenticated: cannot list the repositories of ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: the profile "builds" does not exist in the AWS configuration, or has no credentials: run `aws configure --profile builds` or `aws login --profile builds`
@@ -150,8 +150,8 @@ fn a_profile_that_is_not_there() {
 }
 
 #[test]
-fn an_endpoint_where_nobody_listens() {
-    // A port that was free a moment ago.
+fn unreachable_endpoint_is_temporary() {
+    // A port that was free just before.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let endpoint = format!("http://{free}");
     let variables = [
@@ -174,7 +174,7 @@ fn an_endpoint_where_nobody_listens() {
 }
 
 #[test]
-fn what_only_aws_has() {
+fn ecr_settings_for_local_registry_are_rejected() {
     let create = |option: &str| {
         let line = "--create-repository a --registry local: --organization";
         with(&[], &format!("{line} {TBD} {option}"))
@@ -198,7 +198,7 @@ fn what_only_aws_has() {
 }
 
 #[test]
-fn options_of_creation_that_are_wrong() {
+fn invalid_create_options_are_rejected() {
     let create =
         |option: &str| with(&[], &format!("--create-repository a --organization {TBD} {option}"));
     assert_snapshot!(create("--encryption rot13"), @"
@@ -210,7 +210,7 @@ fn options_of_creation_that_are_wrong() {
     assert_snapshot!(create("--except-tags a/b"), @r#"
     exit 2
     error: --except-tags: "a/b" is not a valid tag pattern: '/' is not allowed at character 2
-      help: as latest or 'dev-*': letters, digits, '_', '.', '-' and up to two '*'
+      help: use letters, digits, '_', '.', '-' and up to two '*', such as 'dev-*'
     "#);
     assert_snapshot!(create("--lifecycle-policy none.json"), @"
     exit 5

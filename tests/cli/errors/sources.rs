@@ -1,15 +1,15 @@
-//! Images that cannot be read.
+//! Image sources that cannot be read.
 
 use ark_container_core::testing::SampleImage;
 use insta::assert_snapshot;
 
-use super::told;
+use super::reported;
 use crate::sandbox::{Sandbox, TBD};
 
 fn push(sandbox: &Sandbox, source: &str) -> String {
     let line = format!("--quiet --push a:v1 --from {source} --organization {TBD}");
-    // With neither docker nor podman.
-    told(&sandbox.finish(sandbox.command(&line).env("PATH", "/nowhere")))
+    // The PATH has neither docker nor podman.
+    reported(&sandbox.finish(sandbox.command(&line).env("PATH", "/nowhere")))
 }
 
 fn with_repository() -> Sandbox {
@@ -19,17 +19,17 @@ fn with_repository() -> Sandbox {
 }
 
 #[test]
-fn missing_source() {
+fn missing_source_is_reported() {
     let sandbox = with_repository();
     assert_snapshot!(push(&sandbox, "oci:absent"), @"
     exit 5
     error: file absent does not exist
-      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
+      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (an archive of docker save), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
     ");
     assert_snapshot!(push(&sandbox, "docker-archive:absent.tar"), @"
     exit 5
     error: file absent.tar does not exist
-      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (what docker save writes), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
+      help: --from takes docker-daemon:REF, podman:REF, docker-archive:FILE[:REF] (an archive of docker save), oci:DIR[:REF] (a folder in the OCI image layout), oci-archive:FILE[:REF] or -
     ");
     assert_snapshot!(push(&sandbox, "absent"), @r#"
     exit 2
@@ -42,7 +42,7 @@ fn missing_source() {
 }
 
 #[test]
-fn what_is_no_image() {
+fn invalid_image_is_reported() {
     let sandbox = with_repository();
     std::fs::create_dir(sandbox.path("empty")).unwrap();
     assert_snapshot!(push(&sandbox, "oci:empty"), @"
@@ -67,7 +67,7 @@ fn what_is_no_image() {
 }
 
 #[test]
-fn ambiguous_source() {
+fn ambiguous_source_is_rejected() {
     let sandbox = with_repository();
     for name in ["v1", "v2"] {
         let image = SampleImage::new(name);

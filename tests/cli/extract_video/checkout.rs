@@ -1,4 +1,4 @@
-//! A clone of the example in which its commands are typed, and the image that comes of it.
+//! A clone of the example, and the image that it builds.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::symlink;
@@ -12,7 +12,7 @@ use crate::ecr::{Cloud, ROLE, alice};
 use crate::sandbox::{BINARY, Run, Sandbox};
 use crate::tools::{Tools, component};
 
-/// The example, committed to a repository of git's, and an environment that has the tool.
+/// The example in a git repository, and an environment with the tool.
 pub(super) struct Checkout<'a> {
     sandbox: &'a Sandbox,
 }
@@ -29,7 +29,7 @@ impl<'a> Checkout<'a> {
         }
         fs::create_dir(sandbox.path("bin")).unwrap();
         symlink(BINARY, sandbox.path("bin/ark-catalog-container-tool")).unwrap();
-        // The tests' own images, and no new namespaces.
+        // Image storage of the test, without new namespaces.
         sandbox.write(
             "storage.conf",
             format!(
@@ -41,12 +41,12 @@ impl<'a> Checkout<'a> {
         checkout
     }
 
-    /// A path below the example's folder.
+    /// Returns a path below the folder of the example.
     pub(super) fn example(&self, below: &str) -> PathBuf {
         self.sandbox.path("checkout/examples/extract-video").join(below)
     }
 
-    /// A command in the example's folder, with a home of its own and the tool in the path.
+    /// Returns a command in the folder of the example, with a separate home and the tool in PATH.
     pub(super) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut path = vec![self.sandbox.path("bin")];
         path.extend(env::split_paths(&env::var_os("PATH").unwrap()));
@@ -59,9 +59,9 @@ impl<'a> Checkout<'a> {
             .env("XDG_DATA_HOME", self.sandbox.path("data"))
             .env("XDG_CONFIG_HOME", self.sandbox.path("config"))
             .env("XDG_RUNTIME_DIR", self.sandbox.path("run"))
-            .env("CARGO_HOME", of_the_user("CARGO_HOME", ".cargo"))
-            .env("RUSTUP_HOME", of_the_user("RUSTUP_HOME", ".rustup"))
-            // What cargo keeps between runs, so that dependencies are compiled once.
+            .env("CARGO_HOME", user_folder("CARGO_HOME", ".cargo"))
+            .env("RUSTUP_HOME", user_folder("RUSTUP_HOME", ".rustup"))
+            // The build folder is shared between runs, so that dependencies are compiled once.
             .env("CARGO_BUILD_BUILD_DIR", target().join("extract-video"))
             .env("CONTAINERS_STORAGE_CONF", self.sandbox.path("storage.conf"))
             .env("BUILDAH_ISOLATION", "chroot")
@@ -70,7 +70,7 @@ impl<'a> Checkout<'a> {
         command
     }
 
-    /// `make.sh`, without any setting.
+    /// Returns `make.sh` without settings.
     pub(super) fn make(&self, target: &str) -> Command {
         for tool in ["buildah", "cmake"] {
             component(tool);
@@ -80,7 +80,7 @@ impl<'a> Checkout<'a> {
         command
     }
 
-    /// `make.sh` for a registry at AWS: its name is all that has to be told, beside who one is there.
+    /// Returns `make.sh` for an ECR registry, with only the registry location and the AWS identity.
     pub(super) fn make_for(&self, cloud: &Cloud, target: &str) -> Command {
         let mut command = self.make(target);
         let role = format!("arn:aws:iam::{}:role/{ROLE}", cloud.aws.host().account());
@@ -100,23 +100,23 @@ impl<'a> Checkout<'a> {
     }
 }
 
-/// The example in this project.
+/// Returns the folder of the example in this project.
 pub(super) fn original() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/extract-video")
 }
 
-/// The folder that cargo builds this project in.
+/// Returns the build folder of this project.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
 }
 
-/// Where cargo and rustup are, which a home of one's own does not have.
-fn of_the_user(variable: &str, below_home: &str) -> OsString {
+/// Returns the folder of cargo or rustup in the user's home, which the separate home does not have.
+fn user_folder(variable: &str, below_home: &str) -> OsString {
     let home = || PathBuf::from(env::var_os("HOME").unwrap()).join(below_home).into();
     env::var_os(variable).unwrap_or_else(home)
 }
 
-/// Copies a folder without what is built in it.
+/// Copies a folder without its build folders.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -132,14 +132,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The files of an image, unpacked.
+/// The unpacked files of an image.
 pub(super) struct Inside {
     root: PathBuf,
     configuration: Value,
 }
 
 impl Inside {
-    /// The image as skopeo pulls it.
+    /// Pulls an image with skopeo, and unpacks it.
     pub(super) fn pulled(sandbox: &Sandbox, tools: &Tools<'_>, image: &str) -> Self {
         let pulled = sandbox.path("pulled");
         let _ = fs::remove_dir_all(&pulled);
@@ -161,7 +161,7 @@ impl Inside {
         Self { root, configuration: json(blob(&manifest["config"]))["config"].clone() }
     }
 
-    /// What the image's program prints, in a root of its own as in a container. It takes root.
+    /// Runs the program of the image with chroot, and returns its output. Requires root.
     pub(super) fn printed(&self, arguments: &[&str]) -> String {
         let user = self.configuration["User"].as_str().unwrap();
         let entrypoint = self.configuration["Entrypoint"][0].as_str().unwrap();
@@ -172,8 +172,8 @@ impl Inside {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The program knows the clip that it comes with.
-    pub(super) fn gives_the_right_json(&self) {
+    /// Checks the output of the program for the clip in the image.
+    pub(super) fn assert_program_output(&self) {
         let json = |path: &str| -> Value { serde_json::from_str(&self.printed(&[path])).unwrap() };
         let clip = json("/samples/clip.mp4");
         assert_eq!(clip["tracks"][0]["codec"], "avc1");

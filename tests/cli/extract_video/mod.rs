@@ -1,4 +1,4 @@
-//! `examples/extract-video` as its user builds and uploads it, and its workflow for GitHub.
+//! `examples/extract-video`: build and upload as documented, and its workflow for GitHub.
 
 mod checkout;
 
@@ -24,7 +24,7 @@ use crate::tools::{Daemon, Tools, component};
 const REPOSITORY: &str = "catalog/extract-video";
 const TARGET: &str = "ark-extract-catalog-video-docker";
 
-/// What a run of `make.sh` left for deployments to use.
+/// The result files of a run of `make.sh`.
 #[derive(Debug)]
 struct Pushed {
     url: String,
@@ -52,7 +52,7 @@ impl Pushed {
     }
 }
 
-/// One test: what takes most of its time is done once, in one folder.
+/// One test for all steps, since the slow build is shared.
 #[test]
 fn example_is_built_and_pushed_as_documented() {
     let cloud = Cloud::new();
@@ -68,14 +68,14 @@ fn to_the_embedded_registry(cloud: &Cloud, checkout: &Checkout<'_>) -> Pushed {
     checkout.succeeds(&mut checkout.make(TARGET));
     let pushed = Pushed::read(checkout);
     assert_eq!(pushed.blobs, (3, 0), "samples, program and configuration");
-    inside_of_embedded(cloud, &pushed).gives_the_right_json();
+    inside_of_embedded(cloud, &pushed).assert_program_output();
 
     checkout.succeeds(&mut checkout.make(TARGET));
-    assert_eq!(Pushed::read(checkout).at, pushed.at, "nothing was changed");
+    assert_eq!(Pushed::read(checkout).at, pushed.at, "nothing changed");
     pushed
 }
 
-/// What skopeo pulls from the embedded registry, which is served for that.
+/// Serves the embedded registry, and pulls the image with skopeo.
 fn inside_of_embedded(cloud: &Cloud, pushed: &Pushed) -> Inside {
     let server = cloud.sandbox.serve();
     let tools = Tools::new(&cloud.sandbox, server.host());
@@ -91,11 +91,11 @@ fn to_ecr(cloud: &Cloud, checkout: &Checkout<'_>, before: &Pushed) {
     let pushed = Pushed::read(checkout);
     assert_eq!(pushed.url, format!("{}@{}", cloud.image(REPOSITORY), before.digest()));
     assert_eq!(pushed.blobs, (3, 0));
-    inside_of_ecr(cloud, &pushed).gives_the_right_json();
+    inside_of_ecr(cloud, &pushed).assert_program_output();
 
     cloud.aws.forget_calls();
     checkout.succeeds(&mut checkout.make_for(cloud, TARGET));
-    assert_eq!(cloud.aws.calls().len(), 0, "nothing was changed");
+    assert_eq!(cloud.aws.calls().len(), 0, "nothing changed");
     assert_eq!(Pushed::read(checkout).at, pushed.at);
 }
 
@@ -115,13 +115,13 @@ fn with_one_source_changed(cloud: &Cloud, checkout: &Checkout<'_>) {
     fs::write(source, changed).unwrap();
     checkout.succeeds(&mut checkout.make_for(cloud, TARGET));
     let pushed = Pushed::read(checkout);
-    assert_eq!(pushed.blobs, (2, 1), "the program and the configuration; the samples were there");
+    assert_eq!(pushed.blobs, (2, 1), "the samples are not sent again");
     let inside = inside_of_ecr(cloud, &pushed);
     assert!(inside.printed(&["--help"]).starts_with("Usage: ark"));
-    inside.gives_the_right_json();
+    inside.assert_program_output();
 }
 
-/// The lines of the example's README, with docker.
+/// Runs the docker commands of the example's README.
 fn without_cmake(cloud: &Cloud, checkout: &Checkout<'_>) {
     let readme = fs::read_to_string(checkout.example("README.md")).unwrap();
     let lines = readme.split_once("## Without CMake").unwrap().1;
@@ -142,18 +142,18 @@ fn without_cmake(cloud: &Cloud, checkout: &Checkout<'_>) {
     assert!(listed.contains(digest), "{url}: {listed}");
 }
 
-/// Stands in for cargo where it builds the tool, which takes minutes.
+/// Script that replaces cargo, whose build of the tool takes minutes.
 const CARGO: &str = r#"#!/bin/sh
 echo "$@" >> "$HOME/cargo"
 mkdir -p ../../target/release
 ln -sf TOOL ../../target/release/ark-catalog-container-tool
 "#;
 
-/// All that a folder of programs has.
+/// Programs in the PATH of the test.
 const PROGRAMS: [&str; 7] = ["bash", "cmake", "dirname", "git", "ln", "make", "mkdir"];
 
 #[test]
-fn copied_make_sh_says_how_to_get_the_tool() {
+fn copied_make_sh_suggests_installing_the_tool() {
     let sandbox = Sandbox::new();
     fs::copy(original().join("make.sh"), sandbox.path("make.sh")).unwrap();
     let mut make = sandbox.at_home("./make.sh");
@@ -197,7 +197,7 @@ fn make_sh_works_without_the_tool_and_ninja() {
 
 const FILE: &str = ".github/workflows/push.yml";
 
-/// The workflow as JSON.
+/// Returns the workflow as JSON.
 fn workflow() -> Value {
     let program =
         "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
@@ -207,7 +207,7 @@ fn workflow() -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A step by its name.
+/// Returns a step by its name.
 fn step<'a>(workflow: &'a Value, name: &str) -> &'a Value {
     let steps = workflow["jobs"]["push"]["steps"].as_array().unwrap();
     steps.iter().find(|step| step["name"] == name).unwrap()
@@ -225,7 +225,8 @@ fn workflow_is_valid_for_github() {
     assert_eq!(push, format!("./make.sh {}", TARGET));
 }
 
-/// GitHub, which is asked for a token, and then an identity provider, which takes it for one of alice's.
+/// A server that answers as GitHub, with a GitHub token, and then as the identity provider, which exchanges the
+/// GitHub token for a token of alice.
 struct Issuers {
     address: String,
     asked: JoinHandle<Vec<String>>,
@@ -267,7 +268,7 @@ fn exchange(listener: &TcpListener, answer: &str) -> String {
     request
 }
 
-/// Runs the step that gets a token, and returns the file that the token is in afterwards.
+/// Runs the step that gets a token, and returns the file with the token.
 fn got_token(sandbox: &Sandbox, workflow: &Value, issuers: &Issuers) -> PathBuf {
     let script = step(workflow, "Get a token of the organization")["run"].as_str().unwrap();
     for tool in ["curl", "jq"] {
@@ -276,7 +277,7 @@ fn got_token(sandbox: &Sandbox, workflow: &Value, issuers: &Issuers) -> PathBuf 
     let variables = sandbox.path("variables");
     let mut shell = Command::new("bash");
     shell
-        // As GitHub runs it.
+        // The command of GitHub for a step.
         // Source: https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax
         .args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script])
         .env_clear()
@@ -312,7 +313,7 @@ fn workflow_token_logs_in_at_aws() {
         let line = format!("{operation} {REPOSITORY} --organization {TBD}");
         let mut tool = account.bearer("jwt.json", &line);
         for (name, value) in workflow["env"].as_object().unwrap() {
-            // The roles of the test's account have names of their own.
+            // The roles of the test account have other names.
             if name != "ARK_ROLE_ARN" {
                 tool.env(name, value.as_str().unwrap());
             }

@@ -1,4 +1,4 @@
-//! Identities at AWS: callers that the memberships file names, and tokens, which need no AWS credentials.
+//! Identities on ECR: AWS callers in the memberships file, and tokens without AWS credentials.
 
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use crate::sandbox::{OTHER, Run, TBD};
 pub(crate) const ACCESS: &str = "ark-access";
 const ADMINISTRATOR: &str = "ark-administrator";
 
-/// AWS that takes the provider's tokens for two roles, under which everything is permitted.
+/// Returns AWS with two roles that tokens of the provider may assume, with all permissions.
 pub(crate) fn cloud(provider: &TokenIssuer) -> Cloud {
     let known = IdentityProvider::new(provider.issuer(), provider.key_set_json());
     let known = known.with_audience(provider.audience());
@@ -54,8 +54,8 @@ pub(crate) fn arn(role: &str) -> String {
     format!("arn:aws:iam::095412845506:role/{role}")
 }
 
-/// The program without AWS credentials.
-fn bare(cloud: &Cloud, line: &str) -> Command {
+/// Returns the program without AWS credentials.
+fn without_credentials(cloud: &Cloud, line: &str) -> Command {
     let mut command = cloud.sandbox.command(&format!("--quiet {line}"));
     command
         .env("ARK_REGISTRY", format!("ecr://{}/prod", cloud.aws.host()))
@@ -64,9 +64,9 @@ fn bare(cloud: &Cloud, line: &str) -> Command {
     command
 }
 
-/// The same with the role that tokens open.
+/// Returns the program without AWS credentials, with the role for tokens.
 fn command(cloud: &Cloud, line: &str) -> Command {
-    let mut command = bare(cloud, line);
+    let mut command = without_credentials(cloud, line);
     command.env("ARK_ROLE_ARN", arn(ACCESS));
     command
 }
@@ -75,17 +75,17 @@ fn run(cloud: &Cloud, line: &str) -> Run {
     cloud.sandbox.finish(&mut command(cloud, line))
 }
 
-fn told(cloud: &Cloud, run: &Run) -> String {
+fn reported(cloud: &Cloud, run: &Run) -> String {
     let text = format!("exit {}\n{}{}", run.code, run.stdout, run.stderr);
     cloud.settled(&text).replace(&cloud.host(), "HOST")
 }
 
-/// Leaves a token where `ark-auth-tool` does.
-pub(crate) fn leave(cloud: &Cloud, provider: &TokenIssuer, token: &TestToken) {
+/// Writes a token to the default file of `ark-auth-tool`.
+pub(crate) fn write_default_token(cloud: &Cloud, provider: &TokenIssuer, token: &TestToken) {
     write_token(&cloud.sandbox, DEFAULT_FILE, &provider.token(token).unwrap());
 }
 
-/// Carol, who administers [`TBD`].
+/// Returns a token of carol, an administrator of [`TBD`].
 fn carol() -> TestToken {
     TestToken::new(&"user:carol".parse().unwrap()).with_administers([TBD.parse().unwrap()])
 }
@@ -94,7 +94,7 @@ fn carol() -> TestToken {
 fn token_needs_no_aws_credentials() {
     let provider = provider();
     let cloud = cloud(&provider);
-    leave(&cloud, &provider, &alice());
+    write_default_token(&cloud, &provider, &alice());
     cloud.sandbox.write_image("sample", "hello");
     for line in [
         format!("--create-repository a --organization {TBD}"),
@@ -110,7 +110,7 @@ fn token_needs_no_aws_credentials() {
         cloud.aws.calls().into_iter().filter_map(|call| call.principal).collect();
     let session = "arn:aws:sts::095412845506:assumed-role/ark-access/user.alice";
     assert!(!signed.is_empty() && signed.iter().all(|arn| arn == session), "{signed:?}");
-    assert_snapshot!(told(&cloud, &run(&cloud, "--whoami")), @"
+    assert_snapshot!(reported(&cloud, &run(&cloud, "--whoami")), @"
     exit 0
     Principal      user:alice
     Kind           user
@@ -133,13 +133,13 @@ fn token_needs_no_aws_credentials() {
 fn foreign_organization_is_denied_without_a_call() {
     let provider = provider();
     let cloud = cloud(&provider);
-    leave(&cloud, &provider, &alice());
+    write_default_token(&cloud, &provider, &alice());
     let login = format!("--login a --organization {OTHER}");
-    assert_snapshot!(told(&cloud, &run(&cloud, &login)), @"
+    assert_snapshot!(reported(&cloud, &run(&cloud, &login)), @"
     exit 4
     error: user:alice may not pull from prod/11111111-2222-3333-4444-555555555555/a
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
-            a token says what was so when it was issued; for a new one, run `ark-auth-tool -u <user>`
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
+            a token has the memberships of the time when it was issued; for a new one, run `ark-auth-tool -u <user>`
     ");
     assert!(cloud.aws.calls().is_empty(), "{:?}", cloud.aws.calls());
 }
@@ -148,14 +148,14 @@ fn foreign_organization_is_denied_without_a_call() {
 fn cached_login_is_for_the_same_token() {
     let provider = provider();
     let cloud = cloud(&provider);
-    leave(&cloud, &provider, &alice());
+    write_default_token(&cloud, &provider, &alice());
     let login = format!("--login a --organization {TBD}");
     let first = run(&cloud, &login);
     assert_eq!(first.code, 0, "{first:?}");
     cloud.aws.forget_calls();
     assert_eq!(run(&cloud, &login).stdout, first.stdout);
     assert!(cloud.aws.calls().is_empty(), "{:?}", cloud.aws.calls());
-    leave(&cloud, &provider, &carol());
+    write_default_token(&cloud, &provider, &carol());
     assert_ne!(run(&cloud, &login).stdout, first.stdout);
 }
 
@@ -163,11 +163,11 @@ fn cached_login_is_for_the_same_token() {
 fn deletions_take_the_role_of_administrators() {
     let provider = provider();
     let cloud = cloud(&provider);
-    leave(&cloud, &provider, &carol());
+    write_default_token(&cloud, &provider, &carol());
     let create = format!("--create-repository a --organization {TBD}");
     assert_eq!(run(&cloud, &create).code, 0);
     let delete = format!("--delete-repository a --organization {TBD}");
-    assert_snapshot!(told(&cloud, &run(&cloud, &delete)), @"
+    assert_snapshot!(reported(&cloud, &run(&cloud, &delete)), @"
     exit 2
     error: ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod has no IAM role to delete or set policies by token, or to change the global organization: set administrator_role_arn
     ");
@@ -186,27 +186,27 @@ fn deletions_take_the_role_of_administrators() {
 fn missing_expired_and_refused_tokens_are_reported() {
     let provider = provider();
     let cloud = cloud(&provider);
-    let told = |line: &str| told(&cloud, &run(&cloud, line));
-    let nobody = told("--list-repositories");
+    let reported = |line: &str| reported(&cloud, &run(&cloud, line));
+    let nobody = reported("--list-repositories");
     let (_, help) = nobody.split_once("\n  help: ").unwrap();
     assert_snapshot!(help, @"
-    without AWS credentials: run `ark-auth-tool -u <user>`
+    to use a token instead: run `ark-auth-tool -u <user>`
             for the AWS credentials of another profile: --profile NAME, or AWS_PROFILE
     ");
     assert!(nobody.starts_with("exit 3\n"), "{nobody}");
     let past = SystemTime::now() - Duration::from_secs(3600);
-    leave(&cloud, &provider, &alice().expiring_at(past));
-    let expired = told("--list-repositories");
+    write_default_token(&cloud, &provider, &alice().expiring_at(past));
+    let expired = reported("--list-repositories");
     assert!(expired.starts_with("exit 3\nerror: not authenticated: the token in ~"), "{expired}");
     assert!(expired.ends_with("\n  help: run `ark-auth-tool -u <user>`\n"), "{expired}");
-    leave(&cloud, &super::provider(), &alice());
-    assert_snapshot!(told("--list-repositories"), @"
+    write_default_token(&cloud, &super::provider(), &alice());
+    assert_snapshot!(reported("--list-repositories"), @"
     exit 3
     error: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-access for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS rejected the token in ~/.cache/tbd/jwt.json: InvalidIdentityToken: The ID Token provided is not a valid JWT: its signature is wrong (AWS request REQUEST)
       help: run `ark-auth-tool -u <user>`
     ");
-    leave(&cloud, &provider, &alice().with_claim("aud", "other"));
-    assert_snapshot!(told("--list-repositories"), @"
+    write_default_token(&cloud, &provider, &alice().with_claim("aud", "other"));
+    assert_snapshot!(reported("--list-repositories"), @"
     exit 3
     error: not authenticated: cannot assume the role arn:aws:iam::095412845506:role/ark-access for ecr://095412845506.dkr.ecr.us-east-1.amazonaws.com/prod: AWS rejected the token in ~/.cache/tbd/jwt.json: InvalidIdentityToken: Incorrect token audience (AWS request REQUEST)
       help: run `ark-auth-tool -u <user>`
@@ -218,9 +218,9 @@ fn named_token_needs_a_role() {
     let provider = provider();
     let cloud = cloud(&provider);
     let whoami = |command: &mut Command| {
-        told(&cloud, &cloud.sandbox.finish(command.env("ARK_JWT_FILE", "token")))
+        reported(&cloud, &cloud.sandbox.finish(command.env("ARK_JWT_FILE", "token")))
     };
-    assert_snapshot!(whoami(&mut bare(&cloud, "--whoami")), @"
+    assert_snapshot!(whoami(&mut without_credentials(&cloud, "--whoami")), @"
     exit 2
     error: ARK_JWT_FILE: a token needs a role to access AWS, and no role is set
       help: set the role to assume with your token: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
@@ -228,13 +228,13 @@ fn named_token_needs_a_role() {
     assert_snapshot!(whoami(&mut command(&cloud, "--whoami")), @"
     exit 3
     error: not authenticated: there is no token: the file token does not exist
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     ");
     let robot = alice().with_claim("kind", "robot").with_claim("sub", "build");
     write_token(&cloud.sandbox, "token", &provider.token(&robot).unwrap());
     let report = whoami(&mut command(&cloud, "--whoami"));
     assert!(report.starts_with("exit 0\nPrincipal      robot:build\n"), "{report}");
-    // What is typed counts before what the environment says.
+    // An option overrides the environment.
     let typed = whoami(&mut command(&cloud, "--whoami --profile builds"));
     assert!(typed.contains("the profile \"builds\""), "{typed}");
 }
@@ -244,19 +244,19 @@ fn robots_log_in_to_pull_and_may_not_push() {
     let provider = provider();
     let cloud = cloud(&provider);
     let robot = alice().with_claim("kind", "robot").with_claim("sub", "build");
-    leave(&cloud, &provider, &robot);
+    write_default_token(&cloud, &provider, &robot);
     let login = format!("--login a --organization {TBD}");
     let scope = run(&cloud, &format!("{login} --output json")).stdout;
     assert!(scope.contains(":pull\""), "{scope}");
-    assert_snapshot!(told(&cloud, &run(&cloud, &format!("{login} --access push"))), @"
+    assert_snapshot!(reported(&cloud, &run(&cloud, &format!("{login} --access push"))), @"
     exit 4
     error: robot:build may not push to prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
-            a token says what was so when it was issued; for a new one, run `ark-auth-tool -u <user>`
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
+            a token has the memberships of the time when it was issued; for a new one, run `ark-auth-tool -u <user>`
     ");
 }
 
-/// Who is who, and who belongs where.
+/// Memberships file that maps the AWS user alice to a robot.
 const MEMBERSHIPS: &str = r#"
 [[organization]]
 id = "2ea25035-6aa4-42fb-9955-92288ea1b972"
@@ -269,7 +269,7 @@ arn = "arn:aws:iam::095412845506:user/alice"
 principal = "robot:build"
 "#;
 
-/// AWS with a user beside alice who may do everything there and is in no memberships file.
+/// Returns AWS with alice, and with another administrator who is not in the memberships file.
 fn cloud_with_memberships() -> Cloud {
     let cloud = Cloud::with(|account| account.with_user(stranger()));
     cloud.sandbox.write("memberships.toml", MEMBERSHIPS);
@@ -284,7 +284,7 @@ fn command_as(cloud: &Cloud, user: &User, line: &str) -> Command {
     cloud.command_as(user, &format!("--quiet --memberships memberships.toml {line}"))
 }
 
-fn told_as(cloud: &Cloud, user: &User, line: &str) -> String {
+fn reported_as(cloud: &Cloud, user: &User, line: &str) -> String {
     let run = cloud.sandbox.finish(&mut command_as(cloud, user, line));
     format!("exit {}\n{}{}", run.code, run.stdout, run.stderr).replace(&cloud.host(), "HOST")
 }
@@ -292,7 +292,7 @@ fn told_as(cloud: &Cloud, user: &User, line: &str) -> String {
 #[test]
 fn memberships_file_names_the_aws_caller() {
     let cloud = cloud_with_memberships();
-    assert_snapshot!(told_as(&cloud, &caller(), "--whoami"), @"
+    assert_snapshot!(reported_as(&cloud, &caller(), "--whoami"), @"
     exit 0
     Principal      robot:build
     Kind           robot
@@ -306,22 +306,22 @@ fn memberships_file_names_the_aws_caller() {
     AWS identity   arn:aws:iam::095412845506:user/alice
     Profile        none chosen
     Role           none
-    Credentials    not narrowed: a password reaches all that the identity does; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
+    Credentials    not narrowed: a password reaches all that the identity can; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
     Isolation      the policy, IAM
     ");
     let create = |organization| format!("--create-repository a --organization {organization}");
-    assert_snapshot!(told_as(&cloud, &caller(), &create(TBD)), @"
+    assert_snapshot!(reported_as(&cloud, &caller(), &create(TBD)), @"
     exit 0
     HOST/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
     ");
     cloud.aws.forget_calls();
-    assert_snapshot!(told_as(&cloud, &caller(), &create(OTHER)), @"
+    assert_snapshot!(reported_as(&cloud, &caller(), &create(OTHER)), @"
     exit 4
     error: robot:build may not create prod/11111111-2222-3333-4444-555555555555/a
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
     let calls: Vec<String> = cloud.aws.calls().into_iter().map(|call| call.action).collect();
-    assert_eq!(calls, ["sts:GetCallerIdentity"], "the policy comes first");
+    assert_eq!(calls, ["sts:GetCallerIdentity"], "the policy decides before the call");
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn created_by_tag_names_the_principal() {
 #[test]
 fn unlisted_aws_caller_has_no_organization() {
     let cloud = cloud_with_memberships();
-    assert_snapshot!(told_as(&cloud, &stranger(), "--whoami"), @"
+    assert_snapshot!(reported_as(&cloud, &stranger(), "--whoami"), @"
     exit 0
     Principal      user:arn:aws:iam::095412845506:user/stranger
     Kind           user
@@ -350,14 +350,14 @@ fn unlisted_aws_caller_has_no_organization() {
     AWS identity   arn:aws:iam::095412845506:user/stranger
     Profile        none chosen
     Role           none
-    Credentials    not narrowed: a password reaches all that the identity does; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
+    Credentials    not narrowed: a password reaches all that the identity can; to narrow it, set a role that can be assumed: role_arn in the table [ecr] of the configuration file, or ARK_ROLE_ARN
     Isolation      the policy, IAM
     ");
     let list = format!("--list-repositories --organization {TBD}");
-    assert_snapshot!(told_as(&cloud, &stranger(), &list), @"
+    assert_snapshot!(reported_as(&cloud, &stranger(), &list), @"
     exit 4
     error: user:arn:aws:iam::095412845506:user/stranger may not list the repositories of organization 2ea25035-6aa4-42fb-9955-92288ea1b972
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
     ");
 }
 

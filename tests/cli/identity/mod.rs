@@ -1,4 +1,4 @@
-//! Identities on a registry of this machine: tokens, names, and a user without a name.
+//! Identities on a local registry: tokens, named principals, and a user without a name.
 
 pub(crate) mod aws;
 
@@ -14,40 +14,40 @@ use insta::assert_snapshot;
 use crate::ecr::{Cloud, alice as administrator};
 use crate::sandbox::{OTHER, Run, Sandbox, TBD};
 
-/// Where `ark-auth-tool` leaves a token.
+/// Default token file of `ark-auth-tool`.
 const DEFAULT_FILE: &str = ".cache/tbd/jwt.json";
 
-/// The identity provider.
+/// Returns the identity provider.
 pub(crate) fn provider() -> TokenIssuer {
     TokenIssuer::new("https://auth.example.com", "ark").unwrap()
 }
 
-/// A token of alice, a member of [`TBD`].
+/// Returns a token of alice, a member of [`TBD`].
 pub(crate) fn alice() -> TestToken {
     TestToken::new(&"user:alice".parse().unwrap()).with_organizations([TBD.parse().unwrap()])
 }
 
-/// Writes a token as its owner's alone.
+/// Writes a token to a file that only its owner can read.
 fn write_token(sandbox: &Sandbox, below: &str, token: &str) -> PathBuf {
     let path = sandbox.write(below, token);
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     path
 }
 
-/// The program with a token that was named.
+/// Returns the program with a named token file.
 fn with_file(sandbox: &Sandbox, line: &str) -> Command {
     let mut command = sandbox.command(&format!("--quiet {line}"));
     command.env("ARK_JWT_FILE", "token");
     command
 }
 
-/// What a run with a token that was named told: its exit code, and both outputs.
-fn told(sandbox: &Sandbox, line: &str) -> String {
+/// Runs the program with a named token file, and returns the exit code and both outputs.
+fn reported(sandbox: &Sandbox, line: &str) -> String {
     let run = sandbox.finish(&mut with_file(sandbox, line));
     format!("exit {}\n{}{}", run.code, run.stdout, run.stderr)
 }
 
-/// A home with a token that was named.
+/// Returns a home with the named token file.
 fn with_token(token: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     write_token(&sandbox, "token", token);
@@ -58,17 +58,17 @@ fn with_token(token: &str) -> Sandbox {
 fn named_token_gives_principal_and_organizations() {
     let sandbox = with_token(&provider().token(&alice()).unwrap());
     let create = |organization| format!("--create-repository a --organization {organization}");
-    assert_snapshot!(told(&sandbox, &create(TBD)), @"
+    assert_snapshot!(reported(&sandbox, &create(TBD)), @"
     exit 0
     127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/a
     ");
-    assert_snapshot!(told(&sandbox, &create(OTHER)), @"
+    assert_snapshot!(reported(&sandbox, &create(OTHER)), @"
     exit 4
     error: user:alice may not create prod/11111111-2222-3333-4444-555555555555/a
-      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows who you are and where you belong
-            a token says what was so when it was issued; for a new one, run `ark-auth-tool -u <user>`
+      help: an administrator of the organization can do it or add you; ark-catalog-container-tool --whoami shows your identity and organizations
+            a token has the memberships of the time when it was issued; for a new one, run `ark-auth-tool -u <user>`
     ");
-    assert_snapshot!(told(&sandbox, "--whoami"), @"
+    assert_snapshot!(reported(&sandbox, "--whoami"), @"
     exit 0
     Principal      user:alice
     Kind           user
@@ -85,7 +85,7 @@ fn named_token_gives_principal_and_organizations() {
 }
 
 #[test]
-fn named_principal_precedes_a_token() {
+fn ark_principal_overrides_a_token() {
     let sandbox = Sandbox::new();
     let mut whoami = with_file(&sandbox, "--whoami");
     let run = sandbox.finish(whoami.env("ARK_PRINCIPAL", "robot:nightly"));
@@ -97,38 +97,38 @@ fn key_set_requires_a_valid_token() {
     let (provider, forger) = (provider(), provider());
     let sandbox = Sandbox::new();
     let keys = sandbox.write("keys.json", provider.key_set_json());
-    let told = |line: &str| {
+    let reported = |line: &str| {
         let mut command = sandbox.command(&format!("--quiet {line}"));
         command.env("ARK_KEY_SET", &keys).env("ARK_JWT_AUDIENCE", "ark");
         let run = sandbox.finish(&mut command);
         format!("exit {}\n{}{}", run.code, run.stdout, run.stderr)
     };
-    assert_snapshot!(told("--list-repositories"), @"
+    assert_snapshot!(reported("--list-repositories"), @"
     exit 3
     error: not authenticated: there is no token: the file ~/.cache/tbd/jwt.json does not exist
       help: run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, DEFAULT_FILE, &forger.token(&alice()).unwrap());
-    assert_snapshot!(told("--list-repositories"), @"
+    assert_snapshot!(reported("--list-repositories"), @"
     exit 3
     error: not authenticated: the token in ~/.cache/tbd/jwt.json has an invalid signature
       help: run `ark-auth-tool -u <user>`
     ");
     let for_others = alice().with_claim("aud", "other");
     write_token(&sandbox, DEFAULT_FILE, &provider.token(&for_others).unwrap());
-    assert_snapshot!(told("--list-repositories"), @r#"
+    assert_snapshot!(reported("--list-repositories"), @r#"
     exit 3
     error: not authenticated: the token in ~/.cache/tbd/jwt.json is not for "ark"
       help: run `ark-auth-tool -u <user>`
     "#);
     write_token(&sandbox, DEFAULT_FILE, &provider.unsigned(&alice()));
-    assert_snapshot!(told("--list-repositories"), @"
+    assert_snapshot!(reported("--list-repositories"), @"
     exit 3
     error: not authenticated: the token in ~/.cache/tbd/jwt.json is not a signed JSON Web Token
       help: run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, DEFAULT_FILE, &provider.token(&alice()).unwrap());
-    assert_snapshot!(told("--whoami"), @"
+    assert_snapshot!(reported("--whoami"), @"
     exit 0
     Principal      user:alice
     Kind           user
@@ -180,7 +180,7 @@ fn configuration_file_sets_token_keys_and_claims() {
     let run = sandbox.run("--quiet --whoami");
     assert_snapshot!(run.stderr, @r#"
     error: not authenticated: the token in ~/config/ark/token is not from "https://elsewhere.example.com"
-      help: put a new token into ~/config/ark/token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (~/config/ark/container.toml)
+      help: write a new token to ~/config/ark/token; or remove the setting of this file (~/config/ark/container.toml), and run `ark-auth-tool -u <user>`
     "#);
     assert_eq!(run.code, 3);
 }
@@ -188,29 +188,29 @@ fn configuration_file_sets_token_keys_and_claims() {
 #[test]
 fn missing_empty_and_expired_tokens_are_reported() {
     let sandbox = Sandbox::new();
-    assert_snapshot!(told(&sandbox, "--whoami"), @"
+    assert_snapshot!(reported(&sandbox, "--whoami"), @"
     exit 3
     error: not authenticated: there is no token: the file token does not exist
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, "token", "");
-    assert_snapshot!(told(&sandbox, "--whoami"), @"
+    assert_snapshot!(reported(&sandbox, "--whoami"), @"
     exit 3
     error: not authenticated: the token in token is missing: the file is empty
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     ");
     let past = alice().expiring_at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     write_token(&sandbox, "token", &provider().token(&past).unwrap());
-    assert_snapshot!(told(&sandbox, "--whoami"), @"
+    assert_snapshot!(reported(&sandbox, "--whoami"), @"
     exit 3
     error: not authenticated: the token in token expired at 2023-11-14T22:13:20Z
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     ");
     write_token(&sandbox, "token", &provider().token(&alice().without_claim("kind")).unwrap());
-    assert_snapshot!(told(&sandbox, "--whoami"), @r#"
+    assert_snapshot!(reported(&sandbox, "--whoami"), @r#"
     exit 3
     error: not authenticated: the token in token has no claim "kind"; if another claim holds the kind, name it in the setting identity.claims.kind
-      help: put a new token into token; or, for your own, run `ark-auth-tool -u <user>` and name no other file (ARK_JWT_FILE)
+      help: write a new token to token; or remove the setting of this file (ARK_JWT_FILE), and run `ark-auth-tool -u <user>`
     "#);
 }
 
@@ -218,7 +218,7 @@ fn missing_empty_and_expired_tokens_are_reported() {
 fn token_file_writable_by_others_is_rejected() {
     let sandbox = with_token(&provider().token(&alice()).unwrap());
     fs::set_permissions(sandbox.path("token"), Permissions::from_mode(0o666)).unwrap();
-    assert_snapshot!(told(&sandbox, "--whoami"), @"
+    assert_snapshot!(reported(&sandbox, "--whoami"), @"
     exit 2
     error: the token file token can be changed by other users
       help: restrict its permissions: chmod go-w token
@@ -275,9 +275,9 @@ fn memberships_rules_apply_to_tokens() {
     assert_eq!(run(&format!("--list-repositories --organization {OTHER}")), 4);
 }
 
-/// Runs a command under a number that the system has no name for.
+/// Runs a command with a user id that has no name.
 ///
-/// `unshare` is part of util-linux; it shows the same user under another number.
+/// `unshare` of util-linux maps the same user to another id.
 fn nameless(sandbox: &Sandbox, command: &Command) -> Run {
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-user=54321", "--"]).arg(command.get_program());

@@ -1,4 +1,4 @@
-//! Images copied between repositories, and pulled.
+//! Copying images between repositories, and pulling images.
 
 use std::fs;
 
@@ -12,8 +12,7 @@ use crate::load::{MIB, watched, write_layout};
 use crate::sandbox::{OTHER, Sandbox, TBD};
 use crate::tools::Tools;
 
-/// A home whose repository `a` has an image of two platforms as `v1`, and an empty repository `b` in
-/// both organizations.
+/// Returns a home with an image for two platforms as `a:v1`, and an empty repository `b` in both organizations.
 fn sandbox() -> (Sandbox, SampleImage) {
     let sandbox = Sandbox::new();
     let image = SampleImage::for_two_platforms();
@@ -26,8 +25,8 @@ fn sandbox() -> (Sandbox, SampleImage) {
     (sandbox, image)
 }
 
-/// A home whose repository `a` has an image with a layer of so many bytes as `v1`, an empty repository
-/// `b` in another organization, and what copies from the one to the other.
+/// Returns a home with an image that has a layer of `size` bytes as `a:v1`, an empty repository `b` in another
+/// organization, and the line that copies the image.
 fn with_large_layer(size: u64) -> (Sandbox, String) {
     let sandbox = Sandbox::new();
     write_layout(&sandbox, size);
@@ -37,8 +36,8 @@ fn with_large_layer(size: u64) -> (Sandbox, String) {
     (sandbox, copy)
 }
 
-/// The image in a repository is the one that was pushed, to the last byte.
-fn assert_is_there(sandbox: &Sandbox, image: &str, organization: &str) {
+/// Checks that the image in a repository is identical to the pushed image.
+fn assert_pulled_unchanged(sandbox: &Sandbox, image: &str, organization: &str) {
     sandbox.printed(&format!("--pull {image} --to oci:pulled --organization {organization}"));
     let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("image"));
@@ -53,7 +52,7 @@ fn copy_within_an_organization_mounts_blobs() {
     assert_eq!((&copied["url"], &copied["tag"]), (&json!(url), &json!("stable")));
     assert_eq!((&copied["blobs_sent"], &copied["bytes_sent"]), (&json!(0), &json!(0)));
     assert!(copied["blobs_mounted"].as_u64().unwrap() > 3, "{copied}");
-    assert_is_there(&sandbox, "b:stable", TBD);
+    assert_pulled_unchanged(&sandbox, "b:stable", TBD);
     let again = object(&sandbox, &copy);
     assert_eq!(again["blobs_skipped"], copied["blobs_mounted"]);
 }
@@ -67,7 +66,7 @@ fn copy_between_organizations_transfers_blobs() {
     assert_eq!((&copied["url"], &copied["tag"]), (&json!(url), &json!("v1")));
     assert_eq!(copied["blobs_mounted"], 0);
     assert!(copied["bytes_sent"].as_u64().unwrap() > 300_000, "{copied}");
-    assert_is_there(&sandbox, "b:v1", OTHER);
+    assert_pulled_unchanged(&sandbox, "b:v1", OTHER);
 }
 
 #[test]
@@ -81,7 +80,7 @@ fn copy_takes_a_digest_and_a_platform() {
 }
 
 #[test]
-fn copy_names_the_side_that_is_missing() {
+fn copy_names_the_missing_side() {
     let (sandbox, _) = sandbox();
     let run = sandbox.run(&format!("--copy a:v1 --to c --organization {TBD}"));
     assert_eq!(run.code, 5, "{run:?}");
@@ -160,7 +159,7 @@ fn skopeo_reads_the_layout() {
 }
 
 #[test]
-fn a_pull_goes_on_where_another_was_cut_off() {
+fn pull_resumes_a_partial_blob() {
     let (sandbox, image) = sandbox();
     let (digest, content) = image.children()[0]
         .blobs()
@@ -178,7 +177,7 @@ fn a_pull_goes_on_where_another_was_cut_off() {
     assert_eq!(pulled["bytes_fetched"].as_u64().unwrap(), whole - received as u64);
     let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("image"));
-    // What is there is no beginning of the blob: it comes anew.
+    // The partial file does not match the blob, so the whole blob is fetched.
     fs::remove_dir_all(sandbox.path("pulled/blobs")).unwrap();
     sandbox.write(&partial, vec![b'x'; received]);
     sandbox.printed(&pull);
@@ -186,7 +185,7 @@ fn a_pull_goes_on_where_another_was_cut_off() {
 }
 
 #[test]
-fn one_platform_comes_without_the_index() {
+fn pull_of_one_platform_omits_the_index() {
     let (sandbox, image) = sandbox();
     let pull = format!("--pull a@{} --to oci:pulled --organization {TBD}", image.digest());
     sandbox.printed(&format!("{pull} --platform linux/arm64"));
@@ -204,7 +203,7 @@ fn failed_pull_suggests_a_command() {
     let run = |line: &str| sandbox.run(&format!("{line} --organization {TBD}"));
     let missing = run("--pull a:v9 --to oci:pulled");
     assert_eq!(missing.code, 5, "{missing:?}");
-    assert!(missing.stderr.contains("see what there is: "), "{}", missing.stderr);
+    assert!(missing.stderr.contains("list the images: "), "{}", missing.stderr);
     assert!(missing.stderr.contains("--list-images a "), "{}", missing.stderr);
     assert_eq!(run("--pull b:v1 --to oci:pulled").code, 5);
     assert_eq!(run("--pull a:v1 --to pulled").code, 2);
@@ -239,7 +238,7 @@ fn interrupted_pull_is_resumed() {
     let kept = bytes();
     let pulled = object(&sandbox, &pull);
     let fetched = pulled["bytes_fetched"].as_u64().unwrap();
-    assert!(fetched <= bytes() - kept, "{fetched} bytes were fetched, though {kept} were there");
+    assert!(fetched <= bytes() - kept, "{fetched} bytes were fetched, and {kept} existed");
     let blobs = |folder: &str| contents(&sandbox.path(folder).join("blobs/sha256"));
     assert_same(&blobs("pulled"), &blobs("image"));
 }

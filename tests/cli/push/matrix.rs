@@ -1,4 +1,4 @@
-//! Every source and every target: what arrives is what was asked for, or an error that says what there is.
+//! Transfers between every source and target: the requested image, or an error with the available platforms.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use crate::sandbox::{OTHER, Run, Sandbox, Served, TBD};
 
 const OPTIONS: [&str; 3] = ["", "--platform linux/arm64", "--all-platforms"];
 
-/// An image in a layout, and the digests that transfers of it have.
+/// An image in a layout, and the digests after its transfers.
 struct Sample {
     name: &'static str,
     whole: String,
-    /// The image for linux/arm64, if it has one.
+    /// Digest of the image for linux/arm64, if there is one.
     arm: Option<String>,
-    /// Whether docker and podman take all of it.
+    /// Whether docker and podman accept the whole image.
     is_single: bool,
 }
 
 impl Sample {
-    /// Returns the digest that arrives with these options; `None` for an error.
+    /// Returns the transferred digest for these options, or `None` for an error.
     fn expected(&self, options: &str) -> Option<&str> {
         match options.contains("--platform ") {
             true => self.arm.as_deref(),
@@ -32,7 +32,7 @@ impl Sample {
     }
 }
 
-/// A layout that is written.
+/// A layout to write.
 struct Layout(PathBuf);
 
 impl Layout {
@@ -50,9 +50,9 @@ impl Layout {
         self.blob(media_type::OCI_MANIFEST, manifest.to_string())
     }
 
-    /// Adds an image, whose layer is its architecture's.
+    /// Adds an image with one layer for its architecture.
     fn image(&self, architecture: &str) -> Descriptor {
-        // Nothing looks into a layer that is called compressed.
+        // The content of a compressed layer is not read.
         let tar = architecture.as_bytes().to_vec();
         let diff_id = Manifest::new("", tar.clone()).digest;
         let config = json!({"os": "linux", "architecture": architecture,
@@ -77,7 +77,7 @@ impl Layout {
     }
 }
 
-/// Writes a single image, an index, one with an attestation, an artifact and a nested index.
+/// Writes a single image, an index, an index with an attestation, an artifact and a nested index.
 fn write_samples(sandbox: &Sandbox) -> Vec<Sample> {
     let text = |descriptor: &Descriptor| descriptor.digest.to_string();
     ["single", "index", "attested", "artifact", "nested"]
@@ -111,7 +111,7 @@ fn write_samples(sandbox: &Sandbox) -> Vec<Sample> {
         .into()
 }
 
-/// The digest in what a transfer printed, or `None` if it was refused.
+/// Returns the digest that a transfer printed, or `None` if the transfer was rejected.
 fn arrived(run: &Run, case: &str) -> Option<String> {
     if run.code == 0 {
         let url = run.stdout.trim_end();
@@ -124,7 +124,7 @@ fn arrived(run: &Run, case: &str) -> Option<String> {
 }
 
 #[test]
-fn every_source_and_target_transfers_what_was_chosen() {
+fn sources_and_targets_transfer_the_chosen_platforms() {
     let sandbox = Sandbox::new();
     let samples = write_samples(&sandbox);
     for repository in ["a", "b"] {
@@ -175,7 +175,7 @@ fn foreign_image_is_copied_and_pulled_with_its_signature() {
         let name = sample.name;
         let push = format!("--push a:{name} --from oci:{name} --organization {TBD}");
         served.sandbox.printed(&push);
-        // As cosign does.
+        // The tag that cosign uses for a signature.
         let signature = format!("{}.sig", sample.whole.replace(':', "-"));
         let sign = format!("--push a:{signature} --from oci:single --organization {TBD}");
         served.sandbox.printed(&sign);

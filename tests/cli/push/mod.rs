@@ -1,4 +1,4 @@
-//! Images that are pushed, copied and pulled by the command line.
+//! Pushing, copying and pulling images with the program.
 
 mod copy;
 mod matrix;
@@ -21,13 +21,13 @@ use tokio::runtime::Runtime;
 use crate::load::{MIB, write_layout};
 use crate::sandbox::{Random, Run, Sandbox, TBD, is_full_scale};
 
-/// The object that a run printed, which must have succeeded.
+/// Runs the program, which must succeed, and returns the printed JSON object.
 fn object(sandbox: &Sandbox, line: &str) -> Value {
     let printed = sandbox.printed(&format!("{line} --output json"));
     serde_json::from_str(&printed).unwrap()
 }
 
-/// Stops a run by Ctrl-C when the bytes of a blob move, which it has to tell.
+/// Interrupts a run with SIGINT while it transfers bytes of a blob.
 fn interrupt(sandbox: &Sandbox, line: &str) {
     let mut command = sandbox.command(&format!("{line} --output json"));
     let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -35,7 +35,7 @@ fn interrupt(sandbox: &Sandbox, line: &str) {
     let mut line = String::new();
     while !line.contains("\"moved\"") {
         line.clear();
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended before it could be stopped");
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the run ended before the signal");
     }
     let id = process.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
@@ -46,17 +46,17 @@ fn interrupt(sandbox: &Sandbox, line: &str) {
     assert!(last["note"].as_str().unwrap().starts_with("interrupted: "), "{last}");
 }
 
-/// The events that a run told on standard error.
+/// Returns the progress events on standard error.
 fn events(run: &Run) -> Vec<Value> {
     let lines = run.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter_map(|mut line| line.get_mut("progress").map(Value::take)).collect()
 }
 
-/// A manifest of a layout, the one that `index.json` lists at a place.
-fn listed_manifest(layout: &Path, place: usize) -> (Value, Value) {
+/// Returns the entry at a position of `index.json`, and its manifest.
+fn listed_manifest(layout: &Path, position: usize) -> (Value, Value) {
     let index: Value =
         serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
-    let entry = index["manifests"][place].clone();
+    let entry = index["manifests"][position].clone();
     let hex = entry["digest"].as_str().unwrap().trim_start_matches("sha256:");
     let manifest = fs::read(layout.join("blobs/sha256").join(hex)).unwrap();
     (entry, serde_json::from_slice(&manifest).unwrap())
@@ -162,11 +162,11 @@ fn interrupted_push_leaves_no_tag() {
     assert!(pushed["url"].as_str().unwrap().ends_with(&image.digest().to_string()));
 }
 
-/// The most that is sent again after a kill: what was on its way when it came.
-const PART: u64 = 16 * MIB;
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Maximum number of bytes that are sent again after a kill.
+const MAX_RESENT_BYTES: u64 = 16 * MIB;
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// AWS, with something in front of its registry that counts the bytes which reach it.
+/// AWS, with a proxy before its registry that counts the received bytes.
 struct Counted {
     aws: FakeAws,
     front: FaultyRegistry,
@@ -202,12 +202,12 @@ impl Counted {
         push.stdout(Stdio::null()).spawn().unwrap()
     }
 
-    /// Waits until so many bytes have come, or the push has ended.
+    /// Waits until the proxy has received `bytes`.
     fn wait_for(&self, bytes: u64, push: &mut Child) {
         let started = Instant::now();
         while self.front.received() < bytes {
             assert!(push.try_wait().unwrap().is_none(), "the push has ended");
-            assert!(started.elapsed() < DEADLINE, "nothing moves");
+            assert!(started.elapsed() < TIMEOUT, "timeout");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -224,7 +224,7 @@ fn killed_pushes_resend_little() {
     for _ in 0..kills {
         let before = counted.front.received();
         let mut push = counted.push();
-        // Each comes so early that the image is not done before the last.
+        // All kills are early enough to come before the end of the transfer.
         let within = (size / (kills + 1)) as usize;
         counted.wait_for(before + random.below(within) as u64, &mut push);
         push.kill().unwrap();
@@ -232,16 +232,16 @@ fn killed_pushes_resend_little() {
     }
     assert!(counted.push().wait().unwrap().success());
     let sent = counted.front.received();
-    let limit = size + size / 10 + kills * PART;
+    let limit = size + size / 10 + kills * MAX_RESENT_BYTES;
     report(sent, size, kills);
     assert!(size <= sent && sent <= limit, "{sent} bytes were sent, of at most {limit}");
 
     let again = counted.front.received();
     assert!(counted.push().wait().unwrap().success());
-    assert!(counted.front.received() - again < MIB, "it is there");
+    assert!(counted.front.received() - again < MIB, "the image exists");
 }
 
-#[expect(clippy::print_stdout, reason = "tests/heavy/run shows what was measured")]
+#[expect(clippy::print_stdout, reason = "tests/heavy/run shows the measured value")]
 fn report(sent: u64, size: u64, kills: u64) {
     println!("{} MiB were sent of {} MiB, with {kills} kills", sent / MIB, size / MIB);
 }

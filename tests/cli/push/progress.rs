@@ -1,4 +1,4 @@
-//! Progress of a push: on a terminal, in lines, and as events.
+//! Progress of a push: bars on a terminal, lines, and JSON events.
 
 use ark_container_core::testing::SampleImage;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::events;
 use crate::sandbox::{OTHER, Sandbox, TBD};
 
-/// A home with an image of one large layer and a repository.
+/// Returns a home with an image that has one large layer, and a repository.
 fn sandbox() -> (Sandbox, SampleImage) {
     let sandbox = Sandbox::new();
     sandbox.printed(&format!("--create-repository a --organization {TBD}"));
@@ -21,16 +21,17 @@ fn json_progress_reports_each_step() {
     let push = format!("--push a:v1 --from oci:image --organization {TBD} --output json");
     let run = sandbox.run(&push);
     assert_eq!(run.code, 0, "{run:?}");
-    let told = events(&run);
+    let reported = events(&run);
     for (digest, content) in image.blobs() {
         let size = content.len();
-        let about: Vec<_> = told.iter().filter(|event| event["blob"] == json!(digest)).collect();
+        let about: Vec<_> =
+            reported.iter().filter(|event| event["blob"] == json!(digest)).collect();
         let found = json!({ "event": "found", "blob": digest, "size": size, "compresses": false });
         assert_eq!(*about[0], found);
         let sent = json!({ "event": "state", "blob": digest, "state": "sent", "bytes": size });
         assert_eq!(**about.last().unwrap(), sent);
     }
-    assert_eq!(told.last().unwrap(), &json!({ "event": "manifest", "reference": "v1" }));
+    assert_eq!(reported.last().unwrap(), &json!({ "event": "manifest", "reference": "v1" }));
     let again = events(&sandbox.run(&push));
     let states: Vec<_> = again.iter().filter_map(|event| event["state"].as_str()).collect();
     assert_eq!(states, ["exists", "exists"]);
@@ -41,12 +42,12 @@ fn json_progress_reports_each_step() {
 fn terminal_shows_a_bar_for_each_blob_and_all() {
     let (sandbox, image) = sandbox();
     let seen =
-        sandbox.told_at_terminal(&format!("--push a:v1 --from oci:image --organization {TBD}"));
+        sandbox.terminal_output(&format!("--push a:v1 --from oci:image --organization {TBD}"));
     for (digest, _) in image.blobs() {
         assert!(seen.contains(&digest.hex()[..12]), "{seen}");
     }
     assert!(seen.contains("sending"), "{seen}");
-    // What is left at the end is what was told, with nothing of the bars behind it.
+    // At the end, only the note remains, without bars.
     let last = seen.trim_end().lines().last().unwrap();
     assert!(last.contains("note: a:v1: blobs sent: 2 (3.0 MB)"), "{seen}");
 }
@@ -65,7 +66,7 @@ fn small_terminal_always_shows_the_total() {
         .unwrap();
     for (organization, rows, bars) in [(TBD, 24, 12), (OTHER, 6, 5)] {
         let push = format!("--push a:v1 --from oci:image --create --organization {organization}");
-        let seen = sandbox.told_at_terminal_of(rows, &push);
+        let seen = sandbox.terminal_output_of(rows, &push);
         let mut screen = Screen::new(rows);
         let (mut most, mut in_work) = (0, 0);
         screen.write(&seen, |screen| {
@@ -79,9 +80,9 @@ fn small_terminal_always_shows_the_total() {
             in_work = in_work.max(parts.iter().filter(|part| part.contains("sending")).count());
         });
         assert!(0 < in_work && most <= bars, "{most} bars, {in_work} of them sending");
-        // What was said before the bars may have made room for them.
+        // Earlier lines may have scrolled for the bars.
         assert!(screen.scrolled < rows, "{} lines", screen.scrolled);
-        // Nothing of them is left.
+        // The bars are removed.
         let text = screen.text();
         assert!(text.contains("blobs sent: 62"), "{text}");
         let bars = ["sending", "waiting", " blobs, "];
@@ -96,18 +97,18 @@ fn short_push_without_terminal_has_no_progress() {
     assert!(!run.stderr.contains("progress:") && !run.stderr.contains('\u{1b}'), "{run:?}");
     let quiet = format!("--push a:v2 --from oci:image --organization {TBD} --quiet");
     assert_eq!(sandbox.run(&quiet).stderr, "");
-    assert_eq!(sandbox.told_at_terminal(&quiet), "");
+    assert_eq!(sandbox.terminal_output(&quiet), "");
 }
 
-/// The columns of a terminal.
+/// Number of columns of the terminal.
 const WIDTH: usize = 80;
 
-/// A terminal of so many rows, as far as progress bars use one.
+/// A terminal emulator with the control sequences of progress bars.
 pub(super) struct Screen {
     rows: Vec<String>,
     row: usize,
     column: usize,
-    /// How many lines have gone at the top.
+    /// Number of lines that scrolled out at the top.
     pub(super) scrolled: usize,
 }
 
@@ -116,13 +117,13 @@ impl Screen {
         Self { rows: vec![String::new(); rows], row: 0, column: 0, scrolled: 0 }
     }
 
-    /// What stands there, without what is empty at the end.
+    /// Returns the text of the screen, without trailing blanks.
     pub(super) fn text(&self) -> String {
         let lines: Vec<&str> = self.rows.iter().map(|row| row.trim_end()).collect();
         lines.join("\n").trim_end().to_owned()
     }
 
-    /// Writes what came, and has a `look` before the cursor goes up to draw anew, and at the end.
+    /// Writes output to the screen. Calls `look` before the cursor moves up to redraw, and at the end.
     pub(super) fn write(&mut self, output: &str, mut look: impl FnMut(&Self)) {
         let mut rest = output.chars();
         while let Some(next) = rest.next() {
@@ -175,9 +176,9 @@ impl Screen {
             'A' => self.row = self.row.saturating_sub(by),
             'B' => self.row = (self.row + by).min(self.rows.len() - 1),
             'K' if number == "2" => self.rows[self.row].clear(),
-            // Colours, and whether the cursor shows.
+            // Colours, and the visibility of the cursor.
             'm' | 'h' | 'l' => {}
-            _ => panic!("{number:?} {end:?} is not known here"),
+            _ => panic!("unknown control sequence {number:?} {end:?}"),
         }
     }
 }

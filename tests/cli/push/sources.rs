@@ -1,4 +1,4 @@
-//! Sources of a push: each form of an image, from each tool, and those that are rejected.
+//! Sources of a push: each format from each tool, and rejected sources.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -16,7 +16,7 @@ use crate::ecr::Cloud;
 use crate::sandbox::{Sandbox, Served, TBD};
 use crate::tools::{Daemon, Tools, component};
 
-/// A folder that docker, podman and buildah build an image from.
+/// Writes a build context.
 fn write_context(served: &Served) {
     let dockerfile = "FROM scratch\nCOPY greeting /etc/greeting\nCOPY data /srv/data\nLABEL a=b\n";
     served.sandbox.write("context/Dockerfile", dockerfile);
@@ -25,7 +25,7 @@ fn write_context(served: &Served) {
     served.sandbox.write("context/data", data);
 }
 
-/// A push of a source, where the program finds `docker` and `podman`.
+/// Returns a push of a source, with `docker` and `podman` in PATH.
 fn push(served: &Served, source: &str) -> Command {
     let line = format!("--push a:v1 --from={source} --organization {TBD}");
     let mut push = served.sandbox.command(&line);
@@ -36,15 +36,15 @@ fn push(served: &Served, source: &str) -> Command {
     push
 }
 
-/// The URL that a push printed.
+/// Runs a push, which must succeed, and returns the printed URL.
 fn pushed(served: &Served, push: &mut Command) -> String {
     let run = served.sandbox.finish(push);
     assert_eq!(run.code, 0, "{push:?}: {run:?}");
     run.stdout.trim_end().to_owned()
 }
 
-/// skopeo pulls what was pushed, and the configuration is the one that the builder has.
-fn is_pulled(served: &Served, tools: &Tools<'_>, id: &str) {
+/// Checks that skopeo pulls the pushed image, and that the configuration is that of the builder.
+fn assert_pulled(served: &Served, tools: &Tools<'_>, id: &str) {
     let folder = served.sandbox.path("pulled");
     let _ = fs::remove_dir_all(&folder);
     tools.printed(&format!("skopeo copy -q docker://{} dir:pulled", served.image("a:v1")));
@@ -89,7 +89,7 @@ fn docker_image_has_one_digest_from_each_source() {
         let mut push = push(&served, source);
         urls.insert(pushed(&served, push.env("DOCKER_HOST", daemon.host())));
     }
-    // Piped as it is written, and redirected.
+    // Standard input from a pipe, and from a file.
     let mut save = tools.command(&format!("docker --host {} save sample:1", daemon.host()));
     let mut saving = save.stdout(Stdio::piped()).spawn().unwrap();
     let mut piped = push(&served, "-");
@@ -100,7 +100,7 @@ fn docker_image_has_one_digest_from_each_source() {
         urls.insert(pushed(&served, push(&served, "-:sample:1").stdin(file)));
     }
     assert_eq!(urls.len(), 1, "{urls:?}");
-    is_pulled(&served, &tools, &id);
+    assert_pulled(&served, &tools, &id);
 
     let mut unknown = push(&served, "docker-daemon:unknown:1");
     let run = served.sandbox.finish(unknown.env("DOCKER_HOST", daemon.host()));
@@ -113,7 +113,7 @@ fn podman_image_has_one_digest_on_each_push() {
     let served = Served::with_repositories(&["a"]);
     let tools = served.tools(&["a"]);
     write_context(&served);
-    // The sandbox's images, which podman does not find by itself.
+    // podman needs options to find the images of the sandbox.
     let podman = tools.command("podman");
     let words: Vec<String> = std::iter::once(podman.get_program())
         .chain(podman.get_args())
@@ -145,8 +145,8 @@ fn podman_image_has_one_digest_on_each_push() {
         urls.insert(pushed(&served, &mut push(&served, source)));
     }
     assert_eq!(urls.len(), 1, "{urls:?}");
-    is_pulled(&served, &tools, &id);
-    // There, its layers are compressed already: it is another manifest for the same image.
+    assert_pulled(&served, &tools, &id);
+    // The layers of this archive are compressed, so the same image has another manifest.
     let mut urls = BTreeSet::new();
     for source in ["oci-archive:oci.tar", "oci.tar", "oci-archive:oci.tar:localhost/sample:1"] {
         urls.insert(pushed(&served, &mut push(&served, source)));
@@ -154,13 +154,13 @@ fn podman_image_has_one_digest_on_each_push() {
     let file = File::open(served.sandbox.path("oci.tar")).unwrap();
     urls.insert(pushed(&served, push(&served, "-").stdin(file)));
     assert_eq!(urls.len(), 1, "{urls:?}");
-    is_pulled(&served, &tools, &id);
+    assert_pulled(&served, &tools, &id);
 
     let run = served.sandbox.finish(&mut push(&served, "podman:localhost/unknown:1"));
     assert_eq!(run.code, 5, "{run:?}");
     assert!(run.stderr.contains("image podman:localhost/unknown:1 does not exist"), "{run:?}");
 
-    // A file of the same name: what is meant has to be said.
+    // A file with the same name makes the source ambiguous.
     served.sandbox.write("localhost/sample:1", fs::read(served.sandbox.path("saved.tar")).unwrap());
     let run = served.sandbox.finish(&mut push(&served, "localhost/sample:1"));
     assert_eq!(run.code, 2, "{run:?}");
@@ -179,21 +179,21 @@ fn with_repository() -> Sandbox {
     sandbox
 }
 
-/// A command of this name that the program finds, and no other.
-fn stand_in(sandbox: &Sandbox, name: &str, script: &str) {
+/// Writes a script as the only command of this name in PATH.
+fn write_stub(sandbox: &Sandbox, name: &str, script: &str) {
     let path = sandbox.write(&format!("bin/{name}"), format!("#!/bin/sh\n{script}\n"));
     fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-fn push_with_stand_ins(sandbox: &Sandbox, source: &str) -> Command {
+fn push_with_stubs(sandbox: &Sandbox, source: &str) -> Command {
     let line = format!("--quiet --push a:v1 --from {source} --organization {TBD}");
     let mut push = sandbox.command(&line);
     push.env("PATH", sandbox.path("bin"));
     push
 }
 
-fn told(sandbox: &Sandbox, source: &str) -> String {
-    let run = sandbox.finish(&mut push_with_stand_ins(sandbox, source));
+fn reported(sandbox: &Sandbox, source: &str) -> String {
+    let run = sandbox.finish(&mut push_with_stubs(sandbox, source));
     assert_eq!(run.stdout, "", "{run:?}");
     format!("exit {}\n{}", run.code, run.stderr)
 }
@@ -201,19 +201,19 @@ fn told(sandbox: &Sandbox, source: &str) -> String {
 #[test]
 fn missing_command_suggests_its_package() {
     let sandbox = with_repository();
-    assert_snapshot!(told(&sandbox, "docker-daemon:alpine:3"), @"
+    assert_snapshot!(reported(&sandbox, "docker-daemon:alpine:3"), @"
     exit 1
     error: docker is not installed, or not on the PATH; on Debian: apt-get install docker.io
     ");
-    assert_snapshot!(told(&sandbox, "podman:alpine"), @"
+    assert_snapshot!(reported(&sandbox, "podman:alpine"), @"
     exit 1
     error: podman is not installed, or not on the PATH; on Debian: apt-get install podman
     ");
-    assert_snapshot!(told(&sandbox, "alpine:3"), @r#"
+    assert_snapshot!(reported(&sandbox, "alpine:3"), @r#"
     exit 2
     error: "alpine:3" is no image source: there is no such file, docker is not installed, podman is not installed; write docker-daemon:REF, podman:REF, docker-archive:FILE[:REF], oci:DIR[:REF], oci-archive:FILE[:REF], or - for an archive on standard input
     "#);
-    assert_snapshot!(told(&sandbox, "podman:-q"), @r#"
+    assert_snapshot!(reported(&sandbox, "podman:-q"), @r#"
     exit 2
     error: image source "podman:-q" names an option, not an image
     "#);
@@ -222,12 +222,12 @@ fn missing_command_suggests_its_package() {
 #[test]
 fn stopped_daemon_is_reported() {
     let sandbox = with_repository();
-    // docker's own client, with no daemon where it looks.
+    // The real docker client, without a daemon.
     let path = std::env::split_paths(&std::env::var_os("PATH").unwrap())
         .map(|folder| folder.join(component("docker").get_program()))
         .find(|path| path.is_file());
     std::os::unix::fs::symlink(path.unwrap(), sandbox.path("bin/docker")).unwrap();
-    let mut push = push_with_stand_ins(&sandbox, "docker-daemon:alpine:3");
+    let mut push = push_with_stubs(&sandbox, "docker-daemon:alpine:3");
     let run = sandbox.finish(push.env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
     assert_eq!(run.code, 1, "{run:?}");
     assert!(run.stderr.contains("docker does not give its image alpine:3"), "{run:?}");
@@ -243,12 +243,12 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 fn failed_save_is_reported() {
     let sandbox = with_repository();
     let save = |script: &str| {
-        stand_in(
+        write_stub(
             &sandbox,
             "docker",
             &format!("case $1 in image) echo sha256:{ID};; save) {script};; esac"),
         );
-        told(&sandbox, "docker-daemon:a:1")
+        reported(&sandbox, "docker-daemon:a:1")
     };
     assert_snapshot!(save("echo part; echo 'unexpected EOF' >&2; exit 1"), @"
     exit 1
@@ -262,35 +262,35 @@ fn failed_save_is_reported() {
     exit 1
     error: docker does not give its image a:1: signal: 9 (SIGKILL)
     ");
-    stand_in(&sandbox, "docker", "echo nonsense");
-    assert_snapshot!(told(&sandbox, "docker-daemon:a:1"), @r#"
+    write_stub(&sandbox, "docker", "echo nonsense");
+    assert_snapshot!(reported(&sandbox, "docker-daemon:a:1"), @r#"
     exit 1
     error: docker does not give its image a:1: "nonsense" is no ID of an image
     "#);
 }
 
-/// A push of a source from stand-ins: its exit code, and its error.
+/// Pushes a source with stub commands, and returns the exit code and the error.
 fn push_platform(sandbox: &Sandbox, source: &str, options: &str) -> (i32, String) {
-    let run = sandbox.finish(&mut push_with_stand_ins(sandbox, &format!("{source} {options}")));
+    let run = sandbox.finish(&mut push_with_stubs(sandbox, &format!("{source} {options}")));
     (run.code, run.stderr)
 }
 
 #[test]
-fn docker_saves_the_chosen_platform_where_it_can() {
+fn docker_saves_the_chosen_platform_if_supported() {
     let sandbox = with_repository();
     SampleImage::new("x").write_docker_archive(&sandbox.path("x.tar"), &["a:1"]).unwrap();
     let tar = sandbox.path("x.tar");
     let docker = |save: &str| {
         let save = save.replace("TAR", tar.to_str().unwrap());
         let script = format!("case \"$*\" in 'image inspect'*) echo sha256:{ID};; {save} esac");
-        stand_in(&sandbox, "docker", &script);
+        write_stub(&sandbox, "docker", &script);
     };
-    // A new docker, whose image for this machine is not there.
+    // A new docker, which has only the image for linux/amd64.
     docker("'save --platform linux/amd64 sha256:'*) /bin/cat TAR;; *) echo none >&2; exit 1;;");
     assert_eq!(push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/amd64").0, 0);
     let other = push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/arm64");
     assert_eq!(other.0, 1, "{other:?}");
-    // An old docker saves what it has.
+    // An old docker does not know the option --platform.
     docker("*--platform*) echo 'unknown flag: --platform' >&2; exit 125;; *) /bin/cat TAR;;");
     assert_eq!(push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/amd64").0, 0);
     let (code, error) = push_platform(&sandbox, "docker-daemon:a:1", "--platform linux/arm64");
@@ -311,7 +311,7 @@ fn podman_manifest_list_is_saved_with_all_platforms() {
     let script = format!(
         "case \"$1 $2\" in 'manifest exists');; 'manifest push') {push};; *) exit 9;; esac"
     );
-    stand_in(&sandbox, "podman", &script);
+    write_stub(&sandbox, "podman", &script);
     assert_eq!(push_platform(&sandbox, "podman:app", "--all-platforms").0, 0);
     assert_eq!(push_platform(&sandbox, "podman:app", "--platform linux/arm64").0, 0);
     assert_eq!(push_platform(&sandbox, "podman:app", "").0, 0);
@@ -335,9 +335,9 @@ fn image_on_standard_input_is_selected() {
 fn ambiguous_image_name_is_rejected() {
     let sandbox = with_repository();
     for name in ["docker", "podman"] {
-        stand_in(&sandbox, name, &format!("echo {ID}"));
+        write_stub(&sandbox, name, &format!("echo {ID}"));
     }
-    assert_snapshot!(told(&sandbox, "alpine:3"), @r#"
+    assert_snapshot!(reported(&sandbox, "alpine:3"), @r#"
     exit 2
     error: "alpine:3" may be several things; write docker-daemon:alpine:3 or podman:alpine:3
     "#);
@@ -346,7 +346,7 @@ fn ambiguous_image_name_is_rejected() {
 #[test]
 fn empty_standard_input_is_reported() {
     let sandbox = with_repository();
-    assert_snapshot!(told(&sandbox, "-"), @"
+    assert_snapshot!(reported(&sandbox, "-"), @"
     exit 1
     error: standard input: nothing came
     ");
@@ -354,7 +354,7 @@ fn empty_standard_input_is_reported() {
 
 const NAME: &str = "catalog/extract-video";
 
-/// Builds an image of two layers in podman's store, and returns its ID.
+/// Builds an image with two layers in podman's storage, and returns its ID.
 fn build(cloud: &Cloud, tools: &Tools<'_>) -> String {
     let data: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     cloud
@@ -367,8 +367,8 @@ fn build(cloud: &Cloud, tools: &Tools<'_>) -> String {
     tools.printed("podman images -q --no-trunc localhost/sample:1")
 }
 
-/// What skopeo pulls has the configuration `id`, and the very layers that it names.
-fn comes_back(cloud: &Cloud, tools: &Tools<'_>, id: &str) {
+/// Checks that skopeo pulls the configuration `id` and its layers.
+fn assert_pulled_unchanged(cloud: &Cloud, tools: &Tools<'_>, id: &str) {
     let folder = cloud.sandbox.path("pulled");
     let _ = fs::remove_dir_all(&folder);
     let image = cloud.image(&format!("{NAME}:v1"));
@@ -382,7 +382,7 @@ fn comes_back(cloud: &Cloud, tools: &Tools<'_>, id: &str) {
         let content = &files[layer.trim_start_matches("sha256:")];
         assert_eq!(Manifest::new("", content.clone()).digest.to_string(), layer);
     }
-    // podman verifies what it unpacks.
+    // podman verifies the unpacked layers.
     tools.printed("podman rmi -f -a");
     tools.printed(&format!("podman pull -q --tls-verify=false {image}"));
     assert_eq!(tools.printed(&format!("podman images -q --no-trunc {image}")), id);
@@ -406,7 +406,7 @@ fn buildah_image_reaches_ecr_from_every_form() {
             );
             let url = cloud.printed(&push);
             assert_eq!(cloud.printed(&push), url, "{source}: the digest is the same again");
-            comes_back(&cloud, &tools, &id);
+            assert_pulled_unchanged(&cloud, &tools, &id);
         }
     }
 }
