@@ -31,7 +31,7 @@ async fn ingest_job_prepares_repository_settings_and_worker() {
     let (inspected, told) = succeeded(&mut job(&inspect));
     let digest = image.split_once('@').unwrap().1;
     assert!(inspected.contains(digest), "{inspected}");
-    assert!(told.contains("/catalog/extract-video is there"), "{told}");
+    assert!(told.contains("/catalog/extract-video exists"), "{told}");
     assert!(settings.join("index.json").is_file());
     let (_, told) = succeeded(&mut job(&inspect));
     assert!(told.contains(" 0 bytes fetched"), "nothing is fetched twice: {told}");
