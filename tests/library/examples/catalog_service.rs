@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::example;
 
-/// The service, until it is dropped.
+/// The running service. Dropping it ends the process.
 struct Running {
     process: Child,
     url: String,
@@ -28,12 +28,12 @@ impl Running {
             }
             told.push(line);
         }
-        panic!("it does not start: {told:?}");
+        panic!("the service does not start: {told:?}");
     }
 }
 
 impl Drop for Running {
-    /// cargo hands the signal of its group on to nobody, so the program itself is found and ended.
+    /// cargo does not forward signals, so the process of the program itself is found and ended.
     fn drop(&mut self) {
         let group = format!("-{}", self.process.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).status();

@@ -34,11 +34,11 @@ async fn ingest_job_prepares_repository_settings_and_worker() {
     assert!(told.contains("/catalog/extract-video exists"), "{told}");
     assert!(settings.join("index.json").is_file());
     let (_, told) = succeeded(&mut job(&inspect));
-    assert!(told.contains(" 0 bytes fetched"), "nothing is fetched twice: {told}");
+    assert!(told.contains(" 0 bytes fetched"), "no blob is fetched again: {told}");
 
     let layout = format!("oci:{}", folder.path().join("layout").display());
     let told = failed(&mut job(&["skopeo", "copy", "-q", "--dest-tls-verify=false", &layout]));
-    assert!(told.contains("the worker failed"), "it pulls, and does nothing else: {told}");
+    assert!(told.contains("the worker failed"), "the login only permits pulls: {told}");
     let told = failed(&mut job(&[]));
     assert!(told.contains("the WORKER is missing"), "{told}");
 }
