@@ -1,4 +1,4 @@
-//! Identities by tokens: rejected tokens, and renewal of the token during a run.
+//! Identities by token: rejected tokens, and tokens that are renewed during a run.
 
 mod key_sets;
 
@@ -29,13 +29,13 @@ fn issuer() -> TokenIssuer {
     TokenIssuer::new(ISSUER, AUDIENCE).unwrap()
 }
 
-/// A token of this user, a member of the standard organization.
+/// Returns a token of this user, a member of the standard organization.
 fn user(name: &str) -> TestToken {
     TestToken::new(&format!("user:{name}").parse().unwrap())
         .with_organizations([OrganizationId::TBD])
 }
 
-/// Puts a file in the place of another at once, closed to others.
+/// Replaces a file atomically, with mode 0600.
 fn replace(path: &Path, content: &str) {
     let next = path.with_extension("next");
     fs::write(&next, content).unwrap();
@@ -43,7 +43,7 @@ fn replace(path: &Path, content: &str) {
     fs::rename(next, path).unwrap();
 }
 
-/// Everything that an error says: its text, those of its causes, and its fields.
+/// Returns all texts of an error: its own, those of its causes, and its fields.
 fn everything(error: &Error) -> String {
     let mut said = format!("{error} {error:?}");
     let mut cause = error.source();
@@ -56,7 +56,7 @@ fn everything(error: &Error) -> String {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What trusts the keys of `issuer`.
+/// A verifier that trusts the keys of `issuer`.
 struct Judge {
     keys: KeySet,
     _folder: TempDir,
@@ -74,7 +74,7 @@ impl Judge {
         TokenVerifier::new(self.keys.clone(), AUDIENCE).with_issuer(ISSUER)
     }
 
-    /// Why the token is refused, having seen that nothing of it is told.
+    /// Returns why the token is rejected, and asserts that the error has no part of the token.
     async fn refusal(&self, token: &str) -> String {
         let error = self.verifier().verify(token).await.unwrap_err();
         assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
@@ -115,7 +115,7 @@ async fn token_signed_by_another_key_is_rejected() {
     for token in [
         user("alice"),
         user("alice").without_header("kid"),
-        // A key that comes with the token proves nothing.
+        // A key in the token's header is not trusted.
         user("alice").with_header("jwk", own_key["keys"][0].clone()),
         user("alice").with_header("jku", "https://forger.example.com/keys"),
         user("alice").with_header("x5u", "https://forger.example.com/certificate"),
@@ -261,9 +261,9 @@ async fn any_audience_is_opt_in() {
     assert_eq!(any.verify(&none).await.unwrap().to_string(), "user:alice");
 }
 
-const NOTICE: Duration = Duration::from_secs(1);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A user's folder with the token in it, and who they are by it.
+/// A folder with a token file, and the identity of its token.
 struct Run {
     path: PathBuf,
     identity: TokenIdentity,
@@ -271,7 +271,7 @@ struct Run {
 }
 
 impl Run {
-    /// Believes the token.
+    /// Returns an identity without verification of the token.
     fn unverified() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("jwt.json");
@@ -279,7 +279,7 @@ impl Run {
         Self { path, identity, _folder: folder }
     }
 
-    /// Has the tokens of `issuer` verified.
+    /// Returns an identity whose tokens are verified with the keys of `issuer`.
     fn verified(issuer: &TokenIssuer) -> Self {
         let run = Self::unverified();
         let keys = run.path.with_file_name("keys.json");
@@ -313,16 +313,16 @@ async fn renewed_token_is_read_during_a_run() {
         assert_eq!(run.asks().await, "user:alice");
         let organizations = [OrganizationId::from_u128(1)];
         run.has(&issuer, &user("alice").with_organizations(organizations));
-        pass(NOTICE).await;
+        pass(FILE_CHECK_INTERVAL).await;
         let alice = run.identity.principal().await.unwrap();
         assert!(alice.is_member_of(organizations[0]) && !alice.is_member_of(OrganizationId::TBD));
 
         run.has(&issuer, &user("bob"));
-        pass(NOTICE).await;
+        pass(FILE_CHECK_INTERVAL).await;
         assert_eq!(run.asks().await, "user:bob");
 
         fs::remove_file(&run.path).unwrap();
-        pass(NOTICE).await;
+        pass(FILE_CHECK_INTERVAL).await;
         assert!(run.refusal().await.contains("there is no token, as the file "));
     }
 }
@@ -331,7 +331,7 @@ async fn renewed_token_is_read_during_a_run() {
 async fn token_that_expires_during_a_run_is_rejected() {
     let issuer = issuer();
     for run in [Run::unverified(), Run::verified(&issuer)] {
-        // With the leeway there are between one and two seconds left.
+        // With the leeway, the token is valid for one to two more seconds.
         let expired = SystemTime::now() - Duration::from_secs(28);
         run.has(&issuer, &user("alice").expiring_at(expired));
         assert_eq!(run.asks().await, "user:alice");
@@ -366,7 +366,7 @@ async fn own_token_is_accepted_without_a_key_set() {
     run.has(&issuer(), &user("alice"));
     assert_eq!(run.asks().await, "user:alice");
     run.has(&issuer(), &user("alice").without_claim("kind"));
-    pass(NOTICE).await;
+    pass(FILE_CHECK_INTERVAL).await;
     assert!(run.refusal().await.contains("has no claim \"kind\""));
     replace(&run.path, &issuer().unsigned(&user("alice")));
     assert!(run.refusal().await.contains("is no signed JSON Web Token"));
