@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let builder = Catalog::builder().with_environment();
     let catalog = builder.with_credentials_lifetime(Duration::from_secs(3600)).connect().await?;
 
-    // A pull retries its requests itself. This is for calls of the backend and for longer failures.
+    // Retries calls of the backend, and failures that last longer than the retries of a pull.
     let retry = Retry::default();
     let created = retry.run(|| catalog.create(repository)).await?;
     eprintln!("{} exists", created.url);

@@ -71,7 +71,7 @@ fn builder(account: &str, config: &SdkConfig) -> EcrBackendBuilder {
     EcrBackend::builder(host, Stage::default()).with_sdk_config(config.clone())
 }
 
-/// Runs every case. Those in `excepted` must fail, and the others must pass.
+/// Runs every case. The cases in `excepted` must fail, and the others must pass.
 async fn check(
     backend: impl RegistryBackend + Clone + 'static,
     images: impl PutImage + 'static,

@@ -199,7 +199,7 @@ async fn push_over_faulty_link_succeeds_or_fails_clearly() {
     let succeeded = endings.iter().filter(|ending| ending.succeeded).count();
     let faults: usize = endings.iter().map(|ending| ending.faults).sum();
     report(&format!(
-        "{} pushes, {disturbed} of them with {faults} faults: {succeeded} succeeded, all were repaired",
+        "{} pushes, {disturbed} with {faults} faults: {succeeded} succeeded, all were repaired",
         endings.len()
     ));
     assert!(disturbed * 2 > endings.len() || endings.len() == 1, "too few pushes had faults");
