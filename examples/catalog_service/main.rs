@@ -79,7 +79,7 @@ fn options(
     Ok(options)
 }
 
-/// Waits for an interrupt. Without signal handling, waits forever.
+/// Waits for an interrupt. If signals cannot be handled, waits forever.
 async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;

@@ -75,7 +75,7 @@ resource "aws_ecr_account_setting" "blob_mounting" {
   value  = "ENABLED"
 }
 
-# Repositories that ECR creates get the organization tag, by which they are listed, and the policies that users may not set.
+# Repositories that ECR creates get the organization tag, by which they are listed, and policies that users may not set.
 resource "aws_ecr_repository_creation_template" "organization" {
   for_each = var.organizations
 

@@ -319,7 +319,7 @@ async fn cancelled_login_leaves_a_usable_cache() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CredentialsCache::open(folder.path().join("cache"));
         let ended = within(polls, login(&cache, &scope, &registry)).await;
-        // The next login is by the same cache, and by that of another process.
+        // The cache still works, in this process and in another one.
         for cache in [cache, CredentialsCache::open(folder.path().join("cache"))] {
             let login = login(&cache, &scope, &registry).await.unwrap();
             assert!(login.expires_at > SystemTime::now());

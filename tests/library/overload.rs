@@ -1,6 +1,6 @@
 //! The local registry with too many clients, a full disk or no inodes. Acknowledged content is kept.
 //!
-//! Tests of thousands of connections and of file descriptors need a process of their own: tests/cli/load.rs.
+//! Tests with a thousand connections, or without free file descriptors, need their own process: tests/cli/load.rs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::registry::server::{
 };
 use crate::small_disk::SmallDisk;
 
-/// The registry's limit.
+/// The registry's maximum number of concurrent connections.
 const MAX_CONNECTIONS: usize = 256;
 
 #[tokio::test]

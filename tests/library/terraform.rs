@@ -33,7 +33,7 @@ fn rendered(variables: &str) -> BTreeMap<String, Value> {
     let documents = format!("{{ for name in [{names}] : name => jsondecode({file}) }}");
     let template = format!("base64encode(jsonencode({documents}))");
     let elsewhere = tempfile::tempdir().unwrap();
-    let printed = terraform(elsewhere.path()).arg("console").told(&template);
+    let printed = terraform(elsewhere.path()).arg("console").output_for(&template);
     let encoded = printed.trim().trim_matches('"');
     serde_json::from_slice(&STANDARD.decode(encoded).unwrap()).unwrap()
 }
@@ -238,7 +238,7 @@ impl Terraform {
 
     /// Returns the output for this input on standard input.
     #[track_caller]
-    fn told(mut self, input: &str) -> String {
+    fn output_for(mut self, input: &str) -> String {
         let piped = self.0.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap_or_else(|error| panic!("{}: {error}", missing()));
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();

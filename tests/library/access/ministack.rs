@@ -1,9 +1,9 @@
 //! Compares ministack, which evaluates IAM policies too, with the table.
 //!
 //! Gaps of ministack are worked around: policies have no variables and sessions by token have no tags, so every person
-//! has own roles with the values filled in. `ecr:DescribeRepositories` and the reading of resource tags are evaluated
-//! for `*`, so they are allowed for `*`. Cells with other differences are listed as exceptions: such a cell is run
-//! too, and must differ from the table.
+//! has roles of their own with the values filled in. `ecr:DescribeRepositories` and the reading of resource tags are
+//! evaluated for `*`, so they are allowed for `*`. Cells with other differences are listed as exceptions: such a cell
+//! is run too, and must differ from the table.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -149,7 +149,7 @@ impl Account {
                             differences.push(format!(
                                 "{cell} is {word}, and not {expected}, by {}: {}",
                                 layers.title(),
-                                ended.told
+                                ended.text
                             ));
                         }
                         _ => {}

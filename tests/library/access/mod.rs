@@ -74,8 +74,8 @@ async fn assert_denied_alike(
     let alike = operation.attempt(means, &absent).await;
     assert_eq!(alike.outcome, Outcome::Denied, "{operation:?} {path}");
     // The identifier of an AWS request differs between requests.
-    let said = |told: &str| told.split(" (AWS request ").next().unwrap().to_owned();
-    assert_eq!(said(&alike.told.replace(ABSENT, "")), said(&ended.told), "{operation:?} {path}");
+    let said = |text: &str| text.split(" (AWS request ").next().unwrap().to_owned();
+    assert_eq!(said(&alike.text.replace(ABSENT, "")), said(&ended.text), "{operation:?} {path}");
 }
 
 /// Asserts that the policy and AWS deny the same operations, and that both together allow what each allows.

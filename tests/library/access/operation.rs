@@ -62,24 +62,24 @@ impl Outcome {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
-    pub(crate) told: String,
+    pub(crate) text: String,
 }
 
 impl Ended {
     fn as_listed(found: bool) -> Self {
         let outcome = if found { Outcome::Done } else { Outcome::Nothing };
-        Self { outcome, told: String::new() }
+        Self { outcome, text: String::new() }
     }
 
     #[track_caller]
     fn of<T>(result: Result<T, Error>) -> Self {
-        let (outcome, told) = match result {
+        let (outcome, text) = match result {
             Ok(_) => (Outcome::Done, String::new()),
             Err(error @ Error::NotFound { .. }) => (Outcome::Nothing, error.to_string()),
             Err(error @ Error::PermissionDenied { .. }) => (Outcome::Denied, error.to_string()),
             Err(error) => panic!("neither succeeded nor denied: {error:?}"),
         };
-        Self { outcome, told }
+        Self { outcome, text }
     }
 
     #[track_caller]
@@ -90,7 +90,7 @@ impl Ended {
             status if status.is_success() => Outcome::Done,
             _ => panic!("neither succeeded nor denied: {answer:?}"),
         };
-        Self { outcome, told: String::from_utf8(answer.body).unwrap() }
+        Self { outcome, text: String::from_utf8(answer.body).unwrap() }
     }
 }
 
@@ -252,9 +252,9 @@ async fn by_any<T, E: ProvideErrorMetadata, F: Future<Output = Result<T, E>>>(
     sessions: &[aws_sdk_ecr::Client],
     call: impl Fn(&aws_sdk_ecr::Client) -> F,
 ) -> Ended {
-    let mut ended = Ended { outcome: Outcome::Unavailable, told: String::new() };
+    let mut ended = Ended { outcome: Outcome::Unavailable, text: String::new() };
     for ecr in sessions {
-        let (outcome, told) = match call(ecr).await {
+        let (outcome, text) = match call(ecr).await {
             Ok(_) => (Outcome::Done, String::new()),
             Err(error) => match error.code() {
                 Some("AccessDeniedException") => {
@@ -264,7 +264,7 @@ async fn by_any<T, E: ProvideErrorMetadata, F: Future<Output = Result<T, E>>>(
                 code => panic!("neither succeeded nor denied: {code:?}"),
             },
         };
-        ended.told += &told;
+        ended.text += &text;
         if ended.outcome == Outcome::Unavailable || outcome != Outcome::Denied {
             ended.outcome = outcome;
         }

@@ -58,7 +58,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["model", "error", "observability", "credentials", "identity", "backend", "files"],
     ),
     ("distribution", &["model", "error", "secrets", "observability", "credentials", "digester"]),
-    // The connection is between the backend and transfers: a transfer takes its credentials from the backend.
+    // The backend uses neither `distribution` nor `transfer`: a transfer asks it for credentials.
     // Copies are hashed.
     ("files", &["error", "escape", "encoding", "digester"]),
     ("connection", &["model", "error", "credentials", "backend", "permission", "distribution"]),

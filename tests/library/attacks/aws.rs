@@ -20,7 +20,7 @@ use crate::aws::cloud::code;
 use crate::registry::server::{OCI_MANIFEST, RegistryClient, answer, descriptor, path, sha256};
 
 /// Repository names that resemble those of our organization. Their creator tagged each of them as ours.
-fn pretenders() -> Vec<String> {
+fn similar_repository_names() -> Vec<String> {
     vec![
         format!("prod/{OURS}x/app"),
         format!("prod/{OURS}-x/app"),
@@ -38,8 +38,10 @@ fn pretenders() -> Vec<String> {
 async fn account() -> Deployment {
     let tagged =
         |name: String| ListedRepository::new(name).with_tag("ark:organization", OURS.to_string());
-    let deployment =
-        Deployment::start_with(|aws| aws.with_list(pretenders().into_iter().map(tagged))).await;
+    let deployment = Deployment::start_with(|aws| {
+        aws.with_list(similar_repository_names().into_iter().map(tagged))
+    })
+    .await;
     deployment.furnish([path(OURS, "app")]).await;
     deployment
 }
@@ -83,7 +85,7 @@ async fn session_cannot_reach_similar_repository_names() {
         |name: String| ecr.batch_get_image().repository_name(name).image_ids(image.clone()).send();
     let own = get(path(OURS, "app").to_string()).await.unwrap();
     assert_eq!(own.images().len(), 1);
-    for name in pretenders() {
+    for name in similar_repository_names() {
         assert_eq!(code(get(name.clone()).await), "AccessDeniedException", "{name}");
         let deleted = ecr.delete_repository().repository_name(&name).force(true).send().await;
         assert_eq!(code(deleted), "AccessDeniedException", "{name}");
@@ -96,7 +98,7 @@ async fn session_cannot_reach_similar_repository_names() {
     let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
     let address = credentials.host.as_str().parse().unwrap();
     let client = RegistryClient::new(address, credentials.password.expose());
-    for name in pretenders() {
+    for name in similar_repository_names() {
         let answer = client.get(&format!("/v2/{name}/tags/list")).await;
         assert!(answer.status.is_client_error(), "{name}: {answer:?}");
     }
@@ -322,26 +324,26 @@ fn forgeries(issuer: &TokenIssuer) -> Vec<(&'static str, String)> {
     let administrator = sign(&PEOPLE[6].token());
     let claims = administrator.split('.').nth(1).unwrap();
     vec![
-        ("an expired token", sign(&alice.clone().expiring_at(ago(3_600)))),
-        ("a token that is not valid yet", sign(&alice.clone().not_before(SystemTime::now() + HOUR))),
-        ("a token for another audience", sign(&alice.clone().with_claim("aud", "another"))),
-        ("a token without an audience", sign(&alice.clone().without_claim("aud"))),
-        ("a token of another issuer", sign(&alice.clone().with_claim("iss", "https://evil.example"))),
-        ("a token signed by another key", other.token(&alice).unwrap()),
+        ("expired", sign(&alice.clone().expiring_at(ago(3_600)))),
+        ("not valid yet", sign(&alice.clone().not_before(SystemTime::now() + HOUR))),
+        ("another audience", sign(&alice.clone().with_claim("aud", "another"))),
+        ("no audience", sign(&alice.clone().without_claim("aud"))),
+        ("another issuer", sign(&alice.clone().with_claim("iss", "https://evil.example"))),
+        ("another key", other.token(&alice).unwrap()),
         (
-            "a token signed by another key with an unknown ID",
+            "another key with an unknown ID",
             other.token(&alice.clone().with_header("kid", "evil")).unwrap(),
         ),
-        ("an unsigned token", issuer.unsigned(&alice)),
+        ("unsigned", issuer.unsigned(&alice)),
         (
-            "a token signed with the public key set as HMAC secret",
+            "signed with the public key set as HMAC secret",
             issuer.signed_by_secret(&alice, issuer.key_set_json().as_bytes()),
         ),
-        ("a token without its signature", format!("{message}.")),
-        ("a token with the claims of another token", format!("{header}.{claims}.{signature}")),
-        ("a token with another algorithm in its header", sign(&alice.clone().with_header("alg", "RS256"))),
+        ("no signature", format!("{message}.")),
+        ("claims of another token", format!("{header}.{claims}.{signature}")),
+        ("another algorithm in the header", sign(&alice.clone().with_header("alg", "RS256"))),
         (
-            "a token with its own key in the header",
+            "its own key in the header",
             other
                 .token(&alice.with_header("jwk", serde_json::from_str::<serde_json::Value>(
                     &other.key_set_json(),

@@ -22,7 +22,7 @@ const SECRET: &str = "secret-tag";
 fn crafted_urls(end: &str) -> Vec<String> {
     let (ours, theirs) = (OURS.to_string(), THEIRS.to_string());
     let lookalike = theirs.replacen('f', "\u{ff46}", 1);
-    let mut crafted_urls: Vec<String> = [
+    let mut urls: Vec<String> = [
         format!("prod/{ours}/../{theirs}/app"),
         format!("prod/{ours}/app/../../{theirs}/app"),
         format!("prod/{ours}/./../{theirs}/app"),
@@ -53,7 +53,7 @@ fn crafted_urls(end: &str) -> Vec<String> {
     ]
     .map(|name| format!("/v2/{name}/{end}"))
     .into();
-    crafted_urls.extend([
+    urls.extend([
         format!("/v2/prod/{ours}/app/{end}?name=prod/{theirs}/app"),
         format!("/v2/prod/{ours}/app/{end}#/../../{theirs}/app/{end}"),
         format!("/v2/prod/{ours}/app/../../../../v2/prod/{theirs}/app/{end}"),
@@ -61,7 +61,7 @@ fn crafted_urls(end: &str) -> Vec<String> {
         format!("//v2/prod/{theirs}/app/{end}"),
         format!("http://localhost/v2/prod/{theirs}/app/{end}"),
     ]);
-    crafted_urls
+    urls
 }
 
 /// Sends a request without normalizing its path, and reads the whole answer.

@@ -72,8 +72,8 @@ async fn memberships_of_the_folder_apply_to_all() {
     assert!(robot.credentials("a", Access::Pull).await.is_ok());
     let refused = robot.create("a").await.unwrap_err();
     assert!(matches!(refused, Error::PermissionDenied { .. }), "{refused}");
-    let told = std::fs::read_to_string(audit).unwrap();
-    assert!(told.contains("robot:a") && told.contains("\"deny\""), "{told}");
+    let text = std::fs::read_to_string(audit).unwrap();
+    assert!(text.contains("robot:a") && text.contains("\"deny\""), "{text}");
 }
 
 #[tokio::test]
@@ -198,13 +198,14 @@ async fn audit_records_digests_of_pushes_and_copies() {
     let source = format!("oci:{}", layout.display());
     let pushed = catalog.push("test/repo:v1", &source).await.unwrap();
     catalog.copy("test/repo:v1", "test/repo:v2").await.unwrap();
-    let told = std::fs::read_to_string(audit).unwrap();
-    let events = told.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let text = std::fs::read_to_string(audit).unwrap();
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let changes = events.filter(|event| event["event"] == "change" && event["action"] == "push");
     let changes: Vec<_> = changes.collect();
-    let told = |field: &str| changes.iter().map(|event| event[field].clone()).collect::<Vec<_>>();
-    assert_eq!(told("reference"), ["v1", "v2"]);
-    assert_eq!(told("digest"), vec![pushed.digest().to_string(); 2]);
+    let field_values =
+        |field: &str| changes.iter().map(|event| event[field].clone()).collect::<Vec<_>>();
+    assert_eq!(field_values("reference"), ["v1", "v2"]);
+    assert_eq!(field_values("digest"), vec![pushed.digest().to_string(); 2]);
     assert!(changes[1]["source"].as_str().unwrap().ends_with("/test/repo:v1"), "{changes:?}");
 }
 

@@ -25,7 +25,7 @@ const PROFILE: [&str; 4] = [
     "profile.dev.debug='line-tables-only'",
     "profile.dev.package.libdeflate-sys.opt-level=3",
     "profile.dev.package.zstd-sys.opt-level=3",
-    // The dependencies are built only once.
+    // The crate is built only once.
     "profile.dev.incremental=false",
 ];
 

@@ -20,15 +20,15 @@ impl Running {
         let process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut running = Self { process, url: String::new() };
         let lines = BufReader::new(running.process.stderr.take().unwrap()).lines();
-        let mut told = Vec::new();
+        let mut printed = Vec::new();
         for line in lines.map(Result::unwrap) {
             if let Some(address) = line.strip_prefix("listening on ") {
                 running.url = format!("http://{address}");
                 return running;
             }
-            told.push(line);
+            printed.push(line);
         }
-        panic!("the service does not start: {told:?}");
+        panic!("the service does not start: {printed:?}");
     }
 }
 

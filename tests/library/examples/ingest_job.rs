@@ -28,17 +28,17 @@ async fn ingest_job_prepares_repository_settings_and_worker() {
         command
     };
     let inspect = ["skopeo", "inspect", "--tls-verify=false"];
-    let (inspected, told) = succeeded(&mut job(&inspect));
+    let (inspected, stderr) = succeeded(&mut job(&inspect));
     let digest = image.split_once('@').unwrap().1;
     assert!(inspected.contains(digest), "{inspected}");
-    assert!(told.contains("/catalog/extract-video exists"), "{told}");
+    assert!(stderr.contains("/catalog/extract-video exists"), "{stderr}");
     assert!(settings.join("index.json").is_file());
-    let (_, told) = succeeded(&mut job(&inspect));
-    assert!(told.contains(" 0 bytes fetched"), "no blob is fetched again: {told}");
+    let (_, stderr) = succeeded(&mut job(&inspect));
+    assert!(stderr.contains(" 0 bytes fetched"), "no blob is fetched again: {stderr}");
 
     let layout = format!("oci:{}", folder.path().join("layout").display());
-    let told = failed(&mut job(&["skopeo", "copy", "-q", "--dest-tls-verify=false", &layout]));
-    assert!(told.contains("the worker failed"), "the login only permits pulls: {told}");
-    let told = failed(&mut job(&[]));
-    assert!(told.contains("the WORKER is missing"), "{told}");
+    let stderr = failed(&mut job(&["skopeo", "copy", "-q", "--dest-tls-verify=false", &layout]));
+    assert!(stderr.contains("the worker failed"), "the login only permits pulls: {stderr}");
+    let stderr = failed(&mut job(&[]));
+    assert!(stderr.contains("the WORKER is missing"), "{stderr}");
 }

@@ -38,8 +38,8 @@ async fn promotion_service_uses_the_permissions_of_each_caller() {
     let requests =
         b"user:alice app/staging:v7 app/release:v7\nrobot:nightly app/staging:v7 app/release:v8\n";
     service.stdin.take().unwrap().write_all(requests).unwrap();
-    let (told, _) = printed(&service.wait_with_output().unwrap());
-    let promoted = told.lines().find(|line| line.starts_with("promoted ")).unwrap();
-    assert!(promoted.ends_with(&pushed.digest().to_string()), "{told}");
-    assert!(told.contains("refused app/release:v8: robot:nightly may not"), "{told}");
+    let (output, _) = printed(&service.wait_with_output().unwrap());
+    let promoted = output.lines().find(|line| line.starts_with("promoted ")).unwrap();
+    assert!(promoted.ends_with(&pushed.digest().to_string()), "{output}");
+    assert!(output.contains("refused app/release:v8: robot:nightly may not"), "{output}");
 }

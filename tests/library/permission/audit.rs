@@ -164,8 +164,8 @@ async fn unrecorded_change_is_an_error_event() {
     assert_eq!(events.len(), 3, "{events:?}");
     assert!(events[1].ends_with(" outcome=done"), "{events:?}");
     assert!(events[2].starts_with("ERROR "), "{events:?}");
-    let told = format!("cannot write to the audit file {}", file.display());
-    assert!(events[2].contains(" request=1 ") && events[2].contains(&told), "{events:?}");
+    let expected = format!("cannot write to the audit file {}", file.display());
+    assert!(events[2].contains(" request=1 ") && events[2].contains(&expected), "{events:?}");
 }
 
 #[tokio::test]

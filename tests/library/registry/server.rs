@@ -100,7 +100,7 @@ pub(crate) async fn pass(time: Duration) {
 /// Reads the rest of a connection that the other side closes.
 pub(crate) async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    // A reset is fine too.
+    // A reset ends the connection as a close does.
     let _ = stream.read_to_end(&mut bytes).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -157,8 +157,8 @@ async fn repository_policy_is_set_by_an_administrator_later() {
     assert_eq!(policy().await.unwrap().policy_text(), Some(text.as_str()));
 }
 
-/// The deployment configures the template. A warning says that AWS creates a repository for any client with a
-/// password.
+/// The deployment configures the template. Users report that AWS then creates a repository for any client with a
+/// password, even if the push is denied.
 #[tokio::test]
 async fn push_creates_repository_from_the_template() {
     let template = CreationTemplate::new(format!("prod/{A}"))
