@@ -144,7 +144,7 @@ fn fill_with_files(disk: &SmallDisk) {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The files of a repository's uploads.
+/// Returns the files of a repository's uploads.
 fn uploads(root: &Path, repository: &str) -> Vec<PathBuf> {
     let folder = root.join(repository).join("_repository/uploads");
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };

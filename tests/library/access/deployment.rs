@@ -157,7 +157,7 @@ impl Deployment {
     }
 
     /// Creates repositories, each with an image tagged `v1` and `v2`.
-    pub(crate) async fn furnish(&self, paths: impl IntoIterator<Item = RepositoryPath>) {
+    pub(crate) async fn create_with_images(&self, paths: impl IntoIterator<Item = RepositoryPath>) {
         let backend = Arc::new(self.administrator());
         let registry = self.cloud.aws.registry_host().clone();
         let images = HttpImages::new(backend.clone()).with_endpoint(registry);

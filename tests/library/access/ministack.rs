@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 use super::deployment::{AUDIENCE, ISSUER};
 use super::matrix::{Layers, PEOPLE, Person, Target, reviewed_outcome};
-use super::operation::{Means, Operation};
+use super::operation::{Clients, Operation};
 use super::{path_of_cell, repositories};
 use crate::aws::emulator::{Emulator, REGION};
 use crate::python_component::python_component;
@@ -44,7 +44,7 @@ impl Account {
         let issuer = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
         let account = Self { ministack, issuer, tokens: tempfile::tempdir().unwrap() };
         account.create_roles();
-        account.furnish().await;
+        account.create_with_images().await;
         account
     }
 
@@ -85,7 +85,7 @@ impl Account {
         assert!(python.wait().unwrap().success());
     }
 
-    async fn furnish(&self) {
+    async fn create_with_images(&self) {
         let backend = Arc::new(self.administrator());
         let images = HttpImages::new(backend.clone()).with_endpoint(self.ministack.address);
         for path in repositories() {
@@ -130,13 +130,13 @@ impl Account {
         let mut differences = Vec::new();
         for layers in Layers::ALL {
             let backend = self.backend(layers, row);
-            let means =
-                Means { backend: &*backend, registry: self.ministack.address, sessions: &[] };
+            let clients =
+                Clients { backend: &*backend, registry: self.ministack.address, sessions: &[] };
             for operation in Operation::ALL.into_iter().filter(|operation| !operation.is_indirect())
             {
                 for target in Target::ALL {
                     let path = path_of_cell(layers, person, target);
-                    let ended = operation.attempt(means, &path).await;
+                    let ended = operation.attempt(clients, &path).await;
                     let cell = format!("{person}: {} ({})", operation.word(), target.word());
                     let (word, expected) =
                         (ended.outcome.word(), expected(layers, person, operation, target));

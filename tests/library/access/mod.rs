@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 
 pub(crate) use deployment::Deployment;
 use matrix::{Layers, PEOPLE, Person, REVIEWED, Target, repository_name};
-use operation::{Ended, Means, Operation, Outcome};
+use operation::{Clients, Ended, Operation, Outcome};
 
 /// Suffix of the names of repositories that do not exist.
 const ABSENT: &str = "-absent";
@@ -34,7 +34,7 @@ fn path_of_cell(layers: Layers, person: &Person, target: Target) -> RepositoryPa
 
 /// Returns the outcome of every operation of every person.
 async fn outcomes(deployment: &Arc<Deployment>) -> Vec<Row> {
-    deployment.furnish(repositories()).await;
+    deployment.create_with_images(repositories()).await;
     let rows = (0..PEOPLE.len()).map(|row| {
         let deployment = Arc::clone(deployment);
         tokio::spawn(async move { outcomes_of(&deployment, row).await })
@@ -48,13 +48,13 @@ async fn outcomes_of(deployment: &Deployment, row: usize) -> Row {
     for (layers, outcomes) in Layers::ALL.into_iter().zip(&mut outcomes) {
         let backend = deployment.backend(layers, &PEOPLE[row]);
         let sessions = deployment.sessions(layers, &PEOPLE[row]).await;
-        let means = Means { backend: &*backend, registry, sessions: &sessions };
+        let clients = Clients { backend: &*backend, registry, sessions: &sessions };
         for (operation, outcomes) in Operation::ALL.into_iter().zip(outcomes) {
             for (target, outcome) in Target::ALL.into_iter().zip(outcomes) {
                 let path = path_of_cell(layers, &PEOPLE[row], target);
-                let ended = operation.attempt(means, &path).await;
+                let ended = operation.attempt(clients, &path).await;
                 if ended.outcome == Outcome::Denied {
-                    assert_denied_alike(means, operation, &path, &ended).await;
+                    assert_denied_alike(clients, operation, &path, &ended).await;
                 }
                 *outcome = ended.outcome;
             }
@@ -65,13 +65,13 @@ async fn outcomes_of(deployment: &Deployment, row: usize) -> Row {
 
 /// Asserts that a denial has the same text whether or not the repository exists.
 async fn assert_denied_alike(
-    means: Means<'_>,
+    clients: Clients<'_>,
     operation: Operation,
     path: &RepositoryPath,
     ended: &Ended,
 ) {
     let absent = format!("{path}{ABSENT}").parse().unwrap();
-    let alike = operation.attempt(means, &absent).await;
+    let alike = operation.attempt(clients, &absent).await;
     assert_eq!(alike.outcome, Outcome::Denied, "{operation:?} {path}");
     // The identifier of an AWS request differs between requests.
     let said = |text: &str| text.split(" (AWS request ").next().unwrap().to_owned();

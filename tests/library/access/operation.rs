@@ -96,7 +96,7 @@ impl Ended {
 
 /// The clients of a person.
 #[derive(Clone, Copy)]
-pub(crate) struct Means<'a> {
+pub(crate) struct Clients<'a> {
     pub(crate) backend: &'a dyn RegistryBackend,
     /// The registry's address.
     pub(crate) registry: SocketAddr,
@@ -159,8 +159,8 @@ impl Operation {
     }
 
     /// Performs the operation on a repository that has the images `v1` and `v2` if it exists.
-    pub(crate) async fn attempt(self, means: Means<'_>, path: &RepositoryPath) -> Ended {
-        let Means { backend, registry, sessions } = means;
+    pub(crate) async fn attempt(self, clients: Clients<'_>, path: &RepositoryPath) -> Ended {
+        let Clients { backend, registry, sessions } = clients;
         let client = async |access| {
             let scope = Scope::repository(path.clone(), access);
             let credentials = backend.credentials(&scope, &Default::default()).await?;

@@ -19,7 +19,7 @@ use crate::access::matrix::{Layers, OURS, PEOPLE, THEIRS};
 use crate::aws::cloud::code;
 use crate::registry::server::{OCI_MANIFEST, RegistryClient, answer, descriptor, path, sha256};
 
-/// Repository names that resemble those of our organization. Their creator tagged each of them as ours.
+/// Returns repository names that resemble those of our organization. Each repository is tagged as ours.
 fn similar_repository_names() -> Vec<String> {
     vec![
         format!("prod/{OURS}x/app"),
@@ -42,7 +42,7 @@ async fn account() -> Deployment {
         aws.with_list(similar_repository_names().into_iter().map(tagged))
     })
     .await;
-    deployment.furnish([path(OURS, "app")]).await;
+    deployment.create_with_images([path(OURS, "app")]).await;
     deployment
 }
 
@@ -196,7 +196,7 @@ async fn principal_identifier_cannot_name_another_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn false_claims_do_not_make_an_administrator() {
     let deployment = Deployment::start().await;
-    deployment.furnish([path(OURS, "app")]).await;
+    deployment.create_with_images([path(OURS, "app")]).await;
     // The forged claims are visible to the library, but AWS reads only the session tags of the token.
     let token = PEOPLE[0].token().with_administers([OURS, OrganizationId::GLOBAL]);
     let backend = deployment.bearer(&token);
@@ -215,7 +215,7 @@ const NAMES: [&str; 2] = ["app", "none"];
 /// Returns a deployment with the repository `app` in two organizations, and a client with full access to both.
 async fn two_organizations() -> (Deployment, RegistryClient) {
     let deployment = Deployment::start().await;
-    deployment.furnish([path(OURS, "app"), path(THEIRS, "app")]).await;
+    deployment.create_with_images([path(OURS, "app"), path(THEIRS, "app")]).await;
     let administrator =
         deployment.cloud.log_in(&deployment.cloud.ecr(&deployment.cloud.admin)).await;
     (deployment, administrator)
@@ -304,7 +304,7 @@ async fn mount_across_organizations_is_denied_at_aws() {
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{refused:?}");
     }
     // Mounting is on: within an organization it works.
-    deployment.furnish([path(OURS, "other")]).await;
+    deployment.create_with_images([path(OURS, "other")]).await;
     let blob = administrator.push_blob(&path(OURS, "other"), b"ours").await;
     let [_, wide] = alice(&deployment).await;
     let mount = format!("/v2/{own}/blobs/uploads/?mount={blob}&from={}", path(OURS, "other"));

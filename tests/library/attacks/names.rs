@@ -18,7 +18,7 @@ use crate::registry::server::{OURS, RegistryClient, Server, THEIRS, all_of, path
 /// A tag that only the foreign repository has.
 const SECRET: &str = "secret-tag";
 
-/// URLs that start in our organization and mean the foreign repository `app`, or could be parsed as it.
+/// Returns URLs that start in our organization and mean the foreign repository `app`, or could be parsed as it.
 fn crafted_urls(end: &str) -> Vec<String> {
     let (ours, theirs) = (OURS.to_string(), THEIRS.to_string());
     let lookalike = theirs.replacen('f', "\u{ff46}", 1);

@@ -5,7 +5,7 @@ use ark_container_core::testing::{SampleImage, TestRegistry};
 
 use super::{example, failed, succeeded};
 
-/// A registry with `pipeline/map:v1` for this machine, and `pipeline/other:v1` for another.
+/// Starts a registry with `pipeline/map:v1` for this machine, and `pipeline/other:v1` for another.
 async fn registry(layouts: &Path) -> TestRegistry {
     let registry = TestRegistry::start().unwrap();
     let catalog = registry.catalog().in_organization(OrganizationId::TBD);

@@ -5,7 +5,7 @@ use ark_container_core::testing::{SampleImage, TestRegistry};
 
 use super::{example, failed, succeeded};
 
-/// A registry with the image `ingest/settings:v1`, which is in `layout` too.
+/// Starts a registry with the image `ingest/settings:v1`, which is also in `layout`.
 async fn registry(layout: &Path) -> (TestRegistry, String) {
     let registry = TestRegistry::start().unwrap();
     let catalog = registry.catalog().in_organization(OrganizationId::TBD);

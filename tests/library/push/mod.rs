@@ -70,7 +70,7 @@ impl Sources {
         referrer.digest
     }
 
-    /// The file of one of the layout's layers.
+    /// Returns the file of one of the layout's layers.
     fn layer(&self) -> PathBuf {
         let (digest, _) = self.image.blobs().next().unwrap();
         self.path("layout/blobs/sha256").join(digest.hex())

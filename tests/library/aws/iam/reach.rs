@@ -172,7 +172,7 @@ async fn repository_policy_overrides_a_wide_role() {
 async fn password_for_pulling_lists_tags_and_referrers() {
     let deployment = Deployment::start().await;
     let path = app(A).parse().unwrap();
-    deployment.furnish([RepositoryPath::clone(&path)]).await;
+    deployment.create_with_images([RepositoryPath::clone(&path)]).await;
     let backend = deployment.bearer(&token("robot:build", &[A], &[]));
     let scope = Scope::repository(path, Access::Pull);
     let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
