@@ -91,7 +91,7 @@ impl TrustedKeys {
 async fn valid_tokens_of_every_algorithm_are_accepted() {
     for algorithm in [SigningAlgorithm::Es256, SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa] {
         let issuer = TokenIssuer::with_algorithm(ISSUER, AUDIENCE, algorithm).unwrap();
-        let trusted = TrustedKeys::new(&issuer);
+        let judge = TrustedKeys::new(&issuer);
         for token in [
             user("alice"),
             user("alice").without_header("kid"),
@@ -101,7 +101,7 @@ async fn valid_tokens_of_every_algorithm_are_accepted() {
             user("alice").not_before(SystemTime::now() + Duration::from_secs(20)),
         ] {
             let signed = issuer.token(&token).unwrap();
-            let principal = trusted.verifier().verify(&signed).await.unwrap();
+            let principal = judge.verifier().verify(&signed).await.unwrap();
             assert_eq!(principal.to_string(), "user:alice", "{token:?}");
         }
     }
@@ -109,20 +109,20 @@ async fn valid_tokens_of_every_algorithm_are_accepted() {
 
 #[tokio::test]
 async fn token_signed_by_another_key_is_rejected() {
-    let trusted = TrustedKeys::new(&issuer());
+    let judge = TrustedKeys::new(&issuer());
     let forger = issuer();
     let own_key: Value = serde_json::from_str(&forger.key_set_json()).unwrap();
     for token in [
         user("alice"),
         user("alice").without_header("kid"),
-        // A key in the token's header is not trusted.
+        // A key in the token's header is not judge.
         user("alice").with_header("jwk", own_key["keys"][0].clone()),
         user("alice").with_header("jku", "https://forger.example.com/keys"),
         user("alice").with_header("x5u", "https://forger.example.com/certificate"),
     ] {
         let forged = forger.token(&token).unwrap();
         assert_eq!(
-            trusted.refusal(&forged).await,
+            judge.refusal(&forged).await,
             "has a signature that is not genuine",
             "{token:?}"
         );
@@ -132,23 +132,23 @@ async fn token_signed_by_another_key_is_rejected() {
 #[tokio::test]
 async fn changed_claims_are_rejected() {
     let issuer = issuer();
-    let trusted = TrustedKeys::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let [alice, carol] = ["alice", "carol"].map(|name| issuer.token(&user(name)).unwrap());
     let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
     let (alice, carol) = (parts(&alice), parts(&carol));
     let mixed = [&alice[0], &carol[1], &alice[2]].map(String::as_str).join(".");
-    assert_eq!(trusted.refusal(&mixed).await, "has a signature that is not genuine");
+    assert_eq!(judge.refusal(&mixed).await, "has a signature that is not genuine");
     let unsigned = format!("{}.{}.", alice[0], alice[1]);
-    assert_eq!(trusted.refusal(&unsigned).await, "has a signature that is not genuine");
+    assert_eq!(judge.refusal(&unsigned).await, "has a signature that is not genuine");
 }
 
 #[tokio::test]
 async fn unsigned_token_is_rejected() {
     let issuer = issuer();
-    let trusted = TrustedKeys::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     for none in ["none", "None", "NONE", "nOnE"] {
         let token = issuer.unsigned(&user("alice").with_header("alg", none));
-        assert_eq!(trusted.refusal(&token).await, "is no signed JSON Web Token", "{none}");
+        assert_eq!(judge.refusal(&token).await, "is no signed JSON Web Token", "{none}");
     }
 }
 
@@ -156,7 +156,7 @@ async fn unsigned_token_is_rejected() {
 async fn token_signed_by_the_public_key_is_rejected() {
     for algorithm in [SigningAlgorithm::Es256, SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa] {
         let issuer = TokenIssuer::with_algorithm(ISSUER, AUDIENCE, algorithm).unwrap();
-        let trusted = TrustedKeys::new(&issuer);
+        let judge = TrustedKeys::new(&issuer);
         let keys = issuer.key_set_json();
         let key = serde_json::from_str::<Value>(&keys).unwrap()["keys"][0].clone();
         let bytes = |name: &str| {
@@ -169,7 +169,7 @@ async fn token_signed_by_the_public_key_is_rejected() {
         {
             let token = issuer.signed_by_secret(&user("alice"), secret);
             assert_eq!(
-                trusted.refusal(&token).await,
+                judge.refusal(&token).await,
                 "is signed with HS256, which is none of RS, PS, ES and EdDSA"
             );
         }
@@ -180,23 +180,23 @@ async fn token_signed_by_the_public_key_is_rejected() {
 async fn token_is_verified_with_its_named_key() {
     let mut issuer = issuer();
     issuer.rotate().unwrap();
-    let trusted = TrustedKeys::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let swapped = issuer.token(&user("alice").with_header("kid", "key-1")).unwrap();
-    assert_eq!(trusted.refusal(&swapped).await, "has a signature that is not genuine");
+    assert_eq!(judge.refusal(&swapped).await, "has a signature that is not genuine");
     let unknown = issuer.token(&user("alice").with_header("kid", "../key-2")).unwrap();
-    assert!(trusted.refusal(&unknown).await.starts_with("is signed with a key that is not in "));
+    assert!(judge.refusal(&unknown).await.starts_with("is signed with a key that is not in "));
     let unnamed = issuer.token(&user("alice").without_header("kid")).unwrap();
-    assert!(trusted.refusal(&unnamed).await.starts_with("does not say which of the keys in "));
+    assert!(judge.refusal(&unnamed).await.starts_with("does not say which of the keys in "));
 }
 
 #[tokio::test]
 async fn key_verifies_only_its_algorithm() {
     let issuer = issuer();
-    let trusted = TrustedKeys::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     for other in ["ES384", "RS256", "PS512", "EdDSA"] {
         let token = issuer.token(&user("alice").with_header("alg", other)).unwrap();
         assert_eq!(
-            trusted.refusal(&token).await,
+            judge.refusal(&token).await,
             format!("is signed with {other}, which its key is not for")
         );
     }
@@ -205,7 +205,7 @@ async fn key_verifies_only_its_algorithm() {
 #[tokio::test]
 async fn expired_and_foreign_claims_are_rejected() {
     let issuer = issuer();
-    let trusted = TrustedKeys::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let now = SystemTime::now();
     let alice = || user("alice");
     let cases: [(TestToken, &str); 13] = [
@@ -231,31 +231,31 @@ async fn expired_and_foreign_claims_are_rejected() {
     ];
     for (token, problem) in cases {
         let signed = issuer.token(&token).unwrap();
-        assert_eq!(trusted.refusal(&signed).await, problem, "{token:?}");
+        assert_eq!(judge.refusal(&signed).await, problem, "{token:?}");
     }
 }
 
 #[tokio::test]
 async fn malformed_token_is_rejected() {
     let issuer = issuer();
-    let trusted = TrustedKeys::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let token = issuer.token(&user("alice")).unwrap();
     let more = format!("{token}.{token}");
     for bad in ["", ".", "..", "hunter2-hunter2", "\0", "ä.ö.ü", &more] {
-        assert_eq!(trusted.refusal(bad).await, "is no signed JSON Web Token", "{bad:?}");
+        assert_eq!(judge.refusal(bad).await, "is no signed JSON Web Token", "{bad:?}");
     }
     let long = user("alice").with_claim("more", "x".repeat(64 * 1024));
     let long = issuer.token(&long).unwrap();
-    assert_eq!(trusted.refusal(&long).await, "is longer than 65536 bytes");
+    assert_eq!(judge.refusal(&long).await, "is longer than 65536 bytes");
 }
 
 #[tokio::test]
 async fn any_audience_is_opt_in() {
     let issuer = TokenIssuer::new(ISSUER, "another service").unwrap();
-    let trusted = TrustedKeys::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let token = issuer.token(&user("alice")).unwrap();
-    assert_eq!(trusted.refusal(&token).await, "is not for \"ark\"");
-    let any = TokenVerifier::for_any_audience(trusted.keys.clone());
+    assert_eq!(judge.refusal(&token).await, "is not for \"ark\"");
+    let any = TokenVerifier::for_any_audience(judge.keys.clone());
     assert_eq!(any.verify(&token).await.unwrap().to_string(), "user:alice");
     let none = issuer.token(&user("alice").without_claim("aud")).unwrap();
     assert_eq!(any.verify(&none).await.unwrap().to_string(), "user:alice");
