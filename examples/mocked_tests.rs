@@ -9,7 +9,7 @@ use ark_container_core::distribution::Retry;
 use ark_container_core::model::RepositoryUrl;
 use ark_container_core::{Catalog, Result};
 
-/// Creates a repository, and retries while the registry is busy. This function is under test.
+/// Creates a repository, and retries while the registry is busy: the job under test.
 async fn prepare(catalog: &Catalog, retry: &Retry) -> Result<RepositoryUrl> {
     Ok(retry.run(|| catalog.create("job/output")).await?.url)
 }
