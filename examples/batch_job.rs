@@ -1,10 +1,10 @@
-//! Pins the images of a batch job: every `container_image: <url>:<tag>` of its configuration becomes the
-//! image by digest, once it is known that whoever runs this may pull it, and that it is for this machine.
+//! Pins the images of a batch job: replaces every `container_image: <url>:<tag>` of a configuration with the image by
+//! digest. Fails if the user may not pull an image, or if it does not run on this machine.
 //!
 //!     cargo run --example batch_job -- job.yaml >pinned.yaml
 //!
-//! The rest of the file stays as it is, comments among it. With `--outside`, repositories that belong to no
-//! organization do, too. What was found is told on standard error.
+//! The rest of the file, including comments, does not change. With `--outside`, repositories without an organization
+//! are accepted too. The digests and sizes are printed on standard error.
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -33,9 +33,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let platform = Platform::of_this_machine();
     let (retry, mut pinned) = (Retry::default(), BTreeMap::new());
     for image in &images {
-        // It asks the policy, and the registry under the caller's own rights.
+        // The policy and the registry authorize this with the permissions of the user.
         let resolved = retry.run(|| catalog.resolve_for(image, &platform)).await;
-        let resolved = resolved.map_err(|error| format!("{image}: {}", told(&error)))?;
+        let resolved = resolved.map_err(|error| format!("{image}: {}", with_causes(&error)))?;
         eprintln!("{image} is {} ({} bytes, {platform})", resolved.digest(), resolved.size);
         pinned.insert(image.as_str(), resolved.url.to_string());
     }
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The images that a configuration names, each once.
+/// Returns the images in a configuration, without duplicates.
 fn images_of(configuration: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     let mut images = BTreeSet::new();
     let mut values: Vec<Value> = vec![serde_saphyr::from_str(configuration)?];
@@ -63,16 +63,16 @@ fn images_of(configuration: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
         }
     }
     match images.is_empty() {
-        true => Err(format!("it has no {KEY}").into()),
+        true => Err(format!("the file has no {KEY}").into()),
         false => Ok(images),
     }
 }
 
-/// The configuration with other images in the lines that name them.
+/// Returns the configuration with pinned images.
 fn with_images(configuration: &str, pinned: &BTreeMap<&str, String>) -> String {
     let lines = configuration.split_inclusive('\n').map(|line| {
         let Some((key, value)) = line.split_once(KEY) else { return line.to_owned() };
-        // The longest first: one image's name may be the beginning of another's.
+        // The longest match first: an image's name may be the prefix of another's.
         let named = pinned.iter().filter(|(image, _)| value.contains(**image));
         match named.max_by_key(|(image, _)| image.len()) {
             Some((image, pinned)) => format!("{key}{KEY}{}", value.replacen(image, pinned, 1)),
@@ -82,8 +82,8 @@ fn with_images(configuration: &str, pinned: &BTreeMap<&str, String>) -> String {
     lines.collect()
 }
 
-/// An error with its causes.
-fn told(error: &dyn Error) -> String {
+/// Returns an error with its causes.
+fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

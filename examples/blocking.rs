@@ -1,6 +1,6 @@
-//! A program without async: `cargo run --example blocking` lists the repositories that you may see.
+//! A program without async: `cargo run --example blocking` lists the repositories that the user may see.
 //!
-//! It uses the registry that the command line would use; on a new machine that is your own, `local:`.
+//! The registry is the default of the command line: on a new machine, the user's own local registry.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -9,7 +9,7 @@ use ark_container_core::{Catalog, Error, Result};
 use futures_util::TryStreamExt;
 
 fn main() -> Result<()> {
-    // A runtime on this thread, which works while `block_on` waits and at no other time.
+    // The runtime works on this thread, and only while `block_on` waits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::failed("no runtime").with_source(error))?;
     let catalog = runtime.block_on(Catalog::from_env())?;

@@ -1,4 +1,4 @@
-//! A layer of one's own: it counts the calls of a catalog's backend. `cargo run --example call_counter`
+//! A custom layer that counts the calls of a catalog's backend: `cargo run --example call_counter`
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,10 +1,10 @@
-//! The beginning of an ingest job: its repository exists, its configuration is on this machine, and its
-//! worker can pull for an hour, and do nothing else.
+//! The start of an ingest job: creates its repository, pulls its configuration to this machine, and gives its worker a
+//! login that can only pull, for an hour.
 //!
 //!     cargo run --example ingest_job -- catalog/extract-video ingest/settings:v1 DIR WORKER…
 //!
-//! The worker is a program that reads docker's configuration, such as `skopeo inspect`. The image that it
-//! is to pull is the last of its arguments. `ARK_REGISTRY` and `ARK_ORGANIZATION` say where and whose.
+//! The worker is a program that reads docker's configuration, such as `skopeo inspect`. The image to pull is the last
+//! argument. `ARK_REGISTRY` and `ARK_ORGANIZATION` select the registry and the organization.
 
 #![expect(clippy::print_stderr, reason = "this program talks to a person")]
 
@@ -27,18 +27,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let builder = Catalog::builder().with_environment();
     let catalog = builder.with_credentials_lifetime(Duration::from_secs(3600)).connect().await?;
 
-    // A pull retries each request by itself. This is for calls of the backend, and for what outlasts that.
+    // Retries calls of the backend, and failures that last longer than the retries of a pull.
     let retry = Retry::default();
     let created = retry.run(|| catalog.create(repository)).await?;
-    eprintln!("{} is there", created.url);
+    eprintln!("{} exists", created.url);
 
-    // By digest, so that what runs is what was looked at, wherever the tag goes meanwhile.
+    // By digest, so that the image that runs is the resolved one even if the tag moves.
     let pinned = retry.run(|| catalog.resolve(settings)).await?.url;
     let target = format!("oci:{directory}");
     let pulled = retry.run(|| catalog.pull(&pinned, &target)).await?;
     eprintln!("{} is in {directory}, {} bytes fetched", pulled.url, pulled.bytes_fetched);
 
-    // The worker has a login of its own, in a file that only this user can read, until it has ended.
+    // The worker has its own login, in a file that only this user can read and that is deleted at the end.
     let url = format!("{}/{}", pulled.url.host(), pulled.url.repository());
     let credentials = retry.run(|| catalog.credentials(&url, Access::Pull)).await?;
     let folder = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! How a job that uses the library is tested without a registry, and with one inside the test:
+//! Tests a job that uses the library, with a mock and with a registry in the test:
 //! `cargo test -p ark-container-examples --example mocked_tests`.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
@@ -9,7 +9,7 @@ use ark_container_core::distribution::Retry;
 use ark_container_core::model::RepositoryUrl;
 use ark_container_core::{Catalog, Result};
 
-/// The job under test: its repository exists when this returns, though the registry may be busy at first.
+/// Creates a repository, and retries while the registry is busy: the job under test.
 async fn prepare(catalog: &Catalog, retry: &Retry) -> Result<RepositoryUrl> {
     Ok(retry.run(|| catalog.create("job/output")).await?.url)
 }
@@ -33,7 +33,7 @@ mod tests {
 
     const HOST: &str = "registry.invalid";
 
-    /// A mock of which calls are expected, and a catalog over it.
+    /// Returns a catalog over a mock with the expected calls.
     fn catalog(expect: impl FnOnce(&mut MockRegistryBackend)) -> Catalog {
         let mut mock = MockRegistryBackend::new();
         mock.expect_host().returning(|| HOST.parse().unwrap());
@@ -43,11 +43,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_temporary_is_tried_again() {
+    async fn temporary_error_is_retried() {
         let catalog = catalog(|mock| {
             let mut order = Sequence::new();
             let busy = |_: &_, _: &_| {
-                ready(Err(Error::temporary("busy").with_source("as a test wants it")))
+                ready(Err(Error::temporary("busy").with_source("the test makes it fail")))
             };
             mock.expect_create_repository().once().in_sequence(&mut order).returning(busy);
             mock.expect_create_repository().once().in_sequence(&mut order).returning(|path, _| {
@@ -59,10 +59,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_final_is_not() {
+    async fn permanent_error_is_not_retried() {
         let catalog = catalog(|mock| {
             let broken = |_: &_, _: &_| {
-                ready(Err(Error::failed("broken").with_source("as a test wants it")))
+                ready(Err(Error::failed("broken").with_source("the test makes it fail")))
             };
             mock.expect_create_repository().once().returning(broken);
         });
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_image_that_is_pushed_is_resolved() {
+    async fn pushed_image_is_resolved() {
         let registry = TestRegistry::start().unwrap();
         let catalog = registry.catalog().in_organization(OrganizationId::TBD);
         prepare(&catalog, &Retry::default()).await.unwrap();

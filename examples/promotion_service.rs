@@ -1,10 +1,10 @@
-//! A service that promotes images for others, each with their own rights.
+//! A service that promotes images for many users, each with their own permissions.
 //!
 //!     cargo run --example promotion_service -- MEMBERSHIPS-FILE <requests
 //!
-//! A request is a line `PRINCIPAL IMAGE TARGET`, such as `user:alice app/staging:v7 app/release:v7`. Whether
-//! the principal may read the one and write the other is for the policy; the registry records the
-//! principal, not the service. `ARK_REGISTRY` and `ARK_ORGANIZATION` say where and whose.
+//! A request is a line `PRINCIPAL IMAGE TARGET`, such as `user:alice app/staging:v7 app/release:v7`. The policy
+//! decides whether the principal may read the image and write the target. The registry records the principal, not the
+//! service. `ARK_REGISTRY` and `ARK_ORGANIZATION` select the registry and the organization.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut requests = BufReader::new(tokio::io::stdin()).lines();
     while let Some(request) = requests.next_line().await? {
         let [principal, image, target] = *request.split_whitespace().collect::<Vec<_>>() else {
-            return Err(format!("expected PRINCIPAL IMAGE TARGET, and got {request:?}").into());
+            return Err(format!("expected PRINCIPAL IMAGE TARGET, got {request:?}").into());
         };
         let principal = memberships.current().principal(principal.parse::<PrincipalName>()?);
         let caller = catalog.acting_as(principal);
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Promotes one image, and says what became of it.
+/// Promotes one image and returns a line with the result.
 async fn promote(catalog: Catalog, image: String, target: String) -> String {
     match copy(&catalog, &image, &target).await {
         Ok(url) => format!("promoted {url}"),

@@ -1,6 +1,6 @@
-//! A repository, a login to it and an image in it, on this machine alone: `cargo run --example quickstart`.
+//! Creates a repository, logs in to it and pushes an image, all on this machine: `cargo run --example quickstart`.
 //!
-//! It uses your own local registry, or the folder that `ARK_REGISTRY=local:DIR` names.
+//! The registry is the user's own local one, or the folder in `ARK_REGISTRY=local:DIR`.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 

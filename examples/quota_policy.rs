@@ -1,4 +1,4 @@
-//! A policy of one's own: an organization has at most so many repositories. `cargo run --example quota_policy`
+//! A custom policy that limits the number of repositories of an organization. `cargo run --example quota_policy`
 
 use std::sync::Arc;
 

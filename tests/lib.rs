@@ -1,3 +1,2 @@
-//! Suites that use the library through its public API, against real components.
-//!
-//! They are in the test targets; a package needs a library to have any.
+//! Tests of the library through its public API, with real components. The library target is empty, since a package
+//! needs one.

@@ -1,9 +1,9 @@
-//! What is written in Python: the AWS command line and the emulators of AWS.
+//! Starts the test components that are written in Python: the AWS command line and the AWS emulators.
 
 use std::path::Path;
 use std::process::Command;
 
-/// A command that starts it. A test whose component is missing fails: skipped, it would show nothing.
+/// Returns a command that starts a component. Panics if the component is missing, so that no test is skipped silently.
 pub(crate) fn python_component(name: &str) -> Command {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let venv = target.join("test-components/venv");

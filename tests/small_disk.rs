@@ -1,15 +1,15 @@
-//! [`SmallDisk`]: a file system that is soon full.
+//! [`SmallDisk`]: a small file system that a test can fill.
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A small file system in memory; it goes when it is dropped.
+/// A small file system in memory. Dropping it unmounts it.
 pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Mounts it on a folder, with limits as `mount` takes them for a tmpfs.
+    /// Mounts the file system on a folder, with the size limits of `mount` for a tmpfs.
     pub(crate) fn mount(folder: &Path, limits: &str) -> Self {
         fs::create_dir_all(folder).unwrap();
         let mut mount = Command::new("mount");
@@ -19,12 +19,12 @@ impl SmallDisk {
         Self(folder.to_path_buf())
     }
 
-    /// Takes all the room but for so many bytes.
-    pub(crate) fn fill(&self, but_for: u64) {
+    /// Fills the disk except for `free` bytes.
+    pub(crate) fn fill(&self, free: u64) {
         let mut filler = File::create(self.filler()).unwrap();
         while filler.write_all(&[1; 4096]).is_ok() {}
         let full = filler.metadata().unwrap().len();
-        filler.set_len(full - but_for).unwrap();
+        filler.set_len(full - free).unwrap();
     }
 
     pub(crate) fn free(&self) {
@@ -43,7 +43,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, since a server that was just told to stop may have a file open.
+        // A server that was just stopped may still have a file open, so the unmount is lazy.
         let mut umount = Command::new("umount");
         assert!(umount.arg("--lazy").arg(&self.0).status().unwrap().success());
     }

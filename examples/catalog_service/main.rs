@@ -1,5 +1,5 @@
-//! A service that acts for many users: each comes with a token of the identity provider, and gets what the
-//! service's own policy allows them, from one registry that the service has.
+//! A service with one registry for many users. Each request has a token of the identity provider, and the service's
+//! policy authorizes it.
 //!
 //!     ARK_REGISTRY=… cargo run --example catalog_service -- \
 //!         --listen 127.0.0.1:8080 --key-set keys.json --audience ark --audit-file audit.jsonl
@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The standard rules, but that nothing is deleted through this service.
+/// Returns the standard policy without deletions.
 fn policy() -> impl Policy {
     policy_fn(|request| match request.action {
         Action::DeleteRepository | Action::DeleteImage => {
@@ -65,7 +65,7 @@ fn policy() -> impl Policy {
     })
 }
 
-/// Pairs of `--NAME VALUE`.
+/// Parses pairs of `--NAME VALUE`.
 fn options(
     mut arguments: impl Iterator<Item = String>,
 ) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
@@ -79,7 +79,7 @@ fn options(
     Ok(options)
 }
 
-/// Ends when the service is to end. Where that cannot be heard of, it goes on.
+/// Waits for an interrupt. If signals cannot be handled, waits forever.
 async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;

@@ -1,4 +1,4 @@
-//! [`Service`]: requests in the name of whoever a token is for.
+//! [`Service`]: requests in the name of the principal of a token.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,10 +22,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What opens the registry for one principal.
+/// Opens the registry for one principal.
 pub(crate) type Acting = Arc<dyn Fn(Principal) -> Arc<dyn RegistryBackend> + Send + Sync>;
 
-/// What all requests share.
+/// The state that all requests share.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) verifier: TokenVerifier,
@@ -43,7 +43,7 @@ impl Service {
     }
 }
 
-/// The registry, for the principal of the request's token.
+/// The registry for the principal of the request's token.
 struct Caller(Arc<dyn RegistryBackend>);
 
 impl FromRequestParts<Service> for Caller {
@@ -62,21 +62,21 @@ struct Listed {
     organization: Option<String>,
 }
 
-/// Each repository as it comes: a listing is as long as it is, and memory is not.
+/// Streams the repositories, so that memory does not grow with the listing.
 async fn list(caller: Caller, Query(listed): Query<Listed>) -> Result<Response, Failure> {
     let organizations = match listed.organization {
         Some(organization) => organization.parse::<OrganizationId>().map_err(Error::from)?.into(),
         None => Organizations::All,
     };
     let mut rows = caller.0.list_repositories(&organizations).peekable();
-    // What fails before the first row still has a status; later all that is left is a line.
+    // An error before the first row still has a status. A later error is a line of the body.
     if let Some(Err(_)) = std::pin::Pin::new(&mut rows).peek().await
         && let Some(Err(error)) = rows.next().await
     {
         return Err(error.into());
     }
     let lines = rows.map(|row| {
-        let record = row.map_or_else(|error| told(&error), |repository| record(&repository));
+        let record = row.map_or_else(|error| public_text(&error), |repository| record(&repository));
         Ok::<_, Error>(Bytes::from(format!("{record}\n")))
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
@@ -120,7 +120,7 @@ async fn credentials(caller: Caller, Json(named): Json<Named>) -> Result<Respons
         "password": credentials.password.expose(),
         "expires_at": seconds(credentials.expires_at),
     }));
-    // Nothing on the way may keep a password.
+    // Proxies and clients must not store a password.
     Ok(([(header::CACHE_CONTROL, "no-store")], login).into_response())
 }
 
@@ -136,7 +136,7 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// An error as a response: what the caller can do about it is the status.
+/// An error as a response. The status says what the caller can do.
 struct Failure(Error);
 
 impl<E: Into<Error>> From<E> for Failure {
@@ -156,11 +156,11 @@ impl IntoResponse for Failure {
             Error::Temporary { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (status, Json(told(&self.0))).into_response()
+        (status, Json(public_text(&self.0))).into_response()
     }
 }
 
-/// What a caller is told of an error: its causes are the service's own affair.
-fn told(error: &Error) -> Value {
+/// Returns the text of an error for the caller, without its causes, which are internal.
+fn public_text(error: &Error) -> Value {
     json!({ "error": error.kind().as_str(), "message": error.to_string() })
 }

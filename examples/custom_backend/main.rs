@@ -1,5 +1,5 @@
-//! A backend of one's own: what keeps the contract can be guarded, observed and opened as a catalog like
-//! those of the library, and the suite says whether it does: `cargo run --example custom_backend`.
+//! A custom backend. A backend that passes the conformance suite can be wrapped and opened as a catalog like those of
+//! the library: `cargo run --example custom_backend`.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -22,7 +22,7 @@ use futures_util::TryStreamExt;
 
 use crate::memory::MemoryBackend;
 
-/// An upload: here it is a note in memory, elsewhere it goes through HTTP.
+/// Stores an image in memory. Other backends upload it over HTTP.
 #[async_trait]
 impl PutImage for MemoryBackend {
     async fn put(
@@ -53,7 +53,7 @@ impl PutImage for MemoryBackend {
             }
             let now = SystemTime::now();
             let mut new = Image::new(digest.clone(), image.media_type(), image.size(), now);
-            // An index has the size of its images in it.
+            // The size of an index includes its images.
             new.size += image.children().iter().map(SampleImage::size).sum::<u64>();
             new.platforms = image.platforms().to_vec();
             new.tags = tags;
@@ -73,12 +73,12 @@ impl PutImage for MemoryBackend {
 async fn main() -> Result<(), Box<dyn Error>> {
     let backend = MemoryBackend { host: "memory.invalid".parse()?, kept: Arc::default() };
 
-    // Every line of the contract; it panics with the first that is broken.
+    // Checks every case of the contract. Panics at the first one that fails.
     let organizations = [1, 2, 3].map(OrganizationId::from_u128);
     conformance::all(&Conformance::new(&backend, organizations).with_images(&backend)).await;
     println!("{backend} keeps the contract in {} cases", conformance::cases().count());
 
-    // The rules of organizations hold for it as for any other.
+    // The standard policy works for any backend.
     let user = single_user("user:alice".parse()?);
     let guarded = Permissioned::new(backend.clone(), StandardPolicy, user);
     conformance::all(&Conformance::new(&guarded, organizations).with_images(&backend)).await;

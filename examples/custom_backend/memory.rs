@@ -1,4 +1,4 @@
-//! A third kind of registry, in 170 lines: repositories in this process's memory.
+//! A custom registry: repositories in the memory of this process.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use ark_container_core::{Error, RegistryBackend, RegistryBackendExt, ResourceKin
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-/// Repositories and what is known of their images. A clone shares them.
+/// Repositories and their images. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryBackend {
     pub(crate) host: RegistryHost,
@@ -45,7 +45,7 @@ impl MemoryBackend {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something with a repository that exists.
+    /// Calls a function on an existing repository.
     pub(crate) fn with<T>(
         &self,
         path: &RepositoryPath,
@@ -169,7 +169,7 @@ impl RegistryBackend for MemoryBackend {
             ScopeTarget::Organizations(stage, some) if !some.is_empty() => self.check(stage)?,
             ScopeTarget::Organizations(..) => return Err(Error::invalid("no organization")),
         }
-        let password = Password::new("opens nothing, since nothing is served".to_owned());
+        let password = Password::new("unused: this registry has no server".to_owned());
         let lifetime = options.lifetime.unwrap_or(Duration::from_secs(3600));
         if lifetime < options.min_remaining.unwrap_or_default() {
             return Err(Error::invalid("the lifetime is shorter than the time that must remain"));

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# ./make.sh TARGET...: builds targets of CMakeLists.txt in build/, which is set up where it is not yet.
+# ./make.sh TARGET...: builds targets of CMakeLists.txt in build/. Configures build/ first if necessary.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 if ! command -v ark-catalog-container-tool >/dev/null; then
-  # The checkout that this example lies in has it.
+  # The tool is in the checkout around this example.
   if [[ ! -e ../../ark-container-cli/Cargo.toml ]]; then
-    echo "error: ark-catalog-container-tool is not on PATH, and this is no checkout that has it" >&2
-    echo "  help: cargo install --locked --git URL ark-container-cli, where URL is the repository of Ark containers" >&2
+    echo "error: ark-catalog-container-tool is not on PATH, and this folder is not in a checkout of Ark containers" >&2
+    echo "  help: cargo install --locked --git URL ark-container-cli, where URL is that of the repository of Ark containers" >&2
     exit 1
   fi
   target=$PWD/../../target

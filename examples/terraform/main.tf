@@ -1,4 +1,4 @@
-# A registry whose users have tokens of an identity provider, and no accounts in AWS: its roles, and the settings of
+# A registry whose users have tokens of an identity provider instead of AWS accounts: its roles, and the settings of
 # the account.
 
 terraform {
@@ -32,7 +32,7 @@ locals {
   repository_policy = var.repository_policy ? templatefile("${path.module}/policies/repository.json.tftpl", {}) : null
 }
 
-# Where the account knows the provider already, for this audience or another, it is added there.
+# An account has each provider once. If it exists for another audience, add this audience to it there.
 resource "aws_iam_openid_connect_provider" "tokens" {
   count = var.create_identity_provider ? 1 : 0
 
@@ -68,14 +68,14 @@ resource "aws_iam_role_policy" "administrator" {
   policy = templatefile("${path.module}/policies/administrator-role-permissions.json.tftpl", local.policy)
 }
 
-# Layers that another repository has need not be sent again.
+# A push mounts layers of other repositories instead of sending them.
 resource "aws_ecr_account_setting" "blob_mounting" {
   region = local.host.region
   name   = "BLOB_MOUNTING"
   value  = "ENABLED"
 }
 
-# What ECR creates by itself gets the tag by which it is listed, and the policies that users may not set.
+# Repositories that ECR creates get the organization tag, by which they are listed, and policies that users may not set.
 resource "aws_ecr_repository_creation_template" "organization" {
   for_each = var.organizations
 
@@ -89,7 +89,7 @@ resource "aws_ecr_repository_creation_template" "organization" {
   repository_policy = local.repository_policy
 }
 
-# The role in which ECR tags what it creates.
+# The role with which ECR tags the repositories that it creates.
 resource "aws_iam_role" "creation" {
   count = length(var.organizations) > 0 ? 1 : 0
 

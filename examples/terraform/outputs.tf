@@ -9,6 +9,6 @@ output "administrator_role_arn" {
 }
 
 output "repository_policy" {
-  description = "For the file that [ecr] repository_policy names; null where repositories get none."
+  description = "For the file in [ecr] repository_policy; null if repositories get no policy."
   value       = local.repository_policy
 }

@@ -1,5 +1,5 @@
 variable "registry_host" {
-  description = "The host of the registry, which says account and region."
+  description = "The host of the registry, which includes the account and the region."
   type        = string
 
   validation {
@@ -20,7 +20,7 @@ variable "stage" {
 }
 
 variable "identity_provider" {
-  description = "Who gives the tokens: their claim iss, without https://."
+  description = "The issuer of the tokens: their claim iss, without https://."
   type        = string
 
   validation {
@@ -30,7 +30,7 @@ variable "identity_provider" {
 }
 
 variable "audience" {
-  description = "Whom the tokens are for: their claim aud."
+  description = "The audience of the tokens: their claim aud."
   type        = string
 
   validation {
@@ -40,19 +40,19 @@ variable "audience" {
 }
 
 variable "name" {
-  description = "What the names of the roles begin with."
+  description = "The prefix of the names of the roles."
   type        = string
   default     = "ark-container"
 }
 
 variable "create_identity_provider" {
-  description = "Whether the account is to know the identity provider through this module."
+  description = "Whether this module creates the identity provider in the account."
   type        = bool
   default     = true
 }
 
 variable "organizations" {
-  description = "The organizations for whose repositories ECR has a template, for those that it creates by itself."
+  description = "The organizations with a template for repositories that ECR creates itself."
   type        = set(string)
   default     = []
 
@@ -63,19 +63,19 @@ variable "organizations" {
 }
 
 variable "create_on_push" {
-  description = "Whether a push creates a missing repository. AWS then creates an empty one for whoever has a password."
+  description = "Whether a push creates a missing repository. AWS then also creates empty repositories for any client with a password."
   type        = bool
   default     = false
 }
 
 variable "lifecycle_policy" {
-  description = "The lifecycle policy of the repositories that ECR creates by itself: a JSON document."
+  description = "The lifecycle policy of the repositories that ECR creates itself: a JSON document."
   type        = string
   default     = null
 }
 
 variable "additional_actions" {
-  description = "What pushes need besides the actions of ECR, such as signer:SignPayload: [ecr] additional_actions."
+  description = "Actions that pushes need in addition to those of ECR, such as signer:SignPayload: [ecr] additional_actions."
   type        = list(object({ action = string, resource = string }))
   default     = []
 }

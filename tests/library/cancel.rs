@@ -1,5 +1,5 @@
-//! Futures that are dropped at each await point: the result is complete or absent, and the same call
-//! succeeds afterwards.
+//! Futures that are dropped at each await point: the result is complete or absent, and the same call succeeds
+//! afterwards.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,10 +26,10 @@ use tokio::time::sleep;
 
 use crate::aws::cloud::Cloud;
 
-/// Up to so many polls, a future is dropped after each; beyond that, more and more are left out.
+/// A future is dropped after each poll up to this one. Beyond that, the steps grow.
 const MAX_SINGLE_STEPS: usize = 60;
 
-/// Drops a future after so many polls; `None` if it was not done by then.
+/// Drops a future after `polls` polls; `None` if it was not ready by then.
 pub(crate) async fn within<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let (mut future, mut left) = (pin!(future), polls);
     let bounded = poll_fn(|context| {
@@ -40,15 +40,15 @@ pub(crate) async fn within<T>(polls: usize, future: impl Future<Output = T>) -> 
     bounded.await
 }
 
-/// How many polls a future is given, one time after the other.
+/// Returns the number of polls before each drop.
 fn polls() -> impl Iterator<Item = usize> {
     std::iter::successors(Some(0), |polls| Some(polls + 1 + polls / MAX_SINGLE_STEPS))
 }
 
-/// How long anything may take that is waited for.
+/// Maximum time to wait for a condition.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A backend whose registry is served, and an image that is to be moved.
+/// A backend whose registry is running, and an image to transfer.
 pub(super) struct Transfers<'a> {
     pub(super) backend: Arc<dyn RegistryBackend>,
     pub(super) endpoint: RegistryHost,
@@ -95,7 +95,7 @@ impl<'a> Transfers<'a> {
         assert_eq!(pushed.digest(), &self.image.digest());
     }
 
-    /// Makes sure that the tag stands for the whole image, or for nothing; whether it does.
+    /// Asserts that the tag refers to the whole image or does not exist. Returns whether it exists.
     pub(super) async fn is_whole(&self, path: &RepositoryPath) -> bool {
         let layout = tempfile::tempdir_in(self.folder).unwrap();
         match self.pull(path, layout.path()).await {
@@ -109,7 +109,7 @@ impl<'a> Transfers<'a> {
         }
     }
 
-    /// Makes sure that a layout has the image, and no file besides.
+    /// Asserts that a layout has the image and no other file.
     pub(super) fn assert_whole_layout(&self, layout: &Path) {
         let blobs = layout.join("blobs/sha256");
         let manifest = (self.image.digest(), self.image.manifest());
@@ -127,7 +127,7 @@ impl<'a> Transfers<'a> {
         assert_eq!(names(layout), top);
     }
 
-    /// Pushes, dropped ever later, to a repository of its own each; the last one ends by itself.
+    /// Drops pushes after an increasing number of polls, each to its own repository. The last push completes.
     pub(super) async fn cut_pushes(&self) -> usize {
         let mut cut = 0;
         for polls in polls() {
@@ -146,7 +146,7 @@ impl<'a> Transfers<'a> {
         cut
     }
 
-    /// Pulls, dropped ever later, into a layout of its own each.
+    /// Drops pulls after an increasing number of polls, each into its own layout.
     pub(super) async fn cut_pulls(&self) -> usize {
         let path = self.created("pulled").await;
         self.pushed(&path).await;
@@ -160,7 +160,7 @@ impl<'a> Transfers<'a> {
                 break;
             }
             cut += 1;
-            // What was dropped may have a moment to write.
+            // A dropped pull may write for another moment.
             let deadline = Instant::now() + TIMEOUT;
             while let Err(error) = self.pull(&path, &layout).await {
                 let is_passing = error.is_temporary() && Instant::now() < deadline;
@@ -172,7 +172,7 @@ impl<'a> Transfers<'a> {
         cut
     }
 
-    /// Copies, dropped ever later, to a repository of its own each.
+    /// Drops copies after an increasing number of polls, each to its own repository.
     pub(super) async fn cut_copies(&self) -> usize {
         let from = self.created("copied").await;
         self.pushed(&from).await;
@@ -196,7 +196,8 @@ impl<'a> Transfers<'a> {
         cut
     }
 
-    /// Creations, dropped ever later: the repository is there with its settings, or is not.
+    /// Drops creations after an increasing number of polls. The repository exists with its settings, or does not
+    /// exist.
     pub(super) async fn cut_creations(&self) -> usize {
         let options = CreateOptions::default().with_resource_tag("team", "video");
         let mut cut = 0;
@@ -222,7 +223,7 @@ fn tag() -> ark_container_core::model::Tag {
     "v1".parse().unwrap()
 }
 
-/// What was cut may still be written to the disk.
+/// Asserts that no temporary files remain. A dropped transfer may write for another moment.
 async fn assert_nothing_temporary(backend: &LocalBackend) {
     for folder in ["_tmp", "_trash"] {
         let folder = backend.directory().join(folder);
@@ -235,7 +236,7 @@ async fn assert_nothing_temporary(backend: &LocalBackend) {
     }
 }
 
-/// Cancels something at each await point on the local backend, which happens more than `least` times.
+/// Drops a transfer at each await point on the local backend, and checks that it has more than `least`.
 async fn cancel_locally(least: usize, cancel: impl AsyncFnOnce(&Transfers<'_>) -> usize) {
     let registry = TestRegistry::start().unwrap();
     let (backend, folder) = (registry.backend(), tempfile::tempdir().unwrap());
@@ -245,7 +246,7 @@ async fn cancel_locally(least: usize, cancel: impl AsyncFnOnce(&Transfers<'_>) -
     assert_nothing_temporary(&backend).await;
 }
 
-/// The same on ECR, as the fake of AWS has it.
+/// Drops a transfer at each await point on ECR, which the fake of AWS emulates.
 async fn cancel_at_ecr(least: usize, cancel: impl AsyncFnOnce(&Transfers<'_>) -> usize) {
     let (cloud, folder) = (Cloud::start().await, tempfile::tempdir().unwrap());
     let backend = backend(&cloud, folder.path());
@@ -294,7 +295,7 @@ async fn cancelled_creation_at_ecr_is_complete_or_absent() {
     cancel_at_ecr(1, async |transfers| transfers.cut_creations().await).await;
 }
 
-/// Fetches a login of the backend, slowly.
+/// Fetches a login of the backend, with a yield before it.
 async fn login(
     cache: &CredentialsCache,
     scope: &Scope,
@@ -318,7 +319,7 @@ async fn cancelled_login_leaves_a_usable_cache() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CredentialsCache::open(folder.path().join("cache"));
         let ended = within(polls, login(&cache, &scope, &registry)).await;
-        // By the same cache, and by another process.
+        // The cache still works, in this process and in another one.
         for cache in [cache, CredentialsCache::open(folder.path().join("cache"))] {
             let login = login(&cache, &scope, &registry).await.unwrap();
             assert!(login.expires_at > SystemTime::now());
@@ -332,7 +333,7 @@ async fn cancelled_login_leaves_a_usable_cache() {
     assert!(cut > 3, "{cut}");
 }
 
-/// Makes sure that a cache has one login, and beside it locks alone.
+/// Asserts that a cache has one login and otherwise only locks.
 pub(super) fn assert_no_temporary_login(folder: &Path) {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();

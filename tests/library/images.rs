@@ -1,4 +1,4 @@
-//! Images that are inspected, tagged and pruned, in a folder of this machine.
+//! Images that are inspected, tagged and pruned in a local registry.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Fixture {
         self.folder.path().join(name)
     }
 
-    /// Pushes an image whole to the repository `a`.
+    /// Pushes a complete image to the repository `a`.
     async fn push(&self, image: &SampleImage, tag: &str) {
         let layout = self.path(image.digest().hex());
         image.write_oci_layout(&layout, None).unwrap();
@@ -49,7 +49,7 @@ impl Fixture {
         push.with_platforms(PlatformChoice::All).await.unwrap();
     }
 
-    /// Puts a referrer of a manifest, at a tag or by its digest.
+    /// Puts a referrer of a manifest, by tag or by digest.
     async fn refer(&self, subject: &Manifest, tag: Option<&str>) -> Digest {
         let client = self.catalog.client("a", Access::Push).await.unwrap();
         let config = client.upload_blob_bytes("{}").await.unwrap();
@@ -79,7 +79,7 @@ impl Fixture {
         digests
     }
 
-    /// The changes in the audit, as `<action> <reference>`.
+    /// Returns the changes in the audit, as `<action> <reference>`.
     fn changes(&self) -> Vec<String> {
         let audit = std::fs::read_to_string(self.path("audit")).unwrap();
         let events = audit.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -229,7 +229,7 @@ async fn prune_deletes_indexes_with_their_images_and_referrers() {
 }
 
 #[tokio::test]
-async fn prune_spares_images_that_changed_since_the_plan() {
+async fn prune_skips_images_changed_since_the_plan() {
     let fixture = Fixture::new().await;
     let images = ["one", "two", "three"].map(SampleImage::new);
     for (image, tag) in images.iter().zip(["v1", "v2", "v3"]) {
@@ -246,7 +246,7 @@ async fn prune_spares_images_that_changed_since_the_plan() {
 }
 
 #[tokio::test]
-async fn prune_of_untagged_images_spares_young_ones() {
+async fn prune_of_untagged_images_skips_recent_ones() {
     let fixture = Fixture::new().await;
     fixture.push(&SampleImage::new("one"), "v1").await;
     let moved = SampleImage::new("two");

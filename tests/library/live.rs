@@ -1,6 +1,6 @@
 //! The opt-in suite against a real AWS account; `tests/README.md` says what it creates and removes.
 //!
-//! Without `ARK_LIVE_ECR` its tests pass without having looked at anything, as their names say.
+//! Without `ARK_LIVE_ECR` the tests pass without checking anything. Their names start with `opt_in`.
 
 use std::env;
 use std::time::SystemTime;
@@ -21,10 +21,10 @@ const LOCATION: &str = "ARK_LIVE_ECR";
 /// A role that may do everything in the repositories of the stage.
 const ROLE: &str = "ARK_LIVE_ROLE_ARN";
 
-/// What every GUID of this suite starts with, so that what an interrupted run left can be told.
+/// Prefix of every organization GUID of this suite. Repositories of an interrupted run are recognized by it.
 const ORGANIZATIONS: u128 = 0xa11f_e000 << 96;
 
-/// The registry that the environment names, with the role where one is given; `None` if it names none.
+/// Returns the registry that the environment names, with the role if there is one; `None` without a registry.
 fn opted_in(role: Option<String>) -> Option<EcrBackend> {
     let location = env::var(LOCATION).ok()?.parse().unwrap();
     let RegistryLocation::Ecr { host, stage } = location else {
@@ -37,7 +37,7 @@ fn opted_in(role: Option<String>) -> Option<EcrBackend> {
     Some(builder.build())
 }
 
-/// Organizations that nobody else has.
+/// Returns organizations that nobody else uses.
 fn own_organizations() -> [OrganizationId; 3] {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let run = (since.as_nanos() << 8) % (1 << 96);
@@ -68,7 +68,7 @@ async fn opt_in_by_ark_live_token_honours_session_policy() {
     assert_eq!(findings, Vec::<&str>::new());
 }
 
-/// What a token for one repository could do that its session policy does not grant.
+/// Returns the operations that a token for one repository permits and its session policy does not grant.
 async fn findings(
     backend: &EcrBackend,
     own: &RepositoryPath,

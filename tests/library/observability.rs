@@ -1,4 +1,4 @@
-//! Spans, counters and durations of a program that installs a recorder and a subscriber.
+//! Spans, counters and durations that a program with a recorder and a subscriber gets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-/// What a program exports that has done `work`, on one thread.
+/// Returns the export of a program that did `work` on one thread.
 fn exported<F: Future<Output = ()>>(work: impl FnOnce() -> F) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
     let exporter = recorder.handle();
@@ -36,7 +36,7 @@ fn exported<F: Future<Output = ()>>(work: impl FnOnce() -> F) -> String {
     exporter.render()
 }
 
-/// The value of one line of an export.
+/// Returns the value of one line of an export.
 fn value(exported: &str, name_and_labels: &str) -> Option<f64> {
     let line = exported.lines().find_map(|line| line.strip_prefix(name_and_labels))?;
     line.trim().parse().ok()
@@ -170,7 +170,7 @@ struct Ended {
     fields: BTreeMap<&'static str, String>,
 }
 
-/// Keeps every span of the library that has ended.
+/// Collects every span of the library that has ended.
 #[derive(Clone, Default)]
 struct Spans(Arc<Mutex<Vec<Ended>>>);
 

@@ -1,4 +1,4 @@
-//! What the library writes, read by the types of the `oci-spec` crate: a second opinion.
+//! Compares the library's OCI documents with the types of the `oci-spec` crate.
 
 use ark_container_core::model::{Descriptor, media_type};
 use ark_container_core::testing::SampleImage;

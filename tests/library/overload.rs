@@ -1,6 +1,6 @@
-//! The registry under more than it can take, and what it has acknowledged before.
+//! The local registry with too many clients, a full disk or no inodes. Acknowledged content is kept.
 //!
-//! A thousand connections and no file descriptors are for a process of its own: tests/cli/load.rs.
+//! Tests with a thousand connections, or without free file descriptors, need their own process: tests/cli/load.rs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::registry::server::{
 };
 use crate::small_disk::SmallDisk;
 
-/// As many as are served at once.
+/// The registry's maximum number of concurrent connections.
 const MAX_CONNECTIONS: usize = 256;
 
 #[tokio::test]
@@ -31,10 +31,10 @@ async fn unfinished_headers_free_their_connections() {
     }
     let mut late = client.send_part(Method::GET, "/v2/", 0, b"").await;
     let mut start = [0; 12];
-    // A byte now and then is no reason to wait for longer: headers have a time of their own.
+    // An occasional byte does not extend the deadline of the headers.
     for _ in 0..4 {
         for slow in &mut crowd {
-            // At last it has been cut.
+            // The last writes fail, since the registry has closed the connection.
             let _ = slow.write_all(b"x").await;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -65,7 +65,7 @@ async fn slow_upload_is_not_cut() {
     client.put(&finish, "").await.expect(StatusCode::CREATED);
 }
 
-/// What a client is told by a registry whose disk is full.
+/// Expects the answer of a registry whose disk is full.
 #[track_caller]
 fn expect_full(answer: Answer) {
     let answer = answer.expect_error(StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN");
@@ -101,7 +101,7 @@ async fn upload_resumes_after_a_full_disk() {
 
     let status = client.get(&upload).await.expect(StatusCode::NO_CONTENT).header("range");
     let stored = status.strip_prefix("0-").unwrap().parse::<usize>().unwrap() + 1;
-    assert!(stored >= 1_000_000, "{stored} of what was acknowledged");
+    assert!(stored >= 1_000_000, "acknowledged bytes are lost: {stored} are stored");
     client.chunk(&upload, stored, &bytes[stored..]).await.expect(StatusCode::ACCEPTED);
     let created = client.put(&format!("{upload}?digest={}", sha256(&bytes)), "").await;
     let location = created.expect(StatusCode::CREATED).header("location");
@@ -134,31 +134,31 @@ async fn exhausted_inodes_lose_nothing() {
     assert_kept(&client, &digest, &kept).await;
 }
 
-/// Makes so many files that not one more can be made.
+/// Creates files until no more can be created.
 fn fill_with_files(disk: &SmallDisk) {
     fs::create_dir(disk.filler()).unwrap();
     let is_made = |number| File::create(disk.filler().join(format!("{number}"))).is_ok();
-    assert!((0..10_000).any(|number: u32| !is_made(number)), "there is no end of files");
+    assert!((0..10_000).any(|number: u32| !is_made(number)), "the disk has no limit of files");
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The files of a repository's uploads.
+/// Returns the files of a repository's uploads.
 fn uploads(root: &Path, repository: &str) -> Vec<PathBuf> {
     let folder = root.join(repository).join("_repository/uploads");
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Dates a file, unless it is gone.
+/// Sets the modification time of a file, unless the file is gone.
 fn date(file: &Path, time: SystemTime) {
     if let Ok(file) = File::options().write(true).open(file) {
         file.set_modified(time).unwrap();
     }
 }
 
-/// Starts registries, each of which sweeps at once, until just so many uploads are left.
+/// Starts registries, each of which sweeps at its start, until `left` uploads are left.
 async fn sweep_to(left: usize, backend: &LocalBackend, repository: &str, before: impl Fn()) {
     let count = || uploads(backend.directory(), repository).len();
     let deadline = Instant::now() + TIMEOUT;
@@ -192,8 +192,8 @@ async fn abandoned_uploads_are_deleted() {
     let stream = client.send_part(Method::PATCH, &running, bytes.len(), part).await;
     client.wait_for_size(&running, part.len()).await;
 
-    // For the registry it is as if its clock had jumped two days ahead. What clients sent before they went
-    // may still be on its way.
+    // The age of the files simulates a clock that is two days ahead. Bytes that clients sent before they disconnected
+    // may still arrive.
     let (backend, name) = (&server.backend, app.to_string());
     let age = || {
         for file in uploads(backend.directory(), &name) {
@@ -210,7 +210,7 @@ async fn abandoned_uploads_are_deleted() {
 }
 
 #[tokio::test]
-async fn clock_set_back_ends_no_upload() {
+async fn clock_set_back_does_not_end_uploads() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");

@@ -1,4 +1,4 @@
-//! The Terraform module of `examples/terraform`, as Terraform sees it.
+//! Checks the Terraform module of `examples/terraform` with Terraform.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::python_component::python_component;
 
-/// The templates that the module fills in, by the name of their document.
+/// The templates of the module, by the name of their document.
 const TEMPLATES: [&str; 5] = [
     "access-role-trust",
     "access-role-permissions",
@@ -24,7 +24,7 @@ const TEMPLATES: [&str; 5] = [
     "repository",
 ];
 
-/// What Terraform makes of the templates.
+/// Returns the rendered templates.
 fn rendered(variables: &str) -> BTreeMap<String, Value> {
     let names = TEMPLATES.map(|name| format!("{name:?}")).join(", ");
     let folder = module().join("policies");
@@ -33,7 +33,7 @@ fn rendered(variables: &str) -> BTreeMap<String, Value> {
     let documents = format!("{{ for name in [{names}] : name => jsondecode({file}) }}");
     let template = format!("base64encode(jsonencode({documents}))");
     let elsewhere = tempfile::tempdir().unwrap();
-    let printed = terraform(elsewhere.path()).arg("console").told(&template);
+    let printed = terraform(elsewhere.path()).arg("console").output_for(&template);
     let encoded = printed.trim().trim_matches('"');
     serde_json::from_slice(&STANDARD.decode(encoded).unwrap()).unwrap()
 }
@@ -47,7 +47,7 @@ fn check(host: &str, partition: &str, stage: &str, audience: &str, repository_po
         let profile = format!("arn:aws:signer:us-east-1:{account}:/signing-profiles/{profile}");
         AdditionalAction::new("signer:SignPayload", profile).unwrap()
     });
-    // Both are off, or both are on.
+    // Either both are configured, or neither is.
     let (policies, actions) = match repository_policy {
         true => {
             let deployment = deployment.with_repository_policy();
@@ -90,7 +90,7 @@ fn templates_match_the_policies_of_the_library() {
 }
 
 #[test]
-fn every_template_is_compared() {
+fn templates_are_all_compared() {
     let files = fs::read_dir(module().join("policies")).unwrap();
     let mut found: Vec<String> =
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
@@ -136,17 +136,17 @@ fn terraform_rejects_unknown_arguments() {
     }
 }
 
-/// What validates the arguments of resources.
+/// The provider that validates the arguments of resources.
 #[derive(Debug)]
 enum Provider {
-    /// The AWS provider itself, in a folder into which Terraform fetched it.
+    /// The AWS provider, which Terraform fetched into a folder.
     Fetched(tempfile::TempDir),
-    /// A program with the schema that the provider's documentation tells.
+    /// A program with the schema in the provider's documentation.
     StandIn,
 }
 
 impl Provider {
-    /// The provider itself where Terraform can fetch it, else what stands in for it.
+    /// Returns the AWS provider if Terraform can fetch it, else the stand-in.
     fn of(module: &Path) -> Self {
         let data = tempfile::tempdir().unwrap();
         let init = terraform(module).data(data.path()).args(["init", "-backend=false"]).output();
@@ -157,7 +157,7 @@ impl Provider {
     }
 }
 
-/// What `terraform validate` says of a module.
+/// Returns the output of `terraform validate` on a module.
 fn validate(provider: &Provider, module: &Path) -> Value {
     let home = tempfile::tempdir().unwrap();
     let command = terraform(module).args(["validate", "-json"]);
@@ -169,12 +169,12 @@ fn validate(provider: &Provider, module: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-/// The module's folder.
+/// Returns the module's folder.
 fn module() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/terraform")
 }
 
-/// Terraform in a folder, without what the machine configures it with.
+/// Returns a Terraform command in a folder, without this machine's configuration.
 fn terraform(folder: &Path) -> Terraform {
     let mut command = Command::new("terraform");
     command
@@ -185,7 +185,7 @@ fn terraform(folder: &Path) -> Terraform {
     Terraform(command)
 }
 
-/// One command that is to be run.
+/// A Terraform command.
 struct Terraform(Command);
 
 impl Terraform {
@@ -198,13 +198,13 @@ impl Terraform {
         self
     }
 
-    /// With this folder for what it fetches, so that nothing is left in the module.
+    /// Uses `folder` for downloads, so that the module's folder does not change.
     fn data(mut self, folder: &Path) -> Self {
         self.0.env("TF_DATA_DIR", folder);
         self
     }
 
-    /// With the program that stands in for the AWS provider, which may write below `home`.
+    /// Uses the stand-in for the AWS provider, which may write below `home`.
     fn stand_in(mut self, home: &Path) -> Self {
         let python = python_component("python");
         let script =
@@ -222,7 +222,7 @@ impl Terraform {
         self
     }
 
-    /// A command whose component is missing fails: skipped, it would show nothing.
+    /// Runs the command. Panics if Terraform is missing, so that no test is skipped silently.
     fn output(mut self) -> Output {
         self.0
             .stdin(Stdio::null())
@@ -236,9 +236,9 @@ impl Terraform {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// What it prints when this is typed.
+    /// Returns the output for this input on standard input.
     #[track_caller]
-    fn told(mut self, input: &str) -> String {
+    fn output_for(mut self, input: &str) -> String {
         let piped = self.0.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap_or_else(|error| panic!("{}: {error}", missing()));
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();

@@ -1,6 +1,6 @@
 //! Reads the headers of video containers of the ISO base media family: MP4, QuickTime, 3GP.
 //!
-//! A file consists of boxes: a size, a type of four letters, and a content that may hold further boxes.
+//! A file consists of boxes. A box has a size, a type of four letters, and content, which may be further boxes.
 //!
 //! Source: ISO/IEC 14496-12.
 
@@ -15,35 +15,35 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// Types of boxes that a container may begin with.
+/// Types of the first box of a container.
 const FIRST_BOXES: [&[u8; 4]; 8] =
     [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp"];
 
-/// A recording of a day in fragments of a quarter of a second has fewer. Each takes a read of the file.
+/// A day-long recording in fragments of a quarter of a second has fewer. The program reads the file once per box.
 const MAX_TOP_LEVEL_BOXES: u32 = 1_000_000;
 
-/// The header of a recording of a day has fewer bytes. They are kept in memory.
+/// The header of a day-long recording has fewer bytes. The program holds them in memory.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
-/// No camera has more. Each takes memory.
+/// No camera has more. Each track takes memory.
 const MAX_TRACKS: usize = 1000;
 
 /// The content of the headers of a file.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Container {
     bytes: u64,
-    /// The main specification of the file. The first QuickTime files name none.
+    /// The main specification of the file. The first QuickTime files do not have it.
     brand: Option<String>,
     compatible_brands: Vec<String>,
     duration_seconds: Option<f64>,
-    /// Whether the samples are listed in fragments all over the file, and not in the header.
+    /// Whether the samples are listed in fragments, and not in the header.
     fragmented: bool,
     tracks: Vec<Track>,
-    /// The box that the end of the file cuts off.
+    /// The box that the end of the file truncates.
     cut_off: Option<String>,
 }
 
-/// The header of a track: video, audio, or what goes along with them. An unknown value is `null`.
+/// The header of a track: video, audio or other data. An unknown value is `null`.
 #[derive(Debug, Default, Serialize)]
 struct Track {
     id: Option<u32>,
@@ -54,7 +54,7 @@ struct Track {
     duration_seconds: Option<f64>,
     /// ISO 639-2. `und` is an undetermined language.
     language: Option<String>,
-    /// Width and height in pixels, of video only.
+    /// Width and height in pixels, for video only.
     width: Option<u16>,
     height: Option<u16>,
     frames: Option<u32>,
@@ -63,7 +63,7 @@ struct Track {
 
 /// Reads the headers of a file.
 pub(crate) fn read(path: &Path) -> Result<Container, Error> {
-    // Headers are small and far apart: a larger buffer would read media.
+    // Headers are small and far apart. A larger buffer would read media data.
     container(BufReader::with_capacity(512, File::open(path)?))
 }
 
@@ -81,7 +81,7 @@ fn container(mut input: impl Read + Seek) -> Result<Container, Error> {
         }
         count += 1;
         if count > MAX_TOP_LEVEL_BOXES {
-            return Err(Error::Broken(format!("it has more than {MAX_TOP_LEVEL_BOXES} boxes")));
+            return Err(Error::Broken(format!("more than {MAX_TOP_LEVEL_BOXES} boxes")));
         }
         if found.size < found.header {
             return Err(Error::Broken(format!("{name} has a size of {} bytes", found.size)));
@@ -116,7 +116,7 @@ fn container(mut input: impl Read + Seek) -> Result<Container, Error> {
 fn read_brands(file_type: &[u8], container: &mut Container) -> Result<(), Error> {
     container.brand = Some(text(field(file_type, 0)?));
     let brands = file_type.get(8..).unwrap_or_default().chunks_exact(4);
-    // Some writers fill the list up with zeros.
+    // Some writers pad the list with zeros.
     let brands = brands.filter(|brand| *brand != [0; 4]);
     container.compatible_brands = brands.map(|brand| brand.escape_ascii().to_string()).collect();
     Ok(())
@@ -128,7 +128,7 @@ fn read_movie(movie: &[u8], container: &mut Container) -> Result<(), Error> {
     let (timescale, duration) = timescale_and_duration(header)?;
     container.duration_seconds = seconds(duration, timescale);
     if find(movie, &[b"mvex"])?.is_some() {
-        // The header of a fragmented movie has the duration up to the first fragment.
+        // The header of a fragmented movie has the duration before the first fragment.
         container.fragmented = true;
         let duration = match find(movie, &[b"mvex", b"mehd"])? {
             Some(extends) => ticks(extends, 4)?,
@@ -139,7 +139,7 @@ fn read_movie(movie: &[u8], container: &mut Container) -> Result<(), Error> {
     for child in children(movie) {
         if let (b"trak", content) = child? {
             if container.tracks.len() == MAX_TRACKS {
-                return Err(Error::Broken(format!("it has more than {MAX_TRACKS} tracks")));
+                return Err(Error::Broken(format!("more than {MAX_TRACKS} tracks")));
             }
             container.tracks.push(read_track(content, container.fragmented)?);
         }
@@ -167,7 +167,7 @@ fn read_track(track_box: &[u8], fragmented: bool) -> Result<Track, Error> {
     if let Some(descriptions) = in_table(b"stsd")?
         && u32::from_be_bytes(field(descriptions, 4)?) > 0
     {
-        // The first description. Others are for parts of a track with another coding.
+        // The first description. Others are for sections of a track with another codec.
         let size = u32::from_be_bytes(field(descriptions, 8)?);
         track.codec = Some(text(field(descriptions, 12)?));
         if is_video && size >= 36 {
@@ -197,7 +197,7 @@ fn kind_of_handler(handler: [u8; 4]) -> String {
     }
 }
 
-/// Unpacks three letters of five bits each. QuickTime writes numbers of its own instead.
+/// Unpacks three letters of five bits each. QuickTime uses its own numbers instead.
 fn language_code(packed: u16) -> Option<String> {
     let letter = |shift: u16| match (packed >> shift) & 31 {
         index @ 1..=26 => Some(char::from(b'`' + index as u8)),
@@ -206,18 +206,18 @@ fn language_code(packed: u16) -> Option<String> {
     [letter(10), letter(5), letter(0)].into_iter().collect()
 }
 
-/// The ticks per second and the ticks of the boxes `mvhd` and `mdhd`.
+/// Returns the ticks per second and the ticks of the boxes `mvhd` and `mdhd`.
 fn timescale_and_duration(header: &[u8]) -> Result<(u32, Option<u64>), Error> {
     let offset = after_times(header)?;
     Ok((u32::from_be_bytes(field(header, offset)?), ticks(header, offset + 4)?))
 }
 
-/// The offset behind the version and two times, which have 64 bits in version 1 and 32 in version 0.
+/// Returns the offset after the version and two times, which have 64 bits in version 1 and 32 in version 0.
 fn after_times(header: &[u8]) -> Result<usize, Error> {
     Ok(if field(header, 0)? == [1] { 20 } else { 12 })
 }
 
-/// A duration, which has 64 bits in version 1 of a box and 32 in version 0. All ones are unknown.
+/// Returns a duration, which has 64 bits in version 1 of a box and 32 in version 0. All ones mean unknown.
 fn ticks(content: &[u8], offset: usize) -> Result<Option<u64>, Error> {
     let (ticks, unknown) = match field(content, 0)? {
         [1] => (u64::from_be_bytes(field(content, offset)?), u64::MAX),
@@ -233,7 +233,7 @@ fn seconds(ticks: Option<u64>, timescale: u32) -> Option<f64> {
 /// The header of a box.
 struct BoxHeader {
     kind: [u8; 4],
-    /// Bytes of the header, and of the header and content.
+    /// Bytes of the header, and of the header with the content.
     header: u64,
     size: u64,
 }
@@ -252,7 +252,7 @@ impl BoxHeader {
     }
 }
 
-/// The boxes in a box: the type and the content of each.
+/// Returns the boxes in a box: the type and the content of each.
 fn children(parent: &[u8]) -> impl Iterator<Item = Result<(&[u8; 4], &[u8]), Error>> {
     let mut rest = parent;
     std::iter::from_fn(move || {
@@ -272,7 +272,7 @@ fn children(parent: &[u8]) -> impl Iterator<Item = Result<(&[u8; 4], &[u8]), Err
     })
 }
 
-/// The content of the first box at a path of types below a box.
+/// Returns the content of the first box at a path of types below a box.
 fn find<'a>(parent: &'a [u8], path: &[&[u8; 4]]) -> Result<Option<&'a [u8]>, Error> {
     let [kind, below @ ..] = path else { return Ok(Some(parent)) };
     for child in children(parent) {
@@ -284,7 +284,7 @@ fn find<'a>(parent: &'a [u8], path: &[&[u8; 4]]) -> Result<Option<&'a [u8]>, Err
     Ok(None)
 }
 
-/// The bytes of a field at an offset of a box's content.
+/// Returns the bytes of a field at an offset of a box's content.
 fn field<const N: usize>(content: &[u8], offset: usize) -> Result<[u8; N], Error> {
     let bytes = content.get(offset..).and_then(|rest| rest.first_chunk());
     bytes.copied().ok_or_else(|| Error::Broken("a box is shorter than its fields".to_owned()))
@@ -294,9 +294,9 @@ fn text(letters: [u8; 4]) -> String {
     letters.escape_ascii().to_string()
 }
 
-/// Reads at most `most` bytes.
-fn read_bytes(input: &mut impl Read, most: u64) -> Result<Vec<u8>, Error> {
+/// Reads at most `limit` bytes.
+fn read_bytes(input: &mut impl Read, limit: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    input.take(most).read_to_end(&mut bytes)?;
+    input.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -1,22 +1,22 @@
-//! Why nothing can be said of a path.
+//! [`Error`]: why a path cannot be described.
 
 use std::fmt;
 use std::io;
 
-/// Each is a sentence that follows the path and a colon.
+/// The text of an error follows the path and a colon.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// The operating system's word.
+    /// An error of the operating system.
     Read(io::Error),
     /// A device, a pipe or a socket.
     NeitherFileNorFolder,
-    /// Not one box of a video container is in the file.
+    /// The file has no box of a video container.
     NotAContainer,
-    /// The file has boxes, and the one with the header is not among them.
+    /// The file has boxes, but none with the header.
     NoMovie { cut_off: Option<String> },
-    /// Something in the header contradicts itself.
+    /// The header contradicts itself.
     Broken(String),
-    /// No file in the folder is a numbered PNG or JPEG.
+    /// The folder has no numbered PNG or JPEG.
     NoFrames,
 }
 
@@ -24,17 +24,19 @@ impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(error) => error.fmt(formatter),
-            Self::NeitherFileNorFolder => formatter.write_str("it is neither a file nor a folder"),
-            Self::NotAContainer => formatter.write_str("it is no MP4 or QuickTime file"),
+            Self::NeitherFileNorFolder => {
+                formatter.write_str("neither a regular file nor a folder")
+            }
+            Self::NotAContainer => formatter.write_str("not an MP4 or QuickTime file"),
             Self::NoMovie { cut_off: None } => {
-                formatter.write_str("it has no header (moov): the recording was not finished")
+                formatter.write_str("no header (moov): the recording was not finished")
             }
             Self::NoMovie { cut_off: Some(cut_off) } => {
-                write!(formatter, "it has no header (moov), for it is cut off: {cut_off}")
+                write!(formatter, "no header (moov), since the file is truncated: {cut_off}")
             }
-            Self::Broken(why) => write!(formatter, "its header is broken: {why}"),
+            Self::Broken(why) => write!(formatter, "invalid header: {why}"),
             Self::NoFrames => {
-                formatter.write_str("no file in it is a numbered frame, such as frame_0001.png")
+                formatter.write_str("the folder has no numbered frame, such as frame_0001.png")
             }
         }
     }

@@ -13,26 +13,26 @@ use serde::Serialize;
 use crate::error::Error;
 use picture::Size;
 
-/// Further ones are counted and not listed.
-const MOST_GAPS: usize = 100;
+/// Further gaps are counted but not listed.
+const MAX_GAPS: usize = 100;
 
-/// What the names and headers in a folder say.
+/// The frames in a folder, by their names and headers.
 #[derive(Debug, Serialize)]
 pub(crate) struct Frames {
-    /// By name.
+    /// Sorted by name.
     sequences: Vec<Sequence>,
-    /// Files and folders that are no numbered pictures.
+    /// Files and folders that are not numbered pictures.
     other_entries: u64,
 }
 
-/// Looks at the pictures of a folder.
+/// Reads the names and headers of the pictures in a folder.
 pub(crate) fn read(folder: &Path) -> Result<Frames, Error> {
     let mut sequences = BTreeMap::<String, Collected>::new();
     let mut other_entries = 0;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).and_then(FrameName::parse);
-        // Opening a pipe would wait for whoever writes to it.
+        // Opening a pipe would wait for its writer.
         match name.filter(|_| path.is_file()) {
             Some(name) => {
                 let collected = sequences.entry(name.pattern()).or_default();
@@ -49,7 +49,7 @@ pub(crate) fn read(folder: &Path) -> Result<Frames, Error> {
     Ok(Frames { sequences, other_entries })
 }
 
-/// Of a file whose name says that it is a frame.
+/// The parts of a frame's file name.
 #[derive(Debug, PartialEq, Eq)]
 struct FrameName<'a> {
     before: &'a str,
@@ -58,27 +58,27 @@ struct FrameName<'a> {
 }
 
 impl<'a> FrameName<'a> {
-    /// None where the name has no number, or is not one of a PNG or JPEG.
+    /// Returns `None` if the name has no number or is not that of a PNG or JPEG.
     fn parse(name: &'a str) -> Option<Self> {
         let (stem, extension) = name.rsplit_once('.')?;
         let known = ["png", "jpg", "jpeg"];
         if !known.iter().any(|known| extension.eq_ignore_ascii_case(known)) {
             return None;
         }
-        // The last number counts: what is before it says which camera, or which take.
+        // The last number is that of the frame. Text before it can name the camera or the take.
         let end = stem.rfind(|letter: char| letter.is_ascii_digit())? + 1;
         let start = stem[..end].trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
         let number = stem[start..end].parse().ok()?;
         Some(Self { before: &name[..start], number, after: &name[end..] })
     }
 
-    /// What it has in common with the other frames of its sequence.
+    /// Returns the common pattern of the names in the frame's sequence.
     fn pattern(&self) -> String {
         format!("{}*{}", self.before, self.after)
     }
 }
 
-/// Frames as they are met, in any order.
+/// The frames of a sequence, in any order.
 #[derive(Debug, Default)]
 struct Collected {
     numbers: Vec<u64>,
@@ -95,7 +95,7 @@ impl Collected {
         }
     }
 
-    /// What there is to say of them; at least one was added.
+    /// Returns the sequence. At least one frame was added.
     fn sequence(mut self, pattern: String) -> Sequence {
         let frames = self.numbers.len() as u64;
         self.numbers.sort_unstable();
@@ -106,7 +106,7 @@ impl Collected {
         for pair in numbers.windows(2) {
             let (before, after) = (pair[0], pair[1]);
             missing += after - before - 1;
-            if after - before > 1 && gaps.len() < MOST_GAPS {
+            if after - before > 1 && gaps.len() < MAX_GAPS {
                 gaps.push(Gap { first: before + 1, last: after - 1 });
             }
         }
@@ -127,35 +127,35 @@ impl Collected {
     }
 }
 
-/// What there is to say of frames that belong together.
+/// Frames whose names have the same pattern.
 #[derive(Debug, Serialize)]
 struct Sequence {
-    /// What they are called, with `*` in the place of the number.
+    /// The names of the files, with `*` instead of the number.
     pattern: String,
-    /// Files, as are `repeated` and `unreadable`.
+    /// The number of files.
     frames: u64,
     first: u64,
     last: u64,
-    /// Numbers between these that no file has.
+    /// The number of missing numbers between `first` and `last`.
     missing: u64,
-    /// Where they are.
+    /// The missing numbers.
     gaps: Vec<Gap>,
-    /// Those that have the number of another, as `1.png` and `01.png`.
+    /// The number of files with the number of another file, such as `1.png` and `01.png`.
     repeated: u64,
-    /// One, if all is well.
+    /// A complete sequence has one size.
     dimensions: Vec<Dimensions>,
-    /// Those whose header does not say how large they are.
+    /// The number of files whose header has no size.
     unreadable: u64,
 }
 
-/// Numbers that are missing, both included.
+/// The first and the last of consecutive missing numbers.
 #[derive(Debug, Serialize)]
 struct Gap {
     first: u64,
     last: u64,
 }
 
-/// How large frames are in pixels, and how many are.
+/// The size of frames in pixels, and the number of frames with this size.
 #[derive(Debug, Serialize)]
 struct Dimensions {
     width: u32,

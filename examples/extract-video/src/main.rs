@@ -1,6 +1,6 @@
 //! Reads the header of a video container, or a directory of frames, and writes JSON.
 //!
-//! The files come from anywhere: the program trusts no size in a file, and limits the memory that a header takes.
+//! The files are not trusted: the program checks every size in a file, and limits the memory that a header takes.
 
 mod container;
 mod error;
@@ -23,10 +23,10 @@ const USAGE: &str = "\
 usage: ark-extract-catalog-video PATH
 
 PATH is a video (MP4, QuickTime and other ISO base media) or a folder of numbered PNG or JPEG files.
-What its headers say goes to standard output, as one line of JSON.
+Writes the headers to standard output, as one line of JSON.
 ";
 
-/// What is found out about a path.
+/// The description of a path.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Report {
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes what is found out about a path, or why nothing is.
+/// Writes the description of a path, or the error.
 fn extract(path: &Path) -> ExitCode {
     let line = report(path).and_then(|report| serde_json::to_string(&report).map_err(Error::from));
     match line {
@@ -62,14 +62,14 @@ fn report(path: &Path) -> Result<Report, Error> {
     if kind.is_dir() {
         return frames::read(path).map(Report::Frames);
     }
-    // Opening a pipe would wait for whoever writes to it.
+    // Opening a pipe would wait for its writer.
     if !kind.is_file() {
         return Err(Error::NeitherFileNorFolder);
     }
     container::read(path).map(Report::Container)
 }
 
-/// Writes a text; the exit code is the given one, unless the text could not be written.
+/// Writes a text. Returns the given exit code, or a failure if the text could not be written.
 fn written(mut output: impl io::Write, text: &str, code: ExitCode) -> ExitCode {
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Ok(()) => code,
@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn device_is_not_opened() {
-        let told = report(Path::new("/dev/zero"));
-        assert_eq!(told.unwrap_err().to_string(), "it is neither a file nor a folder");
+        let refused = report(Path::new("/dev/zero"));
+        assert_eq!(refused.unwrap_err().to_string(), "neither a regular file nor a folder");
     }
 
     #[test]

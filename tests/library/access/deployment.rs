@@ -29,14 +29,14 @@ pub(crate) const AUDIENCE: &str = "ark";
 pub(crate) const ACCESS: &str = "arn:aws:iam::095412845506:role/ark-access";
 pub(crate) const ADMINISTRATOR: &str = "arn:aws:iam::095412845506:role/ark-administrator";
 
-/// The registry and the identity provider that the policies are for.
+/// Returns the deployment that the policies are written for.
 pub(crate) fn iam() -> IamDeployment {
     let host = "095412845506.dkr.ecr.us-east-1.amazonaws.com".parse().unwrap();
     IamDeployment::new(host, Stage::default(), ISSUER, AUDIENCE).unwrap()
 }
 
-/// A deployment as the documentation describes it: the roles with the policies that the library
-/// writes, an identity provider, and an administrator of the account.
+/// A deployment as the documentation describes it: roles with the policies that the library writes, an identity
+/// provider, and an administrator of the account.
 pub(crate) struct Deployment {
     pub(crate) cloud: Cloud,
     pub(crate) issuer: TokenIssuer,
@@ -48,12 +48,12 @@ impl Deployment {
         Self::start_with(|aws| aws).await
     }
 
-    /// The same, with more in the account.
+    /// Starts a deployment with more resources in the account.
     pub(crate) async fn start_with(more: impl FnOnce(FakeAwsBuilder) -> FakeAwsBuilder) -> Self {
         Self::start_with_policies(&iam().policies(), more).await
     }
 
-    /// The same, with these policies of its roles.
+    /// Starts a deployment whose roles have these policies.
     pub(crate) async fn start_with_policies(
         policies: &IamPolicies,
         more: impl FnOnce(FakeAwsBuilder) -> FakeAwsBuilder,
@@ -80,8 +80,7 @@ impl Deployment {
         }
     }
 
-    /// Returns clients of ECR in the sessions that a person's token opens; behind the policy alone, the token
-    /// opens none.
+    /// Returns ECR clients in the sessions that a person's token gets. Behind the policy alone, there are no sessions.
     pub(crate) async fn sessions(
         &self,
         layers: Layers,
@@ -96,7 +95,7 @@ impl Deployment {
         sessions
     }
 
-    /// Everything, as the administrator of the account.
+    /// Returns a backend with the permissions of the account's administrator.
     pub(crate) fn administrator(&self) -> EcrBackend {
         let config = self.cloud.config(self.cloud.admin.access_key(), None);
         EcrBackend::builder(self.cloud.aws.host().clone(), Stage::default())
@@ -104,17 +103,17 @@ impl Deployment {
             .build()
     }
 
-    /// What AWS allows to the bearer of a token.
+    /// Returns the backend of the bearer of a token.
     pub(crate) fn bearer(&self, token: &TestToken) -> EcrBackend {
         self.bearer_with(&self.sign(token), |builder| builder)
     }
 
-    /// The same for the text of a token.
+    /// Returns the backend of the bearer of an encoded token.
     pub(crate) fn bearer_of(&self, token: &str) -> EcrBackend {
         self.bearer_with(&self.token_file(token), |builder| builder)
     }
 
-    /// The same for a file, and what else the backend is told.
+    /// Returns the backend of the bearer of a token file, with further options.
     pub(crate) fn bearer_with(
         &self,
         token_file: &Path,
@@ -144,12 +143,12 @@ impl Deployment {
         }
     }
 
-    /// Signs a token and writes it to a file of its own.
+    /// Signs a token and writes it to a new file.
     pub(crate) fn sign(&self, token: &TestToken) -> PathBuf {
         self.token_file(&self.issuer.token(token).unwrap())
     }
 
-    /// Writes a token to a file of its own.
+    /// Writes a token to a new file.
     pub(crate) fn token_file(&self, token: &str) -> PathBuf {
         let file = tempfile::NamedTempFile::new_in(self.tokens.path()).unwrap();
         fs::write(file.path(), token).unwrap();
@@ -157,8 +156,8 @@ impl Deployment {
         file.keep().unwrap().1
     }
 
-    /// Creates repositories with an image each, under the tags `v1` and `v2`.
-    pub(crate) async fn furnish(&self, paths: impl IntoIterator<Item = RepositoryPath>) {
+    /// Creates repositories, each with an image tagged `v1` and `v2`.
+    pub(crate) async fn create_with_images(&self, paths: impl IntoIterator<Item = RepositoryPath>) {
         let backend = Arc::new(self.administrator());
         let registry = self.cloud.aws.registry_host().clone();
         let images = HttpImages::new(backend.clone()).with_endpoint(registry);

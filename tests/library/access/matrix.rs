@@ -1,5 +1,5 @@
-//! The matrix of permissions: persons, isolation layers and organizations, and the reviewed outcome of
-//! each operation. The library, the command line, docker and ministack are compared with it.
+//! The access matrix: persons, isolation layers, target organizations, and the reviewed outcome of each operation. The
+//! library, the command line, docker and ministack are compared with it.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use ark_container_core::identity::Principal;
 use ark_container_core::model::{OrganizationId, Organizations};
 use ark_container_core::testing::TestToken;
 
-/// The reviewed table, which a test of the library compares with the outcomes.
+/// The reviewed table. A test of the library compares it with the outcomes.
 pub(crate) const REVIEWED: &str = include_str!("outcomes.txt");
 
 /// The organization of alice, the robot, the ingest job and the administrator.
@@ -15,17 +15,17 @@ pub(crate) const OURS: OrganizationId = OrganizationId::TBD;
 /// The organization of bob.
 pub(crate) const THEIRS: OrganizationId =
     OrganizationId::from_u128(0x1111_1111_2222_3333_4444_5555_5555_5555);
-/// An organization that none of them belongs to.
+/// An organization without members.
 pub(crate) const THIRD: OrganizationId =
     OrganizationId::from_u128(0x3333_3333_2222_3333_4444_5555_5555_5555);
-/// An organization that nobody has heard of.
+/// An organization without repositories and members.
 pub(crate) const MISSING: OrganizationId =
     OrganizationId::from_u128(0x9999_9999_9999_4999_8999_9999_9999_9999);
 
 /// The organizations that have repositories.
 pub(crate) const FURNISHED: [OrganizationId; 4] = [OURS, THEIRS, THIRD, OrganizationId::GLOBAL];
 
-/// A row of the table: somebody, and what to them is their own and what is foreign.
+/// A row of the table: a person, their own organization, and a foreign one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Person {
     name: &'static str,
@@ -35,7 +35,7 @@ pub(crate) struct Person {
     foreign: OrganizationId,
 }
 
-/// Everybody; carol comes twice, for she is at home in two organizations.
+/// All persons. carol has two rows, since she is a member of two organizations.
 pub(crate) const PEOPLE: [Person; 8] = [
     Person { name: "user:alice", member_of: &[OURS], administers: &[], own: OURS, foreign: THEIRS },
     Person { name: "user:bob", member_of: &[THEIRS], administers: &[], own: THEIRS, foreign: OURS },
@@ -90,12 +90,12 @@ impl Person {
         Principal::new(name, all_of(self.member_of), all_of(self.administers))
     }
 
-    /// Their identifier among those of their kind.
+    /// Returns the identifier without the kind.
     pub(crate) fn id(&self) -> &'static str {
         self.name.split_once(':').unwrap().1
     }
 
-    /// What their sessions of AWS are tagged with.
+    /// Returns the tags of the person's AWS sessions.
     pub(crate) fn session_tags(&self) -> Vec<(String, String)> {
         let kind = self.name.split_once(':').unwrap().0.to_owned();
         let mut tags = vec![("kind".to_owned(), kind)];
@@ -110,7 +110,7 @@ impl Person {
         tags
     }
 
-    /// What the identity provider says of them.
+    /// Returns the token that the identity provider issues to the person.
     pub(crate) fn token(&self) -> TestToken {
         TestToken::new(&self.name.parse().unwrap())
             .with_organizations(self.member_of.iter().copied())
@@ -174,10 +174,10 @@ impl Layers {
     }
 }
 
-/// The repository of every organization that nobody may delete but administrators, who have others.
+/// The shared repository of each organization, for persons who may not delete it.
 pub(crate) const SHARED: &str = "app";
 
-/// Returns the repository of a cell: one of the person's own where it may be deleted, else the shared one.
+/// Returns the repository of a cell: the shared one, or one of the person's own if the person may delete it.
 pub(crate) fn repository_name(layers: Layers, person: &Person, target: Target) -> String {
     match person.principal().administers(target.of(person)) {
         true => format!("{}-{}", person.id(), layers.word()),
@@ -198,7 +198,7 @@ pub(crate) fn repositories() -> Vec<(OrganizationId, String)> {
     repositories
 }
 
-/// A column of the table: whose repositories are asked about.
+/// A column of the table: the organization that owns the repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     Own,
@@ -219,7 +219,7 @@ impl Target {
         }
     }
 
-    /// Which organization that is to somebody.
+    /// Returns the organization for a person.
     pub(crate) fn of(self, person: &Person) -> OrganizationId {
         match self {
             Self::Own => person.own,

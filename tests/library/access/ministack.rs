@@ -1,10 +1,9 @@
-//! The same table on ministack, which judges by IAM policies too.
+//! Compares ministack, which evaluates IAM policies too, with the table.
 //!
-//! Stepped around: it knows no variables in policies, and gives sessions by token no tags, so that
-//! everybody has roles of their own in which is filled in what their tags say; and it sees the
-//! description of repositories, and the reading of resource tags, as one of `*`, so that the permission
-//! for these is given on that.
-//! What it gets wrong beyond that is excepted: such a cell is run too, and must differ from the table.
+//! Gaps of ministack are worked around: policies have no variables and sessions by token have no tags, so every person
+//! has roles of their own with the values filled in. `ecr:DescribeRepositories` and the reading of resource tags are
+//! evaluated for `*`, so they are allowed for `*`. Cells with other differences are listed as exceptions: such a cell
+//! is run too, and must differ from the table.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -25,14 +24,14 @@ use tempfile::TempDir;
 
 use super::deployment::{AUDIENCE, ISSUER};
 use super::matrix::{Layers, PEOPLE, Person, Target, reviewed_outcome};
-use super::operation::{Means, Operation};
+use super::operation::{Clients, Operation};
 use super::{path_of_cell, repositories};
 use crate::aws::emulator::{Emulator, REGION};
 use crate::python_component::python_component;
 
 const ACCOUNT: &str = "000000000000";
 
-/// ministack with everybody's roles, and their tokens.
+/// ministack with roles for every person, and their tokens.
 struct Account {
     ministack: Emulator,
     issuer: TokenIssuer,
@@ -45,7 +44,7 @@ impl Account {
         let issuer = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
         let account = Self { ministack, issuer, tokens: tempfile::tempdir().unwrap() };
         account.create_roles();
-        account.furnish().await;
+        account.create_with_images().await;
         account
     }
 
@@ -86,7 +85,7 @@ impl Account {
         assert!(python.wait().unwrap().success());
     }
 
-    async fn furnish(&self) {
+    async fn create_with_images(&self) {
         let backend = Arc::new(self.administrator());
         let images = HttpImages::new(backend.clone()).with_endpoint(self.ministack.address);
         for path in repositories() {
@@ -125,19 +124,19 @@ impl Account {
         }
     }
 
-    /// What differs from the table in a row, and what does not though it is excepted.
+    /// Returns the cells of a row that differ from the table, and the exceptions that do not differ.
     async fn differences(&self, row: usize) -> Vec<String> {
         let person = &PEOPLE[row];
         let mut differences = Vec::new();
         for layers in Layers::ALL {
             let backend = self.backend(layers, row);
-            let means =
-                Means { backend: &*backend, registry: self.ministack.address, sessions: &[] };
+            let clients =
+                Clients { backend: &*backend, registry: self.ministack.address, sessions: &[] };
             for operation in Operation::ALL.into_iter().filter(|operation| !operation.is_indirect())
             {
                 for target in Target::ALL {
                     let path = path_of_cell(layers, person, target);
-                    let ended = operation.attempt(means, &path).await;
+                    let ended = operation.attempt(clients, &path).await;
                     let cell = format!("{person}: {} ({})", operation.word(), target.word());
                     let (word, expected) =
                         (ended.outcome.word(), expected(layers, person, operation, target));
@@ -150,7 +149,7 @@ impl Account {
                             differences.push(format!(
                                 "{cell} is {word}, and not {expected}, by {}: {}",
                                 layers.title(),
-                                ended.told
+                                ended.text
                             ));
                         }
                         _ => {}
@@ -166,7 +165,7 @@ fn expected(layers: Layers, person: &Person, operation: Operation, target: Targe
     reviewed_outcome(layers, person, operation.word(), target)
 }
 
-/// Why ministack differs from AWS in a cell of which the table says `expected`, if it does.
+/// Returns why ministack differs from AWS in a cell whose reviewed outcome is `expected`; `None` if it does not.
 fn excepted(
     layers: Layers,
     person: &Person,
@@ -177,12 +176,12 @@ fn excepted(
     if layers != Layers::Aws || expected != "no" {
         return None;
     }
-    // Its registry asks for no password, but without the role one does not come by one.
+    // The registry requires no password, but a login requires the role.
     let has_role = person.session_tags().iter().any(|(tag, _)| tag == "administers");
-    let open = "its registry is open to everybody";
+    let open = "ministack's registry requires no password";
     match operation {
         Operation::ListEverything | Operation::List | Operation::Describe => {
-            Some("everybody may describe all repositories")
+            Some("ministack lets every session describe all repositories")
         }
         Operation::Pull => Some(open),
         Operation::Push if has_role || target != Target::Global => Some(open),
@@ -207,7 +206,7 @@ async fn ministack_agrees_with_the_table() {
     assert_eq!(differences, Vec::<String>::new());
 }
 
-/// A policy with what the tags of one session say, as AWS would read it.
+/// Returns a policy with its variables replaced by the tags of a session.
 fn filled_in(document: &PolicyDocument, tags: &BTreeMap<String, String>) -> Value {
     let mut document: Value = serde_json::from_str(&document.to_string()).unwrap();
     let statements = document["Statement"].as_array_mut().unwrap();
@@ -215,7 +214,7 @@ fn filled_in(document: &PolicyDocument, tags: &BTreeMap<String, String>) -> Valu
     document
 }
 
-/// Whether a statement can apply to the session; what its tags decide is taken out of it.
+/// Returns whether a statement applies to a session, and removes the conditions on its tags.
 fn holds(statement: &mut Value, tags: &BTreeMap<String, String>) -> bool {
     let conditions = statement["Condition"].take();
     let mut left = serde_json::Map::new();
@@ -232,7 +231,7 @@ fn holds(statement: &mut Value, tags: &BTreeMap<String, String>) -> bool {
                     let value = tags.get(tag).map(|value| json!(value));
                     value.is_some_and(|value| values.as_array().unwrap().contains(&value))
                 }
-                // The names of the session's tags, which are as they should be.
+                // The keys of the session's tags are valid.
                 (None, "ForAllValues:StringLike") => true,
                 (None, _) => {
                     let filled = fill_in(&mut values, tags);
@@ -254,7 +253,7 @@ fn holds(statement: &mut Value, tags: &BTreeMap<String, String>) -> bool {
     statement.get_mut("Resource").is_none_or(|resources| fill_in(resources, tags))
 }
 
-/// Fills the variables of texts in, and drops the texts whose variables have no value.
+/// Replaces the variables of texts, and removes texts whose variables have no value.
 fn fill_in(texts: &mut Value, tags: &BTreeMap<String, String>) -> bool {
     let texts = texts.as_array_mut().unwrap();
     texts.retain_mut(|text| {

@@ -1,8 +1,7 @@
-//! Every person × every operation × own, foreign, global and missing organizations × the policy alone, AWS
-//! alone, and both.
+//! The access matrix: every person × every operation × own, foreign, global and missing organizations × the policy
+//! alone, AWS alone, and both.
 //!
-//! The outcomes are in `outcomes.txt`, one table to be read and reviewed; `ARK_WRITE_OUTCOMES=1`
-//! writes it anew.
+//! `outcomes.txt` has the reviewed outcomes. `ARK_WRITE_OUTCOMES=1` writes the file again.
 
 pub(crate) mod deployment;
 pub(crate) mod matrix;
@@ -19,12 +18,12 @@ use futures_util::future::join_all;
 
 pub(crate) use deployment::Deployment;
 use matrix::{Layers, PEOPLE, Person, REVIEWED, Target, repository_name};
-use operation::{Ended, Means, Operation, Outcome};
+use operation::{Clients, Ended, Operation, Outcome};
 
-/// What ends the names of repositories that do not exist.
+/// Suffix of the names of repositories that do not exist.
 const ABSENT: &str = "-absent";
 
-/// The repositories that the table is about.
+/// Returns the repositories of the table.
 fn repositories() -> impl Iterator<Item = RepositoryPath> {
     matrix::repositories().into_iter().map(|(organization, name)| path(organization, &name))
 }
@@ -33,9 +32,9 @@ fn path_of_cell(layers: Layers, person: &Person, target: Target) -> RepositoryPa
     path(target.of(person), &repository_name(layers, person, target))
 }
 
-/// How everything ends for everybody.
+/// Returns the outcome of every operation of every person.
 async fn outcomes(deployment: &Arc<Deployment>) -> Vec<Row> {
-    deployment.furnish(repositories()).await;
+    deployment.create_with_images(repositories()).await;
     let rows = (0..PEOPLE.len()).map(|row| {
         let deployment = Arc::clone(deployment);
         tokio::spawn(async move { outcomes_of(&deployment, row).await })
@@ -49,13 +48,13 @@ async fn outcomes_of(deployment: &Deployment, row: usize) -> Row {
     for (layers, outcomes) in Layers::ALL.into_iter().zip(&mut outcomes) {
         let backend = deployment.backend(layers, &PEOPLE[row]);
         let sessions = deployment.sessions(layers, &PEOPLE[row]).await;
-        let means = Means { backend: &*backend, registry, sessions: &sessions };
+        let clients = Clients { backend: &*backend, registry, sessions: &sessions };
         for (operation, outcomes) in Operation::ALL.into_iter().zip(outcomes) {
             for (target, outcome) in Target::ALL.into_iter().zip(outcomes) {
                 let path = path_of_cell(layers, &PEOPLE[row], target);
-                let ended = operation.attempt(means, &path).await;
+                let ended = operation.attempt(clients, &path).await;
                 if ended.outcome == Outcome::Denied {
-                    assert_denied_alike(means, operation, &path, &ended).await;
+                    assert_denied_alike(clients, operation, &path, &ended).await;
                 }
                 *outcome = ended.outcome;
             }
@@ -64,25 +63,25 @@ async fn outcomes_of(deployment: &Deployment, row: usize) -> Row {
     outcomes
 }
 
-/// What is denied is denied in the same words whether or not the repository exists.
+/// Asserts that a denial has the same text whether or not the repository exists.
 async fn assert_denied_alike(
-    means: Means<'_>,
+    clients: Clients<'_>,
     operation: Operation,
     path: &RepositoryPath,
     ended: &Ended,
 ) {
     let absent = format!("{path}{ABSENT}").parse().unwrap();
-    let alike = operation.attempt(means, &absent).await;
+    let alike = operation.attempt(clients, &absent).await;
     assert_eq!(alike.outcome, Outcome::Denied, "{operation:?} {path}");
-    // Each request of AWS has an identifier of its own.
-    let said = |told: &str| told.split(" (AWS request ").next().unwrap().to_owned();
-    assert_eq!(said(&alike.told.replace(ABSENT, "")), said(&ended.told), "{operation:?} {path}");
+    // The identifier of an AWS request differs between requests.
+    let said = |text: &str| text.split(" (AWS request ").next().unwrap().to_owned();
+    assert_eq!(said(&alike.text.replace(ABSENT, "")), said(&ended.text), "{operation:?} {path}");
 }
 
-/// What the policy denies AWS denies too, and both allow what each allows.
+/// Asserts that the policy and AWS deny the same operations, and that both together allow what each allows.
 ///
-/// AWS knows no listing of a part of an account, so that by it alone nobody lists all; and where there is
-/// nothing to list, it denies nothing.
+/// Listings are excluded: AWS cannot list a part of an account, so no person lists all repositories there, and AWS
+/// allows an empty listing.
 fn assert_each_layer_holds_alone(rows: &[Row]) {
     for (person, [policy, aws, both]) in PEOPLE.iter().zip(rows) {
         for (index, operation) in Operation::ALL.iter().enumerate() {
@@ -114,21 +113,24 @@ async fn outcomes_match_the_reviewed_table() {
         return;
     }
     assert_each_layer_holds_alone(&outcomes);
-    assert_eq!(text, REVIEWED, "review it, and write it with ARK_WRITE_OUTCOMES=1");
+    assert_eq!(
+        text, REVIEWED,
+        "review the changes, then set ARK_WRITE_OUTCOMES=1 to write the table"
+    );
 }
 
-/// How a row's operations ended, in the order of [`Layers`], [`Operation`] and [`Target`].
+/// The outcomes of a row, in the order of [`Layers`], [`Operation`] and [`Target`].
 type Row = [[[Outcome; Target::ALL.len()]; Operation::ALL.len()]; Layers::ALL.len()];
 
-/// Characters of a column.
-const LABEL: usize = 30;
-const CELL: usize = 9;
+/// Width of the first column and of the others, in characters.
+const LABEL_WIDTH: usize = 30;
+const CELL_WIDTH: usize = 9;
 
-/// Every row, under what says which column is which.
+/// Formats every row with the header of the columns.
 fn print(rows: &[Row]) -> String {
     let mut text = String::new();
-    let cells = Target::ALL.len() * CELL + 2;
-    write!(text, "{:LABEL$}", "").unwrap();
+    let cells = Target::ALL.len() * CELL_WIDTH + 2;
+    write!(text, "{:LABEL_WIDTH$}", "").unwrap();
     for layers in Layers::ALL {
         write!(text, "{:cells$}", layers.title()).unwrap();
     }
@@ -151,10 +153,10 @@ fn print_row(text: &mut String, person: &Person, row: &Row) {
 }
 
 fn line(text: &mut String, label: &str, cells: [[&str; Target::ALL.len()]; Layers::ALL.len()]) {
-    write!(text, "  {label:0$}", LABEL - 2).unwrap();
+    write!(text, "  {label:0$}", LABEL_WIDTH - 2).unwrap();
     for group in cells {
         for cell in group {
-            write!(text, "{cell:CELL$}").unwrap();
+            write!(text, "{cell:CELL_WIDTH$}").unwrap();
         }
         text.push_str("  ");
     }

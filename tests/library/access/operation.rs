@@ -1,4 +1,4 @@
-//! Everything that one can do with a repository, and how it ends.
+//! The operations on a repository, and their outcomes.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::registry::server::{
     Answer, OCI_CONFIG, OCI_MANIFEST, RegistryClient, descriptor, sha256,
 };
 
-/// A line of the table. They are done in this order, so that each finds what it is about.
+/// A line of the table. The order matters: each operation needs the results of the ones before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     ListEverything,
@@ -34,16 +34,16 @@ pub(crate) enum Operation {
     Delete,
 }
 
-/// How an operation ends.
+/// The outcome of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It was done; a listing shows the repository.
+    /// The operation succeeded; a listing shows the repository.
     Done,
-    /// It was allowed, and there is nothing.
+    /// The operation was allowed and found no repository.
     Nothing,
-    /// It was denied.
+    /// The operation was denied.
     Denied,
-    /// The program has no such operation; only AWS has it.
+    /// Only AWS has the operation, not the library.
     Unavailable,
 }
 
@@ -58,28 +58,28 @@ impl Outcome {
     }
 }
 
-/// How it ended, and what was told.
+/// The outcome of an operation, and its error text.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
-    pub(crate) told: String,
+    pub(crate) text: String,
 }
 
 impl Ended {
     fn as_listed(found: bool) -> Self {
         let outcome = if found { Outcome::Done } else { Outcome::Nothing };
-        Self { outcome, told: String::new() }
+        Self { outcome, text: String::new() }
     }
 
     #[track_caller]
     fn of<T>(result: Result<T, Error>) -> Self {
-        let (outcome, told) = match result {
+        let (outcome, text) = match result {
             Ok(_) => (Outcome::Done, String::new()),
             Err(error @ Error::NotFound { .. }) => (Outcome::Nothing, error.to_string()),
             Err(error @ Error::PermissionDenied { .. }) => (Outcome::Denied, error.to_string()),
-            Err(error) => panic!("neither done nor denied: {error:?}"),
+            Err(error) => panic!("neither succeeded nor denied: {error:?}"),
         };
-        Self { outcome, told }
+        Self { outcome, text }
     }
 
     #[track_caller]
@@ -88,19 +88,20 @@ impl Ended {
             StatusCode::NOT_FOUND => Outcome::Nothing,
             StatusCode::FORBIDDEN => Outcome::Denied,
             status if status.is_success() => Outcome::Done,
-            _ => panic!("neither done nor denied: {answer:?}"),
+            _ => panic!("neither succeeded nor denied: {answer:?}"),
         };
-        Self { outcome, told: String::from_utf8(answer.body).unwrap() }
+        Self { outcome, text: String::from_utf8(answer.body).unwrap() }
     }
 }
 
-/// What somebody has at hand.
+/// The clients of a person.
 #[derive(Clone, Copy)]
-pub(crate) struct Means<'a> {
+pub(crate) struct Clients<'a> {
     pub(crate) backend: &'a dyn RegistryBackend,
-    /// Where clients find the registry.
+    /// The registry's address.
     pub(crate) registry: SocketAddr,
-    /// Clients of ECR, past the program: of the sessions that their token opens. None behind the policy alone.
+    /// ECR clients of the sessions that the person's token gets, used without the library. Empty behind the policy
+    /// alone.
     pub(crate) sessions: &'a [aws_sdk_ecr::Client],
 }
 
@@ -141,12 +142,12 @@ impl Operation {
         }
     }
 
-    /// Whether it is about whatever repositories there are.
+    /// Returns whether the operation lists repositories.
     pub(crate) fn is_listing(self) -> bool {
         matches!(self, Self::ListEverything | Self::List)
     }
 
-    /// Whether it is a way around what the others guard.
+    /// Returns whether the operation could circumvent the permissions of another one.
     pub(crate) fn is_indirect(self) -> bool {
         matches!(
             self,
@@ -157,9 +158,9 @@ impl Operation {
         )
     }
 
-    /// Does it, to a repository that has the images `v1` and `v2` if it exists.
-    pub(crate) async fn attempt(self, means: Means<'_>, path: &RepositoryPath) -> Ended {
-        let Means { backend, registry, sessions } = means;
+    /// Performs the operation on a repository that has the images `v1` and `v2` if it exists.
+    pub(crate) async fn attempt(self, clients: Clients<'_>, path: &RepositoryPath) -> Ended {
+        let Clients { backend, registry, sessions } = clients;
         let client = async |access| {
             let scope = Scope::repository(path.clone(), access);
             let credentials = backend.credentials(&scope, &Default::default()).await?;
@@ -197,7 +198,7 @@ impl Operation {
                     Err(error) => Ended::of(Err::<(), _>(error)),
                 }
             }
-            // The program's own way to set one.
+            // The library can set a lifecycle policy only at creation.
             Self::SetLifecyclePolicy if sessions.is_empty() => {
                 let options = CreateOptions::default().with_lifecycle_policy(EXPIRE_ALL_BUT_ONE);
                 Ended::of(backend.create_repository(path, &options).await)
@@ -242,28 +243,28 @@ impl Operation {
 const EXPIRE_ALL_BUT_ONE: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":
     "imageCountMoreThan","countNumber":1},"action":{"type":"expire"}}]}"#;
 
-/// A repository policy that lets the account read.
+/// A repository policy that grants read access to the account.
 const OPEN_TO_THE_ACCOUNT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
     "Principal":{"AWS":"arn:aws:iam::095412845506:root"},"Action":"ecr:DescribeImages"}]}"#;
 
-/// Tries a call of AWS in each session.
+/// Calls AWS in each session, and returns the best outcome.
 async fn by_any<T, E: ProvideErrorMetadata, F: Future<Output = Result<T, E>>>(
     sessions: &[aws_sdk_ecr::Client],
     call: impl Fn(&aws_sdk_ecr::Client) -> F,
 ) -> Ended {
-    let mut ended = Ended { outcome: Outcome::Unavailable, told: String::new() };
+    let mut ended = Ended { outcome: Outcome::Unavailable, text: String::new() };
     for ecr in sessions {
-        let (outcome, told) = match call(ecr).await {
+        let (outcome, text) = match call(ecr).await {
             Ok(_) => (Outcome::Done, String::new()),
             Err(error) => match error.code() {
                 Some("AccessDeniedException") => {
                     (Outcome::Denied, error.message().unwrap_or_default().to_owned())
                 }
                 Some("RepositoryNotFoundException") => (Outcome::Nothing, String::new()),
-                code => panic!("neither done nor denied: {code:?}"),
+                code => panic!("neither succeeded nor denied: {code:?}"),
             },
         };
-        ended.told += &told;
+        ended.text += &text;
         if ended.outcome == Outcome::Unavailable || outcome != Outcome::Denied {
             ended.outcome = outcome;
         }
@@ -286,7 +287,7 @@ async fn is_listed(
     }
 }
 
-/// Sends what the manifest of an empty image refers to, and the manifest.
+/// Pushes an empty image: its blobs, then its manifest.
 async fn push(client: &RegistryClient, path: &RepositoryPath) -> Ended {
     let config = br#"{"pushed":true}"#;
     let digest = sha256(config);

@@ -1,6 +1,6 @@
-//! The direction of dependencies: `cli → core`, and inside the core as the table below says.
+//! Checks the direction of dependencies: `cli → core`, and between the modules of the core as in the table below.
 //!
-//! Comments, string literals and test modules do not count.
+//! Comments, string literals and test modules are ignored.
 
 mod source;
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use source::{Source, exports, test_modules_in_files};
 
-/// What each module at the top of the core may use of the core. A module without a row fails.
+/// The modules that each top-level module of the core may use. A module without a row fails the test.
 const EDGES: &[(&str, &[&str])] = &[
     ("model", &["encoding"]),
     ("error", &["model"]),
@@ -58,7 +58,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["model", "error", "observability", "credentials", "identity", "backend", "files"],
     ),
     ("distribution", &["model", "error", "secrets", "observability", "credentials", "digester"]),
-    // A transfer asks the backend for credentials; nothing of the backend knows of either.
+    // The backend uses neither `distribution` nor `transfer`: a transfer asks it for credentials.
     // Copies are hashed.
     ("files", &["error", "escape", "encoding", "digester"]),
     ("connection", &["model", "error", "credentials", "backend", "permission", "distribution"]),
@@ -78,9 +78,9 @@ const EDGES: &[(&str, &[&str])] = &[
             "connection",
         ],
     ),
-    // Docs alone.
+    // Documentation only.
     ("guide", &[]),
-    // The entry point puts everything together; nothing but tests knows of it.
+    // The catalog combines all modules; only tests use it.
     (
         "catalog",
         &[
@@ -119,7 +119,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Paths that only some modules may name: the model is plain data, and HTTP has its places.
+/// Crates and modules that only some modules may use. The model is plain data, for example.
 const OUTSIDE: &[(&str, &[&str])] = &[
     (
         "tokio",
@@ -156,20 +156,20 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("axum", &["backend", "testing"]),
     ("hyper", &["backend", "testing"]),
     ("hyper_util", &["backend", "testing"]),
-    // The environment of AWS has URLs and certificates, and secrets are parts of URLs.
+    // The AWS environment has URLs and certificates. Secrets can be parts of URLs.
     ("reqwest", &["secrets", "aws_environment", "distribution", "identity", "testing"]),
     ("TcpListener", &["backend", "testing"]),
     ("TcpStream", &["backend", "testing"]),
     ("UdpSocket", &[]),
 ];
 
-/// The files that open files by themselves. All others use the module `files`, which judges a file that another user
-/// could have prepared.
+/// Files that may open files themselves. All others use the module `files`, which checks for files that another user
+/// prepared.
 const OPEN_FILES: &[&str] = &[
-    // Inside the folder of a registry, which `files` judges as a whole.
+    // Inside the folder of a registry, which `files` checks as a whole.
     "backend/local/store/",
     "credentials/docker_config.rs",
-    // Temporary files, and what the user names as a source or target.
+    // Temporary files, and sources and targets that the user names.
     "transfer/source/spool.rs",
     "transfer/target/archive.rs",
     "testing/",
@@ -178,7 +178,7 @@ const OPEN_FILES: &[&str] = &[
 /// A fault of a source file, as a sentence.
 type Fault = String;
 
-/// What breaks the tables in one file; `exports` says which module each re-export of the root is from.
+/// Returns the violations of the tables in one file. `exports` maps each re-export of the crate root to its module.
 fn faults(path: &str, text: &str, exports: &BTreeMap<String, String>) -> Vec<Fault> {
     let source = Source::new(path, text);
     let module = source.module.as_str();
@@ -211,7 +211,7 @@ pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Every Rust file below `folder`, relative to it.
+/// Returns the Rust files below `folder`, relative to it.
 pub(crate) fn rust_files(folder: &Path) -> Vec<String> {
     let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(next) = folders.pop() {
@@ -228,7 +228,7 @@ pub(crate) fn rust_files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn modules_of_the_core_depend_as_the_table_says() {
+fn core_modules_depend_as_the_table_says() {
     let folder = workspace().join("ark-container-core/src");
     let read = |file: String| (fs::read_to_string(folder.join(&file)).unwrap(), file);
     let files: Vec<(String, String)> = rust_files(&folder).into_iter().map(read).collect();
@@ -252,7 +252,7 @@ fn modules_of_the_core_depend_as_the_table_says() {
 }
 
 #[test]
-fn the_core_depends_on_no_front() {
+fn core_does_not_depend_on_the_cli() {
     let manifest = workspace().join("ark-container-core/Cargo.toml");
     let manifest: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
     let mut dependencies = BTreeSet::new();
@@ -263,7 +263,7 @@ fn the_core_depends_on_no_front() {
     assert!(dependencies.contains("async-trait"), "{dependencies:?}");
     assert!(
         !manifest.contains_key("target"),
-        "a table of dependencies that this test does not read"
+        "this test does not read target-specific dependencies"
     );
     let front = |name: &&String| name.starts_with("ark-container") || name.starts_with("clap");
     assert_eq!(dependencies.iter().find(front), None);
@@ -321,7 +321,7 @@ fn comments_and_tests_are_ignored() {
 }
 
 #[test]
-fn test_modules_in_files_are_known_by_their_declaration() {
+fn test_modules_in_files_are_found_by_their_declaration() {
     let found = |text| test_modules_in_files("push/mod.rs", text);
     assert_eq!(found("#[cfg(test)]\nmod tests;"), ["push/tests"]);
     assert_eq!(found("#[cfg(test)]\npub(crate) mod double;"), ["push/double"]);

@@ -1,19 +1,19 @@
-//! Rust sources read as text: which paths a file names.
+//! Parses Rust sources as text, and finds the paths in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A source file without what does not count, as the words and signs that matter.
+/// The tokens of a source file without comments, literals and test modules.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// The module at the top of the crate that it belongs to.
+    /// The top-level module of the file.
     pub(super) module: String,
-    /// How many `super` lead from it to the root of the crate.
+    /// The number of `super` from the file to the crate root.
     depth: usize,
     tokens: Vec<String>,
 }
 
 impl Source {
-    /// `path` is relative to the `src` folder.
+    /// Parses a source file. `path` is relative to the `src` folder.
     pub(super) fn new(path: &str, text: &str) -> Self {
         let mut parts: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
         if parts.last() == Some(&"mod") {
@@ -23,11 +23,11 @@ impl Source {
         Self { module: parts[0].to_owned(), depth: parts.len(), tokens }
     }
 
-    /// The items at the root of the crate that it names: modules, and what the root re-exports.
+    /// Returns the items of the crate root in the file: modules and re-exports.
     pub(super) fn root_items(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for start in 0..self.tokens.len() {
-            // Only the first `super` of several is where a path starts.
+            // Only the first of several `super` starts a path.
             let inside_path = start > 0 && self.tokens[start - 1] == "::";
             if !inside_path && let Some(next) = self.after_root(start) {
                 collect_first_names(&self.tokens, next, &mut found);
@@ -36,7 +36,7 @@ impl Source {
         found
     }
 
-    /// The index behind `crate::`, or behind as many `super::` as lead to the root.
+    /// Returns the index after `crate::`, or after as many `super::` as lead to the root.
     fn after_root(&self, start: usize) -> Option<usize> {
         let is = |index: usize, token: &str| self.tokens.get(index).is_some_and(|t| t == token);
         if is(start, "crate") && is(start + 1, "::") {
@@ -46,14 +46,14 @@ impl Source {
         (steps == self.depth && is(start + 2 * steps - 1, "::")).then_some(start + 2 * steps)
     }
 
-    /// Whether it names `path`, such as `tokio` or `std::fs`.
+    /// Returns whether the file has `path`, such as `tokio` or `std::fs`.
     pub(super) fn names(&self, path: &str) -> bool {
         let wanted = tokens(path);
         self.tokens.windows(wanted.len()).any(|window| window == wanted)
             || self.names_in_braces(&wanted)
     }
 
-    /// Whether it names `first::{…, last, …}`.
+    /// Returns whether the file has `first::{…, last, …}`.
     fn names_in_braces(&self, wanted: &[String]) -> bool {
         let [first, _, last] = wanted else { return false };
         (0..self.tokens.len()).any(|index| {
@@ -67,7 +67,7 @@ impl Source {
     }
 }
 
-/// The first name of the path at `index`, or of each path of the braces at `index`.
+/// Collects the first name of the path at `index`, or of each path in the braces at `index`.
 fn collect_first_names(tokens: &[String], index: usize, found: &mut BTreeSet<String>) {
     if tokens.get(index).is_none_or(|token| token != "{") {
         found.extend(tokens.get(index).cloned());
@@ -89,7 +89,7 @@ fn collect_first_names(tokens: &[String], index: usize, found: &mut BTreeSet<Str
     }
 }
 
-/// Words, `::` and single signs; no comments, literals or spaces.
+/// Returns words, `::` and single characters, without comments, literals and spaces.
 fn tokens(text: &str) -> Vec<String> {
     let (mut tokens, mut rest) = (Vec::new(), text);
     while let Some(first) = rest.chars().next() {
@@ -116,7 +116,7 @@ fn tokens(text: &str) -> Vec<String> {
     tokens
 }
 
-/// The length of the string or character literal at the start of `text`, if there is one.
+/// Returns the length of the string or character literal at the start of `text`, if there is one.
 fn literal(text: &str) -> Option<usize> {
     let prefix = ["br", "r", "b", "c", ""].into_iter().find(|prefix| {
         let rest = text.strip_prefix(prefix);
@@ -133,13 +133,13 @@ fn literal(text: &str) -> Option<usize> {
             return Some(start + escaped(&text[start..], '"'));
         }
     }
-    // A lifetime has no closing quote behind its first character.
+    // A lifetime has no closing quote after its first character.
     let character = text.strip_prefix('\'')?;
     let closed = character.starts_with('\\') || character.chars().nth(1) == Some('\'');
     closed.then(|| 1 + escaped(character, '\''))
 }
 
-/// The length of `text` up to and with the first `end` that no backslash escapes.
+/// Returns the length of `text` up to and including the first unescaped `end`.
 fn escaped(text: &str, end: char) -> usize {
     let mut escaped = false;
     for (at, character) in text.char_indices() {
@@ -151,7 +151,7 @@ fn escaped(text: &str, end: char) -> usize {
     text.len()
 }
 
-/// Leaves out every `#[cfg(test)] mod … { … }`.
+/// Removes every `#[cfg(test)] mod … { … }`.
 fn without_test_modules(tokens: Vec<String>) -> Vec<String> {
     let (mut kept, mut index) = (Vec::new(), 0);
     while index < tokens.len() {
@@ -175,8 +175,8 @@ fn without_test_modules(tokens: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// What follows `mod` where `tokens` start with the declaration of a module for tests only:
-/// `#[cfg(test)]`, or `#[cfg(all(test, …))]`, other attributes, then a module of any visibility.
+/// Returns the tokens after `mod` if `tokens` start with the declaration of a test module: `#[cfg(test)]` or
+/// `#[cfg(all(test, …))]`, other attributes, then a module of any visibility.
 fn test_module(tokens: &[String]) -> Option<&[String]> {
     let starts = |tokens: &[String], with: &[&str]| {
         tokens.len() >= with.len() && tokens.iter().zip(with).all(|(a, b)| a == b)
@@ -198,8 +198,8 @@ fn test_module(tokens: &[String]) -> Option<&[String]> {
     starts(rest, &["mod"]).then(|| &rest[1..])
 }
 
-/// The test modules that the file at `path` declares and leaves to files of their own, as paths
-/// without `.rs`.
+/// Returns the test modules that the file at `path` declares and that have a file of their own, as paths without
+/// `.rs`.
 pub(super) fn test_modules_in_files(path: &str, text: &str) -> Vec<String> {
     let stem = path.trim_end_matches(".rs");
     let folder = stem.strip_suffix("/mod").unwrap_or(stem);
@@ -211,7 +211,7 @@ pub(super) fn test_modules_in_files(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What `lib.rs` re-exports, and the module that each is from.
+/// Returns the re-exports of `lib.rs` and their modules.
 pub(super) fn exports(lib: &str) -> BTreeMap<String, String> {
     let tokens = tokens(lib);
     let mut exports = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Attempts to reach another organization at AWS: by repositories that resemble ours, by logins, and by
-//! requests to the registry.
+//! Attempts to reach another organization on AWS ECR: by similar repository names, by logins, and by requests to the
+//! registry.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -19,8 +19,8 @@ use crate::access::matrix::{Layers, OURS, PEOPLE, THEIRS};
 use crate::aws::cloud::code;
 use crate::registry::server::{OCI_MANIFEST, RegistryClient, answer, descriptor, path, sha256};
 
-/// What is in the account beside `app` of ours: each is tagged as ours by whoever created it.
-fn pretenders() -> Vec<String> {
+/// Returns repository names that resemble those of our organization. Each repository is tagged as ours.
+fn similar_repository_names() -> Vec<String> {
     vec![
         format!("prod/{OURS}x/app"),
         format!("prod/{OURS}-x/app"),
@@ -38,9 +38,11 @@ fn pretenders() -> Vec<String> {
 async fn account() -> Deployment {
     let tagged =
         |name: String| ListedRepository::new(name).with_tag("ark:organization", OURS.to_string());
-    let deployment =
-        Deployment::start_with(|aws| aws.with_list(pretenders().into_iter().map(tagged))).await;
-    deployment.furnish([path(OURS, "app")]).await;
+    let deployment = Deployment::start_with(|aws| {
+        aws.with_list(similar_repository_names().into_iter().map(tagged))
+    })
+    .await;
+    deployment.create_with_images([path(OURS, "app")]).await;
     deployment
 }
 
@@ -67,7 +69,7 @@ async fn similar_repository_names_are_not_listed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn session_cannot_reach_similar_repository_names() {
     let deployment = account().await;
-    // Past the library, with the token alone: nobody narrows the session.
+    // The token is used without the library, so the session is not narrowed.
     let token = deployment.issuer.token(&PEOPLE[0].token()).unwrap();
     let nobody = AccessKey::new("AKIANOBODY", "nothing");
     let sts = aws_sdk_sts::Client::new(&deployment.cloud.config(&nobody, None));
@@ -83,20 +85,20 @@ async fn session_cannot_reach_similar_repository_names() {
         |name: String| ecr.batch_get_image().repository_name(name).image_ids(image.clone()).send();
     let own = get(path(OURS, "app").to_string()).await.unwrap();
     assert_eq!(own.images().len(), 1);
-    for name in pretenders() {
+    for name in similar_repository_names() {
         assert_eq!(code(get(name.clone()).await), "AccessDeniedException", "{name}");
         let deleted = ecr.delete_repository().repository_name(&name).force(true).send().await;
         assert_eq!(code(deleted), "AccessDeniedException", "{name}");
         let again = ecr.create_repository().repository_name(format!("{name}/new")).send().await;
         assert_eq!(code(again), "AccessDeniedException", "{name}");
     }
-    // Nor does the password for the whole organization, at the registry.
+    // The password for the whole organization does not reach them either.
     let backend = deployment.bearer(&PEOPLE[0].token());
     let scope = Scope::organizations(Stage::default(), [OURS], Access::Push);
     let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();
     let address = credentials.host.as_str().parse().unwrap();
     let client = RegistryClient::new(address, credentials.password.expose());
-    for name in pretenders() {
+    for name in similar_repository_names() {
         let answer = client.get(&format!("/v2/{name}/tags/list")).await;
         assert!(answer.status.is_client_error(), "{name}: {answer:?}");
     }
@@ -116,9 +118,9 @@ async fn cached_login_is_for_its_own_token() {
     let alice = sign(&PEOPLE[0].token());
     let password = bearer(&alice).credentials(&scope, &Default::default()).await.unwrap().password;
     let again = bearer(&alice).credentials(&scope, &Default::default()).await.unwrap().password;
-    assert_eq!(again.expose(), password.expose(), "it is kept for her");
+    assert_eq!(again.expose(), password.expose(), "the password is cached");
 
-    // A token that says to be alice's, and bob's own: neither gets what was kept.
+    // A forged token of alice and a token of bob do not get the cached password.
     let forger = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
     let forged = bearer(&forger.token(&PEOPLE[0].token()).unwrap())
         .credentials(&scope, &Default::default())
@@ -127,7 +129,7 @@ async fn cached_login_is_for_its_own_token() {
     let unsigned =
         bearer(&forger.unsigned(&PEOPLE[0].token())).credentials(&scope, &Default::default()).await;
     assert!(matches!(unsigned, Err(Error::Unauthenticated { .. })), "{unsigned:?}");
-    // AWS gives bob a password, which opens nothing of the scope: that is what the table shows.
+    // AWS gives bob a password that grants nothing in the scope. The access table shows that.
     let bobs = bearer(&sign(&PEOPLE[1].token()))
         .credentials(&scope, &Default::default())
         .await
@@ -140,7 +142,7 @@ async fn cached_login_is_for_its_own_token() {
 async fn overflowing_session_policy_is_rejected() {
     let deployment = Deployment::start_with(|aws| aws.with_packed_limit(600)).await;
     let backend = deployment.bearer(&PEOPLE[0].token());
-    // Too long for AWS as it packs policies, and too long to be asked for.
+    // 4 organizations exceed the packed limit of AWS, and 40 the limit of the library.
     for count in [4, 40] {
         let organizations = (0..count).map(OrganizationId::from_u128);
         let scope = Scope::organizations(Stage::default(), organizations, Access::Push);
@@ -150,7 +152,7 @@ async fn overflowing_session_policy_is_rejected() {
     assert_eq!(deployment.cloud.aws.count("ecr:GetAuthorizationToken"), 0);
 }
 
-/// Identifiers that a session of AWS cannot be named after as they are.
+/// Identifiers that cannot be the name of an AWS session.
 const HOSTILE: [&str; 8] = [
     "a b",
     "a/b",
@@ -194,8 +196,8 @@ async fn principal_identifier_cannot_name_another_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn false_claims_do_not_make_an_administrator() {
     let deployment = Deployment::start().await;
-    deployment.furnish([path(OURS, "app")]).await;
-    // What alice's token says to this program is not what it says to AWS.
+    deployment.create_with_images([path(OURS, "app")]).await;
+    // The forged claims are visible to the library, but AWS reads only the session tags of the token.
     let token = PEOPLE[0].token().with_administers([OURS, OrganizationId::GLOBAL]);
     let backend = deployment.bearer(&token);
     let options = ark_container_core::backend::DeleteOptions::default().with_force(true);
@@ -210,16 +212,16 @@ async fn false_claims_do_not_make_an_administrator() {
 
 const NAMES: [&str; 2] = ["app", "none"];
 
-/// A deployment with the repository `app` of both organizations, and who may do everything there.
+/// Returns a deployment with the repository `app` in two organizations, and a client with full access to both.
 async fn two_organizations() -> (Deployment, RegistryClient) {
     let deployment = Deployment::start().await;
-    deployment.furnish([path(OURS, "app"), path(THEIRS, "app")]).await;
+    deployment.create_with_images([path(OURS, "app"), path(THEIRS, "app")]).await;
     let administrator =
         deployment.cloud.log_in(&deployment.cloud.ecr(&deployment.cloud.admin)).await;
     (deployment, administrator)
 }
 
-/// alice with the passwords that her token gets her: for one repository, and for all of ours.
+/// Returns clients with the passwords of alice: for one repository, and for all of our organization.
 async fn alice(deployment: &Deployment) -> [RegistryClient; 2] {
     let backend = deployment.bearer(&PEOPLE[0].token());
     let scopes = [
@@ -273,7 +275,7 @@ async fn requests_across_organizations_are_denied_alike_at_aws() {
         let catalog = client.get("/v2/_catalog").await;
         assert!(!catalog.status.is_success(), "{catalog:?}");
     }
-    // It is all there still, for one who may.
+    // The administrator can still read everything.
     let url = format!("/v2/{}/manifests/v1", path(THEIRS, "app"));
     administrator.get(&url).await.expect(StatusCode::OK);
 }
@@ -290,7 +292,7 @@ async fn mount_across_organizations_is_denied_at_aws() {
             client.post(&mount).await.expect(StatusCode::ACCEPTED);
         }
         client.get(&format!("/v2/{own}/blobs/{secret}")).await.expect(StatusCode::NOT_FOUND);
-        // Nor does a manifest bring along what it names.
+        // A manifest does not mount the blobs that it refers to either.
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -301,15 +303,15 @@ async fn mount_across_organizations_is_denied_at_aws() {
         let refused = client.put_manifest(&own, "v9", OCI_MANIFEST, &manifest).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{refused:?}");
     }
-    // Within an organization it does mount, so it was not for want of the setting.
-    deployment.furnish([path(OURS, "other")]).await;
+    // Mounting is on: within an organization it works.
+    deployment.create_with_images([path(OURS, "other")]).await;
     let blob = administrator.push_blob(&path(OURS, "other"), b"ours").await;
     let [_, wide] = alice(&deployment).await;
     let mount = format!("/v2/{own}/blobs/uploads/?mount={blob}&from={}", path(OURS, "other"));
     wide.post(&mount).await.expect(StatusCode::CREATED);
 }
 
-/// Tokens that say what bob would like to be, each with what is wrong with it.
+/// Returns forged tokens that grant more than bob has, each with its defect.
 fn forgeries(issuer: &TokenIssuer) -> Vec<(&'static str, String)> {
     let other = TokenIssuer::new(ISSUER, AUDIENCE).unwrap();
     let alice = PEOPLE[0].token();
@@ -318,30 +320,30 @@ fn forgeries(issuer: &TokenIssuer) -> Vec<(&'static str, String)> {
     let good = sign(&alice);
     let (message, signature) = good.rsplit_once('.').unwrap();
     let (header, _) = message.split_once('.').unwrap();
-    // The claims of the administrator under the header and the signature of alice.
+    // The claims of the administrator with the header and the signature of alice.
     let administrator = sign(&PEOPLE[6].token());
     let claims = administrator.split('.').nth(1).unwrap();
     vec![
-        ("it has expired", sign(&alice.clone().expiring_at(ago(3_600)))),
-        ("it is not valid yet", sign(&alice.clone().not_before(SystemTime::now() + HOUR))),
-        ("it is for another audience", sign(&alice.clone().with_claim("aud", "another"))),
-        ("it is for nobody", sign(&alice.clone().without_claim("aud"))),
-        ("it is of another issuer", sign(&alice.clone().with_claim("iss", "https://evil.example"))),
-        ("another key has signed it", other.token(&alice).unwrap()),
+        ("expired", sign(&alice.clone().expiring_at(ago(3_600)))),
+        ("not valid yet", sign(&alice.clone().not_before(SystemTime::now() + HOUR))),
+        ("another audience", sign(&alice.clone().with_claim("aud", "another"))),
+        ("no audience", sign(&alice.clone().without_claim("aud"))),
+        ("another issuer", sign(&alice.clone().with_claim("iss", "https://evil.example"))),
+        ("another key", other.token(&alice).unwrap()),
         (
-            "another key has signed it, by a name that is not known",
+            "another key with an unknown ID",
             other.token(&alice.clone().with_header("kid", "evil")).unwrap(),
         ),
-        ("nobody has signed it", issuer.unsigned(&alice)),
+        ("unsigned", issuer.unsigned(&alice)),
         (
-            "the public keys have signed it as a secret",
+            "signed with the public key set as HMAC secret",
             issuer.signed_by_secret(&alice, issuer.key_set_json().as_bytes()),
         ),
-        ("its signature is missing", format!("{message}.")),
-        ("its claims are of another token", format!("{header}.{claims}.{signature}")),
-        ("it says another algorithm", sign(&alice.clone().with_header("alg", "RS256"))),
+        ("no signature", format!("{message}.")),
+        ("claims of another token", format!("{header}.{claims}.{signature}")),
+        ("another algorithm in the header", sign(&alice.clone().with_header("alg", "RS256"))),
         (
-            "it brings its own key",
+            "its own key in the header",
             other
                 .token(&alice.with_header("jwk", serde_json::from_str::<serde_json::Value>(
                     &other.key_set_json(),
@@ -367,11 +369,15 @@ async fn forged_token_gets_no_session_at_aws() {
             backend.describe_repository(&path(OURS, "app")).await.map(drop),
         ] {
             match refused {
-                // AWS says of an audience that the provider is not registered for that it denies.
+                // AWS answers AccessDenied to a token for an audience that the provider does not have.
                 Err(Error::Unauthenticated { .. } | Error::PermissionDenied { .. }) => {}
                 other => panic!("{wrong}: {other:?}"),
             }
         }
     }
-    assert_eq!(deployment.cloud.aws.count("ecr:GetAuthorizationToken"), 1, "the good one's");
+    assert_eq!(
+        deployment.cloud.aws.count("ecr:GetAuthorizationToken"),
+        1,
+        "only the valid token gets a password"
+    );
 }

@@ -1,5 +1,4 @@
-//! Attempts to reach what is another organization's. `tests/README.md` lists every attack with the test
-//! that shows it fail, here or elsewhere.
+//! Attempts to reach another organization. `tests/README.md` lists every attack and the tests that show that it fails.
 
 mod aws;
 mod names;
@@ -36,7 +35,7 @@ fn listed_attacks_have_tests() {
     }
     let missing: Vec<_> = named.iter().filter(|name| !functions.contains(**name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
-    // And none of this folder's goes unlisted.
+    // Every test of this folder is in the table.
     for (file, text) in [("aws", include_str!("aws.rs")), ("names", include_str!("names.rs"))] {
         for test in text.split("#[t").skip(1).filter_map(|rest| rest.split("fn ").nth(1)) {
             let name = test.split_once('(').unwrap().0;

@@ -1,4 +1,5 @@
-//! Names that try to lead from one's own repository to another, sent as they are to both registries.
+//! Crafted repository names and URLs that could lead to the repository of another organization, sent unchanged to both
+//! registries.
 
 use std::net::SocketAddr;
 
@@ -14,15 +15,14 @@ use tokio::net::TcpStream;
 use crate::aws::cloud::{Cloud, allow, arn, policy};
 use crate::registry::server::{OURS, RegistryClient, Server, THEIRS, all_of, path, read_to_end};
 
-/// What only the foreign repository has, in its list of tags.
+/// A tag that only the foreign repository has.
 const SECRET: &str = "secret-tag";
 
-/// Paths of URLs that start in our own organization and mean the foreign repository `app`, or could
-/// be taken to mean it.
-fn ways(end: &str) -> Vec<String> {
+/// Returns URLs that start in our organization and mean the foreign repository `app`, or could be parsed as it.
+fn crafted_urls(end: &str) -> Vec<String> {
     let (ours, theirs) = (OURS.to_string(), THEIRS.to_string());
     let lookalike = theirs.replacen('f', "\u{ff46}", 1);
-    let mut ways: Vec<String> = [
+    let mut urls: Vec<String> = [
         format!("prod/{ours}/../{theirs}/app"),
         format!("prod/{ours}/app/../../{theirs}/app"),
         format!("prod/{ours}/./../{theirs}/app"),
@@ -53,7 +53,7 @@ fn ways(end: &str) -> Vec<String> {
     ]
     .map(|name| format!("/v2/{name}/{end}"))
     .into();
-    ways.extend([
+    urls.extend([
         format!("/v2/prod/{ours}/app/{end}?name=prod/{theirs}/app"),
         format!("/v2/prod/{ours}/app/{end}#/../../{theirs}/app/{end}"),
         format!("/v2/prod/{ours}/app/../../../../v2/prod/{theirs}/app/{end}"),
@@ -61,10 +61,10 @@ fn ways(end: &str) -> Vec<String> {
         format!("//v2/prod/{theirs}/app/{end}"),
         format!("http://localhost/v2/prod/{theirs}/app/{end}"),
     ]);
-    ways
+    urls
 }
 
-/// Sends a request as it is, where clients would tidy its path up first, and reads the whole answer.
+/// Sends a request without normalizing its path, and reads the whole answer.
 async fn raw(address: SocketAddr, password: &str, method: &str, url: &str) -> String {
     let encoded = STANDARD.encode(format!("AWS:{password}"));
     let head = format!(
@@ -76,8 +76,8 @@ async fn raw(address: SocketAddr, password: &str, method: &str, url: &str) -> St
     read_to_end(&mut stream).await
 }
 
-/// Tries every way in, with a password for everything in our own organization.
-async fn no_way_leads_in(address: SocketAddr, ours: &str, theirs: &str) {
+/// Requests every crafted URL with a password for our own organization, and checks that none reaches the other one.
+async fn assert_other_organization_is_unreachable(address: SocketAddr, ours: &str, theirs: &str) {
     let owner = RegistryClient::new(address, theirs);
     owner.push_image(&path(THEIRS, "app"), SECRET, b"secret").await;
     let tags = raw(address, theirs, "GET", &format!("/v2/{}/tags/list", path(THEIRS, "app"))).await;
@@ -88,12 +88,12 @@ async fn no_way_leads_in(address: SocketAddr, ours: &str, theirs: &str) {
         ("DELETE", format!("manifests/{SECRET}")),
         ("POST", "blobs/uploads/".to_owned()),
     ] {
-        for url in ways(&end) {
+        for url in crafted_urls(&end) {
             let answer = raw(address, ours, method, &url).await;
             let status = answer.split(' ').nth(1).unwrap_or_else(|| panic!("{url}: {answer:?}"));
             let own = url.starts_with(&format!("/v2/{}/{end}", path(OURS, "app")));
             match status {
-                // What follows the path does not change whose repository it is about.
+                // A query or a fragment does not change the repository.
                 "200" | "202" if own && !answer.contains(&THEIRS.to_string()) => {}
                 "400" | "403" | "404" | "405" | "414" | "431" => {}
                 status => panic!("{method} {url}: {status}: {answer}"),
@@ -111,7 +111,8 @@ async fn no_way_leads_in(address: SocketAddr, ours: &str, theirs: &str) {
 async fn crafted_urls_stay_in_the_organization_locally() {
     let server = Server::start().await;
     let (ours, theirs) = (server.our_client().await, server.client(&all_of(THEIRS)).await);
-    no_way_leads_in(server.address, &ours.password, &theirs.password).await;
+    assert_other_organization_is_unreachable(server.address, &ours.password, &theirs.password)
+        .await;
 }
 
 #[tokio::test]
@@ -127,7 +128,7 @@ async fn crafted_urls_stay_in_the_organization_at_aws() {
     let (ours, theirs) =
         (cloud.log_in(&cloud.ecr(&alice)).await, cloud.log_in(&cloud.ecr(&bob)).await);
     let address = cloud.aws.registry_host().as_str().parse().unwrap();
-    no_way_leads_in(address, &ours.password, &theirs.password).await;
+    assert_other_organization_is_unreachable(address, &ours.password, &theirs.password).await;
 }
 
 #[test]

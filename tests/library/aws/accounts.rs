@@ -1,4 +1,4 @@
-//! Callers of other accounts, and roles that ask who comes.
+//! Callers of other accounts, and roles with conditions on the caller.
 
 use ark_container_core::backend::ecr::{EcrBackend, EcrBackendBuilder};
 use ark_container_core::model::{Access, Scope, Stage};
@@ -14,7 +14,7 @@ use super::cloud::{Cloud, allow, policy};
 
 const OTHER_ACCOUNT: &str = "111122223333";
 
-/// The registry of the fake's account on behalf of a user, with retries as the SDK has them.
+/// Returns the backend of the fake's account for a user, with the retries of the SDK.
 fn backend(
     cloud: &Cloud,
     user: &User,
@@ -27,7 +27,7 @@ fn backend(
 }
 
 #[tokio::test]
-async fn other_account_reads_what_both_accounts_permit() {
+async fn other_account_reads_if_both_accounts_allow_it() {
     let reader = User::administrator("reader").with_account(OTHER_ACCOUNT);
     let cloud = Cloud::start_with(|aws| aws.with_user(reader.clone())).await;
     cloud.create_repositories().await;

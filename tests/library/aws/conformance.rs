@@ -1,7 +1,7 @@
 //! The conformance suite over the ECR backend.
 //!
-//! Where an emulator differs from AWS, the case that it gets wrong is named with the reason. Such a
-//! case runs too, and must fail: the lists stay true.
+//! Cases that an emulator fails are listed with the difference to AWS. Such a case runs too, and must fail, so the
+//! lists stay true.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::emulator::{Emulator, REGION};
 const ORGANIZATIONS: [OrganizationId; 3] =
     [OrganizationId::TBD, OrganizationId::from_u128(0x0123), OrganizationId::from_u128(u128::MAX)];
 
-/// A case that an emulator gets wrong, and what it does that AWS does not.
+/// A case that an emulator fails, and its difference to AWS.
 type Excepted = (&'static str, &'static str);
 
 const MOTO: &[Excepted] = &[
@@ -40,7 +40,7 @@ const MINISTACK: &[Excepted] = &[
     ("index_child_deletion_by_digest_is_conflict", "it deletes an image of an index"),
 ];
 
-/// Puts manifests by ECR's API, where an emulator has no registry. It needs no blobs.
+/// Puts manifests with ECR's API, for an emulator without a registry. Blobs are not needed.
 struct ApiImages(aws_sdk_ecr::Client);
 
 #[async_trait]
@@ -54,7 +54,7 @@ impl PutImage for ApiImages {
         let manifest = std::str::from_utf8(image.manifest())?;
         let put = self.0.put_image().repository_name(path.to_string()).image_manifest(manifest);
         let put = put.image_manifest_media_type(image.media_type());
-        // moto makes digests up where it is told none.
+        // Without a digest, moto invents one.
         let put = put.image_digest(image.digest().to_string());
         let put = match reference {
             Reference::Tag(tag) => put.image_tag(tag.as_str()),
@@ -65,13 +65,13 @@ impl PutImage for ApiImages {
     }
 }
 
-/// The backend of an account's registry.
+/// Returns a builder of the backend of an account's registry.
 fn builder(account: &str, config: &SdkConfig) -> EcrBackendBuilder {
     let host: EcrHost = format!("{account}.dkr.ecr.{REGION}.amazonaws.com").parse().unwrap();
     EcrBackend::builder(host, Stage::default()).with_sdk_config(config.clone())
 }
 
-/// Runs every case: those of `excepted` must fail, and the others must not.
+/// Runs every case. The cases in `excepted` must fail, and the others must pass.
 async fn check(
     backend: impl RegistryBackend + Clone + 'static,
     images: impl PutImage + 'static,
@@ -94,7 +94,7 @@ async fn check(
     assert!(excepted.iter().all(|(name, _)| known.contains(name)), "{excepted:?}");
 }
 
-/// Whether a case passes; what it panics with is on standard error.
+/// Returns whether a case passes. Its panic message is on standard error.
 async fn passes(
     case: &'static Case,
     backend: impl RegistryBackend + 'static,
@@ -127,7 +127,7 @@ async fn ecr_keeps_the_contract_on_moto() {
     let moto = Emulator::moto();
     let config = moto.sdk_config();
     let images = ApiImages(aws_sdk_ecr::Client::new(&config));
-    // Its index of resource tags knows no repository.
+    // moto's index of resource tags has no repositories.
     let backend = builder("123456789012", &config).with_full_scan(true).build();
     check(backend, images, MOTO).await;
 }

@@ -1,4 +1,4 @@
-//! [`Emulator`]: moto or ministack, a process of its own on a free port.
+//! [`Emulator`]: moto or ministack, as a process on a free port.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -12,20 +12,20 @@ use tempfile::TempDir;
 use crate::python_component::python_component;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// The region that both are asked in.
+/// The region of the requests to both emulators.
 pub(crate) const REGION: &str = "us-east-1";
 
-/// An emulator of AWS; ended when it is dropped.
+/// An emulator of AWS. Dropping it ends the process.
 pub(crate) struct Emulator {
     process: Child,
     pub(crate) address: SocketAddr,
-    /// The access key that requests are signed with, and its secret.
+    /// The access key for signing requests: its ID and its secret.
     pub(crate) key: (String, String),
     _home: TempDir,
 }
 
 impl Emulator {
-    /// moto, which looks at no signature.
+    /// Starts moto, which does not check signatures.
     ///
     /// Source: <https://docs.getmoto.org/en/latest/docs/server_mode.html>
     pub(crate) fn moto() -> Self {
@@ -35,8 +35,8 @@ impl Emulator {
         })
     }
 
-    /// ministack, as it judges signatures and policies, and the key of a user who may do everything:
-    /// the keys that it knows by itself are not judged.
+    /// Starts ministack with checks of signatures and policies, and creates the key of a user with full access.
+    /// ministack does not check its built-in keys.
     pub(crate) fn ministack() -> Self {
         let root = ("test".to_owned(), "test".to_owned());
         let mut emulator = Self::start("ministack", root, |command, address| {
@@ -64,7 +64,7 @@ impl Emulator {
         configure: impl FnOnce(&mut Command, SocketAddr),
     ) -> Self {
         let home = tempfile::tempdir().unwrap();
-        // Free a moment ago; where another takes it meanwhile, the emulator fails to start.
+        // The port was just free. If another process takes it first, the emulator fails to start.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = python_component(name);
         command.current_dir(home.path()).env("HOME", home.path());
@@ -79,12 +79,12 @@ impl Emulator {
         Self { process, address, key, _home: home }
     }
 
-    /// What goes into `AWS_ENDPOINT_URL`.
+    /// Returns the value of `AWS_ENDPOINT_URL`.
     pub(crate) fn endpoint_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What the AWS SDK needs to ask it.
+    /// Returns the configuration of the AWS SDK for the emulator.
     pub(crate) fn sdk_config(&self) -> SdkConfig {
         let (id, secret) = &self.key;
         let credentials = Credentials::new(id, secret, None, None, "test");
@@ -96,7 +96,7 @@ impl Emulator {
             .build()
     }
 
-    /// Runs the AWS command line, which must succeed, and returns what it printed.
+    /// Runs the AWS command line, which must succeed, and returns its output.
     fn aws(&self, arguments: &[&str]) -> String {
         let output = python_component("aws")
             .args(["--output", "json", "--region", REGION, "--endpoint-url", &self.endpoint_url()])
@@ -112,7 +112,7 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // It fails only where the process has ended, and then there is nothing to do.
+        // The calls fail only if the process has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! The ECR backend on the fake of AWS and on emulators that others wrote.
+//! The ECR backend on the fake of AWS and on the emulators moto and ministack.
 
 mod accounts;
 mod conformance;

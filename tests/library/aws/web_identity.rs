@@ -1,4 +1,4 @@
-//! The ECR backend by token, on the fake of AWS: people and programs without an account of AWS.
+//! The ECR backend with a web identity token, on the fake of AWS: users and programs without AWS credentials.
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,14 +24,14 @@ use tempfile::TempDir;
 use crate::access::deployment::{ACCESS, Deployment};
 use crate::registry::server::{OURS, RegistryClient, THEIRS, path};
 
-/// A deployment, and the token file of whoever is signed in.
+/// A deployment, and the token file of the current user.
 struct SignedIn {
     deployment: Deployment,
     home: TempDir,
 }
 
 impl SignedIn {
-    /// Signs a user or program in.
+    /// Starts a deployment and writes the token file of a user or program.
     async fn start(token: &TestToken) -> Self {
         let deployment = Deployment::start().await;
         let signed_in = Self { deployment, home: tempfile::tempdir().unwrap() };
@@ -143,16 +143,16 @@ async fn replaced_token_gets_its_own_session_and_login() {
     backend.credentials(&scope, &Default::default()).await.unwrap();
     assert_eq!(logins(), before, "alice's login is cached");
 
-    // Somebody of another organization gets a login of their own, which opens nothing here.
+    // A user of another organization gets another login, which grants no access here.
     aws.sign_in(&token("user:bob", THEIRS));
     denied(backend.describe_repository(&app).await);
     denied(aws.push(&backend, &app).await);
-    // A registry has no room for words where it denies a HEAD, so a new login is tried, once.
+    // A denied HEAD has no body with a reason, so the client retries once with a new login.
     assert_eq!(logins(), before + 2);
 }
 
 #[tokio::test]
-async fn account_is_denied_to_sessions_of_a_role_once() {
+async fn account_listing_is_denied_to_sessions_of_a_role_once() {
     let aws = SignedIn::start(&token("user:alice", OURS)).await;
     let cache = aws.home.path().join("cache");
     let process = || aws.backend(|builder| builder.with_cache_directory(&cache));
@@ -178,7 +178,7 @@ async fn member_adds_the_tag_of_the_organization() {
     assert_eq!(list(&others).await.unwrap(), [path(OURS, "terraform").to_string()]);
 }
 
-/// What the child of the test below asks AWS through.
+/// The AWS endpoint for the child process of the test below.
 const CHILD_ENDPOINT: &str = "ARK_TEST_AWS";
 const CHILD_TOKEN: &str = "ARK_TEST_TOKEN_FILE";
 
@@ -224,7 +224,7 @@ async fn token_excludes_other_aws_credentials() {
         assert!(output.status.success(), "{output:?}");
         assert!(aws.deployment.cloud.aws.calls().len() > before, "{output:?}");
     }
-    // The session may not list the account whole, and lists the organization by the tag index.
+    // The session may not list the account, and lists the organization with the tag index.
     let calls = aws.deployment.cloud.aws.calls();
     let failed = calls.iter().filter(|call| call.error.is_some());
     assert!(failed.map(|call| &*call.action).all(|action| action == "ecr:DescribeRepositories"));

@@ -1,4 +1,4 @@
-//! The suite finds what is wrong: backends with one fault each.
+//! Checks that the conformance suite detects faults: each backend here has one.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 
 use super::ORGANIZATIONS;
 
-/// Takes every image, and keeps none.
+/// Accepts every image and stores none.
 struct Discard;
 
 #[async_trait]
@@ -32,8 +32,8 @@ fn url(path: &RepositoryPath) -> RepositoryUrl {
     RepositoryUrl::new("localhost:1".parse().unwrap(), path.clone())
 }
 
-/// A backend where creating and deleting seem to work.
-fn obliging() -> MockRegistryBackend {
+/// Returns a backend whose creations and deletions always succeed.
+fn successful() -> MockRegistryBackend {
     let mut backend = MockRegistryBackend::new();
     backend.expect_host().returning(|| "localhost:1".parse().unwrap());
     backend.expect_stage().returning(Stage::default);
@@ -49,8 +49,8 @@ async fn run(case: &str, backend: MockRegistryBackend) {
 
 #[tokio::test]
 #[should_panic(expected = "list_repositories: each repository is listed exactly once")]
-async fn a_listing_without_repositories_is_found() {
-    let mut backend = obliging();
+async fn listing_without_repositories_is_detected() {
+    let mut backend = successful();
     backend.expect_list_repositories().returning(|_| stream::empty().boxed());
     run("repository_is_listed_exactly_once", backend).await;
 }
@@ -58,24 +58,24 @@ async fn a_listing_without_repositories_is_found() {
 #[tokio::test]
 #[should_panic(expected = "describe_repository: NotFound if it does not exist: expected \
                            Error::NotFound { kind: ResourceKind::Repository, .. }, got Ok(())")]
-async fn a_repository_that_should_be_missing_is_found() {
-    let mut backend = obliging();
+async fn description_of_missing_repository_is_detected() {
+    let mut backend = successful();
     backend.expect_describe_repository().returning(|path| ready(Ok(Repository::new(url(path)))));
     run("missing_repository_is_not_found", backend).await;
 }
 
 #[tokio::test]
 #[should_panic(expected = "list_images: the only item is NotFound")]
-async fn images_of_nowhere_are_found() {
-    let mut backend = obliging();
+async fn images_of_missing_repository_are_detected() {
+    let mut backend = successful();
     backend.expect_list_images().returning(|_| stream::empty().boxed());
     run("listing_missing_repository_is_not_found", backend).await;
 }
 
 #[tokio::test]
 #[should_panic(expected = "additional resource tags are not a conflict")]
-async fn a_conflict_too_many_is_found() {
-    let mut backend = obliging();
+async fn unexpected_conflict_is_detected() {
+    let mut backend = successful();
     backend.checkpoint();
     backend.expect_stage().returning(Stage::default);
     backend.expect_create_repository().returning(|path, options| {
@@ -89,8 +89,8 @@ async fn a_conflict_too_many_is_found() {
 
 #[tokio::test]
 #[should_panic(expected = "credentials: their scope covers the requested one")]
-async fn credentials_that_fall_short_are_found() {
-    let mut backend = obliging();
+async fn too_narrow_credentials_are_detected() {
+    let mut backend = successful();
     backend.expect_credentials().returning(|_, _| {
         let nothing = Scope::organizations(Stage::default(), [], Access::Pull);
         let later = SystemTime::now() + Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! The conformance suite over the local backend: bare, boxed, shared, and guarded by a policy.
+//! The conformance suite on the local backend: bare, boxed, shared, and wrapped by a policy.
 
 mod faults;
 
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 const ORGANIZATIONS: [OrganizationId; 3] =
     [OrganizationId::TBD, OrganizationId::from_u128(0x0123), OrganizationId::from_u128(u128::MAX)];
 
-/// Runs every case over what `wrap` makes of a local backend whose registry is running.
+/// Runs every case on a wrapped local backend whose registry is running.
 async fn check<B: RegistryBackend>(wrap: impl FnOnce(LocalBackend) -> B) {
     let folder = tempfile::tempdir().unwrap();
     let local = LocalBackend::open(Some(folder.path())).unwrap();
@@ -63,7 +63,7 @@ async fn local_keeps_the_contract_for_an_administrator() {
 }
 
 #[test]
-fn cases_have_names_of_their_own() {
+fn case_names_are_unique() {
     let names: BTreeSet<&str> = conformance::cases().map(|case| case.name()).collect();
     assert_eq!(names.len(), conformance::cases().count());
 }

@@ -1,4 +1,4 @@
-//! What a program that links the core takes in with it, by feature: ARCHITECTURE.md has the table.
+//! Checks the dependencies of a program that links the core, by feature. ARCHITECTURE.md has the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use crate::architecture::workspace;
 
 const SECTION: &str = "## What a program that links the core pays\n";
 
-/// In no tree, whatever is asked for: command lines, and other stacks than rustls on aws-lc-rs.
+/// Crates that no feature may add: command line parsers, and other TLS stacks than rustls on aws-lc-rs.
 const NEVER: [&str; 9] = [
     "ark-container-cli",
     "boring-sys",
@@ -20,7 +20,7 @@ const NEVER: [&str; 9] = [
     "s2n-tls",
     "tracing-subscriber",
 ];
-/// In a tree once, if at all.
+/// Crates with at most one version in a tree.
 const ONE_VERSION: [&str; 8] =
     ["aws-lc-rs", "h2", "http", "hyper", "jsonwebtoken", "reqwest", "rustls", "tokio"];
 
@@ -28,11 +28,11 @@ const ONE_VERSION: [&str; 8] =
 struct Budget {
     features: Vec<String>,
     crates: usize,
-    /// A crate, or one feature of it: `hyper/server`.
+    /// Crates that must be absent, or single features of crates: `hyper/server`.
     without: Vec<String>,
 }
 
-/// The words in backticks of a cell.
+/// Returns the words in backticks of a cell.
 fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -54,14 +54,14 @@ fn budgets() -> Vec<Budget> {
     .collect()
 }
 
-/// What is built for the core with these features, name by name: versions, and the features that are on.
+/// The dependency tree of the core with some features: the versions and features of each crate.
 struct Tree {
     versions: BTreeMap<String, BTreeSet<String>>,
     features: BTreeSet<String>,
 }
 
 impl Tree {
-    /// Asks cargo, without the network, for a processor that is the same on every machine.
+    /// Runs `cargo tree` offline, for a target that is the same on every machine.
     fn of(features: &[String]) -> Self {
         let tree = Command::new(env!("CARGO"))
             .args(["tree", "--locked", "--offline", "--package", "ark-container-core"])
@@ -93,7 +93,7 @@ impl Tree {
 }
 
 #[test]
-fn each_feature_stays_within_its_budget_of_crates() {
+fn features_stay_within_their_budget_of_crates() {
     let mut over = Vec::new();
     for Budget { features, crates, without } in budgets() {
         let tree = Tree::of(&features);
@@ -120,23 +120,23 @@ fn each_feature_stays_within_its_budget_of_crates() {
 }
 
 #[test]
-fn each_feature_has_a_budget() {
+fn features_have_a_budget() {
     let manifest = fs::read_to_string(workspace().join("ark-container-core/Cargo.toml")).unwrap();
     let manifest: toml::Table = toml::from_str(&manifest).unwrap();
     let features = manifest["features"].as_table().unwrap().keys();
-    // What starts with an underscore is no part of the API.
+    // Features whose name starts with an underscore are not part of the API.
     let open = features.filter(|feature| *feature != "default" && !feature.starts_with('_'));
     let alone: BTreeSet<Vec<String>> = open.map(|feature| vec![feature.clone()]).collect();
     let budgeted: BTreeSet<Vec<String>> = budgets().into_iter().map(|row| row.features).collect();
     let missing: Vec<_> = alone.difference(&budgeted).collect();
     assert!(missing.is_empty(), "no row in ARCHITECTURE.md: {missing:?}");
-    // What nothing in the workspace takes is a mistyped name.
+    // A crate that is not in Cargo.lock is a typo.
     let lock = fs::read_to_string(workspace().join("Cargo.lock")).unwrap();
     for what in budgets().iter().flat_map(|row| &row.without) {
         let name = what.split('/').next().unwrap();
         assert!(lock.contains(&format!("name = \"{name}\"\n")), "{name} is not in Cargo.lock");
     }
-    // And nothing, the default, and everything.
+    // The other rows are no features, the default, and all features.
     assert!(budgeted.contains(&Vec::new()), "no row for no features");
     assert_eq!(budgeted.len(), alone.len() + 3);
 }

@@ -1,4 +1,4 @@
-//! A catalog as programs use it: on a folder of this machine that nobody serves, and at AWS.
+//! A catalog as programs use it: on a local registry without a server, and on AWS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn builder(folder: &Path) -> CatalogBuilder {
     builder.with_organization(OrganizationId::TBD)
 }
 
-/// A catalog is for many tasks at once, and so is what it does.
+/// Runs a future in another task: catalogs and their futures can be sent between threads.
 async fn in_a_task<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
@@ -52,7 +52,7 @@ async fn local_image_is_pushed_and_pulled_without_server() {
     let elsewhere = catalog.resolve_for(named, &"linux/s390x".parse().unwrap()).await.unwrap_err();
     assert!(elsewhere.to_string().contains("linux/amd64, linux/arm64"), "{elsewhere}");
 
-    // What one pins is a name too.
+    // A pinned image URL is accepted as a name too.
     let (other, out) = (catalog.clone(), format!("oci:{}", path("out").display()));
     let pulled = in_a_task(async move { other.pull(&resolved.url, &out).await }).await.unwrap();
     assert_eq!(pulled.url.to_string(), catalog.resolve(named).await.unwrap().url);
@@ -72,8 +72,8 @@ async fn memberships_of_the_folder_apply_to_all() {
     assert!(robot.credentials("a", Access::Pull).await.is_ok());
     let refused = robot.create("a").await.unwrap_err();
     assert!(matches!(refused, Error::PermissionDenied { .. }), "{refused}");
-    let told = std::fs::read_to_string(audit).unwrap();
-    assert!(told.contains("robot:a") && told.contains("\"deny\""), "{told}");
+    let text = std::fs::read_to_string(audit).unwrap();
+    assert!(text.contains("robot:a") && text.contains("\"deny\""), "{text}");
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn local_registry_has_no_outside_repositories() {
     assert!(catalog.list().try_collect::<Vec<_>>().await.unwrap().is_empty());
 }
 
-/// A backend whose type the catalog does not know.
+/// Returns a backend whose type the catalog does not know.
 fn erased(folder: &Path) -> Arc<dyn RegistryBackend> {
     Arc::new(LocalBackend::open(Some(folder)).unwrap())
 }
@@ -133,7 +133,7 @@ async fn given_backend_keeps_the_memberships_of_the_builder() {
 }
 
 #[tokio::test]
-async fn given_backend_rejects_options_that_it_cannot_keep() {
+async fn given_backend_rejects_unsupported_options() {
     let folder = tempfile::tempdir().unwrap();
     let builder = || Catalog::builder().with_backend(erased(folder.path()));
     for builder in [
@@ -158,7 +158,7 @@ async fn given_backend_keeps_the_memberships_of_its_folder() {
     assert!(matches!(refused, Err(Error::PermissionDenied { .. })), "{refused:?}");
 }
 
-/// Counts the repositories that are created.
+/// Counts the created repositories.
 #[derive(Debug, Default)]
 struct CreateCounter(AtomicUsize);
 
@@ -188,7 +188,7 @@ async fn layer_sees_only_permitted_calls() {
 }
 
 #[tokio::test]
-async fn audit_says_what_was_pushed_and_copied_by_digest() {
+async fn audit_records_digests_of_pushes_and_copies() {
     let folder = tempfile::tempdir().unwrap();
     let (layout, audit) = (folder.path().join("in"), folder.path().join("audit.jsonl"));
     SampleImage::new("hello").write_oci_layout(&layout, None).unwrap();
@@ -198,18 +198,19 @@ async fn audit_says_what_was_pushed_and_copied_by_digest() {
     let source = format!("oci:{}", layout.display());
     let pushed = catalog.push("test/repo:v1", &source).await.unwrap();
     catalog.copy("test/repo:v1", "test/repo:v2").await.unwrap();
-    let told = std::fs::read_to_string(audit).unwrap();
-    let events = told.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let text = std::fs::read_to_string(audit).unwrap();
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let changes = events.filter(|event| event["event"] == "change" && event["action"] == "push");
     let changes: Vec<_> = changes.collect();
-    let told = |field: &str| changes.iter().map(|event| event[field].clone()).collect::<Vec<_>>();
-    assert_eq!(told("reference"), ["v1", "v2"]);
-    assert_eq!(told("digest"), vec![pushed.digest().to_string(); 2]);
+    let field_values =
+        |field: &str| changes.iter().map(|event| event[field].clone()).collect::<Vec<_>>();
+    assert_eq!(field_values("reference"), ["v1", "v2"]);
+    assert_eq!(field_values("digest"), vec![pushed.digest().to_string(); 2]);
     assert!(changes[1]["source"].as_str().unwrap().ends_with("/test/repo:v1"), "{changes:?}");
 }
 
 #[tokio::test]
-async fn one_image_is_described_and_deleted_by_name() {
+async fn image_is_described_and_deleted_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("in");
     SampleImage::new("hello").write_oci_layout(&layout, None).unwrap();
@@ -237,7 +238,7 @@ async fn client_of_a_folder_needs_no_server() {
 }
 
 #[tokio::test]
-async fn whoami_names_the_caller_and_what_chose_it() {
+async fn whoami_names_the_caller_and_its_origin() {
     let folder = tempfile::tempdir().unwrap();
     let catalog = builder(folder.path()).connect().await.unwrap();
     let report = serde_json::to_value(catalog.whoami().await.unwrap()).unwrap();
@@ -250,8 +251,7 @@ async fn whoami_names_the_caller_and_what_chose_it() {
     assert!(!robot.allows(Action::CreateRepository, OrganizationId::TBD).await.unwrap());
 }
 
-/// Each principal of a service is the caller whom AWS and the audit record, though one program makes all
-/// calls.
+/// AWS and the audit record each principal of a service, although one program makes all calls.
 #[tokio::test]
 async fn catalog_names_each_principal_to_aws() {
     let role = Role::new("ark-registry")
@@ -275,7 +275,7 @@ async fn catalog_names_each_principal_to_aws() {
     let hostile = "user:bob, of the \"team\" ü";
     for (name, repository, tag, session) in [
         ("user:alice", "by/alice", "user:alice", "user.alice"),
-        // AWS accepts these characters in neither place.
+        // AWS accepts these characters neither in session names nor in tags.
         (hostile, "by/bob", "user:bob--of-the--team---+", "user-bob,-of-the--team---+"),
     ] {
         let caller = catalog.acting_as(single_user(name.parse().unwrap()));

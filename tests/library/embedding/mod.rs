@@ -1,6 +1,6 @@
-//! The library as a new program would link it.
+//! The library in a new program.
 //!
-//! `fresh-crate/` is written from the library's docs alone, and is no part of the workspace.
+//! `fresh-crate/` uses only the library's documentation, and is not a member of the workspace.
 
 mod budget;
 mod catalog;
@@ -17,19 +17,19 @@ use ark_container_core::testing::SampleImage;
 use crate::architecture::workspace;
 
 const CRATE: &str = "tests/library/embedding/fresh-crate";
-/// The library, as the crate finds it where it is kept.
+/// The path of the library from the crate.
 const LIBRARY: &str = "../../../../ark-container-core";
 
-/// As the workspace builds what both use, so that it is built once.
+/// The profile of the workspace, so that common dependencies are built once.
 const PROFILE: [&str; 4] = [
     "profile.dev.debug='line-tables-only'",
     "profile.dev.package.libdeflate-sys.opt-level=3",
     "profile.dev.package.zstd-sys.opt-level=3",
-    // What the crate is built for is seen once.
+    // The crate is built only once.
     "profile.dev.incremental=false",
 ];
 
-/// A copy of the crate, outside of the workspace.
+/// A copy of the crate outside of the workspace.
 struct FreshCrate {
     folder: tempfile::TempDir,
 }
@@ -56,7 +56,7 @@ impl FreshCrate {
         self.folder.path().join(file)
     }
 
-    /// Runs cargo on it, without the network, and gives what it prints on standard output.
+    /// Runs cargo on the crate offline, and returns its standard output.
     fn cargo(&self, subcommand: &str, arguments: &[&OsStr]) -> String {
         let mut command = Command::new(env!("CARGO"));
         command.args([subcommand, "--offline", "--quiet"]).args(arguments);
@@ -74,9 +74,9 @@ impl FreshCrate {
     }
 }
 
-/// Where this test was built, so that cargo finds there what the crate has in common with it.
+/// Returns the target folder of this test, so that cargo reuses its dependencies.
 fn target_folder() -> PathBuf {
-    // Below it are the profile's folder, `deps` and the test.
+    // The test is in `deps`, in the folder of the profile.
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(3).unwrap().to_owned()
 }
@@ -114,6 +114,6 @@ fn fresh_crate_uses_the_library_in_40_lines() {
     let lines: Vec<&str> = printed.lines().collect();
     assert_eq!(lines[0], url);
     assert!(lines[1].starts_with(&resolved) && lines.len() == 2, "{printed}");
-    // Everything that the program does may be done again.
+    // The program is idempotent: a second run prints the same.
     assert_eq!(run(&fresh.path("registry")), printed);
 }

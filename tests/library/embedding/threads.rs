@@ -1,5 +1,4 @@
-//! What programs hold is for all their threads, and so is the work that they do with it: the compiler
-//! has to agree, and nothing is run.
+//! Checks at compile time that handles are `Send` and `Sync`, and that their futures are `Send`. No code runs.
 
 use std::sync::Arc;
 
@@ -19,35 +18,35 @@ use ark_container_core::transfer::{ImageSource, Push};
 use ark_container_core::{Catalog, Error, RegistryBackend};
 
 fn everywhere<T: Send + Sync>() {}
-fn kept_by_each_task<T: Clone + Send + Sync + 'static>() {}
+fn cloned_for_each_task<T: Clone + Send + Sync + 'static>() {}
 fn sendable(_: impl Future + Send) {}
 fn spawnable<F: IntoFuture<IntoFuture: Send + 'static>>(_: F) {}
 
 #[test]
 fn handles_are_send_and_sync() {
-    kept_by_each_task::<Catalog>();
-    kept_by_each_task::<CatalogBuilder>();
-    kept_by_each_task::<Arc<dyn RegistryBackend>>();
-    kept_by_each_task::<EcrBackend>();
-    kept_by_each_task::<LocalBackend>();
-    kept_by_each_task::<Observed<LocalBackend>>();
-    // Its clones share the backend, which itself need not have any.
-    kept_by_each_task::<Permissioned<MockRegistryBackend>>();
-    kept_by_each_task::<Permissioned<Arc<dyn RegistryBackend>>>();
-    kept_by_each_task::<Client>();
-    kept_by_each_task::<RegistryCredentials>();
-    kept_by_each_task::<CredentialsCache>();
-    kept_by_each_task::<AuditFile>();
-    kept_by_each_task::<MembershipsFile>();
-    kept_by_each_task::<Principal>();
-    kept_by_each_task::<KeySet>();
-    kept_by_each_task::<TokenFile>();
-    kept_by_each_task::<TokenVerifier>();
-    kept_by_each_task::<Push>();
-    kept_by_each_task::<Pull>();
-    kept_by_each_task::<Copy>();
-    kept_by_each_task::<Inspect>();
-    kept_by_each_task::<Prune>();
+    cloned_for_each_task::<Catalog>();
+    cloned_for_each_task::<CatalogBuilder>();
+    cloned_for_each_task::<Arc<dyn RegistryBackend>>();
+    cloned_for_each_task::<EcrBackend>();
+    cloned_for_each_task::<LocalBackend>();
+    cloned_for_each_task::<Observed<LocalBackend>>();
+    // A clone shares the backend, which need not be `Clone`.
+    cloned_for_each_task::<Permissioned<MockRegistryBackend>>();
+    cloned_for_each_task::<Permissioned<Arc<dyn RegistryBackend>>>();
+    cloned_for_each_task::<Client>();
+    cloned_for_each_task::<RegistryCredentials>();
+    cloned_for_each_task::<CredentialsCache>();
+    cloned_for_each_task::<AuditFile>();
+    cloned_for_each_task::<MembershipsFile>();
+    cloned_for_each_task::<Principal>();
+    cloned_for_each_task::<KeySet>();
+    cloned_for_each_task::<TokenFile>();
+    cloned_for_each_task::<TokenVerifier>();
+    cloned_for_each_task::<Push>();
+    cloned_for_each_task::<Pull>();
+    cloned_for_each_task::<Copy>();
+    cloned_for_each_task::<Inspect>();
+    cloned_for_each_task::<Prune>();
     everywhere::<EcrBackendBuilder>();
     everywhere::<Error>();
 }

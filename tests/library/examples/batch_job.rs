@@ -5,7 +5,7 @@ use ark_container_core::testing::{SampleImage, TestRegistry};
 
 use super::{example, failed, succeeded};
 
-/// A registry with `pipeline/map:v1`, for this machine, and `pipeline/other:v1`, for another.
+/// Starts a registry with `pipeline/map:v1` for this machine, and `pipeline/other:v1` for another.
 async fn registry(layouts: &Path) -> TestRegistry {
     let registry = TestRegistry::start().unwrap();
     let catalog = registry.catalog().in_organization(OrganizationId::TBD);
@@ -41,10 +41,10 @@ async fn batch_job_pins_its_images() {
     };
     let file = write(folder.path(), &configuration(&image));
     let directory = registry.backend().directory().to_owned();
-    let (pinned, told) = succeeded(example("batch_job", &directory).arg(file));
+    let (pinned, stderr) = succeeded(example("batch_job", &directory).arg(file));
     assert_eq!(pinned, configuration(&resolved.url.to_string()));
     let line = format!("{image} is {} ({} bytes, ", resolved.digest(), resolved.size);
-    assert!(told.contains(&line), "{told}");
+    assert!(stderr.contains(&line), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,17 +57,18 @@ async fn image_of_another_platform_is_not_pinned() {
         failed(example("batch_job", &directory).arg(file))
     };
     let own = format!("{}/prod/{}", registry.host(), OrganizationId::TBD);
-    let told = tell(&format!("{own}/pipeline/other:v1"));
-    assert!(told.contains("s390x"), "{told}");
-    let told = tell(&format!("{own}/pipeline/missing:v1"));
-    assert!(told.contains("pipeline/missing") && told.contains("does not exist"), "{told}");
-    let told = tell("\"\"");
-    assert!(!told.contains("panicked"), "{told}");
+    let stderr = tell(&format!("{own}/pipeline/other:v1"));
+    assert!(stderr.contains("s390x"), "{stderr}");
+    let stderr = tell(&format!("{own}/pipeline/missing:v1"));
+    assert!(stderr.contains("pipeline/missing") && stderr.contains("does not exist"), "{stderr}");
+    let stderr = tell("\"\"");
+    assert!(!stderr.contains("panicked"), "{stderr}");
 
     std::fs::write(directory.join("memberships.toml"), MEMBERSHIPS).unwrap();
     let file = write(folder.path(), &format!("container_image: {own}/pipeline/map:v1\n"));
-    let told = failed(example("batch_job", &directory).arg(file).env("ARK_PRINCIPAL", "user:bob"));
-    assert!(told.contains("user:bob may not pull from"), "{told}");
+    let stderr =
+        failed(example("batch_job", &directory).arg(file).env("ARK_PRINCIPAL", "user:bob"));
+    assert!(stderr.contains("user:bob may not pull from"), "{stderr}");
 }
 
 const MEMBERSHIPS: &str =

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::example;
 
-/// The service, until it is dropped.
+/// The running service. Dropping it ends the process.
 struct Running {
     process: Child,
     url: String,
@@ -20,20 +20,20 @@ impl Running {
         let process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut running = Self { process, url: String::new() };
         let lines = BufReader::new(running.process.stderr.take().unwrap()).lines();
-        let mut told = Vec::new();
+        let mut printed = Vec::new();
         for line in lines.map(Result::unwrap) {
             if let Some(address) = line.strip_prefix("listening on ") {
                 running.url = format!("http://{address}");
                 return running;
             }
-            told.push(line);
+            printed.push(line);
         }
-        panic!("it does not start: {told:?}");
+        panic!("the service does not start: {printed:?}");
     }
 }
 
 impl Drop for Running {
-    /// cargo hands the signal of its group on to nobody, so the program itself is found and ended.
+    /// cargo does not forward signals, so the process of the program itself is found and ended.
     fn drop(&mut self) {
         let group = format!("-{}", self.process.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).status();

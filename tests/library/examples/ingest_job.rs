@@ -5,7 +5,7 @@ use ark_container_core::testing::{SampleImage, TestRegistry};
 
 use super::{example, failed, succeeded};
 
-/// A registry with the image `ingest/settings:v1`, which is in `layout` too.
+/// Starts a registry with the image `ingest/settings:v1`, which is also in `layout`.
 async fn registry(layout: &Path) -> (TestRegistry, String) {
     let registry = TestRegistry::start().unwrap();
     let catalog = registry.catalog().in_organization(OrganizationId::TBD);
@@ -28,17 +28,17 @@ async fn ingest_job_prepares_repository_settings_and_worker() {
         command
     };
     let inspect = ["skopeo", "inspect", "--tls-verify=false"];
-    let (inspected, told) = succeeded(&mut job(&inspect));
+    let (inspected, stderr) = succeeded(&mut job(&inspect));
     let digest = image.split_once('@').unwrap().1;
     assert!(inspected.contains(digest), "{inspected}");
-    assert!(told.contains("/catalog/extract-video is there"), "{told}");
+    assert!(stderr.contains("/catalog/extract-video exists"), "{stderr}");
     assert!(settings.join("index.json").is_file());
-    let (_, told) = succeeded(&mut job(&inspect));
-    assert!(told.contains(" 0 bytes fetched"), "nothing is fetched twice: {told}");
+    let (_, stderr) = succeeded(&mut job(&inspect));
+    assert!(stderr.contains(" 0 bytes fetched"), "no blob is fetched again: {stderr}");
 
     let layout = format!("oci:{}", folder.path().join("layout").display());
-    let told = failed(&mut job(&["skopeo", "copy", "-q", "--dest-tls-verify=false", &layout]));
-    assert!(told.contains("the worker failed"), "it pulls, and does nothing else: {told}");
-    let told = failed(&mut job(&[]));
-    assert!(told.contains("the WORKER is missing"), "{told}");
+    let stderr = failed(&mut job(&["skopeo", "copy", "-q", "--dest-tls-verify=false", &layout]));
+    assert!(stderr.contains("the worker failed"), "the login only permits pulls: {stderr}");
+    let stderr = failed(&mut job(&[]));
+    assert!(stderr.contains("the WORKER is missing"), "{stderr}");
 }

@@ -1,5 +1,5 @@
-//! The example programs, run as their users run them. `mocked_tests` is its own test, and
-//! `tests/cli/quickstart.rs` runs `quickstart`.
+//! Runs the example programs as users do. `mocked_tests` is a test itself, and `tests/cli/quickstart.rs` runs
+//! `quickstart`.
 
 mod batch_job;
 mod catalog_service;
@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 
 use ark_container_core::model::OrganizationId;
 
-/// An example, with nothing of this machine's own settings.
+/// Returns a command that runs an example without this machine's settings.
 fn example(name: &str, registry: &Path) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command
@@ -30,13 +30,13 @@ fn example(name: &str, registry: &Path) -> Command {
     command
 }
 
-/// What a run printed: its results, and what it told.
+/// Returns the output of a run: standard output and standard error.
 fn printed(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// What a run that succeeds printed.
+/// Returns the output of a run that must succeed.
 #[track_caller]
 fn succeeded(command: &mut Command) -> (String, String) {
     let output = command.output().unwrap();
@@ -45,7 +45,7 @@ fn succeeded(command: &mut Command) -> (String, String) {
     printed
 }
 
-/// What a run that fails told.
+/// Returns the standard error of a run that must fail.
 #[track_caller]
 fn failed(command: &mut Command) -> String {
     let output = command.output().unwrap();

@@ -1,4 +1,4 @@
-//! The examples of a layer and a policy of one's own, and of a service that acts for others.
+//! The examples of a custom layer and policy, and of a service that acts for other principals.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use ark_container_core::testing::{SampleImage, TestRegistry};
 use super::{example, printed, succeeded};
 
 #[test]
-fn layer_and_policy_of_ones_own_hold() {
+fn custom_layer_and_policy_apply() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["call_counter", "quota_policy"] {
         succeeded(&mut example(name, folder.path()));
@@ -17,7 +17,7 @@ fn layer_and_policy_of_ones_own_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn promotion_service_acts_with_the_rights_of_each_caller() {
+async fn promotion_service_uses_the_permissions_of_each_caller() {
     let registry = TestRegistry::start().unwrap();
     let catalog = registry.catalog().in_organization(OrganizationId::TBD);
     let folder = tempfile::tempdir().unwrap();
@@ -38,8 +38,8 @@ async fn promotion_service_acts_with_the_rights_of_each_caller() {
     let requests =
         b"user:alice app/staging:v7 app/release:v7\nrobot:nightly app/staging:v7 app/release:v8\n";
     service.stdin.take().unwrap().write_all(requests).unwrap();
-    let (told, _) = printed(&service.wait_with_output().unwrap());
-    let promoted = told.lines().find(|line| line.starts_with("promoted ")).unwrap();
-    assert!(promoted.ends_with(&pushed.digest().to_string()), "{told}");
-    assert!(told.contains("refused app/release:v8: robot:nightly may not"), "{told}");
+    let (output, _) = printed(&service.wait_with_output().unwrap());
+    let promoted = output.lines().find(|line| line.starts_with("promoted ")).unwrap();
+    assert!(promoted.ends_with(&pushed.digest().to_string()), "{output}");
+    assert!(output.contains("refused app/release:v8: robot:nightly may not"), "{output}");
 }

@@ -1,4 +1,4 @@
-//! Key sets: where the keys come from, how often, and failures to get them.
+//! Key sets: their sources, the number of fetches, and failed fetches.
 
 use std::collections::HashMap;
 use std::fs;
@@ -30,7 +30,7 @@ fn token(issuer: &TokenIssuer) -> String {
     issuer.token(&user("alice")).unwrap()
 }
 
-async fn is_taken(verifier: &TokenVerifier, token: &str) -> bool {
+async fn is_accepted(verifier: &TokenVerifier, token: &str) -> bool {
     match verifier.verify(token).await {
         Ok(principal) => principal.to_string() == "user:alice",
         Err(Error::Unauthenticated { .. }) => false,
@@ -38,8 +38,8 @@ async fn is_taken(verifier: &TokenVerifier, token: &str) -> bool {
     }
 }
 
-/// The error of a verification that was none, for want of keys.
-async fn unjudged(verifier: &TokenVerifier, token: &str) -> Error {
+/// Returns the error of a verification that failed because the keys are not available.
+async fn verification_error(verifier: &TokenVerifier, token: &str) -> Error {
     let error = verifier.verify(token).await.unwrap_err();
     assert!(!matches!(error, Error::Unauthenticated { .. }), "{error:?}");
     error
@@ -52,9 +52,9 @@ async fn key_server_is_asked_once_for_many_tokens() {
     let verifier = verifier(&server);
     assert_eq!(server.requests(), 0);
     let token = token(&issuer);
-    let verdicts = join_all((0..20).map(|_| is_taken(&verifier, &token))).await;
+    let verdicts = join_all((0..20).map(|_| is_accepted(&verifier, &token))).await;
     assert_eq!(verdicts, [true; 20]);
-    assert!(is_taken(&verifier.clone(), &token).await);
+    assert!(is_accepted(&verifier.clone(), &token).await);
     assert_eq!(server.requests(), 1);
 }
 
@@ -64,16 +64,17 @@ async fn unknown_keys_are_fetched_once_a_minute() {
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
     let known = token(&issuer);
-    assert!(is_taken(&verifier, &known).await);
+    assert!(is_accepted(&verifier, &known).await);
     for asked in 2..5 {
         pass(MINUTE).await;
         let unknown = (0..20).map(|number| {
             let token = user("alice").with_header("kid", format!("unknown-{number}"));
             issuer.token(&token).unwrap()
         });
-        let verdicts = join_all(unknown.map(async |token| is_taken(&verifier, &token).await)).await;
+        let verdicts =
+            join_all(unknown.map(async |token| is_accepted(&verifier, &token).await)).await;
         assert_eq!(verdicts, [false; 20]);
-        assert!(is_taken(&verifier, &known).await);
+        assert!(is_accepted(&verifier, &known).await);
         assert_eq!(server.requests(), asked);
     }
 }
@@ -83,7 +84,7 @@ async fn cancelled_verification_does_not_repeat_the_fetch() {
     let issuer = issuer();
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
-    assert!(is_taken(&verifier, &token(&issuer)).await);
+    assert!(is_accepted(&verifier, &token(&issuer)).await);
     pass(MINUTE).await;
     server.hold();
     let unknown = issuer.token(&user("alice").with_header("kid", "unknown")).unwrap();
@@ -91,8 +92,8 @@ async fn cancelled_verification_does_not_repeat_the_fetch() {
         let timeout = Duration::from_millis(20);
         assert!(tokio::time::timeout(timeout, verifier.verify(&unknown)).await.is_err());
     }
-    server.let_one_go();
-    assert!(!is_taken(&verifier, &unknown).await);
+    server.release_one();
+    assert!(!is_accepted(&verifier, &unknown).await);
     assert_eq!(server.requests(), 2);
 }
 
@@ -102,19 +103,19 @@ async fn new_key_is_found_and_retired_key_rejected() {
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
     let old = token(&issuer);
-    assert!(is_taken(&verifier, &old).await);
+    assert!(is_accepted(&verifier, &old).await);
 
     issuer.rotate().unwrap();
     server.publish(&issuer);
     let new = token(&issuer);
     pass(MINUTE).await;
-    assert!(is_taken(&verifier, &new).await && is_taken(&verifier, &old).await);
+    assert!(is_accepted(&verifier, &new).await && is_accepted(&verifier, &old).await);
 
     issuer.retire_former_keys();
     server.publish(&issuer);
     pass(15 * MINUTE).await;
-    assert!(!is_taken(&verifier, &old).await);
-    assert!(is_taken(&verifier, &new).await);
+    assert!(!is_accepted(&verifier, &old).await);
+    assert!(is_accepted(&verifier, &new).await);
     assert_eq!(server.requests(), 3);
 }
 
@@ -124,22 +125,22 @@ async fn known_keys_outlive_their_server_by_a_day() {
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
     let token = token(&issuer);
-    assert!(is_taken(&verifier, &token).await);
+    assert!(is_accepted(&verifier, &token).await);
     for (status, body) in [("503 Down", ""), ("200 OK", "<html>"), ("200 OK", "{\"keys\": []}")] {
         server.answer("/keys", status, body);
         pass(15 * MINUTE).await;
         let before = server.requests();
         for _ in 0..3 {
-            assert!(is_taken(&verifier, &token).await, "{status}");
+            assert!(is_accepted(&verifier, &token).await, "{status}");
         }
         assert_eq!(server.requests(), before + 1, "{status}");
     }
     server.answer("/keys", "503 Down", "");
     pass(DAY).await;
-    assert!(unjudged(&verifier, &token).await.is_temporary());
+    assert!(verification_error(&verifier, &token).await.is_temporary());
     server.publish(&issuer);
     pass(MINUTE).await;
-    assert!(is_taken(&verifier, &token).await);
+    assert!(is_accepted(&verifier, &token).await);
 }
 
 #[tokio::test]
@@ -148,19 +149,19 @@ async fn slow_key_server_does_not_block_known_keys() {
     let server = KeyServer::start(&issuer).await;
     let verifier = verifier(&server);
     let token = token(&issuer);
-    assert!(is_taken(&verifier, &token).await);
+    assert!(is_accepted(&verifier, &token).await);
     pass(15 * MINUTE).await;
     server.hold();
     let first = tokio::spawn({
         let (verifier, token) = (verifier.clone(), token.clone());
-        async move { is_taken(&verifier, &token).await }
+        async move { is_accepted(&verifier, &token).await }
     });
     while server.requests() < 2 {
         tokio::task::yield_now().await;
     }
-    assert!(is_taken(&verifier, &token).await);
+    assert!(is_accepted(&verifier, &token).await);
     assert!(!first.is_finished());
-    server.let_one_go();
+    server.release_one();
     assert!(first.await.unwrap());
     assert_eq!(server.requests(), 2);
 }
@@ -171,7 +172,7 @@ async fn failed_key_fetch_is_retried_at_the_next_token() {
     let server = KeyServer::start(&issuer).await;
     server.answer("/keys", "503 Down", "");
     let (verifier, token) = (verifier(&server), token(&issuer));
-    let error = unjudged(&verifier, &token).await;
+    let error = verification_error(&verifier, &token).await;
     assert!(error.is_temporary());
     let url = &server.url;
     assert_eq!(
@@ -180,7 +181,7 @@ async fn failed_key_fetch_is_retried_at_the_next_token() {
     );
     assert!(everything(&error).contains(&format!("GET {url}: 503")), "{}", everything(&error));
     server.publish(&issuer);
-    assert!(is_taken(&verifier, &token).await);
+    assert!(is_accepted(&verifier, &token).await);
 }
 
 #[tokio::test]
@@ -197,7 +198,7 @@ async fn invalid_key_sets_are_rejected() {
         ("200 OK", &long, "the answer is longer than 1048576 bytes"),
     ] {
         server.answer("/keys", status, body);
-        let error = unjudged(&verifier(&server), &token).await;
+        let error = verification_error(&verifier(&server), &token).await;
         assert!(!error.is_temporary() && everything(&error).contains(problem), "{error:?}");
     }
 }
@@ -209,20 +210,20 @@ async fn redirect_is_followed_on_the_same_server_only() {
     let token = token(&issuer);
 
     server.redirect("/keys", &other.url);
-    let error = unjudged(&verifier(&server), &token).await;
+    let error = verification_error(&verifier(&server), &token).await;
     assert!(everything(&error).contains("it redirects to another server"), "{error:?}");
     assert_eq!(other.requests(), 0);
 
     server.redirect("/keys", "/moved");
     server.answer("/moved", "200 OK", &issuer.key_set_json());
-    assert!(is_taken(&verifier(&server), &token).await);
+    assert!(is_accepted(&verifier(&server), &token).await);
 
     server.redirect("/moved", &other.url);
-    unjudged(&verifier(&server), &token).await;
+    verification_error(&verifier(&server), &token).await;
     assert_eq!(other.requests(), 0);
 
     server.redirect("/moved", "/keys");
-    let error = unjudged(&verifier(&server), &token).await;
+    let error = verification_error(&verifier(&server), &token).await;
     assert!(everything(&error).contains("it redirects again and again"), "{error:?}");
 }
 
@@ -234,22 +235,22 @@ async fn invalid_key_file_keeps_the_old_keys() {
     replace(&file, &issuer.key_set_json());
     let verifier = TokenVerifier::new(KeySet::file(&file), AUDIENCE);
     let old = token(&issuer);
-    assert!(is_taken(&verifier, &old).await);
+    assert!(is_accepted(&verifier, &old).await);
 
     replace(&file, "{\"keys\": [");
     pass(MINUTE).await;
-    assert!(is_taken(&verifier, &old).await);
+    assert!(is_accepted(&verifier, &old).await);
 
     fs::remove_file(&file).unwrap();
     pass(MINUTE).await;
-    assert!(is_taken(&verifier, &old).await);
+    assert!(is_accepted(&verifier, &old).await);
 
     issuer.rotate().unwrap();
     issuer.retire_former_keys();
     replace(&file, &issuer.key_set_json());
     pass(Duration::from_secs(1)).await;
-    assert!(is_taken(&verifier, &token(&issuer)).await);
-    assert!(!is_taken(&verifier, &old).await);
+    assert!(is_accepted(&verifier, &token(&issuer)).await);
+    assert!(!is_accepted(&verifier, &old).await);
 }
 
 #[tokio::test]
@@ -258,16 +259,16 @@ async fn key_file_writable_by_others_is_rejected() {
     let file = folder.path().join("keys.json");
     let issuer = issuer();
     let verifier = TokenVerifier::new(KeySet::file(&file), AUDIENCE);
-    let error = unjudged(&verifier, &token(&issuer)).await;
+    let error = verification_error(&verifier, &token(&issuer)).await;
     assert!(everything(&error).contains("does not exist"), "{error:?}");
 
     replace(&file, &issuer.key_set_json());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o664)).unwrap();
-    let error = unjudged(&verifier, &token(&issuer)).await;
+    let error = verification_error(&verifier, &token(&issuer)).await;
     assert!(everything(&error).contains("chmod go-w"), "{error:?}");
 }
 
-/// Gives prepared answers, keys at `/keys`, and 404 for all else.
+/// A server with prepared answers, keys at `/keys`, and 404 for other paths.
 struct KeyServer {
     url: String,
     shared: Arc<Shared>,
@@ -278,7 +279,7 @@ struct Shared {
     /// By path.
     answers: Mutex<HashMap<String, String>>,
     requests: AtomicUsize,
-    /// A permit for each answer that may go out, while answers are held.
+    /// A permit for each answer to send, while answers are held back.
     gate: Semaphore,
 }
 
@@ -297,12 +298,12 @@ impl KeyServer {
         server
     }
 
-    /// How often it was asked.
+    /// Returns the number of requests.
     fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// Answers with the keys of `issuer` from now on.
+    /// Serves the keys of `issuer` from now on.
     fn publish(&self, issuer: &TokenIssuer) {
         self.answer("/keys", "200 OK", &issuer.key_set_json());
     }
@@ -325,13 +326,13 @@ impl KeyServer {
         self.shared.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
-    /// Lets nobody have an answer from now on.
+    /// Holds back all answers from now on.
     fn hold(&self) {
         self.shared.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
-    /// Lets one answer go out.
-    fn let_one_go(&self) {
+    /// Releases one answer.
+    fn release_one(&self) {
         self.shared.gate.add_permits(1);
     }
 }
@@ -348,7 +349,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Answers one request; that the client is gone is nobody's business.
+/// Answers one request. Errors are ignored, since a client may disconnect.
 async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

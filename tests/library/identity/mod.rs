@@ -1,4 +1,4 @@
-//! Identities by tokens: rejected tokens, and renewal of the token during a run.
+//! Identities by token: rejected tokens, and tokens that are renewed during a run.
 
 mod key_sets;
 
@@ -29,13 +29,13 @@ fn issuer() -> TokenIssuer {
     TokenIssuer::new(ISSUER, AUDIENCE).unwrap()
 }
 
-/// A token of this user, a member of the standard organization.
+/// Returns a token of this user, a member of the standard organization.
 fn user(name: &str) -> TestToken {
     TestToken::new(&format!("user:{name}").parse().unwrap())
         .with_organizations([OrganizationId::TBD])
 }
 
-/// Puts a file in the place of another at once, closed to others.
+/// Replaces a file atomically, with mode 0600.
 fn replace(path: &Path, content: &str) {
     let next = path.with_extension("next");
     fs::write(&next, content).unwrap();
@@ -43,7 +43,7 @@ fn replace(path: &Path, content: &str) {
     fs::rename(next, path).unwrap();
 }
 
-/// Everything that an error says: its text, those of its causes, and its fields.
+/// Returns all texts of an error: its own, those of its causes, and its fields.
 fn everything(error: &Error) -> String {
     let mut said = format!("{error} {error:?}");
     let mut cause = error.source();
@@ -56,13 +56,13 @@ fn everything(error: &Error) -> String {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What trusts the keys of `issuer`.
-struct Judge {
+/// A key set with the keys of an issuer.
+struct TrustedKeys {
     keys: KeySet,
     _folder: TempDir,
 }
 
-impl Judge {
+impl TrustedKeys {
     fn new(issuer: &TokenIssuer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys.json");
@@ -74,7 +74,7 @@ impl Judge {
         TokenVerifier::new(self.keys.clone(), AUDIENCE).with_issuer(ISSUER)
     }
 
-    /// Why the token is refused, having seen that nothing of it is told.
+    /// Returns why the token is rejected, and asserts that the error has no part of the token.
     async fn refusal(&self, token: &str) -> String {
         let error = self.verifier().verify(token).await.unwrap_err();
         assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
@@ -91,7 +91,7 @@ impl Judge {
 async fn valid_tokens_of_every_algorithm_are_accepted() {
     for algorithm in [SigningAlgorithm::Es256, SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa] {
         let issuer = TokenIssuer::with_algorithm(ISSUER, AUDIENCE, algorithm).unwrap();
-        let judge = Judge::new(&issuer);
+        let judge = TrustedKeys::new(&issuer);
         for token in [
             user("alice"),
             user("alice").without_header("kid"),
@@ -109,13 +109,13 @@ async fn valid_tokens_of_every_algorithm_are_accepted() {
 
 #[tokio::test]
 async fn token_signed_by_another_key_is_rejected() {
-    let judge = Judge::new(&issuer());
+    let judge = TrustedKeys::new(&issuer());
     let forger = issuer();
     let own_key: Value = serde_json::from_str(&forger.key_set_json()).unwrap();
     for token in [
         user("alice"),
         user("alice").without_header("kid"),
-        // A key that comes with the token proves nothing.
+        // A key in the token's header is not judge.
         user("alice").with_header("jwk", own_key["keys"][0].clone()),
         user("alice").with_header("jku", "https://forger.example.com/keys"),
         user("alice").with_header("x5u", "https://forger.example.com/certificate"),
@@ -128,7 +128,7 @@ async fn token_signed_by_another_key_is_rejected() {
 #[tokio::test]
 async fn changed_claims_are_rejected() {
     let issuer = issuer();
-    let judge = Judge::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let [alice, carol] = ["alice", "carol"].map(|name| issuer.token(&user(name)).unwrap());
     let parts = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
     let (alice, carol) = (parts(&alice), parts(&carol));
@@ -141,7 +141,7 @@ async fn changed_claims_are_rejected() {
 #[tokio::test]
 async fn unsigned_token_is_rejected() {
     let issuer = issuer();
-    let judge = Judge::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     for none in ["none", "None", "NONE", "nOnE"] {
         let token = issuer.unsigned(&user("alice").with_header("alg", none));
         assert_eq!(judge.refusal(&token).await, "is not a signed JSON Web Token", "{none}");
@@ -152,7 +152,7 @@ async fn unsigned_token_is_rejected() {
 async fn token_signed_by_the_public_key_is_rejected() {
     for algorithm in [SigningAlgorithm::Es256, SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa] {
         let issuer = TokenIssuer::with_algorithm(ISSUER, AUDIENCE, algorithm).unwrap();
-        let judge = Judge::new(&issuer);
+        let judge = TrustedKeys::new(&issuer);
         let keys = issuer.key_set_json();
         let key = serde_json::from_str::<Value>(&keys).unwrap()["keys"][0].clone();
         let bytes = |name: &str| {
@@ -176,7 +176,7 @@ async fn token_signed_by_the_public_key_is_rejected() {
 async fn token_is_verified_with_its_named_key() {
     let mut issuer = issuer();
     issuer.rotate().unwrap();
-    let judge = Judge::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let swapped = issuer.token(&user("alice").with_header("kid", "key-1")).unwrap();
     assert_eq!(judge.refusal(&swapped).await, "has an invalid signature");
     let unknown = issuer.token(&user("alice").with_header("kid", "../key-2")).unwrap();
@@ -188,7 +188,7 @@ async fn token_is_verified_with_its_named_key() {
 #[tokio::test]
 async fn key_verifies_only_its_algorithm() {
     let issuer = issuer();
-    let judge = Judge::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     for other in ["ES384", "RS256", "PS512", "EdDSA"] {
         let token = issuer.token(&user("alice").with_header("alg", other)).unwrap();
         assert_eq!(
@@ -201,7 +201,7 @@ async fn key_verifies_only_its_algorithm() {
 #[tokio::test]
 async fn expired_and_foreign_claims_are_rejected() {
     let issuer = issuer();
-    let judge = Judge::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let now = SystemTime::now();
     let alice = || user("alice");
     let cases: [(TestToken, &str); 13] = [
@@ -235,7 +235,7 @@ async fn expired_and_foreign_claims_are_rejected() {
 #[tokio::test]
 async fn malformed_token_is_rejected() {
     let issuer = issuer();
-    let judge = Judge::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let token = issuer.token(&user("alice")).unwrap();
     let more = format!("{token}.{token}");
     for bad in ["", ".", "..", "hunter2-hunter2", "\0", "ä.ö.ü", &more] {
@@ -249,7 +249,7 @@ async fn malformed_token_is_rejected() {
 #[tokio::test]
 async fn any_audience_is_opt_in() {
     let issuer = TokenIssuer::new(ISSUER, "another service").unwrap();
-    let judge = Judge::new(&issuer);
+    let judge = TrustedKeys::new(&issuer);
     let token = issuer.token(&user("alice")).unwrap();
     assert_eq!(judge.refusal(&token).await, "is not for \"ark\"");
     let any = TokenVerifier::for_any_audience(judge.keys.clone());
@@ -258,17 +258,17 @@ async fn any_audience_is_opt_in() {
     assert_eq!(any.verify(&none).await.unwrap().to_string(), "user:alice");
 }
 
-const NOTICE: Duration = Duration::from_secs(1);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A user's folder with the token in it, and who they are by it.
-struct Run {
+/// A folder with a token file, and the identity of its token.
+struct UserFolder {
     path: PathBuf,
     identity: TokenIdentity,
     _folder: TempDir,
 }
 
-impl Run {
-    /// Believes the token.
+impl UserFolder {
+    /// Returns an identity without verification of the token.
     fn unverified() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("jwt.json");
@@ -276,7 +276,7 @@ impl Run {
         Self { path, identity, _folder: folder }
     }
 
-    /// Has the tokens of `issuer` verified.
+    /// Returns an identity whose tokens are verified with the keys of `issuer`.
     fn verified(issuer: &TokenIssuer) -> Self {
         let run = Self::unverified();
         let keys = run.path.with_file_name("keys.json");
@@ -305,21 +305,21 @@ impl Run {
 #[tokio::test]
 async fn renewed_token_is_read_during_a_run() {
     let issuer = issuer();
-    for run in [Run::unverified(), Run::verified(&issuer)] {
+    for run in [UserFolder::unverified(), UserFolder::verified(&issuer)] {
         run.has(&issuer, &user("alice"));
         assert_eq!(run.asks().await, "user:alice");
         let organizations = [OrganizationId::from_u128(1)];
         run.has(&issuer, &user("alice").with_organizations(organizations));
-        pass(NOTICE).await;
+        pass(FILE_CHECK_INTERVAL).await;
         let alice = run.identity.principal().await.unwrap();
         assert!(alice.is_member_of(organizations[0]) && !alice.is_member_of(OrganizationId::TBD));
 
         run.has(&issuer, &user("bob"));
-        pass(NOTICE).await;
+        pass(FILE_CHECK_INTERVAL).await;
         assert_eq!(run.asks().await, "user:bob");
 
         fs::remove_file(&run.path).unwrap();
-        pass(NOTICE).await;
+        pass(FILE_CHECK_INTERVAL).await;
         assert!(run.refusal().await.contains("there is no token: the file "));
     }
 }
@@ -327,8 +327,8 @@ async fn renewed_token_is_read_during_a_run() {
 #[tokio::test]
 async fn token_that_expires_during_a_run_is_rejected() {
     let issuer = issuer();
-    for run in [Run::unverified(), Run::verified(&issuer)] {
-        // With the leeway there are between one and two seconds left.
+    for run in [UserFolder::unverified(), UserFolder::verified(&issuer)] {
+        // With the leeway, the token is valid for one to two more seconds.
         let expired = SystemTime::now() - Duration::from_secs(28);
         run.has(&issuer, &user("alice").expiring_at(expired));
         assert_eq!(run.asks().await, "user:alice");
@@ -344,7 +344,7 @@ async fn token_that_expires_during_a_run_is_rejected() {
 #[tokio::test]
 async fn forged_token_file_is_rejected_with_a_key_set() {
     let (ours, forger) = (issuer(), issuer());
-    let run = Run::verified(&ours);
+    let run = UserFolder::verified(&ours);
     assert!(run.identity.is_verified());
     run.has(&forger, &user("alice"));
     let refusal = run.refusal().await;
@@ -357,12 +357,12 @@ async fn forged_token_file_is_rejected_with_a_key_set() {
 
 #[tokio::test]
 async fn own_token_is_accepted_without_a_key_set() {
-    let run = Run::unverified();
+    let run = UserFolder::unverified();
     assert!(!run.identity.is_verified());
     run.has(&issuer(), &user("alice"));
     assert_eq!(run.asks().await, "user:alice");
     run.has(&issuer(), &user("alice").without_claim("kind"));
-    pass(NOTICE).await;
+    pass(FILE_CHECK_INTERVAL).await;
     assert!(run.refusal().await.contains("has no claim \"kind\""));
     replace(&run.path, &issuer().unsigned(&user("alice")));
     assert!(run.refusal().await.contains("is not a signed JSON Web Token"));
@@ -371,7 +371,7 @@ async fn own_token_is_accepted_without_a_key_set() {
 #[tokio::test]
 async fn verifier_reads_configured_claims() {
     let issuer = issuer();
-    let run = Run::verified(&issuer);
+    let run = UserFolder::verified(&issuer);
     let keys = KeySet::file(run.path.with_file_name("keys.json"));
     let names = ClaimNames::default().with_kind("custom:kind").with_subject("email");
     let verifier = TokenVerifier::new(keys, AUDIENCE).with_claim_names(names);

@@ -28,7 +28,7 @@ use super::{DIGEST, OTHER, TBD, alice, attempt, expecting_one, guarded, path};
 use crate::cancel::within;
 use crate::python_component::python_component;
 
-/// Keeps what is recorded at the audit's target, an event a line.
+/// Collects the events of the audit target, one per line.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Vec<String>>>);
 
@@ -73,8 +73,8 @@ impl Subscriber for Recorder {
 }
 
 impl Recorder {
-    /// The events since the last time, with the first call's request id replaced by `1`, the next by
-    /// `2` and so on.
+    /// Returns the events since the last call. The request ID of the first call is replaced by `1`, the next by `2`,
+    /// and so on.
     fn take(&self) -> Vec<String> {
         let mut calls: Vec<String> = Vec::new();
         let mut numbered = |event: String| {
@@ -91,7 +91,7 @@ impl Recorder {
     }
 }
 
-/// What an event of alice's first call begins with.
+/// Returns the start of an event of alice's first call.
 fn of_alice(event: &str) -> String {
     let tbd = TBD;
     format!("event={event} request=1 principal=user:alice kind=user organization={tbd}")
@@ -164,8 +164,8 @@ async fn unrecorded_change_is_an_error_event() {
     assert_eq!(events.len(), 3, "{events:?}");
     assert!(events[1].ends_with(" outcome=done"), "{events:?}");
     assert!(events[2].starts_with("ERROR "), "{events:?}");
-    let told = format!("cannot write to the audit file {}", file.display());
-    assert!(events[2].contains(" request=1 ") && events[2].contains(&told), "{events:?}");
+    let expected = format!("cannot write to the audit file {}", file.display());
+    assert!(events[2].contains(" request=1 ") && events[2].contains(&expected), "{events:?}");
 }
 
 #[tokio::test]
@@ -250,10 +250,10 @@ async fn listing_records_one_decision_per_organization() {
 const SCHEMA: &str = include_str!("../../../ark-container-core/schemas/audit.schema.json");
 const DOCUMENTATION: &str = include_str!("../../../ark-container-core/src/permission/audit/mod.rs");
 
-/// Which of the events the schema refuses, in order.
+/// Returns the indexes of the events that the schema rejects.
 fn refused(events: &[Value]) -> Vec<usize> {
     let folder = tempfile::tempdir().unwrap();
-    // The schema leaves room for fields of later versions; today there are no others.
+    // The schema permits fields of later versions. This version has no others.
     let mut strict: Value = serde_json::from_str(SCHEMA).unwrap();
     strict["unevaluatedProperties"] = json!(false);
     let schema = folder.path().join("schema.json");
@@ -280,7 +280,7 @@ fn refused(events: &[Value]) -> Vec<usize> {
     refused
 }
 
-/// The lines that the documentation shows.
+/// Returns the lines in the documentation.
 fn documented() -> Vec<Value> {
     let lines = DOCUMENTATION.lines().filter_map(|line| line.strip_prefix("//! "));
     lines.filter(|line| line.starts_with('{')).map(|l| serde_json::from_str(l).unwrap()).collect()
@@ -295,8 +295,8 @@ fn administrator() -> Principal {
     principal("user:root", Organizations::from(TBD))
 }
 
-/// A folder, and the file for the audit in it.
-fn audit_file() -> (TempDir, AuditFile) {
+/// Returns a temporary folder and an audit file in it.
+fn new_audit_file() -> (TempDir, AuditFile) {
     let folder = tempfile::tempdir().unwrap();
     let file = AuditFile::new(folder.path().join("audit.jsonl"));
     (folder, file)
@@ -308,8 +308,8 @@ fn events(file: &AuditFile) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn every_line_matches_the_schema() {
-    let (folder, file) = audit_file();
+async fn events_match_the_schema() {
+    let (folder, file) = new_audit_file();
     let local = LocalBackend::open(Some(folder.path())).unwrap();
     let backend = Permissioned::new(local, StandardPolicy, administrator());
     let root = backend.with_audit(file.clone());
@@ -326,7 +326,7 @@ async fn every_line_matches_the_schema() {
     root.credentials(&both, &Default::default()).await.unwrap();
     let mut events = events(&file);
     let count = |event: &str| events.iter().filter(|e| e["event"] == event).count();
-    // Every action, two organizations, three principals; a push pulls too. Then the last login.
+    // Each action, two organizations, three principals. A push also decides about a pull. The last events are a login.
     assert_eq!(count("decision"), 8 * 2 * 3 + 3 + 2, "{events:#?}");
     assert_eq!((count("change"), count("credentials")), (3, 2 + 1 + 1 + 2), "{events:#?}");
     events.extend(documented());
@@ -375,9 +375,9 @@ fn schema_rejects_other_formats() {
 
 #[tokio::test]
 async fn unrecorded_decision_is_a_denial() {
-    let (folder, file) = audit_file();
+    let (folder, file) = new_audit_file();
     std::os::unix::fs::symlink(folder.path().join("elsewhere"), file.path()).unwrap();
-    // The backend inside fails the test when it is called.
+    // The inner backend fails the test when it is called.
     let backend = guarded(MockRegistryBackend::new(), administrator()).with_audit(file.clone());
     for &action in Action::ALL {
         let error = attempt(&backend, action, TBD).await.unwrap_err();
@@ -389,7 +389,7 @@ async fn unrecorded_decision_is_a_denial() {
 
 #[tokio::test]
 async fn unrecorded_credentials_are_withheld() {
-    let (_folder, file) = audit_file();
+    let (_folder, file) = new_audit_file();
     let mut inner = MockRegistryBackend::new();
     inner.expect_credentials().returning({
         let file = file.clone();
@@ -406,12 +406,12 @@ async fn unrecorded_credentials_are_withheld() {
     assert!(matches!(error, Error::Failed { .. }), "{error:?}");
 }
 
-/// A runtime that has finished all that it began once it is dropped.
+/// Returns a runtime. Dropping it waits for its blocking tasks.
 fn runtime() -> Runtime {
     Builder::new_current_thread().build().unwrap()
 }
 
-/// The events of a file, each as its kind and how it ended.
+/// Returns the events of a file, each as its kind and outcome.
 fn outcomes_of(file: &Path) -> Vec<(String, String)> {
     let lines = std::fs::read_to_string(file).unwrap_or_default();
     let event = |line| {
@@ -422,7 +422,7 @@ fn outcomes_of(file: &Path) -> Vec<(String, String)> {
     lines.lines().map(event).collect()
 }
 
-/// Cancels `action` after one poll, two and so on until it is done; answers the outcomes.
+/// Cancels `action` after 0, 1, 2, … polls until it completes, and returns the outcomes.
 fn cancel_everywhere(action: Action) -> Vec<Option<String>> {
     let path = path(TBD);
     let mut outcomes = Vec::new();
@@ -469,7 +469,7 @@ fn cancel_everywhere(action: Action) -> Vec<Option<String>> {
             return outcomes;
         }
     }
-    unreachable!("a call has an end")
+    unreachable!("every call ends")
 }
 
 #[test]
@@ -523,7 +523,7 @@ async fn push_is_recorded_with_tag_digest_and_source() {
     drop(backend.begin_push(&path).await.unwrap());
     assert_eq!(recorder.take(), [format!("{about} outcome=unknown")]);
 
-    // The denial has been recorded when the credentials were requested.
+    // The denial was recorded when the credentials were requested.
     let denied = guarded(MockRegistryBackend::new(), administrator());
     let denial = attempt(&denied, Action::Push, OTHER).await.unwrap_err();
     recorder.take();

@@ -1,4 +1,4 @@
-//! Decisions of the policy: which calls reach the backend, and how a denial is explained.
+//! Decisions of the policy: the calls that reach the backend, and the text of denials.
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -62,7 +62,7 @@ async fn denial_names_principal_action_and_repository() {
     );
 }
 
-/// The standard rules, and how often they were asked for.
+/// Returns the standard policy with a counter of its decisions.
 fn counting() -> (Arc<AtomicUsize>, impl Policy) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
@@ -73,7 +73,7 @@ fn counting() -> (Arc<AtomicUsize>, impl Policy) {
     (asked, policy)
 }
 
-/// What alice gets to see of an attempt, and what it took, with nothing of what she typed.
+/// The observable result of an attempt: its error without the user's input, and its cost.
 #[derive(Debug, PartialEq)]
 struct Trace {
     error: String,
@@ -81,7 +81,7 @@ struct Trace {
     events: Vec<serde_json::Value>,
 }
 
-/// Attempts every action on a repository of `OTHER`, which has it or not.
+/// Attempts every action on a repository of `OTHER`, which exists or not.
 async fn traces(exists: bool) -> Vec<Trace> {
     let folder = tempfile::tempdir().unwrap();
     let local = LocalBackend::open(Some(&folder.path().join("registry"))).unwrap();
@@ -128,7 +128,7 @@ async fn listing_takes_no_decision_for_foreign_repositories() {
     for others in [0, 1000] {
         let mut inner = MockRegistryBackend::new();
         let own: Organizations = [TBD, GLOBAL].into_iter().collect();
-        // Nobody else's are asked for, and a row that comes unasked costs no decision.
+        // The backend is not asked for other organizations, and a row of another organization needs no decision.
         inner.expect_list_repositories().once().withf(move |asked| *asked == own).returning(
             move |_| {
                 let others = (1..=others).map(OrganizationId::from_u128);
@@ -144,7 +144,7 @@ async fn listing_takes_no_decision_for_foreign_repositories() {
     assert_eq!(work, [2, 2]);
 }
 
-/// A backend that must be asked for `expected` and answers with everything that it has.
+/// Returns a backend that expects a listing of `expected` and returns everything.
 fn listing_everything(expected: Organizations) -> MockRegistryBackend {
     let mut inner = MockRegistryBackend::new();
     let asked = move |organizations: &Organizations| *organizations == expected;
@@ -248,7 +248,7 @@ async fn failing_policy_denies_every_action() {
             Action::ListRepositories => format!("organization {TBD}"),
             _ => path(TBD).to_string(),
         };
-        // Credentials to push open pulling too, which is decided first.
+        // Credentials to push include pull, which is decided first.
         let phrase = if action == Action::Push { Action::Pull } else { action }.phrase();
         let expected = format!("cannot decide whether user:alice may {phrase} {resource}");
         assert_eq!(error.to_string(), expected);
@@ -324,7 +324,7 @@ administrators = ["user:carol"]
 async fn decision_names_the_line_of_its_rule() {
     let (_folder, file) = file(FILE);
     let policy = MembershipsPolicy::new(file.clone());
-    // Who, what, where: whether, by which rule, and the line of the file that says so.
+    // Principal, action, organization, decision, rule, and the line of the file with the rule.
     let explained = [
         ("user:alice", Action::Push, TBD, true, "member", Some(3)),
         ("user:alice", Action::DeleteImage, TBD, false, "administrators-delete", None),
@@ -352,7 +352,7 @@ async fn decision_names_the_line_of_its_rule() {
     }
 }
 
-/// A token's claims make members too: then the file has its rules, and no say in who belongs.
+/// The claims of a token make members too. Then the file has only rules.
 #[tokio::test]
 async fn token_claims_have_no_origin_in_the_file() {
     let (_folder, file) = file(FILE);

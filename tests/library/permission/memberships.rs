@@ -1,4 +1,4 @@
-//! The memberships file: its schema, its parser, and how a running program follows it.
+//! The memberships file: its schema, its parser, and its changes during a run.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,7 +26,7 @@ use super::{attempt, expecting_one};
 use crate::python_component::python_component;
 use crate::registry::server::Log;
 
-/// A memberships file with this text, which only its owner can write.
+/// Returns a memberships file with this text, which only its owner can write.
 pub(super) fn file(text: &str) -> (NamedTempFile, MembershipsFile) {
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
@@ -40,7 +40,7 @@ const CALLERS: [&str; 3] = [
     "arn:aws:iam::095412845506:root",
 ];
 
-/// Files that are tables of the right names with values that are nearly right.
+/// Returns TOML with the right names and mostly invalid values.
 fn values() -> impl Strategy<Value = String> {
     let organization =
         ("(read|create|push|pull|delete-image|\\PC){0,1}", "(user|robot|ingest-job|x)");
@@ -123,7 +123,7 @@ proptest! {
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The lines of a log about memberships.
+/// Returns the log lines about memberships.
 fn lines(log: &Log) -> Vec<String> {
     log.text().lines().filter(|line| line.contains("memberships")).map(str::to_owned).collect()
 }
@@ -147,7 +147,7 @@ async fn removed_member_is_denied() {
         assert!(start.elapsed() < DEADLINE);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // The backend inside takes one call and panics at another.
+    // The inner backend accepts one call and panics at another.
     let denied = attempt(&backend, Action::Pull, OrganizationId::TBD).await;
     assert!(matches!(denied, Err(Error::PermissionDenied { .. })), "{denied:?}");
 }
@@ -177,7 +177,7 @@ fn invalid_file_is_logged_once_and_ignored() {
         assert!(warned[0].contains(&position), "{warned:?}");
         assert!(Arc::ptr_eq(&good, &memberships.current()));
 
-        // The file is looked at again more than once in this time.
+        // The file is checked more than once in this time.
         let warned_at = Instant::now();
         look_until(&|| warned_at.elapsed() > Duration::from_millis(2500));
         assert_eq!(lines(&log), warned);
@@ -248,7 +248,7 @@ const IDS: &[&str] = &[
     "",
 ];
 
-/// Files that are good, and files with one fault each or two that meet.
+/// Returns valid files, and files with one or two faults.
 fn samples() -> Vec<String> {
     let mut samples: Vec<String> = [
         "",

@@ -1,4 +1,4 @@
-//! Who may do what: the rules, what they keep from the backend inside, and what they report.
+//! Permissions: the rules, the calls that reach the inner backend, and the reports.
 
 mod audit;
 mod decisions;
@@ -22,7 +22,7 @@ const TBD: OrganizationId = OrganizationId::TBD;
 const OTHER: OrganizationId = OrganizationId::from_u128(0x0123);
 const GLOBAL: OrganizationId = OrganizationId::GLOBAL;
 
-/// A member of [`TBD`].
+/// Returns a member of [`TBD`].
 fn alice() -> Principal {
     Principal::new("user:alice".parse().unwrap(), TBD.into(), Organizations::none())
 }
@@ -41,7 +41,7 @@ fn repository(organization: OrganizationId) -> Repository {
     Repository::new(RepositoryUrl::new("localhost:1".parse().unwrap(), path(organization)))
 }
 
-/// Does what needs `action`, with a repository of `organization`.
+/// Calls the backend for `action` on a repository of `organization`.
 async fn attempt(
     backend: &dyn RegistryBackend,
     action: Action,
@@ -72,7 +72,7 @@ async fn attempt(
     }
 }
 
-/// A backend that takes exactly one call, of the method behind `action`.
+/// Returns a backend that expects exactly one call, of the method for `action`.
 fn expecting_one(action: Action, organization: OrganizationId) -> MockRegistryBackend {
     let mut inner = MockRegistryBackend::new();
     let found = repository(organization);

@@ -1,5 +1,4 @@
-//! Random memberships files and random calls, compared with a model of the rules that knows nothing of
-//! how the library reads files or decides.
+//! Compares random memberships files and random calls with an independent model of the rules.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -40,7 +39,7 @@ const KINDS: [&str; 3] = ["user", "robot", "ingest-job"];
 const READS: [&str; 4] = ["list-repositories", "describe-repository", "list-images", "pull"];
 const ADDS: [&str; 2] = ["create-repository", "push"];
 
-/// Every word that a rule may have.
+/// The words of rules.
 const RULE_WORDS: [&str; 8] = [
     "read",
     "create",
@@ -52,19 +51,19 @@ const RULE_WORDS: [&str; 8] = [
     "create-repository",
 ];
 
-/// What one organization's table in the file says.
+/// The table of one organization in the file.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     id: OrganizationId,
     kinds: Vec<&'static str>,
     members: Vec<&'static str>,
     administrators: Vec<&'static str>,
-    /// The words for each of `KINDS` that has a rule.
+    /// The rule of each of `KINDS`, if it has one.
     rules: [Option<Vec<&'static str>>; 3],
 }
 
 impl Table {
-    /// The same for fewer: who is a member by kind alone is none.
+    /// Returns the table without members by kind.
     pub(super) fn without_kinds(self) -> Self {
         Self { kinds: Vec::new(), ..self }
     }
@@ -90,7 +89,7 @@ pub(super) fn tables() -> impl Strategy<Value = Vec<Table>> {
 pub(super) fn as_toml(tables: &[Table]) -> String {
     let mut text = String::new();
     for Table { id, kinds, members, administrators, rules } in tables {
-        // A list's debug form is TOML too.
+        // The debug format of a list is TOML.
         writeln!(text, "[[organization]]\nid = \"{id}\"\nkinds = {kinds:?}").unwrap();
         writeln!(text, "members = {members:?}\nadministrators = {administrators:?}").unwrap();
         writeln!(text, "[organization.rules]").unwrap();
@@ -103,7 +102,7 @@ pub(super) fn as_toml(tables: &[Table]) -> String {
     text
 }
 
-/// Whether `who` belongs to `organization`.
+/// Returns whether `who` is a member of `organization`.
 pub(super) fn belongs(tables: &[Table], who: &str, organization: OrganizationId) -> bool {
     let kind = who.split(':').next().unwrap();
     tables.iter().any(|table| {
@@ -112,7 +111,7 @@ pub(super) fn belongs(tables: &[Table], who: &str, organization: OrganizationId)
     })
 }
 
-/// Whether `who` may do `action` in `organization`.
+/// Returns whether `who` may call `action` in `organization`.
 pub(super) fn may(tables: &[Table], who: &str, action: &str, organization: OrganizationId) -> bool {
     let kind = who.split(':').next().unwrap();
     let table = tables.iter().find(|table| table.id == organization);
@@ -137,7 +136,7 @@ pub(super) fn may(tables: &[Table], who: &str, action: &str, organization: Organ
     }
 }
 
-/// The repository that every organization has, with one image, and one that none has.
+/// A repository that every organization has, with one image, and one that none has.
 const NAME: &str = "catalog/extract-video";
 const MISSING: &str = "catalog/missing";
 
@@ -149,7 +148,7 @@ fn latest() -> Reference {
     Reference::Tag("latest".parse().unwrap())
 }
 
-/// A served registry, in which every organization has the same.
+/// A running registry with the same content in every organization.
 struct World {
     local: LocalBackend,
     images: HttpImages,
@@ -174,7 +173,7 @@ impl World {
         world
     }
 
-    /// Puts back what a request has changed.
+    /// Restores the content after a request.
     async fn restore(&self, organization: OrganizationId) {
         let (path, options) = (path(organization, NAME), CreateOptions::default());
         self.local.create_repository(&path, &options).await.unwrap();
@@ -187,7 +186,7 @@ impl World {
         }
     }
 
-    /// All that there is: each repository, and its images as text.
+    /// Returns the whole content: each repository, and its images as text.
     async fn everything(&self) -> Vec<(RepositoryPath, String)> {
         let repositories: Vec<_> =
             self.local.list_repositories(&Organizations::All).try_collect().await.unwrap();
@@ -200,7 +199,7 @@ impl World {
         all
     }
 
-    /// The repositories whose tags the registry shows for these credentials.
+    /// Returns the repositories whose tags these credentials can list.
     async fn opened_by(&self, credentials: &RegistryCredentials) -> BTreeSet<RepositoryPath> {
         let mut opened = BTreeSet::new();
         for organization in ORGANIZATIONS {
@@ -257,7 +256,7 @@ fn calls() -> impl Strategy<Value = Call> {
 }
 
 impl Call {
-    /// The words of what the model must allow for it, and where.
+    /// Returns the permissions that the call needs, with their organizations.
     fn needs(&self) -> Vec<(&'static str, OrganizationId)> {
         match self {
             Self::ListAll => Vec::new(),
@@ -283,7 +282,7 @@ impl Call {
         }
     }
 
-    /// Whether it is about a repository that must be there, and is not.
+    /// Returns whether the call fails because its repository does not exist.
     fn misses(&self) -> bool {
         match self {
             Self::Describe(path)
@@ -294,7 +293,7 @@ impl Call {
         }
     }
 
-    /// Makes it, and answers which repositories there is something of in the answer.
+    /// Calls the backend, and returns the repositories in the answer.
     async fn make(
         &self,
         world: &World,
@@ -332,7 +331,7 @@ impl Call {
         }
     }
 
-    /// The repositories that the model lets an answer have something of.
+    /// Returns the repositories that the model permits in the answer.
     fn may_yield(&self, tables: &[Table], who: &str) -> BTreeSet<RepositoryPath> {
         let everywhere = ORGANIZATIONS.map(|organization| path(organization, NAME));
         let kept = |keep: &dyn Fn(&RepositoryPath) -> bool| {
@@ -355,7 +354,7 @@ impl Call {
     }
 }
 
-/// Makes one call for `who`, and compares with the model what comes out and what has changed.
+/// Makes one call for `who`, and compares its answer and its changes with the model.
 async fn check(world: &World, tables: &[Table], who: &str, call: &Call) {
     let (_folder, memberships) = file(&as_toml(tables));
     let principal = memberships.current().principal(who.parse().unwrap());

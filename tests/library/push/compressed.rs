@@ -1,4 +1,4 @@
-//! Layers that are compressed on their way: what arrives, and what is not done twice.
+//! Layers that are compressed during a push: their content, and the work that later pushes skip.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -14,13 +14,13 @@ use serde_json::Value;
 use super::local_registry::Local;
 use super::{Sources, damage};
 
-/// A registry, and a folder where pushes remember.
-struct Remembering {
+/// A registry, and a folder for the push cache.
+struct CachingPushes {
     local: Local,
     folder: tempfile::TempDir,
 }
 
-impl Remembering {
+impl CachingPushes {
     async fn new() -> Self {
         let local = Local::with_repository(TagMutability::Mutable).await;
         Self { local, folder: tempfile::tempdir().unwrap() }
@@ -37,7 +37,7 @@ impl Remembering {
         self.push_to(&self.local.path, sources).await
     }
 
-    /// Another repository of the same organization.
+    /// Creates another repository of the same organization.
     async fn other(&self) -> RepositoryPath {
         let path: RepositoryPath =
             self.local.path.to_string().replace("test", "other").parse().unwrap();
@@ -47,7 +47,7 @@ impl Remembering {
     }
 }
 
-/// Layers of some size, of which the last depends on the seed.
+/// Returns large layers, of which the last depends on the seed.
 fn image(seed: u64) -> Sources {
     let text = "all work and no play\n".repeat(200_000);
     let image = SampleImage::builder().with_layer([("text", text)]).with_layer([("empty", "")]);
@@ -65,33 +65,33 @@ fn layers(manifest: &Manifest) -> Vec<(String, Digest)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn second_push_compresses_nothing_and_digests_are_stable() {
-    let remembering = Remembering::new().await;
+    let pushes = CachingPushes::new().await;
     let sources = image(1);
-    let first = remembering.push(&sources).await;
+    let first = pushes.push(&sources).await;
     assert_eq!((first.blobs_sent, first.blobs_skipped), (4, 0));
     assert!(first.bytes_saved > 4_000_000, "{}", first.bytes_saved);
 
-    // What is not read cannot be compressed.
+    // The second push does not read the layers.
     damage_layers(&sources);
-    let second = remembering.push(&sources).await;
+    let second = pushes.push(&sources).await;
     assert_eq!((second.blobs_sent, second.blobs_skipped), (0, 4));
     assert_eq!((&second.url, second.bytes_saved), (&first.url, 0));
 
-    let elsewhere = Remembering::new().await;
+    let elsewhere = CachingPushes::new().await;
     let third = elsewhere.push(&image(1)).await;
     assert_eq!(third.url.reference(), first.url.reference());
 }
 
-/// Changes the content of the archive in the middle of its layers.
+/// Damages the layers in the archive.
 fn damage_layers(sources: &Sources) {
     damage(&sources.path("image.tar"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_rebuild_only_what_changed_is_sent() {
-    let remembering = Remembering::new().await;
-    let first = remembering.push(&image(1)).await;
-    let second = remembering.push(&image(2)).await;
+async fn push_after_rebuild_sends_only_changed_layers() {
+    let pushes = CachingPushes::new().await;
+    let first = pushes.push(&image(1)).await;
+    let second = pushes.push(&image(2)).await;
     // The configuration and the last layer.
     assert_eq!((second.blobs_sent, second.blobs_skipped), (2, 2));
     assert_ne!(second.url, first.url);
@@ -100,44 +100,44 @@ async fn after_a_rebuild_only_what_changed_is_sent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blob_of_another_repository_is_mounted() {
-    let remembering = Remembering::new().await;
+    let pushes = CachingPushes::new().await;
     let sources = image(1);
-    let first = remembering.push(&sources).await;
+    let first = pushes.push(&sources).await;
     damage_layers(&sources);
-    let other = remembering.other().await;
-    let mounted = remembering.push_to(&other, &sources).await;
+    let other = pushes.other().await;
+    let mounted = pushes.push_to(&other, &sources).await;
     assert_eq!((mounted.blobs_sent, mounted.blobs_mounted), (0, 4));
     assert_eq!(mounted.bytes_mounted, first.bytes_sent);
     assert_eq!(mounted.url.reference(), first.url.reference());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mount_of_what_is_gone_becomes_an_upload() {
-    let remembering = Remembering::new().await;
-    remembering.push(&image(1)).await;
+async fn blob_that_cannot_be_mounted_is_uploaded() {
+    let pushes = CachingPushes::new().await;
+    pushes.push(&image(1)).await;
     let delete = ark_container_core::backend::DeleteOptions::default().with_force(true);
-    remembering.local.backend.delete_repository(&remembering.local.path, &delete).await.unwrap();
-    let other = remembering.other().await;
-    let sent = remembering.push_to(&other, &image(1)).await;
+    pushes.local.backend.delete_repository(&pushes.local.path, &delete).await.unwrap();
+    let other = pushes.other().await;
+    let sent = pushes.push_to(&other, &image(1)).await;
     assert_eq!((sent.blobs_sent, sent.blobs_mounted), (4, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn corrupt_or_foreign_cache_is_ignored() {
-    let remembering = Remembering::new().await;
-    let first = remembering.push(&image(1)).await;
-    let cache = remembering.folder.path().join("cache");
+    let pushes = CachingPushes::new().await;
+    let first = pushes.push(&image(1)).await;
+    let cache = pushes.folder.path().join("cache");
     for folder in ["layers", "locations"] {
         for entry in fs::read_dir(cache.join(folder)).unwrap() {
             fs::write(entry.unwrap().path(), "nonsense").unwrap();
         }
     }
-    let again = remembering.push(&image(1)).await;
+    let again = pushes.push(&image(1)).await;
     assert_eq!(again.url, first.url);
     assert!(again.bytes_saved > 0, "the layers were compressed again");
 
     fs::set_permissions(cache.join("layers"), Permissions::from_mode(0o777)).unwrap();
-    let again = remembering.push(&image(1)).await;
+    let again = pushes.push(&image(1)).await;
     assert_eq!(again.url, first.url);
     assert!(again.bytes_saved > 0, "the layers were compressed again");
 }
@@ -155,7 +155,7 @@ async fn layer_with_wrong_diff_id_is_named_and_not_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn layers_are_of_the_type_that_was_chosen() {
+async fn layers_have_the_chosen_compression() {
     for (compression, end) in [(Compression::Gzip, "tar+gzip"), (Compression::Zstd, "tar+zstd")] {
         let local = Local::with_repository(TagMutability::Mutable).await;
         let sources = image(1);

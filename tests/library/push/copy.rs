@@ -23,7 +23,7 @@ async fn referrers_are_copied_also_if_the_image_exists() {
     let tag = || "v1".parse().unwrap();
     let copy = Copy::new(local.backend(), &local.path, Reference::Tag(tag()), &to);
     let copy = copy.with_tag(tag()).with_endpoint(local.endpoint.clone());
-    // Of each, its layer; and the configuration that they have in common.
+    // Each referrer has its own layer. Both share the configuration.
     for (kind, blobs) in [("signature", 4), ("bill of materials", 1)] {
         let referrer = sources.attach(kind);
         local.push(&sources.layout(), Some("v1")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Pushes to Debian's `docker-registry`, and what other clients make of them.
+//! Pushes to Debian's `docker-registry`, and pulls by other clients.
 
 use std::fs;
 use std::net::TcpListener;
@@ -20,7 +20,7 @@ use super::{Sources, damage};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A `docker-registry` of its own on a free port.
+/// A `docker-registry` process on a free port.
 struct DebianRegistry {
     process: Child,
     host: RegistryHost,
@@ -30,7 +30,7 @@ struct DebianRegistry {
 impl DebianRegistry {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // Free a moment ago; where another takes it meanwhile, the registry fails to start.
+        // The port was just free. If another process takes it first, the registry fails to start.
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
@@ -74,7 +74,7 @@ impl DebianRegistry {
     ) -> ark_container_core::Result<Pushed> {
         let host = self.host.clone();
         let mut backend = MockRegistryBackend::new();
-        // Once for the push, once for what may be mounted.
+        // One login for the push, and one for mounts.
         backend.expect_credentials().times(1..=2).returning(move |scope, _| {
             let password = Password::new("any".to_owned());
             let expiry = SystemTime::now() + Duration::from_secs(60);
@@ -86,12 +86,12 @@ impl DebianRegistry {
         push.with_cache_directory(self.folder.path().join("cache")).await
     }
 
-    /// Copies the image at the tag, with everything below it, into a folder as it is.
+    /// Copies the tagged image and its children into a folder, unchanged.
     fn copy_with_skopeo(&self) -> PathBuf {
         self.copy("--all")
     }
 
-    /// Copies the image at the tag into a folder, decompressed.
+    /// Copies the tagged image into a folder, decompressed.
     fn unpack_with_skopeo(&self) -> PathBuf {
         self.copy("--dest-decompress")
     }
@@ -118,7 +118,7 @@ fn skopeo(arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Every part of an image is in a folder that skopeo wrote, byte for byte.
+/// Asserts that a folder that skopeo wrote has every blob of an image.
 fn assert_has(folder: &Path, image: &SampleImage) {
     let content = |name: &str| fs::read(folder.join(name)).unwrap();
     assert_eq!(content("manifest.json"), image.manifest());
@@ -136,7 +136,7 @@ fn assert_has_parts(folder: &Path, image: &SampleImage) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_client_gets_back_what_was_in_the_layout() {
+async fn skopeo_copies_back_the_content_of_the_layout() {
     let registry = DebianRegistry::start();
     let sources = Sources::new(SampleImage::for_two_platforms());
     let pushed = registry.push(&sources.layout()).await.unwrap();
@@ -153,14 +153,14 @@ async fn skopeo_unpacks_image_of_a_skopeo_archive() {
     let layout = format!("oci:{}:sample", sources.path("layout").display());
     let archive = sources.path("skopeo.tar");
     skopeo(&[&layout, &format!("docker-archive:{}:team/tool:v1", archive.display())]);
-    // In the archive, skopeo calls it by its full name: docker.io/team/tool:v1.
+    // In the archive, skopeo uses the full name: docker.io/team/tool:v1.
     let source = ImageSource::docker_archive(archive).with_reference("team/tool:v1");
     registry.push(&source).await.unwrap();
     assert_has_parts(&registry.unpack_with_skopeo(), &sources.image);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_client_unpacks_what_was_compressed() {
+async fn skopeo_unpacks_compressed_layers() {
     let text = "all work and no play\n".repeat(300_000);
     let image = SampleImage::builder().with_layer([("text", text)]).with_layer([("empty", "")]);
     let sources = Sources::new(image.with_random_layer(2 << 20).build());
@@ -176,7 +176,7 @@ async fn another_client_unpacks_what_was_compressed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_layer_is_named_here_too() {
+async fn damaged_layer_is_named() {
     let registry = DebianRegistry::start();
     let sources = Sources::new(SampleImage::new("fragile"));
     damage(&sources.layer());
@@ -204,7 +204,7 @@ async fn podman_pulls_pushed_image_and_saves_it_again() {
     assert_eq!((again.url, again.blobs_sent), (pushed.url, 0));
 }
 
-/// Runs podman with a storage of its own.
+/// Runs podman with its own storage.
 fn podman(folder: &Path, arguments: &[&str]) {
     let at = |name: &str| folder.join(name).display().to_string();
     let mut podman = Command::new("podman");
@@ -213,7 +213,7 @@ fn podman(folder: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// An image that buildah builds, saved in a form that it knows, and its ID.
+/// Builds an image with buildah and saves it in a format. Returns its ID.
 fn build(folder: &Path, form: &str) -> String {
     let context = folder.join("context");
     fs::create_dir_all(&context).unwrap();
@@ -258,7 +258,7 @@ async fn buildah_image_is_the_same_from_every_format() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_layer_goes_there_in_parts() {
+async fn large_layer_is_sent_in_parts() {
     let sources = Sources::new(SampleImage::builder().with_random_layer(84 << 20).build());
     for source in [sources.layout(), sources.archive()] {
         let registry = DebianRegistry::start();
@@ -268,7 +268,7 @@ async fn a_large_layer_goes_there_in_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_refers_to_an_image_is_listed_under_its_tag() {
+async fn referrers_are_listed_under_the_referrers_tag() {
     let registry = DebianRegistry::start();
     let sources = Sources::new(SampleImage::new("signed"));
     let signatures: Vec<Digest> =
@@ -286,7 +286,7 @@ async fn what_refers_to_an_image_is_listed_under_its_tag() {
     let index = client.fetch_manifest(&tag.clone().into()).await.unwrap();
     assert_eq!(index.media_type, media_type::OCI_INDEX);
 
-    // Another, made later, joins them; what is listed already changes nothing.
+    // Another referrer is added later. The existing ones stay.
     let third = sources.attach("third");
     registry.push(&sources.layout()).await.unwrap();
     let mut all = signatures.clone();
@@ -295,7 +295,7 @@ async fn what_refers_to_an_image_is_listed_under_its_tag() {
     registry.push(&sources.layout()).await.unwrap();
     assert_eq!(listed().await, all);
 
-    // A push that died between the two requests is repaired by the next.
+    // A push that was interrupted between the two requests is repaired by the next push.
     client.put_manifest(&Reference::Tag(tag), &index).await.unwrap();
     assert_eq!(listed().await, signatures);
     registry.push(&sources.layout()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Layers on their way to AWS ECR, which takes them in parts and is told where each starts.
+//! Layers that are pushed to AWS ECR in parts, each with its offset.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,8 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Sources;
 use crate::aws::cloud::{Cloud, ours};
 
-/// Pushes an archive to the fake of ECR under the name that the registry has at AWS, which is what
-/// tells that it is one.
+/// Pushes an archive to the fake of ECR with the host name of a registry at AWS, by which the library recognizes ECR.
 async fn push(cloud: &Cloud, sources: &Sources) -> ark_container_core::Result<Pushed> {
     let answer = cloud.ecr(&cloud.admin).get_authorization_token().send().await.unwrap();
     let token = answer.authorization_data()[0].authorization_token().unwrap();
@@ -36,7 +35,7 @@ async fn push(cloud: &Cloud, sources: &Sources) -> ark_container_core::Result<Pu
 async fn last_part_of_layer_is_sent_with_the_digest() {
     let cloud = Cloud::start().await;
     cloud.create_repositories().await;
-    // An upload that ended without a byte would fail.
+    // The fake fails an upload that is completed by an empty request.
     cloud.aws.fail_next_empty_put();
     let image = SampleImage::builder().with_random_layer(25 << 20).with_layer([("small", "")]);
     let pushed = push(&cloud, &Sources::new(image.build())).await.unwrap();

@@ -1,7 +1,7 @@
-//! Pushes over a link that goes wrong: each ends in the right image or a clear error, no tag ever stands
-//! for something incomplete, and the next push repairs.
+//! Pushes over a faulty link. Each push succeeds or fails with a clear error, no tag ever refers to an incomplete
+//! image, and the next push repairs the repository.
 //!
-//! `ARK_TEST_SEED=<seed>` repeats one of them.
+//! `ARK_TEST_SEED=<seed>` repeats one push.
 
 use std::env;
 use std::sync::Arc;
@@ -23,28 +23,28 @@ use tempfile::TempDir;
 
 use super::Sources;
 
-/// How many storms there are at once.
-const AT_ONCE: usize = 8;
-/// A push that has not ended by then hangs.
+/// The number of concurrent pushes.
+const CONCURRENT_PUSHES: usize = 8;
+/// A push that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// One in so many images has a layer that goes in several parts.
-const LARGE_EVERY: u64 = 15;
+/// One in this many images has a layer that is sent in several parts.
+const IMAGES_PER_LARGE_LAYER: u64 = 15;
 
-/// A registry without faults, over a folder of its own.
-struct Calm {
+/// A registry without faults, in its own folder.
+struct PlainRegistry {
     backend: LocalBackend,
     endpoint: RegistryHost,
     _folder: TempDir,
 }
 
-/// How a push ended whose link went wrong.
+/// The outcome of a push over a faulty link.
 #[derive(Debug, Default)]
 struct Ending {
     succeeded: bool,
     faults: usize,
 }
 
-impl Calm {
+impl PlainRegistry {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let backend = LocalBackend::open(Some(folder.path())).unwrap();
@@ -68,7 +68,7 @@ impl Calm {
         push.with_endpoint(endpoint.clone()).with_retry(hasty).with_tag(tag())
     }
 
-    /// What the tag stands for, once every byte of that has been read and compared with its digest.
+    /// Returns the digest of the tagged image, after reading and verifying all its content.
     async fn whole(&self, path: &RepositoryPath) -> Result<Option<Digest>, Error> {
         let credentials = self
             .backend
@@ -103,9 +103,9 @@ fn tag() -> Tag {
     "v1".parse().unwrap()
 }
 
-/// An image that no other seed has.
+/// Returns an image that is unique to the seed.
 fn sources(seed: u64) -> (Sources, ImageSource) {
-    let size = if seed % LARGE_EVERY == 7 { 80_000_000 } else { 200_000 };
+    let size = if seed % IMAGES_PER_LARGE_LAYER == 7 { 80_000_000 } else { 200_000 };
     let image = SampleImage::builder().with_layer([("etc/seed", &*format!("{seed}"))]);
     let image = image.with_random_layer(size).with_random_layer(70_000).with_seed(seed).build();
     let sources = Sources::new(image);
@@ -113,14 +113,14 @@ fn sources(seed: u64) -> (Sources, ImageSource) {
     (sources, source)
 }
 
-/// One push in a storm, and one after it. What is wrong is told.
-async fn weather(calm: &Calm, seed: u64) -> Result<Ending, String> {
+/// Pushes over a faulty link, then without faults. Returns the failed check, if any.
+async fn push_over_faulty_link(plain: &PlainRegistry, seed: u64) -> Result<Ending, String> {
     let (sources, source) = sources(seed);
-    let aside = calm.create(&format!("aside/seed-{seed}")).await;
-    let right = calm.push(&aside, source.clone(), &calm.endpoint).await.unwrap();
+    let aside = plain.create(&format!("aside/seed-{seed}")).await;
+    let right = plain.push(&aside, source.clone(), &plain.endpoint).await.unwrap();
     let right = right.digest().clone();
 
-    let path = calm.create(&format!("test/seed-{seed}")).await;
+    let path = plain.create(&format!("test/seed-{seed}")).await;
     let older = if seed.is_multiple_of(3) {
         Some(SampleImage::new(&format!("older than {seed}")))
     } else {
@@ -128,47 +128,52 @@ async fn weather(calm: &Calm, seed: u64) -> Result<Ending, String> {
     };
     if let Some(older) = &older {
         let older = Sources::new(older.clone());
-        calm.push(&path, older.layout(), &calm.endpoint).await.unwrap();
+        plain.push(&path, older.layout(), &plain.endpoint).await.unwrap();
     }
     let older = older.map(|older| older.digest());
 
-    let link = FaultyRegistry::start(calm.endpoint.clone()).await.unwrap();
+    let link = FaultyRegistry::start(plain.endpoint.clone()).await.unwrap();
     let cache = sources.path("cache");
-    let push = calm.push(&path, source, link.host()).with_cache_directory(&cache);
+    let push = plain.push(&path, source, link.host()).with_cache_directory(&cache);
     link.disturb(seed);
-    let stormy = tokio::time::timeout(DEADLINE, push.clone().into_future()).await;
+    let outcome = tokio::time::timeout(DEADLINE, push.clone().into_future()).await;
     let faults = link.faults();
-    let wrong =
-        |what: String| Err(format!("seed {seed}: {what}\n  {stormy:?}\n  {}", faults.join("\n  ")));
-    let tagged = match calm.whole(&path).await {
-        Ok(tagged) => tagged,
-        Err(error) => return wrong(format!("the tag stands for something incomplete: {error}")),
+    let wrong = |what: String| {
+        Err(format!("seed {seed}: {what}\n  {outcome:?}\n  {}", faults.join("\n  ")))
     };
-    match &stormy {
-        Err(_) => return wrong("it hangs".to_owned()),
+    let tagged = match plain.whole(&path).await {
+        Ok(tagged) => tagged,
+        Err(error) => return wrong(format!("the tag refers to an incomplete image: {error}")),
+    };
+    match &outcome {
+        Err(_) => return wrong("the push hangs".to_owned()),
         Ok(Ok(pushed)) if *pushed.digest() != right || tagged.as_ref() != Some(&right) => {
-            return wrong(format!("it is not {right}, and the tag stands for {tagged:?}"));
+            return wrong(format!("the digest is not {right}, and the tag refers to {tagged:?}"));
         }
-        Ok(Err(error)) if !is_clear(error) => return wrong(format!("that is not clear: {error}")),
-        // The answer to the last request may have been lost.
+        Ok(Err(error)) if !is_clear(error) => {
+            return wrong(format!("the error is not clear: {error}"));
+        }
+        // The push may have succeeded without its last response.
         Ok(Err(_)) if tagged != older && tagged.as_ref() != Some(&right) => {
-            return wrong(format!("the tag stands for {tagged:?}"));
+            return wrong(format!("the tag refers to {tagged:?}"));
         }
         Ok(_) => {}
     }
     link.calm();
     match tokio::time::timeout(DEADLINE, push.into_future()).await {
         Ok(Ok(pushed)) if *pushed.digest() == right => {}
-        repaired => return wrong(format!("the next push does not repair it: {repaired:?}")),
+        repaired => {
+            return wrong(format!("the next push does not repair the repository: {repaired:?}"));
+        }
     }
-    match calm.whole(&path).await {
+    match plain.whole(&path).await {
         Ok(Some(tagged)) if tagged == right => {}
-        tagged => return wrong(format!("after the next push, the tag stands for {tagged:?}")),
+        tagged => return wrong(format!("after the next push, the tag refers to {tagged:?}")),
     }
-    Ok(Ending { succeeded: matches!(stormy, Ok(Ok(_))), faults: faults.len() })
+    Ok(Ending { succeeded: matches!(outcome, Ok(Ok(_))), faults: faults.len() })
 }
 
-/// It blames the registry or the link, and not the image, the repository or what was typed.
+/// Returns whether the error is about the registry or the link, and not about the image, the repository or the input.
 fn is_clear(error: &Error) -> bool {
     match error {
         Error::Temporary { .. } | Error::Unauthenticated { .. } => true,
@@ -184,9 +189,9 @@ async fn push_over_faulty_link_succeeds_or_fails_clearly() {
         Ok(seed) => vec![seed.parse().unwrap()],
         Err(_) => (0..if is_full { 2000 } else { 60 }).collect::<Vec<u64>>(),
     };
-    let calm = Calm::start();
-    let pushes = stream::iter(seeds).map(|seed| weather(&calm, seed));
-    let endings: Vec<_> = pushes.buffer_unordered(AT_ONCE).collect().await;
+    let plain = PlainRegistry::start();
+    let pushes = stream::iter(seeds).map(|seed| push_over_faulty_link(&plain, seed));
+    let endings: Vec<_> = pushes.buffer_unordered(CONCURRENT_PUSHES).collect().await;
     let wrong: Vec<&String> = endings.iter().filter_map(|ending| ending.as_ref().err()).collect();
     assert!(wrong.is_empty(), "{} of {}:\n{wrong:#?}", wrong.len(), endings.len());
     let endings: Vec<Ending> = endings.into_iter().flatten().collect();
@@ -194,13 +199,13 @@ async fn push_over_faulty_link_succeeds_or_fails_clearly() {
     let succeeded = endings.iter().filter(|ending| ending.succeeded).count();
     let faults: usize = endings.iter().map(|ending| ending.faults).sum();
     report(&format!(
-        "{} pushes, {disturbed} of them with {faults} faults: {succeeded} arrived, all were repaired",
+        "{} pushes, {disturbed} with {faults} faults: {succeeded} succeeded, all were repaired",
         endings.len()
     ));
-    assert!(disturbed * 2 > endings.len() || endings.len() == 1, "the weather is too fine");
+    assert!(disturbed * 2 > endings.len() || endings.len() == 1, "too few pushes had faults");
 }
 
-#[expect(clippy::print_stdout, reason = "tests/heavy/run shows what was measured")]
+#[expect(clippy::print_stdout, reason = "tests/heavy/run shows the results")]
 fn report(line: &str) {
     println!("{line}");
 }

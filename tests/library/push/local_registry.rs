@@ -1,4 +1,4 @@
-//! Pushes to the registry of this library.
+//! Pushes to the library's local registry.
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::{Sources, damage};
 
-/// A registry over a folder of its own, serving on a port of the moment.
+/// A running registry in its own folder, on a free port.
 pub(super) struct Local {
     pub(super) backend: LocalBackend,
     pub(super) path: RepositoryPath,
@@ -32,7 +32,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Serves, with a repository.
+    /// Starts a registry with a repository.
     pub(super) async fn with_repository(tag_mutability: TagMutability) -> Self {
         let local = Self::new();
         let options = CreateOptions::default().with_tag_mutability(tag_mutability);
@@ -82,7 +82,7 @@ impl Local {
         self.client_of(&self.path).await
     }
 
-    /// A client of another repository.
+    /// Returns a client of another repository.
     pub(super) async fn client_of(&self, path: &RepositoryPath) -> Client {
         let scope = Scope::repository(path.clone(), Access::Pull);
         let credentials = self.backend.credentials(&scope, &Default::default()).await.unwrap();
@@ -90,7 +90,7 @@ impl Local {
         Client::with_endpoint(url, credentials, &self.endpoint).unwrap()
     }
 
-    /// Every byte of an image is in the repository.
+    /// Asserts that the repository has every blob of an image.
     pub(super) async fn assert_whole(&self, image: &SampleImage) {
         let client = self.client().await;
         for part in image.children().iter().chain([image]) {
@@ -106,8 +106,7 @@ impl Local {
 }
 
 impl Local {
-    /// The repository has an image of the same configuration, whose layers are the same once they are
-    /// decompressed.
+    /// Asserts that the repository has an image of the same configuration, whose decompressed layers are the same.
     pub(super) async fn assert_unpacks(&self, pushed: &ImageUrl, image: &SampleImage) {
         let client = self.client().await;
         let fetch = async |digest: &Value| {
@@ -138,7 +137,7 @@ impl Drop for Local {
 }
 
 #[tokio::test]
-async fn an_index_arrives_whole_and_is_not_sent_twice() {
+async fn index_is_pushed_completely_and_only_once() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let sources = Sources::new(SampleImage::for_two_platforms());
     let pushed = local.push(&sources.layout(), Some("v1")).await.unwrap();
@@ -163,7 +162,7 @@ async fn an_index_arrives_whole_and_is_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn an_archive_arrives_whole_and_moves_the_tag() {
+async fn archive_is_pushed_completely_and_moves_the_tag() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let build = |seed: u64| {
         let image = SampleImage::builder().with_layer([("etc/same", "same")]);
@@ -180,7 +179,7 @@ async fn an_archive_arrives_whole_and_moves_the_tag() {
 }
 
 #[tokio::test]
-async fn an_image_without_a_tag_is_there_by_its_digest() {
+async fn image_without_tag_is_pushed_by_digest() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let sources = Sources::new(SampleImage::new("untagged"));
     let pushed = local.push(&sources.layout(), None).await.unwrap();
@@ -191,7 +190,7 @@ async fn an_image_without_a_tag_is_there_by_its_digest() {
 }
 
 #[tokio::test]
-async fn a_missing_repository_is_told_before_anything_is_sent() {
+async fn push_to_missing_repository_is_not_found() {
     let local = Local::new();
     let sources = Sources::new(SampleImage::new("early"));
     let error = local.push(&sources.layout(), Some("v1")).await.unwrap_err();
@@ -214,7 +213,7 @@ async fn immutable_tag_accepts_only_the_same_image() {
 }
 
 #[tokio::test]
-async fn a_damaged_layer_is_named_and_gets_no_tag() {
+async fn damaged_layer_is_named_and_not_tagged() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let sources = Sources::new(SampleImage::new("fragile"));
     damage(&sources.layer());
@@ -231,7 +230,7 @@ async fn a_damaged_layer_is_named_and_gets_no_tag() {
 }
 
 #[tokio::test]
-async fn a_login_that_only_pulls_does_not_push() {
+async fn pull_login_cannot_push() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let error = local.client().await.start_upload().await.unwrap_err();
     assert!(matches!(error, Error::PermissionDenied { .. }), "{error:?}");
@@ -255,7 +254,7 @@ async fn referrers_are_pushed_also_if_the_image_exists() {
 }
 
 #[tokio::test]
-async fn one_platform_arrives_without_the_index() {
+async fn single_platform_is_pushed_without_the_index() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let sources = Sources::new(SampleImage::for_two_platforms());
     let push = local.push_of(sources.layout());

@@ -20,7 +20,7 @@ use ark_container_core::transfer::ImageSource;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A folder with a sample image in it, as a layout and as an archive.
+/// A folder with a sample image as a layout and as an archive.
 struct Sources {
     folder: TempDir,
     image: SampleImage,
@@ -46,7 +46,7 @@ impl Sources {
         ImageSource::docker_archive(self.path("image.tar"))
     }
 
-    /// Adds to the layout a manifest that refers to its image, and returns its digest.
+    /// Adds a manifest that refers to the image to the layout, and returns its digest.
     fn attach(&self, kind: &str) -> Digest {
         let keep = |media_type: &str, content: &str| {
             let blob = Manifest::new(media_type, content.to_owned());
@@ -70,7 +70,7 @@ impl Sources {
         referrer.digest
     }
 
-    /// The file of one of the layout's layers.
+    /// Returns the file of one of the layout's layers.
     fn layer(&self) -> PathBuf {
         let (digest, _) = self.image.blobs().next().unwrap();
         self.path("layout/blobs/sha256").join(digest.hex())

@@ -1,4 +1,4 @@
-//! Large blobs that break off: they go on where they were, in the same push or the next.
+//! Uploads of large blobs that are interrupted: the same push or the next one resumes them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -26,17 +26,17 @@ use crate::aws::cloud::Cloud;
 use crate::registry::server::{OURS, path};
 
 const MIB: u64 = 1024 * 1024;
-const PART: u64 = 16 * MIB;
-/// Heads of requests, and what is not the layer.
-const REST: u64 = MIB;
+const PART_BYTES: u64 = 16 * MIB;
+/// Headers of requests, and the content except for the layer.
+const OTHER_BYTES: u64 = MIB;
 
-/// An image with a layer of more than five parts.
+/// Returns an image with a layer of more than five parts.
 fn large() -> Sources {
     let image = SampleImage::builder().with_random_layer(usize::try_from(84 * MIB).unwrap());
     Sources::new(image.build())
 }
 
-/// Where to push, over a link that is cut.
+/// A repository behind a link that can be cut.
 struct Target<'a> {
     backend: Arc<dyn RegistryBackend>,
     path: &'a RepositoryPath,
@@ -57,7 +57,7 @@ impl<'a> Target<'a> {
         Self { backend, path, link, sources, source: sources.layout(), cache }
     }
 
-    /// The same, pushing from the archive, whose layer is compressed while it is sent.
+    /// Returns a target with the archive as source, whose layer is compressed during the push.
     fn with_archive(self) -> Self {
         Self { source: self.sources.archive(), ..self }
     }
@@ -73,15 +73,15 @@ impl<'a> Target<'a> {
         push.with_endpoint(self.link.host.clone()).with_retry(retry).await
     }
 
-    /// Begins a push and drops it when `bytes` have come to the registry.
+    /// Starts a push, and drops it when `bytes` have reached the registry.
     async fn push_until(&self, bytes: u64) {
         tokio::select! {
-            pushed = self.push() => panic!("it should not have ended: {pushed:?}"),
+            pushed = self.push() => panic!("the push ended early: {pushed:?}"),
             () = self.link.wait_for(bytes) => {}
         }
     }
 
-    /// A client of the registry, past the link's cuts.
+    /// Returns a client of the registry without the link.
     async fn client(&self) -> Client {
         let scope = Scope::repository(self.path.clone(), Access::Pull);
         let credentials = self.backend.credentials(&scope, &Default::default()).await.unwrap();
@@ -89,7 +89,7 @@ impl<'a> Target<'a> {
         Client::with_endpoint(url, credentials, &self.link.host).unwrap()
     }
 
-    /// Every byte of the image is in the registry.
+    /// Asserts that the registry has every blob of the image.
     async fn assert_whole(&self) {
         let client = self.client().await;
         let manifest = client.fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
@@ -102,7 +102,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A backend for an administrator of the fake, and a repository there.
+/// Returns a backend with full access to the fake, and a new repository.
 async fn repository_at(cloud: &Cloud) -> (EcrBackend, RepositoryPath) {
     let config = cloud.config(cloud.admin.access_key(), None);
     let builder = EcrBackend::builder(cloud.aws.host().clone(), Stage::default());
@@ -111,7 +111,7 @@ async fn repository_at(cloud: &Cloud) -> (EcrBackend, RepositoryPath) {
     (backend, path)
 }
 
-/// The bytes of the layer.
+/// Returns the size of the layer.
 fn layer(sources: &Sources) -> u64 {
     sources.image.blobs().map(|(_, content)| content.len() as u64).max().unwrap()
 }
@@ -126,7 +126,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_breaks_costs_no_more_than_a_part() {
+async fn broken_connection_costs_at_most_one_part() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
     let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     target.link.cut_after(45 * MIB);
@@ -134,13 +134,13 @@ async fn a_connection_that_breaks_costs_no_more_than_a_part() {
     assert!(pushed.retries >= 1, "{pushed:?}");
     let size = layer(&sources);
     let passed = target.link.passed();
-    assert!(passed <= size + PART + REST, "{passed}");
+    assert!(passed <= size + PART_BYTES + OTHER_BYTES, "{passed}");
     assert_eq!(files(&target.uploads()), Vec::<std::path::PathBuf>::new());
     target.assert_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_push_goes_on_where_the_last_one_was_dropped() {
+async fn next_push_resumes_dropped_upload() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
     let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     target.push_until(45 * MIB).await;
@@ -152,17 +152,17 @@ async fn the_next_push_goes_on_where_the_last_one_was_dropped() {
     let before = target.link.passed();
     let pushed = target.push().await.unwrap();
     let size = layer(&sources);
-    assert!(pushed.bytes_resumed >= 2 * PART, "{pushed:?}");
+    assert!(pushed.bytes_resumed >= 2 * PART_BYTES, "{pushed:?}");
     let accounted = pushed.bytes_sent + pushed.bytes_resumed + pushed.bytes_skipped;
     assert_eq!(accounted, total(&sources), "{pushed:?}");
     let passed = target.link.passed() - before;
-    assert!(passed <= size - 2 * PART + REST, "{passed}");
+    assert!(passed <= size - 2 * PART_BYTES + OTHER_BYTES, "{passed}");
     assert_eq!(files(&target.uploads()), Vec::<std::path::PathBuf>::new());
     target.assert_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_the_registry_forgot_begins_anew() {
+async fn upload_unknown_to_the_registry_restarts() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
     let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     target.push_until(45 * MIB).await;
@@ -171,8 +171,8 @@ async fn an_upload_that_the_registry_forgot_begins_anew() {
         kept.iter().find(|file| file.extension().is_some_and(|kind| kind == "json")).unwrap();
     let mut state: serde_json::Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
     let location = state["location"].as_str().unwrap().to_owned();
-    let (place, _) = location.rsplit_once('/').unwrap();
-    state["location"] = format!("{place}/00000000-0000-4000-8000-000000000000").into();
+    let (parent, _) = location.rsplit_once('/').unwrap();
+    state["location"] = format!("{parent}/00000000-0000-4000-8000-000000000000").into();
     fs::write(kept, serde_json::to_vec(&state).unwrap()).unwrap();
     let pushed = target.push().await.unwrap();
     assert_eq!(pushed.bytes_sent + pushed.bytes_skipped, total(&sources), "{pushed:?}");
@@ -181,7 +181,7 @@ async fn an_upload_that_the_registry_forgot_begins_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_pushes_of_one_blob_at_once_have_an_upload_each() {
+async fn concurrent_pushes_of_one_blob_have_separate_uploads() {
     let (local, sources) = (Local::with_repository(TagMutability::Mutable).await, large());
     let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     let (one, other) = tokio::join!(target.push(), target.push());
@@ -190,7 +190,7 @@ async fn two_pushes_of_one_blob_at_once_have_an_upload_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ecr_goes_on_though_it_does_not_tell_where() {
+async fn ecr_upload_resumes_without_reported_offset() {
     let (cloud, sources) = (Cloud::start().await, large());
     let (backend, path) = repository_at(&cloud).await;
     let target =
@@ -204,12 +204,12 @@ async fn ecr_goes_on_though_it_does_not_tell_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_runs_out_in_the_middle_is_replaced() {
+async fn login_that_expires_during_a_push_is_renewed() {
     let (cloud, sources) = (Cloud::start().await, Sources::new(SampleImage::new("expiring")));
     let (backend, path) = repository_at(&cloud).await;
     let target =
         Target::new(Arc::new(backend.clone()), &path, &cloud.aws.registry_host(), &sources).await;
-    // To this machine's clock the login is good for a day, to the registry it is not.
+    // By this machine's clock, the login is valid for a day. The registry considers it expired.
     cloud.aws.set_token_lifetime(Duration::from_secs(300));
     cloud.aws.date_tokens(std::time::SystemTime::now() + Duration::from_secs(24 * 60 * 60));
     backend
@@ -223,7 +223,7 @@ async fn a_login_that_runs_out_in_the_middle_is_replaced() {
     assert_eq!(cloud.aws.count("ecr:GetAuthorizationToken"), 2);
 }
 
-/// The layer that the image at the tag has, fetched whole: a fetch verifies its digest.
+/// Returns the manifest and the size of the tagged image's layer, after verifying its digest.
 async fn fetched_layer(target: &Target<'_>) -> (Manifest, u64) {
     let client = target.client().await;
     let manifest = client.fetch_manifest(&"v1".parse().unwrap()).await.unwrap();
@@ -234,7 +234,7 @@ async fn fetched_layer(target: &Target<'_>) -> (Manifest, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_that_is_compressed_goes_on_too_where_it_was() {
+async fn compressed_layer_resumes_after_interruption() {
     let sources = large();
     let undisturbed = {
         let local = Local::with_repository(TagMutability::Mutable).await;
@@ -244,7 +244,7 @@ async fn a_layer_that_is_compressed_goes_on_too_where_it_was() {
     let local = Local::with_repository(TagMutability::Mutable).await;
     let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     let target = target.with_archive();
-    // Once the push ends, and once the connection alone.
+    // The first time the push ends, the second time only the connection.
     target.push_until(45 * MIB).await;
     target.link.cut_after(target.link.passed() + 15 * MIB);
     let pushed = target.push().await.unwrap();
@@ -252,7 +252,7 @@ async fn a_layer_that_is_compressed_goes_on_too_where_it_was() {
     assert_eq!(undisturbed.url.reference(), &Reference::Digest(manifest.digest));
     assert!(pushed.bytes_resumed > 30 * MIB, "{pushed:?}");
     let passed = target.link.passed();
-    assert!(passed <= size + 2 * PART + REST, "{passed} of {size}");
+    assert!(passed <= size + 2 * PART_BYTES + OTHER_BYTES, "{passed} of {size}");
     assert_eq!(files(&target.uploads()).len(), 0);
 }
 
@@ -262,7 +262,7 @@ async fn compressed_layer_restarts_after_tampered_upload() {
     let target = Target::new(local.backend(), &local.path, &local.endpoint, &sources).await;
     let target = target.with_archive();
     target.push_until(45 * MIB).await;
-    // Longer than what the layer becomes, and not what it begins with.
+    // The tampered upload is longer than the compressed layer and has other content.
     let repository = local.backend.directory().join(local.path.to_string()).join("_repository");
     let uploads = files(&repository.join("uploads"));
     let upload = uploads.iter().max_by_key(|file| file.metadata().unwrap().len()).unwrap();

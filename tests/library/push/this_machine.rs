@@ -1,4 +1,4 @@
-//! Transfers between the files of this machine and a registry in a folder of it.
+//! Transfers between files and a local registry on this machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ use super::{Sources, damage};
 
 const OTHER: &str = "6b2f0dd4-7a2b-4a07-93a5-1a2b3c4d5e6f";
 
-/// A registry in a folder that nobody serves.
+/// A local registry without a server.
 struct Unserved {
     backend: LocalBackend,
     path: RepositoryPath,
@@ -54,7 +54,7 @@ impl Unserved {
         Pull::new(Arc::new(self.backend.clone()), path, reference, target).with_local(&self.backend)
     }
 
-    /// Copies end, and are removed, soon after a push was dropped.
+    /// Asserts that no temporary copies remain. After a dropped push, they end and are removed within a moment.
     async fn assert_no_leftovers(&self) {
         for _ in 0..500 {
             if self.files("imports").is_empty() && self.files("uploads").is_empty() {
@@ -65,7 +65,7 @@ impl Unserved {
         panic!("left: {:?} {:?}", self.files("imports"), self.files("uploads"));
     }
 
-    /// All files below a folder of the registry that has this name.
+    /// Returns the files with this name below the registry's folder.
     fn files(&self, name: &str) -> Vec<PathBuf> {
         let mut folders = vec![self.folder.path().to_owned()];
         let mut found = Vec::new();
@@ -85,7 +85,7 @@ impl Unserved {
     }
 }
 
-/// An image whose layers have fewer bytes, as many, and more than are copied at once.
+/// Returns an image whose layers are smaller than, as large as, and larger than one copied block.
 fn image() -> SampleImage {
     let builder = SampleImage::builder().with_random_layer(1).with_random_layer(1 << 20);
     builder.with_random_layer((3 << 20) + 17).build()
@@ -110,7 +110,7 @@ async fn layout_and_archive_keep_every_blob() {
         assert_eq!(pushed.blobs_sent, 4);
         assert_eq!(registry.push(source).await.unwrap().blobs_skipped, 4);
 
-        // Between organizations nothing is mounted, and the files are copied.
+        // Blobs are not mounted between organizations, so the files are copied.
         let other = OTHER.parse().unwrap();
         let other = Unserved::create(&registry.backend, other, "b").await;
         let backend: Arc<dyn RegistryBackend> = Arc::new(registry.backend.clone());
@@ -126,7 +126,7 @@ async fn layout_and_archive_keep_every_blob() {
     }
 }
 
-/// The sample image as an OCI archive, in which layers are parts of one file.
+/// Writes the sample image as an OCI archive, in which layers are ranges of one file.
 fn archive(sources: &Sources) -> PathBuf {
     let archive = sources.path("layout.tar");
     let tar = std::process::Command::new("tar")

@@ -1,4 +1,4 @@
-//! [`Unsteady`]: a way to a registry that is cut, on demand.
+//! [`Unsteady`]: a proxy in front of a registry that cuts connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// Passes on what comes to the registry, and counts it. The connection over which the byte that is
-/// named comes is cut there; others stay.
+/// Forwards and counts the bytes to the registry. Cuts the connection that carries the chosen byte, and no other.
 pub(super) struct Unsteady {
     pub(super) host: RegistryHost,
     passed: Arc<AtomicU64>,
@@ -36,17 +35,17 @@ impl Unsteady {
         Self { host, passed, cut_at, serving }
     }
 
-    /// Cuts once this many bytes more have been passed on.
+    /// Cuts the connection after `bytes` more bytes.
     pub(super) fn cut_after(&self, bytes: u64) {
         self.cut_at.store(self.passed() + bytes, Ordering::Relaxed);
     }
 
-    /// How many bytes have come to the registry.
+    /// Returns the number of bytes that have reached the registry.
     pub(super) fn passed(&self) -> u64 {
         self.passed.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many have.
+    /// Waits until `bytes` bytes have reached the registry.
     pub(super) async fn wait_for(&self, bytes: u64) {
         let waiting = async {
             while self.passed() < bytes {
@@ -63,7 +62,7 @@ impl Drop for Unsteady {
     }
 }
 
-/// Passes on until one side ends or it is cut.
+/// Forwards bytes until one side closes the connection or it is cut.
 async fn pass(
     mut client: TcpStream,
     mut registry: TcpStream,

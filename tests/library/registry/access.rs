@@ -1,4 +1,4 @@
-//! Who gets in, how far, and what those learn who do not.
+//! Access to the local registry: logins, scopes, and the information in denials.
 
 use std::time::{Duration, SystemTime};
 
@@ -44,7 +44,7 @@ async fn missing_password_gets_a_challenge() {
     answer(bearer).await.expect_error(UNAUTHORIZED.0, UNAUTHORIZED.1);
 }
 
-/// Waits for the end of the second in which a token expires, until which it is accepted.
+/// Waits until after the second in which a token expires. Until then it is accepted.
 async fn wait_until_expired(expires_at: SystemTime) {
     while SystemTime::now() < expires_at + Duration::from_secs(1) {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -74,12 +74,12 @@ async fn expired_and_tampered_passwords_are_rejected() {
     }
 }
 
-/// Every request that there is, with the access that it needs.
+/// Returns every kind of request with the access level that it needs.
 fn every_request(repository: &str) -> Vec<(Method, String, Access)> {
     requests_for(repository, &sha256(b"x"), &"0".repeat(32))
 }
 
-/// The same for a blob and an upload that a repository has.
+/// Returns the requests for an existing blob and upload of a repository.
 fn requests_for(repository: &str, digest: &str, id: &str) -> Vec<(Method, String, Access)> {
     let url = |end: &str| format!("/v2/{repository}/{end}");
     vec![
@@ -142,7 +142,7 @@ async fn foreign_repository_is_denied_like_a_missing_one() {
             }
         }
     }
-    // The repository still has everything, for its owner.
+    // The repository still has everything.
     owner.get(&format!("/v2/{app}/manifests/v1")).await.expect(StatusCode::OK);
     owner.get(&format!("/v2/{app}/blobs/uploads/{upload}")).await.expect(StatusCode::NO_CONTENT);
 }
@@ -162,7 +162,7 @@ async fn request_needs_its_access_level() {
 }
 
 #[tokio::test]
-async fn missing_repository_comes_with_create_command() {
+async fn missing_repository_error_has_the_create_command() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let missing = path(OURS, "test/repo");

@@ -1,4 +1,4 @@
-//! Blobs, manifests, tags and referrers: written, read, listed and deleted.
+//! Blobs, manifests, tags and referrers: writing, reading, listing and deletion.
 
 use std::fs;
 
@@ -147,7 +147,7 @@ async fn oci_and_docker_manifests_are_read_back() {
         assert!(put.headers.get("oci-subject").is_none());
         for reference in [tag, &digest] {
             let url = format!("/v2/{app}/manifests/{reference}");
-            // What a client says that it takes changes nothing.
+            // The Accept header of a client does not change the manifest.
             let request = client.request(Method::GET, &url).header("accept", "application/xml");
             let got = answer(request).await.expect(StatusCode::OK);
             assert_eq!(got.body, text.as_bytes(), "to the byte");
@@ -256,7 +256,7 @@ async fn manifest_keeps_its_first_media_type() {
     let fixed = path(OURS, "fixed");
     let options = CreateOptions::default().with_tag_mutability(TagMutability::Immutable);
     server.backend.create_repository(&fixed, &options).await.unwrap();
-    // A manifest that does not name its type could be either.
+    // A manifest without a media type could be an image manifest or an index.
     let mut manifest = client.image(&fixed, b"layer").await;
     manifest.as_object_mut().unwrap().remove("mediaType");
     let text = manifest.to_string();
@@ -276,7 +276,7 @@ async fn manifest_keeps_its_first_media_type() {
     let other = list(DOCKER_LIST, DOCKER_MANIFEST);
     let refused = client.put_manifest(&fixed, "list", DOCKER_LIST, &other).await;
     refused.expect_error(StatusCode::BAD_REQUEST, "MANIFEST_INVALID");
-    // An index lists it still when it is deleted and put as another.
+    // A manifest in an index keeps its type after deletion, even if it is put with another type.
     let url = format!("/v2/{fixed}/manifests/{}", sha256(text.as_bytes()));
     client.delete(&url).await.expect(StatusCode::ACCEPTED);
     client.image(&fixed, b"layer").await;
@@ -303,7 +303,7 @@ async fn manifest_has_at_most_4_mib() {
     pad(&mut manifest, (4 << 20) + 1);
     let refused = client.put_manifest(&app, "more", OCI_MANIFEST, &manifest).await;
     refused.expect_error(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID");
-    // Without a length in advance, too.
+    // The limit also applies without a Content-Length.
     let frames: Vec<_> = (0..6).map(|_| Ok::<_, String>(vec![b'x'; 1 << 20])).collect();
     let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(frames));
     let request = client.request(Method::PUT, &format!("/v2/{app}/manifests/more"));
@@ -423,7 +423,7 @@ async fn tag_pages_link_to_the_next() {
     assert!(client.head(&url).await.expect(StatusCode::OK).body.is_empty());
 }
 
-/// The target of the link to the next page.
+/// Returns the target of the link to the next page.
 fn next_page(page: &Answer) -> Option<String> {
     let link = page.headers.get("link")?.to_str().unwrap();
     let target = link.strip_prefix('<').unwrap();
@@ -476,7 +476,7 @@ async fn referrers_are_paged_by_size() {
         assert_eq!(found, expected, "{query}");
         assert!(pages > 1, "{query}");
     }
-    // This project's client follows the pages.
+    // The library's client follows the pages.
     let scope = all_of(OURS);
     let credentials = server.backend.credentials(&scope, &Default::default()).await.unwrap();
     let url = RepositoryUrl::new(credentials.host.clone(), app.clone());
@@ -513,7 +513,7 @@ async fn referrers_are_listed_and_filtered() {
     let empty = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] });
     assert_eq!(unknown.json(), empty);
 
-    // A referrer may come before what it refers to.
+    // A referrer may be pushed before its subject.
     for kind in ["application/vnd.example.signature", "application/vnd.example.sbom"] {
         let mut referrer = subject.clone();
         referrer["artifactType"] = json!(kind);

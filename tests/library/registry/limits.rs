@@ -99,8 +99,8 @@ async fn bare_line_feed_is_rejected() {
         let reply = read_to_end(&mut stream).await;
         assert!(reply.starts_with("HTTP/1.1 400 "), "{head:?}: {reply}");
     }
-    // A later request of a connection is no exception. An empty line before a request is ignored, and a
-    // body may have any bytes.
+    // The rule also applies to later requests of a connection. An empty line before a request is ignored, and a body
+    // may have any bytes.
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let first = "\r\nPOST /v2/ HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\na\nb\n";
     stream.write_all(first.as_bytes()).await.unwrap();
@@ -117,8 +117,8 @@ async fn bare_line_feed_is_rejected() {
     assert!(reply.starts_with("HTTP/1.1 400 "), "{reply}");
 }
 
-/// More than are served at once.
-const CROWD: usize = 300;
+/// More connections than the registry's limit.
+const CROWD_CONNECTIONS: usize = 300;
 
 #[tokio::test]
 async fn crowd_without_password_does_not_stop_the_service() {
@@ -131,7 +131,7 @@ async fn crowd_without_password_does_not_stop_the_service() {
     client.wait_for_size(&upload, 1000).await;
     let mut crowd = Vec::new();
     let pipelined = b"GET /v2/ HTTP/1.1\r\nhost: a\r\n\r\n".repeat(20_000);
-    for number in 0..2 * CROWD {
+    for number in 0..2 * CROWD_CONNECTIONS {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         match number % 3 {
             0 => stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost:").await.unwrap(),
@@ -143,7 +143,7 @@ async fn crowd_without_password_does_not_stop_the_service() {
     }
     client.get(&format!("/v2/{app}/tags/list")).await.expect(StatusCode::OK);
     assert_eq!(read_to_end(&mut crowd[0]).await, "");
-    // A connection with a password stays.
+    // A connection with a password stays open.
     running.write_all(&bytes[1000..]).await.unwrap();
     let mut start = [0; 12];
     running.read_exact(&mut start).await.unwrap();
@@ -155,7 +155,7 @@ async fn crowd_with_passwords_waits_for_its_turn() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let mut crowd = Vec::new();
-    for _ in 0..CROWD {
+    for _ in 0..CROWD_CONNECTIONS {
         crowd.push(client.send_part(Method::GET, "/v2/", 0, b"").await);
     }
     let answered = crowd.iter_mut().take(200).map(async |stream| {
@@ -241,19 +241,19 @@ async fn client_that_reads_nothing_is_cut() {
     let server = Server::start().await;
     let client = server.our_client().await;
     let app = path(OURS, "app");
-    // More than the operating system's buffers of a connection hold.
+    // More than the operating system buffers for a connection.
     let digest = client.push_blob(&app, &vec![0; 64 << 20]).await;
     let mut stream =
         client.send_part(Method::GET, &format!("/v2/{app}/blobs/{digest}"), 0, b"").await;
     let mut start = [0; 12];
     stream.read_exact(&mut start).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 200");
-    // Once it has been cut, what is sent to it is answered by a reset.
+    // After the cut, the operating system answers sent bytes with a reset.
     let started = std::time::Instant::now();
     tokio::time::pause();
     while stream.write_all(b"x").await.is_ok() {
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert!(started.elapsed() < Duration::from_secs(20), "it is not cut");
+        assert!(started.elapsed() < Duration::from_secs(20), "the connection is not cut");
     }
 }
 

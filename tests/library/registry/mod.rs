@@ -1,4 +1,4 @@
-//! The local registry over TCP, as a client sees it.
+//! The local registry over TCP, as its clients see it.
 
 mod access;
 mod content;

@@ -1,4 +1,4 @@
-//! A local registry on a free port, the client that speaks to it, and a log.
+//! A running local registry on a free port, a client for it, and a log.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,18 +19,18 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Everything of an organization.
+/// Returns a scope with full access to an organization.
 pub(crate) fn all_of(organization: OrganizationId) -> Scope {
     Scope::organizations(Stage::default(), [organization], Access::Delete)
 }
 
-/// The commands that the errors of a [`Server`] suggest.
+/// The commands in the hints of a [`Server`].
 pub(crate) const COMMANDS: HintCommands = HintCommands {
     login: |path| format!("log-in {}", path.map_or("any".to_owned(), ToString::to_string)),
     create_repository: |path| format!("create {path}"),
 };
 
-/// A registry that runs until it is stopped or dropped.
+/// A running registry. Dropping it stops it.
 pub(crate) struct Server {
     pub(crate) backend: LocalBackend,
     pub(crate) address: SocketAddr,
@@ -40,7 +40,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves a new folder with the repository `app` of each organization.
+    /// Starts a registry in a new folder with the repository `app` of each organization.
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut server = Self::start_in(folder.path());
@@ -51,7 +51,7 @@ impl Server {
         server
     }
 
-    /// Serves a folder as it is.
+    /// Starts a registry in an existing folder.
     pub(crate) fn start_in(folder: &Path) -> Self {
         let backend = LocalBackend::open(Some(folder)).unwrap();
         let any_port = "127.0.0.1:0".parse().unwrap();
@@ -67,7 +67,7 @@ impl Server {
         self.backend.create_repository(path, &CreateOptions::default()).await.unwrap();
     }
 
-    /// Tells the registry to stop, without waiting until it has.
+    /// Requests the shutdown of the registry, without waiting for its end.
     pub(crate) fn tell_to_stop(&mut self) {
         drop(self.stop.take());
     }
@@ -78,34 +78,34 @@ impl Server {
         self.serving.await.unwrap().unwrap();
     }
 
-    /// A client with credentials for a scope.
+    /// Returns a client with credentials for a scope.
     pub(crate) async fn client(&self, scope: &Scope) -> RegistryClient {
         let credentials = self.backend.credentials(scope, &Default::default()).await.unwrap();
         RegistryClient::new(self.address, credentials.password.expose())
     }
 
-    /// A client that may do everything in our organization.
+    /// Returns a client with full access to our organization.
     pub(crate) async fn our_client(&self) -> RegistryClient {
         self.client(&all_of(OURS)).await
     }
 }
 
-/// Lets this much time pass at once, for everything that goes by tokio's clock.
+/// Advances tokio's clock by `time`.
 pub(crate) async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
 }
 
-/// What remains to be read of a connection that the other side closes.
+/// Reads the rest of a connection that the other side closes.
 pub(crate) async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    // Whether the other side closes or resets, nothing more comes.
+    // A reset ends the connection as a close does.
     let _ = stream.read_to_end(&mut bytes).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What a program writes to its log.
+/// The log of a program.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! Uploads: whole, in two requests, in chunks; resumed, mounted, given up.
+//! Uploads: in one request, in two, in parts; resumed, mounted, cancelled.
 
 use ark_container_core::model::{Access, Scope};
 use reqwest::{Method, StatusCode};
@@ -114,7 +114,7 @@ async fn content_with_another_digest_is_rejected() {
         let wrong = client.put(&format!("{upload}{query}"), "content").await;
         wrong.expect_error(StatusCode::BAD_REQUEST, "DIGEST_INVALID");
     }
-    // None of these has taken the upload's content or ended it.
+    // None of these requests has used the content of the upload or ended it.
     let digest = sha256(b"content");
     let finish = format!("{upload}?digest={digest}");
     client.put(&finish, "content").await.expect(StatusCode::CREATED);
@@ -174,7 +174,7 @@ async fn concurrent_requests_of_one_upload_are_ordered() {
     let upload = client.start_upload(&path(OURS, "app")).await;
     let mut running = client.send_part(Method::PATCH, &upload, bytes.len(), &bytes[..50_000]).await;
     client.wait_for_size(&upload, 50_000).await;
-    // The second waits for the first, and then is told where the upload is.
+    // The second request waits for the first. The error then has the offset of the upload.
     let second = tokio::spawn({
         let (client, upload, bytes) = (client.clone(), upload.clone(), bytes.clone());
         async move { client.chunk(&upload, 50_000, &bytes[50_000..]).await }
@@ -242,9 +242,9 @@ async fn unmountable_blob_is_uploaded() {
     let missing = sha256(b"missing");
     for (who, client, digest, from) in [
         ("another organization's", &client, &secret, theirs.to_string()),
-        ("another organization's that is readable", &both, &secret, theirs.to_string()),
-        ("another repository's, outside the scope", &narrow, &own, app.to_string()),
-        ("one that is not there", &client, &missing, app.to_string()),
+        ("a readable blob of another organization", &both, &secret, theirs.to_string()),
+        ("a blob of a repository outside the scope", &narrow, &own, app.to_string()),
+        ("a missing blob", &client, &missing, app.to_string()),
         ("from no repository", &client, &own, third.to_string()),
         ("from no name", &client, &own, "x".to_owned()),
     ] {

@@ -1,5 +1,5 @@
-"""Stands in for Terraform's AWS provider where that cannot be fetched: the schema of what the module uses, and nothing
-else. Arguments and attributes are those of the provider's documentation.
+"""A stand-in for Terraform's AWS provider if that cannot be fetched. It has only the schema of the resources in the
+module. Arguments and attributes are those of the provider's documentation.
 
 Source: https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/iam_role,
 .../iam_role_policy, .../iam_openid_connect_provider, .../ecr_account_setting, .../ecr_repository_creation_template and
@@ -25,7 +25,7 @@ def computed(name, of):
 
 
 def either(name, of):
-    """One that the provider fills in where it is not given."""
+    """An optional attribute with a computed default."""
     return Attribute(name, of, optional=True, computed=True)
 
 
@@ -94,7 +94,7 @@ DATA_SOURCES = {
 
 
 def kind(base, name, attributes):
-    """A class of one resource or data source: the framework asks classes."""
+    """Returns the class of a resource or data source, which the framework calls."""
     members = {
         "__init__": lambda self, provider: None,
         "get_name": classmethod(lambda cls: name),
@@ -125,7 +125,7 @@ class Aws(Provider):
     def get_resources(self):
         return [kind(Resource, name, attributes) for name, attributes in RESOURCES.items()]
 
-    # Nothing is ever created or read: `terraform validate` asks only for schemas and their validation.
+    # `terraform validate` only reads schemas, so nothing is created or read.
     def new_resource(self, klass):
         return unfinished(klass)
 

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::{Container, container};
 use crate::error::Error;
 
-/// Written by ffmpeg: five frames of H.264, the header at the end.
+/// A clip by ffmpeg: five frames of H.264, with the header at the end.
 const CLIP: &[u8] = include_bytes!("../../samples/clip.mp4");
-/// The same in fragments.
+/// The same clip in fragments.
 const FRAGMENTS: &[u8] = include_bytes!("../../samples/fragments.mp4");
 
 fn read(file: &[u8]) -> Result<Container, Error> {
@@ -22,24 +22,24 @@ fn error(file: &[u8]) -> String {
     read(file).unwrap_err().to_string()
 }
 
-/// A box with a content.
+/// Returns a box with content.
 fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
     sized(8 + u32::try_from(content.len()).unwrap(), kind, content)
 }
 
-/// A box that claims another size.
+/// Returns a box with a false size.
 fn sized(size: u32, kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
     [&size.to_be_bytes(), &kind[..], content].concat()
 }
 
-/// A file with a movie of two seconds and further boxes in its header.
+/// Returns a file with a movie of two seconds and further boxes in its header.
 fn file(more: &[u8]) -> Vec<u8> {
     let header = [&[0; 12][..], &1000_u32.to_be_bytes(), &2000_u32.to_be_bytes()].concat();
     let movie = boxed(b"moov", &[&boxed(b"mvhd", &header), more].concat());
     [boxed(b"ftyp", b"isom\0\0\x02\0mp41"), movie].concat()
 }
 
-/// The offset of the movie header, which is the last box of the clip.
+/// Returns the offset of the movie header, which is the last box of the clip.
 fn movie_offset() -> usize {
     CLIP.windows(4).position(|window| window == b"moov").unwrap() - 4
 }
@@ -99,16 +99,16 @@ fn truncated_file_says_where_it_ends() {
     assert_eq!(found["cut_off"], json!(format!("box mdat at {at} lacks 7 bytes")));
 
     let cut =
-        format!("it has no header (moov), for it is cut off: box moov at {start} lacks 1 bytes");
+        format!("no header (moov), since the file is truncated: box moov at {start} lacks 1 bytes");
     assert_eq!(error(&CLIP[..CLIP.len() - 1]), cut);
-    let unfinished = "it has no header (moov): the recording was not finished";
+    let unfinished = "no header (moov): the recording was not finished";
     assert_eq!(error(&CLIP[..start]), unfinished);
 }
 
 #[test]
 fn other_files_are_no_container() {
     for file in [&b""[..], b"short", b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", b"#!/bin/sh\nexit 1\n"] {
-        assert_eq!(error(file), "it is no MP4 or QuickTime file");
+        assert_eq!(error(file), "not an MP4 or QuickTime file");
     }
 }
 
@@ -121,12 +121,12 @@ fn false_sizes_and_short_boxes_are_errors() {
         (claims(15), "box trak has a size of 15 bytes where 16 are left"),
         (claims(1 << 40), "box trak has a size of 1099511627776 bytes where 16 are left"),
         (boxed(b"trak", &boxed(b"tkhd", &[0; 15])), "a box is shorter than its fields"),
-        (boxed(b"trak", &[]).repeat(1001), "it has more than 1000 tracks"),
+        (boxed(b"trak", &[]).repeat(1001), "more than 1000 tracks"),
     ] {
-        assert_eq!(error(&file(&child)), format!("its header is broken: {expected}"));
+        assert_eq!(error(&file(&child)), format!("invalid header: {expected}"));
     }
     let empty = boxed(b"free", &[]).repeat(1_000_001);
-    assert_eq!(error(&empty), "its header is broken: it has more than 1000000 boxes");
+    assert_eq!(error(&empty), "invalid header: more than 1000000 boxes");
 }
 
 #[test]
@@ -144,5 +144,5 @@ fn damaged_file_never_panics() {
             }
         }
     }
-    assert!(survivors > 1000, "most damage is where nothing is read: {survivors}");
+    assert!(survivors > 1000, "most damage is in media data: {survivors}");
 }

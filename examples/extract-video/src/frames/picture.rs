@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
-/// Width and height of a picture in pixels; none where its header does not say them.
+/// Width and height of a picture in pixels; `None` if its header does not have them.
 pub(super) type Size = Option<(u32, u32)>;
 
-/// Goes by what the file is, and not by what it is called.
+/// Reads the size of a picture. The content determines the format, not the file name.
 pub(super) fn size(path: &Path) -> Size {
     let mut input = BufReader::with_capacity(512, File::open(path).ok()?);
     let mut magic = [0; 2];
@@ -27,7 +27,7 @@ const PNG_MAGIC: [u8; 2] = [0x89, b'P'];
 
 const PNG_START: &[u8; 16] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR";
 
-/// The size of a picture.
+/// Returns the size of a PNG.
 pub(super) fn png_size(mut input: impl Read) -> Size {
     let mut start = [0; PNG_START.len()];
     let (mut width, mut height) = ([0; 4], [0; 4]);
@@ -38,32 +38,32 @@ pub(super) fn png_size(mut input: impl Read) -> Size {
     (start == *PNG_START && size.0 > 0 && size.1 > 0).then_some(size)
 }
 
-/// What every JPEG starts with.
+/// The first two bytes of every JPEG.
 const JPEG_MAGIC: [u8; 2] = [0xff, 0xd8];
 
-/// Metadata of any camera takes fewer; each takes a read of the file.
+/// The metadata of any camera takes fewer. The program reads the file once per segment.
 const MAX_JPEG_SEGMENTS: usize = 10_000;
 
-/// The size of a picture.
+/// Returns the size of a JPEG.
 pub(super) fn jpeg_size<R: Read + Seek>(mut input: BufReader<R>) -> Size {
     if bytes(&mut input)? != JPEG_MAGIC {
         return None;
     }
     for _ in 0..MAX_JPEG_SEGMENTS {
         match bytes(&mut input)? {
-            // Filling before a marker, of which the second may be the first byte.
+            // A fill byte before a marker. The second byte may be the first of the marker.
             [0xff, 0xff] => input.seek_relative(-1).ok()?,
-            // Of these, three are tables, and the others are headers of frames.
+            // 0xc4, 0xc8 and 0xcc are tables. The others are frame headers.
             [0xff, marker @ 0xc0..=0xcf] if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
                 let [_, _, _precision, h1, h0, w1, w0] = bytes(&mut input)?;
                 let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
-                // A height of 0 comes at the end of the picture.
+                // If the height is 0, it follows the picture data.
                 return (width > 0 && height > 0).then_some((width.into(), height.into()));
             }
-            // The data of the picture, or its end.
+            // The picture data, or the end of the picture.
             [0xff, 0xd9 | 0xda] => return None,
             [0xff, _] => {
-                // The length counts itself.
+                // The length includes its own two bytes.
                 let length = u16::from_be_bytes(bytes(&mut input)?).checked_sub(2)?;
                 input.seek_relative(length.into()).ok()?;
             }

@@ -14,7 +14,7 @@ fn png_of(width: u32, height: u32) -> Vec<u8> {
     [&start[..], &width.to_be_bytes(), &height.to_be_bytes(), b"\x08\x02\0\0\0crc!"].concat()
 }
 
-/// A JPEG with the header of a frame behind other segments.
+/// Returns a JPEG whose frame header follows other segments.
 fn jpeg_of(width: u16, height: u16, segments: &[u8]) -> Vec<u8> {
     let frame = [&b"\xff\xff\xc2\0\x11\x08"[..], &height.to_be_bytes(), &width.to_be_bytes()];
     [b"\xff\xd8", segments, &frame.concat()].concat()
@@ -24,7 +24,7 @@ fn size_of_jpeg(file: &[u8]) -> Size {
     jpeg_size(BufReader::new(Cursor::new(file)))
 }
 
-/// A folder that is removed when it is dropped.
+/// A folder that is deleted when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -82,7 +82,7 @@ fn folder_of_frames_is_described() {
 fn folder_without_frames_is_an_error() {
     let folder = Folder::with("none", &[("notes.txt", Vec::new())]);
     let told = read(&folder.0).unwrap_err().to_string();
-    assert_eq!(told, "no file in it is a numbered frame, such as frame_0001.png");
+    assert_eq!(told, "the folder has no numbered frame, such as frame_0001.png");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn png_size_is_at_the_start() {
 #[test]
 fn jpeg_size_follows_other_segments() {
     assert_eq!(size_of_jpeg(&jpeg_of(33, 17, b"")), Some((33, 17)));
-    // Metadata with a thumbnail in it, and a table of the markers' range.
+    // Metadata with a thumbnail, and a table whose marker is in the range of frame headers.
     let thumbnail = jpeg_of(1, 1, b"");
     let length = u16::try_from(thumbnail.len() + 2).unwrap().to_be_bytes();
     let segments = [b"\xff\xe1", &length[..], &thumbnail, b"\xff\xc4\0\x04\xff\xc0"].concat();
@@ -148,5 +148,5 @@ fn jpeg_without_frame_header_has_no_size() {
     ] {
         assert_eq!(size_of_jpeg(&jpeg_of(33, 17, &segments)), None);
     }
-    assert_eq!(size_of_jpeg(&jpeg_of(33, 0, b"")), None, "a height that comes at the end");
+    assert_eq!(size_of_jpeg(&jpeg_of(33, 0, b"")), None, "the height follows the picture data");
 }

@@ -1,5 +1,4 @@
-//! The actions that the backend and a client of the registry call are those that the policies allow,
-//! no fewer and no more.
+//! Checks that the policies allow exactly the actions that the backend and a client of the registry call.
 
 use std::collections::BTreeSet;
 
@@ -24,18 +23,18 @@ use crate::registry::server::RegistryClient;
 /// The third organization has no repositories.
 const ORGANIZATIONS: [OrganizationId; 3] = [A, B, OrganizationId::from_u128(0xc)];
 
-/// What is asked for within a call of another name; that both are needed is tested on its own.
+/// Actions that AWS authorizes within a call of another action. Another test shows that both are needed.
 const WITHIN: [(&str, &str); 2] = [
     ("ecr:CreateRepository", "ecr:TagResource"),
     ("sts:AssumeRoleWithWebIdentity", "sts:TagSession"),
 ];
 
-/// Who one is, AWS tells everybody.
+/// AWS allows this call to every identity.
 ///
 /// Source: <https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>
 const FREE: &str = "sts:GetCallerIdentity";
 
-/// What a policy allows.
+/// Returns the actions that a policy allows.
 fn allows(policy: &PolicyDocument) -> BTreeSet<String> {
     let policy: Value = serde_json::from_str(&policy.to_string()).unwrap();
     let statements = policy["Statement"].as_array().unwrap().iter();
@@ -44,7 +43,7 @@ fn allows(policy: &PolicyDocument) -> BTreeSet<String> {
     actions.map(|action| action.as_str().unwrap().to_owned()).collect()
 }
 
-/// Whatever is done with one repository and its images.
+/// Calls every operation on one repository and its images.
 async fn visit(deployment: &Deployment, backend: &EcrBackend, path: &RepositoryPath) {
     let options = CreateOptions::default().with_lifecycle_policy(LIFECYCLE);
     backend.create_repository(path, &options).await.unwrap();
@@ -68,8 +67,8 @@ async fn visit(deployment: &Deployment, backend: &EcrBackend, path: &RepositoryP
     backend.delete_repository(path, &DeleteOptions::default().with_force(true)).await.unwrap();
 }
 
-/// Fails for a permission that the code needs and the policies lack, and for one that they have and
-/// nothing needs.
+/// Fails for a permission that the code needs and the policies lack, and for one that the policies have and the code
+/// does not need.
 async fn check(repository_policy: bool) {
     let iam = if repository_policy { iam().with_repository_policy() } else { iam() };
     let policies = iam.policies();
@@ -83,7 +82,7 @@ async fn check(repository_policy: bool) {
     });
     let registry = deployment.cloud.aws.registry_host().clone();
     let images = HttpImages::new(backend.clone()).with_endpoint(registry);
-    // Of all that there is, no role lists more than what is one's own.
+    // A listing of everything includes only the organizations of the role's principal.
     let principal = Principal::new(
         "user:dora".parse().unwrap(),
         Organizations::Only(ORGANIZATIONS.into()),

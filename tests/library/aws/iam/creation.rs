@@ -1,4 +1,4 @@
-//! What may be created: repositories of one's own organizations that say so.
+//! Creation of repositories: only in the organizations of the principal, and only with the organization tag.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,7 +38,7 @@ async fn created_repository_is_tagged_with_its_organization() {
         (A, &[(KEY, B)], false),
         (B, &[(KEY, A)], false),
         (A, &[(KEY, GLOBAL)], false),
-        // In conditions on a tag's value, its key has no case.
+        // In conditions on the value of a tag, its key is case-insensitive.
         (A, &[("ARK:Organization", A)], false),
         (A, &[("team", A)], false),
         (GLOBAL, &[(KEY, GLOBAL)], false),
@@ -85,7 +85,7 @@ async fn organization_tag_cannot_change_afterwards() {
     assert!(allowed(&retag(A, &[(KEY, A), ("team", B)]).await));
 }
 
-/// These are asked for within a call of another name, so that no record of calls shows them.
+/// AWS authorizes these actions within a call of another action, so the recorded calls do not show them.
 #[tokio::test]
 async fn tags_need_actions_of_their_own() {
     let whole = iam().policies();
@@ -147,7 +147,7 @@ async fn repository_policy_is_set_by_an_administrator_later() {
         let file = deployment.sign(&token(name, &[A], administers));
         deployment.bearer_with(&file, |backend| backend.with_repository_policy(&text))
     };
-    // An administrator of another organization is none of this one.
+    // An administrator of another organization is not an administrator of this one.
     for user in [of("user:alice", &[]), of("user:bob", &[B])] {
         user.create_repository(&path, &CreateOptions::default()).await.unwrap();
         assert_eq!(code(policy().await), "RepositoryPolicyNotFoundException");
@@ -157,9 +157,10 @@ async fn repository_policy_is_set_by_an_administrator_later() {
     assert_eq!(policy().await.unwrap().policy_text(), Some(text.as_str()));
 }
 
-/// The template is the deployment's. That AWS creates a repository for whoever has a password is reported.
+/// The deployment configures the template. Users report that AWS then creates a repository for any client with a
+/// password, even if the push is denied.
 #[tokio::test]
-async fn push_creates_what_the_template_says() {
+async fn push_creates_repository_from_the_template() {
     let template = CreationTemplate::new(format!("prod/{A}"))
         .with_tag("ark:organization", A.to_string())
         .with_lifecycle_policy(LIFECYCLE);

@@ -1,4 +1,4 @@
-//! The policies that the library writes, judged by the fake of AWS with tokens of an identity provider.
+//! The policies that the library writes, evaluated by the fake of AWS with tokens of an identity provider.
 
 mod actions;
 mod creation;
@@ -17,14 +17,14 @@ const A: OrganizationId = OrganizationId::TBD;
 const B: OrganizationId = OrganizationId::from_u128(0xb);
 const GLOBAL: OrganizationId = OrganizationId::GLOBAL;
 
-/// A repository of before there were organizations.
+/// A repository from before organizations existed.
 const LEGACY: &str = "djt-mapping-pipeline-ecr";
 
-/// A lifecycle policy that AWS takes.
+/// A lifecycle policy that AWS accepts.
 const LIFECYCLE: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"any","countType":
     "imageCountMoreThan","countNumber":9},"action":{"type":"expire"}}]}"#;
 
-/// A token with what AWS is told of its holder.
+/// Returns a token with session tags for AWS.
 fn token(name: &str, of: &[OrganizationId], administers: &[OrganizationId]) -> TestToken {
     TestToken::new(&name.parse().unwrap())
         .with_organizations(of.iter().copied())
@@ -52,8 +52,8 @@ fn tag(key: &str, value: impl ToString) -> Tag {
     Tag::builder().key(key).value(value.to_string()).build().unwrap()
 }
 
-/// What a session may do with a repository that exists, of: read, push, untag, settle (set its lifecycle), delete an
-/// image, delete. It is tried: what may be deleted is gone.
+/// Returns the operations that a session may call on an existing repository: read, push, untag, settle (set its
+/// lifecycle policy), delete an image, delete. Each operation is performed, so deletions take effect.
 async fn may(deployment: &Deployment, ecr: &aws_sdk_ecr::Client, name: &str) -> Vec<&'static str> {
     let image = ImageIdentifier::builder().image_tag("none").build();
     let read = ecr.describe_images().repository_name(name).send().await;
@@ -77,7 +77,7 @@ async fn may(deployment: &Deployment, ecr: &aws_sdk_ecr::Client, name: &str) -> 
     tried.into_iter().filter_map(|(what, allowed)| allowed.then_some(what)).collect()
 }
 
-/// Whether AWS did it; a refusal for anything but a lack of rights is a fault of the test.
+/// Returns whether AWS allowed the call. Panics if it failed for another reason than missing permissions.
 #[track_caller]
 fn allowed<T, E>(result: &Result<T, E>) -> bool
 where

@@ -1,4 +1,4 @@
-//! Which tokens get a session, and whose repositories it reaches, with AWS alone to refuse.
+//! The sessions that tokens get, and the repositories that AWS alone lets them access.
 
 use ark_container_core::RegistryBackend;
 use ark_container_core::backend::CreateOptions;
@@ -21,8 +21,9 @@ const EVERYTHING: [&str; 7] =
     ["read", "read tags", "push", "untag", "settle", "delete an image", "delete"];
 const NOTHING: [&str; 0] = [];
 
-/// Repositories that are nobody's: of another stage, of a GUID with more behind it, and of long ago.
-fn strays() -> [String; 3] {
+/// Returns repositories without an organization: of another stage, with a suffixed GUID, and from before
+/// organizations.
+fn unowned_repositories() -> [String; 3] {
     [LEGACY.to_owned(), format!("dev/{A}/app"), format!("prod/{A}x/app")]
 }
 
@@ -37,15 +38,15 @@ async fn members_push_to_their_own_and_read_global() {
         ("user:nobody", &[], &NOTHING, &NOTHING),
         ("robot:build", &[A], &READS, &NOTHING),
         ("ingest-job:7", &[B], &NOTHING, &READS),
-        // The identity provider may not make members of the global organization either.
+        // The identity provider cannot grant membership of the global organization either.
         ("user:dave", &[GLOBAL], &NOTHING, &NOTHING),
     ] {
-        // Under this role, nobody is an administrator.
+        // This role has no administrators.
         let ecr = deployment.ecr(ACCESS, &token(name, of, &[A, B, GLOBAL])).await.unwrap();
         assert_eq!(may(&deployment, &ecr, &app(A)).await, in_a, "{name}");
         assert_eq!(may(&deployment, &ecr, &app(B)).await, in_b, "{name}");
         assert_eq!(may(&deployment, &ecr, &app(GLOBAL)).await, READS, "{name}");
-        for stray in strays() {
+        for stray in unowned_repositories() {
             assert_eq!(may(&deployment, &ecr, &stray).await, NOTHING, "{name} {stray}");
         }
     }
@@ -69,7 +70,7 @@ async fn administrators_delete_in_their_organizations() {
                 "{administers:?}"
             );
         }
-        for stray in strays() {
+        for stray in unowned_repositories() {
             assert_eq!(may(&deployment, &ecr, &stray).await, NOTHING, "{administers:?} {stray}");
         }
     }
@@ -97,7 +98,7 @@ async fn session_reaches_ten_organizations_at_most() {
         }
         assert_eq!(may(&deployment, &ecr, &app(organizations[10])).await, NOTHING);
     }
-    // The tags leave room for the policy that narrows a login.
+    // The tags leave room for the session policy of a login.
     let backend = deployment.bearer(&alice);
     let scope = Scope::repository(app(organizations[9]).parse().unwrap(), Access::Delete);
     backend.credentials(&scope, &Default::default()).await.unwrap();
@@ -162,7 +163,7 @@ async fn repository_policy_overrides_a_wide_role() {
     let dora = deployment.ecr(&wide, &token("user:dora", &[B], &[GLOBAL])).await.unwrap();
     assert_eq!(may(&deployment, &dora, &app(B)).await, EVERYTHING);
     assert_eq!(may(&deployment, &dora, &app(GLOBAL)).await, EVERYTHING);
-    // The account's own people have no organization, and are not spoken of.
+    // The policy does not apply to users of the account, who have no organization.
     let account = deployment.cloud.ecr(&deployment.cloud.admin);
     assert_eq!(may(&deployment, &account, &app(A)).await, EVERYTHING);
 }
@@ -171,7 +172,7 @@ async fn repository_policy_overrides_a_wide_role() {
 async fn password_for_pulling_lists_tags_and_referrers() {
     let deployment = Deployment::start().await;
     let path = app(A).parse().unwrap();
-    deployment.furnish([RepositoryPath::clone(&path)]).await;
+    deployment.create_with_images([RepositoryPath::clone(&path)]).await;
     let backend = deployment.bearer(&token("robot:build", &[A], &[]));
     let scope = Scope::repository(path, Access::Pull);
     let credentials = backend.credentials(&scope, &Default::default()).await.unwrap();

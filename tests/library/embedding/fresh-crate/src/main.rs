@@ -22,7 +22,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// The URLs of all repositories.
+/// Returns the URLs of all repositories.
 async fn urls(catalog: &Catalog) -> Result<Vec<String>> {
     catalog.list().map_ok(|repository| repository.url.to_string()).try_collect().await
 }

@@ -5,7 +5,7 @@ use futures_util::stream::{self, StreamExt};
 use super::*;
 
 #[tokio::test]
-async fn every_url_is_told() {
+async fn urls_of_all_repositories_are_listed() {
     let url = "127.0.0.1:5050/prod/2ea25035-6aa4-42fb-9955-92288ea1b972/test/repo";
     let mut backend = MockRegistryBackend::new();
     backend
