@@ -73,7 +73,7 @@ impl Credentials {
 pub(super) struct Login {
     state: RwLock<LoginState>,
     /// Locked while the login is replaced: other requests wait, and use the new login.
-    turn: tokio::sync::Mutex<()>,
+    replace_lock: tokio::sync::Mutex<()>,
     authenticate: Option<Arc<dyn Authenticate>>,
 }
 
@@ -86,7 +86,7 @@ pub(super) struct LoginState {
     token: Option<Token>,
     /// The number of logins before this one.
     generation: u64,
-    /// The credentials of this login and of those before it.
+    /// The credentials of this login and of all previous ones.
     known: Secrets,
     /// The known credentials, the token and the previous token.
     secrets: Secrets,
@@ -109,14 +109,18 @@ impl Login {
         let secrets = known.clone();
         let state =
             LoginState { credentials, is_basic, token: None, generation: 0, known, secrets };
-        Self { state: RwLock::new(state), turn: tokio::sync::Mutex::default(), authenticate: None }
+        Self {
+            state: RwLock::new(state),
+            replace_lock: tokio::sync::Mutex::default(),
+            authenticate: None,
+        }
     }
 
     /// Returns a copy of this login with a source of new credentials.
     pub(super) fn with(&self, authenticate: Arc<dyn Authenticate>) -> Self {
         let state = RwLock::new(self.state());
-        let turn = tokio::sync::Mutex::default();
-        Self { state, turn, authenticate: Some(authenticate) }
+        let replace_lock = tokio::sync::Mutex::default();
+        Self { state, replace_lock, authenticate: Some(authenticate) }
     }
 
     /// Returns the current login. Replaces a token that is about to expire.
@@ -143,7 +147,7 @@ impl Login {
         base: &Url,
         rejected: RejectedLogin,
     ) -> Result<bool> {
-        let _turn = self.turn.lock().await;
+        let _lock = self.replace_lock.lock().await;
         let state = self.state();
         if state.generation != rejected.generation {
             return Ok(true);
@@ -485,8 +489,8 @@ mod tests {
             scope: Some("repository:a/b:pull,push".to_owned()),
         };
         assert_eq!(Challenge::parse(hub), Some(expected));
-        let odd = r#"bearer  error = "a \"b\", c" , realm=https://h/t,Scope="x""#;
-        let found = Challenge::parse(odd).unwrap();
+        let unusual = r#"bearer  error = "a \"b\", c" , realm=https://h/t,Scope="x""#;
+        let found = Challenge::parse(unusual).unwrap();
         assert_eq!((found.realm.as_str(), found.scope.as_deref()), ("https://h/t", Some("x")));
     }
 

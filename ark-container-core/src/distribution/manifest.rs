@@ -209,16 +209,16 @@ impl Client {
         let target = RequestTarget::Image(reference.clone());
         let (response, bytes) = self.fetch(request, target, Manifest::MAX_LEN).await?;
         let media_type = content_type(&response);
-        let promised = match reference {
+        let expected = match reference {
             Reference::Digest(digest) => Some(digest.clone()),
             Reference::Tag(_) => content_digest(&response),
         };
-        let algorithm = promised.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let algorithm = expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let manifest = Manifest::with_algorithm(media_type, bytes, algorithm);
-        match promised {
-            Some(promised) if promised != manifest.digest => {
+        match expected {
+            Some(expected) if expected != manifest.digest => {
                 let found = &manifest.digest;
-                let message = format!("the registry sent {found} for manifest {promised}");
+                let message = format!("the registry sent {found} for manifest {expected}");
                 Err(Error::failed(message))
             }
             _ => Ok(manifest),

@@ -71,17 +71,17 @@ impl BoundedResponse {
     async fn next_piece_at(&mut self, min_rate: u64) -> Result<Option<Bytes>> {
         let started = Instant::now();
         let allowed = SLOW_START_PERIOD + Duration::from_secs(self.received / min_rate);
-        let left = allowed.saturating_sub(self.waited);
-        match timeout(RESPONSE_TIMEOUT.min(left), self.response.chunk()).await {
+        let remaining = allowed.saturating_sub(self.waited);
+        match timeout(RESPONSE_TIMEOUT.min(remaining), self.response.chunk()).await {
             Ok(Ok(piece)) => {
                 self.waited += started.elapsed();
                 self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
                 Ok(piece)
             }
             Ok(Err(error)) => Err(connection_error(&Method::GET, &self.redacted_url(), error)),
-            Err(_) if left < RESPONSE_TIMEOUT => {
+            Err(_) if remaining < RESPONSE_TIMEOUT => {
                 let (redacted_url, received) = (self.redacted_url(), self.received);
-                let seconds = (self.waited + left).as_secs();
+                let seconds = (self.waited + remaining).as_secs();
                 let message = format!(
                     "GET {redacted_url}: the response is too slow: {received} bytes in {seconds} s"
                 );

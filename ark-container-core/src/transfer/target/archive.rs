@@ -115,8 +115,8 @@ impl Target for ArchiveTarget<'_> {
             archive.finish(&target)
         });
         if let Some((file, engine)) = engine.await? {
-            let words = engine.load(file).await?;
-            tracing::info!(words, "loaded");
+            let output = engine.load(file).await?;
+            tracing::info!(output, "loaded");
         }
         Ok(())
     }
