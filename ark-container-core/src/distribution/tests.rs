@@ -60,7 +60,7 @@ async fn put_error(answer: String) -> Error {
 }
 
 #[tokio::test]
-async fn refusal_becomes_its_error_variant() {
+async fn error_response_becomes_its_error_variant() {
     let error = fetch_error(refusal("401 Unauthorized", "UNAUTHORIZED", "who are you?")).await;
     assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
     assert!(chain(&error).contains("UNAUTHORIZED: who are you?"));
@@ -214,7 +214,7 @@ fn credentials_of_another_registry_are_rejected() {
 }
 
 #[tokio::test]
-async fn password_is_sent_to_the_registry_and_never_printed() {
+async fn password_is_sent_but_never_printed() {
     let registry = Scripted::new([refusal("401 Unauthorized", "UNAUTHORIZED", "no")]);
     let client = registry.client();
     let error = client.start_upload().await.unwrap_err();
@@ -561,7 +561,7 @@ async fn manifest_that_was_not_stored_is_put_again() {
 }
 
 #[tokio::test]
-async fn immutable_tag_of_the_same_image_is_no_conflict() {
+async fn immutable_tag_of_same_image_is_no_conflict() {
     let manifest = Manifest::new(media_type::OCI_MANIFEST, "{}");
     let stored = found(&manifest.digest);
     let immutable = refusal("400 Bad Request", "TAG_INVALID", "the repository is immutable");

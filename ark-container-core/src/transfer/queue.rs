@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::model::Descriptor;
 
 /// The minimum size of a large blob. Smaller blobs hardly load the link, and do not count against the limit.
-const SMALL_BLOB_BYTES: u64 = 1024 * 1024;
+const MIN_LARGE_BLOB_BYTES: u64 = 1024 * 1024;
 /// The maximum number of concurrent blobs, including small ones.
 const MAX_CONCURRENT_BLOBS: usize = 16;
 /// The interval of progress reports and of measurements of the link.
@@ -87,7 +87,7 @@ impl Transfer<'_> {
         loop {
             while let Some(index) = self.next(&mut waiting, blobs, &running, &limit) {
                 let counter = Counter::default();
-                let is_large = blobs[index].size() >= SMALL_BLOB_BYTES;
+                let is_large = blobs[index].size() >= MIN_LARGE_BLOB_BYTES;
                 running.push(RunningBlob {
                     index,
                     is_large,
@@ -145,7 +145,7 @@ impl Transfer<'_> {
         }
         // The smallest blob is the first.
         let first = *waiting.first()?;
-        (blobs[first].size() < SMALL_BLOB_BYTES).then(|| waiting.remove(0))
+        (blobs[first].size() < MIN_LARGE_BLOB_BYTES).then(|| waiting.remove(0))
     }
 
     /// Reports the bytes of each blob since the last report, and returns their sum without the negative ones.
@@ -170,7 +170,7 @@ const INITIAL_CONCURRENT_BLOBS: usize = 4;
 /// The maximum limit. More connections hardly increase the throughput.
 const MAX_CONCURRENT_LARGE_BLOBS: usize = 16;
 /// The duration of a measurement, before the limit changes.
-const OBSERVATION_PERIOD: Duration = Duration::from_millis(400);
+const MEASUREMENT_PERIOD: Duration = Duration::from_millis(400);
 /// The minimum increase of the throughput that justifies a higher limit.
 const MIN_SPEEDUP_FACTOR: f64 = 1.08;
 
@@ -210,7 +210,7 @@ impl ConcurrencyLimit {
     /// `moved` is the total number of moved bytes. `has_waiting` is whether more blobs are waiting.
     pub(super) fn adapt(&mut self, moved: u64, has_waiting: bool, now: Instant) {
         let elapsed = now.saturating_duration_since(self.measured_from);
-        if !self.is_adaptive || elapsed < OBSERVATION_PERIOD {
+        if !self.is_adaptive || elapsed < MEASUREMENT_PERIOD {
             return;
         }
         let rate = moved.saturating_sub(self.moved_before) as f64 / elapsed.as_secs_f64();
@@ -240,8 +240,8 @@ mod tests {
     fn settle(limit: &mut ConcurrencyLimit, rate: impl Fn(usize) -> f64) -> usize {
         let (mut now, mut moved) = (limit.measured_from, limit.moved_before);
         for _ in 0..100 {
-            now += OBSERVATION_PERIOD;
-            moved += (rate(limit.current()) * OBSERVATION_PERIOD.as_secs_f64()) as u64;
+            now += MEASUREMENT_PERIOD;
+            moved += (rate(limit.current()) * MEASUREMENT_PERIOD.as_secs_f64()) as u64;
             limit.adapt(moved, true, now);
         }
         limit.current()
@@ -292,7 +292,7 @@ mod tests {
     fn limit_stays_without_waiting_blobs() {
         let start = Instant::now();
         let mut limit = ConcurrencyLimit::new(None, start);
-        limit.adapt(1 << 30, false, start + OBSERVATION_PERIOD);
+        limit.adapt(1 << 30, false, start + MEASUREMENT_PERIOD);
         assert_eq!(limit.current(), INITIAL_CONCURRENT_BLOBS);
     }
 }

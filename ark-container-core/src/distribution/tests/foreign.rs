@@ -151,7 +151,7 @@ async fn error_has_the_image_name_of_docker() {
 }
 
 #[test]
-fn plain_http_is_used_for_loopback_or_on_request() {
+fn plain_http_requires_loopback_or_an_option() {
     for (name, plain_http, base) in [
         ("alpine", false, "https://registry-1.docker.io/v2/library/alpine/"),
         ("localhost:5000/a", false, "http://localhost:5000/v2/a/"),

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn path_with_colon_is_parsed_by_source_and_target() {
+    fn source_and_target_accept_path_with_colon() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("ws:1")).unwrap();
         let text = format!("oci:{}/ws:1/out:v9", folder.path().display());

@@ -113,7 +113,7 @@ async fn blob_that_was_not_stored_is_sent_again() {
 }
 
 #[tokio::test]
-async fn blob_with_wrong_digest_is_sent_again_or_fails() {
+async fn blob_with_wrong_digest_is_retried_or_fails() {
     let invalid = refusal("400 Bad Request", "DIGEST_INVALID", "not what it says");
     let cancelled = answer("204 No Content", &[], "");
     let registry = Scripted::new([

@@ -105,7 +105,7 @@ fn links_within_an_archive_are_followed() {
 }
 
 #[test]
-fn links_out_of_archive_and_link_loops_are_rejected() {
+fn outside_links_and_link_loops_are_rejected() {
     let with_link = |target: &str| {
         let (folder, source) = Tar::new()
             .link(tar::EntryType::Symlink, "l/layer.tar", target)
