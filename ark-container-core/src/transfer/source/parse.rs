@@ -83,11 +83,14 @@ impl fmt::Display for ImageSource {
 
 /// Returns the error of a text that is not an image source.
 pub(super) fn no_source(text: &str) -> Error {
-    Error::invalid(format!("{text:?} is not an image source: {}; write {FORMS}", no_file(text)))
+    Error::invalid(format!(
+        "{text:?} is not an image source: {}; write {FORMS}",
+        path_problem(text)
+    ))
 }
 
 /// Returns the reason why the path in a text is not a source.
-fn no_file(text: &str) -> &'static str {
+fn path_problem(text: &str) -> &'static str {
     match fs::metadata(split_path(text).0) {
         Ok(metadata) if metadata.is_dir() => "the folder has no file oci-layout",
         Ok(_) => "it is a device or socket",
@@ -141,7 +144,7 @@ pub(super) async fn find_unprefixed(text: &str) -> Result<ImageSource> {
             let problems = problems.join(", ");
             Err(Error::invalid(format!(
                 "{text:?} is not an image source: {}, {problems}; write {FORMS}",
-                no_file(text)
+                path_problem(text)
             )))
         }
     }
