@@ -86,7 +86,7 @@ pub struct Client {
     login: Arc<Login>,
     retry: Retry,
     /// The rate limit for manifests, if the registry has one.
-    manifest_rate_limit: Option<Arc<RateLimit>>,
+    rate_limit: Option<Arc<RateLimit>>,
     /// Serializes updates of the index at a referrers tag.
     referrers_lock: Arc<Mutex<()>>,
     /// The embedded registry, which runs until the last clone is dropped.
@@ -239,8 +239,7 @@ impl Client {
         })?;
         let login = Arc::new(Login::new(credentials));
         let is_ecr = is_ecr(repository.host());
-        let manifest_rate_limit =
-            is_ecr.then(|| Arc::new(RateLimit::new(ECR_MANIFESTS_PER_SECOND)));
+        let rate_limit = is_ecr.then(|| Arc::new(RateLimit::new(ECR_MANIFESTS_PER_SECOND)));
         Ok(Self {
             http,
             base,
@@ -248,7 +247,7 @@ impl Client {
             repository,
             login,
             retry: Retry::default(),
-            manifest_rate_limit,
+            rate_limit,
             referrers_lock: Arc::default(),
             server: None,
         })
@@ -309,13 +308,13 @@ impl Client {
 
     /// Returns whether the registry is AWS ECR, regardless of the endpoint.
     pub(crate) fn is_ecr(&self) -> bool {
-        self.manifest_rate_limit.is_some()
+        self.rate_limit.is_some()
     }
 
     /// Waits until the rate limit allows another manifest.
     pub(super) async fn wait_for_manifest_quota(&self) {
-        if let Some(manifest_rate_limit) = &self.manifest_rate_limit {
-            manifest_rate_limit.acquire().await;
+        if let Some(rate_limit) = &self.rate_limit {
+            rate_limit.acquire().await;
         }
     }
 
@@ -347,7 +346,7 @@ impl Client {
         target: RequestTarget,
         expected: &[StatusCode],
     ) -> Result<BoundedResponse> {
-        self.retry.run(|| self.send_without_retries(&request, &target, expected)).await
+        self.retry.run(|| self.try_send(&request, &target, expected)).await
     }
 
     /// Fetches content of at most `limit` bytes. A failure to read the body is retried.
@@ -358,8 +357,7 @@ impl Client {
         limit: usize,
     ) -> Result<(BoundedResponse, Vec<u8>)> {
         let fetching = || async {
-            let mut response =
-                self.send_without_retries(&request, &target, &[StatusCode::OK]).await?;
+            let mut response = self.try_send(&request, &target, &[StatusCode::OK]).await?;
             let body = response.read_whole(limit).await?;
             Ok((response, body))
         };
@@ -367,7 +365,7 @@ impl Client {
     }
 
     /// Sends a request without retries, except after a new login.
-    pub(super) async fn send_without_retries(
+    pub(super) async fn try_send(
         &self,
         request: &Request,
         target: &RequestTarget,
@@ -430,8 +428,8 @@ impl Client {
         timeout: impl Future<Output = ()>,
     ) -> Result<BoundedResponse, Failure> {
         let Request { method, url, headers, .. } = request;
-        let login_state = self.login.current(&self.http, &self.base).await?;
-        let redacted_url = login_state.secrets().redacted(url);
+        let login = self.login.current(&self.http, &self.base).await?;
+        let redacted_url = login.secrets().redacted(url);
         if !self.plain_http.allows(url) {
             let host = self.repository.host();
             let message = format!("{host} asks for a request without TLS to {redacted_url}");
@@ -442,22 +440,22 @@ impl Client {
             builder = builder.header(name, value);
         }
         if url.origin() == self.base.origin() {
-            builder = login_state.authorize(builder);
+            builder = login.authorize(builder);
         }
         let built = builder.build().map_err(|error| {
             Error::failed(target.description()).with_source(error.without_url())
         })?;
         tracing::debug!(%method, url = redacted_url, "request");
         let mut observed = ObservedRequest::start(method.as_str(), || redacted_url.clone());
-        let answer = pin!(self.http.execute(built).instrument(observed.span().clone()));
-        let response = match select(answer, pin!(timeout)).await {
+        let sending = pin!(self.http.execute(built).instrument(observed.span().clone()));
+        let response = match select(sending, pin!(timeout)).await {
             Either::Left((Ok(response), _)) => response,
             Either::Left((Err(error), _)) => {
                 return Err(connection_error(method, &redacted_url, error).into());
             }
             Either::Right(_) => return Err(timeout_error(method, &redacted_url).into()),
         };
-        let mut reply = BoundedResponse::new(response, login_state.secrets());
+        let mut reply = BoundedResponse::new(response, login.secrets());
         observed.answered(reply.status().as_u16());
         drop(observed);
         if expected.contains(&reply.status()) {
@@ -469,7 +467,7 @@ impl Client {
         }
         // The received start of the body is more useful than the error that interrupted it.
         let (body, _) = reply.read_up_to(MAX_ERROR_BODY_BYTES).await;
-        Err(self.failure(request, target, &reply, &body, &login_state))
+        Err(self.failure(request, target, &reply, &body, &login))
     }
 
     /// Returns the error of an unexpected response, with the login if the registry rejected it.
@@ -479,10 +477,10 @@ impl Client {
         target: &RequestTarget,
         reply: &BoundedResponse,
         body: &[u8],
-        login_state: &LoginState,
+        login: &LoginState,
     ) -> Failure {
         let Request { method, url, .. } = request;
-        let (status, headers, secrets) = (reply.status(), reply.headers(), login_state.secrets());
+        let (status, headers, secrets) = (reply.status(), reply.headers(), login.secrets());
         let error = DistributionError::new(method.clone(), url, status, headers, body, secrets);
         tracing::debug!(%error, "unexpected response");
         // Another host did not receive the login, and cannot reject it.
@@ -491,14 +489,14 @@ impl Client {
         let is_head_forbidden = *method == Method::HEAD && status == StatusCode::FORBIDDEN;
         let is_certain = error.rejects_login();
         let rejected = (own && (is_certain || is_head_forbidden)).then(|| RejectedLogin {
-            generation: login_state.generation(),
+            generation: login.generation(),
             challenge: Challenge::find(headers),
             is_certain,
         });
         let reading = matches!(*method, Method::GET | Method::HEAD);
         let context = Context {
             repository: &self.repository,
-            username: login_state.username(),
+            username: login.username(),
             access: if reading { Access::Pull } else { Access::Push },
             target: target.clone(),
         };

@@ -287,7 +287,7 @@ impl Client {
             .body(manifest.bytes.clone());
         self.wait_for_manifest_quota().await;
         let target = RequestTarget::Image(reference.clone());
-        let response = self.send_without_retries(&request, &target, &[StatusCode::CREATED]).await?;
+        let response = self.try_send(&request, &target, &[StatusCode::CREATED]).await?;
         match content_digest(&response) {
             // For a tag, the registry may use another hash function.
             Some(stored)

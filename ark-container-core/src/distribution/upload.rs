@@ -167,7 +167,7 @@ impl Client {
         let request = Request::new(Method::DELETE, upload.location.clone());
         let expected = [StatusCode::NO_CONTENT];
         // No retries: an upload that is not cancelled expires.
-        self.send_without_retries(&request, &RequestTarget::Upload, &expected).await.map(drop)
+        self.try_send(&request, &RequestTarget::Upload, &expected).await.map(drop)
     }
 
     /// Returns the upload with its current location, and the number of bytes that the registry has received.
