@@ -103,17 +103,17 @@ impl UploadRecord {
             let json = serde_json::to_vec(&content).map_err(io::Error::other)?;
             folder.write_soon(&stem, &json)
         });
-        self.warn_on_error(writing.await);
+        self.warn_of(writing.await);
     }
 
     /// Removes the record of a finished or abandoned upload.
     pub(super) async fn remove(self) {
         let (folder, stem) = (self.folder.clone(), self.stem.clone());
         let removing = spawn_blocking(move || folder.let_go(&stem));
-        self.warn_on_error(removing.await);
+        self.warn_of(removing.await);
     }
 
-    fn warn_on_error(&self, outcome: Result<io::Result<()>, tokio::task::JoinError>) {
+    fn warn_of(&self, outcome: Result<io::Result<()>, tokio::task::JoinError>) {
         if let Err(error) = outcome.map_err(io::Error::other).and_then(|outcome| outcome) {
             self.warn(&error);
         }
